@@ -1,0 +1,62 @@
+"""redense: dense-sparse-dense training (Han et al., ICLR 2017) for PyTorch.
+
+Public names are loaded when first used, so that the command line does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .controller import DSD, scale_lr, sparse
+    from .criteria import criterion
+    from .errors import RedenseError
+    from .parameters import Summary, prunable, summary
+    from .phase import Decay, Phase
+    from .schedule import Schedule
+    from .surgery import Surgery
+
+_HOME = {
+    "DSD": "controller",
+    "Decay": "phase",
+    "Phase": "phase",
+    "RedenseError": "errors",
+    "Schedule": "schedule",
+    "Summary": "parameters",
+    "Surgery": "surgery",
+    "criterion": "criteria",
+    "prunable": "parameters",
+    "scale_lr": "controller",
+    "sparse": "controller",
+    "summary": "parameters",
+}
+
+__all__ = [
+    "DSD",
+    "Decay",
+    "Phase",
+    "RedenseError",
+    "Schedule",
+    "Summary",
+    "Surgery",
+    "criterion",
+    "prunable",
+    "scale_lr",
+    "sparse",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'redense' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

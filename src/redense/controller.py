@@ -1,0 +1,478 @@
+"""Dense-sparse-dense training in a loop of your own: `sparse` for one phase, `DSD` for a whole schedule.
+
+Both hook ``optimizer.step``, and nothing else. In a sparse phase, after every real step,
+
+    W <- W * Mask                                                     (Han et al. 2017, algorithm 1)
+
+in place, and every optimizer state of the weight's shape likewise, so that a released weight restarts from zero with no
+velocity. The model keeps its parameters, names, hooks and buffers.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from . import masks as masking
+from .criteria import get_criterion, magnitude
+from .errors import OptimizerError, ParameterError, RedenseError, StateError, nearest
+from .holding import Masked, held, unwrap_optimizer, was_skipped
+from .parameters import Row, Summary, prunable, summary, unwrap
+from .phase import Phase, Sparsity
+from .schedule import Schedule
+
+_FORMAT = 1  # of state dicts
+
+
+def scale_lr(optimizer: Optimizer, factor: float) -> None:
+    """Multiply the learning rate of every parameter group by ``factor``, in place.
+
+    For loops without a scheduler; with one use ``LambdaLR(optimizer, schedule.lr_factor)``, which would undo this.
+
+    Raises:
+        OptimizerError: the factor is not a positive number.
+
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    >>> scale_lr(optimizer, 0.1)
+    >>> round(optimizer.param_groups[0]["lr"], 4)
+    0.01
+    """
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < float("inf"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
+    for group in unwrap_optimizer(optimizer).param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].mul_(factor)  # capturable optimizers hold on to this very tensor
+        else:
+            group["lr"] *= factor
+
+
+class _Controller:
+    """What `DSD` and the block of `sparse` share: the optimizers, their hooks, and the parameters."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        include: str | Sequence[str] | None,
+        exclude: str | Sequence[str],
+        seed: int,
+    ) -> None:
+        self._model = unwrap(model)
+        self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
+        self._include, self._exclude, self._seed = include, exclude, seed
+        self._masked: Masked | None = None
+        self._handles: list[RemovableHandle] = []
+        if not self._optimizers:
+            raise OptimizerError("no optimizer was given: pass the one that trains the model")
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The masks in force: parameter name -> bool tensor, True = kept; empty in a dense phase."""
+        return dict(self._masked.masks) if self._masked else {}
+
+    def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
+        """The parameters that a phase prunes: those of the rule that an optimizer holds."""
+        named: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
+        chosen = prunable(self._model, include=self._include, exclude=self._exclude)
+        if named:
+            own = prunable(self._model, include=named, exclude=self._exclude)
+            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in named}
+        updated = {i for optimizer in self._optimizers for i in held(optimizer)}
+        exact = {*named, *([self._include] if isinstance(self._include, str) else self._include or ())}
+        for name, parameter in chosen.items():
+            if id(parameter) not in updated and name in exact:
+                raise OptimizerError(
+                    f"no optimizer holds '{name}', so no mask could be held on it: pass its optimizer too"
+                )
+        candidates = {name: p for name, p in chosen.items() if id(p) in updated}
+        if not candidates:
+            why = (
+                "the optimizers hold none of the prunable parameters"
+                if chosen
+                else "the model has no prunable parameter"
+            )
+            raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
+        return candidates
+
+    def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
+        parameters = self._candidates(phase.sparsity)
+        masks = _choose(phase, parameters, previous, lambda name: _seed(self._seed, index, name))
+        self._masked = Masked(phase, parameters, masks, self._optimizers, _seed(self._seed, index, "surgery"))
+        self._masked.begin()
+
+    def _leave(self) -> dict[str, Tensor]:
+        """Release the masks and return what they were."""
+        masks = self.masks
+        if self._masked:
+            self._masked.release()
+            self._masked = None
+        return masks
+
+    def _attach(self) -> None:
+        mine = {id(p) for p in self._model.parameters()}
+        for optimizer in self._optimizers:
+            for hook in optimizer._optimizer_step_post_hooks.values():  # pyright: ignore[reportPrivateUsage]
+                other = getattr(hook, "__self__", None)
+                if isinstance(other, _Controller) and mine & {id(p) for p in other._model.parameters()}:
+                    raise StateError(
+                        f"{type(other).__name__} already controls this model and optimizer: "
+                        "leave its block or call its close() first"
+                    )
+        for optimizer in self._optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._masked:
+            self._masked.after_step(optimizer, skipped=was_skipped(optimizer))
+
+    def _state(self) -> dict[str, Any]:
+        if not self._masked:
+            return {"masks": {}}
+        packed = {n: {"shape": list(m.shape), "bits": masking.pack(m)} for n, m in self._masked.masks.items()}
+        state: dict[str, Any] = {"masks": packed}
+        if self._masked.phase.surgery:
+            state["surgery"] = {
+                "steps": self._masked.steps,
+                "weights": {name: weight.clone() for name, weight in self._masked.full.items()},
+                "thresholds": dict(self._masked.thresholds),
+            }
+        return state
+
+    def _load(self, state: Mapping[str, Any], phase: Phase | None, index: int) -> None:
+        """Put saved masks in force, without selecting any."""
+        if phase is None or not phase.is_sparse:
+            self._masked = None
+            return
+        parameters = self._candidates(phase.sparsity)
+        saved = state["masks"]
+        for name in (*saved, *parameters):
+            if name not in parameters or name not in saved:
+                where = "model" if name not in parameters else "saved state"
+                raise StateError(f"the {where} has no mask or parameter '{name}': the saved state is of another model")
+            if list(parameters[name].shape) != list(saved[name]["shape"]):
+                raise StateError(
+                    f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {list(saved[name]['shape'])}: "
+                    "the saved state is of another model"
+                )
+        masks = {name: masking.unpack(item["bits"], item["shape"]) for name, item in saved.items()}
+        masked = Masked(phase, parameters, masks, self._optimizers, _seed(self._seed, index, "surgery"))
+        if phase.surgery:
+            masked.steps = int(state["surgery"]["steps"])
+            masked.thresholds = dict(state["surgery"]["thresholds"])
+            for name, weight in state["surgery"]["weights"].items():
+                masked.full[name].copy_(weight)
+        self._masked = masked
+        masked.begin(resumed=True)
+
+
+class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.sparse(...)`
+    """Prune on entry, hold the masks after every optimizer step until the block ends, then release from zero.
+
+    The S phase of DSD (Han et al. 2017, section 2) for a loop of your own::
+
+        train(model, optimizer)  # D
+        with redense.sparse(model, optimizer, sparsity=0.3):  # S
+            train(model, optimizer)
+        redense.scale_lr(optimizer, 0.1)
+        train(model, optimizer)  # D
+
+    The block may end by ``break``, ``return`` or an exception: it always releases.
+
+    Args:
+        model: the module that is trained; wrapped by DDP or ``torch.compile`` or not.
+        optimizer: the optimizer that trains it, or several.
+        sparsity: fraction removed, in [0, 1), or one per parameter name or shell pattern (others stay dense).
+        criterion: ``magnitude`` (Keepmax-Cut), ``random`` (Random-Cut), ``saliency``, or one of your own by name.
+        scope: ``layer`` prunes each parameter to the sparsity, ``global`` all together by one threshold.
+        pattern: (2, 4) keeps 2 of every 4 consecutive inputs, instead of a sparsity.
+        include: names or patterns of parameters, see `redense.prunable`.
+        exclude: names or patterns to leave dense.
+        seed: of the random criterion.
+        state: what `state_dict` gave, to go on in a phase that was interrupted; nothing is selected then.
+
+    Raises:
+        SparsityError: the sparsity is not in [0, 1).
+        ScoreError: a score is NaN or infinite, or a gradient is missing; the parameter is named.
+        ParameterError: a name matches no parameter, or one has no values.
+        OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
+        StateError: another block or DSD controls this model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        sparsity: Sparsity | None = None,
+        *,
+        criterion: str = "magnitude",
+        scope: str = "layer",
+        pattern: tuple[int, int] | None = None,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] = (),
+        seed: int = 0,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, include, exclude, seed)
+        # The length of a block is the user's: a phase of one step stands for it.
+        self.phase = Phase.sparse(1, sparsity, criterion=criterion, scope=scope, pattern=pattern)  # pyright: ignore[reportArgumentType]
+        self._saved = state
+
+    def __enter__(self) -> sparse:
+        """Select the masks and put them in force."""
+        self._attach()
+        try:
+            if self._saved is None:
+                self._enter(self.phase, 0, {})
+            else:
+                _check_format(self._saved, "phase", self.phase.to_dict())
+                self._load(self._saved, self.phase, 0)
+        except BaseException:
+            self._detach()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the masked weights from zero, whatever ended the block."""
+        self._leave()
+        self._detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the masks, packed to bits, as tensors and plain data that ``torch.load(weights_only=True)`` reads."""
+        return {"format": _FORMAT, "phase": self.phase.to_dict(), **self._state()}
+
+
+class DSD(_Controller):
+    """A whole schedule in a loop of your own: counts optimizer steps, prunes, holds and releases at the right ones.
+
+    ::
+
+        schedule = redense.Schedule.dsd(dense=9000, sparse=4500, redense=4500, sparsity=0.3)
+        dsd = redense.DSD(model, optimizer, schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.lr_factor)
+        ...  # the loop, unchanged
+
+    A phase changes inside the ``optimizer.step()`` that ends it, so a network evaluated right after the last dense step
+    is already pruned; ``on_phase_end`` is called before that. A step that a GradScaler skips is no step. With several
+    optimizers a step is complete when each has stepped. After the last phase the hooks are gone; if that phase is
+    sparse, its masks hold until `close`.
+
+    Args:
+        model: the module that is trained; wrapped by DDP or ``torch.compile`` or not.
+        optimizer: the optimizer that trains it, or several.
+        schedule: the phases, in optimizer steps.
+        include: names or patterns of parameters, see `redense.prunable`.
+        exclude: names or patterns to leave dense.
+        seed: of the random criterion and of surgery.
+        masks: of a sparse phase that came right before; what it pruned stays pruned if the schedule begins sparse.
+        on_phase_end: called with this object when a phase has had its last step and before anything is changed.
+
+    Raises:
+        ParameterError: a name matches no parameter, or one has no values.
+        OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
+        ScoreError: (also from ``optimizer.step``) a score is NaN or infinite; the parameter is named.
+        StateError: another DSD or block controls this model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        schedule: Schedule,
+        *,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] = (),
+        seed: int = 0,
+        masks: Mapping[str, Tensor] | None = None,
+        on_phase_end: Callable[[DSD], None] | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, include, exclude, seed)
+        self.schedule = schedule
+        self._on_phase_end = on_phase_end
+        self._steps = [0] * len(self._optimizers)
+        self._index = 0
+        for phase in schedule.phases:  # what is wrong with a later phase is said now, not after days of training
+            if phase.is_sparse:
+                _per_parameter(phase.sparsity, list(self._candidates(phase.sparsity)))
+        self._attach()
+        try:
+            self._begin(masks or {})
+        except BaseException:
+            self._detach()
+            raise
+
+    @property
+    def step(self) -> int:
+        """Number of complete optimizer steps so far."""
+        return min(self._steps)
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase that the next step belongs to; ``None`` when the schedule is over."""
+        return self.schedule.phases[self._index] if self._index < len(self.schedule.phases) else None
+
+    def summary(self) -> Summary:
+        """Return what is pruned, why, and how sparse each parameter is now; print it."""
+        sparsities = (p.sparsity for p in self.schedule.phases if p.is_sparse)
+        chosen = {name for sparsity in sparsities for name in self._candidates(sparsity)}
+        rows = (
+            row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
+            for row in summary(self._model, include=self._include, exclude=self._exclude).rows
+        )
+        return Summary(tuple(rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return step, phase and packed masks as tensors and plain data, at any step.
+
+        ``torch.load(weights_only=True)`` and safetensors plus JSON can hold it.
+        """
+        return {
+            "format": _FORMAT,
+            "schedule": self.schedule.to_dict(),
+            "steps": list(self._steps),
+            "phase": self._index,
+            **self._state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; load model and optimizer too, in any order.
+
+        Raises:
+            StateError: the state is of another schedule, model, number of optimizers, or format.
+        """
+        _check_format(state, "schedule", self.schedule.to_dict())
+        if len(state["steps"]) != len(self._steps):
+            raise StateError(f"the saved state is of {len(state['steps'])} optimizers, this DSD has {len(self._steps)}")
+        index = int(state["phase"])
+        phases = self.schedule.phases
+        over = index >= len(phases)
+        self._load(state, phases[-1] if over else phases[index], min(index, len(phases) - 1))
+        self._index, self._steps = index, [int(s) for s in state["steps"]]
+        if over and not self._masked:
+            self._detach()
+        elif not self._handles:
+            self._attach()
+
+    def close(self) -> None:
+        """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left."""
+        self._leave()
+        self._index = len(self.schedule.phases)
+        self._detach()
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        super()._after_step(optimizer, args, kwargs)
+        if self.phase is None or was_skipped(optimizer):
+            return
+        self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
+        while self.phase and self.step >= self.schedule.ends[self._index]:
+            if self._on_phase_end:
+                self._on_phase_end(self)
+            last = self._index + 1 == len(self.schedule.phases)
+            before = self.masks if last else self._leave()  # a last sparse phase keeps its masks until close()
+            self._index += 1
+            self._begin(before)
+
+    def _begin(self, previous: Mapping[str, Tensor]) -> None:
+        """Put the phase of the current index in force."""
+        if self.phase and self.phase.is_sparse:
+            self._enter(self.phase, self._index, previous)
+        elif self.phase is None and not self._masked:
+            self._detach_inside_step()
+
+    def _detach_inside_step(self) -> None:
+        # The optimizer is going through its hooks now, and an OrderedDict may only lose its last item meanwhile.
+        # If a hook was registered after ours, ours stays and does nothing until close().
+        hooks = [o._optimizer_step_post_hooks for o in self._optimizers]  # pyright: ignore[reportPrivateUsage]
+        mine = {handle.id for handle in self._handles}
+        if all(next(reversed(h), None) in mine for h in hooks):
+            self._detach()
+
+
+# --- choosing masks -------------------------------------------------------------------------------------------------
+
+
+def _choose(
+    phase: Phase,
+    parameters: Mapping[str, nn.Parameter],
+    previous: Mapping[str, Tensor],
+    seed: Callable[[str], int],
+) -> dict[str, Tensor]:
+    """Select the masks of a phase; what ``previous`` masks prune is pruned first."""
+    criterion = get_criterion(phase.criterion)
+    absolute = criterion is magnitude and not previous
+    scores: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        try:
+            values = parameter.detach() if absolute else criterion(parameter, seed(name))
+        except RedenseError as error:
+            raise type(error)(f"'{name}': {error}") from None
+        if values.shape != parameter.shape:
+            raise ParameterError(
+                f"criterion '{phase.criterion}' gave scores of shape {tuple(values.shape)} for '{name}' "
+                f"of shape {tuple(parameter.shape)}"
+            )
+        if name in previous:
+            lowest = torch.finfo(values.dtype).min
+            values = values.detach().masked_fill(~previous[name].to(values.device), lowest)
+        scores[name] = values
+    if phase.pattern:
+        patterned = {name: values.abs() if absolute else values for name, values in scores.items()}
+        return {name: masking.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
+    if phase.scope == "global":
+        return masking.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
+    chosen = _per_parameter(phase.sparsity, list(scores))
+    return {name: masking.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
+
+
+def _per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
+    """Each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
+    if not isinstance(sparsity, Mapping):
+        return dict.fromkeys(names, sparsity or 0.0)
+    for pattern in sparsity:
+        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
+    chosen: dict[str, float] = {}
+    for name in names:
+        pattern = name if name in sparsity else next((p for p in sparsity if fnmatch.fnmatchcase(name, p)), None)
+        if pattern is not None:
+            chosen[name] = sparsity[pattern]
+    return chosen
+
+
+def _seed(seed: int, index: int, name: str) -> int:
+    """A seed per phase and parameter that no order of calls or machine changes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{name}".encode()).digest()[:7], "big")
+
+
+def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]
+
+
+def _overruled(row: Row, chosen: bool) -> Row:
+    reason = "named by the schedule" if chosen else "not named by the schedule, or no optimizer holds it"
+    return Row(row.name, row.shape, row.weights, chosen, reason, row.sparsity)
+
+
+def _check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any]) -> None:
+    if state.get("format") != _FORMAT:
+        raise StateError(f"this is no state of redense's format {_FORMAT}: it has {sorted(map(str, state))[:8]}")
+    if state.get(key) != expected:
+        raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")

@@ -1,0 +1,86 @@
+"""Criteria: what a weight is worth. The lowest scores are pruned.
+
+A criterion is one function, ``(parameter, seed) -> scores``, that returns a tensor of the parameter's shape.
+Decorate it with `criterion` to use it by name in a schedule or a recipe::
+
+    @criterion("signed")
+    def signed(parameter, seed):
+        return parameter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .errors import ScoreError, nearest
+
+Criterion = Callable[[Tensor, int], Tensor]
+"""``(parameter, seed) -> scores``; scores have the parameter's shape and are finite."""
+
+_F = TypeVar("_F", bound=Criterion)
+
+CRITERIA: dict[str, Criterion] = {}
+
+
+def criterion(name: str) -> Callable[[_F], _F]:
+    """Register a criterion under ``name``, so that a schedule or a recipe can name it."""
+
+    def register(function: _F) -> _F:
+        CRITERIA[name] = function
+        return function
+
+    return register
+
+
+def get_criterion(name: str) -> Criterion:
+    """Return the criterion called ``name``.
+
+    Raises:
+        ScoreError: no criterion has this name.
+    """
+    try:
+        return CRITERIA[name]
+    except KeyError:
+        known = ", ".join(sorted(CRITERIA))
+        raise ScoreError(f"unknown criterion '{name}'{nearest(name, CRITERIA)} (known: {known})") from None
+
+
+@criterion("magnitude")
+def magnitude(parameter: Tensor, seed: int = 0) -> Tensor:
+    """Keepmax-Cut: ``|w|``, the paper's criterion (Han et al. 2017, section 2).
+
+    It is the second-order Taylor term ``1/2 d2L/dw2 w^2`` with the Hessian left out as too expensive.
+
+    >>> magnitude(torch.tensor([-2.0, 0.5]))
+    tensor([2.0000, 0.5000])
+    """
+    return parameter.detach().abs()
+
+
+@criterion("random")
+def random(parameter: Tensor, seed: int = 0) -> Tensor:
+    """Random-Cut: uniform scores, the paper's ablation. The same seed gives the same scores on every device.
+
+    Scores are float64: float32 has only 2**24 values in [0, 1), so that large layers would tie.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
+
+
+@criterion("saliency")
+def saliency(parameter: Tensor, seed: int = 0) -> Tensor:
+    """First-order saliency ``|w * dL/dw|`` (Mozer and Smolensky 1989), with the gradient that ``parameter.grad`` holds.
+
+    Half-precision products are taken in float32, where they do not overflow.
+
+    Raises:
+        ScoreError: the parameter has no gradient.
+    """
+    if parameter.grad is None:
+        raise ScoreError("criterion 'saliency' needs gradients: call loss.backward() before the phase starts")
+    dtype = torch.promote_types(parameter.dtype, torch.float32)
+    return (parameter.detach().to(dtype) * parameter.grad.to(dtype)).abs()

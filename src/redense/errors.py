@@ -1,0 +1,60 @@
+"""What can go wrong, one class per cause. Every message says what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RedenseError(Exception):
+    """Base of every error that redense raises on purpose; the command line prints it as one line and exits with 2."""
+
+
+class SparsityError(RedenseError, ValueError):
+    """A sparsity, or a mapping of sparsities, that means nothing."""
+
+
+class ScoreError(RedenseError, ValueError):
+    """Scores that cannot be ordered: NaN, infinite, of the wrong shape, or without the gradients they need."""
+
+
+class ParameterError(RedenseError, ValueError):
+    """A parameter that does not exist, cannot be pruned, or has no storage."""
+
+
+class ScheduleError(RedenseError, ValueError):
+    """An impossible schedule or phase."""
+
+
+class OptimizerError(RedenseError, ValueError):
+    """An optimizer that does not fit the model, or whose state redense cannot keep right."""
+
+
+class StateError(RedenseError, RuntimeError):
+    """A call in the wrong state, or a saved state that does not fit."""
+
+
+class RecipeError(RedenseError, ValueError):
+    """A recipe, or an override of one, that is not valid."""
+
+
+class DataError(RedenseError, ValueError):
+    """Data that is missing, broken, or not what the task needs."""
+
+
+class CheckpointError(RedenseError, RuntimeError):
+    """A checkpoint that is missing, damaged, or not written by redense."""
+
+
+class MissingExtraError(RedenseError, ImportError):
+    """An optional package is needed; the message has the pip command."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
+
+    >>> nearest("sparisty", ["sparsity", "steps"])
+    "; did you mean 'sparsity'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""

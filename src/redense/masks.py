@@ -1,0 +1,358 @@
+"""Masks: exact selection of what to prune, applying it, measuring it, packing it to bits.
+
+A mask is a boolean tensor of its weight's shape, True = kept. Selection is exact (DESIGN.md, rule 1): of N weights at
+sparsity s, the first ``round(s * N)`` in a stable ascending sort of the scores are pruned, so equal scores go by index.
+
+Nothing is sorted to get there. Floats of one sign order as their bit patterns do, so scores are compared as integers
+(-0.0 equals 0.0, and no dtype rounds), which is twice as fast. A random sample brackets the threshold, one pass counts
+and collects what lies in the bracket, and a second pass writes the mask; both go block by block, so that the
+temporaries stay in the cache. The sample only steers the search; the result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .errors import ParameterError, ScoreError, SparsityError
+
+_BLOCK = 1 << 18  # elements a block on CPU: weights, bit patterns and comparison stay in a 2 MiB cache
+_DEVICE_BLOCK = 1 << 26  # elements a block elsewhere: only bounds the temporaries
+_SORT_BELOW = 1 << 15  # elements under which sorting is the fastest selection
+_SAMPLE = 1 << 16  # elements sampled to bracket a threshold
+_ROW = 8  # booleans read at once as one int64 when the bracket is collected
+
+_INT_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+# --- selection ------------------------------------------------------------------------------------------------------
+
+
+def select(scores: Tensor, sparsity: float, *, name: str = "weight", absolute: bool = False) -> Tensor:
+    """Return the mask that prunes exactly ``round(sparsity * N)`` of N weights, those of the lowest scores.
+
+    Args:
+        scores: any shape, any float dtype, any layout; finite.
+        sparsity: fraction removed, in [0, 1).
+        name: what error messages call the weight.
+        absolute: score by ``|scores|`` without a copy of them: give the weight itself to select by magnitude.
+
+    Raises:
+        SparsityError: the sparsity is not in [0, 1).
+        ScoreError: a score is NaN or infinite.
+        ParameterError: the scores are on the meta device.
+
+    >>> select(torch.tensor([3.0, 1.0, 1.0, 2.0]), 0.25)
+    tensor([ True, False,  True,  True])
+    """
+    return select_global({name: scores}, sparsity, absolute=absolute)[name]
+
+
+def select_global(scores: Mapping[str, Tensor], sparsity: float, *, absolute: bool = False) -> dict[str, Tensor]:
+    """Return masks that prune exactly ``round(sparsity * N)`` of all N weights together, by one common threshold.
+
+    Equal scores go by the order of the mapping, then by index. Arguments and errors are those of `select`.
+    """
+    names = ", ".join(f"'{name}'" for name in scores)
+    sparsity = check_sparsity(sparsity, names if len(scores) == 1 else "all weights together")
+    for name, values in scores.items():
+        check_storage(name, values)
+    dtype = _common_dtype(scores.values())
+    flat = {name: values.detach().to(dtype).reshape(-1) for name, values in scores.items()}
+    lowest = min((_lowest(name, values) for name, values in flat.items()), default=0.0)
+    key = _magnitude_bits if absolute or lowest >= 0 else _ordered_bits
+    count = round(sparsity * sum(values.numel() for values in flat.values()))
+    masks = {name: torch.ones(v.shape, dtype=torch.bool, device=v.device) for name, v in flat.items()}
+    if count:
+        _prune_lowest(list(flat.values()), list(masks.values()), count, key)
+    return {name: masks[name].view(scores[name].shape) for name in scores}
+
+
+def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "weight") -> Tensor:
+    """Return an N:M mask: of every M consecutive input weights the N highest scores are kept (2:4: ``(2, 4)``).
+
+    Groups run along dimension 1, the inputs: ``weight: (out, in, ...)``; for a convolution they hold the same
+    kernel position of M consecutive input channels, as sparse tensor cores read them. Equal scores go by index: the
+    first are pruned.
+
+    Raises:
+        SparsityError: the pattern is not 0 < N <= M.
+        ParameterError: the weight has no second dimension, or M does not divide it.
+        ScoreError: a score is NaN or infinite.
+    """
+    n, m = check_pattern(pattern)
+    check_storage(name, scores)
+    if scores.dim() < 2 or scores.shape[1] % m:
+        raise ParameterError(
+            f"'{name}' of shape {tuple(scores.shape)} has no groups of {m} along its inputs (dimension 1): "
+            f"exclude it, or choose a pattern whose group size divides {scores.shape[1] if scores.dim() > 1 else 1}"
+        )
+    _lowest(name, scores.detach().reshape(-1))
+    groups = scores.detach().movedim(1, -1)
+    groups = (groups + 0.0).reshape(*groups.shape[:-1], -1, m)
+    lowest = torch.sort(groups, dim=-1, stable=True).indices[..., : m - n]
+    kept = torch.ones(groups.shape, dtype=torch.bool, device=scores.device).scatter_(-1, lowest, False)
+    return kept.flatten(-2).movedim(-1, 1).contiguous()
+
+
+def check_sparsity(sparsity: object, name: str) -> float:
+    """Return ``sparsity`` as a float in [0, 1), or say what is wrong with it."""
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)):
+        raise SparsityError(f"sparsity of {name} must be a number in [0, 1), got {sparsity!r}; write 30 % as 0.3")
+    if not 0 <= sparsity < 1:  # also refuses NaN
+        raise SparsityError(f"sparsity of {name} must be in [0, 1), got {sparsity}; it is the fraction removed")
+    return float(sparsity)
+
+
+def check_pattern(pattern: Sequence[int]) -> tuple[int, int]:
+    """Return an N:M pattern as two integers with 0 < N <= M, or say what is wrong with it."""
+    values = list(pattern) if isinstance(pattern, (tuple, list)) else []
+    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in values):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SparsityError(f"pattern must be two integers, (2, 4) keeps 2 of every 4 weights; got {pattern!r}")
+    n, m = values
+    if not 0 < n <= m:
+        raise SparsityError(f"pattern must keep 0 < N <= M of every M weights, got {n}:{m}")
+    return n, m
+
+
+def check_storage(name: str, tensor: Tensor) -> None:
+    """Refuse by name a tensor that cannot be pruned: without values, sharded, or not floating-point."""
+    if tensor.device.type == "meta":
+        raise ParameterError(f"'{name}' is on the meta device and has no values: load the model before pruning it")
+    if type(tensor).__name__ == "DTensor":
+        raise ParameterError(f"'{name}' is a sharded DTensor, which is not supported yet: prune before sharding it")
+    if not tensor.is_floating_point():
+        raise ParameterError(f"'{name}' must have a floating-point dtype to be pruned, got {tensor.dtype}")
+
+
+def _common_dtype(scores: Iterable[Tensor]) -> torch.dtype:
+    dtype: torch.dtype | None = None
+    for values in scores:
+        own = values.dtype if values.dtype.itemsize > 1 else torch.float32  # float8 has no common bit order
+        dtype = own if dtype is None else torch.promote_types(dtype, own)
+    return dtype or torch.float32
+
+
+def _lowest(name: str, flat: Tensor) -> float:
+    """Return the lowest score; refuse a score that is not finite."""
+    lowest = math.inf
+    for block in _blocks(flat):
+        # The reductions carry a NaN through, so two numbers tell of the whole block.
+        low, high = (float(v) for v in torch.aminmax(block))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            bad = int((~torch.isfinite(flat)).sum())
+            raise ScoreError(
+                f"{bad} of the {flat.numel()} scores of '{name}' are NaN or infinite, so they have no order: "
+                "the training has diverged, or the criterion is wrong"
+            )
+        lowest = min(lowest, low)
+    return lowest
+
+
+def _blocks(flat: Tensor) -> Iterator[Tensor]:
+    if flat.numel():
+        yield from torch.split(flat, _BLOCK if flat.device.type == "cpu" else _DEVICE_BLOCK)
+
+
+_Key = Callable[[Tensor], Tensor]  # block of scores -> integers that order as the scores do
+
+
+def _magnitude_bits(block: Tensor) -> Tensor:
+    """Integers that order as ``|x|`` does."""
+    return block.abs().view(_INT_OF_SIZE[block.dtype.itemsize])
+
+
+def _ordered_bits(block: Tensor) -> Tensor:
+    """Integers that order as ``x`` does; adding 0.0 turns -0.0 into 0.0, flipping negative patterns orders them."""
+    bits = (block + 0.0).view(_INT_OF_SIZE[block.dtype.itemsize])
+    info = torch.iinfo(bits.dtype)
+    return bits ^ ((bits >> (info.bits - 1)) & info.max)
+
+
+def _prune_lowest(flat: list[Tensor], masks: list[Tensor], count: int, key: _Key) -> None:
+    """Set to False the ``count`` lowest of all scores, equal ones by index. All tensors are one-dimensional."""
+    threshold, below = _threshold(flat, count, key)
+    kept = 0
+    for values, mask in zip(flat, masks, strict=True):
+        for block, out in zip(_blocks(values), _blocks(mask), strict=True):
+            torch.gt(key(block), threshold, out=out)
+            kept += int(torch.count_nonzero(out))
+    if sum(values.numel() for values in flat) - kept > count:  # more tie at the threshold than may go
+        _keep_last_ties(flat, masks, threshold, count - below, key)
+
+
+def _keep_last_ties(flat: list[Tensor], masks: list[Tensor], threshold: int, pruned: int, key: _Key) -> None:
+    for values, mask in zip(flat, masks, strict=True):
+        for block, out in zip(_blocks(values), _blocks(mask), strict=True):
+            ties = (key(block) == threshold).nonzero().flatten()
+            out[ties[pruned:]] = True
+            pruned = max(0, pruned - ties.numel())
+
+
+def _threshold(flat: list[Tensor], k: int, key: _Key) -> tuple[int, int]:
+    """Return the k-th smallest key (k from 1) and how many keys are strictly below it."""
+    total = sum(values.numel() for values in flat)
+    if total <= _SORT_BELOW:
+        return _threshold_by_sorting(flat, k, key)
+    low, high = _bracket(flat, k / total, key)
+    at_most_low, inside = _collect(flat, low, high, key)
+    count = sum(values.numel() for values in inside)
+    if at_most_low < k <= at_most_low + count:
+        threshold, below = _threshold(inside, k - at_most_low, lambda keys: keys)
+        return threshold, at_most_low + below
+    # The threshold is a bound of the bracket (many equal scores), or the sample misled us.
+    bound, at_most = (low, at_most_low) if k <= at_most_low else (high, 0)
+    below = _count(flat, lambda keys: keys < bound, key)
+    at_most = at_most or _count(flat, lambda keys: keys <= bound, key)
+    return (bound, below) if below < k <= at_most else _threshold_by_sorting(flat, k, key)
+
+
+def _threshold_by_sorting(flat: list[Tensor], k: int, key: _Key) -> tuple[int, int]:
+    keys = torch.cat([key(values).cpu() for values in flat]).sort().values
+    threshold = int(keys[k - 1])
+    return threshold, int(torch.searchsorted(keys, threshold))
+
+
+def _bracket(flat: list[Tensor], quantile: float, key: _Key) -> tuple[int, int]:
+    """Return two keys that very likely enclose the quantile and little more."""
+    total = sum(values.numel() for values in flat)
+    generator = torch.Generator().manual_seed(0)
+    parts: list[Tensor] = []
+    for values in flat:
+        size = math.ceil(_SAMPLE * values.numel() / total)
+        where = torch.randint(max(values.numel(), 1), (size,), generator=generator)
+        parts.append(key(values[where.to(values.device)]).cpu())
+    sample = torch.cat(parts).sort().values
+    last = sample.numel() - 1
+    margin = 3 * math.sqrt(last * quantile * (1 - quantile)) + 2
+    low = max(0, math.floor(last * quantile - margin))
+    high = min(last, math.ceil(last * quantile + margin))
+    return int(sample[low]), int(sample[high])
+
+
+def _collect(flat: list[Tensor], low: int, high: int, key: _Key) -> tuple[int, list[Tensor]]:
+    """Count the keys that are at most ``low`` and collect those strictly between the bounds."""
+    at_most_low = 0
+    inside: list[Tensor] = []
+    for values in flat:
+        for block in _blocks(values):
+            keys = key(block)
+            above = keys > low
+            at_most_low += above.numel() - int(torch.count_nonzero(above))
+            inside.append(_take(keys, above.logical_and_(keys < high)))
+    return at_most_low, [keys for keys in inside if keys.numel()]
+
+
+def _take(values: Tensor, chosen: Tensor) -> Tensor:
+    """``values[chosen]`` for few True: rows of eight are looked at first, which reads an eighth of the booleans."""
+    if values.device.type != "cpu" or values.numel() % _ROW:
+        return values[chosen]
+    rows = chosen.view(torch.int64).nonzero().flatten()
+    return values.view(-1, _ROW)[rows][chosen.view(-1, _ROW)[rows]]
+
+
+def _count(flat: list[Tensor], test: Callable[[Tensor], Tensor], key: _Key) -> int:
+    return sum(int(torch.count_nonzero(test(key(block)))) for values in flat for block in _blocks(values))
+
+
+# --- applying and measuring -----------------------------------------------------------------------------------------
+
+
+def apply_(mask: Tensor, *tensors: Tensor) -> None:
+    """Set every tensor to exactly 0 where the mask is False, in place; NaN and infinity go too.
+
+    The bit patterns are multiplied as integers by 0 or 1. That is exact, drops a NaN as ``torch.where`` does, and is
+    several times faster on CPU than a boolean fill. The mask is read once for all tensors.
+
+    Args:
+        mask: bool, True = kept.
+        tensors: any dtype, the mask's shape and device; same strides are the fast path.
+    """
+    with torch.no_grad():
+        fast = [t for t in tensors if t.stride() == mask.stride() and _is_dense(t)]
+        for tensor in tensors:
+            if not any(tensor is t for t in fast):
+                tensor.masked_fill_(~mask, 0)
+        for size, integer in _INT_OF_SIZE.items():
+            same = [_flat(t.detach()).view(integer) for t in fast if t.dtype.itemsize == size]
+            if same:
+                _multiply_(_flat(mask), same, integer)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one run of memory, in whatever order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+def _multiply_(mask: Tensor, patterns: list[Tensor], integer: torch.dtype) -> None:
+    if mask.device.type != "cpu":
+        for pattern in patterns:
+            pattern.mul_(mask)
+        return
+    buffer = torch.empty(min(_BLOCK, mask.numel()), dtype=integer)
+    for start in range(0, mask.numel(), _BLOCK):
+        block = mask[start : start + _BLOCK]
+        factor = buffer[: block.numel()].copy_(block)
+        for pattern in patterns:
+            pattern[start : start + _BLOCK].mul_(factor)
+
+
+def like(mask: Tensor, weight: Tensor) -> Tensor:
+    """Return the mask on the weight's device and in its memory layout, which makes `apply_` fast."""
+    if mask.device == weight.device and mask.stride() == weight.stride():
+        return mask
+    return torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+
+
+def sparsity_of(*tensors: Tensor) -> float:
+    """Return the fraction of exact zeros in all tensors together; 0.0 for none.
+
+    >>> sparsity_of(torch.tensor([0.0, 1.0, 0.0, 2.0]))
+    0.5
+    """
+    total = sum(tensor.numel() for tensor in tensors)
+    return 1 - sum(int(torch.count_nonzero(t.detach())) for t in tensors) / total if total else 0.0
+
+
+# --- packing --------------------------------------------------------------------------------------------------------
+
+_BITS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def pack(mask: Tensor) -> Tensor:
+    """Pack a mask to bits, the lowest bit first: ``(ceil(N / 8),)`` uint8 on CPU, in logical order."""
+    flat = mask.detach().reshape(-1).to(device="cpu", dtype=torch.uint8)
+    rows = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
+    packed = torch.zeros(rows.shape[0], dtype=torch.uint8)
+    for column, bit in enumerate(_BITS):
+        packed |= rows[:, column] * bit
+    return packed
+
+
+def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the mask of the given shape that `pack` packed.
+
+    Raises:
+        ParameterError: the number of bytes does not fit the shape.
+    """
+    numel = math.prod(shape)
+    if packed.dtype != torch.uint8 or tuple(packed.shape) != (-(-numel // 8),):
+        raise ParameterError(
+            f"a packed mask for shape {tuple(shape)} has {-(-numel // 8)} bytes, "
+            f"got {packed.dtype} of shape {tuple(packed.shape)}"
+        )
+    bits = packed.cpu().unsqueeze(1) & torch.tensor(_BITS, dtype=torch.uint8)
+    return (bits != 0).reshape(-1)[:numel].reshape(tuple(shape))

@@ -1,0 +1,218 @@
+"""Phases: a stretch of training, dense or under a mask, and how its learning rate falls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, cast
+
+from .criteria import get_criterion
+from .errors import ScheduleError, SparsityError, nearest
+from .masks import check_pattern, check_sparsity
+from .surgery import Surgery
+
+Sparsity = float | Mapping[str, float]
+"""The fraction removed, in [0, 1): one for every prunable parameter, or one per parameter name or shell pattern."""
+
+_DECAYS = ("constant", "cosine", "linear", "step", "polynomial")
+
+
+@dataclass(frozen=True)
+class Decay:
+    """How the learning rate falls inside a phase, from the phase's initial rate.
+
+    With x in [0, 1) the part of the phase that is done:
+
+    - ``constant``: 1
+    - ``cosine``: floor + (1 - floor) (1 + cos(pi x)) / 2
+    - ``linear``: floor + (1 - floor) (1 - x)
+    - ``polynomial``: floor + (1 - floor) (1 - x) ** power   (GoogLeNet: power 0.5)
+    - ``step``: factor ** floor(x / every): with every = 1/3 and factor = 0.1 a tenth after each third (ResNet: / 10
+      every 30 of 90 epochs)
+    """
+
+    kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "constant"
+    floor: float = 0.0
+    power: float = 1.0
+    every: float = 1 / 3
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in _DECAYS:
+            raise ScheduleError(
+                f"decay must be one of {', '.join(_DECAYS)}, got '{self.kind}'{nearest(self.kind, _DECAYS)}"
+            )
+        for name, low, high in (("floor", 0, 1), ("every", 0, 1), ("factor", 0, 1), ("power", 0, math.inf)):
+            value = getattr(self, name)
+            if not _is_number(value) or not (low <= value <= high) or (name == "every" and value == 0):
+                raise ScheduleError(f"{name} of the decay must be in [{low}, {high}], got {value!r}")
+
+    def at(self, x: float) -> float:
+        """Return the factor when the part ``x`` of the phase is done."""
+        if self.kind == "constant":
+            return 1.0
+        if self.kind == "step":
+            return self.factor ** math.floor(x / self.every + 1e-9)
+        shape = (1 + math.cos(math.pi * x)) / 2 if self.kind == "cosine" else (1 - x) ** self.power_of_kind
+        return self.floor + (1 - self.floor) * shape
+
+    @property
+    def power_of_kind(self) -> float:
+        """The exponent of the polynomial: 1 for ``linear``."""
+        return 1.0 if self.kind == "linear" else self.power
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training, dense or under a mask. Prefer `dense` and `sparse` to make one.
+
+    Args:
+        steps: length in optimizer steps.
+        sparsity: fraction removed, or one per parameter name or pattern; ``None`` in a dense phase.
+        lr: initial learning rate as a factor of the optimizer's own.
+        decay: how the learning rate falls inside the phase.
+        criterion: name of the criterion that scores the weights.
+        scope: ``layer`` prunes each parameter to its sparsity, ``global`` all together by one threshold.
+        pattern: (N, M) keeps N of every M consecutive inputs, instead of a sparsity.
+        surgery: revise the mask while the phase lasts.
+        name: what progress and reports call it.
+    """
+
+    steps: int
+    sparsity: Sparsity | None = None
+    lr: float = 1.0
+    decay: Decay = field(default_factory=Decay)
+    criterion: str = "magnitude"
+    scope: Literal["layer", "global"] = "layer"
+    pattern: tuple[int, int] | None = None
+    surgery: Surgery | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        label = f"phase '{self.name}'" if self.name else f"a {self.kind} phase"
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScheduleError(
+                f"steps of {label} must be a whole number of at least 1 optimizer step, got {self.steps!r}"
+            )
+        if not _is_number(self.lr) or self.lr < 0 or not math.isfinite(self.lr):
+            raise ScheduleError(f"lr of {label} must be a factor of at least 0, got {self.lr!r}")
+        if self.pattern is not None:
+            object.__setattr__(self, "pattern", check_pattern(self.pattern))
+            if self.sparsity is not None:
+                raise ScheduleError(f"{label} has both a sparsity and the pattern {self.pattern}: give one of them")
+        if isinstance(self.sparsity, Mapping):
+            if not self.sparsity:
+                raise SparsityError(f"{label} maps no parameter to a sparsity")
+            checked = {name: check_sparsity(value, f"'{name}'") for name, value in self.sparsity.items()}
+            object.__setattr__(self, "sparsity", checked)
+        elif self.sparsity is not None:
+            object.__setattr__(self, "sparsity", check_sparsity(self.sparsity, label))
+        if self.scope not in ("layer", "global"):
+            raise ScheduleError(f"scope of {label} must be 'layer' or 'global', got '{self.scope}'")
+        if self.scope == "global" and not isinstance(self.sparsity, float):
+            raise ScheduleError(
+                f"{label} has the scope 'global', which needs one sparsity for all weights, got {self.sparsity}"
+            )
+        get_criterion(self.criterion)
+        if self.surgery and (not self.is_sparse or self.pattern):
+            raise ScheduleError(f"surgery revises the mask of a sparse phase with a sparsity, not of {label}")
+        if not self.name:
+            object.__setattr__(self, "name", self.kind)
+
+    @classmethod
+    def dense(cls, steps: int, *, lr: float = 1.0, decay: Decay | None = None, name: str = "dense") -> Phase:
+        """Return a dense phase."""
+        return cls(steps, lr=lr, decay=decay or Decay(), name=name)
+
+    @classmethod
+    def sparse(
+        cls,
+        steps: int,
+        sparsity: Sparsity | None = None,
+        *,
+        lr: float = 1.0,
+        decay: Decay | None = None,
+        criterion: str = "magnitude",
+        scope: Literal["layer", "global"] = "layer",
+        pattern: tuple[int, int] | None = None,
+        surgery: Surgery | None = None,
+        name: str = "sparse",
+    ) -> Phase:
+        """Return a sparse phase, of a sparsity or of an N:M pattern."""
+        if sparsity is None and pattern is None:
+            raise SparsityError(f"phase '{name}' needs a sparsity, the fraction removed, or a pattern such as (2, 4)")
+        return cls(steps, sparsity, lr, decay or Decay(), criterion, scope, pattern, surgery, name)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a mask holds in this phase."""
+        return self.sparsity is not None or self.pattern is not None
+
+    @property
+    def kind(self) -> Literal["dense", "sparse"]:
+        """``dense`` or ``sparse``."""
+        return "sparse" if self.is_sparse else "dense"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data (numbers, strings, lists, dicts) without what has its default."""
+        out: dict[str, Any] = {"steps": self.steps}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("steps", "decay", "surgery") or value == item.default:
+                continue
+            out[item.name] = (
+                list(value)
+                if item.name == "pattern"
+                else dict(cast("Mapping[str, float]", value))
+                if isinstance(value, Mapping)
+                else value
+            )
+        if self.decay != Decay():
+            out["decay"] = _changed(self.decay)
+        if self.surgery:
+            out["surgery"] = _changed(self.surgery)
+        return out
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Phase:
+        """Return the phase that `to_dict` gave.
+
+        Raises:
+            ScheduleError: a key is unknown or missing.
+        """
+        values = dict(data)
+        refuse_unknown(values, cls, "phase")
+        if "steps" not in values:
+            raise ScheduleError(f"a phase needs its number of 'steps', got {values}")
+        if "decay" in values:
+            values["decay"] = _rebuild(Decay, values["decay"], "decay")
+        if values.get("surgery") is not None:
+            values["surgery"] = _rebuild(Surgery, values["surgery"], "surgery")
+        if values.get("pattern") is not None:
+            values["pattern"] = check_pattern(values["pattern"])
+        return cls(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _changed(value: Any) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+
+
+def refuse_unknown(data: Mapping[str, Any], cls: type, what: str) -> None:
+    """Refuse a key that is no field of the dataclass; name the nearest."""
+    known = [f.name for f in fields(cls)]
+    for key in data:
+        if key not in known:
+            raise ScheduleError(f"unknown key '{key}' in a {what}{nearest(str(key), known)}")
+
+
+def _rebuild(cls: Any, data: object, what: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ScheduleError(f"{what} is a mapping of its settings, got {data!r}")
+    settings = cast("Mapping[str, Any]", data)
+    refuse_unknown(settings, cls, what)
+    return cls(**settings)

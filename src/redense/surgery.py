@@ -1,0 +1,60 @@
+"""Dynamic network surgery (Guo et al., NIPS 2016): a mask that is revised while the network trains.
+
+Weights under the mask keep a value and go on receiving gradient; only the forward pass sees them as zero:
+
+    W_k <- W_k - lr * dL / d(W_k * T_k)                                  equation 2 of the paper
+    T_k <- 0 where |W_k| < 0.9 t,  1 where |W_k| > 1.1 t,  else as it was   equation 3
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import ScheduleError
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """How the mask of a sparse phase is revised.
+
+    Args:
+        c: threshold t = mean(|W|) + c * std(|W|) of each layer at the start of the phase. ``None`` chooses the t that
+            prunes the phase's sparsity at its start.
+        band: pruned below (1 - band) t, spliced back above (1 + band) t.
+        gamma: the mask is revised at step i of the phase with probability (1 + gamma * i) ** -power.
+        power: see gamma; 0 revises it at every step.
+    """
+
+    c: float | None = None
+    band: float = 0.1
+    gamma: float = 1e-3
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.band < 1:
+            raise ScheduleError(f"band of surgery must be in [0, 1), got {self.band}")
+        if self.gamma < 0 or self.power < 0:
+            raise ScheduleError(f"gamma and power of surgery must not be negative, got {self.gamma} and {self.power}")
+
+    def threshold(self, weight: Tensor, mask: Tensor) -> float:
+        """Return t: from c, or the largest magnitude that ``mask`` prunes."""
+        magnitude = weight.detach().abs().float()
+        if self.c is not None:
+            return float(magnitude.mean() + self.c * magnitude.std(correction=0)) if magnitude.numel() else 0.0
+        pruned = magnitude[~mask]
+        return float(pruned.max()) if pruned.numel() else 0.0
+
+    def due(self, step: int, seed: int) -> bool:
+        """Whether the mask is revised after step ``step`` (from 0) of the phase; the same on every machine."""
+        chance = (1 + self.gamma * step) ** -self.power
+        generator = torch.Generator().manual_seed((seed + step * 1_000_003) % 2**63)
+        return float(torch.rand((), generator=generator)) < chance
+
+    def revise(self, weight: Tensor, mask: Tensor, threshold: float) -> Tensor:
+        """Return the revised mask of a weight that still has its values under the mask."""
+        magnitude = weight.detach().abs()
+        spliced = mask | (magnitude > (1 + self.band) * threshold)
+        return spliced & ~(magnitude < (1 - self.band) * threshold)
