@@ -1,0 +1,1 @@
+"""Tasks: data, models, loss and metrics of one kind of problem each."""
