@@ -1,0 +1,1 @@
+"""The lab: recipes, the engine that trains them, runs and their results."""

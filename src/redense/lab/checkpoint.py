@@ -1,0 +1,131 @@
+"""Checkpoints: a tree of tensors and plain data in one safetensors file, written atomically and checked on load.
+
+There is no code in the file: tensors are safetensors' own, the tree around them is JSON in the header, and a digest
+over both is compared before anything is used. A file is written aside, synced and renamed, so that a kill at any
+moment leaves either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+_FORMAT = "redense-checkpoint-1"
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Write a tree of dicts, lists, tuples, tensors and plain values to ``path``, atomically.
+
+    Raises:
+        CheckpointError: the file cannot be written (full disk, read-only folder); an older one is still there.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = json.dumps(_take_apart(tree, tensors, {}))
+    header = {"format": _FORMAT, "tree": skeleton, "digest": _digest(skeleton, tensors)}
+    write_bytes(path, to_bytes(tensors, metadata=header))
+
+
+def load_tree(path: Path) -> Any:
+    """Return the tree that `save_tree` wrote; tensors on CPU.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or one that redense did not write.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {path}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {' '.join(str(error).split())}") from None
+    if header.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of redense")
+    if header.get("digest") != _digest(header.get("tree", ""), tensors):
+        raise CheckpointError(f"{path} is damaged: its content does not match its digest")
+    return _put_together(json.loads(header["tree"]), tensors)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a kill at any moment leaves the old one or the new one whole.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror}; what was there before is untouched") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _digest(skeleton: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(skeleton.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _take_apart(node: Any, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
+    if isinstance(node, Tensor):
+        source = node.detach()
+        # Tied weights are one tensor; a copy each would not be wrong, only larger.
+        key = (source.data_ptr(), source.dtype, tuple(source.shape), source.stride(), source.device)
+        if source.numel() == 0 or key not in names:
+            names[key] = f"t{len(tensors)}"
+            tensors[names[key]] = source.cpu().contiguous().clone()
+        return {"tensor": names[key]}
+    if isinstance(node, dict):
+        return {"dict": [[key, _take_apart(value, tensors, names)] for key, value in node.items()]}
+    if isinstance(node, (list, tuple)):
+        kind = "tuple" if isinstance(node, tuple) else "list"
+        return {kind: [_take_apart(value, tensors, names) for value in node]}
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise CheckpointError(f"a checkpoint holds tensors and plain values, not {type(node).__name__}")
+
+
+def _put_together(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, value),) = node.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "dict":
+        return {key: _put_together(item, tensors) for key, item in value}
+    items = [_put_together(item, tensors) for item in value]
+    return tuple(items) if kind == "tuple" else items

@@ -1,0 +1,423 @@
+"""Recipes: what to train, on what, and for how long, as typed YAML. No torch here, so that mistakes are found at once.
+
+A recipe is checked before anything heavy is imported. An unknown key names the nearest one; every error is one line.
+YAML is read by a safe loader that also refuses aliases (a few of them can stand for gigabytes) and duplicate keys.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+
+from ..errors import RecipeError
+from ..tasks.classification.config import ImageData, ImageModel
+
+# What each task adds to a recipe: its data section and its model section.
+TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+    "classification": (ImageData, ImageModel),
+}
+
+_MAX_BYTES = 1 << 20  # a recipe is a page of text
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DecayRecipe(_Section):
+    """How the learning rate falls inside every phase, see `redense.Decay`."""
+
+    kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "cosine"
+    floor: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=1.0, ge=0)
+    every: float = Field(default=1 / 3, gt=0, le=1, description="step: part of the phase between two steps")
+    factor: float = Field(default=0.1, ge=0, le=1, description="step: what each step multiplies by")
+
+
+class OptimizerRecipe(_Section):
+    """The optimizer; its learning rate is that of the first dense phase."""
+
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd and rmsprop")
+    nesterov: bool = Field(default=False, description="sgd")
+    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="adam and adamw")
+    alpha: float = Field(default=0.99, ge=0, lt=1, description="rmsprop: decay of the squared gradient")
+    eps: float = Field(default=1e-8, gt=0, description="adam, adamw and rmsprop")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> OptimizerRecipe:
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise ValueError("nesterov needs the optimizer sgd and a momentum above 0")
+        return self
+
+
+class TrainingRecipe(_Section):
+    """How every phase is trained."""
+
+    batch_size: int = Field(default=64, ge=1)
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    decay: DecayRecipe = DecayRecipe()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one optimizer step")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")
+    clip_value: float | None = Field(default=None, gt=0, description="largest absolute value of each gradient element")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    keep: Literal["last", "best"] = Field(
+        default="last", description="best: the epoch of each phase with the best validation"
+    )
+
+
+class DenseRecipe(_Section):
+    """A dense phase."""
+
+    epochs: float = Field(gt=0, le=100_000)
+    lr: float | None = Field(default=None, gt=0, description="initial learning rate; nothing: see the phase's default")
+    decay: DecayRecipe | None = Field(default=None, description="nothing: training.decay")
+
+
+class SparseRecipe(DenseRecipe):
+    """A sparse phase."""
+
+    sparsity: Fraction | dict[str, Fraction] = Field(
+        default=0.3,
+        description="fraction removed, in [0, 1), or one per parameter name or pattern; 0 trains the control",
+    )
+    criterion: Literal["magnitude", "random", "saliency"] = "magnitude"
+    scope: Literal["layer", "global"] = "layer"
+    pattern: tuple[int, int] | None = Field(
+        default=None, description="[2, 4] keeps 2 of every 4 inputs, instead of a sparsity"
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_keeps_some(cls, pattern: tuple[int, int] | None) -> tuple[int, int] | None:
+        if pattern and not 0 < pattern[0] <= pattern[1]:
+            raise ValueError("must be [N, M] with 0 < N <= M")
+        return pattern
+
+
+class CycleRecipe(_Section):
+    """One more sparse and dense phase of iterative DSD."""
+
+    sparse: SparseRecipe
+    redense: DenseRecipe
+
+
+class PruneRecipe(_Section):
+    """Which parameters may be pruned, see `redense.prunable`; nothing: the task's rule."""
+
+    include: list[str] | None = None
+    exclude: list[str] = []
+
+
+class Recipe(_Section):
+    """A whole recipe; `data` and `model` are the task's own sections."""
+
+    name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
+    about: str = ""
+    task: Literal["classification"] = "classification"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    data: Any = None
+    model: Any = None
+    training: TrainingRecipe = TrainingRecipe()
+    prune: PruneRecipe = PruneRecipe()
+    dense: DenseRecipe
+    sparse: SparseRecipe
+    redense: DenseRecipe
+    cycles: list[CycleRecipe] = Field(
+        default=[], max_length=20, description="more sparse and dense phases: iterative DSD"
+    )
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+@cache
+def recipe_type(task: str) -> type[Recipe]:
+    """Return the recipe class of a task."""
+    data, model = TASKS[task]
+    fields: dict[str, Any] = {"data": (data, data()), "model": (model, model())}
+    return create_model(f"{task.title()}Recipe", __base__=Recipe, **fields)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a shipped name or a YAML file, changed by command-line overrides.
+
+    Args:
+        source: a name of `recipe_names`, or the path of a YAML file.
+        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; values are read as YAML.
+
+    Raises:
+        RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
+    """
+    text, label = _read(source)
+    data = parse_yaml(text, label)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    for key, value in _pairs(overrides):
+        _set(data, key, value)
+    return build_recipe(data, label)
+
+
+def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
+    """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
+    task = data.get("task", "classification")
+    if task not in TASKS:
+        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {task!r}")
+    kind = recipe_type(task)
+    _check_keys(data, kind, label)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{label}: {_one_line(error)}") from None
+
+
+def read_run_recipe(folder: Path) -> Recipe:
+    """Return the recipe that a run folder was made from.
+
+    Raises:
+        RecipeError: it is no run folder, or its recipe is damaged.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise RecipeError(f"{folder} is no run folder: it has no recipe.yaml")
+    data = parse_yaml(_read(path)[0], str(path))
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of settings, got {type(data).__name__}")
+    return build_recipe(data, str(path))
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the shipped recipes."""
+    return sorted(_shipped())
+
+
+def recipe_text(name: str) -> str:
+    """Return the YAML text of a shipped recipe or of a recipe file."""
+    return _read(name)[0]
+
+
+def parse_yaml(text: str, label: str) -> Any:
+    """Return plain data from YAML, safely.
+
+    Raises:
+        RecipeError: not valid YAML, or it uses aliases, tags or duplicate keys.
+    """
+    if len(text) > _MAX_BYTES:
+        raise RecipeError(f"{label}: {len(text):,} characters are too many for a recipe")
+    try:
+        return yaml.load(text, _Loader)  # _Loader is a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise RecipeError(f"{label}: not valid YAML{where}: {' '.join(str(problem).split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader without aliases, and with an error for a key that is given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise ComposerError(None, None, "aliases are not allowed here", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _shipped() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def walk(folder: Any, prefix: str) -> None:
+        for item in folder.iterdir():
+            if item.is_dir():
+                walk(item, f"{prefix}{item.name}/")
+            elif item.name.endswith(".yaml"):
+                found[prefix + item.name.removesuffix(".yaml")] = item
+
+    walk(resources.files("redense") / "recipes", "")
+    return found
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    shipped = _shipped()
+    if str(source) in shipped:
+        return shipped[str(source)].read_text(encoding="utf-8"), str(source)
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        close = difflib.get_close_matches(str(source), shipped, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(sorted(shipped))})"
+        raise RecipeError(f"no recipe is called '{source}'{hint}; a file of your own ends in .yaml")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RecipeError(f"{path}: {path.stat().st_size:,} bytes are too many for a recipe")
+        return path.read_text(encoding="utf-8"), str(path)
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror or error}") from None
+
+
+# --- overrides ------------------------------------------------------------------------------------------------------
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    items = iter(arguments)
+    for item in items:
+        if not item.startswith("--") or item == "--":
+            raise RecipeError(f"unexpected argument '{item}': settings are given as --key value, e.g. --seed 3")
+        key, equals, text = item[2:].partition("=")
+        if not equals:
+            following = next(items, None)
+            if following is None:
+                raise RecipeError(f"--{key} needs a value")
+            text = following
+        # --data PATH is short for the one thing that most runs change; a path is never read as YAML.
+        if key in ("data", "data.source"):
+            yield "data.source", text
+        else:
+            yield key, parse_yaml(text, f"--{key}")
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
+    kind = recipe_type(data["task"] if data.get("task") in TASKS else "classification")
+    known = list(_setting_names(kind))
+    parts = key.split(".")
+    if key not in known and not any(key.startswith(f"{name}.") and _is_mapping(kind, name) for name in known):
+        raise RecipeError(f"unknown setting --{key}{_nearest_setting(key, known)}")
+    target = data
+    for index, part in enumerate(parts[:-1]):
+        below = target.get(part)
+        if below is None or not isinstance(below, dict):
+            below = target[part] = {}
+        if _is_mapping(kind, ".".join(parts[: index + 1])):  # parameter names have dots of their own
+            below[".".join(parts[index + 1 :])] = value
+            return
+        target = below
+    target[parts[-1]] = value
+
+
+def _setting_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        inner = _model_in(field.annotation)
+        if inner is not None and not _is_list(field.annotation):
+            yield from _setting_names(inner, f"{prefix}{name}.")
+        yield f"{prefix}{name}"
+
+
+def _is_mapping(kind: type[BaseModel], name: str) -> bool:
+    annotation: Any = kind
+    for part in name.split("."):
+        owner = _model_in(annotation)
+        if owner is None or part not in owner.model_fields:
+            return False
+        annotation = owner.model_fields[part].annotation
+    return any(typing.get_origin(option) is dict for option in _options(annotation))
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_list(annotation: Any) -> bool:
+    return any(typing.get_origin(option) is list for option in _options(annotation))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The section class in ``X``, ``X | None`` or ``list[X]``."""
+    for option in _options(annotation):
+        for candidate in (option, *typing.get_args(option)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                return candidate
+    return None
+
+
+# --- errors in one line ---------------------------------------------------------------------------------------------
+
+
+def _check_keys(
+    data: Mapping[str, Any], kind: type[BaseModel], label: str, prefix: str = "", root: type[BaseModel] | None = None
+) -> None:
+    root = root or kind
+    for key, value in data.items():
+        if not isinstance(key, str):
+            raise RecipeError(f"{label}: a setting's name must be text, got {key!r}")
+        if key not in kind.model_fields:
+            hint = _nearest_setting(f"{prefix}{key}", list(_setting_names(root)))
+            raise RecipeError(f"{label}: unknown setting '{prefix}{key}'{hint or _known(kind)}")
+        inner = _model_in(kind.model_fields[key].annotation)
+        if inner is None:
+            continue
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(item, Mapping):
+                path = f"{prefix}{key}.{index}." if isinstance(value, list) else f"{prefix}{key}."
+                _check_keys(item, inner, label, path, root)
+
+
+def _known(kind: type[BaseModel]) -> str:
+    return f" (known here: {', '.join(kind.model_fields)})"
+
+
+def _nearest_setting(key: str, known: list[str]) -> str:
+    """Name the nearest setting, first among those whose last part is alike: `--sparsity` means `--sparse.sparsity`."""
+    by_last = {name: name.rpartition(".")[2] for name in known}
+    last = key.rpartition(".")[2]
+    section = key.rpartition(".")[0]
+    alike = [n for n, end in by_last.items() if end == last or difflib.SequenceMatcher(None, end, last).ratio() > 0.8]
+    alike = [n for n in alike if n.rpartition(".")[0] == section] or alike
+    close = sorted(alike, key=lambda n: -difflib.SequenceMatcher(None, n, key).ratio())
+    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = "" if isinstance(given, (Mapping, BaseModel)) or first["type"] == "missing" else f", got {given!r}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 and not _same_place(error) else ""
+    if first["type"] == "missing":
+        return f"'{where}' is missing{more}"
+    return f"{where}: {message[0].lower()}{message[1:]}{shown}{more}" if where else f"{message}{more}"
+
+
+def _is_type_name(part: object) -> bool:
+    # pydantic puts the tried member of a union into the location: `sparse.sparsity.constrained-float`
+    return isinstance(part, str) and (part in ("float", "constrained-float") or "[" in part)
+
+
+def _same_place(error: ValidationError) -> bool:
+    places = {tuple(part for part in e["loc"] if not _is_type_name(part)) for e in error.errors(include_url=False)}
+    return len(places) == 1

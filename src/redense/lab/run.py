@@ -1,0 +1,404 @@
+"""One run: its folder, training and resuming it, its result.
+
+A run folder holds everything and is enough to go on after a kill::
+
+    recipe.yaml            the resolved recipe
+    environment.json       versions, hardware, commit
+    metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
+    tensorboard/           the same for live curves
+    checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
+    outcome.safetensors    what each phase's network answered for every test example
+    model.safetensors      the final weights: load_state_dict(load_file(...), strict=True) into the plain model
+    result.json            the table, per-layer sparsity
+    report.html            something to look at
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+
+from .. import __version__
+from ..errors import CheckpointError, StateError
+from ..masks import sparsity_of
+from ..parameters import summary
+from ..tasks.task import Task
+from .checkpoint import load_tree, save_tree, write_bytes, write_text
+from .engine import Engine, Event
+from .environment import differences, environment
+from .plan import PlannedPhase, plan
+from .recipe import Recipe, read_run_recipe
+
+log = logging.getLogger(__name__)
+
+
+def make_task(recipe: Recipe) -> Task:
+    """Return the task of a recipe, its data loaded."""
+    # One task so far; captioning and speech join here.
+    from ..tasks.classification.task import Classification
+
+    return Classification(recipe.data, recipe.model, label_smoothing=recipe.training.label_smoothing)
+
+
+def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs")) -> Path:
+    """Make the folder of a new run: ``out``, or one named after recipe, seed and time below ``root``.
+
+    Raises:
+        StateError: the folder exists and is not empty, or cannot be made.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005  # a name for the user, in the user's time
+    folder = out or root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-{stamp}"
+    number = 1
+    while out is None and folder.exists():
+        number += 1
+        folder = root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-{stamp}-{number}"
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StateError(f"{folder} exists and is not empty: name another folder, or go on with --resume {folder}")
+        (folder / "checkpoints").mkdir(parents=True)
+    except OSError as error:
+        raise StateError(f"cannot make the run folder {folder}: {error.strerror}") from None
+    write_text(folder / "recipe.yaml", recipe.to_yaml())
+    write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a run folder holds.
+
+    Raises:
+        StateError: there is no such file, or it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StateError(f"no {path.name} in {path.parent}: the run has not got that far") from None
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: {error}") from None
+
+
+def train_run(
+    folder: Path,
+    *,
+    emit: Callable[[Event], None] = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+    save_seconds: float = 30.0,
+) -> dict[str, Any]:
+    """Train the run of a folder from where it is, and return its result.
+
+    Raises:
+        StoppedError: ``stop`` said so; the state is saved.
+        StateError: another process trains it, or its data or recipe changed.
+        CheckpointError: no checkpoint can be read or written.
+    """
+    recipe = read_run_recipe(folder)
+    with _locked(folder):
+        task = make_task(recipe)
+        _check_unchanged(folder, task)
+        snapshot = _last_snapshot(folder, plan(recipe))
+        with _Recorder(folder) as recorder:
+
+            def record(event: Event) -> None:
+                recorder(event)
+                emit(event)
+
+            engine = Engine(
+                task,
+                recipe,
+                emit=record,
+                stop=stop,
+                save=lambda state: _save(folder, engine, state),
+                save_seconds=save_seconds,
+            )
+            if snapshot is not None:
+                engine.restore(snapshot)
+                emit({"kind": "resumed", "step": engine.step, "notes": _notes(folder)})
+            recorder.begin(engine.step)
+            while engine.phase_index < len(engine.plan):
+                engine.train()
+        emit({"kind": "testing"})
+        return _finish(folder, engine)
+
+
+def load_model(folder: Path) -> Engine:
+    """Return an engine that holds the final model of a finished run, ready to evaluate.
+
+    Raises:
+        StateError: the run is not finished, or the model does not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    recipe = read_run_recipe(folder)
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with `redense run --resume {folder}`")
+    engine = Engine(make_task(recipe), recipe)
+    try:
+        engine.model.load_state_dict(load_file(path), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise StateError(f"{path} is damaged or of another model: {' '.join(str(error).split())[:300]}") from None
+    return engine
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def _phase_path(folder: Path, index: int, phase: PlannedPhase) -> Path:
+    return folder / "checkpoints" / f"{index}-{phase.name}.safetensors"
+
+
+def _save(folder: Path, engine: Engine, snapshot: dict[str, Any]) -> None:
+    last = folder / "checkpoints" / "last.safetensors"
+    index = snapshot["position"]["phase"]
+    if snapshot["position"]["step"] or not index:
+        save_tree(last, snapshot)
+        return
+    path = _phase_path(folder, index - 1, engine.plan[index - 1])
+    save_tree(path, snapshot)
+    aside = last.with_suffix(".link")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, aside)
+    aside.replace(last)
+
+
+def _last_snapshot(folder: Path, phases: tuple[PlannedPhase, ...]) -> dict[str, Any] | None:
+    """Return the newest checkpoint that is whole; None for a run that has none."""
+    paths = [_phase_path(folder, index, phase) for index, phase in enumerate(phases)]
+    candidates = [p for p in (folder / "checkpoints" / "last.safetensors", *reversed(paths)) if p.exists()]
+    problem: CheckpointError | None = None
+    for path in candidates:
+        try:
+            snapshot = load_tree(path)
+        except CheckpointError as error:
+            log.warning("%s; trying the checkpoint before it", error)
+            problem = error
+        else:
+            return snapshot
+    if problem:
+        raise problem
+    return None
+
+
+def _check_unchanged(folder: Path, task: Task) -> None:
+    path = folder / "data.json"
+    if not path.exists():
+        write_text(path, json.dumps({"sha256": task.fingerprint}) + "\n")
+    elif read_json(path).get("sha256") != task.fingerprint:
+        raise StateError(
+            f"the data of {folder} changed since it was started: its result would mean nothing; start anew"
+        )
+
+
+def _notes(folder: Path) -> list[str]:
+    changed = differences(read_json(folder / "environment.json"), environment())
+    return [f"{change}: the result may differ in its last digits" for change in changed]
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Refuse a second process in one run folder; the lock goes with the process that holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks of this kind
+        yield
+        return
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise StateError(f"cannot write to {folder}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateError(f"another process is training {folder}: wait for it, or stop it first") from None
+        yield
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+class _Recorder:
+    """Writes events to metrics.jsonl and TensorBoard; after a kill it forgets what came after the checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._board_path = folder / "tensorboard"
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def begin(self, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+        write_text(self._path, "".join(line + "\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._board = SummaryWriter(str(self._board_path), purge_step=step + 1 if step else None)
+
+    def __call__(self, event: Event) -> None:
+        if event["kind"] not in ("step", "epoch"):
+            return
+        self._file.write(json.dumps(event) + "\n")
+        step = event["step"]
+        if event["kind"] == "step":
+            self._board.add_scalar("train/loss", event["loss"], step)
+            self._board.add_scalar("train/lr", event["lr"], step)
+        else:
+            self._board.add_scalar("train/sparsity", event["sparsity"], step)
+            for name, value in event["validation"].items():
+                self._board.add_scalar(f"validation/{name}", value, step)
+
+    def __exit__(self, *exception: object) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+            self._board.close()
+
+    def _lines(self) -> Iterator[str]:
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):  # the line that a kill cut off
+                    json.loads(line)
+                    yield line
+
+
+# --- result ---------------------------------------------------------------------------------------------------------
+
+
+def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
+    """Touch the test split, once; write outcome, model, result and report."""
+    task, recipe = engine.task, engine.recipe
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    phases: list[dict[str, Any]] = []
+    outcomes: dict[str, torch.Tensor] = {}
+    layers: list[dict[str, Any]] = []
+    for index, phase in enumerate(engine.plan):
+        engine.restore(load_tree(_phase_path(folder, index, phase)))
+        outcome = engine.outcome("test")
+        outcomes |= {f"{index}-{phase.name}/{name}": values.contiguous() for name, values in outcome.items()}
+        seconds = sum(r["seconds"] for r in records if r["kind"] == "epoch" and r["phase_index"] == index)
+        phases.append(
+            {
+                "name": phase.name,
+                "kind": "sparse" if phase.is_sparse else "dense",
+                "sparsity": engine.sparsity() if phase.is_sparse else 0.0,
+                "epochs": phase.epochs,
+                "lr": phase.lr,
+                "steps": phase.steps(engine.steps_per_epoch),
+                "validation": engine.evaluate("validation"),
+                "test": task.metrics(outcome),
+                "seconds": round(seconds, 1),
+            }
+        )
+        rows = summary(engine.model, include=engine.include, exclude=engine.exclude).rows
+        if not layers:
+            layers = [
+                {
+                    "name": row.name,
+                    "shape": list(row.shape),
+                    "weights": row.weights,
+                    "prunable": row.prunable,
+                    "reason": row.reason,
+                    "sparsity": [],
+                }
+                for row in rows
+            ]
+        values = dict(engine.model.named_parameters())
+        for layer in layers:
+            layer["sparsity"].append(round(sparsity_of(values[layer["name"]]), 6))
+    write_bytes(folder / "outcome.safetensors", to_bytes(outcomes))
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in engine.model.state_dict().items()}
+    write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt", "recipe": recipe.name}))
+    result = {
+        "recipe": recipe.name,
+        "task": recipe.task,
+        "seed": recipe.seed,
+        "metric": {
+            "name": task.metric.name,
+            "unit": task.metric.unit,
+            "lower_is_better": task.metric.lower_is_better,
+        },
+        "phases": phases,
+        "layers": layers,
+        "test_examples": len(task.examples("test")),
+        "seconds": round(sum(phase["seconds"] for phase in phases), 1),
+        "redense": __version__,
+    }
+    write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    from ..report.page import write_report
+
+    write_report(folder)
+    return result
+
+
+# --- export ---------------------------------------------------------------------------------------------------------
+
+
+def export_run(folder: Path, out: Path) -> Path:
+    """Copy what a user of the model needs to ``out``: weights, recipe, result, and a model card.
+
+    Raises:
+        StateError: the run is not finished, or ``out`` is not empty.
+    """
+    recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise StateError(f"{out} exists and is not empty: name another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("model.safetensors", "recipe.yaml", "result.json"):
+            write_bytes(out / name, (folder / name).read_bytes())
+        write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
+    except OSError as error:
+        raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
+    return out
+
+
+def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> str:
+    """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
+    metric = result["metric"]
+    header = f"| phase | sparsity | epochs | initial LR | validation {metric['name']} | test {metric['name']} |"
+    rows = [
+        f"| {p['name']} | {p['sparsity']:.0%} | {p['epochs']:g} | {p['lr']:g} "
+        f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"
+        for p in result["phases"]
+    ]
+    weights = sum(layer["weights"] for layer in result["layers"])
+    lines = [
+        f"# {recipe.name}",
+        "",
+        recipe.about or f"A model for {recipe.task}.",
+        "",
+        f"Trained with redense {result['redense']}: dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381). "
+        f"{weights:,} weights; the network is the plain one, its architecture and speed are unchanged.",
+        "",
+        header,
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Seed {result['seed']}, {result['test_examples']:,} test examples. One seed, no control of the same budget: "
+        "the table does not show that the mask is what helped.",
+        "",
+        "Load it into the plain model:",
+        "",
+        "```python",
+        "from safetensors.torch import load_file",
+        'model.load_state_dict(load_file("model.safetensors"), strict=True)',
+        "```",
+        "",
+        f"Made with Python {made.get('python')}, PyTorch {made.get('torch')} on {made.get('processor')}. "
+        "The whole recipe is in `recipe.yaml`, every figure in `result.json`.",
+        "",
+    ]
+    return "\n".join(lines)

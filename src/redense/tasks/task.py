@@ -1,0 +1,62 @@
+"""What the engine needs to know of a task: its data, model, loss and metrics. Everything else is the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+
+from .metrics import Metric
+
+Split = Literal["train", "validation", "test"]
+Batch = Any
+"""What a data set gives for a list of indices: tensors, or tuples, lists or dicts of tensors."""
+
+
+class Examples(Protocol):
+    """A split: its length, and a whole batch for a list of indices (PyTorch's batched-fetch protocol)."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of these examples."""
+        ...
+
+    def set_epoch(self, seed: int) -> None:
+        """Make what is random about the coming epoch (augmentation) depend on ``seed`` and the indices alone."""
+        ...
+
+
+class Task(Protocol):
+    """One kind of problem: image classification, caption generation, speech recognition."""
+
+    name: str
+    metric: Metric
+    fingerprint: str
+    """sha256 of the data, so that a run is never resumed on other data."""
+    include: Sequence[str] | None
+    exclude: Sequence[str]
+    """The task's own rule of what is prunable, for `redense.prunable`."""
+
+    def examples(self, split: Split) -> Examples:
+        """Return a split."""
+        ...
+
+    def build_model(self) -> nn.Module:
+        """Return a freshly initialised model; the caller has seeded torch."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the training loss of a batch, a scalar mean over its examples."""
+        ...
+
+    def outcome(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return what evaluation needs of a batch, one row per example: name -> (batch, ...)."""
+        ...
+
+    def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the metrics of all rows of a split together; one is called as ``metric`` is, one ``loss``."""
+        ...
