@@ -1,0 +1,61 @@
+# Everything that redense needs is one command away: `make demo` to see it work, `make test` to check it all.
+# On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-slow docs bench clean
+
+# The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PY  := .venv/bin/python
+PIP := $(PY) -m pip install -qq --disable-pip-version-check
+WORKERS ?= 2
+
+# The pins hold for the build tools too, which only this variable reaches.
+export PIP_CONSTRAINT := constraints.txt
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/installed  ## install redense and train dense -> sparse -> dense on real images (about 3 minutes)
+	.venv/bin/redense run quickstart
+
+# Each worker computes on one thread: two torch processes with two threads each on two cores are many times slower.
+test: export OMP_NUM_THREADS = 1
+test: check docs  ## every check and every quick test; this is what CI runs
+	$(PY) -m pytest -n $(WORKERS)
+
+test-slow: export OMP_NUM_THREADS = 1
+test-slow: .venv/installed-dev  ## the slow tests: whole trainings, real downloads
+	$(PY) -m pytest -n $(WORKERS) -m slow --timeout 1200
+
+check: .venv/installed-dev  ## lint, format and types, without the tests
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pyright
+
+docs: .venv/installed-dev  ## build the documentation into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+bench: .venv/installed-dev  ## run every script in benchmarks/
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script; done
+
+clean:  ## remove what make made; runs/ stays
+	rm -rf .venv site build .pytest_cache .ruff_cache .hypothesis .coverage* src/*.egg-info
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The install is remembered by a stamp, and made again when the dependencies change.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing redense and PyTorch into .venv, once: a minute or more, and 0.3 GB of downloads (3 GB with CUDA) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing redense, PyTorch and the developer's tools into .venv, once: 2 minutes or more, and 0.5 GB of downloads (3 GB with CUDA) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch .venv/installed $@
+
+.venv/bin/pip:
+	@test -n "$(PYTHON)" || { echo "redense needs Python 3.11 or newer, and none was found: install it, or say where it is with 'make PYTHON=/path/to/python ...'"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: on Debian or Ubuntu, run 'sudo apt-get install python3-venv' and try again"; exit 1; }
+	@$(PYTHON) -m venv .venv
