@@ -6,16 +6,26 @@ import argparse
 import contextlib
 import json
 import logging
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import RedenseError, nearest
 
-_RUN_FLAGS = {"--out": 1, "--resume": 1, "--print-config": 0, "--quiet": 0, "--help": 0, "-h": 0}
+# The options of the verbs that take settings of a recipe, and how many values each has; any other --key is a setting.
+_HELP = {"--help": 0, "-h": 0}
+_FLAGS = {
+    "run": {"--out": 1, "--resume": 1, "--print-config": 0, "--quiet": 0, **_HELP},
+    "compare": {
+        **dict.fromkeys(("--arms", "--seeds", "--sweep", "--jobs", "--backend", "--store", "--out", "--resume"), 1),
+        **_HELP,
+    },
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         settings: list[str] = []
-        if arguments[:1] == ["run"]:
-            arguments, settings = _split_settings(arguments)
+        if arguments and arguments[0] in _FLAGS:
+            arguments, settings = _split_settings(arguments, _FLAGS[arguments[0]])
         if arguments and not arguments[0].startswith("-") and arguments[0] not in _VERBS:
             raise RedenseError(f"unknown command '{arguments[0]}'{nearest(arguments[0], _VERBS)} (see redense --help)")
         options = parser.parse_args(arguments)
@@ -34,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 0
         options.settings = settings
-        return _VERBS[options.verb](options)
+        code = _VERBS[options.verb](options)
+        sys.stdout.flush()
+        return code
     except RedenseError as error:
         print(f"redense: {error}", file=sys.stderr)
         return 2
@@ -42,12 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("redense: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `redense recipes show NAME | head`
-        sys.stderr.close()
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
+    except OSError as error:  # a full disk, a folder without permission
+        print(f"redense: {error}", file=sys.stderr)
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RedenseError(f"{message} (see {self.prog} --help)")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="redense",
         allow_abbrev=False,
         description="Dense-sparse-dense training: a more accurate network of the same size and speed.",
@@ -70,6 +90,32 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped or killed")
     run.add_argument("--print-config", action="store_true", help="show the resolved recipe and train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress, only the result")
+
+    compare = verb(
+        "compare",
+        "train arms beside each other, on one budget and over several seeds, and say what is gained",
+        epilog="Settings of the recipe can be given as for run: --data PATH --dense.epochs 20. "
+        "Everything trained is kept in the store, so that nothing is trained twice.",
+    )
+    compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
+    compare.add_argument("--arms", default="dsd,restart,llr", help="see `redense arms` (default: %(default)s)")
+    compare.add_argument("--seeds", default="5", metavar="N", help="how many, or a list: 3,7,11 (default: %(default)s)")
+    compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
+    compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
+    compare.add_argument(
+        "--backend", choices=("loky", "ray", "dask"), default="loky", help="joblib's, to carry the jobs"
+    )
+    compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison")
+    compare.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with a comparison that was stopped or killed"
+    )
+
+    verb("arms", "list what can be compared")
+
+    store = verb("store", "show how much the phase store holds, or clear it")
+    store.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
+    store.add_argument("--store", type=Path, metavar="DIR", help="(default: runs/store)")
 
     evaluate = verb("evaluate", "evaluate the final model of a run")
     evaluate.add_argument("run", type=Path, help="a run folder")
@@ -95,15 +141,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
+def _split_settings(arguments: list[str], flags: dict[str, int]) -> tuple[list[str], list[str]]:
     """Part the command's own options from the recipe's settings, which are any other --key value."""
     own, settings = arguments[:1], list[str]()
     items = iter(arguments[1:])
     for item in items:
         flag, equals, _ = item.partition("=")
-        if not item.startswith("-") or flag in _RUN_FLAGS:
+        if not item.startswith("-") or flag in flags:
             own.append(item)
-            if not equals and _RUN_FLAGS.get(flag):
+            if not equals and flags.get(flag):
                 own.extend(value for value in [next(items, None)] if value is not None)
             continue
         settings.append(item)
@@ -135,30 +181,115 @@ def _run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
         from .lab.engine import StoppedError
-        from .lab.plan import plan
-        from .lab.progress import RunProgress, describe, result_table, verdict
-        from .lab.run import new_run, train_run
-        from .tasks.metrics import METRICS
+        from .lab.progress import RunProgress, result_table, verdict
+        from .lab.run import discard_unstarted, new_run, train_run
 
-        phases = plan(recipe)
         folder: Path = options.resume or new_run(recipe, options.out)
     if not options.quiet:
-        flow = " -> ".join(describe(phase) for phase in phases)
-        console.print(f"[bold]{recipe.name}[/]: {flow}; seed {recipe.seed}", soft_wrap=not console.is_terminal)
+        console.print(f"[bold]{recipe.name}[/]: {recipe.about or recipe.task}; seed {recipe.seed}", soft_wrap=True)
         console.print(f"run folder: {folder}", soft_wrap=True)
-    shown = Console(quiet=True) if options.quiet else console
-    with _Signals() as signals, RunProgress(shown, phases, METRICS[recipe.task]) as progress:
+    with _Signals() as signals, RunProgress(Console(quiet=True) if options.quiet else console) as progress:
         try:
             result = train_run(folder, emit=progress, stop=lambda: signals.received is not None)
         except StoppedError:
             number = signals.received or signal.SIGINT
             name = signal.Signals(number).name
-            print(f"redense: stopped by {name}; go on with: redense run --resume {folder}", file=sys.stderr)
+            print(
+                f"redense: stopped by {name}; go on with: redense run --resume {shlex.quote(str(folder))}",
+                file=sys.stderr,
+            )
             return 128 + number
+        except RedenseError:
+            if not options.resume:
+                discard_unstarted(folder)
+            raise
+    from .report.page import write_report
+
+    write_report(folder)
     console.print("", result_table(result), "", sep="\n")
     console.print(verdict(result), "", sep="\n", soft_wrap=not console.is_terminal)
     for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):
         console.print(f"{what:<11}{folder / name}", soft_wrap=True)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .lab.recipe import load_recipe
+
+    if options.resume and (options.recipe or options.settings or options.out):
+        raise RedenseError(
+            "--resume goes on with the comparison's own recipe: give nothing else but --jobs and --store"
+        )
+    if not options.resume and not options.recipe:
+        raise RedenseError("which recipe? try: redense compare quickstart --arms dsd,restart,llr --seeds 3")
+    if options.jobs is not None and options.jobs < 1:
+        raise RedenseError(f"--jobs must be at least 1, got {options.jobs}")
+    if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
+        raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
+    recipe = None if options.resume else load_recipe(options.recipe, options.settings)
+
+    from rich.console import Console
+
+    from .lab.arms import get_arms
+    from .lab.compare import write_results
+    from .lab.engine import StoppedError
+    from .lab.grid import Comparison, Grid, new_comparison, parse_sweep, read_comparison, seed_list
+    from .lab.grid_progress import GridProgress, comparison_table
+    from .lab.store import PhaseStore, default_store
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a file has room for the whole table
+    store = PhaseStore(options.store or default_store())
+    if recipe is None:
+        folder: Path = options.resume
+        comparison = read_comparison(folder)
+    else:
+        names = tuple(name.strip() for name in options.arms.split(",") if name.strip())
+        get_arms(names)
+        comparison = Comparison(recipe, names, seed_list(options.seeds), parse_sweep(options.sweep))
+        folder = new_comparison(comparison, options.out)
+    console.print(f"comparison: {folder}", soft_wrap=True)
+    grid = Grid(comparison, store, folder)
+    jobs = options.jobs or os.cpu_count() or 1
+    with _Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
+        try:
+            trained = grid.run(jobs=jobs, backend=options.backend, tick=progress.tick)
+        except StoppedError:
+            number = signals.received or signal.SIGINT
+            name = signal.Signals(number).name
+            print(f"redense: stopped by {name}; go on with: redense compare --resume {folder}", file=sys.stderr)
+            return 128 + number
+    result = write_results(folder, grid)
+    from .report.compare_page import write_compare_report
+
+    write_compare_report(folder)
+    console.print("", comparison_table(result, folder), "", sep="\n")
+    for said in result["conclusions"].values():
+        console.print(said, soft_wrap=not console.is_terminal)
+    if result["caution"]:
+        console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
+    how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
+    console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
+    return 0
+
+
+def _arms(options: argparse.Namespace) -> int:
+    from .lab.arms import get_arms
+
+    for arm in get_arms():
+        print(f"{arm.name:<15}{arm.about}  ({arm.source})")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from .lab.store import PhaseStore, default_store
+
+    store = PhaseStore(options.store or default_store())
+    print(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
+    if options.action == "clear":
+        store.clear()
+        print("cleared: what is needed again is trained again")
     return 0
 
 
@@ -252,6 +383,9 @@ def _data(options: argparse.Namespace) -> int:
 
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
+    "compare": _compare,
+    "arms": _arms,
+    "store": _store,
     "evaluate": _evaluate,
     "export": _export,
     "report": _report,
@@ -265,6 +399,9 @@ class _Signals:
 
     received: int | None = None
 
+    def __init__(self, stop: Callable[[], None] = lambda: None) -> None:
+        self._stop = stop
+
     def __enter__(self) -> _Signals:
         self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -277,6 +414,7 @@ class _Signals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
+        self._stop()
         print("\nstopping after this step; once more to stop at once", file=sys.stderr)
 
 

@@ -25,7 +25,7 @@ from . import masks as masking
 from .criteria import get_criterion, magnitude
 from .errors import OptimizerError, ParameterError, RedenseError, StateError, nearest
 from .holding import Masked, held, unwrap_optimizer, was_skipped
-from .parameters import Row, Summary, prunable, summary, unwrap
+from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
 from .phase import Phase, Sparsity
 from .schedule import Schedule
 
@@ -72,19 +72,38 @@ class _Controller:
         self._handles: list[RemovableHandle] = []
         if not self._optimizers:
             raise OptimizerError("no optimizer was given: pass the one that trains the model")
+        if len({id(o) for o in self._optimizers}) < len(self._optimizers):
+            raise OptimizerError(
+                "the same optimizer was given twice (perhaps once wrapped): its steps would count double"
+            )
 
     @property
     def masks(self) -> dict[str, Tensor]:
         """The masks in force: parameter name -> bool tensor, True = kept; empty in a dense phase."""
         return dict(self._masked.masks) if self._masked else {}
 
+    @property
+    def _over(self) -> bool:
+        """Whether nothing is left to do, though a hook may still be there."""
+        return False
+
+    def _names(self) -> list[str]:
+        return [clean_name(name) for name, _ in self._model.named_parameters()]
+
     def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """The parameters that a phase prunes: those of the rule that an optimizer holds."""
         named: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
         chosen = prunable(self._model, include=self._include, exclude=self._exclude)
         if named:
+            known = self._names()
+            for pattern in named:
+                if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in known):
+                    raise ParameterError(
+                        f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
+                    )
             own = prunable(self._model, include=named, exclude=self._exclude)
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in named}
+            _per_parameter(sparsity, list(chosen))  # refuses a name that is left out
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
         exact = {*named, *([self._include] if isinstance(self._include, str) else self._include or ())}
         for name, parameter in chosen.items():
@@ -121,7 +140,9 @@ class _Controller:
         for optimizer in self._optimizers:
             for hook in optimizer._optimizer_step_post_hooks.values():  # pyright: ignore[reportPrivateUsage]
                 other = getattr(hook, "__self__", None)
-                if isinstance(other, _Controller) and mine & {id(p) for p in other._model.parameters()}:
+                if not isinstance(other, _Controller) or other._over:
+                    continue
+                if mine & {id(p) for p in other._model.parameters()}:
                     raise StateError(
                         f"{type(other).__name__} already controls this model and optimizer: "
                         "leave its block or call its close() first"
@@ -162,6 +183,8 @@ class _Controller:
             return
         parameters = self._candidates(phase.sparsity)
         saved = state["masks"]
+        if phase.surgery and "surgery" not in state:
+            raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
         for name in (*saved, *parameters):
             if name not in parameters or name not in saved:
                 where = "model" if name not in parameters else "saved state"
@@ -171,7 +194,10 @@ class _Controller:
                     f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {list(saved[name]['shape'])}: "
                     "the saved state is of another model"
                 )
-        masks = {name: masking.unpack(item["bits"], item["shape"]) for name, item in saved.items()}
+        try:
+            masks = {name: masking.unpack(item["bits"], item["shape"]) for name, item in saved.items()}
+        except ParameterError as damage:
+            raise StateError(f"the saved state is damaged: {damage}") from None
         masked = Masked(phase, parameters, masks, self._optimizers, _seed(self._seed, index, "surgery"))
         if phase.surgery:
             masked.steps = int(state["surgery"]["steps"])
@@ -241,9 +267,10 @@ class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.spars
             if self._saved is None:
                 self._enter(self.phase, 0, {})
             else:
-                _check_format(self._saved, "phase", self.phase.to_dict())
+                _check_format(self._saved, "phase", self.phase.to_dict(), needs=("masks",))
                 self._load(self._saved, self.phase, 0)
         except BaseException:
+            self._masked = None
             self._detach()
             raise
         return self
@@ -252,8 +279,10 @@ class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.spars
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the masked weights from zero, whatever ended the block."""
-        self._leave()
-        self._detach()
+        try:
+            self._leave()
+        finally:
+            self._detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks, packed to bits, as tensors and plain data that ``torch.load(weights_only=True)`` reads."""
@@ -283,6 +312,7 @@ class DSD(_Controller):
         exclude: names or patterns to leave dense.
         seed: of the random criterion and of surgery.
         masks: of a sparse phase that came right before; what it pruned stays pruned if the schedule begins sparse.
+        state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then.
         on_phase_end: called with this object when a phase has had its last step and before anything is changed.
 
     Raises:
@@ -302,19 +332,32 @@ class DSD(_Controller):
         exclude: str | Sequence[str] = (),
         seed: int = 0,
         masks: Mapping[str, Tensor] | None = None,
+        state: Mapping[str, Any] | None = None,
         on_phase_end: Callable[[DSD], None] | None = None,
     ) -> None:
         super().__init__(model, optimizer, include, exclude, seed)
         self.schedule = schedule
         self._on_phase_end = on_phase_end
+        self._in_callback = False
         self._steps = [0] * len(self._optimizers)
         self._index = 0
         for phase in schedule.phases:  # what is wrong with a later phase is said now, not after days of training
             if phase.is_sparse:
-                _per_parameter(phase.sparsity, list(self._candidates(phase.sparsity)))
+                candidates = self._candidates(phase.sparsity)
+                _per_parameter(phase.sparsity, list(candidates))
+                if phase.pattern:
+                    for name, parameter in candidates.items():
+                        masking.check_groups(name, parameter.shape, phase.pattern[1])
+        known = self._names()
+        for name in masks or {}:
+            if name not in known:
+                raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
         self._attach()
         try:
-            self._begin(masks or {})
+            if state is None:
+                self._begin(masks or {})
+            else:
+                self.load_state_dict(state)
         except BaseException:
             self._detach()
             raise
@@ -328,6 +371,10 @@ class DSD(_Controller):
     def phase(self) -> Phase | None:
         """The phase that the next step belongs to; ``None`` when the schedule is over."""
         return self.schedule.phases[self._index] if self._index < len(self.schedule.phases) else None
+
+    @property
+    def _over(self) -> bool:
+        return self.phase is None and not self._masked
 
     def summary(self) -> Summary:
         """Return what is pruned, why, and how sparse each parameter is now; print it."""
@@ -358,7 +405,7 @@ class DSD(_Controller):
         Raises:
             StateError: the state is of another schedule, model, number of optimizers, or format.
         """
-        _check_format(state, "schedule", self.schedule.to_dict())
+        _check_format(state, "schedule", self.schedule.to_dict(), needs=("steps", "phase", "masks"))
         if len(state["steps"]) != len(self._steps):
             raise StateError(f"the saved state is of {len(state['steps'])} optimizers, this DSD has {len(self._steps)}")
         index = int(state["phase"])
@@ -375,7 +422,10 @@ class DSD(_Controller):
         """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left."""
         self._leave()
         self._index = len(self.schedule.phases)
-        self._detach()
+        if self._in_callback:
+            self._detach_inside_step()
+        else:
+            self._detach()
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         super()._after_step(optimizer, args, kwargs)
@@ -384,7 +434,13 @@ class DSD(_Controller):
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
         while self.phase and self.step >= self.schedule.ends[self._index]:
             if self._on_phase_end:
-                self._on_phase_end(self)
+                self._in_callback = True
+                try:
+                    self._on_phase_end(self)
+                finally:
+                    self._in_callback = False
+                if self._over:  # the callback called close()
+                    return
             last = self._index + 1 == len(self.schedule.phases)
             before = self.masks if last else self._leave()  # a last sparse phase keeps its masks until close()
             self._index += 1
@@ -430,6 +486,11 @@ def _choose(
                 f"of shape {tuple(parameter.shape)}"
             )
         if name in previous:
+            if previous[name].shape != parameter.shape:
+                raise ParameterError(
+                    f"the mask given for '{name}' has shape {tuple(previous[name].shape)}, "
+                    f"the parameter {tuple(parameter.shape)}"
+                )
             lowest = torch.finfo(values.dtype).min
             values = values.detach().masked_fill(~previous[name].to(values.device), lowest)
         scores[name] = values
@@ -471,8 +532,11 @@ def _overruled(row: Row, chosen: bool) -> Row:
     return Row(row.name, row.shape, row.weights, chosen, reason, row.sparsity)
 
 
-def _check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any]) -> None:
+def _check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], needs: Sequence[str]) -> None:
     if state.get("format") != _FORMAT:
         raise StateError(f"this is no state of redense's format {_FORMAT}: it has {sorted(map(str, state))[:8]}")
     if state.get(key) != expected:
         raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")
+    for needed in needs:
+        if needed not in state:
+            raise StateError(f"the saved state is damaged: it has no '{needed}'")

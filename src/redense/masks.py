@@ -85,14 +85,10 @@ def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "wei
     """
     n, m = check_pattern(pattern)
     check_storage(name, scores)
-    if scores.dim() < 2 or scores.shape[1] % m:
-        raise ParameterError(
-            f"'{name}' of shape {tuple(scores.shape)} has no groups of {m} along its inputs (dimension 1): "
-            f"exclude it, or choose a pattern whose group size divides {scores.shape[1] if scores.dim() > 1 else 1}"
-        )
+    check_groups(name, scores.shape, m)
     _lowest(name, scores.detach().reshape(-1))
     groups = scores.detach().movedim(1, -1)
-    groups = (groups + 0.0).reshape(*groups.shape[:-1], -1, m)
+    groups = (groups + 0.0).reshape(*groups.shape[:-1], groups.shape[-1] // m, m)
     lowest = torch.sort(groups, dim=-1, stable=True).indices[..., : m - n]
     kept = torch.ones(groups.shape, dtype=torch.bool, device=scores.device).scatter_(-1, lowest, False)
     return kept.flatten(-2).movedim(-1, 1).contiguous()
@@ -116,6 +112,15 @@ def check_pattern(pattern: Sequence[int]) -> tuple[int, int]:
     if not 0 < n <= m:
         raise SparsityError(f"pattern must keep 0 < N <= M of every M weights, got {n}:{m}")
     return n, m
+
+
+def check_groups(name: str, shape: Sequence[int], m: int) -> None:
+    """Refuse by name a weight whose inputs do not divide into groups of ``m``."""
+    if len(shape) < 2 or shape[1] % m:
+        raise ParameterError(
+            f"'{name}' of shape {tuple(shape)} has no groups of {m} along its inputs (dimension 1): "
+            f"exclude it, or choose a pattern whose group size divides {shape[1] if len(shape) > 1 else 1}"
+        )
 
 
 def check_storage(name: str, tensor: Tensor) -> None:
@@ -272,12 +277,16 @@ def apply_(mask: Tensor, *tensors: Tensor) -> None:
         tensors: any dtype, the mask's shape and device; same strides are the fast path.
     """
     with torch.no_grad():
-        fast = [t for t in tensors if t.stride() == mask.stride() and _is_dense(t)]
-        for tensor in tensors:
-            if not any(tensor is t for t in fast):
-                tensor.masked_fill_(~mask, 0)
-        for size, integer in _INT_OF_SIZE.items():
-            same = [_flat(t.detach()).view(integer) for t in fast if t.dtype.itemsize == size]
+        # As integers also where masked_fill_ knows no such dtype (float8); complex128 alone has no integer of its size.
+        patterns = [
+            t.detach().view(_INT_OF_SIZE[t.dtype.itemsize]) if t.dtype.itemsize in _INT_OF_SIZE else t for t in tensors
+        ]
+        fast = [t for t in patterns if t.stride() == mask.stride() and _is_dense(t) and not t.is_complex()]
+        for pattern in patterns:
+            if not any(pattern is t for t in fast):
+                pattern.masked_fill_(~mask, 0)
+        for integer in _INT_OF_SIZE.values():
+            same = [_flat(t) for t in fast if t.dtype == integer]
             if same:
                 _multiply_(_flat(mask), same, integer)
 

@@ -181,6 +181,8 @@ class Phase:
         Raises:
             ScheduleError: a key is unknown or missing.
         """
+        if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScheduleError(f"a phase is a mapping such as {{'steps': 100, 'sparsity': 0.3}}, got {data!r}")
         values = dict(data)
         refuse_unknown(values, cls, "phase")
         if "steps" not in values:

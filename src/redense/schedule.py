@@ -7,11 +7,11 @@ is. It holds no tensors and no state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
 from .errors import RedenseError, ScheduleError
-from .masks import check_sparsity
 from .phase import Decay, Phase, Sparsity, refuse_unknown
 from .surgery import Surgery
 
@@ -103,8 +103,7 @@ class Schedule:
         return cls(tuple(phases))
 
     # --- the arms ---------------------------------------------------------------------------------------------------
-    # All take the same budget, so that arms of one comparison have the same number of steps:
-    # `dense` + `sparse` + `redense` optimizer steps, with the learning rates that DSD would have.
+    # All take the same budget, `dense` + `sparse` + `redense` optimizer steps; see variants.py for what they do with it.
 
     @classmethod
     def dsd(
@@ -147,6 +146,8 @@ class Schedule:
         """
         sparsities = _sequence(sparsity)
         cycles = len(sparsities)
+        if not cycles:
+            raise ScheduleError("sparsity is an empty sequence: give one for each cycle, or a single one")
         columns = zip(
             sparsities,
             _per_cycle("sparse", sparse, cycles),
@@ -176,104 +177,42 @@ class Schedule:
     def restart(cls, **dsd: Any) -> Schedule:
         """DSD's phases and learning rates without a mask: the control that matters. Arguments of `dsd`."""
         dsd.setdefault("sparsity", 0.0)
-        phases = (
-            replace(
-                p,
-                sparsity=None,
-                criterion="magnitude",
-                scope="layer",
-                name=p.name.replace("sparse", "restart"),
-            )
-            for p in cls.dsd(**dsd).phases
-        )
-        return cls(tuple(phases))
+        return _variants().restarted(cls.dsd(**dsd))
 
     @classmethod
     def random(cls, **dsd: Any) -> Schedule:
         """DSD with Random-Cut instead of Keepmax-Cut (section 5 of the paper). Arguments of `dsd`."""
-        dsd["criterion"] = "random"
-        return cls.dsd(**dsd)
+        return _variants().at_random(cls.dsd(**dsd))
 
     @classmethod
-    def llr(
-        cls,
-        *,
-        dense: int,
-        sparse: int | Sequence[int],
-        redense: int | Sequence[int],
-        lr: float = 0.1,
-        decay: Decay | None = None,
-        **_: Any,
-    ) -> Schedule:
-        """Dense, then dense at the lower learning rate ``lr`` for all of DSD's other steps: the paper's control."""
-        rest = sum(_sequence(sparse)) + sum(_sequence(redense))
-        return cls((Phase.dense(dense, decay=decay), Phase.dense(rest, lr=lr, decay=decay, name="lower-lr")))
+    def llr(cls, *, lr: float = 0.1, **dsd: Any) -> Schedule:
+        """Dense, then dense at the lower learning rate ``lr`` for all of DSD's other steps: the paper's control.
+
+        The other arguments are those of `dsd`; its sparsities and learning rates are checked and then left out.
+        """
+        dsd.setdefault("sparsity", 0.0)
+        return _variants().lowered(cls.dsd(**dsd), lr=lr)
 
     @classmethod
-    def early(cls, *, dense: int, cut: float = 0.5, **dsd: Any) -> Schedule:
+    def early(cls, *, cut: float = 0.5, **dsd: Any) -> Schedule:
         """DSD whose first phase is cut short after the part ``cut`` of it (section 5: D and S fused).
 
         The steps that are cut off go to the sparse phase. The other arguments are those of `dsd`.
         """
-        if not 0 < cut < 1:
-            raise ScheduleError(f"cut must be in (0, 1), the part of the first phase that stays dense; got {cut}")
-        first, sparse, *rest = cls.dsd(dense=dense, **dsd).phases
-        before = max(1, round(cut * dense))
-        masked = replace(sparse, steps=dense - before + sparse.steps)
-        if dense == before:
-            raise ScheduleError(f"a dense phase of {dense} steps is too short to be cut at {cut}")
-        return cls((replace(first, steps=before), masked, *rest))
+        return _variants().earlier(cls.dsd(**dsd), cut=cut)
 
     @classmethod
     def scratch(cls, **dsd: Any) -> Schedule:
-        """Sparse from the first step to the last, with DSD's learning rates (section 5). Arguments of `dsd`.
-
-        The mask of the first phase is kept: what is pruned when a sparse phase follows another stays pruned.
-        """
-        first, sparse, *rest = cls.dsd(**dsd).phases
-        mask = {"sparsity": sparse.sparsity, "criterion": sparse.criterion, "scope": sparse.scope}
-        masked = [replace(p, **mask, name=p.name.replace("redense", "sparse-end")) for p in (first, *rest)]
-        return cls((replace(masked[0], name="scratch"), sparse, *masked[1:]))
+        """Sparse from the first step to the last, with DSD's learning rates (section 5). Arguments of `dsd`."""
+        return _variants().from_scratch(cls.dsd(**dsd))
 
     @classmethod
-    def prune(
-        cls,
-        *,
-        dense: int,
-        sparse: int | Sequence[int],
-        redense: int | Sequence[int],
-        sparsity: float,
-        rounds: int = 3,
-        sparse_lr: float = 1.0,
-        redense_lr: float = 0.1,
-        decay: Decay | None = None,
-        criterion: str = "magnitude",
-        scope: Literal["layer", "global"] = "layer",
-    ) -> Schedule:
+    def prune(cls, *, rounds: int = 3, **dsd: Any) -> Schedule:
         """Dense, then sparse phases at rising sparsity, never dense again (Han et al. 2015).
 
         The ``sparse`` steps are shared by the rising rounds; the last sparsity is then trained for ``redense`` steps.
         """
-        target = check_sparsity(sparsity, "the last round")
-        steps = sum(_sequence(sparse))
-        if isinstance(rounds, bool) or rounds < 1 or rounds > steps:
-            raise ScheduleError(f"rounds must be in [1, {steps}], at least one step each; got {rounds}")
-        phases = [Phase.dense(dense, decay=decay)]
-        for i in range(rounds):
-            length = steps * (i + 1) // rounds - steps * i // rounds
-            phases.append(
-                Phase.sparse(
-                    length,
-                    round(target * (i + 1) / rounds, 12),
-                    lr=sparse_lr,
-                    decay=decay,
-                    criterion=criterion,
-                    scope=scope,
-                    name=f"prune-{i + 1}",
-                )
-            )
-        end = replace(phases[-1], steps=sum(_sequence(redense)), lr=redense_lr, name="prune-end")
-        return cls((*phases, end))
+        return _variants().pruned(cls.dsd(**dsd), rounds=rounds)
 
     @classmethod
     def surgery(cls, *, surgery: Surgery | None = None, **dsd: Any) -> Schedule:
@@ -281,9 +220,7 @@ class Schedule:
 
         The learning rate is that of DSD's sparse phase; it falls over all of the remaining steps.
         """
-        first, sparse, *rest = cls.dsd(**dsd).phases
-        steps = sparse.steps + sum(phase.steps for phase in rest)
-        return cls((first, replace(sparse, steps=steps, surgery=surgery or Surgery(), name="surgery")))
+        return _variants().under_surgery(cls.dsd(**dsd), surgery=surgery)
 
     @classmethod
     def acdc(cls, *, cycles: int = 4, **dsd: Any) -> Schedule:
@@ -291,20 +228,13 @@ class Schedule:
 
         DSD's ``sparse`` steps are shared by ``cycles`` sparse phases and ``cycles - 1`` dense ones between them.
         """
-        dsd["scope"] = "global"
-        first, sparse, *rest = cls.dsd(**dsd).phases
-        parts = 2 * cycles - 1
-        if isinstance(cycles, bool) or cycles < 1 or parts > sparse.steps:
-            raise ScheduleError(
-                f"cycles must be in [1, {(sparse.steps + 1) // 2}], at least one step a phase; got {cycles}"
-            )
-        phases: list[Phase] = []
-        for i in range(parts):
-            length = sparse.steps * (i + 1) // parts - sparse.steps * i // parts
-            name = f"{'decompressed' if i % 2 else 'compressed'}-{i // 2 + 1}"
-            part = replace(sparse, steps=length, name=name)
-            phases.append(replace(part, sparsity=None, scope="layer", criterion="magnitude") if i % 2 else part)
-        return cls((first, *phases, *rest))
+        return _variants().alternating(cls.dsd(**dsd), cycles=cycles)
+
+
+def _variants() -> ModuleType:
+    from . import variants  # it needs Schedule, which is not there before this module is
+
+    return variants
 
 
 def _sequence(value: Any) -> list[Any]:

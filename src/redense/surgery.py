@@ -8,6 +8,7 @@ Weights under the mask keep a value and go on receiving gradient; only the forwa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,10 +35,13 @@ class Surgery:
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.band < 1:
-            raise ScheduleError(f"band of surgery must be in [0, 1), got {self.band}")
-        if self.gamma < 0 or self.power < 0:
-            raise ScheduleError(f"gamma and power of surgery must not be negative, got {self.gamma} and {self.power}")
+        if not _is_finite(self.band) or not 0 <= self.band < 1:
+            raise ScheduleError(f"band of surgery must be in [0, 1), got {self.band!r}")
+        for name, value in (("gamma", self.gamma), ("power", self.power)):
+            if not _is_finite(value) or value < 0:
+                raise ScheduleError(f"{name} of surgery must be a number of at least 0, got {value!r}")
+        if self.c is not None and not _is_finite(self.c):
+            raise ScheduleError(f"c of surgery must be a number, or None to start at the sparsity; got {self.c!r}")
 
     def threshold(self, weight: Tensor, mask: Tensor) -> float:
         """Return t: from c, or the largest magnitude that ``mask`` prunes."""
@@ -58,3 +62,7 @@ class Surgery:
         magnitude = weight.detach().abs()
         spliced = mask | (magnitude > (1 + self.band) * threshold)
         return spliced & ~(magnitude < (1 - self.band) * threshold)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-_FORMAT = "redense-checkpoint-1"
+_KEY = "redense"
+_FORMAT = 1
 
 
 def save_tree(path: Path, tree: Any) -> None:
@@ -32,8 +33,9 @@ def save_tree(path: Path, tree: Any) -> None:
     """
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_take_apart(tree, tensors, {}))
-    header = {"format": _FORMAT, "tree": skeleton, "digest": _digest(skeleton, tensors)}
-    write_bytes(path, to_bytes(tensors, metadata=header))
+    header = json.dumps({"format": _FORMAT, "digest": _digest(skeleton, tensors), "tree": skeleton})
+    # One entry only: safetensors writes several in a random order, and equal states shall be equal files.
+    write_bytes(path, to_bytes(tensors, metadata={_KEY: header}))
 
 
 def load_tree(path: Path) -> Any:
@@ -44,17 +46,27 @@ def load_tree(path: Path) -> Any:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            entry = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint: {' '.join(str(error).split())}") from None
-    if header.get("format") != _FORMAT:
+    if entry is None:
         raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of redense")
-    if header.get("digest") != _digest(header.get("tree", ""), tensors):
+    try:
+        header = json.loads(entry)
+        version, skeleton, digest = header["format"], header["tree"], header["digest"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged: its header cannot be read") from None
+    if version != _FORMAT:
+        raise CheckpointError(f"{path} has the checkpoint format {version}; this redense reads {_FORMAT}")
+    if digest != _digest(skeleton, tensors):
         raise CheckpointError(f"{path} is damaged: its content does not match its digest")
-    return _put_together(json.loads(header["tree"]), tensors)
+    try:
+        return _put_together(json.loads(skeleton), tensors)
+    except (ValueError, LookupError, TypeError, RecursionError):  # the digest is right: somebody made it so
+        raise CheckpointError(f"{path} is damaged: its tree is none that redense writes") from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -72,9 +84,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"cannot write {path}: {reason}; what was there before is untouched") from None
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror}; what was there before is untouched") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,6 +124,9 @@ def _take_apart(node: Any, tensors: dict[str, Tensor], names: dict[tuple[Any, ..
             tensors[names[key]] = source.cpu().contiguous().clone()
         return {"tensor": names[key]}
     if isinstance(node, dict):
+        for key in node:
+            if not (key is None or isinstance(key, (bool, int, float, str))):
+                raise CheckpointError(f"a checkpoint holds tensors and plain values, not keys of {type(key).__name__}")
         return {"dict": [[key, _take_apart(value, tensors, names)] for key, value in node.items()]}
     if isinstance(node, (list, tuple)):
         kind = "tuple" if isinstance(node, tuple) else "list"
@@ -127,5 +144,7 @@ def _put_together(node: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[value]
     if kind == "dict":
         return {key: _put_together(item, tensors) for key, item in value}
+    if kind not in ("list", "tuple"):
+        raise ValueError(kind)
     items = [_put_together(item, tensors) for item in value]
     return tuple(items) if kind == "tuple" else items

@@ -7,35 +7,33 @@ and runs that share their first phases can share the result.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader
 
 from ..controller import DSD
 from ..errors import DataError, RedenseError, StateError
 from ..masks import pack, sparsity_of, unpack
+from ..methods.base import Method, make_method
 from ..parameters import prunable
 from ..schedule import Schedule
 from ..tasks.task import Examples, Split, Task
+from .batches import Batches, loader
 from .plan import PlannedPhase, derive_seed, plan
 from .recipe import OptimizerRecipe, Recipe
 
-log = logging.getLogger(__name__)
-
 Event = dict[str, Any]
-"""What happens while training: see `metrics.jsonl` in the documentation of run folders."""
+"""What happens while training: see `metrics.jsonl` in `redense.lab.run`."""
 
 _EVALUATION_BATCH = 500
 _LOG_STEPS = 20  # optimizer steps between two `step` events
+_SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
 
 
 class TrainingError(RedenseError, RuntimeError):
@@ -46,78 +44,49 @@ class StoppedError(RedenseError):
     """The run was asked to stop and has saved its state."""
 
 
-class Batches(BatchSampler):
-    """Lists of indices: shuffled by a seed, or in order; the first ``skip`` batches can be left out at no cost."""
-
-    def __init__(self, examples: int, batch_size: int, *, seed: int | None = None, limit: int | None = None) -> None:
-        self.examples, self.batch_size, self.seed, self.limit = examples, batch_size, seed, limit
-        self.drop_last = limit is not None
-        self.skip = 0
-
-    def __len__(self) -> int:
-        batches = math.ceil(self.examples / self.batch_size) if self.limit is None else self.limit
-        return batches - self.skip
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.arange(self.examples)
-        if self.seed is not None:
-            order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(self.seed))
-        parts = torch.split(order, self.batch_size)
-        for part in parts[self.skip : self.limit]:
-            yield part.tolist()
-
-
 class Engine:
-    """A model in training: ``start`` or ``restore`` it, then ``train`` its phases in order.
+    """A model in training: made anew or `restore` d, then ``train`` its phases in order.
 
     Args:
         task: what is trained.
         recipe: how.
+        phases: instead of the phases of the recipe.
         emit: called with every event.
         stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`.
         save: called with a snapshot to keep it.
         save_seconds: time between two snapshots inside a phase.
+        resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
+
+    Raises:
+        DataError: the training split is too small for one step.
+        RedenseError: a later phase cannot be trained; it is found now and not after hours.
     """
 
     def __init__(
         self,
         task: Task,
         recipe: Recipe,
+        phases: Sequence[PlannedPhase] | None = None,
         *,
         emit: Callable[[Event], None] = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
         save: Callable[[dict[str, Any]], None] = lambda snapshot: None,
         save_seconds: float = 30.0,
+        resolve: Callable[[str], dict[str, Tensor]] | None = None,
     ) -> None:
-        self.task, self.recipe = task, recipe
-        self.plan = plan(recipe)
+        self.task, self.recipe, self._resolve = task, recipe, resolve
         self._emit, self._stop, self._save, self._save_seconds = emit, stop, save, save_seconds
-        training = recipe.training
-        self._train: Examples = task.examples("train")
-        batches = len(self._train) // training.batch_size
-        self.steps_per_epoch = batches // training.accumulate
-        if not self.steps_per_epoch:
-            raise DataError(
-                f"the training split has {len(self._train)} examples, fewer than one optimizer step takes "
-                f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
-            )
+        self.steps_per_epoch = steps_per_epoch(task, recipe)
+        self.plan = tuple(phases) if phases is not None else plan(recipe, self.steps_per_epoch)
         _forget_other_accelerators()
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if training.precision == "bf16" else "no",
-            gradient_accumulation_steps=training.accumulate,
+            mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
+            gradient_accumulation_steps=recipe.training.accumulate,
         )
-        torch.manual_seed(derive_seed(recipe.seed, "model"))
-        model = task.build_model()
-        if training.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.model: nn.Module = model.to(self.accelerator.device)
-        self.optimizer = make_optimizer(self.model, training.optimizer)
-        self._prepared: nn.Module
-        self._prepared, self._prepared_optimizer = self.accelerator.prepare(self.model, self.optimizer)
-        if training.compile:
-            self._prepared = cast("nn.Module", torch.compile(self._prepared))
         self._masks: dict[str, Tensor] = {}
         self._position: dict[str, Any] = {"phase": 0, "step": 0}
+        self._reshaped: list[Any] = []  # [phase, what was made] for each that changed the structure of the model
+        self._build()
         self._saved = time.monotonic()
         self._check_plan()
 
@@ -131,8 +100,12 @@ class Engine:
     @property
     def step(self) -> int:
         """Optimizer steps since the start of the run."""
-        before = sum(phase.steps(self.steps_per_epoch) for phase in self.plan[: self.phase_index])
-        return before + self._position["step"]
+        return sum(planned.phase.steps for planned in self.plan[: self.phase_index]) + self._position["step"]
+
+    @property
+    def position_in_phase(self) -> int:
+        """Optimizer steps since the start of the phase at hand."""
+        return self._position["step"]
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that the rest of the run depends on, as tensors and plain data."""
@@ -141,6 +114,7 @@ class Engine:
             "optimizer": self.optimizer.state_dict(),
             "masks": {name: {"shape": list(m.shape), "bits": pack(m)} for name, m in self._masks.items()},
             "position": dict(self._position),
+            "reshaped": list(self._reshaped),
             "rng": _rng_state(),
         }
 
@@ -150,6 +124,9 @@ class Engine:
         Raises:
             StateError: it is of another model.
         """
+        if self._reshaped != list(snapshot["reshaped"]):
+            self._reshaped = list(snapshot["reshaped"])
+            self._build()
         try:
             self.model.load_state_dict(snapshot["model"])
         except (RuntimeError, KeyError) as error:
@@ -157,7 +134,33 @@ class Engine:
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self._masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
         self._position = dict(snapshot["position"])
-        self._restored_rng = snapshot["rng"]
+        self._rng = snapshot["rng"]
+
+    def _build(self) -> None:
+        """Make model and optimizer; the structure is that after the phases that have reshaped it."""
+        torch.manual_seed(derive_seed(self.recipe.seed, "model"))
+        model = self.task.build_model()
+        for index, made in self._reshaped:
+            model, _ = self._method(index).reshape(model, made)
+        self._use(model)
+
+    def _use(self, model: nn.Module) -> None:
+        training = self.recipe.training
+        if training.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.model: nn.Module = model.to(self.accelerator.device)
+        self.optimizer = make_optimizer(self.model, training.optimizer)
+        self._prepared: nn.Module
+        self._prepared, self._prepared_optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        if training.compile:
+            self._prepared = cast("nn.Module", torch.compile(self._prepared))
+
+    def _method(self, index: int) -> Method:
+        planned = self.plan[index]
+        method = make_method(planned.method, planned.options, derive_seed(self.recipe.seed, index, "method"))
+        if self._resolve:
+            method.resolve = self._resolve
+        return method
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -169,148 +172,160 @@ class Engine:
             TrainingError: the loss is no longer finite.
         """
         index = self.phase_index
-        planned = self.plan[index]
-        phase = planned.phase(self.steps_per_epoch)
-        resumed: dict[str, Any] | None = self._position if self._position["step"] else None
-        for group in self.optimizer.param_groups:
-            group["lr"] = planned.lr
-        if resumed is None:
+        planned, position = self.plan[index], self._position
+        method = self._method(index)
+        resumed = bool(position["step"])
+        if not resumed:
             torch.manual_seed(derive_seed(self.recipe.seed, index, "phase"))
+            self._reshape(method, index)
+            method.begin(self.model, self.prunable())
+            if planned.phase.criterion == "saliency":
+                self._take_gradients(index)
         dsd = DSD(
             self.model,
             self.optimizer,
-            Schedule((phase,)),
+            Schedule((planned.phase,)),
             include=self.include,
             exclude=self.exclude,
             seed=derive_seed(self.recipe.seed, index, "masks"),
-            masks=self._masks if resumed is None else None,
+            masks=None if resumed else self._masks,
+            state=position["dsd"] if resumed else None,
         )
+        self.optimizer.zero_grad()
         try:
-            if resumed is not None:
-                dsd.load_state_dict(resumed["dsd"])
-                _set_rng_state(self._restored_rng)
-            best = self._train_epochs(index, planned, dsd)
+            if resumed:
+                method.load_state_dict(position["method"], self.model)
+                _set_rng_state(self._rng)
+            self._train_epochs(planned, dsd, method)
             self._masks = dsd.masks
         finally:
             dsd.close()
+        best = position["best"]
         if best is not None:
             self.model.load_state_dict(best["model"])
             self.optimizer.load_state_dict(best["optimizer"])
+        method.finish(self.model, self._masks, lambda: self._batches(index, 0, 0, self.steps_per_epoch))
         self._position = {"phase": index + 1, "step": 0}
         self._save(self.snapshot())
 
-    def _train_epochs(self, index: int, planned: PlannedPhase, dsd: DSD) -> dict[str, Any] | None:
-        total = planned.steps(self.steps_per_epoch)
-        position = self._position
-        position.setdefault("loss", 0.0)
-        position.setdefault("best", None)
-        position.setdefault("seconds", 0.0)
-        start = self.step - position["step"]
-        self._emit({"kind": "phase", "phase_index": index, "step": self.step, "start": start, "steps": total})
-        while position["step"] < total:
-            epoch, done = divmod(position["step"], self.steps_per_epoch)
-            steps = min(self.steps_per_epoch, total - epoch * self.steps_per_epoch)
-            began = time.monotonic() - position["seconds"]
-            self._train_epoch(index, planned, dsd, epoch, done, steps, began)
-            mean = position["loss"] / steps
-            self._check_finite(mean, planned, dsd)
-            result = self.evaluate("validation")
-            position["best"] = self._best(position["best"], result)
-            self._emit(
-                {
-                    "kind": "epoch",
-                    "phase": planned.name,
-                    "phase_index": index,
-                    "step": self.step,
-                    "epoch": epoch + 1 if steps == self.steps_per_epoch else round(total / self.steps_per_epoch, 4),
-                    "train_loss": mean,
-                    "validation": result,
-                    "lr": self.optimizer.param_groups[0]["lr"],
-                    "sparsity": self.sparsity(),
-                    "seconds": round(time.monotonic() - began, 3),
-                }
-            )
-            position.update(loss=0.0, seconds=0.0)
-            self._save_or_stop(dsd, due=position["step"] < total and self._save_is_due())
-        return position["best"]
-
-    def _train_epoch(
-        self, index: int, planned: PlannedPhase, dsd: DSD, epoch: int, done: int, steps: int, began: float
-    ) -> None:
-        position, training = self._position, self.recipe.training
+    def _take_gradients(self, index: int) -> None:
+        """Leave gradients in the parameters, for the criterion that scores with them."""
         self._prepared.train()
-        losses = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        batch_loss = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        loader = self._loader(index, epoch, done, steps)
-        for batch in loader:
+        for batch in self._batches(index, 0, 0, min(self.steps_per_epoch, _SALIENCY_STEPS)):
+            self.accelerator.backward(self.task.loss(self._prepared, batch))
+
+    def _reshape(self, method: Method, index: int) -> None:
+        model, made = method.reshape(self.model)
+        if made is not None:  # other parameters: the optimizer starts anew
+            self._reshaped.append([index, made])
+            self._masks = {}
+            self._use(model)
+
+    def _train_epochs(self, planned: PlannedPhase, dsd: DSD, method: Method) -> None:
+        total, position = planned.phase.steps, self._position
+        for key, start in (("loss", 0.0), ("best", None), ("seconds", 0.0)):
+            position.setdefault(key, start)
+        self._emit({**self._where(planned), "kind": "phase", "start": self.step - position["step"], "steps": total})
+        while position["step"] < total:
+            first = position["step"] // self.steps_per_epoch * self.steps_per_epoch
+            end = min(first + self.steps_per_epoch, total)
+            began = time.monotonic() - position["seconds"]
+            self._train_epoch(planned, dsd, method, first, end, began)
+            mean = position["loss"] / (end - first)
+            self._check_finite(mean, planned)
+            result = self.evaluate("validation")
+            self._check_finite(result["loss"], planned)  # the last step may have broken what its own loss did not show
+            position["best"] = self._best(position["best"], result)
+            event = {"kind": "epoch", **self._where(planned), "train_loss": mean, "validation": result}
+            seconds = round(time.monotonic() - began, 3)
+            self._emit({**event, "lr": self._lr(), "sparsity": self.sparsity(), "seconds": seconds})
+            position.update(loss=0.0, seconds=0.0)
+            self._save_or_stop(dsd, method, due=end < total and self._save_is_due())
+
+    def _train_epoch(self, planned: PlannedPhase, dsd: DSD, method: Method, first: int, end: int, began: float) -> None:
+        position = self._position
+        self._prepared.train()
+        loss = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        losses = loss + position["loss"]  # goes on adding where a killed run had got to, in the same order
+        epoch = first // self.steps_per_epoch
+        for batch in self._batches(self.phase_index, epoch, position["step"] - first, end - first):
             with self.accelerator.accumulate(self._prepared):
-                loss = self.task.loss(self._prepared, batch)
-                self.accelerator.backward(loss)
-                batch_loss += loss.detach() / training.accumulate
+                self._backward(method, batch, loss)
                 if not self.accelerator.sync_gradients:
                     continue
-                if training.clip_norm:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), training.clip_norm)
-                if training.clip_value:
-                    self.accelerator.clip_grad_value_(self.model.parameters(), training.clip_value)
-                rate = planned.lr * dsd.schedule.lr_factor(position["step"])
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                self._prepared_optimizer.step()
-                self._prepared_optimizer.zero_grad()
-            losses += batch_loss
-            position["step"] += 1
-            last = position["step"] - epoch * self.steps_per_epoch == steps
-            if position["step"] % _LOG_STEPS == 0:
-                self._emit(
-                    {
-                        "kind": "step",
-                        "phase": planned.name,
-                        "phase_index": index,
-                        "step": self.step,
-                        "epoch": round(position["step"] / self.steps_per_epoch, 4),
-                        "loss": float(batch_loss),
-                        "lr": rate,
-                    }
+                self._set_lr(dsd.schedule.lr_factor(position["step"]))
+                self._clip()
+                method.step(
+                    cast("torch.optim.Optimizer", self._prepared_optimizer), lambda b=batch: self._again(method, b)
                 )
-            batch_loss.zero_()
-            if not last and (self._stop() or self._save_is_due()):
-                position["loss"] += float(losses)
-                losses.zero_()
-                position["seconds"] = time.monotonic() - began
-                self._check_finite(position["loss"], planned, dsd)
-                self._save_or_stop(dsd, due=True)
-        position["loss"] += float(losses)
+                self._prepared_optimizer.zero_grad()
+            method.after_step(self.model, position["step"])
+            losses += loss
+            position["step"] += 1
+            if position["step"] % _LOG_STEPS == 0:
+                self._emit({"kind": "step", **self._where(planned), "loss": float(loss), "lr": self._lr()})
+            loss.zero_()
+            if position["step"] < end and (self._stop() or self._save_is_due()):
+                position.update(loss=float(losses), seconds=time.monotonic() - began)
+                self._check_finite(position["loss"], planned)
+                self._save_or_stop(dsd, method, due=True)
+        position["loss"] = float(losses)
 
-    def _loader(self, index: int, epoch: int, done: int, steps: int) -> Any:
+    def _backward(self, method: Method, batch: Any, total: Tensor | None) -> None:
+        loss = method.loss(self._prepared, batch, self.task.outputs, self.task.loss)
+        self.accelerator.backward(loss)
+        if total is not None:
+            total += loss.detach() / self.recipe.training.accumulate
+
+    def _again(self, method: Method, batch: Any) -> None:
+        self._prepared_optimizer.zero_grad()
+        self._backward(method, batch, None)
+        self._clip()
+
+    def _clip(self) -> None:
         training = self.recipe.training
-        seed = derive_seed(self.recipe.seed, index, epoch, "order")
-        self._train.set_epoch(seed)
-        batches = Batches(len(self._train), training.batch_size, seed=seed, limit=steps * training.accumulate)
-        batches.skip = done * training.accumulate
-        return self._prepare(self._train, batches)
+        if training.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        if training.clip_value:
+            self.accelerator.clip_grad_value_(self.model.parameters(), training.clip_value)
 
-    def _prepare(self, examples: Examples, batches: Batches) -> Any:
-        workers = getattr(self.recipe.data, "workers", 0)
-        loader = DataLoader(
-            examples,  # pyright: ignore[reportArgumentType]
-            batch_sampler=batches,
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            generator=torch.Generator().manual_seed(
-                0
-            ),  # of its own: the loader draws a number, the model must not see it
-            pin_memory=self.accelerator.device.type == "cuda",
+    def _set_lr(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.training.optimizer.lr * factor
+
+    def _lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def _where(self, planned: PlannedPhase) -> dict[str, Any]:
+        epoch = round(self._position["step"] / self.steps_per_epoch, 4)
+        return {"phase": planned.phase.name, "phase_index": self.phase_index, "step": self.step, "epoch": epoch}
+
+    def _batches(self, index: int, epoch: int, done: int, steps: int) -> Iterator[Any]:
+        """Give the batches of an epoch; the same for every arm that trains a phase of this index."""
+        training, examples = self.recipe.training, self.task.examples("train")
+        seed = derive_seed(self.recipe.seed, index, epoch, "order")
+        examples.set_epoch(seed)
+        order = Batches(
+            len(examples),
+            training.batch_size,
+            seed=seed,
+            limit=steps * training.accumulate,
+            skip=done * training.accumulate,
         )
-        return self.accelerator.prepare(loader)
+        return self._load(examples, order)
+
+    def _load(self, examples: Examples, order: Batches) -> Iterator[Any]:
+        workers = getattr(self.recipe.data, "workers", 0)
+        pin_memory = self.accelerator.device.type == "cuda"
+        return iter(self.accelerator.prepare(loader(examples, order, workers=workers, pin_memory=pin_memory)))
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved >= self._save_seconds
 
-    def _save_or_stop(self, dsd: DSD, *, due: bool) -> None:
+    def _save_or_stop(self, dsd: DSD, method: Method, *, due: bool) -> None:
         stop = self._stop()
         if due or stop:
-            self._position["dsd"] = dsd.state_dict()
+            self._position.update(dsd=dsd.state_dict(), method=method.state_dict())
             self._save(self.snapshot())
             self._saved = time.monotonic()
         if stop:
@@ -322,21 +337,18 @@ class Engine:
         value = result[self.task.metric.name]
         if best is not None and not self.task.metric.better(value, best["value"]):
             return best
-        return {
-            "value": value,
-            "model": _clone(self.model.state_dict()),
-            "optimizer": _clone(self.optimizer.state_dict()),
-        }
+        model, optimizer = _clone(self.model.state_dict()), _clone(self.optimizer.state_dict())
+        return {"value": value, "model": model, "optimizer": optimizer}
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def outcome(self, split: Split) -> dict[str, Tensor]:
         """Return the task's outcome of every example of a split, in order, on CPU."""
         examples = self.task.examples(split)
-        self._prepared.eval()
+        self.model.eval()
         rows: dict[str, list[Tensor]] = {}
-        with torch.no_grad(), self._autocast():
-            for batch in self._prepare(examples, Batches(len(examples), _EVALUATION_BATCH)):
+        with torch.no_grad(), self.accelerator.autocast():
+            for batch in self._load(examples, Batches(len(examples), _EVALUATION_BATCH)):
                 for name, values in self.task.outcome(self.model, batch).items():
                     rows.setdefault(name, []).append(values.cpu())
         return {name: torch.cat(parts) for name, parts in rows.items()}
@@ -347,12 +359,9 @@ class Engine:
 
     def sparsity(self) -> float:
         """Return the fraction of exact zeros among the prunable weights."""
-        return round(sparsity_of(*prunable(self.model, include=self.include, exclude=self.exclude).values()), 6)
+        return round(sparsity_of(*self.prunable().values()), 6)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return self.accelerator.autocast()
-
-    # --- checks -----------------------------------------------------------------------------------------------------
+    # --- what is pruned ---------------------------------------------------------------------------------------------
 
     @property
     def include(self) -> list[str] | None:
@@ -365,17 +374,38 @@ class Engine:
         """What `redense.prunable` is told to leave out: the task's and the recipe's."""
         return [*self.task.exclude, *self.recipe.prune.exclude]
 
+    def prunable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that pruning chooses from."""
+        return prunable(self.model, include=self.include, exclude=self.exclude)
+
     def _check_plan(self) -> None:
-        """Find now what is wrong with a later phase: a name that matches nothing, a pattern that does not divide."""
-        phases = tuple(phase.phase(self.steps_per_epoch) for phase in self.plan)
+        for index in range(len(self.plan)):
+            self._method(index)
+        phases = tuple(planned.phase for planned in self.plan)
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
 
-    def _check_finite(self, loss: float, planned: PlannedPhase, dsd: DSD) -> None:
+    def _check_finite(self, loss: float, planned: PlannedPhase) -> None:
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss} in phase '{planned.name}' before step {dsd.step} of it: "
+                f"the loss became {loss} in phase '{planned.phase.name}' by step {self._position['step']} of it: "
                 "lower its learning rate, or clip the gradient (training.clip_norm)"
             )
+
+
+def steps_per_epoch(task: Task, recipe: Recipe) -> int:
+    """Return the optimizer steps of one epoch.
+
+    Raises:
+        DataError: the training split is too small for one.
+    """
+    training, examples = recipe.training, len(task.examples("train"))
+    steps = examples // training.batch_size // training.accumulate
+    if not steps:
+        raise DataError(
+            f"the training split has {examples} examples, fewer than one optimizer step takes "
+            f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
+        )
+    return steps
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
@@ -388,10 +418,6 @@ def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Opt
         return torch.optim.RMSprop(parameters, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum, **common)
     kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
     return kind(parameters, betas=recipe.betas, eps=recipe.eps, **common)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _rng_state() -> dict[str, Any]:

@@ -1,61 +1,75 @@
-"""The plan of a recipe: its phases in order, with every learning rate, length and sparsity resolved."""
+"""The plan of a recipe: its phases in optimizer steps, and what is done around each of them."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import RecipeError
-from ..phase import Decay, Phase, Sparsity
+from ..phase import Decay, Phase
+from ..schedule import Schedule
 from .recipe import DecayRecipe, DenseRecipe, Recipe, SparseRecipe
 
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """One phase of a run; ``lr`` is absolute, ``epochs`` may be a fraction."""
+    """A phase of a run, and what is changed around it.
 
-    name: str
-    epochs: float
-    lr: float
-    decay: Decay
-    sparsity: Sparsity | None = None
-    criterion: str = "magnitude"
-    scope: str = "layer"
-    pattern: tuple[int, int] | None = None
+    Args:
+        phase: the phase as the core knows it; its learning rate is a factor of the recipe's optimizer's.
+        method: name of a technique that the phase is trained with, see `redense.methods`.
+        options: the technique's settings, plain data.
+    """
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether a mask holds."""
-        return self.sparsity is not None or self.pattern is not None
+    phase: Phase
+    method: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    def steps(self, steps_per_epoch: int) -> int:
-        """Return the length in optimizer steps."""
-        return max(1, round(self.epochs * steps_per_epoch))
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that determines the phase."""
+        return {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
 
-    def phase(self, steps_per_epoch: int) -> Phase:
-        """Return the phase as the core knows it; its learning rate is left at factor 1, as ours is absolute."""
-        steps = self.steps(steps_per_epoch)
-        if not self.is_sparse:
-            return Phase.dense(steps, decay=self.decay, name=self.name)
-        return Phase(steps, self.sparsity, 1.0, self.decay, self.criterion, self.scope, self.pattern, None, self.name)  # pyright: ignore[reportArgumentType]
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PlannedPhase:
+        """Return the phase that `to_dict` gave."""
+        return cls(Phase.from_dict(data["phase"]), data["method"], data["options"])
 
 
-def plan(recipe: Recipe) -> tuple[PlannedPhase, ...]:
-    """Return the phases of a recipe.
+def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
+    """Return the phases that a recipe describes: dense, sparse, dense, and its further cycles."""
+    return tuple(PlannedPhase(phase) for phase in schedule(recipe, steps_per_epoch).phases)
+
+
+def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
+    """Return the DSD schedule of a recipe, learning rates as factors of the optimizer's.
 
     Without a learning rate of its own the sparse phase takes the optimizer's, and the re-dense one a tenth of it;
     in later cycles each takes a tenth of the cycle's before.
+
+    Raises:
+        RecipeError: the phases do not fit together.
     """
     base = recipe.training.optimizer.lr
     cycles = [(recipe.sparse, recipe.redense), *((cycle.sparse, cycle.redense) for cycle in recipe.cycles)]
-    phases = [_dense("dense", recipe.dense, base, recipe)]
-    sparse_lr, redense_lr = base, base * 0.1
+
+    def common(section: DenseRecipe, name: str, factor: float) -> dict[str, Any]:
+        return {
+            "steps": max(1, round(section.epochs * steps_per_epoch)),
+            "lr": factor if section.lr is None else section.lr / base,
+            "decay": _decay(section.decay or recipe.training.decay),
+            "name": name,
+        }
+
+    phases = [Phase(**common(recipe.dense, "dense", 1.0))]
+    sparse_lr, redense_lr = 1.0, 0.1
     for number, (sparse, redense) in enumerate(cycles, start=1):
         suffix = f"-{number}" if len(cycles) > 1 else ""
-        phases.append(_sparse(f"sparse{suffix}", sparse, sparse_lr, recipe))
-        phases.append(_dense(f"redense{suffix}", redense, redense_lr, recipe))
+        phases.append(_sparse(sparse, common(sparse, f"sparse{suffix}", sparse_lr)))
+        phases.append(Phase(**common(redense, f"redense{suffix}", redense_lr)))
         sparse_lr, redense_lr = phases[-2].lr * 0.1, phases[-1].lr * 0.1
-    return tuple(phases)
+    return Schedule(tuple(phases))
 
 
 def derive_seed(*parts: object) -> int:
@@ -63,23 +77,11 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")
 
 
-def _dense(name: str, phase: DenseRecipe, lr: float, recipe: Recipe) -> PlannedPhase:
-    return PlannedPhase(name, phase.epochs, phase.lr or lr, _decay(phase.decay or recipe.training.decay))
-
-
-def _sparse(name: str, phase: SparseRecipe, lr: float, recipe: Recipe) -> PlannedPhase:
-    if phase.scope == "global" and isinstance(phase.sparsity, dict):
-        raise RecipeError(f"{name}: scope 'global' needs one sparsity for all weights, not one per parameter")
-    return PlannedPhase(
-        name,
-        phase.epochs,
-        phase.lr or lr,
-        _decay(phase.decay or recipe.training.decay),
-        None if phase.pattern else phase.sparsity,
-        phase.criterion,
-        phase.scope,
-        phase.pattern,
-    )
+def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:
+    if section.scope == "global" and not isinstance(section.sparsity, float):
+        raise RecipeError(f"{common['name']}: scope 'global' needs one sparsity for all weights, not one per parameter")
+    sparsity = None if section.pattern else section.sparsity
+    return Phase(**common, sparsity=sparsity, criterion=section.criterion, scope=section.scope, pattern=section.pattern)
 
 
 def _decay(decay: DecayRecipe) -> Decay:

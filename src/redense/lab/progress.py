@@ -9,16 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..tasks.metrics import Metric
 from .engine import Event
-from .plan import PlannedPhase
 
 
 class RunProgress:
     """Shows the events of an engine; use it as a context manager and pass it as ``emit``."""
 
-    def __init__(self, console: Console, plan: tuple[PlannedPhase, ...], metric: Metric) -> None:
-        self._console, self._plan, self._metric, self._unit = console, plan, metric.name, metric.unit
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -31,8 +29,11 @@ class RunProgress:
             disable=not self._live,
         )
         self._bar: TaskID | None = None
-        self._start, self._steps, self._epoch_note = 0, 0, ""
-        self._phase_began, self._phase_step = time.monotonic(), 0
+        self._phases: list[dict[str, Any]] = []
+        self._metric: dict[str, Any] = {}
+        self._note = ""
+        self._start = self._end = 0  # steps of the run at which the phase starts and ends
+        self._since, self._since_step = time.monotonic(), 0
 
     def __enter__(self) -> RunProgress:
         self._bars.start()
@@ -47,60 +48,65 @@ class RunProgress:
         if handler:
             handler(event)
 
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False)
+
+    def _on_plan(self, event: Event) -> None:
+        self._phases, self._metric = event["phases"], event["metric"]
+
     def _on_resumed(self, event: Event) -> None:
-        self._console.print(f"resumed after step {event['step']}")
+        self._say(f"resumed after step {event['step']}")
         for note in event["notes"]:
-            self._console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+            self._say(f"[yellow]note:[/] {note}")
 
     def _on_phase(self, event: Event) -> None:
-        planned = self._plan[event["phase_index"]]
-        self._steps = event["steps"]
-        self._phase_began, self._phase_step = time.monotonic(), event["step"]
-        self._start = event["start"]
-        label = f"{event['phase_index'] + 1}/{len(self._plan)} {describe(planned)}"
-        self._bar = self._bars.add_task(label, total=self._steps, completed=event["step"] - self._start, note="")
+        index = event["phase_index"]
+        self._since, self._since_step = time.monotonic(), event["step"]
+        self._start, self._end = event["start"], event["start"] + event["steps"]
+        label = f"{index + 1}/{len(self._phases)} {describe(self._phases[index])}"
+        self._bar = self._bars.add_task(label, total=event["steps"], completed=event["step"] - self._start, note="")
         if not self._live:
-            self._console.print(label, soft_wrap=True)
+            self._say(label)
 
     def _on_step(self, event: Event) -> None:
-        if self._bar is not None:
-            note = f"loss {event['loss']:.3f}{self._epoch_note}"
-            self._bars.update(self._bar, completed=event["step"] - self._start, note=note)
+        self._update(event, f"loss {event['loss']:.3f}{self._note}")
 
     def _on_epoch(self, event: Event) -> None:
-        value = event["validation"][self._metric]
-        self._epoch_note = f"  validation {self._metric} {value:.2f} {self._unit}"
-        if self._bar is not None:
-            note = f"loss {event['train_loss']:.3f}{self._epoch_note}"
-            self._bars.update(self._bar, completed=event["step"] - self._start, note=note)
+        name = self._metric["name"]
+        self._note = f"  validation {name} {event['validation'][name]:.2f} {self._metric['unit']}"
+        self._update(event, f"loss {event['train_loss']:.3f}{self._note}")
         if not self._live:
-            self._console.print(
-                f"  epoch {event['epoch']:g}/{self._plan[event['phase_index']].epochs:g}"
-                f"  loss {event['train_loss']:.3f}{self._epoch_note}  {event['seconds']:.1f} s"
-                f"  {self._remaining(event)} left in this phase",
-                soft_wrap=True,
+            epochs = self._phases[event["phase_index"]]["epochs"]
+            left = f"  {self._left(event)} left in this phase" if event["step"] < self._end else ""
+            self._say(
+                f"  epoch {event['epoch']:g}/{epochs:g}  loss {event['train_loss']:.3f}{self._note}"
+                f"  {event['seconds']:.1f} s{left}"
             )
 
     def _on_testing(self, event: Event) -> None:
-        self._console.print("evaluating every phase's network on the test split, once")
+        self._say("evaluating every phase's network on the test split, once")
 
-    def _remaining(self, event: Event) -> str:
-        done = event["step"] - self._phase_step
-        left = self._start + self._steps - event["step"]
-        seconds = (time.monotonic() - self._phase_began) / max(done, 1) * left
+    def _update(self, event: Event, note: str) -> None:
+        if self._bar is not None:
+            self._bars.update(self._bar, completed=event["step"] - self._start, note=note)
+
+    def _left(self, event: Event) -> str:
+        rate = (time.monotonic() - self._since) / max(event["step"] - self._since_step, 1)
+        seconds = rate * (self._end - event["step"])
         return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def describe(phase: PlannedPhase) -> str:
+def describe(phase: dict[str, Any]) -> str:
     """Return a phase in a few words: ``sparse 30 %, 8 epochs, lr 0.02``."""
-    sparsity = ""
-    if phase.pattern:
-        sparsity = f" {phase.pattern[0]}:{phase.pattern[1]}"
-    elif isinstance(phase.sparsity, float):
-        sparsity = f" {100 * phase.sparsity:g} %"
-    elif phase.sparsity is not None:
-        sparsity = " per layer"
-    return f"{phase.name}{sparsity}, {phase.epochs:g} epochs, lr {phase.lr:g}"
+    sparsity = phase["sparsity"]
+    how = ""
+    if isinstance(sparsity, list):
+        how = f" {sparsity[0]}:{sparsity[1]}"
+    elif isinstance(sparsity, dict):
+        how = " per layer"
+    elif sparsity is not None:
+        how = f" {100 * sparsity:g} %"
+    return f"{phase['name']}{how}, {phase['epochs']:g} epochs, lr {phase['lr']:g}"
 
 
 def result_table(result: dict[str, Any]) -> Table:

@@ -29,6 +29,7 @@ TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
 }
 
 _MAX_BYTES = 1 << 20  # a recipe is a page of text
+_SHOWN = 80  # characters of a wrong value that an error repeats
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -105,12 +106,28 @@ class SparseRecipe(DenseRecipe):
         default=None, description="[2, 4] keeps 2 of every 4 inputs, instead of a sparsity"
     )
 
+    @field_validator("sparsity", mode="before")
+    @classmethod
+    def _sparsity_is_no_percentage(cls, sparsity: Any) -> Any:
+        if isinstance(sparsity, str) and "%" in sparsity:
+            raise ValueError("must be a fraction in [0, 1), such as 0.3 for 30 %")
+        return sparsity
+
     @field_validator("pattern")
     @classmethod
     def _pattern_keeps_some(cls, pattern: tuple[int, int] | None) -> tuple[int, int] | None:
         if pattern and not 0 < pattern[0] <= pattern[1]:
             raise ValueError("must be [N, M] with 0 < N <= M")
         return pattern
+
+    @model_validator(mode="after")
+    def _scope_fits(self) -> SparseRecipe:
+        if self.sparsity == {}:
+            raise ValueError("sparsity names no parameter: give one sparsity for all, or one per name")
+        if self.scope == "global" and (self.pattern or isinstance(self.sparsity, dict)):
+            given = "a pattern" if self.pattern else "one per parameter"
+            raise ValueError(f"scope 'global' needs one sparsity for all weights, not {given}")
+        return self
 
 
 class CycleRecipe(_Section):
@@ -183,8 +200,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
     """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
     task = data.get("task", "classification")
-    if task not in TASKS:
-        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {task!r}")
+    if not isinstance(task, str) or task not in TASKS:
+        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {_shown(task)}")
     kind = recipe_type(task)
     _check_keys(data, kind, label)
     try:
@@ -228,7 +245,9 @@ def parse_yaml(text: str, label: str) -> Any:
         raise RecipeError(f"{label}: {len(text):,} characters are too many for a recipe")
     try:
         return yaml.load(text, _Loader)  # _Loader is a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise RecipeError(f"{label}: not valid YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or type(error).__name__
@@ -236,12 +255,14 @@ def parse_yaml(text: str, label: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader without aliases, and with an error for a key that is given twice."""
+    """A safe loader without aliases and tags, and with an error for a key that is given twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
             raise ComposerError(None, None, "aliases are not allowed here", event.start_mark)
+        if getattr(event, "tag", None) is not None:  # PyYAML's own constructors fail in odd ways on a wrong one
+            raise ComposerError(None, None, "tags are not allowed here", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -272,19 +293,19 @@ def _read(source: str | Path) -> tuple[str, str]:
     shipped = _shipped()
     if str(source) in shipped:
         return shipped[str(source)].read_text(encoding="utf-8"), str(source)
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
-        close = difflib.get_close_matches(str(source), shipped, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(sorted(shipped))})"
-        raise RecipeError(f"no recipe is called '{source}'{hint}; a file of your own ends in .yaml")
+    path, label = Path(source), _printable(str(source))
     try:
+        if path.suffix not in (".yaml", ".yml") and not path.exists():
+            close = difflib.get_close_matches(str(source), shipped, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(sorted(shipped))})"
+            raise RecipeError(f"no recipe is called '{label}'{hint}; a file of your own ends in .yaml")
         if path.stat().st_size > _MAX_BYTES:
-            raise RecipeError(f"{path}: {path.stat().st_size:,} bytes are too many for a recipe")
+            raise RecipeError(f"{label}: {path.stat().st_size:,} bytes are too many for a recipe")
         return path.read_text(encoding="utf-8"), str(path)
     except UnicodeDecodeError:
-        raise RecipeError(f"{path}: not a text file in UTF-8") from None
+        raise RecipeError(f"{label}: not a text file in UTF-8") from None
     except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror or error}") from None
+        raise RecipeError(f"{label}: {error.strerror or error}") from None
 
 
 # --- overrides ------------------------------------------------------------------------------------------------------
@@ -294,7 +315,9 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     items = iter(arguments)
     for item in items:
         if not item.startswith("--") or item == "--":
-            raise RecipeError(f"unexpected argument '{item}': settings are given as --key value, e.g. --seed 3")
+            raise RecipeError(
+                f"unexpected argument '{_printable(item)}': settings are given as --key value, e.g. --seed 3"
+            )
         key, equals, text = item[2:].partition("=")
         if not equals:
             following = next(items, None)
@@ -309,11 +332,12 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    kind = recipe_type(data["task"] if data.get("task") in TASKS else "classification")
+    task = data.get("task")
+    kind = recipe_type(task if isinstance(task, str) and task in TASKS else "classification")
     known = list(_setting_names(kind))
     parts = key.split(".")
     if key not in known and not any(key.startswith(f"{name}.") and _is_mapping(kind, name) for name in known):
-        raise RecipeError(f"unknown setting --{key}{_nearest_setting(key, known)}")
+        raise RecipeError(f"unknown setting --{_printable(key)}{_nearest_setting(key, known)}")
     target = data
     for index, part in enumerate(parts[:-1]):
         below = target.get(part)
@@ -372,11 +396,17 @@ def _check_keys(
     root = root or kind
     for key, value in data.items():
         if not isinstance(key, str):
-            raise RecipeError(f"{label}: a setting's name must be text, got {key!r}")
+            raise RecipeError(f"{label}: a setting's name must be text, got {_shown(key)}")
         if key not in kind.model_fields:
-            hint = _nearest_setting(f"{prefix}{key}", list(_setting_names(root)))
-            raise RecipeError(f"{label}: unknown setting '{prefix}{key}'{hint or _known(kind)}")
-        inner = _model_in(kind.model_fields[key].annotation)
+            known = [*(f"{prefix}{name}" for name in kind.model_fields), *_setting_names(root)]
+            hint = _nearest_setting(f"{prefix}{key}", known) or _known(kind)
+            raise RecipeError(f"{label}: unknown setting '{prefix}{_printable(key)}'{hint}")
+        annotation = kind.model_fields[key].annotation
+        if isinstance(value, bool) and bool not in _options(annotation):
+            raise RecipeError(
+                f"{label}: {prefix}{key} is no yes-or-no setting, got {value} (YAML reads yes, no, on and off so)"
+            )
+        inner = _model_in(annotation)
         if inner is None:
             continue
         for index, item in enumerate(value if isinstance(value, list) else [value]):
@@ -402,22 +432,34 @@ def _nearest_setting(key: str, known: list[str]) -> str:
 
 
 def _one_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
-    message = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    shown = "" if isinstance(given, (Mapping, BaseModel)) or first["type"] == "missing" else f", got {given!r}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 and not _same_place(error) else ""
+    errors = error.errors(include_url=False)
+    place = _place(errors[0])
+    # Of a setting that may be of several types, the error that went deepest is of the type that was meant.
+    first = max((e for e in errors if _place(e)[: len(place)] == place), key=lambda e: len(_place(e)))
+    others = {_place(e) for e in errors if _place(e)[: len(place)] != place}
+    more = f" (and {len(others)} more)" if others else ""
+    where = ".".join(_printable(str(part)) for part in _place(first))
     if first["type"] == "missing":
         return f"'{where}' is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = "" if isinstance(given, (Mapping, BaseModel)) else f", got {_shown(given)}"
     return f"{where}: {message[0].lower()}{message[1:]}{shown}{more}" if where else f"{message}{more}"
 
 
-def _is_type_name(part: object) -> bool:
+def _place(error: Any) -> tuple[int | str, ...]:
     # pydantic puts the tried member of a union into the location: `sparse.sparsity.constrained-float`
-    return isinstance(part, str) and (part in ("float", "constrained-float") or "[" in part)
+    return tuple(p for p in error["loc"] if p not in ("float", "constrained-float") and not str(p).startswith("dict["))
 
 
-def _same_place(error: ValidationError) -> bool:
-    places = {tuple(part for part in e["loc"] if not _is_type_name(part)) for e in error.errors(include_url=False)}
-    return len(places) == 1
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _printable(text: str) -> str:
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

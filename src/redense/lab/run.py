@@ -4,18 +4,20 @@ A run folder holds everything and is enough to go on after a kill::
 
     recipe.yaml            the resolved recipe
     environment.json       versions, hardware, commit
+    started.json           fingerprints of data and recipe: a run is never resumed with others
     metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
     tensorboard/           the same for live curves
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
     outcome.safetensors    what each phase's network answered for every test example
     model.safetensors      the final weights: load_state_dict(load_file(...), strict=True) into the plain model
     result.json            the table, per-layer sparsity
-    report.html            something to look at
+    report.html            something to look at, written by the command line
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import shutil
@@ -35,7 +37,7 @@ from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import differences, environment
-from .plan import PlannedPhase, plan
+from .plan import PlannedPhase
 from .recipe import Recipe, read_run_recipe
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,17 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     return folder
 
 
+def discard_unstarted(folder: Path) -> None:
+    """Remove the folder of a new run that could not begin, so that the corrected command may use its name."""
+    if (folder / "metrics.jsonl").exists():
+        return
+    for name in ("recipe.yaml", "environment.json", "started.json", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or where the user is
+        (folder / "checkpoints").rmdir()
+        folder.rmdir()
+
+
 def read_json(path: Path) -> Any:
     """Return what a JSON file of a run folder holds.
 
@@ -102,9 +115,10 @@ def train_run(
     """
     recipe = read_run_recipe(folder)
     with _locked(folder):
+        for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
+            left.unlink()
         task = make_task(recipe)
-        _check_unchanged(folder, task)
-        snapshot = _last_snapshot(folder, plan(recipe))
+        _check_unchanged(folder, recipe, task)
         with _Recorder(folder) as recorder:
 
             def record(event: Event) -> None:
@@ -119,6 +133,8 @@ def train_run(
                 save=lambda state: _save(folder, engine, state),
                 save_seconds=save_seconds,
             )
+            emit({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric)})
+            snapshot = _last_snapshot(folder, engine.plan)
             if snapshot is not None:
                 engine.restore(snapshot)
                 emit({"kind": "resumed", "step": engine.step, "notes": _notes(folder)})
@@ -127,6 +143,22 @@ def train_run(
                 engine.train()
         emit({"kind": "testing"})
         return _finish(folder, engine)
+
+
+def describe_plan(engine: Engine) -> list[dict[str, Any]]:
+    """Return the phases of a run as plain data, in epochs and learning rates."""
+    base = engine.recipe.training.optimizer.lr
+    return [
+        {
+            "name": planned.phase.name,
+            "kind": planned.phase.kind,
+            "sparsity": planned.phase.sparsity if planned.phase.pattern is None else list(planned.phase.pattern),
+            "epochs": round(planned.phase.steps / engine.steps_per_epoch, 4),
+            "lr": float(f"{base * planned.phase.lr:.6g}"),
+            "steps": planned.phase.steps,
+        }
+        for planned in engine.plan
+    ]
 
 
 def load_model(folder: Path) -> Engine:
@@ -153,8 +185,8 @@ def load_model(folder: Path) -> Engine:
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 
 
-def _phase_path(folder: Path, index: int, phase: PlannedPhase) -> Path:
-    return folder / "checkpoints" / f"{index}-{phase.name}.safetensors"
+def _phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
+    return folder / "checkpoints" / f"{index}-{planned.phase.name}.safetensors"
 
 
 def _save(folder: Path, engine: Engine, snapshot: dict[str, Any]) -> None:
@@ -192,14 +224,20 @@ def _last_snapshot(folder: Path, phases: tuple[PlannedPhase, ...]) -> dict[str, 
     return None
 
 
-def _check_unchanged(folder: Path, task: Task) -> None:
-    path = folder / "data.json"
+def _check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
+    # Where the data lies may change, and who reads it; what it is may not.
+    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": {"source", "workers"}})
+    now = {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
+    path = folder / "started.json"
     if not path.exists():
-        write_text(path, json.dumps({"sha256": task.fingerprint}) + "\n")
-    elif read_json(path).get("sha256") != task.fingerprint:
-        raise StateError(
-            f"the data of {folder} changed since it was started: its result would mean nothing; start anew"
-        )
+        write_text(path, json.dumps(now) + "\n")
+        return
+    then = read_json(path)
+    for what, fingerprint in now.items():
+        if not isinstance(then, dict) or then.get(what) != fingerprint:
+            raise StateError(
+                f"the {what} of {folder} changed since it was started: its result would mean nothing; start anew"
+            )
 
 
 def _notes(folder: Path) -> list[str]:
@@ -246,7 +284,7 @@ class _Recorder:
         kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
         write_text(self._path, "".join(line + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(str(self._board_path), purge_step=step + 1 if step else None)
+        self._board = SummaryWriter(str(self._board_path), purge_step=step + 1)
 
     def __call__(self, event: Event) -> None:
         if event["kind"] not in ("step", "epoch"):
@@ -284,19 +322,15 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     phases: list[dict[str, Any]] = []
     outcomes: dict[str, torch.Tensor] = {}
     layers: list[dict[str, Any]] = []
-    for index, phase in enumerate(engine.plan):
-        engine.restore(load_tree(_phase_path(folder, index, phase)))
+    for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
+        engine.restore(load_tree(_phase_path(folder, index, planned)))
         outcome = engine.outcome("test")
-        outcomes |= {f"{index}-{phase.name}/{name}": values.contiguous() for name, values in outcome.items()}
+        outcomes |= {f"{index}-{planned.phase.name}/{name}": values.contiguous() for name, values in outcome.items()}
         seconds = sum(r["seconds"] for r in records if r["kind"] == "epoch" and r["phase_index"] == index)
         phases.append(
             {
-                "name": phase.name,
-                "kind": "sparse" if phase.is_sparse else "dense",
-                "sparsity": engine.sparsity() if phase.is_sparse else 0.0,
-                "epochs": phase.epochs,
-                "lr": phase.lr,
-                "steps": phase.steps(engine.steps_per_epoch),
+                **described,
+                "sparsity": engine.sparsity() if planned.phase.is_sparse else 0.0,
                 "validation": engine.evaluate("validation"),
                 "test": task.metrics(outcome),
                 "seconds": round(seconds, 1),
@@ -320,16 +354,12 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
             layer["sparsity"].append(round(sparsity_of(values[layer["name"]]), 6))
     write_bytes(folder / "outcome.safetensors", to_bytes(outcomes))
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in engine.model.state_dict().items()}
-    write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt", "recipe": recipe.name}))
+    write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
     result = {
         "recipe": recipe.name,
         "task": recipe.task,
         "seed": recipe.seed,
-        "metric": {
-            "name": task.metric.name,
-            "unit": task.metric.unit,
-            "lower_is_better": task.metric.lower_is_better,
-        },
+        "metric": vars(task.metric),
         "phases": phases,
         "layers": layers,
         "test_examples": len(task.examples("test")),
@@ -337,9 +367,6 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
         "redense": __version__,
     }
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
-    from ..report.page import write_report
-
-    write_report(folder)
     return result
 
 

@@ -53,6 +53,10 @@ class Task(Protocol):
         """Return the training loss of a batch, a scalar mean over its examples."""
         ...
 
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the model's logits for a batch: (rows, classes)."""
+        ...
+
     def outcome(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return what evaluation needs of a batch, one row per example: name -> (batch, ...)."""
         ...

@@ -92,6 +92,10 @@ class Classification:
         images, labels = batch
         return F.cross_entropy(model(images), labels, label_smoothing=self._smoothing)
 
+    def outputs(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the logits of a batch: (b, classes)."""
+        return model(batch[0])
+
     def outcome(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Return loss, rank of the true class (0 = right) and answer of every image: (b,) each."""
         images, labels = batch

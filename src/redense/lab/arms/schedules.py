@@ -1,0 +1,66 @@
+"""The arms that are nothing but a schedule."""
+
+from __future__ import annotations
+
+from ... import variants
+from .base import Flow, Setting, arm
+
+
+@arm("dsd", "dense, sparse, dense again with the pruned weights restarted from zero", masked=True)
+def dsd(setting: Setting) -> Flow:
+    """The recipe itself."""
+    return setting.flow(setting.dsd)
+
+
+@arm("dsd-iter", "two cycles of DSD in the same steps, the second at half the sparsity", masked=True)
+def dsd_iter(setting: Setting) -> Flow:
+    """Iterated DSD, with falling sparsity."""
+    return setting.flow(variants.iterated(setting.dsd))
+
+
+@arm("restart", "DSD's steps and learning rates, no mask: the control that matters", source="PAPER.md 6")
+def restart(setting: Setting) -> Flow:
+    """The equal-budget control."""
+    return setting.flow(variants.restarted(setting.dsd))
+
+
+@arm("llr", "dense, then dense at a tenth of the learning rate: the paper's own control")
+def llr(setting: Setting) -> Flow:
+    """Lower learning rate."""
+    return setting.flow(variants.lowered(setting.dsd))
+
+
+@arm("random", "DSD that prunes at random instead of by magnitude", masked=True)
+def random(setting: Setting) -> Flow:
+    """Random-Cut."""
+    return setting.flow(variants.at_random(setting.dsd))
+
+
+@arm("early", "DSD that prunes half-way through the dense phase", masked=True)
+def early(setting: Setting) -> Flow:
+    """Early pruning."""
+    return setting.flow(variants.earlier(setting.dsd))
+
+
+@arm("scratch", "sparse from the first step to the last", masked=True)
+def scratch(setting: Setting) -> Flow:
+    """Sparse from scratch."""
+    return setting.flow(variants.from_scratch(setting.dsd))
+
+
+@arm("prune", "rising sparsity, never dense again", source="Han et al. 2015", masked=True)
+def prune(setting: Setting) -> Flow:
+    """Iterative pruning."""
+    return setting.flow(variants.pruned(setting.dsd))
+
+
+@arm("surgery", "a mask that is revised while it trains, never dense again", source="Guo et al. 2016", masked=True)
+def surgery(setting: Setting) -> Flow:
+    """Dynamic network surgery."""
+    return setting.flow(variants.under_surgery(setting.dsd))
+
+
+@arm("acdc", "short sparse and dense phases in turn, under a global mask", source="Peste et al. 2021", masked=True)
+def acdc(setting: Setting) -> Flow:
+    """AC/DC."""
+    return setting.flow(variants.alternating(setting.dsd))

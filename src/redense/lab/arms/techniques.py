@@ -1,0 +1,92 @@
+"""The arms that change more than the schedule: what a user would pick instead of DSD, and the paper's comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...phase import Decay
+from ...variants import restarted
+from ..plan import PlannedPhase
+from .base import Flow, Setting, arm
+
+
+@arm("distill", "the control, taught by the mean of all seeds' dense models", source="Hinton et al. 2015")
+def distill(setting: Setting) -> Flow:
+    """An ensemble of the dense seeds teaches; with one seed, the dense model itself."""
+    teachers = [setting.dense_key(seed) for seed in setting.seeds] if len(setting.seeds) > 1 else []
+    note = f"teachers: {max(len(teachers), 1)} dense models, whose training is not counted here"
+    return setting.after_dense("distill", {"teachers": teachers}, note=note)
+
+
+@arm("svd", "the control, with fully-connected layers cut to 90 % of their energy", source="Denton et al. 2014")
+def svd(setting: Setting) -> Flow:
+    """Low rank once, after the dense phase; then the control's phases."""
+    first, second, *rest = restarted(setting.dsd).phases
+    return setting.flow([first, PlannedPhase(second, "lowrank"), *rest], note="fewer parameters")
+
+
+@arm("dropout", "the control with dropout 0.5; without it, where the recipe has some", source="Srivastava et al. 2014")
+def dropout(setting: Setting) -> Flow:
+    """Dropout switched, in every phase."""
+    rate = 0.0 if setting.recipe.model.dropout else 0.5
+    recipe = setting.changed(model={"dropout": rate})
+    return setting.flow(restarted(setting.dsd), recipe=recipe, note=f"dropout {rate:g} in every phase")
+
+
+@arm("dropconnect", "the control, dropping half the weights of linear layers in training", source="Wan et al. 2013")
+def dropconnect(setting: Setting) -> Flow:
+    """DropConnect after the dense phase."""
+    return setting.after_dense("dropconnect", {"rate": 0.5})
+
+
+@arm("swa", "the control, ending with the mean of its weights over the epochs", source="Izmailov et al. 2018")
+def swa(setting: Setting) -> Flow:
+    """Stochastic weight averaging in the last phase, at a constant learning rate as it needs."""
+    first, second, *rest = restarted(setting.dsd).phases
+    tail = replace(second, steps=second.steps + sum(phase.steps for phase in rest), name="averaged")
+    options = {"kind": "swa", "every": setting.steps_per_epoch, "start": 0.5, "steps": tail.steps}
+    tail = replace(tail, decay=Decay(), lr=tail.lr * 0.5)
+    return setting.flow([first, PlannedPhase(tail, "average", options)])
+
+
+@arm("ema", "the control, ending with a moving average of its weights", source="Polyak and Juditsky 1992")
+def ema(setting: Setting) -> Flow:
+    """An exponential moving average over the last phase."""
+    first, *middle, last = restarted(setting.dsd).phases
+    decay = 1 - 1 / max(2, last.steps // 10)
+    return setting.flow([first, *middle, PlannedPhase(last, "average", {"kind": "ema", "decay": round(decay, 6)})])
+
+
+@arm("sam", "the control with SAM for half the steps, as each takes two gradients", source="Foret et al. 2021")
+def sam(setting: Setting) -> Flow:
+    """SAM after the dense phase; its double cost is counted by halving its steps."""
+    first, *rest = restarted(setting.dsd).phases
+    halved = [PlannedPhase(replace(phase, steps=max(1, phase.steps // 2)), "sam") for phase in rest]
+    return setting.flow([first, *halved], note="half the steps after the dense phase, each with two gradients")
+
+
+@arm("anneal", "random jumps as large as what pruning would remove, each half the one before")
+def anneal(setting: Setting) -> Flow:
+    """Simulated annealing: the control for "any perturbation would do"."""
+    first, second, *rest = restarted(setting.dsd).phases
+    half = second.steps // 2
+    jumps = [(replace(second, steps=max(1, half)), 1.0), (replace(second, steps=max(1, second.steps - half)), 0.5)]
+    jumped = [PlannedPhase(p, "jump", {"sparsity": setting.sparsity, "scale": scale}) for p, scale in jumps]
+    return setting.flow([first, *jumped, *rest])
+
+
+@arm("release-value", "DSD whose pruned weights restart from their value before pruning", masked=True)
+def release_value(setting: Setting) -> Flow:
+    """Release from the value before pruning."""
+    return _release(setting, "value")
+
+
+@arm("release-fresh", "DSD whose pruned weights restart from a fresh initialisation", masked=True)
+def release_fresh(setting: Setting) -> Flow:
+    """Release from a fresh initialisation."""
+    return _release(setting, "fresh")
+
+
+def _release(setting: Setting, start: str) -> Flow:
+    phases = [PlannedPhase(p, "release", {"start": start}) if p.is_sparse else p for p in setting.dsd.phases]
+    return setting.flow(phases)

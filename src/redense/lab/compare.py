@@ -1,0 +1,183 @@
+"""`redense compare`: what a finished grid says, in raw numbers, tests and words.
+
+``compare.json`` has every raw number and what follows from them; equal bits make equal files. ``compare.csv`` has a row
+for each arm and seed. ``costs.json`` has the seconds, which are of this machine and this day.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..methods.base import make_method
+from ..tasks.metrics import Metric
+from . import statistics
+from .arms import get_arms
+from .checkpoint import write_text
+from .grid import BASELINE, CONTROL, Grid, failure
+from .plan import PlannedPhase
+from .recipe import Recipe
+from .run import read_json
+from .store import PhaseStore
+
+
+def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
+    """Write ``compare.json``, ``compare.csv`` and ``costs.json``, and return the first."""
+    result = gather(grid)
+    write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
+    write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
+    write_text(folder / "compare.csv", _csv(result))
+    return result
+
+
+def gather(grid: Grid) -> dict[str, Any]:
+    """Return every raw number of a finished grid and what they say, as plain data."""
+    store, metric, recipe = grid.store, grid.task.metric, grid.comparison.recipe
+    rows = _rows(grid)
+    comparisons = _comparisons(rows, metric, store)
+    return {
+        "recipe": recipe.name,
+        "task": recipe.task,
+        "metric": vars(metric),
+        "seeds": list(grid.comparison.seeds),
+        "data": grid.task.fingerprint,
+        "test_examples": len(grid.task.examples("test")),
+        "rows": list(rows.values()),
+        "comparisons": comparisons,
+        "caution": statistics.caution(len(grid.comparison.seeds)),
+        "conclusions": _conclusions(rows, comparisons),
+    }
+
+
+def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    about = {arm.name: arm for arm in get_arms()}
+    for cell in grid.cells:
+        failed = failure(grid.store, cell.keys)
+        facts = {"failed": failed} if failed else read_json(grid.store.folder(cell.keys[-1]) / "facts.json")
+        arm = about.get(cell.label.split(" ")[0])
+        row = rows.setdefault(
+            cell.label,
+            {
+                "arm": cell.label,
+                "about": arm.about if arm else "the dense phase alone: fewer steps than the others",
+                "source": arm.source if arm else "",
+                "note": cell.flow.note,
+                "steps": sum(planned.phase.steps for planned in cell.flow.phases),
+                "gradients": sum(_gradients(planned, cell.flow.recipe) for planned in cell.flow.phases),
+                "phases": [planned.to_dict() for planned in cell.flow.phases],
+                "seeds": [],
+            },
+        )
+        row["seeds"].append({"seed": cell.seed, "key": cell.keys[-1], **facts})
+    for row in rows.values():
+        values = list(_values(row, grid.task.metric.name).values())
+        mean, interval = statistics.interval(values) if values else (None, None)
+        row["mean"], row["interval"] = mean, list(interval) if interval else None
+    return rows
+
+
+def _comparisons(rows: Mapping[str, dict[str, Any]], metric: Metric, store: PhaseStore) -> list[dict[str, Any]]:
+    """Compare every arm with the baseline and with the control; Holm's correction covers all that is printed."""
+    found: list[dict[str, Any]] = []
+    pairs: list[statistics.Paired] = []
+    for against in (BASELINE, CONTROL):
+        for label, row in rows.items():
+            if against not in rows or label in (BASELINE, against):
+                continue
+            mine, other = _values(row, metric.name), _values(rows[against], metric.name)
+            seeds = [seed for seed in mine if seed in other]
+            if not seeds:
+                continue
+            one, two = [mine[s] for s in seeds], [other[s] for s in seeds]
+            pairs.append(statistics.compare_paired(one, two, lower_is_better=metric.lower_is_better))
+            examples = _mcnemar(row, rows[against], store)
+            found.append({"arm": label, "against": against, "seeds": seeds, "mcnemar": examples})
+    adjusted = statistics.holm([pair.p for pair in pairs])
+    for item, pair, p in zip(found, pairs, adjusted, strict=True):
+        other = "its dense baseline" if item["against"] == BASELINE else item["against"]
+        words = (item["arm"], other, pair, p, metric.name, metric.unit, metric.lower_is_better)
+        item.update(
+            n=pair.n,
+            difference=pair.mean,
+            interval=list(pair.interval) if pair.interval else None,
+            p_t=pair.p_t,
+            p_flip=pair.p_flip,
+            p_adjusted=p,
+            detectable=pair.detectable,
+            differences=list(pair.differences),
+            verdict=statistics.verdict(pair, p),
+            sentence=statistics.sentence(*words),
+        )
+    return found
+
+
+def _conclusions(rows: Mapping[str, dict[str, Any]], comparisons: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Say for every arm but the baseline what is gained; a gain needs the equal-budget control."""
+    verdicts = {(item["arm"], item["against"]): item["verdict"] for item in comparisons}
+    said: dict[str, str] = {}
+    for label, row in rows.items():
+        failed = sum("failed" in seed for seed in row["seeds"])
+        if failed:
+            runs = len(row["seeds"])
+            said[label] = f"{label}: {failed} of {runs} runs diverged; no gain is claimed for an arm that does."
+        elif label == CONTROL and (label, BASELINE) in verdicts:
+            said[label] = f"{label}: the control. Against its dense baseline: {verdicts[label, BASELINE]}."
+        elif (label, BASELINE) in verdicts:
+            said[label] = statistics.conclusion(label, verdicts[label, BASELINE], verdicts.get((label, CONTROL)))
+    return said
+
+
+def _values(row: Mapping[str, Any], metric: str) -> dict[int, float]:
+    """The test metric of every seed that did not diverge."""
+    return {seed["seed"]: seed["test"][metric] for seed in row["seeds"] if "test" in seed}
+
+
+def _mcnemar(row: Mapping[str, Any], other: Mapping[str, Any], store: PhaseStore) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for mine, its in zip(row["seeds"], other["seeds"], strict=True):
+        outcomes = [store.outcome(seed["key"], "test") for seed in (mine, its) if "test" in seed]
+        wrongs = [w for outcome in outcomes if outcome is not None and (w := wrong(outcome)) is not None]
+        if len(wrongs) == 2:
+            result = statistics.mcnemar(wrongs[0].numpy(), wrongs[1].numpy())
+            found.append({"seed": mine["seed"], "fixed": result.fixed, "broken": result.broken, "p": result.p})
+    return found
+
+
+def _csv(result: Mapping[str, Any]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    metrics = sorted({name for row in result["rows"] for seed in row["seeds"] for name in seed.get("test", {})})
+    head = ["arm", "seed", "steps", "gradients", "parameters", "nonzeros", "failed"]
+    writer.writerow([*head, *(f"{split}_{name}" for split in ("validation", "test") for name in metrics)])
+    for row in result["rows"]:
+        for seed in row["seeds"]:
+            facts = [seed.get(name, "") for name in ("parameters", "nonzeros", "failed")]
+            numbers = [seed.get(split, {}).get(name, "") for split in ("validation", "test") for name in metrics]
+            writer.writerow([row["arm"], seed["seed"], row["steps"], row["gradients"], *facts, *numbers])
+    return buffer.getvalue()
+
+
+def _gradients(planned: PlannedPhase, recipe: Recipe) -> int:
+    method = make_method(planned.method, planned.options, 0)
+    return planned.phase.steps * recipe.training.accumulate * method.gradient_evaluations
+
+
+def seconds(grid: Grid) -> dict[str, float]:
+    """Return the seconds of training that each arm took, mean over seeds; shared phases counted in each."""
+    out: dict[str, list[float]] = {}
+    for cell in grid.cells:
+        spent = sum(r["seconds"] for key in cell.keys for r in grid.store.records(key) if r["kind"] == "epoch")
+        out.setdefault(cell.label, []).append(spent)
+    return {label: round(sum(spent) / len(spent), 1) for label, spent in out.items()}
+
+
+def wrong(outcome: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Return which test examples a network got wrong, (n,) bool; None where a task has no right and wrong."""
+    return outcome["rank"] > 0 if "rank" in outcome else None

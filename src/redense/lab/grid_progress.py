@@ -1,0 +1,136 @@
+"""What a person sees of a comparison: a live table of arms and seeds, and the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .grid import Cell, Grid
+
+_LINE_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+class GridProgress:
+    """Shows a grid while it trains: on a terminal a live table, elsewhere a line now and then."""
+
+    def __init__(self, console: Console, grid: Grid, jobs: int) -> None:
+        self._console, self._grid, self._jobs = console, grid, jobs
+        self._began = self._said = time.monotonic()
+        self._done_before, self._total = grid.done()
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
+
+    def __enter__(self) -> GridProgress:
+        seeds = len(self._grid.comparison.seeds)
+        arms = len({cell.label for cell in self._grid.cells})
+        left = self._total - self._done_before
+        self._console.print(
+            f"{arms} rows x {seeds} seeds; {left:,.0f} of {self._total:,} optimizer steps to train, the others are in "
+            f"the store; {self._jobs} jobs of one thread",
+            soft_wrap=True,
+        )
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Say how far it is, if nothing was said for a while."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            self._console.print(self._line(), soft_wrap=True)
+
+    def _line(self) -> str:
+        done, total = self._grid.done()
+        spent = time.monotonic() - self._began
+        fresh = done - self._done_before
+        left = f", {_duration(spent / fresh * (total - done))} left" if fresh > 0 else ""
+        return f"{done / total:.0%} of {total:,} steps, {_duration(spent)} so far{left}"
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("arm")
+        for seed in self._grid.comparison.seeds:
+            table.add_column(f"seed {seed}", justify="right")
+        rows: dict[str, list[Cell]] = {}
+        for cell in self._grid.cells:
+            rows.setdefault(cell.label, []).append(cell)
+        for label, cells in rows.items():
+            table.add_row(label, *(self._cell(cell) for cell in cells))
+        return Group(table, Text(self._line()))
+
+    def _cell(self, cell: Cell) -> str:
+        store, metric = self._grid.store, self._grid.task.metric
+        steps = [planned.phase.steps for planned in cell.flow.phases]
+        done = sum(store.done(key) * count for key, count in zip(cell.keys, steps, strict=True)) / sum(steps)
+        if done < 1:
+            return f"{done:.0%}" if done else "-"
+        last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]
+        return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}" if last else "done"
+
+
+def comparison_table(result: dict[str, Any], folder: Path) -> Table:
+    """Return the table that ends a comparison."""
+    name, unit = result["metric"]["name"], result["metric"]["unit"]
+    points = "points" if unit == "%" else unit
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm")
+    heads = (
+        f"test {name} ({unit})",
+        f"vs baseline ({points})",
+        f"vs restart ({points})",
+        "steps",
+        "gradients",
+        "weights",
+    )
+    for head in (*heads, "non-zero", "seconds"):
+        table.add_column(head, justify="right", no_wrap=True)
+    costs = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
+    against = {(item["arm"], item["against"]): item for item in result["comparisons"]}
+    for row in result["rows"]:
+        label = row["arm"]
+        alive = [seed for seed in row["seeds"] if "test" in seed]
+        table.add_row(
+            label,
+            _with_interval(row["mean"], row["interval"]) if row["mean"] is not None else "diverged",
+            _difference(against.get((label, "baseline"))),
+            _difference(against.get((label, "restart"))),
+            f"{row['steps']:,}",
+            f"{row['gradients']:,}",
+            _mean(alive, "parameters"),
+            _mean(alive, "nonzeros"),
+            f"{costs.get(label, 0):,.0f}",
+        )
+    return table
+
+
+def _mean(seeds: list[dict[str, Any]], name: str) -> str:
+    return f"{sum(seed[name] for seed in seeds) / len(seeds):,.0f}" if seeds else ""
+
+
+def _with_interval(mean: float, interval: list[float] | None) -> str:
+    return f"{mean:.2f} ± {(interval[1] - interval[0]) / 2:.2f}" if interval else f"{mean:.2f}"
+
+
+def _difference(item: dict[str, Any] | None) -> str:
+    if item is None:
+        return ""
+    half = f" ± {(item['interval'][1] - item['interval'][0]) / 2:.2f}" if item["interval"] else ""
+    mark = {"better": " better", "worse": " worse"}.get(item["verdict"], "")
+    return f"{item['difference']:+.2f}{half}{mark}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,163 @@
+"""The phase store: a trained phase lies under a hash of all that determines it, so that nothing is trained twice.
+
+A key covers the recipe (without what does not matter to the bits, such as its name), the data's fingerprint, the seed,
+the phase and all phases before it, torch's version, and the version of the engine's arithmetic. Arms that begin alike
+share what they share; so do commands. Two processes that want the same phase wait for each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from ..errors import CheckpointError, StateError
+from .checkpoint import load_tree, save_tree, write_bytes, write_text
+from .plan import PlannedPhase
+from .recipe import Recipe
+
+ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
+
+
+def default_store() -> Path:
+    """Return ``$REDENSE_STORE``, or ``runs/store`` here."""
+    return Path(os.environ.get("REDENSE_STORE") or Path("runs") / "store")
+
+
+def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase]) -> list[str]:
+    """Return the key of every phase, each covering the phases before it."""
+    base: dict[str, Any] = {
+        "engine": ENGINE_VERSION,
+        "torch": torch.__version__,
+        "data": fingerprint,
+        "seed": recipe.seed,
+        "task": recipe.task,
+        "model": recipe.model.model_dump(mode="json"),
+        "training": recipe.training.model_dump(mode="json"),
+        "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers"}),
+        "prune": recipe.prune.model_dump(mode="json"),
+    }
+    keys: list[str] = []
+    for planned in phases:
+        # The name of a phase is for people; `dsd`'s and `restart`'s first phase are the same phase.
+        phase = planned.to_dict()
+        phase["phase"].pop("name", None)
+        base = {"before": keys[-1] if keys else base, "phase": phase}
+        keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
+    return keys
+
+
+class PhaseStore:
+    """Trained phases in a folder: state, metrics along the way, and what the network answered for the test split."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: str) -> Path:
+        """Return where a phase lies or would lie."""
+        return self.root / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """Whether a phase is there, whole."""
+        return (self.folder(key) / "state.safetensors").exists()
+
+    def state(self, key: str) -> dict[str, Any]:
+        """Return the snapshot that a phase ended with.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        return load_tree(self.folder(key) / "state.safetensors")
+
+    def put(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a trained phase; what was kept of it before its end goes."""
+        folder = self._made(key)
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        save_tree(folder / "state.safetensors", dict(state))
+        for name in ("partial.safetensors", "progress.json"):
+            (folder / name).unlink(missing_ok=True)
+
+    def records(self, key: str) -> list[dict[str, Any]]:
+        """Return the events of a phase, in order."""
+        path = self.folder(key) / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+    def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a phase that is still being trained."""
+        save_tree(self._made(key) / "partial.safetensors", {"state": dict(state), "records": list(records)})
+
+    def partial(self, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """Return snapshot and events of a phase that was interrupted; None if there is none that is whole."""
+        try:
+            kept = load_tree(self.folder(key) / "partial.safetensors")
+        except CheckpointError:
+            return None
+        return kept["state"], kept["records"]
+
+    def put_outcome(self, key: str, split: str, outcome: Mapping[str, Tensor]) -> None:
+        """Keep what the network answered for a split."""
+        tensors = {name: values.contiguous() for name, values in outcome.items()}
+        write_bytes(self._made(key) / f"{split}.safetensors", to_bytes(tensors))
+
+    def outcome(self, key: str, split: str) -> dict[str, Tensor] | None:
+        """Return what the network answered for a split, or None if it was not asked yet."""
+        path = self.folder(key) / f"{split}.safetensors"
+        return load_file(path) if path.exists() else None
+
+    def progress(self, key: str, step: int, steps: int) -> None:
+        """Note how far a phase has got, for whoever watches."""
+        with contextlib.suppress(OSError):  # only a display
+            (self._made(key) / "progress.json").write_text(json.dumps([step, steps]))
+
+    def done(self, key: str) -> float:
+        """Return the part of a phase that is trained, in [0, 1]."""
+        if self.has(key):
+            return 1.0
+        with contextlib.suppress(OSError, ValueError):
+            step, steps = json.loads((self.folder(key) / "progress.json").read_text())
+            return step / steps
+        return 0.0
+
+    @contextlib.contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Hold a phase for one process; others wait. The lock goes with the process."""
+        folder = self._made(key)
+        try:
+            import fcntl
+        except ImportError:  # Windows: two processes may train the same phase, and the same result wins twice
+            yield
+            return
+        with (folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def phases(self) -> list[Path]:
+        """Return the folders of all phases."""
+        return sorted(path.parent for path in self.root.glob("*/*/state.safetensors"))
+
+    def size(self) -> int:
+        """Return the bytes of everything in the store."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def clear(self) -> None:
+        """Remove everything; nothing but time is lost."""
+        if self.root.exists():
+            shutil.rmtree(self.root)
+
+    def _made(self, key: str) -> Path:
+        folder = self.folder(key)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"cannot write to the phase store {self.root}: {error.strerror}") from None
+        return folder

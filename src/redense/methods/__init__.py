@@ -1,0 +1,1 @@
+"""What DSD is compared with: techniques that change more than the schedule of a phase."""

@@ -1,0 +1,58 @@
+"""Distillation (Hinton et al. 2015): the soft answers of a teacher, or of several, beside the true labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from .base import LossFn, Method
+
+
+class Distillation(Method):
+    """Trains with (1 - mix) * hard loss + mix * T^2 * KL(teacher(T) || student(T)).
+
+    T^2 keeps the size of the soft gradient, which falls as 1 / T^2. Several teachers answer with their mean
+    probability at temperature T. The teacher is the model as the phase finds it, or ``teachers``: keys of stored
+    phases, which ``resolve`` turns into state dicts.
+
+    Options: ``temperature``, ``mix`` in [0, 1], ``teachers``.
+    """
+
+    name = "distill"
+    defaults: Mapping[str, Any] = {"temperature": 4.0, "mix": 0.5, "teachers": []}
+
+    @override
+    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
+        states = [self.resolve(key) for key in self.options["teachers"]] or [model.state_dict()]
+        self._make_teachers(model, states)
+
+    @override
+    def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
+        temperature, mix = self.options["temperature"], self.options["mix"]
+        with torch.no_grad():
+            answers = [F.softmax(outputs(teacher, batch).float() / temperature, dim=-1) for teacher in self.teachers]
+            soft = torch.stack(answers).mean(0)
+        student = F.log_softmax(outputs(model, batch).float() / temperature, dim=-1)
+        divergence = F.kl_div(student, soft, reduction="batchmean")
+        return (1 - mix) * hard(model, batch) + mix * temperature**2 * divergence
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"teachers": [teacher.state_dict() for teacher in self.teachers]}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
+        self._make_teachers(model, state["teachers"])
+
+    def _make_teachers(self, model: nn.Module, states: list[dict[str, Tensor]]) -> None:
+        self.teachers: list[nn.Module] = []
+        for state in states:
+            teacher = copy.deepcopy(model).eval().requires_grad_(False)
+            teacher.load_state_dict(state)
+            self.teachers.append(teacher)

@@ -1,0 +1,39 @@
+"""DropConnect (Wan et al., ICML 2013): random weights are dropped in training, anew for every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from typing_extensions import override
+
+from ..parameters import unwrap
+from .base import LossFn, Method
+
+
+class DropConnect(Method):
+    """Trains every weight of the fully-connected layers with probability 1 - rate, scaled by 1 / (1 - rate).
+
+    The model itself is not changed: it is called with other values for these weights, so that nothing is left when
+    the phase is over. Options: ``rate``.
+    """
+
+    name = "dropconnect"
+    defaults: Mapping[str, Any] = {"rate": 0.5}
+
+    @override
+    def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
+        inner = unwrap(model)
+        weights = {
+            f"{path}.weight" if path else "weight": F.dropout(module.weight, self.options["rate"])
+            for path, module in inner.named_modules()
+            if isinstance(module, nn.Linear)
+        }
+
+        def dropped(*inputs: Any) -> Any:
+            return functional_call(inner, weights, inputs)
+
+        return hard(cast("nn.Module", dropped), batch)

@@ -1,0 +1,59 @@
+"""Other values from which released weights restart: the paper's "other initialisation worth trying"."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from ..errors import ScheduleError
+from .base import Method
+
+
+class Release(Method):
+    """Lets a sparse phase end with its pruned weights at the value before pruning, or freshly initialised.
+
+    The paper releases from zero, which needs no method. Option: ``start``, ``value`` or ``fresh``.
+    """
+
+    name = "release"
+    defaults: Mapping[str, Any] = {"start": "value"}
+
+    @override
+    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
+        if self.options["start"] not in ("value", "fresh"):
+            raise ScheduleError(f"start of released weights must be 'value' or 'fresh', got {self.options['start']!r}")
+        source = model if self.options["start"] == "value" else self._fresh(model)
+        values = dict(source.named_parameters())
+        self.values = {name: values[name].detach().clone() for name in prunable}
+
+    @override
+    def finish(self, model: nn.Module, masks: Mapping[str, Tensor], batches: Callable[[], Iterable[Any]]) -> None:
+        weights = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, mask in masks.items():
+                weights[name].copy_(torch.where(mask, weights[name], self.values[name]))
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
+        device = next(model.parameters()).device
+        self.values = {name: value.to(device) for name, value in state["values"].items()}
+
+    def _fresh(self, model: nn.Module) -> nn.Module:
+        """The model with every layer initialised as its class does it; the caller's random state is left alone."""
+        fresh = copy.deepcopy(model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            for module in fresh.modules():
+                reset = getattr(module, "reset_parameters", None)
+                if callable(reset):
+                    reset()
+        return fresh

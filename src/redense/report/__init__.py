@@ -1,0 +1,7 @@
+"""The report: one self-contained HTML page per run."""
+
+from __future__ import annotations
+
+from .page import write_report
+
+__all__ = ["write_report"]

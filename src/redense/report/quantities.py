@@ -1,0 +1,101 @@
+"""Figures as people write them: with their unit, as many decimals as they deserve, and never broken over two lines."""
+
+from __future__ import annotations
+
+import math
+
+NBSP = "\u00a0"
+NONE = "\u2013"  # an en dash: nothing is known
+
+
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Return a figure with fixed decimals, or with as many as its size asks for.
+
+    >>> number(10.906, 2), number(0.21874), number(1234.5), number(float("nan")), number(None)
+    ('10.91', '0.2187', '1,234', 'not a number', '–')
+    """
+    if value is None:
+        return NONE
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "infinite"
+    text = f"{value:,.{decimals_for(value) if decimals is None else decimals}f}"
+    return text.removeprefix("-") if not float(text.replace(",", "")) else text.replace("-", "−")
+
+
+def decimals_for(value: float) -> int:
+    """Return how many decimals show a figure of that size to about four digits."""
+    size = abs(value)
+    return 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+
+
+def quantity(value: float | None, unit: str, decimals: int | None = None) -> str:
+    """Return a figure with its unit, kept on one line."""
+    text = number(value, decimals)
+    return f"{text}{NBSP}{unit}" if unit and value is not None and math.isfinite(value) else text
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction as a percentage, with no more decimals than it needs.
+
+    >>> percent(0.3).replace(NBSP, " "), percent(0.2995).replace(NBSP, " "), percent(0.0).replace(NBSP, " ")
+    ('30 %', '29.95 %', '0 %')
+    """
+    if fraction is None or not math.isfinite(fraction):
+        return NONE
+    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".") + f"{NBSP}%"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in the two largest units that it needs.
+
+    >>> [duration(s).replace(NBSP, " ") for s in (0.42, 58.2, 151, 7260, 100_000)]
+    ['0.4 s', '58 s', '2 min 31 s', '2 h 1 min', '1 d 3 h']
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return NONE
+    if seconds < 10:
+        return f"{seconds:.1f}{NBSP}s"
+    rest = round(seconds)
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    first = next(index for index, (_, size) in enumerate(units) if rest >= size)
+    parts: list[str] = []
+    for name, size in units[first : first + 2]:
+        count, rest = divmod(rest, size)
+        if count or not parts:
+            parts.append(f"{count}{NBSP}{name}")
+    return " ".join(parts)
+
+
+def learning_rate(value: float | None) -> str:
+    """Return a learning rate to three significant digits.
+
+    >>> learning_rate(0.02), learning_rate(1.99e-05)
+    ('0.02', '1.99e-5')
+    """
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def count(value: float, noun: str) -> str:
+    r"""Return a number of things: ``count(1, "epoch")``, ``count(2, "epoch")``.
+
+    >>> count(1, "epoch"), count(3384, "optimizer step"), count(0.5, "epoch")
+    ('1\xa0epoch', '3,384\xa0optimizer steps', '0.5\xa0epochs')
+    """
+    shown = f"{value:,.6g}" if value % 1 else f"{int(value):,}"
+    return f"{shown}{NBSP}{noun}{'' if value == 1 else 's'}"
+
+
+def difference(value: float, unit: str, decimals: int) -> str:
+    r"""Return the size of a difference, in points where the unit is a percentage.
+
+    >>> [difference(d, "%", 2).replace(NBSP, " ") for d in (-0.834, 0.004)], difference(1.2, "BLEU", 1)
+    (['0.83 points', 'less than 0.01 points'], '1.2\xa0BLEU')
+    """
+    unit = "points" if unit == "%" else unit
+    if value and not float(f"{value:.{decimals}f}"):
+        return f"less than {quantity(10**-decimals, unit, decimals)}"
+    return quantity(abs(value), unit, decimals)

@@ -1,0 +1,146 @@
+"""What DSD is compared with, as far as it is a schedule: each function turns a DSD schedule into another one.
+
+All keep DSD's total number of steps and, where their phases correspond, its learning rates, so that a comparison of
+them is one of methods and not of budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from .errors import ScheduleError
+from .phase import Phase, Sparsity
+from .schedule import Schedule
+from .surgery import Surgery
+
+
+def restarted(dsd: Schedule) -> Schedule:
+    """DSD's phases and learning rates without a mask: the control that matters."""
+    return Schedule(tuple(_without_mask(p, p.name.replace("sparse", "restart")) for p in dsd.phases))
+
+
+def lowered(dsd: Schedule, *, lr: float = 0.1) -> Schedule:
+    """Dense, then dense at the lower learning rate ``lr`` for all of DSD's other steps: the paper's control."""
+    first, second, *rest = restarted(dsd).phases
+    return Schedule((first, replace(second, steps=_steps(second, *rest), lr=lr, name="lower-lr")))
+
+
+def at_random(dsd: Schedule) -> Schedule:
+    """Random-Cut instead of Keepmax-Cut (Han et al. 2017, section 5)."""
+    return Schedule(tuple(replace(p, criterion="random") if p.is_sparse else p for p in dsd.phases))
+
+
+def earlier(dsd: Schedule, *, cut: float = 0.5) -> Schedule:
+    """The first phase is cut short after the part ``cut``; its other steps go to the sparse phase (section 5)."""
+    if not 0 < cut < 1:
+        raise ScheduleError(f"cut must be in (0, 1), the part of the first phase that stays dense; got {cut}")
+    first, sparse, *rest = dsd.phases
+    before = max(1, round(cut * first.steps))
+    if first.steps == before:
+        raise ScheduleError(f"a dense phase of {first.steps} steps is too short to be cut at {cut}")
+    return Schedule((replace(first, steps=before), replace(sparse, steps=first.steps - before + sparse.steps), *rest))
+
+
+def from_scratch(dsd: Schedule) -> Schedule:
+    """Sparse from the first step to the last (section 5).
+
+    The mask of the first phase is kept: what is pruned when a sparse phase follows another stays pruned.
+    """
+    first, sparse, *rest = dsd.phases
+    ends = [_masked_as(sparse, p, p.name.replace("redense", "sparse-end")) for p in rest]
+    return Schedule((_masked_as(sparse, first, "scratch"), sparse, *ends))
+
+
+def pruned(dsd: Schedule, *, rounds: int = 3) -> Schedule:
+    """Dense, then sparse phases at rising sparsity, never dense again (Han et al. 2015).
+
+    The steps of the sparse phase are shared by the rounds; the last sparsity is then trained for the other steps.
+    """
+    first, sparse, *rest = dsd.phases
+    if not _is_count(rounds) or not 1 <= rounds <= sparse.steps:
+        most = sparse.steps
+        raise ScheduleError(f"rounds must be a whole number in [1, {most}], at least one step each; got {rounds!r}")
+    if sparse.sparsity is None:
+        raise ScheduleError("rising sparsity needs a sparsity, not an N:M pattern")
+    phases = [
+        replace(sparse, steps=length, sparsity=_scaled(sparse.sparsity, (i + 1) / rounds), name=f"prune-{i + 1}")
+        for i, length in enumerate(_shares(sparse.steps, rounds))
+    ]
+    end = replace(phases[-1], steps=_steps(*rest), lr=rest[-1].lr, decay=rest[-1].decay, name="prune-end")
+    return Schedule((first, *phases, end))
+
+
+def under_surgery(dsd: Schedule, *, surgery: Surgery | None = None) -> Schedule:
+    """Dense, then one sparse phase whose mask is revised as it trains (Guo et al. 2016), never dense again.
+
+    The learning rate is that of DSD's sparse phase; it falls over all of the remaining steps.
+    """
+    first, sparse, *rest = dsd.phases
+    return Schedule((first, replace(sparse, steps=_steps(sparse, *rest), surgery=surgery or Surgery(), name="surgery")))
+
+
+def alternating(dsd: Schedule, *, cycles: int = 4) -> Schedule:
+    """Dense, then short sparse and dense phases in turn under a global mask, then dense (Peste et al. 2021).
+
+    The steps of the sparse phase are shared by ``cycles`` sparse phases and ``cycles - 1`` dense ones between them.
+    """
+    first, sparse, *rest = dsd.phases
+    most = (sparse.steps + 1) // 2
+    if not _is_count(cycles) or not 1 <= cycles <= most:
+        raise ScheduleError(f"cycles must be a whole number in [1, {most}], at least one step a phase; got {cycles!r}")
+    phases: list[Phase] = []
+    for i, length in enumerate(_shares(sparse.steps, 2 * cycles - 1)):
+        part = replace(sparse, steps=length, scope="global", name=f"compressed-{i // 2 + 1}")
+        phases.append(_without_mask(part, f"decompressed-{i // 2 + 1}") if i % 2 else part)
+    return Schedule((first, *phases, *rest))
+
+
+def iterated(dsd: Schedule, *, cycles: int = 2, falling: float = 0.5) -> Schedule:
+    """DSD in ``cycles`` cycles within the same steps, each at ``falling`` times the sparsity of the one before.
+
+    Learning rates: a cycle's sparse phase goes on at the rate of the re-dense phase before it, as DeepSpeech 2's does
+    (section 4.2 of the paper); its re-dense phase falls by the same factor as the first one.
+    """
+    first, sparse, redense, *rest = dsd.phases
+    if rest:
+        return dsd
+    if sparse.sparsity is None:
+        raise ScheduleError("iterated DSD at falling sparsity needs a sparsity, not an N:M pattern")
+    if not _is_count(cycles) or not 1 <= cycles <= min(sparse.steps, redense.steps):
+        raise ScheduleError(f"cycles must be a whole number of at least 1, at least one step a phase; got {cycles!r}")
+    fall = redense.lr / sparse.lr if sparse.lr else 1.0
+    phases, lr = [first], sparse.lr
+    lengths = zip(_shares(sparse.steps, cycles), _shares(redense.steps, cycles), strict=True)
+    for i, (sparse_steps, dense_steps) in enumerate(lengths):
+        sparsity = _scaled(sparse.sparsity, falling**i)
+        phases.append(replace(sparse, steps=sparse_steps, sparsity=sparsity, lr=lr, name=f"sparse-{i + 1}"))
+        lr *= fall
+        phases.append(replace(redense, steps=dense_steps, lr=lr, name=f"redense-{i + 1}"))
+    return Schedule(tuple(phases))
+
+
+def _without_mask(phase: Phase, name: str) -> Phase:
+    return Phase.dense(phase.steps, lr=phase.lr, decay=phase.decay, name=name)
+
+
+def _masked_as(sparse: Phase, phase: Phase, name: str) -> Phase:
+    return replace(sparse, steps=phase.steps, lr=phase.lr, decay=phase.decay, name=name)
+
+
+def _scaled(sparsity: Sparsity, factor: float) -> Sparsity:
+    if isinstance(sparsity, Mapping):
+        return {name: round(value * factor, 12) for name, value in sparsity.items()}
+    return round(sparsity * factor, 12)
+
+
+def _shares(steps: int, parts: int) -> list[int]:
+    return [steps * (i + 1) // parts - steps * i // parts for i in range(parts)]
+
+
+def _steps(*phases: Phase) -> int:
+    return sum(phase.steps for phase in phases)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
