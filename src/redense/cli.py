@@ -20,8 +20,9 @@ from .errors import RedenseError, nearest
 # The options of the verbs that take settings of a recipe, and how many values each has; any other --key is a setting.
 _HELP = {"--help": 0, "-h": 0}
 _FLAGS = {
-    "run": {"--out": 1, "--resume": 1, "--print-config": 0, "--quiet": 0, **_HELP},
+    "run": {"--out": 1, "--resume": 1, "--store": 1, "--no-store": 0, "--print-config": 0, "--quiet": 0, **_HELP},
     "compare": {
+        "--diagnose": 0,
         **dict.fromkeys(("--arms", "--seeds", "--sweep", "--jobs", "--backend", "--store", "--out", "--resume"), 1),
         **_HELP,
     },
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-seedN-TIME)")
     run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped or killed")
+    run.add_argument("--store", type=Path, metavar="DIR", help="where trained phases are kept (default: runs/store)")
+    run.add_argument("--no-store", action="store_true", help="train everything anew, and keep only the run folder")
     run.add_argument("--print-config", action="store_true", help="show the resolved recipe and train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress, only the result")
 
@@ -98,9 +101,10 @@ def _parser() -> argparse.ArgumentParser:
         "Everything trained is kept in the store, so that nothing is trained twice.",
     )
     compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
-    compare.add_argument("--arms", default="dsd,restart,llr", help="see `redense arms` (default: %(default)s)")
-    compare.add_argument("--seeds", default="5", metavar="N", help="how many, or a list: 3,7,11 (default: %(default)s)")
+    compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr)")
+    compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11 (default: 5)")
     compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
+    compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
     compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
     compare.add_argument(
         "--backend", choices=("loky", "ray", "dask"), default="loky", help="joblib's, to carry the jobs"
@@ -183,6 +187,10 @@ def _run(options: argparse.Namespace) -> int:
         from .lab.engine import StoppedError
         from .lab.progress import RunProgress, result_table, verdict
         from .lab.run import discard_unstarted, new_run, train_run
+        from .lab.store import PhaseStore, default_store
+
+        root = None if options.no_store else options.store or default_store()
+        store = PhaseStore(root) if root else None
 
         folder: Path = options.resume or new_run(recipe, options.out)
     if not options.quiet:
@@ -190,7 +198,7 @@ def _run(options: argparse.Namespace) -> int:
         console.print(f"run folder: {folder}", soft_wrap=True)
     with _Signals() as signals, RunProgress(Console(quiet=True) if options.quiet else console) as progress:
         try:
-            result = train_run(folder, emit=progress, stop=lambda: signals.received is not None)
+            result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
         except StoppedError:
             number = signals.received or signal.SIGINT
             name = signal.Signals(number).name
@@ -216,10 +224,9 @@ def _run(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from .lab.recipe import load_recipe
 
-    if options.resume and (options.recipe or options.settings or options.out):
-        raise RedenseError(
-            "--resume goes on with the comparison's own recipe: give nothing else but --jobs and --store"
-        )
+    own = (options.recipe, options.settings, options.out, options.arms, options.seeds, options.sweep)
+    if options.resume and any(value not in (None, []) for value in own):
+        raise RedenseError("--resume goes on with the comparison's own recipe, arms and seeds: give none beside it")
     if not options.resume and not options.recipe:
         raise RedenseError("which recipe? try: redense compare quickstart --arms dsd,restart,llr --seeds 3")
     if options.jobs is not None and options.jobs < 1:
@@ -233,24 +240,40 @@ def _compare(options: argparse.Namespace) -> int:
     from .lab.arms import get_arms
     from .lab.compare import write_results
     from .lab.engine import StoppedError
-    from .lab.grid import Comparison, Grid, new_comparison, parse_sweep, read_comparison, seed_list
+    from .lab.grid import (
+        Comparison,
+        Grid,
+        discard_comparison,
+        new_comparison,
+        parse_sweep,
+        read_comparison,
+        seed_list,
+    )
     from .lab.grid_progress import GridProgress, comparison_table
     from .lab.store import PhaseStore, default_store
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # a file has room for the whole table
-    store = PhaseStore(options.store or default_store())
     if recipe is None:
         folder: Path = options.resume
         comparison = read_comparison(folder)
     else:
-        names = tuple(name.strip() for name in options.arms.split(",") if name.strip())
+        listed = "dsd,restart,llr" if options.arms is None else options.arms
+        names = tuple(name.strip() for name in listed.split(",") if name.strip())
+        if not names:
+            raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
         get_arms(names)
-        comparison = Comparison(recipe, names, seed_list(options.seeds), parse_sweep(options.sweep))
+        seeds = seed_list("5" if options.seeds is None else options.seeds)
+        comparison = Comparison(recipe, names, seeds, parse_sweep(options.sweep))
         folder = new_comparison(comparison, options.out)
     console.print(f"comparison: {folder}", soft_wrap=True)
-    grid = Grid(comparison, store, folder)
+    try:
+        grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
+    except RedenseError:
+        if not options.resume:
+            discard_comparison(folder)
+        raise
     jobs = options.jobs or os.cpu_count() or 1
     with _Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
         try:
@@ -258,9 +281,13 @@ def _compare(options: argparse.Namespace) -> int:
         except StoppedError:
             number = signals.received or signal.SIGINT
             name = signal.Signals(number).name
-            print(f"redense: stopped by {name}; go on with: redense compare --resume {folder}", file=sys.stderr)
+            words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
+            again = shlex.join(map(str, words))
+            print(f"redense: stopped by {name}; go on with: {again}", file=sys.stderr)
             return 128 + number
     result = write_results(folder, grid)
+    if options.diagnose:
+        _diagnose(console, grid, folder)
     from .report.compare_page import write_compare_report
 
     write_compare_report(folder)
@@ -274,6 +301,23 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _diagnose(console: Any, grid: Any, folder: Path) -> None:
+    from rich.progress import Progress
+
+    from .lab.checkpoint import write_text
+    from .lab.diagnose_arms import diagnose_grid
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("diagnosis", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.update(bar, completed=done, total=total, description=f"diagnosis, {what}")
+
+        found = diagnose_grid(grid, progress=show)
+    write_text(folder / "diagnosis.json", json.dumps(found) + "\n")
+    console.print(f"diagnosis: {folder / 'diagnosis.json'}", soft_wrap=True)
+
+
 def _arms(options: argparse.Namespace) -> int:
     from .lab.arms import get_arms
 
@@ -285,7 +329,10 @@ def _arms(options: argparse.Namespace) -> int:
 def _store(options: argparse.Namespace) -> int:
     from .lab.store import PhaseStore, default_store
 
-    store = PhaseStore(options.store or default_store())
+    root = options.store or default_store()
+    if root is None:
+        raise RedenseError("REDENSE_STORE is 'none': there is no store")
+    store = PhaseStore(root)
     print(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
     if options.action == "clear":
         store.clear()
@@ -311,7 +358,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .lab.run import export_run
+    from .lab.export import export_run
 
     out = export_run(options.run, options.out)
     for path in sorted(out.iterdir()):

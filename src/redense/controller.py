@@ -11,20 +11,18 @@ velocity. The model keeps its parameters, names, hooks and buffers.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from . import masks as masking
-from .criteria import get_criterion, magnitude
-from .errors import OptimizerError, ParameterError, RedenseError, StateError, nearest
-from .holding import Masked, held, unwrap_optimizer, was_skipped
+from .choosing import choose, per_parameter, seed_of
+from .errors import OptimizerError, ParameterError, StateError, nearest
+from .holding import Masked, held, state_of, unwrap_optimizer, was_skipped
 from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
 from .phase import Phase, Sparsity
 from .schedule import Schedule
@@ -103,7 +101,7 @@ class _Controller:
                     )
             own = prunable(self._model, include=named, exclude=self._exclude)
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in named}
-            _per_parameter(sparsity, list(chosen))  # refuses a name that is left out
+            per_parameter(sparsity, list(chosen))  # refuses a name that is left out
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
         exact = {*named, *([self._include] if isinstance(self._include, str) else self._include or ())}
         for name, parameter in chosen.items():
@@ -123,8 +121,8 @@ class _Controller:
 
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
         parameters = self._candidates(phase.sparsity)
-        masks = _choose(phase, parameters, previous, lambda name: _seed(self._seed, index, name))
-        self._masked = Masked(phase, parameters, masks, self._optimizers, _seed(self._seed, index, "surgery"))
+        masks = choose(phase, parameters, previous, lambda name: seed_of(self._seed, index, name))
+        self._masked = Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery"))
         self._masked.begin()
 
     def _leave(self) -> dict[str, Tensor]:
@@ -160,8 +158,19 @@ class _Controller:
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._hold(optimizer)
+
+    def _hold(self, optimizer: Optimizer) -> bool:
+        """Hold the masks after a step; return whether it was a real one."""
+        skipped = was_skipped(optimizer)
         if self._masked:
-            self._masked.after_step(optimizer, skipped=was_skipped(optimizer))
+            self._masked.after_step(optimizer, skipped=skipped)
+        return not skipped
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides over later masks besides schedule and weights."""
+        include = None if self._include is None else list(_patterns(self._include))
+        return {"seed": self._seed, "include": include, "exclude": list(_patterns(self._exclude))}
 
     def _state(self) -> dict[str, Any]:
         if not self._masked:
@@ -198,7 +207,7 @@ class _Controller:
             masks = {name: masking.unpack(item["bits"], item["shape"]) for name, item in saved.items()}
         except ParameterError as damage:
             raise StateError(f"the saved state is damaged: {damage}") from None
-        masked = Masked(phase, parameters, masks, self._optimizers, _seed(self._seed, index, "surgery"))
+        masked = Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery"))
         if phase.surgery:
             masked.steps = int(state["surgery"]["steps"])
             masked.thresholds = dict(state["surgery"]["thresholds"])
@@ -304,6 +313,9 @@ class DSD(_Controller):
     optimizers a step is complete when each has stepped. After the last phase the hooks are gone; if that phase is
     sparse, its masks hold until `close`.
 
+    An optimizer whose step mixes the entries of a matrix (Muon, Shampoo) is held to zero in the sparse phase like any
+    other, but may move a released weight at once: its own zero gradient does not mean a zero step.
+
     Args:
         model: the module that is trained; wrapped by DDP or ``torch.compile`` or not.
         optimizer: the optimizer that trains it, or several.
@@ -344,7 +356,7 @@ class DSD(_Controller):
         for phase in schedule.phases:  # what is wrong with a later phase is said now, not after days of training
             if phase.is_sparse:
                 candidates = self._candidates(phase.sparsity)
-                _per_parameter(phase.sparsity, list(candidates))
+                per_parameter(phase.sparsity, list(candidates))
                 if phase.pattern:
                     for name, parameter in candidates.items():
                         masking.check_groups(name, parameter.shape, phase.pattern[1])
@@ -352,10 +364,13 @@ class DSD(_Controller):
         for name in masks or {}:
             if name not in known:
                 raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
+        self._unpruned: list[tuple[Tensor, Tensor, int]] = []  # tensor, its values before, its version after
         self._attach()
         try:
             if state is None:
+                before = self._copies() if schedule.phases[0].is_sparse else []
                 self._begin(masks or {})
+                self._unpruned = [(tensor, values, tensor._version) for tensor, values in before]
             else:
                 self.load_state_dict(state)
         except BaseException:
@@ -394,6 +409,7 @@ class DSD(_Controller):
         return {
             "format": _FORMAT,
             "schedule": self.schedule.to_dict(),
+            "settings": self._settings(),
             "steps": list(self._steps),
             "phase": self._index,
             **self._state(),
@@ -402,12 +418,17 @@ class DSD(_Controller):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; load model and optimizer too, in any order.
 
+        A schedule that begins sparse prunes as soon as the object is made; if nothing was trained or loaded since, that
+        is undone first, so that a model which was loaded before the object was made loses nothing.
+
         Raises:
             StateError: the state is of another schedule, model, number of optimizers, or format.
         """
-        _check_format(state, "schedule", self.schedule.to_dict(), needs=("steps", "phase", "masks"))
+        _check_format(state, "schedule", self.schedule.to_dict(), needs=("settings", "steps", "phase", "masks"))
+        _check_format(state, "settings", self._settings(), needs=())
         if len(state["steps"]) != len(self._steps):
             raise StateError(f"the saved state is of {len(state['steps'])} optimizers, this DSD has {len(self._steps)}")
+        self._undo_first_pruning()
         index = int(state["phase"])
         phases = self.schedule.phases
         over = index >= len(phases)
@@ -417,6 +438,19 @@ class DSD(_Controller):
             self._detach()
         elif not self._handles:
             self._attach()
+
+    def _copies(self) -> list[tuple[Tensor, Tensor]]:
+        parameters = self._candidates(self.schedule.phases[0].sparsity)
+        tensors: list[Tensor] = [parameter.detach() for parameter in parameters.values()]
+        for optimizer in self._optimizers:
+            tensors += [t for name, p in parameters.items() for t in state_of(optimizer, name, p)]
+        return [(tensor, tensor.clone()) for tensor in tensors]
+
+    def _undo_first_pruning(self) -> None:
+        for tensor, values, version in self._unpruned:
+            if tensor._version == version:  # else it was loaded or trained since
+                tensor.copy_(values)
+        self._unpruned = []
 
     def close(self) -> None:
         """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left."""
@@ -428,8 +462,8 @@ class DSD(_Controller):
             self._detach()
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        super()._after_step(optimizer, args, kwargs)
-        if self.phase is None or was_skipped(optimizer):
+        self._unpruned = []
+        if not self._hold(optimizer) or self.phase is None:
             return
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
         while self.phase and self.step >= self.schedule.ends[self._index]:
@@ -444,7 +478,11 @@ class DSD(_Controller):
             last = self._index + 1 == len(self.schedule.phases)
             before = self.masks if last else self._leave()  # a last sparse phase keeps its masks until close()
             self._index += 1
-            self._begin(before)
+            try:
+                self._begin(before)
+            except BaseException:
+                self._index -= 1  # whoever catches this and goes on is told again, and not left without a mask
+                raise
 
     def _begin(self, previous: Mapping[str, Tensor]) -> None:
         """Put the phase of the current index in force."""
@@ -462,65 +500,8 @@ class DSD(_Controller):
             self._detach()
 
 
-# --- choosing masks -------------------------------------------------------------------------------------------------
-
-
-def _choose(
-    phase: Phase,
-    parameters: Mapping[str, nn.Parameter],
-    previous: Mapping[str, Tensor],
-    seed: Callable[[str], int],
-) -> dict[str, Tensor]:
-    """Select the masks of a phase; what ``previous`` masks prune is pruned first."""
-    criterion = get_criterion(phase.criterion)
-    absolute = criterion is magnitude and not previous
-    scores: dict[str, Tensor] = {}
-    for name, parameter in parameters.items():
-        try:
-            values = parameter.detach() if absolute else criterion(parameter, seed(name))
-        except RedenseError as error:
-            raise type(error)(f"'{name}': {error}") from None
-        if values.shape != parameter.shape:
-            raise ParameterError(
-                f"criterion '{phase.criterion}' gave scores of shape {tuple(values.shape)} for '{name}' "
-                f"of shape {tuple(parameter.shape)}"
-            )
-        if name in previous:
-            if previous[name].shape != parameter.shape:
-                raise ParameterError(
-                    f"the mask given for '{name}' has shape {tuple(previous[name].shape)}, "
-                    f"the parameter {tuple(parameter.shape)}"
-                )
-            lowest = torch.finfo(values.dtype).min
-            values = values.detach().masked_fill(~previous[name].to(values.device), lowest)
-        scores[name] = values
-    if phase.pattern:
-        patterned = {name: values.abs() if absolute else values for name, values in scores.items()}
-        return {name: masking.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
-    if phase.scope == "global":
-        return masking.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
-    chosen = _per_parameter(phase.sparsity, list(scores))
-    return {name: masking.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
-
-
-def _per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
-    """Each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
-    if not isinstance(sparsity, Mapping):
-        return dict.fromkeys(names, sparsity or 0.0)
-    for pattern in sparsity:
-        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
-            raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
-    chosen: dict[str, float] = {}
-    for name in names:
-        pattern = name if name in sparsity else next((p for p in sparsity if fnmatch.fnmatchcase(name, p)), None)
-        if pattern is not None:
-            chosen[name] = sparsity[pattern]
-    return chosen
-
-
-def _seed(seed: int, index: int, name: str) -> int:
-    """A seed per phase and parameter that no order of calls or machine changes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{name}".encode()).digest()[:7], "big")
+def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:
+    return [patterns] if isinstance(patterns, str) else patterns
 
 
 def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:

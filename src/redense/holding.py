@@ -40,6 +40,9 @@ class Masked:
 
     def begin(self, *, resumed: bool = False) -> None:
         """Put the masks in force; nothing of a resumed optimizer's state is lost."""
+        for optimizer in self.optimizers:  # what cannot be masked is found before anything is
+            for name in self._names(optimizer):
+                list(state_of(optimizer, name, self.parameters[name]))
         for optimizer in self.optimizers:
             self._mask(optimizer, with_state=not self.phase.surgery)
             if not resumed:
@@ -97,7 +100,7 @@ class Masked:
             mask = self.masks[name]
             if mask.stride() != parameter.stride() or mask.device != parameter.device:  # moved or re-laid out since
                 mask = self.masks[name] = masking.like(mask, parameter)
-            state = _state_of(optimizer, name, parameter) if with_state else ()
+            state = state_of(optimizer, name, parameter) if with_state else ()
             masking.apply_(mask, parameter.detach(), *state)
 
     def _save(self, optimizer: Optimizer) -> None:
@@ -133,8 +136,8 @@ def held(optimizer: Optimizer) -> set[int]:
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def _state_of(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[Tensor]:
-    """Every floating-point state tensor of the parameter's shape."""
+def state_of(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[Tensor]:
+    """Give every floating-point state tensor of the parameter's shape."""
     # .get, for the state of a fresh optimizer is a defaultdict that would grow by being read
     for key, value in optimizer.state.get(parameter, {}).items():
         for tensor in cast("list[Any]", value) if isinstance(value, (list, tuple)) else (value,):

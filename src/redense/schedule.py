@@ -103,7 +103,7 @@ class Schedule:
         return cls(tuple(phases))
 
     # --- the arms ---------------------------------------------------------------------------------------------------
-    # All take the same budget, `dense` + `sparse` + `redense` optimizer steps; see variants.py for what they do with it.
+    # All take the same budget, `dense` + `sparse` + `redense` steps; variants.py has what they do with it.
 
     @classmethod
     def dsd(

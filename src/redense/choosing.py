@@ -1,0 +1,74 @@
+"""Choosing the masks of a phase: criterion, scope and sparsity together."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from . import masks as masking
+from .criteria import get_criterion, magnitude
+from .errors import ParameterError, RedenseError, nearest
+from .phase import Phase, Sparsity
+
+
+def choose(
+    phase: Phase,
+    parameters: Mapping[str, nn.Parameter],
+    previous: Mapping[str, Tensor],
+    seed: Callable[[str], int],
+) -> dict[str, Tensor]:
+    """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first."""
+    criterion = get_criterion(phase.criterion)
+    absolute = criterion is magnitude and not previous
+    scores: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        try:
+            values = parameter.detach() if absolute else criterion(parameter, seed(name))
+        except RedenseError as error:
+            raise type(error)(f"'{name}': {error}") from None
+        if values.shape != parameter.shape:
+            raise ParameterError(
+                f"criterion '{phase.criterion}' gave scores of shape {tuple(values.shape)} for '{name}' "
+                f"of shape {tuple(parameter.shape)}"
+            )
+        if name in previous:
+            if previous[name].shape != parameter.shape:
+                raise ParameterError(
+                    f"the mask given for '{name}' has shape {tuple(previous[name].shape)}, "
+                    f"the parameter {tuple(parameter.shape)}"
+                )
+            lowest = torch.finfo(values.dtype).min
+            values = values.detach().masked_fill(~previous[name].to(values.device), lowest)
+        scores[name] = values
+    if phase.pattern:
+        patterned = {name: values.abs() if absolute else values for name, values in scores.items()}
+        return {name: masking.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
+    if phase.scope == "global":
+        return masking.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
+    chosen = per_parameter(phase.sparsity, list(scores))
+    return {name: masking.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
+
+
+def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
+    """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
+    if not isinstance(sparsity, Mapping):
+        return dict.fromkeys(names, sparsity or 0.0)
+    for pattern in sparsity:
+        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
+    chosen: dict[str, float] = {}
+    for name in names:
+        pattern = name if name in sparsity else next((p for p in sparsity if fnmatch.fnmatchcase(name, p)), None)
+        if pattern is not None:
+            chosen[name] = sparsity[pattern]
+    return chosen
+
+
+def seed_of(seed: int, index: int, name: str) -> int:
+    """Return a seed per phase and parameter that no order of calls or machine changes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{name}".encode()).digest()[:7], "big")

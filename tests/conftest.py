@@ -1,0 +1,69 @@
+"""What all tests share: how hypothesis runs, and a training that takes a blink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from redense.lab.recipe import Recipe, build_recipe
+
+# The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile("quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_store_but_a_tests_own() -> Iterator[None]:
+    """No test writes into a phase store of the user's, or is served from it; one that needs a store names it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDENSE_STORE", "none")
+        yield
+
+
+# --- a training that takes a blink ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Idx files of 400 + 100 noisy images, 8 x 8 pixels, of four classes that can be told apart, not perfectly."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    patterns = random.integers(0, 100, (4, 8, 8))
+    for part, count in (("train", 400), ("t10k", 100)):
+        labels = np.arange(count) % 4
+        images = patterns[labels] + random.integers(0, 156, (count, 8, 8))
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
+            header = bytes((0, 0, 8, array.ndim)) + lengths
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.astype(np.uint8).tobytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(image_folder: Path) -> Callable[..., Recipe]:
+    """Make a recipe that trains 3 x 11 steps; ``tiny(training={"keep": "best"})`` changes it."""
+
+    def make(**changes: Any) -> Recipe:
+        plain: dict[str, Any] = {
+            "name": "tiny",
+            "data": {"source": str(image_folder)},
+            "model": {"name": "mlp", "widths": [8], "dropout": 0.2},
+            "training": {"batch_size": 32, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
+            "dense": {"epochs": 1},
+            "sparse": {"epochs": 1, "sparsity": 0.3},
+            "redense": {"epochs": 1},
+        }
+        return build_recipe(merge(plain, changes))
+
+    def merge(old: Any, new: Any) -> Any:
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            return new
+        return old | {key: merge(old.get(key), value) for key, value in new.items()}
+
+    return make

@@ -1,0 +1,118 @@
+"""What each criterion says a weight is worth, and how one is added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import redense
+from redense import criteria, masks
+from redense.errors import ScoreError
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Whatever a test registers is forgotten afterwards."""
+    before = dict(criteria.CRITERIA)
+    yield
+    criteria.CRITERIA.clear()
+    criteria.CRITERIA.update(before)
+
+
+def test_magnitude_is_the_absolute_value_without_a_graph():
+    weight = nn.Parameter(torch.tensor([-2.0, 0.0, 1.0]))
+    scores = criteria.magnitude(weight)
+    assert scores.tolist() == [2.0, 0.0, 1.0]
+    assert not scores.requires_grad
+
+
+def test_random_scores_depend_on_the_seed_and_not_on_the_global_generator():
+    weight = torch.ones(20, 5, dtype=torch.bfloat16)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = criteria.random(weight, 7)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(criteria.random(weight, 7), first)
+    assert not torch.equal(criteria.random(weight, 8), first)
+    assert first.shape == weight.shape
+
+
+def test_random_cut_is_uniform_over_the_weights():
+    weight = torch.arange(1000.0)
+    counts = torch.zeros(1000)
+    for seed in range(200):
+        counts += ~masks.select(criteria.random(weight, seed), 0.3)
+    # Binomial(200, 0.3) has the deviation 6.5: none of 1000 weights is far off, whatever its size or its index.
+    assert counts.sum() == 200 * 300
+    assert counts.min() > 60 - 5 * 6.5
+    assert counts.max() < 60 + 5 * 6.5
+    assert abs(counts[:500].mean() - 60) < 2
+
+
+def test_random_scores_do_not_tie_in_a_large_layer():
+    scores = criteria.random(torch.empty(200_000), 0)
+    assert scores.unique().numel() == scores.numel()
+
+
+def test_saliency_is_weight_times_gradient():
+    weight = nn.Parameter(torch.tensor([2.0, -1.0, 3.0]))
+    (weight * torch.tensor([0.5, 4.0, 0.0])).sum().backward()
+    assert criteria.saliency(weight).tolist() == [1.0, 4.0, 0.0]
+
+
+def test_saliency_of_half_precision_does_not_overflow():
+    weight = nn.Parameter(torch.full((2,), 60000.0, dtype=torch.float16))
+    weight.grad = torch.full((2,), 60000.0, dtype=torch.float16)
+    assert criteria.saliency(weight).isfinite().all()
+
+
+def test_saliency_without_gradients_names_the_parameter_and_the_remedy():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model[1](torch.ones(1, 3)).sum().backward()
+    with (
+        pytest.raises(ScoreError, match=r"'0\.weight': criterion 'saliency' needs gradients: call loss\.backward\(\)"),
+        redense.sparse(model, optimizer, 0.5, criterion="saliency"),
+    ):
+        pass
+    assert masks.sparsity_of(*model.parameters()) == 0
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_criterion_of_your_own_is_used_by_its_name():
+    @redense.criterion("signed")
+    def signed(parameter: Tensor, seed: int) -> Tensor:
+        return parameter
+
+    assert criteria.get_criterion("signed") is signed
+    model = nn.Linear(8, 8)
+    expected = masks.select(model.weight, 0.5)
+    with redense.sparse(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, criterion="signed") as block:
+        assert torch.equal(block.masks["weight"], expected)
+        assert (model.weight >= model.weight.min()).all()
+        assert model.weight[~block.masks["weight"]].eq(0).all()
+
+
+@pytest.mark.usefixtures("registry")
+def test_scores_of_the_wrong_shape_or_value_name_criterion_and_parameter():
+    redense.criterion("flat")(lambda parameter, seed: parameter.detach().flatten())
+    redense.criterion("broken")(lambda parameter, seed: parameter.detach() / 0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(redense.RedenseError, match=r"criterion 'flat' gave scores of shape \(6,\) for 'weight'"):
+        redense.sparse(model, optimizer, 0.5, criterion="flat").__enter__()
+    with pytest.raises(ScoreError, match="scores of 'weight' are NaN or infinite"):
+        redense.sparse(model, optimizer, 0.5, criterion="broken").__enter__()
+    assert model.weight.count_nonzero() == 6
+
+
+def test_an_unknown_criterion_names_the_nearest_and_all_others():
+    with pytest.raises(
+        ScoreError,
+        match=r"unknown criterion 'magnitud'; did you mean 'magnitude'\? \(known: magnitude, random, saliency",
+    ):
+        criteria.get_criterion("magnitud")

@@ -1,0 +1,386 @@
+"""Selection against a stable sort, application bit for bit, packing there and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from redense import masks
+from redense.errors import ParameterError, ScoreError, SparsityError
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def prune_by_sorting(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Rule 1 as it is written: the first round(s N) of a stable ascending sort go; float64 holds all dtypes."""
+    flat = torch.cat([values.detach().double().reshape(-1) for values in scores.values()]) + 0.0
+    kept = torch.ones(flat.shape, dtype=torch.bool)
+    kept[flat.sort(stable=True).indices[: round(sparsity * flat.numel())]] = False
+    parts = kept.split([values.numel() for values in scores.values()])
+    return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+
+
+def lay_out(tensor: Tensor, layout: str) -> Tensor:
+    """The same values in another memory layout."""
+    if layout == "transposed":
+        return tensor.mT.contiguous().mT if tensor.dim() > 1 else tensor
+    if layout == "channels_last" and tensor.dim() == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    if layout == "strided":
+        wide = torch.zeros(*tensor.shape[:-1], 2 * tensor.shape[-1], dtype=tensor.dtype)
+        wide[..., ::2] = tensor
+        return wide[..., ::2]
+    return tensor.contiguous()
+
+
+LAYOUTS = st.sampled_from(["contiguous", "transposed", "channels_last", "strided"])
+SHAPES = st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple)
+SPARSITIES = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.999, 1 - 2**-53]))
+
+
+@st.composite
+def score_tensors(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = FLOATS) -> Tensor:
+    """Scores with what makes a selection hard: ties, both zeros, subnormals, extremes, negatives, odd layouts."""
+    dtype = draw(st.sampled_from(dtypes))
+    shape = draw(SHAPES)
+    info = torch.finfo(dtype)
+    special = [0.0, -0.0, info.tiny / 4, -info.tiny / 4, info.max, info.min, info.tiny, 1.0, -1.0]
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    numel = math.prod(shape)
+    kind = draw(st.sampled_from(["normal", "few values", "special", "equal", "mixed"]))
+    normal = torch.randn(numel, generator=generator, dtype=torch.float64)
+    few = torch.randint(-2, 3, (numel,), generator=generator).double()
+    odd = torch.tensor(special, dtype=torch.float64)[torch.randint(len(special), (numel,), generator=generator)]
+    values = {
+        "normal": normal,
+        "few values": few,
+        "special": odd,
+        "equal": torch.full((numel,), draw(st.sampled_from(special)), dtype=torch.float64),
+        "mixed": torch.where(torch.rand(numel, generator=generator) < 0.5, normal, odd),
+    }[kind]
+    if draw(st.booleans()):
+        values = values.abs()
+    values = values.clamp(info.min, info.max).to(dtype)
+    return lay_out(values.view(shape), draw(LAYOUTS))
+
+
+@st.composite
+def search_sizes(draw: st.DrawFn) -> dict[str, int]:
+    """Sizes that send small tensors through sampling, blocks and the collection of ties."""
+    return {
+        "_SORT_BELOW": draw(st.sampled_from([0, 4, 1 << 15])),
+        "_SAMPLE": draw(st.sampled_from([1, 8, 64])),
+        "_BLOCK": draw(st.sampled_from([1, 8, 12, 64, 1 << 18])),
+    }
+
+
+def patched(sizes: Mapping[str, int]) -> pytest.MonkeyPatch:
+    patch = pytest.MonkeyPatch()
+    for name, value in sizes.items():
+        patch.setattr(masks, name, value)
+    return patch
+
+
+# --- selection ------------------------------------------------------------------------------------------------------
+
+
+@given(score_tensors(), SPARSITIES, search_sizes())
+def test_selection_is_a_stable_sort(scores: Tensor, sparsity: float, sizes: dict[str, int]):
+    patch = patched(sizes)
+    try:
+        mask = masks.select(scores, sparsity)
+        by_magnitude = masks.select(scores, sparsity, absolute=True)
+    finally:
+        patch.undo()
+    assert mask.dtype == torch.bool
+    assert mask.shape == scores.shape
+    assert torch.equal(mask, prune_by_sorting({"w": scores}, sparsity)["w"])
+    assert torch.equal(by_magnitude, prune_by_sorting({"w": scores.abs()}, sparsity)["w"])
+
+
+@given(st.lists(score_tensors(), min_size=0, max_size=4), SPARSITIES, search_sizes())
+def test_global_selection_is_one_stable_sort_over_all_tensors(
+    tensors: list[Tensor], sparsity: float, sizes: dict[str, int]
+):
+    scores = {f"w{i}": values for i, values in enumerate(tensors)}
+    expected = prune_by_sorting(scores, sparsity) if scores else {}
+    patch = patched(sizes)
+    try:
+        chosen = masks.select_global(scores, sparsity)
+    finally:
+        patch.undo()
+    assert list(chosen) == list(scores)
+    for name, mask in chosen.items():
+        assert torch.equal(mask, expected[name]), name
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", ["normal", "rounded", "equal", "two values", "mostly zero"])
+def test_selection_by_sampling_is_a_stable_sort_at_its_real_sizes(dtype: torch.dtype, kind: str):
+    generator = torch.Generator().manual_seed(3)
+    normal = torch.randn(300_001, generator=generator)
+    scores = {
+        "normal": normal,
+        "rounded": normal.mul(4).round(),
+        "equal": torch.full_like(normal, 0.5),
+        "two values": (normal > 0.3).float(),
+        "mostly zero": normal * (normal > 1.5),
+    }[kind].to(dtype)
+    for sparsity in (0.001, 0.3, 0.617, 0.9999):
+        assert torch.equal(masks.select(scores, sparsity), prune_by_sorting({"w": scores}, sparsity)["w"])
+
+
+def test_selection_survives_a_sample_that_misleads(monkeypatch: pytest.MonkeyPatch):
+    scores = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(masks, "_SORT_BELOW", 16)
+    honest = masks._bracket  # pyright: ignore[reportPrivateUsage]
+    for bounds in [(0, 1), (2**30, 2**30 + 1), (-5, 2**31 - 2), (0, 0)]:
+        misled = iter([bounds])
+        monkeypatch.setattr(masks, "_bracket", lambda *given, misled=misled: next(misled, None) or honest(*given))
+        assert torch.equal(masks.select(scores, 0.4, absolute=True), prune_by_sorting({"w": scores.abs()}, 0.4)["w"]), (
+            f"bracket {bounds}"
+        )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_small_negative_scores_go_first_and_both_zeros_are_equal(dtype: torch.dtype):
+    scores = torch.tensor([0.25, 0.0, -0.0, -0.5, 0.0], dtype=dtype)
+    assert masks.select(scores, 0.2).tolist() == [True, True, True, False, True]
+    assert masks.select(scores, 0.4).tolist() == [True, False, True, False, True]
+    assert masks.select(scores[:3], 0.34).tolist() == [True, False, True]
+    assert masks.select_pattern(scores[None, 1:], (3, 4)).tolist() == [[True, True, False, True]]
+    assert masks.select_pattern(scores[None, :3], (2, 3)).tolist() == [[True, False, True]]
+
+
+def test_selection_compares_float8_by_value():
+    scores = torch.tensor([1.0, -2.0, 0.5, 0.5]).to(torch.float8_e4m3fn)
+    assert masks.select(scores, 0.5).tolist() == [True, False, False, True]
+
+
+def test_selection_leaves_the_scores_alone_and_needs_no_gradient():
+    scores = torch.tensor([-1.0, -0.0, 2.0], requires_grad=True)
+    mask = masks.select(scores, 0.34)
+    assert not mask.requires_grad
+    assert scores.tolist() == [-1.0, -0.0, 2.0]
+    assert math.copysign(1, scores[1].item()) == -1
+
+
+@pytest.mark.parametrize("equal", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_a_tensor_of_100_million_weights_is_pruned_exactly(equal: bool):
+    numel, sparsity = 100_000_007, 0.3
+    weight = torch.full((numel,), 0.25) if equal else torch.randn(numel, generator=torch.Generator().manual_seed(0))
+    mask = masks.select(weight, sparsity, absolute=True)
+    pruned = round(sparsity * numel)
+    assert numel - int(mask.count_nonzero()) == pruned
+    if equal:
+        assert int(mask[:pruned].count_nonzero()) == 0
+    else:
+        weight.abs_()
+        assert weight[~mask].max() <= weight[mask].min()
+
+
+@given(score_tensors(), st.sampled_from([(1, 1), (1, 2), (2, 4), (3, 4), (4, 4), (1, 3)]))
+def test_pattern_keeps_the_highest_n_of_every_m_inputs(scores: Tensor, pattern: tuple[int, int]):
+    n, m = pattern
+    if scores.dim() < 2 or scores.shape[1] % m:
+        with pytest.raises(ParameterError, match="'fc' of shape"):
+            masks.select_pattern(scores, pattern, name="fc")
+        return
+    mask = masks.select_pattern(scores, pattern)
+    assert mask.shape == scores.shape
+    lines = scores.movedim(1, -1).reshape(-1, scores.shape[1]) if scores.numel() else scores.new_empty(0, m)
+    kept = mask.movedim(1, -1).reshape(-1, scores.shape[1]) if scores.numel() else lines.bool()
+    for values, keep in zip(lines, kept, strict=True):
+        for group, chosen in zip(values.split(m), keep.split(m), strict=True):
+            expected = prune_by_sorting({"w": group}, (m - n) / m)["w"]
+            assert chosen.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 8), (4, 0), (2, 8, 0, 3)])
+def test_empty_tensors_have_empty_masks(shape: tuple[int, ...]):
+    empty = torch.empty(shape)
+    assert masks.select(empty, 0.5).shape == shape
+    masks.apply_(masks.select(empty, 0.5), empty)
+    assert masks.unpack(masks.pack(masks.select(empty, 0.5)), shape).shape == shape
+    assert masks.sparsity_of(empty) == 0.0
+    if len(shape) > 1:
+        assert masks.select_pattern(empty, (2, 4)).shape == shape
+
+
+def test_a_tensor_of_one_element_is_pruned_when_its_share_rounds_to_one():
+    for shape in [(), (1,), (1, 1, 1, 1)]:
+        assert masks.select(torch.ones(shape), 0.5).tolist() == torch.ones(shape).bool().tolist()  # round(0.5) is 0
+        assert not masks.select(torch.ones(shape), 0.51).any()
+
+
+@pytest.mark.parametrize("bad", [1.0, 1, -0.1, 1.3, math.nan, math.inf, 30, -math.inf])
+def test_a_sparsity_outside_its_range_is_refused_with_its_name_and_value(bad: float):
+    with pytest.raises(SparsityError, match=r"sparsity of 'fc\.weight' must be in \[0, 1\), got ") as caught:
+        masks.select(torch.ones(4), bad, name="fc.weight")
+    assert str(bad) in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["30 %", "0.3", None, True, [0.3], torch.tensor(0.3)])
+def test_a_sparsity_that_is_no_number_is_refused_with_what_to_write(bad: object):
+    with pytest.raises(SparsityError, match=r"sparsity of 'fc' must be a number .* write 30 % as 0\.3"):
+        masks.check_sparsity(bad, "'fc'")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_score_without_an_order_is_an_error_that_names_the_parameter(bad: float, dtype: torch.dtype, absolute: bool):
+    scores = torch.ones(50, 8, dtype=dtype)
+    scores[49, 7] = bad
+    scores[3, 1] = math.nan
+    message = "2 of the 400 scores of 'lstm.weight' are NaN or infinite"
+    with pytest.raises(ScoreError, match=message):
+        masks.select(scores, 0.0, name="lstm.weight", absolute=absolute)
+    with pytest.raises(ScoreError, match=message):
+        masks.select_global({"a": torch.ones(3), "lstm.weight": scores}, 0.5)
+    with pytest.raises(ScoreError, match=message):
+        masks.select_pattern(scores, (2, 4), name="lstm.weight")
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (torch.empty(4, 4, device="meta"), "'fc' is on the meta device"),
+        (torch.ones(4, 4, dtype=torch.int32), r"'fc' must have a floating-point dtype .* got torch\.int32"),
+        (torch.ones(4, 4, dtype=torch.complex64), r"'fc' must have a floating-point dtype .* got torch\.complex64"),
+    ],
+)
+def test_a_tensor_that_cannot_be_pruned_is_refused_by_name(bad: Tensor, says: str):
+    with pytest.raises(ParameterError, match=says):
+        masks.select(bad, 0.5, name="fc")
+    with pytest.raises(ParameterError, match=says):
+        masks.select_pattern(bad, (2, 4), name="fc")
+
+
+def test_a_sharded_tensor_is_refused_by_name():
+    class DTensor(torch.Tensor):
+        pass
+
+    with pytest.raises(ParameterError, match="'fc' is a sharded DTensor"):
+        masks.check_storage("fc", torch.ones(3).as_subclass(DTensor))
+
+
+@pytest.mark.parametrize("bad", [(2,), (2, 4, 8), "24", 4, (2.0, 4), (True, 4), (0, 4), (5, 4), (-1, 4), None])
+def test_a_pattern_that_is_no_n_of_m_is_refused(bad: object):
+    with pytest.raises(SparsityError, match="pattern must"):
+        masks.check_pattern(bad)  # pyright: ignore[reportArgumentType]
+
+
+# --- applying and measuring -----------------------------------------------------------------------------------------
+
+
+@st.composite
+def masks_with_tensors(draw: st.DrawFn) -> tuple[Tensor, list[Tensor]]:
+    shape = draw(SHAPES)
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    mask = lay_out(torch.rand(shape, generator=generator) < draw(st.floats(0, 1)), draw(LAYOUTS))
+    tensors: list[Tensor] = []
+    for dtype in draw(st.lists(st.sampled_from([*FLOATS, torch.float8_e5m2, torch.int64]), min_size=1, max_size=3)):
+        # Any bit pattern at all: NaNs with a payload, infinities, subnormals, both zeros.
+        integer = INTEGER_OF_SIZE[dtype.itemsize]
+        info = torch.iinfo(integer)
+        bits = torch.randint(info.min, info.max, shape, generator=generator, dtype=integer)
+        tensors.append(lay_out(bits, draw(LAYOUTS)).view(dtype))
+    return mask, tensors
+
+
+def bits_of(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(INTEGER_OF_SIZE[tensor.dtype.itemsize])
+
+
+@given(masks_with_tensors(), st.sampled_from([1, 8, 12, 1 << 18]))
+def test_applying_zeroes_exactly_the_masked_and_no_bit_else(case: tuple[Tensor, list[Tensor]], block: int):
+    mask, tensors = case
+    before = [bits_of(tensor).clone() for tensor in tensors]
+    strides = [tensor.stride() for tensor in tensors]
+    patch = patched({"_BLOCK": block})
+    try:
+        masks.apply_(mask, *tensors)
+    finally:
+        patch.undo()
+    for tensor, old, stride in zip(tensors, before, strides, strict=True):
+        assert tensor.stride() == stride
+        assert torch.equal(bits_of(tensor), torch.where(mask, old, 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128, torch.bool, torch.uint8])
+def test_applying_works_on_dtypes_of_every_size(dtype: torch.dtype):
+    tensor = torch.ones(2, 3, dtype=dtype)
+    masks.apply_(torch.tensor([[True, False, True], [False, True, True]]), tensor)
+    assert tensor.to(torch.complex128).real.tolist() == [[1, 0, 1], [0, 1, 1]]
+
+
+def test_applying_to_a_view_leaves_its_neighbours_alone():
+    whole = torch.full((4, 6), math.nan)
+    masks.apply_(torch.zeros(4, 3, dtype=torch.bool), whole[:, 1:4])
+    assert (whole[:, 1:4] == 0).all()
+    assert whole[:, 0].isnan().all()
+    assert whole[:, 4:].isnan().all()
+
+
+def test_applying_to_weights_with_gaps_in_memory_fills_no_gap():
+    whole, mask = torch.ones(4, 6), torch.zeros(4, 6, dtype=torch.bool)
+    masks.apply_(mask[:, ::2], whole[:, ::2])
+    assert whole.tolist() == [[0.0, 1.0] * 3] * 4
+
+
+def test_applying_to_a_leaf_that_needs_gradients_is_allowed():
+    weight = torch.nn.Parameter(torch.ones(3))
+    masks.apply_(torch.tensor([True, False, True]), weight)
+    assert weight.tolist() == [1.0, 0.0, 1.0]
+    assert weight.grad_fn is None
+
+
+def test_like_gives_the_mask_the_layout_of_the_weight():
+    weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    mask = weight.contiguous() > 0
+    laid_out = masks.like(mask, weight)
+    assert laid_out.stride() == weight.stride()
+    assert torch.equal(laid_out, mask)
+    assert masks.like(laid_out, weight) is laid_out
+
+
+def test_sparsity_counts_exact_zeros_of_either_sign_over_all_tensors():
+    assert masks.sparsity_of(torch.tensor([0.0, -0.0, 1e-45]), torch.ones(5)) == 0.25
+    assert masks.sparsity_of() == 0.0
+
+
+# --- packing --------------------------------------------------------------------------------------------------------
+
+
+@given(masks_with_tensors())
+def test_a_packed_mask_comes_back_from_an_eighth_of_the_bytes(case: tuple[Tensor, list[Tensor]]):
+    mask, _ = case
+    packed = masks.pack(mask)
+    assert packed.dtype == torch.uint8
+    assert packed.numel() == math.ceil(mask.numel() / 8)
+    assert torch.equal(masks.unpack(packed, mask.shape), mask)
+
+
+def test_the_lowest_bit_of_a_packed_mask_is_its_first_weight():
+    assert masks.pack(
+        torch.tensor([[True, False], [False, True], [False, False], [False, True], [True, False]])
+    ).tolist() == [
+        0b10001001,
+        0b1,
+    ]
+
+
+@pytest.mark.parametrize(
+    "packed", [torch.zeros(1, dtype=torch.uint8), torch.zeros(2), torch.zeros(3, dtype=torch.uint8)]
+)
+def test_packed_bits_that_do_not_fit_the_shape_are_refused(packed: Tensor):
+    with pytest.raises(ParameterError, match=r"a packed mask for shape \(3, 4\) has 2 bytes, got"):
+        masks.unpack(packed, (3, 4))

@@ -1,0 +1,100 @@
+"""The public names: few, documented, and loaded only when used."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import redense
+from redense import errors
+
+CORE = [
+    "criteria",
+    "masks",
+    "parameters",
+    "phase",
+    "schedule",
+    "variants",
+    "surgery",
+    "holding",
+    "choosing",
+    "controller",
+    "errors",
+]
+
+
+def test_the_public_names_are_these():
+    assert sorted(redense.__all__) == [
+        "DSD",
+        "Decay",
+        "Phase",
+        "RedenseError",
+        "Schedule",
+        "Summary",
+        "Surgery",
+        "criterion",
+        "prunable",
+        "scale_lr",
+        "sparse",
+        "summary",
+    ]
+    assert set(redense.__all__) <= set(dir(redense))
+
+
+@pytest.mark.parametrize("name", redense.__all__)
+def test_every_public_name_loads_and_is_documented(name: str):
+    value = getattr(redense, name)
+    assert value.__module__.startswith("redense.")
+    assert inspect.getdoc(value)
+    for member, method in inspect.getmembers(value, inspect.isroutine):
+        if not member.startswith("_") and getattr(method, "__module__", "").startswith("redense."):
+            assert inspect.getdoc(method), f"{name}.{member}"
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'redense' has no attribute 'spares'"):
+        redense.spares  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_importing_redense_imports_no_torch():
+    script = "import sys, redense; print('torch' in sys.modules); redense.Schedule; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_torch_the_standard_library_and_itself_only(module: str):
+    tree = ast.parse((Path(errors.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            own = [node.module] if node.module else [alias.name for alias in node.names]
+            if node.level:
+                assert set(own) <= set(CORE), f"{module} imports {own}"
+            else:
+                names = [node.module or ""]
+        for name in names:
+            root = name.split(".")[0]
+            assert root == "torch" or root in sys.stdlib_module_names, f"{module} imports {name}"
+
+
+def test_every_error_is_a_redense_error_and_also_the_builtin_one_would_expect():
+    classes = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, Exception)]
+    assert len(classes) == 11
+    for cls in classes:
+        assert issubclass(cls, errors.RedenseError)
+        assert cls is errors.RedenseError or len(cls.__bases__) == 2, cls
+        assert inspect.getdoc(cls)
+
+
+def test_nearest_says_nothing_when_nothing_is_near():
+    assert errors.nearest("sparisty", ["steps", "sparsity"]) == "; did you mean 'sparsity'?"
+    assert errors.nearest("xyz", ["steps", "sparsity"]) == ""
+    assert errors.nearest("x", []) == ""

@@ -1,0 +1,361 @@
+"""Rule 5: killed anywhere and resumed, twice, a run ends with the bits of an uninterrupted one."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import redense
+from redense import Decay, Phase, Schedule, Surgery
+from redense.errors import StateError
+
+BUDGET: dict[str, Any] = {"dense": 2, "sparse": 3, "redense": 2, "sparsity": 0.5}
+ALWAYS = Surgery(power=0)
+
+SCHEDULES = {
+    "dsd": Schedule.dsd(**BUDGET, decay=Decay("cosine")),
+    "iterated": Schedule.dsd(dense=1, sparse=1, redense=[2, 1], sparsity=[0.5, 0.25]),
+    "random": Schedule.random(**BUDGET),
+    "saliency": Schedule.dsd(**BUDGET, criterion="saliency"),
+    "global": Schedule.dsd(**BUDGET, scope="global"),
+    "mapping": Schedule.dsd(**{**BUDGET, "sparsity": {"0.weight": 0.5, "2.bias": 0.5}}),
+    "pattern": Schedule((Phase.dense(2), Phase.sparse(2, pattern=(2, 4)), Phase.dense(2))),
+    "scratch": Schedule.scratch(**BUDGET, criterion="random"),
+    "prune": Schedule.prune(**BUDGET, rounds=2),
+    "surgery": Schedule.surgery(**BUDGET, surgery=ALWAYS),
+    "surgery, then dense": Schedule((Phase.dense(1), Phase.sparse(3, 0.5, surgery=ALWAYS), Phase.dense(2))),
+    "rare surgery": Schedule.surgery(**BUDGET, surgery=Surgery(c=0.1, gamma=1.0)),
+    "acdc": Schedule.acdc(**BUDGET, cycles=2),
+    "restart": Schedule.restart(**BUDGET),
+}
+
+
+class Run:
+    """A training that is a pure function of its step number, and can be written and read."""
+
+    def __init__(self, schedule: Schedule, optimizer: str = "sgd", *, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
+        parameters = list(self.model.parameters())
+        self.optimizers: list[torch.optim.Optimizer] = {
+            "sgd": lambda: [torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.01)],
+            "adamw": lambda: [torch.optim.AdamW(parameters, lr=0.02, fused=True)],
+            "lbfgs": lambda: [torch.optim.LBFGS(parameters, lr=0.2, max_iter=3)],
+            "two": lambda: [torch.optim.SGD(parameters[:2], lr=0.1, momentum=0.9), torch.optim.Adam(parameters[2:])],
+        }[optimizer]()
+        self.dsd = redense.DSD(self.model, self.optimizers, schedule, seed=7)
+        self.schedulers = [torch.optim.lr_scheduler.LambdaLR(o, schedule.lr_factor) for o in self.optimizers]
+        self.parts: dict[str, Any] = {"model": self.model, "dsd": self.dsd}
+        for i, (optimizer_, scheduler) in enumerate(zip(self.optimizers, self.schedulers, strict=True)):
+            self.parts |= {f"optimizer{i}": optimizer_, f"scheduler{i}": scheduler}
+
+    def gradients(self, number: int) -> float:
+        generator = torch.Generator().manual_seed(number)
+        self.model.zero_grad()
+        loss = self.model(torch.randn(4, 8, generator=generator)).square().mean()
+        loss.backward()
+        return loss.item()
+
+    def step(self, number: int) -> None:
+        self.gradients(number)
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            if isinstance(optimizer, torch.optim.LBFGS):
+                optimizer.step(lambda: self.gradients(number))
+            else:
+                optimizer.step()
+            scheduler.step()
+
+    def steps(self, first: int, last: int) -> None:
+        for number in range(first, last):
+            self.step(number)
+
+    def save(self) -> bytes:
+        file = io.BytesIO()
+        torch.save({name: part.state_dict() for name, part in self.parts.items()}, file)
+        return file.getvalue()
+
+    def load(self, saved: bytes, order: tuple[str, ...] = ()) -> Run:
+        states = torch.load(io.BytesIO(saved), weights_only=True)
+        for name in order or self.parts:
+            self.parts[name].load_state_dict(states[name])
+        return self
+
+    def tensors(self) -> list[Tensor]:
+        states = [v for o in self.optimizers for s in o.state.values() for v in s.values() if isinstance(v, Tensor)]
+        return [*self.model.state_dict().values(), *states]
+
+
+def assert_same(first: Run, second: Run) -> None:
+    assert first.dsd.phase == second.dsd.phase
+    assert first.dsd.step == second.dsd.step
+    assert list(first.dsd.masks) == list(second.dsd.masks)
+    for name, mask in first.dsd.masks.items():
+        assert torch.equal(mask, second.dsd.masks[name]), name
+    for a, b in zip(first.tensors(), second.tensors(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_killed_at_any_two_steps_ends_with_the_same_bits(name: str, optimizer: str):
+    schedule = SCHEDULES[name]
+    last = schedule.total_steps + 2  # a sparse end holds its masks past the schedule
+    whole = Run(schedule, optimizer)
+    whole.steps(0, last)
+    for first in range(last):
+        for second in {min(first + 1, last), (first + last) // 2}:
+            run = Run(schedule, optimizer)
+            run.steps(0, first)
+            run = Run(schedule, optimizer, seed=1).load(run.save())
+            run.steps(first, second)
+            run = Run(schedule, optimizer, seed=2).load(run.save())
+            run.steps(second, last)
+            assert_same(run, whole)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "two"])
+@pytest.mark.parametrize("name", ["dsd", "surgery, then dense"])
+def test_a_run_with_a_closure_or_two_optimizers_can_be_killed_too(name: str, optimizer: str):
+    schedule = SCHEDULES[name]
+    whole = Run(schedule, optimizer)
+    whole.steps(0, 8)
+    for kill in range(8):
+        run = Run(schedule, optimizer)
+        run.steps(0, kill)
+        run = Run(schedule, optimizer, seed=1).load(run.save())
+        run.steps(kill, 8)
+        assert_same(run, whole)
+
+
+def test_a_run_killed_between_the_steps_of_two_optimizers_goes_on_with_the_second():
+    schedule = SCHEDULES["dsd"]
+    whole = Run(schedule, "two")
+    whole.steps(0, 7)
+    for kill in range(7):
+        run = Run(schedule, "two")
+        run.steps(0, kill)
+        run.gradients(kill)
+        run.optimizers[0].step()
+        run.schedulers[0].step()
+        saved, gradients = run.save(), [p.grad for p in run.model.parameters()]
+        run = Run(schedule, "two", seed=1).load(saved)
+        for parameter, grad in zip(run.model.parameters(), gradients, strict=True):
+            parameter.grad = grad
+        run.optimizers[1].step()
+        run.schedulers[1].step()
+        run.steps(kill + 1, 7)
+        assert_same(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("dsd", "sgd"), ("scratch", "sgd"), ("surgery, then dense", "sgd"), ("acdc", "sgd"), ("dsd", "lbfgs")],
+)
+def test_the_order_of_loading_does_not_matter(name: str, optimizer: str):
+    schedule = SCHEDULES[name]
+    whole = Run(schedule, optimizer)
+    whole.steps(0, schedule.total_steps)
+    for kill in (0, 3, 4):
+        run = Run(schedule, optimizer)
+        run.steps(0, kill)
+        saved = run.save()
+        for order in itertools.permutations(run.parts):
+            again = Run(schedule, optimizer, seed=1).load(saved, order)
+            again.steps(kill, schedule.total_steps)
+            assert_same(again, whole)
+
+
+def test_a_state_is_read_and_not_inferred_from_zeros():
+    # Right after the release the weights are full of zeros that no mask holds.
+    schedule = SCHEDULES["dsd"]
+    run = Run(schedule)
+    run.steps(0, 5)
+    weight = run.model.get_parameter("0.weight")
+    assert (weight == 0).sum() == 32
+    again = Run(schedule, seed=1).load(run.save())
+    again.step(5)
+    assert (again.model.get_parameter("0.weight") == 0).sum() == 0
+
+
+def test_a_state_can_be_loaded_into_a_run_that_is_over_and_back():
+    schedule = SCHEDULES["dsd"]
+    run = Run(schedule)
+    run.steps(0, 3)
+    saved = run.save()
+    run.steps(3, 7)
+    whole = run.save()
+    assert run.dsd.phase is None
+    run.load(saved)
+    assert run.dsd.masks
+    run.steps(3, 7)
+    again = Run(schedule, seed=1).load(whole)
+    assert_same(run, again)
+    assert again.dsd.phase is None
+    for optimizer in again.optimizers:
+        assert not optimizer._optimizer_step_post_hooks  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_saved_state_does_not_change_as_training_goes_on():
+    run = Run(SCHEDULES["surgery"])
+    run.steps(0, 4)
+    state = run.dsd.state_dict()
+    before = io.BytesIO()
+    torch.save(state, before)
+    run.steps(4, 6)
+    after = io.BytesIO()
+    torch.save(state, after)
+    assert before.getvalue() == after.getvalue()
+
+
+def test_a_state_is_tensors_and_plain_data_and_packs_eight_weights_to_a_byte():
+    run = Run(SCHEDULES["dsd"])
+    run.steps(0, 3)
+    state = run.dsd.state_dict()
+    assert {name: mask["bits"].numel() for name, mask in state["masks"].items()} == {"0.weight": 8, "2.weight": 4}
+    plain = {key: value for key, value in state.items() if key != "masks"}
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["steps"] == [3]
+    assert plain["phase"] == 1
+
+
+# --- the block ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "random"])
+def test_a_block_goes_on_with_its_saved_masks(criterion: str):
+    def start(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        model = nn.Linear(8, 4)
+        return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+        for number in steps:
+            optimizer.zero_grad()
+            model(torch.randn(4, 8, generator=torch.Generator().manual_seed(number))).square().mean().backward()
+            optimizer.step()
+
+    model, optimizer = start(0)
+    with redense.sparse(model, optimizer, 0.5, criterion=criterion) as block:
+        train(model, optimizer, range(2))
+        file = io.BytesIO()
+        torch.save([model.state_dict(), optimizer.state_dict(), block.state_dict()], file)
+        train(model, optimizer, range(2, 5))
+    train(model, optimizer, range(5, 6))
+
+    again, other = start(1)
+    file.seek(0)
+    of_model, of_optimizer, of_block = torch.load(file, weights_only=True)
+    again.load_state_dict(of_model)
+    other.load_state_dict(of_optimizer)
+    with redense.sparse(again, other, 0.5, criterion=criterion, state=of_block):
+        train(again, other, range(2, 5))
+    train(again, other, range(5, 6))
+    assert torch.equal(again.get_parameter("weight"), model.get_parameter("weight"))
+
+
+def test_a_block_of_another_sparsity_does_not_take_the_state():
+    model = nn.Linear(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, 0.5) as block:
+        state = block.state_dict()
+    other = redense.sparse(model, optimizer, 0.25, state=state)
+    with pytest.raises(StateError, match=r"the saved state is of another phase: saved .*0.5.* now .*0.25"):
+        other.__enter__()
+    assert not optimizer._optimizer_step_post_hooks  # pyright: ignore[reportPrivateUsage]
+    assert other.masks == {}
+
+
+# --- states that do not fit -----------------------------------------------------------------------------------------
+
+
+def saved_in_the_sparse_phase(name: str = "dsd") -> dict[str, Any]:
+    run = Run(SCHEDULES[name])
+    run.steps(0, 3)
+    return run.dsd.state_dict()
+
+
+def without(key: str) -> dict[str, Any]:
+    state = saved_in_the_sparse_phase("surgery" if key == "surgery" else "dsd")
+    del state[key]
+    return state
+
+
+def changed(**new: Any) -> dict[str, Any]:
+    return {**saved_in_the_sparse_phase(), **new}
+
+
+def with_mask(**new: Any) -> dict[str, Any]:
+    state = saved_in_the_sparse_phase()
+    state["masks"]["2.weight"].update(new)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({}, r"this is no state of redense's format 1: it has \[\]"),
+        (changed(format=2), r"this is no state of redense's format 1: it has \['format', 'masks', 'phase'"),
+        (saved_in_the_sparse_phase("random"), "the saved state is of another schedule: saved .*random.* now "),
+        (changed(steps=[3, 3]), "the saved state is of 2 optimizers, this DSD has 1"),
+        (without("steps"), "the saved state is damaged: it has no 'steps'"),
+        (without("phase"), "the saved state is damaged: it has no 'phase'"),
+        (without("masks"), "the saved state is damaged: it has no 'masks'"),
+        (
+            changed(masks={}),
+            r"the saved state has no mask or parameter '0\.weight': the saved state is of another model",
+        ),
+        (
+            changed(masks={**saved_in_the_sparse_phase()["masks"], "9.weight": {}}),
+            r"the model has no mask or parameter '9\.weight': the saved state is of another model",
+        ),
+        (with_mask(shape=[8, 4]), r"'2\.weight' has shape \[4, 8\], its saved mask \[8, 4\]: .* another model"),
+        (with_mask(bits=torch.zeros(1, dtype=torch.uint8)), "the saved state is damaged: a packed mask for shape"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: dict[str, Any], says: str):
+    run = Run(SCHEDULES["dsd"])
+    with pytest.raises(StateError, match=says):
+        run.dsd.load_state_dict(state)
+    run.steps(0, 7)
+    whole = Run(SCHEDULES["dsd"])
+    whole.steps(0, 7)
+    assert_same(run, whole)
+
+
+def test_a_state_of_surgery_without_its_hidden_weights_is_damaged():
+    with pytest.raises(StateError, match="has no weights for the surgery of its phase"):
+        Run(SCHEDULES["surgery"]).dsd.load_state_dict(without("surgery"))
+
+
+@pytest.mark.parametrize("kill", [1, 3])
+def test_a_model_loaded_before_a_schedule_that_begins_sparse_loses_nothing(kill: int):
+    # The natural order of a script: load the model, make DSD (which prunes for its first phase), load DSD's state.
+    schedule = Schedule((Phase.sparse(2, 0.5), Phase.dense(3)))
+    whole = Run(schedule)
+    whole.steps(0, kill)
+    states = torch.load(io.BytesIO(whole.save()), weights_only=True)
+    whole.steps(kill, 5)
+    again = Run(schedule, seed=1)
+    again.dsd.close()
+    for name in ("model", "optimizer0", "scheduler0"):
+        again.parts[name].load_state_dict(states[name])
+    again.dsd = again.parts["dsd"] = redense.DSD(again.model, again.optimizers, schedule, seed=7)
+    again.dsd.load_state_dict(states["dsd"])
+    again.steps(kill, 5)
+    assert_same(again, whole)
+
+
+def test_a_state_of_other_settings_is_refused():
+    schedule = SCHEDULES["dsd"]
+    saved = Run(schedule).dsd.state_dict()
+    other = Run(schedule)
+    other.dsd.close()
+    dsd = redense.DSD(other.model, other.optimizers, schedule, seed=5)
+    with pytest.raises(StateError, match="another settings: saved .*'seed': 7.*'seed': 5"):
+        dsd.load_state_dict(saved)
