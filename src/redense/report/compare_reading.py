@@ -1,0 +1,304 @@
+"""The folder of a comparison as data: what `redense compare` wrote, checked, with the curves averaged over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .quantities import count, learning_rate, percent
+from .reading import Metric
+
+BASELINE = "baseline"  # as lab.grid names them, which needs torch
+CONTROL = "restart"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase of an arm, from step to step since the start."""
+
+    name: str
+    start: int
+    end: int
+    sparse: bool
+    about: str
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One run of an arm; ``test`` is ``None`` where it diverged, and ``failed`` says why."""
+
+    seed: int
+    test: float | None
+    validation: float | None
+    parameters: int | None
+    nonzeros: int | None
+    failed: str | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """The validation metric of an arm at a step: mean, lowest and highest over the seeds that did not diverge."""
+
+    step: int
+    phase: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm with all its runs. ``interval`` is the 95 % one of the mean; ``seconds`` are per seed."""
+
+    index: int
+    name: str
+    about: str
+    source: str
+    note: str
+    steps: int
+    gradients: int
+    phases: tuple[Span, ...]
+    seeds: tuple[Seed, ...]
+    mean: float | None
+    interval: tuple[float, float] | None
+    seconds: float | None
+    curve: tuple[Point, ...] = ()
+
+    @property
+    def alive(self) -> list[Seed]:
+        """The runs that did not diverge."""
+        return [seed for seed in self.seeds if seed.failed is None]
+
+    @property
+    def diverged(self) -> list[Seed]:
+        """The runs that did."""
+        return [seed for seed in self.seeds if seed.failed is not None]
+
+    @property
+    def parameters(self) -> int | None:
+        """Weights of the final network, the same for every seed."""
+        return next((seed.parameters for seed in self.alive if seed.parameters is not None), None)
+
+    @property
+    def nonzeros(self) -> float | None:
+        """Weights that are not zero in the final network, mean over the seeds."""
+        known = [seed.nonzeros for seed in self.alive if seed.nonzeros is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Flips:
+    """McNemar's test of one seed: examples that only the arm, or only the other, gets right."""
+
+    seed: int
+    fixed: int
+    broken: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm against the baseline or the control, paired by seed; see `redense.lab.statistics`."""
+
+    arm: str
+    against: str
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+    p_t: float | None
+    p_flip: float | None
+    p_adjusted: float | None
+    detectable: float | None
+    by_seed: tuple[tuple[int, float], ...]
+    verdict: str
+    sentence: str
+    flips: tuple[Flips, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison's folder says. ``asked`` is ``comparison.json``, empty where it is missing."""
+
+    path: Path
+    recipe: str
+    task: str
+    metric: Metric
+    seeds: tuple[int, ...]
+    test_examples: int | None
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
+    caution: str | None
+    conclusions: Mapping[str, str]
+    asked: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    diagnosis: Any
+
+    def arm(self, name: str) -> Arm | None:
+        """Return the arm of a name, if it was run."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def against(self, other: str) -> list[Difference]:
+        """Return the differences from the baseline, or from the control, in the order of the arms."""
+        return [item for item in self.differences if item.against == other]
+
+    def difference(self, arm: str, against: str) -> Difference | None:
+        """Return how an arm differs from another, if the two were compared."""
+        return next((item for item in self.against(against) if item.arm == arm), None)
+
+    @property
+    def others(self) -> list[Arm]:
+        """The arms that are neither the baseline nor the control."""
+        return [arm for arm in self.arms if arm.name not in (BASELINE, CONTROL)]
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Return what a comparison's folder holds.
+
+    Raises:
+        DataError: it is no finished comparison, or a file in it is damaged.
+    """
+    path = folder / "compare.json"
+    data = _read(path)
+    if data is None:
+        raise DataError(f"'{folder}' is no finished comparison: expected one of `redense compare`, with compare.json")
+    costs, curves, asked = ((_read(folder / f"{name}.json") or {}) for name in ("costs", "curves", "comparison"))
+    environment, diagnosis = _read(folder / "environment.json") or {}, _read(folder / "diagnosis.json")
+    try:
+        metric = Metric(**data["metric"])
+        rows = enumerate(data["rows"])
+        return Comparison(
+            path=folder,
+            recipe=str(data["recipe"]),
+            task=str(data.get("task") or ""),
+            metric=metric,
+            seeds=tuple(int(seed) for seed in data["seeds"]),
+            test_examples=data.get("test_examples"),
+            arms=tuple(_arm(index, row, metric.name, costs, curves) for index, row in rows),
+            differences=tuple(_difference(item) for item in data["comparisons"]),
+            caution=data["caution"],
+            conclusions={str(arm): str(text) for arm, text in data["conclusions"].items()},
+            asked=dict(asked),
+            environment=dict(environment),
+            diagnosis=diagnosis,
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from None
+
+
+def _arm(index: int, row: Mapping[str, Any], metric: str, costs: Mapping[str, Any], curves: Mapping[str, Any]) -> Arm:
+    name = str(row["arm"])
+    seeds = tuple(_seed(item, metric) for item in row["seeds"])
+    failed = {seed.seed for seed in seeds if seed.failed is not None}
+    return Arm(
+        index=index,
+        name=name,
+        about=str(row.get("about") or ""),
+        source=str(row.get("source") or ""),
+        note=str(row.get("note") or ""),
+        steps=int(row["steps"]),
+        gradients=int(row["gradients"]),
+        phases=tuple(_spans(row["phases"])),
+        seeds=seeds,
+        mean=_number(row["mean"]),
+        interval=_pair(row["interval"]),
+        seconds=_number(costs.get(name)),
+        curve=tuple(_mean_curve([run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
+    )
+
+
+def _seed(item: Mapping[str, Any], metric: str) -> Seed:
+    failed = item.get("failed")
+    return Seed(
+        seed=int(item["seed"]),
+        test=None if failed else _number(item["test"][metric]),
+        validation=_number((item.get("validation") or {}).get(metric)),
+        parameters=item.get("parameters"),
+        nonzeros=item.get("nonzeros"),
+        failed=str(failed) if failed else None,
+    )
+
+
+def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
+    start = 0
+    for item in phases:
+        phase, method = item["phase"], item.get("method")
+        steps, sparsity, pattern = int(phase["steps"]), phase.get("sparsity"), phase.get("pattern")
+        facts = [count(steps, "step")]
+        if pattern:
+            facts.append(f"{pattern[0]} of every {pattern[1]} weights kept")
+        elif isinstance(sparsity, Mapping):
+            facts.append("sparsity by layer")
+        elif sparsity:
+            facts.append(f"{percent(sparsity)} sparse" + (", globally" if phase.get("scope") == "global" else ""))
+        if phase.get("criterion"):
+            facts.append(f"pruned by {phase['criterion']}")
+        if (lr := phase.get("lr", 1.0)) != 1:
+            facts.append(f"LR × {learning_rate(lr)}")
+        if method:
+            facts.append(f"with {method}")
+        yield Span(str(phase.get("name") or ""), start, start + steps, bool(sparsity or pattern), ", ".join(facts))
+        start += steps
+
+
+def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
+    """Where a seed has no figure there is no mean: it would jump as that seed comes and goes."""
+    phases: dict[int, str] = {}
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        for point in run["points"]:
+            given = point["validation"]
+            value = _number(given.get(metric) if isinstance(given, Mapping) else given)
+            step = int(point["step"])
+            phases[step] = str(point["phase"])
+            values.setdefault(step, []).extend([] if value is None else [value])
+    for step in sorted(values):
+        here = values[step]
+        if here and len(here) == len(runs):
+            yield Point(step, phases[step], sum(here) / len(here), min(here), max(here), len(here))
+
+
+def _difference(item: Mapping[str, Any]) -> Difference:
+    return Difference(
+        arm=str(item["arm"]),
+        against=str(item["against"]),
+        n=int(item["n"]),
+        mean=float(item["difference"]),
+        interval=_pair(item["interval"]),
+        p_t=_number(item["p_t"]),
+        p_flip=_number(item["p_flip"]),
+        p_adjusted=_number(item["p_adjusted"]),
+        detectable=_number(item["detectable"]),
+        by_seed=tuple((int(s), float(d)) for s, d in zip(item["seeds"], item["differences"], strict=True)),
+        verdict=str(item["verdict"]),
+        sentence=str(item["sentence"]),
+        flips=tuple(
+            Flips(int(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
+            for one in item.get("mcnemar") or ()
+        ),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    if not value:
+        return None
+    low, high = (float(end) for end in value)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
