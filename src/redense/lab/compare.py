@@ -17,9 +17,11 @@ import torch
 
 from ..methods.base import make_method
 from ..tasks.metrics import Metric
+from ..tasks.task import Task
 from . import statistics
 from .arms import get_arms
 from .checkpoint import write_text
+from .engine import SALIENCY_STEPS, steps_per_epoch
 from .grid import BASELINE, CONTROL, Grid, failure
 from .plan import PlannedPhase
 from .recipe import Recipe
@@ -33,6 +35,7 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
     write_text(folder / "compare.csv", _csv(result))
+    write_text(folder / "curves.json", json.dumps(_curves(grid)) + "\n")
     return result
 
 
@@ -70,7 +73,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
                 "source": arm.source if arm else "",
                 "note": cell.flow.note,
                 "steps": sum(planned.phase.steps for planned in cell.flow.phases),
-                "gradients": sum(_gradients(planned, cell.flow.recipe) for planned in cell.flow.phases),
+                "gradients": sum(_gradients(planned, cell.flow.recipe, grid.task) for planned in cell.flow.phases),
                 "phases": [planned.to_dict() for planned in cell.flow.phases],
                 "seeds": [],
             },
@@ -150,6 +153,27 @@ def _mcnemar(row: Mapping[str, Any], other: Mapping[str, Any], store: PhaseStore
     return found
 
 
+def _curves(grid: Grid) -> dict[str, list[dict[str, Any]]]:
+    """Return every arm's epochs: arm -> one list of points a seed."""
+    metric, curves = grid.task.metric.name, dict[str, list[dict[str, Any]]]()
+    for cell in grid.cells:
+        points = [
+            {
+                "step": record["step"],
+                "phase": planned.phase.name,
+                "validation": record["validation"][metric],
+                "train_loss": record["train_loss"],
+                "lr": record["lr"],
+                "sparsity": record["sparsity"],
+            }
+            for planned, key in zip(cell.flow.phases, cell.keys, strict=True)
+            for record in grid.store.records(key)
+            if record["kind"] == "epoch"
+        ]
+        curves.setdefault(cell.label, []).append({"seed": cell.seed, "points": points})
+    return curves
+
+
 def _csv(result: Mapping[str, Any]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -164,9 +188,12 @@ def _csv(result: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def _gradients(planned: PlannedPhase, recipe: Recipe) -> int:
-    method = make_method(planned.method, planned.options, 0)
-    return planned.phase.steps * recipe.training.accumulate * method.gradient_evaluations
+def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:
+    """How many gradients of a batch a phase takes; saliency takes some before the first step."""
+    steps = planned.phase.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
+    if planned.phase.criterion == "saliency":
+        steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
+    return steps * recipe.training.accumulate
 
 
 def seconds(grid: Grid) -> dict[str, float]:

@@ -190,20 +190,16 @@ def _parts(model: nn.Module, states: Mapping[str, State], probes: Probes, settin
             for a, b in _pairs(states)
         ]
     for name, state in states.items():
-        level = partial(
-            at, state, lambda model: _Level(finite(probes.loss(model), "the loss"), float(probes.metric(model)))
-        )
-        parts.append(_Part("levels", {"state": name}, level, 2))
+        parts.append(_Part("levels", {"state": name}, partial(at, state, partial(_level, probes)), 2))
     for a, b in _pairs(states):
         along = partial(line, model, states[a], states[b], probes.loss, settings.points, recompute=probes.recompute)
         parts.append(_Part("line", {"from": a, "to": b}, along, settings.points))
+    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    products = settings.products or products_needed(max(size, 1), settings.tolerance)
+    curvature = partial(sharpness, tolerance=settings.tolerance, products=settings.products, seed=seed)
     for name, state in states.items():
-        curve = partial(
-            sharpness, model, state, probes.loss, tolerance=settings.tolerance, products=settings.products, seed=seed
-        )
-        size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        products = settings.products or products_needed(max(size, 1), settings.tolerance)
-        parts.append(_Part("sharpness", {"state": name}, curve, 4 * products))  # twice forward and backward
+        # A product costs about two forward and backward passes.
+        parts.append(_Part("sharpness", {"state": name}, partial(curvature, model, state, probes.loss), 4 * products))
     for name, state in states.items():
         noisy = partial(weight_noise, model, state, probes.metric, settings.weight_scales, draws, seed)
         parts.append(_Part("weight_noise", {"state": name}, noisy, 1 + draws * len(settings.weight_scales)))
@@ -228,6 +224,10 @@ def _at(model: nn.Module, state: State, measure: Callable[[nn.Module], Any]) -> 
     with borrowed(model) as load, torch.no_grad():
         load(state)
         return measure(model)
+
+
+def _level(probes: Probes, model: nn.Module) -> _Level:
+    return _Level(finite(probes.loss(model), "the loss"), finite(probes.metric(model), "the metric"))
 
 
 def _pairs(states: Mapping[str, State]) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ Event = dict[str, Any]
 
 _EVALUATION_BATCH = 500
 _LOG_STEPS = 20  # optimizer steps between two `step` events
-_SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
+SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
 
 
 class TrainingError(RedenseError, RuntimeError):
@@ -211,7 +211,7 @@ class Engine:
     def _take_gradients(self, index: int) -> None:
         """Leave gradients in the parameters, for the criterion that scores with them."""
         self._prepared.train()
-        for batch in self._batches(index, 0, 0, min(self.steps_per_epoch, _SALIENCY_STEPS)):
+        for batch in self._batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS)):
             self.accelerator.backward(self.task.loss(self._prepared, batch))
 
     def _reshape(self, method: Method, index: int) -> None:
@@ -248,17 +248,20 @@ class Engine:
         loss = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         losses = loss + position["loss"]  # goes on adding where a killed run had got to, in the same order
         epoch = first // self.steps_per_epoch
+        batches: list[Any] = []  # of the step at hand
         for batch in self._batches(self.phase_index, epoch, position["step"] - first, end - first):
+            if method.gradient_evaluations > 1:
+                batches.append(batch)
             with self.accelerator.accumulate(self._prepared):
                 self._backward(method, batch, loss)
                 if not self.accelerator.sync_gradients:
                     continue
                 self._set_lr(dsd.schedule.lr_factor(position["step"]))
                 self._clip()
-                method.step(
-                    cast("torch.optim.Optimizer", self._prepared_optimizer), lambda b=batch: self._again(method, b)
-                )
-                self._prepared_optimizer.zero_grad()
+                optimizer = cast("torch.optim.Optimizer", self._prepared_optimizer)
+                method.step(optimizer, lambda: self._again(method, batches))
+                optimizer.zero_grad()
+                batches.clear()
             method.after_step(self.model, position["step"])
             losses += loss
             position["step"] += 1
@@ -277,9 +280,10 @@ class Engine:
         if total is not None:
             total += loss.detach() / self.recipe.training.accumulate
 
-    def _again(self, method: Method, batch: Any) -> None:
+    def _again(self, method: Method, batches: Sequence[Any]) -> None:
         self._prepared_optimizer.zero_grad()
-        self._backward(method, batch, None)
+        for batch in batches:
+            self._backward(method, batch, None)
         self._clip()
 
     def _clip(self) -> None:

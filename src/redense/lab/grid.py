@@ -6,10 +6,12 @@ comparison that was killed goes on where it was, and a second one that adds an a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..errors import MissingExtraError, RecipeError, StateError, nearest
+from ..errors import MissingExtraError, RecipeError, RedenseError, StateError, nearest
 from ..masks import sparsity_of
 from ..tasks.task import Task
 from .arms import Arm, Flow, Setting, get_arms
@@ -32,6 +35,7 @@ from .store import PhaseStore, phase_keys
 
 BASELINE = "baseline"
 CONTROL = "restart"
+_NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,10 @@ def cells(comparison: Comparison, task: Task) -> list[Cell]:
     for label, arm, recipe in _rows(comparison, arms):
         for seed in comparison.seeds:
             setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task)
-            flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
+            try:
+                flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
+            except RedenseError as error:  # an arm cannot be made of every recipe
+                raise RecipeError(f"arm '{label}': {error}") from None
             out.append(Cell(label, seed, flow, tuple(phase_keys(flow.recipe, task.fingerprint, flow.phases))))
     return out
 
@@ -145,9 +152,14 @@ def parse_sweep(text: str | None) -> dict[str, list[Any]]:
         if key not in SparseRecipe.model_fields:
             known = list(SparseRecipe.model_fields)
             raise RecipeError(f"--sweep {part}: the sparse phase has no setting '{key}'{nearest(key, known)}")
+        if key in _NOT_SWEPT:
+            raise RecipeError(f"--sweep {part}: the control would have another budget: make one comparison for each")
         if not equals or not values:
             raise RecipeError(f"--sweep {part}: give values, as in --sweep {key}=0.2,0.3,0.5")
-        sweep[key] = [parse_yaml(value, f"--sweep {part}") for value in values.split(",")]
+        found = [parse_yaml(value, f"--sweep {part}") for value in values.split(",")]
+        if key in sweep or any(value in found[:index] for index, value in enumerate(found)):
+            raise RecipeError(f"--sweep {text}: '{key}' or one of its values is given twice")
+        sweep[key] = found
     return sweep
 
 
@@ -181,7 +193,18 @@ def read_comparison(folder: Path) -> Comparison:
     """
     if not (folder / "comparison.json").is_file():
         raise StateError(f"{folder} is no comparison: it has no comparison.json")
-    return Comparison.from_dict(read_json(folder / "comparison.json"))
+    try:
+        return Comparison.from_dict(read_json(folder / "comparison.json"))
+    except (KeyError, TypeError, AttributeError):
+        raise StateError(f"{folder / 'comparison.json'} is damaged: it is none that redense writes") from None
+
+
+def discard_comparison(folder: Path) -> None:
+    """Remove the folder of a new comparison that could not begin, so that the corrected command may use its name."""
+    for name in ("comparison.json", "environment.json"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or where the user is
+        folder.rmdir()
 
 
 class Grid:
@@ -189,6 +212,7 @@ class Grid:
 
     def __init__(self, comparison: Comparison, store: PhaseStore, folder: Path, *, save_seconds: float = 30.0) -> None:
         self.comparison, self.store, self.folder = comparison, store, folder
+        torch.set_num_threads(1)  # as in every job, for the keys
         self.task = make_task(comparison.recipe)
         self.cells = cells(comparison, self.task)
         self._save_seconds = save_seconds
@@ -253,16 +277,22 @@ class Grid:
         with parallel_config(backend=backend, n_jobs=jobs):
             for wave in self.jobs():
                 work = (delayed(do)(job) for job in wave)
+                stopped = False
                 for was_trained in Parallel(return_as="generator_unordered")(work):
+                    stopped |= was_trained is None
                     trained += bool(was_trained)
                     tick()
+                if stopped:
+                    raise StoppedError("stopped; the state is saved")
         return trained
 
 
-def do(job: Job) -> bool:
-    """Train or evaluate one phase, in whatever process; return whether anything was trained."""
-    if os.getpid() != job.main:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one asks us to stop
+def do(job: Job) -> bool | None:
+    """Train or evaluate one phase, in whatever process; return whether anything was trained, None if it was stopped."""
+    if os.getpid() != job.main and threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches all processes, and so may SIGTERM: the main one asks us to stop.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     # One thread a job, whatever the number of jobs: two times two threads on two cores are far slower than two times
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
@@ -274,6 +304,8 @@ def do(job: Job) -> bool:
         return False
     try:
         return _train(store, task, recipe, phases, job)
+    except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
+        return None
     except TrainingError as error:  # a diverged run is a result, and no reason to stop the others
         write_text(store.folder(job.keys[job.index]) / "failed.json", json.dumps({"error": str(error)}) + "\n")
         return True
@@ -310,7 +342,7 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
             stop=stop.exists,
             save=save,
             save_seconds=job.save_seconds,
-            resolve=lambda other: store.state(other)["model"],
+            resolve=lambda other: _weights(store, other),
         )
         partial = store.partial(key)
         if partial:
@@ -323,6 +355,14 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
             raise StoppedError("stopped; the state is saved")
         engine.train()
     return True
+
+
+def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
+    """Return the weights that another arm's phase ended with."""
+    reason = failure(store, [key])
+    if reason:
+        raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
+    return store.state(key)["model"]
 
 
 def _evaluate(
@@ -371,6 +411,6 @@ def seed_list(text: str) -> tuple[int, ...]:
         seeds = tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
     except ValueError:
         raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise RecipeError(f"--seeds needs at least one seed, all different and not negative; got '{text}'")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
     return seeds

@@ -44,6 +44,8 @@ class Line:
     barrier: float
     barrier_at: float
     """Where on the line, 0 to 1, the barrier stands; 0 if there is none."""
+    lowest_at: float
+    """Where on the line the loss is lowest."""
     buffers: Literal["none", "interpolated", "recomputed"]
     """What was done with running statistics (BatchNorm) between the ends."""
 
@@ -90,6 +92,7 @@ def line(
         tuple(losses),
         excess[highest],
         alphas[highest],
+        alphas[min(range(points), key=lambda i: losses[i])],
         "recomputed" if recompute else "interpolated" if has_buffers else "none",
     )
 
@@ -248,7 +251,7 @@ def check_same(a: State, b: State) -> None:
 
 def finite(value: Tensor | float, what: str) -> float:
     """Return a number, or say that the solution has diverged."""
-    number = float(value)
+    number = float(value.detach() if isinstance(value, Tensor) else value)
     if not math.isfinite(number):
         raise DiagnosisError(f"{what} is {number}: the solution has diverged, nothing can be measured there")
     return number

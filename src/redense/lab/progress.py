@@ -65,8 +65,8 @@ class RunProgress:
         self._start, self._end = event["start"], event["start"] + event["steps"]
         label = f"{index + 1}/{len(self._phases)} {describe(self._phases[index])}"
         self._bar = self._bars.add_task(label, total=event["steps"], completed=event["step"] - self._start, note="")
-        if not self._live:
-            self._say(label)
+        if not self._live or event.get("stored"):
+            self._say(f"{label}{': trained before, taken from the store' if event.get('stored') else ''}")
 
     def _on_step(self, event: Event) -> None:
         self._update(event, f"loss {event['loss']:.3f}{self._note}")

@@ -164,7 +164,8 @@ class Recipe(_Section):
 
     def to_yaml(self) -> str:
         """Return the resolved recipe, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        # Escaped beyond ASCII: PyYAML writes the line breaks of Unicode so that it reads them back as spaces.
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
 
 
 @cache

@@ -39,6 +39,8 @@ from .engine import Engine, Event
 from .environment import differences, environment
 from .plan import PlannedPhase
 from .recipe import Recipe, read_run_recipe
+from .records import Recorder, read_records
+from .store import PhaseStore, phase_keys
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +107,11 @@ def train_run(
     emit: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
     save_seconds: float = 30.0,
+    store: PhaseStore | None = None,
 ) -> dict[str, Any]:
     """Train the run of a folder from where it is, and return its result.
+
+    With a store, a phase that was trained before is taken from there, and what is trained now is kept there.
 
     Raises:
         StoppedError: ``stop`` said so; the state is saved.
@@ -119,7 +124,7 @@ def train_run(
             left.unlink()
         task = make_task(recipe)
         _check_unchanged(folder, recipe, task)
-        with _Recorder(folder) as recorder:
+        with Recorder(folder) as recorder:
 
             def record(event: Event) -> None:
                 recorder(event)
@@ -139,10 +144,36 @@ def train_run(
                 engine.restore(snapshot)
                 emit({"kind": "resumed", "step": engine.step, "notes": _notes(folder)})
             recorder.begin(engine.step)
+            keys = phase_keys(recipe, task.fingerprint, engine.plan)
             while engine.phase_index < len(engine.plan):
-                engine.train()
+                key = keys[engine.phase_index]
+                with store.locked(key) if store else contextlib.nullcontext():
+                    if store and not engine.position_in_phase and store.has(key):
+                        _take_from_store(folder, engine, store, key, record)
+                    else:
+                        engine.train()
+                        if store:
+                            _keep_in_store(folder, engine, store, key)
         emit({"kind": "testing"})
         return _finish(folder, engine)
+
+
+def _take_from_store(
+    folder: Path, engine: Engine, store: PhaseStore, key: str, record: Callable[[Event], None]
+) -> None:
+    index, phase, state = engine.phase_index, engine.plan[engine.phase_index].phase, store.state(key)
+    start = {"phase_index": index, "step": engine.step, "start": engine.step, "steps": phase.steps}
+    record({"kind": "phase", **start, "stored": True})
+    for event in store.records(key):
+        record({**event, "phase": phase.name})  # a phase goes by other names in other arms
+    engine.restore(state)
+    _save(folder, engine, state)
+
+
+def _keep_in_store(folder: Path, engine: Engine, store: PhaseStore, key: str) -> None:
+    index = engine.phase_index - 1
+    records = [event for event in read_records(folder / "metrics.jsonl") if event["phase_index"] == index]
+    store.put(key, load_tree(_phase_path(folder, index, engine.plan[index])), records)
 
 
 def describe_plan(engine: Engine) -> list[dict[str, Any]]:
@@ -265,60 +296,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-# --- metrics --------------------------------------------------------------------------------------------------------
-
-
-class _Recorder:
-    """Writes events to metrics.jsonl and TensorBoard; after a kill it forgets what came after the checkpoint."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "metrics.jsonl"
-        self._board_path = folder / "tensorboard"
-
-    def __enter__(self) -> _Recorder:
-        return self
-
-    def begin(self, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-        write_text(self._path, "".join(line + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(str(self._board_path), purge_step=step + 1)
-
-    def __call__(self, event: Event) -> None:
-        if event["kind"] not in ("step", "epoch"):
-            return
-        self._file.write(json.dumps(event) + "\n")
-        step = event["step"]
-        if event["kind"] == "step":
-            self._board.add_scalar("train/loss", event["loss"], step)
-            self._board.add_scalar("train/lr", event["lr"], step)
-        else:
-            self._board.add_scalar("train/sparsity", event["sparsity"], step)
-            for name, value in event["validation"].items():
-                self._board.add_scalar(f"validation/{name}", value, step)
-
-    def __exit__(self, *exception: object) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
-            self._board.close()
-
-    def _lines(self) -> Iterator[str]:
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):  # the line that a kill cut off
-                    json.loads(line)
-                    yield line
-
-
 # --- result ---------------------------------------------------------------------------------------------------------
 
 
 def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
-    """Touch the test split, once; write outcome, model, result and report."""
+    """Touch the test split, once; write outcome, model and result."""
     task, recipe = engine.task, engine.recipe
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = list(read_records(folder / "metrics.jsonl"))
     phases: list[dict[str, Any]] = []
     outcomes: dict[str, torch.Tensor] = {}
     layers: list[dict[str, Any]] = []
@@ -368,64 +352,3 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     }
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
-
-
-# --- export ---------------------------------------------------------------------------------------------------------
-
-
-def export_run(folder: Path, out: Path) -> Path:
-    """Copy what a user of the model needs to ``out``: weights, recipe, result, and a model card.
-
-    Raises:
-        StateError: the run is not finished, or ``out`` is not empty.
-    """
-    recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise StateError(f"{out} exists and is not empty: name another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        for name in ("model.safetensors", "recipe.yaml", "result.json"):
-            write_bytes(out / name, (folder / name).read_bytes())
-        write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
-    except OSError as error:
-        raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
-    return out
-
-
-def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> str:
-    """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
-    metric = result["metric"]
-    header = f"| phase | sparsity | epochs | initial LR | validation {metric['name']} | test {metric['name']} |"
-    rows = [
-        f"| {p['name']} | {p['sparsity']:.0%} | {p['epochs']:g} | {p['lr']:g} "
-        f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"
-        for p in result["phases"]
-    ]
-    weights = sum(layer["weights"] for layer in result["layers"])
-    lines = [
-        f"# {recipe.name}",
-        "",
-        recipe.about or f"A model for {recipe.task}.",
-        "",
-        f"Trained with redense {result['redense']}: dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381). "
-        f"{weights:,} weights; the network is the plain one, its architecture and speed are unchanged.",
-        "",
-        header,
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
-        f"Seed {result['seed']}, {result['test_examples']:,} test examples. One seed, no control of the same budget: "
-        "the table does not show that the mask is what helped.",
-        "",
-        "Load it into the plain model:",
-        "",
-        "```python",
-        "from safetensors.torch import load_file",
-        'model.load_state_dict(load_file("model.safetensors"), strict=True)',
-        "```",
-        "",
-        f"Made with Python {made.get('python')}, PyTorch {made.get('torch')} on {made.get('processor')}. "
-        "The whole recipe is in `recipe.yaml`, every figure in `result.json`.",
-        "",
-    ]
-    return "\n".join(lines)

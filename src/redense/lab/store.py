@@ -1,8 +1,9 @@
 """The phase store: a trained phase lies under a hash of all that determines it, so that nothing is trained twice.
 
 A key covers the recipe (without what does not matter to the bits, such as its name), the data's fingerprint, the seed,
-the phase and all phases before it, torch's version, and the version of the engine's arithmetic. Arms that begin alike
-share what they share; so do commands. Two processes that want the same phase wait for each other.
+the phase and all phases before it, torch's version, the number of threads, and the version of the engine's
+arithmetic. Arms that begin alike share what they share; so do commands. Two processes that want the same phase wait
+for each other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,11 +29,13 @@ from .plan import PlannedPhase
 from .recipe import Recipe
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
+_KEY = re.compile("[0-9a-f]{32}")
 
 
-def default_store() -> Path:
-    """Return ``$REDENSE_STORE``, or ``runs/store`` here."""
-    return Path(os.environ.get("REDENSE_STORE") or Path("runs") / "store")
+def default_store() -> Path | None:
+    """Return ``$REDENSE_STORE``, or ``runs/store`` here; None if the variable is ``none``."""
+    own = os.environ.get("REDENSE_STORE")
+    return None if own == "none" else Path(own or Path("runs") / "store")
 
 
 def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase]) -> list[str]:
@@ -39,6 +43,7 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase])
     base: dict[str, Any] = {
         "engine": ENGINE_VERSION,
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),  # sums of another order end in other digits
         "data": fingerprint,
         "seed": recipe.seed,
         "task": recipe.task,
@@ -150,9 +155,12 @@ class PhaseStore:
         return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def clear(self) -> None:
-        """Remove everything; nothing but time is lost."""
-        if self.root.exists():
-            shutil.rmtree(self.root)
+        """Remove all phases, whole or not; nothing but time is lost. What is no phase stays."""
+        for folder in self.root.glob("??/*"):
+            if _KEY.fullmatch(folder.name) and folder.name.startswith(folder.parent.name):
+                shutil.rmtree(folder)
+                with contextlib.suppress(OSError):  # not empty
+                    folder.parent.rmdir()
 
     def _made(self, key: str) -> Path:
         folder = self.folder(key)

@@ -47,7 +47,7 @@ class LowRank(Method):
             parent = model.get_submodule(parent_path)
             linear = getattr(parent, attribute)
             setattr(parent, attribute, _factorise(linear, rank))
-        return model, ranks
+        return model, ranks or None
 
     def _ranks(self, model: nn.Module) -> dict[str, int]:
         ranks: dict[str, int] = {}

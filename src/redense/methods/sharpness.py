@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -29,7 +29,8 @@ class SharpnessAware(Method):
         base = unwrap_optimizer(optimizer)
         for group in base.param_groups:
             group.update(rho=self.options["rho"], adaptive=False, foreach=group.get("foreach"))
-        sam = SAM(base.param_groups, lambda groups, **_: base, rho=self.options["rho"])
+        existing = cast("Any", lambda groups, **_: base)  # SAM would make an optimizer of its own
+        sam = SAM(base.param_groups, existing, rho=self.options["rho"])
         sam.first_step()  # climb to the local maximum
         again()
         sam.second_step()  # return, and step with the gradient from there

@@ -44,7 +44,8 @@ def swa(setting: Setting) -> Flow:
     """Stochastic weight averaging in the last phase, at a constant learning rate as it needs."""
     first, second, *rest = restarted(setting.dsd).phases
     tail = replace(second, steps=second.steps + sum(phase.steps for phase in rest), name="averaged")
-    options = {"kind": "swa", "every": setting.steps_per_epoch, "start": 0.5, "steps": tail.steps}
+    every = max(1, min(setting.steps_per_epoch, tail.steps // 8))  # a mean of four at least, of a short phase too
+    options = {"kind": "swa", "every": every, "start": 0.5, "steps": tail.steps}
     tail = replace(tail, decay=Decay(), lr=tail.lr * 0.5)
     return setting.flow([first, PlannedPhase(tail, "average", options)])
 
@@ -65,7 +66,7 @@ def sam(setting: Setting) -> Flow:
     return setting.flow([first, *halved], note="half the steps after the dense phase, each with two gradients")
 
 
-@arm("anneal", "random jumps as large as what pruning would remove, each half the one before")
+@arm("anneal", "random jumps as large as what pruning would remove, each half the one before", masked=True)
 def anneal(setting: Setting) -> Flow:
     """Simulated annealing: the control for "any perturbation would do"."""
     first, second, *rest = restarted(setting.dsd).phases

@@ -101,8 +101,8 @@ class Classification:
         images, labels = batch
         logits = model(images).float()
         true = logits.gather(1, labels.unsqueeze(1))
-        # Ties count against the network: a constant output is not right by luck.
-        rank = (logits >= true).sum(1) - 1
+        # Ties and NaN count against the network: a constant output is not right by luck.
+        rank = (~(logits < true)).sum(1) - 1
         loss = F.cross_entropy(logits, labels, reduction="none")
         return {"loss": loss, "rank": rank, "answer": logits.argmax(1)}
 

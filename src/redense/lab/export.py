@@ -1,0 +1,69 @@
+"""Handing a model on: weights, recipe, result and a model card, in a folder of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import StateError
+from .checkpoint import write_bytes, write_text
+from .recipe import Recipe, read_run_recipe
+from .run import read_json
+
+
+def export_run(folder: Path, out: Path) -> Path:
+    """Copy what a user of the model needs to ``out``: weights, recipe, result, and a model card.
+
+    Raises:
+        StateError: the run is not finished, or ``out`` is not empty.
+    """
+    recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise StateError(f"{out} exists and is not empty: name another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("model.safetensors", "recipe.yaml", "result.json"):
+            write_bytes(out / name, (folder / name).read_bytes())
+        write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
+    except OSError as error:
+        raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
+    return out
+
+
+def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> str:
+    """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
+    metric = result["metric"]
+    header = f"| phase | sparsity | epochs | initial LR | validation {metric['name']} | test {metric['name']} |"
+    rows = [
+        f"| {p['name']} | {p['sparsity']:.0%} | {p['epochs']:g} | {p['lr']:g} "
+        f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"
+        for p in result["phases"]
+    ]
+    weights = sum(layer["weights"] for layer in result["layers"])
+    lines = [
+        f"# {recipe.name}",
+        "",
+        recipe.about or f"A model for {recipe.task}.",
+        "",
+        f"Trained with redense {result['redense']}: dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381). "
+        f"{weights:,} weights; the network is the plain one, its architecture and speed are unchanged.",
+        "",
+        header,
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Seed {result['seed']}, {result['test_examples']:,} test examples. One seed, no control of the same budget: "
+        "the table does not show that the mask is what helped.",
+        "",
+        "Load it into the plain model:",
+        "",
+        "```python",
+        "from safetensors.torch import load_file",
+        'model.load_state_dict(load_file("model.safetensors"), strict=True)',
+        "```",
+        "",
+        f"Made with Python {made.get('python')}, PyTorch {made.get('torch')} on {made.get('processor')}. "
+        "The whole recipe is in `recipe.yaml`, every figure in `result.json`.",
+        "",
+    ]
+    return "\n".join(lines)
