@@ -17,6 +17,7 @@ from .grid import CONTROL, Cell, Grid
 _ARMS = ("dsd", CONTROL)
 _LOSS_EXAMPLES = 500  # training examples behind loss, sharpness and the line
 _METRIC_EXAMPLES = 1000  # validation examples behind the metric under noise
+_HIDDEN_EXAMPLES = 5000  # training examples behind similarity, whose bias falls with examples per unit
 _BATCH = 250
 
 
@@ -25,8 +26,8 @@ def diagnose_grid(
 ) -> dict[str, Any]:
     """Return what `redense.lab.diagnosis.diagnose` finds for the first seed of ``dsd`` and of ``restart``.
 
-    Loss, line and sharpness are over 500 training examples, the metric under noise over 1,000 validation examples, or
-    fewer where a split has fewer.
+    Loss, line and sharpness are over 500 training examples, similarity of hidden units over 5,000, the metric under
+    noise over 1,000 validation examples, or fewer where a split has fewer.
     """
     seed = grid.comparison.seeds[0]
     chosen = [cell for cell in grid.cells if cell.seed == seed and cell.label.split(" ")[0] in _ARMS]
@@ -58,8 +59,9 @@ def _diagnose(
 
 def probes(task: Task, model: nn.Module) -> Probes:
     """Return what can be measured of a model of this task."""
-    train = list(_batches(task, "train", _LOSS_EXAMPLES))
-    validation = list(_batches(task, "validation", _METRIC_EXAMPLES))
+    device = next(model.parameters()).device
+    train = list(_batches(task, "train", _LOSS_EXAMPLES, device))
+    validation = list(_batches(task, "validation", _METRIC_EXAMPLES, device))
 
     def loss(model: nn.Module) -> Tensor:
         return torch.stack([task.loss(model, batch) for batch in train]).mean()
@@ -72,17 +74,19 @@ def probes(task: Task, model: nn.Module) -> Probes:
         return _metric(task, model, [_disturbed(batch, scale, generator) for batch in validation])
 
     def activations(model: nn.Module) -> Tensor:
-        return torch.cat([_hidden(task, model, batch) for batch in validation])
+        batches = _batches(task, "train", _HIDDEN_EXAMPLES, device)
+        return torch.cat([_hidden(task, model, batch) for batch in batches])
 
     has_linear = any(isinstance(module, nn.Linear) for module in model.modules())
     return Probes(loss, metric, activations if has_linear else None, noisy)
 
 
-def _batches(task: Task, split: Split, limit: int) -> Iterator[Batch]:
+def _batches(task: Task, split: Split, limit: int, device: torch.device) -> Iterator[Batch]:
     count = _count(task, split, limit)
     size = min(_BATCH, count)
     for first in range(0, count, size):
-        yield task.examples(split).__getitems__(range(first, first + size))
+        batch = task.examples(split).__getitems__(range(first, first + size))
+        yield tuple(tensor.to(device) for tensor in batch)
 
 
 def _count(task: Task, split: Split, limit: int) -> int:
@@ -100,7 +104,8 @@ def _metric(task: Task, model: nn.Module, batches: list[Batch]) -> float:
 def _disturbed(batch: Batch, scale: float, generator: torch.Generator) -> Batch:
     """The batch with Gaussian noise of this standard deviation on its inputs, which are normalised."""
     inputs, *rest = batch
-    return (inputs + scale * torch.randn(inputs.shape, generator=generator), *rest)
+    noise = torch.randn(inputs.shape, generator=generator).to(inputs)
+    return (inputs + scale * noise, *rest)
 
 
 def _hidden(task: Task, model: nn.Module, batch: Batch) -> Tensor:

@@ -308,7 +308,7 @@ class Engine:
         """Give the batches of an epoch; the same for every arm that trains a phase of this index."""
         training, examples = self.recipe.training, self.task.examples("train")
         seed = derive_seed(self.recipe.seed, index, epoch, "order")
-        examples.set_epoch(seed)
+        examples.begin_epoch(seed)
         order = Batches(
             len(examples),
             training.batch_size,

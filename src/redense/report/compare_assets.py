@@ -64,7 +64,15 @@ td .under { display: block; color: var(--muted); font-size: 0.8125rem; }
 @media print {
   .pair { grid-template-columns: 1fr; }
   .toggles input, .toggles button, .toggles legend { display: none; }
-  .conclusions > div, .said li { break-inside: avoid; }
+  .conclusions > div { display: block; break-inside: avoid; padding: 0.3rem 0; }
+  .conclusions dt, .conclusions dd { display: inline; }
+  .conclusions dt { margin-right: 0.75rem; }
+  .caution, .verdict > .note { break-after: auto; }
+  .said li { break-inside: avoid; }
+  .key, .toggles, table caption, thead { break-after: avoid; }
+  .pair ~ .note { break-before: avoid; }
+  .figures { grid-template-columns: repeat(4, 1fr); gap: 1rem; }
+  details:not([open]) { display: none; }
   .wrap, th .about { min-width: 0; }
   .scroll:has(.noted) { margin-inline: 0; }
 }
@@ -95,7 +103,9 @@ SCRIPT = """\
       apply();
     });
   }
+  // The plots are drawn again with all arms. The printer does not wait for the event that says so.
   plot.on("plotly_afterplot", apply);
+  for (const event of ["beforeprint", "afterprint"]) addEventListener(event, apply);
   apply();
 })();
 """

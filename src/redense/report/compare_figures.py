@@ -136,7 +136,8 @@ def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) ->
         "x": values,
         "y": [row + 0.24] * len(values),
         "text": [
-            f"seed {seed}: {'+' if value > 0 else ''}{number(value, places)}{unit}" for seed, value in item.by_seed
+            _no_markup(f"seed {seed}: {'+' if value > 0 else ''}{number(value, places)}{unit}")
+            for seed, value in item.by_seed
         ],
         "marker": {"color": how.color, "size": 5, "opacity": 0.75},
         "hovertemplate": f"<b>{_no_template(arm.name)}</b><br>%{{text}}<extra></extra>",
@@ -284,7 +285,7 @@ def curves_caption(c: Comparison) -> str:
 def _curve(arm: Arm, c: Comparison) -> Plot:
     how, places = look(arm), words.decimals(c)
     ends = {span.end for span in arm.phases} | {arm.curve[-1].step}
-    unit = f" {c.metric.unit}" if c.metric.unit else ""
+    unit = _no_markup(f" {c.metric.unit}" if c.metric.unit else "")
     notes = [
         f"{number(p.mean, places)}{unit}"
         + (f" ({number(p.low, places)} to {number(p.high, places)}, {p.seeds} seeds)" if p.seeds > 1 else "")

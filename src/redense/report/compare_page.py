@@ -181,6 +181,8 @@ def _table_of_arms(c: Comparison) -> list[Html]:
     if not any(arm.note or arm.diverged for arm in c.arms):
         columns, rows, noted = columns[:-1], [row[:-1] for row in rows], ""
     caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
+    if not words.has_intervals(c):
+        caption = "The figures of single runs; what of a difference is chance cannot be told"
     return [
         h("p", words.table_sentence(c)),
         _table(caption, columns, rows, class_=noted),
@@ -339,7 +341,8 @@ def _checkbox(value: int) -> Html:
 
 def _cost(c: Comparison) -> list[Html]:
     key = [h("li", figures.swatch(arm), arm.name) for arm in c.arms if arm.mean is not None]
-    caption = "Mean over seeds with its 95 % interval; arms of the same cost stand beside each other around it."
+    mean = "Mean over seeds with its 95 % interval" if words.has_intervals(c) else "Figures of single runs"
+    caption = f"{mean}; arms of the same cost stand beside each other around it."
     if (baseline := c.arm(BASELINE)) and baseline.mean is not None:
         caption += " Dotted: the dense baseline."
     return [

@@ -161,12 +161,17 @@ def remarks(c: Comparison) -> list[str]:
         f"{arm.name} differs from the other arms in more than its phases: {arm.note}." for arm in gains(c) if arm.note
     ]
     found.append(cost(c))
-    better = (
-        "" if c.metric.lower_is_better is None else f"{'Lower' if c.metric.lower_is_better else 'Higher'} is better"
-    )
     where = f"measured once, on {count(c.test_examples, 'test example')}" if c.test_examples else "measured once"
-    found.append(f"{better}; {where}, at the end of each run. ± is half a 95 % interval over seeds.".lstrip("; "))
+    sides = {True: "Lower is better; ", False: "Higher is better; "}
+    better = sides[c.metric.lower_is_better] if c.metric.lower_is_better is not None else ""
+    interval = " ± is half a 95 % interval over seeds." if has_intervals(c) else ""
+    found.append(f"{better}{where}, at the end of each run.{interval}")
     return found
+
+
+def has_intervals(c: Comparison) -> bool:
+    """Whether any mean has an interval: with one seed none has."""
+    return any(arm.interval for arm in c.arms)
 
 
 def cost(c: Comparison) -> str:

@@ -59,7 +59,8 @@ _SECTIONS = {
     ),
     "sharpness": _Section(
         "Sharpness",
-        "The two ends of the Hessian's spectrum: negative at the bottom is a saddle, large at the top is sharp.",
+        "The two ends of the Hessian's spectrum: large at the top is sharp; negative at the bottom curves down, which "
+        "makes a saddle of a point without gradient, and few trained networks are such points.",
         (
             _Column("Top eigenvalue", "top"),
             _Column("Bottom eigenvalue", "bottom"),

@@ -25,8 +25,11 @@ class Examples(Protocol):
         """Return the batch of these examples."""
         ...
 
-    def set_epoch(self, seed: int) -> None:
-        """Make what is random about the coming epoch (augmentation) depend on ``seed`` and the indices alone."""
+    def begin_epoch(self, seed: int) -> None:
+        """Make what is random about the coming epoch (augmentation) depend on ``seed`` and the indices alone.
+
+        It is not called ``set_epoch``: Accelerate's loaders would call that, with 0.
+        """
         ...
 
 

@@ -29,7 +29,7 @@ class ImageExamples:
     def __len__(self) -> int:
         return len(self.images)
 
-    def set_epoch(self, seed: int) -> None:
+    def begin_epoch(self, seed: int) -> None:
         """Make the augmentation of the coming epoch depend on ``seed`` and the indices alone."""
         self.seed = seed
 
