@@ -357,5 +357,5 @@ def test_a_state_of_other_settings_is_refused():
     other = Run(schedule)
     other.dsd.close()
     dsd = redense.DSD(other.model, other.optimizers, schedule, seed=5)
-    with pytest.raises(StateError, match="another settings: saved .*'seed': 7.*'seed': 5"):
+    with pytest.raises(StateError, match=r"another settings: saved .*'seed': 7.*'seed': 5"):
         dsd.load_state_dict(saved)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from redense import Decay, Phase, Schedule, variants
 from redense.errors import RedenseError, ScheduleError
@@ -83,3 +86,93 @@ def test_variants_of_a_pattern_keep_it_or_drop_it_whole(variant: Any):
 def test_alternating_refuses_a_pattern_for_it_has_no_common_threshold():
     with pytest.raises(ScheduleError, match="phase 'compressed-1' has the scope 'global', which needs one sparsity"):
         variants.alternating(PATTERN)
+
+
+# --- every variant --------------------------------------------------------------------------------------------------
+
+# (name, sparsity, lr, steps) of every phase that DSD's 12, 7 and 5 steps at 1, 0.5 and 0.05 become.
+TABLE: dict[Callable[..., Schedule], list[tuple[str, float | None, float, int]]] = {
+    variants.restarted: [("dense", None, 1, 12), ("restart", None, 0.5, 7), ("redense", None, 0.05, 5)],
+    variants.lowered: [("dense", None, 1, 12), ("lower-lr", None, 0.1, 12)],
+    variants.at_random: [("dense", None, 1, 12), ("sparse", 0.4, 0.5, 7), ("redense", None, 0.05, 5)],
+    variants.earlier: [("dense", None, 1, 6), ("sparse", 0.4, 0.5, 13), ("redense", None, 0.05, 5)],
+    variants.from_scratch: [("scratch", 0.4, 1, 12), ("sparse", 0.4, 0.5, 7), ("sparse-end", 0.4, 0.05, 5)],
+    variants.pruned: [
+        ("dense", None, 1, 12),
+        ("prune-1", 0.133333333333, 0.5, 2),
+        ("prune-2", 0.266666666667, 0.5, 2),
+        ("prune-3", 0.4, 0.5, 3),
+        ("prune-end", 0.4, 0.05, 5),
+    ],
+    variants.under_surgery: [("dense", None, 1, 12), ("surgery", 0.4, 0.5, 12)],
+    variants.alternating: [
+        ("dense", None, 1, 12),
+        ("compressed-1", 0.4, 0.5, 1),
+        ("decompressed-1", None, 0.5, 1),
+        ("compressed-2", 0.4, 0.5, 1),
+        ("decompressed-2", None, 0.5, 1),
+        ("compressed-3", 0.4, 0.5, 1),
+        ("decompressed-3", None, 0.5, 1),
+        ("compressed-4", 0.4, 0.5, 1),
+        ("redense", None, 0.05, 5),
+    ],
+    variants.iterated: [
+        ("dense", None, 1, 12),
+        ("sparse-1", 0.4, 0.5, 3),
+        ("redense-1", None, 0.05, 2),
+        ("sparse-2", 0.2, 0.05, 4),
+        ("redense-2", None, 0.005, 3),
+    ],
+}
+every = pytest.mark.parametrize("variant", TABLE, ids=lambda variant: variant.__name__)
+
+
+@every
+def test_the_phases_of_a_variant_are_those_of_the_table(variant: Callable[..., Schedule]):
+    schedule = variant(DSD)
+    assert [(p.name, p.sparsity, pytest.approx(p.lr), p.steps) for p in schedule.phases] == TABLE[variant]
+    assert all(phase.decay == Decay("cosine") for phase in schedule.phases)
+    assert schedule.total_steps == DSD.total_steps
+    assert Schedule.from_dict(schedule.to_dict()) == schedule
+    criteria = {p.criterion for p in schedule.phases if p.is_sparse}
+    assert criteria <= ({"random"} if variant is variants.at_random else {"magnitude"})
+    scopes = {p.scope for p in schedule.phases if p.is_sparse}
+    assert scopes <= ({"global"} if variant is variants.alternating else {"layer"})
+    assert [p for p in schedule.phases if p.surgery] == [p for p in schedule.phases if p.name == "surgery"]
+
+
+def test_every_variant_is_in_the_table():
+    public = {f for name, f in vars(variants).items() if not name.startswith("_") and callable(f)}
+    assert {f for f in public if getattr(f, "__module__", "") == variants.__name__} == set(TABLE)
+
+
+@every
+@given(steps=st.tuples(st.integers(2, 50), st.integers(7, 50), st.integers(2, 50)), cycles=st.integers(1, 3))
+def test_no_variant_gains_or_loses_a_step(variant: Callable[..., Schedule], steps: tuple[int, int, int], cycles: int):
+    dense, sparse, redense = steps
+    single = Schedule.dsd(dense=dense, sparse=sparse, redense=redense, sparsity=0.3)
+    several = Schedule.dsd(dense=dense, sparse=sparse, redense=redense, sparsity=[0.3] * cycles)
+    for dsd in (single, several):
+        assert variant(dsd).total_steps == dsd.total_steps
+
+
+def test_the_first_phase_of_an_early_variant_keeps_one_step_at_least():
+    assert [p.steps for p in variants.earlier(DSD, cut=0.001).phases] == [1, 18, 5]
+    for cut in (0, 1, -0.5, 1.5):
+        with pytest.raises(ScheduleError, match=rf"cut must be in \(0, 1\).* got {cut}"):
+            variants.earlier(DSD, cut=cut)
+    short = Schedule.dsd(dense=1, sparse=3, redense=3, sparsity=0.5)
+    with pytest.raises(ScheduleError, match="a dense phase of 1 steps is too short to be cut"):
+        variants.earlier(short)
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "most"), [(variants.pruned, "rounds", 7), (variants.alternating, "cycles", 4)]
+)
+@pytest.mark.parametrize("count", [0, -1, 8, 1.0, True])
+def test_a_count_that_does_not_fit_the_steps_is_refused(
+    variant: Callable[..., Schedule], name: str, most: int, count: Any
+):
+    assert variant(DSD, **{name: most}).total_steps == DSD.total_steps
+    with pytest.raises(ScheduleError, match=rf"{name} must be a whole number in \[1, {most}\].* got {count!r}"):
+        variant(DSD, **{name: count})

@@ -10,9 +10,11 @@ import math
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,8 +201,601 @@ def fake_diagnosis() -> dict[str, Any]:
     return {"seed": 0, "loss_examples": 512, "metric_examples": 1000, "arms": arms}
 
 
-def change(folder: Path, **changes: Any) -> Path:
-    """Change top-level entries of ``compare.json``."""
-    path = folder / "compare.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_comparison(tmp_path_factory.mktemp("comparison") / "usual")
+
+
+@pytest.fixture
+def usual(made: Path, tmp_path: Path) -> Path:
+    """A comparison that a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "usual"))
+
+
+# --- reading a page without a browser -------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """The elements, the visible text and the scripts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.source = text
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []
+        self.shown: list[str] = []
+        self._inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.shown.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(f"{part}\n" for part in self.shown).split())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def plots(self) -> dict[str, Any]:
+        index = [attributes.get("id") for attributes in self.all("script")].index("plots")
+        return json.loads(self.scripts[index])
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_compare_report(folder).read_text(encoding="utf-8"))
+
+
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ")
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+def headline(folder: Path) -> str:
+    return plain(words.headline(read_comparison(folder)))
+
+
+def test_better_than_the_baseline_is_no_gain_where_the_control_is_better_too(usual):
+    assert headline(usual) == (
+        "No arm shows a gain over 5 seeds. dsd, llr and random are better than the dense baseline, but so is restart, "
+        "the same budget without a mask: training longer helps by itself, and nothing more is shown."
+    )
+
+
+def test_gain_is_said_with_its_size_against_baseline_and_control(tmp_path):
+    said = headline(fake_comparison(tmp_path / "gain", GAIN))
+    assert re.fullmatch(
+        r"dsd is a gain: its test error is 1\.\d\d points lower than its dense baseline's and 0\.\d\d points lower "
+        r"than restart's, the same budget without a mask, over 5 seeds\.",
+        said,
+    )
+
+
+def test_without_the_control_no_gain_can_be_claimed(tmp_path):
+    folder = fake_comparison(tmp_path / "c", {"baseline": 11.7, "dsd": 10.2, "llr": 11.3})
+    assert headline(folder).startswith(
+        "No gain can be claimed over 5 seeds: restart, the equal-budget control, was not run. dsd and llr are better"
+    )
+    text = plain(page_of(folder).text)
+    assert "restart not run the control that matters" in text
+    assert "restart, the control, was not run." in text
+
+
+def test_one_seed_shows_nothing(tmp_path):
+    folder = fake_comparison(tmp_path / "c", seeds=[3])
+    assert headline(folder).startswith("One seed was run, and one seed shows nothing")
+    text = page_of(folder).text
+    assert "One seed shows nothing: how much of a difference is chance, only further seeds can say." in text
+    assert "±" not in text
+
+
+def test_arm_that_diverges_is_no_gain_and_is_named_with_its_seeds_and_why(tmp_path):
+    folder = fake_comparison(tmp_path / "c", GAIN, failed={"dsd": [1], "llr": range(5)})
+    assert "dsd is a gain" not in headline(folder)
+    text = plain(page_of(folder).text)
+    assert "1 of 5 runs of dsd diverged; its figures are of the others alone." in text
+    assert "5 of 5 runs of llr diverged." in text
+    assert "dsd, seed 1: the loss is nan at step 1801 of phase <b>" in text
+    assert "1 of 5 runs diverged; no gain is claimed for an arm that does." in text
+
+
+def test_comparison_without_a_single_finished_run_still_has_a_page(tmp_path):
+    figures = {"baseline": 11.7, "dsd": 10.2}
+    page = page_of(fake_comparison(tmp_path / "c", figures, failed=dict.fromkeys(figures, range(5))))
+    assert "Nothing can be compared" in page.text
+    assert page.scripts == []
+
+
+def test_control_alone_is_no_arm_to_judge(tmp_path):
+    assert "Only the control was compared" in headline(
+        fake_comparison(tmp_path / "c", {"baseline": 11.7, "restart": 11.0})
+    )
+
+
+def test_winner_of_another_budget_says_so(tmp_path):
+    figures = {"baseline": 11.7, "restart": 11.0, "sam": 9.8}
+    said = words.remarks(read_comparison(fake_comparison(tmp_path / "c", figures)))
+    assert any("sam differs from the other arms in more than its phases: half the steps" in text for text in said)
+
+
+def test_page_repeats_the_labs_words_and_does_not_reword_them(usual):
+    result = json.loads((usual / "compare.json").read_text())
+    text = plain(page_of(usual).text).lower()
+    assert result["caution"].lower() in text
+    for arm, said in result["conclusions"].items():
+        assert said.removeprefix(f"{arm}: ").lower() in text
+    for item in result["comparisons"]:
+        assert item["sentence"].lower() in text
+
+
+def test_metric_unit_and_direction_come_from_the_comparison(tmp_path):
+    figures = {"baseline": 20.0, "dsd": 22.4, "restart": 21.0}
+    bleu = Metric("bleu_4", "BLEU", lower_is_better=False)
+    folder = fake_comparison(tmp_path / "c", figures, metric=bleu, outcomes=False)
+    assert "dsd is a gain: its test bleu 4 is" in headline(folder)
+    assert "BLEU higher than its dense baseline's" in headline(folder)
+    page = page_of(folder)
+    assert "Higher is better" in page.text
+    assert "The highest mean test bleu 4 is that of dsd" in page.text
+    assert "no right and wrong answer for each example" in page.text
+    assert not re.search(r"error|accuracy|points", page.text)
+    assert "← worse · better →" in page.plots()["forest-baseline"]["layout"]["xaxis"]["title"]["text"]
+
+
+# --- tables and figures ---------------------------------------------------------------------------------------------
+
+
+def test_table_has_every_arm_with_interval_differences_budget_time_and_weights(usual):
+    text = plain(page_of(usual).text)
+    assert re.search(
+        r"scratch 12\.\d\d ± 0\.\d\d \+\d\.\d\d ± 0\.\d\d worse \+1\.\d\d ± 0\.\d\d worse "
+        r"3,920 3,920 2 min \d+ s 29,066 20,460",
+        text,
+    )
+    assert re.search(r"baseline 11\.\d\d ± 0\.\d\d – – 1,680 1,680 1 min \d+ s 29,066 29,066", text)
+
+
+def test_every_note_of_an_arm_is_in_the_table(tmp_path):
+    text = page_of(
+        fake_comparison(tmp_path / "c", {"baseline": 11.7, "restart": 11.0, "sam": 10.8, "distill": 10.7})
+    ).text
+    assert "half the steps after the dense phase, each with two gradients" in text
+    assert "teachers: 5 dense models, whose training is not counted here" in text
+    assert "the arms do not all spend the same" not in text
+
+
+def test_forest_shows_means_intervals_and_every_seed_on_one_scale(usual):
+    result, plots = json.loads((usual / "compare.json").read_text()), page_of(usual).plots()
+    for against in ("baseline", "restart"):
+        items = [item for item in result["comparisons"] if item["against"] == against]
+        traces = plots[f"forest-{against}"]["data"]
+        for item, dots, mean in zip(items, traces[::2], traces[1::2], strict=True):
+            assert dots["x"] == item["differences"]
+            assert mean["x"] == [item["difference"]]
+            low, high = mean["x"][0] - mean["error_x"]["arrayminus"][0], mean["x"][0] + mean["error_x"]["array"][0]
+            assert (low, high) == pytest.approx(item["interval"])
+            assert mean["marker"]["symbol"].endswith("-open") == (item["verdict"] == "no difference shown")
+    ranges = {tuple(plots[name]["layout"]["xaxis"]["range"]) for name in ("forest-baseline", "forest-restart")}
+    assert len(ranges) == 1
+
+
+def test_curves_are_means_over_the_seeds(usual):
+    runs = json.loads((usual / "curves.json").read_text())["dsd"]
+    trace = next(trace for trace in page_of(usual).plots()["curves"]["data"] if trace["name"] == "dsd")
+    steps = [point["step"] for point in runs[0]["points"]]
+    means = [
+        sum(values) / 5 for values in zip(*([p["validation"] for p in run["points"]] for run in runs), strict=True)
+    ]
+    assert trace["x"] == steps
+    assert trace["y"] == pytest.approx(means)
+
+
+def test_curves_leave_out_runs_that_diverged_and_steps_that_a_seed_lacks(tmp_path):
+    folder = fake_comparison(tmp_path / "c", GAIN, failed={"dsd": [0]})
+    curves = json.loads((folder / "curves.json").read_text())
+    del curves["dsd"][1]["points"][5]
+    curves["dsd"][2]["points"][6]["validation"] = math.nan
+    (folder / "curves.json").write_text(json.dumps(curves))
+    dsd = read_comparison(folder).arm("dsd")
+    assert dsd is not None
+    steps = [point["step"] for point in curves["dsd"][2]["points"]]
+    assert [point.step for point in dsd.curve] == [step for i, step in enumerate(steps) if i not in (5, 6)]
+    assert {point.seeds for point in dsd.curve} == {4}
+
+
+def test_strips_show_each_arms_phases_and_where_a_mask_holds(usual):
+    strips = {t["name"]: t for t in page_of(usual).plots()["curves"]["data"] if t["type"] == "bar"}
+    assert list(strips) == list(USUAL)
+    masked = {name: [color != "--strip" for color in strip["marker"]["color"]] for name, strip in strips.items()}
+    assert masked["dsd"] == [False, True, False]
+    assert masked["scratch"] == [True, True, True]
+    assert masked["restart"] == [False, False, False]
+    assert "30 % sparse" in plain(strips["dsd"]["text"][1])
+
+
+def test_comparison_without_curves_costs_or_diagnosis_has_the_other_sections(usual):
+    for name in ("curves.json", "costs.json", "environment.json", "comparison.json"):
+        (usual / name).unlink()
+    page = page_of(usual)
+    assert "Validation curves" not in page.text
+    assert "There is no comparison.json." in page.text
+    assert set(page.plots()) == {"forest-baseline", "forest-restart", "cost"}
+
+
+def test_arms_of_the_same_cost_do_not_hide_each_other(usual):
+    traces = page_of(usual).plots()["cost"]["data"]
+    assert len({trace["x"][0] for trace in traces}) == len(USUAL)
+    assert all("3,920" in trace["hovertemplate"] for trace in traces if trace["name"] != "baseline")
+
+
+def test_mcnemar_has_fixed_and_broken_of_every_seed(usual):
+    text = plain(page_of(usual).text).partition("Example by example")[2]
+    for item in json.loads((usual / "compare.json").read_text())["comparisons"]:
+        for one in item["mcnemar"]:
+            assert f"{one['fixed']} / {one['broken']} p" in text
+
+
+def test_statistics_are_explained_in_two_sentences(usual):
+    said = plain(words.statistics_sentences(read_comparison(usual)))
+    assert len(re.findall(r"\.(?: |$)", said)) == 2
+    for word in ("t-test", "Holm's correction over all 9 comparisons", "sign-flip", "vetoes", "5 seeds", "detectable"):
+        assert word in said
+
+
+def test_swept_arms_are_rows_of_their_own(tmp_path):
+    figures = {"baseline": 11.7, "dsd sparsity=0.2": 11.0, "dsd sparsity=0.5": 10.5, "restart": 11.1}
+    folder = fake_comparison(tmp_path / "c", figures, sweep={"sparsity": [0.2, 0.5]})
+    page = page_of(folder)
+    assert page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"][0] == "dsd<br>sparsity=0.2"
+    assert "--sweep sparsity=0.2,0.5" in page.text
+
+
+def test_diagnosis_is_shown_in_tables_and_plots_and_says_what_could_not_be_measured(usual):
+    (usual / "diagnosis.json").write_text(json.dumps(fake_diagnosis()))
+    page = page_of(usual)
+    assert {f"diagnosis-{name}" for name in ("line", "weight_noise", "five_moments")} <= set(page.plots())
+    text = plain(page.text)
+    assert "network of dsd and restart, seed 0, at the end of each phase; 512 training examples" in text
+    assert "Not measured: dsd, redense: the loss is nan: <i>diverged</i>" in text
+    assert "dsd dense → sparse 0.0500 50 % 100 % interpolated" in text
+    assert "Curiosity" in text  # a section that the page does not know
+    colors = {trace["line"]["color"] for trace in page.plots()["diagnosis-line"]["data"]}
+    assert colors == {look(arm(usual, "dsd")).color, look(arm(usual, "restart")).color}
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"states": [], "line": [{"error": "x"}]}', '{"arms": {"dsd": {"states": ["a"]}}}']
+)
+def test_diagnosis_with_little_in_it_does_no_harm(usual, text):
+    (usual / "diagnosis.json").write_text(text)
+    assert page_of(usual).all("section")
+
+
+def test_plots_are_valid_plotly_figures_in_colours_of_the_style_sheet(usual):
+    from plotly import graph_objects
+
+    (usual / "diagnosis.json").write_text(json.dumps(fake_diagnosis()))
+    known = set(re.findall(r"(--[\w-]+):", STYLE + COMPARE_STYLE))
+    for plot in page_of(usual).plots().values():
+        text = json.dumps({"data": plot["data"], "layout": plot["layout"]})
+        assert set(re.findall(r'"(--[\w-]+)"', text)) <= known
+        graph_objects.Figure(json.loads(re.sub(r'"--[\w-]+"', '"#123456"', text)))
+
+
+def arm(folder: Path, name: str) -> Arm:
+    found = read_comparison(folder).arm(name)
+    assert found is not None
+    return found
+
+
+# --- to reproduce ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sweep"),
+    [((0,), {}), ((0, 1, 2), {}), ((3, 7), {}), ((0, 1), {"sparsity": [0.2, 0.5], "scope": ["global"]})],
+)
+def test_command_asks_for_the_same_seeds_and_sweep(usual, seeds, sweep):
+    asked = json.loads((usual / "comparison.json").read_text()) | {"seeds": seeds, "sweep": sweep}
+    (usual / "comparison.json").write_text(json.dumps(asked))
+    words_of = shlex.split(words.reproduce_command(read_comparison(usual)))
+    options = dict(zip(words_of[3::2], words_of[4::2], strict=True))
+    assert seed_list(options["--seeds"]) == seeds
+    assert parse_sweep(options.get("--sweep")) == sweep
+    assert options["--arms"] == "dsd,restart,llr,random,scratch"
+
+
+def test_recipe_and_raw_numbers_come_out_of_the_page_as_they_are(usual, tmp_path):
+    links = {a["download"]: a["href"] for a in page_of(usual).all("a") if "download" in a}
+    assert set(links) == {"recipe.yaml", "compare.json", "compare.csv", "costs.json", "curves.json"}
+    files = {name: base64.b64decode(link.partition("base64,")[2]) for name, link in links.items()}
+    recipe = files.pop("recipe.yaml")
+    assert yaml.safe_load(recipe) == json.loads((usual / "comparison.json").read_text())["recipe"]
+    (tmp_path / "recipe.yaml").write_bytes(recipe)
+    assert load_recipe(tmp_path / "recipe.yaml") == load_recipe("quickstart")
+    assert files == {name: (usual / name).read_bytes() for name in files}
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_folder_without_a_comparison_is_refused(tmp_path):
+    with pytest.raises(DataError, match="is no finished comparison"):
+        write_compare_report(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"recipe": "x"}', '{"metric": 3}'])
+def test_damaged_result_is_refused_by_name(usual, text):
+    (usual / "compare.json").write_text(text)
+    with pytest.raises(DataError, match=r"compare\.json"):
+        write_compare_report(usual)
+
+
+@pytest.mark.parametrize("name", ["costs.json", "curves.json", "comparison.json", "environment.json", "diagnosis.json"])
+def test_damaged_file_beside_it_is_refused_by_name(usual, name):
+    (usual / name).write_text("{")
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        write_compare_report(usual)
+
+
+def test_no_draft_is_left_beside_the_report(usual):
+    before = {path.name for path in usual.iterdir()}
+    assert write_compare_report(usual) == usual / "report.html"
+    assert {path.name for path in usual.iterdir()} == before | {"report.html"}
+
+
+# --- nothing smuggled in, nothing loaded ----------------------------------------------------------------------------
+
+EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'%{x}"
+
+
+def evil_comparison(folder: Path) -> Path:
+    """Every text in the folder is an attack; names that are looked up keep their place."""
+    kept = {"baseline", "restart", "better", "worse", "no difference shown", "arm", "against"}
+    keys = {
+        "arm",
+        "about",
+        "source",
+        "note",
+        "name",
+        "unit",
+        "sentence",
+        "recipe",
+        "task",
+        "caution",
+        "phase",
+        "failed",
+    }
+
+    def attack(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {
+                (k + EVIL if key in ("conclusions", "curves") and k not in kept else k): attack(v, k)
+                for k, v in value.items()
+            }
+        if isinstance(value, list):
+            return [attack(item, key) for item in value]
+        if isinstance(value, str) and (key in keys or key not in ("against", "verdict")):
+            return value if value in kept else value + EVIL
+        return value
+
+    result = attack(json.loads((folder / "compare.json").read_text()))
+    for row in result["rows"]:
+        for seed in row["seeds"]:
+            for split in ("test", "validation"):
+                if split in seed:
+                    seed[split][result["metric"]["name"]] = 11.0
+    result["rows"][1]["seeds"][0] = {"seed": 0, "key": "", "failed": EVIL}
+    (folder / "compare.json").write_text(json.dumps(result))
+    (folder / "curves.json").write_text(json.dumps(attack(json.loads((folder / "curves.json").read_text()), "curves")))
+    (folder / "diagnosis.json").write_text(json.dumps(attack({"arms": {EVIL: fake_diagnosis()["arms"]["dsd"]}})))
+    asked = json.loads((folder / "comparison.json").read_text())
+    asked["recipe"]["about"], asked["arms"], asked["sweep"] = EVIL, [EVIL], {EVIL: [EVIL]}
+    (folder / "comparison.json").write_text(json.dumps(asked))
+    (folder / "environment.json").write_text(json.dumps({EVIL: {EVIL: [EVIL]}, "command": EVIL}))
     return folder
+
+
+def test_texts_of_the_comparison_cannot_become_markup(made, usual):
+    harmless, evil = page_of(made), page_of(evil_comparison(usual))
+    assert len(evil.all("script")) == len(harmless.all("script"))
+    assert not evil.all("img")
+    assert not [name for _, attributes in evil.elements for name in attributes if name.startswith("on")]
+    assert f"dsd{EVIL}" in evil.text
+    drawn = json.dumps(evil.plots(), ensure_ascii=False)
+    assert "&lt;img" in drawn
+    assert not re.search(r"<(?!/?b>|br>|/?extra>)", drawn)  # the only markup is our own
+    assert not [t for t in evil.plots()["cost"]["data"] if "%{x}" in t["hovertemplate"]]  # nor a template in a name
+
+
+def test_page_names_no_address_to_load_from(made):
+    page = page_of(made)
+    addresses = [
+        value
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset")
+    ]
+    assert {address[:5] if address.startswith("data:") else address[:1] for address in addresses} == {"data:", "#"}
+    assert not re.search(r"@import|url\(|http", COMPARE_STYLE)
+    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "http" not in policy
+
+
+# --- for everyone ---------------------------------------------------------------------------------------------------
+
+
+def test_page_has_language_title_ordered_headings_labels_and_text_for_every_plot(usual):
+    (usual / "diagnosis.json").write_text(json.dumps(fake_diagnosis()))
+    page = page_of(usual)
+    assert page.all("html") == [{"lang": "en"}]
+    assert "<title>quickstart: redense comparison</title>" in page.source
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+    assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
+    plots = [attributes for attributes in page.all("div") if attributes.get("class") == "plot"]
+    assert {plot["id"] for plot in plots} == set(page.plots())
+    assert all(plot["role"] == "group" and len(plot["aria-label"]) > 40 for plot in plots)
+    assert all(svg.get("aria-hidden") == "true" for svg in page.all("svg"))
+    assert len(page.all("input")) == len(USUAL) == page.source.count("<label>")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
+    assert set(links) <= set(ids)
+
+
+def palettes() -> dict[str, dict[str, str]]:
+    light, dark = ({}, {})
+    for sheet in (STYLE, COMPARE_STYLE):
+        first, second = sheet.split("prefers-color-scheme: dark", 1)
+        light |= dict(re.findall(r"--([\w-]+): (#\w{6})", first))
+        dark |= dict(re.findall(r"--([\w-]+): (#\w{6})", second))
+    return {"light": light, "dark": dark}
+
+
+def linear(colour: str) -> list[float]:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+
+
+SIGHT = {  # Machado, Oliveira and Fernandes 2009, severity 1; rows of the matrix on linear RGB
+    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def lab(colour: str, sight: str) -> list[float]:
+    seen = [min(1, max(0, sum(a * b for a, b in zip(row, linear(colour), strict=True)))) for row in SIGHT[sight]]
+    to_xyz = [[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]]  # over the white point
+    xyz = [sum(a * b for a, b in zip(row, seen, strict=True)) for row in to_xyz]
+    x, y, z = (t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116 for t in xyz)
+    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("sight", SIGHT)
+def test_colours_of_the_arms_can_be_told_apart(theme, sight):
+    palette = palettes()[theme]
+    colours = [palette["ink"], *(palette[f"arm-{i}"] for i in range(1, 7))]
+    for one, other in itertools.combinations(colours, 2):
+        assert math.dist(lab(one, sight), lab(other, sight)) >= 20
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_of_the_arms_stand_out_from_the_paper(theme):
+    palette = palettes()[theme]
+    weights = (0.2126, 0.7152, 0.0722)
+    for i in range(1, 7):
+        grounds = (palette["paper"], palette[f"arm-{i}"])
+        low, high = sorted(sum(w * c for w, c in zip(weights, linear(g), strict=True)) for g in grounds)
+        assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_no_two_arms_look_alike_and_neighbours_differ_without_colour_too(made):
+    model = arm(made, "dsd")
+    looks = [look(replace(model, index=index)) for index in range(1, 40)]
+    assert len({(one.color, one.symbol, one.dash) for one in looks}) == len(looks)
+    for first in range(len(looks) - 5):
+        assert len({one.symbol for one in looks[first : first + 6]}) == 6
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def browse(page: Path, scratch: Path, *flags: str) -> tuple[str, list[str]]:
+    """Load a page: its document after the scripts ran, and what went to the console."""
+    program = chromium()
+    if program is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    quiet = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+    quiet += ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "enable-logging=stderr", "dump-dom")
+    done = subprocess.run(
+        [
+            program,
+            *(f"--{flag}" for flag in quiet),
+            "--host-resolver-rules=MAP * ~NOTFOUND",  # the browser itself stays offline too
+            f"--user-data-dir={scratch / 'browser'}",
+            "--virtual-time-budget=8000",
+            *flags,
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+        env={**os.environ, "HOME": str(scratch)},
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_browser_draws_every_plot_in_the_theme_without_a_word_on_the_console(usual, tmp_path, theme):
+    (usual / "diagnosis.json").write_text(json.dumps(fake_diagnosis()))
+    page = write_compare_report(usual)
+    document, console = browse(page, tmp_path, f"--blink-settings=preferredColorScheme={int(theme == 'light')}")
+    assert console == []
+    drawn = set(re.findall(r'<div id="([\w-]+)" class="plot js-plotly-plot"', document))
+    assert drawn == set(page_of(usual).plots())
+    color = palettes()[theme]["arm-1"]
+    rgb = ", ".join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
+    assert f"stroke: rgb({rgb})" in document
+    assert set(re.findall(r'data-title="([^"]*)"', document)) == {"Download plot", "Reset axes"}  # and no upload
+
+
+@pytest.mark.slow
+def test_browser_hides_an_arm_and_keeps_it_hidden_when_the_plots_are_drawn_again(usual, tmp_path):
+    page = write_compare_report(usual)
+    script = """<script>addEventListener("load", () => {
+      const shown = () => document.getElementById("curves").data.filter((t) => t.visible ?? true).length;
+      const said = [shown()];
+      document.querySelectorAll(".toggles input")[1].click();
+      said.push(shown());
+      dispatchEvent(new Event("beforeprint"));
+      said.push(shown());
+      dispatchEvent(new Event("afterprint"));
+      said.push(shown());
+      document.querySelector(".toggles button[value=none]").click();
+      said.push(shown());
+      document.querySelector(".toggles button[value=all]").click();
+      document.title = [...said, shown()].join();
+    });</script></body>"""
+    source = page.read_text(encoding="utf-8")
+    source = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source, count=1)
+    page.write_text(source.replace("</body>", script), encoding="utf-8")
+    document, console = browse(page, tmp_path)
+    assert console == []
+    assert "<title>12,10,10,10,0,12</title>" in document
+
+
+@pytest.mark.slow
+def test_browser_runs_no_script_of_the_comparison(usual, tmp_path):
+    document, console = browse(write_compare_report(evil_comparison(usual)), tmp_path)
+    assert console == []
+    assert not Page(document).all("img")
+    assert document.count("js-plotly-plot") >= 4

@@ -1,0 +1,60 @@
+"""What the tests of a comparison share: one that is finished, with every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.lab.arms import get_arms
+from redense.lab.compare import write_results
+from redense.lab.grid import Comparison, Grid, new_comparison
+from redense.lab.recipe import Recipe
+from redense.lab.store import PhaseStore
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A comparison that has been trained, what it wrote, and how many phases had to be trained."""
+
+    folder: Path
+    grid: Grid
+    result: dict[str, Any]
+    trained: int
+
+    def row(self, arm: str) -> dict[str, Any]:
+        return next(row for row in self.result["rows"] if row["arm"] == arm)
+
+    def raw(self, name: str = "compare.json") -> bytes:
+        return (self.folder / name).read_bytes()
+
+
+def compare(
+    folder: Path, store: PhaseStore, recipe: Recipe, arms: Sequence[str], seeds: Sequence[int] = (0, 1), **options: Any
+) -> Finished:
+    """Make a comparison in ``folder`` and train it in this process, or as ``jobs`` and ``backend`` say."""
+    comparison = Comparison(recipe, tuple(arms), tuple(seeds), options.pop("sweep", {}))
+    grid = Grid(comparison, store, new_comparison(comparison, folder), save_seconds=options.pop("save_seconds", 30.0))
+    trained = grid.run(**{"jobs": 1, **options})
+    return Finished(folder, grid, write_results(folder, grid), trained)
+
+
+@pytest.fixture
+def compared(tmp_path: Path, tiny: Callable[..., Recipe]) -> Callable[..., Finished]:
+    """Compare in a folder and a store of the test's own; ``into`` names another folder, ``changes`` the recipe's."""
+
+    def run(*arms: str, into: str = "compared", store: PhaseStore | None = None, **options: Any) -> Finished:
+        recipe = tiny(**options.pop("changes", {}))
+        return compare(tmp_path / into, store or PhaseStore(tmp_path / "store"), recipe, arms, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def every_arm(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> Finished:
+    """Every arm with two seeds, trained in this process; the tests must not change it."""
+    folder = tmp_path_factory.mktemp("every_arm")
+    return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), [arm.name for arm in get_arms()])
