@@ -106,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
     compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
-    compare.add_argument(
-        "--backend", choices=("loky", "ray", "dask"), default="loky", help="joblib's, to carry the jobs"
-    )
+    compare.add_argument("--backend", choices=("loky", "ray"), default="loky", help="joblib's, to carry the jobs")
     compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
     compare.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison")
     compare.add_argument(
@@ -130,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", type=Path, help="a run folder")
     export.add_argument("out", type=Path, help="a new folder")
 
-    report = verb("report", "write the report page of a run again")
+    report = verb("report", "write the report page of a run or a comparison again")
     report.add_argument("run", type=Path, help="a run folder, finished or not")
     report.add_argument("--open", action="store_true", help="open it in the browser")
 
@@ -367,11 +365,15 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from .report.compare_page import write_compare_report
     from .report.page import write_report
 
-    if not (options.run / "recipe.yaml").is_file():
-        raise RedenseError(f"{options.run} is no run folder: it has no recipe.yaml")
-    path = write_report(options.run)
+    if (options.run / "compare.json").is_file():
+        path = write_compare_report(options.run)
+    elif (options.run / "recipe.yaml").is_file():
+        path = write_report(options.run)
+    else:
+        raise RedenseError(f"{options.run} is no run and no comparison: it has no recipe.yaml and no compare.json")
     print(path)
     if options.open:
         import webbrowser

@@ -125,15 +125,20 @@ def _conclusions(rows: Mapping[str, dict[str, Any]], comparisons: Sequence[Mappi
     """Say for every arm but the baseline what is gained; a gain needs the equal-budget control."""
     verdicts = {(item["arm"], item["against"]): item["verdict"] for item in comparisons}
     said: dict[str, str] = {}
+    failures = {label: sum("failed" in seed for seed in row["seeds"]) for label, row in rows.items()}
     for label, row in rows.items():
-        failed = sum("failed" in seed for seed in row["seeds"])
-        if failed:
-            runs = len(row["seeds"])
-            said[label] = f"{label}: {failed} of {runs} runs diverged; no gain is claimed for an arm that does."
-        elif label == CONTROL and (label, BASELINE) in verdicts:
+        for name in (label, BASELINE, CONTROL):
+            if failures.get(name):
+                runs = len(rows[name]["seeds"])
+                said[label] = f"{label}: no gain. {failures[name]} of {runs} runs of {name} diverged."
+                break
+        if label in said:
+            continue
+        if label == CONTROL and (label, BASELINE) in verdicts:
             said[label] = f"{label}: the control. Against its dense baseline: {verdicts[label, BASELINE]}."
         elif (label, BASELINE) in verdicts:
-            said[label] = statistics.conclusion(label, verdicts[label, BASELINE], verdicts.get((label, CONTROL)))
+            conclusion = statistics.conclusion(label, verdicts[label, BASELINE], verdicts.get((label, CONTROL)))
+            said[label] = f"{conclusion} It differs in more: {row['note']}." if row["note"] else conclusion
     return said
 
 

@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from ..controller import DSD
-from ..errors import DataError, RedenseError, StateError
+from ..errors import DataError, RecipeError, RedenseError, StateError
 from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
 from ..parameters import prunable
@@ -321,7 +321,9 @@ class Engine:
     def _load(self, examples: Examples, order: Batches) -> Iterator[Any]:
         workers = getattr(self.recipe.data, "workers", 0)
         pin_memory = self.accelerator.device.type == "cuda"
-        return iter(self.accelerator.prepare(loader(examples, order, workers=workers, pin_memory=pin_memory)))
+        prepared = self.accelerator.prepare(loader(examples, order, workers=workers, pin_memory=pin_memory))
+        self.accelerator._dataloaders.clear()  # it would keep every loader of every epoch
+        return iter(prepared)
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved >= self._save_seconds
@@ -384,7 +386,12 @@ class Engine:
 
     def _check_plan(self) -> None:
         for index in range(len(self.plan)):
-            self._method(index)
+            method = self._method(index)
+            if method.gradient_evaluations > 1 and self.recipe.training.accumulate > 1:
+                raise RecipeError(
+                    f"'{method.name}' takes its gradients twice from one batch: set training.accumulate to 1, "
+                    f"got {self.recipe.training.accumulate}"
+                )
         phases = tuple(planned.phase for planned in self.plan)
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
 

@@ -274,11 +274,12 @@ class Grid:
         if backend == "ray":
             _register_ray()
         trained = 0
+        returned = "list" if backend == "ray" else "generator_unordered"  # Ray gives nothing before all are done
         with parallel_config(backend=backend, n_jobs=jobs):
             for wave in self.jobs():
                 work = (delayed(do)(job) for job in wave)
                 stopped = False
-                for was_trained in Parallel(return_as="generator_unordered")(work):
+                for was_trained in Parallel(return_as=returned)(work):
                     stopped |= was_trained is None
                     trained += bool(was_trained)
                     tick()

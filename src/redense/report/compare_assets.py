@@ -42,7 +42,10 @@ STYLE = """\
   text-decoration: underline; text-underline-offset: 0.15em;
 }
 .toggles :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 0 2rem; }
+.pair {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 0 2rem;
+  margin-bottom: 0.75rem;
+}
 .pair > * { min-width: 0; }
 .pair h3 { margin-top: 1.25rem; }
 .pair figure { margin-top: 0; }

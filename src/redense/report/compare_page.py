@@ -250,7 +250,7 @@ def _differences(c: Comparison) -> list[Html]:
         return [h("p", words.forest_sentence(c))]
     titles = {BASELINE: "Against the dense baseline", CONTROL: f"Against {CONTROL}, the same budget without a mask"}
     halves = [
-        h("div", h("h3", titles[against]), _figure(name, words.describe_forest(c, against), ""))
+        h("div", h("h3", titles[against]), _figure(name, words.describe_forest(c, against), words.pairs(c, against)))
         for name, against in forests.items()
     ]
     missing = [] if CONTROL in forests.values() else [h("p", f"{CONTROL}, the control, was not run.", class_="note")]

@@ -263,6 +263,12 @@ def forest_caption(c: Comparison) -> str:
     )
 
 
+def pairs(c: Comparison, against: str) -> str:
+    """Return over how many seeds the arms are compared."""
+    low, high = _extent([item.n for item in c.against(against)])
+    return f"n = {low:g} to {high:g} seeds" if low != high else f"n = {count(high, 'seed')}"
+
+
 def sides(c: Comparison) -> tuple[str, str]:
     """Return what a difference to the left and to the right of zero means."""
     if c.metric.lower_is_better is None:

@@ -71,8 +71,12 @@ def anneal(setting: Setting) -> Flow:
     """Simulated annealing: the control for "any perturbation would do"."""
     first, second, *rest = restarted(setting.dsd).phases
     half = second.steps // 2
-    jumps = [(replace(second, steps=max(1, half)), 1.0), (replace(second, steps=max(1, second.steps - half)), 0.5)]
-    jumped = [PlannedPhase(p, "jump", {"sparsity": setting.sparsity, "scale": scale}) for p, scale in jumps]
+    jumped = [
+        PlannedPhase(
+            replace(second, steps=steps, name=f"jump-{i + 1}"), "jump", {"sparsity": setting.sparsity, "scale": 0.5**i}
+        )
+        for i, steps in enumerate(steps for steps in (half, second.steps - half) if steps)
+    ]
     return setting.flow([first, *jumped, *rest])
 
 
