@@ -38,7 +38,7 @@ docs: .venv/installed-dev  ## build the documentation into site/; a broken link 
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 bench: .venv/installed-dev  ## run every script in benchmarks/
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script; done
+	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
 
 clean:  ## remove what make made; runs/ stays
 	rm -rf .venv site build .pytest_cache .ruff_cache .hypothesis .coverage* src/*.egg-info

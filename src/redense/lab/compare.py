@@ -127,7 +127,7 @@ def _conclusions(rows: Mapping[str, dict[str, Any]], comparisons: Sequence[Mappi
     said: dict[str, str] = {}
     failures = {label: sum("failed" in seed for seed in row["seeds"]) for label, row in rows.items()}
     for label, row in rows.items():
-        for name in (label, BASELINE, CONTROL):
+        for name in (label, BASELINE, CONTROL) if label != BASELINE else (BASELINE,):
             if failures.get(name):
                 runs = len(rows[name]["seeds"])
                 said[label] = f"{label}: no gain. {failures[name]} of {runs} runs of {name} diverged."

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -268,6 +269,7 @@ class Grid:
 
         Raises:
             StoppedError: `stop` was called; what was done is kept.
+            StateError: a worker process died.
         """
         from joblib import Parallel, delayed, parallel_config
 
@@ -275,16 +277,24 @@ class Grid:
             _register_ray()
         trained = 0
         returned = "list" if backend == "ray" else "generator_unordered"  # Ray gives nothing before all are done
-        with parallel_config(backend=backend, n_jobs=jobs):
-            for wave in self.jobs():
-                work = (delayed(do)(job) for job in wave)
-                stopped = False
-                for was_trained in Parallel(return_as=returned)(work):
-                    stopped |= was_trained is None
-                    trained += bool(was_trained)
-                    tick()
-                if stopped:
-                    raise StoppedError("stopped; the state is saved")
+        try:
+            with parallel_config(backend=backend, n_jobs=jobs):
+                for wave in self.jobs():
+                    work = (delayed(do)(job) for job in wave)
+                    stopped = False
+                    for was_trained in Parallel(return_as=returned)(work):
+                        stopped |= was_trained is None
+                        trained += bool(was_trained)
+                        tick()
+                    if stopped:
+                        raise StoppedError("stopped; the state is saved")
+        except BrokenProcessPool:
+            if self._stop.exists():  # the signal reached a worker that was not up yet
+                raise StoppedError("stopped; the state is saved") from None
+            raise StateError(
+                "a worker process died, perhaps for lack of memory: go on with fewer --jobs and "
+                f"--resume {self.folder}; what was trained is kept"
+            ) from None
         return trained
 
 

@@ -1,0 +1,164 @@
+"""Holding ResNet-50's masks after each optimizer step on CPU: what redense adds, against copies and against its peers.
+
+    python benchmarks/hold_masks.py [--check] [--width 64] [--rounds 31]
+
+The bar: with plain SGD, whose weights alone are masked, holding costs at most 1.5 copies of all weights; it is judged
+against ``copy_`` into memory that is there already, the faster of the two copies. Momentum and Adam's two moments are
+masked too, and are shown. "hold" is the hook's work alone, right after a real step. "step" and "step, held" are whole
+steps of two optimizers of the same kind on equal models, the second one inside ``redense.sparse``.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+from common import Bar, Contestant, finish, measure, parser, ratio, table
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+import redense
+from redense import masks as masking
+from redense.holding import Masked
+from redense.phase import Phase
+
+SPARSITY = 0.3
+AT_MOST_COPIES = 1.5
+RESNET50 = 25_557_032  # parameters
+
+OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), lr=1e-3),
+    "SGD, momentum": lambda model: torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4),
+    "AdamW": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3),
+}
+
+
+def resnet50(width: int = 64) -> nn.Sequential:
+    """Return ResNet-50's layers in order, not wired: only its parameters matter here (He et al. 2016, table 1)."""
+
+    def convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs)]
+
+    layers = convolution(3, width, 7)
+    inputs = width
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        inner, outputs = width * 2**stage, 4 * width * 2**stage
+        for block in range(blocks):
+            layers += convolution(inputs, inner, 1) + convolution(inner, inner, 3) + convolution(inner, outputs, 1)
+            if block == 0:
+                layers += convolution(inputs, outputs, 1)  # the shortcut's projection
+            inputs = outputs
+    return nn.Sequential(*layers, nn.Linear(inputs, 1000))
+
+
+def with_gradients(model: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.grad = 1e-3 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def copies_and_peers(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Contestant]:
+    """Return a copy of all weights, and other ways to mask the prunable ones."""
+    own = copy.deepcopy(model)
+    everything = [parameter.detach() for parameter in own.parameters()]
+    memory = [torch.empty_like(tensor) for tensor in everything]
+    weights = [parameter.detach() for parameter in redense.prunable(own).values()]
+    as_bool = list(masks.values())
+    as_float = [mask.float() for mask in as_bool]
+    pruned = [~mask for mask in as_bool]  # made once: a peer that inverts at every step pays for it too
+    return {
+        "clone()": Contestant(lambda: [tensor.clone() for tensor in everything]),
+        "copy_()": Contestant(lambda: _each(Tensor.copy_, memory, everything)),
+        "float mask, mul_": Contestant(lambda: _each(Tensor.mul_, weights, as_float)),
+        "bool mask, mul_": Contestant(lambda: _each(Tensor.mul_, weights, as_bool)),
+        "masked_fill_": Contestant(lambda: _each(lambda w, where: w.masked_fill_(where, 0), weights, pruned)),
+        "prune, each forward": Contestant(_prune_hooks(copy.deepcopy(model), masks)),
+    }
+
+
+def _each(what: Callable[[Tensor, Tensor], object], left: list[Tensor], right: list[Tensor]) -> None:
+    for a, b in zip(left, right, strict=True):
+        what(a, b)
+
+
+def _prune_hooks(model: nn.Module, masks: dict[str, Tensor]) -> Callable[[], None]:
+    """What ``torch.nn.utils.prune`` does in every forward: ``weight = weight_orig * mask``, in forward pre-hooks."""
+    layers = [model.get_submodule(name.removesuffix(".weight")) for name in masks]
+    for layer, mask in zip(layers, masks.values(), strict=True):
+        prune.custom_from_mask(layer, "weight", mask)
+
+    def remask() -> None:
+        for layer in layers:
+            for hook in layer._forward_pre_hooks.values():
+                hook(layer, ())
+
+    return remask
+
+
+def steps(kind: str, model: nn.Module, masks: dict[str, Tensor], blocks: ExitStack) -> dict[str, Contestant]:
+    """Return a plain step, the same inside ``redense.sparse``, and the work of redense's hook alone."""
+    plain, inside = with_gradients(copy.deepcopy(model)), with_gradients(copy.deepcopy(model))
+    optimizer, held = OPTIMIZERS[kind](plain), OPTIMIZERS[kind](inside)
+    holder = Masked(Phase.sparse(1, SPARSITY), redense.prunable(plain), masks, [optimizer], seed=0)
+    blocks.enter_context(redense.sparse(inside, held, SPARSITY))
+    blocks.callback(check_zeros, inside, masks)  # an ExitStack unwinds: this comes before the release
+    return {
+        f"{kind}: step": Contestant(optimizer.step),
+        f"{kind}: step, held": Contestant(held.step),
+        f"{kind}: hold": Contestant(lambda: holder.after_step(optimizer), prepare=optimizer.step),
+    }
+
+
+def check_zeros(model: nn.Module, masks: dict[str, Tensor]) -> None:
+    """Refuse a timing of what did not hold: zeros exactly where the masks are, their number exact."""
+    for name, weight in redense.prunable(model).items():
+        zeros = weight.detach() == 0
+        if not torch.equal(zeros, ~masks[name]) or int(zeros.sum()) != round(SPARSITY * zeros.numel()):
+            raise SystemExit(f"the mask of '{name}' was not held")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Time, check what was held, print, store; return the exit status."""
+    options = parser(__doc__ or "", rounds=31)
+    options.add_argument("--width", type=int, default=64, help="channels of the first convolution (ResNet-50: 64)")
+    given = options.parse_args(arguments)
+
+    torch.manual_seed(0)
+    model = resnet50(given.width)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if given.width == 64:
+        assert total == RESNET50, total
+    masks = {name: masking.select(p, SPARSITY, absolute=True) for name, p in redense.prunable(model).items()}
+
+    with ExitStack() as blocks:
+        contestants = copies_and_peers(model, masks)
+        for kind in OPTIMIZERS:
+            contestants |= steps(kind, model, masks, blocks)
+        seconds = measure(contestants, given.rounds)
+
+    ratios = [ratio(seconds, name, unit) for name in contestants for unit in ("clone()", "copy_()")]
+    added = {
+        f"{k}: {what}": ratio(seconds, f"{k}: {what}", f"{k}: step")
+        for k in OPTIMIZERS
+        for what in ("step, held", "hold")
+    }
+    notes = {name: f"{item} of the plain step" for name, item in added.items()}
+    masked = sum(mask.numel() for mask in masks.values())
+    title = f"Holding masks on {masked:,} of {total:,} weights ({SPARSITY:.0%} pruned)"
+    table(title, seconds, ("clone()", "copy_()"), notes)
+    return finish(
+        "hold_masks",
+        given,
+        settings={"width": given.width, "weights": total, "masked": masked, "sparsity": SPARSITY},
+        seconds={"hold": seconds},
+        ratios=[*ratios, *added.values()],
+        bars=[Bar(ratio(seconds, "SGD: hold", "copy_()"), at_most=AT_MOST_COPIES)],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The benchmarks run, on sizes that take no time, and store what they say they store; no time is judged here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import redense
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+TINY = {"select_weights": ["--size", "16"], "hold_masks": ["--width", "2"]}
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def run(module: ModuleType, folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    name = module.__name__
+    status = module.main([*TINY[name], "--rounds", "2", "--out", str(folder), *more])
+    (file,) = folder.glob(f"{name}-*.json")
+    return status, json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_raw_result_has_every_time_and_where_it_was_made(name: str, load: Callable[[str], Any], tmp_path: Path):
+    status, result = run(load(name), tmp_path)
+    assert status == 0
+    assert result["benchmark"] == name
+    assert result["settings"]["rounds"] == 2
+    assert result["environment"]["torch"]
+    assert result["environment"]["threads"] == torch.get_num_threads()
+    for group in result["seconds"].values():
+        for times in group.values():
+            assert len(times) == 2
+            assert all(time > 0 for time in times)
+    names = {name for group in result["seconds"].values() for name in group}
+    for ratio in result["ratios"]:
+        assert {ratio["of"], ratio["to"]} <= names
+        assert ratio["least"] <= ratio["median"] <= ratio["greatest"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_status_tells_a_missed_bar_only_when_asked_to(
+    name: str, load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = load(name)
+    monkeypatch.setattr(module, "AT_MOST_COPIES", float("inf"))
+    assert run(module, tmp_path, "--check")[0] == 0
+    monkeypatch.setattr(module, "AT_MOST_COPIES", 0.0)
+    status, result = run(module, tmp_path, "--check")
+    assert status == 1
+    assert [bar["met"] for bar in result["bars"]] == [False]
+    assert run(module, tmp_path)[0] == 0
+
+
+def test_choosing_refuses_a_mask_that_breaks_the_rule(
+    load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = load("select_weights")
+    monkeypatch.setitem(module.METHODS, "redense.masks.select", lambda weight: torch.ones_like(weight).bool())
+    assert module.main(["--size", "16", "--rounds", "1", "--out", str(tmp_path)]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_holding_refuses_a_mask_that_is_not_held(load: Callable[[str], Any]):
+    module = load("hold_masks")
+    model = module.resnet50(width=2)
+    masks = {name: torch.rand(p.shape) > 0.3 for name, p in redense.prunable(model).items()}
+    with pytest.raises(SystemExit, match="was not held"):
+        module.check_zeros(model, masks)
+
+
+def test_the_layers_are_those_of_resnet50(load: Callable[[str], Any]):
+    module = load("hold_masks")
+    with torch.device("meta"):
+        model = module.resnet50()
+    shapes = [tuple(p.shape) for p in model.parameters()]
+    assert sum(p.numel() for p in model.parameters()) == module.RESNET50 == 25_557_032
+    assert len(shapes) == 161
+    assert shapes[0] == (64, 3, 7, 7)
+    assert shapes[-2] == (1000, 2048)
+
+
+def test_a_ratio_is_taken_within_each_round(load: Callable[[str], Any]):
+    common = load("common")
+    seconds = {"a": [1.0, 20.0, 3.0], "b": [1.0, 10.0, 1.0]}  # the machine was ten times slower in the second round
+    ratio = common.ratio(seconds, "a", "b")
+    assert (ratio.median, ratio.least, ratio.greatest) == (2.0, 1.0, 3.0)
+    assert common.Bar(ratio, at_most=2.0).met
+    assert not common.Bar(ratio, at_most=1.9).met
+    assert not common.Bar(ratio, at_least=2.1).met
+
+
+def test_a_round_runs_each_contestant_once_after_it_was_prepared(load: Callable[[str], Any]):
+    common = load("common")
+    calls: list[str] = []
+    contestants = {
+        "a": common.Contestant(lambda: calls.append("run a"), lambda: calls.append("prepare a")),
+        "b": common.Contestant(lambda: calls.append("run b")),
+    }
+    seconds = common.measure(contestants, rounds=3)
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+    assert calls.count("run a") == calls.count("run b") == 4  # the first round warms up
+    assert all(calls[i - 1] == "prepare a" for i, call in enumerate(calls) if call == "run a")
