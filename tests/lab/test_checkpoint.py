@@ -156,7 +156,7 @@ def test_any_tree_of_plain_values_comes_back(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     "tree",
     [{"a": object()}, {"a": {1, 2}}, [b"bytes"], lambda: 0, {(1, 2): 3}, {torch.zeros(1): 3}, {1.5: 2, b"x": 3}],
-    ids=lambda tree: str(tree)[:30],
+    ids=["object", "set", "bytes", "function", "tuple key", "tensor key", "number and bytes keys"],
 )
 def test_what_is_neither_tensor_nor_plain_is_refused_and_nothing_is_written(tmp_path: Path, tree: Any):
     with pytest.raises(CheckpointError, match="holds tensors and plain values, not"):
