@@ -255,7 +255,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("export {run} {tmp}/full", ["{tmp}/full exists and is not empty"]),
     ("export {run} {tmp}/full/file/below", ["cannot export to"]),
     ("export {unfinished} x", ["no result.json", "not got that far"]),
-    ("report nowhere", ["nowhere is no run folder"]),
+    ("report nowhere", ["nowhere is no run and no comparison"]),
     ("recipes show", ["which recipe?", "quickstart"]),
     ("recipes show quikstart", ["did you mean 'quickstart'"]),
     ("recipes copy quickstart {tmp}/full/file", ["exists: name another file"]),

@@ -38,6 +38,7 @@ def scale_lr(optimizer: Optimizer, factor: float) -> None:
     Raises:
         OptimizerError: the factor is not a positive number.
 
+    >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     >>> scale_lr(optimizer, 0.1)
     >>> round(optimizer.param_groups[0]["lr"], 4)

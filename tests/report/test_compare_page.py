@@ -311,7 +311,7 @@ def test_arm_that_diverges_is_no_gain_and_is_named_with_its_seeds_and_why(tmp_pa
     assert "1 of 5 runs of dsd diverged; its figures are of the others alone." in text
     assert "5 of 5 runs of llr diverged." in text
     assert "dsd, seed 1: the loss is nan at step 1801 of phase <b>" in text
-    assert "no gain. 1 of 5 runs of" in text
+    assert "No gain. 1 of 5 runs of dsd diverged." in text
 
 
 def test_comparison_without_a_single_finished_run_still_has_a_page(tmp_path):
