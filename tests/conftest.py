@@ -11,6 +11,10 @@ import pytest
 from hypothesis import settings
 
 from redense.lab.recipe import Recipe, build_recipe
+from redense.tasks.classification.vision import make_importable
+
+# Whichever test imports torchvision first, perhaps through Lightning or transformers, finds it importable.
+make_importable()
 
 # The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
 settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)
