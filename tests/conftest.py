@@ -1,4 +1,4 @@
-"""What all tests share: how hypothesis runs, and a training that takes a blink."""
+"""What all tests share: how hypothesis runs, a training that takes a blink, and the command line in an empty folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from redense import cli
 from redense.lab.recipe import Recipe, build_recipe
 from redense.tasks.classification.vision import make_importable
 
@@ -71,3 +72,35 @@ def tiny(image_folder: Path) -> Callable[..., Recipe]:
         return old | {key: merge(old.get(key), value) for key, value in new.items()}
 
     return make
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe_file(tiny: Callable[..., Recipe], tmp_path: Path) -> Path:
+    """The recipe of `tiny` as a file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny().to_yaml())
+    return path
+
+
+@pytest.fixture
+def redense(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -24,34 +24,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def redense(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def recipe_file(tiny: Tiny, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(tiny().to_yaml())
-    return path
-
-
-@pytest.fixture
 def finished(redense: Run, recipe_file: Path, tmp_path: Path) -> Path:
     code, _, err = redense("run", recipe_file, "--out", tmp_path / "run", "--quiet")
     assert (code, err) == (0, "")
@@ -341,7 +313,7 @@ def test_an_error_of_the_system_is_one_line_too(redense: Run, finished_once: Pat
 def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "redense.cli", *map(str, arguments)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    pipes["env"] = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}  # also where it is not installed
+    pipes["env"] = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}  # also where it is not installed
     return subprocess.Popen(words, text=True, **{**pipes, **options})
 
 
@@ -384,3 +356,11 @@ def test_a_reader_that_goes_away_is_no_crash():
     _, err = child.communicate(timeout=60)
     assert err == ""
     assert child.returncode == 141
+
+
+def test_a_result_names_the_command_that_made_it_however_it_was_started(recipe_file: Path, tmp_path: Path):
+    process = command("run", recipe_file, "--out", tmp_path / "run", "--quiet", "--no-store")
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    made = json.loads((tmp_path / "run" / "environment.json").read_text())["command"]
+    assert made.startswith(f"python -m redense.cli run {recipe_file}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from redense import cli
 from redense.lab.arms import get_arms
 from redense.lab.engine import Engine
 from redense.lab.recipe import Recipe
@@ -19,31 +18,10 @@ Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def redense(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command line in an empty folder, its store there too: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is in the test's folder, where the command line puts it without being told."""
     monkeypatch.delenv("REDENSE_STORE")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def recipe_file(tiny: Tiny, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(tiny().to_yaml())
-    return path
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ EAGER = [sys.executable, "-c", _PATCH]
 
 
 def start(words: list[str], *arguments: object) -> subprocess.Popen[str]:
-    source = str(Path(cli.__file__).parents[1])
+    source = str(Path(cli.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
         [*words, *map(str, arguments)],

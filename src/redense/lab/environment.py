@@ -31,7 +31,7 @@ def environment() -> dict[str, Any]:
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "commit": _commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -40,6 +40,12 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Say what has changed of what a result depends on to the last bit."""
     keys = ("torch", "processor", "threads", "vector_instructions", "accelerators")
     return [f"{key} was {then.get(key)}, is {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
+
+
+def _command() -> str:
+    program = Path(sys.argv[0])
+    own = program.name == "__main__.py" and program.parent.name == "cli"  # python -m redense.cli
+    return " ".join(["python -m redense.cli" if own else program.name, *sys.argv[1:]])
 
 
 def _version(name: str) -> str | None:

@@ -1,0 +1,61 @@
+"""The command line: a module a group of verbs, a function a verb.
+
+Heavy imports stay inside the verbs, so that help and mistakes are quick. To add a verb, write its function, add it in
+its module's ``register``, and for a new module name that below.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import RedenseError, nearest
+from . import comparing, listing, running
+from .verbs import Parser, Verbs
+
+_MODULES = (running, comparing, listing)  # help lists the verbs in this order
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 a mistake of the user's, 130 / 143 stopped."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    parser = Parser(
+        prog="redense",
+        description="Dense-sparse-dense training: a more accurate network of the same size and speed.",
+        epilog="Start with: redense run quickstart",
+    )
+    parser.add_argument("--version", action="version", version=f"redense {__version__}")
+    verbs = Verbs(parser)
+    for module in _MODULES:
+        module.register(verbs)
+    try:
+        name, settings = arguments[0] if arguments else "", list[str]()
+        if name in verbs.with_settings:
+            own, settings = verbs.parsers[name].part(arguments[1:])
+            arguments = [name, *own]
+        if name and not name.startswith("-") and name not in verbs.functions:
+            raise RedenseError(f"unknown command '{name}'{nearest(name, verbs.functions)} (see redense --help)")
+        options = parser.parse_args(arguments)
+        if not options.verb:
+            parser.print_help()
+            return 0
+        options.settings = settings
+        code = verbs.functions[options.verb](options)
+        sys.stdout.flush()
+        return code
+    except RedenseError as error:
+        print(f"redense: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("redense: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `redense recipes show NAME | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
+    except OSError as error:  # a full disk, a folder without permission
+        print(f"redense: {error}", file=sys.stderr)
+        return 2

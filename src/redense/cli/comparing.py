@@ -1,0 +1,158 @@
+"""Verbs of comparisons: compare, arms, store."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..errors import RedenseError
+from .verbs import Signals, Verbs
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    compare = verbs.add(
+        "compare",
+        "train arms beside each other, on one budget and over several seeds, and say what is gained",
+        _compare,
+        settings=True,
+        epilog="Settings of the recipe can be given as for run: --data PATH --dense.epochs 20. "
+        "Everything trained is kept in the store, so that nothing is trained twice.",
+    )
+    compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
+    compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr)")
+    compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11 (default: 5)")
+    compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
+    compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
+    compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
+    compare.add_argument("--backend", choices=("loky", "ray"), default="loky", help="joblib's, to carry the jobs")
+    compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison")
+    compare.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with a comparison that was stopped or killed"
+    )
+
+    verbs.add("arms", "list what can be compared", _arms)
+
+    store = verbs.add("store", "show how much the phase store holds, or clear it", _store)
+    store.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
+    store.add_argument("--store", type=Path, metavar="DIR", help="(default: runs/store)")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ..lab.recipe import load_recipe
+
+    own = (options.recipe, options.settings, options.out, options.arms, options.seeds, options.sweep)
+    if options.resume and any(value not in (None, []) for value in own):
+        raise RedenseError("--resume goes on with the comparison's own recipe, arms and seeds: give none beside it")
+    if not options.resume and not options.recipe:
+        raise RedenseError("which recipe? try: redense compare quickstart --arms dsd,restart,llr --seeds 3")
+    if options.jobs is not None and options.jobs < 1:
+        raise RedenseError(f"--jobs must be at least 1, got {options.jobs}")
+    if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
+        raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
+    recipe = None if options.resume else load_recipe(options.recipe, options.settings)
+
+    from rich.console import Console
+
+    from ..lab.arms import get_arms
+    from ..lab.compare import write_results
+    from ..lab.engine import StoppedError
+    from ..lab.grid import (
+        Comparison,
+        Grid,
+        discard_comparison,
+        new_comparison,
+        parse_sweep,
+        read_comparison,
+        seed_list,
+    )
+    from ..lab.grid_progress import GridProgress, comparison_table
+    from ..lab.store import PhaseStore, default_store
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a file has room for the whole table
+    if recipe is None:
+        folder: Path = options.resume
+        comparison = read_comparison(folder)
+    else:
+        listed = "dsd,restart,llr" if options.arms is None else options.arms
+        names = tuple(name.strip() for name in listed.split(",") if name.strip())
+        if not names:
+            raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
+        get_arms(names)
+        seeds = seed_list("5" if options.seeds is None else options.seeds)
+        comparison = Comparison(recipe, names, seeds, parse_sweep(options.sweep))
+        folder = new_comparison(comparison, options.out)
+    console.print(f"comparison: {folder}", soft_wrap=True)
+    try:
+        grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
+    except RedenseError:
+        if not options.resume:
+            discard_comparison(folder)
+        raise
+    jobs = options.jobs or os.cpu_count() or 1
+    with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
+        try:
+            trained = grid.run(jobs=jobs, backend=options.backend, tick=progress.tick)
+        except StoppedError:
+            words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
+            return signals.stopped(shlex.join(map(str, words)))
+    result = write_results(folder, grid)
+    if options.diagnose:
+        _diagnose(console, grid, folder)
+    from ..report.compare_page import write_compare_report
+
+    write_compare_report(folder)
+    console.print("", comparison_table(result, folder), "", sep="\n")
+    for said in result["conclusions"].values():
+        console.print(said, soft_wrap=not console.is_terminal)
+    if result["caution"]:
+        console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
+    how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
+    console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
+    return 0
+
+
+def _diagnose(console: Any, grid: Any, folder: Path) -> None:
+    from rich.progress import Progress
+
+    from ..lab.checkpoint import write_text
+    from ..lab.diagnose_arms import diagnose_grid
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("diagnosis", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.update(bar, completed=done, total=total, description=f"diagnosis, {what}")
+
+        found = diagnose_grid(grid, progress=show)
+    write_text(folder / "diagnosis.json", json.dumps(found) + "\n")
+    console.print(f"diagnosis: {folder / 'diagnosis.json'}", soft_wrap=True)
+
+
+def _arms(options: argparse.Namespace) -> int:
+    from ..lab.arms import get_arms
+
+    for arm in get_arms():
+        print(f"{arm.name:<15}{arm.about}  ({arm.source})")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from ..lab.store import PhaseStore, default_store
+
+    root = options.store or default_store()
+    if root is None:
+        raise RedenseError("REDENSE_STORE is 'none': there is no store")
+    store = PhaseStore(root)
+    print(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
+    if options.action == "clear":
+        store.clear()
+        print("cleared: what is needed again is trained again")
+    return 0

@@ -1,0 +1,138 @@
+"""Verbs of one run: run, evaluate, export, report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shlex
+from pathlib import Path
+
+from ..errors import RedenseError
+from .verbs import Signals, Verbs
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    run = verbs.add(
+        "run",
+        "train a recipe: dense, sparse, dense",
+        _run,
+        settings=True,
+        epilog="Every setting of a recipe can be given: --sparse.sparsity 0.5 --dense.epochs 20 --seed 3 --data PATH. "
+        "`redense run RECIPE --print-config` shows them all.",
+    )
+    run.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-seedN-TIME)")
+    run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped or killed")
+    run.add_argument("--store", type=Path, metavar="DIR", help="where trained phases are kept (default: runs/store)")
+    run.add_argument("--no-store", action="store_true", help="train everything anew, and keep only the run folder")
+    run.add_argument("--print-config", action="store_true", help="show the resolved recipe and train nothing")
+    run.add_argument("--quiet", action="store_true", help="no progress, only the result")
+
+    evaluate = verbs.add("evaluate", "evaluate the final model of a run", _evaluate)
+    evaluate.add_argument("run", type=Path, help="a run folder")
+    evaluate.add_argument("--split", choices=("validation", "test"), default="test")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+    export = verbs.add("export", "write the model of a run as safetensors with a model card", _export)
+    export.add_argument("run", type=Path, help="a run folder")
+    export.add_argument("out", type=Path, help="a new folder")
+
+    report = verbs.add("report", "write the report page of a run or a comparison again", _report)
+    report.add_argument("run", type=Path, help="a run folder, finished or not")
+    report.add_argument("--open", action="store_true", help="open it in the browser")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..lab.recipe import load_recipe, read_run_recipe
+
+    if options.resume:
+        if options.recipe or options.settings or options.out:
+            raise RedenseError("--resume goes on with the run's own recipe: give no recipe, setting or --out beside it")
+        recipe = read_run_recipe(options.resume)
+    elif not options.recipe:
+        raise RedenseError("which recipe? try: redense run quickstart (see redense recipes)")
+    else:
+        recipe = load_recipe(options.recipe, options.settings)
+    if options.print_config:
+        print(recipe.to_yaml(), end="")
+        return 0
+
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
+        from ..lab.engine import StoppedError
+        from ..lab.progress import RunProgress, result_table, verdict
+        from ..lab.run import discard_unstarted, new_run, train_run
+        from ..lab.store import PhaseStore, default_store
+
+        root = None if options.no_store else options.store or default_store()
+        store = PhaseStore(root) if root else None
+
+        folder: Path = options.resume or new_run(recipe, options.out)
+    if not options.quiet:
+        console.print(f"[bold]{recipe.name}[/]: {recipe.about or recipe.task}; seed {recipe.seed}", soft_wrap=True)
+        console.print(f"run folder: {folder}", soft_wrap=True)
+    with Signals() as signals, RunProgress(Console(quiet=True) if options.quiet else console) as progress:
+        try:
+            result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
+        except StoppedError:
+            return signals.stopped(f"redense run --resume {shlex.quote(str(folder))}")
+        except RedenseError:
+            if not options.resume:
+                discard_unstarted(folder)
+            raise
+    from ..report.page import write_report
+
+    write_report(folder)
+    console.print("", result_table(result), "", sep="\n")
+    console.print(verdict(result), "", sep="\n", soft_wrap=not console.is_terminal)
+    for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):
+        console.print(f"{what:<11}{folder / name}", soft_wrap=True)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ..lab.run import load_model
+
+    engine = load_model(options.run)
+    metrics = engine.evaluate(options.split)
+    if options.json:
+        print(json.dumps({"run": str(options.run), "split": options.split, **metrics}))
+        return 0
+    examples = len(engine.task.examples(options.split))
+    main_metric = engine.task.metric
+    print(f"{options.split} split, {examples:,} examples")
+    for name, value in metrics.items():
+        unit = f" {main_metric.unit}" if name.endswith(main_metric.name) else ""
+        print(f"  {name:<12}{value:.4f}{unit}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ..lab.export import export_run
+
+    out = export_run(options.run, options.out)
+    for path in sorted(out.iterdir()):
+        print(f"{path}  {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from ..report.compare_page import write_compare_report
+    from ..report.page import write_report
+
+    if (options.run / "compare.json").is_file():
+        path = write_compare_report(options.run)
+    elif (options.run / "recipe.yaml").is_file():
+        path = write_report(options.run)
+    else:
+        raise RedenseError(f"{options.run} is no run and no comparison: it has no recipe.yaml and no compare.json")
+    print(path)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    return 0

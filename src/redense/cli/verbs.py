@@ -1,0 +1,101 @@
+"""What the verbs share: the parser that knows which options are its own, and the answer to Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ..errors import RedenseError
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are errors of redense, and that can leave the settings of a recipe alone."""
+
+    def __init__(self, **options: Any) -> None:
+        self._values: dict[str, int] = {}
+        super().__init__(allow_abbrev=False, **options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add an argument, and note how many values it has."""
+        action = super().add_argument(*names, **options)
+        self._values |= dict.fromkeys(action.option_strings, 1 if action.nargs is None else 0)
+        return action
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong, instead of printing the usage."""
+        raise RedenseError(f"{message} (see {self.prog} --help)")
+
+    def part(self, arguments: list[str]) -> tuple[list[str], list[str]]:
+        """Part this parser's own options from the recipe's settings, which are any other --key value."""
+        own, settings = list[str](), list[str]()
+        items = iter(arguments)
+        for item in items:
+            flag, equals, _ = item.partition("=")
+            if not item.startswith("-") or flag in self._values:
+                own.append(item)
+                if not equals and self._values.get(flag):
+                    own.extend(value for value in [next(items, None)] if value is not None)
+                continue
+            settings.append(item)
+            if not equals:
+                settings.extend(value for value in [next(items, None)] if value is not None)
+        return own, settings
+
+
+class Verbs:
+    """The table of verbs. A module of them has ``register(verbs)``, which adds each with `add`."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._added = parser.add_subparsers(dest="verb", metavar="COMMAND", parser_class=Parser)
+        self.parsers: dict[str, Parser] = {}
+        self.functions: dict[str, Verb] = {}
+        self.with_settings: set[str] = set()
+
+    def add(self, name: str, about: str, do: Verb, *, settings: bool = False, epilog: str | None = None) -> Parser:
+        """Add a verb and return its parser.
+
+        With ``settings`` it takes the settings of a recipe too: any option that is not its own is one, and they are in
+        ``options.settings`` as given.
+        """
+        self.parsers[name] = self._added.add_parser(name, help=about, description=about, epilog=epilog)
+        self.functions[name] = do
+        if settings:
+            self.with_settings.add(name)
+        return self.parsers[name]
+
+
+class Signals:
+    """Remembers Ctrl-C and SIGTERM, so that training stops after the step at hand; a second Ctrl-C stops at once."""
+
+    received: int | None = None
+
+    def __init__(self, stop: Callable[[], None] = lambda: None) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> Signals:
+        """Begin to listen."""
+        self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def stopped(self, command: str) -> int:
+        """Say what has stopped the work and how to go on with it; return the exit code."""
+        number = self.received or signal.SIGINT
+        print(f"redense: stopped by {signal.Signals(number).name}; go on with: {command}", file=sys.stderr)
+        return 128 + number
+
+    def _remember(self, number: int, frame: object) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        self._stop()
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr)
