@@ -28,6 +28,7 @@ CORE = [
     "kernels",
     "prefix",
     "allocation",
+    "deciding",
     "scan",
     "scanning",
 ]
