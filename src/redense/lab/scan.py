@@ -46,7 +46,8 @@ def scan_engine(
     """Scan the engine's network on its validation split.
 
     The scan follows the loss unless told to follow the task's metric: an error rate moves in steps of one example and
-    stays still while the network grows less sure, so allocations by it are worse (``benchmarks/allocate_sparsity.py``).
+    stays still while the network grows less sure. From 50 % on, shares by it were worse (`allocate_sparsity.py` in
+    benchmarks/).
 
     Args:
         engine: holds the network; its random numbers, weights and modes are afterwards what they were.
