@@ -149,6 +149,16 @@ def prunable(
     return chosen
 
 
+def first_convolution(model: nn.Module) -> str | None:
+    """Return the name of the first convolution's weight, which `prunable` leaves out; None if there is none.
+
+    >>> first_convolution(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
+    '0.weight'
+    """
+    module = _first_convolution(unwrap(model))
+    return next((name for name, (_, places) in _owners(unwrap(model)).items() if (module, "weight") in places), None)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the user's own module under DDP, DataParallel, FSDP and ``torch.compile`` wrappers."""
     inner: object = model
@@ -168,11 +178,11 @@ def _verdicts(
     unwanted = _patterns(exclude)
     _refuse_unmatched("include", wanted or (), names)
     _refuse_unmatched("exclude", unwanted, names)
-    first_convolution = next((m for m in model.modules() if isinstance(m, _CONVOLUTIONS)), None)
+    first = _first_convolution(model)
     for name, (parameter, places) in owners.items():
         if isinstance(parameter, UninitializedParameter):
             raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
-        chosen, reason = _rule(parameter, places, first_convolution)
+        chosen, reason = _rule(parameter, places, first)
         if wanted is not None:
             if name in wanted:
                 chosen, reason = _by_name(name, parameter)
@@ -181,6 +191,10 @@ def _verdicts(
         if chosen and _matches(name, unwanted):
             chosen, reason = False, "excluded"
         yield name, parameter, chosen, reason
+
+
+def _first_convolution(model: nn.Module) -> nn.Module | None:
+    return next((m for m in model.modules() if isinstance(m, _CONVOLUTIONS)), None)
 
 
 def _owners(model: nn.Module) -> dict[str, tuple[nn.Parameter, list[tuple[nn.Module, str]]]]:

@@ -72,7 +72,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
                 "about": arm.about if arm else "the dense phase alone: fewer steps than the others",
                 "source": arm.source if arm else "",
                 "note": cell.flow.note,
-                "steps": sum(planned.phase.steps for planned in cell.flow.phases),
+                "steps": sum(planned.steps for planned in cell.flow.phases),
                 "gradients": sum(_gradients(planned, cell.flow.recipe, grid.task) for planned in cell.flow.phases),
                 "phases": [planned.to_dict() for planned in cell.flow.phases],
                 "seeds": [],
@@ -195,7 +195,7 @@ def _csv(result: Mapping[str, Any]) -> str:
 
 def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:
     """How many gradients of a batch a phase takes; saliency takes some before the first step."""
-    steps = planned.phase.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
+    steps = planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
     if planned.phase.criterion == "saliency":
         steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
     return steps * recipe.training.accumulate

@@ -261,7 +261,7 @@ class Grid:
         """Return the optimizer steps that are done and that there are, each shared phase counted once."""
         steps: dict[str, int] = {}
         for cell in self.cells:
-            steps |= {key: planned.phase.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
+            steps |= {key: planned.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
         return sum(self.store.done(key) * count for key, count in steps.items()), sum(steps.values())
 
     def run(self, *, jobs: int, backend: str = "loky", tick: Callable[[], None] = lambda: None) -> int:
@@ -337,7 +337,7 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
         def emit(event: dict[str, Any]) -> None:
             if event["kind"] in ("step", "epoch"):
                 records.append(event)
-                store.progress(key, engine.position_in_phase, phases[job.index].phase.steps)
+                store.progress(key, engine.position_in_phase, phases[job.index].steps)
 
         def save(snapshot: dict[str, Any]) -> None:
             if snapshot["position"]["phase"] > job.index:

@@ -106,6 +106,8 @@ def describe(phase: dict[str, Any]) -> str:
         how = " per layer"
     elif sparsity is not None:
         how = f" {100 * sparsity:g} %"
+    if not phase["steps"]:
+        return f"{phase['name']}, given: it is evaluated and not trained"
     return f"{phase['name']}{how}, {phase['epochs']:g} epochs, lr {phase['lr']:g}"
 
 
@@ -120,8 +122,8 @@ def result_table(result: dict[str, Any]) -> Table:
         table.add_row(
             phase["name"],
             f"{100 * phase['sparsity']:g} %",
-            f"{phase['epochs']:g}",
-            f"{phase['lr']:g}",
+            f"{phase['epochs']:g}" if phase["steps"] else "given",
+            f"{phase['lr']:g}" if phase["steps"] else "",
             f"{phase['validation'][name]:.2f} {unit}",
             f"{phase['test'][name]:.2f} {unit}",
             f"{phase['seconds']:.0f} s",

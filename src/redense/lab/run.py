@@ -161,11 +161,11 @@ def train_run(
 def _take_from_store(
     folder: Path, engine: Engine, store: PhaseStore, key: str, record: Callable[[Event], None]
 ) -> None:
-    index, phase, state = engine.phase_index, engine.plan[engine.phase_index].phase, store.state(key)
-    start = {"phase_index": index, "step": engine.step, "start": engine.step, "steps": phase.steps}
+    index, planned, state = engine.phase_index, engine.plan[engine.phase_index], store.state(key)
+    start = {"phase_index": index, "step": engine.step, "start": engine.step, "steps": planned.steps}
     record({"kind": "phase", **start, "stored": True})
     for event in store.records(key):
-        record({**event, "phase": phase.name})  # a phase goes by other names in other arms
+        record({**event, "phase": planned.phase.name})  # a phase goes by other names in other arms
     engine.restore(state)
     _save(folder, engine, state)
 
@@ -184,9 +184,9 @@ def describe_plan(engine: Engine) -> list[dict[str, Any]]:
             "name": planned.phase.name,
             "kind": planned.phase.kind,
             "sparsity": planned.phase.sparsity if planned.phase.pattern is None else list(planned.phase.pattern),
-            "epochs": round(planned.phase.steps / engine.steps_per_epoch, 4),
+            "epochs": round(planned.steps / engine.steps_per_epoch, 4),
             "lr": float(f"{base * planned.phase.lr:.6g}"),
-            "steps": planned.phase.steps,
+            "steps": planned.steps,
         }
         for planned in engine.plan
     ]

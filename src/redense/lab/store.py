@@ -130,7 +130,7 @@ class PhaseStore:
             return 1.0
         with contextlib.suppress(OSError, ValueError):
             step, steps = json.loads((self.folder(key) / "progress.json").read_text())
-            return step / steps
+            return step / steps if steps else 0.0
         return 0.0
 
     @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,15 +31,21 @@ class ImageModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["cnn", "mlp"] = Field(
-        default="cnn", description="cnn: 3x3 convolutions, each pooled by 2; mlp: fully connected"
+    name: str = Field(
+        default="cnn",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
+        description="cnn (3x3 convolutions, each pooled by 2), mlp, resnet20 and its kin for small images, vgg-small, "
+        "squeezenet-small; any classification model of torchvision; timm/NAME",
     )
-    widths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
-        default=(32, 64, 128),
+    widths: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        default=None,
         min_length=1,
         max_length=8,
-        description="channels of the convolutions, or units of the layers",
+        description="channels of convolutions or stages, or units of layers; torchvision's models have their own",
     )
-    dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="before the last layer (cnn), after each hidden layer (mlp)"
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="rate of every dropout layer; nothing: the network's own"
+    )
+    transform_input: bool = Field(
+        default=False, description="googlenet and inception_v3 with torchvision's weights, which expect it"
     )
