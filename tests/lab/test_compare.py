@@ -15,9 +15,10 @@ import torch
 from redense.lab import statistics
 from redense.lab.checkpoint import write_text
 from redense.lab.compare import gather, write_results, wrong
+from redense.lab.comparison import Comparison
 from redense.lab.diagnose_arms import diagnose_grid
 from redense.lab.diagnosis import Settings
-from redense.lab.grid import Comparison, Grid
+from redense.lab.grid import Grid
 from redense.lab.recipe import Recipe
 from redense.lab.store import PhaseStore
 

@@ -23,8 +23,9 @@ from torch import nn
 from redense.errors import CheckpointError, StateError
 from redense.lab.engine import StoppedError
 from redense.lab.export import export_run
+from redense.lab.folder import read_json
 from redense.lab.recipe import Recipe, read_run_recipe
-from redense.lab.run import discard_unstarted, load_model, new_run, read_json, train_run
+from redense.lab.run import discard_unstarted, load_model, new_run, train_run
 from redense.tasks.classification.data import load_splits
 
 Tiny = Callable[..., Recipe]

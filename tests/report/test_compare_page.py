@@ -26,7 +26,8 @@ import yaml
 
 from redense.errors import DataError
 from redense.lab.compare import write_results
-from redense.lab.grid import Comparison, Grid, cells, parse_sweep, seed_list
+from redense.lab.comparison import Comparison, cells, parse_sweep, seed_list
+from redense.lab.grid import Grid
 from redense.lab.recipe import load_recipe
 from redense.lab.store import PhaseStore
 from redense.report import compare_words as words

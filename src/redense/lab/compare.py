@@ -21,11 +21,12 @@ from ..tasks.task import Task
 from . import statistics
 from .arms import get_arms
 from .checkpoint import write_text
+from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
-from .grid import BASELINE, CONTROL, Grid, failure
+from .folder import read_json
+from .grid import Grid, failure
 from .plan import PlannedPhase
 from .recipe import Recipe
-from .run import read_json
 from .store import PhaseStore
 
 

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .grid import Cell, Grid
+from .comparison import Cell
+from .grid import Grid
 
 _LINE_SECONDS = 30.0  # between two lines where there is no terminal
 

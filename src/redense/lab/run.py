@@ -22,7 +22,6 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import differences, environment
+from .folder import discard_folder, new_folder, read_json
 from .plan import PlannedPhase
 from .recipe import Recipe, read_run_recipe
 from .records import Recorder, read_records
@@ -59,18 +59,8 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005  # a name for the user, in the user's time
-    folder = out or root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-{stamp}"
-    number = 1
-    while out is None and folder.exists():
-        number += 1
-        folder = root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-{stamp}-{number}"
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StateError(f"{folder} exists and is not empty: name another folder, or go on with --resume {folder}")
-        (folder / "checkpoints").mkdir(parents=True)
-    except OSError as error:
-        raise StateError(f"cannot make the run folder {folder}: {error.strerror}") from None
+    folder = new_folder(out, f"{recipe.name}-seed{recipe.seed}", root)
+    (folder / "checkpoints").mkdir()
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
     return folder
@@ -80,25 +70,7 @@ def discard_unstarted(folder: Path) -> None:
     """Remove the folder of a new run that could not begin, so that the corrected command may use its name."""
     if (folder / "metrics.jsonl").exists():
         return
-    for name in ("recipe.yaml", "environment.json", "started.json", ".lock"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty, or where the user is
-        (folder / "checkpoints").rmdir()
-        folder.rmdir()
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file of a run folder holds.
-
-    Raises:
-        StateError: there is no such file, or it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StateError(f"no {path.name} in {path.parent}: the run has not got that far") from None
-    except ValueError as error:
-        raise StateError(f"{path} is damaged: {error}") from None
+    discard_folder(folder, ("recipe.yaml", "environment.json", "started.json", ".lock"), ("checkpoints",))
 
 
 def train_run(
