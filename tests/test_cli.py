@@ -211,7 +211,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("run {tiny} --training.optimizer.lr 1e30", ["phase 'dense'", "learning rate"]),
     ("run {tiny} --out {tmp}/full", ["{tmp}/full exists and is not empty", "--resume {tmp}/full"]),
     ("run {tiny} --out {tmp}/full/file", ["not empty"]),
-    ("run {tiny} --out {tmp}/full/file/below", ["cannot make the run folder"]),
+    ("run {tiny} --out {tmp}/full/file/below", ["cannot make the folder"]),
     ("run --resume nowhere", ["nowhere is no run folder"]),
     ("run --resume {tmp}/full", ["no run folder", "recipe.yaml"]),
     ("run --resume {run} --seed 3", ["--resume goes on with the run's own recipe"]),

@@ -133,7 +133,10 @@ def test_an_arm_that_a_recipe_does_not_allow_is_named_before_anything_is_trained
     assert not (tmp_path / "store").exists()
 
 
-TOO_SHORT = {0.1: ["dsd-iter", "prune", "acdc"], 0.3: ["acdc"]}  # 1 and 3 steps are fewer than their phases
+TOO_SHORT = {
+    0.1: ["dsd-iter", "dsd-iter3", "prune", "acdc"],
+    0.3: ["acdc"],
+}  # 1 and 3 steps are fewer than their phases
 
 
 @pytest.mark.parametrize("epochs", TOO_SHORT)

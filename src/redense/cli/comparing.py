@@ -140,7 +140,7 @@ def _arms(options: argparse.Namespace) -> int:
     from ..lab.arms import get_arms
 
     for arm in get_arms():
-        print(f"{arm.name:<15}{arm.about}  ({arm.source})")
+        print(f"{arm.name:<17}{arm.about}  ({arm.source})")
     return 0
 
 

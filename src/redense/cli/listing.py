@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import RedenseError
+from .outlining import print_outline
 from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from ..lab.recipe import Recipe
 
 
 def register(verbs: Verbs) -> None:
     """Add the verbs of this module."""
-    recipes = verbs.add("recipes", "list the shipped recipes, show one, or copy one to change it", _recipes)
+    recipes = verbs.add(
+        "recipes",
+        "list the shipped recipes, show the plan of one, or copy one to change it",
+        _recipes,
+        settings=True,
+        epilog="show: settings of the recipe can be given as for run, e.g. --sparse.sparsity 0.5",
+    )
     recipes.add_argument("action", nargs="?", choices=("list", "show", "copy"), default="list")
-    recipes.add_argument("name", nargs="?")
+    recipes.add_argument("name", nargs="?", help="a shipped recipe, or a YAML file of your own")
+    recipes.add_argument("--yaml", action="store_true", help="show: print the recipe's text instead of its plan")
+    recipes.add_argument("--dry-run", action="store_true", help="show: train a few steps and estimate the whole time")
+    recipes.add_argument("--json", action="store_true", help="list, show: print JSON")
     recipes.add_argument("to", nargs="?", type=Path, help="copy: the new file (default: NAME.yaml here)")
 
     data = verbs.add("data", "list the data sets that redense can fetch, get one, or check one", _data)
@@ -24,12 +39,20 @@ def register(verbs: Verbs) -> None:
 def _recipes(options: argparse.Namespace) -> int:
     from ..lab.recipe import load_recipe, recipe_names, recipe_text
 
+    if options.settings and options.action != "show":
+        raise RedenseError(f"settings of a recipe are for show, got {options.settings[0]} (see redense recipes --help)")
     if options.action == "list":
-        for name in recipe_names():
-            print(f"{name:<24}{load_recipe(name).about}")
+        about = {name: load_recipe(name).about for name in recipe_names()}
+        if options.json:
+            print(json.dumps(about, indent=2))
+            return 0
+        for name, words in about.items():
+            print(f"{name:<28}{words}")
         return 0
     if not options.name:
         raise RedenseError(f"which recipe? redense recipes {options.action} NAME (known: {', '.join(recipe_names())})")
+    if options.action == "show" and not options.yaml:
+        return _show(load_recipe(options.name, options.settings), options)
     text = recipe_text(options.name)
     if options.action == "show":
         print(text, end="")
@@ -42,6 +65,17 @@ def _recipes(options: argparse.Namespace) -> int:
     except OSError as error:
         raise RedenseError(f"cannot write {target}: {error.strerror}") from None
     print(f"{target}: change it, then run it with: redense run {target}")
+    return 0
+
+
+def _show(recipe: Recipe, options: argparse.Namespace) -> int:
+    from ..lab.outline import dry_run, outline
+
+    made = dry_run(recipe) if options.dry_run else outline(recipe)
+    if options.json:
+        print(json.dumps(made.to_dict(), indent=2))
+    else:
+        print_outline(made)
     return 0
 
 

@@ -57,6 +57,7 @@ class Engine:
         stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`.
         save: called with a snapshot to keep it.
         save_seconds: time between two snapshots inside a phase.
+        log_steps: optimizer steps between two ``step`` events.
         resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
 
     Raises:
@@ -75,10 +76,12 @@ class Engine:
         stop: Callable[[], bool] = lambda: False,
         save: Callable[[dict[str, Any]], None] = lambda snapshot: None,
         save_seconds: float = 30.0,
+        log_steps: int = _LOG_STEPS,
         resolve: Callable[[str], dict[str, Tensor]] | None = None,
     ) -> None:
         self.task, self.recipe, self._resolve = task, recipe, resolve
         self._emit, self._stop, self._save, self._save_seconds = emit, stop, save, save_seconds
+        self._log_steps = log_steps
         self.steps_per_epoch = steps_per_epoch(task, recipe)
         self.plan = tuple(phases) if phases is not None else plan(recipe, self.steps_per_epoch)
         _forget_other_accelerators()
@@ -305,7 +308,7 @@ class Engine:
             method.after_step(self.model, position["step"])
             losses += loss
             position["step"] += 1
-            if position["step"] % _LOG_STEPS == 0:
+            if position["step"] % self._log_steps == 0:
                 self._emit({"kind": "step", **self._where(planned), "loss": float(loss), "lr": self._lr()})
             loss.zero_()
             if position["step"] < end and (self._stop() or self._save_is_due()):
@@ -412,17 +415,12 @@ class Engine:
     @property
     def include(self) -> list[str] | None:
         """What `redense.prunable` is told to include: the recipe's word, or the task's."""
-        prune = self.recipe.prune
-        own = prune.include if prune.include is not None else self.task.include
-        if prune.first_layer:
-            first = first_convolution(self.model)
-            return [*(["*"] if own is None else own), *([first] if first else [])]
-        return None if own is None else list(own)
+        return prune_rules(self.recipe, self.task, self.model)[0]
 
     @property
     def exclude(self) -> list[str]:
         """What `redense.prunable` is told to leave out: the task's and the recipe's."""
-        return [*self.task.exclude, *self.recipe.prune.exclude]
+        return prune_rules(self.recipe, self.task, self.model)[1]
 
     def prunable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that pruning chooses from."""
@@ -456,6 +454,17 @@ def steps_per_epoch(task: Task, recipe: Recipe) -> int:
             f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
         )
     return steps
+
+
+def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str] | None, list[str]]:
+    """Return what `redense.prunable` is told to include and to exclude: the recipe's word, or the task's."""
+    prune = recipe.prune
+    own = prune.include if prune.include is not None else task.include
+    include = None if own is None else list(own)
+    if prune.first_layer:
+        first = first_convolution(model)
+        include = [*(["*"] if include is None else include), *([first] if first else [])]
+    return include, [*task.exclude, *prune.exclude]
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:

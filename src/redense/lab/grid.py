@@ -28,8 +28,8 @@ from .engine import Engine, StoppedError, TrainingError
 from .folder import read_json
 from .plan import PlannedPhase
 from .recipe import Recipe, build_recipe
-from .run import make_task
 from .store import PhaseStore
+from .tasks import make_task
 
 
 @dataclass(frozen=True)

@@ -41,16 +41,9 @@ from .plan import PlannedPhase
 from .recipe import Recipe, read_run_recipe
 from .records import Recorder, read_records
 from .store import PhaseStore, phase_keys
+from .tasks import make_task
 
 log = logging.getLogger(__name__)
-
-
-def make_task(recipe: Recipe) -> Task:
-    """Return the task of a recipe, its data loaded."""
-    # One task so far; captioning and speech join here.
-    from ..tasks.classification.task import Classification
-
-    return Classification(recipe.data, recipe.model, label_smoothing=recipe.training.label_smoothing)
 
 
 def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs")) -> Path:

@@ -34,7 +34,7 @@ class KeptMomentum(Method):
         self._put_back(own)
         handle = own.register_step_post_hook(self._set_aside)
         # Before the hook that masks, which was there first; PyTorch has no other way to say so.
-        own._optimizer_step_post_hooks.move_to_end(handle.id, last=False)
+        own._optimizer_step_post_hooks.move_to_end(handle.id, last=False)  # pyright: ignore[reportAttributeAccessIssue]  # an OrderedDict
         try:
             optimizer.step()
         finally:
