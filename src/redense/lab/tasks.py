@@ -50,9 +50,7 @@ def facts_of(recipe: Recipe) -> Facts:
     Raises:
         DataError: the recipe does not say, and the data is missing.
     """
-    from ..tasks.classification import data as d
-
-    expected_data = getattr(d, "expected_data", lambda x: None)
+    from ..tasks.classification.data import expected_data
 
     said = expected_data(recipe.data)
     if said:

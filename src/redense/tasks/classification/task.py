@@ -17,6 +17,7 @@ from .data.sets import AnySet, ImageSet
 from .data.transforms import evaluation_transform, shape_of, training_transform
 from .examples import ImageExamples, TransformedExamples
 from .models import build
+from .networks import pretrained, split_heads
 from .normalisation import mean_and_deviation
 from .png import thumbnail
 
@@ -84,14 +85,22 @@ class Classification:
         """Return a freshly initialised network."""
         return build(self._model, self.shape, len(self.classes))
 
+    def pretrained(self, weights: str) -> dict[str, Tensor]:
+        """Return a library's weights of the recipe's network: ``torchvision:NAME`` or ``timm:TAG``."""
+        return pretrained(self._model, weights)
+
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the mean cross-entropy of a batch, with label smoothing."""
+        """Return the mean cross-entropy of a batch, with label smoothing, and its part for auxiliary heads."""
         images, labels = batch
-        return F.cross_entropy(model(images), labels, label_smoothing=self._smoothing)
+        logits, auxiliary, part = split_heads(model(images))
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+        for head in auxiliary:
+            loss = loss + part * F.cross_entropy(head, labels, label_smoothing=self._smoothing)
+        return loss
 
     def outputs(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the logits of a batch: (b, classes)."""
-        return model(batch[0])
+        return split_heads(model(batch[0]))[0]
 
     def outcome(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Return loss, rank of the true class (0 = right), answer and label of every image: (b,) each."""
