@@ -8,6 +8,7 @@ and runs that share their first phases can share the result.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -362,7 +363,7 @@ class Engine:
         return self._load(examples, order)
 
     def _load(self, examples: Examples, order: Batches) -> Iterator[Any]:
-        workers = getattr(self.recipe.data, "workers", 0)
+        workers = min(getattr(self.recipe.data, "workers", 0), os.cpu_count() or 1)  # more would only wait
         pin_memory = self.accelerator.device.type == "cuda"
         prepared = self.accelerator.prepare(loader(examples, order, workers=workers, pin_memory=pin_memory))
         self.accelerator._dataloaders.clear()  # it would keep every loader of every epoch

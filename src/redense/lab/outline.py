@@ -176,6 +176,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         batch = min(batch, max(_DRY_BATCH, _DRY_NUMBERS // math.prod(planned.facts.shape)))
     data = recipe.model_dump(mode="json")
     data["training"] |= {"batch_size": batch, "accumulate": 1, "keep": "last"}
+    data["data"]["workers"] = 0  # random examples take none
     for section in (data["dense"], data["sparse"], data["redense"]):
         section["epochs"] = 1
     for cycle in data["cycles"]:
