@@ -237,6 +237,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data get fashion-minst", ["'fashion-minst'", "did you mean 'fashion-mnist'"]),
     ("data check fashion-mnist", ["redense data get fashion-mnist"]),
     ("data fetch fashion-mnist", ["'fetch'"]),
+    ("data check {tmp}/full", ["neither idx files"]),
 ]
 
 

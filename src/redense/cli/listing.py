@@ -31,9 +31,12 @@ def register(verbs: Verbs) -> None:
     recipes.add_argument("--json", action="store_true", help="list, show: print JSON")
     recipes.add_argument("to", nargs="?", type=Path, help="copy: the new file (default: NAME.yaml here)")
 
-    data = verbs.add("data", "list the data sets that redense can fetch, get one, or check one", _data)
+    about = "list the data sets that redense can fetch, get one, or check one, also a folder of yours"
+    data = verbs.add("data", about, _data)
     data.add_argument("action", nargs="?", choices=("list", "get", "check"), default="list")
-    data.add_argument("name", nargs="?")
+    data.add_argument("name", nargs="?", help="one of the list; check: also a folder, or hub:OWNER/NAME")
+    data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
+    data.add_argument("--label", metavar="COLUMN", help="check: the column of the classes, if there are several")
 
 
 def _recipes(options: argparse.Namespace) -> int:
@@ -89,6 +92,8 @@ def _data(options: argparse.Namespace) -> int:
         return 0
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
+    if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().is_dir()):
+        return _check_images(options)
     source = catalog.find(options.name)
     if options.action == "get":
         from rich.console import Console
@@ -100,4 +105,28 @@ def _data(options: argparse.Namespace) -> int:
     else:
         path = catalog.check(source)
     print(f"{source.name} is whole: {path}")
-    return 0
+    return _check_images(options) if options.full else 0
+
+
+def _check_images(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..tasks.classification.data.inspecting import describe, inspect_images
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("looking at every image", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        splits = inspect_images(options.name, full=options.full, label=options.label, on_checked=show)
+    for split in splits:
+        print(*describe(split), sep="\n")
+    broken = any(split.faults for split in splits)
+    if broken:
+        print("training refuses this set, or leaves these images out with data.broken: skip")
+    elif not options.full:
+        print("nothing is wrong as far as headers and ends of files show; --full decodes every image")
+    return int(broken)

@@ -50,7 +50,8 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
     keys = np.array([_key(files, index) for index in range(len(files))], np.uint64)
     memory = _Memory(place)
     state, faults = memory.recall(keys)
-    todo = np.flatnonzero((state[:, 2] & _FULL == 0) if full else (state[:, 2] < 0))
+    unknown = state[:, 2] < 0
+    todo = np.flatnonzero(unknown | (state[:, 2] & _FULL == 0) if full else unknown)
     if len(todo):
         steps = _progress(len(todo), place, on_checked)
         try:
@@ -107,7 +108,7 @@ class _Memory:
         """Return int32 (n, 3), height, width and flags, the flags of the unknown -1; and the known faults."""
         state = np.full((len(keys), 3), -1, np.int32)
         try:
-            with np.load(self.path, allow_pickle=False) as kept:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 known, values = kept["keys"], kept["state"]
                 words: dict[str, Any] = json.loads(kept["faults"].tobytes())
             places = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
@@ -117,7 +118,7 @@ class _Memory:
             return state, {index: str(words[str(keys[index])]) for index in broken}
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
             log.info("%s is damaged (%s): the images are looked at again", self.path, error)
             state[:] = -1
         return state, {}

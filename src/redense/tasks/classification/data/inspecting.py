@@ -63,6 +63,22 @@ def inspect_images(
     return [_facts(name, part, known) for name, part in parts.items()]
 
 
+def describe(split: SplitFacts) -> list[str]:
+    """Return lines that show a split: its classes with their counts, its sizes, and what is wrong with it."""
+    shown = [name for name, count in split.counts.items() if count]
+    lines = [f"{split.name}: {split.images:,} images of {len(shown)} classes"]
+    width = max(map(len, shown), default=0)
+    lines += [f"  {name:<{width}}  {split.counts[name]:>9,}" for name in shown]
+    if split.sizes:
+        smallest, largest = (f"{height} x {width}" for height, width, _ in (split.sizes[0], split.sizes[-1]))
+        many = f"{smallest} to {largest} pixels, {len(split.sizes):,} sizes"
+        lines.append(f"  height x width: {smallest + ' pixels' if len(split.sizes) == 1 else many}")
+    if split.faults:
+        lines.append(f"  {len(split.faults):,} cannot be used:")
+        lines += [f"    {fault}" for fault in split.faults]
+    return lines
+
+
 def _facts(name: str, part: Part, known: set[str]) -> SplitFacts:
     counts = _counts(part)
     faults = [f"{part.files.name(index)} {fault}" for index, fault in part.checked.faults.items()] + part.faults

@@ -111,7 +111,16 @@ def find_images(source: str | None) -> Path | str:
 def read_folder_parts(
     folder: Path, place: str, *, full: bool = False, on_checked: OnChecked | None = None
 ) -> dict[str, Part]:
-    """List and check the splits of a folder of class folders; nothing is refused yet."""
+    """List and check the splits of a folder of class folders; no image is refused yet.
+
+    Raises:
+        DataError: it is no such folder.
+    """
+    if not _holds_images(folder):
+        raise DataError(
+            f"{folder}: neither idx files ({', '.join(IDX_NAMES)}, each plain or .gz), nor CIFAR's binary files, nor "
+            "parquet files, nor images in folders train/CLASS/ and val/CLASS/ or test/CLASS/"
+        )
     require_pillow()
     root = folder.absolute()
     parts: dict[str, Part] = {}
@@ -140,11 +149,6 @@ def _read(config: ImageData, on_checked: OnChecked | None) -> tuple[dict[str, An
     if cifar := find_cifar(found):
         sets, notes = read_cifar(*cifar, config.label)
         return {**sets}, notes
-    if not _holds_images(found):
-        raise DataError(
-            f"{found}: neither idx files ({', '.join(IDX_NAMES)}, each plain or .gz), nor CIFAR's binary files, nor "
-            "parquet files, nor images in folders train/CLASS/ and val/CLASS/ or test/CLASS/"
-        )
     encoded, notes = assemble(place, read_folder_parts(found, place, on_checked=on_checked), config)
     return {**encoded}, notes
 

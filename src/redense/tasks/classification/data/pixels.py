@@ -107,7 +107,7 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
         return Look(fault="is no image that Pillow knows")
     except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image; none is ours
         words = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return Look(fault="is truncated" if "truncated" in words else f"cannot be decoded ({words})")
+        return Look(fault="is truncated" if "truncated" in words.lower() else f"cannot be decoded ({words})")
     return seen
 
 
