@@ -25,6 +25,11 @@ CORE = [
     "choosing",
     "controller",
     "errors",
+    "kernels",
+    "prefix",
+    "allocation",
+    "scan",
+    "scanning",
 ]
 
 
@@ -40,6 +45,7 @@ def test_the_public_names_are_these():
         "criterion",
         "prunable",
         "scale_lr",
+        "sensitivity",
         "sparse",
         "summary",
     ]

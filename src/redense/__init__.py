@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import RedenseError
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
+    from .scanning import sensitivity
     from .schedule import Schedule
     from .surgery import Surgery
 
@@ -30,6 +31,7 @@ _HOME = {
     "criterion": "criteria",
     "prunable": "parameters",
     "scale_lr": "controller",
+    "sensitivity": "scanning",
     "sparse": "controller",
     "summary": "parameters",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "criterion",
     "prunable",
     "scale_lr",
+    "sensitivity",
     "sparse",
     "summary",
 ]
