@@ -166,6 +166,7 @@ class _Controller:
         self._handles.clear()
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        self._follow()
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -174,7 +175,6 @@ class _Controller:
     def _hold(self, optimizer: Optimizer) -> bool:
         """Hold the masks after a step; return whether it was a real one."""
         skipped = was_skipped(optimizer)
-        self._follow()
         if self._masked:
             self._masked.after_step(optimizer, skipped=skipped)
         return not skipped
