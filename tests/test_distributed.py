@@ -102,7 +102,9 @@ def problems(draw: st.DrawFn) -> tuple[Ranks, dict[str, Tensor], float, bool]:
         name = f"{i}.weight"
         scores[name] = values.to(dtype)
         grid = [draw(st.integers(1, 2 if shape[1:] else 4)) for _ in shape]  # parts of every dimension, some empty
-        owners = [torch.tensor([draw(st.integers(0, n - 1)) for _ in range(s)]) for n, s in zip(grid, shape, strict=True)]
+        owners = [
+            torch.tensor([draw(st.integers(0, n - 1)) for _ in range(s)]) for n, s in zip(grid, shape, strict=True)
+        ]
         parts = 1
         for n, s in zip(owners, shape, strict=True):
             parts *= int(n.max()) + 1 if s else 1

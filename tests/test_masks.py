@@ -268,7 +268,9 @@ def test_sharded_scores_are_sent_to_the_distributed_selection():
     class DTensor(torch.Tensor):
         pass
 
-    with pytest.raises(ParameterError, match=r"the scores of 'fc' are a DTensor: choose with redense\.distributed\.select"):
+    with pytest.raises(
+        ParameterError, match=r"the scores of 'fc' are a DTensor: choose with redense\.distributed\.select"
+    ):
         masks.select(torch.ones(3).as_subclass(DTensor), 0.5, name="fc")
 
 

@@ -18,66 +18,33 @@ from redense.sharding import is_sharded, local, whole, wrap
 
 Ranks = Callable[..., list[dict[str, Any]]]
 
-CHECKS = re.findall(r"^def check_(\w+)", (Path(__file__).parent / "ranks" / "shards.py").read_text(), re.MULTILINE)
-# The quick tests leave out what takes seconds and is the same on one rank, or is a part of another check.
-ON_ONE = [
-    "masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send",
-    "distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_bits",
-]
+SCRIPT = "ranks/shards.py"
+CHECKS = re.findall(r"^def check_(\w+)", (Path(__file__).parent / SCRIPT).read_text(), re.MULTILINE)
+SELECTION = "masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send"
+LOADING = "distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_bits"
 
 
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the distributed checkpoints are: written by 2 ranks (and 4, if those tests run), read by all."""
-    return tmp_path_factory.mktemp("checkpoints")
+def assert_passed(results: list[dict[str, str]], checks: list[str]) -> None:
+    failed = {
+        f"rank {rank}: {check}": result.get(check, "not checked")
+        for rank, result in enumerate(results)
+        for check in checks
+        if result.get(check, "not checked")
+    }
+    assert not failed, "\n".join(f"{where}\n{report}" for where, report in failed.items())
 
 
-@pytest.fixture(scope="session")
-def two(ranks: Ranks, saved: Path) -> list[dict[str, str]]:
-    return ranks("ranks/shards.py", 2, saved)
-
-
-@pytest.fixture(scope="session")
-def one(ranks: Ranks, saved: Path, two: object) -> list[dict[str, str]]:
-    return ranks("ranks/shards.py", 1, saved, *ON_ONE)
-
-
-@pytest.fixture(scope="session")
-def four(ranks: Ranks, saved: Path, two: object) -> list[dict[str, str]]:
-    return ranks("ranks/shards.py", 4, saved, timeout=600)
-
-
-@pytest.fixture(scope="session")
-def two_again(ranks: Ranks, saved: Path, four: object) -> list[dict[str, str]]:
-    return ranks("ranks/shards.py", 2, saved, ON_ONE[-1])
-
-
-def assert_passed(results: list[dict[str, str]], check: str) -> None:
-    for rank, result in enumerate(results):
-        assert result[check] == "", f"rank {rank}:\n{result[check]}"
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_on_two_ranks(check: str, two: list[dict[str, str]]):
-    assert_passed(two, check)
-
-
-@pytest.mark.parametrize("check", ON_ONE)
-def test_on_one_rank(check: str, one: list[dict[str, str]]):
-    assert_passed(one, check)
+@pytest.mark.timeout(300)
+def test_every_check_passes_on_two_ranks_and_one_rank_loads_what_two_have_written(ranks: Ranks, tmp_path: Path):
+    assert_passed(ranks(SCRIPT, 2, tmp_path, timeout=280), CHECKS)
+    assert_passed(ranks(SCRIPT, 1, tmp_path, SELECTION, LOADING), [SELECTION, LOADING])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("check", CHECKS)
-def test_on_four_ranks(check: str, four: list[dict[str, str]]):
-    assert_passed(four, check)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_checkpoint_of_four_ranks_is_loaded_on_two(two_again: list[dict[str, str]]):
-    assert_passed(two_again, ON_ONE[-1])
+@pytest.mark.timeout(1200)
+def test_every_check_passes_on_four_ranks_and_two_ranks_load_what_four_have_written(ranks: Ranks, tmp_path: Path):
+    assert_passed(ranks(SCRIPT, 4, tmp_path, timeout=900), CHECKS)
+    assert_passed(ranks(SCRIPT, 2, tmp_path, LOADING), [LOADING])
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 1, reason="this machine has no CUDA device: FSDP2 was checked on CPU")
@@ -138,9 +105,9 @@ def test_weights_that_zero3_partitions_are_refused_with_what_to_use_instead():
 
 def test_an_optimizer_of_deepspeed_is_refused_with_what_to_use_instead():
     inner = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    of_deepspeed = type("DeepSpeedZeroOptimizer", (), {"__module__": "deepspeed.runtime.zero.stage3"})()
+    of_deepspeed: Any = type("DeepSpeedZeroOptimizer", (), {"__module__": "deepspeed.runtime.zero.stage3"})()
     of_deepspeed.optimizer = inner
-    wrapper = type("DeepSpeedOptimizerWrapper", (), {})()
+    wrapper: Any = type("DeepSpeedOptimizerWrapper", (), {})()
     wrapper.optimizer = inner
     for optimizer in (of_deepspeed, wrapper):
         with pytest.raises(OptimizerError, match=r"DeepSpeed's optimizers update flat partitions.*use FSDP2"):
@@ -148,8 +115,8 @@ def test_an_optimizer_of_deepspeed_is_refused_with_what_to_use_instead():
 
 
 def test_an_optimizer_that_steps_inside_backward_is_refused_with_what_to_do_instead():
-    from torch.distributed.optim import (
-        _apply_optimizer_in_backward,  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    from torch.distributed.optim.apply_optimizer_in_backward import (
+        _apply_optimizer_in_backward,  # pyright: ignore[reportPrivateUsage]
     )
 
     model = nn.Linear(4, 4)

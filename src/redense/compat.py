@@ -1,9 +1,9 @@
 """torchvision beside a torch of another build, for whoever imports it: our models, Lightning's metrics, transformers.
 
-A torchvision wheel that was built for CUDA cannot load its library beside a CPU-only torch, and then fails to import at
-the schema of an operator that no classifier uses. Declaring the schemas of the two that are missed is enough for models,
-transforms and data sets. A torchvision that loads its library is left alone: there a second declaration would abort the
-process.
+A torchvision wheel that was built for CUDA cannot load its library beside a CPU-only torch, and then fails to import
+at the schema of an operator that no classifier uses. Declaring the schemas of the two that are missed is enough for
+models, transforms and data sets. A torchvision that loads its library is left alone: there a second declaration would
+abort the process.
 """
 
 from __future__ import annotations

@@ -237,7 +237,9 @@ def _kind(module: nn.Module, attribute: str) -> tuple[bool, str]:
         return True, "linear"
     if isinstance(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
         return True, "attention"
-    if any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and attribute == "weight":  # GPT-2's linear layer in transformers
+    if (
+        any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and attribute == "weight"
+    ):  # GPT-2's linear layer in transformers
         return True, "linear"
     return False, f"of a {type(module).__name__}, which no rule covers: include it by name"
 

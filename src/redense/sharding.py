@@ -129,9 +129,9 @@ def layout_of(weight: Tensor) -> Layout:
         ParameterError: the DTensor is a partial sum, whose values no rank knows.
     """
     mesh, placements = _dtensor(weight).device_mesh, _dtensor(weight).placements
-    coordinate = mesh.get_coordinate()
+    coordinate = mesh.get_coordinate() or [0] * mesh.ndim  # a rank outside the mesh holds nothing
     positions = [torch.arange(size) for size in weight.shape]
-    counted = coordinate is not None
+    counted = mesh.get_coordinate() is not None
     for axis, placement in enumerate(placements):
         if placement.is_replicate():
             counted = counted and coordinate[axis] == 0
@@ -139,7 +139,7 @@ def layout_of(weight: Tensor) -> Layout:
             # Its own way of splitting is asked: it chunks unevenly, and interleaves under tensor parallelism and FSDP2.
             column = positions[placement.dim].view([-1 if d == placement.dim else 1 for d in range(weight.dim())])
             parts = placement._split_tensor(column, mesh.size(axis), with_padding=False, contiguous=True)[0]
-            positions[placement.dim] = parts[coordinate[axis] if coordinate is not None else 0].reshape(-1)
+            positions[placement.dim] = parts[coordinate[axis]].reshape(-1)
         else:
             raise ParameterError(f"a DTensor that is a partial sum ({placement}) has no values to choose from")
     return Layout(tuple(weight.shape), tuple(positions), counted)

@@ -12,6 +12,7 @@ Every loop trains one model with one optimizer on one stream of batches, two bat
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -71,7 +72,11 @@ class Trace:
             phase = controller.phase if controller else None
             weights = [whole(p.detach()) for p in redense.prunable(model).values()]
             self.seen.append(
-                (controller.step if controller else -1, phase.name if phase else "", [int((w == 0).sum()) for w in weights])
+                (
+                    controller.step if controller else -1,
+                    phase.name if phase else "",
+                    [int((w == 0).sum()) for w in weights],
+                )
             )
 
         unwrap_optimizer(optimizer).register_step_post_hook(look)
@@ -101,7 +106,9 @@ Loop = Callable[[int, int, Path, Path], Outcome]
 # --- the loops ------------------------------------------------------------------------------------------------------
 
 
-def plain(first: int, last: int, load: Path, save: Path, wrap: Callable[[nn.Module], nn.Module] = lambda m: m) -> Outcome:
+def plain(
+    first: int, last: int, load: Path, save: Path, wrap: Callable[[nn.Module], nn.Module] = lambda m: m
+) -> Outcome:
     torch.manual_seed(first)
     model = wrap(make_model())
     optimizer = make_optimizer(model)
@@ -135,8 +142,13 @@ def ddp(first: int, last: int, load: Path, save: Path) -> Outcome:
 
 
 def fsdp2(first: int, last: int, load: Path, save: Path) -> Outcome:
-    import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict, set_state_dict
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_model_state_dict,
+        get_state_dict,
+        set_state_dict,
+    )
     from torch.distributed.fsdp import fully_shard
 
     torch.manual_seed(first)
@@ -158,7 +170,7 @@ def fsdp2(first: int, last: int, load: Path, save: Path) -> Outcome:
 
     if first:
         state = states()
-        dcp.load(state, checkpoint_id=load)
+        dcp.load(state, checkpoint_id=load)  # pyright: ignore[reportPrivateImportUsage]
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         dsd.load_state_dict(state["dsd"])
@@ -171,19 +183,28 @@ def fsdp2(first: int, last: int, load: Path, save: Path) -> Outcome:
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
-    dcp.save(states(), checkpoint_id=save)
+    dcp.save(states(), checkpoint_id=save)  # pyright: ignore[reportPrivateImportUsage]
     full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
-    exported = [full if RANK == 0 else {}]
+    exported: list[Any] = [full if RANK == 0 else {}]
     dist.broadcast_object_list(exported)  # rank 0 alone has the full state
     return Outcome(trace, weights, exported[0])
 
 
-def accelerate(first: int, last: int, load: Path, save: Path) -> Outcome:
+def accelerate(first: int, last: int, load: Path, save: Path, sharded: bool = False) -> Outcome:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
     torch.manual_seed(first)
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=MICRO)
+    if sharded:  # Accelerate offers FSDP2 on accelerators only; its code for it runs on CPU too, which is enough here
+        for state in (PartialState(), accelerator.state):
+            state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2, auto_wrap_policy="no_wrap", state_dict_type="FULL_STATE_DICT"
+        )
     model = make_model()
     model, optimizer = accelerator.prepare(model, make_optimizer(model))
     scheduler = make_scheduler(optimizer.optimizer)
@@ -202,16 +223,22 @@ def accelerate(first: int, last: int, load: Path, save: Path) -> Outcome:
                 scheduler.step()
             optimizer.zero_grad()
     accelerator.save_state(str(save))
-    inner = accelerator.unwrap_model(model)
+    weights = {name: whole(p.detach()) for name, p in accelerator.unwrap_model(model).named_parameters()}
+    exported: list[Any] = [accelerator.get_state_dict(model)]  # under FSDP2, only rank 0's is full
+    if sharded:
+        dist.broadcast_object_list(exported)
     accelerator.free_memory()
-    from safetensors.torch import load_file
+    return Outcome(trace, weights, exported[0])
 
-    return Outcome(trace, inner.state_dict(), load_file(save / "model.safetensors"))
+
+def accelerate_fsdp2(first: int, last: int, load: Path, save: Path) -> Outcome:
+    return accelerate(first, last, load, save, sharded=True)
 
 
 def lightning(first: int, last: int, load: Path, save: Path) -> Outcome:
     from redense.integrations.lightning import DSDCallback  # isort: skip
     import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import ModelCheckpoint
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -224,7 +251,10 @@ def lightning(first: int, last: int, load: Path, save: Path) -> Outcome:
 
         def configure_optimizers(self) -> Any:
             optimizer = make_optimizer(self.net)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": make_scheduler(optimizer), "interval": "step"}}
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": make_scheduler(optimizer), "interval": "step"},
+            }
 
     class Watch(pl.Callback):
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -234,19 +264,18 @@ def lightning(first: int, last: int, load: Path, save: Path) -> Outcome:
     torch.manual_seed(first)
     module = Module()
     trainer = pl.Trainer(
-        max_steps=last,
+        max_epochs=last,  # of one step each: Lightning itself resumes exactly from the end of an epoch only
         accumulate_grad_batches=MICRO,
-        callbacks=[callback, Watch()],
+        callbacks=[callback, Watch(), ModelCheckpoint(save.parent, "{step}", save_top_k=-1)],
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     loader = torch.utils.data.DataLoader(torch.zeros(MICRO), batch_size=1)  # pyright: ignore[reportArgumentType]
-    trainer.fit(module, loader, ckpt_path=load if first else None, weights_only=True)
-    trainer.save_checkpoint(save)
-    saved = torch.load(save, weights_only=True)["state_dict"]
+    written = save.parent / f"step={first}.ckpt"
+    trainer.fit(module, loader, ckpt_path=written if first else None, weights_only=True)
+    saved = torch.load(save.parent / f"step={last}.ckpt", weights_only=True)["state_dict"]
     return Outcome(trace, module.net.state_dict(), {name.removeprefix("net."): v for name, v in saved.items()})
 
 
@@ -268,7 +297,7 @@ def transformers(first: int, last: int, load: Path, save: Path) -> Outcome:
 
     trace, callback = Trace(), DSDTrainerCallback(SCHEDULE)
     torch.manual_seed(first)
-    model = WithLoss(*make_model())  # pyright: ignore[reportArgumentType]
+    model = WithLoss(*make_model().children())
     optimizer = make_optimizer(model)
     folder = save.parent / "output"
     arguments = TrainingArguments(
@@ -297,7 +326,10 @@ def transformers(first: int, last: int, load: Path, save: Path) -> Outcome:
 
 
 LOOPS: dict[str, Loop] = {
-    loop.__name__: loop for loop in ((plain, lightning, transformers, accelerate) if WORLD == 1 else (ddp, fsdp2))
+    loop.__name__: loop
+    for loop in (
+        (plain, lightning, transformers, accelerate) if WORLD == 1 else (ddp, fsdp2, accelerate, accelerate_fsdp2)
+    )
 }
 
 
@@ -362,7 +394,9 @@ def hold_to_contract(loop: Loop, folder: Path) -> dict[str, str]:
         module.load_state_dict(straight.exported, strict=True)
         assert_same(dict(module.state_dict()), straight.weights)
 
-    clause("zeros are held, and phases change at the exact step under accumulation", lambda: straight.trace.check(0, STEPS))
+    clause(
+        "zeros are held, and phases change at the exact step under accumulation", lambda: straight.trace.check(0, STEPS)
+    )
     clause("the final weights are those of the loop by hand", lambda: assert_same(straight.weights, reference()))
     clause("killed in every phase and resumed, it ends with the same bits", resumed)
     clause("what it leaves loads strictly into the plain module", loads)
@@ -373,6 +407,14 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of Lightning about workers and step counts, of transformers about its arguments
     if WORLD > 1:
+        torchrun = {
+            "RANK": RANK,
+            "LOCAL_RANK": RANK,
+            "WORLD_SIZE": WORLD,
+            "LOCAL_WORLD_SIZE": WORLD,
+            "MASTER_PORT": 29500,
+        }
+        os.environ |= {"MASTER_ADDR": "localhost"} | {name: str(value) for name, value in torchrun.items()}
         dist.init_process_group("gloo", init_method=f"file://{sys.argv[3]}", rank=RANK, world_size=WORLD)
     folder = Path(sys.argv[5]) if len(sys.argv) > 5 else Path(tempfile.mkdtemp())
     wanted = sys.argv[6:] or list(LOOPS)

@@ -47,7 +47,7 @@ class Reading:
         self._sparsity = 0.0
 
     def __call__(self, dsd: DSD) -> dict[str, float]:
-        """Return the index of the next step's phase, from 0, and the fraction of the masked parameters' weights removed.
+        """Return the index of the next step's phase, from 0, and the fraction that the masks in force remove.
 
         All ranks of a sharded model must ask together.
         """

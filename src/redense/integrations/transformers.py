@@ -7,7 +7,8 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -88,15 +89,16 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         """Take the optimizer, which the Trainer has made and loaded by now."""
         if self.dsd:
             self.dsd.close(release=False)  # of a training that was broken off
-        known = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        entries = cast("dict[str, Any]", state.stateful_callbacks)
+        known = entries.get(type(self).__name__) if state.global_step else None
         saved = self._load(args, state, _mark(known)) if known else None
         # The Trainer looks our entry up when it saves, also after resuming from a checkpoint without one.
-        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        entries.setdefault(type(self).__name__, self.state())
+        if self._scale_lr:
+            _multiply_(kwargs["lr_scheduler"], self.schedule.lr_factor)
         self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **self._options, state=saved)
         if state.global_step and not saved:
             _log.warning("resumed at step %d from a checkpoint without redense: it starts here", state.global_step)
-        if self._scale_lr:
-            _multiply_(kwargs["lr_scheduler"], self.schedule.lr_factor)
 
     def on_log(
         self,
@@ -126,7 +128,9 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """Return what the Trainer writes into ``trainer_state.json`` just before `on_save`."""
         self.saved = uuid.uuid4().hex
-        options = {key: value if isinstance(value, str | int | None) else list(value) for key, value in self._options.items()}
+        options = {
+            key: value if isinstance(value, str | int | None) else list(value) for key, value in self._options.items()
+        }
         return {
             "args": {"schedule": self.schedule.to_dict(), **options, "scale_lr": self._scale_lr},
             "attributes": {"saved": self.saved},
@@ -149,7 +153,7 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
             if isinstance(folder, (str, os.PathLike)) and (Path(folder) / FILE).is_file():
                 try:
                     found = torch.load(Path(folder) / FILE, map_location="cpu", weights_only=True)
-                except (RuntimeError, EOFError) as error:
+                except (RuntimeError, EOFError, UnpicklingError) as error:
                     raise StateError(f"{Path(folder) / FILE} is damaged: {str(error).splitlines()[0]}") from None
                 if found["saved"] == mark:
                     return found["state"]
@@ -184,5 +188,7 @@ def _multiply_(scheduler: Any, factor: Callable[[int], float]) -> None:
     own = list(scheduler.lr_lambdas)
     scheduler.lr_lambdas = [lambda step, each=each: each(step) * factor(step) for each in own]
     now = scheduler.last_epoch
-    for group, base, each in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+    for group, base, each in zip(
+        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+    ):
         group["lr"] = base * each(now)
