@@ -114,10 +114,12 @@ def assert_same(one: Training, two: Training, where: object) -> None:
     assert list(masks_one) == list(masks_two), where
     for name, mask in masks_one.items():
         assert torch.equal(whole(mask), whole(masks_two[name])), (where, name)
+    weights = one.weights()
     for name, weight in two.weights().items():
-        assert torch.equal(one.weights()[name], weight), (where, name)
-    for a, b in zip(one.states(), two.states(), strict=True):
-        assert torch.equal(a, b), where
+        assert torch.equal(weights[name], weight), (where, name)
+    if one.dsd.phase is None:  # every state before shows in a weight after
+        for a, b in zip(one.states(), two.states(), strict=True):
+            assert torch.equal(a, b), where
 
 
 def assert_raises(kind: type[Exception], says: str, work: Callable[[], object]) -> None:
@@ -155,18 +157,17 @@ def placements() -> Iterator[tuple[Any, tuple[Any, ...]]]:
 def check_masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send() -> None:
     torch.manual_seed(0)
     for mesh, where in placements():
-        for shape in ((13, 6), (2, 9), (40, 25)):
+        for shape, absolute in (((13, 6), False), ((2, 9), True)):
             for dtype in (torch.float32, torch.float64, torch.bfloat16):
                 for scores in (torch.randn(shape), torch.randn(shape).round(), torch.ones(shape)):
-                    for absolute in (False, True):
-                        expected = masks.select(scores.to(dtype), 0.37, absolute=absolute)
-                        sharded = distribute_tensor(scores.to(dtype), mesh, where)
-                        with counted_bytes() as sent:
-                            mask = distributed.select(sharded, 0.37, absolute=absolute)
-                        assert sum(sent) < 1 << 20, sum(sent)
-                        assert isinstance(mask, DTensor)
-                        assert mask.placements == sharded.placements
-                        assert torch.equal(whole(mask), expected), (where, shape, dtype)
+                    expected = masks.select(scores.to(dtype), 0.37, absolute=absolute)
+                    sharded = distribute_tensor(scores.to(dtype), mesh, where)
+                    with counted_bytes() as sent:
+                        mask = distributed.select(sharded, 0.37, absolute=absolute)
+                    assert sum(sent) < 1 << 20, sum(sent)
+                    assert isinstance(mask, DTensor)
+                    assert mask.placements == sharded.placements
+                    assert torch.equal(whole(mask), expected), (where, shape, dtype)
 
 
 def check_one_threshold_over_sharded_and_plain_weights_is_that_of_one_process() -> None:
