@@ -16,6 +16,9 @@ from redense import errors
 CORE = [
     "criteria",
     "masks",
+    "sharding",
+    "distributed",
+    "saving",
     "parameters",
     "phase",
     "schedule",

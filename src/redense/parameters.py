@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from .errors import ParameterError, nearest
-from .masks import check_storage, sparsity_of
+from .masks import check_storage
+from .sharding import refuse_flattened, refuse_fsdp1, sparsity_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -164,6 +165,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     inner: object = model
     while isinstance(inner, nn.Module):
         model = inner
+        refuse_fsdp1(model)
         inner = getattr(model, _WRAPPERS.get(type(model).__name__, ""), None)
     return model
 
@@ -172,6 +174,7 @@ def _verdicts(
     model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str]
 ) -> Iterator[tuple[str, nn.Parameter, bool, str]]:
     model = unwrap(model)
+    refuse_flattened(model)
     owners = _owners(model)
     names = list(owners)
     wanted = None if include is None else _patterns(include)
@@ -248,7 +251,9 @@ def _kind(module: nn.Module, attribute: str) -> tuple[bool, str]:
         return True, "linear"
     if isinstance(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
         return True, "attention"
-    if type(module).__name__ == "Conv1D" and attribute == "weight":  # GPT-2's linear layer in transformers
+    if (
+        any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and attribute == "weight"
+    ):  # GPT-2's linear layer in transformers
         return True, "linear"
     return False, f"of a {type(module).__name__}, which no rule covers: include it by name"
 
