@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NBSP = "\u00a0"
 NONE = "\u2013"  # an en dash: nothing is known
@@ -99,3 +100,12 @@ def difference(value: float, unit: str, decimals: int) -> str:
     if value and not float(f"{value:.{decimals}f}"):
         return f"less than {quantity(10**-decimals, unit, decimals)}"
     return quantity(abs(value), unit, decimals)
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Return names as a list in a sentence.
+
+    >>> listed(["dsd"]), listed(["dsd", "llr"]), listed(["dsd", "llr", "random"])
+    ('dsd', 'dsd and llr', 'dsd, llr and random')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
