@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,9 @@ from ..metrics import METRICS
 from ..task import Split
 from .config import ImageData, ImageModel
 from .data import ImageSet, load_splits
+from .evidence import evidence
 from .models import build
+from .pictures import png
 
 _TOP = 5
 
@@ -97,14 +101,14 @@ class Classification:
         return model(batch[0])
 
     def outcome(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Return loss, rank of the true class (0 = right) and answer of every image: (b,) each."""
+        """Return label, loss, rank of the true class (0 = right) and answer of every image: (b,) each."""
         images, labels = batch
         logits = model(images).float()
         true = logits.gather(1, labels.unsqueeze(1))
         # Ties and NaN count against the network: a constant output is not right by luck.
         rank = (~(logits < true)).sum(1) - 1
         loss = F.cross_entropy(logits, labels, reduction="none")
-        return {"loss": loss, "rank": rank, "answer": logits.argmax(1)}
+        return {"label": labels, "loss": loss, "rank": rank, "answer": logits.argmax(1)}
 
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return mean loss, error and top-5 error in %."""
@@ -113,6 +117,15 @@ class Classification:
         if len(self.classes) > _TOP:
             out["top5_error"] = _percent(rank >= _TOP)
         return out
+
+    def pictures(self, split: Split, indices: Sequence[int]) -> list[bytes]:
+        """Return examples of a split as small PNG files, for the report."""
+        images = self._splits[split].images.images
+        return [png(images[index]) for index in indices]
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return figures of every class, the confusions, and the test images that were fixed and broken."""
+        return evidence(outcomes, self.classes, partial(self.pictures, "test"))
 
 
 def _percent(wrong: Tensor) -> float:
