@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,28 @@ def page_of() -> Callable[[Path], Page]:
         return Page(write(folder).read_text(encoding="utf-8"))
 
     return page
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a finished run without phases: ``small_run({"moments.json": {...}}, task="captioning")``."""
+
+    def make(files: Mapping[str, Any] | None = None, **result: Any) -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        metric = {"name": "error", "unit": "%", "lower_is_better": True}
+        plain = {"recipe": "small", "task": "classification", "seed": 0, "metric": metric, "phases": [], "layers": []}
+        for name, content in {"result.json": plain | result, **(files or {})}.items():
+            (folder / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def evil() -> str:
+    """A text that is an attack wherever it becomes markup, a script, an attribute, or a template of plotly.js."""
+    return "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'%{x}"
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------

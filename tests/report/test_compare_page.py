@@ -33,6 +33,7 @@ from redense.report.compare_assets import STYLE as COMPARE_STYLE
 from redense.report.compare_page import write_compare_report
 from redense.report.compare_reading import Arm, read_comparison
 from redense.report.looks import look
+from redense.tasks.classification.evidence import evidence
 from redense.tasks.metrics import Metric
 
 # --- the folder of a comparison, as `redense compare` writes it -----------------------------------------------------
@@ -427,6 +428,25 @@ def test_diagnosis_is_shown_in_tables_and_plots_and_says_what_could_not_be_measu
     assert "Curiosity" in text  # a section that the page does not know
     colors = {trace["line"]["color"] for trace in page.plots()["diagnosis-line"]["data"]}
     assert colors == {look(arm(usual, "dsd")).color, look(arm(usual, "restart")).color}
+
+
+def test_classes_and_examples_of_the_first_seed_are_shown_below_the_verdict(usual, page_of):
+    assert "By class" not in page_of(usual).text
+    label = torch.tensor([0, 0, 1, 1])
+    right = {"label": label, "answer": label, "rank": 0 * label, "loss": torch.full((4,), 0.1)}
+    wrong = {**right, "answer": 1 - label, "rank": 0 * label + 1, "loss": torch.full((4,), 2.0)}
+    told = evidence({"baseline": wrong, "restart": right, "dsd": right}, [f"cat{EVIL}", "dog"], None)
+    (usual / "evidence.json").write_text(json.dumps(told))
+    page = page_of(usual)
+    for title in ("By class, seed 0", "Confusions, seed 0", "Fixed and broken, seed 0"):
+        assert title in page.text
+    assert "the dsd network gets 4 right that the baseline network gets wrong" in page.text
+    assert f"cat{EVIL}" in page.text
+    assert "classes-plot" in page.plots()
+    assert len(page.all("script")) == 5  # plots, plotly.js, and three of our own
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert "evidence.json" in {a.get("download") for a in page.all("a")}
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from . import commands, compare_curves, diagnosis_part
+from . import classification_assets, classification_part, commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words
+from .classification_reading import Evidence
 from .compare_assets import SCRIPT, STYLE
 from .compare_numbers import decimals, has_intervals, p_value, points, with_interval
 from .compare_reading import BASELINE, CONTROL, Comparison, read_comparison
@@ -18,6 +20,7 @@ from .document import Section, document, write_document
 from .looks import swatch
 from .markup import Child, Html, h, join
 from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
+from .plotting import Plot
 from .quantities import NONE, count, number
 
 _RAW = {
@@ -25,6 +28,7 @@ _RAW = {
     "compare.csv": "text/csv",
     "costs.json": "application/json",
     "curves.json": "application/json",
+    "evidence.json": "application/json",
     "diagnosis.json": "application/json",
 }
 
@@ -43,22 +47,21 @@ def render(c: Comparison) -> str:
     flows = diagnosis_part.flows(c.diagnosis, c)
     diagnosis, diagnosed = diagnosis_part.parts_and_plots(flows, c.metric)
     drawn = {name: figures.forest(c, against) for name, against in figures.names_of_forests(c).items()}
-    drawn |= {"curves": compare_curves.curves(c), "cost": figures.cost(c), **diagnosed}
+    classes, class_plots = _classes(c)
+    drawn |= {"curves": compare_curves.curves(c), "cost": figures.cost(c), **class_plots, **diagnosed}
     plots = {name: plot for name, plot in drawn.items() if plot is not None}
-    sections: dict[str, tuple[str, Child]] = {
-        "verdict": ("Verdict", _verdict(c)),
-        "arms": ("The arms", table_of_arms(c)),
-        "differences": ("Differences", _differences(c)),
-        "validation": ("Validation curves", _curves(c) if "curves" in plots else None),
-        "spent": (f"Cost against {c.metric.label}", _cost(c) if "cost" in plots else None),
-        "examples": ("Example by example", _mcnemar(c)),
-        "diagnosis": (
-            "Diagnosis",
-            [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *diagnosis] if flows else None,
-        ),
-        "method": ("How this was decided", h("p", words.statistics_sentences(c))),
-        "provenance": ("To reproduce it", _provenance(c)),
-    }
+    sections = [
+        Section("verdict", "Verdict", _verdict(c)),
+        Section("arms", "The arms", table_of_arms(c)),
+        Section("differences", "Differences", _differences(c)),
+        Section("validation", "Validation curves", _curves(c) if "curves" in plots else None),
+        Section("spent", f"Cost against {c.metric.label}", _cost(c) if "cost" in plots else None),
+        Section("examples", "Example by example", _mcnemar(c)),
+        *classes,
+        Section("diagnosis", "Diagnosis", _diagnosis(c, flows, diagnosis) if flows else None),
+        Section("method", "How this was decided", h("p", words.statistics_sentences(c))),
+        Section("provenance", "To reproduce it", _provenance(c)),
+    ]
     facts = [c.task, count(len(c.arms), "arm"), count(len(c.seeds), "seed")]
     if c.test_examples:
         facts.append(count(c.test_examples, "test example"))
@@ -66,11 +69,21 @@ def render(c: Comparison) -> str:
         kind="redense comparison",
         name=c.recipe,
         facts=facts,
-        sections=[Section(name, title, parts, name) for name, (title, parts) in sections.items() if parts],
+        sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
         plots=plots,
-        style=STYLE,
-        scripts=[SCRIPT] if plots else [],
+        style=STYLE + (classification_assets.STYLE if classes else ""),
+        scripts=[*([SCRIPT] if plots else []), *([classification_assets.SCRIPT] if classes else [])],
     )
+
+
+def _classes(c: Comparison) -> tuple[list[Section], dict[str, Plot]]:
+    if not isinstance(c.evidence, Evidence):
+        return [], {}
+    return classification_part.sections_and_plots(c.evidence, f", seed {c.seeds[0]}")
+
+
+def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow], parts: list[Html]) -> list[Html]:
+    return [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *parts]
 
 
 # --- the sections ---------------------------------------------------------------------------------------------------

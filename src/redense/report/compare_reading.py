@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .classification_reading import Evidence, read_evidence
 from .loading import load_json
 from .quantities import count, learning_rate, percent
 from .reading import Metric
@@ -138,6 +139,8 @@ class Comparison:
     asked: Mapping[str, Any]
     environment: Mapping[str, Any]
     diagnosis: Any
+    evidence: Evidence | str | None
+    """What the classifiers of the first seed did, or why it cannot be told; None where nothing was kept."""
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of a name, if it was run."""
@@ -186,6 +189,7 @@ def read_comparison(folder: Path) -> Comparison:
             asked=dict(asked),
             environment=dict(environment),
             diagnosis=diagnosis,
+            evidence=read_evidence(folder / "evidence.json"),
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None

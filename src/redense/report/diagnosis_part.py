@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from .compare_reading import CONTROL, Comparison
 from .looks import COLOURS, DASHES, look
 from .markup import Html, h
+from .moments_part import moments_plot
 from .parts import plot_figure, table
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, titled
 from .quantities import NONE, count, listed, number, percent
@@ -286,70 +286,8 @@ def _noise_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None
 
 
 def _moments_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None:
-    rows = [(flow, row) for flow in found for row in flow.sections.get(name, ()) if isinstance(row.get("edges"), list)]
-    if not rows:
-        return None
-    row = rows[0][1]
-    panels: list[tuple[str, list[tuple[str, Mapping[str, Any], str]]]] = [
-        (str(moment["moment"]), [("all", moment, "--arm-1")]) for moment in row["moments"]
-    ]
-    if panels and isinstance(row.get("old"), Mapping) and isinstance(row.get("regrown"), Mapping):
-        panels[-1] = (panels[-1][0], [("old", row["old"], "--arm-1"), ("regrown", row["regrown"], "--arm-2")])
-    edges = [float(edge) for edge in row["edges"]]
-    middles = [(a + b) / 2 for a, b in pairwise(edges)]
-    height, gap = 1 / len(panels), 0.045
-    layout: Plot = {
-        **LOOK,
-        "height": 96 * len(panels) + 60,
-        "margin": {"l": 8, "r": 12, "t": 14, "b": 46},
-        "showlegend": False,
-        "hovermode": "closest",
-        "barmode": "stack",
-        "bargap": 0,
-        "annotations": [],
-        "xaxis": {
-            **AXIS,
-            "anchor": f"y{len(panels)}" if len(panels) > 1 else "y",
-            "title": {"text": no_markup(f"weight of {row.get('layer') or row.get('name')}"), **AXIS["title"]},
-        },
-    }
-    data: list[Plot] = []
-    for place, (title, parts) in enumerate(panels):
-        axis = "y" if place == 0 else f"y{place + 1}"
-        top = 1 - place * height
-        domain = [max(0.0, top - height + gap), top - gap]
-        key = axis.replace("y", "yaxis")
-        layout[key] = {**AXIS, "domain": domain, "showticklabels": False, "showgrid": False, "fixedrange": True}
-        # The weights that are exactly zero would flatten everything else.
-        other = [n for _, part, _ in parts for n, x in zip(part["counts"], middles, strict=False) if abs(x) > 1e-12]
-        layout[key]["range"] = [0, 1.15 * max(other, default=1) or 1]
-        coloured = " / ".join(name for name, *_ in parts) if len(parts) > 1 else ""
-        layout["annotations"].append(
-            {
-                "text": no_markup(title + (f": {coloured}" if coloured else "")),
-                "x": 0,
-                "xref": "paper",
-                "xanchor": "left",
-                "y": domain[1],
-                "yref": "paper",
-                "yanchor": "top",
-                "showarrow": False,
-                "font": {"color": "--muted", "size": 12},
-            }
-        )
-        data += [
-            {
-                "type": "bar",
-                "x": middles,
-                "y": part["counts"],
-                "yaxis": axis,
-                "xaxis": "x",
-                "marker": {"color": color, "line": {"width": 0}},
-                "hovertemplate": f"{no_template(f'{title}, {label}')}<br>%{{x:.3~g}}: %{{y:,}} weights<extra></extra>",
-            }
-            for label, part, color in parts
-        ]
-    return {"data": data, "layout": layout, "bands": []}
+    rows = [row for flow in found for row in flow.sections.get(name, ()) if isinstance(row.get("edges"), list)]
+    return moments_plot(rows[0]) if rows else None
 
 
 def _trace(place: int, flow: Flow, row: Mapping[str, Any], x: list[Any], y: list[Any]) -> Plot:

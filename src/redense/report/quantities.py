@@ -69,6 +69,18 @@ def duration(seconds: float | None) -> str:
     return " ".join(parts)
 
 
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a figure of any size to a few significant digits: weights may be tiny.
+
+    >>> significant(0.043771), significant(-0.000021), significant(1234.5), significant(None)
+    ('0.0438', '−2.1e-5', '1.23e3', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return NONE
+    text = f"{abs(value):.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
+    return f"−{text}" if value < 0 else text
+
+
 def learning_rate(value: float | None) -> str:
     """Return a learning rate to three significant digits.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, RecipeError
+from .classification_reading import Evidence, read_evidence
 from .loading import load_object
+from .moments_part import LayerMoments, read_moments
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,9 @@ class Run:
     layers: tuple[Layer, ...]
     phases: tuple[PhaseRow, ...]
     metric: Metric
+    evidence: Evidence | str | None = None
+    """What classifiers did, or why it cannot be told; None where nothing was kept."""
+    moments: Sequence[LayerMoments] | None = None
 
     @property
     def finished(self) -> bool:
@@ -167,6 +172,8 @@ def read_run(path: Path) -> Run:
         layers=layers,
         phases=phases or _phases_so_far(log, unmasked),
         metric=metric,
+        evidence=read_evidence(path / "evidence.json") if result else None,
+        moments=read_moments(path / "moments.json") if result else None,
     )
 
 
