@@ -441,6 +441,7 @@ def test_classes_and_examples_of_the_first_seed_are_shown_below_the_verdict(usua
     for title in ("By class, seed 0", "Confusions, seed 0", "Fixed and broken, seed 0"):
         assert title in page.text
     assert "the dsd network gets 4 right that the baseline network gets wrong" in page.text
+    assert "For restart, the same budget without a mask, it is lower in 2." in page.text
     assert f"cat{EVIL}" in page.text
     assert "classes-plot" in page.plots()
     assert len(page.all("script")) == 5  # plots, plotly.js, and three of our own

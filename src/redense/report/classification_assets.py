@@ -14,7 +14,12 @@ STYLE = """\
 }
 .matrix tbody td:not([style]) { background: var(--sunk); }
 .matrix tbody .right { color: var(--muted); background: var(--grid); }
-.matrix tbody th { padding-right: 0.4rem; text-align: right; vertical-align: middle; font-weight: 400; }
+.matrix tbody th {
+  padding-right: 0.4rem; text-align: right; vertical-align: middle; font-weight: 400;
+  position: sticky; left: 0; background: var(--paper);
+}
+.matrix.many { font-size: 0.6875rem; }
+.matrix.many tbody td { width: 1.5rem; min-width: 1.5rem; height: 1.5rem; }
 .matrix thead td { vertical-align: bottom; text-align: right; padding-right: 0.4rem; color: var(--muted); }
 .matrix thead th { border: 0; text-align: center; vertical-align: bottom; font-weight: 400; color: var(--ink); }
 .matrix thead th span {
@@ -46,7 +51,7 @@ STYLE = """\
   .cards { grid-template-columns: repeat(3, 1fr); }
   .cards li { break-inside: avoid; }
   .matrix td, .matrix th, .matrix tbody th { padding: 0 0.2rem 0 0; white-space: nowrap; }
-  .matrix { print-color-adjust: exact; }
+  .matrix { print-color-adjust: exact; break-inside: avoid; }
 }
 """
 

@@ -212,7 +212,7 @@ def _matrix(e: Evidence, network: str, cells: Mapping[tuple[int, int], int], str
         h("caption", caption),
         h("thead", h("tr", h("td", "class"), head)),
         h("tbody", body),
-        class_="matrix",
+        class_="matrix" if len(names) <= _MOST_SIDE_BY_SIDE else "matrix many",
     )
     return h("div", shown, class_="scroll", tabindex=0, role="region", aria_label=caption)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .classification_reading import ClassRow, Evidence
+from .compare_reading import CONTROL
 from .quantities import count, percent, quantity
 
 _DECIMALS = 2
@@ -19,9 +20,14 @@ def classes_sentence(e: Evidence) -> str:
         extremes += f", the easiest {best.name}, with {_error(best)}"
     better, worse = (sum(sign * (row.change or 0) > 0 for row in known) for sign in (-1, 1))
     same = len(known) - better - worse
+    control = ""
+    if CONTROL in e.networks[1:-1]:  # what training on does without a mask
+        place = e.networks.index(CONTROL)
+        ahead = sum(row.wrong[place] < row.wrong[0] for row in known)
+        control = f" For {CONTROL}, the same budget without a mask, it is lower in {ahead:,}."
     return (
         f"For the {e.after} network {extremes}; against the {e.before} network the error is lower in "
-        f"{better:,} of {len(known):,} classes, higher in {worse:,} and the same in {same:,}."
+        f"{better:,} of {len(known):,} classes, higher in {worse:,} and the same in {same:,}.{control}"
     )
 
 

@@ -14,7 +14,7 @@ from .loading import load_json
 from .quantities import count, learning_rate, percent
 from .reading import Metric
 
-BASELINE = "baseline"  # as lab.grid names them, which needs torch
+BASELINE = "baseline"  # as lab.comparison names them, which needs torch
 CONTROL = "restart"
 
 
