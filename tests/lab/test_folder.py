@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +11,27 @@ from redense.errors import StateError
 from redense.lab.folder import discard_folder, new_folder, read_json
 
 
-def test_processes_of_the_same_second_each_get_a_folder(tmp_path: Path):
-    with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: new_folder(None, "a/b", tmp_path / "runs"), range(40)))
-    assert len(set(folders)) == 40
+def test_folders_of_the_same_second_each_get_a_number(tmp_path: Path):
+    folders = [new_folder(None, "a/b", tmp_path / "runs") for _ in range(20)]
+    assert len(set(folders)) == 20
     assert all(folder.is_dir() and folder.name.startswith("a-b-") for folder in folders)
     assert sorted((tmp_path / "runs").iterdir()) == sorted(folders)
+
+
+def test_a_folder_that_another_process_makes_at_the_same_moment_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make, taken = Path.mkdir, list[Path]()
+
+    def mkdir(self: Path, *arguments: Any, **options: Any) -> None:
+        if self.parent.name == "runs" and not taken:
+            taken.append(self)
+            make(self)  # the other process, between any look of ours and our own attempt
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    folder = new_folder(None, "x", tmp_path / "runs")
+    assert folder == taken[0].with_name(f"{taken[0].name}-2")
 
 
 def test_a_folder_that_is_named_is_taken_only_when_it_is_empty(tmp_path: Path):

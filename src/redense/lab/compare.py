@@ -1,7 +1,8 @@
 """`redense compare`: what a finished grid says, in raw numbers, tests and words.
 
 ``compare.json`` has every raw number and what follows from them; equal bits make equal files. ``compare.csv`` has a row
-for each arm and seed. ``costs.json`` has the seconds, which are of this machine and this day.
+for each arm and seed. ``costs.json`` has the seconds, which are of this machine and this day. ``evidence.json`` is what
+the networks of the first seed did with the test examples, as the task tells it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .arms import get_arms
 from .checkpoint import write_text
 from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
+from .evidence import write_evidence
 from .folder import read_json
 from .grid import Grid, failure
 from .plan import PlannedPhase
@@ -37,6 +39,7 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
     write_text(folder / "compare.csv", _csv(result))
     write_text(folder / "curves.json", json.dumps(_curves(grid)) + "\n")
+    write_evidence(folder, grid.task, _outcomes(grid))
     return result
 
 
@@ -178,6 +181,25 @@ def _curves(grid: Grid) -> dict[str, list[dict[str, Any]]]:
         ]
         curves.setdefault(cell.label, []).append({"seed": cell.seed, "points": points})
     return curves
+
+
+def _outcomes(grid: Grid) -> dict[str, dict[str, torch.Tensor]]:
+    """Return what the networks of the first seed answered: the baseline's first, that of the first arm asked for last.
+
+    The control is that arm only where there is no other.
+    """
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for cell in grid.cells:
+        if cell.seed == grid.comparison.seeds[0] and not failure(grid.store, cell.keys):
+            outcome = grid.store.outcome(cell.keys[-1], "test")
+            if outcome is not None:
+                found[cell.label] = outcome
+    if BASELINE not in found:
+        return {}
+    judged = next((label for label in found if label not in (BASELINE, CONTROL)), CONTROL)
+    if judged in found:
+        found[judged] = found.pop(judged)
+    return found
 
 
 def _csv(result: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ A run folder holds everything and is enough to go on after a kill::
     tensorboard/           the same for live curves
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
     outcome.safetensors    what each phase's network answered for every test example
+    evidence.json          what they did class by class and example by example, for the report
+    moments.json           how the weights of each pruned layer were distributed, for the report
     model.safetensors      the final weights: load_state_dict(load_file(...), strict=True) into the plain model
     result.json            the table, per-layer sparsity
     report.html            something to look at, written by the command line
@@ -21,6 +23,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,13 +33,15 @@ from safetensors.torch import save as to_bytes
 
 from .. import __version__
 from ..errors import CheckpointError, StateError
-from ..masks import sparsity_of
+from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import differences, environment
+from .evidence import write_evidence
 from .folder import discard_folder, new_folder, read_json
+from .moments import Cycle, cycle_moments
 from .plan import PlannedPhase
 from .recipe import Recipe, read_run_recipe
 from .records import Recorder, read_records
@@ -269,12 +274,16 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     task, recipe = engine.task, engine.recipe
     records = list(read_records(folder / "metrics.jsonl"))
     phases: list[dict[str, Any]] = []
-    outcomes: dict[str, torch.Tensor] = {}
+    outcomes: dict[str, dict[str, torch.Tensor]] = {}
     layers: list[dict[str, Any]] = []
+    snapshots: deque[dict[str, Any]] = deque(maxlen=3)  # the last three: a D-S-D
+    moments: list[dict[str, Any]] = []
     for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
-        engine.restore(load_tree(_phase_path(folder, index, planned)))
+        snapshots.append(load_tree(_phase_path(folder, index, planned)))
+        engine.restore(snapshots[-1])
+        moments += _moments([other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]], list(snapshots))
         outcome = engine.outcome("test")
-        outcomes |= {f"{index}-{planned.phase.name}/{name}": values.contiguous() for name, values in outcome.items()}
+        outcomes[planned.phase.name] = outcome
         seconds = sum(r["seconds"] for r in records if r["kind"] == "epoch" and r["phase_index"] == index)
         phases.append(
             {
@@ -301,7 +310,10 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
         values = dict(engine.model.named_parameters())
         for layer in layers:
             layer["sparsity"].append(round(sparsity_of(values[layer["name"]]), 6))
-    write_bytes(folder / "outcome.safetensors", to_bytes(outcomes))
+    rows = {f"{i}-{p}/{name}": v.contiguous() for i, (p, o) in enumerate(outcomes.items()) for name, v in o.items()}
+    write_bytes(folder / "outcome.safetensors", to_bytes(rows))
+    write_evidence(folder, task, outcomes)
+    write_text(folder / "moments.json", json.dumps({"cycles": moments}) + "\n")
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in engine.model.state_dict().items()}
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
     result = {
@@ -317,3 +329,15 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     }
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _moments(names: list[str], snapshots: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the five moments of a D-S-D; nothing where the phases are none, or nothing was pruned."""
+    if len(snapshots) < 3 or snapshots[0]["masks"] or snapshots[2]["masks"]:
+        return []
+    masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshots[1]["masks"].items()}
+    masks = {name: mask for name, mask in masks.items() if not mask.all()}  # a control's masks keep everything
+    if not masks:
+        return []
+    states = {name: snapshot["model"] for name, snapshot in zip(names, snapshots, strict=True)}
+    return [cycle_moments(states, Cycle(masks, names[0], names[1], names[2]))]

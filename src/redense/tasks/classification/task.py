@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard
+from functools import partial
+from typing import Any, TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from .data.checking import OnChecked
 from .data.loading import load_images
 from .data.sets import AnySet, ImageSet
 from .data.transforms import evaluation_transform, shape_of, training_transform
+from .evidence import evidence
 from .examples import ImageExamples, TransformedExamples
 from .models import build
 from .networks import pretrained, split_heads
@@ -103,14 +105,14 @@ class Classification:
         return split_heads(model(batch[0]))[0]
 
     def outcome(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Return loss, rank of the true class (0 = right), answer and label of every image: (b,) each."""
+        """Return label, loss, rank of the true class (0 = right) and answer of every image: (b,) each."""
         images, labels = batch
         logits = model(images).float()
         true = logits.gather(1, labels.unsqueeze(1))
         # Ties and NaN count against the network: a constant output is not right by luck.
         rank = (~(logits < true)).sum(1) - 1
         loss = F.cross_entropy(logits, labels, reduction="none")
-        return {"loss": loss, "rank": rank, "answer": logits.argmax(1), "label": labels}
+        return {"label": labels, "loss": loss, "rank": rank, "answer": logits.argmax(1)}
 
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return mean loss, error and top-5 error in %."""
@@ -119,6 +121,10 @@ class Classification:
         if len(self.classes) > _TOP:
             out["top5_error"] = _percent(rank >= _TOP)
         return out
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return figures of every class, the confusions, and the test images that were fixed and broken."""
+        return evidence(outcomes, self.classes, partial(self.pictures, "test"))
 
 
 def _percent(wrong: Tensor) -> float:
