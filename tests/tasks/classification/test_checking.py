@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,10 @@ def test_a_file_is_looked_at_once_and_again_only_when_it_changes(folder: Path, l
     (folder / "train/cat/000.jpg").write_bytes((folder / "train/cat/003.jpg").read_bytes())
     load_images(config)
     assert len(looks) == 27
+    status = (folder / "train/cat/003.jpg").stat()
+    os.utime(folder / "train/cat/003.jpg", ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # of the same size
+    load_images(config)
+    assert len(looks) == 28
 
 
 def test_a_broken_file_is_remembered_as_broken_and_forgotten_when_it_is_mended(folder: Path, looks: list[int]):

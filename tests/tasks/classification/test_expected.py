@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from redense.tasks import catalog
-from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import expected_data
+from redense.tasks.classification.config import ExpectedData, ImageData, ImageModel
+from redense.tasks.classification.data import expected_data, split_off
 from redense.tasks.classification.task import Classification
 
 IMAGENET = {"train": 1_281_167, "classes": 1000, "channels": 3}
@@ -38,15 +39,13 @@ def test_a_plan_is_told_examples_classes_and_shape(how: dict[str, Any], expected
     assert expected_data(ImageData.model_validate(how)) == expected
 
 
-@given(validation=st.floats(0.01, 0.9), limit=st.none() | st.integers(1, 30))
-def test_what_is_told_of_the_sample_is_what_is_loaded(validation: float, limit: int | None):
-    from redense.tasks.classification.data import split_off
-    from redense.tasks.classification.data.idx import SAMPLE, read_idx_set
-
-    labels = read_idx_set(SAMPLE)[0].labels
-    told = expected_data(ImageData(validation=validation, limit=limit))
-    assert told is not None
-    assert told[0] == min(len(split_off(labels, validation, 0)[0]), limit or len(labels))
+@given(count=st.integers(20, 300), validation=st.floats(0.01, 0.9), limit=st.none() | st.integers(1, 30))
+def test_the_number_of_examples_is_that_of_the_split(count: int, validation: float, limit: int | None):
+    labels = torch.arange(count) % 2
+    expected = ExpectedData(train=count, classes=2)
+    told = expected_data(ImageData(source="x", size=8, validation=validation, limit=limit, expected=expected))
+    kept = len(split_off(labels, validation, 0)[0])
+    assert told == (min(kept, limit or kept), 2, (3, 8, 8))
 
 
 def test_what_is_told_of_a_folder_is_what_is_loaded(make_folder: Callable[..., Path]):
