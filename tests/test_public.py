@@ -31,6 +31,7 @@ CORE = [
     "kernels",
     "prefix",
     "allocation",
+    "deciding",
     "scan",
     "scanning",
 ]

@@ -47,7 +47,7 @@ class Scan:
         tolerance: a drop that counts as none.
         hopeless: a drop beyond which nothing is measured.
         lower_is_better: of the value.
-        evaluations: how often the model was evaluated; the plain grid takes ``1 + curves * sparsities``.
+        evaluations: how often the call evaluated the model; the plain grid takes ``1 + curves * sparsities``.
         note: why the layers before a pruned one were computed anew each time, if they were.
     """
 

@@ -7,6 +7,7 @@ figure 6); `Scan.allocate` shares an overall sparsity out accordingly. Curves ar
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from . import masks
 from .choosing import choose, seed_of
+from .deciding import knee, undecided
 from .errors import ParameterError, ScoreError, SparsityError, StateError
 from .parameters import prunable, unwrap
 from .phase import Phase
@@ -30,8 +32,8 @@ from .scan import Curve, Scan
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """The default grid."""
 
-_TOLERANCE = 0.002  # of what pruning everything costs: below it a curve counts as flat
-_HOPELESS = 0.5  # of the same: above it nothing more is measured
+_TOLERANCE = 0.005  # of what pruning everything costs: below it a curve counts as flat
+_HOPELESS = 0.2  # of the same: above it nothing more is measured
 _QUANTILES = 200
 _FORMAT = 1
 _GATES = {"LSTM": "ifgo", "LSTMCell": "ifgo", "GRU": "rzn", "GRUCell": "rzn"}  # PyTorch's order of the rows
@@ -45,6 +47,7 @@ def sensitivity(
     evaluate: Evaluate,
     sparsities: Sequence[float] = SPARSITIES,
     *,
+    overall: float | Sequence[float] | None = None,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     criterion: str = "magnitude",
@@ -66,13 +69,16 @@ def sensitivity(
     with gradients switched off.
 
     Two things make it several times cheaper than the grid. Bisection finds the last sparsity that costs nothing, and
-    from there points are measured up to the first hopeless one; that takes the curve to rise. And the layers before the
-    pruned one are not computed again (see `redense.prefix`); their results are the same bits.
+    from there points are measured up to the first hopeless one, or, with ``overall``, only next to the sparsities that
+    are chosen; both take the curves to rise. And the layers before the pruned one are not computed again (see
+    `redense.prefix`); their results are the same bits.
 
     Args:
         model: trained; wrapped or not.
         evaluate: called with ``model``, returns a number.
         sparsities: the grid, in (0, 1).
+        overall: measure no more than decides ``allocate(overall)`` for this sparsity, or for each of several; the
+            curves then have gaps, and other targets are answered less well. Nothing: measure what any target needs.
         include: as in `redense.prunable`.
         exclude: as in `redense.prunable`.
         criterion: what scores the weights; masks are those that a sparse phase would make.
@@ -80,8 +86,8 @@ def sensitivity(
         lower_is_better: False for an accuracy.
         grid: ``adaptive``, or ``full`` to measure every point.
         reuse: compute the layers before the pruned one once.
-        tolerance: a drop that counts as none; default 0.2 % of what pruning everything to the highest sparsity costs.
-        hopeless: a drop beyond which nothing more is measured; default half of that cost.
+        tolerance: a drop that counts as none; default 0.5 % of what pruning everything to the highest sparsity costs.
+        hopeless: a drop beyond which nothing more is measured; default a fifth of that cost.
         gates: also measure each gate of LSTM and GRU matrices, as ``lstm.weight_hh_l0[f]``: to look at, for masks are
             chosen for whole matrices and gates are not allocated.
         cache_bytes: memory for what layers before the pruned one gave; what does not fit is computed again.
@@ -132,53 +138,44 @@ def sensitivity(
         hopeless = hopeless if hopeless is not None else _HOPELESS * cost if known else math.inf
         prefix.trace(meter.measure, baseline)
         parts = _parts(model, parameters, prefix.order(), gates)
-        curves: list[Curve] = []
-        for number, part in enumerate(parts):
+        values: dict[str, dict[int, float | None]] = {part.name: {} for part in parts}
 
-            def value_at(index: int, part: _Part = part, number: int = number) -> float | None:
-                sparsity = levels[index]
+        def drop_at(part: _Part, index: int) -> float:
+            seen, sparsity = values[part.name], levels[index]
+            if index not in seen:
                 value = log.known(part.name, sparsity)
                 if value is _UNKNOWN:
-                    progress(number * len(levels) + index, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
+                    done = sum(len(curve) for curve in values.values())
+                    progress(done, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
                     with _masked({part.tensor: pruned(part.tensor, part.name, sparsity)}):
                         value = _finite(prefix.evaluate(meter.measure, part.parameter))
                     log.add(part.name, sparsity, value)
-                return cast("float | None", value)
+                seen[index] = cast("float | None", value)
+            value = seen[index]
+            return math.inf if value is None else sign * (value - baseline)
 
-            def drop_at(index: int, value_at: Callable[[int], float | None] = value_at) -> float:
-                value = value_at(index)
-                return math.inf if value is None else sign * (value - baseline)
-
-            count = len(levels)
-            needed = range(count) if grid == "full" else knee(count, drop_at, tolerance, hopeless)
-            points = tuple((levels[index], value_at(index)) for index in needed)
-            curves.append(Curve(part.name, tuple(part.tensor.shape), points, _magnitudes(part.tensor), part.gate))
+        targets = [overall] if isinstance(overall, (int, float)) else list(overall or ())
+        for part in parts:
+            if grid == "full":
+                for index in range(len(levels)):
+                    drop_at(part, index)
+            elif part.gate or not targets:
+                knee(len(levels), functools.partial(drop_at, part), tolerance, hopeless)
+        whole = [part for part in parts if not part.gate]
+        while targets and grid != "full":
+            drops = {part.name: {index: drop_at(part, index) for index in values[part.name]} for part in whole}
+            sizes = {part.name: part.tensor.numel() for part in whole}
+            asked = undecided(drops, sizes, levels, tolerance=tolerance, hopeless=hopeless, overall=targets[0])
+            if not asked:
+                targets.pop(0)
+            for part in whole:
+                for index in asked.get(part.name, ()):
+                    drop_at(part, index)
         progress(len(parts) * len(levels), len(parts) * len(levels), "done")
         prefix.close()
+        curves = tuple(_curve(part, values[part.name], levels) for part in parts)
     note = f"nothing was reused: {prefix.reason}" if reuse and prefix.reason else ""
-    return Scan(baseline, tuple(curves), levels, tolerance, hopeless, lower_is_better, meter.count, note)
-
-
-def knee(count: int, drop: Callable[[int], float], tolerance: float, hopeless: float) -> list[int]:
-    """Return the points of a rising curve that have to be measured, in order; ``drop(index)`` measures one.
-
-    Bisection finds the last point within the tolerance; those above it are measured up to the first hopeless one.
-
-    >>> drops = [0, 0, 0, 0, 0.1, 0.4, 3, 9]
-    >>> knee(8, drops.__getitem__, 0.01, 1)
-    [3, 4, 5, 6]
-    """
-    seen: dict[int, float] = {}
-    low, high = -1, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        seen[middle] = drop(middle)
-        low, high = (middle, high) if seen[middle] <= tolerance else (low, middle)
-    for index in range(high, count):
-        seen[index] = seen[index] if index in seen else drop(index)
-        if not seen[index] < hopeless:
-            break
-    return sorted(seen)
+    return Scan(baseline, curves, levels, tolerance, hopeless, lower_is_better, meter.count, note)
 
 
 # --- what is pruned -------------------------------------------------------------------------------------------------
@@ -240,6 +237,11 @@ def _put_back(before: Mapping[Any, Tensor]) -> None:
     with torch.no_grad():
         for tensor, values in before.items():
             tensor.detach().copy_(values)
+
+
+def _curve(part: _Part, values: Mapping[int, float | None], levels: Sequence[float]) -> Curve:
+    points = tuple((levels[index], values[index]) for index in sorted(values))
+    return Curve(part.name, tuple(part.tensor.shape), points, _magnitudes(part.tensor), part.gate)
 
 
 def _magnitudes(tensor: Tensor) -> tuple[float, ...]:

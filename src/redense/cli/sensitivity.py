@@ -1,0 +1,153 @@
+"""The verb of scans: sensitivity."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import RedenseError
+from .verbs import Signals, Verbs
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    scan = verbs.add(
+        "sensitivity",
+        "measure what pruning each layer alone costs, and share out a sparsity over the layers",
+        _sensitivity,
+        settings=True,
+        epilog="A recipe's dense phase is trained first, or taken from the store. Settings of the recipe can be given "
+        "as for run. Measurements are kept: the same command goes on where it was stopped.",
+    )
+    scan.add_argument("recipe", nargs="?", help="a recipe's name or YAML file, or a run folder")
+    scan.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights to scan: safetensors or .pt")
+    scan.add_argument("--out", type=Path, metavar="DIR", help="folder of the scan (default: in the run, or in runs/)")
+    scan.add_argument("--store", type=Path, metavar="DIR", help="where trained phases are kept (default: runs/store)")
+    scan.add_argument("--overall", metavar="S", help="measure only what decides this overall sparsity, such as 0.4")
+    scan.add_argument("--max-drop", metavar="D", help="the highest sparsities whose drops sum up to no more than this")
+    scan.add_argument(
+        "--sparsities", metavar="A,B", help="the grid (default: 0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,0.95)"
+    )
+    scan.add_argument("--follow", choices=("loss", "metric"), default="loss", help="what is measured (default: loss)")
+    scan.add_argument("--plain", action="store_true", help="measure the whole grid, and compute every layer each time")
+
+
+def _sensitivity(options: argparse.Namespace) -> int:
+    from ..lab.recipe import load_recipe, read_run_recipe
+
+    if not options.recipe:
+        raise RedenseError("which recipe or run folder? try: redense sensitivity quickstart")
+    if options.overall is not None and options.max_drop is not None:
+        raise RedenseError("give one target: --overall 0.4, or --max-drop 0.5")
+    overall, max_drop = _number("--overall", options.overall), _number("--max-drop", options.max_drop)
+    if overall is not None and not 0 <= overall < 1:
+        raise RedenseError(f"--overall must be in [0, 1), got {overall:g}: it is the fraction removed")
+    listed = [_number("--sparsities", part) or 0.0 for part in (options.sparsities or "").split(",") if part.strip()]
+    run = Path(options.recipe) if (Path(options.recipe) / "recipe.yaml").is_file() else None
+    if run and options.settings:
+        raise RedenseError("a run has its own recipe: give no settings beside a run folder")
+    recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
+
+    from rich.console import Console
+
+    from ..lab.engine import StoppedError
+    from ..lab.progress import RunProgress
+    from ..lab.scan import (
+        engine_of_recipe,
+        engine_of_run,
+        load_weights,
+        scan_engine,
+        scan_folder,
+        target_of,
+        write_scan,
+    )
+    from ..lab.store import PhaseStore, default_store
+    from ..scanning import SPARSITIES
+
+    console = Console(highlight=False)
+    again = shlex.join(["redense", *sys.argv[1:]])
+    with Signals() as signals:
+        stop = lambda: signals.received is not None  # noqa: E731
+        try:
+            if options.checkpoint:
+                engine = _untrained(recipe)
+                load_weights(engine, options.checkpoint)
+            elif run:
+                engine = engine_of_run(run)
+            else:
+                root = options.store or default_store()
+                with RunProgress(console) as shown:
+                    engine = engine_of_recipe(recipe, PhaseStore(root) if root else None, emit=shown, stop=stop)
+            folder = scan_folder(recipe, options.out, run)
+            with _Bar(console, stop) as bar:
+                scan = scan_engine(
+                    engine,
+                    follow=options.follow,
+                    sparsities=listed or SPARSITIES,
+                    overall=overall,
+                    plain=options.plain,
+                    path=folder / "measured.json",
+                    progress=bar,
+                )
+        except StoppedError:
+            return signals.stopped(again)
+    target = None if max_drop is not None else target_of(recipe) if overall is None else overall
+    chosen = scan.allocate(target, max_drop=max_drop)
+    write_scan(folder, engine, scan, chosen, options.follow, str(options.checkpoint or options.recipe))
+
+    from ..report.sensitivity_page import write_sensitivity_page
+
+    page = write_sensitivity_page(folder)
+    what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
+    print(
+        f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n"
+    )
+    print(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
+    return 0
+
+
+def _untrained(recipe: Any) -> Any:
+    from ..lab.engine import Engine
+    from ..lab.run import make_task
+
+    return Engine(make_task(recipe), recipe)
+
+
+def _number(flag: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise RedenseError(f"{flag} must be a number such as 0.4, got '{text}'") from None
+
+
+class _Bar:
+    """A bar on a terminal, a line a layer elsewhere; stops between two measurements when asked to."""
+
+    def __init__(self, console: Any, stop: Any) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._stop, self._live, self._layer = stop, console.is_terminal, ""
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=console, transient=True, disable=not self._live)
+        self._bar = self._bars.add_task("scan")
+
+    def __enter__(self) -> _Bar:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        from ..lab.engine import StoppedError
+
+        if self._stop():
+            raise StoppedError("stopped; what was measured is kept")
+        self._bars.update(self._bar, completed=done, total=total, description=what)
+        layer = what.partition(" at ")[0]
+        if not self._live and layer not in (self._layer, "done"):
+            print(f"scanning {what}", flush=True)
+            self._layer = layer

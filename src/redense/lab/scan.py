@@ -1,0 +1,289 @@
+"""Sensitivity of an engine's network: what `redense sensitivity` does, and sparsities for a sparse phase.
+
+A scan's folder holds::
+
+    measured.json       every measurement as it comes: the same command goes on from there
+    sensitivity.json    the scan, the allocation, where and how it was made
+    sensitivity.html    something to look at, written by the command line
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .. import allocation
+from ..allocation import Allocation, Method
+from ..errors import CheckpointError, SparsityError, StateError
+from ..scan import Scan
+from ..scanning import SPARSITIES, sensitivity
+from .checkpoint import load_tree, write_text
+from .engine import Engine, Event
+from .environment import environment
+from .recipe import Recipe, read_run_recipe
+from .run import describe_plan, make_task, read_json
+from .store import PhaseStore, phase_keys
+
+Follow = Literal["loss", "metric"]
+
+
+def scan_engine(
+    engine: Engine,
+    *,
+    follow: Follow = "loss",
+    sparsities: Sequence[float] = SPARSITIES,
+    overall: float | None = None,
+    plain: bool = False,
+    path: Path | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> Scan:
+    """Scan the engine's network on its validation split.
+
+    The scan follows the loss unless told to follow the task's metric: an error rate moves in steps of one example and
+    stays still while the network grows less sure, so allocations by it are worse (``benchmarks/allocate_sparsity.py``).
+
+    Args:
+        engine: holds the network; its random numbers, weights and modes are afterwards what they were.
+        follow: what is measured.
+        sparsities: the grid.
+        overall: measure only what decides this target, see `redense.sensitivity`.
+        plain: measure the whole grid, and compute every layer each time.
+        path: JSON file that measurements are kept in.
+        progress: called with points done, points of the whole grid, and what comes next.
+
+    Raises:
+        RedenseError: as `redense.sensitivity`.
+    """
+    metric = engine.task.metric
+    name = "loss" if follow == "loss" else metric.name
+    return sensitivity(
+        engine.model,
+        lambda model: engine.evaluate("validation")[name],
+        sparsities,
+        overall=overall,
+        include=engine.include,
+        exclude=engine.exclude,
+        lower_is_better=follow == "loss" or metric.lower_is_better,
+        grid="full" if plain else "adaptive",
+        reuse=not plain,
+        path=path,
+        progress=progress,
+    )
+
+
+def allocate_for(engine: Engine, overall: float, by: Method = "sensitivity") -> dict[str, float]:
+    """Return a sparsity for each prunable parameter of the engine's network: parameter name -> fraction removed.
+
+    It depends on the network's weights and, for ``sensitivity``, on the validation split, and on nothing else.
+
+    Raises:
+        SparsityError: the overall sparsity is not in [0, 1) or above what a scan measures, or ``by`` is unknown.
+    """
+    parameters = engine.prunable()
+    weights = {name: parameter.numel() for name, parameter in parameters.items()}
+    if by == "sensitivity":
+        return scan_engine(engine, overall=overall).allocate(overall).to_dict()
+    if by == "erk":
+        return allocation.erk({name: tuple(parameter.shape) for name, parameter in parameters.items()}, overall)
+    if by == "global":
+        return allocation.global_magnitude(parameters, overall)
+    if by == "uniform":
+        return allocation.uniform(weights, overall)
+    raise SparsityError(f"by must be one of {', '.join(allocation.METHODS)}, got {by!r}")
+
+
+# --- the trained network --------------------------------------------------------------------------------------------
+
+
+def first_sparse(engine: Engine) -> int:
+    """Return the index of the phase that prunes first: a scan is of the network that it would prune."""
+    return next((index for index, planned in enumerate(engine.plan) if planned.phase.is_sparse), len(engine.plan))
+
+
+def engine_of_run(folder: Path) -> Engine:
+    """Return an engine with the network of a run as it was when the first sparse phase began.
+
+    Raises:
+        StateError: the run has not got that far.
+    """
+    recipe = read_run_recipe(folder)
+    engine = Engine(make_task(recipe), recipe)
+    index = first_sparse(engine)
+    if index:
+        path = folder / "checkpoints" / f"{index - 1}-{engine.plan[index - 1].phase.name}.safetensors"
+        if not path.is_file():
+            raise StateError(
+                f"{folder} has not finished phase '{engine.plan[index - 1].phase.name}': go on with "
+                f"`redense run --resume {folder}`, then scan it"
+            )
+        engine.restore(load_tree(path))
+    return engine
+
+
+def engine_of_recipe(
+    recipe: Recipe,
+    store: PhaseStore | None,
+    *,
+    emit: Callable[[Event], None] = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Engine:
+    """Return an engine with the network that the recipe's first sparse phase would prune.
+
+    The dense phase before it is taken from the store, or trained and kept there; a recipe that starts from given
+    weights has none.
+
+    Raises:
+        StoppedError: ``stop`` said so; the state is in the store.
+        TrainingError: the loss is no longer finite.
+    """
+    records: list[Event] = []
+
+    def record(event: Event) -> None:
+        if event["kind"] in ("step", "epoch"):
+            records.append(event)
+        emit(event)
+
+    def save(snapshot: dict[str, Any]) -> None:
+        if store and snapshot["position"]["step"]:
+            store.put_partial(keys[engine.phase_index], snapshot, records)
+
+    task = make_task(recipe)
+    engine = Engine(task, recipe, emit=record, stop=stop, save=save)
+    keys = phase_keys(recipe, task.fingerprint, engine.plan)
+    index = first_sparse(engine)
+    described = describe_plan(engine)
+    emit({"kind": "plan", "phases": described[:index], "metric": vars(task.metric)})
+    while engine.phase_index < index:
+        key = keys[engine.phase_index]
+        with store.locked(key) if store else contextlib.nullcontext():
+            if store and store.has(key):
+                start = {"phase_index": engine.phase_index, "step": engine.step, "start": engine.step}
+                emit({"kind": "phase", **start, "steps": engine.plan[engine.phase_index].phase.steps, "stored": True})
+                engine.restore(store.state(key))
+                continue
+            records.clear()
+            partial = store.partial(key) if store else None
+            if partial:
+                engine.restore(partial[0])
+                records.extend(partial[1])
+            engine.train()
+            if store:
+                store.put(key, engine.snapshot(), records)
+    return engine
+
+
+def load_weights(engine: Engine, path: Path) -> None:
+    """Load weights into the engine's network: a checkpoint of redense, or a state dict as safetensors or ``.pt``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    state = _read_weights(path)
+    try:
+        engine.model.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{path} is of another model: {' '.join(str(error).split())[:300]}") from None
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        if path.suffix in (".pt", ".pth", ".bin"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
+        with safe_open(path, framework="pt") as file:
+            ours = "redense" in (file.metadata() or {})
+        return load_tree(path)["model"] if ours else load_file(path)
+    except CheckpointError:
+        raise
+    except (
+        SafetensorError,
+        UnpicklingError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        EOFError,
+    ) as error:
+        raise CheckpointError(f"{path} holds no weights: {' '.join(str(error).split())[:200]}") from None
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+def scan_folder(recipe: Recipe, out: Path | None, run: Path | None, *, root: Path = Path("runs")) -> Path:
+    """Make the folder of a scan: ``out``, or one in the run that is scanned, or one named after recipe and seed."""
+    folder = out or (run / "sensitivity" if run else root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-scan")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return folder
+
+
+def target_of(recipe: Recipe) -> float:
+    """Return the overall sparsity that a recipe asks for; the paper's 30 % for one with a sparsity of each layer."""
+    sparsity = recipe.sparse.sparsity
+    return sparsity if isinstance(sparsity, float) and sparsity > 0 else 0.3
+
+
+def write_scan(folder: Path, engine: Engine, scan: Scan, chosen: Allocation, follow: Follow, source: str) -> None:
+    """Write ``sensitivity.json``."""
+    metric = engine.task.metric
+    data = {
+        "recipe": engine.recipe.name,
+        "seed": engine.recipe.seed,
+        "source": source,
+        "follows": "loss" if follow == "loss" else metric.name,
+        "unit": "" if follow == "loss" else metric.unit,
+        "validation_examples": len(engine.task.examples("validation")),
+        "scan": scan.to_dict(),
+        "allocation": {
+            "sparsities": chosen.to_dict(),
+            "overall": chosen.overall,
+            "predicted": _finite(chosen.predicted),
+            "beside": {name: dict(sparsities) for name, sparsities in chosen.beside.items()},
+            "predictions": {name: _finite(value) for name, value in chosen.predictions.items()},
+        },
+        "environment": environment(),
+    }
+    write_text(folder / "sensitivity.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
+    """Return what `write_scan` wrote: the scan, the allocation, and all of it as plain data.
+
+    Raises:
+        StateError: it is not there, or damaged.
+    """
+    data = read_json(folder / "sensitivity.json")
+    try:
+        scan, kept = Scan.from_dict(data["scan"]), data["allocation"]
+        predictions = {name: _infinite(value) for name, value in kept["predictions"].items()}
+        chosen = Allocation(
+            "sensitivity", kept["sparsities"], scan.weights, _infinite(kept["predicted"]), kept["beside"], predictions
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise StateError(f"{folder / 'sensitivity.json'} is damaged: scan again") from None
+    return scan, chosen, data
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and value < float("inf") else None
+
+
+def _infinite(value: float | None) -> float:
+    return float("inf") if value is None else value

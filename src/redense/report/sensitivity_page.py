@@ -1,0 +1,293 @@
+"""The page of a sensitivity scan: its curves with the chosen points, each layer's share, the lines for a recipe."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..allocation import Allocation
+from ..lab.scan import read_scan
+from ..scan import Curve, Scan
+from .assets import SCRIPT, STYLE
+from .figures import _AXIS, _LOOK, Plot, _no_markup
+from .markup import Html, h
+from .page import _data_block, _figure, _policy, _table, flattened
+from .quantities import count, number, percent
+
+_MARKS = {"uniform": "line-ns-open", "global": "x-thin-open", "erk": "circle-open"}
+_NAMES = {"uniform": "uniform", "global": "one magnitude threshold", "erk": "Erdős-Rényi-Kernel"}
+
+
+def write_sensitivity_page(folder: Path) -> Path:
+    """Write ``sensitivity.html`` into the folder of a scan and return its path; it is replaced in one step.
+
+    Raises:
+        StateError: the folder holds no scan, or a damaged one.
+    """
+    target = folder / "sensitivity.html"
+    text = render(*read_scan(folder))
+    draft = folder / f".sensitivity.{os.getpid()}.html"
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def render(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> str:
+    """Return the page of a scan; ``data`` is all of its ``sensitivity.json``."""
+    from plotly.offline import get_plotlyjs
+
+    what = f"validation {data['follows']}" + (f", {data['unit']}" if data["unit"] else "")
+    plots = {"sensitivities": _curves(scan, chosen, what), "shares": _shares(chosen)}
+    scripts = [get_plotlyjs().replace("\r", ""), SCRIPT]
+    facts = [
+        str(data["recipe"]),
+        f"seed {data['seed']}",
+        count(len(scan.curves), "layer"),
+        count(scan.evaluations, "evaluation"),
+        count(data["validation_examples"], "validation example"),
+    ]
+    body = h(
+        "body",
+        h(
+            "header",
+            h("p", "redense sensitivity scan", class_="eyebrow"),
+            h("h1", data["recipe"]),
+            h("p", " · ".join(facts), class_="facts"),
+        ),
+        h("main", *_sections(scan, chosen, data, what)),
+        h("footer", f"Made by redense {__version__}. This page loads nothing."),
+        _data_block("plots", plots),
+        [h("script", Html(script)) for script in scripts],
+    )
+    head = h(
+        "head",
+        h("meta", charset="utf-8"),
+        h("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
+        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        h("meta", name="color-scheme", content="light dark"),
+        h("link", rel="icon", href="data:,"),
+        h("title", f"{data['recipe']}: redense sensitivity scan"),
+        h("style", Html(STYLE)),
+    )
+    return f"<!doctype html>\n{h('html', head, body, lang='en')}\n"
+
+
+def sentence(scan: Scan, chosen: Allocation) -> str:
+    """Say which layer bears the least and which the most, and what is shared out."""
+    at = {curve.name: _borne(scan, curve) for curve in scan.curves if not curve.gate}
+    least, most = min(at, key=lambda name: at[name]), max(at, key=lambda name: at[name])
+    spread = (
+        f"'{least}' bears the least pruning and '{most}' the most. "
+        if at[least] < at[most]
+        else "All layers bear about the same. "
+    )
+    return (
+        f"{spread}Removing {percent(chosen.overall)} of these weights where it costs the least takes between "
+        f"{percent(min(chosen.values()))} and {percent(max(chosen.values()))} of a layer."
+    )
+
+
+def _borne(scan: Scan, curve: Curve) -> float:
+    """The highest measured sparsity whose drop is under a quarter of a hopeless one."""
+    limit = scan.hopeless / 4 if math.isfinite(scan.hopeless) else scan.tolerance
+    return max((s for s, value in curve.points if scan.drop(value) <= limit), default=0.0)
+
+
+def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -> list[Html]:
+    columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
+    measured: list[list[Any]] = []
+    for curve in scan.curves:
+        values = dict(curve.points)
+        shown = [number(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
+        measured.append([h("code", curve.name), f"{curve.weights:,}", *shown])
+    others = list(chosen.beside)
+    heads = [("Layer", False), ("Weights", True), ("Chosen", True), *((_NAMES[other], True) for other in others)]
+    shares = [
+        [h("code", name), f"{chosen.weights[name]:,}", percent(s), *(percent(chosen.beside[o][name]) for o in others)]
+        for name, s in chosen.items()
+    ]
+    costs = [number(_or_nan(value)) for value in (chosen.predicted, *(chosen.predictions[o] for o in others))]
+    shares.append(["Sum of the drops alone", "", *costs])
+    note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
+    return [
+        _section(
+            "verdict",
+            "What follows",
+            h("p", sentence(scan, chosen), class_="sentence"),
+            h(
+                "p",
+                "Pruned one layer at a time, without retraining. What all of them cost together is more than the sum.",
+            ),
+        ),
+        _section(
+            "curves",
+            "Curves",
+            _figure(
+                "sensitivities",
+                f"Line plot: {what} over the sparsity of each layer, one pruned at a time; the table has the numbers.",
+                f"{what.capitalize()} when one layer alone is pruned. Filled points are measured, rings are chosen, "
+                "the dotted line is the unpruned network.",
+            ),
+            _table(
+                f"{what.capitalize()}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20
+            ),
+            h("p", f"Empty: not needed for the decision, and not measured.{note}", class_="note"),
+        ),
+        _section(
+            "allocation",
+            "Sparsity by layer",
+            _figure(
+                "shares",
+                "Bar plot: the sparsity chosen for each layer, and by other ways; the table has the numbers.",
+                "Bars: chosen from the curves. Marks: other ways to remove as many weights.",
+            ),
+            _table("Sparsity of each layer", heads, shares, tall=len(shares) > 20),
+            h("h3", "For a recipe"),
+            h("pre", h("code", chosen.to_yaml())),
+        ),
+        _section(
+            "provenance",
+            "To reproduce it",
+            _table(
+                "What it ran on",
+                [("What", False), ("Value", False)],
+                [["scanned", str(data["source"])], *([name, value] for name, value in flattened(data["environment"]))],
+                class_="environment",
+            ),
+        ),
+    ]
+
+
+def _section(name: str, title: str, *children: Any) -> Html:
+    heading = h("h2", title, id=f"{name}-heading")
+    return h("section", heading, *children, id=name, aria_labelledby=f"{name}-heading")
+
+
+def _or_nan(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+# --- plots ----------------------------------------------------------------------------------------------------------
+
+
+def _curves(scan: Scan, chosen: Allocation, what: str) -> Plot:
+    data: list[Plot] = []
+    for index, curve in enumerate(scan.curves):
+        points = [(0.0, scan.baseline), *((s, value) for s, value in curve.points if value is not None)]
+        color = f"hsl({220 + 160 * index / max(len(scan.curves) - 1, 1):.0f}, 60%, 52%)"  # blue first, orange last
+        name = _no_markup(curve.name)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name,
+                "x": [100 * s for s, _ in points],
+                "y": [value for _, value in points],
+                "line": {"color": color, "width": 1 if curve.gate else 1.5, "dash": "dot" if curve.gate else "solid"},
+                "marker": {"color": color, "size": 4},
+                "hovertemplate": f"<b>{name}</b><br>%{{x:.4~g}} %: %{{y:.4~g}}<extra></extra>",
+            }
+        )
+        if curve.name in chosen:
+            data.append(_ring(scan, curve, chosen[curve.name], color))
+    highest = scan.baseline + scan.hopeless if scan.lower_is_better else scan.baseline - scan.hopeless
+    span = sorted((scan.baseline, highest)) if math.isfinite(highest) else None
+    room = 0.06 * (span[1] - span[0]) if span else 0
+    return {
+        "data": data,
+        "layout": {
+            **_LOOK,
+            "height": 460,
+            "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
+            "showlegend": False,
+            "hovermode": "closest",
+            "xaxis": {**_AXIS, "title": _titled("sparsity of the one layer, %"), "range": [0, 100]},
+            "yaxis": {
+                **_AXIS,
+                "title": _titled(what),
+                **({"range": [span[0] - room, span[1] + room]} if span else {}),
+            },
+            "shapes": [
+                {
+                    "type": "line",
+                    "x0": 0,
+                    "x1": 100,
+                    "y0": scan.baseline,
+                    "y1": scan.baseline,
+                    "line": {"color": "--muted", "width": 1, "dash": "dot"},
+                }
+            ],
+        },
+        "bands": [],
+    }
+
+
+def _ring(scan: Scan, curve: Curve, share: float, color: str) -> Plot:
+    points = [(0.0, scan.baseline), *((s, v) for s, v in curve.points if v is not None)]
+    left = max((p for p in points if p[0] <= share), key=lambda p: p[0])
+    right = min((p for p in points if p[0] >= share), key=lambda p: p[0], default=left)
+    part = (share - left[0]) / (right[0] - left[0]) if right[0] > left[0] else 0.0
+    name = _no_markup(curve.name)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [100 * share],
+        "y": [left[1] + part * (right[1] - left[1])],
+        "marker": {"color": color, "size": 11, "symbol": "circle-open", "line": {"width": 2, "color": color}},
+        "hovertemplate": f"<b>{name}</b><br>chosen: %{{x:.4~g}} %<extra></extra>",
+    }
+
+
+def _shares(chosen: Allocation) -> Plot:
+    names = [_no_markup(name) for name in chosen]
+    data: list[Plot] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": "chosen from the curves",
+            "y": names,
+            "x": [100 * value for value in chosen.values()],
+            "marker": {"color": "--accent"},
+            "hovertemplate": "<b>%{y}</b><br>%{x:.4~g} %<extra>%{fullData.name}</extra>",
+        }
+    ]
+    for other, sparsities in chosen.beside.items():
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": _NAMES[other],
+                "y": names,
+                "x": [100 * sparsities[name] for name in chosen],
+                "marker": {"symbol": _MARKS[other], "size": 9, "color": "--ink", "line": {"width": 1.5}},
+                "hovertemplate": "<b>%{y}</b><br>%{x:.4~g} %<extra>%{fullData.name}</extra>",
+            }
+        )
+    row = 24 if len(names) <= 30 else 14
+    return {
+        "data": data,
+        "layout": {
+            **_LOOK,
+            "height": max(180, row * len(names) + 110),
+            "margin": {"l": 8, "r": 16, "t": 56, "b": 44},
+            "bargap": 0.35,
+            "showlegend": True,
+            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+            "hovermode": "closest",
+            "xaxis": {**_AXIS, "title": _titled("sparsity, %"), "range": [0, 100], "fixedrange": True},
+            "yaxis": {**_AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
+                      "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
+        },
+        "bands": [],
+    }  # fmt: skip
+
+
+def _titled(text: str) -> Plot:
+    return {"text": _no_markup(text), "font": {"color": "--muted", "size": 12}}
