@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from redense.lab.recipe import Recipe
+from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.evidence import confusion, evidence, flips, per_class, probability
 from redense.tasks.classification.png import thumbnail
 from redense.tasks.classification.task import Classification
@@ -159,6 +160,7 @@ def decoded(data: bytes) -> Any:
 def test_the_task_shows_the_images_that_changed(task: Classification):
     assert isinstance(task, ShowsEvidence)
     images = task.examples("test").images
+    assert isinstance(images, ImageSet)
     label = images.labels
     before = outcome_of(torch.nn.functional.one_hot((label + 1) % 4, 4).float(), label)
     after = outcome_of(torch.nn.functional.one_hot(label, 4).float(), label)

@@ -34,7 +34,7 @@ from .start import load_start_
 Event = dict[str, Any]
 """What happens while training: see `metrics.jsonl` in `redense.lab.run`."""
 
-_EVALUATION_BATCH = 500
+_EVALUATION_BATCH = 500  # where the task says nothing
 _LOG_STEPS = 20  # optimizer steps between two `step` events
 SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
 
@@ -250,7 +250,7 @@ class Engine:
         """Share the one sparsity of a phase over the layers, from the weights as they are now."""
         from .scan import allocate_for
 
-        return allocate_for(self, float(cast("float", planned.phase.sparsity)), planned.allocation)
+        return allocate_for(self, float(cast("float", planned.phase.sparsity)), cast("Any", planned.allocation))
 
     def _take_gradients(self, index: int) -> None:
         """Leave gradients in the parameters, for the criterion that scores with them."""
@@ -396,9 +396,10 @@ class Engine:
         """Return the task's outcome of every example of a split, in order, on CPU."""
         examples = self.task.examples(split)
         self.model.eval()
+        batch_size = getattr(self.task, "evaluation_batch", _EVALUATION_BATCH)
         rows: dict[str, list[Tensor]] = {}
         with torch.no_grad(), self.accelerator.autocast():
-            for batch in self._load(examples, Batches(len(examples), _EVALUATION_BATCH)):
+            for batch in self._load(examples, Batches(len(examples), batch_size)):
                 for name, values in self.task.outcome(self.model, batch).items():
                     rows.setdefault(name, []).append(values.cpu())
         return {name: torch.cat(parts) for name, parts in rows.items()}

@@ -53,6 +53,8 @@ class RunProgress:
 
     def _on_plan(self, event: Event) -> None:
         self._phases, self._metric = event["phases"], event["metric"]
+        for note in event["notes"]:
+            self._say(f"[yellow]note:[/] {note}")
 
     def _on_resumed(self, event: Event) -> None:
         self._say(f"resumed after step {event['step']}")
@@ -121,7 +123,7 @@ def result_table(result: dict[str, Any]) -> Table:
     for phase in result["phases"]:
         table.add_row(
             phase["name"],
-            f"{100 * phase['sparsity']:g} %",
+            f"{100 * phase['sparsity']:.4g} %",
             f"{phase['epochs']:g}" if phase["steps"] else "given",
             f"{phase['lr']:g}" if phase["steps"] else "",
             f"{phase['validation'][name]:.2f} {unit}",

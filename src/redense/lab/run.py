@@ -108,7 +108,8 @@ def train_run(
                 save=lambda state: _save(folder, engine, state),
                 save_seconds=save_seconds,
             )
-            emit({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric)})
+            notes = list(getattr(task, "notes", ()))
+            emit({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": notes})
             snapshot = _last_snapshot(folder, engine.plan)
             if snapshot is not None:
                 engine.restore(snapshot)
@@ -227,7 +228,8 @@ def _last_snapshot(folder: Path, phases: tuple[PlannedPhase, ...]) -> dict[str, 
 
 def _check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
     # Where the data lies may change, and who reads it; what it is may not.
-    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": {"source", "workers"}})
+    data = {"source", "workers", "expected", "broken"}
+    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": data})
     now = {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
     path = folder / "started.json"
     if not path.exists():
@@ -324,6 +326,7 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
         "phases": phases,
         "layers": layers,
         "test_examples": len(task.examples("test")),
+        "notes": list(getattr(task, "notes", ())),
         "seconds": round(sum(phase["seconds"] for phase in phases), 1),
         "redense": __version__,
     }

@@ -49,7 +49,7 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase])
         "task": recipe.task,
         "model": recipe.model.model_dump(mode="json"),
         "training": recipe.training.model_dump(mode="json"),
-        "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers"}),
+        "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers", "expected", "broken"}),
         "prune": recipe.prune.model_dump(mode="json"),
     }
     keys: list[str] = []

@@ -27,10 +27,10 @@ class Section:
     class_: str | None = None
 
 
-def write_document(folder: Path, text: str) -> Path:
+def write_document(folder: Path, text: str, name: str = "report") -> Path:
     """Write ``report.html`` into a folder and return its path. It is replaced in one step: nobody reads half of it."""
-    target = folder / "report.html"
-    draft = folder / f".report.{os.getpid()}.html"
+    target = folder / f"{name}.html"
+    draft = folder / f".{name}.{os.getpid()}.html"
     try:
         draft.write_text(text, encoding="utf-8", newline="\n")
         draft.replace(target)

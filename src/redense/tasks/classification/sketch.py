@@ -44,7 +44,7 @@ class SketchedClassification(Classification):
     ) -> None:
         self.fingerprint = f"sketch/{shape}/{classes}/{examples}"
         self.classes = tuple(str(index) for index in range(classes))
-        self.shape = shape
+        self.shape, self.notes = shape, ()
         self._model, self._smoothing = model, label_smoothing
         self._images = RandomImages(examples, shape, classes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
@@ -24,6 +25,7 @@ from .normalisation import mean_and_deviation
 from .png import thumbnail
 
 _TOP = 5
+_EVALUATED = 1 << 24  # numbers evaluated at once
 
 
 class Classification:
@@ -67,6 +69,11 @@ class Classification:
 
     def _is_ready(self, images: AnySet) -> TypeGuard[ImageSet]:
         return isinstance(images, ImageSet) and tuple(images.images.shape[1:]) == self.shape
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images evaluated at once: as many as take 64 MB, at most 500."""
+        return max(1, min(500, _EVALUATED // math.prod(self.shape)))
 
     def examples(self, split: Split) -> ImageExamples | TransformedExamples:
         """Return a split."""
