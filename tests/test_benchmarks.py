@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import redense
+from redense.scan import Scan
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = {
@@ -117,3 +119,44 @@ def test_a_round_runs_each_contestant_once_after_it_was_prepared(load: Callable[
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
     assert calls.count("run a") == calls.count("run b") == 4  # the first round warms up
     assert all(calls[i - 1] == "prepare a" for i, call in enumerate(calls) if call == "run a")
+
+
+# --- scans ----------------------------------------------------------------------------------------------------------
+
+SMALL = ["--depth", "8", "--width", "2", "--epochs", "0.02", "--examples", "250"]
+
+
+def test_scanning_stores_every_scan_and_refuses_other_bits(
+    load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = load("scan_sensitivity")
+    monkeypatch.setattr(module, "AT_LEAST", 0.0)
+    assert module.main([*SMALL, "--rounds", "1", "--out", str(tmp_path), "--check"]) == 0
+    (file,) = tmp_path.glob("scan_sensitivity-*.json")
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert result["facts"]["evaluations"]["redense"] < result["facts"]["evaluations"]["plain grid"]
+    assert set(result["seconds"]["scan"]) == {"plain grid", "reuse", "for any target", "one target", "redense"}
+    plain = Scan.from_dict(result["facts"]["plain"])
+    curve = plain.curves[0]
+    other = replace(plain, curves=(replace(curve, points=((curve.points[0][0], 0.0),)), *plain.curves[1:]))
+    with pytest.raises(SystemExit, match="gave"):
+        module.check_same(plain, other)
+    with pytest.raises(SystemExit, match="nothing was reused"):
+        module.check_same(plain, replace(plain, note="nothing was reused: because"))
+
+
+def test_allocating_prunes_every_way_by_the_same_number_of_weights(
+    load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = load("allocate_sparsity")
+    monkeypatch.setattr(module, "OVERALL", (0.4, 0.7))
+    assert module.main([*SMALL, "--seeds", "2", "--out", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("allocate_sparsity-*.json")
+    runs = json.loads(file.read_text(encoding="utf-8"))["facts"]["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+    for run in runs:
+        for overall, methods in run["pruned"].items():
+            assert set(methods) == set(module.METHODS)
+            for measured in methods.values():
+                assert measured["overall"] == pytest.approx(float(overall), abs=1e-3)
+                assert 0 <= measured["test error"] <= 100

@@ -82,7 +82,7 @@ class Outline:
             "task": self.recipe.task,
             "model": self.recipe.model.model_dump(mode="json"),
             "start": self.recipe.start,
-            "data": vars(self.facts),
+            "data": {**vars(self.facts), "shape": list(self.facts.shape)},
             "parameters": self.parameters,
             "prunable": self.prunable,
             "batch_size": self.recipe.training.batch_size * self.recipe.training.accumulate,
@@ -99,7 +99,7 @@ class Outline:
                     "decay": planned.phase.decay.kind,
                     "sparsity": self.sparsity(planned),
                     "allocation": planned.allocation,
-                    "pattern": planned.phase.pattern,
+                    "pattern": list(planned.phase.pattern) if planned.phase.pattern else None,
                 }
                 for planned in self.phases
             ],
@@ -177,6 +177,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
     data = recipe.model_dump(mode="json")
     data["training"] |= {"batch_size": batch, "accumulate": 1, "keep": "last"}
     data["data"]["workers"] = 0  # random examples take none
+    data["prune"]["allocation"] = "uniform"  # of random examples a scan says nothing
     for section in (data["dense"], data["sparse"], data["redense"]):
         section["epochs"] = 1
     for cycle in data["cycles"]:

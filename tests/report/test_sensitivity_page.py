@@ -1,0 +1,108 @@
+"""The page of a scan: whole, self-contained, and with the numbers that were measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.report.sensitivity_page import render, sentence, write_sensitivity_page
+from redense.scan import Curve, Scan
+
+MAGNITUDES = tuple(i / 200 for i in range(201))
+DATA: dict[str, Any] = {
+    "recipe": "<b>tiny</b>",
+    "seed": 3,
+    "source": "quickstart",
+    "follows": "loss",
+    "unit": "",
+    "validation_examples": 500,
+    "environment": {"torch": "2.13", "cores": 2},
+}
+
+
+def scan(**changes: Any) -> Scan:
+    curves = (
+        Curve("first</script>.weight", (10, 10), ((0.3, 0.51), (0.6, 0.9), (0.9, None)), MAGNITUDES),
+        Curve("rnn.weight_hh_l0", (40, 10), ((0.3, 0.5), (0.6, 0.5), (0.9, 0.53)), MAGNITUDES),
+        Curve("rnn.weight_hh_l0[i]", (10, 10), ((0.6, 0.55),), MAGNITUDES, gate=True),
+    )
+    return Scan(0.5, curves, (0.3, 0.6, 0.9), **{"tolerance": 0.01, "hopeless": 0.4, "evaluations": 9, **changes})
+
+
+def plots_of(page: str) -> dict[str, Any]:
+    block = re.search(r'<script type="application/json" id="plots">(.*?)</script>', page, re.DOTALL)
+    assert block
+    return json.loads(block[1])
+
+
+def test_the_page_loads_nothing_and_escapes_every_name():
+    found = scan()
+    page = render(found, found.allocate(0.5), DATA)
+    assert "Content-Security-Policy" in page
+    assert "default-src 'none'" in unescape(page)
+    assert "<b>tiny</b>" not in page
+    assert "first</script>.weight" not in page
+    assert "first&lt;/script&gt;.weight" in page
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""(?:src|href)=["']?https?:""", own)
+
+
+def test_the_curves_have_every_measured_point_and_a_ring_where_it_was_chosen():
+    found = scan()
+    chosen = found.allocate(0.5)
+    drawn = plots_of(render(found, chosen, DATA))
+    lines = [trace for trace in drawn["sensitivities"]["data"] if "lines" in trace["mode"]]
+    rings = [trace for trace in drawn["sensitivities"]["data"] if trace["mode"] == "markers"]
+    assert [trace["y"] for trace in lines] == [[0.5, 0.51, 0.9], [0.5, 0.5, 0.5, 0.53], [0.5, 0.55]]
+    assert [trace["x"][0] for trace in rings] == pytest.approx([100 * s for s in chosen.values()])
+    bars, *marks = drawn["shares"]["data"]
+    assert bars["x"] == pytest.approx([100 * s for s in chosen.values()])
+    assert len(marks) == 3
+
+
+def test_the_tables_have_the_measurements_and_the_lines_for_a_recipe():
+    found = scan()
+    chosen = found.allocate(0.5)
+    page = render(found, chosen, DATA)
+    assert "0.5100" in page
+    assert "infinite" in page  # what was not finite
+    assert "rnn.weight_hh_l0[i]" in page
+    assert "rnn.weight_hh_l0: " in page.partition("For a recipe")[2]
+
+
+def test_the_sentence_names_the_layers_that_bear_least_and_most():
+    found = scan()
+    said = sentence(found, found.allocate(0.5))
+    assert "'first</script>.weight' bears the least pruning and 'rnn.weight_hh_l0' the most" in said
+    assert "Removing 50\u00a0%" in said
+
+
+def test_a_scan_without_a_hopeless_bound_and_one_where_higher_is_better_can_be_drawn():
+    for found in (scan(hopeless=math.inf), scan(lower_is_better=False)):
+        plots_of(render(found, found.allocate(0.2), DATA))
+
+
+def test_the_page_is_written_beside_the_scan(tmp_path: Path):
+    found = scan()
+    chosen = found.allocate(0.5)
+    kept = {
+        "scan": found.to_dict(),
+        "allocation": {
+            "sparsities": chosen.to_dict(),
+            "predicted": chosen.predicted,
+            "beside": chosen.beside,
+            "predictions": {
+                name: value if math.isfinite(value) else None for name, value in chosen.predictions.items()
+            },
+        },
+    }
+    (tmp_path / "sensitivity.json").write_text(json.dumps({**DATA, **kept}))
+    path = write_sensitivity_page(tmp_path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["sensitivity.html", "sensitivity.json"]
