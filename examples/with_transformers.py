@@ -6,6 +6,7 @@ python examples/with_transformers.py
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from redense.integrations.transformers import DSDTrainerCallback  # redense
 
@@ -17,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 import redense  # redense
 
 
-def sentences(first: int, last: int) -> list[dict[str, torch.Tensor]]:
+def sentences(first: int, last: int) -> Any:
     """Return so many lines of 64 bytes of Python's standard library."""
     source = b"".join(path.read_bytes() for path in sorted(Path(os.__file__).parent.glob("*.py"))[:60])
     lines = torch.frombuffer(bytearray(source), dtype=torch.uint8)[first * 64 : last * 64].view(-1, 64).long()
