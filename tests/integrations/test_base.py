@@ -39,9 +39,7 @@ def load(name: str) -> Any:
 def test_without_its_library_a_callback_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     for name in ("lightning", *LIGHTNINGS, "transformers", "transformers.trainer_callback"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(
-        MissingExtraError, match=r"pytorch_lightning is not installed: pip install 'redense\[lightn"
-    ):
+    with pytest.raises(MissingExtraError, match=r"pytorch_lightning is not installed: pip install 'redense\[lightn"):
         load("lightning")
     with pytest.raises(MissingExtraError, match=r"not installed: pip install 'redense\[transformers\]'"):
         load("transformers")
