@@ -37,7 +37,7 @@ def dataset(part: str) -> torch.utils.data.TensorDataset:
     return torch.utils.data.TensorDataset(images[16:].view(-1, 1, 28, 28) / 255 - 0.29, labels[8:].long())
 
 
-def loader(steps: int = STEPS, *, batch_size: int = 64) -> torch.utils.data.DataLoader[list[Tensor]]:
+def loader(steps: int = STEPS, *, batch_size: int = 64) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
     """Return batches for so many steps of every rank, each image once an epoch; a rank has its own."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     data = dataset("train")

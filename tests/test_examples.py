@@ -59,7 +59,7 @@ def test_an_example_runs(
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.delitem(sys.modules, "common", raising=False)
     if name in TORCHRUN:  # with one rank, in this process
-        store = dist.FileStore(str(tmp_path / "meet"), 1)
+        store = dist.FileStore(str(tmp_path / "meet"), 1)  # pyright: ignore[reportPrivateImportUsage]
         honest = dist.init_process_group
         monkeypatch.setattr(
             dist, "init_process_group", lambda backend: honest(backend, store=store, rank=0, world_size=1)

@@ -239,9 +239,9 @@ def _refuse_unordered(pieces: Mapping[str, Piece], reduce: Reduce) -> None:
         else 0
         for piece in pieces.values()
     ]
-    for (name, piece), count in zip(pieces.items(), reduce(torch.tensor(bad, dtype=torch.int64)).tolist(), strict=True):
+    for (name, piece), count in zip(pieces.items(), reduce(torch.tensor(bad, dtype=torch.int64)), strict=True):
         if count:
-            raise masking.unordered(name, count, piece.layout.numel)
+            raise masking.unordered(name, int(count), piece.layout.numel)
 
 
 # --- meshes ---------------------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def unwrap_optimizer(optimizer: Any) -> Optimizer:
 
 
 def _refuse_unsteppable(optimizer: Any) -> None:
-    kind: type[object] = type(optimizer)
+    kind = cast("type[object]", type(optimizer))
     if kind.__module__.split(".")[0] == "deepspeed" or kind.__name__ == "DeepSpeedOptimizerWrapper":
         raise OptimizerError(
             "DeepSpeed's optimizers update flat partitions of the weights, in which no parameter can be masked: "

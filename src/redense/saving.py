@@ -61,9 +61,9 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
             raise StateError(f"the saved state has no mask of '{name}': it is of another model")
         state["masks"][name] = sharded["masks"][name]
     if phase.surgery:
-        surgery = sharded["surgery"]
+        surgery, names = sharded["surgery"], list(candidates(phase.sparsity))
         state["surgery"] = {"steps": surgery["steps"]}
-        state["surgery"] |= {k: {n: surgery[k][n] for n in state["masks"]} for k in ("weights", "thresholds")}
+        state["surgery"] |= {key: {name: surgery[key][name] for name in names} for key in ("weights", "thresholds")}
     return state
 
 

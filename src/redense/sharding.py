@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -130,16 +130,17 @@ def layout_of(weight: Tensor) -> Layout:
     """
     mesh, placements = _dtensor(weight).device_mesh, _dtensor(weight).placements
     coordinate = mesh.get_coordinate() or [0] * mesh.ndim  # a rank outside the mesh holds nothing
-    positions = [torch.arange(size) for size in weight.shape]
+    positions: list[Tensor] = [torch.arange(size) for size in weight.shape]
     counted = mesh.get_coordinate() is not None
     for axis, placement in enumerate(placements):
         if placement.is_replicate():
             counted = counted and coordinate[axis] == 0
         elif hasattr(placement, "dim"):
             # Its own way of splitting is asked: it chunks unevenly, and interleaves under tensor parallelism and FSDP2.
-            column = positions[placement.dim].view([-1 if d == placement.dim else 1 for d in range(weight.dim())])
+            dimension = int(placement.dim)
+            column = positions[dimension].view(tuple(-1 if d == dimension else 1 for d in range(weight.dim())))
             parts = placement._split_tensor(column, mesh.size(axis), with_padding=False, contiguous=True)[0]
-            positions[placement.dim] = parts[coordinate[axis]].reshape(-1)
+            positions[dimension] = parts[coordinate[axis]].reshape(-1)
         else:
             raise ParameterError(f"a DTensor that is a partial sum ({placement}) has no values to choose from")
     return Layout(tuple(weight.shape), tuple(positions), counted)
@@ -156,7 +157,9 @@ def largest_over(mesh: Any) -> Reduce:
 
 
 def _reduction(mesh: Any, operation: str) -> Reduce:
-    import torch.distributed as dist
+    import torch.distributed
+
+    dist = cast("Any", torch.distributed)
 
     def reduce(counts: Tensor) -> Tensor:
         total = counts.to(mesh.device_type)  # the mesh's backend may not send from CPU

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,46 +215,3 @@ def test_a_module_inside_fsdp1_is_refused(monkeypatch: pytest.MonkeyPatch):
             enable_progress_bar=False,
             enable_model_summary=False,
         ).fit(Module(), data(1))
-
-
-# --- which Lightning ------------------------------------------------------------------------------------------------
-
-
-def in_a_fresh_process(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=100, check=False
-    )
-    return done.stdout + done.stderr
-
-
-def test_without_lightning_the_error_says_what_to_install():
-    code = (
-        "import sys; sys.modules.update({'lightning': None, 'lightning.pytorch': None, 'pytorch_lightning': None})\n"
-        "from redense.errors import MissingExtraError\n"
-        "try: import redense.integrations.lightning\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    assert "pip install 'redense[lightning]'" in in_a_fresh_process(code)
-
-
-def test_the_callback_belongs_to_every_lightning_that_is_imported_already():
-    code = (
-        "import sys, types\n"
-        "for name in ('lightning', 'lightning.pytorch', 'pytorch_lightning'):\n"
-        "    sys.modules[name] = types.ModuleType(name); sys.modules[name].Callback = type('Callback', (), {})\n"
-        "from redense.integrations.lightning import DSDCallback\n"
-        "print([issubclass(DSDCallback, sys.modules[n].Callback) for n in ('lightning.pytorch', 'pytorch_lightning')])"
-    )
-    assert in_a_fresh_process(code).strip() == "[True, True]"
-
-
-def test_a_lightning_without_callbacks_is_too_old():
-    code = (
-        "import sys, types; sys.modules['lightning.pytorch'] = None; sys.modules['lightning'] = None\n"
-        "old = sys.modules['pytorch_lightning'] = types.ModuleType('pytorch_lightning'); old.__version__ = '0.1'\n"
-        "from redense.errors import MissingExtraError\n"
-        "try: import redense.integrations.lightning\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    out = in_a_fresh_process(code)
-    assert "pytorch_lightning 0.1 is too old: it has no Callback: pip install 'redense[lightning]'" in out

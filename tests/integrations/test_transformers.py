@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -249,14 +247,3 @@ def test_a_step_that_the_fp16_scaler_skips_is_none(tmp_path: Path):
     training.add_callback(Count())
     training.train()
     assert steps == [0]
-
-
-def test_without_transformers_the_error_says_what_to_install():
-    code = (
-        "import sys; sys.modules.update({'transformers': None, 'transformers.trainer_callback': None})\n"
-        "from redense.errors import MissingExtraError\n"
-        "try: import redense.integrations.transformers\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
-    assert "pip install 'redense[transformers]'" in done.stdout + done.stderr

@@ -280,6 +280,28 @@ def check_replicas_of_shards_train_alike() -> None:
     assert_same(one, many, "hybrid")
 
 
+def check_tensor_parallel_weights_under_fsdp2_keep_the_masks_of_the_whole() -> None:
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    mesh = init_device_mesh("cpu", (WORLD // 2 or 1, min(WORLD, 2)), mesh_dim_names=("data", "tensor"))
+    torch.manual_seed(0)
+    model = Plain()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    parallelize_module(model, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["data"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=False)
+    with redense.sparse(model, optimizer, 0.4) as block:
+        for name, mask in block.masks.items():
+            assert torch.equal(whole(mask), masks.select(before[name], 0.4, absolute=True)), name
+        for number in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(6, 8, generator=torch.Generator().manual_seed(number))).square().mean().backward()
+            optimizer.step()
+            for name, mask in block.masks.items():
+                assert (local(model.get_parameter(name).detach())[~local(mask)] == 0).all()
+                assert int((whole(model.get_parameter(name).detach()) == 0).sum()) == int((~whole(mask)).sum())
+
+
 def check_mixed_precision_and_cpu_offload_hold_their_masks() -> None:
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
     for more in ({"mp_policy": half}, {"offload_policy": CPUOffloadPolicy(pin_memory=False)}):
