@@ -19,7 +19,7 @@ from typing import Any
 from common import finish, parser
 from rich.console import Console
 from rich.table import Table
-from scan_sensitivity import batches, evaluation, sample, trained
+from scan_sensitivity import BATCH, batches, evaluation, sample, trained
 from torch import nn
 
 import redense
@@ -70,8 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     task = sample()
     splits = {}
     for split in ("validation", "test"):
-        data = [*batches(task, split)]
-        splits[split] = evaluation(data[: max(1, given.examples // len(data[0][1]))])
+        size = min(BATCH, given.examples)
+        splits[split] = evaluation([*batches(task, split, size)][: given.examples // size])
     runs: list[dict[str, Any]] = []
     for seed in range(given.seeds):
         model = trained(task, depth=given.depth, width=given.width, epochs=given.epochs, seed=seed)

@@ -144,7 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     task = sample()
     model = trained(task, depth=given.depth, width=given.width, epochs=given.epochs, seed=0)
-    data = [*batches(task, "validation")][: max(1, given.examples // BATCH)]
+    size = min(BATCH, given.examples)
+    data = [*batches(task, "validation", size)][: given.examples // size]
     evaluate = evaluation(data)
     loss, error = evaluate(model)
     print(f"ResNet-{given.depth}, validation loss {loss:.3f}, error {error:.2f} %")

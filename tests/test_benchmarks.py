@@ -123,7 +123,7 @@ def test_a_round_runs_each_contestant_once_after_it_was_prepared(load: Callable[
 
 # --- scans ----------------------------------------------------------------------------------------------------------
 
-SMALL = ["--depth", "8", "--width", "2", "--epochs", "0.02", "--examples", "250"]
+SMALL = ["--depth", "8", "--width", "2", "--epochs", "0.01", "--examples", "20"]
 
 
 def test_scanning_stores_every_scan_and_refuses_other_bits(

@@ -72,6 +72,7 @@ def _around(
     if above - flat > 1 and share <= levels[min(above, count - 1)] + slack:
         return {(flat + above) // 2}  # the share depends on where the curve leaves the ground: bisect
     end = min((index for index, drop in seen.items() if not drop < hopeless), default=count - 1)
+    share = min(share, levels[end])  # beyond hope the room is shared evenly: where hope ends is what matters
     below = max((index for index in range(count) if levels[index] <= share + slack), default=-1)
     wanted = {below, below + 1}
     if below >= 0 and abs(levels[below] - share) <= slack:  # it sits on a point: both sides keep it there
