@@ -508,7 +508,7 @@ QUICK = [
     ["run", "--help"],
     ["--version"],
     ["recipes"],
-    ["recipes", "show", "quickstart"],
+    ["recipes", "show", "quickstart", "--yaml"],
     ["data"],
     ["run", "quickstart", "--print-config"],
     ["run", "quickstart", "--sparse.sparsity", "2"],

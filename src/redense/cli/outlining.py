@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..lab.outline import Outline
     from ..parameters import Row
 
@@ -14,12 +16,19 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 def print_outline(made: Outline) -> None:
     """Print what a recipe would train, its phases, its layers, and the time if it was measured."""
     from rich.console import Console
-    from rich.table import Table
 
-    recipe, training = made.recipe, made.recipe.training
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
+    with console.capture() as printed:
+        _print(made, console)
+    print(printed.get(), end="")  # Python's own, whose reader may go away
+
+
+def _print(made: Outline, console: Console) -> None:
+    from rich.table import Table
+
+    recipe, training = made.recipe, made.recipe.training
     console.print(f"[bold]{recipe.name}[/]: {recipe.about}", soft_wrap=True)
     console.print(f"data       {made.facts}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)
     share = made.prunable / made.parameters if made.parameters else 0.0
