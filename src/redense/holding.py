@@ -184,6 +184,9 @@ def held(optimizer: Optimizer) -> set[int]:
 def state_of(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[Tensor]:
     """Give every floating-point state tensor of the parameter's shape."""
     shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some optimizers keep plain local states
+    inner = getattr(optimizer, "optim", None)  # of torch's ZeroRedundancyOptimizer, which has this rank's states
+    if isinstance(inner, Optimizer):
+        yield from state_of(inner, name, parameter)
     # .get, for the state of a fresh optimizer is a defaultdict that would grow by being read
     for key, value in optimizer.state.get(parameter, {}).items():
         for tensor in cast("list[Any]", value) if isinstance(value, (list, tuple)) else (value,):

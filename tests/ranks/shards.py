@@ -500,6 +500,24 @@ def check_data_parallel_replicas_choose_the_same_masks_without_a_word() -> None:
     assert dsd.phase is None
 
 
+def check_an_optimizer_that_shares_its_state_out_among_ranks_restarts_from_zero_too() -> None:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    one = Training(SCHEDULES["dsd"], None)
+    torch.manual_seed(0)
+    model = nn.parallel.DistributedDataParallel(Plain())
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=0.02)
+    dsd = redense.DSD(model, optimizer, SCHEDULES["dsd"])
+    for number in range(7):
+        one.step(number)
+        optimizer.zero_grad()
+        model(torch.randn(6, 8, generator=torch.Generator().manual_seed(number))).square().mean().backward()
+        optimizer.step()
+        assert dsd.step == number + 1
+        for name, weight in model.module.named_parameters():
+            assert torch.equal(weight, one.model.get_parameter(name)), (number, name)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     # A check that fails on one rank alone leaves the others waiting: they give up, and so does every check after it.
