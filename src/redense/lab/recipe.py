@@ -197,7 +197,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: a name of `recipe_names`, or the path of a YAML file.
-        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; values are read as YAML.
+        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; values are read as YAML. Another ``--model.name``
+            drops the recipe's other settings of the model.
 
     Raises:
         RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
@@ -206,7 +207,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     data = parse_yaml(text, label)
     if not isinstance(data, dict):
         raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
-    for key, value in _pairs(overrides):
+    pairs = list(_pairs(overrides))
+    for key, value in pairs:
+        if key == "model.name" and isinstance(data.get("model"), dict) and data["model"].get("name") != value:
+            data["model"] = {}  # another network: the settings of the one before are not its own
+    for key, value in pairs:
         _set(data, key, value)
     return build_recipe(data, label)
 
