@@ -102,6 +102,12 @@ def test_noise_below_the_tolerance_and_what_lies_beyond_hope_decide_nothing():
     assert all(d1 / s1 <= d2 / s2 for (s1, d1), (s2, d2) in itertools.pairwise(full[1:]))
 
 
+def test_a_point_that_is_worse_than_a_sparser_one_is_noise():
+    bump = [(0.2, 0.0), (0.4, 0.5), (0.6, 0.0), (0.7, 0.3), (0.8, 2.0), (0.9, 0.9)]
+    without = [(0.2, 0.0), (0.4, 0.0), (0.6, 0.0), (0.7, 0.3), (0.8, 0.9), (0.9, 0.9)]
+    assert allocation.knots(bump, 0.01, 5.0) == allocation.knots(without, 0.01, 5.0)
+
+
 def test_knots_are_convex_and_skip_a_point_that_sticks_out():
     knots = allocation.knots([(0.2, 0.1), (0.4, 0.9), (0.6, 1.0), (0.8, math.inf)], 0.0, math.inf)
     slopes = [(d1 - d0) / (s1 - s0) for (s0, d0), (s1, d1) in itertools.pairwise(knots)]

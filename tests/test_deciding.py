@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -92,3 +93,31 @@ def test_one_target_is_settled_as_the_whole_grid_settles_it(rises: list[list[flo
         return sum(allocation.cost_at(full[name], min(s, full[name][-1][0])) for name, s in sparsities.items())
 
     assert cost(found) <= cost(best) + 0.02 * (1 + cost(best))
+
+
+def asked(drops: dict[str, dict[int, float]], overall: float, levels: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)) -> Any:
+    weights = dict.fromkeys(drops, 1000)
+    return undecided(drops, weights, levels, tolerance=0.01, hopeless=1.0, overall=overall)
+
+
+def test_a_layer_that_nothing_is_known_of_is_asked_for_its_middle():
+    assert asked({"a": {}, "b": {}}, 0.5) == {"a": [1], "b": [1]}
+
+
+def test_a_share_that_sits_on_a_point_needs_both_of_its_neighbours():
+    known = {0: 0.0, 1: 0.05, 3: 0.9}
+    assert asked({"a": known}, 0.6) == {"a": [2]}
+    both = {0: 0.0, 1: 0.02, 2: 0.1, 3: 0.9}
+    assert asked({"a": both}, 0.6) == {}
+    steep = {0: 0.2, 2: 0.3, 3: 0.9}  # 0.6 is measured, what is below it is not
+    assert asked({"a": steep}, 0.6) == {"a": [1]}
+
+
+def test_a_share_on_the_flat_part_bisects_for_its_end():
+    assert asked({"a": {0: 0.0, 3: 0.5}}, 0.3) == {"a": [1]}
+    assert asked({"a": {0: 0.0, 1: 0.0, 2: 0.5}}, 0.3) == {}
+
+
+def test_where_all_is_beyond_hope_the_end_of_hope_is_asked_for():
+    assert asked({"a": {0: 0.3, 2: 5.0}}, 0.75) == {"a": [1]}
+    assert asked({"a": {0: 0.3, 1: 5.0}}, 0.75) == {}

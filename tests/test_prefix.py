@@ -222,6 +222,41 @@ def test_the_cache_stays_within_its_bytes_and_the_bits_are_the_same(room: float)
     assert prefix.skipped < free.skipped
 
 
+def test_an_early_value_that_is_read_after_the_forward_is_there():
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+            self.features = torch.zeros(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.features = torch.relu(self.first(x))
+            return self.third(torch.tanh(self.second(self.features)))
+
+    model, data = Keeping(), batches((6,))
+    parameters = redense.prunable(model)
+
+    def evaluate() -> float:
+        return float(sum(model(batch).double().sum() + 7 * model.features.double().sum() for batch in data))
+
+    prefix = traced(model, evaluate)
+    with torch.no_grad():
+        for name in pruned(parameters, prefix.order()):
+            assert prefix.evaluate(evaluate, name) == evaluate()
+    assert prefix.reason == ""
+    assert prefix.skipped > 0
+
+
+def test_parameters_may_come_in_any_order():
+    model, data, parameters = made("residual")
+    evaluate = evaluation(model, data)
+    prefix = traced(model, evaluate)
+    with torch.no_grad():
+        for name in pruned(parameters, [*prefix.order()[::-1], *prefix.order()]):
+            assert prefix.evaluate(evaluate, name) == evaluate()
+    assert prefix.reason == ""
+
+
 def test_nothing_of_it_is_left_on_the_model():
     model, data, parameters = made("residual")
     before = set(vars(model))

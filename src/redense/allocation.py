@@ -207,24 +207,27 @@ def knots(points: Knots, tolerance: float, hopeless: float) -> list[tuple[float,
     - the last point that still lies within ``tolerance`` of no drop at all, for what is below it is noise. Down to 0
       the cost falls as the cube of the sparsity: where weights are spread evenly around 0, pruning the smallest part s
       removes the energy ``sum w^2 ~ s^3``, and the loss follows the energy to second order.
-    - the points above it, made rising, up to the first that is ``hopeless``: what is above that is never chosen.
+    - the points above it up to the first that is ``hopeless``: what is above that is never chosen.
+
+    Curves are noisy, and made to rise first: what more pruning does not cost, less pruning does not cost either.
 
     Corners that point upwards are cut off (the lower convex hull): the best share of a common budget never lies there.
     """
-    ordered = sorted(points)
-    first = next((index for index, (_, drop) in enumerate(ordered) if not drop <= tolerance), len(ordered))
-    kept = [*ordered[max(first - 1, 0) : first], *ordered[first:]]
     rising: list[tuple[float, float]] = []
-    for sparsity, drop in kept:
-        least = max(_FLOOR * tolerance, rising[-1][1] if rising else 0.0)
-        rising.append((sparsity, max(min(drop, hopeless) if math.isfinite(hopeless) else drop, least)))
-        if not drop < hopeless:
-            break
+    for sparsity, drop in sorted(points, reverse=True):
+        rising.insert(0, (sparsity, min([drop, *(later for _, later in rising[:1])])))
+    flat = sum(drop <= tolerance for _, drop in rising)
+    wrong = next((index for index, (_, drop) in enumerate(rising) if not drop < hopeless), len(rising))
+    rising = [
+        (sparsity, max(min(drop, hopeless), _FLOOR * tolerance))
+        for sparsity, drop in rising[max(flat - 1, 0) : wrong + 1]
+        if math.isfinite(min(drop, hopeless))
+    ]
     if not rising:
         return [(0.0, 0.0)]
     sparsity, drop = rising[0]
     cubic = [(sparsity * i / _STEPS, drop * (i / _STEPS) ** 3) for i in range(_STEPS)]
-    return _lower_hull([*cubic, *((s, d) for s, d in rising if math.isfinite(d))])
+    return _lower_hull([*cubic, *rising])
 
 
 def cost_at(curve: Knots, sparsity: float) -> float:

@@ -67,11 +67,12 @@ def _around(
     count = len(levels)
     if not seen:
         return {(count - 1) // 2}
-    above = min((index for index, drop in seen.items() if not drop <= tolerance), default=count)
-    flat = max((index for index in seen if index < above), default=-1)
+    flat = max((index for index, drop in seen.items() if drop <= tolerance), default=-1)
+    above = min((index for index in seen if index > flat), default=count)
     if above - flat > 1 and share <= levels[min(above, count - 1)] + slack:
         return {(flat + above) // 2}  # the share depends on where the curve leaves the ground: bisect
-    end = min((index for index, drop in seen.items() if not drop < hopeless), default=count - 1)
+    hope = max((index for index, drop in seen.items() if drop < hopeless), default=-1)
+    end = min((index for index in seen if index > hope), default=count - 1)
     share = min(share, levels[end])  # beyond hope the room is shared evenly: where hope ends is what matters
     below = max((index for index in range(count) if levels[index] <= share + slack), default=-1)
     wanted = {below, below + 1}
