@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,5 +106,42 @@ def redense(
             code = int(leaving.code or 0)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
+
+    return run
+
+
+# --- several processes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[str, Any]]]:
+    """Run a script of ``tests/`` in several processes that find each other; return what each wrote.
+
+    A script gets its rank, the number of ranks, the file by which they meet, the file it writes its JSON to, and
+    whatever else is given.
+    """
+
+    def run(script: str, world: int, *more: object, timeout: float = 100) -> list[dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("ranks")
+        outputs = [folder / f"{rank}.json" for rank in range(world)]
+        path = Path(__file__).parent / script
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, path, *map(str, (rank, world, folder / "meet", outputs[rank], *more))],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(world)
+        ]
+        try:
+            errors = [process.communicate(timeout=timeout)[1] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        for process, error in zip(processes, errors, strict=True):
+            assert process.returncode == 0, error
+        return [json.loads(output.read_text()) for output in outputs]
 
     return run

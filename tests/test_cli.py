@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -73,7 +74,17 @@ def test_recipes_are_listed_shown_and_copied(redense: Run, tmp_path: Path):
     assert code == 0
     assert out == redense("recipes", "list")[1]
     assert any(line.startswith("quickstart ") and "Fashion-MNIST" in line for line in out.splitlines())
-    assert redense("recipes", "show", "quickstart")[:2] == (0, recipe_text("quickstart"))
+    assert redense("recipes", "show", "quickstart", "--yaml")[:2] == (0, recipe_text("quickstart"))
+    code, out, _ = redense("recipes", "show", "quickstart", "--sparse.sparsity", "0.5")
+    assert code == 0
+    assert "29,066 weights, 99.1% of them can be pruned" in out
+    assert next(line for line in out.splitlines() if line.startswith("sparse")).split()[:3] == ["sparse", "50", "%"]
+    plan = json.loads(redense("recipes", "show", "quickstart", "--json")[1])
+    assert [phase["steps"] for phase in plan["phases"]] == [1680, 1120, 1120]
+    code, out, _ = redense("recipes", "show", "quickstart", "--dry-run")
+    assert code == 0
+    assert re.search(r"estimated  .* of training: .* examples a second over 9 steps of 64 random examples, on ", out)
+    assert redense("recipes", "list", "--seed", "3")[0] == 2
     code, out, _ = redense("recipes", "copy", "quickstart")
     assert code == 0
     assert "redense run quickstart.yaml" in out
@@ -211,7 +222,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("run {tiny} --training.optimizer.lr 1e30", ["phase 'dense'", "learning rate"]),
     ("run {tiny} --out {tmp}/full", ["{tmp}/full exists and is not empty", "--resume {tmp}/full"]),
     ("run {tiny} --out {tmp}/full/file", ["not empty"]),
-    ("run {tiny} --out {tmp}/full/file/below", ["cannot make the run folder"]),
+    ("run {tiny} --out {tmp}/full/file/below", ["cannot make the folder"]),
     ("run --resume nowhere", ["nowhere is no run folder"]),
     ("run --resume {tmp}/full", ["no run folder", "recipe.yaml"]),
     ("run --resume {run} --seed 3", ["--resume goes on with the run's own recipe"]),
@@ -237,6 +248,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data get fashion-minst", ["'fashion-minst'", "did you mean 'fashion-mnist'"]),
     ("data check fashion-mnist", ["redense data get fashion-mnist"]),
     ("data fetch fashion-mnist", ["'fetch'"]),
+    ("data check {tmp}/full", ["neither idx files"]),
 ]
 
 

@@ -264,12 +264,14 @@ def test_a_tensor_that_cannot_be_pruned_is_refused_by_name(bad: Tensor, says: st
         masks.select_pattern(bad, (2, 4), name="fc")
 
 
-def test_a_sharded_tensor_is_refused_by_name():
+def test_sharded_scores_are_sent_to_the_distributed_selection():
     class DTensor(torch.Tensor):
         pass
 
-    with pytest.raises(ParameterError, match="'fc' is a sharded DTensor"):
-        masks.check_storage("fc", torch.ones(3).as_subclass(DTensor))
+    with pytest.raises(
+        ParameterError, match=r"the scores of 'fc' are a DTensor: choose with redense\.distributed\.select"
+    ):
+        masks.select(torch.ones(3).as_subclass(DTensor), 0.5, name="fc")
 
 
 @pytest.mark.parametrize("bad", [(2,), (2, 4, 8), "24", 4, (2.0, 4), (True, 4), (0, 4), (5, 4), (-1, 4), None])

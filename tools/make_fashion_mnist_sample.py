@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     digests = {name: hashlib.sha256((out / f"{name}.gz").read_bytes()).hexdigest() for name in IDX_NAMES}
     shipped = "\n".join(f"    {digest}  {name}.gz" for name, digest in digests.items())
     originals = "\n".join(f"    {file.sha256}  {file.name}" for file in source.files)
-    text = README.format(seed=SEED, package=source.package, shipped=shipped, originals=originals)
+    text = README.format(seed=SEED, package=source.packages[0].name, shipped=shipped, originals=originals)
     (out / "README.md").write_text(text, encoding="utf-8")
     print(f"{len(chosen):,} training images and the test images, in {out}\n{shipped}")
 

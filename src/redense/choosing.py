@@ -10,10 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from . import masks as masking
+from . import distributed
 from .criteria import get_criterion, magnitude
 from .errors import ParameterError, RedenseError, nearest
 from .phase import Phase, Sparsity
+from .sharding import cut, local, wrap
 
 
 def choose(
@@ -22,7 +23,10 @@ def choose(
     previous: Mapping[str, Tensor],
     seed: Callable[[str], int],
 ) -> dict[str, Tensor]:
-    """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first."""
+    """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first.
+
+    The mask of a sharded parameter is sharded alike; all ranks must choose together.
+    """
     criterion = get_criterion(phase.criterion)
     absolute = criterion is magnitude and not previous
     scores: dict[str, Tensor] = {}
@@ -36,6 +40,7 @@ def choose(
                 f"criterion '{phase.criterion}' gave scores of shape {tuple(values.shape)} for '{name}' "
                 f"of shape {tuple(parameter.shape)}"
             )
+        values = cut(values.detach(), parameter)  # a criterion may have scored the whole of a sharded parameter
         if name in previous:
             if previous[name].shape != parameter.shape:
                 raise ParameterError(
@@ -43,15 +48,16 @@ def choose(
                     f"the parameter {tuple(parameter.shape)}"
                 )
             lowest = torch.finfo(values.dtype).min
-            values = values.detach().masked_fill(~previous[name].to(values.device), lowest)
+            kept = local(cut(previous[name], parameter)).to(local(values).device)
+            values = wrap(local(values).masked_fill(~kept, lowest), values)
         scores[name] = values
     if phase.pattern:
         patterned = {name: values.abs() if absolute else values for name, values in scores.items()}
-        return {name: masking.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
+        return {name: distributed.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
     if phase.scope == "global":
-        return masking.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
+        return distributed.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
     chosen = per_parameter(phase.sparsity, list(scores))
-    return {name: masking.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
+    return {name: distributed.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
 
 
 def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:

@@ -25,7 +25,9 @@ from .errors import OptimizerError, ParameterError, StateError, nearest
 from .holding import Masked, held, state_of, unwrap_optimizer, was_skipped
 from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
 from .phase import Phase, Sparsity
+from .saving import from_shards, shards_of, unpacked
 from .schedule import Schedule
+from .sharding import cut, is_sharded, local, reshard, whole
 
 _FORMAT = 1  # of state dicts
 
@@ -87,11 +89,13 @@ class _Controller:
         return False
 
     def _names(self) -> list[str]:
+        reshard(self._model)
         return [clean_name(name) for name, _ in self._model.named_parameters()]
 
     def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """The parameters that a phase prunes: those of the rule that an optimizer holds."""
         named: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
+        reshard(self._model)
         chosen = prunable(self._model, include=self._include, exclude=self._exclude)
         if named:
             known = self._names()
@@ -109,6 +113,11 @@ class _Controller:
             if id(parameter) not in updated and name in exact:
                 raise OptimizerError(
                     f"no optimizer holds '{name}', so no mask could be held on it: pass its optimizer too"
+                )
+            if hasattr(parameter, "_in_backward_optimizers"):
+                raise OptimizerError(
+                    f"the optimizer of '{name}' steps inside backward, where no step can be counted or masked: "
+                    "call optimizer.step() after backward instead"
                 )
         candidates = {name: p for name, p in chosen.items() if id(p) in updated}
         if not candidates:
@@ -128,6 +137,7 @@ class _Controller:
 
     def _leave(self) -> dict[str, Tensor]:
         """Release the masks and return what they were."""
+        self._follow()
         masks = self.masks
         if self._masked:
             self._masked.release()
@@ -156,6 +166,7 @@ class _Controller:
         self._handles.clear()
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        self._follow()
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -168,6 +179,14 @@ class _Controller:
             self._masked.after_step(optimizer, skipped=skipped)
         return not skipped
 
+    def _follow(self) -> None:
+        """Find the masked parameters again if the model was sharded in the middle of a phase."""
+        if self._masked and self._masked.lost():
+            now = {clean_name(name): p for name, p in self._model.named_parameters()}
+            mine = set[int]().union(*(held(optimizer) for optimizer in self._optimizers))
+            if all(name in now and id(now[name]) in mine for name in self._masked.masks):
+                self._masked.follow(now)
+
     def _settings(self) -> dict[str, Any]:
         """What decides over later masks besides schedule and weights."""
         include = None if self._include is None else list(_patterns(self._include))
@@ -176,12 +195,12 @@ class _Controller:
     def _state(self) -> dict[str, Any]:
         if not self._masked:
             return {"masks": {}}
-        packed = {n: {"shape": list(m.shape), "bits": masking.pack(m)} for n, m in self._masked.masks.items()}
+        packed = {n: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for n, m in self._masked.masks.items()}
         state: dict[str, Any] = {"masks": packed}
         if self._masked.phase.surgery:
             state["surgery"] = {
                 "steps": self._masked.steps,
-                "weights": {name: weight.clone() for name, weight in self._masked.full.items()},
+                "weights": {name: whole(weight).clone() for name, weight in self._masked.full.items()},
                 "thresholds": dict(self._masked.thresholds),
             }
         return state
@@ -199,13 +218,14 @@ class _Controller:
             if name not in parameters or name not in saved:
                 where = "model" if name not in parameters else "saved state"
                 raise StateError(f"the {where} has no mask or parameter '{name}': the saved state is of another model")
-            if list(parameters[name].shape) != list(saved[name]["shape"]):
+            shape = list(saved[name].shape if isinstance(saved[name], Tensor) else saved[name]["shape"])
+            if list(parameters[name].shape) != shape:
                 raise StateError(
-                    f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {list(saved[name]['shape'])}: "
+                    f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {shape}: "
                     "the saved state is of another model"
                 )
         try:
-            masks = {name: masking.unpack(item["bits"], item["shape"]) for name, item in saved.items()}
+            masks = {name: unpacked(item) for name, item in saved.items()}
         except ParameterError as damage:
             raise StateError(f"the saved state is damaged: {damage}") from None
         masked = Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery"))
@@ -213,7 +233,7 @@ class _Controller:
             masked.steps = int(state["surgery"]["steps"])
             masked.thresholds = dict(state["surgery"]["thresholds"])
             for name, weight in state["surgery"]["weights"].items():
-                masked.full[name].copy_(weight)
+                local(masked.full[name]).copy_(local(cut(weight, masked.full[name])))
         self._masked = masked
         masked.begin(resumed=True)
 
@@ -371,7 +391,7 @@ class DSD(_Controller):
             if state is None:
                 before = self._copies() if schedule.phases[0].is_sparse else []
                 self._begin(masks or {})
-                self._unpruned = [(tensor, values, tensor._version) for tensor, values in before]
+                self._unpruned = [(tensor, values, _version(tensor)) for tensor, values in before]
             else:
                 self.load_state_dict(state)
         except BaseException:
@@ -405,19 +425,36 @@ class DSD(_Controller):
     def state_dict(self) -> dict[str, Any]:
         """Return step, phase and packed masks as tensors and plain data, at any step.
 
-        ``torch.load(weights_only=True)`` and safetensors plus JSON can hold it.
+        ``torch.load(weights_only=True)`` and safetensors plus JSON can hold it. Masks of sharded parameters are
+        gathered, so that any number of ranks can load it: all ranks must ask for it, and one may write it.
+        `sharded_state_dict` is for ``torch.distributed.checkpoint``.
         """
+        return self._header() | self._state()
+
+    def sharded_state_dict(self) -> dict[str, Any]:
+        """Return what ``torch.distributed.checkpoint`` saves, and loads into on any number of ranks.
+
+        Nothing is gathered: the masks are uint8 tensors placed as the weights are. The keys are the same at every
+        step, for DCP loads only what it is asked for::
+
+            dcp.save({"model": ..., "optimizer": ..., "dsd": dsd.sharded_state_dict()}, checkpoint_id=path)
+            state = {"model": ..., "optimizer": ..., "dsd": dsd.sharded_state_dict()}
+            dcp.load(state, checkpoint_id=path)
+            dsd.load_state_dict(state["dsd"])
+        """
+        return self._header() | {"sharded": shards_of(self.schedule, self._candidates, self._masked)}
+
+    def _header(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,
             "schedule": self.schedule.to_dict(),
             "settings": self._settings(),
             "steps": list(self._steps),
             "phase": self._index,
-            **self._state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken; load model and optimizer too, in any order.
+        """Go on where `state_dict` or `sharded_state_dict` was taken; load model and optimizer too, in any order.
 
         A schedule that begins sparse prunes as soon as the object is made; if nothing was trained or loaded since, that
         is undone first, so that a model which was loaded before the object was made loses nothing.
@@ -425,6 +462,8 @@ class DSD(_Controller):
         Raises:
             StateError: the state is of another schedule, model, number of optimizers, or format.
         """
+        if "sharded" in state:
+            state = from_shards(state, self.schedule, self._candidates)
         _check_format(state, "schedule", self.schedule.to_dict(), needs=("settings", "steps", "phase", "masks"))
         _check_format(state, "settings", self._settings(), needs=())
         if len(state["steps"]) != len(self._steps):
@@ -442,20 +481,26 @@ class DSD(_Controller):
 
     def _copies(self) -> list[tuple[Tensor, Tensor]]:
         parameters = self._candidates(self.schedule.phases[0].sparsity)
-        tensors: list[Tensor] = [parameter.detach() for parameter in parameters.values()]
+        tensors: list[Tensor] = list(parameters.values())
         for optimizer in self._optimizers:
             tensors += [t for name, p in parameters.items() for t in state_of(optimizer, name, p)]
-        return [(tensor, tensor.clone()) for tensor in tensors]
+        return [(tensor, tensor.detach().clone()) for tensor in tensors]
 
     def _undo_first_pruning(self) -> None:
         for tensor, values, version in self._unpruned:
-            if tensor._version == version:  # else it was loaded or trained since
-                tensor.copy_(values)
+            if _version(tensor) == version:  # else it was loaded or trained since
+                local(tensor.detach()).copy_(local(values))
         self._unpruned = []
 
-    def close(self) -> None:
-        """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left."""
-        self._leave()
+    def close(self, *, release: bool = True) -> None:
+        """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left.
+
+        Args:
+            release: False leaves the weights as they are, for a model that was loaded with others since its last step.
+        """
+        if release:
+            self._leave()
+        self._masked = None
         self._index = len(self.schedule.phases)
         if self._in_callback:
             self._detach_inside_step()
@@ -499,6 +544,11 @@ class DSD(_Controller):
         mine = {handle.id for handle in self._handles}
         if all(next(reversed(h), None) in mine for h in hooks):
             self._detach()
+
+
+def _version(tensor: Tensor) -> int:
+    # A DTensor and its local part are counted apart, and either may have been written.
+    return tensor._version + (local(tensor)._version if is_sharded(tensor) else 0)
 
 
 def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:

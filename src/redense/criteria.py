@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import ScoreError, nearest
+from .sharding import Layout, is_sharded, layout_of, local, wrap
 
 Criterion = Callable[[Tensor, int], Tensor]
 """``(parameter, seed) -> scores``; scores have the parameter's shape and are finite."""
@@ -24,6 +25,8 @@ Criterion = Callable[[Tensor, int], Tensor]
 _F = TypeVar("_F", bound=Criterion)
 
 CRITERIA: dict[str, Criterion] = {}
+
+_DRAWN = 1 << 20  # random scores drawn at a time for a sharded parameter
 
 
 def criterion(name: str) -> Callable[[_F], _F]:
@@ -68,7 +71,22 @@ def random(parameter: Tensor, seed: int = 0) -> Tensor:
     Scores are float64: float32 has only 2**24 values in [0, 1), so that large layers would tie.
     """
     generator = torch.Generator().manual_seed(seed)
+    if is_sharded(parameter):
+        return wrap(_random_part(layout_of(parameter), generator).to(local(parameter).device), parameter)
     return torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
+
+
+def _random_part(layout: Layout, generator: torch.Generator) -> Tensor:
+    """Return a rank's part of the scores of the whole, which are drawn a few rows at a time and never held."""
+    rows, *rest = layout.shape or (1,)
+    each = max(1, _DRAWN // max(1, torch.Size(rest).numel()))
+    mine = layout.positions[0] if layout.positions else torch.zeros(1, dtype=torch.int64)
+    parts = [torch.empty(0, *(p.numel() for p in layout.positions[1:]), dtype=torch.float64)]
+    for start in range(0, rows, each):
+        drawn = torch.rand(min(each, rows - start), *rest, generator=generator, dtype=torch.float64)
+        wanted = mine[(mine >= start) & (mine < start + each)] - start
+        parts.append(Layout(tuple(drawn.shape), (wanted, *layout.positions[1:])).take(drawn).clone())
+    return torch.cat(parts).view(layout.local_shape)
 
 
 @criterion("saliency")

@@ -42,6 +42,14 @@ class DataError(RedenseError, ValueError):
     """Data that is missing, broken, or not what the task needs."""
 
 
+class BrokenImageError(DataError, RuntimeError):
+    """An image that could not be decoded when its turn came."""
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker hands over its whole traceback as the message; the last line of it is ours.
+        super().__init__(message.rstrip().rpartition("\n")[2].removeprefix(f"{__name__}.{type(self).__name__}: "))
+
+
 class CheckpointError(RedenseError, RuntimeError):
     """A checkpoint that is missing, damaged, or not written by redense."""
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import masks as masking
-from .errors import OptimizerError
+from .errors import OptimizerError, ParameterError
 from .phase import Phase
+from .sharding import cut, is_sharded, largest_over, like, local
+from .surgery import Surgery
 
 
 class Masked:
@@ -27,7 +29,7 @@ class Masked:
     ) -> None:
         self.phase = phase
         self.parameters = dict(parameters)
-        self.masks = {name: masking.like(mask, self.parameters[name]) for name, mask in masks.items()}
+        self.masks = {name: like(mask, self.parameters[name]) for name, mask in masks.items()}
         self.optimizers = list(optimizers)
         self.seed = seed
         self.steps = 0
@@ -36,7 +38,7 @@ class Masked:
         self.thresholds: dict[str, float] = {}
         if phase.surgery:
             self.full = {name: self.parameters[name].detach().clone() for name in self.masks}
-            self.thresholds = {n: phase.surgery.threshold(w, self.masks[n]) for n, w in self.full.items()}
+            self.thresholds = {n: _threshold(phase.surgery, n, w, self.masks[n]) for n, w in self.full.items()}
 
     def begin(self, *, resumed: bool = False) -> None:
         """Put the masks in force; nothing of a resumed optimizer's state is lost."""
@@ -73,11 +75,22 @@ class Masked:
             self._save(optimizer)
             if not skipped and self.steps < self.phase.steps and surgery.due(self.steps, self.seed):
                 for name in self._names(optimizer):
-                    mask = surgery.revise(self.full[name], self.masks[name], self.thresholds[name])
-                    self.masks[name].copy_(mask)
+                    mask = local(self.masks[name])
+                    mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
         self._mask(optimizer, with_state=not surgery)
         if not skipped and optimizer is self.optimizers[-1]:
             self.steps += 1
+
+    def lost(self) -> bool:
+        """Whether a masked parameter is no longer what the optimizers update: the model was sharded since."""
+        mine = set[int]().union(*(held(optimizer) for optimizer in self.optimizers))
+        return any(id(parameter) not in mine for parameter in self.parameters.values())
+
+    def follow(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Go on with other parameters of the same names and shapes; the masks are cut as they are."""
+        self.parameters = {name: parameters[name] for name in self.parameters}
+        self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
+        self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
 
     def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         def masked() -> Any:
@@ -88,7 +101,7 @@ class Masked:
                 for name in self._names(optimizer):
                     grad = self.parameters[name].grad
                     if grad is not None and not grad.is_sparse:
-                        masking.apply_(self.masks[name], grad)
+                        masking.apply_(local(self.masks[name]), local(grad))
             self._restore(optimizer)
             return loss
 
@@ -97,38 +110,70 @@ class Masked:
     def _mask(self, optimizer: Optimizer, *, with_state: bool) -> None:
         for name in self._names(optimizer):
             parameter = self.parameters[name]
-            mask = self.masks[name]
-            if mask.stride() != parameter.stride() or mask.device != parameter.device:  # moved or re-laid out since
-                mask = self.masks[name] = masking.like(mask, parameter)
+            weight, mask = local(parameter.detach()), local(self.masks[name])
+            if mask.stride() != weight.stride() or mask.device != weight.device:  # moved or re-laid out since
+                self.masks[name] = like(self.masks[name], parameter)
+                mask = local(self.masks[name])
             state = state_of(optimizer, name, parameter) if with_state else ()
-            masking.apply_(mask, parameter.detach(), *state)
+            masking.apply_(mask, weight, *(local(tensor) for tensor in state))
 
     def _save(self, optimizer: Optimizer) -> None:
         if self.full:
             for name in self._names(optimizer):
-                self.full[name].copy_(self.parameters[name].detach())
+                local(self.full[name]).copy_(local(self.parameters[name]))
 
     def _restore(self, optimizer: Optimizer) -> None:
         if self.full:
             with torch.no_grad():
                 for name in self._names(optimizer):
-                    self.parameters[name].copy_(self.full[name])
+                    local(self.parameters[name]).copy_(local(self.full[name]))
 
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)
         return (name for name in self.masks if id(self.parameters[name]) in mine)
 
 
+def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:
+    if not is_sharded(weight):
+        return surgery.threshold(weight, mask)
+    if surgery.c is not None:
+        raise ParameterError(
+            f"surgery with c={surgery.c} needs the mean of '{name}', which is sharded and has another one in its last "
+            "digit: leave c out, and the threshold is the phase's sparsity"
+        )
+    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64)
+    return float(largest_over(cast("Any", weight).device_mesh)(own))
+
+
+# Layer-wise GaLore and APOLLO of transformers, LOMO, and torchtune's wrapper: their step() does nothing.
+_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "OptimizerInBackwardWrapper")
+
 # --- optimizers -----------------------------------------------------------------------------------------------------
 
 
 def unwrap_optimizer(optimizer: Any) -> Optimizer:
     """Return the torch optimizer under the wrappers of Accelerate and others."""
+    _refuse_unsteppable(optimizer)
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = optimizer.optimizer
+        _refuse_unsteppable(optimizer)
     if not isinstance(optimizer, Optimizer):
         raise OptimizerError(f"an optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
     return optimizer
+
+
+def _refuse_unsteppable(optimizer: Any) -> None:
+    kind = cast("type[object]", type(optimizer))
+    if kind.__module__.split(".")[0] == "deepspeed" or kind.__name__ == "DeepSpeedOptimizerWrapper":
+        raise OptimizerError(
+            "DeepSpeed's optimizers update flat partitions of the weights, in which no parameter can be masked: "
+            "use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP, which redense supports"
+        )
+    if kind.__name__ in _IN_BACKWARD:
+        raise OptimizerError(
+            f"{kind.__name__} updates the weights inside backward, where no step can be counted or masked: "
+            "use an optimizer whose step() does it"
+        )
 
 
 def held(optimizer: Optimizer) -> set[int]:
@@ -138,10 +183,14 @@ def held(optimizer: Optimizer) -> set[int]:
 
 def state_of(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[Tensor]:
     """Give every floating-point state tensor of the parameter's shape."""
+    shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some optimizers keep plain local states
+    inner = getattr(optimizer, "optim", None)  # of torch's ZeroRedundancyOptimizer, which has this rank's states
+    if isinstance(inner, Optimizer):
+        yield from state_of(inner, name, parameter)
     # .get, for the state of a fresh optimizer is a defaultdict that would grow by being read
     for key, value in optimizer.state.get(parameter, {}).items():
         for tensor in cast("list[Any]", value) if isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(tensor, Tensor) or tensor.shape != parameter.shape or not tensor.dim():
+            if not isinstance(tensor, Tensor) or tensor.shape not in shapes or not tensor.dim():
                 continue
             if tensor.is_floating_point():
                 yield tensor

@@ -60,10 +60,11 @@ def select_global(scores: Mapping[str, Tensor], sparsity: float, *, absolute: bo
     sparsity = check_sparsity(sparsity, names if len(scores) == 1 else "all weights together")
     for name, values in scores.items():
         check_storage(name, values)
-    dtype = _common_dtype(scores.values())
+        _refuse_shards(name, values)
+    dtype = common_dtype(scores.values())
     flat = {name: values.detach().to(dtype).reshape(-1) for name, values in scores.items()}
     lowest = min((_lowest(name, values) for name, values in flat.items()), default=0.0)
-    key = _magnitude_bits if absolute or lowest >= 0 else _ordered_bits
+    key = magnitude_bits if absolute or lowest >= 0 else ordered_bits
     count = round(sparsity * sum(values.numel() for values in flat.values()))
     masks = {name: torch.ones(v.shape, dtype=torch.bool, device=v.device) for name, v in flat.items()}
     if count:
@@ -85,6 +86,7 @@ def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "wei
     """
     n, m = check_pattern(pattern)
     check_storage(name, scores)
+    _refuse_shards(name, scores)
     check_groups(name, scores.shape, m)
     _lowest(name, scores.detach().reshape(-1))
     groups = scores.detach().movedim(1, -1)
@@ -124,16 +126,20 @@ def check_groups(name: str, shape: Sequence[int], m: int) -> None:
 
 
 def check_storage(name: str, tensor: Tensor) -> None:
-    """Refuse by name a tensor that cannot be pruned: without values, sharded, or not floating-point."""
+    """Refuse by name a tensor that cannot be pruned: without values, or not floating-point."""
     if tensor.device.type == "meta":
         raise ParameterError(f"'{name}' is on the meta device and has no values: load the model before pruning it")
-    if type(tensor).__name__ == "DTensor":
-        raise ParameterError(f"'{name}' is a sharded DTensor, which is not supported yet: prune before sharding it")
     if not tensor.is_floating_point():
         raise ParameterError(f"'{name}' must have a floating-point dtype to be pruned, got {tensor.dtype}")
 
 
-def _common_dtype(scores: Iterable[Tensor]) -> torch.dtype:
+def _refuse_shards(name: str, scores: Tensor) -> None:
+    if type(scores).__name__ == "DTensor":
+        raise ParameterError(f"the scores of '{name}' are a DTensor: choose with redense.distributed.select")
+
+
+def common_dtype(scores: Iterable[Tensor]) -> torch.dtype:
+    """Return the dtype in which all scores can be compared without rounding."""
     dtype: torch.dtype | None = None
     for values in scores:
         own = values.dtype if values.dtype.itemsize > 1 else torch.float32  # float8 has no common bit order
@@ -144,45 +150,51 @@ def _common_dtype(scores: Iterable[Tensor]) -> torch.dtype:
 def _lowest(name: str, flat: Tensor) -> float:
     """Return the lowest score; refuse a score that is not finite."""
     lowest = math.inf
-    for block in _blocks(flat):
+    for block in blocks(flat):
         # The reductions carry a NaN through, so two numbers tell of the whole block.
         low, high = (float(v) for v in torch.aminmax(block))
         if not (math.isfinite(low) and math.isfinite(high)):
-            bad = int((~torch.isfinite(flat)).sum())
-            raise ScoreError(
-                f"{bad} of the {flat.numel()} scores of '{name}' are NaN or infinite, so they have no order: "
-                "the training has diverged, or the criterion is wrong"
-            )
+            raise unordered(name, int((~torch.isfinite(flat)).sum()), flat.numel())
         lowest = min(lowest, low)
     return lowest
 
 
-def _blocks(flat: Tensor) -> Iterator[Tensor]:
+def unordered(name: str, bad: int, total: int) -> ScoreError:
+    """Return the error that says how many of a weight's scores are NaN or infinite."""
+    return ScoreError(
+        f"{bad} of the {total} scores of '{name}' are NaN or infinite, so they have no order: "
+        "the training has diverged, or the criterion is wrong"
+    )
+
+
+def blocks(flat: Tensor) -> Iterator[Tensor]:
+    """Give a one-dimensional tensor in parts whose temporaries stay small; nothing for an empty one."""
     if flat.numel():
         yield from torch.split(flat, _BLOCK if flat.device.type == "cpu" else _DEVICE_BLOCK)
 
 
-_Key = Callable[[Tensor], Tensor]  # block of scores -> integers that order as the scores do
+Key = Callable[[Tensor], Tensor]
+"""Block of scores -> integers that order as the scores do."""
 
 
-def _magnitude_bits(block: Tensor) -> Tensor:
+def magnitude_bits(block: Tensor) -> Tensor:
     """Integers that order as ``|x|`` does."""
     return block.abs().view(_INT_OF_SIZE[block.dtype.itemsize])
 
 
-def _ordered_bits(block: Tensor) -> Tensor:
+def ordered_bits(block: Tensor) -> Tensor:
     """Integers that order as ``x`` does; adding 0.0 turns -0.0 into 0.0, flipping negative patterns orders them."""
     bits = (block + 0.0).view(_INT_OF_SIZE[block.dtype.itemsize])
     info = torch.iinfo(bits.dtype)
     return bits ^ ((bits >> (info.bits - 1)) & info.max)
 
 
-def _prune_lowest(flat: list[Tensor], masks: list[Tensor], count: int, key: _Key) -> None:
+def _prune_lowest(flat: list[Tensor], masks: list[Tensor], count: int, key: Key) -> None:
     """Set to False the ``count`` lowest of all scores, equal ones by index. All tensors are one-dimensional."""
     threshold, below = _threshold(flat, count, key)
     kept = 0
     for values, mask in zip(flat, masks, strict=True):
-        for block, out in zip(_blocks(values), _blocks(mask), strict=True):
+        for block, out in zip(blocks(values), blocks(mask), strict=True):
             above = key(block).gt_(threshold)  # in the integers' own dtype, see _collect
             kept += int(above.sum(dtype=torch.int32))
             out.copy_(above)
@@ -190,15 +202,15 @@ def _prune_lowest(flat: list[Tensor], masks: list[Tensor], count: int, key: _Key
         _keep_last_ties(flat, masks, threshold, count - below, key)
 
 
-def _keep_last_ties(flat: list[Tensor], masks: list[Tensor], threshold: int, pruned: int, key: _Key) -> None:
+def _keep_last_ties(flat: list[Tensor], masks: list[Tensor], threshold: int, pruned: int, key: Key) -> None:
     for values, mask in zip(flat, masks, strict=True):
-        for block, out in zip(_blocks(values), _blocks(mask), strict=True):
+        for block, out in zip(blocks(values), blocks(mask), strict=True):
             ties = (key(block) == threshold).nonzero().flatten()
             out[ties[pruned:]] = True
             pruned = max(0, pruned - ties.numel())
 
 
-def _threshold(flat: list[Tensor], k: int, key: _Key) -> tuple[int, int]:
+def _threshold(flat: list[Tensor], k: int, key: Key) -> tuple[int, int]:
     """Return the k-th smallest key (k from 1) and how many keys are strictly below it."""
     total = sum(values.numel() for values in flat)
     if total <= _SORT_BELOW:
@@ -216,13 +228,13 @@ def _threshold(flat: list[Tensor], k: int, key: _Key) -> tuple[int, int]:
     return (bound, below) if below < k <= at_most else _threshold_by_sorting(flat, k, key)
 
 
-def _threshold_by_sorting(flat: list[Tensor], k: int, key: _Key) -> tuple[int, int]:
+def _threshold_by_sorting(flat: list[Tensor], k: int, key: Key) -> tuple[int, int]:
     keys = torch.cat([key(values).cpu() for values in flat]).sort().values
     threshold = int(keys[k - 1])
     return threshold, int(torch.searchsorted(keys, threshold))
 
 
-def _bracket(flat: list[Tensor], quantile: float, key: _Key) -> tuple[int, int]:
+def _bracket(flat: list[Tensor], quantile: float, key: Key) -> tuple[int, int]:
     """Return two keys that very likely enclose the quantile and little more."""
     total = sum(values.numel() for values in flat)
     generator = torch.Generator().manual_seed(0)
@@ -239,7 +251,7 @@ def _bracket(flat: list[Tensor], quantile: float, key: _Key) -> tuple[int, int]:
     return int(sample[low]), int(sample[high])
 
 
-def _collect(flat: list[Tensor], low: int, high: int, key: _Key) -> tuple[int, list[Tensor]]:
+def _collect(flat: list[Tensor], low: int, high: int, key: Key) -> tuple[int, list[Tensor]]:
     """Count the keys that are at most ``low`` and collect those strictly between the bounds.
 
     Comparisons give 0 and 1 in the keys' own dtype: torch computes and sums these on CPU in half the time of booleans.
@@ -247,7 +259,7 @@ def _collect(flat: list[Tensor], low: int, high: int, key: _Key) -> tuple[int, l
     at_most_low = 0
     inside: list[Tensor] = []
     for values in flat:
-        for block in _blocks(values):
+        for block in blocks(values):
             keys = key(block)
             above = torch.gt(keys, low, out=torch.empty_like(keys))
             at_most_low += above.numel() - int(above.sum(dtype=torch.int32))
@@ -264,8 +276,8 @@ def _take(values: Tensor, chosen: Tensor) -> Tensor:
     return values.view(-1, _ROW).index_select(0, rows)[packed.index_select(0, rows).view(torch.bool).view(-1, _ROW)]
 
 
-def _count(flat: list[Tensor], test: Callable[[Tensor], Tensor], key: _Key) -> int:
-    return sum(int(torch.count_nonzero(test(key(block)))) for values in flat for block in _blocks(values))
+def _count(flat: list[Tensor], test: Callable[[Tensor], Tensor], key: Key) -> int:
+    return sum(int(torch.count_nonzero(test(key(block)))) for values in flat for block in blocks(values))
 
 
 # --- applying and measuring -----------------------------------------------------------------------------------------

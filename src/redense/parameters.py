@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from .errors import ParameterError, nearest
-from .masks import check_storage, sparsity_of
+from .masks import check_storage
+from .sharding import refuse_flattened, refuse_fsdp1, sparsity_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -149,11 +150,22 @@ def prunable(
     return chosen
 
 
+def first_convolution(model: nn.Module) -> str | None:
+    """Return the name of the first convolution's weight, which `prunable` leaves out; None if there is none.
+
+    >>> first_convolution(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
+    '0.weight'
+    """
+    module = _first_convolution(unwrap(model))
+    return next((name for name, (_, places) in _owners(unwrap(model)).items() if (module, "weight") in places), None)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the user's own module under DDP, DataParallel, FSDP and ``torch.compile`` wrappers."""
     inner: object = model
     while isinstance(inner, nn.Module):
         model = inner
+        refuse_fsdp1(model)
         inner = getattr(model, _WRAPPERS.get(type(model).__name__, ""), None)
     return model
 
@@ -162,17 +174,18 @@ def _verdicts(
     model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str]
 ) -> Iterator[tuple[str, nn.Parameter, bool, str]]:
     model = unwrap(model)
+    refuse_flattened(model)
     owners = _owners(model)
     names = list(owners)
     wanted = None if include is None else _patterns(include)
     unwanted = _patterns(exclude)
     _refuse_unmatched("include", wanted or (), names)
     _refuse_unmatched("exclude", unwanted, names)
-    first_convolution = next((m for m in model.modules() if isinstance(m, _CONVOLUTIONS)), None)
+    first = _first_convolution(model)
     for name, (parameter, places) in owners.items():
         if isinstance(parameter, UninitializedParameter):
             raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
-        chosen, reason = _rule(parameter, places, first_convolution)
+        chosen, reason = _rule(parameter, places, first)
         if wanted is not None:
             if name in wanted:
                 chosen, reason = _by_name(name, parameter)
@@ -181,6 +194,10 @@ def _verdicts(
         if chosen and _matches(name, unwanted):
             chosen, reason = False, "excluded"
         yield name, parameter, chosen, reason
+
+
+def _first_convolution(model: nn.Module) -> nn.Module | None:
+    return next((m for m in model.modules() if isinstance(m, _CONVOLUTIONS)), None)
 
 
 def _owners(model: nn.Module) -> dict[str, tuple[nn.Parameter, list[tuple[nn.Module, str]]]]:
@@ -234,7 +251,9 @@ def _kind(module: nn.Module, attribute: str) -> tuple[bool, str]:
         return True, "linear"
     if isinstance(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
         return True, "attention"
-    if type(module).__name__ == "Conv1D" and attribute == "weight":  # GPT-2's linear layer in transformers
+    if (
+        any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and attribute == "weight"
+    ):  # GPT-2's linear layer in transformers
         return True, "linear"
     return False, f"of a {type(module).__name__}, which no rule covers: include it by name"
 

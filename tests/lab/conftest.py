@@ -11,7 +11,8 @@ import pytest
 
 from redense.lab.arms import get_arms
 from redense.lab.compare import write_results
-from redense.lab.grid import Comparison, Grid, new_comparison
+from redense.lab.comparison import Comparison, new_comparison
+from redense.lab.grid import Grid
 from redense.lab.recipe import Recipe
 from redense.lab.store import PhaseStore
 

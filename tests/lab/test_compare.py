@@ -15,9 +15,10 @@ import torch
 from redense.lab import statistics
 from redense.lab.checkpoint import write_text
 from redense.lab.compare import gather, write_results, wrong
+from redense.lab.comparison import Comparison
 from redense.lab.diagnose_arms import diagnose_grid
 from redense.lab.diagnosis import Settings
-from redense.lab.grid import Comparison, Grid
+from redense.lab.grid import Grid
 from redense.lab.recipe import Recipe
 from redense.lab.store import PhaseStore
 
@@ -218,6 +219,22 @@ def test_mcnemar_is_that_of_the_answers_of_the_networks(every_arm: Any):
         assert [found["seed"] for found in item["mcnemar"]] == [0, 1]
 
 
+def test_the_evidence_is_of_the_first_seed_and_agrees_with_mcnemar(every_arm: Any):
+    found = json.loads(every_arm.raw("evidence.json"))
+    assert (found["networks"][0], found["networks"][-1]) == ("baseline", "dsd")
+    assert set(found["networks"]) == {row["arm"] for row in every_arm.result["rows"]}
+    test = comparison_of(every_arm.result, "dsd", "baseline")["mcnemar"][0]
+    assert (test["seed"], test["fixed"], test["broken"]) == (0, found["fixed"]["total"], found["broken"]["total"])
+    for index, arm in enumerate(found["networks"]):
+        wrong = sum(row["networks"][index]["wrong"] for row in found["classes"])
+        assert 100 * wrong / found["examples"] == pytest.approx(every_arm.row(arm)["seeds"][0]["test"]["error"])
+
+
+def test_without_another_arm_the_control_is_held_against_the_baseline(compared: Callable[..., Any]):
+    found = compared("restart", seeds=(0,))
+    assert json.loads(found.raw("evidence.json"))["networks"] == ["baseline", "restart"]
+
+
 def test_the_csv_says_what_the_json_says(every_arm: Any):
     lines = list(csv.DictReader(io.StringIO(every_arm.raw("compare.csv").decode())))
     expected = [(row, seed) for row in every_arm.result["rows"] for seed in row["seeds"]]
@@ -264,7 +281,7 @@ def test_phases_that_take_gradients_to_choose_a_mask_count_them(tiny: Tiny, tmp_
 
 def test_writing_the_results_again_gives_the_same_bytes(every_arm: Any, tmp_path: Path):
     write_results(tmp_path, every_arm.grid)
-    for name in ("compare.json", "compare.csv", "costs.json", "curves.json"):
+    for name in ("compare.json", "compare.csv", "costs.json", "curves.json", "evidence.json"):
         assert (tmp_path / name).read_bytes() == every_arm.raw(name)
 
 

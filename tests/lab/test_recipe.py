@@ -508,7 +508,7 @@ QUICK = [
     ["run", "--help"],
     ["--version"],
     ["recipes"],
-    ["recipes", "show", "quickstart"],
+    ["recipes", "show", "quickstart", "--yaml"],
     ["data"],
     ["run", "quickstart", "--print-config"],
     ["run", "quickstart", "--sparse.sparsity", "2"],
@@ -541,3 +541,9 @@ def test_the_text_of_a_recipe_is_that_of_its_file(load: Load, tmp_path: Path):
     load("# mine\n" + LEAST)
     assert recipe_text(str(tmp_path / "own.yaml")) == "# mine\n" + LEAST
     assert yaml.safe_load(recipe_text("quickstart"))["name"] == "quickstart"
+
+
+def test_another_network_does_not_inherit_the_settings_of_the_one_before():
+    recipe = load_recipe("quickstart", ["--model.dropout", "0.25", "--model.name", "mlp"])
+    assert recipe.model.model_dump(exclude_none=True) == {"name": "mlp", "dropout": 0.25, "transform_input": False}
+    assert load_recipe("quickstart", ["--model.name", "cnn"]) == load_recipe("quickstart")

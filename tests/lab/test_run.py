@@ -21,10 +21,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from redense.errors import CheckpointError, StateError
+from redense.lab.checkpoint import load_tree
 from redense.lab.engine import StoppedError
 from redense.lab.export import export_run
+from redense.lab.folder import read_json
 from redense.lab.recipe import Recipe, read_run_recipe
-from redense.lab.run import discard_unstarted, load_model, new_run, read_json, train_run
+from redense.lab.run import discard_unstarted, load_model, new_run, train_run
 from redense.tasks.classification.data import load_splits
 
 Tiny = Callable[..., Recipe]
@@ -105,7 +107,7 @@ def plain_model() -> nn.Sequential:
 
 def test_a_finished_run_has_every_file_that_is_promised(finished: Path):
     promised = {"recipe.yaml", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "outcome.safetensors"}
-    promised |= {"model.safetensors", "result.json"}
+    promised |= {"model.safetensors", "result.json", "evidence.json", "moments.json"}
     found = {path.name for path in finished.iterdir()}
     assert promised <= found
     assert found - promised <= {"started.json", ".lock", "report.html"}
@@ -124,6 +126,45 @@ def test_the_model_loads_into_the_plain_one_and_gives_the_test_error_of_the_resu
     assert test["loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, splits.test.labels)), rel=1e-5)
     answers = load_file(finished / "outcome.safetensors")["2-redense/answer"]
     assert torch.equal(answers, logits.argmax(1))
+
+
+def test_the_evidence_says_class_by_class_what_the_result_says_of_all(finished: Path):
+    found, result = read_json(finished / "evidence.json"), read_json(finished / "result.json")
+    assert found["networks"] == ["dense", "sparse", "redense"]
+    for index, phase in enumerate(result["phases"]):
+        wrong = sum(row["networks"][index]["wrong"] for row in found["classes"])
+        assert 100 * wrong / found["examples"] == pytest.approx(phase["test"]["error"])
+    outcomes = load_file(finished / "outcome.safetensors")
+    before, after = outcomes["0-dense/rank"] > 0, outcomes["2-redense/rank"] > 0
+    assert found["fixed"]["total"] == int((before & ~after).sum())
+    assert found["broken"]["total"] == int((~before & after).sum())
+    assert all(one["picture"] for one in found["fixed"]["shown"])
+
+
+def test_the_moments_are_those_of_the_checkpoints(finished: Path):
+    (cycle,) = read_json(finished / "moments.json")["cycles"]
+    assert (cycle["dense"], cycle["sparse"], cycle["redense"]) == ("dense", "sparse", "redense")
+    assert [layer["name"] for layer in cycle["layers"]] == ["fc1.weight", "fc2.weight"]
+    layer = cycle["layers"][cycle["default"]]
+    assert layer["name"] == "fc1.weight"  # the larger one
+    dense, sparse, end = (load_tree(finished / "checkpoints" / f"{p}.safetensors")["model"] for p in PHASES)
+    name = layer["name"]
+    pruned = sparse[name] == 0
+    assert layer["regrown"]["weights"] == int(pruned.sum()) == round(0.3 * pruned.numel())
+    sizes = [moment["mean_magnitude"] for moment in layer["moments"]]
+    expected = [dense[name], dense[name][~pruned], sparse[name][~pruned], sparse[name], end[name]]
+    assert sizes == pytest.approx([float(w.double().abs().mean()) for w in expected])
+    assert layer["regrown"]["mean_magnitude"] == pytest.approx(float(end[name][pruned].double().abs().mean()))
+    assert layer["moments"][3]["counts"][50] >= pruned.sum()  # the spike at zero
+
+
+def test_every_cycle_has_its_moments_and_a_run_without_a_mask_has_none(tiny: Tiny, tmp_path: Path):
+    twice = tiny(cycles=[{"sparse": {"epochs": 1, "sparsity": 0.2}, "redense": {"epochs": 1}}])
+    for name, recipe, cycles in (("twice", twice, 2), ("control", tiny(sparse={"sparsity": 0.0}), 0)):
+        train_run(new_run(recipe, tmp_path / name))
+        found = read_json(tmp_path / name / "moments.json")["cycles"]
+        assert len(found) == cycles
+        assert [cycle["dense"] for cycle in found] == ["dense", "redense-1"][:cycles]
 
 
 def test_the_result_says_what_was_done(finished: Path):

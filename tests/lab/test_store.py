@@ -17,7 +17,8 @@ import torch
 
 from redense.errors import CheckpointError, StateError
 from redense.lab import grid, store
-from redense.lab.grid import Comparison, Grid
+from redense.lab.comparison import Comparison
+from redense.lab.grid import Grid
 from redense.lab.plan import PlannedPhase, plan
 from redense.lab.recipe import Recipe
 from redense.lab.store import PhaseStore, default_store, phase_keys

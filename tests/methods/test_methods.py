@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from redense.errors import RecipeError, ScheduleError, StateError
+from redense.errors import ScheduleError, StateError
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.engine import Engine, StoppedError, steps_per_epoch
 from redense.lab.plan import PlannedPhase, derive_seed, schedule
@@ -22,6 +22,7 @@ from redense.lab.recipe import Recipe
 from redense.methods.base import make_method
 from redense.methods.dropconnect import DropConnect
 from redense.phase import Phase
+from redense.schedule import Schedule
 from redense.tasks.classification.task import Classification
 from redense.variants import restarted
 
@@ -57,6 +58,8 @@ CASES = {
     "lowrank under a mask": Case("lowrank", {"ranks": {"fc1": 3}}, sparse=True),
     "release, value": Case("release", {"start": "value"}, sparse=True),
     "release, fresh": Case("release", {"start": "fresh"}, sparse=True),
+    "momentum": Case("momentum", sparse=True),
+    "momentum, adam": Case("momentum", sparse=True, changes={"training": {"optimizer": {"name": "adam", "lr": 0.01}}}),
     "sam": Case("sam", {"rho": 0.1}),
     "sam, adam": Case("sam", changes={"training": {"optimizer": {"name": "adam", "lr": 0.01}}}),
     "distill, accumulate": Case("distill", changes={"training": {"batch_size": 16, "accumulate": 2}}),
@@ -630,11 +633,8 @@ def test_sam_steps_with_the_gradient_at_the_climbed_point(foreach: bool | None):
     assert method.gradient_evaluations == 2
 
 
-def test_sam_of_several_batches_a_step_is_sam_of_their_union(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
-    """The second gradient is that of all batches of the step, as the first is. The engine refuses it as yet."""
-    with pytest.raises(RecipeError, match=r"'sam' .* set training\.accumulate to 1, got 2"):
-        engine_of(tiny(training={"accumulate": 2}), CASES["sam"])
-    monkeypatch.setattr(Engine, "_check_plan", lambda engine: None)
+def test_sam_of_several_batches_a_step_is_sam_of_their_union(tiny: Tiny):
+    """The second gradient is that of all batches of the step, as the first is."""
     ends: list[dict[str, Tensor]] = []
     for training in ({}, {"batch_size": 16, "accumulate": 2}):
         # One after the other: Accelerate keeps the accumulation of a process, not of an engine.
@@ -644,3 +644,45 @@ def test_sam_of_several_batches_a_step_is_sam_of_their_union(tiny: Tiny, monkeyp
         ends.append(weights_of(engine))
     for name, weight in ends[0].items():
         torch.testing.assert_close(weight, ends[1][name], rtol=1e-4, atol=1e-5)
+
+
+# --- momentum kept under the mask ------------------------------------------------------------------------------------
+
+
+def test_kept_momentum_is_that_of_a_loop_that_multiplies_the_weights_by_the_mask_and_no_more(tiny: Tiny):
+    recipe = tiny(model={"dropout": 0.0})
+    engine, cleared = engine_of(recipe, CASES["momentum"]), engine_of(recipe, Case(None, sparse=True))
+    for trained in (engine, cleared):
+        trained.train()
+        trained.train()
+    for name, weight in weights_of(engine).items():  # under the mask nothing of it is seen
+        assert torch.equal(weight, weights_of(cleared)[name])
+    by_hand = engine_of(recipe, Case(None, sparse=True))
+    by_hand.train()
+    velocity: dict[str, Tensor] = {}
+    masks = {name: engine._masks[name] for name in engine._masks}
+    named = dict(by_hand.model.named_parameters())
+    for name, weight in named.items():
+        velocity[name] = by_hand.optimizer.state[weight]["momentum_buffer"].clone()
+        if name in masks:
+            weight.data.mul_(masks[name])
+            velocity[name].mul_(masks[name])
+    torch.manual_seed(derive_seed(recipe.seed, 1, "phase"))
+    phase = engine.plan[1].phase
+    by_hand.model.train()
+    for step, (images, labels) in enumerate(by_hand._batches(1, 0, 0, phase.steps)):
+        by_hand.model.zero_grad()
+        torch.nn.functional.cross_entropy(by_hand.model(images), labels).backward()
+        lr = recipe.training.optimizer.lr * Schedule((phase,)).lr_factor(step)
+        for name, weight in named.items():
+            assert weight.grad is not None
+            velocity[name] = 0.9 * velocity[name] + weight.grad
+            weight.data.add_(velocity[name], alpha=-lr)
+            if name in masks:
+                weight.data.mul_(masks[name])
+    for name, weight in engine.model.named_parameters():
+        kept = engine.optimizer.state[weight]["momentum_buffer"]
+        torch.testing.assert_close(kept, velocity[name], rtol=1e-4, atol=1e-6)
+        if name in masks:
+            assert kept[~masks[name]].abs().max() > 0
+            assert not cleared.optimizer.state[cleared.model.get_parameter(name)]["momentum_buffer"][~masks[name]].any()

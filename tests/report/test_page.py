@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import base64
-import functools
 import itertools
 import json
 import math
-import os
 import random
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
-from html.parser import HTMLParser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +16,9 @@ import pytest
 
 from redense.errors import DataError
 from redense.lab.recipe import load_recipe
-from redense.report import figures, words, write_report
+from redense.report import commands, figures, write_report
 from redense.report.assets import STYLE
-from redense.report.page import script_json
+from redense.report.document import script_json
 from redense.report.reading import StepLine, read_log, read_run
 
 # --- a run folder as the engine writes it ---------------------------------------------------------------------------
@@ -172,57 +167,10 @@ def with_tests(*figures: float, sparsity: float = 0.3) -> list[dict[str, Any]]:
     ]
 
 
-# --- reading a page without a browser -------------------------------------------------------------------------------
-
-
-class Page(HTMLParser):
-    """The elements, the visible text and the scripts of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.source = text
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.scripts: list[str] = []
-        self.shown: list[str] = []
-        self._inside = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside != "style":
-            self.shown.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(f"{part}\n" for part in self.shown).split())
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def plots(self) -> dict[str, Any]:
-        index = [attributes.get("id") for attributes in self.all("script")].index("plots")
-        return json.loads(self.scripts[index])
-
-
-def page_of(run: Path) -> Page:
-    return Page(write_report(run).read_text(encoding="utf-8"))
-
-
 # --- the verdict ----------------------------------------------------------------------------------------------------
 
 
-def test_verdict_does_not_call_a_better_figure_a_gain_without_its_control(tmp_path):
+def test_verdict_does_not_call_a_better_figure_a_gain_without_its_control(tmp_path, page_of):
     text = page_of(fake_run(tmp_path)).text
     assert "The DSD model's test error is 10.91 %, 0.83 points below its own dense baseline." in text
     assert "That alone does not show that the mask helped: training longer helps too." in text
@@ -241,11 +189,11 @@ def test_verdict_does_not_call_a_better_figure_a_gain_without_its_control(tmp_pa
         (11.0, math.nan, "nothing can be compared."),
     ],
 )
-def test_verdict_says_plainly_when_there_is_no_gain(tmp_path, dense, final, sentence):
+def test_verdict_says_plainly_when_there_is_no_gain(tmp_path, dense, final, sentence, page_of):
     assert sentence in page_of(fake_run(tmp_path, phases=with_tests(dense, 11.5, final))).text
 
 
-def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path):
+def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_of):
     phases = with_tests(20.1, 19.0, 21.4)
     text = page_of(fake_run(tmp_path / "up", phases=phases, metric=("bleu_4", "BLEU", False))).text
     assert "The DSD model's test bleu 4 is 21.40 BLEU, 1.30 BLEU above its own dense baseline." in text
@@ -255,7 +203,7 @@ def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path):
     assert "The DSD model's test wer is 20.10, 1.30 below its own dense baseline: no gain." in down
 
 
-def test_verdict_of_a_run_without_a_mask_says_that_it_is_a_control(tmp_path):
+def test_verdict_of_a_run_without_a_mask_says_that_it_is_a_control(tmp_path, page_of):
     text = page_of(fake_run(tmp_path, phases=with_tests(11.74, 11.2, 11.0, sparsity=0.0))).text
     assert (
         "This is a control run, with no mask in any phase: its final test error is 11.00 %, 0.74 points below" in text
@@ -263,7 +211,7 @@ def test_verdict_of_a_run_without_a_mask_says_that_it_is_a_control(tmp_path):
     assert "DSD model" not in text
 
 
-def test_control_whose_weights_are_zero_by_chance_is_still_a_control(tmp_path):
+def test_control_whose_weights_are_zero_by_chance_is_still_a_control(tmp_path, page_of):
     recipe = RECIPE.replace("sparsity: 0.3", "sparsity: 0.0")
     run = fake_run(tmp_path, phases=with_tests(11.74, 11.2, 11.0, sparsity=1e-5), recipe=recipe)
     assert "This is a control run" in page_of(run).text
@@ -271,19 +219,19 @@ def test_control_whose_weights_are_zero_by_chance_is_still_a_control(tmp_path):
     assert not any(phase.sparse for phase in read_run(run).phases)
 
 
-def test_verdict_without_a_dense_baseline_compares_nothing(tmp_path):
+def test_verdict_without_a_dense_baseline_compares_nothing(tmp_path, page_of):
     text = page_of(fake_run(tmp_path, phases=PHASES[1:2])).text
     assert "The sparse model's test error is 11.31 %; this run has no dense baseline to hold it against." in text
 
 
-def test_verdict_of_one_dense_phase_is_its_figure_alone(tmp_path):
+def test_verdict_of_one_dense_phase_is_its_figure_alone(tmp_path, page_of):
     assert (
         "one dense phase, with no mask: its model's test error is 11.74 %."
         in page_of(fake_run(tmp_path, phases=PHASES[:1])).text
     )
 
 
-def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_so(tmp_path):
+def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_so(tmp_path, page_of):
     run = fake_run(tmp_path)
     result = json.loads((run / "result.json").read_text())
     for phase in result["phases"]:
@@ -305,7 +253,7 @@ def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_
 )
 def test_control_command_takes_every_mask_out_of_the_recipe(tmp_path, recipe):
     run = read_run(fake_run(tmp_path, recipe=recipe))
-    control = load_recipe(tmp_path / "recipe.yaml", words.control_overrides(run))
+    control = load_recipe(tmp_path / "recipe.yaml", commands.control_overrides(run))
     before = load_recipe(tmp_path / "recipe.yaml")
     for sparse in (control.sparse, *(cycle.sparse for cycle in control.cycles)):
         assert (sparse.sparsity, sparse.pattern) == (0, None)
@@ -317,7 +265,7 @@ def test_control_command_takes_every_mask_out_of_the_recipe(tmp_path, recipe):
 # --- a run that has not finished ------------------------------------------------------------------------------------
 
 
-def test_page_of_a_run_that_goes_on_shows_what_there_is(tmp_path):
+def test_page_of_a_run_that_goes_on_shows_what_there_is(tmp_path, page_of):
     page = page_of(fake_run(tmp_path, epochs_done=15))
     assert "This run has not finished: its log ends in phase 2 of 3, sparse, after 2,115 optimizer steps." in page.text
     assert "redense run --resume" in page.text
@@ -326,13 +274,13 @@ def test_page_of_a_run_that_goes_on_shows_what_there_is(tmp_path):
     assert [a["download"] for a in page.all("a") if "download" in a] == ["metrics.jsonl"]
 
 
-def test_page_of_a_run_that_has_just_begun_is_written(tmp_path):
+def test_page_of_a_run_that_has_just_begun_is_written(tmp_path, page_of):
     page = page_of(fake_run(tmp_path, epochs_done=0))
     assert "has logged nothing so far" in page.text
     assert page.scripts == []
 
 
-def test_page_of_a_run_in_its_first_epoch_is_written(tmp_path):
+def test_page_of_a_run_in_its_first_epoch_is_written(tmp_path, page_of):
     (tmp_path / "metrics.jsonl").write_text(
         '{"kind":"step","phase":"dense","phase_index":0,"step":10,"epoch":0.07,"loss":2.3,"lr":0.02}\n'
     )
@@ -348,7 +296,7 @@ def test_log_leaves_out_the_line_that_is_being_written(tmp_path):
     assert (len(log.epochs), log.unreadable) == (2, 0)
 
 
-def test_log_counts_damaged_lines_and_the_page_says_so(tmp_path):
+def test_log_counts_damaged_lines_and_the_page_says_so(tmp_path, page_of):
     run = fake_run(tmp_path)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"kind":"st{"kind":"step"}\n[]\n{"kind":"step","phase_index":null}\n')
@@ -361,7 +309,7 @@ def test_log_counts_a_step_once_that_was_trained_again_after_a_resume(tmp_path):
     assert read_log(again) == read_log(whole)
 
 
-def test_loss_that_is_no_number_leaves_a_gap(tmp_path):
+def test_loss_that_is_no_number_leaves_a_gap(tmp_path, page_of):
     run = fake_run(tmp_path)
     text = (run / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text(re.sub(r'"train_loss": [\d.]+', '"train_loss": NaN', text))
@@ -415,7 +363,7 @@ def evil_run(folder: Path) -> Path:
     return run
 
 
-def test_texts_of_the_run_cannot_become_markup(tmp_path):
+def test_texts_of_the_run_cannot_become_markup(tmp_path, page_of):
     harmless, evil = page_of(fake_run(tmp_path / "harmless")), page_of(evil_run(tmp_path / "evil"))
     assert [tag for tag, _ in evil.elements if tag == "script"] == [
         tag for tag, _ in harmless.elements if tag == "script"
@@ -428,15 +376,15 @@ def test_texts_of_the_run_cannot_become_markup(tmp_path):
     ).replace('\\"', '"')
 
 
-def test_json_in_the_page_ends_no_script_and_comes_back_as_it_was():
+def test_json_in_the_page_ends_no_script_and_comes_back_as_it_was(read_page):
     data = [EVIL, "<!--<script ", "\u2028"]  # what begins a comment or a script hides the real end from a browser
     assert not set("<>&") & set(script_json(data))
-    block = Page(f'<script type="application/json">{script_json(data)}</script>')
+    block = read_page(f'<script type="application/json">{script_json(data)}</script>')
     assert [tag for tag, _ in block.elements] == ["script"]
     assert json.loads(block.scripts[0]) == data
 
 
-def test_page_names_no_address_to_load_from(tmp_path):
+def test_page_names_no_address_to_load_from(tmp_path, page_of):
     page = page_of(fake_run(tmp_path))
     addresses = [
         value
@@ -452,11 +400,11 @@ def test_page_names_no_address_to_load_from(tmp_path):
     assert "http" not in policy
 
 
-def test_plotly_is_in_the_page_once(tmp_path):
+def test_plotly_is_in_the_page_once(tmp_path, page_of):
     assert page_of(fake_run(tmp_path)).source.count("* plotly.js v") == 1
 
 
-def test_raw_files_come_out_of_the_page_as_they_are(tmp_path):
+def test_raw_files_come_out_of_the_page_as_they_are(tmp_path, page_of):
     run = fake_run(tmp_path)
     for link in (a for a in page_of(run).all("a") if "download" in a):
         data = base64.b64decode(link["href"].partition("base64,")[2])
@@ -466,19 +414,19 @@ def test_raw_files_come_out_of_the_page_as_they_are(tmp_path):
 # --- content --------------------------------------------------------------------------------------------------------
 
 
-def test_table_has_phase_sparsity_epochs_rate_figures_and_time(tmp_path):
+def test_table_has_phase_sparsity_epochs_rate_figures_and_time(tmp_path, page_of):
     text = page_of(fake_run(tmp_path)).text
     assert "Phase Sparsity Epochs Initial LR Validation error, % Test error, % Time" in text
     assert re.search(r"sparse 30 % 8 0\.02 \d+\.\d\d 11\.31 43 s", text)
 
 
-def test_layers_say_why_they_are_not_pruned(tmp_path):
+def test_layers_say_why_they_are_not_pruned(tmp_path, page_of):
     text = page_of(fake_run(tmp_path)).text
     assert "features.0.weight 32 × 1 × 3 × 3 288 no: the first convolution 0 % 0 % 0 %" in text
     assert "3 of 7 layers may be pruned; at the end of sparse, 31,104 of 104,042 weights (29.9 %) were zero" in text
 
 
-def test_plots_are_valid_plotly_figures(tmp_path):
+def test_plots_are_valid_plotly_figures(tmp_path, page_of):
     from plotly import graph_objects
 
     plots = page_of(fake_run(tmp_path)).plots()
@@ -489,7 +437,7 @@ def test_plots_are_valid_plotly_figures(tmp_path):
         assert set(re.findall(r'"--(\w+)"', json.dumps(plot))) <= set(re.findall(r"--(\w+):", STYLE))
 
 
-def test_learning_rate_begins_each_phase_at_its_initial_value_and_is_not_joined_across_phases(tmp_path):
+def test_learning_rate_begins_each_phase_at_its_initial_value_and_is_not_joined_across_phases(tmp_path, page_of):
     curve = page_of(fake_run(tmp_path, log_every=100)).plots()["curves"]["data"][3]
     gaps = [index for index, value in enumerate(curve["y"]) if value is None]
     starts = [(curve["x"][index + 1], curve["y"][index + 1]) for index in gaps]
@@ -507,7 +455,7 @@ def test_many_steps_are_thinned_without_losing_a_spike():
 # --- for everyone ---------------------------------------------------------------------------------------------------
 
 
-def test_page_has_language_title_ordered_headings_and_text_for_every_plot(tmp_path):
+def test_page_has_language_title_ordered_headings_and_text_for_every_plot(tmp_path, page_of):
     page = page_of(fake_run(tmp_path))
     assert page.all("html") == [{"lang": "en"}]
     assert "<title>quickstart: redense run report</title>" in page.source
@@ -525,91 +473,33 @@ def test_page_has_language_title_ordered_headings_and_text_for_every_plot(tmp_pa
     assert set(links) <= set(ids)
 
 
-def palettes() -> dict[str, dict[str, str]]:
-    light, dark = re.findall(r"color-scheme: (?:light|dark);(.*?)}", STYLE, re.DOTALL)
-    return {name: dict(re.findall(r"--(\w+): (#\w{6})", text)) for name, text in (("light", light), ("dark", dark))}
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("text", ["ink", "muted", "accent"])
 @pytest.mark.parametrize("ground", ["paper", "raised", "sunk", "band"])
-def test_text_has_contrast(theme, text, ground):
-    palette = palettes()[theme]
-    low, high = sorted((luminance(palette[text]), luminance(palette[ground])))
-    assert (high + 0.05) / (low + 0.05) >= 4.5
+def test_text_has_contrast(theme, text, ground, palettes, contrast):
+    palette = palettes(STYLE)[theme]
+    assert contrast(palette[text], palette[ground]) >= 4.5
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture
-def browse(tmp_path) -> Callable[..., tuple[str, list[str]]]:
-    """Load a page: its document after the scripts ran, and what went to the console."""
-    program = chromium()
-    if program is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-
-    def load(page: Path, *flags: str) -> tuple[str, list[str]]:
-        done = subprocess.run(
-            [
-                program,
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--disable-dev-shm-usage",
-                "--host-resolver-rules=MAP * ~NOTFOUND",  # the browser itself stays offline too
-                f"--user-data-dir={tmp_path / 'browser'}",
-                "--enable-logging=stderr",
-                "--virtual-time-budget=8000",
-                *flags,
-                "--dump-dom",
-                page.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=True,
-            env={**os.environ, "HOME": str(tmp_path)},
-        )
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-    return load
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_browser_draws_the_plots_in_the_theme_without_a_word_on_the_console(tmp_path, browse, theme):
-    document, console = browse(
-        write_report(fake_run(tmp_path / "run")), f"--blink-settings=preferredColorScheme={int(theme == 'light')}"
-    )
+def test_browser_draws_the_plots_in_the_theme_without_a_word_on_the_console(tmp_path, browse, theme, palettes):
+    document, console = browse(write_report(fake_run(tmp_path / "run")), theme=theme)
     assert console == []
     assert document.count('class="scatterlayer') >= 4
     assert document.count('class="barlayer') >= 1
     assert set(re.findall(r'data-title="([^"]*)"', document)) == {"Download plot", "Reset axes"}  # and no upload
-    ink = palettes()[theme]["ink"]
+    ink = palettes(STYLE)[theme]["ink"]
     rgb = ", ".join(str(int(ink[i : i + 2], 16)) for i in (1, 3, 5))
     assert f"fill: rgb({rgb})" in document
 
 
-def test_browser_runs_no_script_of_the_run(tmp_path, browse):
+def test_browser_runs_no_script_of_the_run(tmp_path, browse, read_page):
     document, console = browse(write_report(evil_run(tmp_path / "run")))
     assert console == []
-    page = Page(document)
+    page = read_page(document)
     assert document.count('class="scatterlayer') >= 4
     assert not page.all("img")
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]

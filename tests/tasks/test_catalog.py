@@ -21,6 +21,7 @@ import pytest
 from redense.errors import DataError
 from redense.tasks import catalog
 from redense.tasks.catalog import File, Source
+from redense.tasks.fetching.packages import Debian
 
 CONTENTS = {"train.gz": b"train" * 200, "test.gz": b"test" * 100}
 
@@ -114,7 +115,7 @@ def debian(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Fake
 @pytest.fixture
 def tiny() -> Source:
     files = tuple(File(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENTS.items())
-    return Source("tiny", "two small files", "none", 0.01, "fake-package", "usr/share/datasets/tiny", files)
+    return Source("tiny", "two small files", "none", (Debian("fake-package", "usr/share/datasets/tiny", 0.01),), files)
 
 
 def visible(cache: Path) -> list[str]:
@@ -126,10 +127,16 @@ def test_every_source_of_the_catalogue_is_complete():
     for name, source in catalog.SOURCES.items():
         assert name == source.name == catalog.find(name).name
         assert re.fullmatch(r"[a-z0-9][a-z0-9-]+", name)
-        assert source.files
+        assert bool(source.files) != bool(source.arrange and source.sums)
         assert source.licence
-        assert not source.inside.startswith("/")
-        for file in source.files:
+        assert source.packages
+        for package in source.packages:
+            assert package.megabytes > 1
+            if isinstance(package, Debian):
+                assert not package.inside.startswith("/")
+            else:
+                assert re.fullmatch(r"[0-9a-f]{64}", package.sha256)
+        for file in (*source.files, *((source.sums,) if source.sums else ())):
             assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
             assert file.size > 0
 
@@ -234,7 +241,7 @@ def test_a_package_that_lacks_a_file_or_cannot_be_unpacked_is_refused(debian: Fa
 def test_an_interrupted_download_is_stopped_and_leaves_nothing(debian: FakeDebian, cache: Path, tiny: Source):
     debian.mode("slow")
     size = (debian.root / "package.deb").stat().st_size
-    tiny = replace(tiny, megabytes=size / 1e6)
+    tiny = replace(tiny, packages=(replace(tiny.packages[0], megabytes=size / 1e6),))
 
     def interrupt(what: str, done: float) -> None:
         if what.startswith("downloading") and done > 0:
@@ -320,7 +327,7 @@ def test_a_cache_that_cannot_be_written_is_named(debian: FakeDebian, cache: Path
 
 def test_an_installed_package_is_used_where_it_lies(cache: Path, tiny: Source, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
-    folder = catalog.SYSTEM_ROOT / tiny.inside
+    folder = catalog.SYSTEM_ROOT / "usr/share/datasets/tiny"
     folder.mkdir(parents=True)
     for name, data in CONTENTS.items():
         (folder / name).write_bytes(data)

@@ -15,8 +15,11 @@ import redense
 from redense.errors import RecipeError
 from redense.lab.recipe import Recipe
 from redense.tasks.classification.config import ImageModel
+from redense.tasks.classification.data import ImageSet
+from redense.tasks.classification.examples import ImageExamples
 from redense.tasks.classification.models import build, cnn, mlp
-from redense.tasks.classification.task import Classification, ImageExamples
+from redense.tasks.classification.task import Classification
+from redense.tasks.task import Examples
 
 Tiny = Callable[..., Recipe]
 
@@ -24,6 +27,12 @@ Tiny = Callable[..., Recipe]
 @pytest.fixture
 def task(tiny: Tiny) -> Classification:
     return make(tiny())
+
+
+def raw(examples: Examples) -> ImageSet:
+    """The images of a split that is in memory, as they are."""
+    assert isinstance(examples, ImageExamples)
+    return examples.images
 
 
 def make(recipe: Recipe) -> Classification:
@@ -91,8 +100,8 @@ def test_training_images_have_mean_zero_and_deviation_one_and_the_others_the_sam
     assert (images.dtype, images.shape) == (torch.float32, (360, 1, 8, 8))
     assert float(images.mean()) == pytest.approx(0, abs=1e-5)
     assert float(images.std()) == pytest.approx(1, abs=1e-5)
-    raw = train.images.images.float()
-    expected = (test.images.images.float() - raw.mean()) / raw.std()
+    pixels = raw(train).images.float()
+    expected = (raw(test).images.float() - pixels.mean()) / pixels.std()
     torch.testing.assert_close(test.__getitems__(range(len(test)))[0], expected)
 
 
@@ -102,19 +111,19 @@ def test_a_batch_is_that_of_its_indices_in_their_order(task: Classification):
     for row, index in enumerate((7, 3, 300)):
         one, label = train.__getitems__([index])
         assert torch.equal(images[row], one[0])
-        assert labels[row] == label[0] == train.images.labels[index]
+        assert labels[row] == label[0] == raw(train).labels[index]
 
 
 def test_a_constant_channel_is_no_division_by_zero(task: Classification):
-    images = ImageExamples(task.examples("train").images, torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    images = ImageExamples(raw(task.examples("train")), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
     assert torch.isfinite(images.__getitems__([0])[0]).all()
 
 
 def augmented(task: Classification, indices: list[int], seed: int = 5, **how: Any) -> tuple[Tensor, Tensor]:
-    source = task.examples("train")
-    examples = ImageExamples(source.images, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), **how)
+    source = raw(task.examples("train"))
+    examples = ImageExamples(source, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), **how)
     examples.begin_epoch(seed)
-    return examples.__getitems__(indices)[0], source.images.images[indices].float()
+    return examples.__getitems__(indices)[0], source.images[indices].float()
 
 
 def test_about_half_of_the_images_are_mirrored_and_none_is_changed_otherwise(task: Classification):
@@ -148,12 +157,12 @@ def test_augmentation_depends_on_the_epoch_and_the_indices_alone(task: Classific
 
 def test_augmentation_is_for_training_alone_and_leaves_the_split_as_it_is(tiny: Tiny):
     plain, other = make(tiny()), make(tiny(data={"flip": True, "crop": 2}))
-    before = other.examples("train").images.images.clone()
+    before = raw(other.examples("train")).images.clone()
     for split in ("validation", "test"):
         parts = [task.examples(split).__getitems__([0, 1, 2])[0] for task in (plain, other)]
         assert torch.equal(*parts)
     assert not torch.equal(*(task.examples("train").__getitems__([0, 1, 2])[0] for task in (plain, other)))
-    assert torch.equal(other.examples("train").images.images, before)
+    assert torch.equal(raw(other.examples("train")).images, before)
 
 
 def test_the_splits_are_disjoint_and_the_fingerprint_is_of_the_data_alone(tiny: Tiny):
@@ -187,11 +196,12 @@ def test_the_loss_is_the_mean_cross_entropy_with_smoothing(tiny: Tiny):
         assert float(task.loss(Fixed(logits), (torch.zeros(2), labels))) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_outcome_is_loss_rank_and_answer_of_each_image(task: Classification):
+def test_the_outcome_is_loss_rank_answer_and_label_of_each_image(task: Classification):
     logits = [[3.0, 2.0, 1.0, 0.0], [3.0, 2.0, 1.0, 0.0], [3.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 5.0]]
     outcome = task.outcome(Fixed(logits), (torch.zeros(4), torch.tensor([0, 1, 3, 3])))
     assert outcome["rank"].tolist() == [0, 1, 3, 0]
     assert outcome["answer"].tolist() == [0, 0, 0, 3]
+    assert outcome["label"].tolist() == [0, 1, 3, 3]
     expected = -torch.tensor(logits).log_softmax(1)[range(4), [0, 1, 3, 3]]
     torch.testing.assert_close(outcome["loss"], expected)
     assert task.metrics(outcome) == {"loss": pytest.approx(float(expected.mean())), "error": 50.0}

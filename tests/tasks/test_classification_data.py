@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +22,19 @@ from torch import Tensor
 from redense.errors import DataError, MissingExtraError
 from redense.tasks import catalog
 from redense.tasks.classification import data
-from redense.tasks.classification.data import IDX_NAMES, Splits, load_splits, pick, read_idx, split_off
+from redense.tasks.classification.config import ImageData
+from redense.tasks.classification.data import (
+    IDX_NAMES,
+    EncodedSet,
+    ImageSet,
+    Splits,
+    limit_to,
+    load_images,
+    load_splits,
+    pick,
+    read_idx,
+    split_off,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +165,24 @@ def test_a_split_depends_on_its_seed_alone():
     torch.manual_seed(2)
     assert split_off(labels, 0.3, 0)[1].tolist() == first
     assert split_off(labels, 0.3, 1)[1].tolist() != first
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(lambda counts: sum(counts) > 0),
+    limit=st.integers(1, 200),
+    seed=st.integers(0, 3),
+)
+def test_a_limit_is_exact_and_stratified_and_keeps_every_class_it_can(counts: list[int], limit: int, seed: int):
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    kept = limit_to(labels, limit, seed)
+    assert len(kept) == min(limit, len(labels))
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    taken = torch.bincount(labels[kept], minlength=len(counts)).tolist()
+    if limit >= sum(count > 0 for count in counts):
+        assert all(take > 0 for take, count in zip(taken, counts, strict=True) if count)
+    if limit >= 10 * len(counts) and min(counts) * limit >= len(labels):  # no class needs a favour
+        for take, count in zip(taken, counts, strict=True):
+            assert abs(take - min(limit / len(labels), 1) * count) <= 1 + 1e-6
 
 
 def test_pick_is_the_same_on_every_version():
@@ -451,7 +483,7 @@ def test_a_folder_of_class_folders_is_read(hf: Any, tmp_path: Path):
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [18, 2, 4]
     assert splits.train.images.shape[1:] == (3, 4, 6)
     (tmp_path / "set/train/bag/3.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    with pytest.raises(DataError, match=r"\(train\): image 3 cannot be decoded"):
+    with pytest.raises(DataError, match=r"1 of 24 images cannot be used: train/bag/3.png is no image"):
         load_splits(str(tmp_path / "set"))
 
 
@@ -479,10 +511,108 @@ def test_a_hub_that_fails_is_one_line_with_its_reason(hf: Any, monkeypatch: pyte
     assert "\n" not in str(caught.value)
 
 
-def test_a_set_without_a_test_split_is_refused_with_what_it_has(hf: Any, tmp_path: Path):
+@pytest.mark.parametrize("other", ["validation", "test"])
+def test_with_one_more_split_that_is_the_test_split_and_validation_is_taken_from_train(
+    other: str, hf: Any, tmp_path: Path
+):
+    splits = load_splits(
+        parquet(
+            tmp_path / "set", train=table(hf, pictures(20), [0, 1] * 10), **{other: table(hf, pictures(6), [1, 0] * 3)}
+        )
+    )
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [18, 2, 6]
+
+
+def test_three_splits_are_taken_as_they_are(hf: Any, tmp_path: Path):
+    sizes = {"train": 20, "validation": 8, "test": 6}
+    parts = {name: table(hf, pictures(count), [0, 1] * (count // 2)) for name, count in sizes.items()}
+    splits = load_splits(parquet(tmp_path / "set", **parts))
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [20, 8, 6]
+
+
+def test_a_train_split_alone_is_divided_in_three(hf: Any, tmp_path: Path):
+    splits = load_splits(parquet(tmp_path / "set", train=table(hf, pictures(20), [0, 1] * 10)))
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [16, 2, 2]
+    images = torch.cat([splits.train.images, splits.validation.images, splits.test.images])[:, 0].numpy()
+    assert sorted(map(bytes, images)) == sorted(np.asarray(image).tobytes() for image in pictures(20))
+
+
+def test_a_set_without_a_train_split_is_refused_with_what_it_has(hf: Any, monkeypatch: pytest.MonkeyPatch):
     rows = table(hf, pictures(4), [0, 1] * 2)
-    with pytest.raises(DataError, match=r"no split 'test' \(it has 'train', 'validation'\)"):
-        load_splits(parquet(tmp_path / "set", train=rows, validation=rows))
+    monkeypatch.setattr(hf, "load_dataset", lambda path, streaming: hf.DatasetDict({"test": rows, "extra": rows}))
+    with pytest.raises(DataError, match=r"no split 'train' \(it has 'test', 'extra'\)"):
+        load_splits("hub:someone/pets")
+
+
+def test_a_configuration_of_a_hub_set_is_given_behind_a_colon(hf: Any, monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, str]] = []
+
+    def load_dataset(path: str, name: str, streaming: bool) -> Any:
+        asked.append((path, name))
+        return hf.DatasetDict({"train": table(hf, pictures(20), [0, 1] * 10)})
+
+    monkeypatch.setattr(hf, "load_dataset", load_dataset)
+    assert len(load_splits("hub:someone/pets:small").train) == 16
+    assert asked == [("someone/pets", "small")]
+
+
+def test_a_set_that_was_saved_to_disk_is_read(hf: Any, tmp_path: Path):
+    rows = hf.DatasetDict({"train": table(hf, pictures(20), [0, 1] * 10)})
+    rows.save_to_disk(str(tmp_path / "set"))
+    for size in (None, 8):
+        splits = load_images(ImageData(source=str(tmp_path / "set"), size=size))
+        assert len(splits.train) == 16
+
+
+def test_one_of_several_label_columns_is_chosen_by_name(hf: Any, tmp_path: Path):
+    rows = table(hf, pictures(20), [0, 1] * 10)
+    rows = rows.add_column("fine", [0, 1, 2, 3] * 5).cast_column("fine", hf.ClassLabel(names=["a", "b", "c", "d"]))
+    source = parquet(tmp_path / "two", train=rows)
+    for label, classes in (("fine", ("a", "b", "c", "d")), ("kind", ("cat", "dog"))):
+        assert load_images(ImageData(source=source, label=label)).train.classes == classes
+    with pytest.raises(DataError, match=r"data.label is 'fin', which is no column; did you mean 'fine'"):
+        load_images(ImageData(source=source, label="fin"))
+
+
+def test_a_table_of_images_of_all_sizes_is_read_row_by_row_where_a_size_is_given(hf: Any, tmp_path: Path):
+    images = [*pictures(10, "RGB"), *pictures(10, "L", size=(40, 30))]
+    source = parquet(tmp_path / "set", train=table(hf, images, [0, 1] * 10), test=table(hf, images, [0, 1] * 10))
+    with pytest.raises(DataError, match=r"image 10 is 30 x 40 pixels but the first is 4 x 6; set data.size"):
+        load_images(ImageData(source=source))
+    splits = load_images(ImageData(source=source, size=16, resize=16, augment="scale-aspect"))
+    assert isinstance(splits.train, EncodedSet)
+    assert isinstance(splits.test, ImageSet)
+    assert splits.test.images.shape == (20, 3, 16, 16)
+    assert splits.train.name(0).startswith("train: image ")
+    assert splits.train.picture(0).mode == "RGB"
+    assert splits.fingerprint == load_images(ImageData(source=source, size=8, resize=9)).fingerprint
+
+
+def test_a_broken_row_is_refused_or_left_out_by_its_number(hf: Any, tmp_path: Path):
+    buffer = io.BytesIO()
+    pictures(1, "RGB", size=(40, 30))[0].save(buffer, "png")
+    cells: list[Any] = [{"bytes": buffer.getvalue(), "path": None} for _ in range(20)]
+    cells[3] = {"bytes": buffer.getvalue()[:500], "path": None}
+    cells[5] = None
+    source = parquet(tmp_path / "set", train=table(hf, cells, [0, 1] * 10))
+    with pytest.raises(DataError, match=r"2 of 20 images cannot be used: train: image 3 is trunc.*image 5 is empty"):
+        load_images(ImageData(source=source, size=8))
+    splits = load_images(ImageData(source=source, size=8, broken="skip"))
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 18
+    assert "2 of 20 images were left out" in splits.notes[0]
+
+
+def test_an_image_folder_with_a_metadata_table_is_read_as_hugging_face_does(hf: Any, tmp_path: Path):
+    folder = tmp_path / "set" / "train"
+    folder.mkdir(parents=True)
+    lines: list[str] = []
+    for index, image in enumerate(pictures(20, "RGB")):
+        image.save(folder / f"{index}.png")
+        lines.append(json.dumps({"file_name": f"{index}.png", "label": index % 2}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    splits = load_splits(str(tmp_path / "set"))
+    assert splits.train.classes == ("0", "1")
+    assert len(splits.train) == 16
 
 
 def test_columns_that_cannot_be_told_are_listed(hf: Any, tmp_path: Path):

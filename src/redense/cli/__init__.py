@@ -20,7 +20,7 @@ _MODULES = (running, comparing, sensitivity, listing)  # help lists the verbs in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 a mistake of the user's, 130 / 143 stopped."""
+    """Run the command line and return its exit code: 0 done, 1 data is broken, 2 a mistake, 130 / 143 stopped."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     parser = Parser(

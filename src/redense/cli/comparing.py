@@ -61,16 +61,16 @@ def _compare(options: argparse.Namespace) -> int:
 
     from ..lab.arms import get_arms
     from ..lab.compare import write_results
-    from ..lab.engine import StoppedError
-    from ..lab.grid import (
+    from ..lab.comparison import (
         Comparison,
-        Grid,
         discard_comparison,
         new_comparison,
         parse_sweep,
         read_comparison,
         seed_list,
     )
+    from ..lab.engine import StoppedError
+    from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
     from ..lab.store import PhaseStore, default_store
 
@@ -140,7 +140,7 @@ def _arms(options: argparse.Namespace) -> int:
     from ..lab.arms import get_arms
 
     for arm in get_arms():
-        print(f"{arm.name:<15}{arm.about}  ({arm.source})")
+        print(f"{arm.name:<17}{arm.about}  ({arm.source})")
     return 0
 
 

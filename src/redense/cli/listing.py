@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import RedenseError
+from .outlining import print_outline
 from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from ..lab.recipe import Recipe
 
 
 def register(verbs: Verbs) -> None:
     """Add the verbs of this module."""
-    recipes = verbs.add("recipes", "list the shipped recipes, show one, or copy one to change it", _recipes)
+    recipes = verbs.add(
+        "recipes",
+        "list the shipped recipes, show the plan of one, or copy one to change it",
+        _recipes,
+        settings=True,
+        epilog="show: settings of the recipe can be given as for run, e.g. --sparse.sparsity 0.5",
+    )
     recipes.add_argument("action", nargs="?", choices=("list", "show", "copy"), default="list")
-    recipes.add_argument("name", nargs="?")
+    recipes.add_argument("name", nargs="?", help="a shipped recipe, or a YAML file of your own")
+    recipes.add_argument("--yaml", action="store_true", help="show: print the recipe's text instead of its plan")
+    recipes.add_argument("--dry-run", action="store_true", help="show: train a few steps and estimate the whole time")
+    recipes.add_argument("--json", action="store_true", help="list, show: print JSON")
     recipes.add_argument("to", nargs="?", type=Path, help="copy: the new file (default: NAME.yaml here)")
 
-    data = verbs.add("data", "list the data sets that redense can fetch, get one, or check one", _data)
+    about = "list the data sets that redense can fetch, get one, or check one, also a folder of yours"
+    data = verbs.add("data", about, _data)
     data.add_argument("action", nargs="?", choices=("list", "get", "check"), default="list")
-    data.add_argument("name", nargs="?")
+    data.add_argument("name", nargs="?", help="one of the list; check: also a folder, or hub:OWNER/NAME")
+    data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
+    data.add_argument("--label", metavar="COLUMN", help="check: the column of the classes, if there are several")
 
 
 def _recipes(options: argparse.Namespace) -> int:
     from ..lab.recipe import load_recipe, recipe_names, recipe_text
 
+    if options.settings and options.action != "show":
+        raise RedenseError(f"settings of a recipe are for show, got {options.settings[0]} (see redense recipes --help)")
     if options.action == "list":
-        for name in recipe_names():
-            print(f"{name:<24}{load_recipe(name).about}")
+        about = {name: load_recipe(name).about for name in recipe_names()}
+        if options.json:
+            print(json.dumps(about, indent=2))
+            return 0
+        for name, words in about.items():
+            print(f"{name:<28}{words}")
         return 0
     if not options.name:
         raise RedenseError(f"which recipe? redense recipes {options.action} NAME (known: {', '.join(recipe_names())})")
+    if options.action == "show" and not options.yaml:
+        return _show(load_recipe(options.name, options.settings), options)
     text = recipe_text(options.name)
     if options.action == "show":
         print(text, end="")
@@ -45,6 +71,17 @@ def _recipes(options: argparse.Namespace) -> int:
     return 0
 
 
+def _show(recipe: Recipe, options: argparse.Namespace) -> int:
+    from ..lab.outline import dry_run, outline
+
+    made = dry_run(recipe) if options.dry_run else outline(recipe)
+    if options.json:
+        print(json.dumps(made.to_dict(), indent=2))
+    else:
+        print_outline(made)
+    return 0
+
+
 def _data(options: argparse.Namespace) -> int:
     from ..tasks import catalog
 
@@ -55,6 +92,8 @@ def _data(options: argparse.Namespace) -> int:
         return 0
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
+    if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().is_dir()):
+        return _check_images(options)
     source = catalog.find(options.name)
     if options.action == "get":
         from rich.console import Console
@@ -66,4 +105,28 @@ def _data(options: argparse.Namespace) -> int:
     else:
         path = catalog.check(source)
     print(f"{source.name} is whole: {path}")
-    return 0
+    return _check_images(options) if options.full else 0
+
+
+def _check_images(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..tasks.classification.data.inspecting import describe, inspect_images
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("looking at every image", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        splits = inspect_images(options.name, full=options.full, label=options.label, on_checked=show)
+    for split in splits:
+        print(*describe(split), sep="\n")
+    broken = any(split.faults for split in splits)
+    if broken:
+        print("training refuses this set, or leaves these images out with data.broken: skip")
+    elif not options.full:
+        print("nothing is wrong as far as headers and ends of files show; --full decodes every image")
+    return int(broken)

@@ -38,6 +38,16 @@ def save_tree(path: Path, tree: Any) -> None:
     write_bytes(path, to_bytes(tensors, metadata={_KEY: header}))
 
 
+def is_tree(path: Path) -> bool:
+    """Whether a safetensors file is one of `save_tree`, and not weights alone.
+
+    Raises:
+        SafetensorError: it is no safetensors file.
+    """
+    with safe_open(path, framework="pt") as file:
+        return _KEY in (file.metadata() or {})
+
+
 def load_tree(path: Path) -> Any:
     """Return the tree that `save_tree` wrote; tensors on CPU.
 

@@ -1,7 +1,8 @@
 """`redense compare`: what a finished grid says, in raw numbers, tests and words.
 
 ``compare.json`` has every raw number and what follows from them; equal bits make equal files. ``compare.csv`` has a row
-for each arm and seed. ``costs.json`` has the seconds, which are of this machine and this day.
+for each arm and seed. ``costs.json`` has the seconds, which are of this machine and this day. ``evidence.json`` is what
+the networks of the first seed did with the test examples, as the task tells it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from ..tasks.task import Task
 from . import statistics
 from .arms import get_arms
 from .checkpoint import write_text
+from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
-from .grid import BASELINE, CONTROL, Grid, failure
+from .evidence import write_evidence
+from .folder import read_json
+from .grid import Grid, failure
 from .plan import PlannedPhase
 from .recipe import Recipe
-from .run import read_json
 from .store import PhaseStore
 
 
@@ -36,6 +39,7 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
     write_text(folder / "compare.csv", _csv(result))
     write_text(folder / "curves.json", json.dumps(_curves(grid)) + "\n")
+    write_evidence(folder, grid.task, _outcomes(grid))
     return result
 
 
@@ -72,7 +76,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
                 "about": arm.about if arm else "the dense phase alone: fewer steps than the others",
                 "source": arm.source if arm else "",
                 "note": cell.flow.note,
-                "steps": sum(planned.phase.steps for planned in cell.flow.phases),
+                "steps": sum(planned.steps for planned in cell.flow.phases),
                 "gradients": sum(_gradients(planned, cell.flow.recipe, grid.task) for planned in cell.flow.phases),
                 "phases": [planned.to_dict() for planned in cell.flow.phases],
                 "seeds": [],
@@ -179,6 +183,25 @@ def _curves(grid: Grid) -> dict[str, list[dict[str, Any]]]:
     return curves
 
 
+def _outcomes(grid: Grid) -> dict[str, dict[str, torch.Tensor]]:
+    """Return what the networks of the first seed answered: the baseline's first, that of the first arm asked for last.
+
+    The control is that arm only where there is no other.
+    """
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for cell in grid.cells:
+        if cell.seed == grid.comparison.seeds[0] and not failure(grid.store, cell.keys):
+            outcome = grid.store.outcome(cell.keys[-1], "test")
+            if outcome is not None:
+                found[cell.label] = outcome
+    if BASELINE not in found:
+        return {}
+    judged = next((label for label in found if label not in (BASELINE, CONTROL)), CONTROL)
+    if judged in found:
+        found[judged] = found.pop(judged)
+    return found
+
+
 def _csv(result: Mapping[str, Any]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -195,7 +218,7 @@ def _csv(result: Mapping[str, Any]) -> str:
 
 def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:
     """How many gradients of a batch a phase takes; saliency takes some before the first step."""
-    steps = planned.phase.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
+    steps = planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
     if planned.phase.criterion == "saliency":
         steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
     return steps * recipe.training.accumulate

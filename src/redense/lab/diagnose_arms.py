@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..masks import unpack
 from ..tasks.task import Batch, Split, Task
+from .comparison import CONTROL, Cell
 from .diagnosis import Cycle, Probes, Settings, diagnose
 from .engine import Engine
-from .grid import CONTROL, Cell, Grid
+from .grid import Grid
 
 _ARMS = ("dsd", CONTROL)
 _LOSS_EXAMPLES = 500  # training examples behind loss, sharpness and the line

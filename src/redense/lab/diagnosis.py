@@ -35,7 +35,8 @@ from .landscape import (
     unshared,
     weight_noise,
 )
-from .solutions import Cycle, check_bins, check_mask, distance, five_moments, similarity, take
+from .moments import Cycle, check_bins, five_moments
+from .solutions import check_mask, distance, similarity, take
 
 __all__ = [
     "Cycle",

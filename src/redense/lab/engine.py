@@ -8,8 +8,10 @@ and runs that share their first phases can share the result.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -18,20 +20,21 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from ..controller import DSD
-from ..errors import DataError, RecipeError, RedenseError, StateError
+from ..errors import DataError, RedenseError, StateError
 from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
-from ..parameters import prunable
+from ..parameters import first_convolution, prunable
 from ..schedule import Schedule
 from ..tasks.task import Examples, Split, Task
 from .batches import Batches, loader
 from .plan import PlannedPhase, derive_seed, plan
 from .recipe import OptimizerRecipe, Recipe
+from .start import load_start_
 
 Event = dict[str, Any]
 """What happens while training: see `metrics.jsonl` in `redense.lab.run`."""
 
-_EVALUATION_BATCH = 500
+_EVALUATION_BATCH = 500  # where the task says nothing
 _LOG_STEPS = 20  # optimizer steps between two `step` events
 SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
 
@@ -55,10 +58,12 @@ class Engine:
         stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`.
         save: called with a snapshot to keep it.
         save_seconds: time between two snapshots inside a phase.
+        log_steps: optimizer steps between two ``step`` events.
         resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
 
     Raises:
         DataError: the training split is too small for one step.
+        StateError: the weights to start from cannot be read.
         RedenseError: a later phase cannot be trained; it is found now and not after hours.
     """
 
@@ -72,10 +77,12 @@ class Engine:
         stop: Callable[[], bool] = lambda: False,
         save: Callable[[dict[str, Any]], None] = lambda snapshot: None,
         save_seconds: float = 30.0,
+        log_steps: int = _LOG_STEPS,
         resolve: Callable[[str], dict[str, Tensor]] | None = None,
     ) -> None:
         self.task, self.recipe, self._resolve = task, recipe, resolve
         self._emit, self._stop, self._save, self._save_seconds = emit, stop, save, save_seconds
+        self._log_steps = log_steps
         self.steps_per_epoch = steps_per_epoch(task, recipe)
         self.plan = tuple(phases) if phases is not None else plan(recipe, self.steps_per_epoch)
         _forget_other_accelerators()
@@ -89,6 +96,8 @@ class Engine:
         self._build()
         self._saved = time.monotonic()
         self._check_plan()
+        if self.plan[0].given and recipe.start:
+            load_start_(self.model, recipe.start, getattr(task, "pretrained", None))
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -100,7 +109,7 @@ class Engine:
     @property
     def step(self) -> int:
         """Optimizer steps since the start of the run."""
-        return sum(planned.phase.steps for planned in self.plan[: self.phase_index]) + self._position["step"]
+        return sum(planned.steps for planned in self.plan[: self.phase_index]) + self._position["step"]
 
     @property
     def position_in_phase(self) -> int:
@@ -167,24 +176,33 @@ class Engine:
     def train(self) -> None:
         """Train the phase that comes next, or the rest of the one that was interrupted.
 
+        Where given weights stand in place of the phase, they are loaded and evaluated instead.
+
         Raises:
             StoppedError: it was asked to stop; the state is saved.
             TrainingError: the loss is no longer finite.
         """
         index = self.phase_index
         planned, position = self.plan[index], self._position
+        if planned.given:
+            self._start(planned)
+            return
         method = self._method(index)
         resumed = bool(position["step"])
         if not resumed:
             torch.manual_seed(derive_seed(self.recipe.seed, index, "phase"))
             self._reshape(method, index)
+        method.optimizer = self.optimizer
+        if not resumed:
             method.begin(self.model, self.prunable())
+            if planned.allocation != "uniform":
+                position["sparsity"] = self._allocate(planned)
             if planned.phase.criterion == "saliency":
                 self._take_gradients(index)
         dsd = DSD(
             self.model,
             self.optimizer,
-            Schedule((planned.phase,)),
+            Schedule((replace(planned.phase, sparsity=position.get("sparsity", planned.phase.sparsity)),)),
             include=self.include,
             exclude=self.exclude,
             seed=derive_seed(self.recipe.seed, index, "masks"),
@@ -208,6 +226,32 @@ class Engine:
         self._position = {"phase": index + 1, "step": 0}
         self._save(self.snapshot())
 
+    def _start(self, planned: PlannedPhase) -> None:
+        """Evaluate the weights that the recipe starts from, as a phase of no steps would be."""
+        began = time.monotonic()
+        self._emit({**self._where(planned), "kind": "phase", "start": 0, "steps": 0})
+        result = self.evaluate("validation")
+        self._check_finite(result["loss"], planned)
+        event = {"kind": "epoch", **self._where(planned), "train_loss": self._loss_of_given(), "validation": result}
+        seconds = round(time.monotonic() - began, 3)
+        self._emit({**event, "lr": self._lr(), "sparsity": self.sparsity(), "seconds": seconds})
+        self._position = {"phase": self.phase_index + 1, "step": 0}
+        self._save(self.snapshot())
+
+    def _loss_of_given(self) -> float:
+        """Mean loss of given weights over some training batches, as an epoch of training would have reported it."""
+        self.model.eval()
+        with torch.no_grad():
+            steps = min(self.steps_per_epoch, SALIENCY_STEPS)
+            losses = [float(self.task.loss(self.model, batch)) for batch in self._batches(0, 0, 0, steps)]
+        return sum(losses) / len(losses)
+
+    def _allocate(self, planned: PlannedPhase) -> dict[str, float]:
+        """Share the one sparsity of a phase over the layers, from the weights as they are now."""
+        from .scan import allocate_for
+
+        return allocate_for(self, float(cast("float", planned.phase.sparsity)), cast("Any", planned.allocation))
+
     def _take_gradients(self, index: int) -> None:
         """Leave gradients in the parameters, for the criterion that scores with them."""
         self._prepared.train()
@@ -222,7 +266,7 @@ class Engine:
             self._use(model)
 
     def _train_epochs(self, planned: PlannedPhase, dsd: DSD, method: Method) -> None:
-        total, position = planned.phase.steps, self._position
+        total, position = planned.steps, self._position
         for key, start in (("loss", 0.0), ("best", None), ("seconds", 0.0)):
             position.setdefault(key, start)
         self._emit({**self._where(planned), "kind": "phase", "start": self.step - position["step"], "steps": total})
@@ -265,7 +309,7 @@ class Engine:
             method.after_step(self.model, position["step"])
             losses += loss
             position["step"] += 1
-            if position["step"] % _LOG_STEPS == 0:
+            if position["step"] % self._log_steps == 0:
                 self._emit({"kind": "step", **self._where(planned), "loss": float(loss), "lr": self._lr()})
             loss.zero_()
             if position["step"] < end and (self._stop() or self._save_is_due()):
@@ -319,7 +363,7 @@ class Engine:
         return self._load(examples, order)
 
     def _load(self, examples: Examples, order: Batches) -> Iterator[Any]:
-        workers = getattr(self.recipe.data, "workers", 0)
+        workers = min(getattr(self.recipe.data, "workers", 0), os.cpu_count() or 1)  # more would only wait
         pin_memory = self.accelerator.device.type == "cuda"
         prepared = self.accelerator.prepare(loader(examples, order, workers=workers, pin_memory=pin_memory))
         self.accelerator._dataloaders.clear()  # it would keep every loader of every epoch
@@ -352,9 +396,10 @@ class Engine:
         """Return the task's outcome of every example of a split, in order, on CPU."""
         examples = self.task.examples(split)
         self.model.eval()
+        batch_size = getattr(self.task, "evaluation_batch", _EVALUATION_BATCH)
         rows: dict[str, list[Tensor]] = {}
         with torch.no_grad(), self.accelerator.autocast():
-            for batch in self._load(examples, Batches(len(examples), _EVALUATION_BATCH)):
+            for batch in self._load(examples, Batches(len(examples), batch_size)):
                 for name, values in self.task.outcome(self.model, batch).items():
                     rows.setdefault(name, []).append(values.cpu())
         return {name: torch.cat(parts) for name, parts in rows.items()}
@@ -372,13 +417,12 @@ class Engine:
     @property
     def include(self) -> list[str] | None:
         """What `redense.prunable` is told to include: the recipe's word, or the task's."""
-        own = self.recipe.prune.include if self.recipe.prune.include is not None else self.task.include
-        return None if own is None else list(own)
+        return prune_rules(self.recipe, self.task, self.model)[0]
 
     @property
     def exclude(self) -> list[str]:
         """What `redense.prunable` is told to leave out: the task's and the recipe's."""
-        return [*self.task.exclude, *self.recipe.prune.exclude]
+        return prune_rules(self.recipe, self.task, self.model)[1]
 
     def prunable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that pruning chooses from."""
@@ -386,12 +430,7 @@ class Engine:
 
     def _check_plan(self) -> None:
         for index in range(len(self.plan)):
-            method = self._method(index)
-            if method.gradient_evaluations > 1 and self.recipe.training.accumulate > 1:
-                raise RecipeError(
-                    f"'{method.name}' takes its gradients twice from one batch: set training.accumulate to 1, "
-                    f"got {self.recipe.training.accumulate}"
-                )
+            self._method(index)
         phases = tuple(planned.phase for planned in self.plan)
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
 
@@ -417,6 +456,17 @@ def steps_per_epoch(task: Task, recipe: Recipe) -> int:
             f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
         )
     return steps
+
+
+def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str] | None, list[str]]:
+    """Return what `redense.prunable` is told to include and to exclude: the recipe's word, or the task's."""
+    prune = recipe.prune
+    own = prune.include if prune.include is not None else task.include
+    include = None if own is None else list(own)
+    if prune.first_layer:
+        first = first_convolution(model)
+        include = [*(["*"] if include is None else include), *([first] if first else [])]
+    return include, [*task.exclude, *prune.exclude]
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:

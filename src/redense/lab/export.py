@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import StateError
 from .checkpoint import write_bytes, write_text
+from .folder import read_json
 from .recipe import Recipe, read_run_recipe
-from .run import read_json
 
 
 def export_run(folder: Path, out: Path) -> Path:

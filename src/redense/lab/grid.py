@@ -1,77 +1,35 @@
 """The grid of a comparison: arms times seeds, as phases that are trained once and shared.
 
-A comparison is a folder that says what is compared (``comparison.json``). What is trained lies in the phase store. So a
-comparison that was killed goes on where it was, and a second one that adds an arm or a seed trains only what is new.
+All first phases are one wave of jobs, all second ones the next, and so on; joblib carries a wave to its processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import MissingExtraError, RecipeError, RedenseError, StateError, nearest
+from ..errors import MissingExtraError, StateError
 from ..masks import sparsity_of
 from ..tasks.task import Task
-from .arms import Arm, Flow, Setting, get_arms
 from .checkpoint import write_text
-from .engine import Engine, StoppedError, TrainingError, steps_per_epoch
-from .environment import environment
-from .plan import PlannedPhase, plan
-from .recipe import Recipe, SparseRecipe, build_recipe, parse_yaml
-from .run import make_task, read_json
-from .store import PhaseStore, phase_keys
-
-BASELINE = "baseline"
-CONTROL = "restart"
-_NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared: a recipe, arms, seeds, and settings of the sparse phase that are swept."""
-
-    recipe: Recipe
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    sweep: Mapping[str, Sequence[Any]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "arms": list(self.arms),
-            "seeds": list(self.seeds),
-            "sweep": {key: list(values) for key, values in self.sweep.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Comparison:
-        """Return the comparison that `to_dict` gave."""
-        recipe = build_recipe(data["recipe"], "comparison.json")
-        return cls(recipe, tuple(data["arms"]), tuple(data["seeds"]), data["sweep"])
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One arm with one seed: what it trains, and under which keys it lies."""
-
-    label: str
-    seed: int
-    flow: Flow
-    keys: tuple[str, ...]
+from .comparison import Cell, Comparison, cells
+from .engine import Engine, StoppedError, TrainingError
+from .folder import read_json
+from .plan import PlannedPhase
+from .recipe import Recipe, build_recipe
+from .store import PhaseStore
+from .tasks import make_task
 
 
 @dataclass(frozen=True)
@@ -86,126 +44,6 @@ class Job:
     stop: str
     main: int
     save_seconds: float
-
-
-# --- what is to be trained ------------------------------------------------------------------------------------------
-
-
-def cells(comparison: Comparison, task: Task) -> list[Cell]:
-    """Return every arm with every seed, the baseline first; arms that a sweep does not change appear once.
-
-    Raises:
-        RecipeError: an arm is unknown, or a swept setting is.
-    """
-    out: list[Cell] = []
-    arms = get_arms(comparison.arms)
-    for label, arm, recipe in _rows(comparison, arms):
-        for seed in comparison.seeds:
-            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task)
-            try:
-                flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
-            except RedenseError as error:  # an arm cannot be made of every recipe
-                raise RecipeError(f"arm '{label}': {error}") from None
-            out.append(Cell(label, seed, flow, tuple(phase_keys(flow.recipe, task.fingerprint, flow.phases))))
-    return out
-
-
-def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Arm | None, Recipe]]:
-    yield BASELINE, None, comparison.recipe
-    settings = list(_sweep_points(comparison.sweep))
-    for arm in arms:
-        if not arm.masked or settings == [{}]:
-            yield arm.name, arm, comparison.recipe
-            continue
-        for point in settings:
-            data = comparison.recipe.model_dump(mode="json")
-            data["sparse"] = {**data["sparse"], **point}
-            label = " ".join([arm.name, *(f"{key}={value}" for key, value in point.items())])
-            yield label, arm, build_recipe(data, f"--sweep {point}")
-
-
-def _sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    points: list[dict[str, Any]] = [{}]
-    for key, values in sweep.items():
-        points = [{**point, key: value} for point in points for value in values]
-    yield from points
-
-
-def _setting(recipe: Recipe, comparison: Comparison, task: Task) -> Setting:
-    steps = steps_per_epoch(task, recipe)
-
-    def dense_key(seed: int) -> str:
-        own = recipe.model_copy(update={"seed": seed})
-        return phase_keys(own, task.fingerprint, plan(own, steps)[:1])[0]
-
-    return Setting(recipe, steps, comparison.seeds, dense_key)
-
-
-def parse_sweep(text: str | None) -> dict[str, list[Any]]:
-    """Return ``{"sparsity": [0.2, 0.3]}`` from ``sparsity=0.2,0.3``; several are parted by spaces.
-
-    Raises:
-        RecipeError: not of that form, or no setting of the sparse phase.
-    """
-    sweep: dict[str, list[Any]] = {}
-    for part in (text or "").split():
-        key, equals, values = part.partition("=")
-        if key not in SparseRecipe.model_fields:
-            known = list(SparseRecipe.model_fields)
-            raise RecipeError(f"--sweep {part}: the sparse phase has no setting '{key}'{nearest(key, known)}")
-        if key in _NOT_SWEPT:
-            raise RecipeError(f"--sweep {part}: the control would have another budget: make one comparison for each")
-        if not equals or not values:
-            raise RecipeError(f"--sweep {part}: give values, as in --sweep {key}=0.2,0.3,0.5")
-        found = [parse_yaml(value, f"--sweep {part}") for value in values.split(",")]
-        if key in sweep or any(value in found[:index] for index, value in enumerate(found)):
-            raise RecipeError(f"--sweep {text}: '{key}' or one of its values is given twice")
-        sweep[key] = found
-    return sweep
-
-
-# --- training -------------------------------------------------------------------------------------------------------
-
-
-def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Path = Path("runs")) -> Path:
-    """Make the folder of a new comparison.
-
-    Raises:
-        StateError: the folder exists and is not empty, or cannot be made.
-    """
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005  # a name for the user, in the user's time
-    folder = out or root / f"compare-{comparison.recipe.name.replace('/', '-')}-{stamp}"
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StateError(f"{folder} exists and is not empty: name another, or go on with --resume {folder}")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"cannot make the folder {folder}: {error.strerror}") from None
-    write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=2) + "\n")
-    write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    return folder
-
-
-def read_comparison(folder: Path) -> Comparison:
-    """Return the comparison of a folder.
-
-    Raises:
-        StateError: it is no folder of a comparison.
-    """
-    if not (folder / "comparison.json").is_file():
-        raise StateError(f"{folder} is no comparison: it has no comparison.json")
-    try:
-        return Comparison.from_dict(read_json(folder / "comparison.json"))
-    except (KeyError, TypeError, AttributeError):
-        raise StateError(f"{folder / 'comparison.json'} is damaged: it is none that redense writes") from None
-
-
-def discard_comparison(folder: Path) -> None:
-    """Remove the folder of a new comparison that could not begin, so that the corrected command may use its name."""
-    for name in ("comparison.json", "environment.json"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty, or where the user is
-        folder.rmdir()
 
 
 class Grid:
@@ -261,7 +99,7 @@ class Grid:
         """Return the optimizer steps that are done and that there are, each shared phase counted once."""
         steps: dict[str, int] = {}
         for cell in self.cells:
-            steps |= {key: planned.phase.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
+            steps |= {key: planned.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
         return sum(self.store.done(key) * count for key, count in steps.items()), sum(steps.values())
 
     def run(self, *, jobs: int, backend: str = "loky", tick: Callable[[], None] = lambda: None) -> int:
@@ -337,7 +175,7 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
         def emit(event: dict[str, Any]) -> None:
             if event["kind"] in ("step", "epoch"):
                 records.append(event)
-                store.progress(key, engine.position_in_phase, phases[job.index].phase.steps)
+                store.progress(key, engine.position_in_phase, phases[job.index].steps)
 
         def save(snapshot: dict[str, Any]) -> None:
             if snapshot["position"]["phase"] > job.index:
@@ -410,18 +248,3 @@ def _register_ray() -> None:
     except ImportError:
         raise MissingExtraError("--backend ray needs Ray: pip install 'redense[ray]'") from None
     register_ray()
-
-
-def seed_list(text: str) -> tuple[int, ...]:
-    """Return seeds from ``5`` (0 to 4) or from ``3,7,11``.
-
-    Raises:
-        RecipeError: neither a number nor a list of different ones.
-    """
-    try:
-        seeds = tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
-    except ValueError:
-        raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
-        raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
-    return seeds

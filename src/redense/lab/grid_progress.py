@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .grid import Cell, Grid
+from .comparison import Cell
+from .grid import Grid
 
 _LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
@@ -71,8 +72,10 @@ class GridProgress:
 
     def _cell(self, cell: Cell) -> str:
         store, metric = self._grid.store, self._grid.task.metric
-        steps = [planned.phase.steps for planned in cell.flow.phases]
-        done = sum(store.done(key) * count for key, count in zip(cell.keys, steps, strict=True)) / sum(steps)
+        steps = [planned.steps for planned in cell.flow.phases]
+        done = float(store.has(cell.keys[-1]))  # of given weights, which take no steps
+        if total := sum(steps):
+            done = sum(store.done(key) * count for key, count in zip(cell.keys, steps, strict=True)) / total
         if done < 1:
             return f"{done:.0%}" if done else "-"
         last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import RecipeError
 from ..phase import Decay, Phase
 from ..schedule import Schedule
 from .recipe import DecayRecipe, DenseRecipe, Recipe, SparseRecipe
+from .start import start_digest
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,80 @@ class PlannedPhase:
         phase: the phase as the core knows it; its learning rate is a factor of the recipe's optimizer's.
         method: name of a technique that the phase is trained with, see `redense.methods`.
         options: the technique's settings, plain data.
+        allocation: how the phase's one sparsity is shared over the layers when it begins; ``uniform``: each the same.
+        given: sha256 of the weights that stand in place of the phase, which is then not trained.
     """
 
     phase: Phase
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    allocation: str = "uniform"
+    given: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that are trained."""
+        return 0 if self.given else self.phase.steps
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that determines the phase."""
-        return {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
+        data: dict[str, Any] = {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
+        if self.allocation != "uniform":
+            data["allocation"] = self.allocation
+        if self.given:
+            data["given"] = self.given
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PlannedPhase:
         """Return the phase that `to_dict` gave."""
-        return cls(Phase.from_dict(data["phase"]), data["method"], data["options"])
+        allocation, given = data.get("allocation", "uniform"), data.get("given")
+        return cls(Phase.from_dict(data["phase"]), data["method"], data["options"], allocation, given)
 
 
 def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
-    """Return the phases that a recipe describes: dense, sparse, dense, and its further cycles."""
-    return tuple(PlannedPhase(phase) for phase in schedule(recipe, steps_per_epoch).phases)
+    """Return the phases that a recipe describes: dense, sparse, dense, and its further cycles.
+
+    Where it starts from trained weights, they stand in place of the first dense phase.
+
+    Raises:
+        RecipeError: the phases do not fit together.
+        StateError: the weights to start from cannot be read.
+    """
+    phases = schedule(recipe, steps_per_epoch).phases
+    return planned(recipe, phases, first=phases[0])
+
+
+def planned(
+    recipe: Recipe, phases: Sequence[Phase | PlannedPhase], *, first: Phase, allocation: str | None = None
+) -> tuple[PlannedPhase, ...]:
+    """Return phases with what a recipe says beside the schedule: the weights to start from, and the allocation.
+
+    Args:
+        recipe: says it.
+        phases: in order; one that is planned already keeps what it has.
+        first: the recipe's own first phase, which is the one that given weights can stand for.
+        allocation: instead of the recipe's.
+
+    Raises:
+        RecipeError: the recipe starts from given weights, and the phases begin with another phase than ``first``.
+        StateError: the weights to start from cannot be read.
+    """
+    shared = recipe.prune.allocation if allocation is None else allocation
+    out: list[PlannedPhase] = []
+    for phase in phases:
+        one = phase if isinstance(phase, PlannedPhase) else PlannedPhase(phase)
+        if shared != "uniform" and isinstance(one.phase.sparsity, float) and one.phase.scope == "layer":
+            one = replace(one, allocation=shared)
+        out.append(one)
+    if recipe.start:
+        if out[0] != PlannedPhase(first):
+            raise RecipeError(
+                "it trains the first dense phase otherwise than the recipe does, "
+                "so that the recipe's `start` cannot stand for it: give a recipe without one"
+            )
+        out[0] = replace(out[0], given=start_digest(recipe.start))
+    return tuple(out)
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
@@ -78,8 +134,6 @@ def derive_seed(*parts: object) -> int:
 
 
 def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:
-    if section.scope == "global" and not isinstance(section.sparsity, float):
-        raise RecipeError(f"{common['name']}: scope 'global' needs one sparsity for all weights, not one per parameter")
     sparsity = None if section.pattern else section.sparsity
     return Phase(**common, sparsity=sparsity, criterion=section.criterion, scope=section.scope, pattern=section.pattern)
 

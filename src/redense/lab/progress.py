@@ -53,6 +53,8 @@ class RunProgress:
 
     def _on_plan(self, event: Event) -> None:
         self._phases, self._metric = event["phases"], event["metric"]
+        for note in event["notes"]:
+            self._say(f"[yellow]note:[/] {note}")
 
     def _on_resumed(self, event: Event) -> None:
         self._say(f"resumed after step {event['step']}")
@@ -106,6 +108,8 @@ def describe(phase: dict[str, Any]) -> str:
         how = " per layer"
     elif sparsity is not None:
         how = f" {100 * sparsity:g} %"
+    if not phase["steps"]:
+        return f"{phase['name']}, given: it is evaluated and not trained"
     return f"{phase['name']}{how}, {phase['epochs']:g} epochs, lr {phase['lr']:g}"
 
 
@@ -119,9 +123,9 @@ def result_table(result: dict[str, Any]) -> Table:
     for phase in result["phases"]:
         table.add_row(
             phase["name"],
-            f"{100 * phase['sparsity']:g} %",
-            f"{phase['epochs']:g}",
-            f"{phase['lr']:g}",
+            f"{100 * phase['sparsity']:.4g} %",
+            f"{phase['epochs']:g}" if phase["steps"] else "given",
+            f"{phase['lr']:g}" if phase["steps"] else "",
             f"{phase['validation'][name]:.2f} {unit}",
             f"{phase['test'][name]:.2f} {unit}",
             f"{phase['seconds']:.0f} s",

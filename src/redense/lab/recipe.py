@@ -138,10 +138,16 @@ class CycleRecipe(_Section):
 
 
 class PruneRecipe(_Section):
-    """Which parameters may be pruned, see `redense.prunable`; nothing: the task's rule."""
+    """Which parameters may be pruned, see `redense.prunable` (nothing: the task's rule), and how sparsity is shared."""
 
     include: list[str] | None = None
     exclude: list[str] = []
+    first_layer: bool = Field(default=False, description="prune the first convolution too, which the paper never does")
+    allocation: Literal["uniform", "sensitivity", "erk"] = Field(
+        default="uniform",
+        description="how one sparsity is shared over the layers: each the same; by a sensitivity scan on the "
+        "validation split when the phase begins (the paper's v1); Erdos-Renyi-Kernel",
+    )
 
 
 class Recipe(_Section):
@@ -151,6 +157,13 @@ class Recipe(_Section):
     about: str = ""
     task: Literal["classification"] = "classification"
     seed: int = Field(default=0, ge=0, lt=2**31)
+    start: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="a trained network in place of the first dense phase: a file (.safetensors, .pt), a run folder, "
+        "or torchvision:IMAGENET1K_V1",
+    )
     data: Any = None
     model: Any = None
     training: TrainingRecipe = TrainingRecipe()
@@ -184,7 +197,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: a name of `recipe_names`, or the path of a YAML file.
-        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; values are read as YAML.
+        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; values are read as YAML. Another ``--model.name``
+            drops the recipe's other settings of the model.
 
     Raises:
         RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
@@ -193,7 +207,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     data = parse_yaml(text, label)
     if not isinstance(data, dict):
         raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
-    for key, value in _pairs(overrides):
+    pairs = list(_pairs(overrides))
+    for key, value in pairs:
+        if key == "model.name" and isinstance(data.get("model"), dict) and data["model"].get("name") != value:
+            data["model"] = {}  # another network: the settings of the one before are not its own
+    for key, value in pairs:
         _set(data, key, value)
     return build_recipe(data, label)
 
@@ -328,6 +346,8 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
         # --data PATH is short for the one thing that most runs change; a path is never read as YAML.
         if key in ("data", "data.source"):
             yield "data.source", text
+        elif key == "start":
+            yield key, text
         else:
             yield key, parse_yaml(text, f"--{key}")
 

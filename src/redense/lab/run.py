@@ -9,6 +9,8 @@ A run folder holds everything and is enough to go on after a kill::
     tensorboard/           the same for live curves
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
     outcome.safetensors    what each phase's network answered for every test example
+    evidence.json          what they did class by class and example by example, for the report
+    moments.json           how the weights of each pruned layer were distributed, for the report
     model.safetensors      the final weights: load_state_dict(load_file(...), strict=True) into the plain model
     result.json            the table, per-layer sparsity
     report.html            something to look at, written by the command line
@@ -21,8 +23,8 @@ import hashlib
 import json
 import logging
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +33,22 @@ from safetensors.torch import save as to_bytes
 
 from .. import __version__
 from ..errors import CheckpointError, StateError
-from ..masks import sparsity_of
+from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import differences, environment
+from .evidence import write_evidence
+from .folder import discard_folder, new_folder, read_json
+from .moments import Cycle, cycle_moments
 from .plan import PlannedPhase
 from .recipe import Recipe, read_run_recipe
 from .records import Recorder, read_records
 from .store import PhaseStore, phase_keys
+from .tasks import make_task
 
 log = logging.getLogger(__name__)
-
-
-def make_task(recipe: Recipe) -> Task:
-    """Return the task of a recipe, its data loaded."""
-    # One task so far; captioning and speech join here.
-    from ..tasks.classification.task import Classification
-
-    return Classification(recipe.data, recipe.model, label_smoothing=recipe.training.label_smoothing)
 
 
 def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs")) -> Path:
@@ -59,18 +57,8 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005  # a name for the user, in the user's time
-    folder = out or root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-{stamp}"
-    number = 1
-    while out is None and folder.exists():
-        number += 1
-        folder = root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-{stamp}-{number}"
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StateError(f"{folder} exists and is not empty: name another folder, or go on with --resume {folder}")
-        (folder / "checkpoints").mkdir(parents=True)
-    except OSError as error:
-        raise StateError(f"cannot make the run folder {folder}: {error.strerror}") from None
+    folder = new_folder(out, f"{recipe.name}-seed{recipe.seed}", root)
+    (folder / "checkpoints").mkdir()
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
     return folder
@@ -80,25 +68,7 @@ def discard_unstarted(folder: Path) -> None:
     """Remove the folder of a new run that could not begin, so that the corrected command may use its name."""
     if (folder / "metrics.jsonl").exists():
         return
-    for name in ("recipe.yaml", "environment.json", "started.json", ".lock"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty, or where the user is
-        (folder / "checkpoints").rmdir()
-        folder.rmdir()
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file of a run folder holds.
-
-    Raises:
-        StateError: there is no such file, or it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StateError(f"no {path.name} in {path.parent}: the run has not got that far") from None
-    except ValueError as error:
-        raise StateError(f"{path} is damaged: {error}") from None
+    discard_folder(folder, ("recipe.yaml", "environment.json", "started.json", ".lock"), ("checkpoints",))
 
 
 def train_run(
@@ -138,7 +108,8 @@ def train_run(
                 save=lambda state: _save(folder, engine, state),
                 save_seconds=save_seconds,
             )
-            emit({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric)})
+            notes = list(getattr(task, "notes", ()))
+            emit({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": notes})
             snapshot = _last_snapshot(folder, engine.plan)
             if snapshot is not None:
                 engine.restore(snapshot)
@@ -161,11 +132,11 @@ def train_run(
 def _take_from_store(
     folder: Path, engine: Engine, store: PhaseStore, key: str, record: Callable[[Event], None]
 ) -> None:
-    index, phase, state = engine.phase_index, engine.plan[engine.phase_index].phase, store.state(key)
-    start = {"phase_index": index, "step": engine.step, "start": engine.step, "steps": phase.steps}
+    index, planned, state = engine.phase_index, engine.plan[engine.phase_index], store.state(key)
+    start = {"phase_index": index, "step": engine.step, "start": engine.step, "steps": planned.steps}
     record({"kind": "phase", **start, "stored": True})
     for event in store.records(key):
-        record({**event, "phase": phase.name})  # a phase goes by other names in other arms
+        record({**event, "phase": planned.phase.name})  # a phase goes by other names in other arms
     engine.restore(state)
     _save(folder, engine, state)
 
@@ -184,9 +155,9 @@ def describe_plan(engine: Engine) -> list[dict[str, Any]]:
             "name": planned.phase.name,
             "kind": planned.phase.kind,
             "sparsity": planned.phase.sparsity if planned.phase.pattern is None else list(planned.phase.pattern),
-            "epochs": round(planned.phase.steps / engine.steps_per_epoch, 4),
+            "epochs": round(planned.steps / engine.steps_per_epoch, 4),
             "lr": float(f"{base * planned.phase.lr:.6g}"),
-            "steps": planned.phase.steps,
+            "steps": planned.steps,
         }
         for planned in engine.plan
     ]
@@ -257,7 +228,8 @@ def _last_snapshot(folder: Path, phases: tuple[PlannedPhase, ...]) -> dict[str, 
 
 def _check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
     # Where the data lies may change, and who reads it; what it is may not.
-    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": {"source", "workers"}})
+    data = {"source", "workers", "expected", "broken"}
+    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": data})
     now = {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
     path = folder / "started.json"
     if not path.exists():
@@ -304,12 +276,16 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     task, recipe = engine.task, engine.recipe
     records = list(read_records(folder / "metrics.jsonl"))
     phases: list[dict[str, Any]] = []
-    outcomes: dict[str, torch.Tensor] = {}
+    outcomes: dict[str, dict[str, torch.Tensor]] = {}
     layers: list[dict[str, Any]] = []
+    snapshots: deque[dict[str, Any]] = deque(maxlen=3)  # the last three: a D-S-D
+    moments: list[dict[str, Any]] = []
     for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
-        engine.restore(load_tree(_phase_path(folder, index, planned)))
+        snapshots.append(load_tree(_phase_path(folder, index, planned)))
+        engine.restore(snapshots[-1])
+        moments += _moments([other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]], list(snapshots))
         outcome = engine.outcome("test")
-        outcomes |= {f"{index}-{planned.phase.name}/{name}": values.contiguous() for name, values in outcome.items()}
+        outcomes[planned.phase.name] = outcome
         seconds = sum(r["seconds"] for r in records if r["kind"] == "epoch" and r["phase_index"] == index)
         phases.append(
             {
@@ -336,7 +312,10 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
         values = dict(engine.model.named_parameters())
         for layer in layers:
             layer["sparsity"].append(round(sparsity_of(values[layer["name"]]), 6))
-    write_bytes(folder / "outcome.safetensors", to_bytes(outcomes))
+    rows = {f"{i}-{p}/{name}": v.contiguous() for i, (p, o) in enumerate(outcomes.items()) for name, v in o.items()}
+    write_bytes(folder / "outcome.safetensors", to_bytes(rows))
+    write_evidence(folder, task, outcomes)
+    write_text(folder / "moments.json", json.dumps({"cycles": moments}) + "\n")
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in engine.model.state_dict().items()}
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
     result = {
@@ -347,8 +326,21 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
         "phases": phases,
         "layers": layers,
         "test_examples": len(task.examples("test")),
+        "notes": list(getattr(task, "notes", ())),
         "seconds": round(sum(phase["seconds"] for phase in phases), 1),
         "redense": __version__,
     }
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _moments(names: list[str], snapshots: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the five moments of a D-S-D; nothing where the phases are none, or nothing was pruned."""
+    if len(snapshots) < 3 or snapshots[0]["masks"] or snapshots[2]["masks"]:
+        return []
+    masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshots[1]["masks"].items()}
+    masks = {name: mask for name, mask in masks.items() if not mask.all()}  # a control's masks keep everything
+    if not masks:
+        return []
+    states = {name: snapshot["model"] for name, snapshot in zip(names, snapshots, strict=True)}
+    return [cycle_moments(states, Cycle(masks, names[0], names[1], names[2]))]

@@ -49,14 +49,16 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase])
         "task": recipe.task,
         "model": recipe.model.model_dump(mode="json"),
         "training": recipe.training.model_dump(mode="json"),
-        "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers"}),
-        "prune": recipe.prune.model_dump(mode="json"),
+        "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers", "expected", "broken"}),
     }
+    prune = recipe.prune.model_dump(mode="json", exclude={"allocation"})  # which is the phase's
     keys: list[str] = []
     for planned in phases:
         # The name of a phase is for people; `dsd`'s and `restart`'s first phase are the same phase.
         phase = planned.to_dict()
         phase["phase"].pop("name", None)
+        if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
+            phase["prune"] = prune
         base = {"before": keys[-1] if keys else base, "phase": phase}
         keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
     return keys
@@ -130,7 +132,7 @@ class PhaseStore:
             return 1.0
         with contextlib.suppress(OSError, ValueError):
             step, steps = json.loads((self.folder(key) / "progress.json").read_text())
-            return step / steps
+            return step / steps if steps else 0.0
         return 0.0
 
     @contextlib.contextmanager

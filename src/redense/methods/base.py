@@ -18,6 +18,7 @@ _HOME = {
     "dropconnect": ("dropconnect", "DropConnect"),
     "jump": ("annealing", "Jump"),
     "lowrank": ("lowrank", "LowRank"),
+    "momentum": ("momentum", "KeptMomentum"),
     "release": ("release", "Release"),
     "sam": ("sharpness", "SharpnessAware"),
 }
@@ -47,6 +48,7 @@ class Method:
         self.options: dict[str, Any] = {**self.defaults, **options}
         self.seed = seed
         self.resolve: Callable[[str], dict[str, Tensor]] = _nothing_stored
+        self.optimizer: Optimizer | None = None  # the engine sets the one that trains the phase, before `begin`
 
     def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
         """Prepare, with the weights that the phase before left; may change their values in place."""

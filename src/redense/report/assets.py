@@ -9,7 +9,7 @@ STYLE = """\
   color-scheme: light;
   --paper: #ffffff; --raised: #ffffff; --sunk: #f5f6f8;
   --ink: #16191f; --muted: #575e6a; --line: #c9ced6; --grid: #e8ebef;
-  --accent: #0b57a4; --thin: #a9c1dc; --band: #e9f0f8;
+  --accent: #0b57a4; --thin: #a9c1dc; --band: #e9f0f8; --second: #a34a0d;
   --sans: system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", sans-serif;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
 }
@@ -18,7 +18,7 @@ STYLE = """\
     color-scheme: dark;
     --paper: #14171c; --raised: #1f242c; --sunk: #1b1f26;
     --ink: #e6e8eb; --muted: #a3abb8; --line: #3d4550; --grid: #262c35;
-    --accent: #82b6ee; --thin: #42607f; --band: #1b2836;
+    --accent: #82b6ee; --thin: #42607f; --band: #1b2836; --second: #e39455;
   }
 }
 * { box-sizing: border-box; }
@@ -35,7 +35,8 @@ h2 { font-size: 1.25rem; margin: 0 0 0.5rem; }
 h3 { font-size: 1rem; margin: 2rem 0 0.5rem; }
 p { margin: 0 0 0.75rem; max-width: 42rem; text-wrap: pretty; overflow-wrap: break-word; }
 a { color: var(--accent); text-underline-offset: 0.15em; }
-a:focus-visible, summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+a:focus-visible, summary:focus-visible, select:focus-visible,
+.scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .eyebrow, .facts, .contents, .note, figcaption, caption, footer { color: var(--muted); font-size: 0.875rem; }
 .eyebrow { margin: 0 0 0.35rem; }
 .facts { margin: 0.5rem 0 0; max-width: none; }
@@ -57,7 +58,7 @@ section { margin-top: 2.25rem; padding-top: 1.75rem; border-top: 1px solid var(-
 .figures .note { line-height: 1.4; }
 
 table { border-collapse: collapse; font-size: 0.875rem; line-height: 1.4; }
-caption { text-align: left; padding-bottom: 0.5rem; }
+caption { text-align: left; padding-bottom: 0.5rem; max-width: min(42rem, calc(100vw - 2rem)); }
 th, td {
   padding: 0.4rem 1.25rem 0.4rem 0; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--grid);
 }
@@ -87,6 +88,11 @@ figure { margin: 1.25rem 0 0; }
 figcaption { max-width: 42rem; margin-top: 0.5rem; }
 details { margin-top: 0.75rem; }
 summary { cursor: pointer; font-size: 0.875rem; color: var(--accent); }
+.chooser { font-size: 0.875rem; }
+select {
+  font: inherit; color: var(--ink); background: var(--raised); border: 1px solid var(--line); border-radius: 3px;
+  padding: 0.2rem 0.4rem; max-width: 100%;
+}
 code, pre { font-family: var(--mono); font-size: 0.8125rem; }
 code { overflow-wrap: anywhere; }
 th code { overflow-wrap: normal; }
@@ -166,10 +172,21 @@ SCRIPT = """\
     });
   }
 
+  // A plot of choices has what differs between them: the same parts of every trace, and parts of the layout.
+  const chosen = {};
+  function current(id) {
+    const plot = plots[id];
+    const choice = plot.choices?.[chosen[id] ?? 0];
+    if (!choice) return plot;
+    const data = plot.data.map((trace, index) => ({...trace, ...choice.data[index]}));
+    return {...plot, data, layout: {...plot.layout, ...choice.layout}};
+  }
+
   function draw() {
     const style = getComputedStyle(root);
     const printing = root.classList.contains("print");
-    for (const [id, plot] of Object.entries(plots)) {
+    for (const id of Object.keys(plots)) {
+      const plot = current(id);
       const element = document.getElementById(id);
       const width = printing ? paper.width : element.clientWidth;
       const margin = plot.layout.margin;
@@ -190,6 +207,17 @@ SCRIPT = """\
       // Read aloud, a plot is a heap of ticks; its label and the table say what it shows.
       for (const svg of element.querySelectorAll("svg.main-svg")) svg.setAttribute("aria-hidden", "true");
     }
+  }
+
+  for (const select of document.querySelectorAll("select[data-plot]")) {
+    const id = select.dataset.plot;
+    const parts = document.querySelectorAll(`[data-choice="${id}"]`);
+    const choose = () => {
+      chosen[id] = Number(select.value);
+      parts.forEach((part, index) => { part.hidden = index % select.options.length !== chosen[id]; });
+    };
+    select.addEventListener("change", () => { choose(); draw(); });
+    choose();  // a browser may have kept what was chosen before the page was loaded again
   }
 
   let pending = 0;

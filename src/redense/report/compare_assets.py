@@ -57,7 +57,6 @@ STYLE = """\
 /* The column of notes needs more room than text does. */
 .scroll:has(.noted) { margin-inline: min(0px, (min(58rem, 100vw) - min(72rem, 100vw)) / 2); }
 .noted :is(th, td) { padding-right: 0.9rem; }
-caption { max-width: min(42rem, calc(100vw - 2rem)); }
 th .about { display: block; color: var(--muted); font-weight: 400; white-space: normal; min-width: 11rem; }
 td .under { display: block; color: var(--muted); font-size: 0.8125rem; }
 @media (max-width: 36rem) {

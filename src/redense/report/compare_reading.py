@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .classification_reading import Evidence, read_evidence
+from .loading import load_json
 from .quantities import count, learning_rate, percent
 from .reading import Metric
 
-BASELINE = "baseline"  # as lab.grid names them, which needs torch
+BASELINE = "baseline"  # as lab.comparison names them, which needs torch
 CONTROL = "restart"
 
 
@@ -138,6 +139,8 @@ class Comparison:
     asked: Mapping[str, Any]
     environment: Mapping[str, Any]
     diagnosis: Any
+    evidence: Evidence | str | None
+    """What the classifiers of the first seed did, or why it cannot be told; None where nothing was kept."""
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of a name, if it was run."""
@@ -164,11 +167,11 @@ def read_comparison(folder: Path) -> Comparison:
         DataError: it is no finished comparison, or a file in it is damaged.
     """
     path = folder / "compare.json"
-    data = _read(path)
+    data = load_json(path)
     if data is None:
         raise DataError(f"'{folder}' is no finished comparison: expected one of `redense compare`, with compare.json")
-    costs, curves, asked = ((_read(folder / f"{name}.json") or {}) for name in ("costs", "curves", "comparison"))
-    environment, diagnosis = _read(folder / "environment.json") or {}, _read(folder / "diagnosis.json")
+    costs, curves, asked = ((load_json(folder / f"{name}.json") or {}) for name in ("costs", "curves", "comparison"))
+    environment, diagnosis = load_json(folder / "environment.json") or {}, load_json(folder / "diagnosis.json")
     try:
         metric = Metric(**data["metric"])
         rows = enumerate(data["rows"])
@@ -186,18 +189,10 @@ def read_comparison(folder: Path) -> Comparison:
             asked=dict(asked),
             environment=dict(environment),
             diagnosis=diagnosis,
+            evidence=read_evidence(folder / "evidence.json"),
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
 
 
 def _arm(index: int, row: Mapping[str, Any], metric: str, costs: Mapping[str, Any], curves: Mapping[str, Any]) -> Arm:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from .compare_figures import _DASHES, COLOURS, _titled, look
 from .compare_reading import CONTROL, Comparison
-from .compare_words import listed
-from .figures import _AXIS, _LOOK, Plot, _no_markup, _no_template
+from .looks import COLOURS, DASHES, look
 from .markup import Html, h
-from .page import _figure, _table
-from .quantities import NONE, count, number, percent
+from .moments_part import moments_plot
+from .parts import plot_figure, table
+from .plotting import AXIS, LOOK, Plot, no_markup, no_template, titled
+from .quantities import NONE, count, listed, number, percent
 from .reading import Metric
 
 
@@ -180,7 +179,7 @@ def parts_and_plots(found: Sequence[Flow], metric: Metric) -> tuple[list[Html], 
         plot = _PLOTS[name](found, name, metric) if name in _PLOTS else None
         if plot is not None:
             plots[f"diagnosis-{name}"] = plot
-            parts.append(_figure(f"diagnosis-{name}", f"{about.title}: line plots. {about.about}", _CAPTIONS[name]))
+            parts.append(plot_figure(f"diagnosis-{name}", f"{about.title}: line plots. {about.about}", _CAPTIONS[name]))
         parts.append(_rows(name, about, found, metric))
     return parts, plots
 
@@ -201,15 +200,15 @@ def _rows(name: str, about: _Section, found: Sequence[Flow], metric: Metric) -> 
         *((_title(c, name, metric), c.kind not in ("text", "yes")) for c in about.columns),
     ]
     problems = h("ul", [h("li", f"Not measured: {error}") for error in errors], class_="said") if errors else None
-    shown = _table(about.title, columns, rows, tall=len(rows) > 20) if rows else None
+    shown = table(about.title, columns, rows, tall=len(rows) > 20) if rows else None
     return h("div", shown, problems)
 
 
 def _title(column: _Column, section_name: str, metric: Metric) -> str:
     of_metric = column.path == "metric" or (section_name.endswith("noise") and column.path in ("clean", "means"))
     if column.path == "metric":
-        return _titled(metric.label.capitalize(), metric.unit)
-    return _titled(column.title, metric.unit) if of_metric else column.title
+        return titled(metric.label.capitalize(), metric.unit)
+    return titled(column.title, metric.unit) if of_metric else column.title
 
 
 def _which(row: Mapping[str, Any]) -> str:
@@ -283,74 +282,12 @@ def _noise_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None
             trace["error_y"]["color"] = trace["line"]["color"]
             data.append(trace)
     scale = "noise relative to each tensor's own size" if name == "weight_noise" else "scale of the noise"
-    return _plot(data, scale, _titled(metric.label, metric.unit))
+    return _plot(data, scale, titled(metric.label, metric.unit))
 
 
 def _moments_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None:
-    rows = [(flow, row) for flow in found for row in flow.sections.get(name, ()) if isinstance(row.get("edges"), list)]
-    if not rows:
-        return None
-    row = rows[0][1]
-    panels: list[tuple[str, list[tuple[str, Mapping[str, Any], str]]]] = [
-        (str(moment["moment"]), [("all", moment, "--arm-1")]) for moment in row["moments"]
-    ]
-    if panels and isinstance(row.get("old"), Mapping) and isinstance(row.get("regrown"), Mapping):
-        panels[-1] = (panels[-1][0], [("old", row["old"], "--arm-1"), ("regrown", row["regrown"], "--arm-2")])
-    edges = [float(edge) for edge in row["edges"]]
-    middles = [(a + b) / 2 for a, b in pairwise(edges)]
-    height, gap = 1 / len(panels), 0.045
-    layout: Plot = {
-        **_LOOK,
-        "height": 96 * len(panels) + 60,
-        "margin": {"l": 8, "r": 12, "t": 14, "b": 46},
-        "showlegend": False,
-        "hovermode": "closest",
-        "barmode": "stack",
-        "bargap": 0,
-        "annotations": [],
-        "xaxis": {
-            **_AXIS,
-            "anchor": f"y{len(panels)}" if len(panels) > 1 else "y",
-            "title": {"text": _no_markup(f"weight of {row.get('layer') or row.get('name')}"), **_AXIS["title"]},
-        },
-    }
-    data: list[Plot] = []
-    for place, (title, parts) in enumerate(panels):
-        axis = "y" if place == 0 else f"y{place + 1}"
-        top = 1 - place * height
-        domain = [max(0.0, top - height + gap), top - gap]
-        key = axis.replace("y", "yaxis")
-        layout[key] = {**_AXIS, "domain": domain, "showticklabels": False, "showgrid": False, "fixedrange": True}
-        # The weights that are exactly zero would flatten everything else.
-        other = [n for _, part, _ in parts for n, x in zip(part["counts"], middles, strict=False) if abs(x) > 1e-12]
-        layout[key]["range"] = [0, 1.15 * max(other, default=1) or 1]
-        coloured = " / ".join(name for name, *_ in parts) if len(parts) > 1 else ""
-        layout["annotations"].append(
-            {
-                "text": _no_markup(title + (f": {coloured}" if coloured else "")),
-                "x": 0,
-                "xref": "paper",
-                "xanchor": "left",
-                "y": domain[1],
-                "yref": "paper",
-                "yanchor": "top",
-                "showarrow": False,
-                "font": {"color": "--muted", "size": 12},
-            }
-        )
-        data += [
-            {
-                "type": "bar",
-                "x": middles,
-                "y": part["counts"],
-                "yaxis": axis,
-                "xaxis": "x",
-                "marker": {"color": color, "line": {"width": 0}},
-                "hovertemplate": f"{_no_template(f'{title}, {label}')}<br>%{{x:.3~g}}: %{{y:,}} weights<extra></extra>",
-            }
-            for label, part, color in parts
-        ]
-    return {"data": data, "layout": layout, "bands": []}
+    rows = [row for flow in found for row in flow.sections.get(name, ()) if isinstance(row.get("edges"), list)]
+    return moments_plot(rows[0]) if rows else None
 
 
 def _trace(place: int, flow: Flow, row: Mapping[str, Any], x: list[Any], y: list[Any]) -> Plot:
@@ -358,12 +295,12 @@ def _trace(place: int, flow: Flow, row: Mapping[str, Any], x: list[Any], y: list
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": _no_markup(name),
+        "name": no_markup(name),
         "x": x,
         "y": [value if isinstance(value, int | float) and math.isfinite(value) else None for value in y],
-        "line": {"color": flow.color, "width": 2, "dash": _DASHES[place % len(_DASHES)]},
+        "line": {"color": flow.color, "width": 2, "dash": DASHES[place % len(DASHES)]},
         "marker": {"color": flow.color, "size": 4},
-        "hovertemplate": f"<b>{_no_template(name)}</b><br>at %{{x:.3~g}}: %{{y:.4~g}}<extra></extra>",
+        "hovertemplate": f"<b>{no_template(name)}</b><br>at %{{x:.3~g}}: %{{y:.4~g}}<extra></extra>",
     }
 
 
@@ -371,14 +308,14 @@ def _plot(data: list[Plot], x: str, y: str) -> Plot | None:
     if not data:
         return None
     layout = {
-        **_LOOK,
+        **LOOK,
         "height": 330 + 20 * ((len(data) + 1) // 2),
         "margin": {"l": 8, "r": 12, "t": 12, "b": 46},
         "showlegend": True,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hovermode": "closest",
-        "xaxis": {**_AXIS, "title": {"text": x, **_AXIS["title"]}},
-        "yaxis": {**_AXIS, "title": {"text": _no_markup(y), **_AXIS["title"]}, "automargin": True},
+        "xaxis": {**AXIS, "title": {"text": x, **AXIS["title"]}},
+        "yaxis": {**AXIS, "title": {"text": no_markup(y), **AXIS["title"]}, "automargin": True},
     }
     return {"data": data, "layout": layout, "bands": []}
 

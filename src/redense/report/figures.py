@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from .plotting import AXIS, LOOK, Plot, finite, no_markup, no_template
 from .quantities import learning_rate, number, percent
 from .reading import Run, StepLine
 from .words import metric, metric_decimals, phase_label
-
-Plot = dict[str, Any]
 
 _MOST_POINTS = 3000  # of one thin curve: more cannot be seen, and would make the page heavy
 
@@ -60,14 +59,14 @@ def layer_bars(run: Run) -> Plot | None:
     ]
     if not shown:
         return None
-    names = [_no_markup(layer.name) for layer in layers]
+    names = [no_markup(layer.name) for layer in layers]
     row = 26 if len(names) <= 30 else 15 if len(names) <= 80 else 9
     opacities = [1.0] if len(shown) == 1 else [0.4 + 0.6 * i / (len(shown) - 1) for i in range(len(shown))]
     data = [
         {
             "type": "bar",
             "orientation": "h",
-            "name": _no_markup(f"end of {phase.name}"),
+            "name": no_markup(f"end of {phase.name}"),
             "y": names,
             "x": [100 * layer.sparsity[index] for layer in layers],
             "customdata": [
@@ -81,7 +80,7 @@ def layer_bars(run: Run) -> Plot | None:
     ]
     highest = max(100 * value for layer in layers for value in layer.sparsity)
     layout = {
-        **_LOOK,
+        **LOOK,
         "height": max(150, row * len(names) * (0.65 + 0.35 * len(shown)) + 90),
         "margin": {"l": 8, "r": 16, "t": 32 if len(shown) == 1 else 56, "b": 44},
         "bargap": 0.35,
@@ -89,12 +88,12 @@ def layer_bars(run: Run) -> Plot | None:
         "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
         "hovermode": "closest",
         "xaxis": {
-            **_AXIS,
+            **AXIS,
             "title": {"text": "sparsity, %", "font": {"color": "--muted", "size": 12}},
             "range": [0, min(100, max(10, math.ceil(highest / 10 + 0.2) * 10))],
             "fixedrange": True,
         },
-        "yaxis": {**_AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
+        "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
                   "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
     }  # fmt: skip
     return {"data": data, "layout": layout, "bands": []}
@@ -193,14 +192,14 @@ def _line(
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": _no_markup(name),
+        "name": no_markup(name),
         "x": list(x),
         "y": finite(y),
         "xaxis": "x",
         "yaxis": _PANELS[panel][0],
         "line": {"color": color, "width": width, "shape": shape},
-        "hovertemplate": f"%{{y:{form}}}{_no_template(suffix)}{', %{text}' if note else ''}",
-        **({"text": [_no_markup(text) for text in note]} if note else {}),
+        "hovertemplate": f"%{{y:{form}}}{no_template(suffix)}{', %{text}' if note else ''}",
+        **({"text": [no_markup(text) for text in note]} if note else {}),
         **more,
     }
 
@@ -219,11 +218,6 @@ def thinned(lines: Sequence[StepLine], most: int) -> list[StepLine]:
     return kept
 
 
-def finite(values: Iterable[float]) -> list[float | None]:
-    """Return the values as JSON can hold them: a gap for what is no finite number."""
-    return [value if math.isfinite(value) else None for value in values]
-
-
 def _loss(line: StepLine) -> float:
     return line.loss
 
@@ -239,32 +233,17 @@ def _bands(run: Run) -> list[Plot]:
     """The phases along the x axis; the page's script writes the names that find room."""
     starts = [0, *run.ends]
     return [
-        {"start": start, "end": end, "text": _no_markup(phase_label(phase))}
+        {"start": start, "end": end, "text": no_markup(phase_label(phase))}
         for phase, start, end in zip(run.phases, starts, run.ends, strict=False)
     ]
 
 
 # --- layout ---------------------------------------------------------------------------------------------------------
 
-_AXIS: Plot = {
-    "gridcolor": "--grid",
-    "linecolor": "--line",
-    "zeroline": False,
-    "tickfont": {"color": "--muted", "size": 12},
-    "title": {"font": {"color": "--muted", "size": 12}},
-}
-_LOOK: Plot = {
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"color": "--ink", "family": "system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", "size": 12},
-    "hoverlabel": {"bgcolor": "--raised", "bordercolor": "--line", "font": {"color": "--ink", "size": 12}},
-    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "--muted", "activecolor": "--ink"},
-}
-
 
 def _layout(run: Run) -> Plot:
     end = run.ends[-1] if run.phases else 1
-    y = {name: {**_AXIS, "domain": list(domain), "anchor": "x"} for name, domain in _PANELS.values()}
+    y = {name: {**AXIS, "domain": list(domain), "anchor": "x"} for name, domain in _PANELS.values()}
     if (ticks := _log_ticks(run)) is not None:
         y["y"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     y["y3"] |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2, **_lr_range(run)}
@@ -302,7 +281,7 @@ def _layout(run: Run) -> Plot:
         for stop in run.ends[:-1]
     ]
     return {
-        **_LOOK,
+        **LOOK,
         "height": 800,
         "margin": {"l": 46, "r": 12, "t": 32, "b": 48},
         "showlegend": False,
@@ -310,7 +289,7 @@ def _layout(run: Run) -> Plot:
         "hoversubplots": "axis",
         "shapes": [*shaded, *edges],
         "xaxis": {
-            **_AXIS,
+            **AXIS,
             "anchor": "y4",
             "range": [0, end],
             "title": {"text": "optimizer steps", "font": {"color": "--muted", "size": 12}},
@@ -352,7 +331,7 @@ def _lr_range(run: Run) -> Plot:
 
 def _title(text: str, top: float) -> Plot:
     return {
-        "text": _no_markup(text),
+        "text": no_markup(text),
         "x": 0,
         "xref": "paper",
         "xanchor": "left",
@@ -363,13 +342,3 @@ def _title(text: str, top: float) -> Plot:
         "align": "left",
         "font": {"color": "--muted", "size": 12},
     }
-
-
-def _no_markup(text: str) -> str:
-    """Plotly reads a little HTML in its texts: say it in entities, which it shows as they are."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _no_template(text: str) -> str:
-    """The same where ``%{`` would begin a variable."""
-    return _no_markup(text).replace("{", "").replace("}", "")

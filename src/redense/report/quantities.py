@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NBSP = "\u00a0"
 NONE = "\u2013"  # an en dash: nothing is known
@@ -68,6 +69,18 @@ def duration(seconds: float | None) -> str:
     return " ".join(parts)
 
 
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a figure of any size to a few significant digits: weights may be tiny.
+
+    >>> significant(0.043771), significant(-0.000021), significant(1234.5), significant(None)
+    ('0.0438', '−2.1e-5', '1.23e3', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return NONE
+    text = f"{abs(value):.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
+    return f"−{text}" if value < 0 else text
+
+
 def learning_rate(value: float | None) -> str:
     """Return a learning rate to three significant digits.
 
@@ -99,3 +112,12 @@ def difference(value: float, unit: str, decimals: int) -> str:
     if value and not float(f"{value:.{decimals}f}"):
         return f"less than {quantity(10**-decimals, unit, decimals)}"
     return quantity(abs(value), unit, decimals)
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Return names as a list in a sentence.
+
+    >>> listed(["dsd"]), listed(["dsd", "llr"]), listed(["dsd", "llr", "random"])
+    ('dsd', 'dsd and llr', 'dsd, llr and random')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, RecipeError
+from .classification_reading import Evidence, read_evidence
+from .loading import load_object
+from .moments_part import LayerMoments, read_moments
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ class Run:
     layers: tuple[Layer, ...]
     phases: tuple[PhaseRow, ...]
     metric: Metric
+    evidence: Evidence | str | None = None
+    """What classifiers did, or why it cannot be told; None where nothing was kept."""
+    moments: Sequence[LayerMoments] | None = None
 
     @property
     def finished(self) -> bool:
@@ -142,11 +148,11 @@ def read_run(path: Path) -> Run:
     """
     texts = {
         name: (path / name).read_text(encoding="utf-8", errors="replace") if (path / name).is_file() else None
-        for name in ("recipe.yaml", "environment.json", "metrics.jsonl", "result.json")
+        for name in ("recipe.yaml", "metrics.jsonl")
     }
-    if all(texts[name] is None for name in ("recipe.yaml", "metrics.jsonl", "result.json")):
+    if all(text is None for text in texts.values()) and not (path / "result.json").is_file():
         raise DataError(f"'{path}' is no run folder: expected one that `redense run` wrote, with recipe.yaml in it")
-    result = _json_object(path / "result.json", texts["result.json"])
+    result = load_object(path / "result.json")
     recipe = _recipe(texts["recipe.yaml"])
     unmasked = _unmasked(recipe)
     log = read_log(texts["metrics.jsonl"] or "")
@@ -160,12 +166,14 @@ def read_run(path: Path) -> Run:
         path=path,
         recipe_text=texts["recipe.yaml"],
         recipe=recipe,
-        environment=_json_object(path / "environment.json", texts["environment.json"]),
+        environment=load_object(path / "environment.json"),
         log=log,
         result=result,
         layers=layers,
         phases=phases or _phases_so_far(log, unmasked),
         metric=metric,
+        evidence=read_evidence(path / "evidence.json") if result else None,
+        moments=read_moments(path / "moments.json") if result else None,
     )
 
 
@@ -313,15 +321,3 @@ def _figures(value: Any) -> dict[str, float]:
 
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _json_object(path: Path, text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise DataError(f"{path} must hold a JSON object, got {type(data).__name__}")
-    return data

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..allocation import Allocation
 from ..lab.scan import read_scan
 from ..scan import Curve, Scan
-from .assets import SCRIPT, STYLE
-from .figures import _AXIS, _LOOK, Plot, _no_markup
-from .markup import Html, h
-from .page import _data_block, _figure, _policy, _table, flattened
+from .document import Section, document, write_document
+from .markup import h
+from .parts import flattened, plot_figure, table
+from .plotting import AXIS, LOOK, Plot, no_markup
 from .quantities import count, number, percent
 
 _MARKS = {"uniform": "line-ns-open", "global": "x-thin-open", "erk": "circle-open"}
@@ -27,55 +25,24 @@ def write_sensitivity_page(folder: Path) -> Path:
     Raises:
         StateError: the folder holds no scan, or a damaged one.
     """
-    target = folder / "sensitivity.html"
-    text = render(*read_scan(folder))
-    draft = folder / f".sensitivity.{os.getpid()}.html"
-    try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return target
+    return write_document(folder, render(*read_scan(folder)), "sensitivity")
 
 
 def render(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> str:
     """Return the page of a scan; ``data`` is all of its ``sensitivity.json``."""
-    from plotly.offline import get_plotlyjs
-
     what = f"validation {data['follows']}" + (f", {data['unit']}" if data["unit"] else "")
-    plots = {"sensitivities": _curves(scan, chosen, what), "shares": _shares(chosen)}
-    scripts = [get_plotlyjs().replace("\r", ""), SCRIPT]
-    facts = [
-        str(data["recipe"]),
-        f"seed {data['seed']}",
-        count(len(scan.curves), "layer"),
-        count(scan.evaluations, "evaluation"),
-        count(data["validation_examples"], "validation example"),
-    ]
-    body = h(
-        "body",
-        h(
-            "header",
-            h("p", "redense sensitivity scan", class_="eyebrow"),
-            h("h1", data["recipe"]),
-            h("p", " · ".join(facts), class_="facts"),
-        ),
-        h("main", *_sections(scan, chosen, data, what)),
-        h("footer", f"Made by redense {__version__}. This page loads nothing."),
-        _data_block("plots", plots),
-        [h("script", Html(script)) for script in scripts],
+    return document(
+        kind="redense sensitivity scan",
+        name=str(data["recipe"]),
+        facts=[
+            f"seed {data['seed']}",
+            count(len(scan.curves), "layer"),
+            count(scan.evaluations, "evaluation"),
+            count(data["validation_examples"], "validation example"),
+        ],
+        sections=_sections(scan, chosen, data, what),
+        plots={"sensitivities": _curves(scan, chosen, what), "shares": _shares(chosen)},
     )
-    head = h(
-        "head",
-        h("meta", charset="utf-8"),
-        h("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
-        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        h("meta", name="color-scheme", content="light dark"),
-        h("link", rel="icon", href="data:,"),
-        h("title", f"{data['recipe']}: redense sensitivity scan"),
-        h("style", Html(STYLE)),
-    )
-    return f"<!doctype html>\n{h('html', head, body, lang='en')}\n"
 
 
 def sentence(scan: Scan, chosen: Allocation) -> str:
@@ -99,7 +66,7 @@ def _borne(scan: Scan, curve: Curve) -> float:
     return max((s for s, value in curve.points if scan.drop(value) <= limit), default=0.0)
 
 
-def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -> list[Html]:
+def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -> list[Section]:
     columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
     measured: list[list[Any]] = []
     for curve in scan.curves:
@@ -116,45 +83,53 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
     shares.append(["Sum of the drops alone", "", *costs])
     note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
     return [
-        _section(
+        Section(
             "verdict",
             "What follows",
-            h("p", sentence(scan, chosen), class_="sentence"),
-            h(
-                "p",
-                "Pruned one layer at a time, without retraining. What all of them cost together is more than the sum.",
-            ),
+            [
+                h("p", sentence(scan, chosen), class_="sentence"),
+                h(
+                    "p",
+                    "Pruned one layer at a time, without retraining. "
+                    "What all of them cost together is more than the sum.",
+                ),
+            ],
         ),
-        _section(
+        Section(
             "curves",
             "Curves",
-            _figure(
-                "sensitivities",
-                f"Line plot: {what} over the sparsity of each layer, one pruned at a time; the table has the numbers.",
-                f"{what.capitalize()} when one layer alone is pruned. Filled points are measured, rings are chosen, "
-                "the dotted line is the unpruned network.",
-            ),
-            _table(
-                f"{what.capitalize()}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20
-            ),
-            h("p", f"Empty: not needed for the decision, and not measured.{note}", class_="note"),
+            [
+                plot_figure(
+                    "sensitivities",
+                    f"Line plot: {what} over the sparsity of each layer, one pruned at a time; "
+                    "the table has the numbers.",
+                    f"{what.capitalize()} when one layer alone is pruned. Filled points are measured, rings are "
+                    "chosen, the dotted line is the unpruned network.",
+                ),
+                table(
+                    f"{what.capitalize()}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20
+                ),
+                h("p", f"Empty: not needed for the decision, and not measured.{note}", class_="note"),
+            ],
         ),
-        _section(
+        Section(
             "allocation",
             "Sparsity by layer",
-            _figure(
-                "shares",
-                "Bar plot: the sparsity chosen for each layer, and by other ways; the table has the numbers.",
-                "Bars: chosen from the curves. Marks: other ways to remove as many weights.",
-            ),
-            _table("Sparsity of each layer", heads, shares, tall=len(shares) > 20),
-            h("h3", "For a recipe"),
-            h("pre", h("code", chosen.to_yaml())),
+            [
+                plot_figure(
+                    "shares",
+                    "Bar plot: the sparsity chosen for each layer, and by other ways; the table has the numbers.",
+                    "Bars: chosen from the curves. Marks: other ways to remove as many weights.",
+                ),
+                table("Sparsity of each layer", heads, shares, tall=len(shares) > 20),
+                h("h3", "For a recipe"),
+                h("pre", h("code", chosen.to_yaml())),
+            ],
         ),
-        _section(
+        Section(
             "provenance",
             "To reproduce it",
-            _table(
+            table(
                 "What it ran on",
                 [("What", False), ("Value", False)],
                 [["scanned", str(data["source"])], *([name, value] for name, value in flattened(data["environment"]))],
@@ -162,11 +137,6 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
             ),
         ),
     ]
-
-
-def _section(name: str, title: str, *children: Any) -> Html:
-    heading = h("h2", title, id=f"{name}-heading")
-    return h("section", heading, *children, id=name, aria_labelledby=f"{name}-heading")
 
 
 def _or_nan(value: float | None) -> float:
@@ -181,7 +151,7 @@ def _curves(scan: Scan, chosen: Allocation, what: str) -> Plot:
     for index, curve in enumerate(scan.curves):
         points = [(0.0, scan.baseline), *((s, value) for s, value in curve.points if value is not None)]
         color = f"hsl({220 + 160 * index / max(len(scan.curves) - 1, 1):.0f}, 60%, 52%)"  # blue first, orange last
-        name = _no_markup(curve.name)
+        name = no_markup(curve.name)
         data.append(
             {
                 "type": "scatter",
@@ -202,14 +172,14 @@ def _curves(scan: Scan, chosen: Allocation, what: str) -> Plot:
     return {
         "data": data,
         "layout": {
-            **_LOOK,
+            **LOOK,
             "height": 460,
             "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
             "showlegend": False,
             "hovermode": "closest",
-            "xaxis": {**_AXIS, "title": _titled("sparsity of the one layer, %"), "range": [0, 100]},
+            "xaxis": {**AXIS, "title": _titled("sparsity of the one layer, %"), "range": [0, 100]},
             "yaxis": {
-                **_AXIS,
+                **AXIS,
                 "title": _titled(what),
                 **({"range": [span[0] - room, span[1] + room]} if span else {}),
             },
@@ -233,7 +203,7 @@ def _ring(scan: Scan, curve: Curve, share: float, color: str) -> Plot:
     left = max((p for p in points if p[0] <= share), key=lambda p: p[0])
     right = min((p for p in points if p[0] >= share), key=lambda p: p[0], default=left)
     part = (share - left[0]) / (right[0] - left[0]) if right[0] > left[0] else 0.0
-    name = _no_markup(curve.name)
+    name = no_markup(curve.name)
     return {
         "type": "scatter",
         "mode": "markers",
@@ -246,7 +216,7 @@ def _ring(scan: Scan, curve: Curve, share: float, color: str) -> Plot:
 
 
 def _shares(chosen: Allocation) -> Plot:
-    names = [_no_markup(name) for name in chosen]
+    names = [no_markup(name) for name in chosen]
     data: list[Plot] = [
         {
             "type": "bar",
@@ -274,15 +244,15 @@ def _shares(chosen: Allocation) -> Plot:
     return {
         "data": data,
         "layout": {
-            **_LOOK,
+            **LOOK,
             "height": max(180, row * len(names) + 110),
             "margin": {"l": 8, "r": 16, "t": 56, "b": 44},
             "bargap": 0.35,
             "showlegend": True,
             "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
             "hovermode": "closest",
-            "xaxis": {**_AXIS, "title": _titled("sparsity, %"), "range": [0, 100], "fixedrange": True},
-            "yaxis": {**_AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
+            "xaxis": {**AXIS, "title": _titled("sparsity, %"), "range": [0, 100], "fixedrange": True},
+            "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
                       "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
         },
         "bands": [],
@@ -290,4 +260,4 @@ def _shares(chosen: Allocation) -> Plot:
 
 
 def _titled(text: str) -> Plot:
-    return {"text": _no_markup(text), "font": {"color": "--muted", "size": 12}}
+    return {"text": no_markup(text), "font": {"color": "--muted", "size": 12}}

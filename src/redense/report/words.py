@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from .commands import command, control_command, resume_command
+from .parts import BigFigure
 from .quantities import count, decimals_for, difference, duration, number, percent, quantity
 from .reading import EpochLine, PhaseRow, Run, overall_sparsity, zeros
 
@@ -36,23 +34,13 @@ def phase_label(phase: PhaseRow) -> str:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One large figure of the verdict: what it is of, the figure, and a word on it."""
-
-    label: str
-    value: str
-    note: str
-    missing: bool = False
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The sentence that comes first, what has to be said with it, a command to run next, and the figures."""
 
     sentence: str
     remarks: tuple[str, ...]
     command: str | None
-    figures: tuple[Figure, ...]
+    figures: tuple[BigFigure, ...]
 
 
 def verdict(run: Run) -> Verdict:
@@ -69,8 +57,8 @@ def verdict(run: Run) -> Verdict:
     what = "sparse model" if final.sparse else "DSD model"
     label = "Sparse model" if final.sparse else "DSD model"
     name, value = f"{split} {run.metric.label}", _figure(run, final, split)
-    end = Figure(label, metric(run, value), _spent(run, len(run.phases)))
-    no_control = Figure("Same budget, no mask", "not run", "the control that matters", missing=True)
+    end = BigFigure(label, metric(run, value), _spent(run, len(run.phases)))
+    no_control = BigFigure("Same budget, no mask", "not run", "the control that matters", missing=True)
     if first_sparse == 0:
         return Verdict(
             f"The {what}'s {name} is {metric(run, value)}; this run has no dense baseline to hold it against.",
@@ -80,7 +68,7 @@ def verdict(run: Run) -> Verdict:
         )
     baseline = run.phases[first_sparse - 1]
     base = _figure(run, baseline, split)
-    start = Figure("Dense baseline", metric(run, base), _spent(run, first_sparse))
+    start = BigFigure("Dense baseline", metric(run, base), _spent(run, first_sparse))
     sentence, better = _compared(run, f"The {what}'s {name}", value, base, "its own dense baseline")
     if better:
         caution = (
@@ -113,7 +101,7 @@ def _unfinished(run: Run) -> Verdict:
         f"after {count(step, 'optimizer step')}. There is no test figure yet, and no verdict."
     )
     figures = tuple(
-        Figure(
+        BigFigure(
             phase.name.capitalize(),
             metric(run, phase.validation[run.metric.name]),
             f"validation {run.metric.label}" + (" so far" if phase is run.phases[-1] else ""),
@@ -129,12 +117,12 @@ def _unfinished(run: Run) -> Verdict:
 def _control(run: Run, split: str) -> Verdict:
     final, name = run.phases[-1], f"{split} {run.metric.label}"
     value = _figure(run, final, split)
-    end = Figure("Final model, no mask", metric(run, value), _spent(run, len(run.phases)))
+    end = BigFigure("Final model, no mask", metric(run, value), _spent(run, len(run.phases)))
     if len(run.phases) == 1:
         sentence = f"This run trained one dense phase, with no mask: its model's {name} is {metric(run, value)}."
         return Verdict(sentence, (*_seed(run), *_split(run, split)), None, (end,))
     base = _figure(run, run.phases[0], split)
-    start = Figure("After the first phase", metric(run, base), _spent(run, 1))
+    start = BigFigure("After the first phase", metric(run, base), _spent(run, 1))
     compared, _ = _compared(run, f"its final {name}", value, base, "that of its first dense phase", gain_word=False)
     return Verdict(
         f"This is a control run, with no mask in any phase: {compared}",
@@ -267,45 +255,3 @@ def provenance_sentence(run: Run) -> str:
     logged = count(len(run.log.steps) + len(run.log.epochs), "record")
     damaged = f" and {count(run.log.unreadable, 'line')} that cannot be read" if run.log.unreadable else ""
     return f"{recipe}, the log {logged}{damaged}."
-
-
-# --- commands -------------------------------------------------------------------------------------------------------
-
-
-def command(run: Run, verb: str, *arguments: str) -> str:
-    """Return a command line about this run, as typed from where the report was made."""
-    return shlex.join(["redense", verb, *arguments, _place(run.path)])
-
-
-def resume_command(run: Run) -> str:
-    """Return the command that goes on with a stopped run."""
-    return command(run, "run", "--resume")
-
-
-def reproduce_command(run: Run) -> str:
-    """Return the command that trains the same again."""
-    return shlex.join(["redense", "run", str(Path(_place(run.path)) / "recipe.yaml")])
-
-
-def control_command(run: Run) -> str:
-    """Return the command that trains the control: the same steps and learning rates, and no mask."""
-    return shlex.join([*shlex.split(reproduce_command(run)), *control_overrides(run)])
-
-
-def control_overrides(run: Run) -> Sequence[str]:
-    """Return the settings that take every mask out of the recipe."""
-    changes = ["--sparse.sparsity", "0"]
-    if (run.recipe.get("sparse") or {}).get("pattern"):
-        changes += ["--sparse.pattern", "null"]
-    cycles = run.recipe.get("cycles")
-    if cycles:
-        unmasked = [{**cycle, "sparse": {**cycle["sparse"], "sparsity": 0, "pattern": None}} for cycle in cycles]
-        changes += ["--cycles", json.dumps(unmasked)]
-    return changes
-
-
-def _place(path: Path) -> str:
-    """The folder as seen from here if it lies below, else in full."""
-    absolute = path.resolve()
-    here = Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

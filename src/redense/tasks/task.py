@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -66,4 +66,17 @@ class Task(Protocol):
 
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the metrics of all rows of a split together; one is called as ``metric`` is, one ``loss``."""
+        ...
+
+
+@runtime_checkable
+class ShowsEvidence(Protocol):
+    """A task that has more to show of trained networks than their metrics. What that is, is its own affair."""
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return plain JSON data on what networks did with the test split; ``kind`` says how the report reads it.
+
+        ``outcomes``: network -> the outcome of all test examples, in order; the first network is the baseline, the
+        last the one that is judged.
+        """
         ...

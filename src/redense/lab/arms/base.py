@@ -12,7 +12,7 @@ from ...errors import RecipeError, nearest
 from ...phase import Phase
 from ...schedule import Schedule
 from ...variants import restarted
-from ..plan import PlannedPhase, schedule
+from ..plan import PlannedPhase, planned, schedule
 from ..recipe import Recipe, build_recipe
 
 
@@ -63,12 +63,17 @@ class Setting:
         return float(sparse.sparsity)
 
     def flow(
-        self, phases: Schedule | Iterable[Phase | PlannedPhase], *, recipe: Recipe | None = None, note: str = ""
+        self,
+        phases: Schedule | Iterable[Phase | PlannedPhase],
+        *,
+        recipe: Recipe | None = None,
+        note: str = "",
+        allocation: str | None = None,
     ) -> Flow:
-        """Return a flow of phases, planned or not."""
-        listed = phases.phases if isinstance(phases, Schedule) else phases
-        planned = tuple(p if isinstance(p, PlannedPhase) else PlannedPhase(p) for p in listed)
-        return Flow(planned, recipe or self.recipe, note)
+        """Return a flow of phases, planned or not; ``allocation`` instead of the recipe's."""
+        listed = phases.phases if isinstance(phases, Schedule) else list(phases)
+        recipe = recipe or self.recipe
+        return Flow(planned(recipe, listed, first=self.dsd.phases[0], allocation=allocation), recipe, note)
 
     def after_dense(self, method: str, options: Mapping[str, Any] | None = None, *, note: str = "") -> Flow:
         """Return the control's phases, with every phase after the dense one trained by a method."""

@@ -1,8 +1,9 @@
-"""The arms that are nothing but a schedule."""
+"""The arms that are a schedule, or the recipe's own schedule with one thing about its masks changed."""
 
 from __future__ import annotations
 
 from ... import variants
+from ..plan import PlannedPhase
 from .base import Flow, Setting, arm
 
 
@@ -16,6 +17,41 @@ def dsd(setting: Setting) -> Flow:
 def dsd_iter(setting: Setting) -> Flow:
     """Iterated DSD, with falling sparsity."""
     return setting.flow(variants.iterated(setting.dsd))
+
+
+@arm("dsd-iter3", "three cycles of DSD in the same steps, each at half the sparsity before", masked=True)
+def dsd_iter3(setting: Setting) -> Flow:
+    """DSD iterated three times, with falling sparsity."""
+    return setting.flow(variants.iterated(setting.dsd, cycles=3))
+
+
+@arm("dsd-sensitivity", "DSD whose sparsity is shared over the layers by a sensitivity scan", masked=True)
+def dsd_sensitivity(setting: Setting) -> Flow:
+    """Per-layer sparsity from the validation loss of each layer pruned alone (the paper's v1)."""
+    return setting.flow(setting.dsd, allocation="sensitivity")
+
+
+@arm(
+    "dsd-erk",
+    "DSD whose sparsity is shared over the layers by their shapes (Erdos-Renyi-Kernel)",
+    source="Evci et al. 2020",
+    masked=True,
+)
+def dsd_erk(setting: Setting) -> Flow:
+    """Per-layer sparsity by shape."""
+    return setting.flow(setting.dsd, allocation="erk")
+
+
+@arm("dsd-first", "DSD that prunes the first convolution too, which the paper never does", masked=True)
+def dsd_first(setting: Setting) -> Flow:
+    """The first layer pruned like the others."""
+    return setting.flow(setting.dsd, recipe=setting.changed(prune={"first_layer": True}))
+
+
+@arm("dsd-momentum", "DSD whose pruned weights keep their momentum, and move at once when released", masked=True)
+def dsd_momentum(setting: Setting) -> Flow:
+    """The optimizer's state under the mask is kept instead of cleared."""
+    return setting.flow([PlannedPhase(p, "momentum") if p.is_sparse else p for p in setting.dsd.phases])
 
 
 @arm("restart", "DSD's steps and learning rates, no mask: the control that matters", source="PAPER.md 6")
@@ -38,8 +74,14 @@ def random(setting: Setting) -> Flow:
 
 @arm("early", "DSD that prunes half-way through the dense phase", masked=True)
 def early(setting: Setting) -> Flow:
-    """Early pruning."""
+    """Early pruning, at half of the dense phase."""
     return setting.flow(variants.earlier(setting.dsd))
+
+
+@arm("early-quarter", "DSD that prunes after a quarter of the dense phase", masked=True)
+def early_quarter(setting: Setting) -> Flow:
+    """Early pruning, at a quarter of the dense phase."""
+    return setting.flow(variants.earlier(setting.dsd, cut=0.25))
 
 
 @arm("scratch", "sparse from the first step to the last", masked=True)

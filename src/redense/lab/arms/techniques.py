@@ -28,7 +28,8 @@ def svd(setting: Setting) -> Flow:
 @arm("dropout", "the control with dropout 0.5; without it, where the recipe has some", source="Srivastava et al. 2014")
 def dropout(setting: Setting) -> Flow:
     """Dropout switched, in every phase."""
-    rate = 0.0 if setting.recipe.model.dropout else 0.5
+    own = setting.recipe.model.dropout
+    rate = 0.0 if own is None or own > 0 else 0.5  # where the recipe says nothing, the network's own is switched off
     recipe = setting.changed(model={"dropout": rate})
     return setting.flow(restarted(setting.dsd), recipe=recipe, note=f"dropout {rate:g} in every phase")
 

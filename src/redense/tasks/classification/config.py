@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ExpectedData(BaseModel):
+    """What a set is known to be, so that a plan can be made where it is not at hand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: int = Field(gt=0, description="training images, before the validation split is taken from them")
+    classes: int = Field(ge=2)
+    channels: Literal[1, 3] = 3
 
 
 class ImageData(BaseModel):
-    """Where the images come from."""
+    """Where the images come from, and what is done to them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -16,14 +26,53 @@ class ImageData(BaseModel):
         default=None,
         description="a folder, a name from `redense data list`, hub:OWNER/NAME, or nothing for the shipped sample",
     )
+    label: str | None = Field(
+        default=None, description="the column of the classes, where a table has several; cifar-100: fine or coarse"
+    )
     validation: float = Field(default=0.1, gt=0, lt=1, description="part of the training images kept for validation")
+    limit: int | None = Field(default=None, ge=1, description="only so many training images, for a trial")
+    size: int | None = Field(
+        default=None, ge=8, le=1024, description="height and width of the network's images; nothing: as they are"
+    )
+    resize: int | None = Field(
+        default=None,
+        ge=8,
+        le=2048,
+        description="their shorter side before the middle is cut out; nothing: 8/7 of size, 256 for 224",
+    )
+    augment: Literal["none", "scale-aspect"] = Field(
+        default="none",
+        description="scale-aspect: of each training image a random part of 8 to 100 %, 3:4 to 4:3, mirrored or not",
+    )
     flip: bool = Field(default=False, description="mirror half of the training images")
     crop: int = Field(
         default=0, ge=0, le=16, description="pad training images by so many pixels and crop them back at random"
     )
+    normalize: Literal["data", "imagenet"] = Field(
+        default="data", description="mean and deviation of the training images, or ImageNet's"
+    )
+    broken: Literal["refuse", "skip"] = Field(
+        default="refuse", description="images that cannot be used: stop and name them, or leave them out"
+    )
+    expected: ExpectedData | None = Field(
+        default=None, description="what the set is, for a plan without it: {train: 1281167, classes: 1000}"
+    )
     workers: int = Field(
         default=0, ge=0, le=64, description="processes that prepare batches; 0 is fastest for images in memory"
     )
+
+    @property
+    def shorter_side(self) -> int:
+        """Return the shorter side before the middle is cut out, in pixels; 0 without a size."""
+        return self.resize or round((self.size or 0) * 8 / 7)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageData:
+        if self.resize is not None and (self.size is None or self.resize < self.size):
+            raise ValueError(f"resize needs a size that is no larger, got resize {self.resize} and size {self.size}")
+        if self.augment != "none" and self.crop:
+            raise ValueError(f"crop {self.crop} is for augment none: {self.augment} crops in its own way")
+        return self
 
 
 class ImageModel(BaseModel):
@@ -31,15 +80,21 @@ class ImageModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["cnn", "mlp"] = Field(
-        default="cnn", description="cnn: 3x3 convolutions, each pooled by 2; mlp: fully connected"
+    name: str = Field(
+        default="cnn",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
+        description="cnn (3x3 convolutions, each pooled by 2), mlp, resnet20 and its kin for small images, vgg-small, "
+        "squeezenet-small; any classification model of torchvision; timm/NAME",
     )
-    widths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
-        default=(32, 64, 128),
+    widths: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        default=None,
         min_length=1,
         max_length=8,
-        description="channels of the convolutions, or units of the layers",
+        description="channels of convolutions or stages, or units of layers; torchvision's models have their own",
     )
-    dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="before the last layer (cnn), after each hidden layer (mlp)"
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="rate of every dropout layer; nothing: the network's own"
+    )
+    transform_input: bool = Field(
+        default=False, description="googlenet and inception_v3 with torchvision's weights, which expect it"
     )

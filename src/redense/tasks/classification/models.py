@@ -1,30 +1,60 @@
-"""Networks for image classification."""
+"""Networks for image classification: which one a recipe names, and the small ones of our own recipes.
+
+The large ones are torchvision's and timm's, see `networks`. Those here are small: two plain networks, and
+the paper's families at the size of small images, made of torchvision's own blocks.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ...errors import RecipeError
+from . import networks
 from .config import ImageModel
+from .vision import torchvision
+
+_DROPOUT = 0.5
+# name -> number of blocks in each of its three stages (He et al. 2016, section 4.2: depth 6n + 2)
+_CIFAR_RESNETS = {f"resnet{6 * n + 2}": n for n in (3, 5, 7, 9, 18)}
+
+SMALL = ("cnn", "mlp", "vgg-small", "squeezenet-small", *_CIFAR_RESNETS)
+"""The networks that are built here."""
 
 
 def build(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Return the network that a recipe names, for images of ``shape`` (channels, height, width).
 
     Raises:
-        RecipeError: the images are too small for the number of convolutions.
+        RecipeError: no network is called so, it has no such setting, or it cannot take images of this size.
+        MissingExtraError: it is torchvision's or timm's, which is not installed.
     """
+    if config.transform_input and config.name not in networks.TRANSFORM_INPUT:
+        raise RecipeError(f"model.transform_input is for {' and '.join(networks.TRANSFORM_INPUT)}, not {config.name}")
+    dropout = _DROPOUT if config.dropout is None else config.dropout
+    widths = config.widths
     if config.name == "mlp":
-        return mlp(shape[0] * shape[1] * shape[2], config.widths, classes, config.dropout)
-    if min(shape[1:]) < 2 ** len(config.widths):
-        raise RecipeError(
-            f"model.widths has {len(config.widths)} convolutions, each halving the image, "
-            f"but the images are {shape[1]} x {shape[2]} pixels: give fewer widths"
-        )
-    return cnn(shape, config.widths, classes, config.dropout)
+        return mlp(shape[0] * shape[1] * shape[2], widths or (512, 512), classes, dropout)
+    if config.name in ("cnn", "vgg-small"):
+        widths = widths or (32, 64, 128)
+        _refuse_small_images(len(widths), shape)
+        return (cnn if config.name == "cnn" else vgg)(shape, widths, classes, dropout)
+    if config.name == "squeezenet-small":
+        widths = widths or (32, 64, 96)
+        _refuse_small_images(len(widths), shape)
+        return squeezenet(shape[0], widths, classes, dropout)
+    if config.name in _CIFAR_RESNETS:
+        if config.dropout is not None:
+            raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
+        if widths is not None and len(widths) != 3:
+            raise RecipeError(f"model.widths of {config.name} are those of its 3 stages, got {len(widths)}")
+        return CifarResNet(shape[0], widths or (16, 32, 64), _CIFAR_RESNETS[config.name], classes)
+    if widths is not None:
+        raise RecipeError(f"model.widths is for {', '.join(SMALL)}; {config.name} has its own")
+    return networks.build(config, shape, classes, known=SMALL)
 
 
 def cnn(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
@@ -36,7 +66,7 @@ def cnn(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropou
             (f"relu{i}", nn.ReLU()),
             (f"pool{i}", nn.MaxPool2d(2)),
         ]
-    features = widths[-1] * (shape[1] >> len(widths)) * (shape[2] >> len(widths))
+    features = _features(shape, widths)
     layers += [("flatten", nn.Flatten()), ("dropout", nn.Dropout(dropout)), ("fc", nn.Linear(features, classes))]
     return _named(layers)
 
@@ -52,6 +82,131 @@ def mlp(inputs: int, widths: Sequence[int], classes: int, dropout: float) -> nn.
         ]
     layers.append((f"fc{len(widths) + 1}", nn.Linear(widths[-1], classes)))
     return _named(layers)
+
+
+def vgg(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
+    """VGG for small images: two 3x3 convolutions of each width, pooled by 2; two fully-connected layers.
+
+    The layers are torchvision's (Simonyan and Zisserman 2015). (b, c, h, w) -> (b, classes).
+    """
+    make_layers = torchvision().models.vgg.make_layers
+    features = make_layers([item for width in widths for item in (width, width, "M")])
+    if shape[0] != 3:
+        networks.replace_first_convolution(features, shape[0])
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            _zero_bias(module)
+    hidden = 2 * widths[-1]
+    return _named(
+        [
+            ("features", features),
+            ("flatten", nn.Flatten()),
+            ("fc1", nn.Linear(_features(shape, widths), hidden)),
+            ("relu", nn.ReLU()),
+            ("dropout", nn.Dropout(dropout)),
+            ("fc2", nn.Linear(hidden, classes)),
+        ]
+    )
+
+
+def squeezenet(channels: int, widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
+    """SqueezeNet for small images: a 3x3 convolution, then two Fire modules of each width, pooled by 2.
+
+    The Fire modules are torchvision's, at the paper's squeeze ratio of 1/8, half of the outputs 1x1 and half 3x3
+    (Iandola et al. 2016). (b, channels, h, w) -> (b, classes).
+    """
+    fire = torchvision().models.squeezenet.Fire
+    layers: list[tuple[str, nn.Module]] = [
+        ("conv1", nn.Conv2d(channels, widths[0], 3, padding=1)),
+        ("relu1", nn.ReLU()),
+        ("pool1", nn.MaxPool2d(2)),
+    ]
+    before = widths[0]
+    for stage, width in enumerate(widths, start=1):
+        squeezed = max(1, width // 4)
+        for i in (1, 2):
+            layers.append((f"fire{stage}_{i}", fire(before, squeezed, width, width)))
+            before = 2 * width
+        if stage < len(widths):
+            layers.append((f"pool{stage + 1}", nn.MaxPool2d(2)))
+    layers += [
+        ("dropout", nn.Dropout(dropout)),
+        ("classifier", nn.Conv2d(before, classes, 1)),
+        ("average", nn.AdaptiveAvgPool2d(1)),
+        ("flatten", nn.Flatten()),
+    ]
+    network = _named(layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            _zero_bias(module)
+    nn.init.normal_(network.get_submodule("classifier").get_parameter("weight"), std=0.01)
+    return network
+
+
+class CifarResNet(nn.Module):
+    """The ResNet for 32 x 32 images of He et al. 2016, section 4.2, of torchvision's blocks.
+
+    Three stages of ``blocks`` blocks; shortcuts without parameters (option A: every second pixel, zeros for the new
+    channels). ResNet-20 with widths 16, 32, 64 has 0.27 M parameters. (b, channels, h, w) -> (b, classes).
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], blocks: int, classes: int) -> None:
+        super().__init__()
+        block = torchvision().models.resnet.BasicBlock
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        before = widths[0]
+        for stage, width in enumerate(widths, start=1):
+            layers: list[nn.Module] = []
+            for i in range(blocks):
+                stride = 2 if stage > 1 and i == 0 else 1
+                shortcut = Shortcut(before, width, stride) if stride > 1 or before != width else None
+                layers.append(block(before, width, stride, shortcut))
+                before = width
+            self.add_module(f"layer{stage}", nn.Sequential(*layers))
+        self.fc = nn.Linear(before, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits: (b, c, h, w) -> (b, classes)."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        for stage in ("layer1", "layer2", "layer3"):
+            x = self.get_submodule(stage)(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class Shortcut(nn.Module):
+    """The identity over a change of size: every ``stride``-th pixel, zeros for the channels that are new."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.new, self.stride = after - before, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (b, after, h / stride, w / stride) of (b, before, h, w)."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
+
+
+def _refuse_small_images(poolings: int, shape: tuple[int, int, int]) -> None:
+    if min(shape[1:]) < 2**poolings:
+        raise RecipeError(
+            f"model.widths has {poolings} convolutions, each halving the image, "
+            f"but the images are {shape[1]} x {shape[2]} pixels: give fewer widths"
+        )
+
+
+def _features(shape: tuple[int, int, int], widths: Sequence[int]) -> int:
+    return widths[-1] * (shape[1] >> len(widths)) * (shape[2] >> len(widths))
+
+
+def _zero_bias(convolution: nn.Conv2d) -> None:
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
 
 
 def _named(layers: list[tuple[str, nn.Module]]) -> nn.Sequential:

@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypeGuard
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..metrics import METRICS
 from ..task import Split
 from .config import ImageData, ImageModel
-from .data import ImageSet, load_splits
+from .data.checking import OnChecked
+from .data.loading import load_images
+from .data.sets import AnySet, ImageSet
+from .data.transforms import evaluation_transform, shape_of, training_transform
+from .evidence import evidence
+from .examples import ImageExamples, TransformedExamples
 from .models import build
+from .networks import pretrained, split_heads
+from .normalisation import mean_and_deviation
+from .png import thumbnail
 
 _TOP = 5
-
-
-class ImageExamples:
-    """A split of images in memory: a list of indices -> (images float32 (b, c, h, w), labels int64 (b,))."""
-
-    def __init__(self, images: ImageSet, mean: Tensor, std: Tensor, *, flip: bool = False, crop: int = 0) -> None:
-        self.images, self.mean, self.std = images, mean, std
-        self.flip, self.crop = flip, crop
-        self.seed = 0
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def begin_epoch(self, seed: int) -> None:
-        """Make the augmentation of the coming epoch depend on ``seed`` and the indices alone."""
-        self.seed = seed
-
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        where = torch.as_tensor(indices)
-        images = self.images.images[where]
-        if self.flip or self.crop:
-            images = self._augment(images, indices)
-        return (images - self.mean) / self.std, self.images.labels[where]
-
-    def _augment(self, images: Tensor, indices: Sequence[int]) -> Tensor:
-        # Seeded by the epoch and the batch's own indices, so that neither workers nor a resumed run change it.
-        digest = hashlib.sha256(f"{self.seed}/{list(indices)}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        if self.flip:
-            mirrored = torch.rand(len(images), generator=generator) < 0.5
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-        if self.crop:
-            height, width = images.shape[-2:]
-            padded = F.pad(images, (self.crop,) * 4)
-            corners = torch.randint(2 * self.crop + 1, (len(images), 2), generator=generator).tolist()
-            pairs = zip(padded, corners, strict=True)
-            images = torch.stack([p[:, y : y + height, x : x + width] for p, (y, x) in pairs])
-        return images
+_EVALUATED = 1 << 24  # numbers evaluated at once
 
 
 class Classification:
@@ -64,47 +36,90 @@ class Classification:
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ()
 
-    def __init__(self, data: ImageData, model: ImageModel, *, label_smoothing: float = 0.0) -> None:
-        splits = load_splits(data.source, validation=data.validation)
-        self.fingerprint = splits.fingerprint
+    def __init__(
+        self,
+        data: ImageData,
+        model: ImageModel,
+        *,
+        label_smoothing: float = 0.0,
+        on_checked: OnChecked | None = None,
+    ) -> None:
+        splits = load_images(data, on_checked=on_checked)
+        self.fingerprint, self.notes = splits.fingerprint, splits.notes
         self.classes = splits.train.classes
-        self.shape: tuple[int, int, int] = tuple(splits.train.images.shape[1:])  # pyright: ignore[reportAttributeAccessIssue]
-        self._model, self._smoothing = model, label_smoothing
-        pixels = splits.train.images.transpose(0, 1).flatten(1)
-        std, mean = torch.std_mean(pixels.float(), dim=1)
-        mean, std = mean.view(-1, 1, 1), std.clamp_min(1.0).view(-1, 1, 1)
-        self._splits: dict[Split, ImageExamples] = {
-            "train": ImageExamples(splits.train, mean, std, flip=data.flip, crop=data.crop),
-            "validation": ImageExamples(splits.validation, mean, std),
-            "test": ImageExamples(splits.test, mean, std),
+        self.shape = shape_of(splits.train, data.size)
+        self._data, self._model, self._smoothing = data, model, label_smoothing
+        self._scale = mean_and_deviation(splits.train, data, self.shape)
+        self._splits: dict[Split, ImageExamples | TransformedExamples] = {
+            "train": self._examples(splits.train, training=True),
+            "validation": self._examples(splits.validation),
+            "test": self._examples(splits.test),
         }
 
-    def examples(self, split: Split) -> ImageExamples:
+    def _examples(self, images: AnySet, *, training: bool = False) -> ImageExamples | TransformedExamples:
+        data = self._data
+        mean, std = self._scale
+        if self._is_ready(images) and not (training and data.augment != "none"):
+            flip, crop = (data.flip, data.crop) if training else (False, 0)
+            return ImageExamples(images, mean, std, flip=flip, crop=crop)
+        if not training:
+            return TransformedExamples(images, evaluation_transform(data), mean, std)
+        random = data.augment != "none" or data.flip or bool(data.crop)
+        return TransformedExamples(images, training_transform(data, self.shape[1:]), mean, std, random=random)
+
+    def _is_ready(self, images: AnySet) -> TypeGuard[ImageSet]:
+        return isinstance(images, ImageSet) and tuple(images.images.shape[1:]) == self.shape
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images evaluated at once: as many as take 64 MB, at most 500."""
+        return max(1, min(500, _EVALUATED // math.prod(self.shape)))
+
+    def examples(self, split: Split) -> ImageExamples | TransformedExamples:
         """Return a split."""
         return self._splits[split]
+
+    def pictures(self, split: Split, indices: Sequence[int]) -> list[bytes]:
+        """Return small PNG files of chosen images of a split, as the network sees them but for augmentation.
+
+        None has a side of more than 96 pixels.
+        """
+        images = self._splits[split].images
+        if self._is_ready(images):
+            return [thumbnail(images.picture(index)) for index in indices]
+        transform = evaluation_transform(self._data)
+        return [thumbnail(transform(images.picture(index))) for index in indices]
 
     def build_model(self) -> nn.Module:
         """Return a freshly initialised network."""
         return build(self._model, self.shape, len(self.classes))
 
+    def pretrained(self, weights: str) -> dict[str, Tensor]:
+        """Return a library's weights of the recipe's network: ``torchvision:NAME`` or ``timm:TAG``."""
+        return pretrained(self._model, weights)
+
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the mean cross-entropy of a batch, with label smoothing."""
+        """Return the mean cross-entropy of a batch, with label smoothing, and its part for auxiliary heads."""
         images, labels = batch
-        return F.cross_entropy(model(images), labels, label_smoothing=self._smoothing)
+        logits, auxiliary, part = split_heads(model(images))
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+        for head in auxiliary:
+            loss = loss + part * F.cross_entropy(head, labels, label_smoothing=self._smoothing)
+        return loss
 
     def outputs(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the logits of a batch: (b, classes)."""
-        return model(batch[0])
+        return split_heads(model(batch[0]))[0]
 
     def outcome(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Return loss, rank of the true class (0 = right) and answer of every image: (b,) each."""
+        """Return label, loss, rank of the true class (0 = right) and answer of every image: (b,) each."""
         images, labels = batch
         logits = model(images).float()
         true = logits.gather(1, labels.unsqueeze(1))
         # Ties and NaN count against the network: a constant output is not right by luck.
         rank = (~(logits < true)).sum(1) - 1
         loss = F.cross_entropy(logits, labels, reduction="none")
-        return {"loss": loss, "rank": rank, "answer": logits.argmax(1)}
+        return {"label": labels, "loss": loss, "rank": rank, "answer": logits.argmax(1)}
 
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return mean loss, error and top-5 error in %."""
@@ -113,6 +128,10 @@ class Classification:
         if len(self.classes) > _TOP:
             out["top5_error"] = _percent(rank >= _TOP)
         return out
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return figures of every class, the confusions, and the test images that were fixed and broken."""
+        return evidence(outcomes, self.classes, partial(self.pictures, "test"))
 
 
 def _percent(wrong: Tensor) -> float:

@@ -1,0 +1,60 @@
+"""What the callbacks share: the library or how to install it, and what they log."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from ..compat import make_importable
+from ..controller import DSD
+from ..errors import MissingExtraError
+from ..sharding import sparsity_of
+
+
+def require(names: Sequence[str], needs: str, extra: str) -> list[ModuleType]:
+    """Return those of the modules that are imported already, or else the first that can be.
+
+    Args:
+        names: modules that do the same, the preferred one first.
+        needs: a name that the module must have.
+        extra: the extra of redense that installs it.
+
+    Raises:
+        MissingExtraError: none of them can be imported, or it is too old to have the name.
+    """
+    make_importable()
+    reason = f"{' or '.join(names)} is not installed"
+    for name in [n for n in names if n in sys.modules] or names:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            if not isinstance(error, ModuleNotFoundError) or error.name not in (name, name.split(".")[0]):
+                reason = f"{name} does not import ({' '.join(str(error).split())[:200]})"
+            continue
+        if hasattr(module, needs):
+            return [module, *(sys.modules[n] for n in names if n != name and hasattr(sys.modules.get(n), needs))]
+        reason = f"{name} {getattr(module, '__version__', '')} is too old: it has no {needs}"
+    raise MissingExtraError(f"this callback needs {names[-1]}, and {reason}: pip install 'redense[{extra}]'")
+
+
+class Reading:
+    """The phase and the sparsity of a `DSD` for a logger; the masks are counted once a phase."""
+
+    def __init__(self) -> None:
+        self._of: tuple[int, int] | None = None
+        self._sparsity = 0.0
+
+    def __call__(self, dsd: DSD) -> dict[str, float]:
+        """Return the index of the next step's phase, from 0, and the fraction that the masks in force remove.
+
+        All ranks of a sharded model must ask together.
+        """
+        index = dsd.schedule.index_at(dsd.step)
+        if self._of != (id(dsd), index):
+            masks = dsd.masks
+            total = sum(mask.numel() for mask in masks.values())
+            pruned = sum(sparsity_of(mask) * mask.numel() for mask in masks.values())
+            self._of, self._sparsity = (id(dsd), index), pruned / total if total else 0.0
+        return {"dsd/phase": float(index), "dsd/sparsity": self._sparsity}

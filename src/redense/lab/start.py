@@ -1,0 +1,133 @@
+"""Trained weights to start from, in place of the first dense phase: a file, a run folder, or a library's weights."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import RecipeError, StateError, nearest
+from ..parameters import clean_name
+from .checkpoint import is_tree, load_tree
+
+_LIBRARY = re.compile(r"(torchvision|timm):.*")
+_NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint
+
+
+def start_digest(start: str) -> str:
+    """Return what tells the weights of a recipe's ``start`` from others: sha256 of the file; a library's name as it is.
+
+    Raises:
+        StateError: there is no such file.
+    """
+    if _LIBRARY.fullmatch(start):
+        return start
+    path = _file(start)
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+def load_start_(model: nn.Module, start: str, pretrained: Callable[[str], Mapping[str, Tensor]] | None) -> None:
+    """Load the weights of a recipe's ``start`` into a model, in place; every name and shape must fit.
+
+    Args:
+        model: freshly built.
+        start: a ``.safetensors`` file of weights, a checkpoint of a run, a file of ``torch.save``, a run folder,
+            ``torchvision:NAME`` or ``timm:TAG``.
+        pretrained: gives the weights of a library, for tasks that have some.
+
+    Raises:
+        RecipeError: the weights are of another network.
+        StateError: the file cannot be read, or holds more than weights.
+    """
+    if _LIBRARY.fullmatch(start):
+        if pretrained is None:
+            raise RecipeError(f"start {start}: this task has no pretrained networks; give a file or a run folder")
+        weights = pretrained(start)
+    else:
+        weights = _read(_file(start))
+    own = model.state_dict()
+    found = {_plain(name): tensor for name, tensor in weights.items()}
+    missing = [name for name in own if name not in found]
+    unknown = [name for name in found if name not in own]
+    wrong = [name for name in own if name in found and found[name].shape != own[name].shape]
+    if missing or unknown or wrong:
+        raise RecipeError(f"start {start} is of another network: {_differences(own, found, missing, unknown, wrong)}")
+    model.load_state_dict({name: found[name] for name in own})
+
+
+def _file(start: str) -> Path:
+    path = Path(start).expanduser()
+    if path.is_dir():
+        path = path / "model.safetensors"
+        if not path.is_file():
+            raise StateError(f"start {start} is no finished run: it has no model.safetensors")
+    if not path.is_file():
+        raise StateError(f"start {start}: no such file (a file, a run folder, or torchvision:IMAGENET1K_V1)")
+    return path
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        try:
+            if is_tree(path):  # a phase's checkpoint of a run
+                return load_tree(path)["model"]
+            return load_file(path)
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise StateError(f"start {path} is damaged or no safetensors file ({error})") from None
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen kinds for a file that is none
+        reason = " ".join(str(error).split())[:160]
+        raise StateError(
+            f"start {path} cannot be read as weights alone ({reason}): save it again with "
+            "torch.save(model.state_dict(), ...) or as safetensors"
+        ) from error
+    for name in _NESTED:
+        if isinstance(loaded, Mapping) and isinstance(cast("Mapping[str, Any]", loaded).get(name), Mapping):
+            loaded = loaded[name]
+            break
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise StateError(f"start {path} holds no state dict: expected names and tensors")
+    return cast("Mapping[str, Tensor]", loaded)
+
+
+def _plain(name: str) -> str:
+    return clean_name(name).removeprefix("module.")
+
+
+def _differences(
+    own: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    missing: list[str],
+    unknown: list[str],
+    wrong: list[str],
+) -> str:
+    parts: list[str] = []
+    if missing:
+        parts.append(f"it has no '{missing[0]}'{nearest(missing[0], unknown)}{_more(missing)}")
+    if unknown:
+        parts.append(f"the network has no '{unknown[0]}'{_more(unknown)}")
+    if wrong:
+        name = wrong[0]
+        parts.append(f"'{name}' is {tuple(found[name].shape)}, expected {tuple(own[name].shape)}{_more(wrong)}")
+    return "; ".join(parts)
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""The arms of a comparison as tables: what came out of each, what each is, and every seed."""
+
+from __future__ import annotations
+
+from .compare_numbers import decimals, has_intervals, points, with_interval
+from .compare_reading import BASELINE, CONTROL, Arm, Comparison, Difference
+from .compare_words import arms_sentence, table_sentence
+from .looks import swatch
+from .markup import Child, Html, h
+from .parts import table
+from .quantities import NONE, count, duration, number
+
+
+def table_of_arms(c: Comparison) -> list[Html]:
+    """Return the table of the arms, which runs diverged, and what can be unfolded below."""
+    unit, apart = c.metric.unit, points(c)
+    columns = [
+        ("Arm", False),
+        (f"Test {c.metric.label}{f', {unit}' if unit else ''}", True),
+        (f"Against baseline{f', {apart}' if apart else ''}", True),
+        (f"Against {CONTROL}{f', {apart}' if apart else ''}", True),
+        ("Steps", True),
+        ("Gradients", True),
+        ("Time", True),
+        ("Weights", True),
+        ("Non\u2011zero", True),
+        ("Note", False),
+    ]
+    rows: list[list[Child]] = [
+        [
+            [swatch(arm), " ", arm.name],
+            "diverged" if arm.mean is None else with_interval(arm.mean, arm.interval, decimals(c)),
+            _against(c, c.difference(arm.name, BASELINE)),
+            _against(c, c.difference(arm.name, CONTROL)),
+            f"{arm.steps:,}",
+            f"{arm.gradients:,}",
+            duration(arm.seconds),
+            NONE if arm.parameters is None else f"{arm.parameters:,}",
+            NONE if arm.nonzeros is None else f"{arm.nonzeros:,.0f}",
+            h("span", "; ".join(filter(None, [arm.note, _divergence(arm)])), class_="wrap")
+            if arm.note or arm.diverged
+            else "",
+        ]
+        for arm in c.arms
+    ]
+    noted = "noted"
+    if not any(arm.note or arm.diverged for arm in c.arms):
+        columns, rows, noted = columns[:-1], [row[:-1] for row in rows], ""
+    caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
+    if not has_intervals(c):
+        caption = "The figures of single runs; what of a difference is chance cannot be told"
+    return [
+        h("p", table_sentence(c)),
+        table(caption, columns, rows, class_=noted),
+        *_diverged(c),
+        h("details", h("summary", "What each arm is"), h("p", arms_sentence(c)), _what_they_are(c)),
+        h("details", h("summary", "Every seed"), _every_seed(c)),
+    ]
+
+
+def _against(c: Comparison, item: Difference | None) -> Child:
+    if item is None:
+        return NONE
+    shown = with_interval(item.mean, item.interval, decimals(c), signed=True)
+    if item.verdict not in ("better", "worse"):
+        return shown
+    return [shown, " ", h("span", item.verdict, class_=item.verdict)]
+
+
+def _divergence(arm: Arm) -> str:
+    return f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} diverged" if arm.diverged else ""
+
+
+def _diverged(c: Comparison) -> list[Html]:
+    runs = [f"{arm.name}, seed {seed.seed}: {seed.failed}" for arm in c.arms for seed in arm.diverged]
+    if not runs:
+        return []
+    return [h("p", "Runs that diverged, and why:"), h("ul", [h("li", run) for run in runs], class_="said")]
+
+
+def _what_they_are(c: Comparison) -> Html:
+    columns = [("Arm", False), ("Phases", False), ("Source", False)]
+    rows: list[list[Child]] = [
+        [
+            [arm.name, h("span", arm.about, class_="about")],
+            [h("span", f"{span.name}: {span.about}", h("br")) for span in arm.phases],
+            h("span", arm.source or NONE, class_="wrap"),
+        ]
+        for arm in c.arms
+    ]
+    return table("What each arm is, phase by phase", columns, rows)
+
+
+def _every_seed(c: Comparison) -> Html:
+    seeds = list(dict.fromkeys(seed.seed for arm in c.arms for seed in arm.seeds))
+    columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
+    rows: list[list[Child]] = []
+    for arm in c.arms:
+        runs = {seed.seed: seed for seed in arm.seeds}
+        cells = [
+            NONE if seed not in runs else "diverged" if runs[seed].failed else number(runs[seed].test, decimals(c))
+            for seed in seeds
+        ]
+        rows.append([arm.name, *cells])
+    unit = f", {c.metric.unit}" if c.metric.unit else ""
+    return table(f"Test {c.metric.label}{unit} of every run", columns, rows)

@@ -1,0 +1,51 @@
+"""What all plots share: their look, and texts that plotly.js cannot take for markup or for a template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+Plot = dict[str, Any]
+"""A plot as `document.document` embeds it: ``data`` and ``layout`` for plotly.js, with the names of CSS variables for
+colours, and ``bands``, the names along the x axis that the page's script writes where they find room."""
+
+AXIS: Plot = {
+    "gridcolor": "--grid",
+    "linecolor": "--line",
+    "zeroline": False,
+    "tickfont": {"color": "--muted", "size": 12},
+    "title": {"font": {"color": "--muted", "size": 12}},
+}
+LOOK: Plot = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": "--ink", "family": "system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", "size": 12},
+    "hoverlabel": {"bgcolor": "--raised", "bordercolor": "--line", "font": {"color": "--ink", "size": 12}},
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "--muted", "activecolor": "--ink"},
+}
+
+
+def titled(text: str, unit: str) -> str:
+    """Return what an axis shows, with its unit."""
+    return f"{text}, {unit}" if unit else text
+
+
+def finite(values: Iterable[float]) -> list[float | None]:
+    """Return the values as JSON can hold them: a gap for what is no finite number."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def no_markup(text: str) -> str:
+    """Plotly reads a little HTML in its texts: say it in entities, which it shows as they are."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def no_template(text: str) -> str:
+    """The same where ``%{`` would begin a variable."""
+    return no_markup(text).replace("{", "").replace("}", "")
+
+
+def shortened(name: str, most: int = 22) -> str:
+    """Return a label for an axis, cut where it is long."""
+    return no_markup(name if len(name) <= most else f"{name[: most - 1]}…")

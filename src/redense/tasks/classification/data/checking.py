@@ -1,0 +1,141 @@
+"""Every file is looked at once: what was found is kept in the cache, under its name, size and date."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redense.tasks import catalog
+
+from .folder import Files
+from .pixels import Look, bombs_are_errors, look, require_pillow
+from .sets import Encoded
+
+log = logging.getLogger(__name__)
+
+OnChecked = Callable[[int, int], None]
+"""Called with how many files have been looked at, and how many there are to look at."""
+
+_GREY, _FULL, _FAULT = 1, 2, 4
+_SAY_SECONDS = 20.0  # between two lines in the log
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What was seen of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones."""
+
+    sizes: np.ndarray
+    grey: np.ndarray
+    faults: dict[int, str]
+
+
+def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnChecked | None = None) -> Checked:
+    """Look at every file that was not looked at before, as thoroughly as asked.
+
+    A file is known again by its name, size and date, a row of a table by its number and size. What ``full`` found
+    stays known: a later quick check repeats it.
+    """
+    require_pillow()
+    keys = np.array([_key(files, index) for index in range(len(files))], np.uint64)
+    memory = _Memory(place)
+    state, faults = memory.recall(keys)
+    unknown = state[:, 2] < 0
+    todo = np.flatnonzero(unknown | (state[:, 2] & _FULL == 0) if full else unknown)
+    if len(todo):
+        steps = _progress(len(todo), place, on_checked)
+        try:
+            with bombs_are_errors():
+                for index in todo.tolist():
+                    seen = _look(files, index, full=full)
+                    flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault)
+                    state[index] = seen.height, seen.width, flags
+                    faults.pop(index, None)
+                    if seen.fault:
+                        faults[index] = seen.fault
+                    next(steps)
+        finally:  # an hour's work is kept when it is interrupted
+            memory.keep(keys, state, faults)
+    return Checked(state[:, :2], state[:, 2] & _GREY > 0, dict(sorted(faults.items())))
+
+
+def _look(files: Encoded, index: int, *, full: bool) -> Look:
+    try:
+        if isinstance(files, Files):  # most of a file need not be read
+            with files.path(index).open("rb") as stream:
+                return look(stream, int(files.lengths[index]), full=full)
+        content = files.read(index)
+    except OSError as error:
+        return Look(fault=f"cannot be read ({error.strerror or error})")
+    return look(io.BytesIO(content), len(content), full=full)
+
+
+def _key(files: Encoded, index: int) -> int:
+    modified = files.modified[index] if isinstance(files, Files) else 0
+    text = f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+
+
+def _progress(total: int, place: str, on_checked: OnChecked | None) -> Iterator[None]:
+    said = time.monotonic()
+    for done in range(1, total + 1):
+        if on_checked and (done % 200 == 0 or done == total):
+            on_checked(done, total)
+        elif not on_checked and time.monotonic() - said > _SAY_SECONDS:
+            log.warning("%s: looking at every image, once: %s of %s", place, f"{done:,}", f"{total:,}")
+            said = time.monotonic()
+        yield
+
+
+class _Memory:
+    """What is known of the files of one place: plain arrays in a file of the cache."""
+
+    def __init__(self, place: str) -> None:
+        name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        self.path = catalog.cache_dir() / "checked" / f"{name}.npz"
+
+    def recall(self, keys: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """Return int32 (n, 3), height, width and flags, the flags of the unknown -1; and the known faults."""
+        state = np.full((len(keys), 3), -1, np.int32)
+        try:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                known, values = kept["keys"], kept["state"]
+                words: dict[str, Any] = json.loads(kept["faults"].tobytes())
+            places = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
+            found = known[places] == keys if len(known) else np.zeros(len(keys), bool)
+            state[found] = values[places[found]]
+            broken = np.flatnonzero((state[:, 2] > 0) & (state[:, 2] & _FAULT > 0)).tolist()
+            return state, {index: str(words[str(keys[index])]) for index in broken}
+        except FileNotFoundError:
+            pass
+        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+            log.info("%s is damaged (%s): the images are looked at again", self.path, error)
+            state[:] = -1
+        return state, {}
+
+    def keep(self, keys: np.ndarray, state: np.ndarray, faults: dict[int, str]) -> None:
+        known = np.flatnonzero(state[:, 2] >= 0)
+        known = known[np.argsort(keys[known], kind="stable")]
+        words = json.dumps({str(keys[index]): text for index, text in faults.items()})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
+                np.savez(
+                    file,
+                    keys=keys[known],
+                    state=state[known],
+                    faults=np.frombuffer(words.encode(), np.uint8),
+                )
+            Path(file.name).replace(self.path)
+        except OSError as error:  # it is only quicker with it
+            log.info("cannot keep what is known of the images: %s", error)

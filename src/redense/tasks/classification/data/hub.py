@@ -1,0 +1,239 @@
+"""Hugging Face data sets, on the hub or in a folder: in memory if all images are of one size, else row by row."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redense.errors import DataError, MissingExtraError, nearest
+
+from .assemble import Part
+from .checking import OnChecked, check
+from .folder import SPLIT_NAMES
+from .pixels import flatten, is_grey
+from .sets import MAX_BYTES, ImageSet, first_line
+
+# What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
+_MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
+_TABLES = ("metadata.csv", "metadata.jsonl", "*/metadata.csv", "*/metadata.jsonl")
+
+
+class Rows:
+    """The encoded images of a table, by row; ``lengths`` int64 (n,) are their sizes in bytes."""
+
+    def __init__(self, table: Any, column: str, part: str, datasets: Any) -> None:
+        self.part, self._column = part, column
+        self._table = table.cast_column(column, datasets.Image(decode=False)).select_columns([column])
+        self.lengths = _lengths(self._table.with_format("arrow"), column)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def name(self, index: int) -> str:
+        """Return the split and the number of a row."""
+        return f"{self.part}: image {index}"
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of a row's image; none if it has none."""
+        cell = self._table[index][self._column] or {}
+        if cell.get("bytes") is not None:
+            return cell["bytes"]
+        return Path(cell["path"]).read_bytes() if cell.get("path") else b""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where image and class are, and what the classes are called, if it is known."""
+
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+
+
+def is_hub_folder(folder: Path) -> bool:
+    """Whether a folder has what only Hugging Face's layouts have: parquet, metadata, or a set saved to disk."""
+    if any(next(folder.glob(mark), None) is not None for mark in _MARKS):
+        return True
+    for table in (path for pattern in _TABLES for path in folder.glob(pattern)):
+        with table.open(encoding="utf-8", errors="replace") as lines:
+            if "file_name" in lines.readline():
+                return True
+    return False
+
+
+def read_in_memory(source: str, label: str | None) -> dict[str, ImageSet]:
+    """Return the parts of a set whose images are all of one size: ``train``, and ``validation`` and ``test`` if any.
+
+    Raises:
+        DataError: it cannot be loaded, or its rows cannot be used; the message names the row.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    datasets, tables = _load(source, streaming=not source.startswith("hub:"))
+    columns = _columns(tables["train"].features or {}, source, label, datasets)
+    tensors = {
+        part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
+    }
+    channels = max(images.shape[1] for images, _ in tensors.values())
+    classes = _classes(source, columns, max(int(labels.max()) for _, labels in tensors.values()))
+    return {
+        part: ImageSet(images.expand(-1, channels, -1, -1).contiguous(), labels, classes)
+        for part, (images, labels) in tensors.items()
+    }
+
+
+def read_by_row(source: str, label: str | None, *, full: bool = False, on_checked: OnChecked | None = None) -> Any:
+    """Return the parts of a set of any size, as `Part` s by name, decoded when asked for.
+
+    Raises:
+        DataError: it cannot be loaded, or its labels cannot be used.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    datasets, tables = _load(source, streaming=False)
+    columns = _columns(tables["train"].features or {}, source, label, datasets)
+    numbers = {part: _labels(table, columns.label, f"{source} ({part})") for part, table in tables.items()}
+    classes = _classes(source, columns, max(int(labels.max(initial=0)) for labels in numbers.values()))
+    parts: dict[str, Part] = {}
+    for part, table in tables.items():
+        rows = Rows(table, columns.image, part, datasets)
+        place = f"{source} {part} {getattr(table, '_fingerprint', '')}"
+        parts[part] = Part(rows, numbers[part], classes, check(rows, place, full=full, on_checked=on_checked))
+    return parts
+
+
+def _load(source: str, *, streaming: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the library and the tables of the splits, under our names."""
+    try:
+        import datasets
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{source} is a Hugging Face data set, which needs another package: pip install 'redense[hub]'"
+        ) from error
+    local = not source.startswith("hub:")
+    name, _, config = source.removeprefix("hub:").partition(":") if not local else (source, "", "")
+    path = str(Path(name).expanduser().absolute()) if local else name
+    try:
+        # A local folder is read where it lies; only what is downloaded, or read row by row, goes through a cache.
+        if local and (Path(path) / "dataset_dict.json").is_file():
+            tables: Any = datasets.load_from_disk(path)
+        elif config:
+            tables = datasets.load_dataset(path, config, streaming=streaming)
+        else:
+            tables = datasets.load_dataset(path, streaming=streaming)
+    except Exception as error:  # `datasets` raises what its many back ends raise
+        hint = "its files" if local else "the name and the network"
+        raise DataError(f"{source}: cannot be loaded ({first_line(error)}); check {hint}") from error
+    parts: dict[str, Any] = {}
+    for part, names in SPLIT_NAMES.items():
+        if found := next((known for known in names if known in tables), None):
+            parts[part] = tables[found]
+    if "train" not in parts:
+        raise DataError(
+            f"{source}: no split 'train' (it has {', '.join(map(repr, tables))}); expected 'train', and if there are "
+            "any, 'validation' and 'test'"
+        )
+    return datasets, parts
+
+
+def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datasets: Any) -> Columns:
+    """Find the image column and the label column by their types: a ClassLabel, or else the only integer."""
+
+    def only(kind: str, names: list[str], hint: str = "") -> str:
+        if len(names) != 1:
+            have = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
+            found = f"the columns {', '.join(map(repr, names))} could all be it{hint}" if names else "there is none"
+            raise DataError(f"{source}: expected one {kind} column, but {found} (columns: {have or 'unknown'})")
+        return names[0]
+
+    image = only("image", [name for name, feature in features.items() if isinstance(feature, datasets.Image)])
+    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    if not labels:
+        labels = [name for name, feature in features.items() if "int" in str(getattr(feature, "dtype", ""))]
+    if chosen is not None:
+        if chosen not in features:
+            raise DataError(f"{source}: data.label is {chosen!r}, which is no column{nearest(chosen, features)}")
+        labels = [chosen]
+    label = only("label", labels, ": choose one with data.label")
+    names: list[str] | None = getattr(features[label], "names", None)
+    return Columns(image, label, tuple(names) if names else None)
+
+
+def _classes(source: str, columns: Columns, top: int) -> tuple[str, ...]:
+    classes = columns.names or tuple(str(index) for index in range(top + 1))
+    if top >= len(classes):
+        raise DataError(f"{source}: label {top} has no name, expected labels below {len(classes)}")
+    return classes
+
+
+def _labels(table: Any, column: str, where: str) -> np.ndarray:
+    out = table.with_format(None)[column][:]
+    for index, label in enumerate(out):
+        _check_label(label, index, where)
+    return np.array(out, np.int64)
+
+
+def _check_label(label: Any, index: int, where: str) -> None:
+    if not isinstance(label, int) or label < 0:
+        raise DataError(f"{where}: image {index} has label {label!r}, expected a class number from 0")
+
+
+def _lengths(table: Any, column: str) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    lengths: list[np.ndarray] = []
+    for start in range(0, len(table), 1000):  # the images themselves stay on the disk
+        cells = table[start : start + 1000][column].combine_chunks()
+        count = pc.binary_length(pc.struct_field(cells, "bytes"))  # pyright: ignore[reportAttributeAccessIssue]
+        lengths.append(np.asarray(count.fill_null(0), np.int64))
+    return np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+
+
+def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) -> tuple[Tensor, Tensor]:
+    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, and int64 (n,)."""
+    arrays: list[np.ndarray] = []
+    labels: list[int] = []
+    stream = iter(rows)
+    for index in itertools.count():
+        try:
+            row = next(stream)
+            array = _pixels(row[image])
+        except StopIteration:
+            break
+        except Exception as error:  # Pillow raises a dozen kinds for a broken image
+            raise DataError(f"{where}: image {index} cannot be decoded ({first_line(error)})") from error
+        if arrays and array.shape[:2] != arrays[0].shape[:2]:
+            raise DataError(
+                f"{where}: image {index} is {array.shape[0]} x {array.shape[1]} pixels but the first is "
+                f"{arrays[0].shape[0]} x {arrays[0].shape[1]}; set data.size to bring them to one size"
+            )
+        if array.size * (index + 1) > MAX_BYTES:
+            raise DataError(
+                f"{where}: more than {MAX_BYTES:,} bytes of pixels, too many for the memory; "
+                f"set data.size, for example to {array.shape[0]}, and they are read one by one"
+            )
+        _check_label(row[label], index, where)
+        arrays.append(array)
+        labels.append(row[label])
+    if not arrays:
+        raise DataError(f"{where}: there are no images, expected at least one")
+    channels = max(array.shape[2] for array in arrays)
+    images = np.empty((len(arrays), channels, *arrays[0].shape[:2]), np.uint8)
+    for index, array in enumerate(arrays):
+        images[index] = array.transpose(2, 0, 1)  # a grey image is repeated over the colours
+    return torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64)
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """Return (h, w, 1) of a grey Pillow image, or (h, w, 3)."""
+    if image is None:
+        raise ValueError("it is empty")
+    if is_grey(image.mode):
+        return np.asarray(flatten(image, grey=True))[:, :, None]
+    return np.asarray(flatten(image, grey=False))

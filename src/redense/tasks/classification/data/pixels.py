@@ -1,0 +1,132 @@
+"""From the bytes of an image file to pixels, and what can be said of a file without decoding it. Needs Pillow."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from redense.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TAIL = 4096  # some cameras and sites append a little to an image
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one file is: its size in pixels, whether it is grey, and why it cannot be used, or nothing."""
+
+    height: int = 0
+    width: int = 0
+    grey: bool = False
+    fault: str = ""
+
+
+def require_pillow() -> None:
+    """Import Pillow.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("images in files need Pillow: pip install 'redense[vision]'") from error
+
+
+def decode(content: bytes, *, grey: bool = False) -> Image:
+    """Return an image file's first picture, in 8 bits a channel: grey or RGB, with what is transparent on white."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(content))
+    if image.mode == ("L" if grey else "RGB") and "transparency" not in image.info:
+        image.load()
+        return image
+    return flatten(image, grey=grey)
+
+
+def flatten(image: Image, *, grey: bool) -> Image:
+    """Return a picture of any mode as grey or RGB; what is transparent gets a white ground.
+
+    Raises:
+        ValueError: it has more than 8 bits a channel.
+    """
+    from PIL import Image
+
+    _check_depth(image.mode)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        front = image.convert("RGBA")
+        image = Image.new("RGBA", image.size, "white")
+        image.alpha_composite(front)
+    return image.convert("L" if grey else "RGB")
+
+
+def is_grey(mode: str) -> bool:
+    """Whether a Pillow mode has no colours."""
+    return mode in ("1", "L", "LA", "La")
+
+
+@contextmanager
+def bombs_are_errors() -> Iterator[None]:
+    """Have `look` find images of more pixels than Pillow's limit; around many calls, because it is not free."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
+    """Look at a file of ``length`` bytes: its header and its end, or with ``full`` all of it, decoded.
+
+    The end marker of a JPEG, PNG, GIF or WebP tells most of the truncated files. Where it is not in its place, the
+    file is decoded: only what really cannot be read is a fault.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not length:
+        return Look(fault="is empty")
+    try:
+        with Image.open(stream) as image:
+            width, height = image.size
+            seen = Look(height, width, is_grey(image.mode))
+            _check_depth(image.mode)
+            if full or not _ends_well(stream, length, image.format or ""):
+                image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = re.search(r"\d+", str(error))
+        count = f"{int(pixels[0]):,}" if pixels else "too many"
+        return Look(fault=f"has {count} pixels, over Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}")
+    except UnidentifiedImageError:
+        return Look(fault="is no image that Pillow knows")
+    except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image; none is ours
+        words = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return Look(fault="is truncated" if "truncated" in words.lower() else f"cannot be decoded ({words})")
+    return seen
+
+
+def _check_depth(mode: str) -> None:
+    if mode in ("I", "F") or mode.startswith("I;"):
+        raise ValueError(f"mode {mode}, expected 8 bits a channel")
+
+
+def _ends_well(stream: BinaryIO, length: int, kind: str) -> bool:
+    place = stream.tell()
+    try:
+        if kind == "WEBP":
+            stream.seek(4)
+            return int.from_bytes(stream.read(4), "little") + 8 <= length
+        marker = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82", "GIF": b"\x3b"}.get(kind)
+        if marker is None:
+            return True
+        stream.seek(-min(_TAIL, length), io.SEEK_END)
+        tail = stream.read()
+        return tail.endswith(marker) if kind == "GIF" else marker in tail
+    finally:
+        stream.seek(place)

@@ -1,0 +1,160 @@
+"""What a loaded set is: images in memory, or encoded ones that are decoded when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redense.errors import BrokenImageError
+
+from .pixels import decode
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_BYTES = 4 * 2**30
+"""Splits of raw pixels are held in memory; a file that claims more is refused before anything is allocated."""
+
+
+class Encoded(Protocol):
+    """Image files, or rows of a table, that are read one by one; ``lengths`` int64 (n,) are their sizes in bytes."""
+
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return how one is called in a message."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of one."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images and what they show: ``images`` uint8 (n, c, h, w), ``labels`` int64 (n,), one name a class."""
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def picture(self, index: int) -> Tensor:
+        """Return one image, uint8 (c, h, w)."""
+        return self.images[index]
+
+    def take(self, indices: Tensor) -> ImageSet:
+        """Return the part with these images, in this order."""
+        return ImageSet(self.images[indices], self.labels[indices], self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSet:
+    """Images that are decoded when they are asked for.
+
+    Args:
+        files: all files of a folder, or rows of a table, shared by the splits.
+        index: which of them are in this split, int64 (n,).
+        labels: int64 (n,).
+        classes: one name a class.
+        channels: 1 if all images of the set are grey, else 3.
+        sizes: height and width of every image, int32 (n, 2).
+        place: what a user calls the whole set, for messages.
+    """
+
+    files: Encoded
+    index: np.ndarray
+    labels: Tensor
+    classes: tuple[str, ...]
+    channels: int
+    sizes: np.ndarray
+    place: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Return how an image is called in a message."""
+        return self.files.name(int(self.index[index]))
+
+    def picture(self, index: int) -> Image:
+        """Return one image, decoded: grey or RGB, transparency on white.
+
+        Raises:
+            BrokenImageError: it cannot be decoded, or is gone.
+        """
+        try:
+            return decode(self.files.read(int(self.index[index])), grey=self.channels == 1)
+        except Exception as error:  # Pillow raises a dozen kinds for a broken image
+            raise BrokenImageError(
+                f"{self.place}: {self.name(index)} cannot be decoded ({first_line(error)}); find all such files with "
+                f"`redense data check {self.place} --full`, which remembers them, and leave them out with "
+                "data.broken: skip"
+            ) from error
+
+    def take(self, indices: Tensor) -> EncodedSet:
+        """Return the part with these images, in this order."""
+        chosen = indices.numpy()
+        return EncodedSet(
+            self.files,
+            self.index[chosen],
+            self.labels[indices],
+            self.classes,
+            self.channels,
+            self.sizes[chosen],
+            self.place,
+        )
+
+
+AnySet = ImageSet | EncodedSet
+SetT = TypeVar("SetT", ImageSet, EncodedSet, AnySet)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits(Generic[SetT]):
+    """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
+
+    ``fingerprint`` is a sha256: of the shapes and bytes of images in memory, of the names, sizes and labels of files.
+    """
+
+    train: SetT
+    validation: SetT
+    test: SetT
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def fingerprint(parts: Iterable[AnySet]) -> str:
+    """Return the sha256 (hex) over the shapes and bytes of images and labels, in the order given.
+
+    Of encoded images it covers name, size in bytes and label: reading what they hold could take an hour.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, EncodedSet):
+            digest.update(f"{len(part)} files".encode())
+            digest.update("\0".join(map(part.name, range(len(part)))).encode("utf-8", "surrogateescape"))
+            tensors = [torch.from_numpy(part.files.lengths[part.index]), part.labels]
+        else:
+            tensors = [part.images, part.labels]
+        for tensor in tensors:
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,69 @@
+"""Which image is in which split: stratified, seeded, and the same with every version of everything."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redense.errors import DataError
+
+
+def split_off(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the sorted indices (kept, held out): round(share * n) of ``labels`` (n,) are held, stratified.
+
+    Every class gives its share, rounded so that the total is exact, but never its last example.
+
+    Raises:
+        DataError: ``share`` is not in (0, 1).
+    """
+    if not 0.0 < share < 1.0:
+        raise DataError(f"the validation share must be in (0, 1), got {share}")
+    counts = torch.bincount(labels).tolist()
+    quotas = [share * count for count in counts]
+    takes = [min(math.floor(quota), max(count - 1, 0)) for quota, count in zip(quotas, counts, strict=True)]
+    # Largest remainders first, lower classes first among equals.
+    for index in sorted(range(len(counts)), key=lambda index: takes[index] - quotas[index]):
+        if sum(takes) < round(share * len(labels)) and takes[index] + 1 < counts[index]:
+            takes[index] += 1
+    held = pick(labels, takes, seed)
+    mask = torch.ones(len(labels), dtype=torch.bool)
+    mask[held] = False
+    return mask.nonzero().flatten(), held
+
+
+def pick(labels: Tensor, counts: list[int], seed: int) -> Tensor:
+    """Return the sorted indices of ``counts[i]`` random examples of every class i of ``labels`` (n,).
+
+    The choice is the same with every version of Python, NumPy and torch: ``random.random`` is the one stream
+    that is promised never to change.
+    """
+    stream = random.Random(seed)
+    order = np.argsort([stream.random() for _ in range(len(labels))], kind="stable")
+    ordered = labels.numpy()[order]
+    chosen = [order[ordered == index][:count] for index, count in enumerate(counts)]
+    return torch.from_numpy(np.sort(np.concatenate([np.empty(0, np.int64), *chosen]).astype(np.int64)))
+
+
+def limit_to(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Return the sorted indices of ``count`` of ``labels`` (n,), stratified; all if there are no more.
+
+    Every class keeps its share, rounded so that the total is exact, and at least one example if ``count`` allows.
+    """
+    if count >= len(labels):
+        return torch.arange(len(labels))
+    counts = torch.bincount(labels).tolist()
+    quotas = [count * size / len(labels) for size in counts]
+    takes = [math.floor(quota) for quota in quotas]
+    if count >= sum(size > 0 for size in counts):
+        takes = [max(take, min(1, size)) for take, size in zip(takes, counts, strict=True)]
+    order = sorted(range(len(counts)), key=lambda index: takes[index] - quotas[index])
+    missing = count - sum(takes)
+    for index in order[:missing] if missing > 0 else ():
+        takes[index] += 1
+    for _ in range(-missing):  # classes of a few examples took more than their share
+        takes[takes.index(max(takes))] -= 1
+    return pick(labels, takes, seed)

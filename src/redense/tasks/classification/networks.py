@@ -1,0 +1,176 @@
+"""The networks of torchvision and timm by name, for images of any number of channels and any number of classes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import DataError, MissingExtraError, RecipeError, nearest
+from .config import ImageModel
+from .vision import make_importable, torchvision
+
+TRANSFORM_INPUT = ("googlenet", "inception_v3")
+"""The models whose pretrained weights of torchvision expect the input scaled otherwise."""
+
+# What the loss of an auxiliary head counts: Szegedy et al. 2015, section 5, and torchvision's reference training.
+_AUXILIARY = {"GoogLeNetOutputs": 0.3, "InceptionOutputs": 0.4}
+
+
+def build(config: ImageModel, shape: tuple[int, int, int], classes: int, *, known: Sequence[str] = ()) -> nn.Module:
+    """Return torchvision's network of a name, or timm's of ``timm/NAME``, freshly initialised.
+
+    The first convolution is made for the images' channels. GoogLeNet and Inception have their auxiliary heads.
+
+    Args:
+        config: names the network.
+        shape: channels, height, width of an image.
+        classes: how many.
+        known: further names, for the message about an unknown one.
+
+    Raises:
+        RecipeError: no network is called so, it has no dropout layer to set, or cannot take images of this size.
+        MissingExtraError: the library is not installed.
+    """
+    make = _timm if config.name.startswith("timm/") else _torchvision
+    network = make(config, shape[0], classes, known)
+    if config.dropout is not None:
+        _set_dropout(network, config)
+    _refuse_unfit(make, config, shape, classes, known)
+    return network
+
+
+def split_heads(outputs: Any) -> tuple[Tensor, list[Tensor], float]:
+    """Return the logits, those of the auxiliary heads, and what their losses count, of a network in training."""
+    if isinstance(outputs, Tensor):
+        return outputs, [], 0.0
+    logits, *others = outputs
+    return logits, [head for head in others if head is not None], _AUXILIARY.get(type(outputs).__name__, 0.3)
+
+
+def pretrained(config: ImageModel, weights: str) -> dict[str, Tensor]:
+    """Return the pretrained weights of a network: ``torchvision:IMAGENET1K_V1``, or ``timm:pretrained``.
+
+    Raises:
+        RecipeError: there are no such weights for the network.
+        DataError: they cannot be downloaded.
+    """
+    library, _, name = weights.partition(":")
+    if library == "timm":
+        return _timm_weights(config, name)
+    models = torchvision().models
+    if config.name not in models.list_models(module=models):
+        raise RecipeError(f"start {weights}: torchvision has no weights of '{config.name}'")
+    known = {member.name: member for member in models.get_model_weights(config.name)}
+    if name == "DEFAULT":
+        name = models.get_model_weights(config.name).DEFAULT.name
+    if name not in known:
+        raise RecipeError(f"start {weights}: {config.name} has {', '.join(known)}{nearest(name, known)}")
+    if config.name in TRANSFORM_INPUT and not config.transform_input:
+        raise RecipeError(f"start {weights}: these weights of {config.name} need model.transform_input: true")
+    try:
+        return dict(known[name].get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"start {weights}: cannot download {known[name].url} ({' '.join(str(error).split())[:200]}); "
+            "download it yourself and give the file as start"
+        ) from error
+
+
+def replace_first_convolution(network: nn.Module, channels: int) -> None:
+    """Give the first convolution another number of input channels, freshly initialised, all else alike, in place."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
+            new = nn.Conv2d(channels, module.out_channels, *settings, bias=module.bias is not None)  # pyright: ignore[reportArgumentType]  # sizes are tuples
+            if not _is_meta(module):
+                nn.init.normal_(new.weight, std=_std(module.weight) * (module.in_channels / channels) ** 0.5)
+                if new.bias is not None and module.bias is not None:
+                    new.bias.data.copy_(module.bias.data)
+            else:
+                new = new.to("meta")
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, new)
+            return
+
+
+def _torchvision(config: ImageModel, channels: int, classes: int, known: Sequence[str]) -> nn.Module:
+    models = torchvision().models
+    names = models.list_models(module=models)
+    if config.name not in names:
+        raise RecipeError(
+            f"model.name: no network is called '{config.name}'{nearest(config.name, [*known, *names])} "
+            f"(own: {', '.join(known)}; torchvision's classification models; timm/NAME)"
+        )
+    settings: dict[str, Any] = {}
+    if config.name in TRANSFORM_INPUT:
+        settings = {"aux_logits": True, "init_weights": True, "transform_input": config.transform_input}
+    network = models.get_model(config.name, weights=None, num_classes=classes, **settings)
+    if channels != 3:
+        if config.transform_input:
+            raise RecipeError(f"model.transform_input needs images of 3 channels, got {channels}")
+        replace_first_convolution(network, channels)
+    return network
+
+
+def _timm(config: ImageModel, channels: int, classes: int, known: Sequence[str]) -> nn.Module:
+    timm, name = _import_timm(), config.name.removeprefix("timm/")
+    if not timm.is_model(name):
+        raise RecipeError(f"model.name: timm has no model '{name}'{nearest(name, timm.list_models())}")
+    return timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels)
+
+
+def _timm_weights(config: ImageModel, tag: str) -> dict[str, Tensor]:
+    name = config.name.removeprefix("timm/")
+    if name == config.name:
+        raise RecipeError(f"start timm:{tag} is for a network timm/NAME, not {config.name}")
+    full = name if tag in ("", "pretrained") else f"{name}.{tag}"
+    try:
+        return _import_timm().create_model(full, pretrained=True).state_dict()
+    except Exception as error:  # timm raises what the hub's client raises
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"start timm:{tag}: cannot get the weights of {full} ({reason})") from error
+
+
+def _import_timm() -> Any:
+    make_importable()
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError("timm/NAME needs timm: pip install 'redense[timm]'") from error
+    return timm
+
+
+def _set_dropout(network: nn.Module, config: ImageModel) -> None:
+    layers = [module for module in network.modules() if isinstance(module, nn.Dropout)]
+    if not layers:
+        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
+    for layer in layers:
+        layer.p = float(config.dropout or 0.0)
+
+
+def _refuse_unfit(
+    make: Any, config: ImageModel, shape: tuple[int, int, int], classes: int, known: Sequence[str]
+) -> None:
+    """Run one image through the network's shapes alone: an image that is too small is found before training."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sketch = make(config, shape[0], classes, known).eval()
+        try:
+            sketch(torch.empty(2, *shape))
+        except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
+            raise RecipeError(
+                f"{config.name} cannot take images of {' x '.join(map(str, shape))} (channels, height, width): set "
+                f"data.size to what it was made for, often 224 ({' '.join(str(error).split())[:160]})"
+            ) from None
+
+
+def _is_meta(module: nn.Module) -> bool:
+    return any(parameter.is_meta for parameter in module.parameters())
+
+
+def _std(weight: Tensor) -> float:
+    return float(weight.detach().std())

@@ -1,0 +1,98 @@
+"""The packages that data comes in, and what every tool that fetches one needs: running it, watching it, a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+OnProgress = Callable[[str, float], None]
+"""Called with what is being done now, and how much of that is done, in [0, 1]."""
+
+OTHER_WAYS = "get the data yourself and use --data PATH, or --data hub:OWNER/NAME"
+"""What every failed download leaves to the user."""
+
+
+@dataclass(frozen=True)
+class Debian:
+    """A Debian package; the data lies in its folder ``inside``. The mirror's signatures vouch for the download."""
+
+    name: str
+    inside: str
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"the Debian package {self.name}"
+
+
+@dataclass(frozen=True)
+class Npm:
+    """One version of an npm package, told by the checksum of its tarball; only files below ``inside`` are unpacked."""
+
+    name: str
+    version: str
+    sha256: str
+    inside: tuple[str, ...]
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"the npm package {self.name}@{self.version}"
+
+
+Package = Debian | Npm
+
+
+def run_tool(command: list[str], folder: Path, watch: Callable[[], None] | None = None) -> tuple[bool, str]:
+    """Run ``command`` in ``folder``; return whether it succeeded, and its last line of complaint."""
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while process.poll() is None:
+                if watch is not None:
+                    watch()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.2)
+        except BaseException:  # Ctrl-C above all: a download must not go on in a folder that is gone
+            process.terminate()
+            process.wait()
+            raise
+        if watch is not None:
+            watch()
+        log.seek(0)
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    # An update without a network succeeds, with warnings; they are what the reader needs then.
+    marks = ("W: ", "E: ", "npm error ")
+    complaints = [line.removeprefix(mark) for mark in marks for line in lines if line.startswith(mark)]
+    words = next(reversed(complaints or lines), f"exit status {process.returncode}")
+    return process.returncode == 0, words.rstrip(".")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file; other processes and threads wait for it."""
+    import fcntl  # not on Windows, where there is no apt-get either
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def bytes_below(folder: Path) -> int:
+    """Return how much a folder holds, while others write to it."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # tools rename what they have finished
+            total += path.lstat().st_size
+    return total

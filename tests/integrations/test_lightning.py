@@ -1,0 +1,217 @@
+"""The Lightning callback: optimization of every kind, precision, logs, fits in a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from redense import Schedule
+from redense.errors import OptimizerError, ParameterError
+
+pl = pytest.importorskip("pytorch_lightning")
+
+from pytorch_lightning.callbacks import ModelCheckpoint  # noqa: E402
+from pytorch_lightning.loggers import CSVLogger  # noqa: E402
+from pytorch_lightning.plugins.precision.amp import MixedPrecision  # noqa: E402
+
+from redense.integrations.lightning import DSDCallback  # noqa: E402
+
+# Lightning's advice about data loaders and about logging, and what its fork of torch's tree code deprecates.
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity=0.5)
+
+
+class Module(pl.LightningModule):
+    """Two nets, so that there is something for two optimizers."""
+
+    def __init__(self, *, manual: bool = False, optimizers: int = 1, every: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = not manual
+        self.one, self.two = nn.Linear(8, 4), nn.Linear(8, 4)
+        self.count, self.every = optimizers, every
+        self.rates: list[float] = []
+        self.zeros: list[int] = []
+        self.poison = -1  # the batch whose gradient is infinite
+
+    def training_step(self, batch: Tensor, number: int) -> Tensor | None:
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        loss = (self.one(batch) + self.two(batch)).square().mean()
+        if number == self.poison:
+            loss = loss * torch.tensor(torch.inf)
+        if self.automatic_optimization:
+            return loss
+        self.manual_backward(loss / self.every)
+        if number % self.every == self.every - 1:
+            for optimizer in self._every(self.optimizers()):
+                optimizer.step()
+                optimizer.zero_grad()
+            for scheduler in self._every(self.lr_schedulers()):
+                scheduler.step()
+        return None
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.zeros.append(int((self.one.weight == 0).sum()))
+
+    def configure_optimizers(self) -> Any:
+        nets = [self.one, self.two] if self.count == 2 else [self]
+        optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9) for net in nets]
+        schedulers = [torch.optim.lr_scheduler.LambdaLR(o, SCHEDULE.lr_factor) for o in optimizers]
+        return optimizers, [{"scheduler": s, "interval": "step"} for s in schedulers]
+
+    @staticmethod
+    def _every(given: Any) -> list[Any]:
+        return given if isinstance(given, list) else [given]
+
+
+def data(batches: int) -> Any:
+    torch.manual_seed(1)
+    return torch.utils.data.DataLoader(torch.randn(batches * 4, 8), batch_size=4)  # pyright: ignore[reportArgumentType]
+
+
+def fit(module: Any, callback: Any, batches: int, *, ckpt_path: Any = None, **more: Any) -> Any:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(
+        **(quiet | {"logger": False, "enable_checkpointing": False, "max_epochs": 1} | more), callbacks=[callback]
+    )
+    trainer.fit(module, data(batches), ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_phases_change_at_real_steps_under_accumulation(manual: bool):
+    torch.manual_seed(0)
+    module, callback = Module(manual=manual, every=2), DSDCallback(SCHEDULE)
+    fit(module, callback, 14, **({} if manual else {"accumulate_grad_batches": 2}))
+    # Pruned by the second step, which the fourth batch makes; released by the fifth, and moved by the sixth.
+    assert module.zeros == [0] * 3 + [16] * 8 + [0] * 3
+    assert module.rates == pytest.approx([0.1] * 10 + [0.01] * 4)
+
+
+def test_a_step_of_two_optimizers_is_complete_when_both_have_stepped():
+    torch.manual_seed(0)
+    module, callback = Module(manual=True, optimizers=2), DSDCallback(SCHEDULE)
+    fit(module, callback, 7)
+    assert module.zeros == [0] + [16] * 4 + [0] * 2
+
+
+def test_one_of_several_optimizers_can_be_chosen():
+    torch.manual_seed(0)
+    module, callback = Module(manual=True, optimizers=2), DSDCallback(SCHEDULE, optimizers=[1])
+    fit(module, callback, 3)
+    assert module.zeros == [0, 0, 0]
+    assert int((module.two.weight == 0).sum()) == 16
+    with pytest.raises(OptimizerError, match="optimizers has 2, but configure_optimizers gave 2"):
+        fit(Module(manual=True, optimizers=2), DSDCallback(SCHEDULE, optimizers=[2]), 1)
+
+
+def test_bfloat16_holds_the_zeros():
+    module = Module()
+    fit(module, DSDCallback(SCHEDULE), 7, precision="bf16-mixed")
+    assert module.zeros == [0] + [16] * 4 + [0] * 2
+    assert module.one.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_a_step_that_the_16_bit_scaler_skips_is_none(manual: bool):
+    module = Module(manual=manual)
+    module.poison = 0
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=64.0))
+    fit(module, DSDCallback(SCHEDULE), 8, plugins=[plugin])
+    assert module.zeros == [0] * 2 + [16] * 4 + [0] * 2
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="this machine has no CUDA device for Lightning's own 16-mixed"
+)
+def test_16_bit_on_a_gpu():
+    module = Module()
+    fit(module, DSDCallback(SCHEDULE), 7, precision="16-mixed", accelerator="gpu", devices=1)
+    assert 16 in module.zeros
+
+
+def test_phase_and_sparsity_are_logged(tmp_path: Path):
+    module = Module()
+    fit(module, DSDCallback(SCHEDULE), 7, logger=CSVLogger(tmp_path), log_every_n_steps=1)
+    lines = (next(tmp_path.rglob("metrics.csv"))).read_text().splitlines()
+    columns = lines[0].split(",")
+    seen = [
+        (float(row[columns.index("dsd/phase")]), float(row[columns.index("dsd/sparsity")]))
+        for row in (line.split(",") for line in lines[1:])
+    ]
+    assert seen == [(0, 0)] * 2 + [(1, 0.5)] * 3 + [(2, 0)] * 2
+    quiet = fit(Module(), DSDCallback(SCHEDULE, log=False), 3)
+    assert not quiet.logged_metrics
+
+
+def test_a_checkpoint_of_a_sparse_phase_loads_into_the_plain_module_and_goes_on(tmp_path: Path):
+    torch.manual_seed(0)
+    whole = Module()
+    fit(whole, DSDCallback(SCHEDULE), 1, max_epochs=7)
+    module = Module()
+    torch.manual_seed(0)
+    module = Module()
+    saver = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1)
+    trainer = pl.Trainer(
+        max_epochs=4,
+        callbacks=[DSDCallback(SCHEDULE), saver],
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data(1))
+    file = tmp_path / "step=3.ckpt"
+    saved = torch.load(file, weights_only=True)
+    plain = Module()
+    plain.load_state_dict(saved["state_dict"], strict=True)
+    assert int((plain.one.weight == 0).sum()) == 16
+    assert set(saved["callbacks"]["DSDCallback"]["masks"]) == {"one.weight", "two.weight"}
+    again = Module()
+    fit(again, DSDCallback(SCHEDULE), 1, max_epochs=7, ckpt_path=file)
+    for name, weight in again.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
+
+
+def test_a_callback_starts_anew_in_another_trainer_and_goes_on_in_the_same_one(tmp_path: Path):
+    callback = DSDCallback(SCHEDULE)
+    module = Module()
+    trainer = fit(module, callback, 1, max_epochs=3)
+    assert not [
+        hook for o in trainer.optimizers for hook in o._optimizer_step_post_hooks.values() if "DSD" in repr(hook)
+    ]
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    assert torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"]["DSDCallback"]["steps"] == [3]
+    trainer.fit_loop.max_epochs = 7
+    trainer.fit(module, data(1))
+    assert module.zeros == [0] + [16] * 4 + [0] * 2
+    another = Module()
+    fit(another, callback, 1, max_epochs=3)
+    assert another.zeros == [0] + [16] * 2
+
+
+def test_a_module_inside_fsdp1_is_refused(monkeypatch: pytest.MonkeyPatch):
+    class FullyShardedDataParallel(nn.Module):
+        sharding_strategy = None
+
+    def of_fsdp1(self: Any) -> nn.Module:
+        return FullyShardedDataParallel()
+
+    class Wrapped(pl.Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            monkeypatch.setattr(type(trainer.strategy), "model", property(of_fsdp1, lambda self, value: None))
+
+    with pytest.raises(ParameterError, match="FSDP1"):
+        pl.Trainer(
+            max_epochs=1,
+            callbacks=[Wrapped(), DSDCallback(SCHEDULE)],
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(Module(), data(1))

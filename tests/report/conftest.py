@@ -1,0 +1,177 @@
+"""What the tests of the pages share: reading a page with and without a browser, and the colours of a style sheet."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.report.compare_page import write_compare_report
+from redense.report.page import write_report
+
+
+class Page(HTMLParser):
+    """The elements, the visible text and the scripts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.source = text
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []
+        self.shown: list[str] = []
+        self._inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.shown.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(f"{part}\n" for part in self.shown).split())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def plots(self) -> dict[str, Any]:
+        index = [attributes.get("id") for attributes in self.all("script")].index("plots")
+        return json.loads(self.scripts[index])
+
+
+@pytest.fixture
+def read_page() -> Callable[[str], Page]:
+    """Read the text of a page."""
+    return Page
+
+
+@pytest.fixture
+def page_of() -> Callable[[Path], Page]:
+    """Write the page of a run or of a comparison, and read it."""
+
+    def page(folder: Path) -> Page:
+        write = write_compare_report if (folder / "compare.json").exists() else write_report
+        return Page(write(folder).read_text(encoding="utf-8"))
+
+    return page
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a finished run without phases: ``small_run({"moments.json": {...}}, task="captioning")``."""
+
+    def make(files: Mapping[str, Any] | None = None, **result: Any) -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        metric = {"name": "error", "unit": "%", "lower_is_better": True}
+        plain = {"recipe": "small", "task": "classification", "seed": 0, "metric": metric, "phases": [], "layers": []}
+        for name, content in {"result.json": plain | result, **(files or {})}.items():
+            (folder / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def evil() -> str:
+    """A text that is an attack wherever it becomes markup, a script, an attribute, or a template of plotly.js."""
+    return "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'%{x}"
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., tuple[str, list[str]]]:
+    """Load a page in a theme: its document after the scripts ran, and what went to the console.
+
+    With a ``script`` it runs after those of the page, whose policy would forbid it and is taken out.
+    """
+    program = chromium()
+    if program is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    quiet = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+    quiet += ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "enable-logging=stderr", "dump-dom")
+
+    def load(page: Path, *, theme: str = "light", script: str = "") -> tuple[str, list[str]]:
+        if script:
+            source = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(), count=1)
+            source = source.replace("</body>", f'<script>addEventListener("load", () => {{{script}}})</script></body>')
+            page.write_text(source, encoding="utf-8")
+        done = subprocess.run(
+            [
+                program,
+                *(f"--{flag}" for flag in quiet),
+                "--host-resolver-rules=MAP * ~NOTFOUND",  # the browser itself stays offline too
+                f"--user-data-dir={tmp_path / 'browser'}",
+                "--virtual-time-budget=8000",
+                f"--blink-settings=preferredColorScheme={int(theme == 'light')}",
+                page.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+            env={**os.environ, "HOME": str(tmp_path)},
+        )
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return load
+
+
+# --- colours --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def palettes() -> Callable[..., dict[str, dict[str, str]]]:
+    """Return the colours of style sheets: theme -> name -> #rrggbb."""
+
+    def colours(*sheets: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {"light": {}, "dark": {}}
+        for sheet in sheets:
+            for theme, text in zip(found, sheet.split("prefers-color-scheme: dark", 1), strict=True):
+                found[theme] |= dict(re.findall(r"--([\w-]+): (#\w{6})", text))
+        return found
+
+    return colours
+
+
+@pytest.fixture
+def contrast() -> Callable[[str, str], float]:
+    """Return the contrast of two colours after WCAG, from 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def ratio(one: str, other: str) -> float:
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    return ratio

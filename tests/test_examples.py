@@ -1,0 +1,96 @@
+"""Every example runs, with redense and without its few marked lines, and trains to something when it is let."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+DOCS = EXAMPLES.parent / "docs" / "integrations.md"
+NEEDS = {"with_lightning": "pytorch_lightning", "with_transformers": "transformers"}
+# The most lines that redense may need in each.
+LINES = {"plain_loop": 5, "with_lightning": 6, "with_accelerate": 7, "with_transformers": 4, "ddp": 5, "fsdp2": 7}
+TORCHRUN = ("ddp", "fsdp2")
+MARK = "  # redense\n"
+
+
+def lines_of(name: str, *, without_redense: bool) -> list[str]:
+    lines = (EXAMPLES / f"{name}.py").read_text().splitlines(keepends=True)
+    return [line for line in lines if not (without_redense and line.endswith(MARK))]
+
+
+def test_every_example_is_here_and_in_the_documentation():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} - {"common"} == set(LINES)
+    text = DOCS.read_text()
+    for name in LINES:
+        assert f'--8<-- "examples/{name}.py:' in text, name
+        assert f"{name}.py" in (EXAMPLES / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_redense_needs_a_few_lines(name: str):
+    marked = [line for line in lines_of(name, without_redense=False) if line.endswith(MARK)]
+    assert 0 < len(marked) <= LINES[name]
+    rest = "".join(lines_of(name, without_redense=True))
+    assert "redense" not in re.sub(r"REDENSE|\bredense=|\n\"\"\".*?\"\"\"|^\"\"\".*?\"\"\"", "", rest, flags=re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # advice of Lightning and transformers
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("without_redense", [False, True], ids=["dsd", "plain"])
+@pytest.mark.parametrize("name", LINES)
+def test_an_example_runs(
+    name: str,
+    without_redense: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "--quick"])
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.delitem(sys.modules, "common", raising=False)
+    if name in TORCHRUN:  # with one rank, in this process
+        store = dist.FileStore(str(tmp_path / "meet"), 1)  # pyright: ignore[reportPrivateImportUsage]
+        honest = dist.init_process_group
+        monkeypatch.setattr(
+            dist, "init_process_group", lambda backend: honest(backend, store=store, rank=0, world_size=1)
+        )
+    source = "".join(lines_of(name, without_redense=without_redense))
+    try:
+        exec(compile(source, f"{name}.py", "exec"), {"__name__": "__main__"})
+    finally:
+        sys.modules.pop("common", None)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    assert re.search(r"test error \d+\.\d\d%|loss on held-out bytes \d", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", LINES)
+def test_an_example_trains(name: str, tmp_path: Path):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if name in TORCHRUN else []
+    done = subprocess.run(
+        [sys.executable, *start, str(EXAMPLES / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        timeout=880,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"test error (\d+\.\d+)%|loss on held-out bytes (\d+\.\d+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) < 18 if found[1] else float(found[2]) < 2.6

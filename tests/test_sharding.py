@@ -1,0 +1,130 @@
+"""Real process groups over gloo: what `tests/ranks/shards.py` checks on 1, 2 and 4 ranks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import redense
+from redense.errors import OptimizerError, ParameterError
+from redense.holding import unwrap_optimizer
+from redense.sharding import is_sharded, local, whole, wrap
+
+Ranks = Callable[..., list[dict[str, Any]]]
+
+SCRIPT = "ranks/shards.py"
+CHECKS = re.findall(r"^def check_(\w+)", (Path(__file__).parent / SCRIPT).read_text(), re.MULTILINE)
+SELECTION = "masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send"
+LOADING = "distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_bits"
+
+
+def assert_passed(results: list[dict[str, str]], checks: list[str]) -> None:
+    failed = {
+        f"rank {rank}: {check}": result.get(check, "not checked")
+        for rank, result in enumerate(results)
+        for check in checks
+        if result.get(check, "not checked")
+    }
+    assert not failed, "\n".join(f"{where}\n{report}" for where, report in failed.items())
+
+
+@pytest.mark.timeout(300)
+def test_every_check_passes_on_two_ranks_and_one_rank_loads_what_two_have_written(ranks: Ranks, tmp_path: Path):
+    assert_passed(ranks(SCRIPT, 2, tmp_path, timeout=280), CHECKS)
+    assert_passed(ranks(SCRIPT, 1, tmp_path, SELECTION, LOADING), [SELECTION, LOADING])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_check_passes_on_four_ranks_and_two_ranks_load_what_four_have_written(ranks: Ranks, tmp_path: Path):
+    assert_passed(ranks(SCRIPT, 4, tmp_path, timeout=900), CHECKS)
+    assert_passed(ranks(SCRIPT, 2, tmp_path, LOADING), [LOADING])
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 1, reason="this machine has no CUDA device: FSDP2 was checked on CPU")
+def test_masks_of_offloaded_shards_are_on_the_cpu(tmp_path: Path):
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+
+    dist.init_process_group("cpu:gloo,cuda:nccl", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        model = nn.Linear(8, 4).cuda()
+        fully_shard(model, mesh=init_device_mesh("cuda", (1,)), offload_policy=CPUOffloadPolicy())
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        with redense.sparse(model, optimizer, 0.5) as block:
+            model(torch.randn(2, 8, device="cuda")).square().mean().backward()
+            optimizer.step()
+            mask = block.masks["weight"]
+            assert local(mask).device.type == "cpu"
+            assert (local(model.weight.detach())[~local(mask)] == 0).all()
+    finally:
+        dist.destroy_process_group()
+
+
+# --- what is not sharded, and what cannot work ----------------------------------------------------------------------
+
+
+def test_a_plain_tensor_is_its_own_local_part_and_whole():
+    weight = nn.Parameter(torch.ones(3))
+    assert not is_sharded(weight)
+    assert local(weight) is weight
+    assert whole(weight) is weight
+    assert wrap(weight, weight) is weight
+
+
+def test_weights_that_fsdp1_flattens_are_refused_with_what_to_use_instead():
+    class FullyShardedDataParallel(nn.Module):
+        sharding_strategy = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._fsdp_wrapped_module = nn.Linear(4, 4)
+
+    for model in (FullyShardedDataParallel(), nn.Sequential(FullyShardedDataParallel())):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with pytest.raises(ParameterError, match=r"FSDP1\) flattens the weights.*fully_shard \(FSDP2; fsdp_version: 2"):
+            redense.sparse(model, optimizer, 0.5).__enter__()
+        with pytest.raises(ParameterError, match="FSDP1"):
+            redense.summary(model)
+
+
+def test_weights_that_zero3_partitions_are_refused_with_what_to_use_instead():
+    model = nn.Linear(4, 4)
+    model.weight.ds_id = 0  # pyright: ignore[reportAttributeAccessIssue]  # what DeepSpeed puts on a parameter
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ParameterError, match=r"'weight' is partitioned by DeepSpeed ZeRO-3.*fully_shard \(FSDP2\)"):
+        redense.sparse(model, optimizer, 0.5).__enter__()
+
+
+def test_an_optimizer_of_deepspeed_is_refused_with_what_to_use_instead():
+    inner = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    of_deepspeed: Any = type("DeepSpeedZeroOptimizer", (), {"__module__": "deepspeed.runtime.zero.stage3"})()
+    of_deepspeed.optimizer = inner
+    wrapper: Any = type("DeepSpeedOptimizerWrapper", (), {})()
+    wrapper.optimizer = inner
+    for optimizer in (of_deepspeed, wrapper):
+        with pytest.raises(OptimizerError, match=r"DeepSpeed's optimizers update flat partitions.*use FSDP2"):
+            unwrap_optimizer(optimizer)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # of that module of torch
+def test_an_optimizer_that_steps_inside_backward_is_refused_with_what_to_do_instead():
+    from torch.distributed.optim.apply_optimizer_in_backward import (
+        _apply_optimizer_in_backward,  # pyright: ignore[reportPrivateUsage]
+    )
+
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    _apply_optimizer_in_backward(torch.optim.SGD, model.parameters(), {"lr": 0.1})
+    with pytest.raises(OptimizerError, match=r"the optimizer of 'weight' steps inside backward.*after backward"):
+        redense.sparse(model, optimizer, 0.5).__enter__()
+    dummy = type("LayerWiseDummyOptimizer", (torch.optim.SGD,), {})([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(OptimizerError, match="LayerWiseDummyOptimizer updates the weights inside backward"):
+        unwrap_optimizer(dummy)
