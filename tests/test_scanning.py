@@ -343,7 +343,8 @@ def test_other_mistakes_are_named(model: nn.Module):
     with pytest.raises(ParameterError, match="nothing of this model can be pruned"):
         redense.sensitivity(nn.ReLU(), evaluate)
     scan = redense.sensitivity(model, evaluate)
-    for wrong in (dict[str, Any](), {"overall": 0.3, "max_drop": 1.0}):
+    wrongs: list[dict[str, Any]] = [{}, {"overall": 0.3, "max_drop": 1.0}]
+    for wrong in wrongs:
         with pytest.raises(SparsityError, match="give allocate one target"):
             scan.allocate(**wrong)
     with pytest.raises(SparsityError, match="by must be one of"):
