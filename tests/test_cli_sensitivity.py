@@ -95,7 +95,7 @@ def test_plain_measures_the_whole_grid_and_a_drop_can_be_the_target(redense: Run
         (["quickstart", "--overall", "0.3", "--max-drop", "1"], "give one target"),
         (["quickstart", "--sparsities", "0.3,x"], "--sparsities must be a number such as 0.4, got 'x'"),
         (["quickstart", "--sparcity", "0.3"], "unknown setting --sparcity"),
-        (["quickstart", "--checkpoint", "none.pt"], "no checkpoint at none.pt"),
+        (["quickstart", "--checkpoint", "none.pt"], "none.pt: no such file"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from redense import masks
-from redense.errors import CheckpointError, SparsityError, StateError
+from redense.errors import RecipeError, SparsityError, StateError
 from redense.lab.engine import Engine, StoppedError
 from redense.lab.recipe import Recipe
-from redense.lab.run import make_task, new_run, train_run
+from redense.lab.run import new_run, train_run
 from redense.lab.scan import (
     allocate_for,
+    engine_of_file,
     engine_of_recipe,
     engine_of_run,
-    load_weights,
     read_scan,
     scan_engine,
     target_of,
@@ -138,23 +138,33 @@ def test_weights_are_read_from_every_kind_of_file(kind: str, tiny: Tiny, tmp_pat
     elif kind != "checkpoint":
         path = tmp_path / "model.pt"
         torch.save({"state_dict": final} if "nested" in kind else final, path)
-    engine = Engine(make_task(tiny()), tiny())
-    load_weights(engine, path)
-    assert same(weights_of(engine), final)
+    assert same(weights_of(engine_of_file(tiny(), path)), final)
 
 
-def test_what_holds_no_weights_of_this_model_is_one_line(engine: Engine, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
-        load_weights(engine, tmp_path / "none.pt")
-    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match=r"bad\.safetensors holds no weights"):
-        load_weights(engine, tmp_path / "bad.safetensors")
-    (tmp_path / "bad.pt").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match=r"bad\.pt holds no weights"):
-        load_weights(engine, tmp_path / "bad.pt")
+def test_what_holds_no_weights_of_this_model_is_one_line(tiny: Tiny, tmp_path: Path):
+    with pytest.raises(StateError, match="no such file"):
+        engine_of_file(tiny(), tmp_path / "none.pt")
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"other\.safetensors is of another model"):
-        load_weights(engine, tmp_path / "other.safetensors")
+    with pytest.raises(RecipeError, match="is of another network"):
+        engine_of_file(tiny(), tmp_path / "other.safetensors")
+
+
+def test_a_recipe_that_starts_from_given_weights_is_scanned_as_they_are(tiny: Tiny, tmp_path: Path):
+    folder = new_run(tiny(), tmp_path / "run")
+    train_run(folder)
+    engine = engine_of_recipe(tiny(start=str(folder)), None)
+    assert engine.phase_index == 1
+    assert same(weights_of(engine), load_file(folder / "model.safetensors"))
+
+
+def test_a_sparse_phase_can_be_given_the_shares_of_a_scan(tiny: Tiny, tmp_path: Path):
+    recipe = tiny(prune={"allocation": "sensitivity"}, sparse={"sparsity": 0.5})
+    folder = new_run(recipe, tmp_path / "run")
+    result = train_run(folder)
+    engine = engine_of_run(folder)
+    chosen = allocate_for(engine, 0.5)
+    layers = {layer["name"]: layer["sparsity"][1] for layer in result["layers"] if layer["prunable"]}
+    assert layers == pytest.approx(chosen, abs=1e-5)
 
 
 def test_a_run_that_has_not_finished_its_dense_phase_is_named(tiny: Tiny, tmp_path: Path):

@@ -56,9 +56,9 @@ def _sensitivity(options: argparse.Namespace) -> int:
     from ..lab.engine import StoppedError
     from ..lab.progress import RunProgress
     from ..lab.scan import (
+        engine_of_file,
         engine_of_recipe,
         engine_of_run,
-        load_weights,
         scan_engine,
         scan_folder,
         target_of,
@@ -73,8 +73,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
         stop = lambda: signals.received is not None  # noqa: E731
         try:
             if options.checkpoint:
-                engine = _untrained(recipe)
-                load_weights(engine, options.checkpoint)
+                engine = engine_of_file(recipe, options.checkpoint)
             elif run:
                 engine = engine_of_run(run)
             else:
@@ -107,13 +106,6 @@ def _sensitivity(options: argparse.Namespace) -> int:
     )
     print(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
     return 0
-
-
-def _untrained(recipe: Any) -> Any:
-    from ..lab.engine import Engine
-    from ..lab.run import make_task
-
-    return Engine(make_task(recipe), recipe)
 
 
 def _number(flag: str, text: str | None) -> float | None:

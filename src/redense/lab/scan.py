@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from .. import allocation
 from ..allocation import Allocation, Method
-from ..errors import CheckpointError, SparsityError, StateError
+from ..errors import SparsityError, StateError
 from ..scan import Scan
 from ..scanning import SPARSITIES, sensitivity
 from .checkpoint import load_tree, write_text
@@ -28,6 +25,7 @@ from .engine import Engine, Event
 from .environment import environment
 from .recipe import Recipe, read_run_recipe
 from .run import describe_plan, make_task, read_json
+from .start import load_start_
 from .store import PhaseStore, phase_keys
 
 Follow = Literal["loss", "metric"]
@@ -159,13 +157,14 @@ def engine_of_recipe(
     keys = phase_keys(recipe, task.fingerprint, engine.plan)
     index = first_sparse(engine)
     described = describe_plan(engine)
-    emit({"kind": "plan", "phases": described[:index], "metric": vars(task.metric)})
+    notes = list(getattr(task, "notes", ()))
+    emit({"kind": "plan", "phases": described[:index], "metric": vars(task.metric), "notes": notes})
     while engine.phase_index < index:
         key = keys[engine.phase_index]
         with store.locked(key) if store else contextlib.nullcontext():
             if store and store.has(key):
                 start = {"phase_index": engine.phase_index, "step": engine.step, "start": engine.step}
-                emit({"kind": "phase", **start, "steps": engine.plan[engine.phase_index].phase.steps, "stored": True})
+                emit({"kind": "phase", **start, "steps": engine.plan[engine.phase_index].steps, "stored": True})
                 engine.restore(store.state(key))
                 continue
             records.clear()
@@ -179,47 +178,17 @@ def engine_of_recipe(
     return engine
 
 
-def load_weights(engine: Engine, path: Path) -> None:
-    """Load weights into the engine's network: a checkpoint of redense, or a state dict as safetensors or ``.pt``.
+def engine_of_file(recipe: Recipe, path: Path) -> Engine:
+    """Return an engine whose network has the weights of a file or a run folder, see `redense.lab.start`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another model.
+        RecipeError: they are of another network.
+        StateError: they cannot be read.
     """
-    state = _read_weights(path)
-    try:
-        engine.model.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path} is of another model: {' '.join(str(error).split())[:300]}") from None
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    from pickle import UnpicklingError
-
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
-    try:
-        if path.suffix in (".pt", ".pth", ".bin"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            return state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
-        with safe_open(path, framework="pt") as file:
-            ours = "redense" in (file.metadata() or {})
-        return load_tree(path)["model"] if ours else load_file(path)
-    except CheckpointError:
-        raise
-    except (
-        SafetensorError,
-        UnpicklingError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        EOFError,
-    ) as error:
-        raise CheckpointError(f"{path} holds no weights: {' '.join(str(error).split())[:200]}") from None
+    task = make_task(recipe)
+    engine = Engine(task, recipe)
+    load_start_(engine.model, str(path), getattr(task, "pretrained", None))
+    return engine
 
 
 # --- the folder -----------------------------------------------------------------------------------------------------
