@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer: a small GPT-2 learns the bytes of Python's own library. About half a minute of one core.
+"""The Hugging Face Trainer: a small GPT-2 learns the bytes of Python's own library, to 2.0 nats each. 40 s of one core.
 
 python examples/with_transformers.py
 """

@@ -114,7 +114,7 @@ def test_an_optimizer_of_deepspeed_is_refused_with_what_to_use_instead():
             unwrap_optimizer(optimizer)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # of that module of torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, by that module of torch
 def test_an_optimizer_that_steps_inside_backward_is_refused_with_what_to_do_instead():
     from torch.distributed.optim.apply_optimizer_in_backward import (
         _apply_optimizer_in_backward,  # pyright: ignore[reportPrivateUsage]
