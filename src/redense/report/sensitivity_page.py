@@ -16,6 +16,7 @@ from .plotting import AXIS, LOOK, Plot, no_markup
 from .quantities import count, number, percent
 
 _MARKS = {"uniform": "line-ns-open", "global": "x-thin-open", "erk": "circle-open"}
+_IN_LEGEND = 12  # layers that a legend can name; of more, hovering tells them apart
 _NAMES = {"uniform": "uniform", "global": "one magnitude threshold", "erk": "Erdős-Rényi-Kernel"}
 
 
@@ -175,7 +176,8 @@ def _curves(scan: Scan, chosen: Allocation, what: str) -> Plot:
             **LOOK,
             "height": 460,
             "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
-            "showlegend": False,
+            "showlegend": len(scan.curves) <= _IN_LEGEND,
+            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
             "hovermode": "closest",
             "xaxis": {**AXIS, "title": _titled("sparsity of the one layer, %"), "range": [0, 100]},
             "yaxis": {
@@ -208,6 +210,7 @@ def _ring(scan: Scan, curve: Curve, share: float, color: str) -> Plot:
         "type": "scatter",
         "mode": "markers",
         "name": name,
+        "showlegend": False,
         "x": [100 * share],
         "y": [left[1] + part * (right[1] - left[1])],
         "marker": {"color": color, "size": 11, "symbol": "circle-open", "line": {"width": 2, "color": color}},
