@@ -21,6 +21,8 @@ from redense.tasks.classification.vision import make_importable
 # Whichever test imports torchvision first, perhaps through Lightning or transformers, finds it importable.
 make_importable()
 
+collect_ignore = ["ranks"]  # scripts that tests start in several processes
+
 # The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
 settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, max_examples=2000)

@@ -30,7 +30,7 @@ Compared = Callable[..., Any]
 
 NAMES = [each.name for each in get_arms()]
 ENDS_SPARSE = ["scratch", "prune", "surgery"]
-OWN_DENSE = ["early", "scratch", "dropout"]  # their first phase is not the baseline's
+OWN_DENSE = ["early", "early-quarter", "scratch", "dropout"]  # their first phase is not the baseline's
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:

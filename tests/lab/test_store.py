@@ -66,7 +66,6 @@ EVERY_PHASE: list[dict[str, Any]] = [
     {"training": {"optimizer": {"lr": 0.2}}},
     {"training": {"optimizer": {"weight_decay": 0.1}}},
     {"training": {"decay": {"kind": "linear"}}},
-    {"prune": {"exclude": ["fc2.weight"]}},
     {"dense": {"epochs": 2}},
 ]
 
@@ -80,6 +79,8 @@ def test_every_key_changes_with_what_determines_all_phases(changes: dict[str, An
     ("changes", "shared"),
     [
         ({"sparse": {"sparsity": 0.4}}, 1),
+        ({"prune": {"exclude": ["fc2.weight"]}}, 1),
+        ({"prune": {"allocation": "erk"}}, 1),
         ({"sparse": {"criterion": "random"}}, 1),
         ({"sparse": {"epochs": 2}}, 1),
         ({"redense": {"epochs": 2}}, 2),

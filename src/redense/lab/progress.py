@@ -53,7 +53,7 @@ class RunProgress:
 
     def _on_plan(self, event: Event) -> None:
         self._phases, self._metric = event["phases"], event["metric"]
-        for note in event["notes"]:
+        for note in event.get("notes", ()):
             self._say(f"[yellow]note:[/] {note}")
 
     def _on_resumed(self, event: Event) -> None:
