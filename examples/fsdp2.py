@@ -1,4 +1,4 @@
-"""Sharded weights (FSDP2) in bfloat16, and a distributed checkpoint. A minute on two cores; about 11 % test error.
+"""Sharded weights (FSDP2) in bfloat16, under torchrun, and a distributed checkpoint.
 
 torchrun --standalone --nproc_per_node 2 examples/fsdp2.py
 """
