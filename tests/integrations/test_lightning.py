@@ -14,11 +14,11 @@ from redense.errors import OptimizerError, ParameterError
 
 pl = pytest.importorskip("pytorch_lightning")
 
-from pytorch_lightning.callbacks import ModelCheckpoint  # noqa: E402
-from pytorch_lightning.loggers import CSVLogger  # noqa: E402
-from pytorch_lightning.plugins.precision.amp import MixedPrecision  # noqa: E402
+from pytorch_lightning.callbacks import ModelCheckpoint  # noqa: E402  # after the skip where it is not installed
+from pytorch_lightning.loggers import CSVLogger  # noqa: E402  # after the skip where it is not installed
+from pytorch_lightning.plugins.precision.amp import MixedPrecision  # noqa: E402  # after the skip where it is not installed
 
-from redense.integrations.lightning import DSDCallback  # noqa: E402
+from redense.integrations.lightning import DSDCallback  # noqa: E402  # after the skip where it is not installed
 
 # Lightning's advice about data loaders and about logging, and what its fork of torch's tree code deprecates.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]

@@ -70,7 +70,10 @@ def _sensitivity(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     again = shlex.join(["redense", *sys.argv[1:]])
     with Signals() as signals:
-        stop = lambda: signals.received is not None  # noqa: E731
+
+        def stop() -> bool:
+            return signals.received is not None
+
         try:
             if options.checkpoint:
                 engine = engine_of_file(recipe, options.checkpoint)

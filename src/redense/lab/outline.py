@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -197,7 +197,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         "steps": steps * len(engine.plan),
         "hardware": _hardware(),
     }
-    return Outline(**{**vars(planned), "measured": measured})
+    return replace(planned, measured=measured)
 
 
 def _note_time(spent: list[tuple[int, float]], event: Mapping[str, Any]) -> None:

@@ -111,7 +111,7 @@ def _load(source: str, *, streaming: bool) -> tuple[Any, dict[str, Any]]:
     """Return the library and the tables of the splits, under our names."""
     try:
         import datasets
-        import PIL  # noqa: F401
+        import PIL  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise MissingExtraError(
             f"{source} is a Hugging Face data set, which needs another package: pip install 'redense[hub]'"

@@ -35,7 +35,7 @@ def require_pillow() -> None:
         MissingExtraError: it is not installed.
     """
     try:
-        import PIL  # noqa: F401
+        import PIL  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise MissingExtraError("images in files need Pillow: pip install 'redense[vision]'") from error
 
