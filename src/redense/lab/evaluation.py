@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks.task import Split, Task
-from .batches import Batches
+from .batches import Batches, lengths_of
 from .ranks import Ranks
 
 _BATCH = 500  # where the task says nothing
@@ -29,7 +29,8 @@ def outcome_of(
     examples = task.examples(split)
     ranks.share_buffers_(model)
     model.eval()
-    batches = list(Batches(len(examples), getattr(task, "evaluation_batch", _BATCH)))
+    batch_size = getattr(task, "evaluation_batch", _BATCH)
+    batches = list(Batches(len(examples), batch_size, lengths=lengths_of(examples)))
     mine = batches[ranks.rank :: ranks.world]
     rows: dict[str, list[Tensor]] = {}
     with torch.no_grad(), autocast:
@@ -37,9 +38,7 @@ def outcome_of(
             for name, values in task.outcome(model, batch).items():
                 rows.setdefault(name, []).append(values.cpu())
     own = {name: torch.cat(parts) for name, parts in rows.items()}
-    if not ranks.many:
-        return own
-    # Every batch of every rank goes to its own place: nothing is counted twice and nothing is lost.
+    # Every answer goes to its own place: nothing is counted twice and nothing is lost.
     whole: dict[str, Tensor] = {}
     for rank, part in enumerate(ranks.gather(own)):
         indices = torch.tensor([index for batch in batches[rank :: ranks.world] for index in batch], dtype=torch.int64)

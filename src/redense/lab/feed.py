@@ -11,7 +11,7 @@ from accelerate.data_loader import prepare_data_loader
 
 from ..errors import DataError
 from ..tasks.task import Examples, Task
-from .batches import Batches, Parts, loader
+from .batches import Batches, Parts, lengths_of, loader
 from .plan import derive_seed
 from .ranks import Ranks
 from .recipe import Recipe
@@ -53,13 +53,14 @@ class Feed:
         return iter(prepare_data_loader(made, self.device, num_processes=1, process_index=0, put_on_device=True))
 
     def _order(self, index: int, epoch: int, done: int, steps: int) -> Batches:
-        training = self.recipe.training
+        training, examples = self.recipe.training, self.task.examples("train")
         return Batches(
-            len(self.task.examples("train")),
+            len(examples),
             training.batch_size,
             seed=derive_seed(self.recipe.seed, index, epoch, "order"),
             limit=steps * training.accumulate,
             skip=done * training.accumulate,
+            lengths=lengths_of(examples),
         )
 
     def _part(self, order: Batches) -> Parts:
