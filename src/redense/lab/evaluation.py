@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..tasks.task import Split, Task
 from .batches import Batches, lengths_of
-from .ranks import Ranks
+from .launch import Ranks
 
 _BATCH = 500  # where the task says nothing
 

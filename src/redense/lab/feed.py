@@ -12,8 +12,8 @@ from accelerate.data_loader import prepare_data_loader
 from ..errors import DataError
 from ..tasks.task import Examples, Task
 from .batches import Batches, Parts, lengths_of, loader
+from .launch import Ranks
 from .plan import derive_seed
-from .ranks import Ranks
 from .recipe import Recipe
 
 
