@@ -241,7 +241,6 @@ def _eyes(network: nn.Module, source: FeatureSource, transform: Transform, mean:
 
 
 def _load(network: nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -250,8 +249,8 @@ def _load(network: nn.Module, path: Path) -> None:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(weights))
-    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from None
+    except Exception as error:  # torch.load raises a dozen kinds for a file that is none
+        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from error
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

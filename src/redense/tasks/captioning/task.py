@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +85,10 @@ class Captioning:
         """Images judged at once."""
         return max(1, min(500, _EVALUATED // self._model.beam))
 
+    @overload
+    def examples(self, split: Literal["train"]) -> CaptionPairs: ...
+    @overload
+    def examples(self, split: Literal["validation", "test"]) -> CaptionedImages: ...
     def examples(self, split: Split) -> CaptionPairs | CaptionedImages:
         """Return a split."""
         return self._train if split == "train" else self._judged[split]
