@@ -61,7 +61,7 @@ class Alphabet:
             return [self._index[character] for character in text]
         except KeyError as error:
             raise DataError(
-                f"the alphabet has no {error.args[0]!r} (in {text[:60]!r}): add it to data.alphabet, or normalise it away"
+                f"the alphabet has no {error.args[0]!r} (in {text[:60]!r}): add it to data.alphabet, or leave it out"
             ) from None
 
     def decode(self, indices: Iterable[int]) -> str:
