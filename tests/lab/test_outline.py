@@ -20,7 +20,7 @@ LARGE = {"imagenet/squeezenet", "imagenet/resnet18"}
 def test_a_plan_says_what_will_be_trained(tiny: Tiny):
     made = outline(tiny(sparse={"sparsity": {"fc1.weight": 0.5}}))
     plain = made.to_dict()
-    assert (made.facts.train, made.facts.classes, made.facts.shape) == (360, 4, (1, 8, 8))
+    assert (made.facts.train, made.facts.details) == (360, {"classes": 4, "shape": [1, 8, 8]})
     assert (made.parameters, made.prunable) == (64 * 8 + 8 + 8 * 4 + 4, 64 * 8 + 8 * 4)
     assert (made.steps, made.steps_per_epoch) == (33, 11)
     assert [phase["steps"] for phase in plain["phases"]] == [11, 11, 11]
@@ -83,4 +83,4 @@ def test_every_recipe_trains_its_real_network_a_few_steps_of_every_phase(name: s
     assert made.measured["steps"] == 2 * len(made.phases)
     assert made.measured["examples_per_second"] > 0
     if name.startswith("imagenet/"):
-        assert made.facts.shape == (3, 224, 224)
+        assert made.facts.details["shape"] == [3, 224, 224]

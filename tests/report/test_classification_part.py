@@ -167,7 +167,7 @@ def test_networks_that_answer_alike_have_no_examples_and_no_mistake_is_said(page
 
 
 def test_a_reason_is_given_where_a_classifier_has_no_evidence(small_run, page_of):
-    assert "class by class and example by example is not known: there is no evidence.json" in page_of(small_run()).text
+    assert "example by example is not known: there is no evidence.json" in page_of(small_run()).text
     missing = small_run({"evidence.json": evidence({}, NAMES, None)})
     assert "is not known: what was right was not kept with the answers" in page_of(missing).text
 

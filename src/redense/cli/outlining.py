@@ -30,7 +30,7 @@ def _print(made: Outline, console: Console) -> None:
 
     recipe, training = made.recipe, made.recipe.training
     console.print(f"[bold]{recipe.name}[/]: {recipe.about}", soft_wrap=True)
-    console.print(f"data       {made.facts}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)
+    console.print(f"data       {made.facts.text}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)
     share = made.prunable / made.parameters if made.parameters else 0.0
     console.print(f"network    {recipe.model.name}, {made.parameters:,} weights, {share:.1%} of them can be pruned")
     settings = [f"lr {training.optimizer.lr:g}", f"weight decay {training.optimizer.weight_decay:g}"]

@@ -3,42 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from ..tasks.task import Examples
+
+_POOL = 50  # batches of shuffled examples that are sorted by length together
 
 
 class Batches(BatchSampler):
     """Lists of indices: shuffled by a seed, or in order.
 
+    Where examples differ in length, those of a batch are about alike: shuffled, sorted by length in pools of 50
+    batches, and the batches of a pool shuffled again. Without a seed they go by length, the longest first: a batch that
+    is too large for the memory fails at once.
+
     Args:
-        examples: number of examples of the split.
+        examples: number of examples of the split, at least 1.
         batch_size: examples a batch.
         seed: of the order; ``None`` keeps the split's own.
         limit: number of batches; ``None`` gives all, the last one perhaps smaller.
         skip: leave out so many batches at the front, at no cost.
+        lengths: of the examples, to group them by.
     """
 
     def __init__(
-        self, examples: int, batch_size: int, *, seed: int | None = None, limit: int | None = None, skip: int = 0
+        self,
+        examples: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         self.examples, self.batch_size, self.seed, self.limit, self.skip = examples, batch_size, seed, limit, skip
         self.drop_last = limit is not None
+        self._lengths = None if lengths is None else torch.as_tensor(lengths)
 
     def __len__(self) -> int:
         batches = math.ceil(self.examples / self.batch_size) if self.limit is None else self.limit
         return batches - self.skip
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.arange(self.examples)
-        if self.seed is not None:
-            order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(self.seed))
-        for part in torch.split(order, self.batch_size)[self.skip : self.limit]:
+        for part in self._parts()[self.skip : self.limit]:
             yield part.tolist()
+
+    @property
+    def order(self) -> Tensor:
+        """Indices in the order in which they come, (examples,): of all batches, also of those that are left out."""
+        return torch.cat(self._parts())
+
+    def _parts(self) -> list[Tensor]:
+        if self.seed is None:
+            order = torch.arange(self.examples)
+            if self._lengths is not None:
+                order = self._lengths.argsort(descending=True, stable=True)
+            return list(torch.split(order, self.batch_size))
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(self.examples, generator=generator)
+        if self._lengths is None:
+            return list(torch.split(order, self.batch_size))
+        whole = len(order) // self.batch_size * self.batch_size  # what is left is too little for a batch, or a pool
+        parts: list[Tensor] = []
+        for start in range(0, whole, _POOL * self.batch_size):
+            pool = order[start : min(start + _POOL * self.batch_size, whole)]
+            batches = torch.split(pool[self._lengths[pool].argsort(stable=True)], self.batch_size)
+            parts += [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        return parts if whole == len(order) else [*parts, order[whole:]]
 
 
 def loader(examples: Examples, batches: Batches, *, workers: int = 0, pin_memory: bool = False) -> DataLoader[Any]:

@@ -25,7 +25,7 @@ from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
 from ..parameters import first_convolution, prunable
 from ..schedule import Schedule
-from ..tasks.task import Examples, Split, Task
+from ..tasks.task import Examples, HasLengths, Split, Task
 from .batches import Batches, loader
 from .plan import PlannedPhase, derive_seed, plan
 from .recipe import OptimizerRecipe, Recipe
@@ -359,6 +359,7 @@ class Engine:
             seed=seed,
             limit=steps * training.accumulate,
             skip=done * training.accumulate,
+            lengths=_lengths(examples),
         )
         return self._load(examples, order)
 
@@ -397,12 +398,14 @@ class Engine:
         examples = self.task.examples(split)
         self.model.eval()
         batch_size = getattr(self.task, "evaluation_batch", _EVALUATION_BATCH)
+        batches = Batches(len(examples), batch_size, lengths=_lengths(examples))
         rows: dict[str, list[Tensor]] = {}
         with torch.no_grad(), self.accelerator.autocast():
-            for batch in self._load(examples, Batches(len(examples), batch_size)):
+            for batch in self._load(examples, batches):
                 for name, values in self.task.outcome(self.model, batch).items():
                     rows.setdefault(name, []).append(values.cpu())
-        return {name: torch.cat(parts) for name, parts in rows.items()}
+        back = batches.order.argsort()  # from where they came to where they belong
+        return {name: torch.cat(parts)[back] for name, parts in rows.items()}
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Return the task's metrics of a split."""
@@ -479,6 +482,10 @@ def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Opt
         return torch.optim.RMSprop(parameters, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum, **common)
     kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
     return kind(parameters, betas=recipe.betas, eps=recipe.eps, **common)
+
+
+def _lengths(examples: Examples) -> Sequence[int] | None:
+    return examples.lengths if isinstance(examples, HasLengths) else None
 
 
 def _rng_state() -> dict[str, Any]:

@@ -7,7 +7,6 @@ random examples of the real shape. The dry run trains the real network, a few st
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -19,11 +18,12 @@ import torch
 from ..choosing import per_parameter
 from ..errors import DataError
 from ..parameters import Row, summary
+from ..tasks.task import Facts
 from .engine import Engine, prune_rules
 from .environment import environment
 from .plan import PlannedPhase, plan
 from .recipe import Recipe, build_recipe
-from .tasks import Facts, facts_of, sketch_task
+from .tasks import facts_of, sketch_task
 
 _DRY_STEPS = 3  # optimizer steps of every phase
 # Where there is no accelerator: a step of 256 large images takes minutes there, and one of 8 small ones says nothing.
@@ -82,7 +82,7 @@ class Outline:
             "task": self.recipe.task,
             "model": self.recipe.model.model_dump(mode="json"),
             "start": self.recipe.start,
-            "data": {**vars(self.facts), "shape": list(self.facts.shape)},
+            "data": _plain(self.facts),
             "parameters": self.parameters,
             "prunable": self.prunable,
             "batch_size": self.recipe.training.batch_size * self.recipe.training.accumulate,
@@ -173,7 +173,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
     accelerated = torch.accelerator.is_available()
     batch = batch_size or recipe.training.batch_size
     if batch_size is None and not accelerated:
-        batch = min(batch, max(_DRY_BATCH, _DRY_NUMBERS // math.prod(planned.facts.shape)))
+        batch = min(batch, max(_DRY_BATCH, _DRY_NUMBERS // planned.facts.size))
     data = recipe.model_dump(mode="json")
     data["training"] |= {"batch_size": batch, "accumulate": 1, "keep": "last"}
     data["data"]["workers"] = 0  # random examples take none
@@ -198,6 +198,10 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         "hardware": _hardware(),
     }
     return replace(planned, measured=measured)
+
+
+def _plain(facts: Facts) -> dict[str, Any]:
+    return {"train": facts.train, "text": facts.text, "looked_at": facts.looked_at, **facts.details}
 
 
 def _note_time(spent: list[tuple[int, float]], event: Mapping[str, Any]) -> None:

@@ -155,7 +155,7 @@ class Recipe(_Section):
 
     name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
     about: str = ""
-    task: Literal["classification"] = "classification"
+    task: str = Field(default="classification", description="one of redense.lab.recipe.TASKS")
     seed: int = Field(default=0, ge=0, lt=2**31)
     start: str | None = Field(
         default=None,

@@ -1,38 +1,24 @@
 """The tasks of recipes: made with their data, described without it, or sketched on random examples.
 
-A new task joins here, in `redense.lab.recipe` (its sections) and in `redense.tasks.metrics` (its figure).
+A new task is a package of `redense.tasks` with a module ``entry``, which has these three functions. It is named in
+`redense.lab.recipe` (its sections) and in `redense.tasks.metrics` (its figure).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Protocol, cast
 
-from ..tasks.task import Task
+from ..tasks.task import Facts, Settings, Task
 from .recipe import Recipe
 
-if TYPE_CHECKING:
-    from ..tasks.classification.task import Classification
 
+class _Entry(Protocol):
+    """What the module ``entry`` of a task has."""
 
-@dataclass(frozen=True)
-class Facts:
-    """What a plan has to know of a recipe's data.
-
-    Args:
-        train: training examples.
-        shape: of one example; of an image: channels, height, width.
-        classes: how many.
-        looked_at: whether the data was read; else it is what the recipe says.
-    """
-
-    train: int
-    shape: tuple[int, int, int]
-    classes: int
-    looked_at: bool
-
-    def __str__(self) -> str:
-        return f"{self.train:,} images of {' x '.join(map(str, self.shape))}, {self.classes:,} classes"
+    def make(self, settings: Settings) -> Task: ...
+    def facts(self, settings: Settings) -> Facts: ...
+    def sketch(self, settings: Settings, facts: Facts, examples: int) -> Task: ...
 
 
 def make_task(recipe: Recipe) -> Task:
@@ -41,7 +27,7 @@ def make_task(recipe: Recipe) -> Task:
     Raises:
         DataError: the data is missing, broken or unfit.
     """
-    return _classification(recipe)
+    return _entry(recipe).make(recipe)
 
 
 def facts_of(recipe: Recipe) -> Facts:
@@ -50,31 +36,13 @@ def facts_of(recipe: Recipe) -> Facts:
     Raises:
         DataError: the recipe does not say, and the data is missing.
     """
-    from ..tasks.classification.data import expected_data
-
-    said = expected_data(recipe.data)
-    if said:
-        train, classes, shape = said
-        return Facts(train, shape, classes, looked_at=False)
-    task = _classification(recipe)
-    return Facts(len(task.examples("train")), task.shape, len(task.classes), looked_at=True)
+    return _entry(recipe).facts(recipe)
 
 
 def sketch_task(recipe: Recipe, facts: Facts, examples: int) -> Task:
     """Return the task on so many random examples of the real shape."""
-    from ..tasks.classification.sketch import SketchedClassification
-
-    return SketchedClassification(
-        recipe.data,
-        recipe.model,
-        shape=facts.shape,
-        classes=facts.classes,
-        examples=examples,
-        label_smoothing=recipe.training.label_smoothing,
-    )
+    return _entry(recipe).sketch(recipe, facts, examples)
 
 
-def _classification(recipe: Recipe) -> Classification:
-    from ..tasks.classification.task import Classification
-
-    return Classification(recipe.data, recipe.model, label_smoothing=recipe.training.label_smoothing)
+def _entry(recipe: Recipe) -> _Entry:
+    return cast("_Entry", import_module(f"redense.tasks.{recipe.task}.entry"))

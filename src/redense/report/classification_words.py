@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .classification_reading import ClassRow, Evidence
-from .compare_reading import CONTROL
+from .names import CONTROL
 from .quantities import count, percent, quantity
 
 _DECIMALS = 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .compare_numbers import decimals
-from .compare_reading import BASELINE, Arm, Comparison
+from .compare_reading import Arm, Comparison
 from .looks import look
+from .names import BASELINE
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
 from .quantities import number
 

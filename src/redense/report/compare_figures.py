@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .compare_numbers import decimals, p_value, points, with_interval
-from .compare_reading import BASELINE, CONTROL, Arm, Comparison, Difference
+from .compare_reading import Arm, Comparison, Difference
 from .compare_words import sides
 from .looks import look
+from .names import BASELINE, CONTROL
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
 from .quantities import number
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import yaml
 
-from . import classification_assets, classification_part, commands, compare_curves, diagnosis_part
+from . import commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words
-from .classification_reading import Evidence
 from .compare_assets import SCRIPT, STYLE
 from .compare_numbers import decimals, has_intervals, p_value, points, with_interval
-from .compare_reading import BASELINE, CONTROL, Comparison, read_comparison
+from .compare_reading import Comparison, read_comparison
 from .compare_tables import table_of_arms
 from .compare_verdict import conclusion, gains, headline, key_figures, remarks
 from .document import Section, document, write_document
+from .evidence import show_evidence
 from .looks import swatch
 from .markup import Child, Html, h, join
+from .names import BASELINE, CONTROL
 from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
-from .plotting import Plot
 from .quantities import NONE, count, number
 
 _RAW = {
@@ -47,8 +47,8 @@ def render(c: Comparison) -> str:
     flows = diagnosis_part.flows(c.diagnosis, c)
     diagnosis, diagnosed = diagnosis_part.parts_and_plots(flows, c.metric)
     drawn = {name: figures.forest(c, against) for name, against in figures.names_of_forests(c).items()}
-    classes, class_plots = _classes(c)
-    drawn |= {"curves": compare_curves.curves(c), "cost": figures.cost(c), **class_plots, **diagnosed}
+    shown = show_evidence(c.evidence, f", seed {c.seeds[0]}")
+    drawn |= {"curves": compare_curves.curves(c), "cost": figures.cost(c), **shown.plots, **diagnosed}
     plots = {name: plot for name, plot in drawn.items() if plot is not None}
     sections = [
         Section("verdict", "Verdict", _verdict(c)),
@@ -57,7 +57,7 @@ def render(c: Comparison) -> str:
         Section("validation", "Validation curves", _curves(c) if "curves" in plots else None),
         Section("spent", f"Cost against {c.metric.label}", _cost(c) if "cost" in plots else None),
         Section("examples", "Example by example", _mcnemar(c)),
-        *classes,
+        *shown.sections,
         Section("diagnosis", "Diagnosis", _diagnosis(c, flows, diagnosis) if flows else None),
         Section("method", "How this was decided", h("p", words.statistics_sentences(c))),
         Section("provenance", "To reproduce it", _provenance(c)),
@@ -71,15 +71,9 @@ def render(c: Comparison) -> str:
         facts=facts,
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
         plots=plots,
-        style=STYLE + (classification_assets.STYLE if classes else ""),
-        scripts=[*([SCRIPT] if plots else []), *([classification_assets.SCRIPT] if classes else [])],
+        style=STYLE + shown.style,
+        scripts=[*([SCRIPT] if plots else []), *shown.scripts],
     )
-
-
-def _classes(c: Comparison) -> tuple[list[Section], dict[str, Plot]]:
-    if not isinstance(c.evidence, Evidence):
-        return [], {}
-    return classification_part.sections_and_plots(c.evidence, f", seed {c.seeds[0]}")
 
 
 def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow], parts: list[Html]) -> list[Html]:

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .classification_reading import Evidence, read_evidence
+from .evidence import Found, read_evidence
 from .loading import load_json
+from .names import BASELINE, CONTROL
 from .quantities import count, learning_rate, percent
 from .reading import Metric
-
-BASELINE = "baseline"  # as lab.comparison names them, which needs torch
-CONTROL = "restart"
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,8 @@ class Comparison:
     asked: Mapping[str, Any]
     environment: Mapping[str, Any]
     diagnosis: Any
-    evidence: Evidence | str | None
-    """What the classifiers of the first seed did, or why it cannot be told; None where nothing was kept."""
+    evidence: Found | None
+    """What the networks of the first seed did with the test examples; None where nothing was kept."""
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of a name, if it was run."""

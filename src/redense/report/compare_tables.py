@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .compare_numbers import decimals, has_intervals, points, with_interval
-from .compare_reading import BASELINE, CONTROL, Arm, Comparison, Difference
+from .compare_reading import Arm, Comparison, Difference
 from .compare_words import arms_sentence, table_sentence
 from .looks import swatch
 from .markup import Child, Html, h
+from .names import BASELINE, CONTROL
 from .parts import table
 from .quantities import NONE, count, duration, number
 

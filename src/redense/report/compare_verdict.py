@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .compare_numbers import decimals, has_intervals
-from .compare_reading import BASELINE, CONTROL, Arm, Comparison
+from .compare_reading import Arm, Comparison
+from .names import BASELINE, CONTROL
 from .parts import BigFigure
 from .quantities import count, difference, duration, listed, number, quantity
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .compare_numbers import decimals, points, with_interval
-from .compare_reading import BASELINE, Comparison
+from .compare_reading import Comparison
+from .names import BASELINE
 from .quantities import count, listed, number, quantity
 
 NO_DIFFERENCE = "no difference shown"

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .compare_reading import CONTROL, Comparison
+from .compare_reading import Comparison
 from .looks import COLOURS, DASHES, look
 from .markup import Html, h
 from .moments_part import moments_plot
+from .names import CONTROL
 from .parts import plot_figure, table
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, titled
 from .quantities import NONE, count, listed, number, percent

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .compare_reading import BASELINE, Arm
+from .compare_reading import Arm
 from .markup import Html, h
+from .names import BASELINE
 
 COLOURS = 6  # --arm-1 to --arm-6 of the style sheet
 _SYMBOLS = {  # plotly.js's name: the same as a path around 0, 0

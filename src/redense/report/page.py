@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import classification_assets, classification_part, commands, figures, moments_part, words
-from .classification_reading import KIND, Evidence
+from . import commands, figures, moments_part, words
 from .document import Section, document, write_document
+from .evidence import Shown, can_show, show_evidence
 from .markup import Child, h
 from .parts import big_figures, command_line, command_list, downloads, environment_table, plot_figure, table
-from .plotting import Plot
 from .quantities import count, duration, learning_rate, number, percent
 from .reading import Run, read_run
 
@@ -38,14 +37,14 @@ def render(run: Run) -> str:
     bars = figures.layer_bars(run)
     if bars is not None:
         plots["layers"] = bars
-    classes, class_plots = _classes(run)
+    shown = _evidence(run)
     weights, moments = moments_part.parts_and_plot(run.moments or ())
-    plots |= class_plots | ({"moments": moments} if moments else {})
+    plots |= shown.plots | ({"moments": moments} if moments else {})
     sections = [
         Section("verdict", "Verdict", _verdict(run), "verdict"),
         Section("phases", "Phases", _phases(run)),
         Section("curves-section", "Curves", _curves(run)),
-        *classes,
+        *shown.sections,
         Section("layers-section", "Sparsity by layer", _layers(run, bars is not None)),
         *([Section("weights", "Weight distribution", weights)] if run.moments is not None else []),
         Section("provenance", "To reproduce it", _provenance(run)),
@@ -56,20 +55,20 @@ def render(run: Run) -> str:
         facts=_facts(run),
         sections=sections,
         plots=plots,
-        style=classification_assets.STYLE if classes else "",
-        scripts=[classification_assets.SCRIPT] if isinstance(run.evidence, Evidence) else [],
+        style=shown.style,
+        scripts=shown.scripts,
     )
 
 
-def _classes(run: Run) -> tuple[list[Section], dict[str, Plot]]:
-    """The sections on what a classifier did, or the reason why they are not there."""
-    if isinstance(run.evidence, Evidence):
-        return classification_part.sections_and_plots(run.evidence)
-    if not run.finished or run.result.get("task") != KIND:
-        return [], {}
-    reason = run.evidence or "there is no evidence.json; an older redense finished this run"
-    said = h("p", f"What the networks did class by class and example by example is not known: {reason}.")
-    return [Section("classes", "By class", said)], {}
+def _evidence(run: Run) -> Shown:
+    """The sections on what the networks did with the test examples, or the reason why they are not there."""
+    shown = show_evidence(run.evidence)
+    if shown.sections or not run.finished or not can_show(str(run.result.get("task"))):
+        return shown
+    missing = run.evidence.missing if run.evidence else None
+    reason = missing or "there is no evidence.json; an older redense finished this run"
+    said = h("p", f"What the networks did example by example is not known: {reason}.")
+    return Shown([Section("classes", "Example by example", said)])
 
 
 def _facts(run: Run) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, RecipeError
-from .classification_reading import Evidence, read_evidence
+from .evidence import Found, read_evidence
 from .loading import load_object
 from .moments_part import LayerMoments, read_moments
 
@@ -104,8 +104,8 @@ class Run:
     layers: tuple[Layer, ...]
     phases: tuple[PhaseRow, ...]
     metric: Metric
-    evidence: Evidence | str | None = None
-    """What classifiers did, or why it cannot be told; None where nothing was kept."""
+    evidence: Found | None = None
+    """What the networks did with the test examples; None where nothing was kept."""
     moments: Sequence[LayerMoments] | None = None
 
     @property

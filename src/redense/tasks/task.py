@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -14,8 +15,38 @@ Batch = Any
 """What a data set gives for a list of indices: tensors, or tuples, lists or dicts of tensors."""
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a plan has to know of the data of a recipe.
+
+    Args:
+        train: training examples.
+        text: what there is, in a line: ``54,000 images of 1 x 28 x 28, 10 classes``.
+        size: numbers that one example has, about.
+        looked_at: whether the data was read; else it is what the recipe says.
+        details: what the task needs to sketch such data, plain JSON.
+    """
+
+    train: int
+    text: str
+    size: int
+    looked_at: bool
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Settings(Protocol):
+    """What a task is made from: a recipe, with the task's own sections."""
+
+    data: Any
+    model: Any
+    training: Any
+
+
 class Examples(Protocol):
-    """A split: its length, and a whole batch for a list of indices (PyTorch's batched-fetch protocol)."""
+    """A split: its length, and a whole batch for a list of indices (PyTorch's batched-fetch protocol).
+
+    One whose examples differ in length has ``lengths`` too (`HasLengths`).
+    """
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -31,6 +62,13 @@ class Examples(Protocol):
         It is not called ``set_epoch``: Accelerate's loaders would call that, with 0.
         """
         ...
+
+
+@runtime_checkable
+class HasLengths(Protocol):
+    """A split that says how long its examples are: those of a batch will be about alike, so that little is padded."""
+
+    lengths: Sequence[int]
 
 
 class Task(Protocol):

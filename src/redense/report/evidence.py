@@ -1,0 +1,89 @@
+"""What networks did with the test examples, on a page: each kind of evidence has its own reader and its own sections.
+
+A new kind is one entry of ``_KINDS``, under the ``kind`` that the task writes into ``evidence.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import classification_assets, classification_part, classification_reading
+from .document import Section
+from .loading import load_object
+from .plotting import Plot
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the report shows one kind of evidence.
+
+    Args:
+        read: from the path of ``evidence.json`` to data, or to the reason why there is none.
+        show: from that data and a few words on what it is of (``, seed 0``) to sections and plots.
+        style: what the sections add to the style sheet.
+        script: and to the script.
+    """
+
+    read: Callable[[Path], Any]
+    show: Callable[[Any, str], tuple[list[Section], dict[str, Plot]]]
+    style: str = ""
+    script: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The evidence of a folder: its kind and data, or why there is none."""
+
+    kind: str
+    data: Any = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What evidence adds to a page."""
+
+    sections: list[Section] = field(default_factory=list)
+    plots: dict[str, Plot] = field(default_factory=dict)
+    style: str = ""
+    scripts: list[str] = field(default_factory=list)
+
+
+_KINDS: dict[str, Kind] = {
+    classification_reading.KIND: Kind(
+        classification_reading.read_evidence,
+        classification_part.sections_and_plots,
+        classification_assets.STYLE,
+        classification_assets.SCRIPT,
+    ),
+}
+
+
+def read_evidence(path: Path) -> Found | None:
+    """Return the evidence in a file; None where there is no file, or it is of a kind that this report cannot show.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    kind = load_object(path).get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        return None
+    data = _KINDS[kind].read(path)
+    return Found(kind, missing=data) if isinstance(data, str) else Found(kind, data)
+
+
+def show_evidence(found: Found | None, of: str = "") -> Shown:
+    """Return what evidence adds to a page: nothing where there is none."""
+    if found is None or found.data is None:
+        return Shown()
+    kind = _KINDS[found.kind]
+    sections, plots = kind.show(found.data, of)
+    return Shown(sections, plots, kind.style, [kind.script] if kind.script else [])
+
+
+def can_show(task: str) -> bool:
+    """Whether the report knows the evidence of a task."""
+    return task in _KINDS

@@ -1,0 +1,4 @@
+"""The arms that the report has words of its own for, named as `redense.lab.comparison` does, which needs torch."""
+
+BASELINE = "baseline"
+CONTROL = "restart"

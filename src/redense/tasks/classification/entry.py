@@ -1,0 +1,53 @@
+"""How image classification joins the lab: made with its data, described without it, sketched on random images."""
+
+from __future__ import annotations
+
+import math
+
+from ..task import Facts, Settings
+from .data import expected_data
+from .sketch import SketchedClassification
+from .task import Classification
+
+
+def make(settings: Settings) -> Classification:
+    """Return the task of a recipe, its data loaded.
+
+    Raises:
+        DataError: the data is missing, broken or unfit.
+    """
+    return Classification(settings.data, settings.model, label_smoothing=settings.training.label_smoothing)
+
+
+def facts(settings: Settings) -> Facts:
+    """Return what the data is: as the recipe says, or else by loading it.
+
+    Raises:
+        DataError: the recipe does not say, and the data is missing.
+    """
+    said = expected_data(settings.data)
+    if said:
+        train, classes, shape = said
+    else:
+        task = make(settings)
+        train, classes, shape = len(task.examples("train")), len(task.classes), task.shape
+    return Facts(
+        train=train,
+        text=f"{train:,} images of {' x '.join(map(str, shape))}, {classes:,} classes",
+        size=math.prod(shape),
+        looked_at=not said,
+        details={"shape": list(shape), "classes": classes},
+    )
+
+
+def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedClassification:
+    """Return the task on so many random images of the real shape."""
+    channels, height, width = facts.details["shape"]
+    return SketchedClassification(
+        settings.data,
+        settings.model,
+        shape=(channels, height, width),
+        classes=facts.details["classes"],
+        examples=examples,
+        label_smoothing=settings.training.label_smoothing,
+    )
