@@ -22,10 +22,12 @@ from yaml.constructor import ConstructorError
 
 from ..errors import RecipeError
 from ..tasks.classification.config import ImageData, ImageModel
+from ..tasks.speech.config import SpeechData, SpeechModel
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "classification": (ImageData, ImageModel),
+    "speech": (SpeechData, SpeechModel),
 }
 
 _MAX_BYTES = 1 << 20  # a recipe is a page of text

@@ -20,4 +20,5 @@ class Metric:
 
 METRICS = {
     "classification": Metric("error", "%", lower_is_better=True),
+    "speech": Metric("wer", "%", lower_is_better=True),
 }
