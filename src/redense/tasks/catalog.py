@@ -130,8 +130,8 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             name="emoji",
-            description="5,600 emoji in three styles, 64 to 256 pixels; ten groups as classes, split by what they show",
-            licence="MIT (Fluent, Microsoft; emojibase), Apache-2.0 (Noto, Google), CC-BY-4.0 (Twemoji, Twitter)",
+            description="5,600 emoji in three styles, ten groups as classes, with captions; split by what they show",
+            licence="MIT (Fluent, Microsoft; emojibase; emojipedia), Apache-2.0 (Noto, Google), CC-BY-4.0 (Twemoji)",
             packages=(
                 Npm(
                     "emojibase-data",
@@ -161,9 +161,16 @@ SOURCES: dict[str, Source] = {
                     ("img/twitter/64/",),
                     61.7,
                 ),
+                Npm(
+                    "emojipedia",
+                    "0.4.0",
+                    "8200910620ac4ab8e8b4bc37f2ef44c81ddec89aa6a9a334299a90d0d59d84dd",
+                    ("lib/data/",),
+                    1.5,
+                ),
             ),
             arrange=emoji.arrange,
-            sums=File(SUMS, 653_336, "ac71b44e468d80083e8962c5a5ed51cdc4408c4d298468ca751c99e1d30946ca"),
+            sums=File(SUMS, 653_415, "37d41feb7e940761401ddc8f438959f39b0b119cb1f203e7ec33891633f2689e"),
         ),
         Source(
             name="openclipart",

@@ -20,4 +20,6 @@ class Metric:
 
 METRICS = {
     "classification": Metric("error", "%", lower_is_better=True),
+    "captioning": Metric("bleu4", "", lower_is_better=False),
+    "speech": Metric("wer", "%", lower_is_better=True),
 }

@@ -49,7 +49,7 @@ class Classification:
         self.classes = splits.train.classes
         self.shape = shape_of(splits.train, data.size)
         self._data, self._model, self._smoothing = data, model, label_smoothing
-        self._scale = mean_and_deviation(splits.train, data, self.shape)
+        self.scale = mean_and_deviation(splits.train, data, self.shape)
         self._splits: dict[Split, ImageExamples | TransformedExamples] = {
             "train": self._examples(splits.train, training=True),
             "validation": self._examples(splits.validation),
@@ -58,7 +58,7 @@ class Classification:
 
     def _examples(self, images: AnySet, *, training: bool = False) -> ImageExamples | TransformedExamples:
         data = self._data
-        mean, std = self._scale
+        mean, std = self.scale
         if self._is_ready(images) and not (training and data.augment != "none"):
             flip, crop = (data.flip, data.crop) if training else (False, 0)
             return ImageExamples(images, mean, std, flip=flip, crop=crop)

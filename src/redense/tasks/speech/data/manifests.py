@@ -76,11 +76,12 @@ def read_tables(folder: Path) -> list[Clip]:
     """
     clips: list[Clip] = []
     for path in find_tables(folder):
-        split, part = split_named(path.parent.name) if path.parent != folder else (None, "")
+        split, part = split_named(path.parent.name if path.parent != folder else "")
         lines = _json_lines(path) if path.suffix == ".jsonl" else read_rows(path)
         for line, entry in lines:
             name = str(entry.get("file_name") or "")
-            own = SPLITS.get(name.partition("/")[0], split)  # one table may list files of several folders
+            # One table may list files of several folders.
+            own = SPLITS.get(name.partition("/")[0]) or split
             clips.append(_clip(entry, path, line, own, part))
     return clips
 

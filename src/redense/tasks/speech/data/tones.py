@@ -66,4 +66,5 @@ def spoken(text: str, generator: np.random.Generator) -> Samples:
         pieces.append((0.3 * envelope * np.sin(2 * np.pi * frequency * seconds)).astype(np.float32))
     silence = np.zeros(RATE // 20, np.float32)
     samples = np.concatenate([silence, *pieces, silence])
-    return samples + 0.01 * generator.standard_normal(len(samples)).astype(np.float32)
+    noise = 0.01 * generator.standard_normal(len(samples))
+    return (samples + noise).astype(np.float32)
