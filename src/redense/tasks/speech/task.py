@@ -16,10 +16,11 @@ from ...errors import DataError, MissingExtraError
 from ..metrics import METRICS
 from ..task import Split
 from .alphabet import BLANK
-from .audio import Samples, resample
+from .audio import Samples, read, resample
 from .config import SpeechData, SpeechModel
 from .data.checking import OnDone
 from .data.loading import Corpus, Utterance, load_corpus
+from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .models import EXCLUDE, build
 from .spectrogram import spectrogram
@@ -173,6 +174,21 @@ class Speech:
             if rows and len(rows) < len(said):
                 out[f"wer {part}"] = 100 * jiwer.wer([said[row] for row in rows], [heard[row] for row in rows])
         return out
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return the error rates of every test set, and the test clips in which more or fewer errors were made."""
+        test = self.utterances("test")
+        return evidence(
+            outcomes,
+            self.alphabet,
+            sets=[utterance.clip.part for utterance in test] if self.parts else None,
+            seconds=[utterance.seconds for utterance in test],
+            sound=self._sound,
+        )
+
+    def _sound(self, index: int) -> tuple[Tensor, int]:
+        clip, rate = self.utterances("test")[index].clip, self._data.spectrogram.rate
+        return torch.from_numpy(read(clip.path, rate, clip.start, clip.length)), rate
 
 
 def ctc_losses(log_probs: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:
