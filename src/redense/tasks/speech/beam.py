@@ -7,8 +7,11 @@ not in it cannot be heard. Without words and model it is CTC's prefix search ove
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -234,11 +237,30 @@ def _kenlm(path: Path, words: Sequence[str]) -> Any:
     if not path.is_file():
         raise DataError(f"there is no language model {path}: give an ARPA file or KenLM's binary")
     try:
-        return kenlm.KenLM(str(path), dictionary.Dictionary(list(words)))
+        with _without_chatter():
+            return kenlm.KenLM(str(path), dictionary.Dictionary(list(words)))
     except (RuntimeError, ValueError) as error:
         # C++ says where in its own sources, and then what is wrong.
         reason = " ".join(str(error).partition("Exception.")[2].split()) or str(error).splitlines()[0]
         raise DataError(f"KenLM cannot read {path}: {reason[:200]}") from None
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep off the terminal what KenLM says of its progress, past Python, to the error output."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _flashlight() -> tuple[ModuleType, ModuleType]:
