@@ -89,8 +89,8 @@ class DeepSpeech2(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        first = ClippedConvolution(1, channels, bins, (41, 11), (2, stride))
-        second = ClippedConvolution(channels, channels, first.bins, (21, 11), (2, 1))
+        first = ClippedConvolution(1, channels, bins, (_height(41, bins), 11), (2, stride))
+        second = ClippedConvolution(channels, channels, first.bins, (_height(21, first.bins), 11), (2, 1))
         self.convolutions = nn.ModuleList([first, second])
         sizes = [channels * second.bins] + [hidden] * (layers - 1)
         self.recurrent = nn.ModuleList(ClippedRecurrence(inputs, hidden, norm=True) for inputs in sizes)
@@ -133,6 +133,11 @@ class BLSTM(nn.Module):
         """Frames (b, t, bins), lengths (b,) -> logits (t', b, size), lengths (b,)."""
         rows, packing = windows(frames, lengths, self.context, self.stride)
         return packing.pad(self.output(self.dropout(self.lstm(rows, packing)))), packing.lengths
+
+
+def _height(wanted: int, bins: int) -> int:
+    """Return the odd height of a filter that is no larger than the map: oneDNN's backward pass crashes on others."""
+    return min(wanted, bins - 1 + bins % 2)
 
 
 def windows(frames: Tensor, lengths: Tensor, context: int, stride: int) -> tuple[Tensor, Packing]:
