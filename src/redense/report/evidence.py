@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import classification_assets, classification_part, classification_reading
+from . import (
+    classification_assets,
+    classification_part,
+    classification_reading,
+    speech_assets,
+    speech_part,
+    speech_reading,
+)
 from .document import Section
 from .loading import load_object
 from .plotting import Plot
@@ -58,6 +65,9 @@ _KINDS: dict[str, Kind] = {
         classification_part.sections_and_plots,
         classification_assets.STYLE,
         classification_assets.SCRIPT,
+    ),
+    speech_reading.KIND: Kind(
+        speech_reading.read_evidence, speech_part.sections_and_plots, speech_assets.STYLE, speech_assets.SCRIPT
     ),
 }
 

@@ -21,4 +21,5 @@ class Metric:
 METRICS = {
     "classification": Metric("error", "%", lower_is_better=True),
     "captioning": Metric("bleu4", "", lower_is_better=False),
+    "speech": Metric("wer", "%", lower_is_better=True),
 }
