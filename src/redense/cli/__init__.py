@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import RedenseError, nearest
-from . import comparing, listing, running, sensitivity
+from . import captioning, comparing, listing, running, sensitivity
 from .verbs import Parser, Verbs
 
-_MODULES = (running, comparing, sensitivity, listing)  # help lists the verbs in this order
+_MODULES = (running, comparing, sensitivity, captioning, listing)  # help lists the verbs in this order
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -56,7 +57,7 @@ class Captioning:
             raise DataError(
                 f"{data.source}: no word occurs {data.threshold} times in the training sentences: lower data.threshold"
             )
-        digest = digest_of(data.features)
+        self._digest = digest = digest_of(data.features)
         self.fingerprint = f"{splits.fingerprint}/{digest}"
         self.notes = (*splits.notes, _note(self.vocabulary, splits.train, data.threshold))
         parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -147,6 +148,11 @@ class Captioning:
             **bleu.bleu(bleu.statistics(said, references)),
             "chrf": bleu.chrf(said, references),
         }
+
+    def artifacts(self) -> dict[str, str]:
+        """Return ``vocabulary.json``, and ``features.json``, which tells the CNN from others."""
+        seen = {"digest": self._digest, "features": self.features}
+        return {"vocabulary.json": self.vocabulary.to_json(), "features.json": json.dumps(seen) + "\n"}
 
     def pictures(self, split: Split, indices: Sequence[int]) -> list[bytes | None]:
         """Return small PNG files of chosen images of a split; None for one that can no longer be read."""
