@@ -73,7 +73,7 @@ def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -
         sets["validation"],
         sets["test"],
         fingerprint=_fingerprint(list(sets.values())),
-        notes=(*source.notes, *notes),
+        notes=(*_cautions(source.place), *source.notes, *notes),
     )
 
 
@@ -93,6 +93,11 @@ def read_source(config: CaptionData) -> Source:
     if path := find_karpathy(folder):
         return read_karpathy(path, images, place)
     raise DataError(f"{folder}: no captions in a layout that redense knows: expected {FILES[0]}")
+
+
+def _cautions(place: str) -> tuple[str, ...]:
+    known = catalog.SOURCES.get(place)
+    return (f"{place}: {known.caution}",) if known and known.caution else ()
 
 
 def _find(place: str) -> Path:
