@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import RedenseError, nearest
-from . import captioning, comparing, listing, running, sensitivity, transcribing
+from . import captioning, comparing, doctor, listing, running, sensitivity, transcribing
 from .verbs import Parser, Verbs
 
 # Help lists the verbs in this order.
-_MODULES = (running, comparing, sensitivity, captioning, transcribing, listing)
+_MODULES = (running, comparing, sensitivity, captioning, transcribing, listing, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
