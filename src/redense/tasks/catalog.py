@@ -129,7 +129,7 @@ SOURCES: dict[str, Source] = {
                 ),
             ),
             arrange=emoji.arrange,
-            sums=File(SUMS, 653_415, "37d41feb7e940761401ddc8f438959f39b0b119cb1f203e7ec33891633f2689e"),
+            sums=File(SUMS, 653_415, "fdb5efc17016157b8842f1a5539b63b559c50d5f3961d04ce55c29d43e14fc33"),
             caution="the references are different sentences about one concept, not paraphrases of one picture by "
             "several people",
         ),

@@ -262,7 +262,6 @@ def load_weights_(network: nn.Module, path: Path) -> None:
     Raises:
         StateError: the file is damaged, or of another network.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -271,8 +270,8 @@ def load_weights_(network: nn.Module, path: Path) -> None:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(weights))
-    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from None
+    except Exception as error:  # torch.load raises a dozen kinds for a file that is none
+        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from error
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -91,6 +91,10 @@ class Captioning:
         """Images judged at once."""
         return max(1, min(500, _EVALUATED // self._model.beam))
 
+    @overload
+    def examples(self, split: Literal["train"]) -> CaptionPairs: ...
+    @overload
+    def examples(self, split: Literal["validation", "test"]) -> CaptionedImages: ...
     def examples(self, split: Split) -> CaptionPairs | CaptionedImages:
         """Return a split."""
         return self._train if split == "train" else self._judged[split]

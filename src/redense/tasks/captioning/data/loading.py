@@ -123,10 +123,7 @@ def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -
     if silent:
         notes.append(f"{source.place}: {len(silent):,} images have no caption and are left out")
     seen = check(source.images, source.place, on_checked=on_checked)
-    faults = {
-        number: "is missing" if fault == "is empty" and not _exists(source, number) else fault
-        for number, fault in seen.faults.items()
-    }
+    faults = {number: fault if _exists(source, number) else "is missing" for number, fault in seen.faults.items()}
     if faults:
         some = "; ".join(f"{source.entries[n].name} {fault}" for n, fault in list(faults.items())[:_NAMED])
         more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
