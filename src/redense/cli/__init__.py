@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import RedenseError, nearest
-from . import comparing, listing, running, sensitivity, transcribing
+from . import captioning, comparing, listing, running, sensitivity, transcribing
 from .verbs import Parser, Verbs
 
-_MODULES = (running, comparing, sensitivity, transcribing, listing)  # help lists the verbs in this order
+# Help lists the verbs in this order.
+_MODULES = (running, comparing, sensitivity, captioning, transcribing, listing)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

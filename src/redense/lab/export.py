@@ -1,4 +1,4 @@
-"""Handing a model on: weights, recipe, result and a model card, in a folder of their own."""
+"""Handing a model on: weights, what else it needs, recipe, result and a model card, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .recipe import Recipe, read_run_recipe
 
 
 def export_run(folder: Path, out: Path) -> Path:
-    """Copy what a user of the model needs to ``out``: weights, recipe, result, and a model card.
+    """Copy what a user of the model needs to ``out``: weights, artifacts, recipe, result, and a model card.
 
     Raises:
         StateError: the run is not finished, or ``out`` is not empty.
@@ -24,6 +24,9 @@ def export_run(folder: Path, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("model.safetensors", "recipe.yaml", "result.json"):
             write_bytes(out / name, (folder / name).read_bytes())
+        for path in sorted((folder / "artifacts").glob("*")):
+            (out / "artifacts").mkdir(exist_ok=True)
+            write_bytes(out / "artifacts" / path.name, path.read_bytes())
         write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None

@@ -5,6 +5,7 @@ A run folder holds everything and is enough to go on after a kill::
     recipe.yaml            the resolved recipe
     environment.json       versions, hardware, commit
     started.json           fingerprints of data and recipe: a run is never resumed with others
+    artifacts/             what the model needs beside its weights where the data is not: a vocabulary, a scale
     metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
     tensorboard/           the same for live curves
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
@@ -35,7 +36,7 @@ from .. import __version__
 from ..errors import CheckpointError, StateError
 from ..masks import sparsity_of, unpack
 from ..parameters import summary
-from ..tasks.task import Task
+from ..tasks.task import KeepsArtifacts, Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import differences, environment
@@ -115,6 +116,7 @@ def train_run(
                 engine.restore(snapshot)
                 emit({"kind": "resumed", "step": engine.step, "notes": _notes(folder)})
             recorder.begin(engine.step)
+            _keep_artifacts(folder, task)
             keys = phase_keys(recipe, task.fingerprint, engine.plan)
             while engine.phase_index < len(engine.plan):
                 key = keys[engine.phase_index]
@@ -127,6 +129,13 @@ def train_run(
                             _keep_in_store(folder, engine, store, key)
         emit({"kind": "testing"})
         return _finish(folder, engine)
+
+
+def _keep_artifacts(folder: Path, task: Task) -> None:
+    if isinstance(task, KeepsArtifacts):
+        (folder / "artifacts").mkdir(exist_ok=True)
+        for name, text in task.artifacts().items():
+            write_text(folder / "artifacts" / name, text)
 
 
 def _take_from_store(

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    captioning_assets,
+    captioning_part,
+    captioning_reading,
     classification_assets,
     classification_part,
     classification_reading,
@@ -68,6 +71,12 @@ _KINDS: dict[str, Kind] = {
     ),
     speech_reading.KIND: Kind(
         speech_reading.read_evidence, speech_part.sections_and_plots, speech_assets.STYLE, speech_assets.SCRIPT
+    ),
+    captioning_reading.KIND: Kind(
+        captioning_reading.read_evidence,
+        captioning_part.sections_and_plots,
+        captioning_assets.STYLE,
+        captioning_assets.SCRIPT,
     ),
 }
 

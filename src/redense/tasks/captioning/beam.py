@@ -22,9 +22,20 @@ class Writer(Protocol):
         ...
 
 
-@torch.no_grad()
 def write(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20) -> tuple[Tensor, Tensor]:
-    """Return a sentence for each image, and its log probability.
+    """Return a sentence for each image, and its log probability; see `write_all`.
+
+    Returns:
+        words: int64 (b, longest), 0 ends a sentence and pads it.
+        log_probabilities: (b,).
+    """
+    words, scores = write_all(network, features, beam=beam, longest=longest)
+    return words[:, 0], scores[:, 0]
+
+
+@torch.no_grad()
+def write_all(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20) -> tuple[Tensor, Tensor]:
+    """Return the sentences that the beam holds in the end for each image, the most likely first.
 
     As in NeuralTalk: the ``beam`` most likely beginnings are kept, a sentence that has ended stays among them as it
     is, lengths are not made up for, and after ``longest`` words whatever is best is given.
@@ -36,8 +47,8 @@ def write(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20
         longest: words, with the end.
 
     Returns:
-        words: int64 (b, longest), 0 ends a sentence and pads it.
-        log_probabilities: (b,).
+        words: int64 (b, beam, longest), 0 ends a sentence and pads it.
+        log_probabilities: (b, beam).
     """
     b, device = len(features), features.device
     state = network.look(features)
@@ -62,5 +73,4 @@ def write(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20
         ended = last == 0
         if ended.all():
             break
-    best = words[:, 0]  # topk gives the most likely first
-    return torch.nn.functional.pad(best, (0, longest - best.shape[1])), scores[:, 0]
+    return torch.nn.functional.pad(words, (0, longest - words.shape[-1])), scores  # topk: the most likely first

@@ -34,7 +34,7 @@ def facts(settings: Settings) -> Facts:
         task = make(settings)
         train = task.examples("train")
         pairs, words, features = len(train), len(task.vocabulary), task.features
-        length = round(sum(train.lengths) / len(train))  # pyright: ignore[reportAttributeAccessIssue]
+        length = round(sum(train.lengths) / len(train))
     return Facts(
         train=pairs,
         text=f"{pairs:,} sentences of about {length} words, {words:,} words known, {features:,} features an image",

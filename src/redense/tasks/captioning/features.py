@@ -38,6 +38,7 @@ OnProgress = Callable[[int, int], None]
 
 _PART = 256  # images
 _BATCH = 32
+_CLASSES = 1000  # of networks that come trained, ImageNet's
 _SAY_SECONDS = 20.0  # between two lines in the log
 
 
@@ -187,34 +188,51 @@ def _model_of(folder: Path) -> Path:
 
 
 def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
+    from ..classification.models import build
     from ..classification.task import Classification
 
     recipe: Any = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), str(folder / "recipe.yaml"))
     if not isinstance(recipe, dict) or recipe.get("task", "classification") != "classification":
         raise RecipeError(f"data.features.weights: {folder} is no run of a classifier")
     recipe = cast("dict[str, Any]", recipe)
-    data = ImageData.model_validate(recipe["data"])
-    task = Classification(data, ImageModel.model_validate(recipe["model"]))
-    network = task.build_model()
-    _load(network, _model_of(folder))
-    mean, std = task.scale
+    data, model = ImageData.model_validate(recipe["data"]), ImageModel.model_validate(recipe["model"])
+    inputs = folder / "artifacts" / "inputs.json"
+    if inputs.is_file():
+        shape, classes, mean, std = _read_inputs(inputs)
+        network = build(model, shape, classes)
+    else:  # a run of an older redense: its data says it
+        task = Classification(data, model)
+        network, (mean, std) = task.build_model(), task.scale
+    load_weights_(network, _model_of(folder))
     return _eyes(network, source, evaluation_transform(data), mean, std)
 
 
-def _eyes_of_library(source: FeatureSource) -> Eyes:
-    from ..classification.networks import build, pretrained
+def _read_inputs(path: Path) -> tuple[tuple[int, int, int], int, Tensor, Tensor]:
+    """Return shape, number of classes, mean and deviation that a classifier's run has kept."""
+    try:
+        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        channels, height, width = map(int, said["shape"])
+        mean, std = (torch.tensor(said[name], dtype=torch.float32).view(channels, 1, 1) for name in ("mean", "std"))
+        return (channels, height, width), len(said["classes"]), mean, std
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise StateError(f"{path} is damaged ({first_line(error)}): take the whole run folder again") from None
 
-    config = ImageModel(name=source.network)
+
+def _eyes_of_library(source: FeatureSource) -> Eyes:
+    from ..classification.networks import TRANSFORM_INPUT, build, pretrained
+
+    config = ImageModel(name=source.network, transform_input=source.network in TRANSFORM_INPUT)
     data = ImageData(size=source.size, resize=source.resize)
     path = Path(source.weights).expanduser()
     weights = None if path.is_file() else pretrained(config, source.weights)
-    classes = 1000
-    network = build(config, (3, source.size, source.size), classes)
+    network = build(config, (3, source.size, source.size), _CLASSES)
     if weights is None:
-        _load(network, path)
+        load_weights_(network, path)
     else:
         own = network.state_dict()
-        network.load_state_dict({name: weights[name] for name in own if name in weights}, strict=False)
+        if missing := [name for name in own if name not in weights]:
+            raise StateError(f"data.features.weights: {source.weights} has no '{missing[0]}' of {source.network}")
+        network.load_state_dict({name: weights[name] for name in own})
     mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in IMAGENET)
     return _eyes(network, source, evaluation_transform(data), mean, std)
 
@@ -240,8 +258,12 @@ def _eyes(network: nn.Module, source: FeatureSource, transform: Transform, mean:
     )
 
 
-def _load(network: nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError
+def load_weights_(network: nn.Module, path: Path) -> None:
+    """Load weights of a file into a network, in place.
+
+    Raises:
+        StateError: the file is damaged, or of another network.
+    """
     from safetensors.torch import load_file
 
     try:
@@ -250,8 +272,8 @@ def _load(network: nn.Module, path: Path) -> None:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(weights))
-    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from None
+    except Exception as error:  # torch.load raises a dozen kinds for a file that is none
+        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from error
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

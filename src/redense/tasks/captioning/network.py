@@ -58,7 +58,7 @@ class OneBiasLSTM(nn.LSTM):
         if state is None:
             zeros = x.new_zeros(len(x), self.hidden_size, dtype=gates.dtype)
             state = zeros, zeros
-        outputs, h, c = _scan(gates.transpose(0, 1).contiguous(), self.weight_hh_l0, *state)
+        outputs, h, c = _scan(gates.transpose(0, 1), self.weight_hh_l0, *state)
         return outputs.transpose(0, 1), (h, c)
 
 
@@ -103,13 +103,12 @@ class NeuralTalk(nn.Module):
         return self.decoder(self.dropout(outputs.squeeze(1))), state
 
 
-@torch.jit.script
 def _scan(gates: Tensor, recurrent: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """An LSTM whose output is ``o * c``: gates (t, b, 4 hidden) are the inputs' part, in PyTorch's order i, f, g, o."""
     outputs: list[Tensor] = []
     weights = recurrent.t()
-    for t in range(gates.shape[0]):
-        i, f, g, o = (gates[t] + torch.mm(h, weights)).chunk(4, 1)
+    for own in gates.unbind():
+        i, f, g, o = torch.addmm(own, h, weights).chunk(4, 1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * c
         outputs.append(h)

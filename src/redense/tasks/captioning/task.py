@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import DataError
+from ..classification.data.pixels import decode
+from ..classification.png import thumbnail
 from ..metrics import METRICS
 from ..task import Split
 from . import bleu
 from .beam import Writer, write
 from .config import CaptionData, CaptionModel
 from .data import CaptionSet, CaptionSplits, load_captions
+from .evidence import evidence
 from .examples import PAD, CaptionedImages, CaptionPairs, Judged, Pairs
 from .features import OnProgress, digest_of, features_of, open_eyes
 from .network import NeuralTalk
@@ -50,7 +57,7 @@ class Captioning:
             raise DataError(
                 f"{data.source}: no word occurs {data.threshold} times in the training sentences: lower data.threshold"
             )
-        digest = digest_of(data.features)
+        self._digest = digest = digest_of(data.features)
         self.fingerprint = f"{splits.fingerprint}/{digest}"
         self.notes = (*splits.notes, _note(self.vocabulary, splits.train, data.threshold))
         parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -84,6 +91,10 @@ class Captioning:
         """Images judged at once."""
         return max(1, min(500, _EVALUATED // self._model.beam))
 
+    @overload
+    def examples(self, split: Literal["train"]) -> CaptionPairs: ...
+    @overload
+    def examples(self, split: Literal["validation", "test"]) -> CaptionedImages: ...
     def examples(self, split: Split) -> CaptionPairs | CaptionedImages:
         """Return a split."""
         return self._train if split == "train" else self._judged[split]
@@ -141,6 +152,37 @@ class Captioning:
             **bleu.bleu(bleu.statistics(said, references)),
             "chrf": bleu.chrf(said, references),
         }
+
+    def artifacts(self) -> dict[str, str]:
+        """Return ``vocabulary.json``, and ``features.json``, which tells the CNN from others."""
+        seen = {"digest": self._digest, "features": self.features}
+        return {"vocabulary.json": self.vocabulary.to_json(), "features.json": json.dumps(seen) + "\n"}
+
+    def pictures(self, split: Split, indices: Sequence[int]) -> list[bytes | None]:
+        """Return small PNG files of chosen images of a split; None for one that can no longer be read."""
+        part: CaptionSet = getattr(self.splits, split)
+        return [_thumbnail(part, index) for index in indices]
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return the scores of what networks wrote for the test images, and images with their captions."""
+        numbers = next(iter(outcomes.values()))["image"].tolist() if outcomes else []
+        images = self.splits.test.images
+        return evidence(
+            outcomes,
+            self.sentences,
+            [self._references[number] for number in numbers],
+            [images.name(number) for number in numbers],
+            partial(self.pictures, "test"),
+            notes=self.notes,
+        )
+
+
+def _thumbnail(part: CaptionSet, index: int) -> bytes | None:
+    try:
+        picture = decode(part.images.read(part.index[index]))
+    except Exception:  # noqa: BLE001  # Pillow raises a dozen kinds; a report without one picture is still a report
+        return None
+    return thumbnail(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
 
 
 def _note(words: Vocabulary, train: CaptionSet, threshold: int) -> str:

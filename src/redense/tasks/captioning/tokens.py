@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 END = "."
 """How the word that begins and ends every sentence is written; its index is 0."""
@@ -65,6 +67,11 @@ class Vocabulary:
             words.append(self.words[index - 1])
         return tuple(words)
 
+    def to_json(self) -> str:
+        """Return it as text, for `vocabulary_from_json`."""
+        known = {"words": self.words, "counts": self.counts, "dropped": self.dropped}
+        return json.dumps({**known, "dropped_tokens": self.dropped_tokens}, ensure_ascii=False) + "\n"
+
     def log_frequencies(self) -> list[float]:
         """Return the logarithm of how often each index occurs, the largest being 0: the first bias of the decoder.
 
@@ -72,6 +79,26 @@ class Vocabulary:
         """
         largest = max(self.counts)
         return [math.log(count / largest) for count in self.counts]
+
+
+def vocabulary_from_json(text: str) -> Vocabulary:
+    """Return the vocabulary that `Vocabulary.to_json` wrote.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> vocabulary_from_json(Vocabulary(("dog",), (2, 3)).to_json()).decode([1, 0])
+    ('dog',)
+    """
+    data: Any = json.loads(text)
+    try:
+        words, counts = tuple(map(str, data["words"])), tuple(map(int, data["counts"]))
+        known = Vocabulary(words, counts, int(data["dropped"]), int(data["dropped_tokens"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no vocabulary ({error!r})") from None
+    if len(counts) != len(known) or len(set(words)) != len(words):
+        raise ValueError(f"{len(words)} words and {len(counts)} counts, expected a word once and one count more")
+    return known
 
 
 def vocabulary(sentences: Sequence[Sequence[str]], threshold: int) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -128,6 +129,12 @@ class Classification:
         if len(self.classes) > _TOP:
             out["top5_error"] = _percent(rank >= _TOP)
         return out
+
+    def artifacts(self) -> dict[str, str]:
+        """Return ``inputs.json``: the names of the classes, the shape of an image, and how pixels are normalised."""
+        mean, std = (values.flatten().tolist() for values in self.scale)
+        inputs = {"classes": list(self.classes), "shape": list(self.shape), "mean": mean, "std": std}
+        return {"inputs.json": json.dumps(inputs) + "\n"}
 
     def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return figures of every class, the confusions, and the test images that were fixed and broken."""

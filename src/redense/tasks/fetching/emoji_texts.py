@@ -1,7 +1,8 @@
 """What people wrote about emoji, as captions of their pictures: emojipedia's descriptions and Unicode's names.
 
-A description is cut into sentences. Those that speak of how a vendor draws the thing, of Unicode, of history or of
-other emoji say nothing that can be seen, and are left out, and so is what is too short or too long for a caption.
+A description is cut into sentences. Those that speak of how a vendor draws the thing, of Unicode, of history, of other
+emoji, or of what it is used for and means say nothing that can be seen, and are left out, and so is what is too short
+or too long for a caption.
 
 The references of a picture are different sentences about one concept, not several people's words for one picture.
 """
@@ -24,6 +25,14 @@ _OTHER = re.compile(
     |windows|android|ios|facebook|twitter|twemoji|whatsapp|joypixels|openmoji|lg|htc|softbank|docomo|kddi|gmail|skype
     |messenger|snapchat|zwj|modifiers?|sequences?|glyphs?|keycaps?|codepoints?|flags?\s+for|not\s+to\s+be\s+confused
     |previously|formerly|identical|displayed?|displays|shows?\s+as|distinct|depending|above|below|see\s+also)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_USE = re.compile(
+    r"""^(?:also|commonly|often|may|can|could|used|sometimes|occasionally|frequently|popular\w*|generally\s+used
+    |usually\s+used|especially|as\s+with|similar|intended|its\s+meaning|less|more|not|one\s+of|named|known|called
+    |part\s+of|created|based|in\s+some|when|note)\b
+    |\b(?:used\s+(?:for|to|as|in|with)|convey\w*|express\w*|represent\w*|meanings?|senses?|metaphor\w*|associat\w*
+    |content|ideographs?|writing\s+systems?)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _NAMES = re.compile(r"\b(?:cjk|ideograph|keycap|flag)\b", re.IGNORECASE)
@@ -57,7 +66,7 @@ def sentences(description: str) -> list[str]:
     """
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", description)).split())
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
-    return [part for part in _SENTENCE.split(text) if _fits(part) and not _OTHER.search(part)]
+    return [part for part in _SENTENCE.split(text) if _fits(part) and not _OTHER.search(part) and not _USE.search(part)]
 
 
 def code_of(points: Iterator[str] | list[str]) -> str:

@@ -73,7 +73,7 @@ def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -
         sets["validation"],
         sets["test"],
         fingerprint=_fingerprint(list(sets.values())),
-        notes=(*source.notes, *notes),
+        notes=(*_cautions(source.place), *source.notes, *notes),
     )
 
 
@@ -93,6 +93,11 @@ def read_source(config: CaptionData) -> Source:
     if path := find_karpathy(folder):
         return read_karpathy(path, images, place)
     raise DataError(f"{folder}: no captions in a layout that redense knows: expected {FILES[0]}")
+
+
+def _cautions(place: str) -> tuple[str, ...]:
+    known = catalog.SOURCES.get(place)
+    return (f"{place}: {known.caution}",) if known and known.caution else ()
 
 
 def _find(place: str) -> Path:
@@ -118,10 +123,7 @@ def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -
     if silent:
         notes.append(f"{source.place}: {len(silent):,} images have no caption and are left out")
     seen = check(source.images, source.place, on_checked=on_checked)
-    faults = {
-        number: "is missing" if fault == "is empty" and not _exists(source, number) else fault
-        for number, fault in seen.faults.items()
-    }
+    faults = {number: fault if _exists(source, number) else "is missing" for number, fault in seen.faults.items()}
     if faults:
         some = "; ".join(f"{source.entries[n].name} {fault}" for n, fault in list(faults.items())[:_NAMED])
         more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
