@@ -29,7 +29,7 @@ def draw(path: Path, colour: str, shade: int = 0) -> Path:
 
 
 def recipe(task: str, data: object, model: object, **training: object) -> str:
-    phases = {"dense": {"epochs": 30}, "sparse": {"epochs": 1, "sparsity": 0.3}, "redense": {"epochs": 1}}
+    phases = {"dense": {"epochs": 12}, "sparse": {"epochs": 1, "sparsity": 0.3}, "redense": {"epochs": 1}}
     return yaml.safe_dump({"name": task, "task": task, "data": data, "model": model, "training": training, **phases})
 
 
