@@ -138,7 +138,7 @@ def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -
     if silent:
         notes.append(f"{source.place}: {len(silent):,} images have no caption and are left out")
     seen = check(source.images, source.place, on_checked=on_checked)
-    faults = {number: fault if _exists(source, number) else "is missing" for number, fault in seen.faults.items()}
+    faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
     if faults:
         some = "; ".join(f"{source.entries[n].name} {fault}" for n, fault in list(faults.items())[:_NAMED])
         more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
@@ -150,9 +150,10 @@ def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -
     return [number for number in range(len(source.entries)) if number not in gone], notes
 
 
-def _exists(source: Source, number: int) -> bool:
+def fault_of(source: Source, number: int, fault: str) -> str:
+    """Return what is wrong with an image: that it is missing, or what was seen of its file."""
     path = getattr(source.images, "path", None)
-    return path is None or path(number).is_file()
+    return fault if path is None or path(number).is_file() else "is missing"
 
 
 def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[SplitName, list[int]]:
