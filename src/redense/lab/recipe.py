@@ -22,11 +22,13 @@ from ..errors import RecipeError
 from ..safe_yaml import MAX_BYTES, parse_yaml
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
+from ..tasks.speech.config import SpeechData, SpeechModel
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "classification": (ImageData, ImageModel),
     "captioning": (CaptionData, CaptionModel),
+    "speech": (SpeechData, SpeechModel),
 }
 
 _SHOWN = 80  # characters of a wrong value that an error repeats

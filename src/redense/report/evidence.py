@@ -17,6 +17,9 @@ from . import (
     classification_assets,
     classification_part,
     classification_reading,
+    speech_assets,
+    speech_part,
+    speech_reading,
 )
 from .document import Section
 from .loading import load_object
@@ -65,6 +68,9 @@ _KINDS: dict[str, Kind] = {
         classification_part.sections_and_plots,
         classification_assets.STYLE,
         classification_assets.SCRIPT,
+    ),
+    speech_reading.KIND: Kind(
+        speech_reading.read_evidence, speech_part.sections_and_plots, speech_assets.STYLE, speech_assets.SCRIPT
     ),
     captioning_reading.KIND: Kind(
         captioning_reading.read_evidence,

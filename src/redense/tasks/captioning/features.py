@@ -38,6 +38,7 @@ OnProgress = Callable[[int, int], None]
 
 _PART = 256  # images
 _BATCH = 32
+_CLASSES = 1000  # of networks that come trained, ImageNet's
 _SAY_SECONDS = 20.0  # between two lines in the log
 
 
@@ -218,19 +219,20 @@ def _read_inputs(path: Path) -> tuple[tuple[int, int, int], int, Tensor, Tensor]
 
 
 def _eyes_of_library(source: FeatureSource) -> Eyes:
-    from ..classification.networks import build, pretrained
+    from ..classification.networks import TRANSFORM_INPUT, build, pretrained
 
-    config = ImageModel(name=source.network)
+    config = ImageModel(name=source.network, transform_input=source.network in TRANSFORM_INPUT)
     data = ImageData(size=source.size, resize=source.resize)
     path = Path(source.weights).expanduser()
     weights = None if path.is_file() else pretrained(config, source.weights)
-    classes = 1000
-    network = build(config, (3, source.size, source.size), classes)
+    network = build(config, (3, source.size, source.size), _CLASSES)
     if weights is None:
         load_weights_(network, path)
     else:
         own = network.state_dict()
-        network.load_state_dict({name: weights[name] for name in own if name in weights}, strict=False)
+        if missing := [name for name in own if name not in weights]:
+            raise StateError(f"data.features.weights: {source.weights} has no '{missing[0]}' of {source.network}")
+        network.load_state_dict({name: weights[name] for name in own})
     mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in IMAGENET)
     return _eyes(network, source, evaluation_transform(data), mean, std)
 
