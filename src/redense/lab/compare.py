@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..methods.base import make_method
-from ..tasks.metrics import Metric
+from ..tasks.metrics import Metric, shown_name
 from ..tasks.task import Task
 from . import statistics
 from .arms import get_arms
@@ -109,7 +109,7 @@ def _comparisons(rows: Mapping[str, dict[str, Any]], metric: Metric, store: Phas
     adjusted = statistics.holm([pair.p for pair in pairs])
     for item, pair, p in zip(found, pairs, adjusted, strict=True):
         other = "its dense baseline" if item["against"] == BASELINE else item["against"]
-        words = (item["arm"], other, pair, p, metric.name, metric.unit, metric.lower_is_better)
+        words = (item["arm"], other, pair, p, shown_name(metric.name), metric.unit, metric.lower_is_better)
         item.update(
             n=pair.n,
             difference=pair.mean,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StateError
+from ..tasks.metrics import shown_name
 from .checkpoint import write_bytes, write_text
 from .folder import read_json
 from .recipe import Recipe, read_run_recipe
@@ -36,7 +37,8 @@ def export_run(folder: Path, out: Path) -> Path:
 def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> str:
     """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
     metric = result["metric"]
-    header = f"| phase | sparsity | epochs | initial LR | validation {metric['name']} | test {metric['name']} |"
+    name = shown_name(metric["name"])
+    header = f"| phase | sparsity | epochs | initial LR | validation {name} | test {name} |"
     rows = [
         f"| {p['name']} | {p['sparsity']:.0%} | {p['epochs']:g} | {p['lr']:g} "
         f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..tasks.metrics import shown_name
 from .comparison import Cell
 from .grid import Grid
 
@@ -79,17 +80,17 @@ class GridProgress:
         if done < 1:
             return f"{done:.0%}" if done else "-"
         last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]
-        return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}" if last else "done"
+        return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}".rstrip() if last else "done"
 
 
 def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     """Return the table that ends a comparison."""
     name, unit = result["metric"]["name"], result["metric"]["unit"]
-    points = "points" if unit == "%" else unit
+    points = "points" if unit in ("%", "") else unit
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
     heads = (
-        f"test {name} ({unit})",
+        f"test {shown_name(name)} ({unit})" if unit else f"test {shown_name(name)}",
         f"vs baseline ({points})",
         f"vs restart ({points})",
         "steps",
