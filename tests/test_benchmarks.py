@@ -21,6 +21,7 @@ TINY = {
     "select_weights": ["--size", "16"],
     "hold_masks": ["--width", "2"],
     "load_images": ["--images", "8", "--batch", "4", "--workers", "0"],
+    "write_captions": ["--images", "3", "--few", "2", "--beam", "2"],
 }
 
 
@@ -60,7 +61,8 @@ def test_the_status_tells_a_missed_bar_only_when_asked_to(
     name: str, load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     module = load(name)
-    bar = "AT_MOST_TORCHVISION" if name == "load_images" else "AT_MOST_COPIES"
+    bars = {"load_images": "AT_MOST_TORCHVISION", "write_captions": "AT_MOST_LOOP"}
+    bar = bars.get(name, "AT_MOST_COPIES")
     monkeypatch.setattr(module, bar, float("inf"))
     assert run(module, tmp_path, "--check")[0] == 0
     monkeypatch.setattr(module, bar, 0.0)

@@ -107,7 +107,7 @@ def plain_model() -> nn.Sequential:
 
 def test_a_finished_run_has_every_file_that_is_promised(finished: Path):
     promised = {"recipe.yaml", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "outcome.safetensors"}
-    promised |= {"model.safetensors", "result.json", "evidence.json", "moments.json"}
+    promised |= {"model.safetensors", "result.json", "evidence.json", "moments.json", "artifacts"}
     found = {path.name for path in finished.iterdir()}
     assert promised <= found
     assert found - promised <= {"started.json", ".lock", "report.html"}
@@ -473,7 +473,8 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
 
 def test_an_export_holds_the_model_and_what_it_reached(finished: Path, tmp_path: Path):
     out = export_run(finished, tmp_path / "deep" / "out")
-    assert sorted(p.name for p in out.iterdir()) == ["README.md", "model.safetensors", "recipe.yaml", "result.json"]
+    names = ["README.md", "artifacts", "model.safetensors", "recipe.yaml", "result.json"]
+    assert sorted(p.name for p in out.iterdir()) == names
     plain_model().load_state_dict(load_file(out / "model.safetensors"), strict=True)
     card = (out / "README.md").read_text()
     result = read_json(finished / "result.json")

@@ -200,7 +200,7 @@ def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_
     assert "Higher is better." in text
     assert "error" not in text
     down = page_of(fake_run(tmp_path / "down", phases=with_tests(21.4, 19.0, 20.1), metric=("wer", "", False))).text
-    assert "The DSD model's test wer is 20.10, 1.30 below its own dense baseline: no gain." in down
+    assert "The DSD model's test WER is 20.10, 1.30 below its own dense baseline: no gain." in down
 
 
 def test_verdict_of_a_run_without_a_mask_says_that_it_is_a_control(tmp_path, page_of):

@@ -6,6 +6,7 @@ its module's ``register``, and for a new module name that below.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -14,16 +15,15 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import RedenseError, nearest
 from ..lab.launch import launched
-from . import comparing, listing, running, sensitivity
+from . import captioning, comparing, doctor, listing, running, sensitivity, transcribing
 from .verbs import Parser, Verbs
 
-_MODULES = (running, comparing, sensitivity, listing)  # help lists the verbs in this order
+# Help lists the verbs in this order.
+_MODULES = (running, comparing, sensitivity, captioning, transcribing, listing, doctor)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 data is broken, 2 a mistake, 130 / 143 stopped."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+def build() -> tuple[Parser, Verbs]:
+    """Return the parser of the command line, and the table of its verbs."""
     parser = Parser(
         prog="redense",
         description="Dense-sparse-dense training: a more accurate network of the same size and speed.",
@@ -33,18 +33,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = Verbs(parser)
     for module in _MODULES:
         module.register(verbs)
+    return parser, verbs
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Verbs]:
+    """Return what arguments ask for, with the recipe's settings as ``settings``; nothing is done yet.
+
+    Raises:
+        RedenseError: no such verb, or an option is wrong.
+    """
+    parser, verbs = build()
+    name, own, settings = arguments[0] if arguments else "", list(arguments), list[str]()
+    if name in verbs.with_settings:
+        own, settings = verbs.parsers[name].part(own[1:])
+        own = [name, *own]
+    if name and not name.startswith("-") and name not in verbs.functions:
+        raise RedenseError(f"unknown command '{name}'{nearest(name, verbs.functions)} (see redense --help)")
+    options = parser.parse_args(own)
+    options.settings = settings
+    return options, verbs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 data is broken, 2 a mistake, 130 / 143 stopped."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        name, settings = arguments[0] if arguments else "", list[str]()
-        if name in verbs.with_settings:
-            own, settings = verbs.parsers[name].part(arguments[1:])
-            arguments = [name, *own]
-        if name and not name.startswith("-") and name not in verbs.functions:
-            raise RedenseError(f"unknown command '{name}'{nearest(name, verbs.functions)} (see redense --help)")
-        options = parser.parse_args(arguments)
+        options, verbs = parse(arguments)
         if not options.verb:
-            parser.print_help()
+            build()[0].print_help()
             return 0
-        options.settings = settings
         code = verbs.functions[options.verb](options)
         sys.stdout.flush()
         if launched():

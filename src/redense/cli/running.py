@@ -104,6 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from ..lab.run import load_model
+    from ..tasks.metrics import shown_name
 
     engine = load_model(options.run)
     metrics = engine.evaluate(options.split)
@@ -115,7 +116,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     print(f"{options.split} split, {examples:,} examples")
     for name, value in metrics.items():
         unit = f" {main_metric.unit}" if name.endswith(main_metric.name) else ""
-        print(f"  {name:<12}{value:.4f}{unit}")
+        print(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Handing a model on: weights, recipe, result and a model card, in a folder of their own."""
+"""Handing a model on: weights, what else it needs, recipe, result and a model card, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StateError
+from ..tasks.metrics import shown_name
 from .checkpoint import write_bytes, write_text
 from .folder import read_json
 from .recipe import Recipe, read_run_recipe
 
 
 def export_run(folder: Path, out: Path) -> Path:
-    """Copy what a user of the model needs to ``out``: weights, recipe, result, and a model card.
+    """Copy what a user of the model needs to ``out``: weights, artifacts, recipe, result, and a model card.
 
     Raises:
         StateError: the run is not finished, or ``out`` is not empty.
@@ -24,6 +25,9 @@ def export_run(folder: Path, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("model.safetensors", "recipe.yaml", "result.json"):
             write_bytes(out / name, (folder / name).read_bytes())
+        for path in sorted((folder / "artifacts").glob("*")):
+            (out / "artifacts").mkdir(exist_ok=True)
+            write_bytes(out / "artifacts" / path.name, path.read_bytes())
         write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
@@ -33,7 +37,8 @@ def export_run(folder: Path, out: Path) -> Path:
 def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> str:
     """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
     metric = result["metric"]
-    header = f"| phase | sparsity | epochs | initial LR | validation {metric['name']} | test {metric['name']} |"
+    name = shown_name(metric["name"])
+    header = f"| phase | sparsity | epochs | initial LR | validation {name} | test {name} |"
     rows = [
         f"| {p['name']} | {p['sparsity']:.0%} | {p['epochs']:g} | {p['lr']:g} "
         f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..tasks.metrics import shown_name
 from .comparison import Cell
 from .grid import Grid
 
@@ -22,7 +23,9 @@ class GridProgress:
     """Shows a grid while it trains: on a terminal a live table, elsewhere a line now and then."""
 
     def __init__(self, console: Console, grid: Grid, jobs: int) -> None:
-        self._console, self._grid, self._jobs = console, grid, jobs
+        self._console, self._grid = console, grid
+        many = grid.ranks.many
+        self._how = f"{grid.ranks.world} ranks train each phase" if many else f"{jobs} jobs of one thread"
         self._began = self._said = time.monotonic()
         self._done_before, self._total = grid.done()
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
@@ -33,7 +36,7 @@ class GridProgress:
         left = self._total - self._done_before
         self._console.print(
             f"{arms} rows x {seeds} seeds; {left:,.0f} of {self._total:,} optimizer steps to train, the others are in "
-            f"the store; {self._jobs} jobs of one thread",
+            f"the store; {self._how}",
             soft_wrap=True,
         )
         if self._console.is_terminal:
@@ -79,17 +82,17 @@ class GridProgress:
         if done < 1:
             return f"{done:.0%}" if done else "-"
         last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]
-        return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}" if last else "done"
+        return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}".rstrip() if last else "done"
 
 
 def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     """Return the table that ends a comparison."""
     name, unit = result["metric"]["name"], result["metric"]["unit"]
-    points = "points" if unit == "%" else unit
+    points = "points" if unit in ("%", "") else unit
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
     heads = (
-        f"test {name} ({unit})",
+        f"test {shown_name(name)} ({unit})" if unit else f"test {shown_name(name)}",
         f"vs baseline ({points})",
         f"vs restart ({points})",
         "steps",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..tasks.metrics import shown_name
 from .engine import Event
 
 
@@ -75,7 +76,7 @@ class RunProgress:
 
     def _on_epoch(self, event: Event) -> None:
         name = self._metric["name"]
-        self._note = f"  validation {name} {event['validation'][name]:.2f} {self._metric['unit']}"
+        self._note = f"  validation {shown_name(name)} {event['validation'][name]:.2f} {self._metric['unit']}".rstrip()
         self._update(event, f"loss {event['train_loss']:.3f}{self._note}")
         if not self._live:
             epochs = self._phases[event["phase_index"]]["epochs"]
@@ -118,7 +119,7 @@ def result_table(result: dict[str, Any]) -> Table:
     name, unit = result["metric"]["name"], result["metric"]["unit"]
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     table.add_column("phase")
-    for column in ("sparsity", "epochs", "lr", f"validation {name}", f"test {name}", "time"):
+    for column in ("sparsity", "epochs", "lr", f"validation {shown_name(name)}", f"test {shown_name(name)}", "time"):
         table.add_column(column, justify="right")
     for phase in result["phases"]:
         table.add_row(
@@ -126,8 +127,8 @@ def result_table(result: dict[str, Any]) -> Table:
             f"{100 * phase['sparsity']:.4g} %",
             f"{phase['epochs']:g}" if phase["steps"] else "given",
             f"{phase['lr']:g}" if phase["steps"] else "",
-            f"{phase['validation'][name]:.2f} {unit}",
-            f"{phase['test'][name]:.2f} {unit}",
+            f"{phase['validation'][name]:.2f} {unit}".rstrip(),
+            f"{phase['test'][name]:.2f} {unit}".rstrip(),
             f"{phase['seconds']:.0f} s",
         )
     return table
@@ -139,18 +140,20 @@ def verdict(result: dict[str, Any]) -> str:
     name, unit = metric["name"], metric["unit"]
     first, last = phases[0]["test"][name], phases[-1]["test"][name]
     gain = (first - last) if metric["lower_is_better"] else (last - first)
-    points = "points" if unit == "%" else unit
+    points = "points" if unit in ("%", "") else unit
     how = (
         f"{abs(gain):.2f} {points} {'better' if gain > 0 else 'worse'} than" if abs(gain) >= 0.005 else "no better than"
     )
+    shown, base = (f"{value:.2f} {unit}".rstrip() for value in (last, first))
+    name = shown_name(name)
     masked = any(phase["sparsity"] > 0 for phase in phases if phase["kind"] == "sparse")
     if not masked:
         return (
-            f"test {name} {last:.2f} {unit}, {how} after the first phase ({first:.2f} {unit}). "
+            f"test {name} {shown}, {how} after the first phase ({base}). "
             "Nothing was pruned: this is the control, DSD's steps and learning rates without a mask."
         )
     return (
-        f"test {name} {last:.2f} {unit}, {how} the dense baseline ({first:.2f} {unit}). "
+        f"test {name} {shown}, {how} the dense baseline ({base}). "
         "That is one seed, and more steps help too: the control on the same budget is the same command "
         "with --sparse.sparsity 0."
     )

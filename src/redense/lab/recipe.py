@@ -17,18 +17,20 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
-from yaml.composer import ComposerError
-from yaml.constructor import ConstructorError
 
 from ..errors import RecipeError
+from ..safe_yaml import MAX_BYTES, parse_yaml
+from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
+from ..tasks.speech.config import SpeechData, SpeechModel
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "classification": (ImageData, ImageModel),
+    "captioning": (CaptionData, CaptionModel),
+    "speech": (SpeechData, SpeechModel),
 }
 
-_MAX_BYTES = 1 << 20  # a recipe is a page of text
 _SHOWN = 80  # characters of a wrong value that an error repeats
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -254,46 +256,6 @@ def recipe_text(name: str) -> str:
     return _read(name)[0]
 
 
-def parse_yaml(text: str, label: str) -> Any:
-    """Return plain data from YAML, safely.
-
-    Raises:
-        RecipeError: not valid YAML, or it uses aliases, tags or duplicate keys.
-    """
-    if len(text) > _MAX_BYTES:
-        raise RecipeError(f"{label}: {len(text):,} characters are too many for a recipe")
-    try:
-        return yaml.load(text, _Loader)  # _Loader is a SafeLoader
-    except RecursionError:
-        raise RecipeError(f"{label}: not valid YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
-        raise RecipeError(f"{label}: not valid YAML{where}: {' '.join(str(problem).split())}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader without aliases and tags, and with an error for a key that is given twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            raise ComposerError(None, None, "aliases are not allowed here", event.start_mark)
-        if getattr(event, "tag", None) is not None:  # PyYAML's own constructors fail in odd ways on a wrong one
-            raise ComposerError(None, None, "tags are not allowed here", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _shipped() -> dict[str, Any]:
     found: dict[str, Any] = {}
 
@@ -318,7 +280,7 @@ def _read(source: str | Path) -> tuple[str, str]:
             close = difflib.get_close_matches(str(source), shipped, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(sorted(shipped))})"
             raise RecipeError(f"no recipe is called '{label}'{hint}; a file of your own ends in .yaml")
-        if path.stat().st_size > _MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise RecipeError(f"{label}: {path.stat().st_size:,} bytes are too many for a recipe")
         return path.read_text(encoding="utf-8"), str(path)
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ A run folder holds everything and is enough to go on after a kill::
     recipe.yaml            the resolved recipe
     environment.json       versions, hardware, commit
     started.json           fingerprints of data and recipe: a run is never resumed with others
+    artifacts/             what the model needs beside its weights where the data is not: a vocabulary, a scale
     metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
     tensorboard/           the same for live curves
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
@@ -35,7 +36,7 @@ from .. import __version__
 from ..errors import CheckpointError, StateError
 from ..masks import sparsity_of, unpack
 from ..parameters import summary
-from ..tasks.task import Task
+from ..tasks.task import KeepsArtifacts, Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import differences, environment, note_on_ranks
@@ -128,6 +129,7 @@ def train_run(
                 show({"kind": "resumed", "step": engine.step, "notes": ranks.main(lambda: _notes(folder))})
             if recorder:
                 recorder.begin(engine.step)
+            ranks.main(lambda: _keep_artifacts(folder, task))
             keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             while engine.phase_index < len(engine.plan):
                 key = keys[engine.phase_index]
@@ -146,6 +148,13 @@ def _begin(folder: Path, recipe: Recipe, task: Task) -> None:
     for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
         left.unlink()
     _check_unchanged(folder, recipe, task)
+
+
+def _keep_artifacts(folder: Path, task: Task) -> None:
+    if isinstance(task, KeepsArtifacts):
+        (folder / "artifacts").mkdir(exist_ok=True)
+        for name, text in task.artifacts().items():
+            write_text(folder / "artifacts" / name, text)
 
 
 def _take_from_store(

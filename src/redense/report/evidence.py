@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import classification_assets, classification_part, classification_reading
+from . import (
+    captioning_assets,
+    captioning_part,
+    captioning_reading,
+    classification_assets,
+    classification_part,
+    classification_reading,
+    speech_assets,
+    speech_part,
+    speech_reading,
+)
 from .document import Section
 from .loading import load_object
 from .plotting import Plot
@@ -58,6 +68,15 @@ _KINDS: dict[str, Kind] = {
         classification_part.sections_and_plots,
         classification_assets.STYLE,
         classification_assets.SCRIPT,
+    ),
+    speech_reading.KIND: Kind(
+        speech_reading.read_evidence, speech_part.sections_and_plots, speech_assets.STYLE, speech_assets.SCRIPT
+    ),
+    captioning_reading.KIND: Kind(
+        captioning_reading.read_evidence,
+        captioning_part.sections_and_plots,
+        captioning_assets.STYLE,
+        captioning_assets.SCRIPT,
     ),
 }
 

@@ -14,7 +14,7 @@ class Html(str):
 
 Child = str | Iterable["Child"] | None
 
-_VOID = frozenset({"br", "col", "hr", "img", "link", "meta"})
+_VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
 
 
 def h(tag: str, *children: Child, **attributes: str | bool | int | None) -> Html:

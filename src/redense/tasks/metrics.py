@@ -18,6 +18,21 @@ class Metric:
         return a < b if self.lower_is_better else a > b
 
 
+_LABELS = {"wer": "WER", "cer": "CER", "chrf": "chrF", **{f"bleu{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)}}
+
+
+def shown_name(name: str) -> str:
+    """Return what people call a figure.
+
+    >>> shown_name("bleu4"), shown_name("wer asterisk-es"), shown_name("top5_error")
+    ('BLEU-4', 'WER asterisk-es', 'top5 error')
+    """
+    first, _, rest = name.partition(" ")
+    return f"{_LABELS.get(first, first.replace('_', ' '))} {rest}".rstrip()
+
+
 METRICS = {
     "classification": Metric("error", "%", lower_is_better=True),
+    "captioning": Metric("bleu4", "", lower_is_better=False),
+    "speech": Metric("wer", "%", lower_is_better=True),
 }

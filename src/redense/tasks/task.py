@@ -134,3 +134,12 @@ class ShowsEvidence(Protocol):
         last the one that is judged.
         """
         ...
+
+
+@runtime_checkable
+class KeepsArtifacts(Protocol):
+    """A task whose model needs more than its weights to be used where the data is not: a vocabulary, a scale."""
+
+    def artifacts(self) -> Mapping[str, str]:
+        """Return what a run folder keeps in ``artifacts/``: file name -> text. It depends on data and recipe alone."""
+        ...

@@ -81,8 +81,13 @@ def test_pictures_are_matched_to_names_without_joiners_and_skin_tones_are_left_o
         folders.append(tmp_path / style)
         for name in (*(f"1f34{n:x}" for n in range(10)), "1f340-1f3fb", "2764-fe0f-200d-1f525", "1f1e6", "ffff"):
             (folder / f"{name}.png").write_text(f"{style} {name}")
+    texts = tmp_path / "texts"
+    (texts / "lib/data").mkdir(parents=True)
+    (texts / "lib/data/1.json").write_text(
+        json.dumps({"codepointsHex": ["U+1F340"], "description": "A green leaf, seen from its side."})
+    )
     (tmp_path / "ready").mkdir()
-    arrange([names, *folders], tmp_path / "ready")
+    arrange([names, *folders, texts], tmp_path / "ready")
     found = sorted(path.relative_to(tmp_path / "ready").as_posix() for path in (tmp_path / "ready").rglob("*.png"))
     assert len(found) == 33
     assert "test/symbols/2764-1f525-heart-on-fire-fluent.png" in found
@@ -91,6 +96,10 @@ def test_pictures_are_matched_to_names_without_joiners_and_skin_tones_are_left_o
     for name in found:
         sides[name.split("/")[2].split("-")[0]].add(name.split("/")[0])
     assert all(len(names) == 1 for names in sides.values())
+    listed = json.loads((tmp_path / "ready/dataset.json").read_text())["images"]
+    assert len(listed) == 3
+    assert {item["filename"].split("/")[0] for item in listed} == {item["split"] for item in listed} == sides["1f340"]
+    assert all((tmp_path / "ready" / item["filename"]).is_file() for item in listed)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -49,7 +50,7 @@ class Classification:
         self.classes = splits.train.classes
         self.shape = shape_of(splits.train, data.size)
         self._data, self._model, self._smoothing = data, model, label_smoothing
-        self._scale = mean_and_deviation(splits.train, data, self.shape)
+        self.scale = mean_and_deviation(splits.train, data, self.shape)
         self._splits: dict[Split, ImageExamples | TransformedExamples] = {
             "train": self._examples(splits.train, training=True),
             "validation": self._examples(splits.validation),
@@ -58,7 +59,7 @@ class Classification:
 
     def _examples(self, images: AnySet, *, training: bool = False) -> ImageExamples | TransformedExamples:
         data = self._data
-        mean, std = self._scale
+        mean, std = self.scale
         if self._is_ready(images) and not (training and data.augment != "none"):
             flip, crop = (data.flip, data.crop) if training else (False, 0)
             return ImageExamples(images, mean, std, flip=flip, crop=crop)
@@ -128,6 +129,12 @@ class Classification:
         if len(self.classes) > _TOP:
             out["top5_error"] = _percent(rank >= _TOP)
         return out
+
+    def artifacts(self) -> dict[str, str]:
+        """Return ``inputs.json``: the names of the classes, the shape of an image, and how pixels are normalised."""
+        mean, std = (values.flatten().tolist() for values in self.scale)
+        inputs = {"classes": list(self.classes), "shape": list(self.shape), "mean": mean, "std": std}
+        return {"inputs.json": json.dumps(inputs) + "\n"}
 
     def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return figures of every class, the confusions, and the test images that were fixed and broken."""

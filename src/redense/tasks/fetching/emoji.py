@@ -1,5 +1,7 @@
 """Emoji as a labelled set: three free picture styles of about 1,900 concepts, in folders SPLIT/GROUP/NAME.
 
+``dataset.json`` has sentences about them, for captions; its split is the folders'.
+
 The split is by concept, never by picture: all styles of a concept are on one side, and so are the man's, the woman's
 and the person's form of one thing, and concepts that any style draws with the very same file (Norway's flag is that of
 Bouvet Island, too). A file that two groups share is left out: it has no one label.
@@ -16,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import emoji_texts
+
 STYLES = {"fluent": "assets", "google": "img/google/64", "twitter": "img/twitter/64"}
 SHARE = 0.1  # of every group's concepts, for validation and for test each; at least one
 
-_JOINERS = {"fe0f", "200d"}  # how a picture is chosen and glued, not what it shows
 _SEXES = {"2640", "2642"}
 _PEOPLE = {"1f468": "1f9d1", "1f469": "1f9d1"}  # man, woman -> person
 
@@ -37,15 +40,19 @@ class Picture:
 
 
 def arrange(unpacked: Sequence[Path], ready: Path) -> None:
-    """Copy the pictures of the unpacked packages (names first, then one a style) to ``ready/SPLIT/GROUP/``."""
-    names, *styles = unpacked
+    """Copy the pictures of the unpacked packages (names, one a style, descriptions) to ``ready/SPLIT/GROUP/``."""
+    names, *styles, texts = unpacked
     pictures = _pictures(names, dict(zip(STYLES, styles, strict=True)))
+    captioned: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
     for split, members in split_by_concept(pictures).items():
         for picture in members:
             slug = re.sub("[^a-z0-9]+", "-", picture.label.lower()).strip("-")
             target = ready / split / picture.group / f"{picture.code}-{slug}-{picture.style}{picture.path.suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture.path, target)
+            captioned[split].append((target.relative_to(ready).as_posix(), picture.code))
+    written = emoji_texts.dataset(captioned, emoji_texts.captions(names, texts))
+    (ready / "dataset.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def split_by_concept(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
@@ -100,16 +107,12 @@ def _families(pictures: Sequence[Picture]) -> dict[str, str]:
 def _pictures(names: Path, styles: dict[str, Path]) -> list[Picture]:
     concepts = json.loads((names / "en/data.json").read_text(encoding="utf-8"))
     groups = json.loads((names / "meta/groups.json").read_text(encoding="utf-8"))["groups"]
-    known = {_code(concept["hexcode"]): concept for concept in concepts if "group" in concept}
+    known = {emoji_texts.code_of(concept["hexcode"].split("-")): concept for concept in concepts if "group" in concept}
     out: list[Picture] = []
     for style, folder in styles.items():
         for path in sorted((folder / STYLES[style]).iterdir()):
-            code = _code(path.stem)
+            code = emoji_texts.code_of(path.stem.split("-"))
             if concept := known.get(code):  # not: a skin tone, or a picture without a name
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 out.append(Picture(path, style, code, concept["label"], groups[str(concept["group"])], digest))
     return sorted(out, key=lambda picture: (picture.code, picture.style))
-
-
-def _code(hexcode: str) -> str:
-    return "-".join(part for part in hexcode.lower().split("-") if part not in _JOINERS)

@@ -1,0 +1,115 @@
+"""The verb of caption generation: captions of one's own pictures, by a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RedenseError
+from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from ..tasks.captioning.captioner import Caption, Captioner
+
+_BATCH = 8  # pictures of a camera are large while they are open
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    caption = verbs.add("caption", "write captions of pictures with the model of a run", _caption)
+    caption.add_argument("run", type=Path, help="the folder of a finished captioning run, or of its export")
+    caption.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    caption.add_argument(
+        "--beam", type=int, metavar="N", help="sentences kept while one is written (default: as the run)"
+    )
+    caption.add_argument(
+        "--all", action="store_true", help="every sentence that the beam found, with its log probability"
+    )
+    caption.add_argument("--cnn", metavar="RUN", help="where the CNN lies now, if not where the recipe says")
+    caption.add_argument("--json", action="store_true", help="print a JSON object an image, a line each")
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from ..lab.recipe import read_run_recipe
+
+    if options.beam is not None and not 1 <= options.beam <= 100:
+        raise RedenseError(f"--beam is a number of sentences from 1 to 100, got {options.beam}")
+    recipe = read_run_recipe(options.run)
+    if recipe.task != "captioning":
+        raise RedenseError(f"{options.run} is a run of {recipe.task}, expected one of captioning")
+    from ..tasks.captioning.captioner import open_captioner
+    from ..tasks.captioning.config import CaptionData, CaptionModel
+
+    data, model = recipe.data, recipe.model
+    if not isinstance(data, CaptionData) or not isinstance(model, CaptionModel):
+        raise RedenseError(f"{options.run} is no run of captioning")
+    if options.cnn:
+        data = data.model_copy(update={"features": data.features.model_copy(update={"weights": options.cnn})})
+    captioner = open_captioner(options.run, data, model)
+    failed = False
+    for path, found in _captioned(captioner, options.images, options.beam):
+        if isinstance(found, str):
+            failed = True
+            print(f"redense: {path} {found}", file=sys.stderr)
+        elif not options.json:
+            _print(path, found, everything=options.all)
+        if options.json:
+            said = {"error": found} if isinstance(found, str) else _plain(found, everything=options.all)
+            print(json.dumps({"image": str(path), **said}, ensure_ascii=False))
+    return 2 if failed else 0
+
+
+def _captioned(captioner: Captioner, paths: list[Path], beam: int | None) -> Iterator[tuple[Path, list[Caption] | str]]:
+    """Yield each image with its captions, or with what is wrong with it, in the order given."""
+    from ..tasks.classification.data.pixels import bombs_are_errors, require_pillow
+
+    require_pillow()
+    with bombs_are_errors():
+        images = _images(paths)
+        while batch := list(itertools.islice(images, _BATCH)):
+            opened = [(path, fault or _open(path)) for path, fault in batch]
+            pictures = [found for _, found in opened if not isinstance(found, str)]
+            captions = iter(captioner.captions(pictures, beam=beam) if pictures else [])
+            for path, found in opened:
+                yield path, found if isinstance(found, str) else next(captions)
+
+
+def _images(paths: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the image files, those of a folder sorted, each with what is wrong with it so far, or nothing."""
+    from ..tasks.classification.data.folder import SUFFIXES
+
+    for path in paths:
+        if not path.is_dir():
+            yield path, "" if path.is_file() else "is missing"
+            continue
+        inside = [other for other in sorted(path.rglob("*")) if other.suffix.lower() in SUFFIXES and other.is_file()]
+        yield from ((other, "") for other in inside)
+        if not inside:
+            yield path, "is a folder without images"
+
+
+def _open(path: Path) -> Any:
+    from ..tasks.classification.data.pixels import decode
+    from ..tasks.classification.data.sets import first_line
+
+    try:
+        return decode(path.read_bytes())
+    except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image
+        return f"cannot be decoded ({first_line(error)})"
+
+
+def _plain(found: list[Caption], *, everything: bool) -> dict[str, Any]:
+    best, *others = ({"caption": one.text, "log_probability": round(one.log_probability, 4)} for one in found)
+    return {**best, "others": others} if everything else best
+
+
+def _print(path: Path, found: list[Caption], *, everything: bool) -> None:
+    print(f"{path}: {found[0].text}")
+    if everything:
+        for one in found:
+            print(f"  {one.log_probability:8.2f}  {one.text}")

@@ -1,0 +1,228 @@
+"""What is on this machine, and what would not work: for ``redense doctor``, and to be pasted into an issue."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..compat import make_importable
+from ..tasks import catalog
+from .environment import environment
+from .store import default_store
+
+_FREE = 2 * 2**30  # bytes: a checkpoint of a large network, and one beside it
+_SHARED = 64 * 2**20  # bytes of /dev/shm below which workers of a loader die
+
+# What a package of an extra is imported as, where that is another name.
+_MODULES = {
+    "pillow": "PIL",
+    "flashlight-text": "flashlight.lib.text",
+    "pytorch-lightning": "pytorch_lightning",
+    "pytorch_optimizer": "pytorch_optimizer",
+}
+_FOR_USERS = (
+    "hub",
+    "vision",
+    "timm",
+    "captioning",
+    "speech",
+    "lightning",
+    "transformers",
+    "methods",
+    "ray",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        group: versions, hardware, extras, places or data.
+        what: its name.
+        state: ``ok``; ``missing`` (something optional is not there); ``problem`` (something will fail).
+        said: what was found.
+        cure: what to do about it.
+    """
+
+    group: str
+    what: str
+    state: Literal["ok", "missing", "problem"]
+    said: str
+    cure: str = ""
+
+
+def examine() -> list[Finding]:
+    """Return all that was found, in order; nothing is downloaded, and nothing is left behind."""
+    return [*_versions(), *_hardware(), *_extras(), *_places(), *_tools(), *_data()]
+
+
+def to_dict(findings: list[Finding]) -> dict[str, Any]:
+    """Return plain data."""
+    return {"environment": environment(), "findings": [asdict(finding) for finding in findings]}
+
+
+def _versions() -> Iterator[Finding]:
+    here = environment()
+    for name in ("redense", "python", "torch", "numpy", "accelerate", "safetensors"):
+        yield Finding("versions", name, "ok", str(here[name]))
+    if here["commit"]:
+        yield Finding("versions", "commit", "ok", here["commit"])
+    yield from _outdated()
+
+
+def _outdated() -> Iterator[Finding]:
+    """Compare what is installed with what redense asks for, where redense itself is installed."""
+    try:
+        required = metadata.requires("redense") or []
+    except metadata.PackageNotFoundError:
+        return
+    for line in required:
+        match = re.match(r"([A-Za-z0-9._-]+)>=([0-9.]+)$", line)
+        if match and (found := _version(match[1])) and _numbers(found) < _numbers(match[2]):
+            yield Finding(
+                "versions", match[1], "problem", f"{found}, older than {match[2]}", f"pip install -U '{line}'"
+            )
+
+
+def _hardware() -> Iterator[Finding]:
+    here = environment()
+    yield Finding("hardware", "processor", "ok", f"{here['processor']}, {here['cores']} cores")
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    yield Finding("hardware", "threads", "ok", f"{threads} of {cores}; OMP_NUM_THREADS sets them")
+    vector = here["vector_instructions"]
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    said = "in hardware" if fast else "by emulation: slow on this processor"
+    yield Finding("hardware", "bf16", "ok", f"{said} ({vector})")
+    for name in here["accelerators"]:
+        yield Finding("hardware", "accelerator", "ok", name)
+    if not here["accelerators"]:
+        built = torch.version.cuda or torch.version.hip
+        said = "none that this torch can use" if built else "none; this torch is built for CPUs"
+        yield Finding("hardware", "accelerator", "ok", said)
+    shared = Path("/dev/shm")  # where a loader's workers hand over batches
+    if shared.is_dir() and shutil.disk_usage(shared).total < _SHARED:
+        size = shutil.disk_usage(shared).total // 2**20
+        yield Finding(
+            "hardware",
+            "/dev/shm",
+            "problem",
+            f"{size} MB: workers that prepare batches will die",
+            "docker run --shm-size 1g, or --data.workers 0",
+        )
+
+
+def _extras() -> Iterator[Finding]:
+    make_importable()
+    for extra, packages in _packages_of_extras().items():
+        missing = [name for name in packages if _version(name) is None]
+        if missing:
+            yield Finding(
+                "extras", extra, "missing", f"without {', '.join(missing)}", f"pip install 'redense[{extra}]'"
+            )
+            continue
+        broken = {name: error for name in packages if (error := _import_error(name))}
+        if broken:
+            name, error = next(iter(broken.items()))
+            yield Finding(
+                "extras", extra, "problem", f"{name} is installed and cannot be imported: {error}", f"reinstall {name}"
+            )
+        else:
+            yield Finding("extras", extra, "ok", ", ".join(f"{name} {_version(name)}" for name in packages))
+
+
+def _packages_of_extras() -> dict[str, list[str]]:
+    """Return the packages of every extra, from what is installed, or from the checkout that redense runs in."""
+    try:
+        lines = metadata.requires("redense") or []
+        found = [(line, match[1]) for line in lines if (match := re.search(r"extra\s*==\s*['\"](\w+)['\"]", line))]
+    except metadata.PackageNotFoundError:
+        project = Path(__file__).parents[3] / "pyproject.toml"
+        if not project.is_file():
+            return {}
+        table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+        found = [(line, extra) for extra, lines in table.items() for line in lines]
+    extras: dict[str, list[str]] = {name: [] for name in _FOR_USERS}
+    for line, extra in found:
+        name = re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]
+        if extra in extras and name != "redense":
+            extras[extra].append(name)
+    return {extra: names for extra, names in extras.items() if names}
+
+
+def _import_error(name: str) -> str:
+    import importlib
+
+    try:
+        importlib.import_module(_MODULES.get(name, name))
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is what a user would meet
+        return " ".join(str(error).split())[:160] or type(error).__name__
+    return ""
+
+
+def _places() -> Iterator[Finding]:
+    cache, store = catalog.cache_dir(), default_store()
+    yield _writable("runs", Path("runs"), "start in a folder that you may write to, or give --out")
+    if store is not None:
+        yield _writable("store", store, "set REDENSE_STORE to another folder, or --store")
+    yield _writable("cache", cache, "set REDENSE_CACHE to another folder")
+
+
+def _writable(what: str, folder: Path, cure: str) -> Finding:
+    """Look whether files can be made in a folder, or in the nearest one above it that is there."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".redense-doctor-") as file:
+            file.write(b"x")
+    except OSError as error:
+        return Finding("places", what, "problem", f"{folder}: cannot be written ({error.strerror})", cure)
+    free = shutil.disk_usage(there).free
+    said = f"{folder}, {free / 2**30:.1f} GB free"
+    if free < _FREE:
+        return Finding("places", what, "problem", said, f"free some space, or {cure}")
+    return Finding("places", what, "ok", said)
+
+
+def _tools() -> Iterator[Finding]:
+    needs = {"apt-get": "Debian's data sets", "npm": "emoji (else straight from npm's registry)", "git": "the commit"}
+    for tool, use in needs.items():
+        path = shutil.which(tool)
+        if path is None:
+            yield Finding("tools", tool, "missing", f"not there; used for {use}")
+        else:
+            yield Finding("tools", tool, "ok", f"{path}; used for {use}")
+
+
+def _data() -> Iterator[Finding]:
+    for source in catalog.SOURCES.values():
+        status = catalog.status(source)
+        if status == "ready":
+            yield Finding("data", source.name, "ok", str(catalog.locate(source)))
+        elif status == "broken":
+            yield Finding("data", source.name, "problem", "incomplete", f"redense data get {source.name}")
+        else:
+            cure = f"redense data get {source.name} ({source.megabytes:g} MB)"
+            yield Finding("data", source.name, "missing", "not on this machine", cure)
+
+
+def _version(name: str) -> str | None:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])

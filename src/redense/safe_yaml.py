@@ -1,0 +1,54 @@
+"""YAML from whomever: plain data, without aliases, tags and keys that are given twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+
+from .errors import RecipeError
+
+MAX_BYTES = 1 << 20
+"""A recipe is a page of text."""
+
+
+def parse_yaml(text: str, label: str) -> Any:
+    """Return plain data from YAML, safely.
+
+    Raises:
+        RecipeError: not valid YAML, or it uses aliases, tags or duplicate keys.
+    """
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"{label}: {len(text):,} characters are too many for a recipe")
+    try:
+        return yaml.load(text, _Loader)  # _Loader is a SafeLoader
+    except RecursionError:
+        raise RecipeError(f"{label}: not valid YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise RecipeError(f"{label}: not valid YAML{where}: {' '.join(str(problem).split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader without aliases and tags, and with an error for a key that is given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise ComposerError(None, None, "aliases are not allowed here", event.start_mark)
+        if getattr(event, "tag", None) is not None:  # PyYAML's own constructors fail in odd ways on a wrong one
+            raise ComposerError(None, None, "tags are not allowed here", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

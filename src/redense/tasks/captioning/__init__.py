@@ -1,0 +1,1 @@
+"""Caption generation: a sentence for a picture, by an LSTM over a frozen CNN's features (NeuralTalk)."""

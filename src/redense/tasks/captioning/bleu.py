@@ -1,0 +1,111 @@
+"""BLEU as ``multi-bleu.perl`` computes it, which the paper's baseline was scored with; through sacrebleu.
+
+Words are compared as they are: nothing is tokenised again, no case is changed, nothing is smoothed. Of several
+references the one nearest in length counts for brevity, the shorter of two that are equally near.
+
+What a sentence adds to the score of a set is a row of integers, so that any choice of sentences can be scored without
+going back to their words, which is what the bootstrap needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
+
+ORDERS = (1, 2, 3, 4)
+
+Words = Sequence[str]
+
+
+def statistics(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
+    """Return what each sentence adds: int64 (n, 10), lengths of hypothesis and reference, 4 matches, 4 n-grams.
+
+    Args:
+        hypotheses: a sentence for each image, as words.
+        references: at least one sentence for each image.
+
+    Raises:
+        MissingExtraError: sacrebleu is not installed.
+        ValueError: the two are not as many, or an image has no reference.
+    """
+    if len(hypotheses) != len(references) or not all(references):
+        raise ValueError("expected a hypothesis and at least one reference for every image")
+    if not hypotheses:
+        return np.zeros((0, 10), np.int64)
+    metric = _metric()
+    rows: list[list[int]] = []
+    for hypothesis, own in zip(hypotheses, references, strict=True):
+        score = metric.corpus_score([" ".join(hypothesis)], [[" ".join(words)] for words in own])
+        rows.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
+    return np.array(rows, np.int64)
+
+
+def bleu(rows: np.ndarray) -> dict[str, float]:
+    """Return BLEU-1 to BLEU-4 of a set, 0 to 100, from what its sentences add: (n, 10).
+
+    >>> rows = statistics([("a", "red", "dog")], [[("a", "red", "dog"), ("a", "dog")]])
+    >>> [round(value, 1) for value in bleu(rows).values()]
+    [100.0, 100.0, 100.0, 0.0]
+    """
+    scores = scores_of(np.asarray(rows).reshape(-1, 10).sum(0)[None])[0]
+    return {f"bleu{order}": float(score) for order, score in zip(ORDERS, scores, strict=True)}
+
+
+def scores_of(sums: np.ndarray) -> np.ndarray:
+    """Return BLEU-1 to BLEU-4 of many sets at once: sums of statistics (m, 10) to (m, 4).
+
+    >>> scores_of(np.array([[4, 4, 4, 3, 2, 1, 4, 3, 2, 1]])).tolist()
+    [[100.0, 100.0, 100.0, 100.0]]
+    """
+    sums = np.asarray(sums, np.float64)
+    written, wanted = sums[:, 0], sums[:, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(sums[:, 2:6] > 0, sums[:, 2:6] / sums[:, 6:10], 0.0)
+        brevity = np.where(written >= wanted, 1.0, np.exp(1 - wanted / written))
+        means = np.exp(np.cumsum(np.log(precision), axis=1) / np.arange(1, 5))
+    return np.where(written[:, None] > 0, 100 * brevity[:, None] * means, 0.0)
+
+
+def bootstrap(rows: np.ndarray, *, draws: int = 1000, level: float = 0.95, seed: int = 0) -> np.ndarray:
+    """Return intervals of BLEU-1 to BLEU-4, (4, 2): percentiles over sets drawn with replacement from the images.
+
+    Koehn 2004. It says how much hangs on which images the test set happens to have, and nothing of other seeds.
+    """
+    rows = np.asarray(rows, np.float64)
+    generator = np.random.default_rng(seed)
+    # How often each image is drawn: a product of matrices instead of a thousand sums.
+    counts = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
+    scores = scores_of(counts @ rows)
+    return np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+
+def chrf(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """Return chrF of a set, 0 to 100 (Popovic 2015): characters instead of words, so that endings count less."""
+    try:
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError as error:
+        raise _missing() from error
+    most = max(map(len, references), default=0)
+    columns: list[list[str]] = [
+        [" ".join(own[place]) if place < len(own) else "" for own in references] for place in range(most)
+    ]
+    return float(CHRF().corpus_score([" ".join(words) for words in hypotheses], columns).score)
+
+
+def _metric() -> BLEU:
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise _missing() from error
+    return BLEU(tokenize="none", smooth_method="none", force=True)
+
+
+def _missing() -> MissingExtraError:
+    return MissingExtraError("captions are scored by sacrebleu: pip install 'redense[captioning]'")

@@ -1,0 +1,106 @@
+"""A trained network that captions pictures: with its vocabulary and its CNN, and without the data it learned from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ...errors import StateError
+from ..classification.data.sets import first_line
+from .beam import Writer, write_all
+from .config import CaptionData, CaptionModel
+from .features import Eyes, digest_of, load_weights_, open_eyes
+from .network import NeuralTalk
+from .tokens import Vocabulary, vocabulary_from_json
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence, and how likely the network finds it: the natural logarithm of its probability."""
+
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Captioner:
+    """A network in evaluation mode with all that it needs to caption a picture.
+
+    Args:
+        eyes: the CNN.
+        network: writes.
+        vocabulary: its words.
+        model: how it writes, if nothing else is said.
+    """
+
+    eyes: Eyes
+    network: nn.Module
+    vocabulary: Vocabulary
+    model: CaptionModel
+
+    def captions(self, pictures: Sequence[Any], *, beam: int | None = None) -> list[list[Caption]]:
+        """Return for each picture the sentences that the beam found, the most likely first.
+
+        Args:
+            pictures: RGB, of Pillow.
+            beam: sentences kept while one is written; None: as many as the recipe says.
+        """
+        features = self.eyes.see(pictures).to(next(self.network.parameters()).device)
+        writer = cast("Writer", self.network)
+        words, scores = write_all(writer, features, beam=beam or self.model.beam, longest=self.model.longest)
+        return [
+            [
+                Caption(" ".join(self.vocabulary.decode(row)), float(score))
+                for row, score in zip(own.tolist(), likely.tolist(), strict=True)
+                if math.isfinite(score)  # a beam that is wider than there are sentences
+            ]
+            for own, likely in zip(words, scores, strict=True)
+        ]
+
+
+def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Captioner:
+    """Return the network of a finished run of these settings, or of its export.
+
+    Raises:
+        StateError: the run is not finished, a file of it is missing or damaged, or its CNN is not there or another.
+        RecipeError: the CNN has no such layer.
+        DataError: the CNN's weights cannot be downloaded.
+    """
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with `redense run --resume {folder}`")
+    words = _read(folder, "vocabulary.json", vocabulary_from_json)
+    features, digest = _read(folder, "features.json", _features)
+    if digest_of(data.features) != digest:
+        raise StateError(
+            f"{data.features.weights} is not the CNN that {folder} was trained with: its weights or settings differ"
+        )
+    network = NeuralTalk(features, len(words), model)
+    load_weights_(network, weights)
+    eyes = open_eyes(data.features)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return Captioner(eyes, network.eval().to(device), words, model)
+
+
+def _features(text: str) -> tuple[int, str]:
+    said: Any = json.loads(text)
+    return int(said["features"]), str(said["digest"])
+
+
+def _read(folder: Path, name: str, parse: Any) -> Any:
+    path = folder / "artifacts" / name
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StateError(
+            f"{folder} has no artifacts/{name}: an older redense trained it; train it again, or copy the whole folder"
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(f"{path} is damaged ({first_line(error)}): take the whole run folder again") from None

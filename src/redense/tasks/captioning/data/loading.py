@@ -1,0 +1,197 @@
+"""From what a recipe says of its data to three splits of captioned images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from redense.errors import DataError, nearest
+from redense.tasks import catalog
+
+from ...classification.data.checking import OnChecked, check
+from ...classification.data.hub import is_hub_folder
+from ...classification.data.sets import Encoded
+from ..config import CaptionData
+from ..tokens import tokenize
+from .coco import find_coco, read_coco
+from .flickr import find_flickr, read_flickr
+from .hub import read_hub
+from .karpathy import find_karpathy, read_karpathy
+from .source import Entry, Source, SplitName, place_of, split_by_hash
+
+_NAMED = 3  # faulty images that a message names
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionSet:
+    """A split: images, by their number in the source, and the words of what is said of each."""
+
+    images: Encoded
+    index: tuple[int, ...]
+    sentences: tuple[tuple[str, ...], ...]
+    tokens: tuple[tuple[tuple[str, ...], ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionSplits:
+    """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
+
+    ``fingerprint`` is a sha256 over the names and sizes of the images and the words of the sentences.
+    """
+
+    train: CaptionSet
+    validation: CaptionSet
+    test: CaptionSet
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -> CaptionSplits:
+    """Load what a recipe names: the sentences of all images, their words, and which image is in which split.
+
+    Every image file is looked at once, but none is decoded.
+
+    Raises:
+        DataError: the data is missing, broken or unfit; the message names the file.
+        MissingExtraError: the source needs a package that is not installed.
+    """
+    source = read_source(config)
+    usable, notes = _usable(source, config, on_checked)
+    parts = _divide(source, usable, config)
+    if config.limit is not None:
+        parts["train"] = _first_by_hash(parts["train"], source.entries, config.limit)
+    for name, members in parts.items():
+        if not members:
+            raise DataError(f"{source.place}: the {name} split is empty, expected captioned images in every split")
+    sets = {name: _take(source, members) for name, members in parts.items()}
+    return CaptionSplits(
+        sets["train"],
+        sets["validation"],
+        sets["test"],
+        fingerprint=_fingerprint(list(sets.values())),
+        notes=(*_cautions(source.place), *source.notes, *notes),
+    )
+
+
+def read_source(config: CaptionData) -> Source:
+    """Return the source that a recipe names, whatever its layout.
+
+    Raises:
+        DataError: there is none, or its layout is unknown.
+    """
+    place = config.source
+    if place is None:
+        raise DataError("captions have no sample in the package: set data.source, for example --data emoji")
+    if place.startswith("hub:"):
+        return read_hub(place, config.text, place)
+    folder = _find(place)
+    images = None if config.images is None else Path(config.images).expanduser()
+    if images is not None and not images.is_dir():
+        raise DataError(f"data.images: no folder at {config.images!r}")
+    if path := find_karpathy(folder):
+        return read_karpathy(path, images, place)
+    if path := find_flickr(folder):
+        return read_flickr(path, folder, images, place)
+    if files := find_coco(folder):
+        return read_coco(files, folder, images, place)
+    if is_hub_folder(folder):
+        return read_hub(str(folder), config.text, place)
+    raise DataError(
+        f"{folder}: no captions in a layout that redense knows: expected dataset.json (Karpathy), Flickr8k.token.txt, "
+        "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), or a Hugging Face set"
+    )
+
+
+def _cautions(place: str) -> tuple[str, ...]:
+    known = catalog.SOURCES.get(place)
+    return (f"{place}: {known.caution}",) if known and known.caution else ()
+
+
+def _find(place: str) -> Path:
+    if place in catalog.SOURCES:
+        return catalog.check(catalog.SOURCES[place])
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        names = list(catalog.SOURCES)
+        raise DataError(
+            f"no data at {place!r}: expected one of {', '.join(names)}, or an existing folder{nearest(place, names)}"
+        )
+    return folder
+
+
+def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -> tuple[list[int], list[str]]:
+    """Return the numbers of the images that can be used, and what is to be said of the others.
+
+    Raises:
+        DataError: some cannot be read, and the recipe does not have them skipped.
+    """
+    notes: list[str] = []
+    silent = [number for number, entry in enumerate(source.entries) if not any(map(str.strip, entry.sentences))]
+    if silent:
+        notes.append(f"{source.place}: {len(silent):,} images have no caption and are left out")
+    seen = check(source.images, source.place, on_checked=on_checked)
+    faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
+    if faults:
+        some = "; ".join(f"{source.entries[n].name} {fault}" for n, fault in list(faults.items())[:_NAMED])
+        more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
+        said = f"{source.place}: {len(faults):,} of {len(source.entries):,} images cannot be used: {some}{more}"
+        if config.broken == "refuse":
+            raise DataError(f"{said}; repair them, or leave them out with data.broken: skip")
+        notes.append(f"{said}; they are left out")
+    gone = {*silent, *faults}
+    return [number for number in range(len(source.entries)) if number not in gone], notes
+
+
+def fault_of(source: Source, number: int, fault: str) -> str:
+    """Return what is wrong with an image: that it is missing, or what was seen of its file."""
+    path = getattr(source.images, "path", None)
+    return fault if path is None or path(number).is_file() else "is missing"
+
+
+def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[SplitName, list[int]]:
+    """Return the numbers of the images of each split: as the source says, else by the hash of their names."""
+    parts: dict[SplitName, list[int]] = {"train": [], "validation": [], "test": []}
+    for number in usable:
+        entry = source.entries[number]
+        parts[entry.split or split_by_hash(entry.name, config.validation)].append(number)
+    return parts
+
+
+def _first_by_hash(members: Sequence[int], entries: Sequence[Entry], count: int) -> list[int]:
+    return sorted(sorted(members, key=lambda number: place_of(entries[number].name))[:count])
+
+
+def _take(source: Source, members: Sequence[int]) -> CaptionSet:
+    entries = [_spoken(source.entries[number]) for number in members]
+    return CaptionSet(
+        source.images,
+        tuple(members),
+        tuple(entry.sentences for entry in entries),
+        tuple(cast("tuple[tuple[str, ...], ...]", entry.tokens) for entry in entries),
+    )
+
+
+def _spoken(entry: Entry) -> Entry:
+    """Return an entry with the words of each of its sentences, without those that have none."""
+    tokens = entry.tokens or tuple(map(tokenize, entry.sentences))
+    pairs = [(text, words) for text, words in zip(entry.sentences, tokens, strict=True) if words]
+    return replace(entry, sentences=tuple(text for text, _ in pairs), tokens=tuple(words for _, words in pairs))
+
+
+def _fingerprint(sets: Sequence[CaptionSet]) -> str:
+    digest = hashlib.sha256()
+    for part in sets:
+        digest.update(f"{len(part)} images".encode())
+        lengths = np.asarray(part.images.lengths)
+        for number, tokens in zip(part.index, part.tokens, strict=True):
+            line = "\n".join(" ".join(words) for words in tokens)
+            digest.update(f"\0{part.images.name(number)}\0{lengths[number]}\0{line}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""What a source of captioned images is, whatever its layout: the images, and what is said of each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from redense.errors import DataError
+
+from ...classification.data.folder import Files
+from ...classification.data.sets import Encoded
+
+SplitName = Literal["train", "validation", "test"]
+
+SPLITS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "restval": "train",  # Karpathy's COCO: images of the validation set that neither of his splits holds
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What the layouts call the splits."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is said of one image.
+
+    Args:
+        name: of its file, below the folder of the images; of a row, how a message calls it.
+        sentences: as people wrote them.
+        split: which part it belongs to; None where the source does not say.
+        tokens: the words of each sentence, where the source has them.
+    """
+
+    name: str
+    sentences: tuple[str, ...]
+    split: SplitName | None = None
+    tokens: tuple[tuple[str, ...], ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A set as it lies there: ``entries[i]`` is about image i of ``images``.
+
+    Args:
+        place: what a user calls it, for messages.
+        images: one by one, encoded.
+        entries: as many.
+        notes: what was left out or looks odd, a sentence each.
+    """
+
+    place: str
+    images: Encoded
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+
+
+def place_of(name: str) -> float:
+    """Return where the hash of an image's name lies in [0, 1): what splits go by where a source has none."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+
+
+def split_by_hash(name: str, share: float) -> SplitName:
+    """Return the split of an image whose source does not say it; ``share`` is validation's, and the test's."""
+    place = place_of(name)
+    return "test" if place < share else "validation" if place < 2 * share else "train"
+
+
+def halved(entries: Iterable[Entry], what: str) -> tuple[list[Entry], str]:
+    """Return the validation images of a set that has no test, half of them as its test, and a note that says so."""
+    out = [
+        replace(entry, split="test") if entry.split == "validation" and place_of(entry.name) < 0.5 else entry
+        for entry in entries
+    ]
+    counts = Counter(entry.split for entry in out)
+    return out, (
+        f"{what}: its validation images are shared out by the hash of their names, "
+        f"{counts['validation']:,} to validation and {counts['test']:,} to the test"
+    )
+
+
+def files_of(root: Path, entries: Sequence[Entry]) -> Files:
+    """Return the image files that entries name, below ``root``; one that is missing has no bytes.
+
+    Raises:
+        DataError: a name leads out of the folder.
+    """
+    names: list[bytes] = []
+    lengths: list[int] = []
+    modified: list[int] = []
+    for entry in entries:
+        if os.path.isabs(entry.name) or ".." in Path(entry.name).parts:  # noqa: PTH117  # asked of many names
+            raise DataError(f"{root}: the image {entry.name!r} is not in this folder, expected a name below it")
+        path = root / entry.name
+        try:
+            status = path.stat()
+            lengths.append(status.st_size)
+            modified.append(status.st_mtime_ns)
+        except OSError:
+            lengths.append(0)
+            modified.append(0)
+        names.append(os.fsencode(entry.name))
+    return Files(root, names, lengths, modified)
+
+
+def find_folder(root: Path, names: Sequence[str], what: str) -> Path:
+    """Return the first of the folders ``names`` that ``root`` has.
+
+    Raises:
+        DataError: it has none of them.
+    """
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(
+        f"{root}: no folder with {what}: expected one of {', '.join(f'{name}/' for name in names)}, or data.images"
+    )

@@ -1,0 +1,54 @@
+"""How caption generation joins the lab: made with its data, described without it, sketched on random features."""
+
+from __future__ import annotations
+
+from ...errors import RecipeError
+from ..task import Facts, Settings
+from .sketch import SketchedCaptioning
+from .task import Captioning
+
+
+def make(settings: Settings) -> Captioning:
+    """Return the task of a recipe, its data loaded and seen by the CNN.
+
+    Raises:
+        DataError: the data is missing, broken or unfit.
+        StateError: the CNN's weights are missing.
+        RecipeError: the recipe asks for what captions do not have.
+    """
+    _refuse(settings)
+    return Captioning(settings.data, settings.model)
+
+
+def facts(settings: Settings) -> Facts:
+    """Return what the data is: as the recipe says, or else by loading it.
+
+    Raises:
+        DataError: the recipe does not say, and the data is missing.
+    """
+    _refuse(settings)
+    expected = settings.data.expected
+    if expected is not None:
+        pairs, words, features, length = expected.pairs, expected.words, expected.features, expected.length
+    else:
+        task = make(settings)
+        train = task.examples("train")
+        pairs, words, features = len(train), len(task.vocabulary), task.features
+        length = round(sum(train.lengths) / len(train))
+    return Facts(
+        train=pairs,
+        text=f"{pairs:,} sentences of about {length} words, {words:,} words known, {features:,} features an image",
+        size=features + length,
+        looked_at=expected is None,
+        details={"words": words, "features": features, "length": length},
+    )
+
+
+def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedCaptioning:
+    """Return the task on so many random sentences of random images."""
+    return SketchedCaptioning(settings.model, examples=examples, **facts.details)
+
+
+def _refuse(settings: Settings) -> None:
+    if settings.training.label_smoothing:
+        raise RecipeError("training.label_smoothing is for classification, not for captioning: remove it")

@@ -1,0 +1,194 @@
+"""Caption generation as the engine sees it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import DataError
+from ..classification.data.pixels import decode
+from ..classification.png import thumbnail
+from ..metrics import METRICS
+from ..task import Split
+from . import bleu
+from .beam import Writer, write
+from .config import CaptionData, CaptionModel
+from .data import CaptionSet, CaptionSplits, load_captions
+from .evidence import evidence
+from .examples import PAD, CaptionedImages, CaptionPairs, Judged, Pairs
+from .features import OnProgress, digest_of, features_of, open_eyes
+from .network import NeuralTalk
+from .tokens import Vocabulary, vocabulary
+
+_EVALUATED = 20_000  # sentences of a beam at once, about
+
+
+class Captioning:
+    """Caption generation: the likelihood of every sentence in training; BLEU of what the network writes, to judge by.
+
+    The loss is NeuralTalk's: the sum over the words of a sentence, its end too, as a mean over the sentences.
+    """
+
+    name = "captioning"
+    metric = METRICS["captioning"]
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] = ("words.*",)  # PAPER.md section 3: everything is pruned but Ws, the word embedding
+
+    def __init__(
+        self,
+        data: CaptionData,
+        model: CaptionModel,
+        *,
+        on_progress: OnProgress | None = None,
+        splits: CaptionSplits | None = None,
+    ) -> None:
+        self.splits = splits = splits or load_captions(data)
+        self._data, self._model = data, model
+        self.vocabulary = vocabulary([words for own in splits.train.tokens for words in own], data.threshold)
+        if len(self.vocabulary) < 2:
+            raise DataError(
+                f"{data.source}: no word occurs {data.threshold} times in the training sentences: lower data.threshold"
+            )
+        self._digest = digest = digest_of(data.features)
+        self.fingerprint = f"{splits.fingerprint}/{digest}"
+        self.notes = (*splits.notes, _note(self.vocabulary, splits.train, data.threshold))
+        parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        numbers = [number for part in parts.values() for number in part.index]
+        seen = features_of(
+            splits.train.images,
+            numbers,
+            lambda: open_eyes(data.features),
+            digest,
+            data.source or "",
+            on_progress,
+        )
+        self.features = seen.shape[1]
+        self._seen = dict(zip(parts, seen.split([len(part) for part in parts.values()]), strict=True))
+        self._train = CaptionPairs(self._seen["train"], self._encoded(splits.train), data.longest)
+        self._judged: dict[Split, CaptionedImages] = {
+            name: CaptionedImages(self._seen[name], self._encoded(parts[name]), parts[name].index)
+            for name in ("validation", "test")
+        }
+        self._references = {
+            number: words
+            for part in (splits.validation, splits.test)
+            for number, words in zip(part.index, part.tokens, strict=True)
+        }
+
+    def _encoded(self, part: CaptionSet) -> list[list[list[int]]]:
+        return [[self.vocabulary.encode(words) for words in own] for own in part.tokens]
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images judged at once."""
+        return max(1, min(500, _EVALUATED // self._model.beam))
+
+    @overload
+    def examples(self, split: Literal["train"]) -> CaptionPairs: ...
+    @overload
+    def examples(self, split: Literal["validation", "test"]) -> CaptionedImages: ...
+    def examples(self, split: Split) -> CaptionPairs | CaptionedImages:
+        """Return a split."""
+        return self._train if split == "train" else self._judged[split]
+
+    def build_model(self) -> NeuralTalk:
+        """Return a freshly initialised network."""
+        return NeuralTalk(
+            self.features, len(self.vocabulary), self._model, log_frequencies=self.vocabulary.log_frequencies()
+        )
+
+    def loss(self, model: nn.Module, batch: Pairs) -> Tensor:
+        """Return the negative log likelihood of a sentence, as a mean over the batch's."""
+        logits = model(batch.features, batch.words)
+        total = F.cross_entropy(logits.flatten(0, 1), batch.following.flatten(), ignore_index=PAD, reduction="sum")
+        return total / len(batch.words)
+
+    def outputs(self, model: nn.Module, batch: Pairs) -> Tensor:
+        """Return the logits of every word to be said: (words, vocabulary)."""
+        return model(batch.features, batch.words)[batch.following != PAD]
+
+    def outcome(self, model: nn.Module, batch: Judged) -> dict[str, Tensor]:
+        """Return for every image its number in the source, what the network writes, and how likely its sentences are.
+
+        ``image`` (b,), ``hypothesis`` int32 (b, longest) padded with -1, ``loss`` (b,) the sum over ``words`` (b,).
+        """
+        logits = model(batch.features[batch.owner], batch.words).float()
+        losses = F.cross_entropy(logits.transpose(1, 2), batch.following, ignore_index=PAD, reduction="none").sum(1)
+        zeros = torch.zeros(len(batch.image), device=losses.device)
+        counts = (batch.following != PAD).sum(1)
+        writer: Writer = model  # pyright: ignore[reportAssignmentType]  # NeuralTalk, perhaps wrapped
+        said, _ = write(writer, batch.features, beam=self._model.beam, longest=self._model.longest)
+        over = (said == 0).cumsum(1) > 0
+        return {
+            "image": batch.image,
+            "hypothesis": said.masked_fill(over, PAD).int(),
+            "loss": zeros.index_add(0, batch.owner, losses),
+            "words": zeros.long().index_add(0, batch.owner, counts),
+        }
+
+    def sentences(self, outcome: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
+        """Return the words of what a network wrote for each image of an outcome."""
+        return [self.vocabulary.decode(row) for row in outcome["hypothesis"].tolist()]
+
+    def references(self, outcome: Mapping[str, Tensor]) -> list[tuple[tuple[str, ...], ...]]:
+        """Return the words of what people said of each image of an outcome."""
+        return [self._references[number] for number in outcome["image"].tolist()]
+
+    def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return BLEU-1 to BLEU-4, chrF, the perplexity of a word, and the mean loss of one, in nats."""
+        said, references = self.sentences(outcome), self.references(outcome)
+        loss = float(outcome["loss"].double().sum() / outcome["words"].sum())
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            **bleu.bleu(bleu.statistics(said, references)),
+            "chrf": bleu.chrf(said, references),
+        }
+
+    def artifacts(self) -> dict[str, str]:
+        """Return ``vocabulary.json``, and ``features.json``, which tells the CNN from others."""
+        seen = {"digest": self._digest, "features": self.features}
+        return {"vocabulary.json": self.vocabulary.to_json(), "features.json": json.dumps(seen) + "\n"}
+
+    def pictures(self, split: Split, indices: Sequence[int]) -> list[bytes | None]:
+        """Return small PNG files of chosen images of a split; None for one that can no longer be read."""
+        part: CaptionSet = getattr(self.splits, split)
+        return [_thumbnail(part, index) for index in indices]
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return the scores of what networks wrote for the test images, and images with their captions."""
+        numbers = next(iter(outcomes.values()))["image"].tolist() if outcomes else []
+        images = self.splits.test.images
+        return evidence(
+            outcomes,
+            self.sentences,
+            [self._references[number] for number in numbers],
+            [images.name(number) for number in numbers],
+            partial(self.pictures, "test"),
+            notes=self.notes,
+        )
+
+
+def _thumbnail(part: CaptionSet, index: int) -> bytes | None:
+    try:
+        picture = decode(part.images.read(part.index[index]))
+    except Exception:  # noqa: BLE001  # Pillow raises a dozen kinds; a report without one picture is still a report
+        return None
+    return thumbnail(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+
+
+def _note(words: Vocabulary, train: CaptionSet, threshold: int) -> str:
+    total = sum(len(sentence) for own in train.tokens for sentence in own)
+    share = words.dropped_tokens / total if total else 0.0
+    return (
+        f"vocabulary: {len(words.words):,} words; {words.dropped:,} that occur less than {threshold} times in the "
+        f"training sentences are left out ({share:.1%} of all words)"
+    )

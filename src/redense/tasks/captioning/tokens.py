@@ -1,0 +1,118 @@
+"""Sentences as words, and words as numbers, as NeuralTalk has them."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+END = "."
+"""How the word that begins and ends every sentence is written; its index is 0."""
+
+
+def tokenize(sentence: str) -> tuple[str, ...]:
+    """Return the words of a sentence: in small letters, without punctuation, cut at white space.
+
+    >>> tokenize("A dog's ball -- it isn't red .")
+    ('a', 'dogs', 'ball', 'it', 'isnt', 'red')
+    """
+    kept = (c if unicodedata.category(c)[0] not in "PSC" or c.isspace() else "" for c in sentence.lower())
+    return tuple("".join(kept).split())
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that a network knows; index 0 begins and ends a sentence.
+
+    Args:
+        words: of indices 1, 2, ...
+        counts: how often each of indices 0, 1, ... occurs in the training sentences.
+        dropped: how many kinds of words were too rare.
+        dropped_tokens: how often they occurred.
+    """
+
+    words: tuple[str, ...]
+    counts: tuple[int, ...]
+    dropped: int = 0
+    dropped_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.words) + 1
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Word -> index."""
+        return {word: index for index, word in enumerate(self.words, 1)}
+
+    def encode(self, tokens: Iterable[str]) -> list[int]:
+        """Return the indices of words; a word that is not known is left out, as in NeuralTalk."""
+        index = self.index
+        return [index[token] for token in tokens if token in index]
+
+    def decode(self, indices: Iterable[int]) -> tuple[str, ...]:
+        """Return the words of indices up to the end of the sentence; padding below 0 ends it, too.
+
+        >>> vocabulary(([("a", "dog")]), threshold=1).decode([2, 1, 0, 1])
+        ('dog', 'a')
+        """
+        words: list[str] = []
+        for index in indices:
+            if index <= 0:
+                break
+            words.append(self.words[index - 1])
+        return tuple(words)
+
+    def to_json(self) -> str:
+        """Return it as text, for `vocabulary_from_json`."""
+        known = {"words": self.words, "counts": self.counts, "dropped": self.dropped}
+        return json.dumps({**known, "dropped_tokens": self.dropped_tokens}, ensure_ascii=False) + "\n"
+
+    def log_frequencies(self) -> list[float]:
+        """Return the logarithm of how often each index occurs, the largest being 0: the first bias of the decoder.
+
+        So the untrained network knows which words are frequent, which saves it the first steps (NeuralTalk, driver.py).
+        """
+        largest = max(self.counts)
+        return [math.log(count / largest) for count in self.counts]
+
+
+def vocabulary_from_json(text: str) -> Vocabulary:
+    """Return the vocabulary that `Vocabulary.to_json` wrote.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> vocabulary_from_json(Vocabulary(("dog",), (2, 3)).to_json()).decode([1, 0])
+    ('dog',)
+    """
+    data: Any = json.loads(text)
+    try:
+        words, counts = tuple(map(str, data["words"])), tuple(map(int, data["counts"]))
+        known = Vocabulary(words, counts, int(data["dropped"]), int(data["dropped_tokens"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no vocabulary ({error!r})") from None
+    if len(counts) != len(known) or len(set(words)) != len(words):
+        raise ValueError(f"{len(words)} words and {len(counts)} counts, expected a word once and one count more")
+    return known
+
+
+def vocabulary(sentences: Sequence[Sequence[str]], threshold: int) -> Vocabulary:
+    """Return the words that occur at least ``threshold`` times in training sentences, the most frequent first.
+
+    >>> vocabulary([("a", "dog"), ("a", "cat")], threshold=2).words
+    ('a',)
+    """
+    counts = Counter(token for sentence in sentences for token in sentence)
+    kept = sorted((word for word in counts if counts[word] >= threshold), key=lambda word: (-counts[word], word))
+    rare = [count for count in counts.values() if count < threshold]
+    return Vocabulary(
+        tuple(kept),
+        (len(sentences), *(counts[word] for word in kept)),
+        dropped=len(rare),
+        dropped_tokens=sum(rare),
+    )

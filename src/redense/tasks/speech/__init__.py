@@ -1,0 +1,1 @@
+"""Speech recognition: recordings with transcripts, spectrograms, recurrent networks trained with CTC."""

@@ -1,0 +1,153 @@
+"""Sound files: what is in them, and their samples at the rate that is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError, MissingExtraError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".wv1", ".wv2", ".aiff", ".aif", ".au")
+"""Endings of sound files that the library behind `soundfile` reads."""
+
+Samples = NDArray[np.float32]
+
+_BLOCK = 1 << 16  # frames read at once: a header may claim any length
+_RATES = (1_000, 384_000)
+_SILENT = 1e-4  # of full scale: 80 dB below it
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a file holds, or why it cannot be used. ``digest`` tells its bytes from others."""
+
+    seconds: float = 0.0
+    digest: str = ""
+    fault: str | None = None
+
+
+def look(path: Path, start: float = 0.0, length: float | None = None, longest: float = math.inf) -> Sound:
+    """Decode a file, or a piece of it, and say what is in it; ``start``, ``length`` and ``longest`` in seconds.
+
+    Of one that is longer than ``longest`` only so much is decoded.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Sound(fault=f"cannot be read ({error.strerror or error})")
+    if not content:
+        return Sound(fault="is empty")
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    try:
+        samples, rate = decode(io.BytesIO(content), start, min(length or math.inf, longest + 1.0))
+    except DataError as error:
+        return Sound(digest=digest, fault=str(error))
+    seconds = len(samples) / rate
+    if not len(samples):
+        return Sound(digest=digest, fault="holds no sound" if not start else f"ends before second {start:g}")
+    if not np.isfinite(samples).all():
+        return Sound(seconds, digest, "holds samples that are no numbers")
+    if np.abs(samples).max() < _SILENT:
+        return Sound(seconds, digest, "is silent")
+    return Sound(seconds, digest)
+
+
+def read(path: Path, rate: int, start: float = 0.0, length: float | None = None) -> Samples:
+    """Return a file's samples (n,), its channels averaged, at ``rate`` a second.
+
+    Raises:
+        DataError: it cannot be read; the message names it.
+        MissingExtraError: soundfile is not installed.
+    """
+    try:
+        with path.open("rb") as stream:
+            samples, own = decode(stream, start, length or math.inf)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None
+    if not len(samples):
+        raise DataError(f"{path} holds no sound")
+    return resample(samples, own, rate)
+
+
+def resample(samples: Samples, own: int, rate: int) -> Samples:
+    """Return samples (n,) at another rate, band-limited.
+
+    >>> resample(np.zeros(800, np.float32), 8_000, 16_000).shape
+    (1600,)
+    """
+    if own == rate:
+        return samples
+    from scipy.signal import resample_poly
+
+    shared = math.gcd(own, rate)
+    return np.asarray(resample_poly(samples, rate // shared, own // shared), np.float32)
+
+
+def decode(stream: Any, start: float = 0.0, length: float = math.inf) -> tuple[Samples, int]:
+    """Return the samples (n,) of an open file, its channels averaged, and their rate.
+
+    What a header says of the length is not believed: blocks are read until none is left.
+
+    Raises:
+        DataError: it is no sound file, or a damaged one.
+    """
+    soundfile = require_soundfile()
+    try:
+        with soundfile.SoundFile(stream) as file:
+            rate = int(file.samplerate)
+            if not _RATES[0] <= rate <= _RATES[1]:
+                raise DataError(f"says that it has {rate:,} samples a second")
+            if start:
+                file.seek(min(round(start * rate), max(file.frames, 0)))
+            blocks = list(_blocks(file, math.inf if math.isinf(length) else max(1, round(length * rate))))
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
+        head = _head(stream)
+        if b"shorten" in head:
+            raise DataError("is compressed by shorten, as on the LDC's discs: unpack it with sph2pipe -f wav") from None
+        raise DataError(f"is no sound file that can be read ({_words(error)})") from None
+    return (np.concatenate(blocks) if blocks else np.empty(0, np.float32)), rate
+
+
+def require_soundfile() -> Any:
+    """Return the module soundfile.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: the C library behind it is missing
+        raise MissingExtraError(f"sound files need soundfile ({error}): pip install 'redense[speech]'") from error
+    return soundfile
+
+
+def _blocks(file: Any, frames: float) -> Iterator[Samples]:
+    while frames > 0:
+        block = file.read(int(min(_BLOCK, frames)), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        frames -= len(block)
+        yield block.mean(axis=1)
+
+
+def _head(stream: Any) -> bytes:
+    try:
+        stream.seek(0)
+        return stream.read(1024)
+    except (OSError, ValueError):
+        return b""
+
+
+def _words(error: Exception) -> str:
+    words = getattr(error, "error_string", None) or str(error) or type(error).__name__
+    return " ".join(str(words).split()).rstrip(".")

@@ -1,0 +1,203 @@
+"""From what a recipe says of its data to three splits of clips that can be used, and a word on all that cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ....errors import DataError
+from ...task import Split
+from ..alphabet import Alphabet
+from ..config import SpeechData
+from ..text import Normaliser
+from .checking import OnDone, listen
+from .clips import Clip
+from .layouts import read_source
+
+_NAMED = 3  # clips of a cause that a note names
+_UNREADABLE = ("cannot be read", "is no sound file", "is compressed", "says that")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip that can be used: ``text`` is normalised, ``digest`` tells its sound from others'."""
+
+    clip: Clip
+    text: str
+    seconds: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Three splits, their alphabet, and what was done to get there."""
+
+    splits: Mapping[Split, Sequence[Utterance]]
+    alphabet: Alphabet
+    notes: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of several test sets, in order; none if there is only one."""
+        names = sorted({utterance.clip.part for utterance in self.splits["test"]})
+        return tuple(names) if len(names) > 1 else ()
+
+
+def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
+    """Read the transcripts, listen to every clip once, and split by sentence what the corpus does not split itself.
+
+    Raises:
+        DataError: no such data, or nothing left of a split.
+        MissingExtraError: soundfile is not installed.
+    """
+    place = " + ".join(config.sources)
+    clips = _all_clips(config)
+    drops = _Drops()
+    normaliser = Normaliser(config.language, config.accents, config.case, config.digits)
+    readable: list[tuple[Clip, str]] = []
+    for clip in clips:
+        text, fault = normaliser(clip.text)
+        if fault:
+            drops.add(fault, clip)
+        else:
+            readable.append((clip, text))
+    alphabet = Alphabet(tuple(config.alphabet)) if config.alphabet else None
+    readable = _spellable(readable, alphabet, drops)
+    usable = _audible(readable, config, place, drops, on_done)
+    if config.broken == "refuse" and (broken := [fault for fault in drops if fault.startswith(_UNREADABLE)]):
+        raise DataError(f"{place}: {drops.words(broken[0])}; repair it, or leave such clips out with data.broken: skip")
+    splits = _divide(usable, config)
+    alphabet = alphabet or Alphabet.of(utterance.text for utterance in splits["train"] or usable)
+    splits = _known_letters(splits, alphabet, drops)
+    for name, part in splits.items():
+        if not part:
+            raise DataError(
+                f"{place}: no clip is left for {'training' if name == 'train' else name} of {len(clips):,}; "
+                f"{drops.summary() or 'the corpus has no such split'}"
+            )
+    return Corpus(splits, alphabet, _notes(place, len(clips), splits, normaliser, drops), _fingerprint(splits))
+
+
+def split_of(text: str, config: SpeechData) -> Split:
+    """Return where a sentence belongs: the same one is always on the same side, in every source.
+
+    >>> split_of("un zorro", SpeechData()) == split_of("un zorro", SpeechData(source="x"))
+    True
+    """
+    part = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return "test" if part < config.test else "validation" if part < config.test + config.validation else "train"
+
+
+def _all_clips(config: SpeechData) -> list[Clip]:
+    several = len(config.sources) > 1
+    clips: list[Clip] = []
+    for source in config.sources:
+        own = read_source(source)
+        # A clip's name must tell it from the others, also from those of another source.
+        clips += [replace(clip, name=f"{source}/{clip.name}") for clip in own] if several else own
+    return clips
+
+
+def _spellable(readable: list[tuple[Clip, str]], alphabet: Alphabet | None, drops: _Drops) -> list[tuple[Clip, str]]:
+    if alphabet is None:
+        return readable
+    kept: list[tuple[Clip, str]] = []
+    for clip, text in readable:
+        if foreign := sorted(set(text) - set(alphabet.symbols)):
+            drops.add(f"has {foreign[0]!r}, which is not in data.alphabet", clip)
+        else:
+            kept.append((clip, text))
+    return kept
+
+
+def _audible(
+    readable: list[tuple[Clip, str]], config: SpeechData, place: str, drops: _Drops, on_done: OnDone | None
+) -> list[Utterance]:
+    usable: list[Utterance] = []
+    sounds = listen([clip for clip, _ in readable], place, config.max_seconds, on_done)
+    for (clip, text), sound in zip(readable, sounds, strict=True):
+        if sound.fault:
+            drops.add(sound.fault, clip)
+        elif sound.seconds > config.max_seconds:
+            drops.add(f"is longer than {config.max_seconds:g} s", clip)
+        elif sound.seconds < config.min_seconds:
+            drops.add(f"is shorter than {config.min_seconds:g} s", clip)
+        else:
+            usable.append(Utterance(clip, text, sound.seconds, sound.digest))
+    return usable
+
+
+def _divide(usable: Sequence[Utterance], config: SpeechData) -> dict[Split, list[Utterance]]:
+    """Put every clip where its corpus puts it; where it names no validation or test clips, sentences decide."""
+    given = {utterance.clip.split for utterance in usable}
+    splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
+    for utterance in usable:
+        name = utterance.clip.split
+        if name is None or (name == "train" and not {"validation", "test"} <= given):
+            drawn = split_of(utterance.text, config)
+            name = "train" if drawn in given else drawn
+        splits[name].append(utterance)
+    if config.limit is not None and len(splits["train"]) > config.limit:
+        ordered = sorted(splits["train"], key=lambda utterance: hashlib.sha256(utterance.clip.name.encode()).digest())
+        chosen = {utterance.clip.name for utterance in ordered[: config.limit]}
+        splits["train"] = [utterance for utterance in splits["train"] if utterance.clip.name in chosen]
+    return splits
+
+
+def _known_letters(
+    splits: dict[Split, list[Utterance]], alphabet: Alphabet, drops: _Drops
+) -> dict[Split, list[Utterance]]:
+    """Leave out of the other splits what has letters that training never shows."""
+    known = set(alphabet.symbols)
+    for name, part in splits.items():
+        for utterance in part:
+            if foreign := sorted(set(utterance.text) - known):
+                drops.add(f"has {foreign[0]!r}, which no training transcript has", utterance.clip)
+        splits[name] = [utterance for utterance in part if set(utterance.text) <= known]
+    return splits
+
+
+class _Drops(dict[str, list[str]]):
+    """Cause -> names of the clips that were left out for it."""
+
+    def add(self, cause: str, clip: Clip) -> None:
+        self.setdefault(cause, []).append(clip.name)
+
+    def words(self, cause: str) -> str:
+        names = self[cause]
+        more = ", ..." if len(names) > _NAMED else ""
+        return f"{len(names):,} of which each {cause} ({', '.join(names[:_NAMED])}{more})"
+
+    def summary(self) -> str:
+        return "; ".join(self.words(cause) for cause in sorted(self, key=lambda cause: -len(self[cause])))
+
+
+def _notes(
+    place: str, total: int, splits: Mapping[Split, Sequence[Utterance]], normaliser: Normaliser, drops: _Drops
+) -> tuple[str, ...]:
+    hours = {name: sum(utterance.seconds for utterance in part) / 3600 for name, part in splits.items()}
+    sizes = ", ".join(f"{len(part):,} {name} ({_duration(hours[name])})" for name, part in splits.items())
+    notes = [f"{place}: {sizes} of {total:,} clips"]
+    if drops:
+        left = sum(map(len, drops.values()))
+        notes.append(f"left out {left:,} clips: {drops.summary()}")
+    if changed := normaliser.changed:
+        rules = Counter(changed).most_common()
+        notes.append("transcripts changed: " + ", ".join(f"{count:,} {rule}" for rule, count in rules))
+    return tuple(notes)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+
+
+def _fingerprint(splits: Mapping[Split, Sequence[Utterance]]) -> str:
+    known = {
+        name: [(utterance.clip.name, utterance.text, utterance.digest) for utterance in part]
+        for name, part in splits.items()
+    }
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()

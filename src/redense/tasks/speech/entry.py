@@ -1,0 +1,60 @@
+"""How speech recognition joins the lab: made with its data, described without it, sketched on random frames."""
+
+from __future__ import annotations
+
+from ..task import Facts, Settings
+from .config import ExpectedSpeech, SpeechData
+from .sketch import SketchedSpeech
+from .spectrogram import frames_in
+from .task import Speech
+
+_KNOWN: dict[tuple[str, ...], ExpectedSpeech] = {
+    ("tones",): ExpectedSpeech(train=323, seconds=0.71, symbols=16),
+}
+"""What is known of named sources, as long as no clip is left out for other reasons than ours."""
+
+
+def make(settings: Settings) -> Speech:
+    """Return the task of a recipe, its data loaded.
+
+    Raises:
+        DataError: the data is missing, broken or unfit.
+    """
+    return Speech(settings.data, settings.model)
+
+
+def facts(settings: Settings) -> Facts:
+    """Return what the data is: as the recipe says, or else by loading it.
+
+    Raises:
+        DataError: the recipe does not say, and the data is missing.
+    """
+    data: SpeechData = settings.data
+    said = data.expected or (_KNOWN.get(data.sources) if data == SpeechData() else None)
+    if said:
+        train, seconds, symbols = min(said.train, data.limit or said.train), said.seconds, said.symbols
+    else:
+        task = make(settings)
+        utterances = task.utterances("train")
+        train, symbols = len(utterances), len(task.alphabet.symbols)
+        seconds = sum(utterance.seconds for utterance in utterances) / train
+    frames = frames_in(seconds, data.spectrogram)
+    return Facts(
+        train=train,
+        text=f"{train:,} clips of {seconds:.1f} s on average, {frames} frames of {data.spectrogram.bins} bins, "
+        f"{symbols} symbols",
+        size=frames * data.spectrogram.bins,
+        looked_at=not said,
+        details={"frames": frames, "symbols": symbols},
+    )
+
+
+def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedSpeech:
+    """Return the task on so many random clips of the average length."""
+    return SketchedSpeech(
+        settings.data,
+        settings.model,
+        frames=facts.details["frames"],
+        symbols=facts.details["symbols"],
+        examples=examples,
+    )

@@ -1,0 +1,228 @@
+"""What trained recognisers heard, set by set and clip by clip: evidence for the report, as plain data.
+
+Networks are compared by what they heard in the same clips. An outcome has ``hypothesis`` and ``reference``, the symbols
+of every clip, (n, width) padded with -1.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from redense.errors import DataError
+
+from .alphabet import Alphabet
+from .decoding import spell
+from .scoring import Change, Rows, Score, Unit, align, by_group, change, score, utterance_counts
+
+KIND = "speech"
+MOST_SHOWN = 12  # clips of each kind that go into the report
+MOST_SOUND = 3 << 20  # bytes of their sound, all together
+RATE = 16_000  # Hz, at most, of a clip in the report
+
+Outcome = Mapping[str, Tensor]
+Sound = Callable[[int], tuple[Tensor, int] | None]
+"""A test clip by index: its waveform (n,) in [-1, 1] and its rate in Hz; None where it cannot be had."""
+
+_UNITS: tuple[Unit, ...] = ("words", "characters")
+
+
+def evidence(
+    outcomes: Mapping[str, Outcome],
+    alphabet: Alphabet,
+    *,
+    sets: Sequence[str] | None = None,
+    seconds: Sequence[float] | None = None,
+    sound: Sound | None = None,
+    most: int = MOST_SHOWN,
+) -> dict[str, Any]:
+    """Return what networks heard, as plain JSON data; or ``missing``, with the reason why it cannot be told.
+
+    Args:
+        outcomes: network -> outcome over the same clips; the first is the baseline, the last the one that is judged.
+        alphabet: of the networks.
+        sets: the test set of every clip, where there are several.
+        seconds: the length of every clip.
+        sound: gives the sound of clips; None where the task has none.
+        most: how many better, worse and other clips are picked out.
+
+    Raises:
+        MissingExtraError: jiwer is not installed.
+    """
+    if not outcomes or any(not {"hypothesis", "reference"} <= set(outcome) for outcome in outcomes.values()):
+        return {"kind": KIND, "missing": "what was heard was not kept; evaluate the networks anew"}
+    references = spell(next(iter(outcomes.values()))["reference"], alphabet)
+    heard = {name: spell(outcome["hypothesis"], alphabet) for name, outcome in outcomes.items()}
+    rows: dict[Unit, list[Rows]] = {
+        unit: [utterance_counts(hypotheses, references, unit) for hypotheses in heard.values()] for unit in _UNITS
+    }
+    groups = by_group(sets) if sets is not None and len(set(sets)) > 1 else {}
+    every = np.arange(len(references))
+    tables = [{"name": None, **_rates(rows, every)}, *({"name": n, **_rates(rows, p)} for n, p in groups.items())]
+    names, texts = list(heard), list(heard.values())
+    first, last = rows["words"][0], rows["words"][-1]
+    better, worse, same = _ordered(first, last)
+    clips = _Clips(references, (texts[0], texts[-1]), (first, last), sets if groups else None, seconds, sound)
+    right = last[:, 1:].sum(axis=1) == 0
+    was_right = first[:, 1:].sum(axis=1) == 0
+    return {
+        "kind": KIND,
+        "alphabet": list(alphabet.symbols),
+        "networks": names,
+        "utterances": len(references),
+        "seconds": round(math.fsum(seconds), 3) if seconds is not None else None,
+        "sets": tables,
+        "better": {
+            "total": len(better),
+            "wholly": int(right[better].sum()),
+            "shown": [clips.shown(index) for index in better[:most]],
+        },
+        "worse": {
+            "total": len(worse),
+            "wholly": int(was_right[worse].sum()),
+            "shown": [clips.shown(index) for index in worse[:most]],
+        },
+        "same": {
+            "total": len(same),
+            "wholly": int(right[same].sum()),
+            "shown": [clips.shown(index) for index in same[: most // 2]],
+        },
+        "no_sound": clips.no_sound,
+    }
+
+
+def wav(waveform: Tensor, rate: int) -> tuple[bytes, int]:
+    """Return a mono WAV file of 16 bits and its rate, which is 16 kHz at most: small, and any browser plays it.
+
+    Args:
+        waveform: (n,), in [-1, 1]; what is louder is clipped.
+        rate: in Hz.
+    """
+    samples = torch.nan_to_num(waveform.detach().float().cpu()).numpy()
+    if rate > RATE:
+        from scipy.signal import resample_poly
+
+        shared = math.gcd(rate, RATE)
+        samples, rate = resample_poly(samples, RATE // shared, rate // shared), RATE
+    whole = np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(whole.tobytes())
+    return file.getvalue(), rate
+
+
+class _Clips:
+    """Clips for the report, with their sound as long as there is room for it."""
+
+    def __init__(
+        self,
+        references: Sequence[str],
+        heard: tuple[Sequence[str], Sequence[str]],
+        rows: tuple[Rows, Rows],
+        sets: Sequence[str] | None,
+        seconds: Sequence[float] | None,
+        sound: Sound | None,
+    ) -> None:
+        self._references, self._heard, self._rows = references, heard, rows
+        self._sets, self._seconds, self._sound = sets, seconds, sound
+        self._room = MOST_SOUND
+        self.no_sound = None if sound else "the task gives no sound of its examples"
+
+    def shown(self, index: int) -> dict[str, Any]:
+        """Return one clip: what was said, what both networks heard, its sound."""
+        reference = self._references[index]
+        edits = [
+            [[edit.kind, edit.reference, edit.hypothesis] for edit in align(heard[index], reference)]
+            for heard in self._heard
+        ]
+        return {
+            "index": index,
+            "set": self._sets[index] if self._sets else None,
+            "seconds": round(float(self._seconds[index]), 2) if self._seconds else None,
+            "errors": [int(rows[index, 1:].sum()) for rows in self._rows],
+            "edits": edits,
+            "sound": self._encoded(index),
+        }
+
+    def _encoded(self, index: int) -> str | None:
+        if self._sound is None:
+            return None
+        try:
+            found = self._sound(index)
+        except DataError as error:  # the recording has gone since; the transcripts have not
+            self.no_sound = str(error)
+            return None
+        if found is None:
+            self.no_sound = self.no_sound or "some recordings could not be had"
+            return None
+        data, _ = wav(*found)
+        if len(data) > self._room:
+            self.no_sound = f"more than {MOST_SOUND >> 20} MB of sound would make the page large"
+            return None
+        self._room -= len(data)
+        return base64.b64encode(data).decode()
+
+
+def _rates(rows: Mapping[Unit, Sequence[Rows]], places: NDArray[Any]) -> dict[str, Any]:
+    """Return the score of every network over some clips, and what the later ones change against the first."""
+    return {
+        "utterances": len(places),
+        "words": [_score(score(one[places], "words")) for one in rows["words"]],
+        "characters": [_score(score(one[places], "characters")) for one in rows["characters"]],
+        "changes": [_change(change(rows["words"][0][places], one[places])) for one in rows["words"][1:]],
+    }
+
+
+def _score(found: Score) -> dict[str, Any]:
+    counts = found.counts
+    return {
+        "rate": _rounded(found.rate),
+        "interval": [round(bound, 4) for bound in found.interval] if found.interval else None,
+        "reference": counts.reference,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        "wrong": found.wrong,
+        "empty_references": found.empty_references,
+        "empty_hypotheses": found.empty_hypotheses,
+    }
+
+
+def _change(found: Change | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "points": _rounded(found.points),
+        "relative": _rounded(found.relative),
+        "interval": [round(bound, 4) for bound in found.interval] if found.interval else None,
+        "better": _rounded(found.better),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _ordered(before: Rows, after: Rows) -> tuple[list[int], list[int], list[int]]:
+    """Return the clips with fewer errors, with more, and with as many, the greatest change first; equals by index.
+
+    Of those with as many errors the ones with most errors come first: they say more than what both heard right.
+    """
+    was, now = before[:, 1:].sum(axis=1), after[:, 1:].sum(axis=1)
+    gain = was - now
+    order = np.argsort(-np.abs(gain), kind="stable")
+    better, worse = (order[sign * gain[order] > 0].tolist() for sign in (1, -1))
+    same = np.flatnonzero(gain == 0)
+    return better, worse, same[np.argsort(-now[same], kind="stable")].tolist()

@@ -1,0 +1,139 @@
+"""Spectrograms made once and kept in the cache: shards of clips, named by what is in them.
+
+The name of a shard is a hash of the settings and of the sound of its clips: other settings or other sounds are other
+shards, and what was made before an interruption is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...errors import DataError
+from .. import catalog
+from .audio import read
+from .config import SpectrogramSettings
+from .data.checking import OnDone, progress
+from .data.loading import Utterance
+from .spectrogram import spectrogram
+
+log = logging.getLogger(__name__)
+
+_CLIPS = 256  # of a shard: some 60 MB
+_VERSION = 1  # of `spectrogram`: another one makes other shards
+
+
+class FeatureStore:
+    """The frames of clips (t, bins), read from shards that lie in the cache in half precision."""
+
+    def __init__(self, shards: Sequence[Path], lengths: Sequence[int]) -> None:
+        self._shards, self.lengths = shards, lengths
+        self._open: dict[int, tuple[Tensor, list[int]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        shard, place = divmod(index, _CLIPS)
+        if shard not in self._open:  # mapped into memory, not read
+            with safe_open(self._shards[shard], framework="pt") as file:
+                self._open[shard] = file.get_tensor("frames"), [0, *file.get_tensor("lengths").cumsum(0).tolist()]
+        frames, ends = self._open[shard]
+        return frames[ends[place] : ends[place + 1]].float()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": {}}  # a worker maps the files for itself
+
+
+def stored(
+    utterances: Sequence[Utterance],
+    settings: SpectrogramSettings,
+    place: str,
+    *,
+    workers: int = 0,
+    on_done: OnDone | None = None,
+) -> FeatureStore:
+    """Return the spectrograms of clips, made now where they are not in the cache yet.
+
+    Raises:
+        DataError: a clip cannot be read any more, or the cache cannot be written.
+    """
+    folder = catalog.cache_dir() / "spectrograms"
+    parts = [utterances[start : start + _CLIPS] for start in range(0, len(utterances), _CLIPS)]
+    paths = [folder / f"{_name(part, settings)}.safetensors" for part in parts]
+    lengths = [_lengths(path, len(part)) for path, part in zip(paths, parts, strict=True)]
+    todo = [index for index, known in enumerate(lengths) if known is None]
+    if todo:
+        steps = progress("making spectrograms, once", sum(len(parts[index]) for index in todo), place, on_done)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            jobs = ((parts[index], settings, paths[index]) for index in todo)
+            for index, made in zip(todo, _made(jobs, min(workers, len(todo))), strict=True):
+                lengths[index] = made
+                for _ in made:
+                    next(steps)
+        except OSError as error:
+            raise DataError(
+                f"cannot keep spectrograms in {folder}: {error}; free some space there, set REDENSE_CACHE to another "
+                "folder, or use data.features: live"
+            ) from error
+    return FeatureStore(paths, [length for known in lengths if known is not None for length in known])
+
+
+def make(utterance: Utterance, settings: SpectrogramSettings) -> Tensor:
+    """Return the spectrogram of a clip, from its file: (t, bins).
+
+    Raises:
+        DataError: it cannot be read any more.
+    """
+    clip = utterance.clip
+    return spectrogram(torch.from_numpy(read(clip.path, settings.rate, clip.start, clip.length)), settings)
+
+
+def _made(jobs: Iterator[tuple[Sequence[Utterance], SpectrogramSettings, Path]], workers: int) -> Iterator[list[int]]:
+    if workers < 2:
+        return (_make_shard(*job) for job in jobs)
+    from joblib import Parallel, delayed
+
+    made: Any = Parallel(n_jobs=workers, return_as="generator")(delayed(_make_shard)(*job) for job in jobs)
+    return made
+
+
+def _make_shard(part: Sequence[Utterance], settings: SpectrogramSettings, path: Path) -> list[int]:
+    clips = [make(utterance, settings).half() for utterance in part]
+    lengths = [len(frames) for frames in clips]
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as scratch:
+        file = Path(scratch) / path.name
+        save_file({"frames": torch.cat(clips), "lengths": torch.tensor(lengths)}, file)
+        file.replace(path)
+    return lengths
+
+
+def _name(part: Sequence[Utterance], settings: SpectrogramSettings) -> str:
+    clips = [(utterance.digest, utterance.clip.start, utterance.clip.length) for utterance in part]
+    known = {"version": _VERSION, "settings": settings.model_dump(), "clips": clips}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _lengths(path: Path, clips: int) -> list[int] | None:
+    """Return the frames of every clip of a shard; None if it is not there or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            lengths: list[int] = file.get_tensor("lengths").tolist()
+            frames = file.get_slice("frames").get_shape()[0]
+    except (SafetensorError, OSError) as error:
+        log.info("%s is damaged (%s): made again", path, error)
+        return None
+    return lengths if len(lengths) == clips and sum(lengths) == frames else None

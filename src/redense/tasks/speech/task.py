@@ -1,0 +1,242 @@
+"""Speech recognition as the engine sees it: trained with CTC, judged by the word errors of its greedy reading."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from ...errors import DataError, MissingExtraError
+from ..metrics import METRICS
+from ..task import Split
+from .alphabet import BLANK
+from .audio import Samples, read, resample
+from .config import SpeechData, SpeechModel
+from .data.checking import OnDone
+from .data.loading import Corpus, Utterance, load_corpus
+from .evidence import evidence
+from .examples import PADDING, SpeechBatch, SpeechExamples
+from .models import EXCLUDE, build
+from .spectrogram import spectrogram
+from .store import stored
+
+log = logging.getLogger(__name__)
+
+_EVALUATED = 40_000  # frames evaluated at once
+
+
+class Speech:
+    """Speech recognition: CTC loss, word and character errors of greedy decoding, as the paper's section 3.3 has it.
+
+    Raises:
+        DataError: the data is missing, broken or unfit.
+        MissingExtraError: soundfile is not installed.
+    """
+
+    name = "speech"
+    metric = METRICS["speech"]
+    include: Sequence[str] | None = None
+
+    def __init__(self, data: SpeechData, model: SpeechModel, *, on_done: OnDone | None = None) -> None:
+        corpus = load_corpus(data, on_done)
+        self.alphabet, self.fingerprint, self.parts = corpus.alphabet, corpus.fingerprint, corpus.parts
+        self.exclude: Sequence[str] = EXCLUDE[model.name]
+        self._data, self._model = data, model
+        self._splits = {name: self._examples(corpus, name, on_done) for name in corpus.splits}
+        self.notes = (*corpus.notes, *self._too_short(self._splits["train"]))
+        self._set_widths()
+
+    def _examples(self, corpus: Corpus, split: Split, on_done: OnDone | None) -> SpeechExamples:
+        data, utterances = self._data, corpus.splits[split]
+        place = " + ".join(data.sources)
+        store = None
+        if data.features == "stored":
+            store = stored(utterances, data.spectrogram, place, workers=data.workers, on_done=on_done)
+        parts = corpus.parts if split == "test" else ()
+        return SpeechExamples(utterances, self.alphabet, data, store=store, parts=parts, training=split == "train")
+
+    def _set_widths(self) -> None:
+        """Find the longest clip and transcript: outcomes of all batches have the same widths."""
+        self._longest = max(max(part.lengths) for part in self._splits.values())
+        self._frames = -(-self._longest // self._model.frames_to_one)
+        self._symbols = max(max(map(len, part.symbols)) for part in self._splits.values())
+
+    def _too_short(self, train: SpeechExamples) -> list[str]:
+        stride = self._model.frames_to_one
+        short = [
+            utterance.clip.name
+            for utterance, symbols, frames in zip(train.utterances, train.symbols, train.lengths, strict=True)
+            if -(-frames // stride) < needed_frames(symbols.tolist())
+        ]
+        if not short:
+            return []
+        names = f"{', '.join(short[:3])}{', ...' if len(short) > 3 else ''}"
+        say = f"{len(short):,} training clips are too short for their transcripts at stride {stride}"
+        return [f"{say}, and teach nothing: {names}"]
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Clips evaluated at once: as many of the longest as make 40,000 frames."""
+        return max(1, min(64, _EVALUATED // self._longest))
+
+    def examples(self, split: Split) -> SpeechExamples:
+        """Return a split."""
+        return self._splits[split]
+
+    def utterances(self, split: Split) -> Sequence[Utterance]:
+        """Return the clips of a split, in order: where their files are, and what is said in them."""
+        return self._splits[split].utterances
+
+    def model_inputs(self, waveform: Samples, rate: int) -> Tensor:
+        """Return the frames (t, bins) of samples (n,) that were taken ``rate`` times a second."""
+        settings = self._data.spectrogram
+        return spectrogram(torch.from_numpy(resample(waveform, rate, settings.rate)), settings)
+
+    def batch(self, frames: Sequence[Tensor]) -> SpeechBatch:
+        """Return a batch of clips without transcripts: frames (t, bins) each."""
+        return SpeechBatch(
+            pad_sequence(list(frames), batch_first=True),
+            torch.tensor([len(clip) for clip in frames]),
+            torch.full((len(frames), 1), PADDING),
+            torch.zeros(len(frames), dtype=torch.int64),
+        )
+
+    # --- model ------------------------------------------------------------------------------------------------------
+
+    def build_model(self) -> nn.Module:
+        """Return a freshly initialised network."""
+        return build(self._model, self._data.spectrogram.bins, self.alphabet.size)
+
+    def pretrained(self, weights: str) -> dict[str, Tensor]:
+        """Refuse a library's weights: none has these networks.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"no library has weights of {self._model.name}, got {weights!r}: start from a file or a run folder"
+        )
+
+    def log_probs(self, model: nn.Module, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
+        """Return the logarithms of the symbols' probabilities, (t, b, size), and the frames of each clip (b,)."""
+        logits, lengths = model(batch.frames, batch.lengths)
+        return logits.float().log_softmax(2), lengths
+
+    def loss(self, model: nn.Module, batch: SpeechBatch) -> Tensor:
+        """Return minus the logarithm of the transcripts' probability, on average over the clips of a batch."""
+        log_probs, lengths = self.log_probs(model, batch)
+        return ctc_losses(log_probs, lengths, batch.symbols).mean()
+
+    def outputs(self, model: nn.Module, batch: SpeechBatch) -> Tensor:
+        """Return the logits of all frames that the clips of a batch have: (rows, size)."""
+        logits, lengths = model(batch.frames, batch.lengths)
+        return logits[torch.arange(len(logits), device=lengths.device)[:, None] < lengths]
+
+    def outcome(self, model: nn.Module, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Return of every clip what was read and what was said, symbols and -1 after the end; loss, frames, test set.
+
+        ``hypothesis`` int16 (b, w) and ``reference`` int16 (b, v) have the same widths for all batches.
+        """
+        log_probs, lengths = self.log_probs(model, batch)
+        return {
+            "hypothesis": _widened(greedy(log_probs, lengths), self._frames),
+            "reference": _widened(batch.symbols, self._symbols),
+            "loss": ctc_losses(log_probs, lengths, batch.symbols),
+            "frames": lengths,
+            "part": batch.part,
+        }
+
+    # --- metrics ----------------------------------------------------------------------------------------------------
+
+    def texts(self, symbols: Tensor) -> list[str]:
+        """Return the texts of symbols (n, w), -1 after the end."""
+        return [self.alphabet.decode(row) for row in symbols.tolist()]
+
+    def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return mean loss, word and character error rate in %; word error rates of several test sets one by one."""
+        heard, said = self.texts(outcome["hypothesis"]), self.texts(outcome["reference"])
+        jiwer = _require_jiwer()
+        out = {
+            "loss": float(outcome["loss"].double().mean()),
+            "wer": 100 * jiwer.wer(said, heard),
+            "cer": 100 * jiwer.cer(said, heard),
+        }
+        for index, part in enumerate(self.parts):
+            rows = (outcome["part"] == index).nonzero().flatten().tolist()
+            if rows and len(rows) < len(said):
+                out[f"wer {part}"] = 100 * jiwer.wer([said[row] for row in rows], [heard[row] for row in rows])
+        return out
+
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
+        """Return the error rates of every test set, and the test clips in which more or fewer errors were made."""
+        test = self.utterances("test")
+        return evidence(
+            outcomes,
+            self.alphabet,
+            sets=[utterance.clip.part for utterance in test] if self.parts else None,
+            seconds=[utterance.seconds for utterance in test],
+            sound=self._sound,
+        )
+
+    def _sound(self, index: int) -> tuple[Tensor, int]:
+        clip, rate = self.utterances("test")[index].clip, self._data.spectrogram.rate
+        return torch.from_numpy(read(clip.path, rate, clip.start, clip.length)), rate
+
+
+def ctc_losses(log_probs: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:
+    """Return minus the logarithm of the transcripts' probability, (b,); 0 where a clip is too short for its own.
+
+    Args:
+        log_probs: (t, b, size).
+        lengths: frames of each clip, (b,).
+        symbols: (b, n), -1 after the end.
+    """
+    counts = (symbols != PADDING).sum(1)
+    return F.ctc_loss(
+        log_probs, symbols.clamp_min(BLANK + 1), lengths, counts, blank=BLANK, reduction="none", zero_infinity=True
+    )
+
+
+def greedy(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """Return what the best path of every clip says: symbols (b, n), -1 after the end.
+
+    Args:
+        log_probs: (t, b, size).
+        lengths: frames of each clip, (b,).
+    """
+    path = log_probs.argmax(2).T  # (b, t)
+    frames = torch.arange(path.shape[1], device=path.device)
+    starts = torch.ones_like(path, dtype=torch.bool)
+    starts[:, 1:] = path[:, 1:] != path[:, :-1]
+    kept = starts & (path != BLANK) & (frames < lengths[:, None])
+    order = (~kept).to(torch.int8).argsort(dim=1, stable=True)  # what is kept comes first, in its order
+    return torch.where(kept, path, PADDING).gather(1, order)
+
+
+def needed_frames(symbols: Sequence[int]) -> int:
+    """Return the frames that CTC needs at least: one a symbol, and one between two that are the same.
+
+    >>> needed_frames([1, 2, 2])
+    4
+    """
+    return len(symbols) + sum(a == b for a, b in pairwise(symbols))
+
+
+def _widened(symbols: Tensor, width: int) -> Tensor:
+    return F.pad(symbols[:, :width], (0, max(0, width - symbols.shape[1])), value=PADDING).to(torch.int16)
+
+
+def _require_jiwer() -> Any:
+    try:
+        import jiwer
+    except ImportError as error:
+        raise MissingExtraError("word error rates need jiwer: pip install 'redense[speech]'") from error
+    return jiwer

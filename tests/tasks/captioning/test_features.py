@@ -1,0 +1,119 @@
+"""Features of a frozen CNN: what they are, when they are computed, and whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from redense.errors import DataError, RecipeError, StateError
+from redense.tasks.captioning.config import FeatureSource
+from redense.tasks.captioning.data import load_captions
+from redense.tasks.captioning.features import digest_of, features_of, open_eyes
+
+from .conftest import mean_colour
+
+
+@pytest.fixture
+def images(captioned, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+    return load_captions(config(captioned(train=600, val=3, test=3))).train
+
+
+def forbidden():
+    raise AssertionError("the CNN is not needed")
+
+
+def test_features_are_computed_once(images):
+    first = features_of(images.images, images.index, mean_colour, "x", "set")
+    assert first.shape == (600, 3)
+    assert first[0].argmax() == 0  # the first image is red
+    assert torch.equal(features_of(images.images, images.index, forbidden, "x", "set"), first)
+
+
+def test_another_cnn_and_other_bytes_are_seen_anew(images):
+    features_of(images.images, images.index, mean_colour, "x", "set")
+    with pytest.raises(AssertionError):
+        features_of(images.images, images.index, forbidden, "y", "set")
+    path = images.images.path(0)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(AssertionError):
+        features_of(images.images, images.index, forbidden, "x", "set")
+
+
+def test_a_computation_that_was_stopped_goes_on_with_the_part_at_hand(images):
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        assert total == 600
+        if done > 256:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        features_of(images.images, images.index, mean_colour, "x", "set", stop)
+    seen: list[int] = []
+    eyes = mean_colour()
+    features_of(images.images, images.index, lambda: eyes, "x", "set", lambda done, total: seen.append(done))
+    assert seen == [256, 512, 600]
+    kept = sorted((images.images.root.parent.parent / "cache/features").glob("*"))
+    assert len(kept) == 3
+    assert all(path.suffix == ".safetensors" for path in kept)
+
+
+def test_a_damaged_part_is_computed_anew(images):
+    first = features_of(images.images, images.index[:10], mean_colour, "x", "set")
+    (part,) = (images.images.root.parent.parent / "cache/features").glob("*")
+    part.write_bytes(part.read_bytes()[:-7])
+    assert torch.equal(features_of(images.images, images.index[:10], mean_colour, "x", "set"), first)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(images):
+    path = images.images.path(2)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"train-2\.png cannot be decoded"):
+        features_of(images.images, images.index[:5], mean_colour, "x", "set")
+
+
+def test_the_last_layers_input_of_a_library_network(tmp_path: Path):
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    network = models.squeezenet1_1(num_classes=1000)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    named = FeatureSource(
+        network="squeezenet1_1", weights=str(tmp_path / "weights.pt"), layer="features", size=64, resize=64
+    )
+    eyes = open_eyes(named)
+    picture = (torch.rand(3, 64, 64) * 255).to(torch.uint8)
+    (own,) = eyes.see([picture])
+    expected = network.eval().features(((picture - eyes.mean) / eyes.std)[None]).mean((2, 3))[0]
+    torch.testing.assert_close(own, expected)
+    with pytest.raises(RecipeError, match="has no linear layer; name the module"):
+        open_eyes(named.model_copy(update={"layer": "last"}))
+    with pytest.raises(RecipeError, match=r"has no module 'feature'.*did you mean 'features'"):
+        open_eyes(named.model_copy(update={"layer": "feature"}))
+
+
+def test_weights_that_are_not_there_or_damaged_are_explained(tmp_path: Path):
+    with pytest.raises(StateError, match="train the CNN there first, for example: redense run emoji/cnn --out runs/no"):
+        digest_of(FeatureSource(weights="runs/no"))
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    source = FeatureSource(network="squeezenet1_1", weights=str(tmp_path / "w.pt"), layer="features", size=64)
+    with pytest.raises(StateError, match=r"w\.pt is damaged, or of another network"):
+        open_eyes(source)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("task: classification\n")
+    with pytest.raises(StateError, match="is no finished run"):
+        digest_of(FeatureSource(weights=str(tmp_path / "run")))
+
+
+def test_the_digest_depends_on_weights_and_settings(tmp_path: Path):
+    path = tmp_path / "w.pt"
+    path.write_bytes(b"1")
+    source = FeatureSource(weights=str(path))
+    first = digest_of(source)
+    assert digest_of(source.model_copy(update={"size": 64})) != first
+    assert digest_of(source.model_copy(update={"layer": "features"})) != first
+    path.write_bytes(b"22")
+    assert digest_of(source) != first

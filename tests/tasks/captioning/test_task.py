@@ -1,0 +1,120 @@
+"""Caption generation end to end: what it learns, what is measured, and what the lab makes of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from redense.errors import DataError, RecipeError
+from redense.lab.engine import Engine
+from redense.lab.outline import dry_run, outline
+from redense.lab.recipe import build_recipe, load_recipe
+from redense.lab.tasks import make_task
+from redense.tasks.captioning.config import CaptionModel
+from redense.tasks.captioning.task import Captioning
+
+SMALL: dict[str, Any] = {"width": 32, "hidden": 32, "dropout": 0.0, "beam": 2}
+
+
+@pytest.fixture
+def recipe(captioned, colour_blind):
+    def make(**changes: Any):
+        plain: dict[str, Any] = {
+            "task": "captioning",
+            "data": {"source": str(captioned(train=240)), "threshold": 1},
+            "model": SMALL,
+            "training": {"batch_size": 20, "optimizer": {"name": "rmsprop", "lr": 0.005}, "clip_value": 5},
+            "dense": {"epochs": 12},
+            "sparse": {"epochs": 2, "sparsity": 0.5, "lr": 0.005},
+            "redense": {"epochs": 2, "lr": 0.002},
+        }
+        return build_recipe(plain | changes)
+
+    return make
+
+
+def test_it_learns_to_say_which_colour_it_sees(recipe):
+    made = recipe()
+    engine = Engine(make_task(made), made)
+    untrained = engine.evaluate("test")
+    while engine.phase_index < len(engine.plan):
+        engine.train()
+        if engine.phase_index == 2:
+            assert engine.sparsity() == pytest.approx(0.5, abs=0.01)
+    trained = engine.evaluate("test")
+    assert trained["bleu4"] > 45 > untrained["bleu4"]
+    assert trained["perplexity"] < 3 < untrained["perplexity"]
+    outcome = engine.outcome("test")
+    task = engine.task
+    assert isinstance(task, Captioning)
+    colours = {"red", "green", "blue"}
+    right = [
+        colours & set(said) == colours & set(own[0])
+        for said, own in zip(task.sentences(outcome), task.references(outcome), strict=True)
+    ]
+    assert sum(right) >= 5
+
+
+def test_the_loss_is_the_sum_over_a_sentence_as_a_mean_over_sentences(captioned, config, colour_blind):
+    task = Captioning(config(captioned()), CaptionModel(**SMALL))
+    torch.manual_seed(0)
+    model = task.build_model().eval()
+    train = task.examples("train")
+    whole = task.loss(model, train.__getitems__(range(len(train))))
+    alone = [float(task.loss(model, train.__getitems__([index])).detach()) for index in range(len(train))]
+    assert float(whole.detach()) == pytest.approx(sum(alone) / len(alone), rel=1e-5)
+
+
+def test_perplexity_counts_every_word_once_whatever_the_batches(captioned, config, colour_blind):
+    task = Captioning(config(captioned()), CaptionModel(**SMALL))
+    torch.manual_seed(0)
+    model = task.build_model().eval()
+    test = task.examples("test")
+    with torch.no_grad():
+        whole = task.outcome(model, test.__getitems__(range(6)))
+        parts = [task.outcome(model, test.__getitems__(some)) for some in ([4, 0], [5, 2, 1], [3])]
+    joined = {name: torch.cat([part[name] for part in parts]) for name in whole}
+    for name, value in task.metrics(whole).items():
+        assert task.metrics(joined)[name] == pytest.approx(value, rel=1e-5), name
+    assert whole["words"].tolist() == [4 + 7] * 6  # "a red square" and "it is red all of it", each with its end
+    loss = float(whole["loss"].sum() / whole["words"].sum())
+    assert task.metrics(whole)["perplexity"] == pytest.approx(math.exp(loss))
+
+
+def test_outputs_are_the_logits_of_every_word(captioned, config, colour_blind):
+    task = Captioning(config(captioned()), CaptionModel(**SMALL))
+    batch = task.examples("train").__getitems__([0, 1, 2])
+    assert task.outputs(task.build_model(), batch).shape == (4 + 7 + 4, len(task.vocabulary))
+
+
+def test_rare_words_are_left_out_and_said(captioned, config, colour_blind):
+    task = Captioning(config(captioned(), threshold=9), CaptionModel(**SMALL))
+    assert "red" not in task.vocabulary.words
+    assert task.notes[-1] == (
+        "vocabulary: 6 words; 3 that occur less than 9 times in the training sentences are left out "
+        "(22.2% of all words)"
+    )
+    with pytest.raises(DataError, match=r"lower data\.threshold"):
+        Captioning(config(captioned(), threshold=500), CaptionModel(**SMALL))
+
+
+def test_label_smoothing_is_refused(recipe):
+    with pytest.raises(RecipeError, match="label_smoothing is for classification"):
+        make_task(recipe(training={"label_smoothing": 0.1}))
+
+
+def test_the_papers_recipe_is_outlined_without_its_data():
+    made = outline(load_recipe("flickr8k/neuraltalk"))
+    assert made.parameters == 6_798_314
+    assert not made.facts.looked_at
+    assert [round(made.sparsity(planned), 3) for planned in made.phases] == [0.0, 0.8, 0.0]
+    assert [row.name for row in made.rows if not row.prunable and "bias" not in row.name] == ["words.weight"]
+
+
+def test_a_plan_is_dry_run_on_random_sentences():
+    small = ["--model.width", "8", "--model.hidden", "8", "--data.expected.features", "12"]
+    measured = dry_run(load_recipe("flickr8k/neuraltalk", small), steps=2).measured
+    assert measured["examples_per_second"] > 0

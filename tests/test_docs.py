@@ -1,0 +1,134 @@
+"""What the documentation shows works: every command is one that the command line takes, every block of Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import redense
+from redense import cli
+from redense.lab.recipe import TASKS, build_recipe, load_recipe, recipe_names
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RECIPES = sorted((ROOT / "src/redense/recipes").rglob("*.yaml"))
+PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_]*(\.\.\.)?")
+"""A name that a reader replaces: RECIPE, PATH, FOLDER."""
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    found: list[Block] = []
+    language, start, lines = "", 0, list[str]()
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        fence = re.match(r"\s*```(.*)$", line)
+        if fence and not start:
+            language, start, lines = fence[1].strip(), number, []
+        elif fence:
+            found.append(Block(str(page.relative_to(ROOT)), start, language, "\n".join(lines)))
+            start = 0
+        elif start:
+            lines.append(line)
+    assert not start, f"{page.name}: the block that begins in line {start} does not end"
+    return found
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return where and what: lines of blocks, commands inside of `marks`, and those that recipes begin with."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        own = [
+            (str(block), line.strip().removeprefix("$ "))
+            for block in blocks(page)
+            for line in block.text.replace("\\\n", " ").splitlines()
+        ]
+        text = page.read_text(encoding="utf-8")
+        prose = re.sub(r"(?ms)^\s*```.*?^\s*```", "", text)
+        own += [(page.name, match) for match in re.findall(r"`(redense [^`\n]+)`", prose)]
+        found += [(place, line) for place, line in own if re.match(r"redense \S", line)]
+    for path in RECIPES:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found += [(path.name, match) for match in re.findall(r"`(redense [^`]+)`", line) if line.startswith("#")]
+            if match := re.match(r"# (redense run [^,]+)", line):
+                found.append((path.name, match[1]))
+    return sorted(set(found))
+
+
+COMMANDS = commands()
+PYTHON = [
+    block for page in PAGES for block in blocks(page) if block.language == "python" and "--8<--" not in block.text
+]
+YAML = [block for page in PAGES for block in blocks(page) if block.language == "yaml"]
+
+
+def test_the_pages_are_found():
+    assert len(COMMANDS) > 40
+    assert len(PYTHON) >= 2
+    assert YAML
+
+
+@pytest.mark.parametrize(("place", "command"), COMMANDS, ids=[f"{place} {command}" for place, command in COMMANDS])
+def test_every_command_is_one_that_the_command_line_takes(place: str, command: str):
+    words = shlex.split(command.partition("  #")[0].replace("[", "").replace("]", ""))[1:]
+    end = next((index for index, word in enumerate(words) if word in (">", "|", "&&")), len(words))
+    words = words[:end]
+    if len(words) == 1 or "..." in words:  # a verb is spoken of, not typed
+        assert words[0] in {*cli.build()[1].functions, "--help", "--version"}
+        return
+    options, _ = cli.parse([_filled(word, words[max(0, index - 1)]) for index, word in enumerate(words)])
+    recipe = getattr(options, "recipe", None)
+    if recipe is not None and not PLACEHOLDER.fullmatch(recipe):
+        assert recipe in recipe_names() or recipe.endswith((".yaml", ".yml")), f"no recipe is called {recipe}"
+    if options.settings:
+        load_recipe(recipe if recipe in recipe_names() else "quickstart", options.settings)
+
+
+def _filled(word: str, before: str) -> str:
+    """Return a word with a number where a reader would put one."""
+    return "1" if word == "N" or (before in ("--seeds", "--jobs") and PLACEHOLDER.fullmatch(word)) else word
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_every_block_of_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    given: dict[str, Any] = {"redense": redense, "torch": torch, "model": model, "optimizer": optimizer, "train": train}
+    exec(compile(block.text, str(block), "exec"), given)  # our own documentation
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_every_block_of_yaml_is_a_part_of_a_recipe(block: Block):
+    given = yaml.safe_load(block.text)
+    assert isinstance(given, dict)
+    base = yaml.safe_load((ROOT / "src/redense/recipes/quickstart.yaml").read_text(encoding="utf-8"))
+    task = given.get("task", "classification")
+    base = base if task == "classification" else {key: base[key] for key in ("dense", "sparse", "redense")}
+    build_recipe({**base, **given, "task": task}, str(block))
+    assert task in TASKS
