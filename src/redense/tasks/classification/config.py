@@ -31,6 +31,12 @@ class ImageData(BaseModel):
     )
     validation: float = Field(default=0.1, gt=0, lt=1, description="part of the training images kept for validation")
     limit: int | None = Field(default=None, ge=1, description="only so many training images, for a trial")
+    label_noise: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="part of the training labels that are drawn anew at random, the right one too; for experiments",
+    )
     size: int | None = Field(
         default=None, ge=8, le=1024, description="height and width of the network's images; nothing: as they are"
     )

@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from .recurrence import CEILING, CLOSED, scan
 
@@ -32,6 +31,12 @@ class Packing:
         """Return (t, b, ...) of rows (n, ...), ``fill`` where clips have ended."""
         padded = rows.new_full((self.longest * self.clips, *rows.shape[1:]), fill)
         return padded.index_copy(0, self._places, rows).unflatten(0, (self.longest, self.clips))
+
+    def turned(self, padded: Tensor) -> Tensor:
+        """Return (t, b, f) with every clip turned round in time, its padding where it was."""
+        steps = torch.arange(self.longest, device=padded.device)[:, None]
+        places = torch.where(self.mask, self.lengths - 1 - steps, steps)
+        return padded.gather(0, places[:, :, None].expand_as(padded))
 
 
 def clipped(rows: Tensor) -> Tensor:
@@ -109,47 +114,37 @@ class ClippedConvolution(nn.Module):
 class GatedLSTM(nn.Module):
     """Bidirectional LSTM layers whose gates are weights of their own, so that each is pruned to the same sparsity.
 
-    It computes what `torch.nn.LSTM` does, with the same kernels.
+    It computes what `torch.nn.LSTM` does on packed sequences, an order of magnitude quicker on a CPU: the backward
+    direction sees every clip turned round, so that it starts at its end, and packing is not needed.
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.hidden, self.dropout = hidden, dropout
+        self.hidden = hidden
         sizes = [inputs] + [2 * hidden] * (layers - 1)
         self.layers = nn.ModuleList(
             nn.ModuleDict({direction: _gates(size, hidden) for direction in ("forwards", "backwards")})
             for size in sizes
         )
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, rows: Tensor, packing: Packing) -> Tensor:
         """Rows (n, inputs) -> (n, 2 hidden)."""
-        packed = pack_padded_sequence(packing.pad(rows), packing.lengths.cpu(), enforce_sorted=False)
-        state = rows.new_zeros(2 * len(self.layers), packing.clips, self.hidden)
-        drop = self.dropout if len(self.layers) > 1 else 0.0
-        data, _, _ = torch.lstm(
-            packed.data,
-            packed.batch_sizes,
-            (state, state),
-            self._flat(),
-            True,
-            len(self.layers),
-            drop,
-            self.training,
-            True,
-        )
-        out, _ = nn.utils.rnn.pad_packed_sequence(packed._replace(data=data), total_length=packing.longest)
-        return packing.pack(out)
+        for index, layer in enumerate(self.layers):
+            directions = cast("nn.ModuleDict", layer)
+            padded = packing.pad(self.dropout(rows) if index else rows)
+            forwards = self._scan(padded, directions["forwards"])
+            backwards = packing.turned(self._scan(packing.turned(padded), directions["backwards"]))
+            rows = packing.pack(torch.cat([forwards, backwards], 2))
+        return rows
 
-    def _flat(self) -> list[Tensor]:
-        flat: list[Tensor] = []
-        for layer in self.layers:
-            for gates in cast("nn.ModuleDict", layer).values():
-                linear = [cast("Any", gates)[gate] for gate in GATES]
-                flat += [torch.cat([gate.inputs.weight for gate in linear])]
-                flat += [torch.cat([gate.hidden.weight for gate in linear])]
-                flat += [torch.cat([gate.inputs.bias for gate in linear])]
-                flat += [torch.cat([gate.hidden.bias for gate in linear])]
-        return flat
+    def _scan(self, padded: Tensor, gates: Any) -> Tensor:
+        parts = [gates[name] for name in GATES]
+        weights = [torch.cat([getattr(gate, part).weight for gate in parts]) for part in ("inputs", "hidden")]
+        biases = [torch.cat([getattr(gate, part).bias for gate in parts]) for part in ("inputs", "hidden")]
+        state = padded.new_zeros(1, padded.shape[1], self.hidden)
+        out, _, _ = torch.lstm(padded, (state, state), weights + biases, True, 1, 0.0, self.training, False, False)
+        return out
 
 
 class _Gate(nn.Module):

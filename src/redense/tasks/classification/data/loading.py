@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from .hub import is_hub_folder, read_by_row, read_in_memory
 from .idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
 from .pixels import require_pillow
 from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
-from .splits import limit_to
+from .splits import limit_to, with_noise
 from .transforms import evaluation_transform, fits_in_memory, shape_of, to_memory
 
 
@@ -70,6 +71,9 @@ def load_images(config: ImageData, *, seed: int = 0, on_checked: OnChecked | Non
     train, validation, test = divide(place, sets, config.validation, seed)
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
+    if config.label_noise:
+        train = replace(train, labels=with_noise(train.labels, len(train.classes), config.label_noise, seed))
+        notes.append(f"{place}: {config.label_noise:.0%} of the training labels are random, as data.label_noise asks")
     parts = {"training": train, "validation": validation, "test": test}
     for name, part in parts.items():
         if len(part) == 0:

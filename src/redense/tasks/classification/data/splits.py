@@ -48,6 +48,21 @@ def pick(labels: Tensor, counts: list[int], seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.concatenate([np.empty(0, np.int64), *chosen]).astype(np.int64)))
 
 
+def with_noise(labels: Tensor, classes: int, share: float, seed: int) -> Tensor:
+    """Return ``labels`` (n,) of which round(share * n) are drawn anew from all classes, the right one among them.
+
+    >>> noisy = with_noise(torch.zeros(100, dtype=torch.long), 10, 0.3, seed=0)
+    >>> int((noisy != 0).sum()) <= 30, torch.equal(noisy, with_noise(torch.zeros(100, dtype=torch.long), 10, 0.3, 0))
+    (True, True)
+    """
+    stream = random.Random(seed)
+    order = sorted(range(len(labels)), key=[stream.random() for _ in range(len(labels))].__getitem__)
+    noisy = labels.clone()
+    for index in order[: round(share * len(labels))]:
+        noisy[index] = int(stream.random() * classes)
+    return noisy
+
+
 def limit_to(labels: Tensor, count: int, seed: int) -> Tensor:
     """Return the sorted indices of ``count`` of ``labels`` (n,), stratified; all if there are no more.
 
