@@ -49,7 +49,8 @@ class Speech:
         self.exclude: Sequence[str] = EXCLUDE[model.name]
         self._data, self._model = data, model
         self._splits = {name: self._examples(corpus, name, on_done) for name in corpus.splits}
-        self.notes = (*corpus.notes, *self._too_short(self._splits["train"]))
+        train = self._splits["train"]
+        self.notes = (*corpus.notes, *self._unexpected(len(train)), *self._too_short(train))
         self._set_widths()
 
     def _examples(self, corpus: Corpus, split: Split, on_done: OnDone | None) -> SpeechExamples:
@@ -66,6 +67,12 @@ class Speech:
         self._longest = max(max(part.lengths) for part in self._splits.values())
         self._frames = -(-self._longest // self._model.frames_to_one)
         self._symbols = max(max(map(len, part.symbols)) for part in self._splits.values())
+
+    def _unexpected(self, train: int) -> list[str]:
+        expected = self._data.expected
+        if expected is None or train == min(expected.train, self._data.limit or train):
+            return []
+        return [f"{train:,} training clips, the recipe expects {expected.train:,}"]
 
     def _too_short(self, train: SpeechExamples) -> list[str]:
         stride = self._model.frames_to_one
