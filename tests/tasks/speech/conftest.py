@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 
-WORDS = ("uno", "dos", "tres", "seis", "siete", "ocho", "nueve", "diez", "cien", "mil")
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -20,19 +18,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def sound(path: Path, seconds: float = 0.4, rate: int = 8_000, *, seed: int = 0, level: float = 0.3) -> Path:
+def write_sound(path: Path, seconds: float = 0.4, rate: int = 8_000, *, seed: int = 0, level: float = 0.3) -> Path:
     """Write noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = level * np.random.default_rng(seed).uniform(-1, 1, int(seconds * rate))
     soundfile.write(path, samples, rate)
     return path
-
-
-def sentences(count: int) -> list[str]:
-    """Different sentences."""
-    return [
-        f"{WORDS[index % 10]} {WORDS[index // 10 % 10]} {'mil ' * (index // 100)}".strip() for index in range(count)
-    ]
 
 
 Write = Callable[..., Path]
@@ -49,9 +40,15 @@ def corpus(tmp_path: Path) -> Write:
         lines: list[str] = []
         for index, text in enumerate(texts):
             clip = f"{Path(name).stem}-{index}.wav"
-            sound(root / clip, seconds, seed=index)
+            write_sound(root / clip, seconds, seed=index)
             lines.append(json.dumps({"audio_filepath": clip, "text": text}))
         (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return root
 
     return write
+
+
+@pytest.fixture
+def sound() -> Write:
+    """Return what writes a sound file: a path, and seconds, rate, seed or level."""
+    return write_sound

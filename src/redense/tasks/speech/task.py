@@ -70,7 +70,7 @@ class Speech:
 
     def _unexpected(self, train: int) -> list[str]:
         expected = self._data.expected
-        if expected is None or train == min(expected.train, self._data.limit or train):
+        if expected is None or train == min(expected.train, self._data.limit or expected.train):
             return []
         return [f"{train:,} training clips, the recipe expects {expected.train:,}"]
 
