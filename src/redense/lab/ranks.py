@@ -190,6 +190,17 @@ def join() -> Ranks:
     return _joined
 
 
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """Let one rank work as if it was alone, while the others wait for what it says next."""
+    global _joined  # noqa: PLW0603
+    before, _joined = _joined, ALONE
+    try:
+        yield
+    finally:
+        _joined = before
+
+
 def current() -> Ranks:
     """Return the ranks that this process has joined.
 

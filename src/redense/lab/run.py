@@ -129,7 +129,7 @@ def train_run(
                 show({"kind": "resumed", "step": engine.step, "notes": ranks.main(lambda: _notes(folder))})
             if recorder:
                 recorder.begin(engine.step)
-                _keep_artifacts(folder, task)
+            ranks.main(lambda: _keep_artifacts(folder, task))
             keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             while engine.phase_index < len(engine.plan):
                 key = keys[engine.phase_index]
@@ -144,17 +144,17 @@ def train_run(
         return _finish(folder, engine)
 
 
+def _begin(folder: Path, recipe: Recipe, task: Task) -> None:
+    for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
+        left.unlink()
+    _check_unchanged(folder, recipe, task)
+
+
 def _keep_artifacts(folder: Path, task: Task) -> None:
     if isinstance(task, KeepsArtifacts):
         (folder / "artifacts").mkdir(exist_ok=True)
         for name, text in task.artifacts().items():
             write_text(folder / "artifacts" / name, text)
-
-
-def _begin(folder: Path, recipe: Recipe, task: Task) -> None:
-    for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
-        left.unlink()
-    _check_unchanged(folder, recipe, task)
 
 
 def _take_from_store(
