@@ -29,7 +29,7 @@ def draw(path: Path, colour: str, shade: int = 0) -> Path:
 
 
 def recipe(task: str, data: object, model: object, **training: object) -> str:
-    phases = {"dense": {"epochs": 30}, "sparse": {"epochs": 1, "sparsity": 0.3}, "redense": {"epochs": 1}}
+    phases = {"dense": {"epochs": 12}, "sparse": {"epochs": 1, "sparsity": 0.3}, "redense": {"epochs": 1}}
     return yaml.safe_dump({"name": task, "task": task, "data": data, "model": model, "training": training, **phases})
 
 
@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe("classification", {"source": str(here / "set"), "size": 8}, {"name": "mlp", "widths": [8]}, **sgd)
     )
     features = {"network": "mlp", "weights": str(here / "cnn"), "size": 8}
-    adam = {"optimizer": {"name": "adam", "lr": 0.02}, "batch_size": 24}
+    adam = {"optimizer": {"name": "adam", "lr": 0.02}, "batch_size": 6}
     data = {"source": str(here / "set"), "features": features, "threshold": 2}
     model = {"name": "neuraltalk", "width": 16, "hidden": 16, "dropout": 0.0, "beam": 2, "longest": 6}
     (here / "talker.yaml").write_text(recipe("captioning", data, model, **adam))
@@ -77,13 +77,13 @@ def test_pictures_are_captioned_without_the_data_that_the_networks_learned_from(
 def test_json_has_probabilities_and_with_all_the_others_of_the_beam(redense: Run, trained: Path, tmp_path):
     path = draw(tmp_path / "red.png", "red")
     code, out, _ = redense("caption", trained / "talker", path, "--json", "--beam", 4, "--all")
-    (told,) = json.loads(out)
+    (told,) = map(json.loads, out.splitlines())
     chances = [told["log_probability"], *(one["log_probability"] for one in told["others"])]
     assert code == 0
     assert len(chances) == 4
     assert chances == sorted(chances, reverse=True)
     assert {told["caption"], told["others"][0]["caption"]} == {"a red square", "this is red"}
-    assert "others" not in json.loads(redense("caption", trained / "talker", path, "--json")[1])[0]
+    assert "others" not in json.loads(redense("caption", trained / "talker", path, "--json")[1])
 
 
 def test_with_all_each_sentence_is_printed_with_its_log_probability(redense: Run, trained: Path, tmp_path):
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_named_after_the_others_were_captioned(redense: R
     assert gone == f"redense: {bad[1]} is missing"
     assert empty == f"redense: {bad[2]} is a folder without images"
     _, out, _ = redense("caption", trained / "talker", bad[1], "--json")
-    assert json.loads(out) == [{"image": str(bad[1]), "error": "is missing"}]
+    assert json.loads(out) == {"image": str(bad[1]), "error": "is missing"}
 
 
 def test_an_export_captions_as_its_run_does(redense: Run, trained: Path, tmp_path):
@@ -132,6 +132,13 @@ def test_the_scale_of_pixels_that_a_run_keeps_is_that_of_its_data_to_the_bit(tra
     assert eyes.mean.flatten().tolist() == kept["mean"]  # float32 is the same after the way through JSON
     assert eyes.std.flatten().tolist() == kept["std"]
     assert (kept["classes"], kept["shape"]) == (sorted(COLOURS), [3, 8, 8])
+
+
+def test_help_explains_the_verb(redense: Run):
+    code, out, err = redense("caption", "--help")
+    assert (code, err) == (0, "")
+    assert "usage: redense caption" in out
+    assert "\n    caption " in redense("--help")[1]
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------------

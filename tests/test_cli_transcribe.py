@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from redense.lab.recipe import build_recipe
 from redense.lab.run import new_run, train_run
 from redense.tasks.speech.alphabet import Alphabet
 from redense.tasks.speech.beam import Lexicon
+from redense.tasks.speech.config import SpeechModel
 from redense.tasks.speech.data.tones import write_tones
 from redense.tasks.speech.language import train
+from redense.tasks.speech.models import build
 from redense.tasks.speech.scoring import error_counts
 
 soundfile = pytest.importorskip("soundfile")
@@ -23,19 +27,55 @@ pytest.importorskip("flashlight.lib.text")
 Run = Callable[..., tuple[int, str, str]]
 
 
+DATA = {"source": "tones"}
+MODEL = {"name": "deepspeech", "hidden": 48, "context": 5, "stride": 2}
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run on made-up words in tones: a few seconds of training, so it hears most letters."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves of a network that has learned nothing, without its data."""
+    folder = tmp_path_factory.mktemp("untrained")
+    phases = {"dense": {"epochs": 1}, "sparse": {"epochs": 1, "sparsity": 0.3}, "redense": {"epochs": 1}}
+    recipe = build_recipe({"name": "untrained", "task": "speech", "data": DATA, "model": MODEL, **phases})
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    symbols = list(" abde")
+    (folder / "evidence.json").write_text(json.dumps({"kind": "speech", "alphabet": symbols}))
+    torch.manual_seed(0)
+    save_file(
+        build(SpeechModel.model_validate(MODEL), 161, len(symbols) + 1).state_dict(), folder / "model.safetensors"
+    )
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(16_000) / 9, 16_000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run on made-up words in tones: some seconds of training, so it hears most letters."""
     folder = tmp_path_factory.mktemp("heard")
     write_tones(folder / "tones", 120)
+    lines = (folder / "tones" / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (folder / "tones" / "manifest.jsonl").rename(folder / "all.jsonl")
+    for name, part in {
+        "train": lines[:90],
+        "dev": lines[90:100],
+        "test_92": lines[100:110],
+        "test_93": lines[110:],
+    }.items():
+        (folder / "tones" / f"{name}.jsonl").write_text("".join(part))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REDENSE_CACHE", str(folder / "cache"))
         recipe = build_recipe(
             {
                 "name": "heard",
                 "task": "speech",
-                "data": {"source": str(folder / "tones" / "manifest.jsonl")},
-                "model": {"name": "deepspeech", "hidden": 48, "context": 5, "stride": 2},
+                "data": {"source": str(folder / "tones")},
+                "model": MODEL,
                 "training": {"batch_size": 8, "optimizer": {"name": "adamw", "lr": 0.004}, "clip_norm": 20},
                 "dense": {"epochs": 12},
                 "sparse": {"epochs": 1, "sparsity": 0.3},
@@ -48,29 +88,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def clips(run: Path) -> list[tuple[Path, str]]:
-    lines = (run.parent / "tones" / "manifest.jsonl").read_text().splitlines()
+def clips(trained: Path) -> list[tuple[Path, str]]:
+    lines = (trained.parent / "all.jsonl").read_text().splitlines()
     items = [json.loads(line) for line in lines]
-    return [(run.parent / "tones" / item["audio_filepath"], item["text"]) for item in items]
+    return [(trained.parent / "tones" / item["audio_filepath"], item["text"]) for item in items]
 
 
 @pytest.fixture
-def decoded(run: Path, redense: Run) -> Path:
-    if not (run / "decoding").exists():
-        code, _, err = redense("decode", run, "--order", 2, "--beam", 30)
+def decoded(trained: Path, redense: Run) -> Path:
+    if not (trained / "decoding").exists():
+        code, _, err = redense("decode", trained, "--order", 2, "--beam", 30)
         assert (code, err) == (0, "")
-    return run
+    return trained
 
 
-def test_one_file_is_a_line_of_text(run, clips, redense):
-    code, out, err = redense("transcribe", run, clips[0][0])
+@pytest.mark.slow
+def test_one_file_is_a_line_of_text(trained, clips, redense):
+    code, out, err = redense("transcribe", trained, clips[0][0])
     assert (code, err) == (0, "")
     assert out.count("\n") == 1
     assert error_counts([out], [clips[0][1]], "characters").errors < len(clips[0][1]) / 2
 
 
-def test_several_files_are_named_and_most_letters_are_heard(run, clips, redense):
-    code, out, err = redense("transcribe", run, *(path for path, _ in clips[:30]))
+@pytest.mark.slow
+def test_several_files_are_named_and_most_letters_are_heard(trained, clips, redense):
+    code, out, err = redense("transcribe", trained, *(path for path, _ in clips[:30]))
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [str(path) for path, _ in clips[:30]]
@@ -80,34 +122,38 @@ def test_several_files_are_named_and_most_letters_are_heard(run, clips, redense)
     assert rate < 40
 
 
-def test_json_has_the_time_of_every_word(run, clips, redense):
+@pytest.mark.slow
+def test_json_has_the_time_of_every_word(trained, clips, redense):
     path = clips[1][0]
-    code, out, _ = redense("transcribe", run, path, "--json")
+    code, out, _ = redense("transcribe", trained, path, "--json")
     line = json.loads(out)
     assert (code, line["file"], line["decoding"]) == (0, str(path), "greedy")
     assert line["text"] == " ".join(word["word"] for word in line["words"])
     assert line["words"]
     length = soundfile.info(str(path)).duration
+    assert line["seconds"] == pytest.approx(length, abs=1e-3)
     for word in line["words"]:
         assert 0 <= word["start"] < word["end"] <= length + 0.02
 
 
-def test_transcribing_needs_no_training_data(run, clips, redense, tmp_path):
+@pytest.mark.slow
+def test_transcribing_needs_no_training_data(trained, clips, redense, tmp_path):
     alone = tmp_path / "elsewhere"
     alone.mkdir()
     for name in ("recipe.yaml", "evidence.json", "model.safetensors"):
-        (alone / name).write_bytes((run / name).read_bytes())
+        (alone / name).write_bytes((trained / name).read_bytes())
     recipe = (alone / "recipe.yaml").read_text()
-    (alone / "recipe.yaml").write_text(recipe.replace(str(run.parent / "tones"), "/nowhere"))
-    there, here = (redense("transcribe", folder, clips[2][0])[:2] for folder in (run, alone))
+    (alone / "recipe.yaml").write_text(recipe.replace(str(trained.parent / "tones"), "/nowhere"))
+    there, here = (redense("transcribe", folder, clips[2][0])[:2] for folder in (trained, alone))
     assert there == here == (0, there[1])
 
 
-def test_a_long_recording_is_heard_in_pieces_as_in_one(run, clips, redense, tmp_path):
+@pytest.mark.slow
+def test_a_long_recording_is_heard_in_pieces_as_in_one(trained, clips, redense, tmp_path):
     samples = np.concatenate([soundfile.read(path)[0] for path, _ in clips[:40]] * 2)
     soundfile.write(tmp_path / "long.wav", samples, 16_000)
-    whole = redense("transcribe", run, "long.wav", "--piece", 1000)[1]
-    pieces = redense("transcribe", run, "long.wav", "--piece", 10)[1]
+    whole = redense("transcribe", trained, "long.wav", "--piece", 1000)[1]
+    pieces = redense("transcribe", trained, "long.wav", "--piece", 10)[1]
     assert len(whole.split()) > 60
     rate = error_counts([pieces], [whole], "characters").rate
     assert rate is not None
@@ -115,7 +161,8 @@ def test_a_long_recording_is_heard_in_pieces_as_in_one(run, clips, redense, tmp_
     assert rate < 20
 
 
-def test_a_language_model_is_tuned_measured_and_used(run, clips, redense, decoded):
+@pytest.mark.slow
+def test_a_language_model_is_tuned_measured_and_used(trained, clips, redense, decoded):
     kept = json.loads((decoded / "decoding" / "decoding.json").read_text())
     assert kept["model"] == "language.arpa"
     assert kept["search"]["width"] == 30
@@ -125,33 +172,36 @@ def test_a_language_model_is_tuned_measured_and_used(run, clips, redense, decode
     assert best in chosen
     assert kept["test"]["beam"]["wer"] < kept["test"]["greedy"]["wer"]
     assert kept["change"]["points"] == pytest.approx(kept["test"]["beam"]["wer"] - kept["test"]["greedy"]["wer"])
-    paths = [path for path, _ in clips[:20]]
-    greedy, beam = (redense("transcribe", run, *paths, *more)[1] for more in ([], ["--beam"]))
-    said = [text for _, text in clips[:20]]
+    paths = [path for path, _ in clips[100:]]
+    greedy, beam = (redense("transcribe", trained, *paths, *more)[1] for more in ([], ["--beam"]))
+    said = [text for _, text in clips[100:]]
     rates = [
         error_counts([line.partition(": ")[2] for line in out.splitlines()], said).rate or 0 for out in (greedy, beam)
     ]
     assert rates[1] < rates[0]
 
 
-def test_decode_says_what_it_found(run, redense):
-    code, out, err = redense("decode", run, "--order", 2, "--beam", 20)
+@pytest.mark.slow
+def test_decode_says_what_it_found(trained, redense):
+    code, out, err = redense("decode", trained, "--order", 2, "--beam", 20)
     assert (code, err) == (0, "")
     assert "language model: 2-grams of" in out
     assert "  greedy" in out
     assert "of the test words are not among the" in out
+    assert out.count("92 wer") == out.count("93 wer") == 2
     assert "--beam" in out.splitlines()[-1]
-    code, out, _ = redense("decode", run, "--order", 2, "--beam", 20, "--json")
+    code, out, _ = redense("decode", trained, "--order", 2, "--beam", 20, "--json")
     assert json.loads(out)["search"]["width"] == 20
 
 
-def test_a_model_and_a_lexicon_can_be_given(run, clips, redense, tmp_path, decoded):
+@pytest.mark.slow
+def test_a_model_and_a_lexicon_can_be_given(trained, clips, redense, tmp_path, decoded):
     arpa = decoded / "decoding" / "language.arpa"
     path, text = clips[0]
-    with_arpa = redense("transcribe", run, path, "--beam", "--lm", arpa)
+    with_arpa = redense("transcribe", trained, path, "--beam", "--lm", arpa)
     assert with_arpa[0] == 0
     (tmp_path / "words.txt").write_text("\n".join(sorted(set(text.split()))) + "\n")
-    code, out, _ = redense("transcribe", run, path, "--beam", 50, "--lexicon", tmp_path / "words.txt")
+    code, out, _ = redense("transcribe", trained, path, "--beam", 50, "--lexicon", tmp_path / "words.txt")
     assert code == 0
     assert set(out.split()) <= set(text.split())
 
@@ -162,19 +212,51 @@ def test_kenlm_says_nothing_on_the_terminal(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
+def test_the_report_of_a_run_has_its_sets_and_clips(trained, redense):
+    code, out, _ = redense("report", trained)
+    assert code == 0
+    page = Path(out.strip()).read_text(encoding="utf-8")
+    assert "WER, 92, %" in page
+    assert "D0 (dense)" in page
+    assert page.count("<audio") >= 5
+    assert "said" in page
+
+
+def test_the_data_of_a_run_is_not_needed(run, clip, redense):
+    code, out, err = redense("transcribe", run, clip, "--json")
+    line = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (line["file"], line["seconds"], line["decoding"]) == (str(clip), 1.0, "greedy")
+    assert line["text"] == " ".join(word["word"] for word in line["words"])
+
+
+def test_text_is_a_line_a_file_named_where_there_are_several(run, clip, redense):
+    code, out, _ = redense("transcribe", run, clip)
+    assert (code, out.count("\n")) == (0, 1)
+    assert redense("transcribe", run, clip, clip)[1].splitlines() == [f"{clip}: {out.strip()}".strip()] * 2
+
+
+def test_a_beam_without_words_searches_over_letters(run, clip, redense):
+    code, out, err = redense("transcribe", run, clip, "--beam", 5, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["decoding"] == "beam"
+    assert set(json.loads(out)["text"]) <= set(" abde")
+
+
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 
-def test_a_bad_file_is_a_line_and_the_others_are_still_heard(run, clips, redense, tmp_path):
+def test_a_bad_file_is_a_line_and_the_others_are_still_heard(run, clip, redense, tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("not sound")
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 16_000)
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan, np.float32), 16_000, subtype="FLOAT")
     bad = ["empty.wav", "text.wav", "silent.wav", "none.wav", "nan.wav", "missing.wav"]
-    code, out, err = redense("transcribe", run, *bad, clips[0][0])
+    code, out, err = redense("transcribe", run, *bad, clip)
     assert code == 1
-    assert out.startswith(str(clips[0][0]))
+    assert out.startswith(str(clip))
     lines = err.splitlines()
     assert len(lines) == len(bad)
     reasons = ["is empty", "is no sound file", "is silent", "holds no sound", "are no numbers", "No such file"]
@@ -225,14 +307,15 @@ def test_every_mistake_of_decode_is_one_line(run, redense, arguments, message):
     assert err.count("\n") == 1
 
 
-def test_a_run_of_another_task_is_refused(redense, recipe_file):
-    assert redense("run", recipe_file, "--out", "images", "--quiet", "--no-store")[0] == 0
+def test_a_run_of_another_task_is_refused(redense, recipe_file, tmp_path):
+    (tmp_path / "images").mkdir()
+    recipe_file.rename(tmp_path / "images" / "recipe.yaml")
     for verb in (["transcribe", "images", "x.wav"], ["decode", "images"]):
         code, _, err = redense(*verb)
         assert (code, err) == (2, "redense: images is a run of classification, and no speech recognition\n")
 
 
-def test_a_damaged_search_is_said_to_be_damaged(run, redense, clips, tmp_path):
+def test_a_damaged_search_is_said_to_be_damaged(run, redense, clip, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("recipe.yaml", "evidence.json", "model.safetensors"):
@@ -240,8 +323,8 @@ def test_a_damaged_search_is_said_to_be_damaged(run, redense, clips, tmp_path):
     (copy / "decoding").mkdir()
     for content in ("{", "{}", '{"search": {"width": "a"}}'):
         (copy / "decoding" / "decoding.json").write_text(content)
-        code, _, err = redense("transcribe", copy, clips[0][0], "--beam")
+        code, _, err = redense("transcribe", copy, clip, "--beam")
         assert code == 2
         assert "decoding.json" in err
     (copy / "model.safetensors").unlink()
-    assert "has no model.safetensors yet" in redense("transcribe", copy, clips[0][0])[2]
+    assert "has no model.safetensors yet" in redense("transcribe", copy, clip)[2]

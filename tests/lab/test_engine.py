@@ -206,7 +206,7 @@ def test_two_epochs_of_the_same_batches_are_augmented_otherwise(tiny: Tiny):
     engine = Engine(task, recipe)
     for seed in (1, 2, 1):
         task.examples("train").begin_epoch(seed)
-        batches = engine._load(task.examples("train"), Batches(360, 32, limit=1))  # pyright: ignore[reportPrivateUsage]
+        batches = engine._feed.load(task.examples("train"), Batches(360, 32, limit=1))  # pyright: ignore[reportPrivateUsage]
         seen.append(next(batches)[0])
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[0], seen[1])

@@ -670,7 +670,7 @@ def test_kept_momentum_is_that_of_a_loop_that_multiplies_the_weights_by_the_mask
     torch.manual_seed(derive_seed(recipe.seed, 1, "phase"))
     phase = engine.plan[1].phase
     by_hand.model.train()
-    for step, (images, labels) in enumerate(by_hand._batches(1, 0, 0, phase.steps)):
+    for step, (images, labels) in enumerate(by_hand._feed.batches(1, 0, 0, phase.steps)):
         by_hand.model.zero_grad()
         torch.nn.functional.cross_entropy(by_hand.model(images), labels).backward()
         lr = recipe.training.optimizer.lr * Schedule((phase,)).lr_factor(step)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import RedenseError, nearest
+from ..lab.launch import launched
 from . import captioning, comparing, doctor, listing, running, sensitivity, transcribing
 from .verbs import Parser, Verbs
 
@@ -64,16 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         code = verbs.functions[options.verb](options)
         sys.stdout.flush()
+        if launched():
+            from ..lab.ranks import leave
+
+            leave()
         return code
     except RedenseError as error:
-        print(f"redense: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except KeyboardInterrupt:
-        print("redense: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except BrokenPipeError:  # `redense recipes show NAME | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141
     except OSError as error:  # a full disk, a folder without permission
-        print(f"redense: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
+
+
+def _say(why: str) -> None:
+    """Say why the work ends; of several ranks, the first that knows does."""
+    if launched():
+        from ..lab.ranks import speaks_first
+
+        if not speaks_first():
+            return
+    print(f"redense: {why}", file=sys.stderr)

@@ -31,7 +31,7 @@ def register(verbs: Verbs) -> None:
         "--all", action="store_true", help="every sentence that the beam found, with its log probability"
     )
     caption.add_argument("--cnn", metavar="RUN", help="where the CNN lies now, if not where the recipe says")
-    caption.add_argument("--json", action="store_true", help="print JSON")
+    caption.add_argument("--json", action="store_true", help="print a JSON object an image, a line each")
 
 
 def _caption(options: argparse.Namespace) -> int:
@@ -51,19 +51,16 @@ def _caption(options: argparse.Namespace) -> int:
     if options.cnn:
         data = data.model_copy(update={"features": data.features.model_copy(update={"weights": options.cnn})})
     captioner = open_captioner(options.run, data, model)
-    told: list[dict[str, Any]] = []
     failed = False
     for path, found in _captioned(captioner, options.images, options.beam):
         if isinstance(found, str):
             failed = True
-            told.append({"image": str(path), "error": found})
             print(f"redense: {path} {found}", file=sys.stderr)
-            continue
-        told.append({"image": str(path), **_plain(found, everything=options.all)})
-        if not options.json:
+        elif not options.json:
             _print(path, found, everything=options.all)
-    if options.json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        if options.json:
+            said = {"error": found} if isinstance(found, str) else _plain(found, everything=options.all)
+            print(json.dumps({"image": str(path), **said}, ensure_ascii=False))
     return 2 if failed else 0
 
 

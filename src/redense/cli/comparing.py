@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RedenseError
-from .verbs import Signals, Verbs
+from .verbs import Signals, Verbs, join_ranks
 
 
 def register(verbs: Verbs) -> None:
@@ -51,6 +51,9 @@ def _compare(options: argparse.Namespace) -> int:
         raise RedenseError("--resume goes on with the comparison's own recipe, arms and seeds: give none beside it")
     if not options.resume and not options.recipe:
         raise RedenseError("which recipe? try: redense compare quickstart --arms dsd,restart,llr --seeds 3")
+    ranks = join_ranks()
+    if ranks.many and (options.backend != "loky" or (options.jobs or 1) > 1):
+        raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")
     if options.jobs is not None and options.jobs < 1:
         raise RedenseError(f"--jobs must be at least 1, got {options.jobs}")
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
@@ -70,16 +73,18 @@ def _compare(options: argparse.Namespace) -> int:
         seed_list,
     )
     from ..lab.engine import StoppedError
+    from ..lab.environment import note_on_ranks
+    from ..lab.folder import restarted_folder
     from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
     from ..lab.store import PhaseStore, default_store
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=not ranks.is_main)
     if not console.is_terminal:
         console.width = 160  # a file has room for the whole table
     if recipe is None:
         folder: Path = options.resume
-        comparison = read_comparison(folder)
+        comparison = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
     else:
         listed = "dsd,restart,llr" if options.arms is None else options.arms
         names = tuple(name.strip() for name in listed.split(",") if name.strip())
@@ -87,25 +92,36 @@ def _compare(options: argparse.Namespace) -> int:
             raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
         get_arms(names)
         seeds = seed_list("5" if options.seeds is None else options.seeds)
-        comparison = Comparison(recipe, names, seeds, parse_sweep(options.sweep))
-        folder = new_comparison(comparison, options.out)
+        comparison = Comparison(recipe, names, seeds, parse_sweep(options.sweep), ranks.world)
+
+        def new() -> str:
+            return str(restarted_folder(options.out) or new_comparison(comparison, options.out))
+
+        folder = Path(ranks.main(new))
     console.print(f"comparison: {folder}", soft_wrap=True)
+    if comparison.ranks != ranks.world:
+        console.print(f"[yellow]note:[/] {note_on_ranks(comparison.ranks, ranks.world)}", soft_wrap=True)
     try:
         grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
     except RedenseError:
-        if not options.resume:
+        if not options.resume and ranks.is_main:
             discard_comparison(folder)
         raise
     jobs = options.jobs or os.cpu_count() or 1
     with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
         try:
-            trained = grid.run(jobs=jobs, backend=options.backend, tick=progress.tick)
+            if ranks.many:
+                trained = grid.run_over_ranks(tick=progress.tick)
+            else:
+                trained = grid.run(jobs=jobs, backend=options.backend, tick=progress.tick)
         except StoppedError:
             words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
-            return signals.stopped(shlex.join(map(str, words)))
+            return signals.stopped(shlex.join(map(str, words)), ranks.gather(signals.received or 0))
+    if not ranks.is_main:
+        return 0
     result = write_results(folder, grid)
     if options.diagnose:
-        _diagnose(console, grid, folder)
+        _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
     from ..report.compare_page import write_compare_report
 
     write_compare_report(folder)
@@ -124,6 +140,7 @@ def _diagnose(console: Any, grid: Any, folder: Path) -> None:
 
     from ..lab.checkpoint import write_text
     from ..lab.diagnose_arms import diagnose_grid
+    from ..lab.ranks import by_itself
 
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("diagnosis", total=None)
@@ -131,7 +148,8 @@ def _diagnose(console: Any, grid: Any, folder: Path) -> None:
         def show(done: int, total: int, what: str) -> None:
             progress.update(bar, completed=done, total=total, description=f"diagnosis, {what}")
 
-        found = diagnose_grid(grid, progress=show)
+        with by_itself():
+            found = diagnose_grid(grid, progress=show)
     write_text(folder / "diagnosis.json", json.dumps(found) + "\n")
     console.print(f"diagnosis: {folder / 'diagnosis.json'}", soft_wrap=True)
 

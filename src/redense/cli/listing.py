@@ -112,19 +112,25 @@ def _check_images(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from ..tasks.captioning.data.inspecting import describe_captions, has_captions, inspect_captions
     from ..tasks.classification.data.inspecting import describe, inspect_images
 
     console = Console(stderr=True)
+    captioned = Path(options.name).expanduser().is_dir() and has_captions(Path(options.name).expanduser())
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("looking at every image", total=None)
 
         def show(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)
 
-        splits = inspect_images(options.name, full=options.full, label=options.label, on_checked=show)
-    for split in splits:
-        print(*describe(split), sep="\n")
-    broken = any(split.faults for split in splits)
+        if captioned:
+            facts = inspect_captions(options.name, full=options.full, on_checked=show)
+            lines, broken = describe_captions(facts), bool(facts.faults)
+        else:
+            splits = inspect_images(options.name, full=options.full, label=options.label, on_checked=show)
+            lines = [line for split in splits for line in describe(split)]
+            broken = any(split.faults for split in splits)
+    print(*lines, sep="\n")
     if broken:
         print("training refuses this set, or leaves these images out with data.broken: skip")
     elif not options.full:

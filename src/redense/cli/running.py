@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from ..errors import RedenseError
-from .verbs import Signals, Verbs
+from .verbs import Signals, Verbs, join_ranks
 
 
 def register(verbs: Verbs) -> None:
@@ -45,25 +45,27 @@ def register(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..lab.recipe import load_recipe, read_run_recipe
+    from ..lab.recipe import build_recipe, load_recipe, read_run_recipe
 
+    ranks = join_ranks()
     if options.resume:
         if options.recipe or options.settings or options.out:
             raise RedenseError("--resume goes on with the run's own recipe: give no recipe, setting or --out beside it")
-        recipe = read_run_recipe(options.resume)
+        recipe = build_recipe(ranks.main(lambda: read_run_recipe(options.resume).model_dump(mode="json")))
     elif not options.recipe:
         raise RedenseError("which recipe? try: redense run quickstart (see redense recipes)")
     else:
         recipe = load_recipe(options.recipe, options.settings)
     if options.print_config:
-        print(recipe.to_yaml(), end="")
+        print(recipe.to_yaml() if ranks.is_main else "", end="")
         return 0
 
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=not ranks.is_main)
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
         from ..lab.engine import StoppedError
+        from ..lab.folder import restarted_folder
         from ..lab.progress import RunProgress, result_table, verdict
         from ..lab.run import discard_unstarted, new_run, train_run
         from ..lab.store import PhaseStore, default_store
@@ -71,7 +73,10 @@ def _run(options: argparse.Namespace) -> int:
         root = None if options.no_store else options.store or default_store()
         store = PhaseStore(root) if root else None
 
-        folder: Path = options.resume or new_run(recipe, options.out)
+        def new() -> str:
+            return str(restarted_folder(options.out) or new_run(recipe, options.out))
+
+        folder: Path = options.resume or Path(ranks.main(new))
     if not options.quiet:
         console.print(f"[bold]{recipe.name}[/]: {recipe.about or recipe.task}; seed {recipe.seed}", soft_wrap=True)
         console.print(f"run folder: {folder}", soft_wrap=True)
@@ -79,11 +84,14 @@ def _run(options: argparse.Namespace) -> int:
         try:
             result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
         except StoppedError:
-            return signals.stopped(f"redense run --resume {shlex.quote(str(folder))}")
+            received = ranks.gather(signals.received or 0)
+            return signals.stopped(f"redense run --resume {shlex.quote(str(folder))}", received)
         except RedenseError:
-            if not options.resume:
+            if not options.resume and ranks.is_main:
                 discard_unstarted(folder)
             raise
+    if not ranks.is_main:
+        return 0
     from ..report.page import write_report
 
     write_report(folder)

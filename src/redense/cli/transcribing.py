@@ -15,6 +15,7 @@ from .verbs import Verbs
 if TYPE_CHECKING:
     from ..lab.recipe import Recipe
     from ..tasks.speech.alphabet import Alphabet
+    from ..tasks.speech.audio import Samples
     from ..tasks.speech.beam import BeamDecoder
     from ..tasks.speech.recogniser import Recogniser
 
@@ -87,12 +88,19 @@ def _transcribe(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.files:
         stream = BeamStream(beam, recogniser.hop / recogniser.rate) if beam else None
-        words = recogniser.transcribe(read_blocks(path, recogniser.rate), stream, pieces)
+        sound = _Counted(read_blocks(path, recogniser.rate))
+        words = recogniser.transcribe(sound, stream, pieces)
         try:
             if options.json:
                 heard = [{"word": word.text, "start": word.start, "end": word.end} for word in words]
                 text = " ".join(str(word["word"]) for word in heard)
-                line = {"file": str(path), "decoding": "beam" if beam else "greedy", "text": text, "words": heard}
+                line = {
+                    "file": str(path),
+                    "seconds": round(sound.samples / recogniser.rate, 3),
+                    "decoding": "beam" if beam else "greedy",
+                    "text": text,
+                    "words": heard,
+                }
                 print(json.dumps(line, ensure_ascii=False), flush=True)
             else:
                 _print_words(f"{path}: " if len(options.files) > 1 else "", (word.text for word in words))
@@ -102,6 +110,18 @@ def _transcribe(options: argparse.Namespace) -> int:
             print(f"redense: {named}", file=sys.stderr)
             failed += 1
     return 1 if failed else 0
+
+
+class _Counted:
+    """Blocks of samples, counted as they go by."""
+
+    def __init__(self, blocks: Iterator[Samples]) -> None:
+        self._blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[Samples]:
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
 
 
 def _print_words(name: str, words: Iterator[str]) -> None:
@@ -180,6 +200,16 @@ def _decode(options: argparse.Namespace) -> int:
     if recipe.task != "speech":
         raise RedenseError(f"{options.run} is a run of {recipe.task}, and no speech recognition")
 
+    from ..tasks.speech.language import ORDERS, read_words
+
+    # All that may be mistaken comes before the data is loaded.
+    if order not in ORDERS:
+        raise RedenseError(f"--order must be {ORDERS[0]} to {ORDERS[-1]}, got {order}")
+    lexicon = _lines(options.lexicon) if options.lexicon else None
+    text = _lines(options.text) if options.text else None
+    if options.lm and lexicon is None:
+        read_words(options.lm)
+
     from ..lab.decoding import FOLDER, decode_run
     from ..lab.run import load_model
     from ..tasks.speech.beam import Search
@@ -190,8 +220,8 @@ def _decode(options: argparse.Namespace) -> int:
         engine,
         order=order,
         model=options.lm,
-        lexicon=_lines(options.lexicon) if options.lexicon else None,
-        text=_lines(options.text) if options.text else None,
+        lexicon=lexicon,
+        text=text,
         search=Search(width=width),
         say=lambda line: None if options.json else print(line, flush=True),
     )
@@ -201,10 +231,13 @@ def _decode(options: argparse.Namespace) -> int:
         return 0
     search = found.tuned.search
     print(f"weights: {search.lm_weight:g} for the language model, {search.word_score:g} a word\n")
-    for name, one in (("greedy", found.greedy), (f"beam {search.width}, language model", found.beam)):
-        rate = "-" if one.rate is None else f"{one.rate:.2f} %"
-        span = f"  95 % interval {one.interval[0]:.2f} to {one.interval[1]:.2f}" if one.interval else ""
-        print(f"  {name:<26}test wer {rate}{span}")
+    beam = f"beam {search.width}, language model"
+    rows = [("test", found.greedy, found.beam), *((name, *pair) for name, pair in found.sets.items())]
+    for name, *scores in rows:
+        for how, one in zip(("greedy", beam), scores, strict=True):
+            rate = "-" if one.rate is None else f"{one.rate:.2f} %"
+            span = f"  95 % interval {one.interval[0]:.2f} to {one.interval[1]:.2f}" if one.interval else ""
+            print(f"  {how:<26}{name} wer {rate}{span}")
     print(f"\n{found.unknown:.1f} % of the test words are not among the {found.words:,} that the search knows.")
     print(f"kept in {path}; use it with: redense transcribe {options.run} FILE --beam")
     return 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import RedenseError
+from ..lab.launch import ALONE, Ranks, is_first, launched
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -69,8 +71,23 @@ class Verbs:
         return self.parsers[name]
 
 
+def join_ranks() -> Ranks:
+    """Return the ranks of the job that this process is of; no torch is imported where it is alone."""
+    if not launched():
+        return ALONE
+    from ..lab.ranks import join
+
+    return join()
+
+
+_ONE_CTRL_C = 5.0  # seconds in which a launcher passes on a signal that the terminal has sent to the ranks already
+
+
 class Signals:
-    """Remembers Ctrl-C and SIGTERM, so that training stops after the step at hand; a second Ctrl-C stops at once."""
+    """Remembers Ctrl-C and SIGTERM, so that training stops after the step at hand; a second Ctrl-C stops at once.
+
+    Of several ranks one may have received it: ``stopped`` is told what all of them did.
+    """
 
     received: int | None = None
 
@@ -87,15 +104,22 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def stopped(self, command: str) -> int:
-        """Say what has stopped the work and how to go on with it; return the exit code."""
-        number = self.received or signal.SIGINT
-        print(f"redense: stopped by {signal.Signals(number).name}; go on with: {command}", file=sys.stderr)
+    def stopped(self, command: str, received: Sequence[int] = ()) -> int:
+        """Say what has stopped the work and how to go on with it; return the exit code.
+
+        ``received``: what every rank has received, 0 for nothing.
+        """
+        number = self.received or next((other for other in received if other), signal.SIGINT)
+        if is_first():
+            print(f"redense: stopped by {signal.Signals(number).name}; go on with: {command}", file=sys.stderr)
         return 128 + number
 
     def _remember(self, number: int, frame: object) -> None:
         if self.received is not None:
+            if launched() and time.monotonic() - self._since < _ONE_CTRL_C:
+                return
             raise KeyboardInterrupt
-        self.received = number
+        self.received, self._since = number, time.monotonic()
         self._stop()
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr)
+        if is_first():
+            print("\nstopping after this step; once more to stop at once", file=sys.stderr)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
-from ..tasks.task import Examples
+from ..errors import RecipeError
+from ..tasks.task import Examples, HasLengths, Part
 
 _POOL = 50  # batches of shuffled examples that are sorted by length together
 
@@ -77,13 +78,45 @@ class Batches(BatchSampler):
         return parts if whole == len(order) else [*parts, order[whole:]]
 
 
-def loader(examples: Examples, batches: Batches, *, workers: int = 0, pin_memory: bool = False) -> DataLoader[Any]:
+def lengths_of(examples: Examples) -> Sequence[int] | None:
+    """Return how long the examples of a split are, to group them by; None where they do not differ."""
+    return examples.lengths if isinstance(examples, HasLengths) else None
+
+
+class Parts(BatchSampler):
+    """One rank's equal part of every batch; the parts of all ranks are the batch, in its order.
+
+    Raises:
+        RecipeError: the batches cannot be parted so.
+    """
+
+    def __init__(self, batches: Batches, rank: int, ranks: int) -> None:
+        if batches.batch_size % ranks:
+            below = batches.batch_size // ranks * ranks
+            some = f"{below} or {below + ranks}" if below else f"{ranks}"
+            raise RecipeError(
+                f"training.batch_size {batches.batch_size} is that of a whole step and cannot be parted equally among "
+                f"{ranks} ranks: take {some}, or another number of ranks"
+            )
+        self.batches, self.rank, self.size = batches, rank, batches.batch_size // ranks
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches:
+            yield Part(batch, self.rank * self.size, (self.rank + 1) * self.size)
+
+
+def loader(
+    examples: Examples, batches: BatchSampler | Sequence[list[int]], *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Any]:
     """Return a loader of whole batches; the split makes them itself, so nothing is collated in Python."""
     # A generator of its own: a loader draws a number when it starts, and the model's random numbers must not notice.
     generator = torch.Generator().manual_seed(0)
     return DataLoader(
         examples,  # pyright: ignore[reportArgumentType]  # it has __len__ and __getitems__, which is all that is used
-        batch_sampler=batches,
+        batch_sampler=cast("BatchSampler", batches),
         collate_fn=_as_it_is,
         num_workers=workers,
         generator=generator,

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -77,6 +78,19 @@ def load_tree(path: Path) -> Any:
         return _put_together(json.loads(skeleton), tensors)
     except (ValueError, LookupError, TypeError, RecursionError):  # the digest is right: somebody made it so
         raise CheckpointError(f"{path} is damaged: its tree is none that redense writes") from None
+
+
+def pack_tree(tree: Any) -> bytes:
+    """Return a tree as bytes, to be sent and not to be kept."""
+    tensors: dict[str, Tensor] = {}
+    skeleton = json.dumps(_take_apart(tree, tensors, {})).encode()
+    return len(skeleton).to_bytes(8, "big") + skeleton + to_bytes(tensors)
+
+
+def unpack_tree(data: bytes) -> Any:
+    """Return the tree that `pack_tree` was given; tensors on CPU."""
+    end = 8 + int.from_bytes(data[:8], "big")
+    return _put_together(json.loads(data[8:end]), from_bytes(data[end:]))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -26,7 +26,7 @@ from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
 from .folder import read_json
-from .grid import Grid, failure
+from .grid import Grid
 from .plan import PlannedPhase
 from .recipe import Recipe
 from .store import PhaseStore
@@ -66,7 +66,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     about = {arm.name: arm for arm in get_arms()}
     for cell in grid.cells:
-        failed = failure(grid.store, cell.keys)
+        failed = grid.store.failure(cell.keys)
         facts = {"failed": failed} if failed else read_json(grid.store.folder(cell.keys[-1]) / "facts.json")
         arm = about.get(cell.label.split(" ")[0])
         row = rows.setdefault(
@@ -190,7 +190,7 @@ def _outcomes(grid: Grid) -> dict[str, dict[str, torch.Tensor]]:
     """
     found: dict[str, dict[str, torch.Tensor]] = {}
     for cell in grid.cells:
-        if cell.seed == grid.comparison.seeds[0] and not failure(grid.store, cell.keys):
+        if cell.seed == grid.comparison.seeds[0] and not grid.store.failure(cell.keys):
             outcome = grid.store.outcome(cell.keys[-1], "test")
             if outcome is not None:
                 found[cell.label] = outcome

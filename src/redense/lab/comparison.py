@@ -36,6 +36,8 @@ class Comparison:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     sweep: Mapping[str, Sequence[Any]]
+    ranks: int = 1
+    """Over which each phase trains; it stays that of the keys when the comparison goes on over another number."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -44,13 +46,14 @@ class Comparison:
             "arms": list(self.arms),
             "seeds": list(self.seeds),
             "sweep": {key: list(values) for key, values in self.sweep.items()},
+            **({"ranks": self.ranks} if self.ranks > 1 else {}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Comparison:
         """Return the comparison that `to_dict` gave."""
         recipe = build_recipe(data["recipe"], "comparison.json")
-        return cls(recipe, tuple(data["arms"]), tuple(data["seeds"]), data["sweep"])
+        return cls(recipe, tuple(data["arms"]), tuple(data["seeds"]), data["sweep"], data.get("ranks", 1))
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def cells(comparison: Comparison, task: Task) -> list[Cell]:
                 flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
             except RedenseError as error:  # an arm cannot be made of every recipe
                 raise RecipeError(f"arm '{label}': {error}") from None
-            out.append(Cell(label, seed, flow, tuple(phase_keys(flow.recipe, task.fingerprint, flow.phases))))
+            keys = phase_keys(flow.recipe, task.fingerprint, flow.phases, comparison.ranks)
+            out.append(Cell(label, seed, flow, tuple(keys)))
     return out
 
 
@@ -145,7 +149,7 @@ def _setting(recipe: Recipe, comparison: Comparison, task: Task) -> Setting:
 
     def dense_key(seed: int) -> str:
         own = recipe.model_copy(update={"seed": seed})
-        return phase_keys(own, task.fingerprint, plan(own, steps)[:1])[0]
+        return phase_keys(own, task.fingerprint, plan(own, steps)[:1], comparison.ranks)[0]
 
     return Setting(recipe, steps, comparison.seeds, dense_key)
 

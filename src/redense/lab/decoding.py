@@ -23,7 +23,7 @@ from ..tasks.speech.alphabet import Alphabet
 from ..tasks.speech.beam import BeamDecoder, Lexicon, Search, Tuned, tune
 from ..tasks.speech.decoding import greedy
 from ..tasks.speech.language import train
-from ..tasks.speech.scoring import Change, Score, change, score, utterance_counts
+from ..tasks.speech.scoring import Change, Score, by_group, change, score, utterance_counts
 from ..tasks.speech.task import Speech
 from ..tasks.task import Split
 from .checkpoint import write_text
@@ -43,6 +43,7 @@ class Decoded:
         tuned: the weights, and the validation rates of all that were tried.
         greedy: word error of the test split without the search, and with it in ``beam``.
         change: from one to the other.
+        sets: the same two of every test set, where there are several.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Decoded:
     greedy: Score
     beam: Score
     change: Change | None
+    sets: dict[str, tuple[Score, Score]]
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def decode_run(
     before = utterance_counts([_greedy(one, task.alphabet) for one in test.frames], test.references)
     after = utterance_counts([decoder.text(one) for one in test.frames], test.references)
     spoken = [word for reference in test.references for word in reference.split()]
+    groups = by_group([utterance.clip.part for utterance in task.utterances("test")]) if task.parts else {}
     missing = len(spoken) - sum(map(set(known.words).__contains__, spoken))
     decoded = Decoded(
         model=path.name if trained else str(path.resolve()),
@@ -124,6 +127,7 @@ def decode_run(
         greedy=score(before),
         beam=score(after),
         change=change(before, after),
+        sets={name: (score(before[places]), score(after[places])) for name, places in groups.items()},
     )
     write_text(place / "decoding.json", json.dumps(_plain(decoded, lexicon), indent=2) + "\n")
     return decoded
@@ -182,6 +186,7 @@ def _plain(decoded: Decoded, lexicon: Sequence[str] | None) -> dict[str, Any]:
             for (weight, bonus), rate in decoded.tuned.rates.items()
         ],
         "test": {name: _score(found) for name, found in (("greedy", decoded.greedy), ("beam", decoded.beam))},
+        "sets": {name: {"greedy": _score(one), "beam": _score(other)} for name, (one, other) in decoded.sets.items()},
         "change": dict(vars(decoded.change)) if decoded.change else None,
     }
 

@@ -3,38 +3,43 @@
 A phase is a pure function of the state before it, the recipe and the seed: every random draw is seeded by run seed,
 phase and epoch, and a snapshot holds the rest. So a run that was killed ends with the same bits as one that was not,
 and runs that share their first phases can share the result.
+
+Several ranks train the same network (`redense.lab.ranks`): each takes its part of every batch and evaluates its share
+of a split, the gradients are the mean over all, and rank 0 is the one that writes.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from ..controller import DSD
-from ..errors import DataError, RedenseError, StateError
+from ..errors import RedenseError, StateError
 from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
-from ..parameters import first_convolution, prunable
+from ..parameters import prunable
 from ..schedule import Schedule
-from ..tasks.task import Examples, HasLengths, Split, Task
-from .batches import Batches, loader
+from ..tasks.task import Split, Task
+from . import ranks
+from .evaluation import outcome_of
+from .feed import Feed, steps_per_epoch
 from .plan import PlannedPhase, derive_seed, plan
-from .recipe import OptimizerRecipe, Recipe
+from .recipe import Recipe
+from .setting_up import LossOf, make_accelerator, make_optimizer, prune_rules
 from .start import load_start_
+from .states import clone, rng_state, set_rng_state
+
+__all__ = ["Engine", "Event", "StoppedError", "TrainingError", "prune_rules", "steps_per_epoch"]
 
 Event = dict[str, Any]
 """What happens while training: see `metrics.jsonl` in `redense.lab.run`."""
 
-_EVALUATION_BATCH = 500  # where the task says nothing
 _LOG_STEPS = 20  # optimizer steps between two `step` events
 SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
 
@@ -54,14 +59,16 @@ class Engine:
         task: what is trained.
         recipe: how.
         phases: instead of the phases of the recipe.
-        emit: called with every event.
-        stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`.
-        save: called with a snapshot to keep it.
+        emit: called with every event, on every rank.
+        stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`. It is
+            enough that one rank is told to.
+        save: called with a snapshot to keep it, on every rank; one of them has to write it.
         save_seconds: time between two snapshots inside a phase.
         log_steps: optimizer steps between two ``step`` events.
         resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
 
     Raises:
+        RecipeError: the batches cannot be parted among the ranks.
         DataError: the training split is too small for one step.
         StateError: the weights to start from cannot be read.
         RedenseError: a later phase cannot be trained; it is found now and not after hours.
@@ -85,11 +92,9 @@ class Engine:
         self._log_steps = log_steps
         self.steps_per_epoch = steps_per_epoch(task, recipe)
         self.plan = tuple(phases) if phases is not None else plan(recipe, self.steps_per_epoch)
-        _forget_other_accelerators()
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
-            gradient_accumulation_steps=recipe.training.accumulate,
-        )
+        self.ranks = ranks.current()
+        self.accelerator = make_accelerator(recipe)
+        self._feed = Feed(task, recipe, self.ranks, self.accelerator.device)
         self._masks: dict[str, Tensor] = {}
         self._position: dict[str, Any] = {"phase": 0, "step": 0}
         self._reshaped: list[Any] = []  # [phase, what was made] for each that changed the structure of the model
@@ -97,7 +102,8 @@ class Engine:
         self._saved = time.monotonic()
         self._check_plan()
         if self.plan[0].given and recipe.start:
-            load_start_(self.model, recipe.start, getattr(task, "pretrained", None))
+            start = recipe.start
+            self.ranks.in_turn(lambda: load_start_(self.model, start, getattr(task, "pretrained", None)))
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -117,15 +123,20 @@ class Engine:
         return self._position["step"]
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all that the rest of the run depends on, as tensors and plain data."""
-        return {
+        """Return all that the rest of the run depends on, as tensors and plain data; on every rank the same."""
+        position, rng = dict(self._position), rng_state(self.accelerator.device)
+        state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "masks": {name: {"shape": list(m.shape), "bits": pack(m)} for name, m in self._masks.items()},
-            "position": dict(self._position),
+            "position": position,
             "reshaped": list(self._reshaped),
-            "rng": _rng_state(),
+            "rng": rng,
         }
+        if self.ranks.many and position["step"]:  # what each rank has for itself
+            state["ranks"] = self.ranks.gather({"rng": rng, "loss": position["loss"]})
+            position["loss"] = sum(own["loss"] for own in state["ranks"]) / self.ranks.world
+        return state
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on where `snapshot` was taken.
@@ -144,6 +155,12 @@ class Engine:
         self._masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
         self._position = dict(snapshot["position"])
         self._rng = snapshot["rng"]
+        own = snapshot.get("ranks", [])
+        if len(own) == self.ranks.world:
+            self._rng, self._position["loss"] = own[self.ranks.rank]["rng"], own[self.ranks.rank]["loss"]
+        elif self.ranks.rank:  # it was taken on another number of ranks: rank 0 goes on, the others begin
+            self._draw_for_itself(self.step)
+            self._rng = rng_state(self.accelerator.device)
 
     def _build(self) -> None:
         """Make model and optimizer; the structure is that after the phases that have reshaped it."""
@@ -159,10 +176,12 @@ class Engine:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.model: nn.Module = model.to(self.accelerator.device)
         self.optimizer = make_optimizer(self.model, training.optimizer)
-        self._prepared: nn.Module
-        self._prepared, self._prepared_optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
+        prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        self._prepared_optimizer = self.accelerator.prepare_optimizer(self.optimizer)
         if training.compile:
-            self._prepared = cast("nn.Module", torch.compile(self._prepared))
+            prepared = cast("nn.Module", torch.compile(prepared))
+        self._loss = self.ranks.parallel(LossOf(prepared, self.task))
 
     def _method(self, index: int) -> Method:
         planned = self.plan[index]
@@ -195,6 +214,8 @@ class Engine:
         method.optimizer = self.optimizer
         if not resumed:
             method.begin(self.model, self.prunable())
+            if self.ranks.many:
+                self._draw_for_itself(self.step)
             if planned.allocation != "uniform":
                 position["sparsity"] = self._allocate(planned)
             if planned.phase.criterion == "saliency":
@@ -213,7 +234,7 @@ class Engine:
         try:
             if resumed:
                 method.load_state_dict(position["method"], self.model)
-                _set_rng_state(self._rng)
+                set_rng_state(self._rng, self.accelerator.device)
             self._train_epochs(planned, dsd, method)
             self._masks = dsd.masks
         finally:
@@ -222,7 +243,11 @@ class Engine:
         if best is not None:
             self.model.load_state_dict(best["model"])
             self.optimizer.load_state_dict(best["optimizer"])
-        method.finish(self.model, self._masks, lambda: self._batches(index, 0, 0, self.steps_per_epoch))
+        # Statistics are taken over whole batches, the same on every rank.
+        method.finish(
+            self.model, self._masks, lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True)
+        )
+        self.ranks.agree_on_weights(self.model, self._masks)
         self._position = {"phase": index + 1, "step": 0}
         self._save(self.snapshot())
 
@@ -243,8 +268,8 @@ class Engine:
         self.model.eval()
         with torch.no_grad():
             steps = min(self.steps_per_epoch, SALIENCY_STEPS)
-            losses = [float(self.task.loss(self.model, batch)) for batch in self._batches(0, 0, 0, steps)]
-        return sum(losses) / len(losses)
+            losses = [float(self.task.loss(self.model, batch)) for batch in self._feed.batches(0, 0, 0, steps)]
+        return self.ranks.mean(sum(losses) / len(losses))
 
     def _allocate(self, planned: PlannedPhase) -> dict[str, float]:
         """Share the one sparsity of a phase over the layers, from the weights as they are now."""
@@ -254,9 +279,9 @@ class Engine:
 
     def _take_gradients(self, index: int) -> None:
         """Leave gradients in the parameters, for the criterion that scores with them."""
-        self._prepared.train()
-        for batch in self._batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS)):
-            self.accelerator.backward(self.task.loss(self._prepared, batch))
+        self._loss.train()
+        for batch in self._feed.batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS)):
+            self.accelerator.backward(self._loss(Method({}, 0), batch))
 
     def _reshape(self, method: Method, index: int) -> None:
         model, made = method.reshape(self.model)
@@ -275,7 +300,7 @@ class Engine:
             end = min(first + self.steps_per_epoch, total)
             began = time.monotonic() - position["seconds"]
             self._train_epoch(planned, dsd, method, first, end, began)
-            mean = position["loss"] / (end - first)
+            mean = self.ranks.mean(position["loss"]) / (end - first)
             self._check_finite(mean, planned)
             result = self.evaluate("validation")
             self._check_finite(result["loss"], planned)  # the last step may have broken what its own loss did not show
@@ -284,19 +309,21 @@ class Engine:
             seconds = round(time.monotonic() - began, 3)
             self._emit({**event, "lr": self._lr(), "sparsity": self.sparsity(), "seconds": seconds})
             position.update(loss=0.0, seconds=0.0)
-            self._save_or_stop(dsd, method, due=end < total and self._save_is_due())
+            stop, due = self._asked()
+            if stop or (due and end < total):
+                self._keep(dsd, method, stop=stop)
 
     def _train_epoch(self, planned: PlannedPhase, dsd: DSD, method: Method, first: int, end: int, began: float) -> None:
         position = self._position
-        self._prepared.train()
+        self._loss.train()
         loss = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         losses = loss + position["loss"]  # goes on adding where a killed run had got to, in the same order
         epoch = first // self.steps_per_epoch
         batches: list[Any] = []  # of the step at hand
-        for batch in self._batches(self.phase_index, epoch, position["step"] - first, end - first):
+        for batch in self._feed.batches(self.phase_index, epoch, position["step"] - first, end - first):
             if method.gradient_evaluations > 1:
                 batches.append(batch)
-            with self.accelerator.accumulate(self._prepared):
+            with self.accelerator.accumulate(self._loss):
                 self._backward(method, batch, loss)
                 if not self.accelerator.sync_gradients:
                     continue
@@ -310,16 +337,18 @@ class Engine:
             losses += loss
             position["step"] += 1
             if position["step"] % self._log_steps == 0:
-                self._emit({"kind": "step", **self._where(planned), "loss": float(loss), "lr": self._lr()})
+                mean = self.ranks.mean(float(loss))
+                self._emit({"kind": "step", **self._where(planned), "loss": mean, "lr": self._lr()})
             loss.zero_()
-            if position["step"] < end and (self._stop() or self._save_is_due()):
+            stop, due = self._asked() if position["step"] < end else (False, False)
+            if stop or due:
                 position.update(loss=float(losses), seconds=time.monotonic() - began)
-                self._check_finite(position["loss"], planned)
-                self._save_or_stop(dsd, method, due=True)
+                self._check_finite(self.ranks.mean(position["loss"]), planned)
+                self._keep(dsd, method, stop=stop)
         position["loss"] = float(losses)
 
     def _backward(self, method: Method, batch: Any, total: Tensor | None) -> None:
-        loss = method.loss(self._prepared, batch, self.task.outputs, self.task.loss)
+        loss = self._loss(method, batch)
         self.accelerator.backward(loss)
         if total is not None:
             total += loss.detach() / self.recipe.training.accumulate
@@ -348,37 +377,18 @@ class Engine:
         epoch = round(self._position["step"] / self.steps_per_epoch, 4)
         return {"phase": planned.phase.name, "phase_index": self.phase_index, "step": self.step, "epoch": epoch}
 
-    def _batches(self, index: int, epoch: int, done: int, steps: int) -> Iterator[Any]:
-        """Give the batches of an epoch; the same for every arm that trains a phase of this index."""
-        training, examples = self.recipe.training, self.task.examples("train")
-        seed = derive_seed(self.recipe.seed, index, epoch, "order")
-        examples.begin_epoch(seed)
-        order = Batches(
-            len(examples),
-            training.batch_size,
-            seed=seed,
-            limit=steps * training.accumulate,
-            skip=done * training.accumulate,
-            lengths=_lengths(examples),
-        )
-        return self._load(examples, order)
+    def _draw_for_itself(self, step: int) -> None:
+        """Begin random numbers of this rank's own, for dropout and its like."""
+        torch.manual_seed(derive_seed(self.recipe.seed, self.phase_index, "phase", step, self.ranks.rank))
 
-    def _load(self, examples: Examples, order: Batches) -> Iterator[Any]:
-        workers = min(getattr(self.recipe.data, "workers", 0), os.cpu_count() or 1)  # more would only wait
-        pin_memory = self.accelerator.device.type == "cuda"
-        prepared = self.accelerator.prepare(loader(examples, order, workers=workers, pin_memory=pin_memory))
-        self.accelerator._dataloaders.clear()  # it would keep every loader of every epoch
-        return iter(prepared)
+    def _asked(self) -> tuple[bool, bool]:
+        """Return whether to stop and whether to save; all ranks alike, after the same step."""
+        return self.ranks.asked(self._stop(), time.monotonic() - self._saved >= self._save_seconds)
 
-    def _save_is_due(self) -> bool:
-        return time.monotonic() - self._saved >= self._save_seconds
-
-    def _save_or_stop(self, dsd: DSD, method: Method, *, due: bool) -> None:
-        stop = self._stop()
-        if due or stop:
-            self._position.update(dsd=dsd.state_dict(), method=method.state_dict())
-            self._save(self.snapshot())
-            self._saved = time.monotonic()
+    def _keep(self, dsd: DSD, method: Method, *, stop: bool) -> None:
+        self._position.update(dsd=dsd.state_dict(), method=method.state_dict())
+        self._save(self.snapshot())
+        self._saved = time.monotonic()
         if stop:
             raise StoppedError("stopped; the state is saved")
 
@@ -388,24 +398,14 @@ class Engine:
         value = result[self.task.metric.name]
         if best is not None and not self.task.metric.better(value, best["value"]):
             return best
-        model, optimizer = _clone(self.model.state_dict()), _clone(self.optimizer.state_dict())
+        model, optimizer = clone(self.model.state_dict()), clone(self.optimizer.state_dict())
         return {"value": value, "model": model, "optimizer": optimizer}
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def outcome(self, split: Split) -> dict[str, Tensor]:
         """Return the task's outcome of every example of a split, in order, on CPU."""
-        examples = self.task.examples(split)
-        self.model.eval()
-        batch_size = getattr(self.task, "evaluation_batch", _EVALUATION_BATCH)
-        batches = Batches(len(examples), batch_size, lengths=_lengths(examples))
-        rows: dict[str, list[Tensor]] = {}
-        with torch.no_grad(), self.accelerator.autocast():
-            for batch in self._load(examples, batches):
-                for name, values in self.task.outcome(self.model, batch).items():
-                    rows.setdefault(name, []).append(values.cpu())
-        back = batches.order.argsort()  # from where they came to where they belong
-        return {name: torch.cat(parts)[back] for name, parts in rows.items()}
+        return outcome_of(self.task, self.model, split, self._feed.load, self.ranks, self.accelerator.autocast())
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Return the task's metrics of a split."""
@@ -443,73 +443,3 @@ class Engine:
                 f"the loss became {loss} in phase '{planned.phase.name}' by step {self._position['step']} of it: "
                 "lower its learning rate, or clip the gradient (training.clip_norm)"
             )
-
-
-def steps_per_epoch(task: Task, recipe: Recipe) -> int:
-    """Return the optimizer steps of one epoch.
-
-    Raises:
-        DataError: the training split is too small for one.
-    """
-    training, examples = recipe.training, len(task.examples("train"))
-    steps = examples // training.batch_size // training.accumulate
-    if not steps:
-        raise DataError(
-            f"the training split has {examples} examples, fewer than one optimizer step takes "
-            f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
-        )
-    return steps
-
-
-def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str] | None, list[str]]:
-    """Return what `redense.prunable` is told to include and to exclude: the recipe's word, or the task's."""
-    prune = recipe.prune
-    own = prune.include if prune.include is not None else task.include
-    include = None if own is None else list(own)
-    if prune.first_layer:
-        first = first_convolution(model)
-        include = [*(["*"] if include is None else include), *([first] if first else [])]
-    return include, [*task.exclude, *prune.exclude]
-
-
-def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over all of the model's parameters."""
-    parameters = model.parameters()
-    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    if recipe.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
-    if recipe.name == "rmsprop":
-        return torch.optim.RMSprop(parameters, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum, **common)
-    kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
-    return kind(parameters, betas=recipe.betas, eps=recipe.eps, **common)
-
-
-def _lengths(examples: Examples) -> Sequence[int] | None:
-    return examples.lengths if isinstance(examples, HasLengths) else None
-
-
-def _rng_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def _set_rng_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _clone(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.detach().clone()
-    if isinstance(tree, dict):
-        return {key: _clone(value) for key, value in tree.items()}
-    return [_clone(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def _forget_other_accelerators() -> None:
-    # Accelerate keeps one precision per process; two runs in one process may differ.
-    if PartialState._shared_state and not PartialState().use_distributed:
-        AcceleratorState._reset_state(reset_partial_state=True)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from .. import __version__
+from .launch import launch_id
+from .ranks import world
 
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "pydantic")
 
@@ -28,8 +30,10 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "ranks": world(),
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "launch": launch_id(),
         "commit": _commit(),
         "command": _command(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,6 +44,14 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Say what has changed of what a result depends on to the last bit."""
     keys = ("torch", "processor", "threads", "vector_instructions", "accelerators")
     return [f"{key} was {then.get(key)}, is {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
+
+
+def note_on_ranks(then: int, now: int) -> str:
+    """Say what it means that a training goes on over another number of ranks."""
+    return (
+        f"ranks were {then}, are {now}: the result may differ in its last digits, and in more where there is dropout "
+        "(each rank draws its own) or batch normalisation (each rank has its own batch)"
+    )
 
 
 def _command() -> str:

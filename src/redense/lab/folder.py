@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StateError
+from .launch import launch_id, restarted
 
 
 def new_folder(out: Path | None, name: str, root: Path = Path("runs")) -> Path:
@@ -36,6 +37,21 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs")) -> Path:
         return folder
     except OSError as error:
         raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+
+
+def restarted_folder(out: Path | None, root: Path = Path("runs")) -> Path | None:
+    """Return the folder that this job has begun before torchrun started it again; None for a job's first start.
+
+    Every folder has an ``environment.json`` that says which launch has made it, so that nobody else's is gone on with.
+    """
+    launch = launch_id()
+    if not restarted() or launch is None:
+        return None
+    for folder in [out] if out is not None else sorted(root.glob("*/"), reverse=True):
+        with contextlib.suppress(StateError):
+            if read_json(folder / "environment.json").get("launch") == launch:
+                return folder
+    return None
 
 
 def _made(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """The grid of a comparison: arms times seeds, as phases that are trained once and shared.
 
 All first phases are one wave of jobs, all second ones the next, and so on; joblib carries a wave to its processes.
+Under torchrun the ranks train one phase after another, all of them together (`Grid.run_over_ranks`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,12 @@ from torch import Tensor
 from ..errors import MissingExtraError, StateError
 from ..masks import sparsity_of
 from ..tasks.task import Task
-from .checkpoint import write_text
 from .comparison import Cell, Comparison, cells
 from .engine import Engine, StoppedError, TrainingError
-from .folder import read_json
 from .plan import PlannedPhase
+from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe
-from .store import PhaseStore
+from .store import PhaseStore, shared_store
 from .tasks import make_task
 
 
@@ -52,7 +52,9 @@ class Grid:
     def __init__(self, comparison: Comparison, store: PhaseStore, folder: Path, *, save_seconds: float = 30.0) -> None:
         self.comparison, self.store, self.folder = comparison, store, folder
         torch.set_num_threads(1)  # as in every job, for the keys
-        self.task = make_task(comparison.recipe)
+        self.ranks = join()
+        self.task = self.ranks.in_turn(lambda: make_task(comparison.recipe))
+        self.ranks.agree("the data", self.task.fingerprint)
         self.cells = cells(comparison, self.task)
         self._save_seconds = save_seconds
         self._stop = folder / ".stop"
@@ -64,6 +66,7 @@ class Grid:
 
     def stop(self) -> None:
         """Ask every worker to save and stop."""
+        self._stop.parent.mkdir(parents=True, exist_ok=True)  # of a rank on another machine
         self._stop.touch()
 
     def jobs(self) -> Iterator[list[Job]]:
@@ -74,7 +77,7 @@ class Grid:
             yield [
                 self._job(cell, index)
                 for key, cell in wave.items()
-                if not self.store.has(key) and not failure(self.store, cell.keys[: index + 1])
+                if not self.store.has(key) and not self.store.failure(cell.keys[: index + 1])
             ]
         final = {cell.keys[-1]: cell for cell in self.cells}
         yield [
@@ -135,6 +138,31 @@ class Grid:
             ) from None
         return trained
 
+    def run_over_ranks(self, *, tick: Callable[[], None] = lambda: None) -> int:
+        """Train and evaluate everything as `run` does, in the ranks of this job; rank 0 knows what is to do.
+
+        Raises:
+            StoppedError: `stop` was called on any rank; what was done is kept.
+            LostRankError: another rank is gone.
+        """
+        waves, trained = self.jobs(), 0
+
+        def following() -> list[dict[str, Any]] | None:
+            wave = next(waves, None)
+            return None if wave is None else [asdict(job) for job in wave]
+
+        with noticing_lost_ranks():
+            while (wave := self.ranks.main(following)) is not None:
+                for job in wave:
+                    # Signals are this process's own affair: nobody else would tell it to stop.
+                    was_trained = do(Job(**{**job, "main": os.getpid()}))
+                    if was_trained is None:
+                        raise StoppedError("stopped; the state is saved")
+                    trained += was_trained
+                    if self.ranks.is_main:
+                        tick()
+        return trained
+
 
 def do(job: Job) -> bool | None:
     """Train or evaluate one phase, in whatever process; return whether anything was trained, None if it was stopped."""
@@ -147,7 +175,7 @@ def do(job: Job) -> bool | None:
     torch.set_num_threads(1)
     recipe = build_recipe(job.recipe)
     phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
-    store, task = PhaseStore(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
+    store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
     if job.index < 0:
         _evaluate(store, task, recipe, phases, job.keys)
         return False
@@ -156,7 +184,7 @@ def do(job: Job) -> bool | None:
     except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
         return None
     except TrainingError as error:  # a diverged run is a result, and no reason to stop the others
-        write_text(store.folder(job.keys[job.index]) / "failed.json", json.dumps({"error": str(error)}) + "\n")
+        store.put_text(job.keys[job.index], "failed.json", json.dumps({"error": str(error)}) + "\n")
         return True
 
 
@@ -200,7 +228,7 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
             records.extend(kept)
         elif job.index:
             engine.restore(store.state(job.keys[job.index - 1]))
-        if stop.exists():
+        if engine.ranks.asked(stop.exists(), False)[0]:
             raise StoppedError("stopped; the state is saved")
         engine.train()
     return True
@@ -208,7 +236,7 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
 
 def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
     """Return the weights that another arm's phase ended with."""
-    reason = failure(store, [key])
+    reason = store.failure([key])
     if reason:
         raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
     return store.state(key)["model"]
@@ -230,16 +258,7 @@ def _evaluate(
         "parameters": weights,
         "nonzeros": weights - round(sparsity_of(*parameters) * weights),
     }
-    write_text(store.folder(keys[-1]) / "facts.json", json.dumps(facts) + "\n")
-
-
-def failure(store: PhaseStore, keys: Sequence[str]) -> str | None:
-    """Return why a flow cannot be finished: the first of its phases that diverged says it."""
-    for key in keys:
-        path = store.folder(key) / "failed.json"
-        if path.exists():
-            return read_json(path)["error"]
-    return None
+    store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")
 
 
 def _register_ray() -> None:

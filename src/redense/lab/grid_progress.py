@@ -23,7 +23,9 @@ class GridProgress:
     """Shows a grid while it trains: on a terminal a live table, elsewhere a line now and then."""
 
     def __init__(self, console: Console, grid: Grid, jobs: int) -> None:
-        self._console, self._grid, self._jobs = console, grid, jobs
+        self._console, self._grid = console, grid
+        many = grid.ranks.many
+        self._how = f"{grid.ranks.world} ranks train each phase" if many else f"{jobs} jobs of one thread"
         self._began = self._said = time.monotonic()
         self._done_before, self._total = grid.done()
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
@@ -34,7 +36,7 @@ class GridProgress:
         left = self._total - self._done_before
         self._console.print(
             f"{arms} rows x {seeds} seeds; {left:,.0f} of {self._total:,} optimizer steps to train, the others are in "
-            f"the store; {self._jobs} jobs of one thread",
+            f"the store; {self._how}",
             soft_wrap=True,
         )
         if self._console.is_terminal:

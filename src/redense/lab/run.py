@@ -39,14 +39,15 @@ from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
 from .engine import Engine, Event
-from .environment import differences, environment
+from .environment import differences, environment, note_on_ranks
 from .evidence import write_evidence
 from .folder import discard_folder, new_folder, read_json
 from .moments import Cycle, cycle_moments
 from .plan import PlannedPhase
-from .recipe import Recipe, read_run_recipe
+from .ranks import join, noticing_lost_ranks, world
+from .recipe import Recipe, build_recipe, read_run_recipe
 from .records import Recorder, read_records
-from .store import PhaseStore, phase_keys
+from .store import PhaseStore, SharedStore, phase_keys
 from .tasks import make_task
 
 log = logging.getLogger(__name__)
@@ -84,51 +85,69 @@ def train_run(
 
     With a store, a phase that was trained before is taken from there, and what is trained now is kept there.
 
+    In a process that torchrun has started, all ranks call it together: rank 0 alone touches the folder and the store.
+
     Raises:
+        LostRankError: another rank of the job is gone.
         StoppedError: ``stop`` said so; the state is saved.
         StateError: another process trains it, or its data or recipe changed.
         CheckpointError: no checkpoint can be read or written.
     """
-    recipe = read_run_recipe(folder)
-    with _locked(folder):
-        for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
-            left.unlink()
-        task = make_task(recipe)
-        _check_unchanged(folder, recipe, task)
-        with Recorder(folder) as recorder:
+    ranks = join()
+    with noticing_lost_ranks(), ranks.held(lambda: _locked(folder)):
+        recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder).model_dump(mode="json")))
+        task = ranks.in_turn(lambda: make_task(recipe))
+        ranks.agree("the data", task.fingerprint)
+        ranks.main(lambda: _begin(folder, recipe, task))
+        if ranks.main(lambda: _ranks_before(folder)) != ranks.world:
+            store = None  # what a run of two halves gives is no phase that others may share
+        shared = SharedStore(store.root, ranks) if store and ranks.many else store
+        with Recorder(folder) if ranks.is_main else contextlib.nullcontext() as recorder:
 
             def record(event: Event) -> None:
-                recorder(event)
-                emit(event)
+                if recorder:
+                    recorder(event)
+                    emit(event)
+
+            def show(event: Event) -> None:
+                if ranks.is_main:
+                    emit(event)
 
             engine = Engine(
                 task,
                 recipe,
                 emit=record,
                 stop=stop,
-                save=lambda state: _save(folder, engine, state),
+                save=lambda state: ranks.main(lambda: _save(folder, engine, state)),
                 save_seconds=save_seconds,
             )
-            notes = list(getattr(task, "notes", ()))
-            emit({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": notes})
-            snapshot = _last_snapshot(folder, engine.plan)
+            of_task = list(getattr(task, "notes", ()))
+            show({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": of_task})
+            snapshot = ranks.main(lambda: _last_snapshot(folder, engine.plan))
             if snapshot is not None:
                 engine.restore(snapshot)
-                emit({"kind": "resumed", "step": engine.step, "notes": _notes(folder)})
-            recorder.begin(engine.step)
-            _keep_artifacts(folder, task)
-            keys = phase_keys(recipe, task.fingerprint, engine.plan)
+                show({"kind": "resumed", "step": engine.step, "notes": ranks.main(lambda: _notes(folder))})
+            if recorder:
+                recorder.begin(engine.step)
+            ranks.main(lambda: _keep_artifacts(folder, task))
+            keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             while engine.phase_index < len(engine.plan):
                 key = keys[engine.phase_index]
-                with store.locked(key) if store else contextlib.nullcontext():
-                    if store and not engine.position_in_phase and store.has(key):
-                        _take_from_store(folder, engine, store, key, record)
+                with shared.locked(key) if shared else contextlib.nullcontext():
+                    if shared and not engine.position_in_phase and shared.has(key):
+                        _take_from_store(folder, engine, shared, key, record)
                     else:
                         engine.train()
-                        if store:
+                        if store and ranks.is_main:
                             _keep_in_store(folder, engine, store, key)
-        emit({"kind": "testing"})
+        show({"kind": "testing"})
         return _finish(folder, engine)
+
+
+def _begin(folder: Path, recipe: Recipe, task: Task) -> None:
+    for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
+        left.unlink()
+    _check_unchanged(folder, recipe, task)
 
 
 def _keep_artifacts(folder: Path, task: Task) -> None:
@@ -147,7 +166,7 @@ def _take_from_store(
     for event in store.records(key):
         record({**event, "phase": planned.phase.name})  # a phase goes by other names in other arms
     engine.restore(state)
-    _save(folder, engine, state)
+    engine.ranks.main(lambda: _save(folder, engine, state))
 
 
 def _keep_in_store(folder: Path, engine: Engine, store: PhaseStore, key: str) -> None:
@@ -253,8 +272,15 @@ def _check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
 
 
 def _notes(folder: Path) -> list[str]:
-    changed = differences(read_json(folder / "environment.json"), environment())
-    return [f"{change}: the result may differ in its last digits" for change in changed]
+    then = read_json(folder / "environment.json")
+    changed = differences(then, environment())
+    notes = [f"{change}: the result may differ in its last digits" for change in changed]
+    before = _ranks_before(folder)
+    return notes if before == world() else [*notes, note_on_ranks(before, world())]
+
+
+def _ranks_before(folder: Path) -> int:
+    return read_json(folder / "environment.json").get("ranks", 1)
 
 
 @contextlib.contextmanager
@@ -282,45 +308,64 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     """Touch the test split, once; write outcome, model and result."""
-    task, recipe = engine.task, engine.recipe
-    records = list(read_records(folder / "metrics.jsonl"))
+    task, ranks = engine.task, engine.ranks
     phases: list[dict[str, Any]] = []
     outcomes: dict[str, dict[str, torch.Tensor]] = {}
     layers: list[dict[str, Any]] = []
     snapshots: deque[dict[str, Any]] = deque(maxlen=3)  # the last three: a D-S-D
     moments: list[dict[str, Any]] = []
     for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
-        snapshots.append(load_tree(_phase_path(folder, index, planned)))
+        path = _phase_path(folder, index, planned)
+        snapshots.append(ranks.main(lambda path=path: load_tree(path)))
         engine.restore(snapshots[-1])
-        moments += _moments([other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]], list(snapshots))
+        if ranks.is_main:
+            names = [other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]]
+            moments += _moments(names, list(snapshots))
         outcome = engine.outcome("test")
         outcomes[planned.phase.name] = outcome
-        seconds = sum(r["seconds"] for r in records if r["kind"] == "epoch" and r["phase_index"] == index)
         phases.append(
             {
                 **described,
                 "sparsity": engine.sparsity() if planned.phase.is_sparse else 0.0,
                 "validation": engine.evaluate("validation"),
                 "test": task.metrics(outcome),
-                "seconds": round(seconds, 1),
             }
         )
-        rows = summary(engine.model, include=engine.include, exclude=engine.exclude).rows
-        if not layers:
-            layers = [
-                {
-                    "name": row.name,
-                    "shape": list(row.shape),
-                    "weights": row.weights,
-                    "prunable": row.prunable,
-                    "reason": row.reason,
-                    "sparsity": [],
-                }
-                for row in rows
-            ]
-        values = dict(engine.model.named_parameters())
-        for layer in layers:
-            layer["sparsity"].append(round(sparsity_of(values[layer["name"]]), 6))
+        _add_sparsities(layers, engine)
+    return ranks.main(lambda: _write_result(folder, engine, phases, layers, outcomes, moments))
+
+
+def _add_sparsities(layers: list[dict[str, Any]], engine: Engine) -> None:
+    if not layers:
+        layers += [
+            {
+                "name": row.name,
+                "shape": list(row.shape),
+                "weights": row.weights,
+                "prunable": row.prunable,
+                "reason": row.reason,
+                "sparsity": [],
+            }
+            for row in summary(engine.model, include=engine.include, exclude=engine.exclude).rows
+        ]
+    values = dict(engine.model.named_parameters())
+    for layer in layers:
+        layer["sparsity"].append(round(sparsity_of(values[layer["name"]]), 6))
+
+
+def _write_result(
+    folder: Path,
+    engine: Engine,
+    phases: list[dict[str, Any]],
+    layers: list[dict[str, Any]],
+    outcomes: dict[str, dict[str, torch.Tensor]],
+    moments: list[dict[str, Any]],
+) -> dict[str, Any]:
+    task, recipe = engine.task, engine.recipe
+    records = list(read_records(folder / "metrics.jsonl"))
+    for index, phase in enumerate(phases):
+        epochs = (record for record in records if record["kind"] == "epoch" and record["phase_index"] == index)
+        phase["seconds"] = round(sum(record["seconds"] for record in epochs), 1)
     rows = {f"{i}-{p}/{name}": v.contiguous() for i, (p, o) in enumerate(outcomes.items()) for name, v in o.items()}
     write_bytes(folder / "outcome.safetensors", to_bytes(rows))
     write_evidence(folder, task, outcomes)

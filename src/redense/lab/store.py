@@ -1,7 +1,7 @@
 """The phase store: a trained phase lies under a hash of all that determines it, so that nothing is trained twice.
 
 A key covers the recipe (without what does not matter to the bits, such as its name), the data's fingerprint, the seed,
-the phase and all phases before it, torch's version, the number of threads, and the version of the engine's
+the phase and all phases before it, torch's version, the number of threads and of ranks, and the version of the engine's
 arithmetic. Arms that begin alike share what they share; so do commands. Two processes that want the same phase wait
 for each other.
 """
@@ -22,10 +22,14 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
+from typing_extensions import override
 
 from ..errors import CheckpointError, StateError
 from .checkpoint import load_tree, save_tree, write_bytes, write_text
+from .folder import read_json
+from .launch import Ranks
 from .plan import PlannedPhase
+from .ranks import current
 from .recipe import Recipe
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
@@ -38,8 +42,8 @@ def default_store() -> Path | None:
     return None if own == "none" else Path(own or Path("runs") / "store")
 
 
-def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase]) -> list[str]:
-    """Return the key of every phase, each covering the phases before it."""
+def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase], ranks: int = 1) -> list[str]:
+    """Return the key of every phase trained on so many ranks, each covering the phases before it."""
     base: dict[str, Any] = {
         "engine": ENGINE_VERSION,
         "torch": torch.__version__,
@@ -51,6 +55,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase])
         "training": recipe.training.model_dump(mode="json"),
         "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers", "expected", "broken"}),
     }
+    if ranks > 1:  # the same training, but for the last digits
+        base["ranks"] = ranks
     prune = recipe.prune.model_dump(mode="json", exclude={"allocation"})  # which is the phase's
     keys: list[str] = []
     for planned in phases:
@@ -121,6 +127,18 @@ class PhaseStore:
         path = self.folder(key) / f"{split}.safetensors"
         return load_file(path) if path.exists() else None
 
+    def put_text(self, key: str, name: str, text: str) -> None:
+        """Keep a text file beside a phase."""
+        write_text(self._made(key) / name, text)
+
+    def failure(self, keys: Sequence[str]) -> str | None:
+        """Return why a flow of phases cannot be finished: the first of them that diverged says it."""
+        for key in keys:
+            path = self.folder(key) / "failed.json"
+            if path.exists():
+                return read_json(path)["error"]
+        return None
+
     def progress(self, key: str, step: int, steps: int) -> None:
         """Note how far a phase has got, for whoever watches."""
         with contextlib.suppress(OSError):  # only a display
@@ -171,3 +189,71 @@ class PhaseStore:
         except OSError as error:
             raise StateError(f"cannot write to the phase store {self.root}: {error.strerror}") from None
         return folder
+
+
+class SharedStore(PhaseStore):
+    """The store of a job of several ranks: rank 0 reads and writes, and tells the others what it has read.
+
+    All ranks call each method together, but for `progress`, which is rank 0's.
+    """
+
+    def __init__(self, root: Path, ranks: Ranks) -> None:
+        super().__init__(root)
+        self._own, self._ranks = PhaseStore(root), ranks
+
+    @override
+    def has(self, key: str) -> bool:
+        return self._ranks.main(lambda: self._own.has(key))
+
+    @override
+    def state(self, key: str) -> dict[str, Any]:
+        return self._ranks.main(lambda: self._own.state(key))
+
+    @override
+    def put(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        self._ranks.main(lambda: self._own.put(key, state, records))
+
+    @override
+    def records(self, key: str) -> list[dict[str, Any]]:
+        return self._ranks.main(lambda: self._own.records(key))
+
+    @override
+    def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        self._ranks.main(lambda: self._own.put_partial(key, state, records))
+
+    @override
+    def partial(self, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        return self._ranks.main(lambda: self._own.partial(key))
+
+    @override
+    def put_outcome(self, key: str, split: str, outcome: Mapping[str, Tensor]) -> None:
+        self._ranks.main(lambda: self._own.put_outcome(key, split, outcome))
+
+    @override
+    def outcome(self, key: str, split: str) -> dict[str, Tensor] | None:
+        return self._ranks.main(lambda: self._own.outcome(key, split))
+
+    @override
+    def put_text(self, key: str, name: str, text: str) -> None:
+        self._ranks.main(lambda: self._own.put_text(key, name, text))
+
+    @override
+    def failure(self, keys: Sequence[str]) -> str | None:
+        return self._ranks.main(lambda: self._own.failure(keys))
+
+    @override
+    def progress(self, key: str, step: int, steps: int) -> None:
+        if self._ranks.is_main:
+            self._own.progress(key, step, steps)
+
+    @override
+    @contextlib.contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        with self._ranks.held(lambda: self._own.locked(key)):
+            yield
+
+
+def shared_store(root: Path) -> PhaseStore:
+    """Return the store in a folder for this process, or for the job that it is a rank of."""
+    ranks = current()
+    return SharedStore(root, ranks) if ranks.many else PhaseStore(root)

@@ -185,7 +185,7 @@ def _said(e: Evidence, shown: Shown, places: Sequence[int]) -> Html:
             if shown.captions[place]
             else h("dd", "nothing: the sentence ends at once", class_="none-said"),
             h("dd", number(shown.scores[place], 1), class_="score"),
-            class_="best" if shown.scores[place] == best else None,
+            class_="best" if shown.scores[place] == best > min(shown.scores) else None,
         )
         for place in places
     ]

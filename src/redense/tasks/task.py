@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from .metrics import Metric
 
@@ -40,6 +41,21 @@ class Settings(Protocol):
     data: Any
     model: Any
     training: Any
+
+
+class Part(list[int]):
+    """The indices that one rank takes of a batch: a list, and where it stands in the whole batch.
+
+    What is random about a batch can be drawn for the whole of it, so that the number of ranks does not matter.
+    """
+
+    def __init__(self, whole: Sequence[int], start: int, end: int) -> None:
+        super().__init__(whole[start:end])
+        self.whole, self.start = list(whole), start
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.whole, self.start, self.start + len(self))
 
 
 class Examples(Protocol):

@@ -55,6 +55,12 @@ class CaptionData(BaseModel):
     images: str | None = Field(
         default=None, description="the folder of the images, where it lies apart from the sentences"
     )
+    text: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the column of the sentences of a Hugging Face set, or several with commas between, if it is not "
+        "the only one of text",
+    )
     features: FeatureSource = FeatureSource()
     threshold: int = Field(
         default=5, ge=1, description="a word that occurs less often in the training sentences is left out"

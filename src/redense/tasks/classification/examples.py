@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..task import Part
 from .data.sets import AnySet, ImageSet
 from .data.transforms import Transform, transform_all
 
@@ -36,16 +37,19 @@ class ImageExamples:
         return (images - self.mean) / self.std, self.images.labels[where]
 
     def _augment(self, images: Tensor, indices: Sequence[int]) -> Tensor:
-        # Seeded by the epoch and the batch's own indices, so that neither workers nor a resumed run change it.
-        digest = hashlib.sha256(f"{self.seed}/{list(indices)}".encode()).digest()
+        # Seeded by the epoch and the batch's own indices, so that neither workers nor a resumed run change it. Drawn
+        # for the whole batch, also where a rank has a part of it, so that the number of ranks does not either.
+        whole, first = (indices.whole, indices.start) if isinstance(indices, Part) else (indices, 0)
+        mine = slice(first, first + len(indices))
+        digest = hashlib.sha256(f"{self.seed}/{list(whole)}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         if self.flip:
-            mirrored = torch.rand(len(images), generator=generator) < 0.5
+            mirrored = torch.rand(len(whole), generator=generator)[mine] < 0.5
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
         if self.crop:
             height, width = images.shape[-2:]
             padded = F.pad(images, (self.crop,) * 4)
-            corners = torch.randint(2 * self.crop + 1, (len(images), 2), generator=generator).tolist()
+            corners = torch.randint(2 * self.crop + 1, (len(whole), 2), generator=generator)[mine].tolist()
             pairs = zip(padded, corners, strict=True)
             images = torch.stack([p[:, y : y + height, x : x + width] for p, (y, x) in pairs])
         return images

@@ -21,7 +21,8 @@ NGram: TypeAlias = tuple[str, ...]
 
 _NEVER = -99.0  # log10 of a probability of 0, by SRILM's custom
 _FALLBACK = (0.5, 1.0, 1.5)  # lmplz --discount_fallback: where the text is too small to estimate discounts
-_ORDERS = range(2, 7)  # those that the KenLM in flashlight-text reads
+ORDERS = range(2, 7)
+"""Lengths of the longest n-grams that the KenLM in flashlight-text reads."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def train(sentences: Iterable[str], order: int = 3) -> LanguageModel:
     Raises:
         DataError: there is no word, a word is one of ARPA's own marks, or the order is not 2 to 6.
     """
-    if order not in _ORDERS:
-        raise DataError(f"the order of a language model must be {_ORDERS[0]} to {_ORDERS[-1]}, got {order}")
+    if order not in ORDERS:
+        raise DataError(f"the order of a language model must be {ORDERS[0]} to {ORDERS[-1]}, got {order}")
     seen = _counts(sentences, order)
     adjusted = [_continuations(seen[length - 1], seen[length]) for length in range(1, order)] + [seen[-1]]
     adjusted[0].pop((START,), None)  # it is never predicted

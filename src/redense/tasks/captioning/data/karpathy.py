@@ -7,6 +7,7 @@ perhaps ``tokens``. The images lie beside the file, or in one of the folders tha
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from redense.errors import DataError
 from .source import SPLITS, Entry, Source, files_of
 
 FILES = ("dataset.json", "dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
+_TRIED = 100  # images that are looked for in each folder
 _FOLDERS = ("images", "imgs", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
 
 
@@ -41,7 +43,7 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
         ) from None
     if not entries:
         raise DataError(f"{path}: there are no images in it")
-    root = images or _root(path.parent, entries[0].name)
+    root = images or _root(path.parent, [entry.name for entry in entries[:_TRIED]])
     return Source(place, files_of(root, entries), entries)
 
 
@@ -66,6 +68,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _root(folder: Path, first: str) -> Path:
+def _root(folder: Path, names: Sequence[str]) -> Path:
+    """Return the place where an image is: the first images may be missing, and are to be named so."""
     places = [folder, *(folder / name for name in _FOLDERS)]
-    return next((place for place in places if (place / first).is_file()), folder)
+    return next((place for name in names for place in places if (place / name).is_file()), folder)

@@ -14,11 +14,15 @@ from redense.errors import DataError, nearest
 from redense.tasks import catalog
 
 from ...classification.data.checking import OnChecked, check
+from ...classification.data.hub import is_hub_folder
 from ...classification.data.sets import Encoded
 from ..config import CaptionData
 from ..tokens import tokenize
-from .karpathy import FILES, find_karpathy, read_karpathy
-from .source import Entry, Source, SplitName
+from .coco import find_coco, read_coco
+from .flickr import find_flickr, read_flickr
+from .hub import read_hub
+from .karpathy import find_karpathy, read_karpathy
+from .source import Entry, Source, SplitName, place_of, split_by_hash
 
 _NAMED = 3  # faulty images that a message names
 
@@ -86,13 +90,24 @@ def read_source(config: CaptionData) -> Source:
     place = config.source
     if place is None:
         raise DataError("captions have no sample in the package: set data.source, for example --data emoji")
+    if place.startswith("hub:"):
+        return read_hub(place, config.text, place)
     folder = _find(place)
     images = None if config.images is None else Path(config.images).expanduser()
     if images is not None and not images.is_dir():
         raise DataError(f"data.images: no folder at {config.images!r}")
     if path := find_karpathy(folder):
         return read_karpathy(path, images, place)
-    raise DataError(f"{folder}: no captions in a layout that redense knows: expected {FILES[0]}")
+    if path := find_flickr(folder):
+        return read_flickr(path, folder, images, place)
+    if files := find_coco(folder):
+        return read_coco(files, folder, images, place)
+    if is_hub_folder(folder):
+        return read_hub(str(folder), config.text, place)
+    raise DataError(
+        f"{folder}: no captions in a layout that redense knows: expected dataset.json (Karpathy), Flickr8k.token.txt, "
+        "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), or a Hugging Face set"
+    )
 
 
 def _cautions(place: str) -> tuple[str, ...]:
@@ -123,7 +138,7 @@ def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -
     if silent:
         notes.append(f"{source.place}: {len(silent):,} images have no caption and are left out")
     seen = check(source.images, source.place, on_checked=on_checked)
-    faults = {number: fault if _exists(source, number) else "is missing" for number, fault in seen.faults.items()}
+    faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
     if faults:
         some = "; ".join(f"{source.entries[n].name} {fault}" for n, fault in list(faults.items())[:_NAMED])
         more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
@@ -135,9 +150,10 @@ def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -
     return [number for number in range(len(source.entries)) if number not in gone], notes
 
 
-def _exists(source: Source, number: int) -> bool:
+def fault_of(source: Source, number: int, fault: str) -> str:
+    """Return what is wrong with an image: that it is missing, or what was seen of its file."""
     path = getattr(source.images, "path", None)
-    return path is None or path(number).is_file()
+    return fault if path is None or path(number).is_file() else "is missing"
 
 
 def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[SplitName, list[int]]:
@@ -145,21 +161,12 @@ def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[
     parts: dict[SplitName, list[int]] = {"train": [], "validation": [], "test": []}
     for number in usable:
         entry = source.entries[number]
-        parts[entry.split or _split_by_hash(entry.name, config.validation)].append(number)
+        parts[entry.split or split_by_hash(entry.name, config.validation)].append(number)
     return parts
 
 
-def _split_by_hash(name: str, share: float) -> SplitName:
-    place = _hash(name) / 2**64
-    return "test" if place < share else "validation" if place < 2 * share else "train"
-
-
 def _first_by_hash(members: Sequence[int], entries: Sequence[Entry], count: int) -> list[int]:
-    return sorted(sorted(members, key=lambda number: _hash(entries[number].name))[:count])
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+    return sorted(sorted(members, key=lambda number: place_of(entries[number].name))[:count])
 
 
 def _take(source: Source, members: Sequence[int]) -> CaptionSet:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +63,30 @@ class Source:
     images: Encoded
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+
+
+def place_of(name: str) -> float:
+    """Return where the hash of an image's name lies in [0, 1): what splits go by where a source has none."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+
+
+def split_by_hash(name: str, share: float) -> SplitName:
+    """Return the split of an image whose source does not say it; ``share`` is validation's, and the test's."""
+    place = place_of(name)
+    return "test" if place < share else "validation" if place < 2 * share else "train"
+
+
+def halved(entries: Iterable[Entry], what: str) -> tuple[list[Entry], str]:
+    """Return the validation images of a set that has no test, half of them as its test, and a note that says so."""
+    out = [
+        replace(entry, split="test") if entry.split == "validation" and place_of(entry.name) < 0.5 else entry
+        for entry in entries
+    ]
+    counts = Counter(entry.split for entry in out)
+    return out, (
+        f"{what}: its validation images are shared out by the hash of their names, "
+        f"{counts['validation']:,} to validation and {counts['test']:,} to the test"
+    )
 
 
 def files_of(root: Path, entries: Sequence[Entry]) -> Files:

@@ -75,7 +75,7 @@ def read_in_memory(source: str, label: str | None) -> dict[str, ImageSet]:
         DataError: it cannot be loaded, or its rows cannot be used; the message names the row.
         MissingExtraError: ``datasets`` is not installed.
     """
-    datasets, tables = _load(source, streaming=not source.startswith("hub:"))
+    datasets, tables = load_tables(source, streaming=not source.startswith("hub:"))
     columns = _columns(tables["train"].features or {}, source, label, datasets)
     tensors = {
         part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
@@ -95,7 +95,7 @@ def read_by_row(source: str, label: str | None, *, full: bool = False, on_checke
         DataError: it cannot be loaded, or its labels cannot be used.
         MissingExtraError: ``datasets`` is not installed.
     """
-    datasets, tables = _load(source, streaming=False)
+    datasets, tables = load_tables(source, streaming=False)
     columns = _columns(tables["train"].features or {}, source, label, datasets)
     numbers = {part: _labels(table, columns.label, f"{source} ({part})") for part, table in tables.items()}
     classes = _classes(source, columns, max(int(labels.max(initial=0)) for labels in numbers.values()))
@@ -107,8 +107,15 @@ def read_by_row(source: str, label: str | None, *, full: bool = False, on_checke
     return parts
 
 
-def _load(source: str, *, streaming: bool) -> tuple[Any, dict[str, Any]]:
-    """Return the library and the tables of the splits, under our names."""
+def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the library and the tables of the splits, under our names.
+
+    With ``alone`` a set of one split, whatever it is called, has that as ``train``.
+
+    Raises:
+        DataError: it cannot be loaded, or has no split to train on.
+        MissingExtraError: ``datasets`` is not installed.
+    """
     try:
         import datasets
         import PIL  # noqa: F401  # only whether it is there
@@ -134,6 +141,8 @@ def _load(source: str, *, streaming: bool) -> tuple[Any, dict[str, Any]]:
     for part, names in SPLIT_NAMES.items():
         if found := next((known for known in names if known in tables), None):
             parts[part] = tables[found]
+    if alone and len(tables) == 1:
+        return datasets, {"train": next(iter(tables.values()))}
     if "train" not in parts:
         raise DataError(
             f"{source}: no split 'train' (it has {', '.join(map(repr, tables))}); expected 'train', and if there are "

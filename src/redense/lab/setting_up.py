@@ -1,0 +1,63 @@
+"""What a recipe's words become before anything is trained: the accelerator, the optimizer, the rules of pruning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import GradientAccumulationPlugin
+from torch import Tensor, nn
+
+from ..methods.base import Method
+from ..parameters import first_convolution
+from ..tasks.task import Batch, Task
+from .recipe import OptimizerRecipe, Recipe
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Return Accelerate's object for the recipe's precision and accumulation, whatever was there in this process."""
+    # Accelerate keeps one precision per process; two runs in one process may differ. Its process group stays.
+    if PartialState._shared_state:
+        AcceleratorState._reset_state(reset_partial_state=not PartialState().use_distributed)
+    return Accelerator(
+        mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
+        # As a plugin, because a number would give way to the launcher's environment.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=recipe.training.accumulate),
+    )
+
+
+def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str] | None, list[str]]:
+    """Return what `redense.prunable` is told to include and to exclude: the recipe's word, or the task's."""
+    prune = recipe.prune
+    own = prune.include if prune.include is not None else task.include
+    include = None if own is None else list(own)
+    if prune.first_layer:
+        first = first_convolution(model)
+        include = [*(["*"] if include is None else include), *([first] if first else [])]
+    return include, [*task.exclude, *prune.exclude]
+
+
+class LossOf(nn.Module):
+    """A phase's loss of a batch as one module: whatever a technique does to the model, DDP sees one forward pass."""
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model, self._task = model, task
+
+    def forward(self, method: Method, batch: Batch) -> Tensor:
+        """Return the loss that the technique makes of a batch."""
+        return method.loss(self.model, batch, self._task.outputs, self._task.loss)
+
+
+def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over all of the model's parameters."""
+    parameters = model.parameters()
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.name == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+    if recipe.name == "rmsprop":
+        return torch.optim.RMSprop(parameters, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum, **common)
+    kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
+    return kind(parameters, betas=recipe.betas, eps=recipe.eps, **common)

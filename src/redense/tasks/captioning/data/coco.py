@@ -1,0 +1,83 @@
+"""COCO's layout: ``annotations/captions_train2017.json`` and ``captions_val2017.json``, images in ``train2017/`` ..."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from redense.errors import DataError
+
+from .source import Entry, Source, SplitName, files_of, halved
+
+_FILE = re.compile(r"captions_(train|val)(\d{4})\.json")
+_SPLITS: dict[str, SplitName] = {"train": "train", "val": "validation"}
+
+
+def find_coco(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the files of sentences: year -> ``train`` and ``val`` -> path."""
+    found: dict[str, dict[str, Path]] = {}
+    for place in (folder, folder / "annotations"):
+        for path in sorted(place.glob("captions_*.json")):
+            if match := _FILE.fullmatch(path.name):
+                found.setdefault(match[2], {})[match[1]] = path
+    return found
+
+
+def read_coco(files: dict[str, dict[str, Path]], folder: Path, images: Path | None, place: str) -> Source:
+    """Return what COCO's files describe: those of the newest year.
+
+    The test images have no captions, so half of the validation images take their place.
+
+    Args:
+        files: see `find_coco`.
+        folder: of the set.
+        images: the folder that has ``train2017/`` and ``val2017/``; None: ``folder``, or ``folder/images``.
+        place: what a user calls the set.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    year = max(files)
+    notes: list[str] = []
+    if others := sorted(files.keys() - {year}):
+        notes.append(f"{place}: the annotations of {' and '.join(others)} are not used, those of {year} are")
+    parts = files[year]
+    entries: list[Entry] = []
+    for part, path in sorted(parts.items()):
+        entries += _entries(path, f"{part}{year}", _SPLITS[part] if len(parts) == 2 else None)
+    if not entries:
+        raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in parts.values())}")
+    if len(parts) == 2:
+        entries, note = halved(entries, f"{place}: COCO's test images have no captions")
+        notes.append(note)
+    root = images or next(
+        (at for at in (folder, folder / "images") if (at / f"{next(iter(parts))}{year}").is_dir()), folder
+    )
+    return Source(place, files_of(root, entries), tuple(entries), tuple(notes))
+
+
+def _entries(path: Path, folder: str, split: SplitName | None) -> list[Entry]:
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(item["id"]): f"{folder}/{_text(item['file_name'])}" for item in data["images"]}
+        sentences: dict[int, list[str]] = {number: [] for number in names}
+        for item in data["annotations"]:
+            sentences[int(item["image_id"])].append(_text(item["caption"]).strip())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not in COCO's layout ({type(error).__name__}: {error}); expected images, each with id and "
+            "file_name, and annotations, each with image_id and caption"
+        ) from None
+    return [Entry(names[number], tuple(own), split) for number, own in sentences.items()]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{cast('object', value)!r} is no text")
+    return value

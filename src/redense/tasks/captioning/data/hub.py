@@ -1,0 +1,150 @@
+"""Hugging Face sets of images and text, on the hub or in a folder: a column of images, one or more of sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from redense.errors import DataError, nearest
+
+from ...classification.data.hub import Rows, load_tables
+from .source import SPLITS, Entry, Source, SplitName, halved, split_by_hash
+
+_USUAL = ("caption", "captions", "sentence", "sentences", "text", "texts", "raw", "sentences_raw")
+
+
+class JoinedRows:
+    """The encoded images of several tables one after the other; ``lengths`` int64 (n,) are their sizes in bytes."""
+
+    def __init__(self, parts: Sequence[Rows]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self.lengths = np.concatenate([part.lengths for part in parts])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def name(self, index: int) -> str:
+        """Return the split and the number of a row."""
+        part, row = self._find(index)
+        return part.name(row)
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of a row's image; none if it has none."""
+        part, row = self._find(index)
+        return part.read(row)
+
+    def _find(self, index: int) -> tuple[Rows, int]:
+        place = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._parts[place], index - int(self._starts[place])
+
+
+def read_hub(source: str, text: str | None, place: str) -> Source:
+    """Return what a Hugging Face set holds.
+
+    Splits are the set's own, or those of a column ``split``. Where there is no test, it is half of the validation
+    images; where there is no validation, a part of the training images. A set of one split is parted by hash.
+
+    Args:
+        source: ``hub:OWNER/NAME``, ``hub:OWNER/NAME:CONFIGURATION``, or a folder.
+        text: the columns of the sentences, with commas between; None: found by their type.
+        place: what a user calls the set.
+
+    Raises:
+        DataError: it cannot be loaded, or the columns cannot be told.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    datasets, tables = load_tables(source, streaming=False, alone=True)
+    features: Mapping[str, Any] = tables["train"].features
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if len(images) != 1:
+        found = f"{' and '.join(map(repr, images))} are" if images else "there is none"
+        raise DataError(f"{place}: expected one column of images, but {found} (columns: {_named(features)})")
+    columns = _text_columns(features, text, place)
+    parts: list[Rows] = []
+    entries: list[Entry] = []
+    for part, table in tables.items():
+        rows = Rows(table, images[0], part, datasets)
+        cells = [table.with_format(None)[column][:] for column in columns]
+        splits = _splits(table, features)
+        parts.append(rows)
+        for index in range(len(rows)):
+            sentences = tuple(s for column in cells for s in _sentences(column[index], rows.name(index), place))
+            own = splits[index] if splits else SPLITS[part] if len(tables) > 1 else None
+            entries.append(Entry(rows.name(index), sentences, own))
+    entries, notes = _complete(entries, place)
+    return Source(place, JoinedRows(parts), tuple(entries), notes)
+
+
+def _complete(entries: list[Entry], place: str) -> tuple[list[Entry], tuple[str, ...]]:
+    """Return the entries with what is missing of validation and test made of what there is."""
+    have = {entry.split for entry in entries}
+    if None in have or len(have) == 3:
+        return entries, ()
+    if have == {"train", "validation"}:
+        entries, note = halved(entries, f"{place}: there is no test split")
+        return entries, (note,)
+    if have == {"train", "test"}:
+
+        def parted(entry: Entry) -> Entry:
+            held = entry.split == "train" and split_by_hash(entry.name, 0.1) == "validation"
+            return replace(entry, split="validation") if held else entry
+
+        return [parted(entry) for entry in entries], (
+            f"{place}: there is no validation split: a tenth of the training images is it, by the hash of their names",
+        )
+    return [replace(entry, split=None) for entry in entries], ()
+
+
+def _text_columns(features: Mapping[str, Any], chosen: str | None, place: str) -> list[str]:
+    """Return the columns of sentences: those named, or the only one of text, or ``caption_0``, ``caption_1``, ..."""
+    texts = [name for name, feature in features.items() if _is_text(feature)]
+    if chosen is not None:
+        names = [name.strip() for name in chosen.split(",") if name.strip()]
+        for name in names:
+            if name not in texts:
+                what = "is no column of text" if name in features else f"is no column{nearest(name, features)}"
+                raise DataError(f"{place}: data.text: {name!r} {what} (columns: {_named(features)})")
+        return names
+    if len(texts) == 1:
+        return texts
+    usual = [name for name in texts if name.lower() in _USUAL]
+    if len(usual) == 1:
+        return usual
+    stems = {match[1] for name in texts if (match := re.fullmatch(r"(.+?)_?\d+", name))}
+    if len(stems) == 1:
+        return [name for name in texts if re.fullmatch(re.escape(next(iter(stems))) + r"_?\d+", name)]
+    found = f"{', '.join(map(repr, texts))} could all be it: choose with data.text" if texts else "there is none"
+    raise DataError(f"{place}: expected a column of sentences, but {found} (columns: {_named(features)})")
+
+
+def _is_text(feature: Any) -> bool:
+    inner = getattr(feature, "feature", None)
+    if isinstance(feature, list) and len(cast("list[Any]", feature)) == 1:
+        inner = cast("list[Any]", feature)[0]
+    return any(getattr(one, "dtype", None) in ("string", "large_string") for one in (feature, inner))
+
+
+def _named(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items()) or "unknown"
+
+
+def _splits(table: Any, features: Mapping[str, Any]) -> list[SplitName] | None:
+    """Return the split of each row as a column ``split`` says; None where there is none that can be read so."""
+    if getattr(features.get("split"), "dtype", None) != "string":
+        return None
+    said = table.with_format(None)["split"][:]
+    return [SPLITS[name] for name in said] if set(said) <= SPLITS.keys() else None
+
+
+def _sentences(cell: Any, name: str, place: str) -> list[str]:
+    if cell is None:
+        return []
+    sentences: Any = [cell] if isinstance(cell, str) else cell
+    if not isinstance(sentences, list) or not all(isinstance(one, str) for one in cast("list[Any]", sentences)):
+        raise DataError(f"{place}: {name} has {str(cell)[:60]!r} for sentences, expected text or a list of texts")
+    return cast("list[str]", sentences)

@@ -1,0 +1,341 @@
+"""Captioned images in the layouts that they are distributed in; a damaged line is named, with its file and number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from redense.errors import DataError
+from redense.tasks.captioning.config import CaptionData
+from redense.tasks.captioning.data import CaptionSplits, load_captions
+from redense.tasks.captioning.data.loading import read_source
+from redense.tasks.classification.data.pixels import decode
+
+Config = Callable[..., CaptionData]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+
+
+def draw(folder: Path, names: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (index % 256, 90, 20)).save(folder / name)
+
+
+def names_of(splits: CaptionSplits) -> dict[str, list[str]]:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: [part.images.name(number) for number in part.index] for name, part in parts.items()}
+
+
+# --- Flickr8k and Flickr30k -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flickr8k(tmp_path: Path) -> Path:
+    folder = tmp_path / "flickr8k"
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    draw(folder / "Flicker8k_Dataset", names)
+    lines = [f"{name}#{number}\tTwo dogs ({number}) run , fast ." for name in names for number in range(2)]
+    lines.append("a.jpg.1#0\tA sentence whose image was never there .")
+    (folder / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    for name, members in {"train": "b.jpg\na.jpg\n", "dev": "c.jpg\n", "test": "d.jpg"}.items():
+        (folder / f"Flickr_8k.{name}Images.txt").write_text(members)
+    return folder
+
+
+def test_flickr8k_has_its_three_lists_and_its_sentences(flickr8k: Path, config: Config):
+    splits = load_captions(config(flickr8k))
+    assert names_of(splits) == {"train": ["b.jpg", "a.jpg"], "validation": ["c.jpg"], "test": ["d.jpg"]}
+    assert splits.train.tokens[0] == (("two", "dogs", "0", "run", "fast"), ("two", "dogs", "1", "run", "fast"))
+    assert splits.notes == (f"{flickr8k}: 1 images with sentences are in none of the three lists and are left out",)
+
+
+def test_the_texts_of_flickr8k_may_lie_in_their_own_folder(flickr8k: Path, config: Config):
+    (flickr8k / "Flickr8k_text").mkdir()
+    for path in flickr8k.glob("*.txt"):
+        path.rename(flickr8k / "Flickr8k_text" / path.name)
+    assert names_of(load_captions(config(flickr8k)))["test"] == ["d.jpg"]
+
+
+def test_missing_images_of_flickr8k_are_named_and_counted(flickr8k: Path, config: Config):
+    (flickr8k / "Flicker8k_Dataset/a.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 images cannot be used: a\.jpg is missing; repair them"):
+        load_captions(config(flickr8k))
+    splits = load_captions(config(flickr8k, broken="skip"))
+    assert names_of(splits)["train"] == ["b.jpg"]
+    assert "a.jpg is missing; they are left out" in splits.notes[-1]
+
+
+def test_an_image_of_a_list_without_a_sentence_is_left_out_and_counted(flickr8k: Path, config: Config):
+    draw(flickr8k / "Flicker8k_Dataset", ["mute.jpg"])
+    (flickr8k / "Flickr_8k.devImages.txt").write_text("c.jpg\nmute.jpg\n")
+    splits = load_captions(config(flickr8k))
+    assert names_of(splits)["validation"] == ["c.jpg"]
+    assert any("1 images have no caption and are left out" in note for note in splits.notes)
+
+
+def test_two_of_three_lists_are_not_enough(flickr8k: Path, config: Config):
+    (flickr8k / "Flickr_8k.devImages.txt").unlink()
+    with pytest.raises(DataError, match=r"Flickr_8k\.devImages\.txt are missing, expected all three lists, or none"):
+        load_captions(config(flickr8k))
+
+
+def test_an_image_in_two_lists_is_refused(flickr8k: Path, config: Config):
+    (flickr8k / "Flickr_8k.testImages.txt").write_text("a.jpg\n")
+    with pytest.raises(DataError, match=r"a\.jpg is in the list of train, too"):
+        load_captions(config(flickr8k))
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "lines"),
+    [
+        ("results_20130124.token", "flickr30k-images", [f"{i}.jpg#{n}\tdogs run" for i in range(60) for n in (0, 1)]),
+        (
+            "results.csv",
+            "flickr30k_images",
+            ["image_name| comment_number| comment", *(f"{i}.jpg| {n}| dogs run" for i in range(60) for n in (0, 1))],
+        ),
+        (
+            "captions.txt",
+            "Images",
+            ["image,caption", *(f'{i}.jpg,"dogs , run"' for i in range(60)), *(f"{i}.jpg,dogs run" for i in range(60))],
+        ),
+    ],
+    ids=["flickr30k", "its csv", "kaggle's flickr8k"],
+)
+def test_where_there_are_no_lists_images_are_parted_by_the_hash_of_their_names(
+    file: str, folder: str, lines: list[str], tmp_path: Path, config: Config
+):
+    draw(tmp_path / "set" / folder, [f"{i}.jpg" for i in range(60)])
+    (tmp_path / "set" / file).write_text("\n".join(lines) + "\n")
+    splits = load_captions(config(tmp_path / "set"))
+    names = names_of(splits)
+    assert sorted(name for own in names.values() for name in own) == sorted(f"{i}.jpg" for i in range(60))
+    assert all(2 <= len(names[part]) <= 14 for part in ("validation", "test"))
+    assert set(splits.train.tokens) == {(("dogs", "run"), ("dogs", "run"))}
+    (tmp_path / "set" / file).write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    again = names_of(load_captions(config(tmp_path / "set")))
+    assert {part: sorted(own) for part, own in again.items()} == {part: sorted(own) for part, own in names.items()}
+
+
+def test_a_line_of_flickr30ks_csv_that_lacks_its_second_bar_is_read(tmp_path: Path, config: Config):
+    draw(tmp_path / "set" / "images", ["a.jpg"])
+    (tmp_path / "set/results.csv").write_text("image_name| comment_number| comment\na.jpg| 4   A dog runs .\n")
+    assert read_source(config(tmp_path / "set")).entries[0].sentences == ("A dog runs .",)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("Flickr8k.token.txt", "a.jpg#0\ta dog\na.jpg a dog\n", r"line 2: expected IMAGE#NUMBER, a tab and a sentence"),
+        ("results.csv", "head\na.jpg a dog\n", r"line 2: expected IMAGE\| NUMBER\| SENTENCE, got 'a.jpg a dog'"),
+        ("captions.txt", "image,caption\na.jpg\n", r"line 2: expected IMAGE,SENTENCE, got 'a\.jpg'"),
+        ("captions.txt", "image,caption\n", "there are no sentences in it"),
+        ("Flickr8k.token.txt", "/etc/passwd#0\ta dog\n", "is not in this folder"),
+        ("Flickr8k.token.txt", "../a.jpg#0\ta dog\n", "is not in this folder"),
+        ("Flickr8k.token.txt", b"a.jpg#0\t\xff\n", "not UTF-8"),
+    ],
+    ids=["token", "bars", "commas", "empty", "absolute", "parent", "bytes"],
+)
+def test_a_damaged_or_hostile_table_is_refused_in_one_line(file, text, message, tmp_path: Path, config: Config):
+    (tmp_path / "set/images").mkdir(parents=True)
+    (tmp_path / "set" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message) as caught:
+        load_captions(config(tmp_path / "set"))
+    assert "\n" not in str(caught.value)
+
+
+def test_sentences_without_a_folder_of_images_say_where_they_are_looked_for(tmp_path: Path, config: Config):
+    (tmp_path / "Flickr8k.token.txt").write_text("a.jpg#0\ta dog\n")
+    with pytest.raises(
+        DataError, match=r"no folder with images: expected one of Flicker8k_Dataset/.*, or data\.images"
+    ):
+        load_captions(config(tmp_path))
+
+
+def test_a_folder_without_captions_names_the_layouts(tmp_path: Path, config: Config):
+    with pytest.raises(DataError, match=r"no captions in a layout that redense knows: expected dataset\.json"):
+        load_captions(config(tmp_path))
+
+
+# --- COCO -----------------------------------------------------------------------------------------------------------
+
+
+def coco(folder: Path, year: str = "2017", train: int = 6, val: int = 20) -> Path:
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    for part, count in (("train", train), ("val", val)):
+        names = [f"{part}-{number:012}.jpg" for number in range(count)]
+        draw(folder / f"{part}{year}", names)
+        images = [{"id": 7 * number, "file_name": name} for number, name in enumerate(names)]
+        said = [{"image_id": 7 * n, "id": i, "caption": f"A {part} dog.\n"} for n in range(count) for i in (0, 1)]
+        (folder / "annotations" / f"captions_{part}{year}.json").write_text(
+            json.dumps({"images": images, "annotations": said})
+        )
+    return folder
+
+
+def test_cocos_validation_images_are_shared_between_validation_and_test(tmp_path: Path, config: Config):
+    splits = load_captions(config(coco(tmp_path / "coco")))
+    names = names_of(splits)
+    assert all(name.startswith("train2017/train-") for name in names["train"])
+    assert len(names["train"]) == 6
+    assert len(names["validation"]) + len(names["test"]) == 20
+    assert min(len(names["validation"]), len(names["test"])) > 3
+    assert splits.train.tokens[0] == (("a", "train", "dog"), ("a", "train", "dog"))
+    assert splits.notes[0].endswith(
+        "COCO's test images have no captions: its validation images are shared out by the hash of their names, "
+        f"{len(names['validation'])} to validation and {len(names['test'])} to the test"
+    )
+
+
+def test_of_several_years_of_coco_the_newest_is_taken_and_it_is_said(tmp_path: Path, config: Config):
+    folder = coco(coco(tmp_path / "coco", "2014"), "2017")
+    splits = load_captions(config(folder))
+    assert names_of(splits)["train"][0].startswith("train2017/")
+    assert "the annotations of 2014 are not used, those of 2017 are" in splits.notes[0]
+
+
+def test_cocos_images_may_lie_elsewhere(tmp_path: Path, config: Config):
+    folder = coco(tmp_path / "coco")
+    (folder / "images").mkdir()
+    for part in ("train2017", "val2017"):
+        (folder / part).rename(folder / "images" / part)
+    first = names_of(load_captions(config(folder)))
+    (folder / "images").rename(tmp_path / "elsewhere")
+    assert names_of(load_captions(config(folder, images=str(tmp_path / "elsewhere")))) == first
+
+
+def test_coco_without_validation_images_is_parted_by_hash(tmp_path: Path, config: Config):
+    folder = coco(tmp_path / "coco", train=40)
+    (folder / "annotations/captions_val2017.json").unlink()
+    names = names_of(load_captions(config(folder)))
+    assert sum(map(len, names.values())) == 40
+    assert names["validation"]
+    assert names["test"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not in COCO's layout"),
+        ('{"images": [{"id": 1, "file_name": 5}], "annotations": []}', "5 is no text"),
+        ('{"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]}', "not in COCO's layout"),
+        ('{"images": [], "annotations": []}', "there are no images in captions_train2017.json"),
+    ],
+    ids=["cut", "list", "number", "unknown image", "empty"],
+)
+def test_damaged_annotations_are_refused_in_one_line(text: str, message: str, tmp_path: Path, config: Config):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/captions_train2017.json").write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        load_captions(config(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+# --- Hugging Face ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """Save a set to disk: ``saved(train={"caption": [...]}, test={...})``, with as many images as rows."""
+    datasets = pytest.importorskip("datasets")
+
+    def make(**parts: dict[str, list[Any]]) -> Path:
+        tables = {}
+        for part, columns in parts.items():
+            count = len(next(iter(columns.values())))
+            images = [Image.new("RGB", (4, 4), (number, 90, len(part))) for number in range(count)]
+            table = datasets.Dataset.from_dict({"image": images, **columns})
+            tables[part] = table.cast_column("image", datasets.Image())
+        datasets.DatasetDict(tables).save_to_disk(tmp_path / "saved")
+        return tmp_path / "saved"
+
+    return make
+
+
+def test_a_set_with_a_text_column_and_its_own_splits_is_read(saved: Callable[..., Path], config: Config):
+    part = {"caption": [f"A dog {number} ." for number in range(3)], "number": [1, 2, 3]}
+    splits = load_captions(config(saved(train=part, validation=part, test=part)))
+    assert names_of(splits)["validation"] == [f"validation: image {number}" for number in range(3)]
+    assert splits.test.tokens[2] == (("a", "dog", "2"),)
+    read = [splits.train.images.read(number) for number in range(9)]
+    assert len(set(read)) == 9  # each row its own image, in every table
+
+
+def test_lists_of_sentences_and_numbered_columns_are_several_references(saved: Callable[..., Path], config: Config):
+    rows = {"captions": [["a dog", "an animal"]] * 40}
+    assert load_captions(config(saved(train=rows))).train.sentences[0] == ("a dog", "an animal")
+
+
+def test_numbered_columns_are_taken_together(saved: Callable[..., Path], config: Config):
+    rows = {"caption_0": ["a dog"] * 40, "caption_1": ["an animal"] * 40, "filename": ["x"] * 40}
+    assert load_captions(config(saved(train=rows))).train.sentences[0] == ("a dog", "an animal")
+
+
+def test_a_column_is_chosen_by_name_and_several_with_commas(saved: Callable[..., Path], config: Config):
+    folder = saved(train={"en": ["a dog"] * 40, "de": ["ein Hund"] * 40})
+    with pytest.raises(DataError, match=r"'en', 'de' could all be it: choose with data\.text"):
+        load_captions(config(folder))
+    assert load_captions(config(folder, text="de")).train.sentences[0] == ("ein Hund",)
+    assert load_captions(config(folder, text="en, de")).train.sentences[0] == ("a dog", "ein Hund")
+    with pytest.raises(DataError, match=r"'dee' is no column; did you mean 'de'\?"):
+        load_captions(config(folder, text="dee"))
+    with pytest.raises(DataError, match=r"'image' is no column of text"):
+        load_captions(config(folder, text="image"))
+
+
+def test_a_column_split_is_that_of_a_set_of_one_table(saved: Callable[..., Path], config: Config):
+    rows = {"caption": ["a dog"] * 4, "split": ["train", "val", "test", "train"]}
+    names = names_of(load_captions(config(saved(test=rows))))
+    assert {part: len(own) for part, own in names.items()} == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_a_missing_test_is_half_of_validation_and_a_missing_validation_part_of_training(
+    saved: Callable[..., Path], config: Config, tmp_path: Path
+):
+    rows = {"caption": ["a dog"] * 40}
+    splits = load_captions(config(saved(train=rows, validation=rows)))
+    names = names_of(splits)
+    assert len(names["train"]) == 40
+    assert min(len(names["validation"]), len(names["test"])) > 10
+    assert "there is no test split" in splits.notes[0]
+    splits = load_captions(config(saved(train=rows, test=rows)))
+    names = names_of(splits)
+    assert len(names["test"]) == 40
+    assert len(names["train"]) + len(names["validation"]) == 40
+    assert 0 < len(names["validation"]) < 12
+    assert "there is no validation split" in splits.notes[0]
+
+
+def test_a_folder_with_a_metadata_table_is_read(tmp_path: Path, config: Config):
+    pytest.importorskip("datasets")
+    draw(tmp_path / "mine", [f"{number}.png" for number in range(40)])
+    lines = [json.dumps({"file_name": f"{number}.png", "text": f"picture {number}"}) for number in range(40)]
+    (tmp_path / "mine/metadata.jsonl").write_text("\n".join(lines) + "\n")
+    splits = load_captions(config(tmp_path / "mine"))
+    assert sum(map(len, names_of(splits).values())) == 40
+    for number, ((_, which),) in zip(splits.train.index, splits.train.tokens, strict=True):
+        assert decode(splits.train.images.read(number)).getpixel((0, 0)) == (int(which), 90, 20)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [1] * 4}, "expected a column of sentences, but there is none"),
+        ({"caption": [None] * 4, "label": [1] * 4}, "expected a column of sentences, but there is none"),
+    ],
+    ids=["none", "null"],
+)
+def test_a_set_without_sentences_is_refused_in_one_line(columns, message, saved, config: Config):
+    with pytest.raises(DataError, match=message) as caught:
+        load_captions(config(saved(train=columns)))
+    assert "\n" not in str(caught.value)
