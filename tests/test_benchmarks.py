@@ -21,6 +21,7 @@ TINY = {
     "select_weights": ["--size", "16"],
     "hold_masks": ["--width", "2"],
     "load_images": ["--images", "8", "--batch", "4", "--workers", "0"],
+    "scan_recurrence": ["--hidden", "4", "--clips", "2", "--steps", "3"],
     "write_captions": ["--images", "3", "--few", "2", "--beam", "2"],
 }
 
@@ -61,7 +62,7 @@ def test_the_status_tells_a_missed_bar_only_when_asked_to(
     name: str, load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     module = load(name)
-    bars = {"load_images": "AT_MOST_TORCHVISION", "write_captions": "AT_MOST_LOOP"}
+    bars = {"load_images": "AT_MOST_TORCHVISION", "write_captions": "AT_MOST_LOOP", "scan_recurrence": "AT_MOST"}
     bar = bars.get(name, "AT_MOST_COPIES")
     monkeypatch.setattr(module, bar, float("inf"))
     assert run(module, tmp_path, "--check")[0] == 0

@@ -151,3 +151,10 @@ def test_a_caption_without_words_scores_nothing():
 
 def test_without_images_the_reason_is_said():
     assert evidence({}, lambda _: [], [], [], None)["missing"] == "the test split has no images"
+
+
+def test_a_caption_without_four_words_in_a_row_of_a_reference_is_scored_all_the_same():
+    words, reference = ("a", "dog", "runs", "in", "grass"), ("a", "dog", "sits", "in", "grass")
+    (score,) = sentence_scores([words], [[reference]])
+    assert bleu.bleu(bleu.statistics([words], [[reference]]))["bleu4"] == 0
+    assert 20 < score < 50

@@ -69,10 +69,12 @@ def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
     readable = _spellable(readable, alphabet, drops)
     usable = _audible(readable, config, place, drops, on_done)
     if config.broken == "refuse" and (broken := [fault for fault in drops if fault.startswith(_UNREADABLE)]):
-        raise DataError(f"{place}: {drops.words(broken[0])}; repair it, or leave such clips out with data.broken: skip")
+        raise DataError(
+            f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
+        )
     splits = _divide(usable, config)
     alphabet = alphabet or Alphabet.of(utterance.text for utterance in splits["train"] or usable)
-    splits = _known_letters(splits, alphabet, drops)
+    splits = _limited(_known_letters(splits, alphabet, drops), config.limit)
     for name, part in splits.items():
         if not part:
             raise DataError(
@@ -141,9 +143,13 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> dict[Split, list
             drawn = split_of(utterance.text, config)
             name = "train" if drawn in given else drawn
         splits[name].append(utterance)
-    if config.limit is not None and len(splits["train"]) > config.limit:
+    return splits
+
+
+def _limited(splits: dict[Split, list[Utterance]], limit: int | None) -> dict[Split, list[Utterance]]:
+    if limit is not None:
         ordered = sorted(splits["train"], key=lambda utterance: hashlib.sha256(utterance.clip.name.encode()).digest())
-        chosen = {utterance.clip.name for utterance in ordered[: config.limit]}
+        chosen = {utterance.clip.name for utterance in ordered[:limit]}
         splits["train"] = [utterance for utterance in splits["train"] if utterance.clip.name in chosen]
     return splits
 
@@ -170,7 +176,7 @@ class _Drops(dict[str, list[str]]):
     def words(self, cause: str) -> str:
         names = self[cause]
         more = ", ..." if len(names) > _NAMED else ""
-        return f"{len(names):,} of which each {cause} ({', '.join(names[:_NAMED])}{more})"
+        return f"{cause}: {len(names):,} ({', '.join(names[:_NAMED])}{more})"
 
     def summary(self) -> str:
         return "; ".join(self.words(cause) for cause in sorted(self, key=lambda cause: -len(self[cause])))

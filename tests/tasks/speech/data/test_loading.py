@@ -1,0 +1,146 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from redense.errors import DataError
+from redense.tasks.speech.config import SpeechData
+from redense.tasks.speech.data import checking, tones
+from redense.tasks.speech.data.loading import Corpus, load_corpus
+
+Write = Callable[..., Path]
+WORDS = ("uno", "dos", "tres", "seis", "siete", "ocho", "nueve", "diez", "cien", "mil")
+
+
+def sentences(count: int) -> list[str]:
+    return [
+        f"{WORDS[index % 10]} {WORDS[index // 10 % 10]} {'mil ' * (index // 100)}".strip() for index in range(count)
+    ]
+
+
+def load(source: Path | str | tuple[str, ...], **settings: Any) -> Corpus:
+    return load_corpus(SpeechData(source=source if isinstance(source, tuple) else str(source), **settings))
+
+
+def texts(corpus: Corpus) -> dict[str, set[str]]:
+    return {name: {utterance.text for utterance in part} for name, part in corpus.splits.items()}
+
+
+def test_a_sentence_is_on_one_side_however_often_it_is_said(corpus: Write):
+    found = texts(load(corpus([*sentences(60), *map(str.upper, sentences(60))])))
+    assert all(found.values())
+    assert not found["train"] & found["test"]
+    assert not found["train"] & found["validation"]
+    assert set().union(*found.values()) == set(sentences(60))
+
+
+def test_several_sources_share_one_split(corpus: Write):
+    one, two = corpus(sentences(40), folder="one"), corpus(sentences(60), folder="two")
+    both = load((str(one), str(two)))
+    assert sum(map(len, both.splits.values())) == 100
+    assert len({utterance.clip.name for part in both.splits.values() for utterance in part}) == 100
+    assert texts(both) == texts(load(two))
+
+
+def test_a_given_split_is_kept_and_a_missing_one_is_taken_from_training(corpus: Write, tmp_path: Path):
+    corpus(["cien cien mil"], "test.jsonl")
+    found = load(corpus(sentences(60), "train.jsonl"))
+    assert [utterance.text for utterance in found.splits["test"]] == ["cien cien mil"]
+    assert len(found.splits["validation"]) > 0
+    assert len(found.splits["train"]) + len(found.splits["validation"]) == 60
+
+
+def test_several_test_sets_keep_their_names(corpus: Write):
+    corpus(["dos uno"], "test_93.jsonl")
+    corpus(["uno dos"], "test_92.jsonl")
+    corpus(sentences(10), "dev.jsonl")
+    assert load(corpus(sentences(10), "train.jsonl")).parts == ("92", "93")
+
+
+def test_all_that_is_left_out_is_counted_and_named(corpus: Write, sound: Write):
+    root = corpus([*sentences(50), "tiene 2", "[pitido]", "vacio", "mudo", "largo", "corto", "falta", "roto"])
+    names = {text: root / f"manifest-{50 + index}.wav" for index, text in enumerate(
+        ["tiene", "pitido", "vacio", "mudo", "largo", "corto", "falta", "roto"])}  # fmt: skip
+    names["vacio"].write_bytes(b"")
+    soundfile.write(names["mudo"], np.zeros(8_000), 8_000)
+    sound(names["largo"], 3.0)
+    sound(names["corto"], 0.05)
+    names["falta"].unlink()
+    names["roto"].write_bytes(b"RIFF but nothing more")
+    found = load(root, max_seconds=2.0)
+    assert sum(map(len, found.splits.values())) == 50
+    (left,) = [note for note in found.notes if note.startswith("left out")]
+    assert left.startswith("left out 8 clips")
+    for cause in ("has digits", "has brackets", "is empty", "is silent", "is longer than 2 s", "is shorter than 0.1 s",
+                  "cannot be read (No such file", "is no sound file"):  # fmt: skip
+        assert f"{cause}" in left
+    with pytest.raises(DataError, match=r"data\.broken: skip"):
+        load(root, max_seconds=2.0, broken="refuse")
+
+
+def test_what_was_changed_in_transcripts_is_counted(corpus: Write):
+    found = load(corpus([*sentences(40), "¡Mil!"]), accents="fold")
+    assert found.notes[-1] == "transcripts changed: 1 to lower case, 1 without punctuation"
+
+
+def test_letters_that_training_never_shows_are_left_out_elsewhere(corpus: Write):
+    corpus(["uno", "zzz"], "test.jsonl")
+    corpus(["dos"], "dev.jsonl")
+    found = load(corpus(["uno dos"], "train.jsonl"))
+    assert texts(found)["test"] == {"uno"}
+    assert any("'z', which no training transcript has" in note for note in found.notes)
+
+
+def test_a_given_alphabet_is_the_alphabet(corpus: Write):
+    found = load(corpus([*sentences(50), "xyz"]), alphabet=" abcdefghijklmnopqrstuv" + "z")
+    assert found.alphabet.symbols[:3] == (" ", "a", "b")
+    assert any("'x', which is not in data.alphabet" in note for note in found.notes)
+
+
+def test_the_fingerprint_is_that_of_sounds_and_texts(corpus: Write, sound: Write):
+    root = corpus(sentences(50))
+    before = load(root).fingerprint
+    assert load(root).fingerprint == before
+    sound(root / "manifest-0.wav", seed=99)
+    assert load(root).fingerprint != before
+
+
+def test_clips_are_listened_to_once(corpus: Write, monkeypatch: pytest.MonkeyPatch):
+    root = corpus(sentences(50))
+    first = load(root)
+    monkeypatch.setattr(checking, "look", lambda *given: pytest.fail("it was heard before"))
+    assert load(root).fingerprint == first.fingerprint
+
+
+def test_a_damaged_memory_only_costs_time(corpus: Write, own_cache: Path):
+    root = corpus(sentences(50))
+    before = load(root).fingerprint
+    for kept in (own_cache / "heard").iterdir():
+        kept.write_text("{]")
+    assert load(root).fingerprint == before
+
+
+def test_a_limit_takes_the_same_training_clips_and_leaves_the_others(corpus: Write):
+    root = corpus(sentences(80))
+    all_, few = load(root), load(root, limit=7)
+    assert len(few.splits["train"]) == 7
+    assert texts(few)["train"] <= texts(all_)["train"]
+    assert texts(few)["test"] == texts(all_)["test"]
+
+
+def test_a_split_without_clips_is_refused(corpus: Write):
+    with pytest.raises(DataError, match="no clip is left for"):
+        load(corpus(["uno"]))
+
+
+def test_the_tones_are_made_once_and_are_known(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tones, "_SENTENCES", 60)
+    found = load("tones")
+    monkeypatch.setattr(tones, "write_tones", lambda *given: pytest.fail("they were there"))
+    assert len(found.splits["train"]) > 30
+    assert json.dumps(found.notes).count("left out") == 0
+    assert load("tones").fingerprint == found.fingerprint

@@ -1,0 +1,92 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from redense.errors import DataError
+from redense.tasks.speech.audio import look, read, resample
+
+
+def tone(path: Path, rate: int, seconds: float = 0.5, channels: int = 1) -> Path:
+    samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
+    soundfile.write(path, np.stack([samples] * channels, 1), rate)
+    return path
+
+
+@pytest.mark.parametrize(("rate", "channels", "ending"), [(8_000, 1, "wav"), (44_100, 2, "flac"), (16_000, 1, "ogg")])
+def test_any_rate_and_channels_become_the_rate_that_is_asked_for(tmp_path: Path, rate: int, channels: int, ending: str):
+    samples = read(tone(tmp_path / f"a.{ending}", rate, channels=channels), 16_000)
+    assert samples.dtype == np.float32
+    assert len(samples) == pytest.approx(8_000, abs=2)
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    assert np.argmax(power) * 16_000 / len(samples) == pytest.approx(440, abs=3)
+    assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+
+
+def test_a_piece_of_a_file_is_read(tmp_path: Path):
+    whole, piece = read(tone(tmp_path / "a.wav", 16_000), 16_000), read(tmp_path / "a.wav", 16_000, 0.1, 0.2)
+    np.testing.assert_array_equal(piece, whole[1_600:4_800])
+
+
+def test_uncompressed_sphere_is_read(tmp_path: Path):
+    samples = (1000 * np.sin(np.arange(1600) / 5)).astype("<i2")
+    head = b"NIST_1A\n   1024\nchannel_count -i 1\nsample_count -i 1600\nsample_rate -i 16000\nsample_n_bytes -i 2\n"
+    head += b"sample_byte_format -s2 01\nsample_sig_bits -i 16\nsample_coding -s3 pcm\nend_head\n"
+    (tmp_path / "a.sph").write_bytes(head.ljust(1024) + samples.tobytes())
+    np.testing.assert_allclose(read(tmp_path / "a.sph", 16_000), samples / 2**15, atol=1e-4)
+
+
+@pytest.mark.parametrize("said", [0, 100, 2**31 - 40, 2**32 - 1])
+def test_a_header_that_lies_about_its_length_does_no_harm(tmp_path: Path, said: int):
+    path = tone(tmp_path / "a.wav", 16_000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", said)
+    path.write_bytes(content)
+    found = look(path)
+    assert found.fault or 0 < found.seconds <= 0.51
+
+
+def test_a_header_that_lies_about_its_rate_is_named(tmp_path: Path):
+    path = tone(tmp_path / "a.wav", 16_000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"fmt ") + 12
+    content[place : place + 4] = struct.pack("<I", 2_000_000_000)
+    path.write_bytes(content)
+    assert "samples a second" in str(look(path).fault)
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path):
+    def fault(content: bytes) -> str:
+        (tmp_path / "x.wav").write_bytes(content)
+        return str(look(tmp_path / "x.wav").fault)
+
+    assert fault(b"") == "is empty"
+    assert fault(b"no sound at all" * 10).startswith("is no sound file")
+    assert "sph2pipe" in fault(b"NIST_1A\n   1024\nsample_coding -s26 pcm,embedded-shorten-v2.00\n".ljust(1100))
+    assert str(look(tmp_path / "missing.wav").fault).startswith("cannot be read")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 8_000)
+    assert look(tmp_path / "silent.wav").fault == "is silent"
+    soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 100, np.float32), 8_000, subtype="FLOAT")
+    assert look(tmp_path / "nan.wav").fault == "holds samples that are no numbers"
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 8_000)
+    assert look(tmp_path / "none.wav").fault == "holds no sound"
+    with pytest.raises(DataError, match=r"none\.wav holds no sound"):
+        read(tmp_path / "none.wav", 8_000)
+
+
+def test_a_truncated_file_gives_what_is_there(tmp_path: Path):
+    path = tone(tmp_path / "a.wav", 16_000)
+    path.write_bytes(path.read_bytes()[:4_000])
+    assert 0 < look(path).seconds < 0.13
+
+
+def test_of_an_over_long_file_only_so_much_is_decoded(tmp_path: Path):
+    assert 1 < look(tone(tmp_path / "a.wav", 8_000, seconds=5), longest=1).seconds <= 2
+
+
+def test_the_same_rate_changes_nothing():
+    samples = np.arange(5, dtype=np.float32)
+    assert resample(samples, 8_000, 8_000) is samples
