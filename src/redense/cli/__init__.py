@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import RedenseError, nearest
 from ..lab.launch import launched
 from . import captioning, comparing, doctor, listing, running, sensitivity, transcribing
-from .verbs import Parser, Verbs
+from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
 _MODULES = (running, comparing, sensitivity, captioning, transcribing, listing, doctor)
@@ -63,12 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.verb:
             build()[0].print_help()
             return 0
-        code = verbs.functions[options.verb](options)
+        verb = verbs.functions[options.verb]
+        code = _do_as_a_rank(verb, options) if launched() else verb(options)
         sys.stdout.flush()
-        if launched():
-            from ..lab.ranks import leave
-
-            leave()
         return code
     except RedenseError as error:
         _say(str(error))
@@ -82,6 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without permission
         _say(str(error))
         return 2
+
+
+def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
+    from ..lab.ranks import leave, noticing_lost_ranks
+
+    with noticing_lost_ranks():
+        code = verb(options)
+        leave()
+    return code
 
 
 def _say(why: str) -> None:

@@ -194,11 +194,16 @@ def join() -> Ranks:
 
     found = torch.accelerator.current_accelerator(check_available=True)
     on_cpu = found is None or found.type == "mps" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    # Restarts of one torchrun may share its store, in which the addresses of ranks that are gone still lie.
-    store, rank, ranks = next(rendezvous("env://"))
-    store = PrefixStore(f"redense/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    PartialState(cpu=on_cpu, timeout=_PATIENCE, store=store, rank=rank, world_size=ranks)
-    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    try:
+        # Restarts of one torchrun may share its store, in which the addresses of ranks that are gone still lie.
+        store, rank, ranks = next(rendezvous("env://"))
+        store = PrefixStore(f"redense/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        PartialState(cpu=on_cpu, timeout=_PATIENCE, store=store, rank=rank, world_size=ranks)
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise StateError(
+            f"the {os.environ['WORLD_SIZE']} ranks do not find each other: {' '.join(str(error).split())[:200]}"
+        ) from error
     _joined = ManyRanks(rank, ranks, group, store)
     return _joined
 
