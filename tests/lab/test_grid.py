@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -363,3 +364,38 @@ def test_the_baseline_is_the_first_phase_of_the_recipe(every_arm: Any, tiny: Tin
     (cell,) = [cell for cell in every_arm.grid.cells if (cell.label, cell.seed) == ("baseline", 0)]
     assert cell.flow.phases == plan(tiny(), 11)[:1]
     assert cell.flow.phases == (PlannedPhase(cell.flow.phases[0].phase),)
+
+
+def test_ray_is_told_what_to_reserve_for_a_job(compared: Compared, monkeypatch: pytest.MonkeyPatch):
+    from joblib import register_parallel_backend
+    from joblib._parallel_backends import SequentialBackend
+    from joblib.parallel import BACKENDS
+
+    reserved: list[Any] = []
+
+    class Backend(SequentialBackend):
+        """Takes what Ray's takes."""
+
+        def __init__(self, ray_remote_args: Any = None, **more: Any) -> None:
+            reserved.append(ray_remote_args)
+            super().__init__(**more)
+
+    fake = SimpleNamespace(register_ray=lambda: register_parallel_backend("ray", Backend))
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", fake)
+    monkeypatch.setattr("joblib.parallel.BACKENDS", dict(BACKENDS))
+    compared("dsd", backend="ray", jobs=1, resources={"num_cpus": 2, "num_gpus": 0.5})
+    assert reserved
+    assert all(given == {"num_cpus": 2, "num_gpus": 0.5} for given in reserved)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--gpus-per-job", 1), "give --backend ray beside them"),
+        (("--backend", "ray", "--cpus-per-job", -1), "must not be negative"),
+    ],
+)
+def test_what_ray_reserves_is_checked(given: Any, says: str, redense: Any, recipe_file: Path):
+    code, _, error = redense("compare", recipe_file, *given)
+    assert code == 2
+    assert says in error

@@ -15,7 +15,9 @@ from redense.lab.recipe import Recipe
 SCRIPT = "ranks/training.py"
 CHECKS = re.findall(r"^def check_(\w+)", (Path(__file__).parent.parent / SCRIPT).read_text(), re.MULTILINE)
 # Those that train longest; the others are quick.
-LONG = [name for name in CHECKS if "technique" in name or "goes_on" in name or "train_the_run" in name]
+LONG = [
+    name for name in CHECKS if "technique" in name or "lengths" in name or "goes_on" in name or "train_the_run" in name
+]
 
 Ranks = Callable[..., list[dict[str, str]]]
 Tiny = Callable[..., Recipe]

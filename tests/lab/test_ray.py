@@ -31,7 +31,9 @@ def test_a_local_ray_cluster_gives_the_same_bytes(
     alone = compared("dsd", "restart", "distill", into="alone")
     monkeypatch.setattr(Engine, "train", lambda engine: pytest.fail("trained here and not by Ray"))
     store = PhaseStore(alone.folder.parent / "other")
-    over_ray = compared("dsd", "restart", "distill", into="ray", store=store, jobs=2, backend="ray")
+    over_ray = compared(
+        "dsd", "restart", "distill", into="ray", store=store, jobs=2, backend="ray", resources={"num_cpus": 1}
+    )
     assert over_ray.trained == alone.trained
     assert over_ray.raw() == alone.raw()
     assert over_ray.raw("compare.csv") == alone.raw("compare.csv")

@@ -24,7 +24,7 @@ from redense.lab.batches import Batches, Parts
 from redense.lab.checkpoint import load_tree
 from redense.lab.engine import Engine, StoppedError, TrainingError
 from redense.lab.plan import PlannedPhase
-from redense.lab.recipe import Recipe, build_recipe
+from redense.lab.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.run import new_run, train_run
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
@@ -226,6 +226,18 @@ def check_many_ranks_train_the_run_of_one() -> None:
             assert (a["kind"], a["step"]) == (b["kind"], b["step"])
             for key in ("loss", "train_loss"):
                 assert abs(a.get(key, 0.0) - b.get(key, 0.0)) < 1e-5, (changes, a, b)
+
+
+def check_examples_of_different_lengths_train_over_ranks_as_alone() -> None:
+    settings = ["--data.limit", "96", "--dense.epochs", "1", "--sparse.epochs", "1", "--redense.epochs", "1"]
+    made = load_recipe("tones/deepspeech", [*settings, "--model.dropout", "0"])
+    with job.by_itself():
+        one = trained(made)
+    two = trained(made)
+    assert_close(weights(one), weights(two), 1e-4)
+    alone, together = one.outcome("validation"), two.outcome("validation")
+    assert torch.equal(alone["reference"], together["reference"])
+    torch.testing.assert_close(alone["loss"], together["loss"], rtol=1e-3, atol=1e-3)
 
 
 def check_every_technique_trains_over_ranks_what_it_trains_alone() -> None:

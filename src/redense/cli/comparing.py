@@ -30,6 +30,8 @@ def register(verbs: Verbs) -> None:
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
     compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
     compare.add_argument("--backend", choices=("loky", "ray"), default="loky", help="joblib's, to carry the jobs")
+    compare.add_argument("--cpus-per-job", type=float, metavar="N", help="what Ray reserves for each job (default: 1)")
+    compare.add_argument("--gpus-per-job", type=float, metavar="N", help="may be a part: 0.5 (default: 0)")
     compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
     compare.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison")
     compare.add_argument(
@@ -56,6 +58,7 @@ def _compare(options: argparse.Namespace) -> int:
         raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")
     if options.jobs is not None and options.jobs < 1:
         raise RedenseError(f"--jobs must be at least 1, got {options.jobs}")
+    resources = _resources(options)
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
     recipe = None if options.resume else load_recipe(options.recipe, options.settings)
@@ -113,7 +116,7 @@ def _compare(options: argparse.Namespace) -> int:
             if ranks.many:
                 trained = grid.run_over_ranks(tick=progress.tick)
             else:
-                trained = grid.run(jobs=jobs, backend=options.backend, tick=progress.tick)
+                trained = grid.run(jobs=jobs, backend=options.backend, resources=resources, tick=progress.tick)
         except StoppedError:
             words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
             return signals.stopped(shlex.join(map(str, words)), ranks.gather(signals.received or 0))
@@ -133,6 +136,16 @@ def _compare(options: argparse.Namespace) -> int:
     how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
     console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
     return 0
+
+
+def _resources(options: argparse.Namespace) -> dict[str, float]:
+    given = {"num_cpus": options.cpus_per_job, "num_gpus": options.gpus_per_job}
+    resources = {name: value for name, value in given.items() if value is not None}
+    if resources and options.backend != "ray":
+        raise RedenseError("--cpus-per-job and --gpus-per-job are what Ray reserves: give --backend ray beside them")
+    if any(value < 0 for value in resources.values()):
+        raise RedenseError("--cpus-per-job and --gpus-per-job must not be negative")
+    return resources
 
 
 def _diagnose(console: Any, grid: Any, folder: Path) -> None:

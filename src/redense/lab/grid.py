@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,8 +105,21 @@ class Grid:
             steps |= {key: planned.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
         return sum(self.store.done(key) * count for key, count in steps.items()), sum(steps.values())
 
-    def run(self, *, jobs: int, backend: str = "loky", tick: Callable[[], None] = lambda: None) -> int:
+    def run(
+        self,
+        *,
+        jobs: int,
+        backend: str = "loky",
+        resources: Mapping[str, float] | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> int:
         """Train and evaluate everything; return the number of phases that had to be trained.
+
+        Args:
+            jobs: how many at once.
+            backend: joblib's.
+            resources: what Ray reserves for each job: ``num_cpus``, ``num_gpus``.
+            tick: called after every job.
 
         Raises:
             StoppedError: `stop` was called; what was done is kept.
@@ -119,7 +132,8 @@ class Grid:
         trained = 0
         returned = "list" if backend == "ray" else "generator_unordered"  # Ray gives nothing before all are done
         try:
-            with parallel_config(backend=backend, n_jobs=jobs):
+            more: dict[str, Any] = {"ray_remote_args": dict(resources)} if resources else {}
+            with parallel_config(backend=backend, n_jobs=jobs, **more):
                 for wave in self.jobs():
                     work = (delayed(do)(job) for job in wave)
                     stopped = False
