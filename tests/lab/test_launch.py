@@ -21,7 +21,7 @@ from redense.lab.recipe import Recipe
 
 COMMAND = Path(__file__).parent.parent / "ranks" / "command.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
 
 Tiny = Callable[..., Recipe]
 
@@ -213,7 +213,7 @@ def test_jobs_and_backends_are_no_business_of_ranks(
     from redense.cli import comparing
     from redense.lab import ranks
 
-    monkeypatch.setattr(comparing, "join_ranks", lambda: ranks.ManyRanks(0, 2, None))
+    monkeypatch.setattr(comparing, "join_ranks", lambda: ranks.ManyRanks(0, 2, None, None))
     for own in (("--jobs", 2), ("--backend", "ray")):
         code, _, error = redense("compare", recipe_file, *own)
         assert code == 2

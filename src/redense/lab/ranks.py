@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 from typing_extensions import override
 
 from ..errors import RedenseError, StateError
@@ -44,10 +46,18 @@ class ManyRanks(Ranks):
         rank: of this process, from 0.
         world: how many there are.
         group: of `torch.distributed`, over gloo.
+        store: in which they have found each other.
     """
 
-    def __init__(self, rank: int, world: int, group: Any) -> None:
-        self.rank, self.world, self._group = rank, world, group
+    def __init__(self, rank: int, world: int, group: Any, store: Any) -> None:
+        self.rank, self.world, self._group, self._store = rank, world, group, store
+
+    def speaks_first(self) -> bool:
+        """Whether no other rank has said yet why the job ends; not all have to ask."""
+        try:
+            return self._store.add("ended", 1) == 1
+        except RuntimeError:  # it is gone with rank 0: better twice than never
+            return True
 
     # --- words ------------------------------------------------------------------------------------------------------
 
@@ -184,9 +194,12 @@ def join() -> Ranks:
 
     found = torch.accelerator.current_accelerator(check_available=True)
     on_cpu = found is None or found.type == "mps" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    PartialState(cpu=on_cpu, timeout=_PATIENCE)
+    # Restarts of one torchrun may share its store, in which the addresses of ranks that are gone still lie.
+    store, rank, ranks = next(rendezvous("env://"))
+    store = PrefixStore(f"redense/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    PartialState(cpu=on_cpu, timeout=_PATIENCE, store=store, rank=rank, world_size=ranks)
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    _joined = ManyRanks(dist.get_rank(), dist.get_world_size(), group)
+    _joined = ManyRanks(rank, ranks, group, store)
     return _joined
 
 
@@ -227,14 +240,8 @@ def leave() -> None:
 
 def speaks_first() -> bool:
     """Whether no other rank has said yet why the job ends; only one should."""
-    if _joined is None:
-        return is_first()  # before they have joined, all fail alike
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        return store.add(f"redense/ended/{attempt}", 1) == 1
-    except RuntimeError:  # it is gone with rank 0: better twice than never
-        return True
+    # Before they have joined, all fail alike.
+    return _joined.speaks_first() if isinstance(_joined, ManyRanks) else is_first()
 
 
 @contextlib.contextmanager
