@@ -39,7 +39,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = build_recipe({"name": "untrained", "task": "speech", "data": DATA, "model": MODEL, **phases})
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
     symbols = list(" abde")
-    (folder / "evidence.json").write_text(json.dumps({"kind": "speech", "alphabet": symbols}))
+    (folder / "artifacts").mkdir()
+    (folder / "artifacts/alphabet.json").write_text(json.dumps(symbols))
     torch.manual_seed(0)
     save_file(
         build(SpeechModel.model_validate(MODEL), 161, len(symbols) + 1).state_dict(), folder / "model.safetensors"
@@ -140,7 +141,8 @@ def test_json_has_the_time_of_every_word(trained, clips, redense):
 def test_transcribing_needs_no_training_data(trained, clips, redense, tmp_path):
     alone = tmp_path / "elsewhere"
     alone.mkdir()
-    for name in ("recipe.yaml", "evidence.json", "model.safetensors"):
+    (alone / "artifacts").mkdir()
+    for name in ("recipe.yaml", "artifacts/alphabet.json", "model.safetensors"):
         (alone / name).write_bytes((trained / name).read_bytes())
     recipe = (alone / "recipe.yaml").read_text()
     (alone / "recipe.yaml").write_text(recipe.replace(str(trained.parent / "tones"), "/nowhere"))
@@ -255,7 +257,7 @@ def test_a_bad_file_is_a_line_and_the_others_are_still_heard(run, clip, redense,
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan, np.float32), 16_000, subtype="FLOAT")
     bad = ["empty.wav", "text.wav", "silent.wav", "none.wav", "nan.wav", "missing.wav"]
     code, out, err = redense("transcribe", run, *bad, clip)
-    assert code == 1
+    assert code == 2
     assert out.startswith(str(clip))
     lines = err.splitlines()
     assert len(lines) == len(bad)
@@ -317,8 +319,8 @@ def test_a_run_of_another_task_is_refused(redense, recipe_file, tmp_path):
 
 def test_a_damaged_search_is_said_to_be_damaged(run, redense, clip, tmp_path):
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("recipe.yaml", "evidence.json", "model.safetensors"):
+    (copy / "artifacts").mkdir(parents=True)
+    for name in ("recipe.yaml", "artifacts/alphabet.json", "model.safetensors"):
         (copy / name).write_bytes((run / name).read_bytes())
     (copy / "decoding").mkdir()
     for content in ("{", "{}", '{"search": {"width": "a"}}'):

@@ -109,7 +109,7 @@ def _transcribe(options: argparse.Namespace) -> int:
             named = message if str(path) in message else f"{path} {message}"
             print(f"redense: {named}", file=sys.stderr)
             failed += 1
-    return 1 if failed else 0
+    return 2 if failed else 0
 
 
 class _Counted:
@@ -162,9 +162,8 @@ def _alphabet(run: Path, recipe: Recipe) -> Alphabet:
     data: Any = recipe.data
     if data.alphabet:
         return Alphabet(tuple(data.alphabet))
-    path = run / "evidence.json"
-    kept = read_json(path) if path.is_file() else None
-    symbols = kept.get("alphabet") if isinstance(kept, dict) else None
+    path = run / "artifacts" / "alphabet.json"
+    symbols = read_json(path) if path.is_file() else None
     if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
         return Alphabet(tuple(symbols))
     task = make_task(recipe)

@@ -76,7 +76,6 @@ def evidence(
     was_right = first[:, 1:].sum(axis=1) == 0
     return {
         "kind": KIND,
-        "alphabet": list(alphabet.symbols),
         "networks": names,
         "utterances": len(references),
         "seconds": round(math.fsum(seconds), 3) if seconds is not None else None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ...errors import DataError, MissingExtraError
+from ...errors import DataError
 from ..metrics import METRICS
 from ..task import Split
 from .alphabet import BLANK
@@ -20,9 +22,11 @@ from .audio import Samples, read, resample
 from .config import SpeechData, SpeechModel
 from .data.checking import OnDone
 from .data.loading import Corpus, Utterance, load_corpus
+from .decoding import greedy
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .models import EXCLUDE, build
+from .scoring import Unit, error_counts
 from .spectrogram import spectrogram
 from .store import stored
 
@@ -154,7 +158,7 @@ class Speech:
         """
         log_probs, lengths = self.log_probs(model, batch)
         return {
-            "hypothesis": _widened(greedy(log_probs, lengths), self._frames),
+            "hypothesis": greedy(log_probs, lengths, self._frames).symbols.to(torch.int16),
             "reference": _widened(batch.symbols, self._symbols),
             "loss": ctc_losses(log_probs, lengths, batch.symbols),
             "frames": lengths,
@@ -170,17 +174,20 @@ class Speech:
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return mean loss, word and character error rate in %; word error rates of several test sets one by one."""
         heard, said = self.texts(outcome["hypothesis"]), self.texts(outcome["reference"])
-        jiwer = _require_jiwer()
         out = {
             "loss": float(outcome["loss"].double().mean()),
-            "wer": 100 * jiwer.wer(said, heard),
-            "cer": 100 * jiwer.cer(said, heard),
+            "wer": _rate(heard, said, "words"),
+            "cer": _rate(heard, said, "characters"),
         }
         for index, part in enumerate(self.parts):
             rows = (outcome["part"] == index).nonzero().flatten().tolist()
             if rows and len(rows) < len(said):
-                out[f"wer {part}"] = 100 * jiwer.wer([said[row] for row in rows], [heard[row] for row in rows])
+                out[f"wer {part}"] = _rate([heard[row] for row in rows], [said[row] for row in rows], "words")
         return out
+
+    def artifacts(self) -> dict[str, str]:
+        """Return what `redense transcribe` needs beside the weights: the alphabet."""
+        return {"alphabet.json": json.dumps(list(self.alphabet.symbols), ensure_ascii=False) + "\n"}
 
     def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return the error rates of every test set, and the test clips in which more or fewer errors were made."""
@@ -212,22 +219,6 @@ def ctc_losses(log_probs: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:
     )
 
 
-def greedy(log_probs: Tensor, lengths: Tensor) -> Tensor:
-    """Return what the best path of every clip says: symbols (b, n), -1 after the end.
-
-    Args:
-        log_probs: (t, b, size).
-        lengths: frames of each clip, (b,).
-    """
-    path = log_probs.argmax(2).T  # (b, t)
-    frames = torch.arange(path.shape[1], device=path.device)
-    starts = torch.ones_like(path, dtype=torch.bool)
-    starts[:, 1:] = path[:, 1:] != path[:, :-1]
-    kept = starts & (path != BLANK) & (frames < lengths[:, None])
-    order = (~kept).to(torch.int8).argsort(dim=1, stable=True)  # what is kept comes first, in its order
-    return torch.where(kept, path, PADDING).gather(1, order)
-
-
 def needed_frames(symbols: Sequence[int]) -> int:
     """Return the frames that CTC needs at least: one a symbol, and one between two that are the same.
 
@@ -237,13 +228,10 @@ def needed_frames(symbols: Sequence[int]) -> int:
     return len(symbols) + sum(a == b for a, b in pairwise(symbols))
 
 
+def _rate(heard: Sequence[str], said: Sequence[str], unit: Unit) -> float:
+    rate = error_counts(heard, said, unit).rate
+    return math.nan if rate is None else rate
+
+
 def _widened(symbols: Tensor, width: int) -> Tensor:
     return F.pad(symbols[:, :width], (0, max(0, width - symbols.shape[1])), value=PADDING).to(torch.int16)
-
-
-def _require_jiwer() -> Any:
-    try:
-        import jiwer
-    except ImportError as error:
-        raise MissingExtraError("word error rates need jiwer: pip install 'redense[speech]'") from error
-    return jiwer
