@@ -25,11 +25,9 @@ from .errors import OptimizerError, ParameterError, StateError, nearest
 from .holding import Masked, held, state_of, unwrap_optimizer, was_skipped
 from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
 from .phase import Phase, Sparsity
-from .saving import from_shards, shards_of, unpacked
+from .saving import FORMAT, check_format, from_shards, masked_from, shards_of, state_of_masks
 from .schedule import Schedule
-from .sharding import cut, is_sharded, local, reshard, whole
-
-_FORMAT = 1  # of state dicts
+from .sharding import is_sharded, local, reshard
 
 
 def scale_lr(optimizer: Optimizer, factor: float) -> None:
@@ -192,50 +190,15 @@ class _Controller:
         include = None if self._include is None else list(_patterns(self._include))
         return {"seed": self._seed, "include": include, "exclude": list(_patterns(self._exclude))}
 
-    def _state(self) -> dict[str, Any]:
-        if not self._masked:
-            return {"masks": {}}
-        packed = {n: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for n, m in self._masked.masks.items()}
-        state: dict[str, Any] = {"masks": packed}
-        if self._masked.phase.surgery:
-            state["surgery"] = {
-                "steps": self._masked.steps,
-                "weights": {name: whole(weight).clone() for name, weight in self._masked.full.items()},
-                "thresholds": dict(self._masked.thresholds),
-            }
-        return state
-
     def _load(self, state: Mapping[str, Any], phase: Phase | None, index: int) -> None:
         """Put saved masks in force, without selecting any."""
-        if phase is None or not phase.is_sparse:
-            self._masked = None
-            return
-        parameters = self._candidates(phase.sparsity)
-        saved = state["masks"]
-        if phase.surgery and "surgery" not in state:
-            raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
-        for name in (*saved, *parameters):
-            if name not in parameters or name not in saved:
-                where = "model" if name not in parameters else "saved state"
-                raise StateError(f"the {where} has no mask or parameter '{name}': the saved state is of another model")
-            shape = list(saved[name].shape if isinstance(saved[name], Tensor) else saved[name]["shape"])
-            if list(parameters[name].shape) != shape:
-                raise StateError(
-                    f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {shape}: "
-                    "the saved state is of another model"
-                )
-        try:
-            masks = {name: unpacked(item) for name, item in saved.items()}
-        except ParameterError as damage:
-            raise StateError(f"the saved state is damaged: {damage}") from None
-        masked = Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery"))
-        if phase.surgery:
-            masked.steps = int(state["surgery"]["steps"])
-            masked.thresholds = dict(state["surgery"]["thresholds"])
-            for name, weight in state["surgery"]["weights"].items():
-                local(masked.full[name]).copy_(local(cut(weight, masked.full[name])))
+        masked = None
+        if phase is not None and phase.is_sparse:
+            parameters = self._candidates(phase.sparsity)
+            masked = masked_from(state, phase, parameters, self._optimizers, seed_of(self._seed, index, "surgery"))
         self._masked = masked
-        masked.begin(resumed=True)
+        if masked:
+            masked.begin(resumed=True)
 
 
 class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.sparse(...)`
@@ -297,7 +260,7 @@ class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.spars
             if self._saved is None:
                 self._enter(self.phase, 0, {})
             else:
-                _check_format(self._saved, "phase", self.phase.to_dict(), needs=("masks",))
+                check_format(self._saved, "phase", self.phase.to_dict(), needs=("masks",))
                 self._load(self._saved, self.phase, 0)
         except BaseException:
             self._masked = None
@@ -316,7 +279,7 @@ class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.spars
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks, packed to bits, as tensors and plain data that ``torch.load(weights_only=True)`` reads."""
-        return {"format": _FORMAT, "phase": self.phase.to_dict(), **self._state()}
+        return {"format": FORMAT, "phase": self.phase.to_dict(), **state_of_masks(self._masked)}
 
 
 class DSD(_Controller):
@@ -429,7 +392,7 @@ class DSD(_Controller):
         gathered, so that any number of ranks can load it: all ranks must ask for it, and one may write it.
         `sharded_state_dict` is for ``torch.distributed.checkpoint``.
         """
-        return self._header() | self._state()
+        return self._header() | state_of_masks(self._masked)
 
     def sharded_state_dict(self) -> dict[str, Any]:
         """Return what ``torch.distributed.checkpoint`` saves, and loads into on any number of ranks.
@@ -446,7 +409,7 @@ class DSD(_Controller):
 
     def _header(self) -> dict[str, Any]:
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "schedule": self.schedule.to_dict(),
             "settings": self._settings(),
             "steps": list(self._steps),
@@ -464,8 +427,8 @@ class DSD(_Controller):
         """
         if "sharded" in state:
             state = from_shards(state, self.schedule, self._candidates)
-        _check_format(state, "schedule", self.schedule.to_dict(), needs=("settings", "steps", "phase", "masks"))
-        _check_format(state, "settings", self._settings(), needs=())
+        check_format(state, "schedule", self.schedule.to_dict(), needs=("settings", "steps", "phase", "masks"))
+        check_format(state, "settings", self._settings(), needs=())
         if len(state["steps"]) != len(self._steps):
             raise StateError(f"the saved state is of {len(state['steps'])} optimizers, this DSD has {len(self._steps)}")
         self._undo_first_pruning()
@@ -562,13 +525,3 @@ def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
 def _overruled(row: Row, chosen: bool) -> Row:
     reason = "named by the schedule" if chosen else "not named by the schedule, or no optimizer holds it"
     return Row(row.name, row.shape, row.weights, chosen, reason, row.sparsity)
-
-
-def _check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], needs: Sequence[str]) -> None:
-    if state.get("format") != _FORMAT:
-        raise StateError(f"this is no state of redense's format {_FORMAT}: it has {sorted(map(str, state))[:8]}")
-    if state.get(key) != expected:
-        raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")
-    for needed in needs:
-        if needed not in state:
-            raise StateError(f"the saved state is damaged: it has no '{needed}'")

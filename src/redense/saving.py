@@ -1,22 +1,96 @@
-"""The masks of a `DSD` as ``torch.distributed.checkpoint`` (DCP) saves and loads them: sharded, under fixed keys."""
+"""Masks as state dicts: whole and packed to bits, or sharded for ``torch.distributed.checkpoint`` (DCP)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from . import masks as masking
-from .errors import StateError
+from .errors import ParameterError, StateError
 from .holding import Masked
-from .phase import Sparsity
+from .phase import Phase, Sparsity
 from .schedule import Schedule
-from .sharding import local, wrap
+from .sharding import cut, local, whole, wrap
+
+FORMAT = 1  # of state dicts
 
 Candidates = Callable[[Sparsity | None], dict[str, nn.Parameter]]
 """Sparsity of a phase -> the parameters that the phase prunes."""
+
+
+def state_of_masks(masked: Masked | None) -> dict[str, Any]:
+    """Return the masks in force, packed to bits, and what surgery keeps, as tensors and plain data."""
+    if not masked:
+        return {"masks": {}}
+    packed = {name: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for name, m in masked.masks.items()}
+    state: dict[str, Any] = {"masks": packed}
+    if masked.phase.surgery:
+        state["surgery"] = {
+            "steps": masked.steps,
+            "weights": {name: whole(weight).clone() for name, weight in masked.full.items()},
+            "thresholds": dict(masked.thresholds),
+        }
+    return state
+
+
+def masked_from(
+    state: Mapping[str, Any],
+    phase: Phase,
+    parameters: Mapping[str, nn.Parameter],
+    optimizers: Sequence[Optimizer],
+    seed: int,
+) -> Masked:
+    """Return the masks of a sparse phase that `state_of_masks` or `from_shards` gave; nothing is selected.
+
+    Raises:
+        StateError: the state is damaged, or of other parameters.
+    """
+    saved = state["masks"]
+    if phase.surgery and "surgery" not in state:
+        raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
+    for name in (*saved, *parameters):
+        if name not in parameters or name not in saved:
+            where = "model" if name not in parameters else "saved state"
+            raise StateError(f"the {where} has no mask or parameter '{name}': the saved state is of another model")
+        shape = list(saved[name].shape if isinstance(saved[name], Tensor) else saved[name]["shape"])
+        if list(parameters[name].shape) != shape:
+            raise StateError(
+                f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {shape}: "
+                "the saved state is of another model"
+            )
+    try:
+        masks = {name: _unpacked(item) for name, item in saved.items()}
+    except ParameterError as damage:
+        raise StateError(f"the saved state is damaged: {damage}") from None
+    masked = Masked(phase, parameters, masks, optimizers, seed)
+    if phase.surgery:
+        masked.steps = int(state["surgery"]["steps"])
+        masked.thresholds = dict(state["surgery"]["thresholds"])
+        for name, weight in state["surgery"]["weights"].items():
+            local(masked.full[name]).copy_(local(cut(weight, masked.full[name])))
+    return masked
+
+
+def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], needs: Sequence[str]) -> None:
+    """Raise unless a state is of our format, has what it needs, and was saved with what is expected under ``key``.
+
+    Raises:
+        StateError: it is not, or has not, or was not.
+    """
+    if state.get("format") != FORMAT:
+        raise StateError(f"this is no state of redense's format {FORMAT}: it has {sorted(map(str, state))[:8]}")
+    if state.get(key) != expected:
+        raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")
+    for needed in needs:
+        if needed not in state:
+            raise StateError(f"the saved state is damaged: it has no '{needed}'")
+
+
+# --- sharded --------------------------------------------------------------------------------------------------------
 
 
 def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
@@ -67,12 +141,8 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
     return state
 
 
-def unpacked(item: Any) -> Tensor:
-    """Return a saved mask, packed to bits or a (sharded) tensor, as booleans.
-
-    Raises:
-        ParameterError: the number of packed bytes does not fit the shape.
-    """
+def _unpacked(item: Any) -> Tensor:
+    """A saved mask, packed to bits or a (sharded) tensor, as booleans."""
     if isinstance(item, Tensor):
         return wrap(local(item).bool(), item)
     return masking.unpack(item["bits"], item["shape"])
