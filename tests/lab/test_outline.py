@@ -73,7 +73,10 @@ def test_every_recipe_opens_with_its_command_its_data_its_time_and_the_papers_fi
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("imagenet/") and name not in LARGE else [])
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] if name.startswith(("imagenet/", "wsj/deepspeech2")) and name not in LARGE else [],
+        )
         for name in recipe_names()
     ],
 )

@@ -278,7 +278,8 @@ def _read(source: str | Path) -> tuple[str, str]:
     try:
         if path.suffix not in (".yaml", ".yml") and not path.exists():
             close = difflib.get_close_matches(str(source), shipped, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(sorted(shipped))})"
+            families = sorted({f"{name.partition('/')[0]}/..." if "/" in name else name for name in shipped})
+            hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(families)}: see redense recipes)"
             raise RecipeError(f"no recipe is called '{label}'{hint}; a file of your own ends in .yaml")
         if path.stat().st_size > MAX_BYTES:
             raise RecipeError(f"{label}: {path.stat().st_size:,} bytes are too many for a recipe")

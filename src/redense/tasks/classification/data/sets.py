@@ -157,4 +157,6 @@ def fingerprint(parts: Iterable[AnySet]) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its kind."""
+    if type(error).__name__ == "UnidentifiedImageError":  # Pillow's message holds an address in memory
+        return "it is no image that Pillow knows"
     return next(iter(str(error).splitlines()), "") or type(error).__name__
