@@ -58,6 +58,10 @@ class MissingExtraError(RedenseError, ImportError):
     """An optional package is needed; the message has the pip command."""
 
 
+class BrowserError(RedenseError, RuntimeError):
+    """A browser that is missing, does not start, or cannot draw a page."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
 
