@@ -62,6 +62,10 @@ class BrowserError(RedenseError, RuntimeError):
     """A browser that is missing, does not start, or cannot draw a page."""
 
 
+class AddressError(RedenseError, RuntimeError):
+    """An address of this machine that nothing can be served at."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
 

@@ -45,7 +45,7 @@ _FLAGS = (
     "--hide-scrollbars",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the browser itself stays offline too
 )
-_SECONDS = 60.0  # that an answer may take
+_SECONDS = 120.0  # that an answer may take
 
 
 def find_browser() -> str | None:
