@@ -35,8 +35,8 @@ SCRIPT = """\
       const answer = await fetch(`${location.pathname}?since=${encodeURIComponent(version)}`, {cache: "no-store"});
       if (answer.status === 200) {
         const parts = await answer.json();
-        if (version !== "") take(parts);
         version = parts.version;
+        take(parts);  // the first answer too: something may be new since the page was sent
       }
       failures = 0;
     } catch { failures += 1; }
