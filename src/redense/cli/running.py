@@ -1,4 +1,4 @@
-"""Verbs of one run: run, evaluate, export, report."""
+"""Verbs of one run: run, evaluate, export."""
 
 from __future__ import annotations
 
@@ -39,10 +39,6 @@ def register(verbs: Verbs) -> None:
     export.add_argument("run", type=Path, help="a run folder")
     export.add_argument("out", help="a new folder, or hub:OWNER/NAME to publish on the Hugging Face Hub")
     export.add_argument("--private", action="store_true", help="hub: for you and your organisation alone")
-
-    report = verbs.add("report", "write the report page of a run or a comparison again", _report)
-    report.add_argument("run", type=Path, help="a run folder, finished or not")
-    report.add_argument("--open", action="store_true", help="open it in the browser")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -134,22 +130,4 @@ def _export(options: argparse.Namespace) -> int:
     out = export_run(options.run, Path(options.out))
     for path in sorted(out.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from ..report.compare_page import write_compare_report
-    from ..report.page import write_report
-
-    if (options.run / "compare.json").is_file():
-        path = write_compare_report(options.run)
-    elif (options.run / "recipe.yaml").is_file():
-        path = write_report(options.run)
-    else:
-        raise RedenseError(f"{options.run} is no run and no comparison: it has no recipe.yaml and no compare.json")
-    print(path)
-    if options.open:
-        import webbrowser
-
-        webbrowser.open(path.resolve().as_uri())
     return 0
