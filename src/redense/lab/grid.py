@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import MissingExtraError, StateError
 from ..masks import sparsity_of
+from ..plugins import load_plugins
 from ..tasks.task import Task
 from .comparison import Cell, Comparison, cells
 from .engine import Engine, StoppedError, TrainingError
@@ -187,6 +188,7 @@ def do(job: Job) -> bool | None:
     # One thread a job, whatever the number of jobs: two times two threads on two cores are far slower than two times
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
+    load_plugins()
     recipe = build_recipe(job.recipe)
     phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
     store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
