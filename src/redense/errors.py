@@ -38,6 +38,10 @@ class RecipeError(RedenseError, ValueError):
     """A recipe, or an override of one, that is not valid."""
 
 
+class PluginError(RedenseError, ImportError):
+    """Code of the user's own that cannot be loaded."""
+
+
 class DataError(RedenseError, ValueError):
     """Data that is missing, broken, or not what the task needs."""
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import RedenseError, nearest
 from ..lab.launch import launched
+from ..plugins import load_plugins
 from . import captioning, comparing, doctor, listing, reporting, running, sensitivity, transcribing
 from .verbs import Parser, Verb, Verbs
 
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             build()[0].print_help()
             return 0
         verb = verbs.functions[options.verb]
+        load_plugins()
         code = _do_as_a_rank(verb, options) if launched() else verb(options)
         sys.stdout.flush()
         return code

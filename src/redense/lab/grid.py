@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import MissingExtraError, StateError
 from ..masks import sparsity_of
+from ..plugins import load_plugins
 from ..tasks.task import Task
 from .allocator import keep_freed_memory
 from .checkpoint import write_text
@@ -203,6 +204,7 @@ def do(job: Job) -> bool | None:
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
     keep_freed_memory()
+    load_plugins()
     recipe = build_recipe(job.recipe)
     phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
     store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
