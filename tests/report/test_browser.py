@@ -1,4 +1,7 @@
-"""Every kind of page in a headless Chromium: drawn, silent, alone, readable in both themes, on a phone and on paper."""
+"""Every kind of page in a headless Chromium: drawn, silent, alone, readable in both themes, on a phone and on paper.
+
+What toggles, lists and filters do is tested beside the part of the page that has them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -78,7 +80,11 @@ def speech_page(folder: Path) -> Path:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("make", [run_page, comparison_page, scan_page, captions_page, speech_page])
 def test_page_is_drawn_says_and_asks_nothing_and_can_be_read_in_both_themes_on_a_phone_and_on_paper(
-    make: Callable[[Path], Path], tmp_path: Path, look: Callable[..., BrowserPage], helpers: Any
+    make: Callable[[Path], Path],
+    tmp_path: Path,
+    look: Callable[..., BrowserPage],
+    in_theme: Callable[[BrowserPage, str], None],
+    complaints: Callable[[BrowserPage], list[str]],
 ) -> None:
     page = look(make(tmp_path))
     drawn = page.run(DRAWN)
@@ -87,7 +93,7 @@ def test_page_is_drawn_says_and_asks_nothing_and_can_be_read_in_both_themes_on_a
     page.run(gzip.decompress(AXE.read_bytes()).decode() + "; 0")
     paper = {}
     for theme in ("light", "dark"):
-        helpers.in_theme(page, theme)
+        in_theme(page, theme)
         found = page.run(CHECKED)
         assert found["wrong"] == [], theme
         assert "color-contrast" in found["rules"]
@@ -98,4 +104,4 @@ def test_page_is_drawn_says_and_asks_nothing_and_can_be_read_in_both_themes_on_a
     page.ask("Emulation.setEmulatedMedia", media="print")
     assert page.run("getComputedStyle(document.querySelector('.contents')).display") == "none"
     assert page.run("getComputedStyle(document.body).backgroundColor") == paper["light"]
-    assert helpers.complaints(page) == []
+    assert complaints(page) == []
