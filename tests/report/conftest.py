@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium; one for all tests of a process."""
     if find_browser() is None:
         pytest.skip("needs Chromium or Chrome (Debian: apt-get install chromium)")
-    with Browser() as running:
+    with Browser(patience=280) as running:
         yield running
 
 
