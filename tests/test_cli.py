@@ -192,7 +192,7 @@ def test_report_writes_the_page_again(redense: Run, finished: Path):
 
 def test_report_writes_the_tables_of_the_page_for_a_paper(redense: Run, finished: Path, monkeypatch):
     drawn: list[str] = []
-    monkeypatch.setattr("redense.report.printing.Browser", lambda: contextlib.nullcontext())
+    monkeypatch.setattr("redense.report.printing.Browser", contextlib.nullcontext)
     monkeypatch.setattr("redense.report.printing._prepared", lambda browser: None)
     monkeypatch.setattr(
         "redense.report.printing._images", lambda tab, plot: drawn.append("a plot") or {"svg": b"<svg>"}

@@ -77,7 +77,7 @@ def speech_page(folder: Path) -> Path:
     return write_report(run)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("make", [run_page, comparison_page, scan_page, captions_page, speech_page])
 def test_page_is_drawn_says_and_asks_nothing_and_can_be_read_in_both_themes_on_a_phone_and_on_paper(
     make: Callable[[Path], Path],

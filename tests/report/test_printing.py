@@ -80,7 +80,7 @@ def test_a_browser_that_ends_as_it_begins_is_an_error_and_leaves_no_process(monk
         browser.Browser()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_browser_draws_every_plot_and_every_choice_of_one_as_svg_pdf_and_png(tmp_path: Path) -> None:
     if browser.find_browser() is None:
         pytest.skip("needs Chromium or Chrome (Debian: apt-get install chromium)")

@@ -183,7 +183,7 @@ def test_a_comparison_that_goes_on_is_listed_with_its_runs_from_the_store(tmp_pa
     assert entry("comparison", folder).done is None
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_browser_follows_a_run_that_goes_on_and_asks_nobody_else(server, root, look):
     page: BrowserPage = look(f"{server.address}page/group/alive")
     with (root / "group" / "alive" / "metrics.jsonl").open("a") as log:
