@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium; one for all tests of a process."""
     if find_browser() is None:
         pytest.skip("needs Chromium or Chrome (Debian: apt-get install chromium)")
-    with Browser() as running:
+    with Browser(patience=280) as running:
         yield running
 
 
@@ -115,7 +115,7 @@ def look(browser: Browser) -> Iterator[Callable[..., BrowserPage]]:
     def load(address: str | Path, *, theme: str = "light", width: int = 1100) -> BrowserPage:
         page = browser.page()
         opened.append(page)
-        in_theme(page, theme)
+        _in_theme(page, theme)
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         page.ask("Emulation.setDeviceMetricsOverride", **size)
         page.go(address if isinstance(address, str) else address.as_uri())
@@ -126,12 +126,23 @@ def look(browser: Browser) -> Iterator[Callable[..., BrowserPage]]:
         page.close()
 
 
-def in_theme(page: BrowserPage, theme: str) -> None:
+@pytest.fixture
+def in_theme() -> Callable[[BrowserPage, str], None]:
+    """Turn a page light or dark, as the system's setting would."""
+    return _in_theme
+
+
+@pytest.fixture
+def complaints() -> Callable[[BrowserPage], list[str]]:
+    """Return what a page has said on the console, thrown, or asked of anybody but itself."""
+    return _complaints
+
+
+def _in_theme(page: BrowserPage, theme: str) -> None:
     page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
 
-def complaints(page: BrowserPage) -> list[str]:
-    """What a page has said on the console, thrown, or asked of anybody but itself."""
+def _complaints(page: BrowserPage) -> list[str]:
     said: list[str] = []
     for event in page.events:
         method, about = event["method"], event["params"]
@@ -153,7 +164,7 @@ def browse(look: Callable[..., BrowserPage]) -> Callable[..., tuple[str, list[st
         shown = look(page, theme=theme)
         if script:
             shown.run(f"{{{script}}}; 0")
-        return shown.run("document.documentElement.outerHTML"), complaints(shown)
+        return shown.run("document.documentElement.outerHTML"), _complaints(shown)
 
     return load
 

@@ -145,7 +145,7 @@ SCRIPT = """\
   let plots = JSON.parse(document.getElementById("plots").textContent);
   const root = document.documentElement;
   const touch = matchMedia("(pointer: coarse)");
-  const paper = {width: 650, height: 660};
+  const paper = {width: 650, height: 800};
 
   // Colours are given as names of CSS variables.
   function painted(value, key, style) {

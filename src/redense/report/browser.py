@@ -45,7 +45,7 @@ _FLAGS = (
     "--hide-scrollbars",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the browser itself stays offline too
 )
-_SECONDS = 120.0  # that an answer may take
+_SECONDS = 120.0  # for which a browser may be silent while it is waited for
 
 
 def find_browser() -> str | None:
@@ -66,11 +66,15 @@ def find_browser() -> str | None:
 class Browser:
     """A running browser: a context, in which `page` opens pages.
 
+    Args:
+        patience: seconds for which it may be silent while it is waited for.
+
     Raises:
         BrowserError: there is none, or it does not start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = _SECONDS) -> None:
+        self._patience = patience
         program = find_browser()
         if program is None:
             raise BrowserError(
@@ -89,13 +93,13 @@ class Browser:
             env={**os.environ, "HOME": str(profile)},
         )
         try:
-            self._connection = _Connection(*self._address(profile / "DevToolsActivePort", program))
+            self._connection = _Connection(*self._address(profile / "DevToolsActivePort", program), patience)
         except BaseException:
             self._end()
             raise
 
     def _address(self, file: Path, program: str) -> tuple[int, str]:
-        until = time.monotonic() + _SECONDS
+        until = time.monotonic() + self._patience
         while time.monotonic() < until:
             with contextlib.suppress(OSError, ValueError):
                 port, path = file.read_text(encoding="utf-8").splitlines()
@@ -103,7 +107,7 @@ class Browser:
             if (code := self._process.poll()) is not None:
                 raise BrowserError(f"{program} ended as it began, with exit code {code}: does it start by hand?")
             time.sleep(0.02)
-        raise BrowserError(f"{program} did not start within {_SECONDS:.0f} seconds: does it start by hand?")
+        raise BrowserError(f"{program} did not start within {self._patience:.0f} seconds: does it start by hand?")
 
     def page(self) -> BrowserPage:
         """Return a new, empty page."""
@@ -175,11 +179,12 @@ class BrowserPage:
 class _Connection:
     """A WebSocket (RFC 6455) on which a browser answers."""
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, patience: float) -> None:
+        self._patience = patience
         self.listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._asked = 0
         self._answers: dict[int, dict[str, Any]] = {}
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_SECONDS)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=patience)
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         self._socket.sendall(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
@@ -239,8 +244,8 @@ class _Connection:
                     yield data
                     if first & 0x80:
                         return
-        except TimeoutError:
-            raise BrowserError(f"the browser has not answered for {_SECONDS:.0f} seconds") from None
+        except OSError:  # a timeout, or one that was before
+            raise BrowserError(f"the browser has not answered for {self._patience:.0f} seconds") from None
 
     def _read(self, size: int) -> bytes:
         data = self._file.read(size)

@@ -78,6 +78,7 @@ def signature(folder: Path) -> str:
             if entry.name.endswith((".json", ".jsonl", ".yaml")):
                 status = entry.stat()
                 parts.append(f"{entry.name}:{status.st_size}:{status.st_mtime_ns}")
+    parts.append(f"scan:{_modified(folder / 'sensitivity' / 'sensitivity.json')}")
     if (folder / "grid.json").is_file() and not (folder / "compare.json").is_file():
         parts.append(json.dumps(grid_parts(folder)))
     return " ".join(parts)

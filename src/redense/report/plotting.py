@@ -27,6 +27,32 @@ LOOK: Plot = {
 }
 
 
+def log_ticks(values: Iterable[float]) -> list[float] | None:
+    """Return 1, 2, 5 in each decade of some values, or 1 alone in many; None where a logarithm has no place."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or min(known) <= 0:
+        return None
+    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    digits = (1, 2, 5) if last - first < 3 else (1,)
+    return [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+
+
+def panel_title(text: str, top: float) -> Plot:
+    """Return the title of a panel, which stands on it."""
+    return {
+        "text": no_markup(text),
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": top,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "align": "left",
+        "font": {"color": "--muted", "size": 12},
+    }
+
+
 def titled(text: str, unit: str) -> str:
     """Return what an axis shows, with its unit."""
     return f"{text}, {unit}" if unit else text
