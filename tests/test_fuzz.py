@@ -22,7 +22,10 @@ pytestmark = [
 SEEDS = {
     "recipe": [b"name: x\ndense: {epochs: 1}\nsparse: {epochs: 1, sparsity: 0.3}\nredense:\n  epochs: 1\n"],
     "checkpoint": [],
-    "manifest": [b'{"audio_filepath": "a.wav", "text": "a", "offset": 1.5}\n', b"file_name,transcription\na.wav,hola\n"],
+    "manifest": [
+        b'{"audio_filepath": "a.wav", "text": "a", "offset": 1.5}\n',
+        b"file_name,transcription\na.wav,hola\n",
+    ],
     "captions": [
         b'{"images": [{"filename": "a.png", "split": "train", "sentences": [{"raw": "a dog", "tokens": ["a"]}]}]}',
         b'{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "caption": "a"}]}',
@@ -45,7 +48,11 @@ def test_no_bytes_crash_or_hang_a_loader(tmp_path: Path, target: str):
     script = Path(__file__).parent / "fuzz" / "target.py"
     limits = ["-max_total_time=30", "-runs=20000", "-timeout=20", "-rss_limit_mb=4096", "-seed=1", "-max_len=4096"]
     done = subprocess.run(
-        [sys.executable, script, target, *limits, str(corpus)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, script, target, *limits, str(corpus)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -57,6 +58,14 @@ def test_the_learning_rate_restarts_in_each_phase_and_stays_after_the_last_step(
 @given(SCHEDULES)
 def test_a_schedule_comes_back_from_json_as_it_was(schedule: Schedule):
     assert Schedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
+
+
+def test_a_schedule_cannot_be_changed_and_is_told_by_its_phases():
+    schedule = Schedule.dsd(**BUDGET)
+    assert schedule == Schedule.dsd(**BUDGET) != Schedule.dsd(**ITERATED)
+    assert hash(schedule) == hash(Schedule.dsd(**BUDGET))
+    with pytest.raises(FrozenInstanceError):
+        schedule.phases = ()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_negative_step_is_refused():
