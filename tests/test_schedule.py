@@ -144,6 +144,28 @@ def test_iterated_dsd_has_a_cycle_for_each_sparsity_and_falling_rates():
     assert given.phases[1].sparsity == {"fc": 0.5}
 
 
+@pytest.mark.parametrize("name", ["sparse", "redense", "sparse_lr", "redense_lr"])
+def test_each_setting_of_a_cycle_is_named_when_there_are_too_many(name: str):
+    with pytest.raises(ScheduleError, match=f"^{name} has 3 values for 2 sparsities: give one each, or one for all"):
+        Schedule.dsd(**{**ITERATED, name: [1, 1, 1]})
+
+
+def test_arms_without_a_mask_need_no_sparsity():
+    steps = {"dense": 12, "sparse": 7, "redense": 5}
+    for arm in (Schedule.llr, Schedule.restart):
+        assert arm(**steps) == arm(**steps, sparsity=0.3)
+
+
+def test_arms_have_the_settings_that_their_signatures_show():
+    assert Schedule.llr(**BUDGET) == Schedule.llr(**BUDGET, lr=0.1)
+    assert Schedule.early(**BUDGET) == Schedule.early(**BUDGET, cut=0.5)
+    assert Schedule.prune(**BUDGET) == Schedule.prune(**BUDGET, rounds=3)
+    assert Schedule.acdc(**BUDGET) == Schedule.acdc(**BUDGET, cycles=4)
+    assert Schedule.dsd(**BUDGET) == Schedule.dsd(
+        **BUDGET, sparse_lr=1.0, redense_lr=0.1, criterion="magnitude", scope="layer"
+    )
+
+
 def test_cycles_of_different_lengths_are_refused_by_name():
     with pytest.raises(ScheduleError, match="redense has 3 values for 2 sparsities: give one each, or one for all"):
         Schedule.dsd(dense=1, sparse=1, redense=[1, 2, 3], sparsity=[0.5, 0.3])

@@ -309,13 +309,13 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
 # --- a module -------------------------------------------------------------------------------------------------------
 
 
-def mutate(module: str, tests: list[str], explained: dict[str, str], only: str) -> list[str]:
+def mutate(module: str, tests: list[str], explained: dict[str, str], only: tuple[str, ...]) -> list[str]:
     """Run every mutant of a module that has no result yet; return the survivors that nobody explained."""
     source = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
     every = mutants(source.read_text())
     results = read_results(module)
     results = {mutant.name: results[mutant.name] for mutant in every if mutant.name in results}
-    todo = [mutant for mutant in every if mutant.name not in results and only in mutant.name]
+    todo = [mutant for mutant in every if mutant.name not in results and mutant.name.startswith(only)]
     print(f"{module}: {len(every)} mutants, {len(todo)} to run", flush=True)
     if todo:
         baseline = measure(source, tests)
@@ -358,7 +358,7 @@ def mutate(module: str, tests: list[str], explained: dict[str, str], only: str) 
     unexplained = [mutant for mutant in survivors if not reason_for(mutant.name, explained)]
     print(f"  {killed} killed, {len(survivors)} survived, of which {len(survivors) - len(unexplained)} are explained")
     for key in explained:
-        if not only and not any(reason_for(mutant.name, {key: ""}) is not None for mutant in survivors):
+        if only == ("",) and not any(reason_for(mutant.name, {key: ""}) is not None for mutant in survivors):
             print(f"  explained, but no survivor: {key}")
     return [f"{source.relative_to(ROOT)}:{mutant.line} {mutant.name}" for mutant in unexplained]
 
@@ -411,7 +411,7 @@ def results_of(module: str) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description="mutation testing, see the head of this file")
     parser.add_argument("module", nargs="*", help="such as redense.masks; all of tools/mutants.json without one")
-    parser.add_argument("--only", default="", help="run the mutants whose name has this in it")
+    parser.add_argument("--only", nargs="+", default=[""], help="run the mutants whose names begin so: _flip_test")
     parser.add_argument("--survivors", action="store_true", help="run those again that survived")
     parser.add_argument("--anew", action="store_true", help="forget earlier results")
     parser.add_argument("--list", action="store_true", help="run nothing; name the survivors that are not explained")
@@ -435,7 +435,7 @@ def main() -> int:
             results = read_results(module).items()
             unexplained += [n for n, r in results if r["status"] == "survived" and not reason_for(n, explained)]
         else:
-            unexplained += mutate(module, plan[module]["tests"], plan[module]["explained"], given.only)
+            unexplained += mutate(module, plan[module]["tests"], plan[module]["explained"], tuple(given.only))
     for line in unexplained:
         print(f"not explained: {line}")
     return bool(unexplained)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import DataError
+from ...names import can_be_a_file
 from ...task import Split
 from .clips import Clip
 
@@ -109,7 +110,7 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
     if name is None or text is None:
         keys, missing = (_PATHS, "path") if name is None else (_TEXTS, "transcript")
         raise DataError(f"{path}, line {line}: no {missing}, expected one of {', '.join(keys)}")
-    if not name.isprintable():  # as a name of a file nothing, on a terminal a command
+    if not can_be_a_file(name):
         raise DataError(f"{path}, line {line}: {name!r} is no name of a file")
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
