@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow coverage mutants docs bench clean
+.PHONY: help demo test check test-slow coverage mutants docs bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -50,6 +50,9 @@ docs: .venv/installed-dev  ## build the documentation into site/; a broken link 
 
 bench: .venv/installed-dev  ## run every script in benchmarks/
 	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
+
+results: .venv/installed-dev  ## make the numbers of results/ anew: hours; stopped, it goes on (ONLY=NAME for one)
+	$(PY) tools/make_results.py $(ONLY)
 
 clean:  ## remove what make made; runs/ stays
 	rm -rf .venv site build .pytest_cache .ruff_cache .hypothesis .coverage* src/*.egg-info

@@ -238,7 +238,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("export {run} {tmp}/full", ["{tmp}/full exists and is not empty"]),
     ("export {run} {tmp}/full/file/below", ["cannot export to"]),
     ("export {unfinished} x", ["no result.json", "not got that far"]),
-    ("report nowhere", ["nowhere is no run and no comparison"]),
+    ("report nowhere", ["no folder 'nowhere'", "redense run"]),
     ("recipes show", ["which recipe?", "quickstart"]),
     ("recipes show quikstart", ["did you mean 'quickstart'"]),
     ("recipes copy quickstart {tmp}/full/file", ["exists: name another file"]),

@@ -682,7 +682,6 @@ def test_no_two_arms_look_alike_and_neighbours_differ_without_colour_too(made):
 # --- in a browser ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_browser_draws_every_plot_in_the_theme_without_a_word_on_the_console(usual, theme, page_of, browse, palettes):
     (usual / "diagnosis.json").write_text(json.dumps(fake_diagnosis()))
@@ -697,7 +696,6 @@ def test_browser_draws_every_plot_in_the_theme_without_a_word_on_the_console(usu
     assert set(re.findall(r'data-title="([^"]*)"', document)) == {"Download plot", "Reset axes"}  # and no upload
 
 
-@pytest.mark.slow
 def test_browser_hides_an_arm_and_keeps_it_hidden_when_the_plots_are_drawn_again(usual, browse):
     page = write_compare_report(usual)
     script = """
@@ -719,7 +717,6 @@ def test_browser_hides_an_arm_and_keeps_it_hidden_when_the_plots_are_drawn_again
     assert "<title>12,10,10,10,0,12</title>" in document
 
 
-@pytest.mark.slow
 def test_browser_runs_no_script_of_the_comparison(usual, read_page, browse):
     document, console = browse(write_compare_report(evil_comparison(usual)))
     assert console == []

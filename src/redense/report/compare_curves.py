@@ -88,7 +88,7 @@ def curves(c: Comparison) -> Plot | None:
         },
     }
     data = [_curve(arm, c) for arm in order] + [_strip(row, arm) for row, arm in enumerate(arms)]
-    return {"data": data, "layout": layout, "bands": bands}
+    return {"data": data, "layout": layout, "bands": bands, "paper": {"showlegend": True}}
 
 
 def curves_caption(c: Comparison) -> str:
@@ -151,6 +151,7 @@ def _strip(row: int, arm: Arm) -> Plot:
         "orientation": "h",
         "name": no_markup(arm.name),
         "legendgroup": str(arm.index),
+        "showlegend": False,
         "base": [span.start for span in arm.phases],
         "x": [span.end - span.start for span in arm.phases],
         "y": [row] * len(arm.phases),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import commands, figures, moments_part, words
+from . import live as following
 from .document import Section, document, write_document
 from .evidence import Shown, can_show, show_evidence
 from .markup import Child, h
@@ -31,8 +32,8 @@ def write_report(run_dir: Path) -> Path:
     return write_document(run_dir, render(read_run(run_dir)))
 
 
-def render(run: Run) -> str:
-    """Return the page of a run."""
+def render(run: Run, *, live: bool = False) -> str:
+    """Return the page of a run; a ``live`` one follows the run that goes on, through the server that it comes from."""
     plots = {"curves": figures.curves(run)} if run.log.epochs or run.log.steps else {}
     bars = figures.layer_bars(run)
     if bars is not None:
@@ -55,8 +56,9 @@ def render(run: Run) -> str:
         facts=_facts(run),
         sections=sections,
         plots=plots,
-        style=shown.style,
-        scripts=shown.scripts,
+        style=shown.style + (following.STYLE if live else ""),
+        scripts=[*shown.scripts, *([following.SCRIPT] if live else [])],
+        live=live,
     )
 
 

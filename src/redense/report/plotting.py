@@ -8,7 +8,8 @@ from typing import Any
 
 Plot = dict[str, Any]
 """A plot as `document.document` embeds it: ``data`` and ``layout`` for plotly.js, with the names of CSS variables for
-colours, and ``bands``, the names along the x axis that the page's script writes where they find room."""
+colours; ``bands``, the names along the x axis that the page's script writes where they find room; ``choices``, what
+differs between the plots that can be chosen; ``paper``, what its layout has on paper, where the page's key is not."""
 
 AXIS: Plot = {
     "gridcolor": "--grid",
