@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow docs bench results clean
+.PHONY: help demo test check test-slow coverage mutants docs bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -28,6 +28,17 @@ test: check docs  ## every check and every quick test; this is what CI runs
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-dev  ## the slow tests: whole trainings, real downloads
 	$(PY) -m pytest -n $(WORKERS) -m slow --timeout 1200
+
+coverage: export OMP_NUM_THREADS = 1
+coverage: .venv/installed-dev  ## which branches the quick tests reach; under 97 % of the core is an error
+	rm -f .coverage .coverage.*
+	$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
+	-@$(PY) -m coverage report --include='src/redense/lab/**'
+	$(PY) -m coverage report --include='src/redense/*.py' --fail-under=97
+
+mutants: export OMP_NUM_THREADS = 1
+mutants: .venv/installed-dev  ## whether a test notices every small change of the modules in tools/mutants.json
+	$(PY) tools/mutate.py
 
 check: .venv/installed-dev  ## lint, format and types, without the tests
 	$(PY) -m ruff check
