@@ -170,7 +170,11 @@ def unordered(name: str, bad: int, total: int) -> ScoreError:
 def blocks(flat: Tensor) -> Iterator[Tensor]:
     """Give a one-dimensional tensor in parts whose temporaries stay small; nothing for an empty one."""
     if flat.numel():
-        yield from torch.split(flat, _BLOCK if flat.device.type == "cpu" else _DEVICE_BLOCK)
+        yield from torch.split(flat, _block_of(flat))
+
+
+def _block_of(tensor: Tensor) -> int:
+    return _BLOCK if tensor.device.type == "cpu" else _DEVICE_BLOCK
 
 
 Key = Callable[[Tensor], Tensor]
@@ -191,14 +195,11 @@ def ordered_bits(block: Tensor) -> Tensor:
 
 def _prune_lowest(flat: list[Tensor], masks: list[Tensor], count: int, key: Key) -> None:
     """Set to False the ``count`` lowest of all scores, equal ones by index. All tensors are one-dimensional."""
-    threshold, below = _threshold(flat, count, key)
-    kept = 0
+    threshold, below, at_most = _threshold(flat, count, key)
     for values, mask in zip(flat, masks, strict=True):
         for block, out in zip(blocks(values), blocks(mask), strict=True):
-            above = key(block).gt_(threshold)  # in the integers' own dtype, see _collect
-            kept += int(above.sum(dtype=torch.int32))
-            out.copy_(above)
-    if sum(values.numel() for values in flat) - kept > count:  # more tie at the threshold than may go
+            out.copy_(key(block).gt_(threshold))  # in the integers' own dtype, see _collect
+    if at_most > count:  # more tie at the threshold than may go
         _keep_last_ties(flat, masks, threshold, count - below, key)
 
 
@@ -210,8 +211,8 @@ def _keep_last_ties(flat: list[Tensor], masks: list[Tensor], threshold: int, pru
             pruned = max(0, pruned - ties.numel())
 
 
-def _threshold(flat: list[Tensor], k: int, key: Key) -> tuple[int, int]:
-    """Return the k-th smallest key (k from 1) and how many keys are strictly below it."""
+def _threshold(flat: list[Tensor], k: int, key: Key) -> tuple[int, int, int]:
+    """Return the k-th smallest key (k from 1), how many keys are strictly below it, and how many at most it."""
     total = sum(values.numel() for values in flat)
     if total <= _SORT_BELOW:
         return _threshold_by_sorting(flat, k, key)
@@ -219,19 +220,20 @@ def _threshold(flat: list[Tensor], k: int, key: Key) -> tuple[int, int]:
     at_most_low, inside = _collect(flat, low, high, key)
     count = sum(values.numel() for values in inside)
     if at_most_low < k <= at_most_low + count:
-        threshold, below = _threshold(inside, k - at_most_low, lambda keys: keys)
-        return threshold, at_most_low + below
+        threshold, below, at_most = _threshold(inside, k - at_most_low, lambda keys: keys)
+        return threshold, at_most_low + below, at_most_low + at_most
     # The threshold is a bound of the bracket (many equal scores), or the sample misled us.
     bound, at_most = (low, at_most_low) if k <= at_most_low else (high, 0)
     below = _count(flat, lambda keys: keys < bound, key)
     at_most = at_most or _count(flat, lambda keys: keys <= bound, key)
-    return (bound, below) if below < k <= at_most else _threshold_by_sorting(flat, k, key)
+    return (bound, below, at_most) if below < k <= at_most else _threshold_by_sorting(flat, k, key)
 
 
-def _threshold_by_sorting(flat: list[Tensor], k: int, key: Key) -> tuple[int, int]:
+def _threshold_by_sorting(flat: list[Tensor], k: int, key: Key) -> tuple[int, int, int]:
     keys = torch.cat([key(values).cpu() for values in flat]).sort().values
     threshold = int(keys[k - 1])
-    return threshold, int(torch.searchsorted(keys, threshold))
+    below, at_most = (int(torch.searchsorted(keys, threshold, right=right)) for right in (False, True))
+    return threshold, below, at_most
 
 
 def _bracket(flat: list[Tensor], quantile: float, key: Key) -> tuple[int, int]:
@@ -259,11 +261,15 @@ def _collect(flat: list[Tensor], low: int, high: int, key: Key) -> tuple[int, li
     at_most_low = 0
     inside: list[Tensor] = []
     for values in flat:
+        above = under = torch.empty(0, dtype=torch.int8)  # memory that the blocks share: all but the last are as long
         for block in blocks(values):
             keys = key(block)
-            above = torch.gt(keys, low, out=torch.empty_like(keys))
-            at_most_low += above.numel() - int(above.sum(dtype=torch.int32))
-            inside.append(_take(keys, above.mul_(torch.lt(keys, high, out=torch.empty_like(keys))).bool()))
+            if above.shape != keys.shape:
+                above, under = torch.empty_like(keys), torch.empty_like(keys)
+            torch.gt(keys, low, out=above)
+            torch.lt(keys, high, out=under)
+            at_most_low += keys.numel() - int(above.sum(dtype=torch.int32))
+            inside.append(_take(keys, above.bitwise_and_(under).bool()))
     return at_most_low, [keys for keys in inside if keys.numel()]
 
 
@@ -360,11 +366,14 @@ _BITS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 def pack(mask: Tensor) -> Tensor:
     """Pack a mask to bits, the lowest bit first: ``(ceil(N / 8),)`` uint8 on CPU, in logical order."""
-    flat = mask.detach().reshape(-1).to(device="cpu", dtype=torch.uint8)
-    rows = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
-    packed = torch.zeros(rows.shape[0], dtype=torch.uint8)
-    for column, bit in enumerate(_BITS):
-        packed |= rows[:, column] * bit
+    flat = mask.detach().reshape(-1)
+    packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8)
+    for block, out in zip(blocks(flat), packed.split(_block_of(flat) // 8), strict=False):
+        bits = block.to(device="cpu", dtype=torch.uint8)
+        rows = torch.nn.functional.pad(bits, (0, -bits.numel() % 8)).view(-1, 8)
+        out.zero_()
+        for column, bit in enumerate(_BITS):
+            out.bitwise_or_(rows[:, column] * bit)
     return packed
 
 
@@ -380,5 +389,8 @@ def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
             f"a packed mask for shape {tuple(shape)} has {-(-numel // 8)} bytes, "
             f"got {packed.dtype} of shape {tuple(packed.shape)}"
         )
-    bits = packed.cpu().unsqueeze(1) & torch.tensor(_BITS, dtype=torch.uint8)
-    return (bits != 0).reshape(-1)[:numel].reshape(tuple(shape))
+    packed, bits = packed.cpu(), torch.tensor(_BITS, dtype=torch.uint8)
+    mask = torch.empty(8 * packed.numel(), dtype=torch.bool)
+    for block, out in zip(blocks(packed), mask.split(8 * _block_of(packed)), strict=False):
+        torch.ne(block.unsqueeze(1) & bits, 0, out=out.view(-1, 8))
+    return mask[:numel].reshape(tuple(shape))

@@ -1,7 +1,7 @@
 """What the C library does with memory that a training step gives back: by default it returns large blocks at once.
 
-Every step then asks the system for the same blocks again, which clears them page by page. On the quickstart that is
-a tenth of a step's processor time (docs/performance.md).
+Every step then asks the system for the same blocks again, which clears them page by page: of the quickstart's step that
+is more than a thousand page faults (docs/performance.md).
 """
 
 from __future__ import annotations
