@@ -14,7 +14,7 @@ import pytest
 
 from redense.errors import AddressError, DataError
 from redense.report.browser import BrowserPage
-from redense.report.listing import entry, found, part_done
+from redense.report.listing import entry, found, part_done, render_grid
 from redense.report.reading import read_run
 from redense.report.serving import Server, serve
 
@@ -179,6 +179,9 @@ def test_a_comparison_that_goes_on_is_listed_with_its_runs_from_the_store(tmp_pa
     assert row.says.replace("\u00a0", " ") == "1 of 2 runs trained."
     assert row.done == pytest.approx((40 + 70) / 140)
     assert row.state == "running"
+    page = render_grid("comparison", folder)
+    assert 'scope="row">dsd</th><td class="number">70\u00a0%</td>' in page
+    assert "This comparison has not finished: 1 of 2\u00a0runs trained." in page
     (folder / "grid.json").write_text(json.dumps({"store": str(store), "cells": [{"phases": [["../..", 1]]}]}))
     assert entry("comparison", folder).done is None
 
