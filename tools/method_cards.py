@@ -24,7 +24,7 @@ from redense.methods.base import make_method
 RESULTS = Path(__file__).parent.parent / "results"
 INTRODUCTION = (
     "What `redense compare` can set beside each other: DSD, its controls, its ablations, and what a user might try",
-    "instead. All have the budget of `dsd`, unless their card says otherwise, and share what they can.",
+    "instead. All have the budget of `dsd`, unless their card says otherwise, and share the phases that are alike.",
     "`redense arms` lists them; [an arm of your own](../how-to/new-arm.md) is a short function.",
 )
 SEEDS = (0, 1, 2, 3, 4)

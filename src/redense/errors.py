@@ -62,6 +62,14 @@ class MissingExtraError(RedenseError, ImportError):
     """An optional package is needed; the message has the pip command."""
 
 
+class BrowserError(RedenseError, RuntimeError):
+    """A browser that is missing, does not start, or cannot draw a page."""
+
+
+class AddressError(RedenseError, RuntimeError):
+    """An address of this machine that nothing can be served at."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
 

@@ -16,11 +16,11 @@ from .. import __version__
 from ..errors import RedenseError, nearest
 from ..lab.launch import launched
 from ..plugins import load_plugins
-from . import captioning, comparing, doctor, listing, running, sensitivity, transcribing
+from . import captioning, comparing, doctor, listing, reporting, running, sensitivity, transcribing, zoo
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
-_MODULES = (running, comparing, sensitivity, captioning, transcribing, listing, doctor)
+_MODULES = (running, comparing, reporting, sensitivity, captioning, transcribing, listing, zoo, doctor)
 
 
 def build() -> tuple[Parser, Verbs]:

@@ -24,6 +24,7 @@ from ..safe_yaml import MAX_BYTES, parse_yaml
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
 from ..tasks.speech.config import SpeechData, SpeechModel
+from .precision import Precision, fastest_precision
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
@@ -84,12 +85,21 @@ class TrainingRecipe(_Section):
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one optimizer step")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")
     clip_value: float | None = Field(default=None, gt=0, description="largest absolute value of each gradient element")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        default="fp32", description="bf16: mixed; auto stands for bf16 on a machine with units for it, else for fp32"
+    )
     channels_last: bool = False
     compile: bool = False
     keep: Literal["last", "best"] = Field(
         default="last", description="best: the epoch of each phase with the best validation"
     )
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_of_this_machine(cls, precision: Any) -> Any:
+        # Settled here, so that a run's folder and the keys of its phases name what was computed: wherever it is
+        # resumed, it goes on as it began.
+        return fastest_precision() if precision == "auto" else precision
 
 
 class DenseRecipe(_Section):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -36,6 +37,7 @@ from .recipe import Recipe, entry_of
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
 _KEY = re.compile("[0-9a-f]{32}")
+_REMOVE = "remove its folder from the store, and the phase is trained again"
 
 
 def default_store() -> Path | None:
@@ -109,9 +111,16 @@ class PhaseStore:
             (folder / name).unlink(missing_ok=True)
 
     def records(self, key: str) -> list[dict[str, Any]]:
-        """Return the events of a phase, in order."""
+        """Return the events of a phase, in order.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
         path = self.folder(key) / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}): {_REMOVE}") from None
 
     def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Keep a phase that is still being trained."""
@@ -131,9 +140,16 @@ class PhaseStore:
         write_bytes(self._made(key) / f"{split}.safetensors", to_bytes(tensors))
 
     def outcome(self, key: str, split: str) -> dict[str, Tensor] | None:
-        """Return what the network answered for a split, or None if it was not asked yet."""
+        """Return what the network answered for a split, or None if it was not asked yet.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         path = self.folder(key) / f"{split}.safetensors"
-        return load_file(path) if path.exists() else None
+        try:
+            return load_file(path) if path.exists() else None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}): {_REMOVE}") from None
 
     def put_text(self, key: str, name: str, text: str) -> None:
         """Keep a text file beside a phase."""
