@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import nn
 
 import redense
 from redense import cli
+from redense.criteria import CRITERIA
 from redense.lab.recipe import TASKS, build_recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
@@ -73,20 +76,60 @@ def commands() -> list[tuple[str, str]]:
 
 
 COMMANDS = commands()
-PYTHON = [
-    block for page in PAGES for block in blocks(page) if block.language == "python" and "--8<--" not in block.text
-]
-YAML = [block for page in PAGES for block in blocks(page) if block.language == "yaml"]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+SNIPPET = re.compile(r'--8<-- "([^":]+)(?::(\w+))?"')
+# What is a part of a file is tested where the file is: test_examples, test_plugins.
+PYTHON = [block for block in BLOCKS if block.language == "python" and not SNIPPET.search(block.text)]
+YAML = [block for block in BLOCKS if block.language == "yaml" and not SNIPPET.search(block.text)]
 
 
 def test_the_pages_are_found():
     assert len(COMMANDS) > 40
-    assert len(PYTHON) >= 2
-    assert YAML
+    assert len(PYTHON) >= 7
+    assert len(YAML) >= 3
+
+
+def test_every_block_says_what_it_is_and_is_tested_as_that():
+    known = {"", "bash", "console", "diff", "python", "text", "toml", "yaml"}
+    assert {str(block) for block in BLOCKS if block.language not in known} == set()
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if SNIPPET.search(block.text)], ids=str)
+def test_every_part_of_a_file_is_there(block: Block):
+    for file, section in SNIPPET.findall(block.text):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not section or (f"[start:{section}]" in text and f"[end:{section}]" in text)
+        assert file.startswith("examples/")
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "bash"], ids=str)
+def test_every_script_is_one_that_bash_can_read(block: Block):
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+
+
+def test_pictures_are_small_and_all_of_them_are_shown():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for path in (ROOT / "docs" / "images").iterdir():
+        assert path.stat().st_size < 150_000, path.name
+        assert f"images/{path.name}" in text, path.name
+
+
+def test_the_drawing_of_the_architecture_is_that_of_the_imports(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import make_architecture_image as tool  # pyright: ignore[reportMissingImports]
+
+    assert tool.OUT.read_text(encoding="utf-8") == tool.drawing(), "run tools/make_architecture_image.py"
+    assert len(tool.uses()) > 8
+    monkeypatch.setattr(tool, "uses", lambda: [("core", "lab")])
+    with pytest.raises(SystemExit, match="core imports lab: imports point one way"):
+        tool.drawing()
 
 
 @pytest.mark.parametrize(("place", "command"), COMMANDS, ids=[f"{place} {command}" for place, command in COMMANDS])
-def test_every_command_is_one_that_the_command_line_takes(place: str, command: str):
+def test_every_command_is_one_that_the_command_line_takes(place: str, command: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(CRITERIA, "lamp", CRITERIA["magnitude"])  # of examples/plugins
     words = shlex.split(command.partition("  #")[0].replace("[", "").replace("]", ""))[1:]
     end = next((index for index, word in enumerate(words) if word in (">", "|", "&&")), len(words))
     words = words[:end]
@@ -96,7 +139,8 @@ def test_every_command_is_one_that_the_command_line_takes(place: str, command: s
     options, _ = cli.parse([_filled(word, words[max(0, index - 1)]) for index, word in enumerate(words)])
     recipe = getattr(options, "recipe", None)
     if recipe is not None and not PLACEHOLDER.fullmatch(recipe):
-        assert recipe in recipe_names() or recipe.endswith((".yaml", ".yml")), f"no recipe is called {recipe}"
+        is_run = recipe.startswith("runs/") and options.verb == "sensitivity"
+        assert is_run or recipe in recipe_names() or recipe.endswith((".yaml", ".yml")), f"no recipe is called {recipe}"
     if options.settings:
         load_recipe(recipe if recipe in recipe_names() else "quickstart", options.settings)
 

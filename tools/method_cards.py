@@ -58,7 +58,8 @@ def card(arm: Arm) -> str:
     }
     if arm.name == "svd":
         facts["Network at the end"] = "fully-connected layers in two factors"
-    lines = [f"# {arm.name}", "", "| | |", "|---|---|", *(f"| **{name}** | {text} |" for name, text in facts.items())]
+    rows = [f"| **{name}** | {text} |" for name, text in facts.items()]
+    lines = [f"# {arm.name}", "", rows[0], "|---|---|", *rows[1:]]  # the first one heads the table
     lines += ["", "## What it does", "", words.does, "", "In the quickstart:", "", *_phases(flow.phases)]
     lines += ["", "## What can be set", "", f"{words.settings[0].upper()}{words.settings[1:]}.".replace("..", ".")]
     lines += ["", "## When to compare with it", "", words.use, "", "```console", command(arm), "```"]

@@ -25,7 +25,7 @@ def register(verbs: Verbs) -> None:
     )
     compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
     compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr)")
-    compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11 (default: 5)")
+    compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11; 3, is 3 alone (default: 5)")
     compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
     compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")

@@ -181,13 +181,14 @@ def parse_sweep(text: str | None) -> dict[str, list[Any]]:
 
 
 def seed_list(text: str) -> tuple[int, ...]:
-    """Return seeds from ``5`` (0 to 4) or from ``3,7,11``.
+    """Return seeds from ``5`` (0 to 4), from ``3,7,11``, or from ``3,`` (3 alone: a job of an array).
 
     Raises:
         RecipeError: neither a number nor a list of different ones.
     """
     try:
-        seeds = tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
+        listed = text.removesuffix(",").split(",")
+        seeds = tuple(int(part) for part in listed) if "," in text else tuple(range(int(text)))
     except ValueError:
         raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:

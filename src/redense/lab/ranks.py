@@ -186,7 +186,7 @@ def join() -> Ranks:
         if os.environ.get(variable, "").lower() == "true":
             raise StateError(
                 f"accelerate's configuration asks for {name}; redense trains a whole copy of the network on every "
-                "rank: start it with torchrun, or see docs/integrations.md for a loop of your own"
+                "rank: start it with torchrun, or see docs/how-to/distributed.md for a loop of your own"
             )
     if not launched():
         return ALONE
