@@ -216,7 +216,9 @@ def run_cold(module: str, source: Path, mutant: Mutant, tests: list[str], baseli
         class Finder:
             @staticmethod
             def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-                return importlib.util.spec_from_loader(name, Loader, origin=str(source)) if name == module else None
+                if name != module:
+                    return None
+                return importlib.util.spec_from_loader(name, Loader, origin=str(source))  # pyright: ignore[reportArgumentType]
 
         class Loader:
             @staticmethod
@@ -270,13 +272,18 @@ class Loaded:
         if mutant.function:
             live = self.functions[mutant.function]
             code = next(code for code in codes_in(whole) if (code.co_firstlineno, code.co_qualname) == mutant.function)
-            return lambda: [setattr(function, "__code__", code) for function in live] and None
+            return lambda: self._set_code(live, code)
         if mutant.kind == "default":
             live = next(functions for (_, qualname), functions in self.functions.items() if qualname == mutant.qualname)
             return lambda: self._set_defaults(live, whole, mutant.qualname)
         if mutant.kind == "constant":
             return lambda: self._set_constant(whole, mutant.qualname)
         return None
+
+    @staticmethod
+    def _set_code(live: list[types.FunctionType], code: types.CodeType) -> None:
+        for function in live:
+            function.__code__ = code
 
     def _again(self, whole: types.CodeType) -> types.ModuleType:
         other = types.ModuleType(self.module.__name__)
