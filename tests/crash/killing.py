@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from redense import cli
-from redense.lab import checkpoint, engine, records, run
+from redense.lab import checkpoint, engine, records, resuming, run
 from redense.lab.environment import environment
 
 KINDS = ("start", "step", "phase switch", "evaluation", "checkpoint", "metrics", "store", "result", "report")
@@ -217,7 +217,7 @@ def _break(how: str) -> None:
         engine.set_rng_state = lambda state, device: None
     elif how == "no log":
         records.Recorder.mark = lambda self, step: None
-        records.check_records = run.check_records = lambda folder, step: None
+        records.check_records = resuming.check_records = lambda folder, step: None
 
 
 BROKEN = ("no sync", "in place", "no generator", "no log")
@@ -360,7 +360,7 @@ def harness(
                 straight = place.folder
             elif wrong := differences(place.folder, straight):
                 raise SystemExit(f"undisturbed runs differ: {wrong}")
-        done, made_in = list[dict[str, Any]](), environment()
+        done, made_in = list[dict[str, Any]](), {k: v for k, v in environment().items() if k != "command"}
         for number in range(runs):
             chance = random.Random(f"{seed}/{number}")
             kind = KINDS[number % len(KINDS)]

@@ -1,6 +1,6 @@
 """Killed at a seeded moment, resumed, often killed again: a run ends with the bytes of one that nobody disturbed.
 
-`killing.py` does it and explains it; the raw result of the hundred lies in ``benchmarks/results/kill_runs.json``.
+`killing.py` does it and explains it; the raw result of the hundred lies in ``results/crash/``.
 """
 
 from __future__ import annotations

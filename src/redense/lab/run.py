@@ -22,11 +22,10 @@ A run folder holds everything and is enough to go on after a kill::
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +37,16 @@ from ..errors import CheckpointError, StateError
 from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
-from .checkpoint import load_tree, save_tree, write_again, write_bytes, write_text
+from .checkpoint import load_tree, write_bytes, write_text
 from .engine import Engine, Event
-from .environment import arithmetic, differences, environment, note_on_ranks
+from .environment import environment
 from .evidence import write_evidence
-from .folder import LOCK, begun, discard_folder, locked, read_json, sweep
+from .folder import LOCK, begun, discard_folder, locked
 from .moments import Cycle, cycle_moments
-from .plan import PlannedPhase
 from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe, read_run_recipe
-from .records import Recorder, check_records, read_records
+from .records import Recorder, read_records
+from .resuming import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
 from .store import PhaseStore, SharedStore, phase_keys
 from .sums import NAME as SUMS
 from .sums import check_sums, write_sums
@@ -111,8 +110,8 @@ def train_run(
         recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder).model_dump(mode="json")))
         task = ranks.in_turn(lambda: make_task(recipe))
         ranks.agree("the data", task.fingerprint)
-        ranks.main(lambda: _begin(folder, recipe, task))
-        notes = ranks.main(lambda: _notes(folder))
+        ranks.main(lambda: begin(folder, recipe, task))
+        notes = ranks.main(lambda: notes_on(folder))
         if notes:
             store = None  # what a run of two halves gives is no phase that others may share
         shared = SharedStore(store.root, ranks) if store and ranks.many else store
@@ -132,13 +131,13 @@ def train_run(
                 recipe,
                 emit=record,
                 stop=stop,
-                save=lambda state: ranks.main(lambda: _save(folder, engine, state, recorder)),
+                save=lambda state: ranks.main(lambda: save(folder, engine, state, recorder)),
                 save_seconds=save_seconds,
             )
             keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             of_task = list(getattr(task, "notes", ()))
             show({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": of_task})
-            snapshot = ranks.main(lambda: _last_snapshot(folder, engine.plan, store, keys))
+            snapshot = ranks.main(lambda: last_snapshot(folder, engine.plan, store, keys))
             if snapshot is None:
                 engine.begin()
             else:
@@ -150,7 +149,7 @@ def train_run(
             while engine.phase_index < len(engine.plan):
                 key = keys[engine.phase_index]
                 with shared.locked(key) if shared else contextlib.nullcontext():
-                    if shared and not engine.position_in_phase and (found := _stored(shared, key)):
+                    if shared and not engine.position_in_phase and (found := stored_phase(shared, key)):
                         _take(folder, engine, *found, record, recorder)
                     else:
                         engine.train()
@@ -160,19 +159,6 @@ def train_run(
         return _finish(folder, engine)
 
 
-def _begin(folder: Path, recipe: Recipe, task: Task) -> None:
-    for place in (folder, folder / "checkpoints", folder / "artifacts"):
-        sweep(place)
-    check_unchanged(folder, recipe, task)
-    if not (folder / "started.json").exists():
-        write_text(folder / "started.json", json.dumps(_fingerprints(recipe, task)) + "\n")
-    path = folder / "environment.json"
-    made = read_json(path)
-    if all(_differences(then) for then in _trained_in(made)):
-        made["resumed"] = [*made.get("resumed", []), environment()]
-        write_text(path, json.dumps(made, indent=2) + "\n")
-
-
 def _keep_artifacts(folder: Path, task: Task) -> None:
     if isinstance(task, KeepsArtifacts):
         (folder / "artifacts").mkdir(exist_ok=True)
@@ -180,7 +166,7 @@ def _keep_artifacts(folder: Path, task: Task) -> None:
             write_text(folder / "artifacts" / name, text)
 
 
-def _stored(store: PhaseStore, key: str) -> tuple[dict[str, Any], list[Event]] | None:
+def stored_phase(store: PhaseStore, key: str) -> tuple[dict[str, Any], list[Event]] | None:
     """Return state and events of a phase that the store has whole; a damaged one is trained again in its place."""
     if not store.has(key):
         return None
@@ -205,14 +191,14 @@ def _take(
     for event in events:
         record({**event, "phase": planned.phase.name})  # a phase goes by other names in other arms
     engine.restore(state)
-    engine.ranks.main(lambda: _save(folder, engine, state, recorder))
+    engine.ranks.main(lambda: save(folder, engine, state, recorder))
 
 
 def _keep_in_store(folder: Path, engine: Engine, store: PhaseStore, key: str) -> None:
     index = engine.phase_index - 1
     records = [event for event in read_records(folder / "metrics.jsonl") if event["phase_index"] == index]
     try:
-        store.put(key, load_tree(_phase_path(folder, index, engine.plan[index])), records)
+        store.put(key, load_tree(phase_path(folder, index, engine.plan[index])), records)
     except (StateError, CheckpointError) as error:  # the run has its own checkpoint, and loses nothing
         log.warning("%s; this phase is not in the store, and the run goes on", error)
 
@@ -258,108 +244,6 @@ def load_model(folder: Path) -> Engine:
     return engine
 
 
-# --- checkpoints ----------------------------------------------------------------------------------------------------
-
-
-def _phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
-    return folder / "checkpoints" / f"{index}-{planned.phase.name}.safetensors"
-
-
-def _save(folder: Path, engine: Engine, snapshot: dict[str, Any], recorder: Recorder | None) -> None:
-    if recorder:  # first the log: a checkpoint is of what was logged before it
-        recorder.mark(engine.step)
-    last = folder / "checkpoints" / "last.safetensors"
-    index = snapshot["position"]["phase"]
-    if snapshot["position"]["step"] or not index:
-        save_tree(last, snapshot)
-        return
-    path = _phase_path(folder, index - 1, engine.plan[index - 1])
-    save_tree(path, snapshot)
-    write_again(last, path)
-
-
-def _last_snapshot(
-    folder: Path, phases: tuple[PlannedPhase, ...], store: PhaseStore | None, keys: Sequence[str]
-) -> dict[str, Any] | None:
-    """Return the newest checkpoint that is whole and has whole ones before it; None for a run that has none.
-
-    A damaged one of an earlier phase is taken from the store again; else the run goes back to the one before it.
-    """
-    paths = [_phase_path(folder, index, phase) for index, phase in enumerate(phases)]
-    last = folder / "checkpoints" / "last.safetensors"
-    lost, problem = len(phases), None  # the first phase whose checkpoint is lost, and why
-    for done in (None, *range(len(phases), 0, -1)):
-        path = last if done is None else paths[done - 1]
-        if not path.exists() or (done or 0) > lost:
-            continue
-        try:
-            if done is not None:
-                _mend(path, store, keys[done - 1])
-            snapshot = load_tree(path)
-            position = snapshot["position"]
-            check_records(folder, sum(phase.steps for phase in phases[: position["phase"]]) + position["step"])
-            for index in range(position["phase"]):
-                lost = index
-                _mend(paths[index], store, keys[index])
-        except CheckpointError as error:
-            log.warning("%s; trying the checkpoint before it", error)
-            problem = error
-        else:
-            return snapshot
-    if problem:
-        raise CheckpointError(f"{problem}, and there is no whole one before it: start a new run") from None
-    return None
-
-
-def _mend(path: Path, store: PhaseStore | None, key: str) -> None:
-    try:
-        load_tree(path)
-    except CheckpointError as error:
-        if not store or not store.has(key):
-            raise
-        log.warning("%s; it is taken from the store again", error)
-        save_tree(path, store.state(key))
-
-
-def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:
-    # Where the data lies may change, and who reads it; what it is may not.
-    data = {"source", "workers", "expected", "broken"}
-    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": data})
-    return {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
-
-
-def check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
-    """Raise unless recipe and data are those that a run was started with.
-
-    Raises:
-        StateError: they are not.
-    """
-    path, now = folder / "started.json", _fingerprints(recipe, task)
-    then = read_json(path) if path.exists() else now
-    for what, fingerprint in now.items():
-        if not isinstance(then, dict) or then.get(what) != fingerprint:
-            raise StateError(
-                f"the {what} of {folder} changed since it was started: its result would mean nothing; start anew"
-            )
-
-
-def _notes(folder: Path) -> list[str]:
-    """Say where else than here parts of a run were trained."""
-    made = read_json(folder / "environment.json")
-    return list(dict.fromkeys(note for then in _trained_in(made) for note in _differences(then)))
-
-
-def _trained_in(made: dict[str, Any]) -> list[dict[str, Any]]:
-    return [made, *made.get("resumed", [])]
-
-
-def _differences(then: dict[str, Any]) -> list[str]:
-    now = arithmetic()
-    notes = [f"{change}: the result may differ in its last digits" for change in differences(then, now)]
-    before = then.get("ranks", 1)
-    return notes if before == now["ranks"] else [*notes, note_on_ranks(before, now["ranks"])]
-
-
 # --- result ---------------------------------------------------------------------------------------------------------
 
 
@@ -373,7 +257,7 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     moments: list[dict[str, Any]] = []
     for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
         engine.give_way()
-        path = _phase_path(folder, index, planned)
+        path = phase_path(folder, index, planned)
         snapshots.append(ranks.main(lambda path=path: load_tree(path)))
         engine.restore(snapshots[-1])
         if ranks.is_main:
@@ -439,7 +323,7 @@ def _write_result(
         "phases": phases,
         "layers": layers,
         "test_examples": len(task.examples("test")),
-        "notes": [*getattr(task, "notes", ()), *_notes(folder), *_diverged(phases, records)],
+        "notes": [*getattr(task, "notes", ()), *notes_on(folder), *_diverged(phases, records)],
         "seconds": round(sum(phase["seconds"] for phase in phases), 1),
         "redense": __version__,
     }
