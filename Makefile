@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow docs bench clean
+.PHONY: help demo test check test-slow coverage mutants docs bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -29,6 +29,17 @@ test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-dev  ## the slow tests: whole trainings, real downloads
 	$(PY) -m pytest -n $(WORKERS) -m slow --timeout 1200
 
+coverage: export OMP_NUM_THREADS = 1
+coverage: .venv/installed-dev  ## which branches the quick tests reach; under 97 % of the core is an error
+	rm -f .coverage .coverage.*
+	$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
+	-@$(PY) -m coverage report --include='src/redense/lab/**'
+	$(PY) -m coverage report --include='src/redense/*.py' --fail-under=97
+
+mutants: export OMP_NUM_THREADS = 1
+mutants: .venv/installed-dev  ## whether a test notices every small change of the modules in tools/mutants.json
+	$(PY) tools/mutate.py
+
 check: .venv/installed-dev  ## lint, format and types, without the tests
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -39,6 +50,9 @@ docs: .venv/installed-dev  ## build the documentation into site/; a broken link 
 
 bench: .venv/installed-dev  ## run every script in benchmarks/
 	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
+
+results: .venv/installed-dev  ## make the numbers of results/ anew: hours; stopped, it goes on (ONLY=NAME for one)
+	$(PY) tools/make_results.py $(ONLY)
 
 clean:  ## remove what make made; runs/ stays
 	rm -rf .venv site build .pytest_cache .ruff_cache .hypothesis .coverage* src/*.egg-info

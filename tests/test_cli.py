@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -189,6 +190,30 @@ def test_report_writes_the_page_again(redense: Run, finished: Path):
     assert "tiny" in page.read_text()
 
 
+def test_report_writes_the_tables_of_the_page_for_a_paper(redense: Run, finished: Path, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr("redense.report.printing.Browser", contextlib.nullcontext)
+    monkeypatch.setattr("redense.report.printing._prepared", lambda browser: None)
+    monkeypatch.setattr(
+        "redense.report.printing._images", lambda tab, plot: drawn.append("a plot") or {"svg": b"<svg>"}
+    )
+    code, out, err = redense("report", finished, "--figures", "figures")
+    assert (code, err) == (0, "")
+    assert Path("figures/table-phases.tex").read_text().count("\\\\\n") == 4
+    assert len(drawn) == len(list(Path("figures").glob("*.svg"))) >= 2
+    assert f"figures: {len(drawn)} figures, " in out
+
+
+def test_report_serves_until_ctrl_c_and_ends_with_a_line(redense: Run, finished: Path, monkeypatch):
+    def interrupted(server: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("redense.report.serving.Server.serve_forever", interrupted)
+    code, out, err = redense("report", finished.parent, "--serve", "--port", "0")
+    assert (code, err) == (0, "")
+    assert re.search(r" at http://127\.0\.0\.1:\d+/; Ctrl-C ends it\n\nended; ", out)
+
+
 def test_resuming_a_finished_run_changes_nothing(redense: Run, finished: Path):
     before, weights = result_of(finished), (finished / "model.safetensors").read_bytes()
     code, _, err = redense("run", "--resume", finished, "--quiet")
@@ -238,7 +263,12 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("export {run} {tmp}/full", ["{tmp}/full exists and is not empty"]),
     ("export {run} {tmp}/full/file/below", ["cannot export to"]),
     ("export {unfinished} x", ["no result.json", "not got that far"]),
-    ("report nowhere", ["nowhere is no run and no comparison"]),
+    ("report {tmp}/full", ["{tmp}/full", "is no run, no comparison and no scan: it has none of their files"]),
+    ("report {run} --port 80", ["--port is of --serve"]),
+    ("report {tmp} --serve --port x", ["--port must be a number from 0 to 65535, got 'x'"]),
+    ("report nowhere --serve", ["no folder 'nowhere'", "such as runs/"]),
+    ("report {tmp} --serve --figures x", ["--figures is of one page"]),
+    ("report nowhere", ["no folder 'nowhere'", "redense run"]),
     ("recipes show", ["which recipe?", "quickstart"]),
     ("recipes show quikstart", ["did you mean 'quickstart'"]),
     ("recipes copy quickstart {tmp}/full/file", ["exists: name another file"]),

@@ -386,3 +386,38 @@ def test_the_lowest_bit_of_a_packed_mask_is_its_first_weight():
 def test_packed_bits_that_do_not_fit_the_shape_are_refused(packed: Tensor):
     with pytest.raises(ParameterError, match=r"a packed mask for shape \(3, 4\) has 2 bytes, got"):
         masks.unpack(packed, (3, 4))
+
+
+# --- what only a small change of the code would show: see tools/mutate.py ------------------------------------------
+
+
+def test_a_sparsity_of_several_weights_is_refused_for_all_of_them():
+    with pytest.raises(SparsityError, match=r"sparsity of all weights together must be in \[0, 1\), got 1\.5"):
+        masks.select_global({"a": torch.ones(3), "b": torch.ones(3)}, 1.5)
+
+
+@pytest.mark.parametrize(("shape", "divided"), [((4, 6), 6), ((4,), 1), ((), 1)])
+def test_a_pattern_that_does_not_fit_says_what_it_must_divide(shape: tuple[int, ...], divided: int):
+    with pytest.raises(ParameterError, match=rf"'fc' of shape .* has no groups of 4 .* divides {divided}$"):
+        masks.select_pattern(torch.ones(shape), (2, 4), name="fc")
+
+
+def test_sharded_scores_have_no_pattern_here_either():
+    class DTensor(torch.Tensor):
+        pass
+
+    with pytest.raises(ParameterError, match="the scores of 'fc' are a DTensor"):
+        masks.select_pattern(torch.ones(2, 4).as_subclass(DTensor), (2, 4), name="fc")
+
+
+def test_off_the_cpu_the_patterns_are_multiplied_whole(monkeypatch: pytest.MonkeyPatch):
+    class Elsewhere(torch.Tensor):
+        device = property(lambda self: torch.device("meta"))  # pyright: ignore[reportAssignmentType]
+
+    mask = torch.tensor([True, False, True]).as_subclass(Elsewhere)
+    weights = [torch.full((3,), math.nan), torch.ones(3)]
+    monkeypatch.setattr(masks, "_BLOCK", None)  # the blocks are for the CPU's cache
+    masks.apply_(mask, *weights)
+    assert [weight[1].item() for weight in weights] == [0, 0]
+    assert weights[0][[0, 2]].isnan().all()
+    assert weights[1].tolist() == [1, 0, 1]

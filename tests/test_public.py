@@ -97,7 +97,7 @@ def test_the_core_imports_torch_the_standard_library_and_itself_only(module: str
 
 def test_every_error_is_a_redense_error_and_also_the_builtin_one_would_expect():
     classes = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, Exception)]
-    assert len(classes) == 12
+    assert len(classes) == 15
     for cls in classes:
         assert issubclass(cls, errors.RedenseError)
         assert cls is errors.RedenseError or len(cls.__bases__) == 2, cls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -57,6 +58,14 @@ def test_the_learning_rate_restarts_in_each_phase_and_stays_after_the_last_step(
 @given(SCHEDULES)
 def test_a_schedule_comes_back_from_json_as_it_was(schedule: Schedule):
     assert Schedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
+
+
+def test_a_schedule_cannot_be_changed_and_is_told_by_its_phases():
+    schedule = Schedule.dsd(**BUDGET)
+    assert schedule == Schedule.dsd(**BUDGET) != Schedule.dsd(**ITERATED)
+    assert hash(schedule) == hash(Schedule.dsd(**BUDGET))
+    with pytest.raises(FrozenInstanceError):
+        schedule.phases = ()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_negative_step_is_refused():
@@ -133,6 +142,28 @@ def test_iterated_dsd_has_a_cycle_for_each_sparsity_and_falling_rates():
     )
     assert [p.lr for p in given.phases] == pytest.approx([1, 0.7, 0.3, 0.6, 0.03])
     assert given.phases[1].sparsity == {"fc": 0.5}
+
+
+@pytest.mark.parametrize("name", ["sparse", "redense", "sparse_lr", "redense_lr"])
+def test_each_setting_of_a_cycle_is_named_when_there_are_too_many(name: str):
+    with pytest.raises(ScheduleError, match=f"^{name} has 3 values for 2 sparsities: give one each, or one for all"):
+        Schedule.dsd(**{**ITERATED, name: [1, 1, 1]})
+
+
+def test_arms_without_a_mask_need_no_sparsity():
+    steps = {"dense": 12, "sparse": 7, "redense": 5}
+    for arm in (Schedule.llr, Schedule.restart):
+        assert arm(**steps) == arm(**steps, sparsity=0.3)
+
+
+def test_arms_have_the_settings_that_their_signatures_show():
+    assert Schedule.llr(**BUDGET) == Schedule.llr(**BUDGET, lr=0.1)
+    assert Schedule.early(**BUDGET) == Schedule.early(**BUDGET, cut=0.5)
+    assert Schedule.prune(**BUDGET) == Schedule.prune(**BUDGET, rounds=3)
+    assert Schedule.acdc(**BUDGET) == Schedule.acdc(**BUDGET, cycles=4)
+    assert Schedule.dsd(**BUDGET) == Schedule.dsd(
+        **BUDGET, sparse_lr=1.0, redense_lr=0.1, criterion="magnitude", scope="layer"
+    )
 
 
 def test_cycles_of_different_lengths_are_refused_by_name():

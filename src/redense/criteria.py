@@ -6,6 +6,9 @@ Decorate it with `criterion` to use it by name in a schedule or a recipe::
     @criterion("signed")
     def signed(parameter, seed):
         return parameter
+
+One that scores with ``parameter.grad`` says so, ``@criterion("name", gradients=True)``: a recipe then takes the
+gradients of some training batches before the phase; in a loop of your own you call ``loss.backward()``.
 """
 
 from __future__ import annotations
@@ -25,15 +28,18 @@ Criterion = Callable[[Tensor, int], Tensor]
 _F = TypeVar("_F", bound=Criterion)
 
 CRITERIA: dict[str, Criterion] = {}
+WITH_GRADIENTS: set[str] = set()
+"""The criteria that need ``parameter.grad``."""
 
 _DRAWN = 1 << 20  # random scores drawn at a time for a sharded parameter
 
 
-def criterion(name: str) -> Callable[[_F], _F]:
-    """Register a criterion under ``name``, so that a schedule or a recipe can name it."""
+def criterion(name: str, *, gradients: bool = False) -> Callable[[_F], _F]:
+    """Register a criterion under ``name``, so that a schedule or a recipe can name it; ``gradients``: it needs them."""
 
     def register(function: _F) -> _F:
         CRITERIA[name] = function
+        (WITH_GRADIENTS.add if gradients else WITH_GRADIENTS.discard)(name)
         return function
 
     return register
@@ -89,7 +95,7 @@ def _random_part(layout: Layout, generator: torch.Generator) -> Tensor:
     return torch.cat(parts).view(layout.local_shape)
 
 
-@criterion("saliency")
+@criterion("saliency", gradients=True)
 def saliency(parameter: Tensor, seed: int = 0) -> Tensor:
     """First-order saliency ``|w * dL/dw|`` (Mozer and Smolensky 1989), with the gradient that ``parameter.grad`` holds.
 

@@ -38,6 +38,10 @@ class RecipeError(RedenseError, ValueError):
     """A recipe, or an override of one, that is not valid."""
 
 
+class PluginError(RedenseError, ImportError):
+    """Code of the user's own that cannot be loaded."""
+
+
 class DataError(RedenseError, ValueError):
     """Data that is missing, broken, or not what the task needs."""
 
@@ -56,6 +60,14 @@ class CheckpointError(RedenseError, RuntimeError):
 
 class MissingExtraError(RedenseError, ImportError):
     """An optional package is needed; the message has the pip command."""
+
+
+class BrowserError(RedenseError, RuntimeError):
+    """A browser that is missing, does not start, or cannot draw a page."""
+
+
+class AddressError(RedenseError, RuntimeError):
+    """An address of this machine that nothing can be served at."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,6 +13,8 @@ from .errors import RecipeError
 MAX_BYTES = 1 << 20
 """A recipe is a page of text."""
 
+_MAX_DIGITS = 400  # of a number; 1:1:1:... is a number to the base of 60, and long ones take minutes
+
 
 def parse_yaml(text: str, label: str) -> Any:
     """Return plain data from YAML, safely.
@@ -26,7 +28,7 @@ def parse_yaml(text: str, label: str) -> Any:
         return yaml.load(text, _Loader)  # _Loader is a SafeLoader
     except RecursionError:
         raise RecipeError(f"{label}: not valid YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or type(error).__name__
@@ -43,6 +45,12 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:  # PyYAML's own constructors fail in odd ways on a wrong one
             raise ComposerError(None, None, "tags are not allowed here", event.start_mark)
         return super().compose_node(parent, index)
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _MAX_DIGITS:
+            raise ConstructorError(None, None, f"a number of {len(node.value):,} characters", node.start_mark)
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()

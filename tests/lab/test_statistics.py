@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,24 @@ def test_sign_flip_test_with_many_pairs_draws_the_same_flips_each_time_and_comes
 
 def test_sign_flip_p_of_many_pairs_is_never_zero():
     ours = compare_paired([float(i) for i in range(100, 140)], [0.0] * 40, lower_is_better=True)
-    assert ours.p_flip == 1 / (statistics.DRAWS + 1)
+    assert ours.p_flip == 1 / 100_000
+
+
+def test_all_sign_flips_are_tried_up_to_16_pairs_and_100000_beyond():
+    def p_flip(n: int, difference: float) -> float:
+        p = compare_paired([difference] * n, [0.0] * n, lower_is_better=True).p_flip
+        assert p is not None
+        return p
+
+    assert p_flip(16, 1.0) == 2 / 2**16
+    assert p_flip(17, 1.0) * 100_000 == pytest.approx(round(p_flip(17, 1.0) * 100_000), abs=1e-9)
+    # Where every flip is as far as what was observed, each draw counts once.
+    assert [p_flip(n, 0.0) for n in (2, 3, 16, 17, 30)] == [1.0] * 5
+
+
+def test_differences_no_further_apart_than_rounding_have_no_spread():
+    _, sd, _ = statistics._t_test(np.array([[0.0, 1.0], [0.0, 1.5]]), 1.0)
+    assert (sd > 0).tolist() == [False, True]
 
 
 def test_interval_of_one_arm_is_scipys():
@@ -170,7 +188,10 @@ def test_holm_refuses_what_is_no_p_value(p: float):
         holm([0.5, p])
 
 
-@pytest.mark.parametrize(("arm", "other"), [([True], [True, False]), ([1, 0], [True, False]), ([[True]], [[True]])])
+@pytest.mark.parametrize(
+    ("arm", "other"),
+    [([True], [True, False]), ([1, 0], [True, False]), ([True, False], [1, 0]), ([[True]], [[True]])],
+)
 def test_mcnemar_refuses_what_is_not_one_boolean_an_example(arm: Any, other: Any):
     with pytest.raises(DataError, match="one boolean for each example, True where wrong, got"):
         mcnemar(arm, other)
@@ -463,6 +484,58 @@ def test_one_seed_of_the_other_sign_is_enough_for_the_veto_at_five_seeds():
 )
 def test_sentences_say_what_is_shown_and_no_more(result: Paired, p: float | None, unit: str, expected: str):
     assert sentence("dsd", "its dense baseline", result, p, "error", unit, True) == expected
+
+
+def test_at_exactly_its_level_a_p_is_significant_and_said_so():
+    ours = paired(-0.8, 0.1, 5)
+    assert verdict(ours, LEVEL) == "better"
+    split = compare_paired([0.2, -1.0, -1.0, -1.0, -1.0], [0.0] * 5, lower_is_better=True)
+    assert "the seeds do not agree on its sign" in sentence("dsd", "restart", split, LEVEL, "error", "%", True)
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        *(
+            (0.001, "p = 0.001"),
+            (0.0009999, "p < 0.001"),
+            (0.05, "p = 0.050"),
+            (0.1, "p = 0.10"),
+            (0.0999, "p = 0.100"),
+        ),
+        *((math.nextafter(0.05, 1), "p = 0.05000000000000001"), (0.0500001, "p = 0.0500001"), (1.0, "p = 1.00")),
+    ],
+)
+def test_a_p_is_written_on_its_side_of_the_level(p: float, expected: str):
+    assert statistics._p_text(p) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "decimals"),
+    [(0.0, 2), (0.8, 2), (1.0, 1), (5.89, 1), (11.8, 0), (100.0, 0), (12_345.0, 0), (1e-7, 8), (1e-8, 9), (1e-12, 9)],
+)
+def test_numbers_have_the_decimals_that_show_two_digits_of_their_uncertainty(size: float, decimals: int):
+    assert statistics._decimals(size) == decimals
+
+
+def test_decimals_are_those_of_half_the_interval_and_without_one_of_the_difference():
+    wide = sentence("dsd", "restart", paired(-20, 6, 5), 0.01, "error", "%", True)
+    assert wide.startswith("dsd: 20.0 points lower error than restart (95 % interval 14.1 to 25.9")
+    same = sentence("dsd", "restart", paired(-25, 0, 8), 0.01, "error", "%", True)
+    assert same.startswith("dsd: 25 points lower error than restart (in every pair")
+
+
+def test_one_seed_shows_nothing_whatever_p_comes_with_it():
+    said = sentence("dsd", "restart", paired(-0.8, 0, 1), 0.5, "error", "%", True)
+    assert said == "dsd against restart: one seed shows nothing (error -0.80 points)."
+
+
+def test_results_cannot_be_changed_afterwards():
+    one, test = paired(-0.8, 0.1, 3), mcnemar([True], [False])
+    with pytest.raises(FrozenInstanceError):
+        one.mean = 0.0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(FrozenInstanceError):
+        test.p = 0.0  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_higher_score_is_better_where_higher_is_better():

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redense.report.browser import Browser, BrowserPage, find_browser
 from redense.report.compare_page import write_compare_report
 from redense.report.page import write_report
 
@@ -101,45 +98,73 @@ def evil() -> str:
 # --- in a browser ---------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; one for all tests of a process."""
+    if find_browser() is None:
+        pytest.skip("needs Chromium or Chrome (Debian: apt-get install chromium)")
+    with Browser(patience=280) as running:
+        yield running
 
 
 @pytest.fixture
-def browse(tmp_path: Path) -> Callable[..., tuple[str, list[str]]]:
-    """Load a page in a theme: its document after the scripts ran, and what went to the console.
+def look(browser: Browser) -> Iterator[Callable[..., BrowserPage]]:
+    """Load a page in a theme, at a width; it is closed after the test."""
+    opened: list[BrowserPage] = []
 
-    With a ``script`` it runs after those of the page, whose policy would forbid it and is taken out.
+    def load(address: str | Path, *, theme: str = "light", width: int = 1100) -> BrowserPage:
+        page = browser.page()
+        opened.append(page)
+        _in_theme(page, theme)
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        page.ask("Emulation.setDeviceMetricsOverride", **size)
+        page.go(address if isinstance(address, str) else address.as_uri())
+        return page
+
+    yield load
+    for page in opened:
+        page.close()
+
+
+@pytest.fixture
+def in_theme() -> Callable[[BrowserPage, str], None]:
+    """Turn a page light or dark, as the system's setting would."""
+    return _in_theme
+
+
+@pytest.fixture
+def complaints() -> Callable[[BrowserPage], list[str]]:
+    """Return what a page has said on the console, thrown, or asked of anybody but itself."""
+    return _complaints
+
+
+def _in_theme(page: BrowserPage, theme: str) -> None:
+    page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+
+
+def _complaints(page: BrowserPage) -> list[str]:
+    said: list[str] = []
+    for event in page.events:
+        method, about = event["method"], event["params"]
+        if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+            said.append(json.dumps(about)[:1000])
+        elif method == "Network.requestWillBeSent" and about["request"]["url"] != about["documentURL"]:
+            said += [url for url in [about["request"]["url"]] if not url.startswith(("data:", "blob:"))]
+    return said
+
+
+@pytest.fixture
+def browse(look: Callable[..., BrowserPage]) -> Callable[..., tuple[str, list[str]]]:
+    """Load a page in a theme: its document after the scripts ran, and what it has said, thrown and asked for.
+
+    A ``script`` runs after those of the page.
     """
-    program = chromium()
-    if program is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    quiet = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-    quiet += ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "enable-logging=stderr", "dump-dom")
 
     def load(page: Path, *, theme: str = "light", script: str = "") -> tuple[str, list[str]]:
+        shown = look(page, theme=theme)
         if script:
-            source = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(), count=1)
-            source = source.replace("</body>", f'<script>addEventListener("load", () => {{{script}}})</script></body>')
-            page.write_text(source, encoding="utf-8")
-        done = subprocess.run(
-            [
-                program,
-                *(f"--{flag}" for flag in quiet),
-                "--host-resolver-rules=MAP * ~NOTFOUND",  # the browser itself stays offline too
-                f"--user-data-dir={tmp_path / 'browser'}",
-                "--virtual-time-budget=8000",
-                f"--blink-settings=preferredColorScheme={int(theme == 'light')}",
-                page.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=True,
-            env={**os.environ, "HOME": str(tmp_path)},
-        )
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+            shown.run(f"{{{script}}}; 0")
+        return shown.run("document.documentElement.outerHTML"), _complaints(shown)
 
     return load
 

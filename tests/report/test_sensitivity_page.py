@@ -88,7 +88,8 @@ def test_a_scan_without_a_hopeless_bound_and_one_where_higher_is_better_can_be_d
         plots_of(render(found, found.allocate(0.2), DATA))
 
 
-def test_the_page_is_written_beside_the_scan(tmp_path: Path):
+def write(folder: Path) -> Path:
+    """Write a scan as `redense sensitivity` does."""
     found = scan()
     chosen = found.allocate(0.5)
     kept = {
@@ -102,7 +103,12 @@ def test_the_page_is_written_beside_the_scan(tmp_path: Path):
             },
         },
     }
-    (tmp_path / "sensitivity.json").write_text(json.dumps({**DATA, **kept}))
-    path = write_sensitivity_page(tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sensitivity.json").write_text(json.dumps({**DATA, **kept}))
+    return folder
+
+
+def test_the_page_is_written_beside_the_scan(tmp_path: Path):
+    path = write_sensitivity_page(write(tmp_path))
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["sensitivity.html", "sensitivity.json"]

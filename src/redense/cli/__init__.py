@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import RedenseError, nearest
 from ..lab.launch import launched
-from . import captioning, comparing, doctor, listing, running, sensitivity, transcribing
+from ..plugins import load_plugins
+from . import captioning, comparing, doctor, listing, reporting, running, sensitivity, transcribing, zoo
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
-_MODULES = (running, comparing, sensitivity, captioning, transcribing, listing, doctor)
+_MODULES = (running, comparing, reporting, sensitivity, captioning, transcribing, listing, zoo, doctor)
 
 
 def build() -> tuple[Parser, Verbs]:
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             build()[0].print_help()
             return 0
         verb = verbs.functions[options.verb]
+        load_plugins()
         code = _do_as_a_rank(verb, options) if launched() else verb(options)
         sys.stdout.flush()
         return code

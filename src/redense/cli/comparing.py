@@ -113,6 +113,7 @@ def _compare(options: argparse.Namespace) -> int:
             if not options.resume and ranks.is_main:
                 discard_comparison(folder)
             raise
+        ranks.main(grid.write_plan)
         jobs = options.jobs or os.cpu_count() or 1
         with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
             try:

@@ -92,8 +92,8 @@ def _data(options: argparse.Namespace) -> int:
         return 0
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
-    if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().is_dir()):
-        return _check_images(options)
+    if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().exists()):
+        return _check_content(options)
     source = catalog.find(options.name)
     if options.action == "get":
         from rich.console import Console
@@ -105,7 +105,32 @@ def _data(options: argparse.Namespace) -> int:
     else:
         path = catalog.check(source)
     print(f"{source.name} is whole: {path}")
-    return _check_images(options) if options.full else 0
+    return _check_content(options) if options.full else 0
+
+
+def _check_content(options: argparse.Namespace) -> int:
+    """Look at every file of a folder, or of a fetched set: recordings, captioned images, images in classes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..tasks import catalog
+    from ..tasks.speech.data.inspecting import describe_recordings, has_recordings, inspect_recordings
+
+    known = catalog.SOURCES.get(options.name)
+    if has_recordings(str(catalog.check(known)) if known else options.name):
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("listening to every clip", total=None)
+
+            def heard(what: str, done: int, total: int) -> None:
+                progress.update(bar, description=what, completed=done, total=total)
+
+            facts = inspect_recordings(options.name, heard)
+        print(*describe_recordings(facts), sep="\n")
+        if facts.broken:
+            print("training refuses this set, or leaves these clips out with data.broken: skip")
+        return int(bool(facts.broken))
+    return _check_images(options)
 
 
 def _check_images(options: argparse.Namespace) -> int:

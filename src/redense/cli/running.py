@@ -1,4 +1,4 @@
-"""Verbs of one run: run, evaluate, export, report."""
+"""Verbs of one run: run, evaluate, export."""
 
 from __future__ import annotations
 
@@ -35,13 +35,10 @@ def register(verbs: Verbs) -> None:
     evaluate.add_argument("--split", choices=("validation", "test"), default="test")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
-    export = verbs.add("export", "write the model of a run as safetensors with a model card", _export)
+    export = verbs.add("export", "write the model of a run as safetensors with a model card, or publish it", _export)
     export.add_argument("run", type=Path, help="a run folder")
-    export.add_argument("out", type=Path, help="a new folder")
-
-    report = verbs.add("report", "write the report page of a run or a comparison again", _report)
-    report.add_argument("run", type=Path, help="a run folder, finished or not")
-    report.add_argument("--open", action="store_true", help="open it in the browser")
+    export.add_argument("out", help="a new folder, or hub:OWNER/NAME to publish on the Hugging Face Hub")
+    export.add_argument("--private", action="store_true", help="hub: for you and your organisation alone")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -127,27 +124,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.out.startswith("hub:"):
+        from ..lab.publishing import publish_run
+
+        print(publish_run(options.run, options.out, private=options.private))
+        return 0
+    if options.private:
+        raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
     from ..lab.export import export_run
 
-    out = export_run(options.run, options.out)
+    out = export_run(options.run, Path(options.out))
     for path in sorted(out.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from ..report.compare_page import write_compare_report
-    from ..report.page import write_report
-
-    if (options.run / "compare.json").is_file():
-        path = write_compare_report(options.run)
-    elif (options.run / "recipe.yaml").is_file():
-        path = write_report(options.run)
-    else:
-        raise RedenseError(f"{options.run} is no run and no comparison: it has no recipe.yaml and no compare.json")
-    print(path)
-    if options.open:
-        import webbrowser
-
-        webbrowser.open(path.resolve().as_uri())
     return 0

@@ -103,6 +103,10 @@ def _sensitivity(options: argparse.Namespace) -> int:
     from ..report.sensitivity_page import write_sensitivity_page
 
     page = write_sensitivity_page(folder)
+    if run and (run / "report.html").is_file():
+        from ..report.page import write_report
+
+        write_report(run)  # it shows the scan
     what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
     print(
         f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n"

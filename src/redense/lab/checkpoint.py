@@ -68,8 +68,8 @@ def load_tree(path: Path) -> Any:
         raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of redense")
     try:
         header = json.loads(entry)
-        version, skeleton, digest = header["format"], header["tree"], header["digest"]
-    except (ValueError, KeyError, TypeError):
+        version, skeleton, digest = header["format"], str(header["tree"]), header["digest"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path} is damaged: its header cannot be read") from None
     if version != _FORMAT:
         raise CheckpointError(f"{path} has the checkpoint format {version}; this redense reads {_FORMAT}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..criteria import WITH_GRADIENTS
 from ..methods.base import make_method
 from ..tasks.metrics import Metric, shown_name
 from ..tasks.task import Task
@@ -222,9 +223,9 @@ def _csv(result: Mapping[str, Any]) -> str:
 
 
 def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:
-    """How many gradients of a batch a phase takes; saliency takes some before the first step."""
+    """How many gradients of a batch a phase takes; a criterion that needs them takes some before the first step."""
     steps = planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
-    if planned.phase.criterion == "saliency":
+    if planned.phase.criterion in WITH_GRADIENTS:
         steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
     return steps * recipe.training.accumulate
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..controller import DSD
+from ..criteria import WITH_GRADIENTS
 from ..errors import RedenseError, SparsityError, StateError
 from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
@@ -238,7 +239,7 @@ class Engine:
                 self._draw_for_itself(self.step)
             if planned.allocation != "uniform":
                 position["sparsity"] = self._allocate(planned)
-            if planned.phase.criterion == "saliency":
+            if planned.phase.criterion in WITH_GRADIENTS:
                 self._take_gradients(index)
         dsd = DSD(
             self.model,

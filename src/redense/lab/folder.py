@@ -151,5 +151,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StateError(f"no {path.name} in {path.parent}: the run has not got that far") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StateError(f"{path} is damaged: {error}") from None

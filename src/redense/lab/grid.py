@@ -24,7 +24,10 @@ from torch import Tensor
 
 from ..errors import CheckpointError, MissingExtraError, RedenseError, StateError
 from ..masks import sparsity_of
+from ..plugins import load_plugins
 from ..tasks.task import Task
+from .allocator import keep_freed_memory
+from .checkpoint import write_text
 from .comparison import Cell, Comparison, cells, check_started
 from .engine import Engine, StoppedError, TrainingError
 from .plan import PlannedPhase
@@ -134,6 +137,19 @@ class Grid:
             steps |= {key: planned.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
         return sum(self.store.done(key) * count for key, count in steps.items()), sum(steps.values())
 
+    def write_plan(self) -> None:
+        """Write ``grid.json``: the phases of every run, for whoever watches how far they are."""
+        runs = [
+            {
+                "arm": cell.label,
+                "seed": cell.seed,
+                "phases": [[key, planned.steps] for key, planned in zip(cell.keys, cell.flow.phases, strict=True)],
+            }
+            for cell in self.cells
+        ]
+        plan = {"store": str(self.store.root.resolve()), "cells": runs}
+        write_text(self.folder / "grid.json", json.dumps(plan) + "\n")
+
     def run(
         self,
         *,
@@ -231,6 +247,8 @@ def do(job: Job) -> Done:
     # One thread a job, whatever the number of jobs: two times two threads on two cores are far slower than two times
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
+    keep_freed_memory()
+    load_plugins()
     recipe = build_recipe(job.recipe)
     phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
     store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))

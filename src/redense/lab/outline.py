@@ -176,7 +176,8 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         batch = min(batch, max(_DRY_BATCH, _DRY_NUMBERS // planned.facts.size))
     data = recipe.model_dump(mode="json")
     data["training"] |= {"batch_size": batch, "accumulate": 1, "keep": "last"}
-    data["data"]["workers"] = 0  # random examples take none
+    if "workers" in data["data"]:
+        data["data"]["workers"] = 0  # random examples take none
     data["prune"]["allocation"] = "uniform"  # of random examples a scan says nothing
     for section in (data["dense"], data["sparse"], data["redense"]):
         section["epochs"] = 1

@@ -7,6 +7,7 @@ YAML is read by a safe loader that also refuses aliases (a few of them can stand
 from __future__ import annotations
 
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +19,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
-from ..errors import RecipeError
+from ..errors import RecipeError, nearest
 from ..safe_yaml import MAX_BYTES, parse_yaml
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
 from ..tasks.speech.config import SpeechData, SpeechModel
+from .precision import Precision, fastest_precision
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
@@ -30,6 +32,10 @@ TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "captioning": (CaptionData, CaptionModel),
     "speech": (SpeechData, SpeechModel),
 }
+
+_ENTRIES: dict[str, str] = {}
+CRITERIA = ("magnitude", "random", "saliency")
+"""What `redense.criteria` has of itself."""
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
 
@@ -79,12 +85,21 @@ class TrainingRecipe(_Section):
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one optimizer step")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")
     clip_value: float | None = Field(default=None, gt=0, description="largest absolute value of each gradient element")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        default="fp32", description="bf16: mixed; auto stands for bf16 on a machine with units for it, else for fp32"
+    )
     channels_last: bool = False
     compile: bool = False
     keep: Literal["last", "best"] = Field(
         default="last", description="best: the epoch of each phase with the best validation"
     )
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_of_this_machine(cls, precision: Any) -> Any:
+        # Settled here, so that a run's folder and the keys of its phases name what was computed: wherever it is
+        # resumed, it goes on as it began.
+        return fastest_precision() if precision == "auto" else precision
 
 
 class DenseRecipe(_Section):
@@ -102,7 +117,7 @@ class SparseRecipe(DenseRecipe):
         default=0.3,
         description="fraction removed, in [0, 1), or one per parameter name or pattern; 0 trains the control",
     )
-    criterion: Literal["magnitude", "random", "saliency"] = "magnitude"
+    criterion: str = Field(default="magnitude", description="magnitude, random, saliency, or one of your own")
     scope: Literal["layer", "global"] = "layer"
     pattern: tuple[int, int] | None = Field(
         default=None, description="[2, 4] keeps 2 of every 4 inputs, instead of a sparsity"
@@ -114,6 +129,16 @@ class SparseRecipe(DenseRecipe):
         if isinstance(sparsity, str) and "%" in sparsity:
             raise ValueError("must be a fraction in [0, 1), such as 0.3 for 30 %")
         return sparsity
+
+    @field_validator("criterion")
+    @classmethod
+    def _criterion_is_known(cls, criterion: str) -> str:
+        # One of the user's own is registered by now, in a module that imported torch; a typo does not wait for torch.
+        registered: Mapping[str, Any] = getattr(sys.modules.get("redense.criteria"), "CRITERIA", {})
+        known = sorted({*CRITERIA, *registered})
+        if criterion not in known:
+            raise ValueError(f"must be one of {', '.join(known)}{nearest(criterion, known)}")
+        return criterion
 
     @field_validator("pattern")
     @classmethod
@@ -181,6 +206,25 @@ class Recipe(_Section):
         """Return the resolved recipe, every default written out."""
         # Escaped beyond ASCII: PyYAML writes the line breaks of Unicode so that it reads them back as spaces.
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
+
+
+def register_task(name: str, data: type[BaseModel], model: type[BaseModel], *, entry: str) -> None:
+    """Add a task of your own, so that a recipe can name it.
+
+    Args:
+        name: what ``task`` of the recipe says.
+        data: the recipe's section ``data``; every setting has a default.
+        model: the recipe's section ``model``, likewise.
+        entry: the module that has ``make``, ``facts`` and ``sketch``, see `redense.lab.tasks`; often ``__name__``.
+    """
+    TASKS[name] = (data, model)
+    _ENTRIES[name] = entry
+    recipe_type.cache_clear()
+
+
+def entry_of(task: str) -> str:
+    """Return the module that makes the tasks of this name."""
+    return _ENTRIES.get(task, f"redense.tasks.{task}.entry")
 
 
 @cache

@@ -37,6 +37,7 @@ from ..errors import CheckpointError, StateError
 from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
+from .allocator import keep_freed_memory
 from .checkpoint import load_tree, write_bytes, write_text
 from .engine import Engine, Event
 from .environment import environment
@@ -105,6 +106,7 @@ def train_run(
         StateError: another process trains it, or its data or recipe changed.
         CheckpointError: no checkpoint can be read or written.
     """
+    keep_freed_memory()
     ranks = join()
     with noticing_lost_ranks(), ranks.held(lambda: locked(folder)):
         recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder).model_dump(mode="json")))

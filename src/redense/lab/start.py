@@ -60,7 +60,11 @@ def load_start_(model: nn.Module, start: str, pretrained: Callable[[str], Mappin
     wrong = [name for name in own if name in found and found[name].shape != own[name].shape]
     if missing or unknown or wrong:
         raise RecipeError(f"start {start} is of another network: {_differences(own, found, missing, unknown, wrong)}")
-    model.load_state_dict({name: found[name] for name in own})
+    try:
+        model.load_state_dict({name: found[name] for name in own})
+    except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or some without values
+        reason = " ".join(str(error).split())[:160]
+        raise StateError(f"start {start} holds weights that cannot be copied ({reason}): save them as dense") from None
 
 
 def _file(start: str) -> Path:
@@ -82,7 +86,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             if is_tree(path):  # a phase's checkpoint of a run
-                return load_tree(path)["model"]
+                return _weights(load_tree(path)["model"], path)
             return load_file(path)
         except (SafetensorError, OSError, KeyError, TypeError) as error:
             raise StateError(f"start {path} is damaged or no safetensors file ({error})") from None
@@ -98,7 +102,14 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(cast("Mapping[str, Any]", loaded).get(name), Mapping):
             loaded = loaded[name]
             break
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+    return _weights(loaded, path)
+
+
+def _weights(loaded: Any, path: Path) -> Mapping[str, Tensor]:
+    named = isinstance(loaded, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in cast("Mapping[Any, Any]", loaded).items()
+    )
+    if not named or not loaded:
         raise StateError(f"start {path} holds no state dict: expected names and tensors")
     return cast("Mapping[str, Tensor]", loaded)
 

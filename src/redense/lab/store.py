@@ -1,9 +1,10 @@
 """The phase store: a trained phase lies under a hash of all that determines it, so that nothing is trained twice.
 
 A key covers the recipe (without what does not matter to the bits, such as its name), the data's fingerprint, the seed,
-the phase and all phases before it, torch's version, the accelerator, the number of threads and of ranks, and the
-version of the engine's arithmetic. Arms that begin alike share what they share; so do commands. Two processes that want
-the same phase wait for each other. What is damaged is noticed, and made again.
+the phase and all phases before it, torch's version, the accelerator, the number of threads and of ranks, the version of
+the engine's arithmetic, and the source of a task or criterion of the user's own. Arms that begin alike share what they
+share; so do commands. Two processes that want the same phase wait for each other. What is damaged is noticed, and made
+again.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from typing_extensions import override
 
+from ..criteria import get_criterion
 from ..errors import CheckpointError, StateError
+from ..plugins import code_of
 from .checkpoint import load_tree, save_tree, write_bytes
 from .environment import device_name
 from .folder import LOCK, read_json, sweep
 from .launch import Ranks
 from .plan import PlannedPhase
 from .ranks import current
-from .recipe import Recipe
+from .recipe import Recipe, entry_of
 from .sums import is_intact, note_sum
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
@@ -59,6 +62,9 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         "training": recipe.training.model_dump(mode="json"),
         "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers", "expected", "broken"}),
     }
+    own = code_of(entry_of(recipe.task))
+    if own:
+        base["code"] = own
     if ranks > 1:  # the same training, but for the last digits
         base["ranks"] = ranks
     if device_name() != "cpu":  # its sums are of another order, too
@@ -71,6 +77,9 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         phase["phase"].pop("name", None)
         if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
             phase["prune"] = prune
+        own = code_of(get_criterion(planned.phase.criterion)) if planned.phase.is_sparse else None
+        if own:
+            phase["code"] = own
         base = {"before": keys[-1] if keys else base, "phase": phase}
         keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
     return keys
@@ -115,7 +124,7 @@ class PhaseStore:
         data = self._read(key, "metrics.jsonl")
         try:
             return [json.loads(line) for line in (data or b"").splitlines()]
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CheckpointError(f"{self.folder(key) / 'metrics.jsonl'} is damaged: {_AGAIN}") from None
 
     def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -160,7 +169,7 @@ class PhaseStore:
         path, data = self.folder(key) / "facts.json", self._read(key, "facts.json")
         try:
             return json.loads(data or b"")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CheckpointError(f"{path} is damaged or not there: {_AGAIN}") from None
 
     def is_measured(self, key: str) -> bool:

@@ -1,7 +1,8 @@
 """The tasks of recipes: made with their data, described without it, or sketched on random examples.
 
-A new task is a package of `redense.tasks` with a module ``entry``, which has these three functions. It is named in
-`redense.lab.recipe` (its sections) and in `redense.tasks.metrics` (its figure).
+A new task of ours is a package of `redense.tasks` with a module ``entry``, which has these three functions; it is named
+in `redense.lab.recipe` (its sections) and in `redense.tasks.metrics` (its figure). One of yours is a module anywhere
+with these functions, which calls `redense.lab.recipe.register_task`; `redense.plugins` says how it is loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from ..tasks.task import Facts, Settings, Task
-from .recipe import Recipe
+from .recipe import Recipe, entry_of
 
 
 class _Entry(Protocol):
@@ -45,4 +46,4 @@ def sketch_task(recipe: Recipe, facts: Facts, examples: int) -> Task:
 
 
 def _entry(recipe: Recipe) -> _Entry:
-    return cast("_Entry", import_module(f"redense.tasks.{recipe.task}.entry"))
+    return cast("_Entry", import_module(entry_of(recipe.task)))

@@ -142,10 +142,10 @@ footer { margin-top: 3rem; padding-bottom: 3rem; }
 SCRIPT = """\
 "use strict";
 (() => {
-  const plots = JSON.parse(document.getElementById("plots").textContent);
+  let plots = JSON.parse(document.getElementById("plots").textContent);
   const root = document.documentElement;
   const touch = matchMedia("(pointer: coarse)");
-  const paper = {width: 650, height: 660};
+  const paper = {width: 650, height: 800};
 
   // Colours are given as names of CSS variables.
   function painted(value, key, style) {
@@ -188,10 +188,12 @@ SCRIPT = """\
     for (const id of Object.keys(plots)) {
       const plot = current(id);
       const element = document.getElementById(id);
+      if (!element) continue;
       const width = printing ? paper.width : element.clientWidth;
       const margin = plot.layout.margin;
       const annotations = [...(plot.layout.annotations || []), ...names(plot.bands, width - margin.l - margin.r)];
       const layout = painted({...plot.layout, annotations, width}, "", style);
+      layout.uirevision = chosen[id] ?? 0;  // drawn again with more in it, a plot stays zoomed as it was
       if (printing) layout.height = Math.min(layout.height, paper.height);
       // A finger that drags over a plot scrolls the page.
       layout.dragmode = touch.matches ? false : "zoom";
@@ -230,6 +232,7 @@ SCRIPT = """\
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   addEventListener("beforeprint", () => { root.classList.add("print"); draw(); });
+  document.addEventListener("redense:plots", (event) => { plots = event.detail; draw(); });  // of a run that goes on
   addEventListener("afterprint", () => { root.classList.remove("print"); draw(); });
   draw();
 })();

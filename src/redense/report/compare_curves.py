@@ -1,14 +1,16 @@
-"""The curves of a comparison: every arm's mean over the steps, above a strip of its phases."""
+"""The curves of a comparison: every arm's means over the steps, panel below panel, above a strip of its phases."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .compare_numbers import decimals
-from .compare_reading import Arm, Comparison
+from .compare_reading import Arm, Comparison, Point
 from .looks import look
 from .names import BASELINE
-from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
+from .plotting import AXIS, LOOK, Plot, log_ticks, no_markup, no_template, panel_title, shortened, titled
 from .quantities import number
 
 _STRIP = 20  # pixels of an arm's strip of phases
@@ -17,14 +19,44 @@ _GAP = 34
 _NAMES = 22  # of the phases, above the curves
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """A plot below the metric's: what it shows, its y axis, its height in pixels, and the form of its values."""
+
+    field: str
+    title: str
+    axis: str
+    height: int
+    form: str
+
+    def value(self, point: Point) -> float | None:
+        """Return what is drawn of a point."""
+        found: float | None = getattr(point, self.field)
+        return 100 * found if found is not None and self.field == "sparsity" else found
+
+    def values(self, arms: Sequence[Arm]) -> list[float]:
+        """Return all that is drawn."""
+        return [value for arm in arms for point in arm.curve if (value := self.value(point)) is not None]
+
+
+_PANELS = (
+    _Panel("loss", "Training loss, mean of each epoch", "y3", 150, ".4~g"),
+    _Panel("lr", "Learning rate", "y4", 90, ".3~g"),
+    _Panel("sparsity", "Sparsity, %", "y5", 80, ".4~g"),
+)
+
+
 def curves(c: Comparison) -> Plot | None:
     """Return every arm's mean validation metric over the steps, above a strip of its phases; None without curves."""
     arms = [arm for arm in c.arms if arm.curve]
     if not arms:
         return None
     strips = _STRIP * len(arms)
-    inner = strips + _GAP + _CURVES + _NAMES
-    bottom, top = (strips + _GAP) / inner, 1 - _NAMES / inner
+    panels = [panel for panel in _PANELS if panel.values(arms)]
+    inner = strips + _GAP + _CURVES + _NAMES + sum(panel.height + _GAP for panel in panels)
+    top = 1 - _NAMES / inner
+    bottom = top - _CURVES / inner
+    tops = [bottom - (_GAP * (i + 1) + sum(p.height for p in panels[:i])) / inner for i in range(len(panels))]
     end = max(arm.steps for arm in arms)
     bands = _bands(arms)
     # The baseline's curve is a part of the others': on top, so that what they share is drawn as the baseline.
@@ -54,7 +86,7 @@ def curves(c: Comparison) -> Plot | None:
                 "yref": "paper",
                 "x0": band["start"],
                 "x1": band["end"],
-                "y0": bottom,
+                "y0": (strips + _GAP) / inner,
                 "y1": 1,
                 "fillcolor": "--band",
                 "line": {"width": 0},
@@ -86,9 +118,15 @@ def curves(c: Comparison) -> Plot | None:
             "automargin": True,
             "fixedrange": True,
         },
+        "annotations": [panel_title(panel.title, high) for panel, high in zip(panels, tops, strict=True)],
+        **{
+            panel.axis.replace("y", "yaxis"): _axis(panel, arms, high - panel.height / inner, high)
+            for panel, high in zip(panels, tops, strict=True)
+        },
     }
     data = [_curve(arm, c) for arm in order] + [_strip(row, arm) for row, arm in enumerate(arms)]
-    return {"data": data, "layout": layout, "bands": bands}
+    data += [_beside(panel, arm) for panel in panels for arm in order]
+    return {"data": data, "layout": layout, "bands": bands, "paper": {"showlegend": True}}
 
 
 def curves_caption(c: Comparison) -> str:
@@ -105,7 +143,7 @@ def curves_caption(c: Comparison) -> str:
             + shaded
         )
     if _focus(arms):
-        parts.append("The first steps lie outside the frame.")
+        parts.append("The first steps lie outside the uppermost frame.")
     if any(arm.diverged for arm in arms):
         parts.append("Runs that diverged are left out.")
     return " ".join(parts)
@@ -144,6 +182,52 @@ def _curve(arm: Arm, c: Comparison) -> Plot:
     }
 
 
+def _axis(panel: _Panel, arms: Sequence[Arm], low: float, high: float) -> Plot:
+    axis: Plot = {**AXIS, "domain": [max(0.0, low), high], "anchor": "x"}
+    values = panel.values(arms)
+    if panel.field == "loss" and (ticks := log_ticks(values)) is not None:
+        axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    if panel.field == "lr" and (rates := [value for value in values if value > 0]):
+        # A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall.
+        highest: dict[tuple[int, str], float] = {}
+        for arm in arms:
+            for point in arm.curve:
+                phase = (arm.index, point.phase)
+                highest[phase] = max(point.lr or 0.0, highest.get(phase, 0.0))
+        least = min((rate for rate in highest.values() if rate > 0), default=min(rates)) / 100
+        axis |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2}
+        axis["range"] = [math.log10(least), math.log10(max(rates)) + 0.15]
+    if panel.field == "sparsity":
+        axis |= {"range": [0, max(10.0, 1.15 * max(values))], "nticks": 4}
+    return axis
+
+
+def _beside(panel: _Panel, arm: Arm) -> Plot:
+    how = look(arm)
+    values = [panel.value(point) for point in arm.curve]
+    if panel.field == "lr":
+        values = [value if value else None for value in values]  # a logarithm of no rate
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": no_markup(arm.name),
+        "legendgroup": str(arm.index),
+        "showlegend": False,
+        "x": [point.step for point in arm.curve],
+        "y": values,
+        # The mask is set at a phase's start and logged at each epoch's end: a value holds for the epoch before it.
+        "line": {
+            "color": how.color,
+            "width": 1.5,
+            "dash": how.dash,
+            "shape": "vh" if panel.field == "sparsity" else "linear",
+        },
+        "hovertemplate": f"<b>{no_template(arm.name)}</b><br>%{{y:{panel.form}}}<br>step %{{x:,}}<extra></extra>",
+        "xaxis": "x",
+        "yaxis": panel.axis,
+    }
+
+
 def _strip(row: int, arm: Arm) -> Plot:
     color = look(arm).color
     return {
@@ -151,6 +235,7 @@ def _strip(row: int, arm: Arm) -> Plot:
         "orientation": "h",
         "name": no_markup(arm.name),
         "legendgroup": str(arm.index),
+        "showlegend": False,
         "base": [span.start for span in arm.phases],
         "x": [span.end - span.start for span in arm.phases],
         "y": [row] * len(arm.phases),

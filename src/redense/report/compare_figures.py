@@ -196,7 +196,7 @@ def cost(c: Comparison) -> Plot | None:
             "automargin": True,
         },
     }
-    return {"data": data, "layout": layout, "bands": []}
+    return {"data": data, "layout": layout, "bands": [], "paper": {"showlegend": True}}
 
 
 def _cost_point(arm: Arm, x: float, places: int, unit: str) -> Plot:

@@ -22,7 +22,7 @@ from .looks import swatch
 from .markup import Child, Html, h, join
 from .names import BASELINE, CONTROL
 from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
-from .quantities import NONE, count, number
+from .quantities import NONE, count, learning_rate, number, percent
 
 _RAW = {
     "compare.json": "application/json",
@@ -57,7 +57,7 @@ def render(c: Comparison) -> str:
         Section("verdict", "Verdict", _verdict(c)),
         Section("arms", "The arms", table_of_arms(c)),
         Section("differences", "Differences", _differences(c)),
-        Section("validation", "Validation curves", _curves(c) if "curves" in plots else None),
+        Section("validation", "Curves", _curves(c) if "curves" in plots else None),
         Section("spent", f"Cost against {c.metric.label}", _cost(c) if "cost" in plots else None),
         Section("examples", "Example by example", _mcnemar(c)),
         *shown.sections,
@@ -177,6 +177,9 @@ def _curves(c: Comparison) -> list[Html]:
             number(point.mean, decimals(c)),
             f"{number(point.low, decimals(c))} to {number(point.high, decimals(c))}",
             str(point.seeds),
+            number(point.loss, 4),
+            learning_rate(point.lr),
+            percent(point.sparsity),
         ]
         for arm in arms
         for point in arm.curve
@@ -189,6 +192,9 @@ def _curves(c: Comparison) -> list[Html]:
         (f"Validation {c.metric.label}{unit}, mean", True),
         ("Lowest and highest seed", True),
         ("Seeds", True),
+        ("Training loss", True),
+        ("LR", True),
+        ("Sparsity", True),
     ]
     numbers = h(
         "details", h("summary", "The curves as a table"), table("Every arm", columns, rows, tall=True), class_="screen"

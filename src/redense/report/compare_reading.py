@@ -41,7 +41,10 @@ class Seed:
 
 @dataclass(frozen=True)
 class Point:
-    """The validation metric of an arm at a step: mean, lowest and highest over the seeds that did not diverge."""
+    """The validation metric of an arm at a step: mean, lowest and highest over the seeds that did not diverge.
+
+    The training loss, the learning rate and the sparsity are means too; None where a seed has none.
+    """
 
     step: int
     phase: str
@@ -49,6 +52,9 @@ class Point:
     low: float
     high: float
     seeds: int
+    loss: float | None = None
+    lr: float | None = None
+    sparsity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -248,10 +254,14 @@ def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
         start += steps
 
 
+_BESIDE = ("train_loss", "lr", "sparsity")
+
+
 def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
     """Where a seed has no figure there is no mean: it would jump as that seed comes and goes."""
     phases: dict[int, str] = {}
     values: dict[int, list[float]] = {}
+    others: dict[int, list[list[float]]] = {}
     for run in runs:
         for point in run["points"]:
             given = point["validation"]
@@ -259,10 +269,13 @@ def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
             step = int(point["step"])
             phases[step] = str(point["phase"])
             values.setdefault(step, []).extend([] if value is None else [value])
+            for kept, key in zip(others.setdefault(step, [[], [], []]), _BESIDE, strict=True):
+                kept.extend([] if (other := _number(point.get(key))) is None else [other])
     for step in sorted(values):
         here = values[step]
         if here and len(here) == len(runs):
-            yield Point(step, phases[step], sum(here) / len(here), min(here), max(here), len(here))
+            beside = [sum(kept) / len(kept) if len(kept) == len(runs) else None for kept in others[step]]
+            yield Point(step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
 
 
 def _difference(item: Mapping[str, Any]) -> Difference:

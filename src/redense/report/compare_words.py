@@ -157,7 +157,8 @@ def describe_forest(c: Comparison, against: str) -> str:
 def describe_curves(c: Comparison) -> str:
     """Return what the curves show, arm by arm."""
     parts = [
-        f"Line plot of the validation {c.metric.label} over the optimizer steps, and a strip of each arm's phases."
+        f"Line plots of the validation {c.metric.label}, the training loss, the learning rate and the sparsity over "
+        "the optimizer steps, and a strip of each arm's phases."
     ]
     for arm in c.arms:
         if arm.curve:

@@ -60,6 +60,7 @@ def document(
     plots: Mapping[str, Plot],
     style: str = "",
     scripts: Sequence[str] = (),
+    live: bool = False,
 ) -> str:
     """Return a page.
 
@@ -71,6 +72,7 @@ def document(
         plots: by the id of the element that each is drawn in.
         style: what this page adds to the style sheet.
         scripts: what it adds to the script that draws the plots; they run after it.
+        live: it may ask the server that it comes from for what is new, and nobody else.
     """
     from plotly.offline import get_plotlyjs
 
@@ -79,14 +81,14 @@ def document(
         "body",
         _header(kind, name, facts, sections),
         h("main", [_section(section) for section in sections]),
-        h("footer", f"Made by redense {__version__}. This page loads nothing."),
+        h("footer", f"Made by redense {__version__}. {_LIVE if live else _STILL}"),
         h("script", script_json(plots), type="application/json", id="plots") if plots else None,
         [h("script", Html(script)) for script in all_scripts],
     )
     head = h(
         "head",
         h("meta", charset="utf-8"),
-        h("meta", http_equiv="Content-Security-Policy", content=_policy(all_scripts)),
+        h("meta", http_equiv="Content-Security-Policy", content=_policy(all_scripts, live)),
         h("meta", name="viewport", content="width=device-width, initial-scale=1"),
         h("meta", name="color-scheme", content="light dark"),
         h("link", rel="icon", href="data:,"),
@@ -123,11 +125,16 @@ def script_json(data: Any) -> Html:
     return Html(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    """The page may run these scripts, and neither load nor send anything."""
+_STILL = "This page loads nothing."
+_LIVE = "This page asks the redense that serves it for what is new, and nobody else."
+
+
+def _policy(scripts: Sequence[str], live: bool) -> str:
+    """The page may run these scripts, and neither load nor send anything; a live one asks where it comes from."""
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    connect = " connect-src 'self';" if live else ""
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; media-src data:; base-uri 'none'; form-action 'none'"
+        f"img-src data: blob:; media-src data:;{connect} base-uri 'none'; form-action 'none'"
     )

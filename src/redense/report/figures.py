@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .plotting import AXIS, LOOK, Plot, finite, no_markup, no_template
+from .plotting import AXIS, LOOK, Plot, finite, log_ticks, no_markup, no_template, panel_title
 from .quantities import learning_rate, number, percent
 from .reading import Run, StepLine
 from .words import metric, metric_decimals, phase_label
@@ -45,7 +45,7 @@ def curves(run: Run) -> Plot:
                 "line": {"color": "--muted", "width": 1, "dash": "dot"},
             }
         )
-    layout["annotations"] = [_title(text, _PANELS[panel][1][1]) for panel, text in titles.items()]
+    layout["annotations"] = [panel_title(text, _PANELS[panel][1][1]) for panel, text in titles.items()]
     return {"data": _traces(run), "layout": layout, "bands": _bands(run)}
 
 
@@ -306,15 +306,7 @@ def _layout(run: Run) -> Plot:
 
 
 def _log_ticks(run: Run) -> list[float] | None:
-    """1, 2, 5 in each decade of the losses, or 1 alone in many; None where a logarithm has no place."""
-    losses = [line.loss for line in run.log.steps] + [line.train_loss for line in run.log.epochs]
-    known = [loss for loss in losses if math.isfinite(loss)]
-    if not known or min(known) <= 0:
-        return None
-    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    return [
-        digit * 10.0**power for power in range(first, last + 1) for digit in ((1, 2, 5) if last - first < 3 else (1,))
-    ]
+    return log_ticks([line.loss for line in run.log.steps] + [line.train_loss for line in run.log.epochs])
 
 
 def _lr_range(run: Run) -> Plot:
@@ -327,18 +319,3 @@ def _lr_range(run: Run) -> Plot:
         return {}
     low, high = min(highest.values()) / 100, max(highest.values())
     return {"range": [math.log10(low), math.log10(high) + 0.15]}
-
-
-def _title(text: str, top: float) -> Plot:
-    return {
-        "text": no_markup(text),
-        "x": 0,
-        "xref": "paper",
-        "xanchor": "left",
-        "y": top,
-        "yref": "paper",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "align": "left",
-        "font": {"color": "--muted", "size": 12},
-    }

@@ -175,13 +175,60 @@ def parts_and_plot(layers: Sequence[LayerMoments]) -> tuple[list[Child], Plot | 
     )
     caption = "In the end, old weights are blue and regrown ones orange. A bar may go on beyond its frame."
     parts: list[Child] = [
+        h("p", fate_sentence(known)),
         chooser if len(known) > 1 else None,
         h("div", sentences),
         plot_figure("moments", description, caption),
         h("div", tables),
+        _fates(known, several),
         said,
     ]
     return parts, plot
+
+
+def fate_sentence(layers: Sequence[LayerMoments]) -> str:
+    """Say of all layers how many of the regrown weights stayed small, and how far the old ones moved."""
+    judged = [layer for layer in layers if layer["stayed_small"] is not None]
+    regrown = sum(int(layer["regrown"]["weights"]) for layer in judged)
+    if not regrown:
+        return "No weight was pruned and regrown."
+    small = round(sum(layer["stayed_small"] * int(layer["regrown"]["weights"]) for layer in judged))
+    where = count(len({layer["name"] for layer in judged}), "layer")
+    text = (
+        f"Of {count(regrown, 'regrown weight')} in {where}, {small:,} "
+        f"({percent(round(small / regrown, 4))}) stayed below the magnitude up to which their layer was pruned"
+    )
+    moved = [layer["old_moved"] for layer in layers if layer.get("old_moved") is not None]
+    if not moved:
+        return f"{text}."
+    least, most = (percent(round(value, 4)) for value in (min(moved), max(moved)))
+    reach = least if least == most else f"between {least} and {most}"
+    return f"{text}; the last dense phase moved a layer's old weights by {reach} of their length."
+
+
+def _fates(layers: Sequence[LayerMoments], several: bool) -> Html:
+    columns = [("Layer", False), *([("Cycle", False)] if several else []), ("Weights", True), ("Pruned", True)]
+    columns += [("Regrown that stayed small", True), ("Mean |W|, regrown", True), ("Mean |W|, old", True)]
+    columns += [("Old weights moved by", True)]
+    rows: list[list[Child]] = [
+        [
+            h("code", str(layer["name"])),
+            *([str(layer["cycle"])] if several else []),
+            f"{int(layer['moments'][0]['weights']):,}",
+            f"{int(layer['regrown']['weights']):,}",
+            _share(layer["stayed_small"]),
+            significant(layer["regrown"]["mean_magnitude"]),
+            significant(layer["old"]["mean_magnitude"]),
+            _share(layer.get("old_moved")),
+        ]
+        for layer in layers
+    ]
+    caption = "What became of the weights of each layer; moved: the length of the change, of the old weights' length"
+    return table(caption, columns, rows, tall=len(rows) > 20)
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else percent(round(value, 4))
 
 
 def _called(layer: LayerMoments, several: bool) -> str:
@@ -205,6 +252,8 @@ def _about(layer: LayerMoments) -> tuple[Html, Html]:
         )
         if layer["stayed_small"] is not None:
             text += f", and {percent(round(layer['stayed_small'], 4))} of the regrown are still below that"
+        if (moved := layer.get("old_moved")) is not None:
+            text += f"; the last dense phase moved the old ones by {percent(round(moved, 4))} of their length"
         text += "."
     columns = [("Moment", False), ("Weights", True), ("Mean |W|", True), ("Mean", True), ("Standard deviation", True)]
     rows: list[list[Child]] = [

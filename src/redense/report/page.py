@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ..lab.sums import check_sums
 from . import commands, figures, moments_part, words
+from . import live as following
 from .document import Section, document, write_document
 from .evidence import Shown, can_show, show_evidence
 from .markup import Child, h
 from .parts import big_figures, command_line, command_list, downloads, environment_table, plot_figure, table
+from .plotting import Plot
 from .quantities import count, duration, learning_rate, number, percent
 from .reading import Run, read_run
 
@@ -18,6 +20,7 @@ _RAW = {
     "result.json": "application/json",
     "evidence.json": "application/json",
     "moments.json": "application/json",
+    "sensitivity/sensitivity.json": "application/json",
 }
 
 
@@ -34,21 +37,25 @@ def write_report(run_dir: Path) -> Path:
     return write_document(run_dir, render(read_run(run_dir)))
 
 
-def render(run: Run) -> str:
-    """Return the page of a run."""
+def render(run: Run, *, live: bool = False) -> str:
+    """Return the page of a run; a ``live`` one follows the run that goes on, through the server that it comes from."""
     plots = {"curves": figures.curves(run)} if run.log.epochs or run.log.steps else {}
     bars = figures.layer_bars(run)
     if bars is not None:
         plots["layers"] = bars
     shown = _evidence(run)
     weights, moments = moments_part.parts_and_plot(run.moments or ())
-    plots |= shown.plots | ({"moments": moments} if moments else {})
+    scanned = _scan(run)
+    plots |= (
+        shown.plots | ({"sensitivities": scanned[1]} if scanned else {}) | ({"moments": moments} if moments else {})
+    )
     sections = [
         Section("verdict", "Verdict", _verdict(run), "verdict"),
         Section("phases", "Phases", _phases(run)),
         Section("curves-section", "Curves", _curves(run)),
         *shown.sections,
         Section("layers-section", "Sparsity by layer", _layers(run, bars is not None)),
+        *([scanned[0]] if scanned else []),
         *([Section("weights", "Weight distribution", weights)] if run.moments is not None else []),
         Section("provenance", "To reproduce it", _provenance(run)),
     ]
@@ -58,9 +65,19 @@ def render(run: Run) -> str:
         facts=_facts(run),
         sections=sections,
         plots=plots,
-        style=shown.style,
-        scripts=shown.scripts,
+        style=shown.style + (following.STYLE if live else ""),
+        scripts=[*shown.scripts, *([following.SCRIPT] if live else [])],
+        live=live,
     )
+
+
+def _scan(run: Run) -> tuple[Section, Plot] | None:
+    """The section on the scan of the run's layers, and its plot; None where none was made."""
+    if not (run.path / "sensitivity" / "sensitivity.json").is_file():
+        return None
+    from .sensitivity_page import section_of_run  # it needs torch
+
+    return section_of_run(run.path / "sensitivity")
 
 
 def _evidence(run: Run) -> Shown:

@@ -8,7 +8,8 @@ from typing import Any
 
 Plot = dict[str, Any]
 """A plot as `document.document` embeds it: ``data`` and ``layout`` for plotly.js, with the names of CSS variables for
-colours, and ``bands``, the names along the x axis that the page's script writes where they find room."""
+colours; ``bands``, the names along the x axis that the page's script writes where they find room; ``choices``, what
+differs between the plots that can be chosen; ``paper``, what its layout has on paper, where the page's key is not."""
 
 AXIS: Plot = {
     "gridcolor": "--grid",
@@ -24,6 +25,32 @@ LOOK: Plot = {
     "hoverlabel": {"bgcolor": "--raised", "bordercolor": "--line", "font": {"color": "--ink", "size": 12}},
     "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "--muted", "activecolor": "--ink"},
 }
+
+
+def log_ticks(values: Iterable[float]) -> list[float] | None:
+    """Return 1, 2, 5 in each decade of some values, or 1 alone in many; None where a logarithm has no place."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or min(known) <= 0:
+        return None
+    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    digits = (1, 2, 5) if last - first < 3 else (1,)
+    return [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+
+
+def panel_title(text: str, top: float) -> Plot:
+    """Return the title of a panel, which stands on it."""
+    return {
+        "text": no_markup(text),
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": top,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "align": "left",
+        "font": {"color": "--muted", "size": 12},
+    }
 
 
 def titled(text: str, unit: str) -> str:

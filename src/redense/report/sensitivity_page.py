@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..allocation import Allocation
 from ..lab.scan import read_scan
 from ..scan import Curve, Scan
 from .document import Section, document, write_document
-from .markup import h
+from .markup import Child, h
 from .parts import flattened, plot_figure, table
 from .plotting import AXIS, LOOK, Plot, no_markup
 from .quantities import count, number, percent
@@ -31,7 +32,7 @@ def write_sensitivity_page(folder: Path) -> Path:
 
 def render(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> str:
     """Return the page of a scan; ``data`` is all of its ``sensitivity.json``."""
-    what = f"validation {data['follows']}" + (f", {data['unit']}" if data["unit"] else "")
+    what = _followed(data)
     return document(
         kind="redense sensitivity scan",
         name=str(data["recipe"]),
@@ -68,12 +69,6 @@ def _borne(scan: Scan, curve: Curve) -> float:
 
 
 def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -> list[Section]:
-    columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
-    measured: list[list[Any]] = []
-    for curve in scan.curves:
-        values = dict(curve.points)
-        shown = [number(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
-        measured.append([h("code", curve.name), f"{curve.weights:,}", *shown])
     others = list(chosen.beside)
     heads = [("Layer", False), ("Weights", True), ("Chosen", True), *((_NAMES[other], True) for other in others)]
     shares = [
@@ -82,7 +77,6 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
     ]
     costs = [number(_or_nan(value)) for value in (chosen.predicted, *(chosen.predictions[o] for o in others))]
     shares.append(["Sum of the drops alone", "", *costs])
-    note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
     return [
         Section(
             "verdict",
@@ -99,19 +93,7 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
         Section(
             "curves",
             "Curves",
-            [
-                plot_figure(
-                    "sensitivities",
-                    f"Line plot: {what} over the sparsity of each layer, one pruned at a time; "
-                    "the table has the numbers.",
-                    f"{what.capitalize()} when one layer alone is pruned. Filled points are measured, rings are "
-                    "chosen, the dotted line is the unpruned network.",
-                ),
-                table(
-                    f"{what.capitalize()}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20
-                ),
-                h("p", f"Empty: not needed for the decision, and not measured.{note}", class_="note"),
-            ],
+            curves_parts(scan, what),
         ),
         Section(
             "allocation",
@@ -138,6 +120,53 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
             ),
         ),
     ]
+
+
+def curves_parts(scan: Scan, what: str) -> list[Child]:
+    """Return the plot of the curves, called ``sensitivities``, with the table of what was measured."""
+    columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
+    measured: list[list[Any]] = []
+    for curve in scan.curves:
+        values = dict(curve.points)
+        shown = [number(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
+        measured.append([h("code", curve.name), f"{curve.weights:,}", *shown])
+    note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
+    title = f"{what[:1].upper()}{what[1:]}"
+    return [
+        plot_figure(
+            "sensitivities",
+            f"Line plot: {what} over the sparsity of each layer, one pruned at a time; the table has the numbers.",
+            f"{title} when one layer alone is pruned. Filled points are measured, rings are chosen, the dotted line is "
+            "the unpruned network.",
+        ),
+        table(f"{title}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20),
+        h("p", f"Empty: not needed for the decision, and not measured.{note}", class_="note"),
+    ]
+
+
+# --- on the page of a run -------------------------------------------------------------------------------------------
+
+
+def section_of_run(folder: Path) -> tuple[Section, Plot]:
+    """Return the section on the scan in a folder of a run's, and its plot, called ``sensitivities``.
+
+    Raises:
+        StateError: the scan is damaged.
+    """
+    scan, chosen, data = read_scan(folder)
+    what = _followed(data)
+    about = "Pruned one layer at a time before the first sparse phase, without retraining; the scan's own page is "
+    parts: list[Child] = [
+        h("p", sentence(scan, chosen)),
+        h("p", f"{about}sensitivity/sensitivity.html.", class_="note"),
+        *curves_parts(scan, what),
+        h("details", h("summary", "The chosen sparsities, for a recipe"), h("pre", h("code", chosen.to_yaml()))),
+    ]
+    return Section("sensitivity", "Sensitivity of the layers", parts), _curves(scan, chosen, what)
+
+
+def _followed(data: Mapping[str, Any]) -> str:
+    return f"validation {data['follows']}" + (f", {data['unit']}" if data["unit"] else "")
 
 
 def _or_nan(value: float | None) -> float:

@@ -62,7 +62,7 @@ def verdict(run: Run) -> Verdict:
     if first_sparse == 0:
         return Verdict(
             f"The {what}'s {name} is {metric(run, value)}; this run has no dense baseline to hold it against.",
-            (*_seed(run), *_split(run, split)),
+            (*_cost(run), *_seed(run), *_split(run, split)),
             None,
             (end,),
         )
@@ -82,7 +82,7 @@ def verdict(run: Run) -> Verdict:
         )
     return Verdict(
         sentence,
-        (caution, *_seed(run), *_split(run, split)),
+        (caution, *_cost(run), *_seed(run), *_split(run, split)),
         control_command(run),
         (start, end, no_control),
     )
@@ -120,7 +120,7 @@ def _control(run: Run, split: str) -> Verdict:
     end = BigFigure("Final model, no mask", metric(run, value), _spent(run, len(run.phases)))
     if len(run.phases) == 1:
         sentence = f"This run trained one dense phase, with no mask: its model's {name} is {metric(run, value)}."
-        return Verdict(sentence, (*_seed(run), *_split(run, split)), None, (end,))
+        return Verdict(sentence, (*_cost(run), *_seed(run), *_split(run, split)), None, (end,))
     base = _figure(run, run.phases[0], split)
     start = BigFigure("After the first phase", metric(run, base), _spent(run, 1))
     compared, _ = _compared(run, f"its final {name}", value, base, "that of its first dense phase", gain_word=False)
@@ -129,6 +129,7 @@ def _control(run: Run, split: str) -> Verdict:
         (
             "That is what training on does by itself, with these steps and learning rates. A DSD run of the same "
             "recipe and seed has to do better than this final figure before its mask can be said to help.",
+            *_cost(run),
             *_seed(run),
             *_split(run, split),
         ),
@@ -160,6 +161,18 @@ def _figure(run: Run, phase: PhaseRow, split: str) -> float:
 
 def _spent(run: Run, phases: int) -> str:
     return f"after {count(sum(phase.epochs for phase in run.phases[:phases]), 'epoch')}"
+
+
+def _cost(run: Run) -> tuple[str, ...]:
+    """What was spent, and how much of it on the dense baseline."""
+    steps, seconds = run.ends[-1], run.result.get("seconds")
+    spent = f" and {duration(seconds)}" if isinstance(seconds, int | float) else ""
+    epochs = sum(phase.epochs for phase in run.phases)
+    text = f"It cost {count(epochs, 'epoch')}, {count(steps, 'optimizer step')}{spent}"
+    first = next((index for index, phase in enumerate(run.phases) if phase.sparse), 0)
+    if first and steps:
+        text += f"; up to the dense baseline it was {count(run.ends[first - 1], 'step')}"
+    return (f"{text}.",)
 
 
 def _seed(run: Run) -> tuple[str, ...]:

@@ -141,6 +141,23 @@ def test_links_are_left_out_and_nothing_is_written_through_one(tmp_path: Path):
     assert not list((tmp_path / "target").iterdir())
 
 
+@pytest.mark.parametrize("damage", ["cut", "garbage", "a file that is a folder"])
+def test_a_known_tarball_that_cannot_be_unpacked_is_one_line(
+    damage: str, with_registry: None, tiny: Npm, tmp_path: Path
+):
+    path = tmp_path / "registry" / "@some" / "tiny" / "-" / "tiny-1.2.3.tgz"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-60])
+    elif damage == "garbage":
+        path.write_bytes(path.read_bytes()[:20] + bytes(200))
+    else:
+        tarball(path, [("package/img/64/a", b"a"), ("package/img/64/a/b.png", b"b")])
+    (tmp_path / "scratch").mkdir()
+    known = replace(tiny, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(DataError, match="cannot unpack the npm package @some/tiny"):
+        npm.fetch(known, tmp_path / "scratch", quiet)
+
+
 # A source of many files, told by the list of them
 
 

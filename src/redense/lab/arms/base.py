@@ -108,6 +108,8 @@ def arm(
     """Declare an arm; ``masked`` says that the recipe's sparsity matters to it."""
 
     def register(make: Callable[[Setting], Flow]) -> Callable[[Setting], Flow]:
+        if name in ARMS:
+            raise RecipeError(f"there is an arm '{name}' already: call yours otherwise")
         ARMS[name] = Arm(name, about, source, make, masked)
         return make
 

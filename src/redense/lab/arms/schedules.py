@@ -54,7 +54,7 @@ def dsd_momentum(setting: Setting) -> Flow:
     return setting.flow([PlannedPhase(p, "momentum") if p.is_sparse else p for p in setting.dsd.phases])
 
 
-@arm("restart", "DSD's steps and learning rates, no mask: the control that matters", source="PAPER.md 6")
+@arm("restart", "DSD's steps and learning rates, no mask: the control that matters", source="our own control")
 def restart(setting: Setting) -> Flow:
     """The equal-budget control."""
     return setting.flow(variants.restarted(setting.dsd))

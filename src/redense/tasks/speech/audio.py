@@ -43,6 +43,8 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         content = path.read_bytes()
     except OSError as error:
         return Sound(fault=f"cannot be read ({error.strerror or error})")
+    except ValueError as error:  # a list may name anything
+        return Sound(fault=f"cannot be read (no name of a file: {error})")
     if not content:
         return Sound(fault="is empty")
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -74,6 +76,8 @@ def read(path: Path, rate: int, start: float = 0.0, length: float | None = None)
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
     except DataError as error:
         raise DataError(f"{path} {error}") from None
+    except ValueError as error:
+        raise DataError(f"{str(path)!r} is no name of a file ({error})") from None
     if not len(samples):
         raise DataError(f"{path} holds no sound")
     return resample(samples, own, rate)

@@ -69,7 +69,7 @@ def _entries(path: Path, folder: str, split: SplitName | None) -> list[Entry]:
         raise DataError(f"{path}: not JSON ({error})") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: not in COCO's layout ({type(error).__name__}: {error}); expected images, each with id and "
             "file_name, and annotations, each with image_id and caption"

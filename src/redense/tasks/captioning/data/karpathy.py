@@ -34,8 +34,12 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
         entries = tuple(_entry(item, path) for item in data["images"])
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not in Karpathy's layout ({type(error).__name__}: {error}); expected images, each with filename, "

@@ -14,6 +14,7 @@ from redense.errors import DataError
 
 from ...classification.data.folder import Files
 from ...classification.data.sets import Encoded
+from ...names import can_be_a_file
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -101,6 +102,8 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
     for entry in entries:
         if os.path.isabs(entry.name) or ".." in Path(entry.name).parts:  # noqa: PTH117  # asked of many names
             raise DataError(f"{root}: the image {entry.name!r} is not in this folder, expected a name below it")
+        if not can_be_a_file(entry.name):
+            raise DataError(f"{root}: {entry.name!r} is no name of an image")
         path = root / entry.name
         try:
             status = path.stat()

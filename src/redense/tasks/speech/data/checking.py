@@ -57,7 +57,7 @@ def progress(what: str, total: int, place: str, on_done: OnDone | None) -> Itera
 def _key(clip: Clip, longest: float) -> str:
     try:
         seen = clip.path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ""  # it may be there the next time
     text = f"{_VERSION}\0{clip.path}\0{clip.start}\0{clip.length}\0{longest}\0{seen.st_size}\0{seen.st_mtime_ns}"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()

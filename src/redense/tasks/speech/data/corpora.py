@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ....errors import DataError
+from ...names import can_be_a_file
 from ...task import Split
 from .clips import Clip
 from .manifests import read_rows, split_named
@@ -33,9 +34,9 @@ def read_librispeech(parts: list[Path]) -> list[Clip]:
     for part in parts:
         split, rest = split_named(part.name)
         for transcript in sorted(part.glob("*/*/*.trans.txt")):
-            for number, line in enumerate(transcript.read_text(encoding="utf-8").splitlines(), start=1):
+            for number, line in enumerate(_lines(transcript), start=1):
                 name, space, text = line.partition(" ")
-                if not space:
+                if not space or not name or "/" in name or not can_be_a_file(name):
                     raise DataError(f"{transcript}, line {number}: expected a name and its sentence, got {line[:60]!r}")
                 path = transcript.with_name(f"{name}.flac")
                 speaker = transcript.parent.parent.name
@@ -63,7 +64,16 @@ def read_common_voice(folder: Path) -> list[Clip]:
             path, sentence = row.get("path"), row.get("sentence")
             if not path or sentence is None:
                 raise DataError(f"{folder / name}, line {line}: expected the columns path and sentence")
+            if Path(path).is_absolute() or ".." in Path(path).parts or not can_be_a_file(path):
+                raise DataError(f"{folder / name}, line {line}: {path!r} is not in the folder clips")
             file = path if Path(path).suffix else f"{path}.mp3"  # the first releases left the ending out
             speaker = str(row.get("client_id") or "")
             clips.append(Clip(folder / "clips" / file, file, sentence, split=split, speaker=speaker))
     return clips
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} is no text in UTF-8 that can be read: {error}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import DataError
+from ...names import can_be_a_file
 from ...task import Split
 from .clips import Clip
 
@@ -99,7 +100,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             rows = csv.DictReader(file, delimiter="\t" if tabs else ",", quoting=quoting)
             for row in rows:
                 yield rows.line_num, {key: value for key, value in row.items() if isinstance(key, str)}
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no table that can be read: {error}") from None
 
 
@@ -109,13 +110,15 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
     if name is None or text is None:
         keys, missing = (_PATHS, "path") if name is None else (_TEXTS, "transcript")
         raise DataError(f"{path}, line {line}: no {missing}, expected one of {', '.join(keys)}")
+    if not can_be_a_file(name):
+        raise DataError(f"{path}, line {line}: {name!r} is no name of a file")
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
     length = _seconds(entry, "duration", path, line) if "offset" in entry else None
     if isinstance(own := entry.get("split"), str) and own in SPLITS:
         split = SPLITS[own]
     return Clip(
-        path=(path.parent / Path(name).expanduser()),
+        path=path.parent / _expanded(name),
         name=f"{name}@{start:g}" if start else name,
         text=text,
         split=split,
@@ -124,6 +127,13 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
         start=start,
         length=length,
     )
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # ~ of a user who is not here
+        return Path(name)
 
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
@@ -144,7 +154,9 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     if not isinstance(entry, dict):
                         raise DataError(f"{path}, line {number}: expected a JSON object, got {type(entry).__name__}")
                     yield number, entry
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: numbers of thousands of digits, too
         raise DataError(f"{path}: not JSON lines in UTF-8: {error}") from None
 
 

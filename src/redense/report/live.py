@@ -1,0 +1,71 @@
+"""What follows a page that is served while its run goes on: its parts as the server gives them, and the script."""
+
+from __future__ import annotations
+
+import json
+import re
+
+# Asks the server for what has changed, and puts it where it belongs: what is unfolded, chosen or zoomed stays so.
+SCRIPT = """\
+"use strict";
+(() => {
+  const seconds = 2;
+  const whole = new Set(["MAIN", "SECTION", "DIV", "DETAILS", "FIGURE", "HEADER"]);
+  let version = "", failures = 0;
+
+  function merge(old, fresh) {
+    if (old.classList.contains("plot") || old.isEqualNode(fresh)) return;
+    const alike = old.tagName === fresh.tagName && old.id === fresh.id && old.children.length === fresh.children.length;
+    if (!alike || !whole.has(old.tagName) || !old.children.length) { old.replaceWith(fresh); return; }
+    const pairs = [...old.children].map((child, index) => [child, fresh.children[index]]);
+    for (const [one, other] of pairs) merge(one, other);
+  }
+
+  function take(parts) {
+    const drawn = Object.keys(parts.plots);
+    // A page that had nothing to draw has no plotly.js; one that is finished has scripts of its own.
+    if (parts.over || (drawn.length && !document.getElementById("plots"))) { location.reload(); return; }
+    const fresh = new DOMParser().parseFromString(parts.body, "text/html").body;
+    for (const name of ["header", "main"]) merge(document.querySelector(name), fresh.querySelector(name));
+    document.dispatchEvent(new CustomEvent("redense:plots", {detail: parts.plots}));
+  }
+
+  async function follow() {
+    try {
+      const answer = await fetch(`${location.pathname}?since=${encodeURIComponent(version)}`, {cache: "no-store"});
+      if (answer.status === 200) {
+        const parts = await answer.json();
+        version = parts.version;
+        take(parts);  // the first answer too: something may be new since the page was sent
+      }
+      failures = 0;
+    } catch { failures += 1; }
+    document.getElementById("lost").hidden = failures < 2;
+    setTimeout(follow, 1000 * seconds * Math.min(1 + failures, 15));
+  }
+  const lost = document.createElement("p");
+  const said = "The server does not answer: this is what it said last.";
+  Object.assign(lost, {id: "lost", hidden: true, textContent: said});
+  document.querySelector("header").after(lost);
+  follow();
+})();
+"""
+STYLE = """\
+#lost { max-width: 58rem; margin: 1rem auto 0; padding: 0 1.5rem; }
+progress { width: 8rem; accent-color: var(--accent); vertical-align: middle; }
+"""
+
+
+def parts_of(page: str, version: str, over: bool) -> str:
+    """Return a page's header, main part and plots as JSON for the script; ``over``: it changes no more."""
+    header, main, plots = (
+        re.search(pattern, page, re.DOTALL)
+        for pattern in (
+            r"<header>.*?</header>",
+            r"<main>.*</main>",
+            r'<script type="application/json" id="plots">(.*?)</script>',
+        )
+    )
+    body = "".join(found[0] for found in (header, main) if found)
+    drawn = json.loads(plots[1]) if plots else {}
+    return json.dumps({"version": version, "over": over, "body": body, "plots": drawn})

@@ -1,0 +1,94 @@
+"""Which page a folder has: that of a run, of a comparison, or of a sensitivity scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder can be: ``marks`` are files of which it has one, ``page`` the name of its page.
+
+    ``write`` writes the page and returns its path, ``text`` returns the page.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    page: str
+    write: Callable[[Path], Path]
+    text: Callable[[Path], str]
+
+
+def _write_comparison(folder: Path) -> Path:
+    from .compare_page import write_compare_report
+
+    return write_compare_report(folder)
+
+
+def _comparison(folder: Path) -> str:
+    from .compare_page import render
+    from .compare_reading import read_comparison
+
+    return render(read_comparison(folder))
+
+
+def _write_run(folder: Path) -> Path:
+    from .page import write_report
+
+    return write_report(folder)
+
+
+def _run(folder: Path) -> str:
+    from .page import render
+    from .reading import read_run
+
+    return render(read_run(folder))
+
+
+def _write_scan(folder: Path) -> Path:
+    from .sensitivity_page import write_sensitivity_page
+
+    return write_sensitivity_page(folder)
+
+
+def _scan(folder: Path) -> str:
+    from ..lab.scan import read_scan
+    from .sensitivity_page import render
+
+    return render(*read_scan(folder))
+
+
+COMPARISON = Kind("comparison", ("compare.json",), "report.html", _write_comparison, _comparison)
+RUN = Kind("run", ("recipe.yaml", "metrics.jsonl", "result.json"), "report.html", _write_run, _run)
+SCAN = Kind("scan", ("sensitivity.json",), "sensitivity.html", _write_scan, _scan)
+_KINDS = (COMPARISON, SCAN, RUN)
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """Return what a folder is; None if there is no page to make of it."""
+    return next((kind for kind in _KINDS if any((folder / mark).is_file() for mark in kind.marks)), None)
+
+
+def page_of(folder: Path) -> Kind:
+    """Return what a folder is.
+
+    Raises:
+        DataError: there is no page to make of it.
+    """
+    kind = kind_of(folder)
+    if kind is not None:
+        return kind
+    if not folder.is_dir():
+        raise DataError(f"no folder '{folder}': expected one that `redense run` or `redense compare` wrote")
+    if (folder / "comparison.json").is_file():
+        raise DataError(f"the comparison '{folder}' has not finished: go on with `redense compare --resume {folder}`")
+    if any(kind_of(inside) for inside in folder.iterdir() if inside.is_dir()):
+        raise DataError(
+            f"'{folder}' is no run, no comparison and no scan, but holds some: give one of them, or list them with "
+            f"`redense report {folder} --serve`"
+        )
+    raise DataError(f"'{folder}' is no run, no comparison and no scan: it has none of their files")

@@ -1,0 +1,207 @@
+"""Code of a user's own: it is found, it is loaded once, what it trains is kept apart, and its mistakes are one line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import torch
+
+from redense import plugins
+from redense.choosing import choose
+from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
+from redense.errors import PluginError, RecipeError
+from redense.lab import recipe as recipes
+from redense.lab.arms import ARMS
+from redense.lab.plan import plan
+from redense.lab.recipe import Recipe, build_recipe, load_recipe
+from redense.lab.store import phase_keys
+from redense.phase import Phase
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "plugins"
+Tiny = Callable[..., Recipe]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_afterwards() -> Iterator[None]:
+    tables = (ARMS, CRITERIA, recipes.TASKS, recipes._ENTRIES)
+    before, gradients = [dict(table) for table in tables], set(WITH_GRADIENTS)
+    yield
+    for table, old in zip(tables, before, strict=True):
+        for name in set(table) - set(old):
+            del table[name]
+    for name in ("one_threshold", "lamp", "characters", "failing", "named_plugin", "installed_plugin"):
+        sys.modules.pop(name, None)
+    WITH_GRADIENTS.intersection_update(gradients)
+    recipes.recipe_type.cache_clear()
+    plugins._installed.cache_clear()
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, ...]]:
+    def do(*named: object) -> tuple[str, ...]:
+        monkeypatch.setenv("REDENSE_PLUGINS", ",".join(map(str, named)))
+        return plugins.load_plugins()
+
+    return do
+
+
+def test_without_plugins_nothing_is_loaded(load: Callable[..., tuple[str, ...]]):
+    assert load() == ()
+
+
+def test_the_example_arm_is_listed_and_prunes_by_one_threshold(redense: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDENSE_PLUGINS", str(EXAMPLES / "one_threshold.py"))
+    code, out, err = redense("arms")
+    assert (code, err) == (0, "")
+    assert "one-threshold    DSD under one threshold" in out
+    assert out.startswith("dsd ")  # ours come first
+
+
+def test_a_criterion_of_ones_own_is_taken_by_a_recipe_and_its_name_is_checked(load: Callable[..., tuple[str, ...]]):
+    with pytest.raises(RecipeError, match=r"magnitude, random, saliency; did you mean 'saliency'"):
+        load_recipe("quickstart", ["--sparse.criterion", "saliencey"])
+    with pytest.raises(RecipeError, match="lamp"):
+        load_recipe("quickstart", ["--sparse.criterion", "lamp"])
+    assert load(EXAMPLES / "lamp.py") == ("lamp",)
+    assert load_recipe("quickstart", ["--sparse.criterion", "lamp"]).sparse.criterion == "lamp"
+
+
+def test_lamp_is_what_its_paper_says(load: Callable[..., tuple[str, ...]]):
+    load(EXAMPLES / "lamp.py")
+    weight = torch.tensor([[3.0, -1.0], [2.0, 0.0]])
+    # 9 / 9, 1 / (9 + 4 + 1), 4 / (9 + 4), 0 / 14
+    torch.testing.assert_close(
+        get_criterion("lamp")(weight, 0), torch.tensor([[1, 1 / 14], [4 / 13, 0]], dtype=torch.float64)
+    )
+    parameters = {"small": torch.nn.Parameter(weight * 1e-3), "large": torch.nn.Parameter(weight)}
+    masks = choose(Phase.sparse(1, 0.5, criterion="lamp", scope="global"), parameters, {}, lambda name: 0)
+    assert torch.equal(masks["small"], masks["large"])  # the scale of a layer does not matter
+    assert masks["large"].tolist() == [[True, False], [True, False]]
+
+
+def test_a_criterion_that_needs_gradients_is_given_some(tiny: Tiny, tmp_path: Path, redense: Run):
+    seen: list[bool] = []
+
+    @importlib.import_module("redense").criterion("seen", gradients=True)
+    def seen_gradients(parameter: torch.Tensor, seed: int) -> torch.Tensor:
+        seen.append(parameter.grad is not None)
+        return parameter.abs()
+
+    (tmp_path / "own.yaml").write_text(tiny(sparse={"criterion": "seen"}).to_yaml())
+    assert redense("run", tmp_path / "own.yaml", "--out", tmp_path / "run", "--quiet")[0] == 0
+    assert seen
+    assert all(seen)
+
+
+def test_the_example_task_trains_and_is_judged_by_its_own_figure(
+    redense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REDENSE_PLUGINS", str(EXAMPLES / "characters.py"))
+    (tmp_path / "text").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    small = ["--data", tmp_path / "text", "--data.length", "16", "--model.width", "16", "--dense.epochs", "2"]
+    small += ["--sparse.epochs", "1", "--redense.epochs", "1"]
+    code, out, err = redense("run", EXAMPLES / "characters.yaml", *small, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert "test bits" in out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert 0 < result["phases"][-1]["test"]["bits"] < 6
+    assert "LSTM that predicts" in (tmp_path / "run" / "report.html").read_text()
+    assert redense("recipes", "show", EXAMPLES / "characters.yaml", *small, "--dry-run")[0] == 0
+    code, _, err = redense("run", EXAMPLES / "characters.yaml", "--data", tmp_path / "none")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_what_another_version_of_the_code_has_trained_is_not_taken(
+    tiny: Tiny, tmp_path: Path, load: Callable[..., tuple[str, ...]]
+):
+    source = (EXAMPLES / "lamp.py").read_text()
+    (tmp_path / "lamp.py").write_text(source)
+    load(tmp_path / "lamp.py")
+    recipe = tiny(sparse={"criterion": "lamp"})
+    first = phase_keys(recipe, "data", plan(recipe, 11))
+    assert first == phase_keys(recipe, "data", plan(recipe, 11))
+    (tmp_path / "lamp.py").write_text(f"{source}\n# another version\n")
+    second = phase_keys(recipe, "data", plan(recipe, 11))
+    assert first[0] == second[0]  # the dense phase knows no criterion
+    assert first[1] != second[1]
+    assert first[2] != second[2]
+
+
+def test_redenses_own_code_is_not_hashed():
+    assert plugins.code_of(get_criterion("magnitude")) is None
+    assert plugins.code_of(recipes.entry_of("speech")) is None
+    assert plugins.code_of(test_redenses_own_code_is_not_hashed) is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("this is no Python", "SyntaxError: invalid syntax"),
+        (
+            "from redense.lab.arms import arm\n@arm('dsd', 'mine')\ndef mine(setting): ...",
+            "there is an arm 'dsd' already",
+        ),
+    ],
+)
+def test_a_plugin_that_fails_is_one_line(source: str, said: str, redense: Run, monkeypatch: pytest.MonkeyPatch):
+    Path("failing.py").write_text(source)
+    monkeypatch.setenv("REDENSE_PLUGINS", "failing.py")
+    code, out, err = redense("arms")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "the plugin failing.py cannot be loaded" in err
+    assert said in err
+
+
+def test_a_plugin_that_is_not_there_is_one_line(load: Callable[..., tuple[str, ...]], tmp_path: Path):
+    with pytest.raises(PluginError, match="there is no such file here"):
+        load(tmp_path / "none.py")
+    with pytest.raises(PluginError, match=r"names the module 'nothing.here', which Python does not find"):
+        load("nothing.here")
+    (tmp_path / "json.py").write_text("")
+    with pytest.raises(PluginError, match="there is a module 'json' already"):
+        load(tmp_path / "json.py")
+
+
+def test_a_module_by_name_and_an_installed_one_are_loaded_once(
+    load: Callable[..., tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("named_plugin", "installed_plugin"):
+        (tmp_path / f"{name}.py").write_text("count = []\n")
+    point = EntryPoint("mine", "installed_plugin", plugins.GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == plugins.GROUP else [])
+    assert load("named_plugin", EXAMPLES / "one_threshold.py") == ("installed_plugin", "named_plugin", "one_threshold")
+    sys.modules["named_plugin"].count.append(1)
+    assert load("named_plugin", EXAMPLES / "one_threshold.py")[1:] == ("named_plugin", "one_threshold")
+    assert sys.modules["named_plugin"].count == [1]
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_comparison_load_plugins_too(
+    redense: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REDENSE_PLUGINS", f"{EXAMPLES / 'one_threshold.py'},{EXAMPLES / 'lamp.py'}")
+    settings = ["--sparse.criterion", "lamp", "--seeds", "2", "--jobs", "2"]
+    arms = "dsd,restart,one-threshold"
+    code, out, err = redense("compare", recipe_file, "--arms", arms, *settings, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "one-threshold" in out
+
+
+def test_a_task_may_be_registered_again(load: Callable[..., tuple[str, ...]]):
+    load(EXAMPLES / "characters.py")
+    least = {"task": "characters", "dense": {"epochs": 1}, "sparse": {"epochs": 1}, "redense": {"epochs": 1}}
+    assert build_recipe({**least, "data": {"length": 8}}).data.length == 8
+    with pytest.raises(RecipeError, match=r"unknown setting 'data.lenght'; did you mean 'data.length'"):
+        build_recipe({**least, "data": {"lenght": 8}})

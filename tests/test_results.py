@@ -1,0 +1,47 @@
+"""The raw results that are kept are those of the commands that `make results` runs, and all their files are there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from redense import cli
+from redense.lab.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from make_results import EXPERIMENTS, RAW  # noqa: E402  # tools/ is no package
+
+FOLDERS = sorted(path.parent.name for path in (ROOT / "results").glob("*/compare.json"))
+
+
+def test_every_comparison_that_is_kept_can_be_made_again():
+    assert FOLDERS
+    assert set(FOLDERS) <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_what_is_kept_is_what_its_command_makes(name: str):
+    folder, (command, *_) = ROOT / "results" / name, EXPERIMENTS[name]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RAW)
+    options, _ = cli.parse(["compare", *command.split()])
+    asked = json.loads((folder / "comparison.json").read_text())
+    assert options.recipe == asked["recipe"]["name"]
+    assert options.arms.split(",") == asked["arms"]
+    assert int(options.seeds) == len(asked["seeds"])
+    key, _, values = (options.sweep or "").partition("=")
+    assert asked["sweep"] == ({key: [float(value) for value in values.split(",")]} if key else {})
+    # Only what decides the numbers: a recipe has gained settings and better words since.
+    recipe = load_recipe(options.recipe, options.settings).model_dump(mode="json")
+    for section in ("training", "dense", "redense"):
+        kept = asked["recipe"][section]
+        assert {key: recipe[section][key] for key in kept} == kept
+
+
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
+def test_every_experiment_is_explained(name: str):
+    folder = ROOT / "results" / name
+    assert not folder.exists() or f"`results/{name}/`" in (ROOT / "docs" / "results.md").read_text()

@@ -1,0 +1,103 @@
+"""Make the raw numbers of results/: every comparison of docs/results.md, in the same order.
+
+    make results                     all of them: most of a day on two cores; a GPU is used where there is one
+    make results ONLY=quickstart     one
+
+What is stopped goes on where it was, and phases that are in the store are not trained again. Data is fetched first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+RAW = ("compare.json", "compare.csv", "comparison.json", "costs.json", "curves.json", "environment.json")
+
+
+class Experiment(NamedTuple):
+    """A folder of results/, what `redense compare` is told, and what must be there before."""
+
+    compare: str
+    data: str = ""
+    before: str = ""  # a run that it needs, and where that run lies
+    folder: str = ""
+
+
+EXPERIMENTS = {
+    "quickstart": Experiment("quickstart --arms dsd,restart,llr,random --seeds 5"),
+    "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
+    "fashion-mnist-squeezenet": Experiment("fashion-mnist/squeezenet --arms dsd,restart,llr,random --seeds 5"),
+    "fashion-mnist-vgg": Experiment("fashion-mnist/vgg --arms dsd,restart,llr,random --seeds 5"),
+    "fashion-mnist-cnn": Experiment("fashion-mnist/cnn --arms dsd,restart,llr,random --seeds 5", data="fashion-mnist"),
+    "emoji-neuraltalk": Experiment(
+        "emoji/neuraltalk --arms dsd,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5,0.8",
+        data="emoji",
+        before="emoji/cnn",
+        folder="runs/emoji-cnn",
+    ),
+    "noisy-labels": Experiment(
+        "fashion-mnist/noisy-labels --arms dsd,restart,llr,random --seeds 8 --sweep sparsity=0.3,0.5,0.8,0.9,0.95"
+    ),
+    "noisy-labels-best": Experiment(
+        "fashion-mnist/noisy-labels --training.keep best --arms dsd,restart,random --seeds 8 --sweep sparsity=0.8,0.95"
+    ),
+    "prompts-es-deepspeech": Experiment(
+        "prompts-es/deepspeech --arms dsd,restart,dsd-iter,llr,random --seeds 5", data="prompts-es"
+    ),
+    "prompts-es-blstm": Experiment("prompts-es/blstm --arms dsd,restart,random --seeds 5", data="prompts-es"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXPERIMENTS)} (default: all)")
+    names = parser.parse_args().names
+    if unknown := sorted(set(names) - set(EXPERIMENTS)):
+        parser.error(f"no experiment is called {unknown[0]}: expected one of {', '.join(EXPERIMENTS)}")
+    for name in names or EXPERIMENTS:
+        code = make(name, EXPERIMENTS[name])
+        if code:
+            print(f"{name}: stopped; the same command goes on", file=sys.stderr)
+            return code
+    return 0
+
+
+def make(name: str, experiment: Experiment) -> int:
+    """Train what is missing of an experiment and copy its raw numbers; return the exit code of what failed, or 0."""
+    out = ROOT / "runs" / "results" / name
+    if not (out / "compare.json").exists():
+        if experiment.data and (code := redense(f"data get {experiment.data}")):
+            return code
+        before = ROOT / experiment.folder
+        if experiment.before and not (before / "model.safetensors").exists():
+            begun = (before / "recipe.yaml").exists()
+            way = f"--resume {experiment.folder}" if begun else f"{experiment.before} --out {experiment.folder}"
+            if code := redense(f"run {way}"):
+                return code
+        begun = (out / "comparison.json").exists()
+        way = f"--resume runs/results/{name}" if begun else f"{experiment.compare} --out runs/results/{name}"
+        if code := redense(f"compare {way}"):
+            return code
+    kept = ROOT / "results" / name
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in RAW:
+        shutil.copyfile(out / file, kept / file)
+    print(f"{name}: {kept.relative_to(ROOT)}")
+    return 0
+
+
+def redense(arguments: str) -> int:
+    """Run the command line and return its exit code."""
+    print(f"$ redense {arguments}", flush=True)
+    command = [sys.executable, "-m", "redense.cli", *shlex.split(arguments)]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,174 @@
+"""Make the pages of the method cards for `make docs`, and put them into the site: mkdocs calls the functions on_*.
+
+Words are from `redense.lab.arms.cards`, phases and budget from the arm itself in the quickstart's setting, and figures
+from `results/*/compare.json`. Nothing is written into docs/.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from redense.lab.arms import Arm, Setting, get_arms
+from redense.lab.arms.cards import CARDS, PAPERS
+from redense.lab.plan import PlannedPhase
+from redense.lab.recipe import load_recipe
+from redense.methods.base import make_method
+
+RESULTS = Path(__file__).parent.parent / "results"
+INTRODUCTION = (
+    "What `redense compare` can set beside each other: DSD, its controls, its ablations, and what a user might try",
+    "instead. All have the budget of `dsd`, unless their card says otherwise, and share the phases that are alike.",
+    "`redense arms` lists them; [an arm of your own](../how-to/new-arm.md) is a short function.",
+)
+SEEDS = (0, 1, 2, 3, 4)
+STEPS_PER_EPOCH = 140  # of the quickstart: 9,000 images in whole batches of 64
+
+
+@functools.cache
+def setting() -> Setting:
+    """Return what the cards show the arms in: the quickstart."""
+    return Setting(load_recipe("quickstart"), STEPS_PER_EPOCH, SEEDS, lambda seed: f"dense{seed}")
+
+
+def gradients(phases: Sequence[PlannedPhase]) -> int:
+    """Return how many gradients of a batch phases take."""
+    return sum(p.steps * make_method(p.method, {}, 0).gradient_evaluations for p in phases)
+
+
+def card(arm: Arm) -> str:
+    """Return the page of an arm."""
+    words, flow, dsd = CARDS[arm.name], arm.make(setting()), get_arms(["dsd"])[0].make(setting())
+    own, whole = gradients(flow.phases), gradients(dsd.phases)
+    budget = "That of `dsd`" if own == whole else f"{own / whole:.0%} of the gradients of `dsd`".replace("%", " %")
+    steps = sum(phase.steps for phase in flow.phases)
+    facts = {
+        "In a line": f"{arm.about[0].upper()}{arm.about[1:]}.",
+        "Source": _source(arm.source),
+        "Budget": f"{budget}: {steps:,} optimizer steps in the quickstart"
+        + (f"; {flow.note}" if flow.note else "")
+        + ".",
+        "Network at the end": "sparse" if flow.phases[-1].phase.is_sparse else "dense, like the one it began with",
+    }
+    if arm.name == "svd":
+        facts["Network at the end"] = "fully-connected layers in two factors"
+    lines = [f"# {arm.name}", "", "| | |", "|---|---|", *(f"| **{name}** | {text} |" for name, text in facts.items())]
+    lines += ["", "## What it does", "", words.does, "", "In the quickstart:", "", *_phases(flow.phases)]
+    lines += ["", "## What can be set", "", f"{words.settings[0].upper()}{words.settings[1:]}.".replace("..", ".")]
+    lines += ["", "## When to compare with it", "", words.use, "", "```console", command(arm), "```"]
+    lines += ["", "## What we measured", "", *_measured(arm.name), ""]
+    return "\n".join(lines)
+
+
+def command(arm: Arm) -> str:
+    """Return the command that tries an arm."""
+    arms = dict.fromkeys(("dsd", "restart", arm.name))
+    return f"redense compare quickstart --arms {','.join(arms)} --seeds 5"
+
+
+def index() -> str:
+    """Return the page that lists all cards."""
+    lines = ["# Methods", "", *INTRODUCTION]
+    lines += ["", "| arm | what it is | source | measured on |", "|---|---|---|---|"]
+    for arm in get_arms():
+        shown = len({name for name, _ in _rows(arm.name)})
+        measured = f"{shown} experiment{'s' if shown > 1 else ''}" if shown else "not yet"
+        lines.append(
+            f"| [`{arm.name}`]({arm.name}.md) | {arm.about} | {_source(arm.source, short=True)} | {measured} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _source(source: str, *, short: bool = False) -> str:
+    if source not in PAPERS:
+        return source
+    title, link = PAPERS[source]
+    return f"[{source}]({link})" if short else f"[{source}]({link}): *{title}*"
+
+
+def _phases(phases: Sequence[PlannedPhase]) -> list[str]:
+    lines = ["| phase | steps | first learning rate | sparsity | trained with |", "|---|---|---|---|---|"]
+    base = setting().recipe.training.optimizer.lr
+    for planned in phases:
+        phase = planned.phase
+        sparsity = f"{phase.sparsity:.0%}".replace("%", " %") if isinstance(phase.sparsity, float) else "dense"
+        how = [f"method `{planned.method}`"] if planned.method else []
+        how += [f"{k} {v}" for k, v in planned.options.items() if k not in ("teachers", "steps")]
+        how += [f"criterion {phase.criterion}"] if phase.is_sparse and phase.criterion != "magnitude" else []
+        how += ["one threshold for all layers"] if phase.scope == "global" else []
+        how += [f"shares by {planned.allocation}"] if planned.allocation != "uniform" else []
+        how += ["a mask that is revised"] if phase.surgery else []
+        lines.append(f"| {phase.name} | {phase.steps:,} | {phase.lr * base:.3g} | {sparsity} | {', '.join(how)} |")
+    return lines
+
+
+@functools.cache
+def _comparisons() -> dict[str, Any]:
+    return {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS.glob("*/compare.json"))
+    }
+
+
+def _rows(name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    found = [(where, row) for where, result in _comparisons().items() for row in result["rows"]]
+    return [(where, row) for where, row in found if row["arm"].partition(" ")[0] == name]
+
+
+def _measured(name: str) -> list[str]:
+    rows = _rows(name)
+    if not rows:
+        return ["Not yet: there is no comparison with this arm among ours. The command above makes one."]
+    lines = [
+        "| experiment | arm | test figure | against the dense baseline | against `restart` |",
+        "|---|---|---|---|---|",
+    ]
+    for where, row in rows:
+        result = _comparisons()[where]
+        metric, (low, high) = result["metric"], row["interval"]
+        shown = f"{metric['name']} {row['mean']:.2f} ± {(high - low) / 2:.2f} {metric['unit']}".rstrip()
+        pairs = [_against(result, row["arm"], other) for other in ("baseline", "restart")]
+        lines.append(f"| `{where}` | `{row['arm']}` | {shown} | {pairs[0]} | {pairs[1]} |")
+    note = (
+        "Mean and 95 % interval over seeds; differences are paired by seed. Of BLEU-4 more is better, of errors less."
+    )
+    link = "[What these experiments are, and how to read them](../results.md); raw numbers: `results/EXPERIMENT/`."
+    return [*lines, "", note, link]
+
+
+def _against(result: Mapping[str, Any], arm: str, other: str) -> str:
+    for found in result["comparisons"]:
+        if (found["arm"], found["against"]) == (arm, other):
+            low, high = found["interval"]
+            difference = f"{found['difference']:+.2f}".replace("-", "−")
+            return f"{difference} ± {(high - low) / 2:.2f}, {found['verdict']}"
+    return ""
+
+
+def pages() -> dict[str, str]:
+    """Return all pages: path in the site's sources -> Markdown."""
+    return {"methods/index.md": index(), **{f"methods/{arm.name}.md": card(arm) for arm in get_arms()}}
+
+
+# --- what mkdocs calls ----------------------------------------------------------------------------------------------
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the cards under *Methods*."""
+    for section in config.nav or []:
+        if isinstance(section, dict) and "Methods" in section:
+            section["Methods"] = [*section["Methods"], *({arm.name: f"methods/{arm.name}.md"} for arm in get_arms())]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages."""
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
