@@ -21,7 +21,7 @@ from redense.tasks.classification.vision import make_importable
 # Whichever test imports torchvision first, perhaps through Lightning or transformers, finds it importable.
 make_importable()
 
-collect_ignore = ["fuzz", "ranks"]  # scripts that tests start in processes of their own
+collect_ignore = ["crash/killing.py", "fuzz", "ranks"]  # scripts that tests start in processes of their own
 
 # The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
 settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)

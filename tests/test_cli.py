@@ -341,7 +341,7 @@ def test_an_error_of_the_system_is_one_line_too(redense: Run, finished_once: Pat
     def no_space(*arguments: object, **options: object) -> int:
         raise OSError(28, "No space left on device", str(finished_once / "report.html"))
 
-    monkeypatch.setattr(Path, "write_text", no_space)
+    monkeypatch.setattr(Path, "replace", no_space)
     code, _, err = redense("report", finished_once)
     assert code == 2
     assert "No space left on device" in err

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -142,6 +143,38 @@ def test_killed_once_a_comparison_ends_with_the_same_bytes(recipe: Path, tmp_pat
     straight = ["--jobs", "1", "--out", str(tmp_path / "straight"), "--store", str(tmp_path / "other-store")]
     assert cli.main(["compare", str(recipe), *arms, *straight]) == 0
     assert (folder / "compare.json").read_bytes() == (tmp_path / "straight" / "compare.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_comparisons_on_one_store_at_once_train_each_phase_once_and_end_alike(recipe: Path, tmp_path: Path):
+    arms = [recipe, "--arms", "dsd,restart", "--seeds", "2", "--jobs", "1", "--store", tmp_path / "store"]
+    children = [start(COMMAND, *arms, "--out", tmp_path / name) for name in ("one", "two")]
+    trained = 0
+    for child in children:
+        try:
+            out, err = child.communicate(timeout=600)
+        finally:
+            kill(child)
+        assert (child.returncode, err) == (0, "")
+        trained += int(found[1]) if (found := re.search(r"(\d+) phases trained", out)) else 0
+    assert trained == len(list((tmp_path / "store").rglob("state.safetensors")))
+    assert (tmp_path / "one" / "compare.json").read_bytes() == (tmp_path / "two" / "compare.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_of_two_processes_that_start_a_run_in_one_folder_one_does_it(recipe: Path, tmp_path: Path):
+    words = [sys.executable, "-m", "redense.cli", "run"]
+    children = [start(words, recipe, "--out", tmp_path / "run", "--no-store") for _ in range(3)]
+    ended: list[tuple[int, str]] = []
+    for child in children:
+        try:
+            _, err = child.communicate(timeout=600)
+        finally:
+            kill(child)
+        ended.append((child.returncode, err))
+    assert sorted(code for code, _ in ended) == [0, 2, 2]
+    assert all("another process" in err or "is not empty" in err for code, err in ended if code)
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 def stopped(recipe: Path, folder: Path, store: Path, number: int, jobs: int, *, group: bool = False) -> str:

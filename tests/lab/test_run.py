@@ -108,6 +108,7 @@ def plain_model() -> nn.Sequential:
 def test_a_finished_run_has_every_file_that_is_promised(finished: Path):
     promised = {"recipe.yaml", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "outcome.safetensors"}
     promised |= {"model.safetensors", "result.json", "evidence.json", "moments.json", "artifacts"}
+    promised |= {"metrics.sums", "SHA256SUMS"}
     found = {path.name for path in finished.iterdir()}
     assert promised <= found
     assert found - promised <= {"started.json", ".lock", "report.html"}

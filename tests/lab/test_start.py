@@ -135,7 +135,7 @@ def test_what_is_wrong_with_a_start_is_said_before_anything_is_trained(tiny: Tin
     }.items():
         recipe = tiny(start=start)
         with pytest.raises((StateError, RecipeError), match=words):
-            Engine(make_task(recipe), recipe)
+            Engine(make_task(recipe), recipe).begin()
 
 
 def test_the_plan_knows_other_weights_of_the_same_name(tiny: Tiny, tmp_path: Path):

@@ -170,7 +170,7 @@ def test_a_partial_phase_is_no_phase_and_goes_when_the_whole_one_comes(own: Phas
     assert found[1] == RECORDS[:1]
     own.put(KEY, STATE, RECORDS)
     assert own.partial(KEY) is None
-    assert {path.name for path in own.folder(KEY).iterdir()} == {"state.safetensors", "metrics.jsonl"}
+    assert {path.name for path in own.folder(KEY).iterdir()} == {"state.safetensors", "metrics.jsonl", "SHA256SUMS"}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "garbage"])

@@ -77,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from ..lab.engine import StoppedError
     from ..lab.environment import note_on_ranks
-    from ..lab.folder import restarted_folder
+    from ..lab.folder import locked, restarted_folder
     from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
     from ..lab.store import PhaseStore, default_store
@@ -104,39 +104,43 @@ def _compare(options: argparse.Namespace) -> int:
     console.print(f"comparison: {folder}", soft_wrap=True)
     if comparison.ranks != ranks.world:
         console.print(f"[yellow]note:[/] {note_on_ranks(comparison.ranks, ranks.world)}", soft_wrap=True)
-    try:
-        grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
-    except RedenseError:
-        if not options.resume and ranks.is_main:
-            discard_comparison(folder)
-        raise
-    ranks.main(grid.write_plan)
-    jobs = options.jobs or os.cpu_count() or 1
-    with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
+    words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
+    go_on = shlex.join(map(str, words))
+    with ranks.held(lambda: locked(folder)):
         try:
-            if ranks.many:
-                trained = grid.run_over_ranks(tick=progress.tick)
-            else:
-                trained = grid.run(jobs=jobs, backend=options.backend, resources=resources, tick=progress.tick)
-        except StoppedError:
-            words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
-            return signals.stopped(shlex.join(map(str, words)), ranks.gather(signals.received or 0))
-    if not ranks.is_main:
-        return 0
-    result = write_results(folder, grid)
-    if options.diagnose:
-        _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
-    from ..report.compare_page import write_compare_report
+            grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
+        except RedenseError:
+            if not options.resume and ranks.is_main:
+                discard_comparison(folder)
+            raise
+        ranks.main(grid.write_plan)
+        jobs = options.jobs or os.cpu_count() or 1
+        with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
+            try:
+                if ranks.many:
+                    trained = grid.run_over_ranks(tick=progress.tick)
+                else:
+                    trained = grid.run(jobs=jobs, backend=options.backend, resources=resources, tick=progress.tick)
+            except StoppedError:
+                return signals.stopped(go_on, ranks.gather(signals.received or 0))
+            except KeyboardInterrupt:  # twice: at once, and what was saved before is what there is
+                return signals.stopped(go_on)
+        if not ranks.is_main:
+            return 0
+        result = write_results(folder, grid)
+        if options.diagnose:
+            _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
+        from ..report.compare_page import write_compare_report
 
-    write_compare_report(folder)
-    console.print("", comparison_table(result, folder), "", sep="\n")
-    for said in result["conclusions"].values():
-        console.print(said, soft_wrap=not console.is_terminal)
-    if result["caution"]:
-        console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
-    how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
-    console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
-    return 0
+        write_compare_report(folder)
+        console.print("", comparison_table(result, folder), "", sep="\n")
+        for said in result["conclusions"].values():
+            console.print(said, soft_wrap=not console.is_terminal)
+        if result["caution"]:
+            console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
+        how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
+        console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
+        return 0
 
 
 def _resources(options: argparse.Namespace) -> dict[str, float]:

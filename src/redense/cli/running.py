@@ -61,10 +61,10 @@ def _run(options: argparse.Namespace) -> int:
 
     console = Console(highlight=False, quiet=not ranks.is_main)
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
-        from ..lab.engine import StoppedError
+        from ..lab.engine import StoppedError, TrainingError
         from ..lab.folder import restarted_folder
         from ..lab.progress import RunProgress, result_table, verdict
-        from ..lab.run import discard_unstarted, new_run, train_run
+        from ..lab.run import discard_unstarted, has_checkpoint, new_run, train_run
         from ..lab.store import PhaseStore, default_store
 
         root = None if options.no_store else options.store or default_store()
@@ -77,21 +77,27 @@ def _run(options: argparse.Namespace) -> int:
     if not options.quiet:
         console.print(f"[bold]{recipe.name}[/]: {recipe.about or recipe.task}; seed {recipe.seed}", soft_wrap=True)
         console.print(f"run folder: {folder}", soft_wrap=True)
-    with Signals() as signals, RunProgress(Console(quiet=True) if options.quiet else console) as progress:
+    go_on = f"redense run --resume {shlex.quote(str(folder))}"
+    with Signals() as signals:
         try:
-            result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
+            with RunProgress(Console(quiet=True) if options.quiet else console) as progress:
+                result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
+            if not ranks.is_main:
+                return 0
+            from ..report.page import write_report
+
+            write_report(folder)
         except StoppedError:
-            received = ranks.gather(signals.received or 0)
-            return signals.stopped(f"redense run --resume {shlex.quote(str(folder))}", received)
-        except RedenseError:
+            return signals.stopped(go_on, ranks.gather(signals.received or 0))
+        except KeyboardInterrupt:  # twice: at once, and what was saved before is what there is
+            return signals.stopped(go_on)
+        except RedenseError as error:
             if not options.resume and ranks.is_main:
                 discard_unstarted(folder)
-            raise
-    if not ranks.is_main:
-        return 0
-    from ..report.page import write_report
-
-    write_report(folder)
+            if not ranks.is_main or options.resume or not has_checkpoint(folder) or "--resume" in str(error):
+                raise
+            where = f"in {folder}" if isinstance(error, TrainingError) else f"and goes on with: {go_on}"
+            raise RedenseError(f"{error}; what was trained before is kept {where}") from error
     console.print("", result_table(result), "", sep="\n")
     console.print(verdict(result), "", sep="\n", soft_wrap=not console.is_terminal)
     for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,35 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
+    with _aside(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_again(path: Path, written: Path) -> None:
+    """Give a file that `write_bytes` wrote a second name, atomically; where there are no hard links, a copy has it.
+
+    Raises:
+        CheckpointError: it cannot be done.
+    """
+    with _aside(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(written)
+        except OSError:
+            with temporary.open("wb") as file:
+                file.write(written.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write, which then takes the place of ``path``, or goes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:

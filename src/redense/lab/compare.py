@@ -26,21 +26,26 @@ from .checkpoint import write_text
 from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
-from .folder import read_json
 from .grid import Grid
 from .plan import PlannedPhase
 from .recipe import Recipe
 from .store import PhaseStore
+from .sums import NAME as SUMS
+from .sums import write_sums
+
+_WRITTEN = ("compare.json", "compare.csv", "costs.json", "curves.json", "evidence.json")
 
 
 def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     """Write ``compare.json``, ``compare.csv`` and ``costs.json``, and return the first."""
     result = gather(grid)
+    (folder / SUMS).unlink(missing_ok=True)
     write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
     write_text(folder / "compare.csv", _csv(result))
     write_text(folder / "curves.json", json.dumps(_curves(grid)) + "\n")
     write_evidence(folder, grid.task, _outcomes(grid))
+    write_sums(folder, [path for path in (folder / name for name in _WRITTEN) if path.is_file()])
     return result
 
 
@@ -68,7 +73,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
     about = {arm.name: arm for arm in get_arms()}
     for cell in grid.cells:
         failed = grid.store.failure(cell.keys)
-        facts = {"failed": failed} if failed else read_json(grid.store.folder(cell.keys[-1]) / "facts.json")
+        facts = {"failed": failed} if failed else grid.store.facts(cell.keys[-1])
         arm = about.get(cell.label.split(" ")[0])
         row = rows.setdefault(
             cell.label,

@@ -6,6 +6,7 @@ comparison that was killed goes on where it was, and a second one that adds an a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .arms import Arm, Flow, Setting, get_arms
 from .checkpoint import write_text
 from .engine import steps_per_epoch
 from .environment import environment
-from .folder import discard_folder, new_folder, read_json
+from .folder import LOCK, begun, discard_folder, read_json
 from .plan import plan
 from .recipe import Recipe, SparseRecipe, build_recipe, parse_yaml
 from .store import phase_keys
@@ -75,9 +76,9 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    folder = new_folder(out, f"compare-{comparison.recipe.name}", root)
-    write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=2) + "\n")
-    write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", LOCK)) as folder:
+        write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=2) + "\n")
     return folder
 
 
@@ -95,9 +96,31 @@ def read_comparison(folder: Path) -> Comparison:
         raise StateError(f"{folder / 'comparison.json'} is damaged: it is none that redense writes") from None
 
 
+def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
+    """Raise unless a comparison is what it was when it was started, and its data too; note that where it is new.
+
+    Raises:
+        StateError: it changed.
+    """
+    path, plain = folder / "started.json", comparison.to_dict()
+    for name in ("name", "about"):
+        plain["recipe"].pop(name, None)
+    for name in ("source", "workers", "expected", "broken"):  # where the data lies may change, and who reads it
+        plain["recipe"]["data"].pop(name, None)
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    now = {"data": task.fingerprint, "comparison": digest}
+    if not path.exists():
+        write_text(path, json.dumps(now) + "\n")
+        return
+    then = read_json(path)
+    for what, fingerprint in now.items():
+        if not isinstance(then, dict) or then.get(what) != fingerprint:
+            raise StateError(f"the {what} of {folder} changed since it was started: make a new comparison")
+
+
 def discard_comparison(folder: Path) -> None:
     """Remove the folder of a new comparison that could not begin, so that the corrected command may use its name."""
-    discard_folder(folder, ("comparison.json", "environment.json"))
+    discard_folder(folder, ("comparison.json", "environment.json", "started.json", LOCK))
 
 
 # --- what is to be trained ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..controller import DSD
 from ..criteria import WITH_GRADIENTS
-from ..errors import RedenseError, StateError
+from ..errors import RedenseError, SparsityError, StateError
 from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
 from ..parameters import prunable
@@ -71,7 +71,6 @@ class Engine:
     Raises:
         RecipeError: the batches cannot be parted among the ranks.
         DataError: the training split is too small for one step.
-        StateError: the weights to start from cannot be read.
         RedenseError: a later phase cannot be trained; it is found now and not after hours.
     """
 
@@ -102,9 +101,7 @@ class Engine:
         self._build()
         self._saved = time.monotonic()
         self._check_plan()
-        if self.plan[0].given and recipe.start:
-            start = recipe.start
-            self.ranks.in_turn(lambda: load_start_(self.model, start, getattr(task, "pretrained", None)))
+        self._has_start = False
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -193,6 +190,27 @@ class Engine:
 
     # --- training ---------------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Load the weights that the recipe starts from, if it does. `train` would; this tells earlier what is wrong.
+
+        Raises:
+            RecipeError: they are of another network.
+            StateError: they cannot be read.
+        """
+        start = self.recipe.start
+        if self.plan[0].given and start and not self._has_start:
+            self.ranks.in_turn(lambda: load_start_(self.model, start, getattr(self.task, "pretrained", None)))
+            self._has_start = True
+
+    def give_way(self) -> None:
+        """Stop if somebody asked to; all that was trained is saved.
+
+        Raises:
+            StoppedError: somebody did.
+        """
+        if self._asked()[0]:
+            raise StoppedError("stopped; the state is saved")
+
     def train(self) -> None:
         """Train the phase that comes next, or the rest of the one that was interrupted.
 
@@ -201,6 +219,8 @@ class Engine:
         Raises:
             StoppedError: it was asked to stop; the state is saved.
             TrainingError: the loss is no longer finite.
+        SparsityError: the mask leaves nothing of a layer.
+        BatchError: a batch is too small for batch normalisation.
         """
         index = self.phase_index
         planned, position = self.plan[index], self._position
@@ -233,6 +253,7 @@ class Engine:
         )
         self.optimizer.zero_grad()
         try:
+            self._check_masks(planned, dsd.masks)
             if resumed:
                 method.load_state_dict(position["method"], self.model)
                 set_rng_state(self._rng, self.accelerator.device)
@@ -255,6 +276,7 @@ class Engine:
     def _start(self, planned: PlannedPhase) -> None:
         """Evaluate the weights that the recipe starts from, as a phase of no steps would be."""
         began = time.monotonic()
+        self.begin()
         self._emit({**self._where(planned), "kind": "phase", "start": 0, "steps": 0})
         result = self.evaluate("validation")
         self._check_finite(result["loss"], planned)
@@ -435,8 +457,22 @@ class Engine:
     def _check_plan(self) -> None:
         for index in range(len(self.plan)):
             self._method(index)
+        for planned in self.plan:
+            sparsity = planned.phase.sparsity
+            if isinstance(sparsity, float) and planned.phase.scope == "layer" and planned.allocation == "uniform":
+                for name, weight in self.prunable().items():  # so that a phase that cannot train is not waited for
+                    if round(sparsity * weight.numel()) == weight.numel():
+                        self._check_masks(planned, {name: torch.zeros(weight.numel(), dtype=torch.bool)})
         phases = tuple(planned.phase for planned in self.plan)
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
+
+    def _check_masks(self, planned: PlannedPhase, masks: Mapping[str, Tensor]) -> None:
+        for name, mask in masks.items():
+            if mask.numel() and not mask.any():
+                raise SparsityError(
+                    f"phase '{planned.phase.name}' would prune all {mask.numel():,} weights of '{name}', so that "
+                    "nothing passes it: lower the sparsity, or leave it out with prune.exclude"
+                )
 
     def _check_finite(self, loss: float, planned: PlannedPhase) -> None:
         if not math.isfinite(loss):

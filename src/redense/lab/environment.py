@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -26,13 +27,9 @@ def environment() -> dict[str, Any]:
         "redense": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
+        **arithmetic(),
         "platform": platform.platform(),
-        "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "ranks": world(),
-        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "launch": launch_id(),
         "commit": _commit(),
         "command": _command(),
@@ -40,10 +37,30 @@ def environment() -> dict[str, Any]:
     }
 
 
+def arithmetic() -> dict[str, Any]:
+    """Return what a result depends on to the last bit, beside its recipe and data."""
+    return {
+        "torch": _version("torch"),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "ranks": world(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Say what has changed of what a result depends on to the last bit."""
     keys = ("torch", "processor", "threads", "vector_instructions", "accelerators")
     return [f"{key} was {then.get(key)}, is {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
+
+
+def device_name() -> str:
+    """Return what networks are trained on here: ``cpu``, or the accelerator's name."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on"):
+        return "cpu"
+    return torch.cuda.get_device_name() if found.type == "cuda" else found.type
 
 
 def note_on_ranks(then: int, now: int) -> str:
@@ -60,6 +77,7 @@ def _command() -> str:
     return " ".join(["python -m redense.cli" if own else program.name, *sys.argv[1:]])
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

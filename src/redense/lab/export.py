@@ -10,6 +10,7 @@ from ..tasks.metrics import shown_name
 from .checkpoint import write_bytes, write_text
 from .folder import read_json
 from .recipe import Recipe, read_run_recipe
+from .sums import check_sums
 
 
 def export_run(folder: Path, out: Path) -> Path:
@@ -17,8 +18,10 @@ def export_run(folder: Path, out: Path) -> Path:
 
     Raises:
         StateError: the run is not finished, or ``out`` is not empty.
+        CheckpointError: what would be copied is damaged.
     """
     recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
+    check_sums(folder)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise StateError(f"{out} exists and is not empty: name another folder")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,26 @@ from typing import Any
 from ..errors import StateError
 from .launch import launch_id, restarted
 
+LOCK = ".lock"
 
-def new_folder(out: Path | None, name: str, root: Path = Path("runs")) -> Path:
+
+def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: Collection[str] = ()) -> Path:
     """Make a folder and return it: ``out``, or one named after ``name`` and the time below ``root``.
 
     Of several that are made in one second, even by several processes, each gets a number of its own.
+
+    Args:
+        out: the folder.
+        name: of a folder below ``root``.
+        root: for folders without a name of their own.
+        left: names that may lie in ``out``: what a start that was killed has left.
 
     Raises:
         StateError: ``out`` exists and is not empty, or the folder cannot be made.
     """
     try:
         if out is not None:
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            if out.exists() and (not out.is_dir() or any(not _is_left(path, left) for path in out.iterdir())):
                 raise StateError(f"{out} exists and is not empty: name another folder, or go on with --resume {out}")
             out.mkdir(parents=True, exist_ok=True)
             return out
@@ -37,6 +45,64 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs")) -> Path:
         return folder
     except OSError as error:
         raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def begun(out: Path | None, name: str, root: Path, *, left: Collection[str]) -> Iterator[Path]:
+    """Make a folder as `new_folder` does, and hold it until its first files are written.
+
+    Of two processes that are given one folder, one gets it. If this one is killed meanwhile, the same command finds no
+    more than ``left`` in it and begins again.
+
+    Raises:
+        StateError: it exists and is not empty, or cannot be made, or another process makes it now.
+    """
+    folder = new_folder(out, name, root, left=left)
+    with locked(folder):
+        if out is not None:  # perhaps it was made between the look and the lock
+            new_folder(out, name, root, left=left)
+        yield folder
+
+
+def _is_left(path: Path, left: Collection[str]) -> bool:
+    if path.is_dir():
+        return path.name in left and not any(path.iterdir())
+    return path.name in left or _is_half_written(path)
+
+
+def _is_half_written(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.rpartition(".")[2].isdigit()  # `write_bytes`: .NAME.PROCESS
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Refuse a second process in one folder; the lock goes with the process that holds it.
+
+    Raises:
+        StateError: another process works in it, or nobody can write to it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks of this kind
+        yield
+        return
+    try:
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise StateError(f"cannot write to {folder}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateError(f"another process is training {folder}: wait for it, or stop it first") from None
+        yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half written in a folder that this one holds."""
+    for path in folder.glob(".*"):
+        if _is_half_written(path):
+            path.unlink(missing_ok=True)
 
 
 def restarted_folder(out: Path | None, root: Path = Path("runs")) -> Path | None:

@@ -6,8 +6,10 @@ Under torchrun the ranks train one phase after another, all of them together (`G
 
 from __future__ import annotations
 
+import enum
 import functools
 import json
+import logging
 import os
 import signal
 import threading
@@ -20,19 +22,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MissingExtraError, StateError
+from ..errors import CheckpointError, MissingExtraError, RedenseError, StateError
 from ..masks import sparsity_of
 from ..plugins import load_plugins
 from ..tasks.task import Task
 from .allocator import keep_freed_memory
 from .checkpoint import write_text
-from .comparison import Cell, Comparison, cells
+from .comparison import Cell, Comparison, cells, check_started
 from .engine import Engine, StoppedError, TrainingError
 from .plan import PlannedPhase
 from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe
 from .store import PhaseStore, shared_store
 from .tasks import make_task
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 3  # how often damaged phases are trained again before the disk is to blame
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,15 @@ class Grid:
         self.ranks = join()
         self.task = self.ranks.in_turn(lambda: make_task(comparison.recipe))
         self.ranks.agree("the data", self.task.fingerprint)
+        self.ranks.main(lambda: check_started(folder, comparison, self.task))
         self.cells = cells(comparison, self.task)
-        self._save_seconds = save_seconds
+        self._save_seconds, self._damaged = save_seconds, False
         self._stop = folder / ".stop"
         self._stop.unlink(missing_ok=True)
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
             if cell.seed == comparison.seeds[0]:
-                Engine(self.task, cell.flow.recipe, cell.flow.phases)
+                Engine(self.task, cell.flow.recipe, cell.flow.phases).begin()
 
     def stop(self) -> None:
         """Ask every worker to save and stop."""
@@ -80,14 +87,36 @@ class Grid:
             yield [
                 self._job(cell, index)
                 for key, cell in wave.items()
-                if not self.store.has(key) and not self.store.failure(cell.keys[: index + 1])
+                if not self._is_trained(key) and not self.store.failure(cell.keys[: index + 1])
             ]
         final = {cell.keys[-1]: cell for cell in self.cells}
         yield [
             self._job(cell, -1)
             for key, cell in final.items()
-            if self.store.has(key) and not (self.store.folder(key) / "facts.json").exists()
+            if self.store.has(key) and not self.store.is_measured(key)
         ]
+
+    def _waves(self) -> Iterator[list[Job]]:
+        """Give `jobs`, and again where a phase turned out to be damaged: it is trained anew.
+
+        Raises:
+            StateError: that does not help.
+        """
+        for _ in range(_ROUNDS):
+            self._damaged = False
+            yield from self.jobs()
+            if not self._damaged:
+                return
+        raise StateError(f"phases in the store {self.store.root} are damaged again and again: look at its disk")
+
+    def _is_trained(self, key: str) -> bool:
+        """Whether a phase is in the store; one whose metrics are damaged is not, its state is looked at when used."""
+        try:
+            self.store.records(key)
+        except CheckpointError as error:
+            log.warning("%s", error)
+            self.store.discard(key)
+        return self.store.has(key)
 
     def _job(self, cell: Cell, index: int) -> Job:
         return Job(
@@ -150,12 +179,13 @@ class Grid:
         try:
             more: dict[str, Any] = {"ray_remote_args": dict(resources)} if resources else {}
             with parallel_config(backend=backend, n_jobs=jobs, **more):
-                for wave in self.jobs():
+                for wave in self._waves():
                     work = (delayed(do)(job) for job in wave)
                     stopped = False
-                    for was_trained in Parallel(return_as=returned)(work):
-                        stopped |= was_trained is None
-                        trained += bool(was_trained)
+                    for done in Parallel(return_as=returned)(work):
+                        stopped |= done == Done.STOPPED
+                        trained += done == Done.TRAINED
+                        self._damaged |= done == Done.DAMAGED
                         tick()
                     if stopped:
                         raise StoppedError("stopped; the state is saved")
@@ -175,7 +205,7 @@ class Grid:
             StoppedError: `stop` was called on any rank; what was done is kept.
             LostRankError: another rank is gone.
         """
-        waves, trained = self.jobs(), 0
+        waves, trained = self._waves(), 0
 
         def following() -> list[dict[str, Any]] | None:
             wave = next(waves, None)
@@ -185,17 +215,31 @@ class Grid:
             while (wave := self.ranks.main(following)) is not None:
                 for job in wave:
                     # Signals are this process's own affair: nobody else would tell it to stop.
-                    was_trained = do(Job(**{**job, "main": os.getpid()}))
-                    if was_trained is None:
+                    done = do(Job(**{**job, "main": os.getpid()}))
+                    if done == Done.STOPPED:
                         raise StoppedError("stopped; the state is saved")
-                    trained += was_trained
+                    trained += done == Done.TRAINED
+                    self._damaged |= done == Done.DAMAGED
                     if self.ranks.is_main:
                         tick()
         return trained
 
 
-def do(job: Job) -> bool | None:
-    """Train or evaluate one phase, in whatever process; return whether anything was trained, None if it was stopped."""
+class Done(enum.IntEnum):
+    """What became of a job."""
+
+    NOTHING = 0  # another had trained it, or it was to be evaluated
+    TRAINED = 1
+    STOPPED = 2
+    DAMAGED = 3  # what it needs; that was discarded and is to be trained again
+
+
+class _DamagedError(RedenseError):
+    """A phase in the store is damaged, and discarded."""
+
+
+def do(job: Job) -> Done:
+    """Train or evaluate one phase, in whatever process."""
     if os.getpid() != job.main and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches all processes, and so may SIGTERM: the main one asks us to stop.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -208,16 +252,19 @@ def do(job: Job) -> bool | None:
     recipe = build_recipe(job.recipe)
     phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
     store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
-    if job.index < 0:
-        _evaluate(store, task, recipe, phases, job.keys)
-        return False
     try:
-        return _train(store, task, recipe, phases, job)
+        if job.index < 0:
+            _evaluate(store, task, recipe, phases, job.keys)
+            return Done.NOTHING
+        return Done.TRAINED if _train(store, task, recipe, phases, job) else Done.NOTHING
     except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
-        return None
+        return Done.STOPPED
+    except _DamagedError as error:
+        log.warning("%s", error)
+        return Done.DAMAGED
     except TrainingError as error:  # a diverged run is a result, and no reason to stop the others
         store.put_text(job.keys[job.index], "failed.json", json.dumps({"error": str(error)}) + "\n")
-        return True
+        return Done.TRAINED
 
 
 @functools.lru_cache(maxsize=4)
@@ -259,7 +306,7 @@ def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[Plann
             engine.restore(snapshot)
             records.extend(kept)
         elif job.index:
-            engine.restore(store.state(job.keys[job.index - 1]))
+            engine.restore(_state(store, job.keys[job.index - 1]))
         if engine.ranks.asked(stop.exists(), False)[0]:
             raise StoppedError("stopped; the state is saved")
         engine.train()
@@ -271,7 +318,20 @@ def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
     reason = store.failure([key])
     if reason:
         raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
-    return store.state(key)["model"]
+    return _state(store, key)["model"]
+
+
+def _state(store: PhaseStore, key: str) -> dict[str, Any]:
+    """Return what a phase ended with.
+
+    Raises:
+        _DamagedError: it is damaged; it is discarded.
+    """
+    try:
+        return store.state(key)
+    except CheckpointError as error:
+        store.discard(key)
+        raise _DamagedError(f"{error}; the phase is trained again") from None
 
 
 def _evaluate(
@@ -279,18 +339,21 @@ def _evaluate(
 ) -> None:
     """Touch the test split with the network that a flow ends with, and count its weights."""
     engine = Engine(task, recipe, phases)
-    engine.restore(store.state(keys[-1]))
-    outcome = engine.outcome("test")
-    store.put_outcome(keys[-1], "test", outcome)
-    parameters = list(engine.model.parameters())
-    weights = sum(parameter.numel() for parameter in parameters)
-    facts = {
-        "test": task.metrics(outcome),
-        "validation": engine.evaluate("validation"),
-        "parameters": weights,
-        "nonzeros": weights - round(sparsity_of(*parameters) * weights),
-    }
-    store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")
+    with store.locked(keys[-1]):
+        if store.is_measured(keys[-1]):
+            return
+        engine.restore(_state(store, keys[-1]))
+        outcome = engine.outcome("test")
+        store.put_outcome(keys[-1], "test", outcome)
+        parameters = list(engine.model.parameters())
+        weights = sum(parameter.numel() for parameter in parameters)
+        facts = {
+            "test": task.metrics(outcome),
+            "validation": engine.evaluate("validation"),
+            "parameters": weights,
+            "nonzeros": weights - round(sparsity_of(*parameters) * weights),
+        }
+        store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")
 
 
 def _register_ray() -> None:

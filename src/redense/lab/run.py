@@ -7,6 +7,7 @@ A run folder holds everything and is enough to go on after a kill::
     started.json           fingerprints of data and recipe: a run is never resumed with others
     artifacts/             what the model needs beside its weights where the data is not: a vocabulary, a scale
     metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
+    metrics.sums           the checksum of its lines at every checkpoint
     tensorboard/           the same for live curves
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
     outcome.safetensors    what each phase's network answered for every test example
@@ -14,18 +15,17 @@ A run folder holds everything and is enough to go on after a kill::
     moments.json           how the weights of each pruned layer were distributed, for the report
     model.safetensors      the final weights: load_state_dict(load_file(...), strict=True) into the plain model
     result.json            the table, per-layer sparsity
+    SHA256SUMS             of all that a finished run is read from; `sha256sum -c` checks it too
     report.html            something to look at, written by the command line
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,26 @@ from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
 from .allocator import keep_freed_memory
-from .checkpoint import load_tree, save_tree, write_bytes, write_text
+from .checkpoint import load_tree, write_bytes, write_text
 from .engine import Engine, Event
-from .environment import differences, environment, note_on_ranks
+from .environment import environment
 from .evidence import write_evidence
-from .folder import discard_folder, new_folder, read_json
+from .folder import LOCK, begun, discard_folder, locked
 from .moments import Cycle, cycle_moments
-from .plan import PlannedPhase
-from .ranks import join, noticing_lost_ranks, world
+from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe, read_run_recipe
 from .records import Recorder, read_records
+from .resuming import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
 from .store import PhaseStore, SharedStore, phase_keys
+from .sums import NAME as SUMS
+from .sums import check_sums, write_sums
 from .tasks import make_task
 
 log = logging.getLogger(__name__)
+
+_READ = ("model.safetensors", "outcome.safetensors", "result.json", "evidence.json", "moments.json")
+_DIVERGED = 3.0  # times the loss that a phase, or the run, began with
+_NO_LOSS = 0.1  # below it a loss is near enough to nothing to rise by any factor
 
 
 def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs")) -> Path:
@@ -60,10 +66,11 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    folder = new_folder(out, f"{recipe.name}-seed{recipe.seed}", root)
-    (folder / "checkpoints").mkdir()
-    write_text(folder / "recipe.yaml", recipe.to_yaml())
-    write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    left = ("checkpoints", "environment.json", LOCK)
+    with begun(out, f"{recipe.name}-seed{recipe.seed}", root, left=left) as folder:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_text(folder / "recipe.yaml", recipe.to_yaml())  # the last: what has one can be resumed
     return folder
 
 
@@ -71,7 +78,12 @@ def discard_unstarted(folder: Path) -> None:
     """Remove the folder of a new run that could not begin, so that the corrected command may use its name."""
     if (folder / "metrics.jsonl").exists():
         return
-    discard_folder(folder, ("recipe.yaml", "environment.json", "started.json", ".lock"), ("checkpoints",))
+    discard_folder(folder, ("recipe.yaml", "environment.json", "started.json", LOCK), ("checkpoints",))
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether anything that was trained is saved in a run folder."""
+    return any((folder / "checkpoints").glob("*.safetensors"))
 
 
 def train_run(
@@ -96,12 +108,13 @@ def train_run(
     """
     keep_freed_memory()
     ranks = join()
-    with noticing_lost_ranks(), ranks.held(lambda: _locked(folder)):
+    with noticing_lost_ranks(), ranks.held(lambda: locked(folder)):
         recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder).model_dump(mode="json")))
         task = ranks.in_turn(lambda: make_task(recipe))
         ranks.agree("the data", task.fingerprint)
-        ranks.main(lambda: _begin(folder, recipe, task))
-        if ranks.main(lambda: _ranks_before(folder)) != ranks.world:
+        ranks.main(lambda: begin(folder, recipe, task))
+        notes = ranks.main(lambda: notes_on(folder))
+        if notes:
             store = None  # what a run of two halves gives is no phase that others may share
         shared = SharedStore(store.root, ranks) if store and ranks.many else store
         with Recorder(folder) if ranks.is_main else contextlib.nullcontext() as recorder:
@@ -120,36 +133,32 @@ def train_run(
                 recipe,
                 emit=record,
                 stop=stop,
-                save=lambda state: ranks.main(lambda: _save(folder, engine, state)),
+                save=lambda state: ranks.main(lambda: save(folder, engine, state, recorder)),
                 save_seconds=save_seconds,
             )
+            keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             of_task = list(getattr(task, "notes", ()))
             show({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": of_task})
-            snapshot = ranks.main(lambda: _last_snapshot(folder, engine.plan))
-            if snapshot is not None:
+            snapshot = ranks.main(lambda: last_snapshot(folder, engine.plan, store, keys))
+            if snapshot is None:
+                engine.begin()
+            else:
                 engine.restore(snapshot)
-                show({"kind": "resumed", "step": engine.step, "notes": ranks.main(lambda: _notes(folder))})
+                show({"kind": "resumed", "step": engine.step, "notes": notes})
             if recorder:
-                recorder.begin(engine.step)
+                recorder.begin(None if snapshot is None else engine.step)
             ranks.main(lambda: _keep_artifacts(folder, task))
-            keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             while engine.phase_index < len(engine.plan):
                 key = keys[engine.phase_index]
                 with shared.locked(key) if shared else contextlib.nullcontext():
-                    if shared and not engine.position_in_phase and shared.has(key):
-                        _take_from_store(folder, engine, shared, key, record)
+                    if shared and not engine.position_in_phase and (found := stored_phase(shared, key)):
+                        _take(folder, engine, *found, record, recorder)
                     else:
                         engine.train()
                         if store and ranks.is_main:
                             _keep_in_store(folder, engine, store, key)
         show({"kind": "testing"})
         return _finish(folder, engine)
-
-
-def _begin(folder: Path, recipe: Recipe, task: Task) -> None:
-    for left in (folder / "checkpoints").glob(".*"):  # of a process that was killed while it wrote
-        left.unlink()
-    _check_unchanged(folder, recipe, task)
 
 
 def _keep_artifacts(folder: Path, task: Task) -> None:
@@ -159,22 +168,41 @@ def _keep_artifacts(folder: Path, task: Task) -> None:
             write_text(folder / "artifacts" / name, text)
 
 
-def _take_from_store(
-    folder: Path, engine: Engine, store: PhaseStore, key: str, record: Callable[[Event], None]
+def stored_phase(store: PhaseStore, key: str) -> tuple[dict[str, Any], list[Event]] | None:
+    """Return state and events of a phase that the store has whole; a damaged one is trained again in its place."""
+    if not store.has(key):
+        return None
+    try:
+        return store.state(key), store.records(key)
+    except CheckpointError as error:
+        log.warning("%s; the phase is trained again", error)
+        return None
+
+
+def _take(
+    folder: Path,
+    engine: Engine,
+    state: dict[str, Any],
+    events: list[Event],
+    record: Callable[[Event], None],
+    recorder: Recorder | None,
 ) -> None:
-    index, planned, state = engine.phase_index, engine.plan[engine.phase_index], store.state(key)
+    index, planned = engine.phase_index, engine.plan[engine.phase_index]
     start = {"phase_index": index, "step": engine.step, "start": engine.step, "steps": planned.steps}
     record({"kind": "phase", **start, "stored": True})
-    for event in store.records(key):
+    for event in events:
         record({**event, "phase": planned.phase.name})  # a phase goes by other names in other arms
     engine.restore(state)
-    engine.ranks.main(lambda: _save(folder, engine, state))
+    engine.ranks.main(lambda: save(folder, engine, state, recorder))
 
 
 def _keep_in_store(folder: Path, engine: Engine, store: PhaseStore, key: str) -> None:
     index = engine.phase_index - 1
     records = [event for event in read_records(folder / "metrics.jsonl") if event["phase_index"] == index]
-    store.put(key, load_tree(_phase_path(folder, index, engine.plan[index])), records)
+    try:
+        store.put(key, load_tree(phase_path(folder, index, engine.plan[index])), records)
+    except (StateError, CheckpointError) as error:  # the run has its own checkpoint, and loses nothing
+        log.warning("%s; this phase is not in the store, and the run goes on", error)
 
 
 def describe_plan(engine: Engine) -> list[dict[str, Any]]:
@@ -197,7 +225,8 @@ def load_model(folder: Path) -> Engine:
     """Return an engine that holds the final model of a finished run, ready to evaluate.
 
     Raises:
-        StateError: the run is not finished, or the model does not fit.
+        StateError: the run is not finished, its recipe or data changed since, or the model does not fit.
+        CheckpointError: the model is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -206,103 +235,15 @@ def load_model(folder: Path) -> Engine:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise StateError(f"{folder} has no model.safetensors yet: finish it with `redense run --resume {folder}`")
-    engine = Engine(make_task(recipe), recipe)
+    check_sums(folder, path.name)
+    task = make_task(recipe)
+    check_unchanged(folder, recipe, task)
+    engine = Engine(task, recipe)
     try:
         engine.model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise StateError(f"{path} is damaged or of another model: {' '.join(str(error).split())[:300]}") from None
     return engine
-
-
-# --- checkpoints ----------------------------------------------------------------------------------------------------
-
-
-def _phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
-    return folder / "checkpoints" / f"{index}-{planned.phase.name}.safetensors"
-
-
-def _save(folder: Path, engine: Engine, snapshot: dict[str, Any]) -> None:
-    last = folder / "checkpoints" / "last.safetensors"
-    index = snapshot["position"]["phase"]
-    if snapshot["position"]["step"] or not index:
-        save_tree(last, snapshot)
-        return
-    path = _phase_path(folder, index - 1, engine.plan[index - 1])
-    save_tree(path, snapshot)
-    aside = last.with_suffix(".link")
-    aside.unlink(missing_ok=True)
-    try:
-        aside.hardlink_to(path)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, aside)
-    aside.replace(last)
-
-
-def _last_snapshot(folder: Path, phases: tuple[PlannedPhase, ...]) -> dict[str, Any] | None:
-    """Return the newest checkpoint that is whole; None for a run that has none."""
-    paths = [_phase_path(folder, index, phase) for index, phase in enumerate(phases)]
-    candidates = [p for p in (folder / "checkpoints" / "last.safetensors", *reversed(paths)) if p.exists()]
-    problem: CheckpointError | None = None
-    for path in candidates:
-        try:
-            snapshot = load_tree(path)
-        except CheckpointError as error:
-            log.warning("%s; trying the checkpoint before it", error)
-            problem = error
-        else:
-            return snapshot
-    if problem:
-        raise problem
-    return None
-
-
-def _check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
-    # Where the data lies may change, and who reads it; what it is may not.
-    data = {"source", "workers", "expected", "broken"}
-    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": data})
-    now = {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
-    path = folder / "started.json"
-    if not path.exists():
-        write_text(path, json.dumps(now) + "\n")
-        return
-    then = read_json(path)
-    for what, fingerprint in now.items():
-        if not isinstance(then, dict) or then.get(what) != fingerprint:
-            raise StateError(
-                f"the {what} of {folder} changed since it was started: its result would mean nothing; start anew"
-            )
-
-
-def _notes(folder: Path) -> list[str]:
-    then = read_json(folder / "environment.json")
-    changed = differences(then, environment())
-    notes = [f"{change}: the result may differ in its last digits" for change in changed]
-    before = _ranks_before(folder)
-    return notes if before == world() else [*notes, note_on_ranks(before, world())]
-
-
-def _ranks_before(folder: Path) -> int:
-    return read_json(folder / "environment.json").get("ranks", 1)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Refuse a second process in one run folder; the lock goes with the process that holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks of this kind
-        yield
-        return
-    try:
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise StateError(f"cannot write to {folder}: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StateError(f"another process is training {folder}: wait for it, or stop it first") from None
-        yield
 
 
 # --- result ---------------------------------------------------------------------------------------------------------
@@ -317,7 +258,8 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
     snapshots: deque[dict[str, Any]] = deque(maxlen=3)  # the last three: a D-S-D
     moments: list[dict[str, Any]] = []
     for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
-        path = _phase_path(folder, index, planned)
+        engine.give_way()
+        path = phase_path(folder, index, planned)
         snapshots.append(ranks.main(lambda path=path: load_tree(path)))
         engine.restore(snapshots[-1])
         if ranks.is_main:
@@ -364,6 +306,7 @@ def _write_result(
     moments: list[dict[str, Any]],
 ) -> dict[str, Any]:
     task, recipe = engine.task, engine.recipe
+    (folder / SUMS).unlink(missing_ok=True)
     records = list(read_records(folder / "metrics.jsonl"))
     for index, phase in enumerate(phases):
         epochs = (record for record in records if record["kind"] == "epoch" and record["phase_index"] == index)
@@ -382,12 +325,31 @@ def _write_result(
         "phases": phases,
         "layers": layers,
         "test_examples": len(task.examples("test")),
-        "notes": list(getattr(task, "notes", ())),
+        "notes": [*getattr(task, "notes", ()), *notes_on(folder), *_diverged(phases, records)],
         "seconds": round(sum(phase["seconds"] for phase in phases), 1),
         "redense": __version__,
     }
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    read = [folder / name for name in (*_READ, "metrics.jsonl")]
+    write_sums(folder, [path for path in (*read, *sorted((folder / "artifacts").glob("*"))) if path.is_file()])
     return result
+
+
+def _diverged(phases: list[dict[str, Any]], records: list[Event]) -> list[str]:
+    """Name the phases that end with a multiple of the loss that they, or the run, began with."""
+    found: list[str] = []
+    began: list[float] = []  # of the run, unless it began with given weights
+    for index, phase in enumerate(phases):
+        losses = [r["train_loss"] for r in records if r["kind"] == "epoch" and r["phase_index"] == index]
+        before = min([*began, *losses[:1]], default=0.0)
+        if losses and losses[-1] > max(_DIVERGED * before, _NO_LOSS):
+            found.append(
+                f"phase '{phase['name']}' diverged, its training loss rose from {before:.4g} to {losses[-1]:.4g}: "
+                "lower its learning rate"
+            )
+        if not index and phase["steps"]:
+            began = losses[:1]
+    return found
 
 
 def _moments(names: list[str], snapshots: list[dict[str, Any]]) -> list[dict[str, Any]]:

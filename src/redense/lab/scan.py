@@ -23,10 +23,13 @@ from ..scanning import SPARSITIES, sensitivity
 from .checkpoint import load_tree, write_text
 from .engine import Engine, Event
 from .environment import environment
+from .folder import read_json
 from .recipe import Recipe, read_run_recipe
-from .run import describe_plan, make_task, read_json
+from .resuming import check_unchanged
+from .run import describe_plan, stored_phase
 from .start import load_start_
 from .store import PhaseStore, phase_keys
+from .tasks import make_task
 
 Follow = Literal["loss", "metric"]
 
@@ -109,10 +112,13 @@ def engine_of_run(folder: Path) -> Engine:
     """Return an engine with the network of a run as it was when the first sparse phase began.
 
     Raises:
-        StateError: the run has not got that far.
+        StateError: the run has not got that far, or its recipe or data changed since.
+        CheckpointError: its checkpoint is damaged.
     """
     recipe = read_run_recipe(folder)
-    engine = Engine(make_task(recipe), recipe)
+    task = make_task(recipe)
+    check_unchanged(folder, recipe, task)
+    engine = Engine(task, recipe)
     index = first_sparse(engine)
     if index:
         path = folder / "checkpoints" / f"{index - 1}-{engine.plan[index - 1].phase.name}.safetensors"
@@ -162,10 +168,10 @@ def engine_of_recipe(
     while engine.phase_index < index:
         key = keys[engine.phase_index]
         with store.locked(key) if store else contextlib.nullcontext():
-            if store and store.has(key):
+            if store and (found := stored_phase(store, key)):
                 start = {"phase_index": engine.phase_index, "step": engine.step, "start": engine.step}
                 emit({"kind": "phase", **start, "steps": engine.plan[engine.phase_index].steps, "stored": True})
-                engine.restore(store.state(key))
+                engine.restore(found[0])
                 continue
             records.clear()
             partial = store.partial(key) if store else None

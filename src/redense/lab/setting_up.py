@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import torch
@@ -10,10 +11,24 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 
+from ..errors import RedenseError
 from ..methods.base import Method
 from ..parameters import first_convolution
 from ..tasks.task import Batch, Task
 from .recipe import OptimizerRecipe, Recipe
+
+_NORMALISATIONS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+)
+
+
+class BatchError(RedenseError, ValueError):
+    """A batch that is too small for a layer of the network."""
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
@@ -47,8 +62,27 @@ class LossOf(nn.Module):
         self.model, self._task = model, task
 
     def forward(self, method: Method, batch: Batch) -> Tensor:
-        """Return the loss that the technique makes of a batch."""
-        return method.loss(self.model, batch, self._task.outputs, self._task.loss)
+        """Return the loss that the technique makes of a batch.
+
+        Raises:
+            BatchError: the batch is too small for a batch normalisation.
+        """
+        try:
+            return method.loss(self.model, batch, self._task.outputs, self._task.loss)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise BatchError(
+                f"{self._normalisation(error)} has one value of each channel in a batch, and cannot normalise it: "
+                "raise training.batch_size"
+            ) from None
+
+    def _normalisation(self, error: ValueError) -> str:
+        """Name the layer that has raised."""
+        names = {id(module): name for name, module in self.model.named_modules()}
+        found = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        named = [names[id(module)] for module in found if isinstance(module, _NORMALISATIONS) and id(module) in names]
+        return f"batch normalisation '{named[-1]}'" if named else "batch normalisation"
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:

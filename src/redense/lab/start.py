@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import RecipeError, StateError, nearest
 from ..parameters import clean_name
 from .checkpoint import is_tree, load_tree
+from .sums import check_sums
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint
@@ -72,6 +73,7 @@ def _file(start: str) -> Path:
         path = path / "model.safetensors"
         if not path.is_file():
             raise StateError(f"start {start} is no finished run: it has no model.safetensors")
+        check_sums(path.parent, path.name)
     if not path.is_file():
         raise StateError(f"start {start}: no such file (a file, a run folder, or torchvision:IMAGENET1K_V1)")
     return path

@@ -1,9 +1,10 @@
 """The phase store: a trained phase lies under a hash of all that determines it, so that nothing is trained twice.
 
 A key covers the recipe (without what does not matter to the bits, such as its name), the data's fingerprint, the seed,
-the phase and all phases before it, torch's version, the number of threads and of ranks, the version of the engine's
-arithmetic, and the source of a task or criterion of the user's own. Arms that begin alike share what they share; so do
-commands. Two processes that want the same phase wait for each other.
+the phase and all phases before it, torch's version, the accelerator, the number of threads and of ranks, the version of
+the engine's arithmetic, and the source of a task or criterion of the user's own. Arms that begin alike share what they
+share; so do commands. Two processes that want the same phase wait for each other. What is damaged is noticed, and made
+again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from typing_extensions import override
@@ -28,16 +29,18 @@ from typing_extensions import override
 from ..criteria import get_criterion
 from ..errors import CheckpointError, StateError
 from ..plugins import code_of
-from .checkpoint import load_tree, save_tree, write_bytes, write_text
-from .folder import read_json
+from .checkpoint import load_tree, save_tree, write_bytes
+from .environment import device_name
+from .folder import LOCK, read_json, sweep
 from .launch import Ranks
 from .plan import PlannedPhase
 from .ranks import current
 from .recipe import Recipe, entry_of
+from .sums import is_intact, note_sum
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
 _KEY = re.compile("[0-9a-f]{32}")
-_REMOVE = "remove its folder from the store, and the phase is trained again"
+_AGAIN = "run the same command again, and it is made anew"
 
 
 def default_store() -> Path | None:
@@ -64,6 +67,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         base["code"] = own
     if ranks > 1:  # the same training, but for the last digits
         base["ranks"] = ranks
+    if device_name() != "cpu":  # its sums are of another order, too
+        base["device"] = device_name()
     prune = recipe.prune.model_dump(mode="json", exclude={"allocation"})  # which is the phase's
     keys: list[str] = []
     for planned in phases:
@@ -105,22 +110,22 @@ class PhaseStore:
     def put(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Keep a trained phase; what was kept of it before its end goes."""
         folder = self._made(key)
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        self._write(key, "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
         save_tree(folder / "state.safetensors", dict(state))
         for name in ("partial.safetensors", "progress.json"):
             (folder / name).unlink(missing_ok=True)
 
     def records(self, key: str) -> list[dict[str, Any]]:
-        """Return the events of a phase, in order.
+        """Return the events of a phase, in order; none for one that is not there.
 
         Raises:
             CheckpointError: they are damaged.
         """
-        path = self.folder(key) / "metrics.jsonl"
+        data = self._read(key, "metrics.jsonl")
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}): {_REMOVE}") from None
+            return [json.loads(line) for line in (data or b"").splitlines()]
+        except (ValueError, RecursionError):
+            raise CheckpointError(f"{self.folder(key) / 'metrics.jsonl'} is damaged: {_AGAIN}") from None
 
     def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Keep a phase that is still being trained."""
@@ -137,7 +142,7 @@ class PhaseStore:
     def put_outcome(self, key: str, split: str, outcome: Mapping[str, Tensor]) -> None:
         """Keep what the network answered for a split."""
         tensors = {name: values.contiguous() for name, values in outcome.items()}
-        write_bytes(self._made(key) / f"{split}.safetensors", to_bytes(tensors))
+        self._write(key, f"{split}.safetensors", to_bytes(tensors))
 
     def outcome(self, key: str, split: str) -> dict[str, Tensor] | None:
         """Return what the network answered for a split, or None if it was not asked yet.
@@ -145,23 +150,42 @@ class PhaseStore:
         Raises:
             CheckpointError: it is damaged.
         """
-        path = self.folder(key) / f"{split}.safetensors"
+        data = self._read(key, f"{split}.safetensors")
         try:
-            return load_file(path) if path.exists() else None
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}): {_REMOVE}") from None
+            return None if data is None else from_bytes(data)
+        except SafetensorError:
+            raise CheckpointError(f"{self.folder(key) / f'{split}.safetensors'} is damaged: {_AGAIN}") from None
 
     def put_text(self, key: str, name: str, text: str) -> None:
         """Keep a text file beside a phase."""
-        write_text(self._made(key) / name, text)
+        self._write(key, name, text.encode())
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Return what was measured of the network that a phase ends with.
+
+        Raises:
+            CheckpointError: it was not, or that is damaged.
+        """
+        path, data = self.folder(key) / "facts.json", self._read(key, "facts.json")
+        try:
+            return json.loads(data or b"")
+        except (ValueError, RecursionError):
+            raise CheckpointError(f"{path} is damaged or not there: {_AGAIN}") from None
+
+    def is_measured(self, key: str) -> bool:
+        """Whether it is known, and undamaged, what the network that a phase ends with does with the test split."""
+        return all(is_intact(self.folder(key), name) for name in ("facts.json", "test.safetensors"))
 
     def failure(self, keys: Sequence[str]) -> str | None:
         """Return why a flow of phases cannot be finished: the first of them that diverged says it."""
         for key in keys:
-            path = self.folder(key) / "failed.json"
-            if path.exists():
-                return read_json(path)["error"]
+            if is_intact(self.folder(key), "failed.json"):
+                return read_json(self.folder(key) / "failed.json")["error"]
         return None
+
+    def discard(self, key: str) -> None:
+        """Remove a phase that is damaged, so that it is trained again."""
+        (self.folder(key) / "state.safetensors").unlink(missing_ok=True)
 
     def progress(self, key: str, step: int, steps: int) -> None:
         """Note how far a phase has got, for whoever watches."""
@@ -186,8 +210,13 @@ class PhaseStore:
         except ImportError:  # Windows: two processes may train the same phase, and the same result wins twice
             yield
             return
-        with (folder / ".lock").open("w") as file:
+        try:
+            file = (folder / LOCK).open("w")
+        except OSError as error:
+            raise StateError(f"cannot write to the phase store {self.root}: {error.strerror}") from None
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            sweep(folder)
             yield
 
     def phases(self) -> list[Path]:
@@ -205,6 +234,20 @@ class PhaseStore:
                 shutil.rmtree(folder)
                 with contextlib.suppress(OSError):  # not empty
                     folder.parent.rmdir()
+
+    def _write(self, key: str, name: str, data: bytes) -> None:
+        folder = self._made(key)
+        note_sum(folder, name, data)  # first: a kill in between leaves nothing, or what is damaged and made again
+        write_bytes(folder / name, data)
+
+    def _read(self, key: str, name: str) -> bytes | None:
+        """The bytes of a file beside a phase; None if there is none."""
+        folder = self.folder(key)
+        if not (folder / name).exists():
+            return None
+        if not is_intact(folder, name):
+            raise CheckpointError(f"{folder / name} is damaged: it does not match its checksum; {_AGAIN}")
+        return (folder / name).read_bytes()
 
     def _made(self, key: str) -> Path:
         folder = self.folder(key)
@@ -260,6 +303,14 @@ class SharedStore(PhaseStore):
     @override
     def put_text(self, key: str, name: str, text: str) -> None:
         self._ranks.main(lambda: self._own.put_text(key, name, text))
+
+    @override
+    def discard(self, key: str) -> None:
+        self._ranks.main(lambda: self._own.discard(key))
+
+    @override
+    def is_measured(self, key: str) -> bool:
+        return self._ranks.main(lambda: self._own.is_measured(key))
 
     @override
     def failure(self, keys: Sequence[str]) -> str | None:

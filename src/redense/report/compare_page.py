@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ..lab.sums import check_sums
 from . import commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words
@@ -38,7 +39,9 @@ def write_compare_report(folder: Path) -> Path:
 
     Raises:
         DataError: ``folder`` is no finished comparison, or a file in it is damaged.
+        CheckpointError: a file in it does not match its checksum.
     """
+    check_sums(folder)
     return write_document(folder, render(read_comparison(folder)))
 
 

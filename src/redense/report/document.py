@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..errors import StateError
 from .assets import SCRIPT, STYLE
 from .markup import Child, Html, h
 from .plotting import Plot
@@ -28,14 +30,24 @@ class Section:
 
 
 def write_document(folder: Path, text: str, name: str = "report") -> Path:
-    """Write ``report.html`` into a folder and return its path. It is replaced in one step: nobody reads half of it."""
+    """Write ``report.html`` into a folder and return its path. It is replaced in one step: nobody reads half of it.
+
+    Raises:
+        StateError: it cannot be written (full disk, read-only folder).
+    """
     target = folder / f"{name}.html"
-    draft = folder / f".{name}.{os.getpid()}.html"
+    draft = folder / f".{name}.html.{os.getpid()}"
     try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        with draft.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(target)
+    except OSError as error:
+        raise StateError(f"cannot write {target}: {error.strerror}; write it with `redense report {folder}`") from None
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
     return target
 
 

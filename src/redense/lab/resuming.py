@@ -1,0 +1,146 @@
+"""Going on with a run: what is kept of it, what is whole of that, and whether recipe, data and machine are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, StateError
+from ..tasks.task import Task
+from .checkpoint import load_tree, save_tree, write_again, write_text
+from .engine import Engine
+from .environment import arithmetic, differences, environment, note_on_ranks
+from .folder import read_json, sweep
+from .plan import PlannedPhase
+from .recipe import Recipe
+from .records import Recorder, check_records
+from .store import PhaseStore
+
+log = logging.getLogger(__name__)
+
+
+def begin(folder: Path, recipe: Recipe, task: Task) -> None:
+    """Make sure that a run goes on as what it was begun as, sweep up after a kill, and note where it is trained.
+
+    Raises:
+        StateError: its recipe or data changed.
+    """
+    for place in (folder, folder / "checkpoints", folder / "artifacts"):
+        sweep(place)
+    check_unchanged(folder, recipe, task)
+    if not (folder / "started.json").exists():
+        write_text(folder / "started.json", json.dumps(_fingerprints(recipe, task)) + "\n")
+    path = folder / "environment.json"
+    made = read_json(path)
+    if all(_differences(then) for then in _trained_in(made)):
+        made["resumed"] = [*made.get("resumed", []), environment()]
+        write_text(path, json.dumps(made, indent=2) + "\n")
+
+
+def phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
+    """Return where the checkpoint of a phase's end lies."""
+    return folder / "checkpoints" / f"{index}-{planned.phase.name}.safetensors"
+
+
+def save(folder: Path, engine: Engine, snapshot: dict[str, Any], recorder: Recorder | None) -> None:
+    """Keep a snapshot: as the last one, and at the end of a phase as that phase's.
+
+    Raises:
+        CheckpointError: it cannot be written; the one before it is still there.
+    """
+    if recorder:  # first the log: a checkpoint is of what was logged before it
+        recorder.mark(engine.step)
+    last = folder / "checkpoints" / "last.safetensors"
+    index = snapshot["position"]["phase"]
+    if snapshot["position"]["step"] or not index:
+        save_tree(last, snapshot)
+        return
+    path = phase_path(folder, index - 1, engine.plan[index - 1])
+    save_tree(path, snapshot)
+    write_again(last, path)
+
+
+def last_snapshot(
+    folder: Path, phases: tuple[PlannedPhase, ...], store: PhaseStore | None, keys: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return the newest checkpoint that is whole and has whole ones before it; None for a run that has none.
+
+    A damaged one of an earlier phase is taken from the store again; else the run goes back to the one before it.
+    """
+    paths = [phase_path(folder, index, phase) for index, phase in enumerate(phases)]
+    last = folder / "checkpoints" / "last.safetensors"
+    lost, problem = len(phases), None  # the first phase whose checkpoint is lost, and why
+    for done in (None, *range(len(phases), 0, -1)):
+        path = last if done is None else paths[done - 1]
+        if not path.exists() or (done or 0) > lost:
+            continue
+        try:
+            if done is not None:
+                _mend(path, store, keys[done - 1])
+            snapshot = load_tree(path)
+            position = snapshot["position"]
+            check_records(folder, sum(phase.steps for phase in phases[: position["phase"]]) + position["step"])
+            for index in range(position["phase"]):
+                lost = index
+                _mend(paths[index], store, keys[index])
+        except CheckpointError as error:
+            log.warning("%s; trying the checkpoint before it", error)
+            problem = error
+        else:
+            return snapshot
+    if problem:
+        raise CheckpointError(f"{problem}, and there is no whole one before it: start a new run") from None
+    return None
+
+
+def _mend(path: Path, store: PhaseStore | None, key: str) -> None:
+    try:
+        load_tree(path)
+    except CheckpointError as error:
+        if not store or not store.has(key):
+            raise
+        log.warning("%s; it is taken from the store again", error)
+        save_tree(path, store.state(key))
+
+
+def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:
+    # Where the data lies may change, and who reads it; what it is may not.
+    data = {"source", "workers", "expected", "broken"}
+    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": data})
+    return {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
+
+
+def check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
+    """Raise unless recipe and data are those that a run was started with.
+
+    Raises:
+        StateError: they are not.
+    """
+    path, now = folder / "started.json", _fingerprints(recipe, task)
+    then = read_json(path) if path.exists() else now
+    for what, fingerprint in now.items():
+        if not isinstance(then, dict) or then.get(what) != fingerprint:
+            raise StateError(
+                f"the {what} of {folder} changed since it was started: its result would mean nothing; start anew"
+            )
+
+
+def notes_on(folder: Path) -> list[str]:
+    """Say where else than here parts of a run were trained."""
+    made = read_json(folder / "environment.json")
+    return list(dict.fromkeys(note for then in _trained_in(made) for note in _differences(then)))
+
+
+def _trained_in(made: dict[str, Any]) -> list[dict[str, Any]]:
+    return [made, *made.get("resumed", [])]
+
+
+def _differences(then: dict[str, Any]) -> list[str]:
+    now = arithmetic()
+    notes = [f"{change}: the result may differ in its last digits" for change in differences(then, now)]
+    before = then.get("ranks", 1)
+    return notes if before == now["ranks"] else [*notes, note_on_ranks(before, now["ranks"])]

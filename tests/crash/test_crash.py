@@ -1,0 +1,66 @@
+"""Killed at a seeded moment, resumed, often killed again: a run ends with the bytes of one that nobody disturbed.
+
+`killing.py` does it and explains it; the raw result of the hundred lies in ``results/crash/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense import cli
+from redense.lab.recipe import Recipe
+
+Tiny = Callable[..., Recipe]
+
+HARNESS = Path(__file__).with_name("killing.py")
+
+
+@pytest.fixture
+def killed(tiny: Tiny, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    def run(number: int, *options: object) -> dict[str, Any]:
+        recipe, out = tmp_path / "tiny.yaml", tmp_path / "kills.json"
+        recipe.write_text(tiny(sparse={"epochs": 2}).to_yaml())
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+        words = [sys.executable, HARNESS, recipe, "--runs", number, "--out", out, *options]
+        done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, check=False)
+        assert out.exists(), done.stderr
+        sys.stdout.write(done.stdout)
+        return json.loads(out.read_text())
+
+    return run
+
+
+def test_nine_killed_runs_end_as_if_they_had_not_been(killed: Callable[..., dict[str, Any]]):
+    result = killed(9)
+    assert len(result["moments"]) >= 7  # one a run is drawn of each kind of moment
+    assert [one for one in result["each"] if one["wrong"]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("how", [[], ["--cut"]], ids=["kill", "power cut"])
+def test_a_hundred_killed_runs_end_as_if_they_had_not_been(how: list[str], killed: Callable[..., dict[str, Any]]):
+    result = killed(100, *how)
+    assert result["kills"] > 150
+    assert min(result["moments"].values()) >= 5
+    assert [one for one in result["each"] if one["wrong"]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "how",
+    [["no sync", "--cut"], ["in place"], ["no generator"], ["no log", "--cut"]],
+    ids=lambda how: how[0],
+)
+def test_the_harness_notices_when_redense_is_broken(how: list[str], killed: Callable[..., dict[str, Any]]):
+    result = killed(27, "--broken", *how)
+    assert result["identical"] < result["runs"]
