@@ -75,7 +75,7 @@ def by_prune(model: nn.Module, optimizer: torch.optim.Optimizer, blocks: ExitSta
 
 
 def by_ao(model: nn.Module, optimizer: torch.optim.Optimizer, blocks: ExitStack) -> None:
-    from torch.ao.pruning import WeightNormSparsifier
+    from torch.ao.pruning import WeightNormSparsifier  # pyright: ignore[reportPrivateImportUsage]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         mine = not dist.is_initialized()
         if mine:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-            store = dist.FileStore(f"{folder}/ranks", 1)
+            store = dist.FileStore(f"{folder}/ranks", 1)  # pyright: ignore[reportPrivateImportUsage]
             dist.init_process_group("gloo", store=store, rank=0, world_size=1)
             blocks.callback(dist.destroy_process_group)
         seconds = {

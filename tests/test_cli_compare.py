@@ -89,7 +89,7 @@ def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
     redense: Run, recipe_file: Path, tmp_path: Path
 ):
     words = ["--dense.epochs", 2, "--arms", "dsd,llr", "--seeds=7", "--jobs", 1, "--store", "own store"]
-    code, out, err = redense("compare", recipe_file, *words, "--seeds", "3,", "--out", "x")
+    code, out, err = redense("compare", recipe_file, *words, "--seeds", "3,,5", "--out", "x")
     assert code == 2
     assert "--seeds" in err
     code, out, err = redense(

@@ -13,7 +13,7 @@ from redense.lab.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-from make_results import EXPERIMENTS, RAW  # noqa: E402  # tools/ is no package
+from make_results import EXPERIMENTS, RAW  # noqa: E402  # pyright: ignore[reportMissingImports]  # tools/ is no package
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "results").glob("*/compare.json"))
 

@@ -368,7 +368,7 @@ def pack(mask: Tensor) -> Tensor:
     """Pack a mask to bits, the lowest bit first: ``(ceil(N / 8),)`` uint8 on CPU, in logical order."""
     flat = mask.detach().reshape(-1)
     packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8)
-    for block, out in zip(blocks(flat), packed.split(_block_of(flat) // 8), strict=False):
+    for block, out in zip(blocks(flat), torch.split(packed, _block_of(flat) // 8), strict=False):
         bits = block.to(device="cpu", dtype=torch.uint8)
         rows = torch.nn.functional.pad(bits, (0, -bits.numel() % 8)).view(-1, 8)
         out.zero_()
@@ -391,6 +391,6 @@ def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
         )
     packed, bits = packed.cpu(), torch.tensor(_BITS, dtype=torch.uint8)
     mask = torch.empty(8 * packed.numel(), dtype=torch.bool)
-    for block, out in zip(blocks(packed), mask.split(8 * _block_of(packed)), strict=False):
+    for block, out in zip(blocks(packed), torch.split(mask, 8 * _block_of(packed)), strict=False):
         torch.ne(block.unsqueeze(1) & bits, 0, out=out.view(-1, 8))
     return mask[:numel].reshape(tuple(shape))

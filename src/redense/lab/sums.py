@@ -58,8 +58,9 @@ def check_sums(folder: Path, *names: str) -> None:
     """
     for name in names or read_sums(folder):
         if name in read_sums(folder) and not is_intact(folder, name):
-            gone = "is gone" if not (folder / name).is_file() else "is damaged: it does not match its checksum"
-            raise CheckpointError(f"{folder / name} {gone} in {folder / NAME}; copy it back, or make it again")
+            there = (folder / name).is_file()
+            fault = "is damaged: it does not match its checksum" if there else "is gone; it has a checksum"
+            raise CheckpointError(f"{folder / name} {fault} in {folder / NAME}; copy it back, or make it again")
 
 
 def file_sum(path: Path) -> str:
