@@ -38,8 +38,8 @@ def killed(tiny: Tiny, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def test_nine_killed_runs_end_as_if_they_had_not_been(killed: Callable[..., dict[str, Any]]):
-    result = killed(9)
+def test_five_killed_runs_end_as_if_they_had_not_been(killed: Callable[..., dict[str, Any]]):
+    result = killed(5)
     assert len(result["moments"]) >= 7  # one a run is drawn of each kind of moment
     assert [one for one in result["each"] if one["wrong"]] == []
 

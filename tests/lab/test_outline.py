@@ -75,7 +75,7 @@ def test_every_recipe_opens_with_its_command_its_data_its_time_and_the_papers_fi
     [
         pytest.param(
             name,
-            marks=[pytest.mark.slow] if name.startswith(("imagenet/", "wsj/deepspeech2")) and name not in LARGE else [],
+            marks=[pytest.mark.slow] if name.startswith(("imagenet/", "wsj/")) and name not in LARGE else [],
         )
         for name in recipe_names()
     ],
