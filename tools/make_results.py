@@ -50,7 +50,7 @@ EXPERIMENTS = {
     "prompts-es-deepspeech": Experiment(
         "prompts-es/deepspeech --arms dsd,restart,dsd-iter,llr,random --seeds 5", data="prompts-es"
     ),
-    "prompts-es-blstm": Experiment("prompts-es/blstm --arms dsd,restart,random --seeds 5", data="prompts-es"),
+    "prompts-es-blstm": Experiment("prompts-es/blstm --arms dsd,restart --seeds 5", data="prompts-es"),
 }
 
 
