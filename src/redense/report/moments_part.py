@@ -11,7 +11,7 @@ from ..errors import DataError
 from .loading import load_object
 from .markup import Child, Html, h
 from .parts import plot_figure, table
-from .plotting import AXIS, LOOK, Plot, no_markup, no_template
+from .plotting import AXIS, LOOK, Plot, no_markup, no_template, on_panel
 from .quantities import NONE, count, percent, significant
 
 LayerMoments = Mapping[str, Any]
@@ -92,18 +92,7 @@ def _heading(moment: str, parts: Sequence[tuple[str, LayerMoments, str]], top: f
     facts = [f"mean |W| {', '.join(means)}"] if means else []
     if spike:
         facts.append(f"{spike:,} near 0")
-    return {
-        "text": f"<b>{no_markup(moment)}</b><br>{no_markup('; '.join(facts))}",
-        "x": 0,
-        "xref": "paper",
-        "xanchor": "left",
-        "y": top,
-        "yref": "paper",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "align": "left",
-        "font": {"color": "--muted", "size": 12},
-    }
+    return on_panel(f"<b>{no_markup(moment)}</b><br>{no_markup('; '.join(facts))}", top)
 
 
 # --- the section of a run -------------------------------------------------------------------------------------------

@@ -39,8 +39,13 @@ def log_ticks(values: Iterable[float]) -> list[float] | None:
 
 def panel_title(text: str, top: float) -> Plot:
     """Return the title of a panel, which stands on it."""
+    return on_panel(no_markup(text), top)
+
+
+def on_panel(markup: str, top: float) -> Plot:
+    """Return lines that stand on a panel; what comes from elsewhere in them has been through `no_markup`."""
     return {
-        "text": no_markup(text),
+        "text": markup,
         "x": 0,
         "xref": "paper",
         "xanchor": "left",
