@@ -93,7 +93,7 @@ def _data(options: argparse.Namespace) -> int:
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
     if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().exists()):
-        return _check_content(options)
+        return _check_content(options, options.name)
     source = catalog.find(options.name)
     if options.action == "get":
         from rich.console import Console
@@ -105,50 +105,32 @@ def _data(options: argparse.Namespace) -> int:
     else:
         path = catalog.check(source)
     print(f"{source.name} is whole: {path}")
-    return _check_content(options) if options.full else 0
+    return _check_content(options, str(path)) if options.full else 0
 
 
-def _check_content(options: argparse.Namespace) -> int:
-    """Look at every file of a folder, or of a fetched set: recordings, captioned images, images in classes."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from ..tasks import catalog
-    from ..tasks.speech.data.inspecting import describe_recordings, has_recordings, inspect_recordings
-
-    known = catalog.SOURCES.get(options.name)
-    if has_recordings(str(catalog.check(known)) if known else options.name):
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("listening to every clip", total=None)
-
-            def heard(what: str, done: int, total: int) -> None:
-                progress.update(bar, description=what, completed=done, total=total)
-
-            facts = inspect_recordings(options.name, heard)
-        print(*describe_recordings(facts), sep="\n")
-        if facts.broken:
-            print("training refuses this set, or leaves these clips out with data.broken: skip")
-        return int(bool(facts.broken))
-    return _check_images(options)
-
-
-def _check_images(options: argparse.Namespace) -> int:
+def _check_content(options: argparse.Namespace, place: str) -> int:
+    """Look at every file of a set that lies in ``place``: recordings, captioned images, images in classes."""
     from rich.console import Console
     from rich.progress import Progress
 
     from ..tasks.captioning.data.inspecting import describe_captions, has_captions, inspect_captions
     from ..tasks.classification.data.inspecting import describe, inspect_images
+    from ..tasks.speech.data.inspecting import describe_recordings, find_recordings, inspect_recordings
 
+    clips = find_recordings(place)
+    what = "clips" if clips else "images"
     console = Console(stderr=True)
     captioned = Path(options.name).expanduser().is_dir() and has_captions(Path(options.name).expanduser())
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("looking at every image", total=None)
+        bar = progress.add_task("listening to every clip" if clips else "looking at every image", total=None)
 
         def show(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)
 
-        if captioned:
+        if clips:
+            heard = inspect_recordings(clips, options.name, lambda _, done, total: show(done, total))
+            lines, broken = describe_recordings(heard), bool(heard.broken)
+        elif captioned:
             facts = inspect_captions(options.name, full=options.full, on_checked=show)
             lines, broken = describe_captions(facts), bool(facts.faults)
         else:
@@ -157,7 +139,7 @@ def _check_images(options: argparse.Namespace) -> int:
             broken = any(split.faults for split in splits)
     print(*lines, sep="\n")
     if broken:
-        print("training refuses this set, or leaves these images out with data.broken: skip")
-    elif not options.full:
+        print(f"training refuses this set, or leaves these {what} out with data.broken: skip")
+    elif not options.full and not clips:
         print("nothing is wrong as far as headers and ends of files show; --full decodes every image")
     return int(broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from redense.tasks.speech.data.inspecting import has_recordings, inspect_recordings
+from redense.tasks.speech.data.inspecting import find_recordings, inspect_recordings
 
 Write = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
@@ -15,7 +15,7 @@ def test_what_is_usable_is_counted_and_the_rest_is_named(corpus: Write, sound: W
     root = corpus(["Uno dos", "tres", "4", "cinco"], "train.jsonl")
     corpus(["uno"], "test.jsonl", seconds=0.8)
     sound(root / "train-3.wav", level=0.0)
-    facts = inspect_recordings(str(root))
+    facts = inspect_recordings(find_recordings(str(root)), str(root))
     assert facts.splits == {"train": (2, 0.8), "test": (1, 0.8)}
     assert facts.lengths == (0.4, 0.4, 0.8)
     assert facts.words == (4, 3)  # uno twice
@@ -39,7 +39,7 @@ def test_the_command_lists_them_and_exits_with_1_if_a_sound_is_broken(corpus: Wr
 
 
 def test_pictures_are_no_recordings(tmp_path: Path, image_folder: Path):
-    assert not has_recordings(str(image_folder))
-    assert not has_recordings(str(tmp_path / "nowhere"))
+    assert not find_recordings(str(image_folder))
+    assert not find_recordings(str(tmp_path / "nowhere"))
     (tmp_path / "notes.txt").write_text("text")
-    assert not has_recordings(str(tmp_path / "notes.txt"))
+    assert not find_recordings(str(tmp_path / "notes.txt"))

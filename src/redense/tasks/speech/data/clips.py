@@ -8,6 +8,16 @@ from pathlib import Path
 from ...task import Split
 
 
+def duration(seconds: float) -> str:
+    """Return how long recordings are.
+
+    >>> duration(5400), duration(90)
+    ('1.5 h', '1.5 min')
+    """
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+
+
 @dataclass(frozen=True)
 class Clip:
     """One line of a corpus.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ....errors import DataError
 from ..config import SpeechData
 from ..text import Normaliser
 from .checking import OnDone, listen
+from .clips import Clip, duration
 from .layouts import read_source
 
 _ALL = "not divided"
@@ -40,25 +42,28 @@ class RecordingFacts:
     broken: int
 
 
-def has_recordings(source: str) -> bool:
-    """Whether a folder or manifest has transcripts of recordings in a layout that is known; no sound is opened."""
+def find_recordings(source: str) -> list[Clip]:
+    """Return the clips of a folder or manifest in a layout that is known, or none; no sound is opened."""
     if not Path(source).expanduser().exists():
-        return False
+        return []
     try:
-        return bool(read_source(source))
+        return read_source(source)
     except DataError:
-        return False
+        return []
 
 
-def inspect_recordings(source: str, on_done: OnDone | None = None) -> RecordingFacts:
-    """Listen to every clip of a source and read its transcript as training would, with the settings' defaults.
+def inspect_recordings(clips: Sequence[Clip], place: str, on_done: OnDone | None = None) -> RecordingFacts:
+    """Listen to every clip and read its transcript as training would, with the settings' defaults.
+
+    Args:
+        clips: of `find_recordings`.
+        place: whose clips they are: what is heard is remembered under it.
+        on_done: called with what is done, how many clips are done and how many there are.
 
     Raises:
-        DataError: there is no such source, or its transcripts are damaged.
         MissingExtraError: soundfile is not installed.
     """
     settings = SpeechData()
-    clips = read_source(source)
     normaliser = Normaliser()
     splits: dict[str, tuple[int, float]] = {}
     lengths: list[float] = []
@@ -66,7 +71,7 @@ def inspect_recordings(source: str, on_done: OnDone | None = None) -> RecordingF
     speakers: set[str] = set()
     faults: list[str] = []
     broken = 0
-    for clip, sound in zip(clips, listen(clips, source, settings.max_seconds, on_done), strict=True):
+    for clip, sound in zip(clips, listen(clips, place, settings.max_seconds, on_done), strict=True):
         text, fault = normaliser(clip.text)
         if sound.fault or not settings.min_seconds <= sound.seconds <= settings.max_seconds:
             broken += sound.fault is not None
@@ -104,7 +109,7 @@ def describe_recordings(facts: RecordingFacts) -> list[str]:
     1 cannot be used:
       x.wav is silent
     """
-    lines = [f"{name}: {count:,} clips, {_duration(seconds)}" for name, (count, seconds) in facts.splits.items()]
+    lines = [f"{name}: {count:,} clips, {duration(seconds)}" for name, (count, seconds) in facts.splits.items()]
     if facts.lengths:
         least, half, most = facts.lengths[0], facts.lengths[len(facts.lengths) // 2], facts.lengths[-1]
         spoken = f"; {facts.speakers:,} speaker{'s' * (facts.speakers != 1)}" if facts.speakers else ""
@@ -121,7 +126,3 @@ def describe_recordings(facts: RecordingFacts) -> list[str]:
         lines.append(f"{len(facts.faults):,} cannot be used:")
         lines += [f"  {fault}" for fault in facts.faults]
     return lines
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -14,7 +14,7 @@ from ..alphabet import Alphabet
 from ..config import SpeechData
 from ..text import Normaliser
 from .checking import OnDone, listen
-from .clips import Clip
+from .clips import Clip, duration
 from .layouts import read_source
 
 _NAMED = 3  # clips of a cause that a note names
@@ -185,8 +185,8 @@ class _Drops(dict[str, list[str]]):
 def _notes(
     place: str, total: int, splits: Mapping[Split, Sequence[Utterance]], normaliser: Normaliser, drops: _Drops
 ) -> tuple[str, ...]:
-    hours = {name: sum(utterance.seconds for utterance in part) / 3600 for name, part in splits.items()}
-    sizes = ", ".join(f"{len(part):,} {name} ({_duration(hours[name])})" for name, part in splits.items())
+    lengths = {name: duration(sum(utterance.seconds for utterance in part)) for name, part in splits.items()}
+    sizes = ", ".join(f"{len(part):,} {name} ({lengths[name]})" for name, part in splits.items())
     notes = [f"{place}: {sizes} of {total:,} clips"]
     if drops:
         left = sum(map(len, drops.values()))
@@ -195,10 +195,6 @@ def _notes(
         rules = Counter(changed).most_common()
         notes.append("transcripts changed: " + ", ".join(f"{count:,} {rule}" for rule, count in rules))
     return tuple(notes)
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _fingerprint(splits: Mapping[Split, Sequence[Utterance]]) -> str:
