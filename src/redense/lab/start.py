@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import RecipeError, StateError, nearest
 from ..parameters import clean_name
 from .checkpoint import is_tree, load_tree
-from .sums import check_sums
+from .sums import check_sums, file_sum
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint
@@ -142,5 +141,4 @@ def _more(names: list[str]) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sum(path)

@@ -46,8 +46,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def is_intact(folder: Path, name: str) -> bool:
     """Whether a file is there and is what its checksum says; one without a checksum, of an older redense, is."""
-    path, expected = folder / name, read_sums(folder).get(name)
-    return path.is_file() and (expected is None or file_sum(path) == expected)
+    return _is(folder / name, read_sums(folder).get(name))
 
 
 def check_sums(folder: Path, *names: str) -> None:
@@ -56,11 +55,16 @@ def check_sums(folder: Path, *names: str) -> None:
     Raises:
         CheckpointError: one is damaged, or gone.
     """
-    for name in names or read_sums(folder):
-        if name in read_sums(folder) and not is_intact(folder, name):
+    sums = read_sums(folder)
+    for name in names or sums:
+        if name in sums and not _is(folder / name, sums[name]):
             there = (folder / name).is_file()
             fault = "is damaged: it does not match its checksum" if there else "is gone; it has a checksum"
             raise CheckpointError(f"{folder / name} {fault} in {folder / NAME}; copy it back, or make it again")
+
+
+def _is(path: Path, expected: str | None) -> bool:
+    return path.is_file() and (expected is None or file_sum(path) == expected)
 
 
 def file_sum(path: Path) -> str:

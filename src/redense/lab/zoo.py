@@ -13,10 +13,9 @@ A network of the zoo lies as an exported run does, so that `redense evaluate`, `
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,11 @@ from torch import Tensor
 from ..errors import RedenseError, StateError, nearest
 from ..tasks.metrics import Metric, shown_name
 from .checkpoint import load_tree, write_bytes, write_text
+from .engine import Engine
 from .folder import new_folder, read_json
 from .recipe import Recipe, read_run_recipe
 from .run import load_model
+from .sums import file_sum
 
 MODELS = {"dense": "dense.safetensors", "dsd": "model.safetensors"}
 """The two networks of an entry, and their files."""
@@ -118,17 +119,13 @@ def evaluate(entry: Entry, models: Sequence[str] = tuple(MODELS)) -> list[Check]
     """
     for model in models:
         path = entry.folder / MODELS[model]
-        if not path.is_file() or _sha256(path) != entry.digests[model]:
+        if not path.is_file() or file_sum(path) != entry.digests[model]:
             raise StateError(f"{path} is missing or not the file that its card is of: take it from the source again")
     card = read_json(entry.folder / "zoo.json")
     engine = load_model(entry.folder)
     if engine.task.fingerprint != card["data"]:
         raise StateError(f"the data of {entry.name} is not what its card is of: its figures cannot be shown with it")
-    checks: list[Check] = []
-    for model in models:
-        engine.model.load_state_dict(load_file(entry.folder / MODELS[model]))
-        checks.append(Check(model, engine.evaluate("test")[entry.metric.name], entry.figures[model]))
-    return checks
+    return [Check(model, found, entry.figures[model]) for model, found in _measured(engine, entry.folder, models)]
 
 
 def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None) -> Entry:
@@ -159,10 +156,7 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
         (folder / "artifacts").mkdir(exist_ok=True)
         write_bytes(folder / "artifacts" / path.name, path.read_bytes())
     engine = load_model(folder)
-    figures: dict[str, float] = {}
-    for model, file in MODELS.items():
-        engine.model.load_state_dict(load_file(folder / file))
-        figures[model] = engine.evaluate("test")[engine.task.metric.name]
+    figures = dict(_measured(engine, folder, tuple(MODELS)))
     made = read_json(run / "environment.json")
     card: dict[str, Any] = {
         "recipe": recipe.name,
@@ -174,13 +168,20 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
         "test_examples": len(engine.task.examples("test")),
         "data": engine.task.fingerprint,
         "figures": figures,
-        "sha256": {model: _sha256(folder / file) for model, file in MODELS.items()},
+        "sha256": {model: file_sum(folder / file) for model, file in MODELS.items()},
         "made": {key: made.get(key) for key in ("redense", "python", "torch", "processor")},
         "over_seeds": over_seeds,
     }
     write_text(folder / "zoo.json", json.dumps(card, indent=2) + "\n")
     write_text(folder / "README.md", _card(card, recipe, result))
     return _read(folder)
+
+
+def _measured(engine: Engine, folder: Path, models: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Give the test figure of each network of a folder, as its file has it."""
+    for model in models:
+        engine.model.load_state_dict(load_file(folder / MODELS[model]))
+        yield model, engine.evaluate("test")[engine.task.metric.name]
 
 
 def _read(folder: Path) -> Entry:
@@ -196,11 +197,6 @@ def _read(folder: Path) -> Entry:
 
 def _rounded(tensor: Tensor) -> Tensor:
     return (tensor.half() if tensor.dtype == torch.float32 else tensor).contiguous()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _over_seeds(results: Path, recipe: Recipe) -> dict[str, Any]:
