@@ -219,8 +219,8 @@ class Engine:
         Raises:
             StoppedError: it was asked to stop; the state is saved.
             TrainingError: the loss is no longer finite.
-        SparsityError: the mask leaves nothing of a layer.
-        BatchError: a batch is too small for batch normalisation.
+            SparsityError: the mask leaves nothing of a layer.
+            BatchError: a batch is too small for batch normalisation.
         """
         index = self.phase_index
         planned, position = self.plan[index], self._position
@@ -253,7 +253,8 @@ class Engine:
         )
         self.optimizer.zero_grad()
         try:
-            self._check_masks(planned, dsd.masks)
+            for name, mask in dsd.masks.items():
+                _check_left(planned, name, mask.numel(), int(mask.any()))
             if resumed:
                 method.load_state_dict(position["method"], self.model)
                 set_rng_state(self._rng, self.accelerator.device)
@@ -457,22 +458,14 @@ class Engine:
     def _check_plan(self) -> None:
         for index in range(len(self.plan)):
             self._method(index)
-        for planned in self.plan:
+        sizes = {name: weight.numel() for name, weight in self.prunable().items()}
+        for planned in self.plan:  # so that a phase that cannot train is not waited for
             sparsity = planned.phase.sparsity
             if isinstance(sparsity, float) and planned.phase.scope == "layer" and planned.allocation == "uniform":
-                for name, weight in self.prunable().items():  # so that a phase that cannot train is not waited for
-                    if round(sparsity * weight.numel()) == weight.numel():
-                        self._check_masks(planned, {name: torch.zeros(weight.numel(), dtype=torch.bool)})
+                for name, size in sizes.items():
+                    _check_left(planned, name, size, size - round(sparsity * size))
         phases = tuple(planned.phase for planned in self.plan)
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
-
-    def _check_masks(self, planned: PlannedPhase, masks: Mapping[str, Tensor]) -> None:
-        for name, mask in masks.items():
-            if mask.numel() and not mask.any():
-                raise SparsityError(
-                    f"phase '{planned.phase.name}' would prune all {mask.numel():,} weights of '{name}', so that "
-                    "nothing passes it: lower the sparsity, or leave it out with prune.exclude"
-                )
 
     def _check_finite(self, loss: float, planned: PlannedPhase) -> None:
         if not math.isfinite(loss):
@@ -480,3 +473,12 @@ class Engine:
                 f"the loss became {loss} in phase '{planned.phase.name}' by step {self._position['step']} of it: "
                 "lower its learning rate, or clip the gradient (training.clip_norm)"
             )
+
+
+def _check_left(planned: PlannedPhase, name: str, size: int, left: int) -> None:
+    """Raise if a phase leaves none of a layer's weights; ``left`` need only be 0 where it does."""
+    if size and not left:
+        raise SparsityError(
+            f"phase '{planned.phase.name}' would prune all {size:,} weights of '{name}', so that "
+            "nothing passes it: lower the sparsity, or leave it out with prune.exclude"
+        )

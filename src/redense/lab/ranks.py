@@ -211,7 +211,7 @@ def join() -> Ranks:
 @contextlib.contextmanager
 def by_itself() -> Iterator[None]:
     """Let one rank work as if it was alone, while the others wait for what it says next."""
-    global _joined  # noqa: PLW0603
+    global _joined  # noqa: PLW0603  # what `current` gives to code that knows nothing of ranks
     before, _joined = _joined, ALONE
     try:
         yield
@@ -237,7 +237,7 @@ def world() -> int:
 
 def leave() -> None:
     """End a job that is done."""
-    global _joined  # noqa: PLW0603
+    global _joined  # noqa: PLW0603  # the process group ends with it, and another job may follow in this process
     if _joined is not None and dist.is_initialized():
         dist.destroy_process_group()
     _joined = None
