@@ -19,9 +19,9 @@ from .arms import Arm, Flow, Setting, get_arms
 from .checkpoint import write_text
 from .engine import steps_per_epoch
 from .environment import environment
-from .folder import LOCK, begun, discard_folder, read_json
+from .folder import LOCK, STARTED, begun, discard_folder, read_json, refuse_changed
 from .plan import plan
-from .recipe import Recipe, SparseRecipe, build_recipe, parse_yaml
+from .recipe import WHEREABOUTS, Recipe, SparseRecipe, build_recipe, parse_yaml
 from .store import phase_keys
 
 BASELINE = "baseline"
@@ -102,20 +102,17 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
     Raises:
         StateError: it changed.
     """
-    path, plain = folder / "started.json", comparison.to_dict()
+    path, plain = folder / STARTED, comparison.to_dict()
     for name in ("name", "about"):
         plain["recipe"].pop(name, None)
-    for name in ("source", "workers", "expected", "broken"):  # where the data lies may change, and who reads it
+    for name in WHEREABOUTS:
         plain["recipe"]["data"].pop(name, None)
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     now = {"data": task.fingerprint, "comparison": digest}
     if not path.exists():
         write_text(path, json.dumps(now) + "\n")
         return
-    then = read_json(path)
-    for what, fingerprint in now.items():
-        if not isinstance(then, dict) or then.get(what) != fingerprint:
-            raise StateError(f"the {what} of {folder} changed since it was started: make a new comparison")
+    refuse_changed(folder, now, "make a new comparison")
 
 
 def discard_comparison(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import StateError
 from .launch import launch_id, restarted
 
-LOCK = ".lock"
+LOCK, STARTED = ".lock", "started.json"
 
 
 def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: Collection[str] = ()) -> Path:
@@ -81,21 +81,40 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         StateError: another process works in it, or nobody can write to it.
     """
+    with flocked(folder, str(folder), wait=False):
+        yield
+
+
+@contextlib.contextmanager
+def flocked(folder: Path, what: str, *, wait: bool) -> Iterator[bool]:
+    """Hold a folder for one process; another waits, or is refused. Gives whether there are such locks here.
+
+    Args:
+        folder: where the lock lies; it goes with the process that holds it.
+        what: the folder in errors.
+        wait: for another process, or else refuse.
+
+    Raises:
+        StateError: another process works in it, or nobody can write to it.
+    """
     try:
         import fcntl
     except ImportError:  # Windows has no advisory locks of this kind
-        yield
+        yield False
         return
     try:
         file = (folder / LOCK).open("w")
     except OSError as error:
-        raise StateError(f"cannot write to {folder}: {error.strerror}") from None
+        raise StateError(f"cannot write to {what}: {error.strerror}") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StateError(f"another process is training {folder}: wait for it, or stop it first") from None
-        yield
+        if wait:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StateError(f"another process is training {what}: wait for it, or stop it first") from None
+        yield True
 
 
 def sweep(folder: Path) -> None:
@@ -139,6 +158,19 @@ def discard_folder(folder: Path, files: Iterable[str], folders: Iterable[str] = 
         for name in folders:
             (folder / name).rmdir()
         folder.rmdir()
+
+
+def refuse_changed(folder: Path, now: Mapping[str, str], cure: str) -> None:
+    """Raise unless the fingerprints that were noted when work in a folder was started are those of now.
+
+    Raises:
+        StateError: one is another; ``cure`` says what to do.
+    """
+    path = folder / STARTED
+    then = read_json(path) if path.exists() else now
+    for what, fingerprint in now.items():
+        if not isinstance(then, Mapping) or then.get(what) != fingerprint:
+            raise StateError(f"the {what} of {folder} changed since it was started: {cure}")
 
 
 def read_json(path: Path) -> Any:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -25,6 +23,7 @@ from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
 from ..tasks.speech.config import SpeechData, SpeechModel
 from .precision import Precision, fastest_precision
+from .settings import check_keys, one_line, printable, set_value, shown
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
@@ -34,10 +33,12 @@ TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
 }
 
 _ENTRIES: dict[str, str] = {}
+WHEREABOUTS = ("source", "workers", "expected", "broken")
+"""Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
+
 CRITERIA = ("magnitude", "random", "saliency")
 """What `redense.criteria` has of itself."""
 
-_SHOWN = 80  # characters of a wrong value that an error repeats
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -258,7 +259,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if key == "model.name" and isinstance(data.get("model"), dict) and data["model"].get("name") != value:
             data["model"] = {}  # another network: the settings of the one before are not its own
     for key, value in pairs:
-        _set(data, key, value)
+        task = data.get("task")  # which a pair before this one may have set
+        kind = recipe_type(task if isinstance(task, str) and task in TASKS else "classification")
+        set_value(data, kind, key, value)
     return build_recipe(data, label)
 
 
@@ -266,13 +269,13 @@ def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
     """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
     task = data.get("task", "classification")
     if not isinstance(task, str) or task not in TASKS:
-        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {_shown(task)}")
+        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {shown(task)}")
     kind = recipe_type(task)
-    _check_keys(data, kind, label)
+    check_keys(data, kind, label)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(f"{label}: {_one_line(error)}") from None
+        raise RecipeError(f"{label}: {one_line(error)}") from None
 
 
 def read_run_recipe(folder: Path) -> Recipe:
@@ -318,7 +321,7 @@ def _read(source: str | Path) -> tuple[str, str]:
     shipped = _shipped()
     if str(source) in shipped:
         return shipped[str(source)].read_text(encoding="utf-8"), str(source)
-    path, label = Path(source), _printable(str(source))
+    path, label = Path(source), printable(str(source))
     try:
         if path.suffix not in (".yaml", ".yml") and not path.exists():
             close = difflib.get_close_matches(str(source), shipped, n=1)
@@ -342,7 +345,7 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for item in items:
         if not item.startswith("--") or item == "--":
             raise RecipeError(
-                f"unexpected argument '{_printable(item)}': settings are given as --key value, e.g. --seed 3"
+                f"unexpected argument '{printable(item)}': settings are given as --key value, e.g. --seed 3"
             )
         key, equals, text = item[2:].partition("=")
         if not equals:
@@ -357,137 +360,3 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
             yield key, text
         else:
             yield key, parse_yaml(text, f"--{key}")
-
-
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    task = data.get("task")
-    kind = recipe_type(task if isinstance(task, str) and task in TASKS else "classification")
-    known = list(_setting_names(kind))
-    parts = key.split(".")
-    if key not in known and not any(key.startswith(f"{name}.") and _is_mapping(kind, name) for name in known):
-        raise RecipeError(f"unknown setting --{_printable(key)}{_nearest_setting(key, known)}")
-    target = data
-    for index, part in enumerate(parts[:-1]):
-        below = target.get(part)
-        if below is None or not isinstance(below, dict):
-            below = target[part] = {}
-        if _is_mapping(kind, ".".join(parts[: index + 1])):  # parameter names have dots of their own
-            below[".".join(parts[index + 1 :])] = value
-            return
-        target = below
-    target[parts[-1]] = value
-
-
-def _setting_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in kind.model_fields.items():
-        inner = _model_in(field.annotation)
-        if inner is not None and not _is_list(field.annotation):
-            yield from _setting_names(inner, f"{prefix}{name}.")
-        yield f"{prefix}{name}"
-
-
-def _is_mapping(kind: type[BaseModel], name: str) -> bool:
-    annotation: Any = kind
-    for part in name.split("."):
-        owner = _model_in(annotation)
-        if owner is None or part not in owner.model_fields:
-            return False
-        annotation = owner.model_fields[part].annotation
-    return any(typing.get_origin(option) is dict for option in _options(annotation))
-
-
-def _options(annotation: Any) -> tuple[Any, ...]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
-    return (annotation,)
-
-
-def _is_list(annotation: Any) -> bool:
-    return any(typing.get_origin(option) is list for option in _options(annotation))
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The section class in ``X``, ``X | None`` or ``list[X]``."""
-    for option in _options(annotation):
-        for candidate in (option, *typing.get_args(option)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                return candidate
-    return None
-
-
-# --- errors in one line ---------------------------------------------------------------------------------------------
-
-
-def _check_keys(
-    data: Mapping[str, Any], kind: type[BaseModel], label: str, prefix: str = "", root: type[BaseModel] | None = None
-) -> None:
-    root = root or kind
-    for key, value in data.items():
-        if not isinstance(key, str):
-            raise RecipeError(f"{label}: a setting's name must be text, got {_shown(key)}")
-        if key not in kind.model_fields:
-            known = [*(f"{prefix}{name}" for name in kind.model_fields), *_setting_names(root)]
-            hint = _nearest_setting(f"{prefix}{key}", known) or _known(kind)
-            raise RecipeError(f"{label}: unknown setting '{prefix}{_printable(key)}'{hint}")
-        annotation = kind.model_fields[key].annotation
-        if isinstance(value, bool) and bool not in _options(annotation):
-            raise RecipeError(
-                f"{label}: {prefix}{key} is no yes-or-no setting, got {value} (YAML reads yes, no, on and off so)"
-            )
-        inner = _model_in(annotation)
-        if inner is None:
-            continue
-        for index, item in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(item, Mapping):
-                path = f"{prefix}{key}.{index}." if isinstance(value, list) else f"{prefix}{key}."
-                _check_keys(item, inner, label, path, root)
-
-
-def _known(kind: type[BaseModel]) -> str:
-    return f" (known here: {', '.join(kind.model_fields)})"
-
-
-def _nearest_setting(key: str, known: list[str]) -> str:
-    """Name the nearest setting, first among those whose last part is alike: `--sparsity` means `--sparse.sparsity`."""
-    by_last = {name: name.rpartition(".")[2] for name in known}
-    last = key.rpartition(".")[2]
-    section = key.rpartition(".")[0]
-    alike = [n for n, end in by_last.items() if end == last or difflib.SequenceMatcher(None, end, last).ratio() > 0.8]
-    alike = [n for n in alike if n.rpartition(".")[0] == section] or alike
-    close = sorted(alike, key=lambda n: -difflib.SequenceMatcher(None, n, key).ratio())
-    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _one_line(error: ValidationError) -> str:
-    errors = error.errors(include_url=False)
-    place = _place(errors[0])
-    # Of a setting that may be of several types, the error that went deepest is of the type that was meant.
-    first = max((e for e in errors if _place(e)[: len(place)] == place), key=lambda e: len(_place(e)))
-    others = {_place(e) for e in errors if _place(e)[: len(place)] != place}
-    more = f" (and {len(others)} more)" if others else ""
-    where = ".".join(_printable(str(part)) for part in _place(first))
-    if first["type"] == "missing":
-        return f"'{where}' is missing{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    shown = "" if isinstance(given, (Mapping, BaseModel)) else f", got {_shown(given)}"
-    return f"{where}: {message[0].lower()}{message[1:]}{shown}{more}" if where else f"{message}{more}"
-
-
-def _place(error: Any) -> tuple[int | str, ...]:
-    # pydantic puts the tried member of a union into the location: `sparse.sparsity.constrained-float`
-    return tuple(p for p in error["loc"] if p not in ("float", "constrained-float") and not str(p).startswith("dict["))
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        text = "a number of thousands of digits"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _printable(text: str) -> str:
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, StateError
+from ..errors import CheckpointError
 from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree, write_again, write_text
 from .engine import Engine
 from .environment import arithmetic, differences, environment, note_on_ranks
-from .folder import read_json, sweep
+from .folder import STARTED, read_json, refuse_changed, sweep
 from .plan import PlannedPhase
-from .recipe import Recipe
+from .recipe import WHEREABOUTS, Recipe
 from .records import Recorder, check_records
 from .store import PhaseStore
 
@@ -32,8 +32,8 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> None:
     for place in (folder, folder / "checkpoints", folder / "artifacts"):
         sweep(place)
     check_unchanged(folder, recipe, task)
-    if not (folder / "started.json").exists():
-        write_text(folder / "started.json", json.dumps(_fingerprints(recipe, task)) + "\n")
+    if not (folder / STARTED).exists():
+        write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task)) + "\n")
     path = folder / "environment.json"
     made = read_json(path)
     if all(_differences(then) for then in _trained_in(made)):
@@ -108,9 +108,7 @@ def _mend(path: Path, store: PhaseStore | None, key: str) -> None:
 
 
 def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:
-    # Where the data lies may change, and who reads it; what it is may not.
-    data = {"source", "workers", "expected", "broken"}
-    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": data})
+    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": set(WHEREABOUTS)})
     return {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
 
 
@@ -120,13 +118,7 @@ def check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
     Raises:
         StateError: they are not.
     """
-    path, now = folder / "started.json", _fingerprints(recipe, task)
-    then = read_json(path) if path.exists() else now
-    for what, fingerprint in now.items():
-        if not isinstance(then, dict) or then.get(what) != fingerprint:
-            raise StateError(
-                f"the {what} of {folder} changed since it was started: its result would mean nothing; start anew"
-            )
+    refuse_changed(folder, _fingerprints(recipe, task), "its result would mean nothing; start anew")
 
 
 def notes_on(folder: Path) -> list[str]:

@@ -31,11 +31,11 @@ from ..errors import CheckpointError, StateError
 from ..plugins import code_of
 from .checkpoint import load_tree, save_tree, write_bytes
 from .environment import device_name
-from .folder import LOCK, read_json, sweep
+from .folder import flocked, read_json, sweep
 from .launch import Ranks
 from .plan import PlannedPhase
 from .ranks import current
-from .recipe import Recipe, entry_of
+from .recipe import WHEREABOUTS, Recipe, entry_of
 from .sums import is_intact, note_sum
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
@@ -60,7 +60,7 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         "task": recipe.task,
         "model": recipe.model.model_dump(mode="json"),
         "training": recipe.training.model_dump(mode="json"),
-        "augmentation": recipe.data.model_dump(mode="json", exclude={"source", "workers", "expected", "broken"}),
+        "augmentation": recipe.data.model_dump(mode="json", exclude=set(WHEREABOUTS)),
     }
     own = code_of(entry_of(recipe.task))
     if own:
@@ -205,18 +205,9 @@ class PhaseStore:
     def locked(self, key: str) -> Iterator[None]:
         """Hold a phase for one process; others wait. The lock goes with the process."""
         folder = self._made(key)
-        try:
-            import fcntl
-        except ImportError:  # Windows: two processes may train the same phase, and the same result wins twice
-            yield
-            return
-        try:
-            file = (folder / LOCK).open("w")
-        except OSError as error:
-            raise StateError(f"cannot write to the phase store {self.root}: {error.strerror}") from None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            sweep(folder)
+        with flocked(folder, f"the phase store {self.root}", wait=True) as held:
+            if held:  # else two processes may train the same phase, and the same result wins twice
+                sweep(folder)
             yield
 
     def phases(self) -> list[Path]:
