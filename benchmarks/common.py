@@ -42,6 +42,29 @@ class Took(float):
     """What ``run`` may return: its own time in s, where that is not the time on this process's clock."""
 
 
+def on_device(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Return what runs it to its end: on a GPU, whose work goes on behind a call, with the time that it took."""
+    if device.type != "cuda":
+        return run
+
+    def finished() -> Took:
+        torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        run()
+        torch.cuda.synchronize(device)
+        return Took(time.perf_counter() - began)
+
+    return finished
+
+
+def device_of(options: argparse.Namespace) -> torch.device | None:
+    """Return the device that was asked for with ``--device``; say why not and return nothing where there is none."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("skipped: PyTorch sees no CUDA device here")
+        return None
+    return torch.device(options.device)
+
+
 @dataclass(frozen=True)
 class Ratio:
     """How long one contestant takes in units of another: over the rounds, the median, least and greatest."""
@@ -53,7 +76,7 @@ class Ratio:
     greatest: float
 
     def __str__(self) -> str:
-        digits = 2 if self.median < 10 else 1
+        digits = 4 if self.median < 0.1 else 2 if self.median < 10 else 1
         return f"{self.median:.{digits}f} ({self.least:.{digits}f}–{self.greatest:.{digits}f})"
 
 
@@ -136,6 +159,11 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     return options
 
 
+def add_device(options: argparse.ArgumentParser) -> None:
+    """Add ``--device``, to a benchmark that can be run on a GPU; without one it is skipped there."""
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+
+
 def finish(
     name: str,
     options: argparse.Namespace,
@@ -160,7 +188,8 @@ def finish(
         "seconds": {group: dict(times) for group, times in seconds.items()},
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"{name}-{threads}-thread{'s' if threads > 1 else ''}.json"
+    where = "cuda" if getattr(options, "device", "cpu") == "cuda" else f"{threads}-thread{'s' if threads > 1 else ''}"
+    file = options.out / f"{name}-{where}.json"
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"raw result: {file.name}")
     return int(options.check and not all(bar.met for bar in bars))

@@ -28,7 +28,10 @@ TINY = {
     "train_layers": ["--width", "16", "--batch", "8"],
     "measure_memory": ["--size", "64", "--switches", "12"],
     "cost_by_size": ["--millions", "0.05", "0.1"],
+    "hold_networks": ["--networks", "squeezenet1_1", "--batch", "1", "--side", "32"],
+    "overhead_quickstart": ["--set", "data.limit=64", "dense.epochs=1", "sparse.epochs=1", "redense.epochs=1"],
 }
+ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart")
 
 
 @pytest.fixture
@@ -67,6 +70,8 @@ def test_the_status_tells_a_missed_bar_only_when_asked_to(
     name: str, load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     module = load(name)
+    if name == "overhead_quickstart":  # whole runs, which the test above has seen
+        monkeypatch.setattr(module, "once", lambda _: {module.ALL: (1.0, 1.0), module.WHOLE: (100.0, 100.0)})
     bars = [bar for bar in vars(module) if bar.startswith("AT_MOST")]
     for bar in bars:
         monkeypatch.setattr(module, bar, float("inf"))
@@ -78,6 +83,24 @@ def test_the_status_tells_a_missed_bar_only_when_asked_to(
     assert result["bars"]
     assert not any(bar["met"] for bar in result["bars"])
     assert run(module, tmp_path)[0] == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, and the benchmark would run on it")
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_what_needs_a_gpu_is_skipped_with_the_reason(
+    name: str, load: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert load(name).main([*TINY[name], "--device", "cuda", "--out", str(tmp_path), "--check"]) == 0
+    assert "no CUDA device" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here")
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_what_can_use_a_gpu_runs_on_it(name: str, load: Callable[[str], Any], tmp_path: Path):
+    _, result = run(load(name), tmp_path, "--device", "cuda")
+    assert result["settings"]["timed"] == "the clock"
+    assert result["bars"]
 
 
 def test_choosing_refuses_a_mask_that_breaks_the_rule(

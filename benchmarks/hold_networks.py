@@ -1,0 +1,157 @@
+"""Holding the masks of ResNet-50 and VGG-16 as a share of a whole training step.
+
+    python benchmarks/hold_networks.py [--check] [--networks resnet50 vgg16] [--batch 32] [--device cpu] [--rounds 3]
+
+A step is forward, backward and SGD with momentum and weight decay on random images of 224 x 224, inside
+``redense.sparse`` at 30 %; "hold" is the work of redense's hook alone, right after an optimizer's step. The bars: at
+most 1 % of a step of 32 images, and at most one copy of the network's weights (``clone()``). SGD's momentum is masked
+with the weights, so a copy of what is masked would be two.
+
+With ``--device cuda --batch 256`` (skipped where there is none) holding must cost at most 1 % of the step, wait for the
+GPU never, and take as many kernels in one network as in the other, up to the splits of very many or large tensors; they
+are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from common import (
+    Bar,
+    Contestant,
+    Seconds,
+    add_device,
+    device_of,
+    finish,
+    measure,
+    on_device,
+    parser,
+    ratio,
+    table,
+)
+from torch import nn
+
+import redense
+
+SPARSITY = 0.3
+AT_MOST_STEP = 0.01
+AT_MOST_COPIES = 1.0
+
+
+def network(name: str) -> nn.Module:
+    """Return torchvision's network, of weights drawn anew."""
+    from redense.tasks.classification.vision import torchvision
+
+    torchvision()
+    from torchvision import models
+
+    return getattr(models, name)(weights=None)
+
+
+def contestants(name: str, given: argparse.Namespace, device: torch.device, blocks: ExitStack) -> dict[str, Contestant]:
+    """Return the step of a network whose masks are held, the hook's part of it, and a copy of the weights."""
+    torch.manual_seed(0)
+    model = network(name).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    images = torch.randn(given.batch, 3, given.side, given.side, device=device)
+    labels = torch.randint(1000, (given.batch,), device=device)
+
+    def step() -> None:
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    block = blocks.enter_context(redense.sparse(model, optimizer, SPARSITY))
+    step()  # the gradients stay, for the steps of `hold`
+    hold = functools.partial(block._after_step, optimizer, (), {})
+    weights = [parameter.detach() for parameter in model.parameters()]
+    return {
+        f"{name}: step": Contestant(on_device(step, device), functools.partial(optimizer.zero_grad, set_to_none=False)),
+        f"{name}: hold": Contestant(on_device(hold, device), optimizer.step),
+        f"{name}: clone()": Contestant(on_device(lambda: [weight.clone() for weight in weights], device)),
+    }
+
+
+def kernels(hold: Callable[[], object]) -> int:
+    """Return how many kernels holding takes on a GPU.
+
+    Raises:
+        RuntimeError: it waits for the GPU.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        hold()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        hold()
+        torch.cuda.synchronize()
+    events: Any = seen.events()
+    return sum(event.device_type == torch.profiler.DeviceType.CUDA for event in events)
+
+
+def counted(name: str, given: argparse.Namespace, device: torch.device) -> int:
+    """Return the kernels of a network's hook, without the clock's own waiting."""
+    with ExitStack() as blocks:
+        model = network(name).to(device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        block = blocks.enter_context(redense.sparse(model, optimizer, SPARSITY))
+        model(torch.randn(2, 3, given.side, given.side, device=device)).sum().backward()
+        optimizer.step()
+        return kernels(functools.partial(block._after_step, optimizer, (), {}))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Time each network, print, store; return the exit status."""
+    options = parser(__doc__ or "", rounds=3)
+    options.add_argument("--networks", nargs="+", default=["resnet50", "vgg16"], help="torchvision's names")
+    options.add_argument("--batch", type=int, default=32, help="images of a step (default: 32)")
+    options.add_argument("--side", type=int, default=224, help="pixels of an image's side (default: 224)")
+    add_device(options)
+    given = options.parse_args(arguments)
+    device = device_of(given)
+    if device is None:
+        return 0
+
+    seconds: dict[str, Seconds] = {}
+    ratios, bars = [], []
+    for name in given.networks:
+        with ExitStack() as blocks:
+            times = measure(contestants(name, given, device, blocks), given.rounds, time.process_time)
+        table(f"{name}, {given.batch} images of {given.side} x {given.side}", times, (f"{name}: step",))
+        share, copies = (ratio(times, f"{name}: hold", f"{name}: {unit}") for unit in ("step", "clone()"))
+        ratios += [share, copies]
+        bars.append(Bar(share, at_most=AT_MOST_STEP))
+        if device.type != "cuda":
+            bars.append(Bar(copies, at_most=AT_MOST_COPIES))
+        seconds[name] = times
+    found = {name: counted(name, given, device) for name in given.networks} if device.type == "cuda" else {}
+    if found:
+        print(f"kernels of a hold, none of which waits: {found}")
+    return finish(
+        "hold_networks",
+        given,
+        settings={
+            "batch": given.batch,
+            "side": given.side,
+            "sparsity": SPARSITY,
+            "timed": "processor time" if device.type == "cpu" else "the clock",
+        },
+        seconds=seconds,
+        ratios=ratios,
+        bars=bars,
+        facts={"kernels": found},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
