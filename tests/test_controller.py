@@ -164,10 +164,19 @@ def test_a_mapping_leaves_what_it_does_not_name_dense_and_a_name_beats_a_pattern
         assert int((model.get_parameter("0.bias") == 0).sum()) == 4
 
 
+def test_a_name_may_hold_what_patterns_are_made_of():
+    model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
+    with redense.sparse(model, sgd(model), {"a[0].weight": 0.5}) as block:
+        assert list(block.masks) == ["a[0].weight"]
+
+
 def test_include_narrows_a_mapping_of_patterns_and_exclude_beats_it():
     model = net()
     with redense.sparse(model, sgd(model), {"*": 0.5}, include="0.*"):
         assert pruned(model) == {"0.weight": 32, "2.weight": 0}
+    model = net()
+    with redense.sparse(model, sgd(model), {"0.bias": 0.5, "*": 0.25}, include="2.*") as block:
+        assert set(block.masks) == {"0.bias", "2.weight"}
     model = net()
     with redense.sparse(model, sgd(model), 0.5, exclude="0.*"):
         assert pruned(model) == {"0.weight": 0, "2.weight": 16}
@@ -199,6 +208,17 @@ def test_random_cut_depends_on_seed_parameter_and_nothing_else():
             return block.masks
 
     first, again, other = chosen(1), chosen(1), chosen(2)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    schedule = Schedule((Phase.sparse(2, 0.5, criterion="random"),))
+    dsd = redense.DSD(model, sgd(model), schedule, seed=1)  # a block is a schedule's first phase
+    assert all(torch.equal(mask, dsd.masks[name]) for name, mask in first.items())
+    dsd.close()
+    with redense.sparse(model, sgd(model), 0.5, criterion="random") as block:
+        masks_of_no_seed = block.masks
+    assert torch.equal(masks_of_no_seed["0.weight"], chosen(0)["0.weight"])
+    dsd = redense.DSD(model, sgd(model), schedule)
+    assert torch.equal(masks_of_no_seed["0.weight"], dsd.masks["0.weight"])
+    dsd.close()
     for name, mask in first.items():
         assert torch.equal(mask, again[name])
         assert not torch.equal(mask, other[name])
@@ -225,6 +245,11 @@ def test_saliency_prunes_what_the_loss_does_not_feel():
         ({"sparsity": -0.1}, SparsityError, r"must be in \[0, 1\), got -0\.1"),
         ({"sparsity": "30 %"}, SparsityError, "got '30 %'; write 30 % as 0.3"),
         ({}, SparsityError, "needs a sparsity"),
+        (
+            {"sparsity": 0.99},
+            SparsityError,
+            r"phase 'sparse' would prune all 32 weights of '2\.weight', so that nothing",
+        ),
         ({"sparsity": {"0.wieght": 0.5}}, ParameterError, r"sparsity names '0\.wieght', .*; did you mean '0\.weight'"),
         ({"sparsity": {"*.bias": 0.5}}, ParameterError, r"sparsity names '\*\.bias', which is no prunable parameter"),
         ({"sparsity": {"9.*": 0.5}}, ParameterError, r"sparsity names '9\.\*', which matches no parameter"),
@@ -278,8 +303,12 @@ def test_an_optimizer_that_holds_a_part_prunes_that_part():
         assert pruned(model) == {"0.weight": 0, "2.weight": 16}
     with pytest.raises(OptimizerError, match=r"no optimizer holds '0\.weight', so no mask could be held on it"):
         redense.sparse(model, optimizer, {"0.weight": 0.5}).__enter__()
-    with pytest.raises(OptimizerError, match=r"no optimizer holds '0\.weight'"):
-        redense.DSD(model, optimizer, DSD, include="0.weight")
+    for include in ("0.weight", ["0.weight"], ("2.weight", "0.weight")):
+        with pytest.raises(OptimizerError, match=r"no optimizer holds '0\.weight'"):
+            redense.DSD(model, optimizer, DSD, include=include)
+    later = Schedule((Phase.dense(1), Phase.sparse(1, {"2.*": 0.5, "0.*": 0.5})))
+    with pytest.raises(ParameterError, match=r"sparsity names '0\.\*', which is no prunable parameter"):
+        redense.DSD(model, optimizer, later)
     with pytest.raises(OptimizerError, match="the optimizers hold none of the prunable parameters: see print"):
         redense.sparse(model, sgd(nn.Linear(1, 1)), 0.5).__enter__()
 
@@ -373,6 +402,29 @@ def test_a_dsd_is_alone_until_it_is_over_or_closed():
     redense.DSD(model, optimizer, DSD).close()
 
 
+def test_hooks_of_others_do_not_hide_a_controller():
+    model = net()
+    optimizer = sgd(model)
+    optimizer.register_step_post_hook(lambda *_: None)
+    with (
+        redense.sparse(model, optimizer, 0.5),
+        pytest.raises(StateError, match="sparse already controls"),
+    ):
+        redense.DSD(model, optimizer, DSD)
+
+
+def test_a_block_that_could_not_begin_has_no_masks():
+    model = net()
+    optimizer = sgd(model)
+    weight = model.get_parameter("2.weight")
+    optimizer.state[weight] = {"exp_avg": torch.zeros(weight.shape, dtype=torch.uint8)}
+    block = redense.sparse(model, optimizer, 0.5)
+    with pytest.raises(OptimizerError, match=r"keeps a quantised state 'exp_avg' for '2\.weight'"):
+        block.__enter__()
+    assert block.masks == {}
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
+
+
 def test_two_models_may_share_an_optimizer():
     first, second = net(), net()
     optimizer = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
@@ -405,6 +457,41 @@ def test_phases_change_inside_the_step_that_ends_them():
     none, half = {"0.weight": 0, "2.weight": 0}, {"0.weight": 32, "2.weight": 16}
     assert events == [("dense", 2, none), ("sparse", 4, half), ("redense", 6, none)]
     assert dsd.step == 6
+
+
+def test_closing_takes_the_hooks_away_though_others_came_after():
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, DSD)
+    optimizer.register_step_post_hook(lambda *_: None)
+    dsd.close()
+    assert hooks(optimizer) == 1
+
+
+def test_closing_without_a_release_leaves_the_weights_and_holds_nothing_more():
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(3, 0.5),)))
+    train(model, optimizer)
+    with torch.no_grad():
+        model.get_parameter("0.weight").fill_(1)
+    dsd.close(release=False)
+    assert dsd.masks == {}
+    assert pruned(model) == {"0.weight": 0, "2.weight": 16}
+
+
+def test_a_phase_that_would_leave_nothing_of_a_layer_is_refused_by_the_step_that_begins_it():
+    model = net()
+    with torch.no_grad():
+        model.get_parameter("2.weight").mul_(1e-9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.dense(1), Phase.sparse(2, 0.5, scope="global"))))
+    for _ in range(2):  # and again, to whoever goes on
+        with pytest.raises(SparsityError, match=r"would prune all 32 weights of '2\.weight'"):
+            train(model, optimizer)
+    assert dsd.phase == Phase.dense(1)
+    assert dsd.masks == {}
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
 
 
 def test_a_last_sparse_phase_holds_its_masks_until_close():

@@ -31,6 +31,9 @@ SCHEDULES = {
     "surgery": Schedule.surgery(**BUDGET, surgery=ALWAYS),
     "surgery, then dense": Schedule((Phase.dense(1), Phase.sparse(3, 0.5, surgery=ALWAYS), Phase.dense(2))),
     "rare surgery": Schedule.surgery(**BUDGET, surgery=Surgery(c=0.1, gamma=1.0)),
+    "rare surgery, then dense": Schedule(
+        (Phase.dense(1), Phase.sparse(4, 0.5, surgery=Surgery(gamma=1.0)), Phase.dense(2))
+    ),
     "acdc": Schedule.acdc(**BUDGET, cycles=2),
     "restart": Schedule.restart(**BUDGET),
 }
@@ -259,6 +262,15 @@ def test_a_block_goes_on_with_its_saved_masks(criterion: str):
     assert torch.equal(again.get_parameter("weight"), model.get_parameter("weight"))
 
 
+def test_saved_masks_are_in_force_before_the_first_step():
+    model, fresh = nn.Linear(8, 4), nn.Linear(8, 4)
+    with redense.sparse(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5) as block:
+        state = block.state_dict()
+    assert state["phase"]["steps"] == 1  # what was saved by an older redense says so, and must fit
+    with redense.sparse(fresh, torch.optim.SGD(fresh.parameters(), lr=0.1), 0.5, state=state) as block:
+        assert torch.equal(fresh.weight == 0, ~block.masks["weight"])
+
+
 def test_a_block_of_another_sparsity_does_not_take_the_state():
     model = nn.Linear(8, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -359,3 +371,19 @@ def test_a_state_of_other_settings_is_refused():
     dsd = redense.DSD(other.model, other.optimizers, schedule, seed=5)
     with pytest.raises(StateError, match=r"another settings: saved .*'seed': 7.*'seed': 5"):
         dsd.load_state_dict(saved)
+    dsd.close()
+    narrow = redense.DSD(other.model, other.optimizers, schedule, include="0.*", seed=7)
+    with pytest.raises(StateError, match=r"another settings: saved .*'include': None.*'include': \['0\.\*'\]"):
+        narrow.load_state_dict(saved)
+
+
+def test_a_sharded_state_of_one_process_can_be_loaded_too():
+    schedule = SCHEDULES["dsd"]
+    run, again = Run(schedule), Run(schedule, seed=1)
+    run.steps(0, 3)
+    again.model.load_state_dict(run.model.state_dict())
+    again.dsd.load_state_dict(run.dsd.sharded_state_dict())
+    assert again.dsd.step == 3
+    assert run.dsd.masks
+    for name, mask in run.dsd.masks.items():
+        assert torch.equal(mask, again.dsd.masks[name])

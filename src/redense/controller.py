@@ -190,10 +190,10 @@ class _Controller:
         include = None if self._include is None else list(_patterns(self._include))
         return {"seed": self._seed, "include": include, "exclude": list(_patterns(self._exclude))}
 
-    def _load(self, state: Mapping[str, Any], phase: Phase | None, index: int) -> None:
+    def _load(self, state: Mapping[str, Any], phase: Phase, index: int) -> None:
         """Put saved masks in force, without selecting any."""
         masked = None
-        if phase is not None and phase.is_sparse:
+        if phase.is_sparse:
             parameters = self._candidates(phase.sparsity)
             masked = masked_from(state, phase, parameters, self._optimizers, seed_of(self._seed, index, "surgery"))
         self._masked = masked
@@ -227,7 +227,7 @@ class sparse(_Controller):  # noqa: N801  # reads as a verb: `with redense.spars
         state: what `state_dict` gave, to go on in a phase that was interrupted; nothing is selected then.
 
     Raises:
-        SparsityError: the sparsity is not in [0, 1).
+        SparsityError: the sparsity is not in [0, 1), or it leaves nothing of a parameter.
         ScoreError: a score is NaN or infinite, or a gradient is missing; the parameter is named.
         ParameterError: a name matches no parameter, or one has no values.
         OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
@@ -315,6 +315,7 @@ class DSD(_Controller):
         ParameterError: a name matches no parameter, or one has no values.
         OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
         ScoreError: (also from ``optimizer.step``) a score is NaN or infinite; the parameter is named.
+        SparsityError: (also from ``optimizer.step``) a phase would leave nothing of a parameter, which is named.
         StateError: another DSD or block controls this model.
     """
 

@@ -19,9 +19,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..choosing import check_left
 from ..controller import DSD
 from ..criteria import WITH_GRADIENTS
-from ..errors import RedenseError, SparsityError, StateError
+from ..errors import RedenseError, StateError
 from ..masks import pack, sparsity_of, unpack
 from ..methods.base import Method, make_method
 from ..parameters import prunable
@@ -253,8 +254,6 @@ class Engine:
         )
         self.optimizer.zero_grad()
         try:
-            for name, mask in dsd.masks.items():
-                _check_left(planned, name, mask.numel(), int(mask.any()))
             if resumed:
                 method.load_state_dict(position["method"], self.model)
                 set_rng_state(self._rng, self.accelerator.device)
@@ -463,7 +462,7 @@ class Engine:
             sparsity = planned.phase.sparsity
             if isinstance(sparsity, float) and planned.phase.scope == "layer" and planned.allocation == "uniform":
                 for name, size in sizes.items():
-                    _check_left(planned, name, size, size - round(sparsity * size))
+                    check_left(planned.phase, name, size, size - round(sparsity * size))
         phases = tuple(planned.phase for planned in self.plan)
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
 
@@ -473,12 +472,3 @@ class Engine:
                 f"the loss became {loss} in phase '{planned.phase.name}' by step {self._position['step']} of it: "
                 "lower its learning rate, or clip the gradient (training.clip_norm)"
             )
-
-
-def _check_left(planned: PlannedPhase, name: str, size: int, left: int) -> None:
-    """Raise if a phase leaves none of a layer's weights; ``left`` need only be 0 where it does."""
-    if size and not left:
-        raise SparsityError(
-            f"phase '{planned.phase.name}' would prune all {size:,} weights of '{name}', so that "
-            "nothing passes it: lower the sparsity, or leave it out with prune.exclude"
-        )
