@@ -166,6 +166,8 @@ def _is_prose(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0]):
         return True
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+        return True
     return isinstance(node, ast.Call) and ast.unparse(node.func) in ("cast", "TypeVar")
 
 

@@ -89,6 +89,12 @@ def test_differences_no_further_apart_than_rounding_have_no_spread():
     assert (sd > 0).tolist() == [False, True]
 
 
+def test_rounding_is_that_of_the_largest_value():
+    differs_by_rounding = compare_paired([1_000_000.3, 0.3], [1_000_000.2, 0.2], lower_is_better=True)
+    assert differs_by_rounding.differences[0] != differs_by_rounding.differences[1]
+    assert differs_by_rounding.interval is None
+
+
 def test_interval_of_one_arm_is_scipys():
     values = [10.91, 11.02, 10.85, 11.3]
     mean, ours = interval(values)
@@ -285,6 +291,7 @@ def test_holm_of_known_values():
     assert holm([None, None]) == [None, None]
     assert holm([0.01, 0.04, None, 0.03]) == [pytest.approx(0.03), pytest.approx(0.06), None, pytest.approx(0.06)]
     assert holm([0.9, 0.9]) == [1.0, 1.0]
+    assert [type(p) for p in holm([0, 1])] == [float, float]
 
 
 # --- an arm against itself under other seeds ------------------------------------------------------------------------
@@ -452,6 +459,13 @@ def test_one_seed_of_the_other_sign_is_enough_for_the_veto_at_five_seeds():
             "%",
             "dsd: 3.69 points higher error than its dense baseline "
             "(95 % interval 3.46 to 3.92, n = 8, p < 0.001 after Holm): worse.",
+        ),
+        (
+            paired(0.83, 0.4, 5),
+            0.0042999,
+            "%",
+            "dsd: 0.83 points higher error than its dense baseline "
+            "(95 % interval 0.44 to 1.22, n = 5, p = 0.004 after Holm): worse.",
         ),
         (
             paired(0.05, 0.17, 5),

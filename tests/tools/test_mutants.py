@@ -60,6 +60,7 @@ def test_a_returned_expression_is_changed_in_every_way(mutants: Any, source: str
         ("@cache\ndef f(): ...", {"definition => (no @cache)"}),
         ("def f(a: int = 0) -> 'x':\n 'prose'", {"0 => 1"}),
         ("if TYPE_CHECKING:\n import x\n y = 1", set()),
+        ("A: TypeAlias = Literal['x']", set()),
     ],
 )
 def test_a_statement_is_changed_in_every_way_and_prose_in_none(mutants: Any, source: str, expected: set[str]):
