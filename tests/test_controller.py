@@ -468,6 +468,17 @@ def test_closing_takes_the_hooks_away_though_others_came_after():
     assert hooks(optimizer) == 1
 
 
+def test_a_schedule_ends_though_one_of_two_optimizers_has_a_later_hook():
+    model = net()
+    first, second = sgd(model[0]), sgd(model[2])
+    dsd = redense.DSD(model, [first, second], DSD)
+    second.register_step_post_hook(lambda *_: None)
+    train(model, first, second, steps=7)
+    assert dsd.phase is None
+    dsd.close()
+    assert (hooks(first), hooks(second)) == (0, 1)
+
+
 def test_closing_without_a_release_leaves_the_weights_and_holds_nothing_more():
     model = net()
     optimizer = sgd(model)
@@ -587,6 +598,12 @@ def test_the_summary_shows_what_the_schedule_prunes():
     }
     assert "25.00%" in str(dsd.summary())
     dsd.close()
+    dsd = redense.DSD(model, sgd(model), DSD, include="2.weight")
+    assert dsd.summary() == redense.summary(model, include="2.weight")
+    dsd.close()
+    dsd = redense.DSD(model, sgd(model), DSD, exclude="0.*")
+    assert dsd.summary() == redense.summary(model, exclude="0.*")
+    dsd.close()
 
 
 # --- hooks of others ------------------------------------------------------------------------------------------------
@@ -612,6 +629,14 @@ def test_hooks_that_the_user_registered_live_on_and_can_be_removed():
     assert hooks(optimizer) == 0
     train(model, optimizer)
     assert len(calls) == 27
+
+
+def test_closing_inside_the_callback_takes_the_hooks_away_at_once():
+    model = net()
+    optimizer = sgd(model)
+    redense.DSD(model, optimizer, DSD, on_phase_end=lambda dsd: dsd.close())
+    train(model, optimizer, steps=2)
+    assert hooks(optimizer) == 0
 
 
 @pytest.mark.parametrize("hook_after", [False, True])

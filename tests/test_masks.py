@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -137,6 +138,29 @@ def test_selection_by_sampling_is_a_stable_sort_at_its_real_sizes(dtype: torch.d
         assert torch.equal(masks.select(scores, sparsity), prune_by_sorting({"w": scores}, sparsity)["w"])
 
 
+@pytest.mark.parametrize("kind", ["normal", "equal", "two values", "mostly zero", "mostly one"])
+@pytest.mark.parametrize("sparsity", [0.001, 0.3, 0.9])
+def test_a_large_selection_sorts_little_of_it(kind: str, sparsity: float, monkeypatch: pytest.MonkeyPatch):
+    normal = torch.randn(300_001, generator=torch.Generator().manual_seed(3))
+    scores = {
+        "normal": normal,
+        "equal": torch.full_like(normal, 0.5),
+        "two values": (normal > 0.3).float(),
+        "mostly zero": normal * (normal.abs() > 1.5),
+        "mostly one": torch.where(normal.abs() > 1.9, normal, 1.0),
+    }[kind]
+    by_sorting, sizes = masks._threshold_by_sorting, list[int]()  # pyright: ignore[reportPrivateUsage]
+
+    def noting(flat: list[Tensor], *more: Any) -> tuple[int, int, int]:
+        sizes.append(sum(values.numel() for values in flat))
+        return by_sorting(flat, *more)
+
+    monkeypatch.setattr(masks, "_threshold_by_sorting", noting)
+    mask = masks.select(scores, sparsity, absolute=True)
+    assert torch.equal(mask, prune_by_sorting({"w": scores.abs()}, sparsity)["w"])
+    assert sum(sizes) < 0.05 * scores.numel()
+
+
 def test_selection_survives_a_sample_that_misleads(monkeypatch: pytest.MonkeyPatch):
     scores = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(masks, "_SORT_BELOW", 16)
@@ -157,6 +181,31 @@ def test_small_negative_scores_go_first_and_both_zeros_are_equal(dtype: torch.dt
     assert masks.select(scores[:3], 0.34).tolist() == [True, False, True]
     assert masks.select_pattern(scores[None, 1:], (3, 4)).tolist() == [[True, True, False, True]]
     assert masks.select_pattern(scores[None, :3], (2, 3)).tolist() == [[True, False, True]]
+
+
+def test_a_pattern_compares_tiny_scores_too():
+    tiny = torch.tensor([[4e-30, 3e-30, 2e-30, 1e-30]])
+    mask = masks.select_pattern(tiny, (2, 4))
+    assert mask.dtype == torch.bool
+    assert mask.tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1000, 300_001])
+def test_a_gpu_chooses_and_holds_as_the_cpu_does(dtype: torch.dtype, size: int):
+    scores = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    scores[::7] = 0.0
+    scores[1::7] = -0.0
+    for sparsity in (0.2, 0.5, 0.9):
+        mask = masks.select(scores.cuda(), sparsity, absolute=True)
+        assert mask.is_cuda
+        assert torch.equal(mask.cpu(), masks.select(scores, sparsity, absolute=True))
+        weight = scores.cuda()
+        masks.apply_(mask, weight)
+        assert int((weight[~mask] != 0).sum()) == 0
+    groups = scores[: size // 4 * 4].view(1, -1)
+    assert torch.equal(masks.select_pattern(groups.cuda(), (2, 4)).cpu(), masks.select_pattern(groups, (2, 4)))
 
 
 def test_selection_compares_float8_by_value():
@@ -247,6 +296,11 @@ def test_a_score_without_an_order_is_an_error_that_names_the_parameter(bad: floa
         masks.select_global({"a": torch.ones(3), "lstm.weight": scores}, 0.5)
     with pytest.raises(ScoreError, match=message):
         masks.select_pattern(scores, (2, 4), name="lstm.weight")
+    scores[3, 1] = 1
+    with pytest.raises(ScoreError, match="1 of the 400 scores of 'weight' are NaN or infinite"):
+        masks.select(scores, 0.5, absolute=absolute)
+    with pytest.raises(ScoreError, match="1 of the 400 scores of 'weight' are NaN or infinite"):
+        masks.select_pattern(scores, (2, 4))
 
 
 @pytest.mark.parametrize(
@@ -317,6 +371,26 @@ def test_applying_zeroes_exactly_the_masked_and_no_bit_else(case: tuple[Tensor, 
         assert torch.equal(bits_of(tensor), torch.where(mask, old, 0))
 
 
+def test_weights_and_states_of_one_layout_are_multiplied_together_once_a_dtype(monkeypatch: pytest.MonkeyPatch):
+    calls: list[tuple[torch.dtype, int]] = []
+    multiply = masks._multiply_  # pyright: ignore[reportPrivateUsage]
+
+    def noting(mask: Tensor, patterns: list[Tensor], integer: torch.dtype) -> None:
+        calls.append((integer, len(patterns)))
+        multiply(mask, patterns, integer)
+
+    monkeypatch.setattr(masks, "_multiply_", noting)
+    for shape in [(4, 3, 2, 2), (1, 3, 1, 5), (6, 1), (7,)]:
+        for layout in ("contiguous", "transposed", "channels_last"):
+            mask = lay_out(torch.rand(shape) < 0.5, layout)
+            masks.apply_(mask, *(lay_out(torch.ones(shape, dtype=d), layout) for d in (torch.float32, torch.int32)))
+            masks.apply_(mask, lay_out(torch.ones(shape, dtype=torch.bfloat16), layout))
+            assert calls == [(torch.int32, 2), (torch.int16, 1)], (shape, layout)
+            calls.clear()
+    masks.apply_(torch.ones(4, 3) > 0, torch.ones(4, 6)[:, ::2], torch.ones(3, 4).T)
+    assert not calls
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128, torch.bool, torch.uint8])
 def test_applying_works_on_dtypes_of_every_size(dtype: torch.dtype):
     tensor = torch.ones(2, 3, dtype=dtype)
@@ -350,6 +424,7 @@ def test_like_gives_the_mask_the_layout_of_the_weight():
     mask = weight.contiguous() > 0
     laid_out = masks.like(mask, weight)
     assert laid_out.stride() == weight.stride()
+    assert laid_out.dtype == torch.bool
     assert torch.equal(laid_out, mask)
     assert masks.like(laid_out, weight) is laid_out
 
@@ -362,13 +437,19 @@ def test_sparsity_counts_exact_zeros_of_either_sign_over_all_tensors():
 # --- packing --------------------------------------------------------------------------------------------------------
 
 
-@given(masks_with_tensors())
-def test_a_packed_mask_comes_back_from_an_eighth_of_the_bytes(case: tuple[Tensor, list[Tensor]]):
+@given(masks_with_tensors(), st.sampled_from([8, 64, 1 << 18]))
+def test_a_packed_mask_comes_back_from_an_eighth_of_the_bytes(case: tuple[Tensor, list[Tensor]], block: int):
     mask, _ = case
-    packed = masks.pack(mask)
+    patch = patched({"_BLOCK": block})
+    try:
+        packed = masks.pack(mask)
+        unpacked = masks.unpack(packed, mask.shape)
+    finally:
+        patch.undo()
     assert packed.dtype == torch.uint8
     assert packed.numel() == math.ceil(mask.numel() / 8)
-    assert torch.equal(masks.unpack(packed, mask.shape), mask)
+    assert unpacked.dtype == torch.bool
+    assert torch.equal(unpacked, mask)
 
 
 def test_the_lowest_bit_of_a_packed_mask_is_its_first_weight():
@@ -421,3 +502,9 @@ def test_off_the_cpu_the_patterns_are_multiplied_whole(monkeypatch: pytest.Monke
     assert [weight[1].item() for weight in weights] == [0, 0]
     assert weights[0][[0, 2]].isnan().all()
     assert weights[1].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("shape", "size"), [((16,), 2), ((17,), 3)])
+def test_packed_bits_that_do_not_fit_say_how_many_would(shape: tuple[int, ...], size: int):
+    with pytest.raises(ParameterError, match=f"has {size} bytes"):
+        masks.unpack(torch.zeros(1, dtype=torch.uint8), shape)

@@ -56,8 +56,8 @@ def select_global(scores: Mapping[str, Tensor], sparsity: float, *, absolute: bo
 
     Equal scores go by the order of the mapping, then by index. Arguments and errors are those of `select`.
     """
-    names = ", ".join(f"'{name}'" for name in scores)
-    sparsity = check_sparsity(sparsity, names if len(scores) == 1 else "all weights together")
+    of = f"'{next(iter(scores))}'" if len(scores) == 1 else "all weights together"
+    sparsity = check_sparsity(sparsity, of)
     for name, values in scores.items():
         check_storage(name, values)
         _refuse_shards(name, values)
