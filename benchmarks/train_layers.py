@@ -7,14 +7,18 @@
 - the same linear layers under DDP (one process, gloo).
 
 A contestant's step is forward, backward and SGD, with 30 % of the weights pruned: dense has no masks; redense is
-``redense.sparse``; prune is ``torch.nn.utils.prune``, which Lightning's ModelPruning calls, and which multiplies weight
-and mask in every forward; ao is ``torch.ao.pruning``'s WeightNormSparsifier, a parametrisation of each weight. Timed is
-processor time. The bar: redense adds at most 2 % to the dense step of each.
+``redense.sparse``; prune is ``torch.nn.utils.prune``, which multiplies weight and mask in every forward; lightning is
+Lightning's ModelPruning, which calls it; ao is ``torch.ao.pruning``'s WeightNormSparsifier, a parametrisation of each
+weight; fasterai multiplies the weights after each step, and prunes no LSTM cell. It takes part where it is installed
+(``pip install --no-deps fasterai fastcore einops``). Timed is processor time. The bar: redense adds at most 2 % to the
+dense step of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -74,6 +78,33 @@ def by_prune(model: nn.Module, optimizer: torch.optim.Optimizer, blocks: ExitSta
         prune.l1_unstructured(module, name, amount=SPARSITY)
 
 
+def by_lightning(model: nn.Module, optimizer: torch.optim.Optimizer, blocks: ExitStack) -> None:
+    from redense.tasks.classification.vision import torchvision
+
+    torchvision()  # which Lightning's torchmetrics imports
+    from pytorch_lightning.callbacks import ModelPruning
+
+    weights = _weights(model)
+    pruning = ModelPruning("l1_unstructured", weights, use_global_unstructured=False, amount=SPARSITY)
+    pruning._parameters_to_prune = weights  # what its setup() does, of a trainer
+    pruning.apply_pruning(SPARSITY)
+
+
+def by_fasterai(model: nn.Module, optimizer: torch.optim.Optimizer, blocks: ExitStack) -> None:
+    sparsifier = importlib.import_module("fasterai.sparse.sparsifier").Sparsifier
+    smallest = importlib.import_module("fasterai.core.criteria").large_final
+    own = sparsifier(model, "weight", "local", smallest, layer_type=nn.Linear)
+    own.sparsify_model(SPARSITY)
+    optimizer.register_step_post_hook(lambda *_: own._apply_masks())  # as its callback does after a step
+
+
+def takes_part(peer: str, model: nn.Module) -> bool:
+    """Whether a peer is installed and can prune these layers."""
+    if peer != "fasterai":
+        return True
+    return importlib.util.find_spec(peer) is not None and isinstance(model, nn.Sequential)
+
+
 def by_ao(model: nn.Module, optimizer: torch.optim.Optimizer, blocks: ExitStack) -> None:
     from torch.ao.pruning import WeightNormSparsifier  # pyright: ignore[reportPrivateImportUsage]
 
@@ -89,15 +120,18 @@ PEERS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, ExitStack], None]] 
     "dense": dense,
     "redense": by_redense,
     "prune": by_prune,
+    "lightning": by_lightning,
     "ao": by_ao,
+    "fasterai": by_fasterai,
 }
+REPLACES_PARAMETERS = ("prune", "lightning", "ao")
 
 
 def step_of(model: nn.Module, data: Tensor, peer: str, blocks: ExitStack, *, ddp: bool) -> Callable[[], None]:
     """Return a training step of a model that a peer has pruned."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     PEERS[peer](model, optimizer, blocks)
-    if peer in ("prune", "ao"):  # they replace the parameters
+    if peer in REPLACES_PARAMETERS:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     wrapped: Any = nn.parallel.DistributedDataParallel(model) if ddp else model
 
@@ -124,7 +158,8 @@ def contestants(given: argparse.Namespace, blocks: ExitStack) -> dict[str, dict[
         made[case] = {}
         for peer in PEERS:
             torch.manual_seed(0)
-            made[case][peer] = Contestant(step_of(model(), data, peer, blocks, ddp=ddp))
+            if takes_part(peer, own := model()):
+                made[case][peer] = Contestant(step_of(own, data, peer, blocks, ddp=ddp))
     return made
 
 
@@ -142,13 +177,15 @@ def main(arguments: list[str] | None = None) -> int:
             store = dist.FileStore(f"{folder}/ranks", 1)  # pyright: ignore[reportPrivateImportUsage]
             dist.init_process_group("gloo", store=store, rank=0, world_size=1)
             blocks.callback(dist.destroy_process_group)
+        if importlib.util.find_spec("fasterai") is None:
+            print("fasterai is not installed, and takes no part")
         seconds = {
             case: measure(those, given.rounds, time.process_time) for case, those in contestants(given, blocks).items()
         }
     ratios, bars = [], []
     for case, times in seconds.items():
         table(f"{case}, batch {given.batch}: processor time of a step", times, ("dense",))
-        own = {peer: ratio(times, peer, "dense") for peer in PEERS if peer != "dense"}
+        own = {peer: ratio(times, peer, "dense") for peer in times if peer != "dense"}
         ratios += own.values()
         bars.append(Bar(own["redense"], at_most=AT_MOST_DENSE))
     return finish(
