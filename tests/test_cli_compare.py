@@ -115,6 +115,20 @@ def test_without_a_store_the_comparison_keeps_its_phases_itself(
     assert "nothing had to be trained" in redense("compare", "--resume", "x")[1]
 
 
+def test_a_diagnosis_is_written_shown_and_checked(redense: Run, recipe_file: Path, tmp_path: Path):
+    words = ["compare", recipe_file, "--arms", "dsd,restart", "--seeds", "1", "--jobs", 1, "--diagnose"]
+    code, out, err = redense(*words, "--out", "x")
+    assert (code, err) == (0, "")
+    assert "diagnosis: x/diagnosis.json" in out
+    path = tmp_path / "x" / "diagnosis.json"
+    assert set(json.loads(path.read_text())["arms"]) == {"dsd", "restart"}
+    assert "sharp" in (tmp_path / "x" / "report.html").read_text()
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    code, out, err = redense("report", "x")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "diagnosis.json is damaged: it does not match its checksum" in err
+
+
 def test_one_seed_is_said_to_show_nothing(redense: Run, recipe_file: Path):
     _, out, _ = redense("compare", recipe_file, "--arms", "dsd,restart", "--seeds", "1", "--jobs", 1, "--out", "x")
     assert "dsd: one seed shows nothing." in out

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from redense.lab.recipe import build_recipe
 from redense.lab.run import new_run, train_run
+from redense.lab.sums import read_sums, write_sums
 from redense.tasks.speech.alphabet import Alphabet
 from redense.tasks.speech.beam import Lexicon
 from redense.tasks.speech.config import SpeechModel
@@ -165,6 +166,7 @@ def test_a_long_recording_is_heard_in_pieces_as_in_one(trained, clips, redense, 
 
 @pytest.mark.slow
 def test_a_language_model_is_tuned_measured_and_used(trained, clips, redense, decoded):
+    assert list(read_sums(decoded / "decoding")) == ["decoding.json", "language.arpa"]
     kept = json.loads((decoded / "decoding" / "decoding.json").read_text())
     assert kept["model"] == "language.arpa"
     assert kept["search"]["width"] == 30
@@ -328,5 +330,10 @@ def test_a_damaged_search_is_said_to_be_damaged(run, redense, clip, tmp_path):
         code, _, err = redense("transcribe", copy, clip, "--beam")
         assert code == 2
         assert "decoding.json" in err
+    write_sums(copy / "decoding", [copy / "decoding" / "decoding.json"])
+    (copy / "decoding" / "decoding.json").write_text('{"search": {"width": "b"}}')
+    code, _, err = redense("transcribe", copy, clip, "--beam")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "decoding.json is damaged: it does not match its checksum" in err
     (copy / "model.safetensors").unlink()
     assert "has no model.safetensors yet" in redense("transcribe", copy, clip)[2]

@@ -156,9 +156,10 @@ def _resources(options: argparse.Namespace) -> dict[str, float]:
 def _diagnose(console: Any, grid: Any, folder: Path) -> None:
     from rich.progress import Progress
 
-    from ..lab.checkpoint import write_text
+    from ..lab.checkpoint import write_bytes
     from ..lab.diagnose_arms import diagnose_grid
     from ..lab.ranks import by_itself
+    from ..lab.sums import note_sum
 
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("diagnosis", total=None)
@@ -168,7 +169,9 @@ def _diagnose(console: Any, grid: Any, folder: Path) -> None:
 
         with by_itself():
             found = diagnose_grid(grid, progress=show)
-    write_text(folder / "diagnosis.json", json.dumps(found) + "\n")
+    data = (json.dumps(found) + "\n").encode()
+    note_sum(folder, "diagnosis.json", data)
+    write_bytes(folder / "diagnosis.json", data)
     console.print(f"diagnosis: {folder / 'diagnosis.json'}", soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ It lies in the run folder, below ``decoding/``, where `redense transcribe --beam
 
     language.arpa     the n-gram model of the training transcripts, unless one was given
     decoding.json     where the model is, the words, the weights, and the error rates with and without
+    SHA256SUMS        of both
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from ..tasks.task import Split
 from .checkpoint import write_text
 from .engine import Engine
 from .folder import read_json
+from .sums import NAME as SUMS
+from .sums import check_sums, write_sums
 
 FOLDER = "decoding"
 
@@ -97,6 +100,7 @@ def decode_run(
         raise DataError(f"{folder} is a run of {task.name}: a language model helps speech recognition alone")
     place = folder / FOLDER
     place.mkdir(exist_ok=True)
+    (place / SUMS).unlink(missing_ok=True)
     path, trained = model, None
     if path is None:
         said = [utterance.text for utterance in task.utterances("train")]
@@ -130,6 +134,7 @@ def decode_run(
         sets={name: (score(before[places]), score(after[places])) for name, places in groups.items()},
     )
     write_text(place / "decoding.json", json.dumps(_plain(decoded, lexicon), indent=2) + "\n")
+    write_sums(place, [place / "decoding.json", *([path] if trained else [])])
     return decoded
 
 
@@ -138,11 +143,13 @@ def kept_decoder(folder: Path, alphabet: Alphabet, width: int | None = None) -> 
 
     Raises:
         StateError: it is damaged.
+        CheckpointError: it, or its language model, does not match its checksum.
         DataError: its language model is gone.
     """
     path = folder / FOLDER / "decoding.json"
     if not path.is_file():
         return None
+    check_sums(path.parent)
     data = read_json(path)
     try:
         weights = {name: float(data["search"][name]) for name in ("threshold", "lm_weight", "word_score")}
