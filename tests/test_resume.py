@@ -31,8 +31,8 @@ SCHEDULES = {
     "surgery": Schedule.surgery(**BUDGET, surgery=ALWAYS),
     "surgery, then dense": Schedule((Phase.dense(1), Phase.sparse(3, 0.5, surgery=ALWAYS), Phase.dense(2))),
     "rare surgery": Schedule.surgery(**BUDGET, surgery=Surgery(c=0.1, gamma=1.0)),
-    "rare surgery, then dense": Schedule(
-        (Phase.dense(1), Phase.sparse(4, 0.5, surgery=Surgery(gamma=1.0)), Phase.dense(2))
+    "rare surgery, then dense": Schedule(  # whether steps 3 and 4 revise the mask hangs on the seed of the phase
+        (Phase.dense(1), Phase.sparse(5, 0.5, surgery=Surgery(gamma=1.0, power=0.5)), Phase.dense(2))
     ),
     "acdc": Schedule.acdc(**BUDGET, cycles=2),
     "restart": Schedule.restart(**BUDGET),
