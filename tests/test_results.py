@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from redense import cli
+from redense.lab.comparison import seed_list
 from redense.lab.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def test_what_is_kept_is_what_its_command_makes(name: str):
     asked = json.loads((folder / "comparison.json").read_text())
     assert options.recipe == asked["recipe"]["name"]
     assert options.arms.split(",") == asked["arms"]
-    assert int(options.seeds) == len(asked["seeds"])
+    assert list(seed_list(options.seeds)) == asked["seeds"]
     key, _, values = (options.sweep or "").partition("=")
     assert asked["sweep"] == ({key: [float(value) for value in values.split(",")]} if key else {})
     # Only what decides the numbers: a recipe has gained settings and better words since.

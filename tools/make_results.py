@@ -47,6 +47,14 @@ EXPERIMENTS = {
     "noisy-labels-best": Experiment(
         "fashion-mnist/noisy-labels --training.keep best --arms dsd,restart,random --seeds 8 --sweep sparsity=0.8,0.95"
     ),
+    "noisy-labels-search": Experiment(
+        "fashion-mnist/noisy-labels --training.keep best --arms dsd,restart,dsd-iter,release-fresh,dsd-erk,acdc,swa "
+        "--seeds 100,101,102,103,104,105,106,107 --sweep sparsity=0.8,0.9,0.95"
+    ),
+    "noisy-labels-early": Experiment(
+        "fashion-mnist/noisy-labels-early --arms dsd,restart "
+        "--seeds 200,201,202,203,204,205,206,207,208,209,210,211,212,213,214,215,216,217,218,219"
+    ),
     "prompts-es-deepspeech": Experiment(
         "prompts-es/deepspeech --arms dsd,restart,dsd-iter,llr,random --seeds 5", data="prompts-es"
     ),
