@@ -161,6 +161,17 @@ def test_a_large_selection_sorts_little_of_it(kind: str, sparsity: float, monkey
     assert sum(sizes) < 0.05 * scores.numel()
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_where_many_scores_are_equal_nothing_is_sorted(more: int, monkeypatch: pytest.MonkeyPatch):
+    scores = (torch.rand(300_001, generator=torch.Generator().manual_seed(3)) > 0.4).float()
+    smaller = int((scores == 0).sum())
+    expected = prune_by_sorting({"w": scores}, (smaller + more) / scores.numel())["w"]
+    monkeypatch.setattr(masks, "_threshold_by_sorting", None)
+    mask = masks.select(scores, (smaller + more) / scores.numel())  # the threshold is a bound of the bracket
+    assert int((~mask).sum()) == smaller + more
+    assert torch.equal(mask, expected)
+
+
 def test_selection_survives_a_sample_that_misleads(monkeypatch: pytest.MonkeyPatch):
     scores = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(masks, "_SORT_BELOW", 16)
