@@ -30,7 +30,7 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = {
-    "quickstart": Experiment("quickstart --arms dsd,restart,llr,random --seeds 5"),
+    "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
     "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
     "fashion-mnist-squeezenet": Experiment("fashion-mnist/squeezenet --arms dsd,restart,llr,random --seeds 5"),
     "fashion-mnist-vgg": Experiment("fashion-mnist/vgg --arms dsd,restart,llr,random --seeds 5"),

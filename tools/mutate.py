@@ -71,9 +71,14 @@ class Baseline:
 class Session:
     """The pytest plugin of every child and of the collecting parent: what to do in place of running all the tests."""
 
-    def __init__(self, loop: Callable[[pytest.Session], None]) -> None:
-        self.loop = loop
+    def __init__(self, loop: Callable[[pytest.Session], None], finder: Any = None) -> None:
+        self.loop, self.finder = loop, finder
         self.failed: list[str] = []
+
+    def pytest_sessionstart(self) -> None:
+        # Now before pytest's own finder, which takes the modules that are named on the command line.
+        if self.finder:
+            sys.meta_path.insert(0, self.finder)
 
     def pytest_collection(self) -> None:
         # Not earlier: pytest wants to rewrite hypothesis's asserts first, and conftest.py loads a profile of its own.
@@ -236,7 +241,7 @@ def run_cold(module: str, source: Path, mutant: Mutant, tests: list[str], baseli
         def loop(session: pytest.Session) -> None:
             plugin.run(sorted(session.items, key=lambda item: order.get(item.nodeid, 0)))
 
-        plugin = Session(loop)
+        plugin = Session(loop, Finder)
         code = pytest.main([*PYTEST, *tests], plugins=[plugin])
         if plugin.failed:
             return plugin.failed[0]

@@ -68,8 +68,8 @@ def _recipe() -> str:
 
 def test_figures_are_those_of_the_results(pages: dict[str, str]):
     result = json.loads((ROOT / "results" / "quickstart" / "compare.json").read_text())
-    mean = next(row["mean"] for row in result["rows"] if row["arm"] == "dsd")
-    assert f"| `quickstart` | `dsd` | error {mean:.2f} ±" in pages["methods/dsd.md"]
+    mean = next(row["mean"] for row in result["rows"] if row["arm"] == "dsd sparsity=0.3")
+    assert f"| `quickstart` | `dsd sparsity=0.3` | error {mean:.2f} ±" in pages["methods/dsd.md"]
     assert "Not yet" not in pages["methods/dsd.md"]
     measured = {row["arm"].split()[0] for path in ROOT.glob("results/*/compare.json") for row in _rows(path)}
     for name in CARDS:
