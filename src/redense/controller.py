@@ -87,7 +87,6 @@ class _Controller:
         return False
 
     def _names(self) -> list[str]:
-        reshard(self._model)
         return [clean_name(name) for name, _ in self._model.named_parameters()]
 
     def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
