@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,33 @@ def test_masks_of_offloaded_shards_are_on_the_cpu(tmp_path: Path):
 
 
 # --- what is not sharded, and what cannot work ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """This process as the only rank of a group."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_was_loaded_into_a_shard_is_not_undone_as_the_first_pruning_is():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    model = nn.Linear(8, 4)
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, redense.Schedule((redense.Phase.sparse(2, 0.5),)))
+    state, loaded = dsd.state_dict(), torch.arange(1.0, 33.0).view(4, 8)
+    local(model.weight.detach()).copy_(loaded)  # as a distributed checkpoint is loaded
+    dsd.load_state_dict(state)
+    assert torch.equal(local(model.weight.detach()), loaded * local(dsd.masks["weight"]))
+    dsd.close()
 
 
 def test_a_plain_tensor_is_its_own_local_part_and_whole():
