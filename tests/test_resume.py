@@ -363,6 +363,15 @@ def test_a_model_loaded_before_a_schedule_that_begins_sparse_loses_nothing(kill:
     assert_same(again, whole)
 
 
+def test_a_model_that_was_written_behind_autograds_back_is_not_undone_either():
+    model = nn.Linear(8, 4)
+    dsd = redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), Schedule((Phase.sparse(2, 0.5),)))
+    state, loaded = dsd.state_dict(), torch.arange(1.0, 33.0).view(4, 8)
+    model.weight.data.copy_(loaded)  # counts as no new version
+    dsd.load_state_dict(state)
+    assert torch.equal(model.weight.detach(), loaded * dsd.masks["weight"])
+
+
 def test_a_state_of_other_settings_is_refused():
     schedule = SCHEDULES["dsd"]
     saved = Run(schedule).dsd.state_dict()

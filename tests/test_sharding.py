@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import redense
 from redense.errors import OptimizerError, ParameterError
@@ -83,20 +83,28 @@ def alone(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_was_loaded_into_a_shard_is_not_undone_as_the_first_pruning_is():
+def test_what_a_distributed_checkpoint_has_loaded_is_not_undone_as_the_first_pruning_is(tmp_path: Path):
+    import torch.distributed.checkpoint
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    torch.manual_seed(0)
-    model = nn.Linear(8, 4)
-    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dsd = redense.DSD(model, optimizer, redense.Schedule((redense.Phase.sparse(2, 0.5),)))
-    state, loaded = dsd.state_dict(), torch.arange(1.0, 33.0).view(4, 8)
-    local(model.weight.detach()).copy_(loaded)  # as a distributed checkpoint is loaded
-    dsd.load_state_dict(state)
-    assert torch.equal(local(model.weight.detach()), loaded * local(dsd.masks["weight"]))
-    dsd.close()
+    dcp: Any = torch.distributed.checkpoint
+
+    def made(seed: int) -> tuple[Tensor, dict[str, Any], redense.DSD]:
+        torch.manual_seed(seed)
+        model = nn.Linear(8, 4)
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        dsd = redense.DSD(model, optimizer, redense.Schedule((redense.Phase.sparse(2, 0.5), redense.Phase.dense(2))))
+        return local(model.weight.detach()), {"model": model.state_dict(), "dsd": dsd.sharded_state_dict()}, dsd
+
+    saved, state, _ = made(0)
+    dcp.save(state, checkpoint_id=str(tmp_path / "kept"))
+    weight, state, dsd = made(1)
+    dcp.load(state, checkpoint_id=str(tmp_path / "kept"))  # writes into the shards, in place
+    dsd.load_state_dict(state["dsd"])
+    assert torch.equal(weight, saved)
+    assert torch.equal(weight != 0, local(dsd.masks["weight"]))
 
 
 def test_a_plain_tensor_is_its_own_local_part_and_whole():

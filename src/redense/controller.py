@@ -27,7 +27,7 @@ from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
 from .phase import Phase, Sparsity
 from .saving import FORMAT, check_format, from_shards, masked_from, shards_of, state_of_masks
 from .schedule import Schedule
-from .sharding import is_sharded, local, reshard
+from .sharding import local, reshard
 
 
 def scale_lr(optimizer: Optimizer, factor: float) -> None:
@@ -354,7 +354,7 @@ class DSD(_Controller):
             if state is None:
                 before = self._copies() if schedule.phases[0].is_sparse else []
                 self._begin(masks or {})
-                self._unpruned = [(tensor, values, _version(tensor)) for tensor, values in before]
+                self._unpruned = [(tensor, values, tensor._version) for tensor, values in before]
             else:
                 self.load_state_dict(state)
         except BaseException:
@@ -451,7 +451,7 @@ class DSD(_Controller):
 
     def _undo_first_pruning(self) -> None:
         for tensor, values, version in self._unpruned:
-            if _version(tensor) == version:  # else it was loaded or trained since
+            if tensor._version == version and _is_pruned(tensor, values):  # else it was loaded or trained since
                 local(tensor.detach()).copy_(local(values))
         self._unpruned = []
 
@@ -509,9 +509,11 @@ class DSD(_Controller):
             self._detach()
 
 
-def _version(tensor: Tensor) -> int:
-    # A DTensor and its local part are counted apart, and either may have been written.
-    return tensor._version + (local(tensor)._version if is_sharded(tensor) else 0)
+def _is_pruned(tensor: Tensor, values: Tensor) -> bool:
+    """Whether a tensor is what pruning leaves of its values."""
+    # Versions do not tell: a distributed checkpoint is loaded into the shard of a detached DTensor, which has its own.
+    now = local(tensor.detach())
+    return bool(((now == local(values)) | (now == 0)).all())
 
 
 def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:
