@@ -58,6 +58,9 @@ EXPERIMENTS = {
     "prompts-es-deepspeech": Experiment(
         "prompts-es/deepspeech --arms dsd,restart,dsd-iter,llr,random --seeds 5", data="prompts-es"
     ),
+    "prompts-es-deepspeech-30": Experiment(
+        "prompts-es/deepspeech --arms dsd,restart --seeds 5 --sparse.sparsity 0.3", data="prompts-es"
+    ),
     "prompts-es-blstm": Experiment("prompts-es/blstm --arms dsd,restart --seeds 5", data="prompts-es"),
 }
 
