@@ -177,7 +177,9 @@ class Engine:
         self.optimizer = make_optimizer(self.model, training.optimizer)
         # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
         prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        self._prepared_optimizer = self.accelerator.prepare_optimizer(self.optimizer)
+        # Accelerate's wrapper is for what scales the loss; each step of it looks for a library on the whole of sys.path.
+        scales = self.accelerator.scaler is not None
+        self._prepared_optimizer = self.accelerator.prepare_optimizer(self.optimizer) if scales else self.optimizer
         if training.compile:
             prepared = cast("nn.Module", torch.compile(prepared))
         self._loss = self.ranks.parallel(LossOf(prepared, self.task))
