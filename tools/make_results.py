@@ -41,6 +41,9 @@ EXPERIMENTS = {
         before="emoji/cnn",
         folder="runs/emoji-cnn",
     ),
+    "emoji-neuraltalk-iter": Experiment(
+        "emoji/neuraltalk --arms dsd-iter,restart --seeds 5", data="emoji", before="emoji/cnn", folder="runs/emoji-cnn"
+    ),
     "noisy-labels": Experiment(
         "fashion-mnist/noisy-labels --arms dsd,restart,llr,random --seeds 8 --sweep sparsity=0.3,0.5,0.8,0.9,0.95"
     ),

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -178,7 +179,9 @@ class Grid:
         returned = "list" if backend == "ray" else "generator_unordered"  # Ray gives nothing before all are done
         try:
             more: dict[str, Any] = {"ray_remote_args": dict(resources)} if resources else {}
-            with parallel_config(backend=backend, n_jobs=jobs, **more):
+            with parallel_config(backend=backend, n_jobs=jobs, **more), warnings.catch_warnings():
+                # An idle worker leaves and another is started: nothing that a user could do something about.
+                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
                 for wave in self._waves():
                     work = (delayed(do)(job) for job in wave)
                     stopped = False
