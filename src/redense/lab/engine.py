@@ -177,7 +177,7 @@ class Engine:
         self.optimizer = make_optimizer(self.model, training.optimizer)
         # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
         prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        # Accelerate's wrapper is for what scales the loss; each step of it looks for a library on the whole of sys.path.
+        # Accelerate's wrapper is for what scales the loss: each of its steps looks for a library on the whole path.
         scales = self.accelerator.scaler is not None
         self._prepared_optimizer = self.accelerator.prepare_optimizer(self.optimizer) if scales else self.optimizer
         if training.compile:
