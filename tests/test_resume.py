@@ -372,6 +372,23 @@ def test_a_model_that_was_written_behind_autograds_back_is_not_undone_either():
     assert torch.equal(model.weight.detach(), loaded * dsd.masks["weight"])
 
 
+def test_weights_that_were_loaded_as_the_pruning_left_them_stay_so():
+    def made() -> tuple[nn.Module, torch.optim.Optimizer, redense.DSD]:
+        torch.manual_seed(0)
+        model = nn.Linear(8, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        return model, optimizer, redense.DSD(model, optimizer, Schedule((Phase.sparse(1, 0.5), Phase.dense(2))))
+
+    model, optimizer, dsd = made()
+    model(torch.ones(1, 8)).sum().backward()
+    optimizer.step()  # the sparse phase is over, and nothing has moved
+    again, _, other = made()
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(dsd.state_dict())
+    assert torch.equal(again.get_parameter("weight"), model.get_parameter("weight"))
+    assert int((again.get_parameter("weight") == 0).sum()) == 16
+
+
 def test_a_state_of_other_settings_is_refused():
     schedule = SCHEDULES["dsd"]
     saved = Run(schedule).dsd.state_dict()
