@@ -14,7 +14,7 @@ from . import distributed
 from .criteria import get_criterion, magnitude
 from .errors import ParameterError, RedenseError, SparsityError, nearest
 from .phase import Phase, Sparsity
-from .sharding import cut, local, sparsity_of, wrap
+from .sharding import cut, local, wrap
 
 
 def choose(
@@ -28,35 +28,9 @@ def choose(
     The mask of a sharded parameter is sharded alike; all ranks must choose together.
 
     Raises:
-        SparsityError: nothing would be left of a parameter.
         ScoreError: a score is NaN or infinite, or a gradient is missing.
         ParameterError: a shape does not fit.
     """
-    masks = _chosen(phase, parameters, previous, seed)
-    for name, mask in masks.items():
-        check_left(phase, name, mask.numel(), 1 - sparsity_of(mask))
-    return masks
-
-
-def check_left(phase: Phase, name: str, size: int, left: float) -> None:
-    """Refuse to leave nothing of a parameter; ``left`` is a number or a share of its ``size`` weights.
-
-    Raises:
-        SparsityError: it is 0.
-    """
-    if size and not left:
-        raise SparsityError(
-            f"phase '{phase.name}' would prune all {size:,} weights of '{name}', so that nothing passes it: "
-            "lower the sparsity, or exclude it"
-        )
-
-
-def _chosen(
-    phase: Phase,
-    parameters: Mapping[str, nn.Parameter],
-    previous: Mapping[str, Tensor],
-    seed: Callable[[str], int],
-) -> dict[str, Tensor]:
     criterion = get_criterion(phase.criterion)
     absolute = criterion is magnitude and not previous
     scores: dict[str, Tensor] = {}
@@ -88,6 +62,19 @@ def _chosen(
         return distributed.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
     chosen = per_parameter(phase.sparsity, list(scores))
     return {name: distributed.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
+
+
+def check_left(phase: Phase, name: str, size: int, left: float) -> None:
+    """Refuse to leave nothing of a parameter; ``left`` is a number or a share of its ``size`` weights.
+
+    Raises:
+        SparsityError: it is 0.
+    """
+    if size and not left:
+        raise SparsityError(
+            f"phase '{phase.name}' would prune all {size:,} weights of '{name}', so that nothing passes it: "
+            "lower the sparsity, or exclude it"
+        )
 
 
 def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:

@@ -20,14 +20,14 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from . import masks as masking
-from .choosing import choose, per_parameter, seed_of
+from .choosing import check_left, choose, per_parameter, seed_of
 from .errors import OptimizerError, ParameterError, StateError, nearest
 from .holding import Masked, held, state_of, unwrap_optimizer, was_skipped
 from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
 from .phase import Phase, Sparsity
 from .saving import FORMAT, check_format, from_shards, masked_from, shards_of, state_of_masks
 from .schedule import Schedule
-from .sharding import local, reshard
+from .sharding import local, reshard, sparsity_of
 
 
 def scale_lr(optimizer: Optimizer, factor: float) -> None:
@@ -129,6 +129,8 @@ class _Controller:
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
         parameters = self._candidates(phase.sparsity)
         masks = choose(phase, parameters, previous, lambda name: seed_of(self._seed, index, name))
+        for name, mask in masks.items():
+            check_left(phase, name, mask.numel(), 1 - sparsity_of(mask))
         self._masked = Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery"))
         self._masked.begin()
 
