@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -76,9 +76,11 @@ def score_tensors(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = FLOATS) -> 
 def search_sizes(draw: st.DrawFn) -> dict[str, int]:
     """Sizes that send small tensors through sampling, blocks and the collection of ties."""
     return {
-        "_SORT_BELOW": draw(st.sampled_from([0, 4, 1 << 15])),
+        "_PARTITION_BELOW": draw(st.sampled_from([0, 4, 1 << 17])),
         "_SAMPLE": draw(st.sampled_from([1, 8, 64])),
-        "_BLOCK": draw(st.sampled_from([1, 8, 12, 64, 1 << 18])),
+        "_BLOCK": draw(st.sampled_from([1, 8, 12, 64, 1 << 17])),
+        "_FEW": draw(st.sampled_from([0, 1])),
+        "_ROW": draw(st.sampled_from([4, 1 << 14])),
     }
 
 
@@ -138,50 +140,104 @@ def test_selection_by_sampling_is_a_stable_sort_at_its_real_sizes(dtype: torch.d
         assert torch.equal(masks.select(scores, sparsity), prune_by_sorting({"w": scores}, sparsity)["w"])
 
 
-@pytest.mark.parametrize("kind", ["normal", "equal", "two values", "mostly zero", "mostly one"])
-@pytest.mark.parametrize("sparsity", [0.001, 0.3, 0.9])
-def test_a_large_selection_sorts_little_of_it(kind: str, sparsity: float, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("kind", ["normal", "narrow", "equal", "two values", "mostly zero", "mostly one"])
+@pytest.mark.parametrize("sparsity", [0.00001, 0.001, 0.3, 0.9, 0.99999])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_of_a_large_selection_little_is_looked_at_twice(
+    kind: str, sparsity: float, absolute: bool, monkeypatch: pytest.MonkeyPatch
+):
     normal = torch.randn(300_001, generator=torch.Generator().manual_seed(3))
     scores = {
         "normal": normal,
+        "narrow": 1 + normal.abs() / 1e4,  # the upper halves of the bits are all the same
         "equal": torch.full_like(normal, 0.5),
         "two values": (normal > 0.3).float(),
         "mostly zero": normal * (normal.abs() > 1.5),
         "mostly one": torch.where(normal.abs() > 1.9, normal, 1.0),
     }[kind]
-    by_sorting, sizes = masks._threshold_by_sorting, list[int]()  # pyright: ignore[reportPrivateUsage]
+    keep, sizes = masks._keep_highest, list[int]()  # pyright: ignore[reportPrivateUsage]
 
-    def noting(flat: list[Tensor], *more: Any) -> tuple[int, int, int]:
-        sizes.append(sum(values.numel() for values in flat))
-        return by_sorting(flat, *more)
+    def noting(keys: Sequence[Tensor], count: int) -> Sequence[Tensor]:
+        sizes.append(sum(part.numel() for part in keys))
+        return keep(keys, count)
 
-    monkeypatch.setattr(masks, "_threshold_by_sorting", noting)
-    mask = masks.select(scores, sparsity, absolute=True)
-    assert torch.equal(mask, prune_by_sorting({"w": scores.abs()}, sparsity)["w"])
+    monkeypatch.setattr(masks, "_keep_highest", noting)
+    mask = masks.select(scores, sparsity, absolute=absolute)
+    rule = scores.abs() if absolute else scores
+    assert torch.equal(mask, prune_by_sorting({"w": rule}, sparsity)["w"])
     assert sum(sizes) < 0.05 * scores.numel()
 
 
+def test_a_magnitude_is_looked_at_by_half_its_bits_where_that_tells(monkeypatch: pytest.MonkeyPatch):
+    outside, looks = masks._prune_outside, list[object]()  # pyright: ignore[reportPrivateUsage]
+
+    def noting(*given: Any) -> bool:
+        looks.append(given[4])
+        return outside(*given)
+
+    monkeypatch.setattr(masks, "_prune_outside", noting)
+    normal = torch.randn(300_001, generator=torch.Generator().manual_seed(3))
+    upper, bits = masks._upper_bits, masks.magnitude_bits  # pyright: ignore[reportPrivateUsage]
+    for scores, look in [
+        (normal, upper),
+        (1 + normal.abs() / 1e4, bits),
+        (normal.double(), bits),
+        (normal.half(), bits),
+    ]:
+        masks.select(scores, 0.3, absolute=True)
+        masks.select(scores.abs(), 0.3)
+        assert looks == [look, look]
+        looks.clear()
+
+
+def test_half_the_bits_of_a_magnitude_are_in_its_order():
+    special = [
+        0.0,
+        -0.0,
+        1e-45,
+        -1e-45,
+        1e-38,
+        1.0,
+        -1.0,
+        1.0000001,
+        3.4e38,
+        -3.4028235e38,
+        math.inf,
+        math.nan,
+        -math.nan,
+    ]
+    values = torch.cat([torch.tensor(special), torch.randn(1000, generator=torch.Generator().manual_seed(0))])
+    order = masks.magnitude_bits(values).sort().indices
+    upper = masks._upper_bits(values)[order]  # pyright: ignore[reportPrivateUsage]
+    assert upper.dtype == torch.int16
+    assert (upper.diff() >= 0).all()
+    assert upper.unique().numel() > 100
+    infinite = masks._upper_bits(torch.tensor([math.inf]))  # pyright: ignore[reportPrivateUsage]
+    assert torch.equal(upper >= infinite, ~values[order].isfinite())
+
+
 @pytest.mark.parametrize("more", [0, 1])
-def test_where_many_scores_are_equal_nothing_is_sorted(more: int, monkeypatch: pytest.MonkeyPatch):
+def test_where_many_scores_are_equal_the_threshold_is_known(more: int, monkeypatch: pytest.MonkeyPatch):
     scores = (torch.rand(300_001, generator=torch.Generator().manual_seed(3)) > 0.4).float()
     smaller = int((scores == 0).sum())
     expected = prune_by_sorting({"w": scores}, (smaller + more) / scores.numel())["w"]
-    monkeypatch.setattr(masks, "_threshold_by_sorting", None)
+    monkeypatch.setattr(masks, "_keep_highest", None)
     mask = masks.select(scores, (smaller + more) / scores.numel())  # the threshold is a bound of the bracket
     assert int((~mask).sum()) == smaller + more
     assert torch.equal(mask, expected)
 
 
-def test_selection_survives_a_sample_that_misleads(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("bounds", [(0, 1, 2), (2**14, 2**14 + 1, 2**14 + 2), (-5, 7, 2**14), (0, 0, 0), (-2, -1, 1)])
+@pytest.mark.parametrize("times", [1, 2])
+def test_selection_survives_a_sample_that_misleads(
+    bounds: tuple[int, int, int], times: int, monkeypatch: pytest.MonkeyPatch
+):
     scores = torch.randn(5000, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(masks, "_SORT_BELOW", 16)
-    honest = masks._bracket  # pyright: ignore[reportPrivateUsage]
-    for bounds in [(0, 1), (2**30, 2**30 + 1), (-5, 2**31 - 2), (0, 0)]:
-        misled = iter([bounds])
-        monkeypatch.setattr(masks, "_bracket", lambda *given, misled=misled: next(misled, None) or honest(*given))
-        assert torch.equal(masks.select(scores, 0.4, absolute=True), prune_by_sorting({"w": scores.abs()}, 0.4)["w"]), (
-            f"bracket {bounds}"
-        )
+    monkeypatch.setattr(masks, "_PARTITION_BELOW", 16)
+    honest, misled = masks._bracket, [(*bounds, True)] * times  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(masks, "_bracket", lambda *given: misled.pop() if misled else honest(*given))
+    assert torch.equal(masks.select(scores, 0.4, absolute=True), prune_by_sorting({"w": scores.abs()}, 0.4)["w"])
+    assert len(misled) < times
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
