@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from redense import masks
 from redense.errors import ParameterError, ScoreError, SparsityError
@@ -423,39 +424,74 @@ def bits_of(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(INTEGER_OF_SIZE[tensor.dtype.itemsize])
 
 
-@given(masks_with_tensors(), st.sampled_from([1, 8, 12, 1 << 18]))
-def test_applying_zeroes_exactly_the_masked_and_no_bit_else(case: tuple[Tensor, list[Tensor]], block: int):
-    mask, tensors = case
-    before = [bits_of(tensor).clone() for tensor in tensors]
-    strides = [tensor.stride() for tensor in tensors]
-    patch = patched({"_BLOCK": block})
+@given(
+    st.lists(masks_with_tensors(), max_size=4),
+    st.sampled_from([1, 8, 12, 1 << 17]),
+    st.booleans(),
+    st.sampled_from([0, 20, 1 << 22]),
+    st.sampled_from([20, 1 << 24]),
+)
+def test_applying_zeroes_exactly_the_masked_and_no_bit_else(
+    cases: list[tuple[Tensor, list[Tensor]]], block: int, as_on_a_gpu: bool, alone: int, together: int
+):
+    before = [[bits_of(tensor).clone() for tensor in tensors] for _, tensors in cases]
+    strides = [[tensor.stride() for tensor in tensors] for _, tensors in cases]
+    patch = patched({"_BLOCK": block, "_ALONE": alone, "_TOGETHER": together})
+    if as_on_a_gpu:
+        patch.setattr(masks, "_multiply_by_blocks", masks._multiply_together)  # pyright: ignore[reportPrivateUsage]
     try:
-        masks.apply_(mask, *tensors)
+        masks.apply_all_(cases)
     finally:
         patch.undo()
-    for tensor, old, stride in zip(tensors, before, strides, strict=True):
-        assert tensor.stride() == stride
-        assert torch.equal(bits_of(tensor), torch.where(mask, old, 0))
+    for (mask, tensors), old, stride in zip(cases, before, strides, strict=True):
+        assert [tensor.stride() for tensor in tensors] == stride
+        for tensor, bits in zip(tensors, old, strict=True):
+            assert torch.equal(bits_of(tensor), torch.where(mask, bits, 0))
 
 
 def test_weights_and_states_of_one_layout_are_multiplied_together_once_a_dtype(monkeypatch: pytest.MonkeyPatch):
-    calls: list[tuple[torch.dtype, int]] = []
-    multiply = masks._multiply_  # pyright: ignore[reportPrivateUsage]
+    calls: list[tuple[torch.dtype, list[int]]] = []
+    multiply = masks._multiply_by_blocks  # pyright: ignore[reportPrivateUsage]
 
-    def noting(mask: Tensor, patterns: list[Tensor], integer: torch.dtype) -> None:
-        calls.append((integer, len(patterns)))
-        multiply(mask, patterns, integer)
+    def noting(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
+        calls.append((integer, [len(patterns) for _, patterns in work]))
+        multiply(work, integer)
 
-    monkeypatch.setattr(masks, "_multiply_", noting)
+    monkeypatch.setattr(masks, "_multiply_by_blocks", noting)
     for shape in [(4, 3, 2, 2), (1, 3, 1, 5), (6, 1), (7,)]:
         for layout in ("contiguous", "transposed", "channels_last"):
             mask = lay_out(torch.rand(shape) < 0.5, layout)
-            masks.apply_(mask, *(lay_out(torch.ones(shape, dtype=d), layout) for d in (torch.float32, torch.int32)))
-            masks.apply_(mask, lay_out(torch.ones(shape, dtype=torch.bfloat16), layout))
-            assert calls == [(torch.int32, 2), (torch.int16, 1)], (shape, layout)
+            full, half = (torch.float32, torch.int32), (torch.bfloat16,)
+            tensors = [lay_out(torch.ones(shape, dtype=dtype), layout) for dtype in (*full, *half)]
+            masks.apply_all_([(mask, tensors), (mask, tensors[:1])])
+            assert calls == [(torch.int32, [2, 1]), (torch.int16, [1])], (shape, layout)
             calls.clear()
     masks.apply_(torch.ones(4, 3) > 0, torch.ones(4, 6)[:, ::2], torch.ones(3, 4).T)
     assert not calls
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators that touch values: on a GPU each is a kernel or, for a list of tensors, a few."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(word in func.name() for word in ("mul_", "copy_", "fill_")):
+            self.names.append(func.name())
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("layers", [1, 2, 200])
+def test_a_gpu_multiplies_however_many_masks_in_as_many_calls(layers: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(masks, "_multiply_by_blocks", masks._multiply_together)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(masks, "_ALONE", 1000)
+    masked = [(torch.rand(10, 10) < 0.5, [torch.randn(10, 10), torch.randn(10, 10)]) for _ in range(layers)]
+    large = torch.rand(1001) < 0.5, [torch.randn(1001)]
+    with Calls() as calls:
+        masks.apply_all_([*masked, large])
+    assert calls.names == ["aten::mul_.Tensor", "aten::_foreach_copy_", "aten::_foreach_mul_.List"]
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128, torch.bool, torch.uint8])
@@ -558,17 +594,15 @@ def test_sharded_scores_have_no_pattern_here_either():
         masks.select_pattern(torch.ones(2, 4).as_subclass(DTensor), (2, 4), name="fc")
 
 
-def test_off_the_cpu_the_patterns_are_multiplied_whole(monkeypatch: pytest.MonkeyPatch):
+def test_off_the_cpu_the_patterns_are_multiplied_together(monkeypatch: pytest.MonkeyPatch):
     class Elsewhere(torch.Tensor):
         device = property(lambda self: torch.device("meta"))  # pyright: ignore[reportAssignmentType]
 
+    calls: list[int] = []
+    monkeypatch.setattr(masks, "_multiply_together", lambda work, integer: calls.append(len(work)))
     mask = torch.tensor([True, False, True]).as_subclass(Elsewhere)
-    weights = [torch.full((3,), math.nan), torch.ones(3)]
-    monkeypatch.setattr(masks, "_BLOCK", None)  # the blocks are for the CPU's cache
-    masks.apply_(mask, *weights)
-    assert [weight[1].item() for weight in weights] == [0, 0]
-    assert weights[0][[0, 2]].isnan().all()
-    assert weights[1].tolist() == [1, 0, 1]
+    masks.apply_all_([(mask, [torch.ones(3)]), (mask, [torch.ones(3)]), (mask[:2].clone(), [torch.ones(2)])])
+    assert calls == [3]
 
 
 @pytest.mark.parametrize(("shape", "size"), [((16,), 2), ((17,), 3)])

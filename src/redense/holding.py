@@ -98,16 +98,17 @@ class Masked:
             self._mask(optimizer, with_state=False)
             loss = closure()
             if not self.phase.surgery:
-                for name in self._names(optimizer):
-                    grad = self.parameters[name].grad
-                    if grad is not None and not grad.is_sparse:
-                        masking.apply_(local(self.masks[name]), local(grad))
+                gradients = ((local(self.masks[name]), self.parameters[name].grad) for name in self._names(optimizer))
+                masking.apply_all_((mask, [local(g)]) for mask, g in gradients if g is not None and not g.is_sparse)
             self._restore(optimizer)
             return loss
 
         return masked
 
     def _mask(self, optimizer: Optimizer, *, with_state: bool) -> None:
+        masking.apply_all_(self._masked(optimizer, with_state=with_state))
+
+    def _masked(self, optimizer: Optimizer, *, with_state: bool) -> Iterator[tuple[Tensor, list[Tensor]]]:
         for name in self._names(optimizer):
             parameter = self.parameters[name]
             weight, mask = local(parameter.detach()), local(self.masks[name])
@@ -115,7 +116,7 @@ class Masked:
                 self.masks[name] = like(self.masks[name], parameter)
                 mask = local(self.masks[name])
             state = state_of(optimizer, name, parameter) if with_state else ()
-            masking.apply_(mask, weight, *(local(tensor) for tensor in state))
+            yield mask, [weight, *(local(tensor) for tensor in state)]
 
     def _save(self, optimizer: Optimizer) -> None:
         if self.full:

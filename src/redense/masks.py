@@ -341,19 +341,27 @@ def apply_(mask: Tensor, *tensors: Tensor) -> None:
         mask: bool, True = kept.
         tensors: any dtype, the mask's shape and device; same strides are the fast path.
     """
+    apply_all_([(mask, tensors)])
+
+
+def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
+    """Do what `apply_` does to the tensors of many masks: on a GPU in few kernels, however many masks there are."""
+    work: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, list[Tensor]]]] = {}
     with torch.no_grad():
-        # As integers also where masked_fill_ knows no such dtype (float8); complex128 alone has no integer of its size.
-        patterns = [
-            t.detach().view(_INT_OF_SIZE[t.dtype.itemsize]) if t.dtype.itemsize in _INT_OF_SIZE else t for t in tensors
-        ]
-        fast = [t for t in patterns if t.stride() == mask.stride() and _is_dense(t) and not t.is_complex()]
-        for pattern in patterns:
-            if not any(pattern is t for t in fast):
-                pattern.masked_fill_(~mask, 0)
-        for integer in _INT_OF_SIZE.values():
-            same = [_flat(t) for t in fast if t.dtype == integer]
-            if same:
-                _multiply_(_flat(mask), same, integer)
+        for mask, tensors in masked:
+            fast: dict[torch.dtype, list[Tensor]] = {}
+            for tensor in tensors:
+                # As integers also where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
+                integer = _INT_OF_SIZE.get(tensor.dtype.itemsize)
+                pattern = tensor.detach() if integer is None else tensor.detach().view(integer)
+                if integer and pattern.stride() == mask.stride() and _is_dense(pattern):
+                    fast.setdefault(integer, []).append(_flat(pattern))
+                else:
+                    pattern.masked_fill_(~mask, 0)
+            for integer, patterns in fast.items():
+                work.setdefault((mask.device, integer), []).append((_flat(mask), patterns))
+        for (device, integer), parts in work.items():
+            (_multiply_by_blocks if device.type == "cpu" else _multiply_together)(parts, integer)
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -371,17 +379,36 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.as_strided((tensor.numel(),), (1,))
 
 
-def _multiply_(mask: Tensor, patterns: list[Tensor], integer: torch.dtype) -> None:
-    if mask.device.type != "cpu":
-        for pattern in patterns:
-            pattern.mul_(mask)
-        return
-    buffer = torch.empty(min(_BLOCK, mask.numel()), dtype=integer)
-    for start in range(0, mask.numel(), _BLOCK):
-        block = mask[start : start + _BLOCK]
-        factor = buffer[: block.numel()].copy_(block)
-        for pattern in patterns:
-            pattern[start : start + _BLOCK].mul_(factor)
+def _multiply_by_blocks(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
+    buffer = torch.empty(min(_BLOCK, max(mask.numel() for mask, _ in work)), dtype=integer)
+    for mask, patterns in work:
+        for block, *parts in zip(blocks(mask), *(blocks(pattern) for pattern in patterns), strict=True):
+            factor = buffer[: block.numel()].copy_(block)
+            for part in parts:
+                part.mul_(factor)
+
+
+def _multiply_together(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
+    """Multiply as suits a GPU: many tensors in a kernel, for which all of them, and the masks, must be of one dtype."""
+    groups: list[list[tuple[Tensor, list[Tensor]]]] = [[]]
+    room = _TOGETHER
+    for mask, patterns in work:
+        if mask.numel() > _ALONE:
+            for pattern in patterns:
+                pattern.mul_(mask)
+        else:
+            if mask.numel() > room:
+                groups.append([])
+                room = _TOGETHER
+            groups[-1].append((mask, patterns))
+            room -= mask.numel()
+    for group in filter(None, groups):
+        sizes = [mask.numel() for mask, _ in group]
+        factors = torch.split(torch.empty(sum(sizes), dtype=integer, device=group[0][0].device), sizes)
+        of_each = [factor for factor, (_, patterns) in zip(factors, group, strict=True) for _ in patterns]
+        foreach = torch.ops.aten  # public are only the optimizers that are made of these
+        foreach._foreach_copy_(factors, [mask for mask, _ in group])
+        foreach._foreach_mul_.List([pattern for _, patterns in group for pattern in patterns], of_each)
 
 
 def like(mask: Tensor, weight: Tensor) -> Tensor:
