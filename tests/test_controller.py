@@ -165,9 +165,16 @@ def test_a_mapping_leaves_what_it_does_not_name_dense_and_a_name_beats_a_pattern
 
 
 def test_a_name_may_hold_what_patterns_are_made_of():
-    model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
+    model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "a0": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
     with redense.sparse(model, sgd(model), {"a[0].weight": 0.5}) as block:
         assert list(block.masks) == ["a[0].weight"]
+    with redense.sparse(model, sgd(model), 0.5, include=["a[0].weight"], exclude=["a0.weight"]) as block:
+        assert list(block.masks) == ["a[0].weight"]
+    with redense.sparse(model, sgd(model), 0.5, exclude=["a[0].weight"]) as block:
+        assert list(block.masks) == ["a0.weight", "b.weight"]
+    model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "a0": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
+    with redense.sparse(model, sgd(model), {"a[0].weight": 0.5, "a[0-9].*": 0.25}):
+        assert {name: count for name, count in pruned(model).items() if count} == {"a[0].weight": 32, "a0.weight": 16}
 
 
 def test_include_narrows_a_mapping_of_patterns_and_exclude_beats_it():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from . import distributed
 from .criteria import get_criterion, magnitude
 from .errors import ParameterError, RedenseError, SparsityError, nearest
+from .parameters import matching
 from .phase import Phase, Sparsity
 from .sharding import cut, local, wrap
 
@@ -82,11 +82,11 @@ def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, floa
     if not isinstance(sparsity, Mapping):
         return dict.fromkeys(names, sparsity or 0.0)
     for pattern in sparsity:
-        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
+        if not matching(pattern, names):
             raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
     chosen: dict[str, float] = {}
     for name in names:
-        pattern = name if name in sparsity else next((p for p in sparsity if fnmatch.fnmatchcase(name, p)), None)
+        pattern = name if name in sparsity else next((p for p in sparsity if name in matching(p, names)), None)
         if pattern is not None:
             chosen[name] = sparsity[pattern]
     return chosen

@@ -10,7 +10,6 @@ velocity. The model keeps its parameters, names, hooks and buffers.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -23,7 +22,7 @@ from . import masks as masking
 from .choosing import check_left, choose, per_parameter, seed_of
 from .errors import OptimizerError, ParameterError, StateError, nearest
 from .holding import Masked, held, state_of, unwrap_optimizer, was_skipped
-from .parameters import Row, Summary, clean_name, prunable, summary, unwrap
+from .parameters import Row, Summary, clean_name, matching, prunable, summary, unwrap
 from .phase import Phase, Sparsity
 from .saving import FORMAT, check_format, from_shards, masked_from, shards_of, state_of_masks
 from .schedule import Schedule
@@ -97,7 +96,7 @@ class _Controller:
         if named:
             known = self._names()
             for pattern in named:
-                if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in known):
+                if not matching(pattern, known):
                     raise ParameterError(
                         f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
                     )

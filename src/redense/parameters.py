@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -181,6 +181,7 @@ def _verdicts(
     unwanted = _patterns(exclude)
     _refuse_unmatched("include", wanted or (), names)
     _refuse_unmatched("exclude", unwanted, names)
+    included, excluded = _all_matching(wanted or (), names), _all_matching(unwanted, names)
     first = _first_convolution(model)
     for name, (parameter, places) in owners.items():
         if isinstance(parameter, UninitializedParameter):
@@ -189,9 +190,9 @@ def _verdicts(
         if wanted is not None:
             if name in wanted:
                 chosen, reason = _by_name(name, parameter)
-            elif chosen and not _matches(name, wanted):
+            elif chosen and name not in included:
                 chosen, reason = False, "not included"
-        if chosen and _matches(name, unwanted):
+        if chosen and name in excluded:
             chosen, reason = False, "excluded"
         yield name, parameter, chosen, reason
 
@@ -268,11 +269,20 @@ def _patterns(patterns: str | Sequence[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def matching(pattern: str, names: Collection[str]) -> set[str]:
+    """Return the names that a shell pattern stands for; one that is itself a name stands for no other.
+
+    >>> sorted(matching("a[01]", ["a0", "a1", "b"])), sorted(matching("a[01]", ["a0", "a1", "a[01]"]))
+    (['a0', 'a1'], ['a[01]'])
+    """
+    return {pattern} if pattern in names else {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+
+
+def _all_matching(patterns: Iterable[str], names: Collection[str]) -> set[str]:
+    return {name for pattern in patterns for name in matching(pattern, names)}
 
 
 def _refuse_unmatched(what: str, patterns: Iterable[str], names: list[str]) -> None:
     for pattern in patterns:
-        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
+        if not matching(pattern, names):
             raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
