@@ -123,6 +123,9 @@ def test_a_diagnosis_is_written_shown_and_checked(redense: Run, recipe_file: Pat
     path = tmp_path / "x" / "diagnosis.json"
     assert set(json.loads(path.read_text())["arms"]) == {"dsd", "restart"}
     assert "sharp" in (tmp_path / "x" / "report.html").read_text()
+    assert (
+        redense("compare", "--resume", "x")[0] == 0
+    )  # without a diagnosis: the one that is there stays, and its checksum
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     code, out, err = redense("report", "x")
     assert (code, out, err.count("\n")) == (2, "", 1)

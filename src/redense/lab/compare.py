@@ -30,8 +30,7 @@ from .grid import Grid
 from .plan import PlannedPhase
 from .recipe import Recipe
 from .store import PhaseStore
-from .sums import NAME as SUMS
-from .sums import write_sums
+from .sums import add_sums, drop_sums
 
 _WRITTEN = ("compare.json", "compare.csv", "costs.json", "curves.json", "evidence.json")
 
@@ -39,13 +38,13 @@ _WRITTEN = ("compare.json", "compare.csv", "costs.json", "curves.json", "evidenc
 def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     """Write ``compare.json``, ``compare.csv`` and ``costs.json``, and return the first."""
     result = gather(grid)
-    (folder / SUMS).unlink(missing_ok=True)
+    drop_sums(folder, _WRITTEN)
     write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
     write_text(folder / "compare.csv", _csv(result))
     write_text(folder / "curves.json", json.dumps(_curves(grid)) + "\n")
     write_evidence(folder, grid.task, _outcomes(grid))
-    write_sums(folder, [path for path in (folder / name for name in _WRITTEN) if path.is_file()])
+    add_sums(folder, [path for path in (folder / name for name in _WRITTEN) if path.is_file()])
     return result
 
 

@@ -7,7 +7,7 @@ line here, so that a flipped bit is an error and not another result.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -21,8 +21,30 @@ def write_sums(folder: Path, paths: Iterable[Path]) -> None:
     Raises:
         CheckpointError: they cannot be written.
     """
-    sums = {path.relative_to(folder).as_posix(): file_sum(path) for path in paths}
-    _write(folder, sums)
+    _write(folder, _sums_of(folder, paths))
+
+
+def add_sums(folder: Path, paths: Iterable[Path]) -> None:
+    """Write the checksums of files of a folder; the sums of the others stay.
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
+    _write(folder, {**read_sums(folder), **_sums_of(folder, paths)})
+
+
+def drop_sums(folder: Path, names: Collection[str]) -> None:
+    """Forget the checksums of files that are about to be written anew; the sums of the others stay.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    if (folder / NAME).exists():
+        _write(folder, {name: digest for name, digest in read_sums(folder).items() if name not in names})
+
+
+def _sums_of(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): file_sum(path) for path in paths}
 
 
 def note_sum(folder: Path, name: str, data: bytes) -> None:
