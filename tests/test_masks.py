@@ -80,7 +80,6 @@ def search_sizes(draw: st.DrawFn) -> dict[str, int]:
         "_PARTITION_BELOW": draw(st.sampled_from([0, 4, 1 << 17])),
         "_SAMPLE": draw(st.sampled_from([1, 8, 64])),
         "_BLOCK": draw(st.sampled_from([1, 8, 12, 64, 1 << 17])),
-        "_FEW": draw(st.sampled_from([0, 1])),
         "_ROW": draw(st.sampled_from([4, 1 << 14])),
     }
 
@@ -235,7 +234,7 @@ def test_selection_survives_a_sample_that_misleads(
 ):
     scores = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(masks, "_PARTITION_BELOW", 16)
-    honest, misled = masks._bracket, [(*bounds, True)] * times  # pyright: ignore[reportPrivateUsage]
+    honest, misled = masks._bracket, [bounds] * times  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(masks, "_bracket", lambda *given: misled.pop() if misled else honest(*given))
     assert torch.equal(masks.select(scores, 0.4, absolute=True), prune_by_sorting({"w": scores.abs()}, 0.4)["w"])
     assert len(misled) < times
@@ -369,6 +368,20 @@ def test_a_score_without_an_order_is_an_error_that_names_the_parameter(bad: floa
         masks.select(scores, 0.5, absolute=absolute)
     with pytest.raises(ScoreError, match="1 of the 400 scores of 'weight' are NaN or infinite"):
         masks.select_pattern(scores, (2, 4))
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", ["normal", "equal", "narrow"])
+def test_one_score_without_an_order_among_many_is_found(bad: float, dtype: torch.dtype, kind: str):
+    normal = torch.randn(300_001, generator=torch.Generator().manual_seed(3))
+    scores = {"normal": normal, "equal": torch.ones_like(normal), "narrow": 1 + normal.abs() / 1e4}[kind].to(dtype)
+    for place in (0, 200_000, 300_000):
+        wrong = scores.clone()
+        wrong[place] = bad
+        for absolute in (True, False):
+            with pytest.raises(ScoreError, match="1 of the 300001 scores of 'fc' are NaN or infinite"):
+                masks.select_global({"a": scores, "fc": wrong}, 0.3, absolute=absolute)
 
 
 @pytest.mark.parametrize(
@@ -603,6 +616,11 @@ def test_off_the_cpu_the_patterns_are_multiplied_together(monkeypatch: pytest.Mo
     mask = torch.tensor([True, False, True]).as_subclass(Elsewhere)
     masks.apply_all_([(mask, [torch.ones(3)]), (mask, [torch.ones(3)]), (mask[:2].clone(), [torch.ones(2)])])
     assert calls == [3]
+
+
+def test_a_block_of_ones_is_summed_without_an_overflow():
+    for size in (3, 1 << 14, 1 << 17, 3 << 15, (1 << 17) + 1):
+        assert masks._sum(torch.ones(size, dtype=torch.int16)) == size  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(("shape", "size"), [((16,), 2), ((17,), 3)])

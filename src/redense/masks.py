@@ -27,7 +27,6 @@ _SAMPLE = 1 << 16  # elements sampled to bracket a threshold
 _ALONE = 1 << 22  # weights over which a mask is applied on a GPU by a kernel of its own
 _TOGETHER = 1 << 24  # weights of the smaller masks that are applied in one go there: bounds the temporary
 _ROW = 1 << 14  # how many times 1 can be added up in 16 bits, at least
-_FEW = 1 / 16  # share of the scores over which a bracket has too much in it
 
 _INT_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -224,9 +223,9 @@ def _prune_by_sample(flat: Mapping[str, Tensor], masks: Mapping[str, Tensor], co
     rough = key is magnitude_bits and all(values.dtype == torch.float32 for values in flat.values())
     low = middle = high = 0
     for look in (_upper_bits, key) if rough else (key,):
-        low, middle, high, few = _bracket(flat, quantile, look)
-        # Else many scores look alike at the threshold: it is one of the three, or too much lies between them.
-        if low < middle < high and few and _prune_outside(flat, masks, count, key, look, low, high):
+        low, middle, high = _bracket(flat, quantile, look)
+        # Else many scores look alike at the threshold, and it is one of the three.
+        if low < middle < high and _prune_outside(flat, masks, count, key, look, low, high):
             return True
     for name, values in flat.items():
         _lowest(name, values)
@@ -238,8 +237,8 @@ def _prune_by_sample(flat: Mapping[str, Tensor], masks: Mapping[str, Tensor], co
     return False
 
 
-def _bracket(flat: Mapping[str, Tensor], quantile: float, look: Key) -> tuple[int, int, int, bool]:
-    """Return keys that very likely enclose the quantile, its own between them, and whether little else is there."""
+def _bracket(flat: Mapping[str, Tensor], quantile: float, look: Key) -> tuple[int, int, int]:
+    """Return keys that very likely enclose the quantile and little more, with its own between them."""
     total = sum(values.numel() for values in flat.values())
     generator = torch.Generator().manual_seed(0)
     parts: list[Tensor] = []
@@ -253,8 +252,7 @@ def _bracket(flat: Mapping[str, Tensor], quantile: float, look: Key) -> tuple[in
     first, final = math.floor(last * quantile - margin), math.ceil(last * quantile + margin)
     low = int(sample[first]) if first >= 0 else ends.min
     high = int(sample[final]) if final <= last else ends.max
-    inside = int(((sample > low) & (sample < high)).sum())
-    return low, int(sample[round(last * quantile)]), high, inside <= _FEW * sample.numel()
+    return low, int(sample[round(last * quantile)]), high
 
 
 def _prune_outside(
@@ -382,7 +380,8 @@ def _flat(tensor: Tensor) -> Tensor:
 def _multiply_by_blocks(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
     buffer = torch.empty(min(_BLOCK, max(mask.numel() for mask, _ in work)), dtype=integer)
     for mask, patterns in work:
-        for block, *parts in zip(blocks(mask), *(blocks(pattern) for pattern in patterns), strict=True):
+        narrow = mask.view(torch.uint8)  # which is widened a tenth faster than booleans
+        for block, *parts in zip(blocks(narrow), *(blocks(pattern) for pattern in patterns), strict=True):
             factor = buffer[: block.numel()].copy_(block)
             for part in parts:
                 part.mul_(factor)
