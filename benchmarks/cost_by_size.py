@@ -32,11 +32,11 @@ def at(millions: float, dtype: torch.dtype, rounds: int) -> Seconds:
     model = nn.Linear(1024, side, bias=False, dtype=dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     weight = model.weight.detach()
-    memory = torch.empty_like(weight)
+    memory, dense = torch.empty_like(weight), weight.clone()
     with redense.sparse(model, optimizer, SPARSITY) as block:
         return measure(
             {
-                "choose": Contestant(lambda: masks.select(weight, SPARSITY, absolute=True)),
+                "choose": Contestant(lambda: masks.select(dense, SPARSITY, absolute=True)),
                 "hold": Contestant(lambda: block._after_step(optimizer, (), {})),
                 "save": Contestant(block.state_dict),
                 "copy_()": Contestant(lambda: memory.copy_(weight)),

@@ -8,7 +8,7 @@ same on every machine. The bars, for a weight of 4096 x 4096 float32 and SGD wit
 - choosing takes at most 3 copies of the weight at its peak, the mask itself among them;
 - a mask in force takes at most 1 byte a weight, and holding it not a tenth of a copy beside it;
 - a saved mask takes at most 1 bit a weight (and what rounds up to a whole byte);
-- from the 10th to the 1,000th switch between dense and sparse phases tensors grow by nothing, and Python's own objects
+- in the second half of 1,000 switches between dense and sparse phases tensors grow by nothing, and Python's own objects
   by at most 16 bytes a switch, which is a pointer or two in some list and no tensor, mask or hook.
 """
 
@@ -37,7 +37,6 @@ AT_MOST_BESIDE = 0.1
 AT_MOST_BITS = 1.001
 AT_MOST_GROWTH = 0.0  # bytes a switch, in tensors
 AT_MOST_OBJECTS = 16.0  # bytes a switch, in Python
-WARM = 10  # switches after which nothing is new
 
 
 class Counted(TorchDispatchMode):
@@ -110,7 +109,7 @@ def of_a_phase(size: int) -> dict[str, float]:
 
 
 def of_switches(switches: int) -> dict[str, float]:
-    """Return by how many bytes a switch of phase lets the process grow, from the tenth on."""
+    """Return by how many bytes a switch of phase lets the process grow, in the second half of so many."""
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     cycle = [redense.Phase.dense(1), redense.Phase.sparse(1, SPARSITY)]
@@ -131,13 +130,13 @@ def of_switches(switches: int) -> dict[str, float]:
             model(data).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-            if step + 1 in (WARM, switches):
+            if step + 1 in (switches // 4, switches // 2, switches):  # what is new once, to look at it too, comes first
                 note()
     finally:
         tracemalloc.stop()
     dsd.close()
-    span = switches - WARM
-    return {f"growth in {what}, bytes a switch": (late - early) / span for what, (early, late) in alive.items()}
+    span = switches - switches // 2
+    return {f"growth in {what}, bytes a switch": (late - early) / span for what, (_, early, late) in alive.items()}
 
 
 def _all_tensors() -> list[Tensor]:
