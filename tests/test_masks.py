@@ -507,9 +507,29 @@ def test_a_gpu_multiplies_however_many_masks_in_as_many_calls(layers: int, monke
     assert calls.names == ["aten::mul_.Tensor", "aten::_foreach_copy_", "aten::_foreach_mul_.List"]
 
 
+def test_a_gpu_asks_for_bounded_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(masks, "_multiply_by_blocks", masks._multiply_together)  # pyright: ignore[reportPrivateUsage]
+    for room, calls_each in [(250, 5), (200, 5), (199, 10), (100, 10), (1000, 1)]:
+        monkeypatch.setattr(masks, "_TOGETHER", room)
+        monkeypatch.setattr(masks, "_ALONE", 100)  # up to it
+        with Calls() as calls:
+            masks.apply_all_([(torch.rand(100) < 0.5, [torch.randn(100)]) for _ in range(10)])
+        assert calls.names == ["aten::_foreach_copy_", "aten::_foreach_mul_.List"] * calls_each
+
+
+def test_masks_of_many_sizes_are_applied_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(masks, "_BLOCK", 20)
+    masked = [(torch.arange(size) % 3 > 0, [torch.ones(size)]) for size in (7, 50, 1, 19, 20, 21)]
+    masks.apply_all_(masked)
+    for mask, (tensor,) in masked:
+        assert torch.equal(tensor, mask.float())
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128, torch.bool, torch.uint8])
 def test_applying_works_on_dtypes_of_every_size(dtype: torch.dtype):
     tensor = torch.ones(2, 3, dtype=dtype)
+    if dtype.is_complex:
+        tensor[0, 1] = math.nan
     masks.apply_(torch.tensor([[True, False, True], [False, True, True]]), tensor)
     assert tensor.to(torch.complex128).real.tolist() == [[1, 0, 1], [0, 1, 1]]
 
@@ -616,6 +636,15 @@ def test_off_the_cpu_the_patterns_are_multiplied_together(monkeypatch: pytest.Mo
     mask = torch.tensor([True, False, True]).as_subclass(Elsewhere)
     masks.apply_all_([(mask, [torch.ones(3)]), (mask, [torch.ones(3)]), (mask[:2].clone(), [torch.ones(2)])])
     assert calls == [3]
+
+
+def test_the_highest_are_kept_whatever_their_number():
+    keys = torch.randint(1 << 20, (10_000,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    order = keys.sort(stable=True).indices
+    for count in range(0, 10_001, 5):
+        (kept,) = masks._keep_highest([keys], count)  # pyright: ignore[reportPrivateUsage]
+        assert not kept[order[:count]].any()
+        assert kept[order[count:]].all()
 
 
 def test_a_block_of_ones_is_summed_without_an_overflow():
