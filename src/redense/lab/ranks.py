@@ -35,6 +35,25 @@ _OTHER_WAYS = {
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 
+class _SameBuckets(nn.Module):
+    """A network whose gradients DDP sums in the same order in every step.
+
+    After a first step DDP lays them out anew, and gloo adds the numbers of three and more ranks up in an order that
+    depends on the place: a resumed job would end with other last digits than one that nobody stopped. DDP keeps its
+    first layout where it has to look for unused parameters. It warns where there is none, so there is one.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        like = next(module.parameters())
+        self.unused = nn.Parameter(torch.zeros(1, dtype=like.dtype, device=like.device))
+
+    @override
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+
 class LostRankError(RedenseError, RuntimeError):
     """Another rank of the job is gone."""
 
@@ -134,7 +153,7 @@ class ManyRanks(Ranks):
 
     @override
     def parallel(self, module: nn.Module) -> nn.Module:
-        return nn.parallel.DistributedDataParallel(module)
+        return nn.parallel.DistributedDataParallel(_SameBuckets(module), find_unused_parameters=True)
 
     @override
     def share_buffers_(self, module: nn.Module) -> None:
