@@ -81,12 +81,13 @@ def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, floa
     """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
     if not isinstance(sparsity, Mapping):
         return dict.fromkeys(names, sparsity or 0.0)
-    for pattern in sparsity:
-        if not matching(pattern, names):
+    found = {pattern: matching(pattern, names) for pattern in sparsity}
+    for pattern, own in found.items():
+        if not own:
             raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
     chosen: dict[str, float] = {}
     for name in names:
-        pattern = name if name in sparsity else next((p for p in sparsity if name in matching(p, names)), None)
+        pattern = name if name in sparsity else next((p for p, own in found.items() if name in own), None)
         if pattern is not None:
             chosen[name] = sparsity[pattern]
     return chosen

@@ -179,9 +179,7 @@ def _verdicts(
     names = list(owners)
     wanted = None if include is None else _patterns(include)
     unwanted = _patterns(exclude)
-    _refuse_unmatched("include", wanted or (), names)
-    _refuse_unmatched("exclude", unwanted, names)
-    included, excluded = _all_matching(wanted or (), names), _all_matching(unwanted, names)
+    included, excluded = _all_matching("include", wanted or (), names), _all_matching("exclude", unwanted, names)
     first = _first_convolution(model)
     for name, (parameter, places) in owners.items():
         if isinstance(parameter, UninitializedParameter):
@@ -278,11 +276,11 @@ def matching(pattern: str, names: Collection[str]) -> set[str]:
     return {pattern} if pattern in names else {name for name in names if fnmatch.fnmatchcase(name, pattern)}
 
 
-def _all_matching(patterns: Iterable[str], names: Collection[str]) -> set[str]:
-    return {name for pattern in patterns for name in matching(pattern, names)}
-
-
-def _refuse_unmatched(what: str, patterns: Iterable[str], names: list[str]) -> None:
+def _all_matching(what: str, patterns: Iterable[str], names: list[str]) -> set[str]:
+    every = set[str]()
     for pattern in patterns:
-        if not matching(pattern, names):
+        found = matching(pattern, names)
+        if not found:
             raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
+        every |= found
+    return every
