@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import redense
 from redense.errors import OptimizerError, ParameterError
-from redense.holding import unwrap_optimizer
+from redense.optimizers import unwrap_optimizer
 from redense.sharding import is_sharded, local, whole, wrap
 
 Ranks = Callable[..., list[dict[str, Any]]]

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from . import masks as masking
 from .errors import ParameterError, StateError
-from .holding import Masked
+from .masked import Masked
 from .phase import Phase, Sparsity
 from .schedule import Schedule
 from .sharding import cut, local, whole, wrap

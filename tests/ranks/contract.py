@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import redense
 from redense import Schedule
-from redense.holding import unwrap_optimizer
+from redense.optimizers import unwrap_optimizer
 from redense.sharding import whole
 
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])

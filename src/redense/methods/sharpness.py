@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from ..errors import MissingExtraError
-from ..holding import unwrap_optimizer
+from ..optimizers import unwrap_optimizer
 from .base import Method
 
 

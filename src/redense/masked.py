@@ -1,4 +1,4 @@
-"""Holding masks: what has to be done around an optimizer step so that masked weights and their states stay zero."""
+"""The masks in force: what is done around an optimizer step so that masked weights and their states stay zero."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import masks as masking
-from .errors import OptimizerError, ParameterError
+from .errors import ParameterError
+from .optimizers import forget_curvature, held, state_of
 from .phase import Phase
 from .sharding import cut, is_sharded, largest_over, like, local
 from .surgery import Surgery
@@ -48,13 +49,13 @@ class Masked:
         for optimizer in self.optimizers:
             self._mask(optimizer, with_state=not self.phase.surgery)
             if not resumed:
-                _forget_curvature(optimizer)
+                forget_curvature(optimizer)
 
     def release(self) -> None:
         """Leave every masked weight at zero and without velocity."""
         for optimizer in self.optimizers:
             self._mask(optimizer, with_state=True)
-            _forget_curvature(optimizer)
+            forget_curvature(optimizer)
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """Return the arguments that ``optimizer.step`` shall have instead, or None."""
@@ -144,72 +145,3 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
         )
     own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64)
     return float(largest_over(cast("Any", weight).device_mesh)(own))
-
-
-# Layer-wise GaLore and APOLLO of transformers, LOMO, and torchtune's wrapper: their step() does nothing.
-_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "OptimizerInBackwardWrapper")
-
-# --- optimizers -----------------------------------------------------------------------------------------------------
-
-
-def unwrap_optimizer(optimizer: Any) -> Optimizer:
-    """Return the torch optimizer under the wrappers of Accelerate and others."""
-    _refuse_unsteppable(optimizer)
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-        _refuse_unsteppable(optimizer)
-    if not isinstance(optimizer, Optimizer):
-        raise OptimizerError(f"an optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
-    return optimizer
-
-
-def _refuse_unsteppable(optimizer: Any) -> None:
-    kind = cast("type[object]", type(optimizer))
-    if kind.__module__.split(".")[0] == "deepspeed" or kind.__name__ == "DeepSpeedOptimizerWrapper":
-        raise OptimizerError(
-            "DeepSpeed's optimizers update flat partitions of the weights, in which no parameter can be masked: "
-            "use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP, which redense supports"
-        )
-    if kind.__name__ in _IN_BACKWARD:
-        raise OptimizerError(
-            f"{kind.__name__} updates the weights inside backward, where no step can be counted or masked: "
-            "use an optimizer whose step() does it"
-        )
-
-
-def held(optimizer: Optimizer) -> set[int]:
-    """Return the ids of the parameters that the optimizer updates."""
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-
-
-def state_of(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[Tensor]:
-    """Give every floating-point state tensor of the parameter's shape."""
-    shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some optimizers keep plain local states
-    inner = getattr(optimizer, "optim", None)  # of torch's ZeroRedundancyOptimizer, which has this rank's states
-    if isinstance(inner, Optimizer):
-        yield from state_of(inner, name, parameter)
-    # .get, for the state of a fresh optimizer is a defaultdict that would grow by being read
-    for key, value in optimizer.state.get(parameter, {}).items():
-        for tensor in cast("list[Any]", value) if isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(tensor, Tensor) or tensor.shape not in shapes or not tensor.dim():
-                continue
-            if tensor.is_floating_point():
-                yield tensor
-            elif tensor.dtype in (torch.uint8, torch.int8):
-                raise OptimizerError(
-                    f"{type(optimizer).__name__} keeps a quantised state '{key}' for '{name}', in which 0 is not zero: "
-                    "use the optimizer's 32-bit form for the prunable parameters"
-                )
-
-
-def _forget_curvature(optimizer: Optimizer) -> None:
-    # LBFGS keeps flat vectors over all parameters: they describe the loss with the other weights.
-    if isinstance(optimizer, torch.optim.LBFGS):
-        optimizer.state.clear()
-
-
-def was_skipped(optimizer: Optimizer) -> bool:
-    """Whether the step that has just been called changed nothing, for a GradScaler had found an infinity."""
-    # For fused optimizers GradScaler calls step() also when it found an infinity, and lets the kernel skip.
-    found = getattr(optimizer, "found_inf", None)
-    return isinstance(found, Tensor) and bool(found.item())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import redense
-from redense import Schedule, holding
+from redense import Schedule, optimizers
 from redense.errors import OptimizerError
 
 HALF = 0.5
@@ -217,11 +217,11 @@ def test_a_step_that_grad_scaler_skips_is_no_step(fused: bool, surgery: bool):
 
 def test_only_an_infinity_that_was_found_makes_a_step_skipped():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
-    assert not holding.was_skipped(optimizer)
+    assert not optimizers.was_skipped(optimizer)
     optimizer.found_inf = torch.zeros(())  # pyright: ignore[reportAttributeAccessIssue]
-    assert not holding.was_skipped(optimizer)
+    assert not optimizers.was_skipped(optimizer)
     optimizer.found_inf = torch.ones(())  # pyright: ignore[reportAttributeAccessIssue]
-    assert holding.was_skipped(optimizer)
+    assert optimizers.was_skipped(optimizer)
 
 
 # --- optimizers that redense has not seen ---------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_a_quantised_state_in_which_zero_is_not_zero_is_refused_by_name():
 
 def test_what_is_no_optimizer_is_refused_with_its_class():
     with pytest.raises(OptimizerError, match=r"an optimizer must be a torch\.optim\.Optimizer, got Linear"):
-        holding.unwrap_optimizer(nn.Linear(1, 1))
+        optimizers.unwrap_optimizer(nn.Linear(1, 1))
     model = net()
     with pytest.raises(OptimizerError, match="got str"):
         redense.sparse(model, "sgd", HALF)  # pyright: ignore[reportArgumentType]
