@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from redense.files.checksums import read_sums, write_sums
 from redense.lab.recipe import build_recipe
 from redense.lab.run import new_run, train_run
-from redense.lab.sums import read_sums, write_sums
 from redense.tasks.speech.alphabet import Alphabet
 from redense.tasks.speech.beam import Lexicon
 from redense.tasks.speech.config import SpeechModel

@@ -22,12 +22,12 @@ from safetensors.torch import save
 from torch import nn
 
 from redense.errors import CheckpointError, DataError, RecipeError, RedenseError, StateError
+from redense.files.yaml_text import parse_yaml
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.recipe import Recipe, build_recipe
 from redense.lab.start import load_start_
 from redense.lab.store import PhaseStore
 from redense.report.loading import load_json
-from redense.safe_yaml import parse_yaml
 from redense.tasks.captioning.data.coco import read_coco
 from redense.tasks.captioning.data.flickr import read_flickr
 from redense.tasks.captioning.data.karpathy import read_karpathy

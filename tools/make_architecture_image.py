@@ -20,6 +20,7 @@ PLACES = {
     "methods": (3, 4, 4, "techniques around a phase"),
     "integrations": (3, 8, 4, "Lightning, transformers"),
     "core": (4, 2, 8, "criteria, masks, schedule, holding, DSD; torch alone"),
+    "files": (5, 3, 6, "errors; writing, checksums, locks, JSON, YAML"),
 }
 COLUMN, HEIGHT, GAP, MARGIN = 62, 58, 54, 12
 
@@ -39,16 +40,16 @@ def _imports(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _part(name: str) -> str:
-    return name if name in PLACES else "core"
+    return "files" if name == "errors" else name if name in PLACES else "core"
 
 
 def drawing() -> str:
     """Return the picture."""
-    width, height = 12 * COLUMN + 2 * MARGIN, 5 * HEIGHT + 4 * GAP + 2 * MARGIN
+    width, height = 12 * COLUMN + 2 * MARGIN, 6 * HEIGHT + 5 * GAP + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         'font-family="system-ui, sans-serif">',
-        "<title>The parts of redense: cli and report use lab; lab uses tasks and methods; all use the core</title>",
+        "<title>The parts of redense: cli and report use lab; lab uses tasks and methods; all use files</title>",
         f'<rect width="{width}" height="{height}" rx="10" fill="#ffffff"/>',
         '<marker id="end" markerWidth="8" markerHeight="8" refX="6" refY="4" orient="auto">'
         '<path d="M0 1L7 4L0 7Z" fill="#57606a"/></marker>',

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from redense import cli
+from redense.files import writing
 from redense.lab import checkpoint, engine, records, resuming, run
 from redense.lab.environment import environment
 
@@ -209,10 +210,10 @@ def _in_place(path: Path, data: bytes) -> None:
 
 def _break(how: str) -> None:
     if how == "no sync":
-        checkpoint.os = type("os", (), {**vars(os), "fsync": staticmethod(lambda descriptor: None)})
-        records.os = checkpoint.os
+        writing.os = type("os", (), {**vars(os), "fsync": staticmethod(lambda descriptor: None)})
+        records.os = writing.os
     elif how == "in place":
-        checkpoint.write_bytes = run.write_bytes = records.write_bytes = _in_place
+        writing.write_bytes = checkpoint.write_bytes = run.write_bytes = records.write_bytes = _in_place
     elif how == "no generator":
         engine.set_rng_state = lambda state, device: None
     elif how == "no log":

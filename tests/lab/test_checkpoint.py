@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from redense.errors import CheckpointError
-from redense.lab.checkpoint import load_tree, save_tree, write_bytes, write_text
+from redense.files.writing import write_bytes, write_text
+from redense.lab.checkpoint import load_tree, save_tree
 
 DTYPES = (
     torch.float32,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from redense.files.writing import write_text
 from redense.lab import statistics
-from redense.lab.checkpoint import write_text
 from redense.lab.compare import gather, write_results, wrong
 from redense.lab.comparison import Comparison
 from redense.lab.diagnose_arms import diagnose_grid

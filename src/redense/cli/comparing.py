@@ -65,6 +65,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from ..files.locks import locked
     from ..lab.arms import get_arms
     from ..lab.compare import write_results
     from ..lab.comparison import (
@@ -77,7 +78,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from ..lab.engine import StoppedError
     from ..lab.environment import note_on_ranks
-    from ..lab.folder import locked, restarted_folder
+    from ..lab.folder import restarted_folder
     from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
     from ..lab.store import PhaseStore, default_store
@@ -156,10 +157,10 @@ def _resources(options: argparse.Namespace) -> dict[str, float]:
 def _diagnose(console: Any, grid: Any, folder: Path) -> None:
     from rich.progress import Progress
 
-    from ..lab.checkpoint import write_bytes
+    from ..files.checksums import note_sum
+    from ..files.writing import write_bytes
     from ..lab.diagnose_arms import diagnose_grid
     from ..lab.ranks import by_itself
-    from ..lab.sums import note_sum
 
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("diagnosis", total=None)

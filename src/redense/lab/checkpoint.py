@@ -7,11 +7,8 @@ moment leaves either the old file or the new one.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files.writing import write_bytes
 
 _KEY = "redense"
 _FORMAT = 1
@@ -92,65 +90,6 @@ def unpack_tree(data: bytes) -> Any:
     """Return the tree that `pack_tree` was given; tensors on CPU."""
     end = 8 + int.from_bytes(data[:8], "big")
     return _put_together(json.loads(data[8:end]), from_bytes(data[end:]))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one whole.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    with _aside(path) as temporary, temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_again(path: Path, written: Path) -> None:
-    """Give a file that `write_bytes` wrote a second name, atomically; where there are no hard links, a copy has it.
-
-    Raises:
-        CheckpointError: it cannot be done.
-    """
-    with _aside(path) as temporary:
-        temporary.unlink(missing_ok=True)
-        try:
-            temporary.hardlink_to(written)
-        except OSError:
-            with temporary.open("wb") as file:
-                file.write(written.read_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write, which then takes the place of ``path``, or goes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(f"cannot write {path}: {reason}; what was there before is untouched") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as `write_bytes` does."""
-    write_bytes(path, text.encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be synced
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _digest(skeleton: str, tensors: dict[str, Tensor]) -> str:

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 
 from ..criteria import WITH_GRADIENTS
+from ..files.checksums import add_sums, drop_sums
+from ..files.writing import write_text
 from ..methods.base import make_method
 from ..tasks.metrics import Metric, shown_name
 from ..tasks.task import Task
 from . import statistics
 from .arms import get_arms
-from .checkpoint import write_text
 from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
@@ -30,7 +31,6 @@ from .grid import Grid
 from .plan import PlannedPhase
 from .recipe import Recipe
 from .store import PhaseStore
-from .sums import add_sums, drop_sums
 
 _WRITTEN = ("compare.json", "compare.csv", "costs.json", "curves.json", "evidence.json")
 

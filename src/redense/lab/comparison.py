@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, RedenseError, StateError, nearest
+from ..files.locks import LOCK
+from ..files.writing import write_text
 from ..tasks.task import Task
 from .arms import Arm, Flow, Setting, get_arms
-from .checkpoint import write_text
 from .engine import steps_per_epoch
 from .environment import environment
-from .folder import LOCK, STARTED, begun, discard_folder, read_json, refuse_changed
+from .folder import STARTED, begun, discard_folder, read_json, refuse_changed
 from .plan import plan
 from .recipe import WHEREABOUTS, Recipe, SparseRecipe, build_recipe, parse_yaml
 from .store import phase_keys

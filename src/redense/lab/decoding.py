@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, StateError
+from ..files.checksums import NAME as SUMS
+from ..files.checksums import check_sums, write_sums
+from ..files.writing import write_text
 from ..tasks.speech.alphabet import Alphabet
 from ..tasks.speech.beam import BeamDecoder, Lexicon, Search, Tuned, tune
 from ..tasks.speech.decoding import greedy
@@ -27,11 +30,8 @@ from ..tasks.speech.language import train
 from ..tasks.speech.scoring import Change, Score, by_group, change, score, utterance_counts
 from ..tasks.speech.task import Speech
 from ..tasks.task import Split
-from .checkpoint import write_text
 from .engine import Engine
 from .folder import read_json
-from .sums import NAME as SUMS
-from .sums import check_sums, write_sums
 
 FOLDER = "decoding"
 

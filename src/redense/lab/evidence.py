@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..files.writing import write_text
 from ..tasks.task import ShowsEvidence, Task
-from .checkpoint import write_text
 
 
 def write_evidence(folder: Path, task: Task, outcomes: Mapping[str, Mapping[str, Tensor]]) -> None:

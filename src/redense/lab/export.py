@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StateError
+from ..files.checksums import check_sums
+from ..files.writing import write_bytes, write_text
 from ..tasks.metrics import shown_name
-from .checkpoint import write_bytes, write_text
 from .folder import read_json
 from .recipe import Recipe, read_run_recipe
-from .sums import check_sums
 
 
 def export_run(folder: Path, out: Path) -> Path:

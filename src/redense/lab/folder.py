@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import StateError
+from ..files.json_text import read_json as read_any_json
+from ..files.locks import locked
+from ..files.writing import is_half_written
 from .launch import launch_id, restarted
 
-LOCK, STARTED = ".lock", "started.json"
+STARTED = "started.json"
 
 
 def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: Collection[str] = ()) -> Path:
@@ -67,61 +69,7 @@ def begun(out: Path | None, name: str, root: Path, *, left: Collection[str]) -> 
 def _is_left(path: Path, left: Collection[str]) -> bool:
     if path.is_dir():
         return path.name in left and not any(path.iterdir())
-    return path.name in left or _is_half_written(path)
-
-
-def _is_half_written(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.rpartition(".")[2].isdigit()  # `write_bytes`: .NAME.PROCESS
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Refuse a second process in one folder; the lock goes with the process that holds it.
-
-    Raises:
-        StateError: another process works in it, or nobody can write to it.
-    """
-    with flocked(folder, str(folder), wait=False):
-        yield
-
-
-@contextlib.contextmanager
-def flocked(folder: Path, what: str, *, wait: bool) -> Iterator[bool]:
-    """Hold a folder for one process; another waits, or is refused. Gives whether there are such locks here.
-
-    Args:
-        folder: where the lock lies; it goes with the process that holds it.
-        what: the folder in errors.
-        wait: for another process, or else refuse.
-
-    Raises:
-        StateError: another process works in it, or nobody can write to it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks of this kind
-        yield False
-        return
-    try:
-        file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise StateError(f"cannot write to {what}: {error.strerror}") from None
-    with file:
-        if wait:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        else:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StateError(f"another process is training {what}: wait for it, or stop it first") from None
-        yield True
-
-
-def sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left half written in a folder that this one holds."""
-    for path in folder.glob(".*"):
-        if _is_half_written(path):
-            path.unlink(missing_ok=True)
+    return path.name in left or is_half_written(path)
 
 
 def restarted_folder(out: Path | None, root: Path = Path("runs")) -> Path | None:
@@ -180,8 +128,10 @@ def read_json(path: Path) -> Any:
         StateError: there is no such file, or it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_any_json(path)
     except FileNotFoundError:
         raise StateError(f"no {path.name} in {path.parent}: the run has not got that far") from None
-    except (ValueError, RecursionError) as error:
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise StateError(f"{path} is damaged: {error}") from None

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, MissingExtraError, RedenseError, StateError
+from ..files.writing import write_text
 from ..masks import sparsity_of
 from ..plugins import load_plugins
 from ..tasks.task import Task
 from .allocator import keep_freed_memory
-from .checkpoint import write_text
 from .comparison import Cell, Comparison, cells, check_started
 from .engine import Engine, StoppedError, TrainingError
 from .plan import PlannedPhase

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from ..errors import MissingExtraError, RedenseError
+from ..files.writing import write_text
 from ..tasks.metrics import shown_name
-from .checkpoint import write_text
 from .export import export_run
 from .folder import read_json
 

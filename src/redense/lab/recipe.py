@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from ..errors import RecipeError, nearest
-from ..safe_yaml import MAX_BYTES, parse_yaml
+from ..files.yaml_text import MAX_BYTES, parse_yaml
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
 from ..tasks.speech.config import SpeechData, SpeechModel

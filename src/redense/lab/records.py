@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, StateError
-from .checkpoint import write_bytes, write_text
+from ..files.writing import write_bytes, write_text
 from .engine import Event
 
 _LINES, _SUMS = "metrics.jsonl", "metrics.sums"

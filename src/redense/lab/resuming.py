@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files.writing import sweep, write_again, write_text
 from ..tasks.task import Task
-from .checkpoint import load_tree, save_tree, write_again, write_text
+from .checkpoint import load_tree, save_tree
 from .engine import Engine
 from .environment import arithmetic, differences, environment, note_on_ranks
-from .folder import STARTED, read_json, refuse_changed, sweep
+from .folder import STARTED, read_json, refuse_changed
 from .plan import PlannedPhase
 from .recipe import WHEREABOUTS, Recipe
 from .records import Recorder, check_records

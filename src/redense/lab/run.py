@@ -34,23 +34,25 @@ from safetensors.torch import save as to_bytes
 
 from .. import __version__
 from ..errors import CheckpointError, StateError
+from ..files.checksums import NAME as SUMS
+from ..files.checksums import check_sums, write_sums
+from ..files.locks import LOCK, locked
+from ..files.writing import write_bytes, write_text
 from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
 from .allocator import keep_freed_memory
-from .checkpoint import load_tree, write_bytes, write_text
+from .checkpoint import load_tree
 from .engine import Engine, Event
 from .environment import environment
 from .evidence import write_evidence
-from .folder import LOCK, begun, discard_folder, locked
+from .folder import begun, discard_folder
 from .moments import Cycle, cycle_moments
 from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe, read_run_recipe
 from .records import Recorder, read_records
 from .resuming import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
 from .store import PhaseStore, SharedStore, phase_keys
-from .sums import NAME as SUMS
-from .sums import check_sums, write_sums
 from .tasks import make_task
 
 log = logging.getLogger(__name__)

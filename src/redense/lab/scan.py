@@ -18,9 +18,10 @@ from typing import Any, Literal
 from .. import allocation
 from ..allocation import Allocation, Method
 from ..errors import SparsityError, StateError
+from ..files.writing import write_text
 from ..scan import Scan
 from ..scanning import SPARSITIES, sensitivity
-from .checkpoint import load_tree, write_text
+from .checkpoint import load_tree
 from .engine import Engine, Event
 from .environment import environment
 from .folder import read_json

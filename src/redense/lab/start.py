@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError, StateError, nearest
+from ..files.checksums import check_sums, file_sum
 from ..parameters import clean_name
 from .checkpoint import is_tree, load_tree
-from .sums import check_sums, file_sum
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint

@@ -28,15 +28,17 @@ from typing_extensions import override
 
 from ..criteria import get_criterion
 from ..errors import CheckpointError, StateError
+from ..files.checksums import is_intact, note_sum
+from ..files.locks import locked
+from ..files.writing import sweep, write_bytes
 from ..plugins import code_of
-from .checkpoint import load_tree, save_tree, write_bytes
+from .checkpoint import load_tree, save_tree
 from .environment import device_name
-from .folder import flocked, read_json, sweep
+from .folder import read_json
 from .launch import Ranks
 from .plan import PlannedPhase
 from .ranks import current
 from .recipe import WHEREABOUTS, Recipe, entry_of
-from .sums import is_intact, note_sum
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
 _KEY = re.compile("[0-9a-f]{32}")
@@ -205,7 +207,7 @@ class PhaseStore:
     def locked(self, key: str) -> Iterator[None]:
         """Hold a phase for one process; others wait. The lock goes with the process."""
         folder = self._made(key)
-        with flocked(folder, f"the phase store {self.root}", wait=True) as held:
+        with locked(folder, f"the phase store {self.root}", wait=True) as held:
             if held:  # else two processes may train the same phase, and the same result wins twice
                 sweep(folder)
             yield

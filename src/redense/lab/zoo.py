@@ -26,13 +26,14 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import RedenseError, StateError, nearest
+from ..files.checksums import file_sum
+from ..files.writing import write_bytes, write_text
 from ..tasks.metrics import Metric, shown_name
-from .checkpoint import load_tree, write_bytes, write_text
+from .checkpoint import load_tree
 from .engine import Engine
 from .folder import new_folder, read_json
 from .recipe import Recipe, read_run_recipe
 from .run import load_model
-from .sums import file_sum
 
 MODELS = {"dense": "dense.safetensors", "dsd": "model.safetensors"}
 """The two networks of an entry, and their files."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from ..lab.sums import check_sums
+from ..files.checksums import check_sums
 from . import commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words

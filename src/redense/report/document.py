@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import StateError
+from ..errors import CheckpointError, StateError
+from ..files.writing import write_text
 from .assets import SCRIPT, STYLE
 from .markup import Child, Html, h
 from .plotting import Plot
@@ -36,18 +36,11 @@ def write_document(folder: Path, text: str, name: str = "report") -> Path:
         StateError: it cannot be written (full disk, read-only folder).
     """
     target = folder / f"{name}.html"
-    draft = folder / f".{name}.html.{os.getpid()}"
     try:
-        with draft.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except OSError as error:
-        raise StateError(f"cannot write {target}: {error.strerror}; write it with `redense report {folder}`") from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        write_text(target, text)
+    except CheckpointError as error:
+        command = f"redense report {shlex.quote(str(folder))}"
+        raise StateError(f"{error}; write it with: {command}") from None
     return target
 
 

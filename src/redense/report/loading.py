@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files.json_text import read_json
 
 
 def load_json(path: Path) -> Any:
@@ -15,11 +15,13 @@ def load_json(path: Path) -> Any:
     Raises:
         DataError: it is damaged.
     """
-    if not path.is_file():
-        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from None
 
 

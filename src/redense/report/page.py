@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..lab.sums import check_sums
+from ..files.checksums import check_sums
 from . import commands, figures, moments_part, words
 from . import live as following
 from .document import Section, document, write_document

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import DataError, RecipeError, StateError, nearest
-from ...safe_yaml import parse_yaml
+from ...files.yaml_text import parse_yaml
 from ..catalog import cache_dir
 from ..classification.config import ImageData, ImageModel
 from ..classification.data.pixels import decode

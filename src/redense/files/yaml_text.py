@@ -8,7 +8,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from .errors import RecipeError
+from ..errors import RecipeError
 
 MAX_BYTES = 1 << 20
 """A recipe is a page of text."""

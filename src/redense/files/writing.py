@@ -1,0 +1,98 @@
+"""Writing files so that a kill or a power cut at any moment leaves either the old file or the new one.
+
+A file is written aside, synced, renamed, and its folder is synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import CheckpointError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a kill at any moment leaves the old one or the new one whole.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_again(path: Path, written: Path) -> None:
+    """Give a file that `write_bytes` wrote a second name, atomically; where there are no hard links, a copy has it.
+
+    Raises:
+        CheckpointError: it cannot be done.
+    """
+    with _replacing(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(written)
+        except OSError:
+            with temporary.open("wb") as file:
+                file.write(written.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give the name of a file that the caller writes; at the end it is synced and takes the place of ``path``.
+
+    For what writes by itself (safetensors, NumPy, line by line). If the caller fails, nothing is left.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with _replacing(path) as temporary:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"cannot write {path}: {reason}; what was there before is untouched") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def is_half_written(path: Path) -> bool:
+    """Whether a name is one that `write_bytes` gives to what it has not finished: ``.NAME.PROCESS``."""
+    return path.name.startswith(".") and path.name.rpartition(".")[2].isdigit()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half written in a folder that this one holds."""
+    for path in folder.glob(".*"):
+        if is_half_written(path):
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
