@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from redense.errors import DataError
 from redense.lab.outline import dry_run, outline
 from redense.lab.recipe import Recipe, load_recipe, recipe_names
+from redense.lab.tasks import facts_of
+from redense.tasks import catalog
 
 Tiny = Callable[..., Recipe]
 
@@ -53,6 +56,15 @@ def test_a_recipe_whose_data_is_not_here_says_what_it_is():
         outline(load_recipe("imagenet/vgg16", ["--data.expected", "null"]))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["prompts-es/blstm", "prompts-es/deepspeech"])
+def test_what_a_recipe_says_of_its_recordings_is_what_is_fetched(name: str):
+    catalog.get(catalog.find("prompts-es"))
+    told, found = facts_of(load_recipe(name)), facts_of(load_recipe(name, ["--data.expected", "null"]))
+    assert (told.looked_at, found.looked_at) == (False, True)
+    assert replace(told, looked_at=True) == found
+
+
 def test_data_of_less_than_a_step_is_said(tiny: Tiny):
     with pytest.raises(DataError, match=r"360 training examples are fewer than one optimizer step takes \(500 x 1\)"):
         outline(tiny(training={"batch_size": 500}))
@@ -82,7 +94,7 @@ def test_every_recipe_opens_with_its_command_its_data_its_time_and_the_papers_fi
 )
 def test_every_recipe_trains_its_real_network_a_few_steps_of_every_phase(name: str):
     recipe = load_recipe(name)
-    made = dry_run(recipe, steps=2, batch_size=2 if name.startswith("imagenet/") else 8)
+    made = dry_run(recipe, steps=2, batch_size=2)
     assert made.measured["steps"] == 2 * len(made.phases)
     assert made.measured["examples_per_second"] > 0
     if name.startswith("imagenet/"):

@@ -15,6 +15,7 @@ from redense.errors import RedenseError, StateError
 from redense.lab.recipe import Recipe, recipe_names
 from redense.lab.run import load_model, new_run, train_run
 from redense.lab.zoo import MODELS, Entry, add, default_zoo, entries, evaluate, find
+from redense.tasks import catalog
 
 Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]
@@ -155,4 +156,5 @@ def test_a_card_is_that_of_its_files_and_shows_its_figure():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fashion-mnist-squeezenet", "fashion-mnist-noisy-labels", "prompts-es-deepspeech"])
 def test_every_network_of_the_zoo_gives_the_figure_of_its_card(name: str):
+    catalog.get(catalog.find("prompts-es" if name.startswith("prompts-es") else "fashion-mnist"))
     assert [check.same for check in evaluate(find(default_zoo(), name))] == [True, True]

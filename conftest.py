@@ -1,0 +1,204 @@
+"""Where the tests live: a home, caches and a store of their own, and a guard that fails a test that leaves them.
+
+See ``tests/processes`` for the guard. Nothing here imports more than pytest and the standard library: what is read or
+asked by an import is watched, too.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import json
+import os
+import pwd
+import resource
+import shutil
+import site
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+PROCESSES = ROOT / "tests" / "processes"
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge"]
+PROGRAMS = ["bash", "git", "mount", "umount", "sha256sum", "lscpu", "uname", "gcc", "g++", "ldconfig", *BROWSERS]
+"""What a quick test may start beside Python, and beside what lies in the clone or in a temporary folder."""
+
+_OURS = ("REDENSE_", "XDG_", "HF_", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PIP_CACHE_DIR")
+_KEPT = ("REDENSE_TEST_", "REDENSE_BROWSER", "XDG_RUNTIME_DIR")
+
+DEAREST = 15.0
+"""Seconds of processor time that a quick test may cost. What it has forked counts in the sum alone."""
+BUDGET = 420
+"""Seconds of processor time for all quick tests together."""
+
+_BEGAN = pytest.StashKey[float]()
+
+FOLDER = Path(tempfile.mkdtemp(prefix="redense-tests-"))
+"""Made by each test process, taken away at its end."""
+
+
+def _rules() -> str:
+    homes = {pwd.getpwuid(os.getuid()).pw_dir, os.environ.get("HOME", "/root")} - {"/"}
+    here = [ROOT, tempfile.gettempdir(), site.getusersitepackages(), sys.prefix, sys.base_prefix, *sys.path]
+    opened = {str(form) for path in here if path for form in (Path(path), Path(path).resolve())} - homes
+    return json.dumps(
+        {
+            "closed": sorted(homes),
+            "open": sorted(opened),
+            "programs": [*PROGRAMS, Path(os.environ.get("REDENSE_BROWSER", "/")).name],
+        }
+    )
+
+
+def _settle() -> None:
+    """Set the environment of this process and of those that it starts, before anything of redense is imported."""
+    rules = os.environ.get("REDENSE_TEST_RULES") or _rules()  # a worker of xdist is told them
+    for name in list(os.environ):
+        if name.startswith(_OURS) and not name.startswith(_KEPT):
+            del os.environ[name]
+    paths = [str(PROCESSES), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ |= {
+        "REDENSE_TEST_RULES": rules,
+        "REDENSE_TEST_BREACHES": str(FOLDER / "breaches"),
+        "REDENSE_TEST_FETCHED": os.environ.get("REDENSE_TEST_FETCHED") or str(FOLDER / "fetched"),
+        "REDENSE_STORE": "none",  # a test that needs a store of phases names it
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # more fight over the cores, and forks need one
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path)),
+    }
+    _move(FOLDER / "home")
+    if str(PROCESSES) not in sys.path:
+        sys.path.insert(0, str(PROCESSES))
+    if not hasattr(sys.modules.get("sitecustomize"), "Breach"):  # else Python has imported it at its start
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
+
+
+def _move(home: Path) -> None:
+    """Make ``home`` the user's, with what the libraries keep below it."""
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["HOME"] = str(home)
+
+
+_settle()
+
+
+class Breaches:
+    """The breaches that have been written and not yet been told."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def take(self) -> list[str]:
+        """Return the new ones, a sentence each."""
+        path = Path(os.environ["REDENSE_TEST_BREACHES"])
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        new, self.told = lines[self.told :], len(lines)
+        return new
+
+
+_breaches = Breaches()
+_numbers = itertools.count(1)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported: the tests and the benchmarks call it often."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def breaches() -> Breaches:
+    """Take what the guard has written, for a test of the guard."""
+    return _breaches
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Give each test a home of its own. A slow one may use the network, and shares what others of the run fetched."""
+    _move(FOLDER / "homes" / str(next(_numbers)))
+    item.stash[_BEGAN] = _processor_seconds()
+    with pytest.MonkeyPatch.context() as patch:
+        if _is_slow(item):
+            patch.setenv("REDENSE_TEST_FREE", "1")
+            if "REDENSE_CACHE" not in os.environ:
+                patch.setenv("REDENSE_CACHE", os.environ["REDENSE_TEST_FETCHED"])
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Fail a test whose fixtures leave its place."""
+    yield
+    _tell(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that leaves its place."""
+    yield
+    _tell(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that left its place at its end, or that costs too much to be a quick one."""
+    yield
+    _tell(item)
+    spent = _processor_seconds() - item.stash[_BEGAN]
+    if spent > DEAREST and not _is_slow(item):
+        pytest.fail(
+            f"{item.nodeid} cost {spent:.1f} s of processor time: mark it slow, or make it smaller", pytrace=False
+        )
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def _processor_seconds() -> float:
+    """Return what this process and those that it has waited for have computed, in seconds."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _tell(item: pytest.Item) -> None:
+    if said := _breaches.take():
+        pytest.fail(f"{item.nodeid} {'; '.join(dict.fromkeys(said))}", pytrace=False)
+
+
+# --- what all of them cost ------------------------------------------------------------------------------------------
+
+_of_workers: list[float] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the process that others were forked from, so that it counts, and tell xdist's controller what all cost."""
+    if forked := sys.modules.get("forked"):
+        forked.stop()
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["processor_seconds"] = _processor_seconds()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Note what a worker of xdist has spent."""
+    _of_workers.append(getattr(node, "workeroutput", {}).get("processor_seconds", 0.0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the tests cost, processes that they started included."""
+    # The workers are no children that have been waited for yet, or they are counted twice.
+    spent = sum(_of_workers) if _of_workers else _processor_seconds()
+    terminalreporter.write_line(f"processor time: {spent:.0f} s; the quick tests together have {BUDGET} s")
+
+
+def pytest_unconfigure() -> None:
+    """Take away the homes of this process's tests."""
+    shutil.rmtree(FOLDER, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""A quick test reads nothing outside its clone and its temporary folders, and speaks to nothing but loopback."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.tasks.catalog import cache_dir
+
+ROOT = Path(__file__).parent.parent
+ELSEWHERE = "192.0.2.1"  # of the addresses that RFC 5737 keeps for examples: nobody has it
+SECRET = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".of-the-user"  # it need not exist: the attempt is what counts
+
+
+def test_a_test_has_a_home_and_a_cache_of_its_own(tmp_path: Path):
+    home = Path.home()
+    assert not any(home.iterdir()), "an earlier test's home"
+    assert home.is_relative_to(Path(os.environ["REDENSE_TEST_BREACHES"]).parent)
+    assert cache_dir() == home / ".cache" / "redense"
+    assert os.environ["REDENSE_STORE"] == "none"
+    (home / "left").write_text("by this test")
+
+
+def test_the_next_test_does_not_see_what_the_one_before_left():
+    assert not any(Path.home().iterdir())
+
+
+def test_an_address_that_is_not_loopback_is_refused_and_told(breaches: Any):
+    with pytest.raises(OSError, match=f"a quick test spoke to {ELSEWHERE} port 80"):
+        socket.create_connection((ELSEWHERE, 80), timeout=1)
+    with pytest.raises(OSError, match=r"a quick test asked who redense\.invalid is"):
+        socket.getaddrinfo("redense.invalid", 443)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, pytest.raises(OSError, match="a quick test spoke"):
+        sender.sendto(b"", (ELSEWHERE, 53))
+    assert len(breaches.take()) == 3
+
+
+def test_loopback_and_sockets_of_files_are_free(tmp_path: Path, breaches: Any):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        client.connect(str(tmp_path / "s"))
+    assert breaches.take() == []
+
+
+def test_the_users_home_is_closed_and_the_python_in_it_is_not(breaches: Any):
+    with pytest.raises(OSError, match=re.escape(f"a quick test opened {SECRET}")):
+        SECRET.read_text()
+    with pytest.raises(OSError, match="a quick test opened"):
+        list(SECRET.parent.iterdir())
+    assert breaches.take() == [f"opened {SECRET}", f"opened {SECRET.parent}"]
+    Path(os.__file__).read_bytes()
+    Path(pytest.__file__).read_bytes()
+    assert breaches.take() == []
+
+
+def test_a_program_that_is_no_part_of_a_test_is_not_started(breaches: Any):
+    with pytest.raises(OSError, match="a quick test started /"):
+        subprocess.run(["env", "true"], check=True)
+    assert len(breaches.take()) == 1
+
+
+PROBES = f'''
+import os, pathlib, subprocess, sys, socket, pytest
+
+def test_speaks_and_hides_it():
+    try:
+        socket.create_connection(("{ELSEWHERE}", 80), timeout=1)
+    except OSError:
+        pass
+
+def test_reads_and_hides_it():
+    try:
+        pathlib.Path({str(SECRET)!r}).read_text()
+    except OSError:
+        pass
+
+def test_starts_a_process_that_speaks():
+    code = "import socket; socket.create_connection(('{ELSEWHERE}', 80), timeout=1)"
+    subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL)
+
+@pytest.fixture
+def hides():
+    test_reads_and_hides_it()
+
+def test_has_a_fixture_that_reads(hides):
+    pass
+
+def test_stays():
+    pass
+
+@pytest.mark.slow
+def test_is_slow_and_may_ask():
+    try:
+        socket.getaddrinfo("redense.invalid", 443)
+    except OSError as error:
+        assert "quick test" not in str(error)
+'''
+
+
+def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_process(tmp_path: Path):
+    (tmp_path / "test_probes.py").write_text(PROBES)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "-rfE", str(tmp_path)]
+    paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        words, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert re.search(r"3 failed, 2 passed, 1 error", done.stdout), done.stdout + done.stderr
+    for name, what in {
+        "test_speaks_and_hides_it": f"spoke to {ELSEWHERE} port 80",
+        "test_reads_and_hides_it": f"opened {SECRET}",
+        "test_starts_a_process_that_speaks": f"spoke to {ELSEWHERE} port 80",
+        "test_has_a_fixture_that_reads": f"opened {SECRET}",
+    }.items():
+        assert re.search(rf"test_probes\.py::{name} .*{re.escape(what)}", done.stdout), done.stdout
