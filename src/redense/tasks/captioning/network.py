@@ -11,7 +11,8 @@ at the words' log frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,8 @@ class OneBiasLSTM(nn.LSTM):
         """Return the outputs (b, t, hidden), and the state after the last of the inputs (b, t, inputs)."""
         if self.tanh:
             start = None if state is None else (state[0][None], state[1][None])
-            outputs, (h, c) = super().forward(x, start)
+            with _kernel_for(x):
+                outputs, (h, c) = super().forward(x, start)
             return outputs, (h[0], c[0])
         gates = F.linear(x, self.weight_ih_l0, self.bias_ih_l0)
         if state is None:
@@ -60,6 +62,22 @@ class OneBiasLSTM(nn.LSTM):
             state = zeros, zeros
         outputs, h, c = _scan(gates.transpose(0, 1), self.weight_hh_l0, *state)
         return outputs.transpose(0, 1), (h, c)
+
+
+@contextlib.contextmanager
+def _kernel_for(x: Tensor) -> Iterator[None]:
+    """Turn oneDNN off where PyTorch would ask it for a bf16 LSTM that it does not have: a processor without AVX-512."""
+    in_bf16 = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    in_bf16 = in_bf16 and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    enabled = torch._C._get_mkldnn_enabled()
+    if not in_bf16 or not enabled or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        yield
+        return
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags warns of what it sets beside
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 class NeuralTalk(nn.Module):
