@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import forked
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from redense import cli
-from redense.lab.recipe import Recipe, build_recipe
-from redense.tasks.classification.vision import make_importable
+from redense.compat import make_importable
+
+if TYPE_CHECKING:  # the core's tests run where the extras are not installed
+    from redense.lab.recipe import Recipe
 
 # Whichever test imports torchvision first, perhaps through Lightning or transformers, finds it importable.
 make_importable()
 
-collect_ignore = ["crash/killing.py", "fuzz", "ranks"]  # scripts that tests start in processes of their own
+# Scripts that tests start in processes of their own, and the guard that every process of a test has.
+collect_ignore = ["crash/killing.py", "fuzz", "processes", "ranks"]
 
 # The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
 settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("quick")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_store_but_a_tests_own() -> Iterator[None]:
-    """No test writes into a phase store of the user's, or is served from it; one that needs a store names it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REDENSE_STORE", "none")
-        yield
 
 
 # --- a training that takes a blink ----------------------------------------------------------------------------------
@@ -59,6 +53,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(image_folder: Path) -> Callable[..., Recipe]:
     """Make a recipe that trains 3 x 11 steps; ``tiny(training={"keep": "best"})`` changes it."""
+    from redense.lab.recipe import build_recipe
 
     def make(**changes: Any) -> Recipe:
         plain: dict[str, Any] = {
@@ -129,12 +124,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[s
         path = Path(__file__).parent / script
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         processes = [
-            subprocess.Popen(
-                [sys.executable, path, *map(str, (rank, world, folder / "meet", outputs[rank], *more))],
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            forked.start(path, rank, world, folder / "meet", outputs[rank], *more, env=environment)
             for rank in range(world)
         ]
         try:

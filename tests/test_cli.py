@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from safetensors.torch import load_file
 
@@ -355,8 +356,9 @@ def test_an_error_of_the_system_is_one_line_too(redense: Run, finished_once: Pat
 def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "redense.cli", *map(str, arguments)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    pipes["env"] = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}  # also where it is not installed
-    return subprocess.Popen(words, text=True, **{**pipes, **options})
+    source = str(Path(cli.__file__).parents[2])  # also where it is not installed
+    paths = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(words, text=True, **{**pipes, "env": {**os.environ, "PYTHONPATH": paths}, **options})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -367,7 +369,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_ends_as_if_it_had_not_come
         tiny(dense={"epochs": 12}, sparse={"epochs": 12}, redense={"epochs": 12}).to_yaml()
     )
     run = tmp_path / "a run"  # the command it prints must be one that can be pasted
-    child = command("run", "long.yaml", "--out", run, "--no-store", cwd=tmp_path)
+    child = forked.start("-m", "redense.cli", "run", "long.yaml", "--out", run, "--no-store", cwd=tmp_path)
     try:
         metrics = run / "metrics.jsonl"
         while child.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 3):
@@ -393,7 +395,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_ends_as_if_it_had_not_come
 def test_a_reader_that_goes_away_is_no_crash():
     reading, writing = os.pipe()
     os.close(reading)
-    child = command("recipes", "show", "quickstart", stdout=writing)
+    child = command("recipes", "show", "quickstart", "--yaml", stdout=writing)
     os.close(writing)
     _, err = child.communicate(timeout=60)
     assert err == ""
@@ -401,7 +403,8 @@ def test_a_reader_that_goes_away_is_no_crash():
 
 
 def test_a_result_names_the_command_that_made_it_however_it_was_started(recipe_file: Path, tmp_path: Path):
-    process = command("run", recipe_file, "--out", tmp_path / "run", "--quiet", "--no-store")
+    words = ("run", recipe_file, "--out", tmp_path / "run", "--quiet", "--no-store")
+    process = forked.start("-m", "redense.cli", *words)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     made = json.loads((tmp_path / "run" / "environment.json").read_text())["command"]

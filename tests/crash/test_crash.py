@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
-from redense import cli
 from redense.lab.recipe import Recipe
 
 Tiny = Callable[..., Recipe]
@@ -28,11 +26,9 @@ def killed(tiny: Tiny, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(number: int, *options: object) -> dict[str, Any]:
         recipe, out = tmp_path / "tiny.yaml", tmp_path / "kills.json"
         recipe.write_text(tiny(sparse={"epochs": 2}).to_yaml())
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[2])}
-        words = [sys.executable, HARNESS, recipe, "--runs", number, "--out", out, *options]
-        done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, check=False)
-        assert out.exists(), done.stderr
-        sys.stdout.write(done.stdout)
+        said, errors = forked.start(HARNESS, recipe, "--runs", number, "--out", out, *options).communicate()
+        assert out.exists(), errors
+        sys.stdout.write(said)
         return json.loads(out.read_text())
 
     return run

@@ -278,6 +278,7 @@ def timeless(store: PhaseStore) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_an_error_that_says_how_to_go_on(compared: Compared, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grid_module, "do", die)
     with pytest.raises(StateError, match=r"a worker process died.*--resume .*compared; what was trained is kept"):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 
 from redense import cli
@@ -44,7 +45,12 @@ def start(words: list[str], *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def kill(child: subprocess.Popen[str]) -> None:
+def start_alone(*arguments: object) -> forked.Started:
+    """The same for a comparison without workers."""
+    return forked.start("-m", "redense.cli", "compare", *arguments, start_new_session=True)
+
+
+def kill(child: subprocess.Popen[str] | forked.Started) -> None:
     """Kill the process and all its workers at once; wait until all are gone."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -59,7 +65,7 @@ def state_of(store: Path) -> list[tuple[str, int]]:
     return sorted(found)
 
 
-def wait_for_changes(child: subprocess.Popen[str], store: Path, count: int) -> bool:
+def wait_for_changes(child: subprocess.Popen[str] | forked.Started, store: Path, count: int) -> bool:
     """Wait until the store has changed so many times; False if the process ended first."""
     before = state_of(store)
     while count:
@@ -132,7 +138,7 @@ def test_killed_at_ten_random_moments_a_comparison_ends_with_the_same_bytes(
 def test_killed_once_a_comparison_ends_with_the_same_bytes(recipe: Path, tmp_path: Path):
     arms = ["--arms", "restart", "--seeds", "2"]
     folder, store = tmp_path / "killed", tmp_path / "killed-store"
-    child = start(COMMAND, recipe, *arms, "--jobs", 1, "--out", folder, "--store", store)
+    child = start_alone(recipe, *arms, "--jobs", 1, "--out", folder, "--store", store)
     try:
         assert wait_for_changes(child, store, 4), child.communicate()
         assert child.poll() is None
@@ -179,8 +185,8 @@ def test_of_two_processes_that_start_a_run_in_one_folder_one_does_it(recipe: Pat
 
 def stopped(recipe: Path, folder: Path, store: Path, number: int, jobs: int, *, group: bool = False) -> str:
     """Start a comparison, send it a signal while it trains, and return what it printed as an error."""
-    arms = ["--arms", "dsd,restart", "--seeds", "2"]
-    child = start(COMMAND, recipe, *arms, "--jobs", jobs, "--out", folder, "--store", store)
+    words = [recipe, "--arms", "dsd,restart", "--seeds", "2", "--jobs", jobs, "--out", folder, "--store", store]
+    child = start_alone(*words) if jobs == 1 else start(COMMAND, *words)
     try:
         while child.poll() is None and len(list(store.rglob("progress.json"))) < jobs:  # until every job trains
             time.sleep(0.01)
@@ -205,7 +211,7 @@ def resumed(err: str) -> list[str]:
 
 def test_sigterm_saves_says_how_to_go_on_and_exits_with_143(tiny: Tiny, tmp_path: Path):
     recipe = tmp_path / "long.yaml"
-    recipe.write_text(tiny(dense={"epochs": 60}, sparse={"epochs": 2}, redense={"epochs": 2}).to_yaml())
+    recipe.write_text(tiny(dense={"epochs": 30}, sparse={"epochs": 2}, redense={"epochs": 2}).to_yaml())
     folder, store = tmp_path / "a folder", tmp_path / "a store"  # the command must be one that can be pasted
     err = stopped(recipe, folder, store, signal.SIGTERM, 1)
     assert "stopped by SIGTERM" in err

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -56,8 +57,12 @@ def start(folder: Path, what: str, rank: int, step: int, *arguments: object, wor
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     processes = [
-        subprocess.Popen(
-            [sys.executable, COMMAND, what, str(rank), str(step), *map(str, arguments)],
+        forked.start(
+            COMMAND,
+            what,
+            rank,
+            step,
+            *arguments,
             cwd=folder,
             env=environment(
                 RANK=str(own),
@@ -67,9 +72,6 @@ def start(folder: Path, what: str, rank: int, step: int, *arguments: object, wor
                 MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=port,
             ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for own in range(world)
     ]
@@ -80,7 +82,7 @@ def start(folder: Path, what: str, rank: int, step: int, *arguments: object, wor
             process.kill()
     lines = [line for _, error in outputs for line in lines_of(error)]
     assert not any("Traceback" in error for _, error in outputs), outputs
-    return Job([process.returncode for process in processes], [out for out, _ in outputs], lines)
+    return Job([process.wait() for process in processes], [out for out, _ in outputs], lines)
 
 
 def launch(folder: Path, launcher: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:

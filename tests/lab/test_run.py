@@ -8,13 +8,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -383,8 +382,8 @@ def test_a_second_process_in_one_folder_is_refused(tiny: Tiny, tmp_path: Path):
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StateError, match="another process is training"):
             train_run(folder)
-        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
-        assert "StateError: another process is training" in done.stderr
+        _, said = forked.start("-c", code, folder).communicate(timeout=100)
+        assert "StateError: another process is training" in said
     train_run(folder)
 
 
@@ -432,14 +431,14 @@ def progress(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+def wait_for(condition: Callable[[], bool], process: forked.Started) -> None:
     while not condition() and process.poll() is None:
         time.sleep(0.002)
 
 
 @pytest.fixture
-def children() -> Iterator[list[subprocess.Popen[Any]]]:
-    started: list[subprocess.Popen[Any]] = []
+def children() -> Iterator[list[forked.Started]]:
+    started: list[forked.Started] = []
     yield started
     for process in started:
         if process.poll() is None:
@@ -448,7 +447,7 @@ def children() -> Iterator[list[subprocess.Popen[Any]]]:
 
 
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
-    tiny: Tiny, tmp_path: Path, children: list[subprocess.Popen[Any]]
+    tiny: Tiny, tmp_path: Path, children: list[forked.Started]
 ):
     changes: dict[str, Any] = {"data": {"flip": True, "crop": 1}, "training": {"keep": "best"}}
     recipe = tiny(**changes, dense={"epochs": 8}, sparse={"epochs": 8}, redense={"epochs": 8})
@@ -456,11 +455,11 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     train_run(undisturbed)
     # The moments are random; what they hit differs from run to run, and the result must not.
     for target in sorted(random.sample(range(2, 24), 3)):
-        child = subprocess.Popen([sys.executable, "-c", HELPER, str(killed)], stderr=subprocess.PIPE)
+        child = forked.start("-c", HELPER, killed)
         children.append(child)
         wait_for(lambda target=target: progress(killed) >= target, child)
         time.sleep(random.random() * 0.03)
-        assert child.poll() is None, (child.communicate()[1] or b"").decode()
+        assert child.poll() is None, child.communicate()[1]
         child.send_signal(signal.SIGKILL)
         child.communicate()
         assert not (killed / "result.json").exists()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import select
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 
@@ -249,13 +248,11 @@ print("trained" if grid.do(job) else "taken", flush=True)
 """
 
 
-def start(go: Path, job: grid.Job) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", TRAIN, str(go), json.dumps({**vars(job), "main": 0})]
-    return subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start(go: Path, job: grid.Job) -> forked.Started:
+    return forked.start("-c", TRAIN, go, json.dumps({**vars(job), "main": 0}))
 
 
-def line(child: subprocess.Popen[str]) -> str:
-    assert child.stdout is not None
+def line(child: forked.Started) -> str:
     return child.stdout.readline().strip()
 
 
@@ -268,8 +265,6 @@ def test_of_two_processes_that_want_one_phase_the_second_waits_and_takes_it(tiny
     try:
         assert (line(first), line(second)) == ("asking", "asking")
         # One of them trains and is held before it writes; the other must not get so far.
-        assert first.stdout is not None
-        assert second.stdout is not None
         ready, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
         assert [line(child) for child in (first, second) if child.stdout in ready] == ["holding"]
         time.sleep(0.5)
@@ -288,7 +283,7 @@ def test_of_two_processes_that_want_one_phase_the_second_waits_and_takes_it(tiny
 def test_the_lock_of_a_phase_goes_with_the_process_that_held_it(own: PhaseStore):
     code = "import time; from pathlib import Path; from redense.lab.store import PhaseStore\n"
     code += f"with PhaseStore(Path({str(own.root)!r})).locked({KEY!r}): print('held', flush=True); time.sleep(600)"
-    child = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE)
+    child = forked.start("-c", code)
     try:
         assert line(child) == "held"
     finally:
