@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow coverage mutants docs bench results clean
+.PHONY: help demo test check test-slow test-lowest test-newest sizes coverage mutants docs bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -15,7 +15,7 @@ WORKERS ?= 2
 export PIP_CONSTRAINT := constraints.txt
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed  ## install redense and train dense -> sparse -> dense on real images (about 3 minutes)
 	.venv/bin/redense run quickstart
@@ -26,8 +26,19 @@ test: check docs  ## every check and every quick test; this is what CI runs
 	$(PY) -m pytest -n $(WORKERS)
 
 test-slow: export OMP_NUM_THREADS = 1
-test-slow: .venv/installed-dev  ## the slow tests: whole trainings, real downloads
+test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs; 40 minutes
 	$(PY) -m pytest -n $(WORKERS) -m slow --timeout 1200
+
+# In environments of their own under build/. What passes is written into docs/compatibility.md.
+test-lowest test-newest sizes: export OMP_NUM_THREADS = 1
+test-lowest: .venv/installed-dev  ## the quick tests with the lower bounds of pyproject.toml
+	$(PY) tools/compatibility.py lowest --workers $(WORKERS)
+
+test-newest: .venv/installed-dev  ## the quick tests with the newest release of everything
+	$(PY) tools/compatibility.py newest --workers $(WORKERS)
+
+sizes: .venv/installed-dev  ## measure what redense and redense[lab] bring after torch
+	$(PY) tools/compatibility.py sizes
 
 coverage: export OMP_NUM_THREADS = 1
 coverage: .venv/installed-dev  ## which branches the quick tests reach; under 97 % of the core is an error
@@ -61,13 +72,18 @@ clean:  ## remove what make made; runs/ stays
 # The install is remembered by a stamp, and made again when the dependencies change.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/pip
 	@echo "Installing redense and PyTorch into .venv, once: a minute or more, and 0.3 GB of downloads (3 GB with CUDA) ..."
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[lab]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/pip
 	@echo "Installing redense, PyTorch and the developer's tools into .venv, once: 2 minutes or more, and 0.5 GB of downloads (3 GB with CUDA) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch .venv/installed $@
+
+.venv/installed-slow: .venv/installed-dev
+	@echo "Installing what the slow tests need beside: Ray and a fuzzer, 0.1 GB of downloads ..."
+	@$(PIP) --editable '.[dev,slow]'
+	@touch $@
 
 .venv/bin/pip:
 	@test -n "$(PYTHON)" || { echo "redense needs Python 3.11 or newer, and none was found: install it, or say where it is with 'make PYTHON=/path/to/python ...'"; exit 1; }

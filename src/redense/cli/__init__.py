@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import RedenseError, nearest
+from ..extras import missing_extra
 from ..lab.launch import launched
 from ..plugins import load_plugins
 from . import captioning, comparing, doctor, listing, reporting, running, sensitivity, transcribing, zoo
@@ -66,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         verb = verbs.functions[options.verb]
         load_plugins()
-        code = _do_as_a_rank(verb, options) if launched() else verb(options)
+        try:
+            code = _do_as_a_rank(verb, options) if launched() else verb(options)
+        except ModuleNotFoundError as error:
+            raise missing_extra(error, f"redense {options.verb}") or error from None
         sys.stdout.flush()
         return code
     except RedenseError as error:

@@ -89,10 +89,14 @@ def _outdated() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         return
     for line in required:
-        match = re.match(r"([A-Za-z0-9._-]+)>=([0-9.]+)$", line)
+        match = re.match(r"([A-Za-z0-9._-]+)>=([0-9.]+)( *; *extra *== *['\"]lab['\"])?$", line)
         if match and (found := _version(match[1])) and _numbers(found) < _numbers(match[2]):
             yield Finding(
-                "versions", match[1], "problem", f"{found}, older than {match[2]}", f"pip install -U '{line}'"
+                "versions",
+                match[1],
+                "problem",
+                f"{found}, older than {match[2]}",
+                f"pip install -U '{match[1]}>={match[2]}'",
             )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import CheckpointError, StateError
 from ..files.writing import write_bytes, write_text
+from .board import Board
 from .engine import Event
 
 _LINES, _SUMS = "metrics.jsonl", "metrics.sums"
@@ -90,8 +91,6 @@ class Recorder:
         Raises:
             CheckpointError: the files cannot be written.
         """
-        from torch.utils.tensorboard import SummaryWriter
-
         data, marks = b"", list[dict[str, Any]]()
         if step is not None:
             marks = [mark for mark in _marks(self._folder) if mark["step"] < step]
@@ -108,7 +107,7 @@ class Recorder:
         with self._writing():
             self._file = self._path.open("ab", buffering=0)
             self._sums = (self._folder / _SUMS).open("ab", buffering=0)
-            self._board = SummaryWriter(str(self._board_path), purge_step=(step or 0) + 1)
+            self._board = Board(self._board_path, purge_step=(step or 0) + 1)
 
     def mark(self, step: int) -> None:
         """Sync what was written and note its checksum, for the checkpoint of this step that is to be written now.

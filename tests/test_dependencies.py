@@ -1,0 +1,191 @@
+"""What is imported is declared, a plain install is enough for the core, and a verb says which extra it lacks."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import redense
+from redense import extras
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "redense"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+MODULES = {"PIL": "pillow", "flashlight": "flashlight-text", "yaml": "PyYAML"}
+"""What is imported under another name than it is installed under."""
+
+CORE_FOLDERS = ("integrations", "masks", "methods", "scans")
+"""They and the modules at the top need a plain install; the other folders may import what the extra `lab` brings."""
+CALLBACKS = {"integrations/lightning.py": "lightning", "integrations/transformers.py": "transformers"}
+
+
+def names(lines: list[str]) -> set[str]:
+    """Return the packages that requirements name, as imports name them; those of redense's own extras included."""
+    found = set[str]()
+    for line in lines:
+        name, inner = re.match(r"([\w-]+)(?:\[([\w,]+)\])?", line).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        if name == "redense":
+            found |= names([line for extra in inner.split(",") for line in EXTRAS[extra]])
+        else:
+            found.add(name.lower().replace("-", "_"))
+    return found
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the packages that a module imports, and whether it does so when it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    later = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            modules = [node.module]
+        for module in modules:
+            name = module.partition(".")[0]
+            if name not in sys.stdlib_module_names and name != "redense":
+                yield MODULES.get(name, name).lower().replace("-", "_"), node not in later
+
+
+PATHS = sorted(SOURCE.rglob("*.py"))
+CORE, LAB = names(PROJECT["dependencies"]), names(EXTRAS["lab"])
+
+
+def test_a_plain_install_brings_torch_numpy_and_one_small_package():
+    assert {"torch", "numpy", "typing_extensions"} == CORE
+    assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in CORE_TESTS)
+
+
+def test_every_import_is_declared_and_every_declared_package_is_imported():
+    users = {name for name in EXTRAS if name not in ("test", "docs", "dev", "slow", "fuzz")}
+    declared = CORE | names([line for name in users for line in EXTRAS[name]])
+    imported = {name for path in PATHS for name, _ in imports(path)}
+    assert imported - declared == set()
+    indirectly = {"ray"}  # through joblib
+    assert declared - imported - indirectly <= {"typing_extensions"}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_is_imported_with_what_its_floor_has(path: Path):
+    place = path.relative_to(SOURCE)
+    given = set(CORE)
+    if len(place.parts) > 1 and place.parts[0] not in CORE_FOLDERS:
+        given |= LAB
+    if extra := CALLBACKS.get(place.as_posix()):
+        given |= names(EXTRAS[extra])
+    assert {name for name, at_once in imports(path) if at_once} - given == set()
+
+
+def test_the_packages_of_the_lab_are_those_that_a_verb_is_told_of():
+    assert {MODULES.get(name, name).lower() for name in extras.LAB} == LAB
+
+
+def test_a_verb_without_its_extra_says_the_line_that_installs_it():
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({sorted(extras.LAB)!r}))  # as if they were not installed
+from redense.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    for words in (["run", "quickstart"], ["compare", "quickstart"], ["recipes"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert re.fullmatch(rf"redense: redense {words[0]} needs \w+: pip install 'redense\[lab\]'\n", done.stderr)
+
+
+def test_help_needs_no_extra(redense):
+    assert redense("--help")[0] == 0
+
+
+def test_the_version_stands_in_one_place():
+    assert "version" not in PROJECT
+    assert "version" in PROJECT["dynamic"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == redense.__version__
+
+
+# --- installed, in environments of their own --------------------------------------------------------------------------
+
+CORE_TESTS = [
+    "allocation",
+    "controller",
+    "criteria",
+    "deciding",
+    "distributed",
+    "masked",
+    "masks",
+    "parameters",
+    "phase",
+]
+CORE_TESTS += ["prefix", "resume", "scanning", "schedule", "sharding", "surgery", "variants"]
+
+
+class Installed:
+    """redense as a wheel in an environment of its own, used in an empty folder with an empty home."""
+
+    def __init__(self, folder: Path, *wanted: str) -> None:
+        self.folder = folder
+        (folder / "empty").mkdir()
+        (folder / "home").mkdir()
+        self.environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH",)}
+        self.environment |= {"HOME": str(folder / "home"), "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+        self.environment = {k: v for k, v in self.environment.items() if not k.startswith("REDENSE_")}
+        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+        self.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT)
+        (wheel,) = folder.glob("redense-*.whl")
+        self.run("python", "-m", "pip", "install", "-q", *(what.replace("redense", str(wheel)) for what in wanted))
+
+    def run(self, program: str, *words: object, code: int = 0) -> str:
+        done = subprocess.run(
+            [self.folder / "venv" / "bin" / program, *map(str, words)],
+            cwd=self.folder / "empty",
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout if code == 0 else done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_core_needs_no_more_than_a_plain_install(tmp_path: Path):
+    installed = Installed(tmp_path, "redense", "pytest", "pytest-timeout", "hypothesis")
+    listed = installed.run("python", "-m", "pip", "list", "--format", "freeze").lower()
+    assert not any(re.search(rf"^{name}==", listed, re.MULTILINE) for name in LAB)
+    here = installed.run("python", "-c", "import redense; print(redense.__file__)")
+    assert Path(here.strip()).is_relative_to(tmp_path), "the wheel is not what is tested"
+    files = [ROOT / "tests" / f"test_{name}.py" for name in CORE_TESTS]
+    out = installed.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files)
+    assert int(re.search(r"(\d+) passed", out)[1]) > 600  # pyright: ignore[reportOptionalSubscript]
+    assert installed.run("redense", "--version") == f"redense {redense.__version__}\n"
+    for words in (["run", "quickstart"], ["report", "runs/x"], ["zoo"], ["doctor"], ["sensitivity", "quickstart"]):
+        said = installed.run("redense", *words, code=2)
+        assert re.fullmatch(rf"redense: redense {words[0]} needs \w+: pip install 'redense\[lab\]'\n", said)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_wheel_with_the_lab_lists_evaluates_and_trains_without_a_checkout(tmp_path: Path):
+    installed = Installed(tmp_path, "redense[lab]")
+    assert "imagenet/resnet50" in installed.run("redense", "recipes")
+    assert installed.run("redense", "zoo", "evaluate", "quickstart").count("as its card says") == 2
+    short = ["--dense.epochs", 1, "--sparse.epochs", 1, "--redense.epochs", 1]
+    installed.run("redense", "run", "quickstart", "--out", "run", *short)
+    made = {path.name for path in (tmp_path / "empty" / "run").iterdir()}
+    assert {"model.safetensors", "report.html", "metrics.jsonl", "tensorboard"} <= made
