@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .controller import DSD, scale_lr, sparse
+    from .controller import DSD, sparse
     from .criteria import criterion
     from .errors import RedenseError
+    from .optimizers import scale_lr
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
     from .scanning import sensitivity
@@ -30,7 +31,7 @@ _HOME = {
     "Surgery": "surgery",
     "criterion": "criteria",
     "prunable": "parameters",
-    "scale_lr": "controller",
+    "scale_lr": "optimizers",
     "sensitivity": "scanning",
     "sparse": "controller",
     "summary": "parameters",

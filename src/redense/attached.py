@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
+from . import masks as masking
 from .choosing import check_left, choose, per_parameter, seed_of
 from .errors import OptimizerError, ParameterError, StateError, nearest
 from .masked import Masked
-from .optimizers import held, unwrap_optimizer, was_skipped
+from .optimizers import Calls, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
 from .parameters import clean_name, matching, prunable, unwrap
 from .phase import Phase, Sparsity
 from .saving import masked_from
-from .sharding import reshard, sparsity_of
+from .sharding import like, local, reshard, sparsity_of
 
 
 class Controller:
@@ -35,6 +39,9 @@ class Controller:
         self._include, self._exclude, self._seed = include, exclude, seed
         self._masked: Masked | None = None
         self._handles: list[RemovableHandle] = []
+        self._calls = Calls()
+        self._seen = 0  # real steps
+        self._foreign = weakref.WeakSet[Optimizer]()  # optimizers of other weights, which were looked at already
         if not self._optimizers:
             raise OptimizerError("no optimizer was given: pass the one that trains the model")
         if len({id(o) for o in self._optimizers}) < len(self._optimizers):
@@ -46,6 +53,61 @@ class Controller:
     def masks(self) -> dict[str, Tensor]:
         """The masks in force: parameter name -> bool tensor, True = kept; empty in a dense phase."""
         return dict(self._masked.masks) if self._masked else {}
+
+    def _unseen(self) -> str:
+        passes = self._masked.backward_passes if self._masked else 0
+        return (
+            f"no step of {self._kinds} was seen, but {passes} backward passes: nothing was counted as training. If the "
+            "loop did train, give redense the optimizer whose step() it calls"
+        )
+
+    @property
+    def _kinds(self) -> str:
+        return " and ".join(type(optimizer).__name__ for optimizer in self._optimizers)
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of removed weights to zero now.
+
+        Gradients that come from ``backward`` are masked already, and so is what an ``optimizer.step`` begins with. This
+        is for gradients that are written in another way (``torch.autograd.grad``) and are looked at before the step:
+        call it before ``clip_grad_norm_``.
+        """
+        if self._masked:
+            self._masked.mask_gradients()
+
+    def mask_copy(self, copy: nn.Module) -> None:
+        """Set to zero in a copy of the model what the masks in force remove: in an average of its weights, say.
+
+        An average (EMA, SWA) that goes on through a sparse phase holds what the removed weights were for long. Masked
+        after each of its updates it is as sparse as the model, and grows back with it::
+
+            average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+            ...
+            optimizer.step()
+            average.update_parameters(model)
+            dsd.mask_copy(average)
+
+        Args:
+            copy: a module with the model's parameters, wrapped or not (``AveragedModel``).
+
+        Raises:
+            ParameterError: it has no parameter of a name, or one of another shape.
+        """
+        inner = copy.module if type(copy).__name__ == "AveragedModel" else copy
+        own = {clean_name(name): p for name, p in unwrap(cast("nn.Module", inner)).named_parameters()}
+        masks = self.masks
+        for name, mask in masks.items():
+            if name not in own or own[name].shape != mask.shape:
+                raise ParameterError(f"the copy has no '{name}' of shape {tuple(mask.shape)}: it is of another model")
+        parts = ((local(like(mask, own[name])), [local(own[name].detach())]) for name, mask in masks.items())
+        masking.apply_all_(parts)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied or pickled: the copy's hooks would be on no optimizer, and it would hold no mask."""
+        raise StateError(
+            f"a {type(self).__name__} belongs to its model and optimizer and cannot be copied or pickled: keep its "
+            "state_dict(), and make a new one with state=... for the copies of model and optimizer"
+        )
 
     @property
     def _over(self) -> bool:
@@ -97,8 +159,9 @@ class Controller:
         masks = choose(phase, parameters, previous, lambda name: seed_of(self._seed, index, name))
         for name, mask in masks.items():
             check_left(phase, name, mask.numel(), 1 - sparsity_of(mask))
-        self._masked = Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery"))
-        self._masked.begin()
+        self._put(Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery")))
+        if self._masked:
+            self._masked.begin()
 
     def _leave(self) -> dict[str, Tensor]:
         """Release the masks and return what they were."""
@@ -109,11 +172,18 @@ class Controller:
             self._masked = None
         return masks
 
+    def _put(self, masked: Masked | None) -> None:
+        """Put other masks in the place of those in force, which are not released."""
+        if self._masked:
+            self._masked.end()
+        self._masked = masked
+
     def _attach(self) -> None:
         mine = {id(p) for p in self._model.parameters()}
         for optimizer in self._optimizers:
+            make_hookable(optimizer)
             for hook in optimizer._optimizer_step_post_hooks.values():  # pyright: ignore[reportPrivateUsage]
-                other = getattr(hook, "__self__", None)
+                other = getattr(hook, "controller", None)
                 if not isinstance(other, Controller) or other._over:
                     continue
                 if mine & {id(p) for p in other._model.parameters()}:
@@ -121,27 +191,57 @@ class Controller:
                         f"{type(other).__name__} already controls this model and optimizer: "
                         "leave its block or call its close() first"
                     )
+        before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)
         for optimizer in self._optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
-            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+            self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_post_hook(after))
+        self._handles.append(register_optimizer_step_post_hook(_untraced(self, _weakly(self))))
 
     def _detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        remove(self._handles)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if not self._calls.begin(optimizer):
+            return None
         self._follow()
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._calls.end(optimizer):
+            self._stepped(optimizer)
+
+    def _stepped(self, optimizer: Optimizer) -> None:
+        """Do what is due after a step."""
         self._hold(optimizer)
+
+    def refuse_foreign(self, optimizer: Optimizer) -> None:
+        """Refuse the step of an optimizer that redense was not given and that trains the same weights.
+
+        Raises:
+            OptimizerError: it does.
+        """
+        own = {id(o) for o in self._optimizers}
+        around = own & {id(optimizer), *map(id, inner_optimizers(optimizer))}  # what an outer one writes is seen later
+        if around or self._calls.running or optimizer in self._foreign:
+            return
+        both = held(optimizer) & set[int]().union(*(held(o) for o in self._optimizers))
+        shared = next((name for name, p in self._model.named_parameters() if id(p) in both), None)
+        if shared is None:
+            self._foreign.add(optimizer)
+        else:
+            raise OptimizerError(
+                f"a step of an optimizer ({type(optimizer).__name__}) that redense was not given has trained "
+                f"'{clean_name(shared)}', which the {self._kinds} that it was given holds too: no mask is held and no "
+                "step counted there. Give redense the optimizer whose step() the loop calls, or all of them; for a new "
+                "optimizer make a new DSD with state=dsd.state_dict()"
+            )
 
     def _hold(self, optimizer: Optimizer) -> bool:
         """Hold the masks after a step; return whether it was a real one."""
         skipped = was_skipped(optimizer)
         if self._masked:
             self._masked.after_step(optimizer, skipped=skipped)
+        self._seen += not skipped
         return not skipped
 
     def _follow(self) -> None:
@@ -162,8 +262,10 @@ class Controller:
         masked = None
         if phase.is_sparse:
             parameters = self._candidates(phase.sparsity)
-            masked = masked_from(state, phase, parameters, self._optimizers, seed_of(self._seed, index, "surgery"))
-        self._masked = masked
+            every = {clean_name(name): p for name, p in self._model.named_parameters()}
+            seed = seed_of(self._seed, index, "surgery")
+            masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
+        self._put(masked)
         if masked:
             masked.begin(resumed=True)
 
@@ -174,3 +276,33 @@ def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:
 
 def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]
+
+
+def remove(handles: list[RemovableHandle]) -> None:
+    """Take hooks away."""
+    for handle in handles:
+        handle.remove()
+    handles.clear()
+
+
+Hook = Callable[[Optimizer, Any, Any], Any]
+
+
+def _untraced(controller: Controller, hook: Hook) -> Hook:
+    """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
+    untraced = cast("Any", torch.compiler).disable(hook)
+    if isinstance(getattr(hook, "__self__", None), Controller):
+        untraced.controller = controller
+    return untraced
+
+
+def _weakly(controller: Controller) -> Hook:
+    """Return the hook for the steps of all optimizers of the process, which keeps no controller alive."""
+    reference = weakref.ref(controller)
+
+    def refuse_foreign(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        controller = reference()
+        if controller and not controller._over:  # pyright: ignore[reportPrivateUsage]
+            controller.refuse_foreign(optimizer)
+
+    return refuse_foreign

@@ -10,46 +10,31 @@ velocity. The model keeps its parameters, names, hooks and buffers.
 
 from __future__ import annotations
 
+import logging
+import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from . import masks as masking
-from .attached import Controller
+from .attached import Controller, remove
 from .choosing import per_parameter
-from .errors import OptimizerError, ParameterError, StateError, nearest
-from .optimizers import state_of, unwrap_optimizer
+from .ending import End
+from .errors import ParameterError, StateError, nearest
+from .neutral import Neutrals
+from .optimizers import make_hookable
 from .parameters import Row, Summary, summary
 from .phase import Phase, Sparsity
-from .saving import FORMAT, check_format, from_shards, shards_of, state_of_masks
+from .saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
 from .schedule import Schedule
 from .sharding import local
 
-
-def scale_lr(optimizer: Optimizer, factor: float) -> None:
-    """Multiply the learning rate of every parameter group by ``factor``, in place.
-
-    For loops without a scheduler; with one use ``LambdaLR(optimizer, schedule.lr_factor)``, which would undo this.
-
-    Raises:
-        OptimizerError: the factor is not a positive number.
-
-    >>> import torch
-    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    >>> scale_lr(optimizer, 0.1)
-    >>> round(optimizer.param_groups[0]["lr"], 4)
-    0.01
-    """
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < float("inf"):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
-    for group in unwrap_optimizer(optimizer).param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].mul_(factor)  # capturable optimizers hold on to this very tensor
-        else:
-            group["lr"] *= factor
+_log = logging.getLogger(__name__)
 
 
 class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse(...)`
@@ -103,9 +88,14 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         # The length of a block is the user's: a phase of one step stands for it.
         self.phase = Phase.sparse(1, sparsity, criterion=criterion, scope=scope, pattern=pattern)  # pyright: ignore[reportArgumentType]
         self._saved = state
+        self._reminders: list[RemovableHandle] = []
+        for each in self._optimizers:
+            make_hookable(each)
+            self._reminders.append(each.register_step_pre_hook(_reminder(self._reminders)))
 
     def __enter__(self) -> sparse:
         """Select the masks and put them in force."""
+        remove(self._reminders)
         self._attach()
         try:
             if self._saved is None:
@@ -114,7 +104,7 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
                 check_format(self._saved, "phase", self.phase.to_dict(), needs=("masks",))
                 self._load(self._saved, self.phase, 0)
         except BaseException:
-            self._masked = None
+            self._put(None)
             self._detach()
             raise
         return self
@@ -123,6 +113,8 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the masked weights from zero, whatever ended the block."""
+        if kind is None and not self._seen:
+            _log.warning("the block of redense.sparse has ended, and %s", self._unseen())
         try:
             self._leave()
         finally:
@@ -130,7 +122,12 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks, packed to bits, as tensors and plain data that ``torch.load(weights_only=True)`` reads."""
-        return {"format": FORMAT, "phase": self.phase.to_dict(), **state_of_masks(self._masked)}
+        return {
+            "format": FORMAT,
+            "phase": self.phase.to_dict(),
+            **state_of_masks(self._masked),
+            **fingerprint(self._model),
+        }
 
 
 class DSD(Controller):
@@ -200,13 +197,15 @@ class DSD(Controller):
         for name in masks or {}:
             if name not in known:
                 raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
-        self._unpruned: list[tuple[Tensor, Tensor, int]] = []  # tensor, its values before, its version after
+        self._end = End(schedule)
+        weakref.finalize(self, self._end.say)
+        self._unpruned: list[tuple[Tensor, Tensor, float, int]] = []  # tensor, values before, neutral, version after
         self._attach()
         try:
             if state is None:
                 before = self._copies() if schedule.phases[0].is_sparse else []
                 self._begin(masks or {})
-                self._unpruned = [(tensor, values, tensor._version) for tensor, values in before]
+                self._unpruned = [(*copied, copied[0]._version) for copied in before]
             else:
                 self.load_state_dict(state)
         except BaseException:
@@ -266,6 +265,7 @@ class DSD(Controller):
             "settings": self._settings(),
             "steps": list(self._steps),
             "phase": self._index,
+            **fingerprint(self._model),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -289,44 +289,54 @@ class DSD(Controller):
         over = index >= len(phases)
         self._load(state, phases[-1] if over else phases[index], min(index, len(phases) - 1))
         self._index, self._steps = index, [int(s) for s in state["steps"]]
+        self._end.step = self.step
         if over and not self._masked:
             self._detach()
         elif not self._handles:
             self._attach()
 
-    def _copies(self) -> list[tuple[Tensor, Tensor]]:
+    def _copies(self) -> list[tuple[Tensor, Tensor, float]]:
         parameters = self._candidates(self.schedule.phases[0].sparsity)
-        tensors: list[Tensor] = list(parameters.values())
+        tensors: list[tuple[Tensor, float]] = [(parameter, 0.0) for parameter in parameters.values()]
+        neutrals = Neutrals()
         for optimizer in self._optimizers:
-            tensors += [t for name, p in parameters.items() for t in state_of(optimizer, name, p)]
-        return [(tensor, tensor.detach().clone()) for tensor in tensors]
+            for name, parameter in parameters.items():
+                tensors += [(s.tensor, s.neutral) for s in neutrals.states(optimizer, name, parameter)]
+        return [(tensor, tensor.detach().clone(), neutral) for tensor, neutral in tensors]
 
     def _undo_first_pruning(self) -> None:
-        for tensor, values, version in self._unpruned:
-            if tensor._version == version and _is_pruned(tensor, values):  # else it was loaded or trained since
+        for tensor, values, neutral, version in self._unpruned:
+            # Else it was loaded or trained since.
+            if tensor._version == version and _is_pruned(tensor, values, neutral):
                 local(tensor.detach()).copy_(local(values))
         self._unpruned = []
 
     def close(self, *, release: bool = True) -> None:
         """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left.
 
+        What the schedule still had to come is logged as a warning, unless an error is on its way.
+
         Args:
             release: False leaves the weights as they are, for a model that was loaded with others since its last step.
         """
+        if self._seen and sys.exc_info()[0] is None:
+            self._end.say()
+        self._end.said = True
         if release:
             self._leave()
-        self._masked = None
+        self._put(None)
         self._index = len(self.schedule.phases)
         if self._in_callback:
             self._detach_inside_step()
         else:
             self._detach()
 
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _stepped(self, optimizer: Optimizer) -> None:
         self._unpruned = []
         if not self._hold(optimizer) or self.phase is None:
             return
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
+        self._end.step = self.step
         while self.phase and self.step >= self.schedule.ends[self._index]:
             if self._on_phase_end:
                 self._in_callback = True
@@ -361,11 +371,21 @@ class DSD(Controller):
             self._detach()
 
 
-def _is_pruned(tensor: Tensor, values: Tensor) -> bool:
+def _reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any], None]:
+    """Return the hook of a block that was never entered."""
+
+    def refuse(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        remove(reminders)
+        raise StateError("redense.sparse(...) prunes nothing until it is entered: write `with redense.sparse(...):`")
+
+    return refuse
+
+
+def _is_pruned(tensor: Tensor, values: Tensor, neutral: float) -> bool:
     """Whether a tensor is what pruning leaves of its values."""
     # Versions do not tell: a distributed checkpoint is loaded into the shard of a detached DTensor, which has its own.
     now = local(tensor.detach())
-    return bool(((now == local(values)) | (now == 0)).all())
+    return bool(((now == local(values)) | (now == neutral)).all())
 
 
 def _overruled(row: Row, chosen: bool) -> Row:

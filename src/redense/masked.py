@@ -1,8 +1,8 @@
-"""The masks in force: what is done around an optimizer step so that masked weights and their states stay zero."""
+"""The masks in force: what keeps masked weights at zero, and their states neutral, around an optimizer step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,14 +11,27 @@ from torch.optim import Optimizer
 
 from . import masks as masking
 from .errors import ParameterError
-from .optimizers import forget_curvature, held, state_of
+from .gradients import GradientMasks
+from .neutral import Neutrals, State
+from .optimizers import forget_curvature, held
 from .phase import Phase
 from .sharding import cut, is_sharded, largest_over, like, local
 from .surgery import Surgery
+from .watching import Watch, flat
+
+_EXACT = 3  # steps of a phase after which everything under the mask is looked at; after each later one, some places
+_EVERY = 8  # steps after which all weights are masked, and states looked at in some places
 
 
 class Masked:
-    """The masks in force on some parameters, and what has to be done around an optimizer step to hold them."""
+    """The masks in force on some parameters, and what is done around an optimizer step to hold them.
+
+    A removed weight is zero, its gradient too, and its states are neutral when the phase begins. To an optimizer that
+    treats each weight by itself all removed weights of a tensor are the same number, and it does the same to all of
+    them: if it leaves a few alone, it leaves all alone. Which optimizers do is not in a list: all places are looked at
+    after the first steps, and some after each later one. Where one was moved, by an optimizer that mixes the weights of
+    a matrix, say, weights and states are masked after every step from then on.
+    """
 
     def __init__(
         self,
@@ -34,34 +47,64 @@ class Masked:
         self.optimizers = list(optimizers)
         self.seed = seed
         self.steps = 0
-        # Dynamic network surgery alone keeps the weights under the mask.
+        self.drifting: set[str] = set()  # the parameters that do not stay as they are under the mask by themselves
+        self._gradients = GradientMasks(lambda name: self._now(name)[1])
+        self._neutrals = Neutrals()
+        self._watch = Watch()
+        # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
         self.full: dict[str, Tensor] = {}
         self.thresholds: dict[str, float] = {}
         if phase.surgery:
             self.full = {name: self.parameters[name].detach().clone() for name in self.masks}
             self.thresholds = {n: _threshold(phase.surgery, n, w, self.masks[n]) for n, w in self.full.items()}
 
+    @property
+    def backward_passes(self) -> int:
+        """Number of backward passes that gave a masked parameter a gradient, so far."""
+        return self._gradients.seen
+
     def begin(self, *, resumed: bool = False) -> None:
         """Put the masks in force; nothing of a resumed optimizer's state is lost."""
         for optimizer in self.optimizers:  # what cannot be masked is found before anything is
             for name in self._names(optimizer):
-                list(state_of(optimizer, name, self.parameters[name]))
+                list(self._neutrals.states(optimizer, name, self.parameters[name]))
         for optimizer in self.optimizers:
-            self._mask(optimizer, with_state=not self.phase.surgery)
+            self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
             if not resumed:
                 forget_curvature(optimizer)
+        if not self.phase.surgery:
+            self._gradients.attach({name: self.parameters[name] for name in self.masks})
+            self.mask_gradients()
+
+    def end(self) -> None:
+        """Let go of the gradients; the weights and their states are left as they are."""
+        self._gradients.detach()
 
     def release(self) -> None:
-        """Leave every masked weight at zero and without velocity."""
+        """Leave every masked weight at zero, with the states of a new weight."""
+        self.end()
+        self._neutrals.forget()
         for optimizer in self.optimizers:
             self._mask(optimizer, with_state=True)
             forget_curvature(optimizer)
 
+    def mask_gradients(self) -> None:
+        """Set the gradients of removed weights to zero where they are not; in surgery they are needed and stay."""
+        if not self.phase.surgery:
+            self._gradients.mask((name, self.parameters[name]) for name in self.masks)
+
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        """Return the arguments that ``optimizer.step`` shall have instead, or None."""
+        """Return the arguments that ``optimizer.step`` shall have instead, or None.
+
+        Raises:
+            OptimizerError: a removed weight has been moved since the last step.
+        """
+        parts = {name: self._now(name) for name in self._names(optimizer)}
+        self._watch.check({name: (self.masks[name], *part) for name, part in parts.items()})
+        self.mask_gradients()
         self._restore(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if closure is None:
+        if not callable(closure):
             return None
         # An optimizer that evaluates the loss itself (LBFGS) must see the masked weights and only their gradients.
         masked = self._masked_closure(optimizer, closure)
@@ -78,7 +121,12 @@ class Masked:
                 for name in self._names(optimizer):
                     mask = local(self.masks[name])
                     mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
-        self._mask(optimizer, with_state=not surgery)
+                self._watch.forget()
+            self._mask(optimizer)
+        elif not skipped:
+            self.drifting.update(self._drifted(optimizer))
+            every = self.steps < _EXACT or self.steps % _EVERY == 0
+            self._mask(optimizer, None if every else self.drifting, with_state=self.drifting)
         if not skipped and optimizer is self.optimizers[-1]:
             self.steps += 1
 
@@ -92,32 +140,73 @@ class Masked:
         self.parameters = {name: parameters[name] for name in self.parameters}
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
         self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
+        self._neutrals.forget()
+        if not self.phase.surgery:
+            self._gradients.attach({name: self.parameters[name] for name in self.masks})
 
     def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         def masked() -> Any:
             self._save(optimizer)
-            self._mask(optimizer, with_state=False)
+            self._mask(optimizer)
             loss = closure()
-            if not self.phase.surgery:
-                gradients = ((local(self.masks[name]), self.parameters[name].grad) for name in self._names(optimizer))
-                masking.apply_all_((mask, [local(g)]) for mask, g in gradients if g is not None and not g.is_sparse)
+            self.mask_gradients()
             self._restore(optimizer)
             return loss
 
         return masked
 
-    def _mask(self, optimizer: Optimizer, *, with_state: bool) -> None:
-        masking.apply_all_(self._masked(optimizer, with_state=with_state))
-
-    def _masked(self, optimizer: Optimizer, *, with_state: bool) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    def _drifted(self, optimizer: Optimizer) -> Iterator[str]:
+        """Give the parameters that a step has moved under the mask, themselves or a state of theirs."""
+        exact = self.steps < _EXACT
         for name in self._names(optimizer):
-            parameter = self.parameters[name]
-            weight, mask = local(parameter.detach()), local(self.masks[name])
-            if mask.stride() != weight.stride() or mask.device != weight.device:  # moved or re-laid out since
-                self.masks[name] = like(self.masks[name], parameter)
-                mask = local(self.masks[name])
-            state = state_of(optimizer, name, parameter) if with_state else ()
-            yield mask, [weight, *(local(tensor) for tensor in state)]
+            if name in self.drifting:
+                continue
+            weight, mask = self._now(name)
+            if mask.device.type != "cpu":  # to look would be to wait for the device; there masking costs less
+                yield name
+                continue
+            states = (State("weight", weight, 0.0),)
+            if exact or self.steps % _EVERY == 0:
+                states += tuple(self._neutrals.states(optimizer, name, self.parameters[name]))
+            places = self._watch.places(name, self.masks[name], mask)
+            for state in states:
+                if exact or state.tensor.stride() != mask.stride():
+                    moved = (state.tensor.ne(state.neutral) & ~mask).any()
+                else:
+                    moved = flat(state.tensor).index_select(0, places).ne(state.neutral).any()
+                if moved:
+                    yield name
+                    break
+
+    def _mask(
+        self, optimizer: Optimizer, only: Collection[str] | None = None, *, with_state: bool | Collection[str] = False
+    ) -> None:
+        masking.apply_all_(self._zeroed(optimizer, only, with_state))
+
+    def _zeroed(
+        self, optimizer: Optimizer, only: Collection[str] | None, with_state: bool | Collection[str]
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        for name in self._names(optimizer):
+            if only is not None and name not in only:
+                continue
+            weight, mask = self._now(name)
+            zeroed = [weight]
+            if with_state is True or (with_state and name in with_state):
+                for state in self._neutrals.states(optimizer, name, self.parameters[name]):
+                    if state.neutral:
+                        _fill_(state, mask)
+                    else:
+                        zeroed.append(state.tensor)
+            yield mask, zeroed
+
+    def _now(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return this rank's part of a weight and of its mask, which follows the weight to its device and layout."""
+        parameter = self.parameters[name]
+        weight, mask = local(parameter.detach()), local(self.masks[name])
+        if mask.stride() != weight.stride() or mask.device != weight.device:
+            self.masks[name] = like(self.masks[name], parameter)
+            mask = local(self.masks[name])
+        return weight, mask
 
     def _save(self, optimizer: Optimizer) -> None:
         if self.full:
@@ -145,3 +234,8 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
         )
     own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64)
     return float(largest_over(cast("Any", weight).device_mesh)(own))
+
+
+@torch.no_grad()
+def _fill_(state: State, mask: Tensor) -> None:
+    state.tensor.masked_fill_(~mask, state.neutral)

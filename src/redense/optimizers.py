@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import OptimizerError
-from .sharding import local
+
+_log = logging.getLogger(__name__)
 
 # Layer-wise GaLore and APOLLO of transformers, LOMO, and torchtune's wrapper: their step() does nothing.
 _IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "OptimizerInBackwardWrapper")
 
 
+# Of Accelerate, Lightning, Fabric and Ray: their step() calls that of the optimizer inside and writes no weight.
+_PASS_ON = ("AcceleratedOptimizer", "LightningOptimizer", "_FabricOptimizer", "_WrappedOptimizer")
+_PASS_ON_OF = ("accelerate", "lightning", "lightning_fabric", "pytorch_lightning", "ray")
+
+
 def unwrap_optimizer(optimizer: Any) -> Optimizer:
-    """Return the torch optimizer under the wrappers of Accelerate and others."""
+    """Return the outermost optimizer that writes weights: the one under the wrappers of Accelerate, Lightning and Ray.
+
+    A wrapper that is not known to leave the weights alone (Lookahead, schedule-free) is the optimizer.
+
+    Raises:
+        OptimizerError: it is no optimizer, or one whose steps cannot be seen.
+    """
     _refuse_unsteppable(optimizer)
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+    while _passes_on(optimizer) and isinstance(optimizer.optimizer, Optimizer):
         optimizer = optimizer.optimizer
         _refuse_unsteppable(optimizer)
     if not isinstance(optimizer, Optimizer):
-        raise OptimizerError(f"an optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        inner = getattr(optimizer, "optimizer", None)
+        more = ": if it writes no weight itself, give its .optimizer" if isinstance(inner, Optimizer) else ""
+        raise OptimizerError(f"an optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}{more}")
     return optimizer
+
+
+def _passes_on(optimizer: Any) -> bool:
+    kinds = type(optimizer).__mro__
+    return any(kind.__name__ in _PASS_ON and kind.__module__.split(".")[0] in _PASS_ON_OF for kind in kinds)
+
+
+def inner_optimizers(optimizer: Optimizer) -> Iterator[Optimizer]:
+    """Give the optimizers that one wraps: Lookahead's, SAM's, those of torch's ZeroRedundancyOptimizer on this rank."""
+    for value in vars(optimizer).values():
+        if isinstance(value, Optimizer) and value is not optimizer:
+            yield value
+
+
+def make_hookable(optimizer: Optimizer) -> None:
+    """Let an optimizer call its hooks around a step, as torch does for every one that is made in the usual way.
+
+    A wrapper that never called ``Optimizer.__init__`` gets what that would have done. Where a step is made of two calls
+    (SAM's ``first_step`` and ``second_step``), the last of them is the step.
+    """
+    for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        known = getattr(optimizer, name, None)
+        if name not in vars(optimizer) or not isinstance(known, OrderedDict):
+            if known is None:  # its class is about to look for hooks in every one of its kind
+                setattr(type(optimizer), name, OrderedDict[int, Any]())
+            setattr(optimizer, name, OrderedDict[int, Any](cast("dict[int, Any]", known or {})))
+    optimizer._patch_step_function()  # pyright: ignore[reportPrivateUsage]
+    kind = cast("Any", type(optimizer))
+    last = next((name for name in ("third_step", "second_step") if callable(getattr(kind, name, None))), None)
+    if last and not getattr(getattr(kind, last), "hooked", False):
+        hooked = cast("Any", Optimizer.profile_hook_step(getattr(kind, last)))
+        hooked.hooked = True
+        setattr(kind, last, hooked)
 
 
 def _refuse_unsteppable(optimizer: Any) -> None:
@@ -41,29 +93,95 @@ def _refuse_unsteppable(optimizer: Any) -> None:
         )
 
 
+def scale_lr(optimizer: Optimizer, factor: float, scheduler: LRScheduler | Sequence[LRScheduler] = ()) -> None:
+    """Multiply the learning rate of every parameter group by ``factor``, in place.
+
+    For loops without a scheduler; with one use ``LambdaLR(optimizer, schedule.lr_factor)``. A scheduler that was made
+    before computes the rate from its own base at its next step, which would undo this: give it too, and its base rates
+    are multiplied. One that is made afterwards begins at the new rate.
+
+    Args:
+        optimizer: whose rate is changed.
+        factor: above 0.
+        scheduler: what else sets the rate of this optimizer, if the loop goes on stepping it.
+
+    Raises:
+        OptimizerError: the factor is not a positive number.
+
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    >>> scale_lr(optimizer, 0.1)
+    >>> round(optimizer.param_groups[0]["lr"], 4)
+    0.01
+    """
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < float("inf"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
+    schedulers = [scheduler] if isinstance(scheduler, LRScheduler) else list(scheduler)
+    inner = unwrap_optimizer(optimizer)
+    if hasattr(inner.step, "_wrapped_by_lr_sched") and not schedulers:
+        _log.warning(
+            "a learning-rate scheduler was made for this %s; if the loop still steps it, it may compute the rate anew "
+            "and undo scale_lr(optimizer, %s): give it to scale_lr too, or use LambdaLR(optimizer, schedule.lr_factor)",
+            type(inner).__name__,
+            factor,
+        )
+    for group in inner.param_groups:
+        for key in ("lr", "initial_lr"):
+            if isinstance(group.get(key), Tensor):
+                group[key].mul_(factor)  # capturable optimizers hold on to this very tensor
+            elif key in group:
+                group[key] *= factor
+    for each in schedulers:
+        each.base_lrs = [base * factor for base in each.base_lrs]
+
+
 def held(optimizer: Optimizer) -> set[int]:
     """Return the ids of the parameters that the optimizer updates."""
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def state_of(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[Tensor]:
-    """Give every floating-point state tensor of the parameter's shape."""
-    shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some optimizers keep plain local states
-    inner = getattr(optimizer, "optim", None)  # of torch's ZeroRedundancyOptimizer, which has this rank's states
-    if isinstance(inner, Optimizer):
-        yield from state_of(inner, name, parameter)
-    # .get, for the state of a fresh optimizer is a defaultdict that would grow by being read
-    for key, value in optimizer.state.get(parameter, {}).items():
-        for tensor in cast("list[Any]", value) if isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(tensor, Tensor) or tensor.shape not in shapes or not tensor.dim():
-                continue
-            if tensor.is_floating_point():
-                yield tensor
-            elif tensor.dtype in (torch.uint8, torch.int8):
-                raise OptimizerError(
-                    f"{type(optimizer).__name__} keeps a quantised state '{key}' for '{name}', in which 0 is not zero: "
-                    "use the optimizer's 32-bit form for the prunable parameters"
-                )
+_TORCHS = Optimizer.profile_hook_step.__code__.co_filename
+
+
+class Calls:
+    """The calls of ``step`` that are running: a subclass that calls its parent's makes one step of two calls."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, list[FrameType | None]] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether any call has begun that did not end."""
+        return any(_runs(frame) for frames in self._of.values() for frame in frames)
+
+    def begin(self, optimizer: Optimizer) -> bool:
+        """Note a call of ``step``; return whether it is the outermost one."""
+        outer = self._of.setdefault(id(optimizer), [])
+        outer[:] = [frame for frame in outer if _runs(frame)]  # what an exception has ended is over
+        outer.append(_caller())
+        return len(outer) == 1
+
+    def end(self, optimizer: Optimizer) -> bool:
+        """Note the end of a call; return whether it was the outermost one."""
+        outer = self._of.get(id(optimizer), [])
+        if outer:
+            outer.pop()
+        return not outer
+
+
+def _caller() -> FrameType | None:
+    """Return torch's frame around the step whose hook is running."""
+    here = inspect.currentframe()
+    seen = here
+    while seen is not None and seen.f_code.co_filename != _TORCHS:
+        seen = seen.f_back
+    return seen or here
+
+
+def _runs(frame: FrameType | None) -> bool:
+    now = inspect.currentframe()
+    while now is not None and now is not frame:
+        now = now.f_back
+    return now is frame
 
 
 def forget_curvature(optimizer: Optimizer) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from . import masks as masking
 from .errors import ParameterError, StateError
 from .masked import Masked
+from .parameters import clean_name
 from .phase import Phase, Sparsity
 from .schedule import Schedule
 from .sharding import cut, local, whole, wrap
@@ -25,9 +27,9 @@ Candidates = Callable[[Sparsity | None], dict[str, nn.Parameter]]
 def state_of_masks(masked: Masked | None) -> dict[str, Any]:
     """Return the masks in force, packed to bits, and what surgery keeps, as tensors and plain data."""
     if not masked:
-        return {"masks": {}}
+        return {"masks": {}, "held": {"steps": 0, "drifting": {}}}
     packed = {name: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for name, m in masked.masks.items()}
-    state: dict[str, Any] = {"masks": packed}
+    state: dict[str, Any] = {"masks": packed, "held": _held(masked, masked.masks)}
     if masked.phase.surgery:
         state["surgery"] = {
             "steps": masked.steps,
@@ -41,10 +43,21 @@ def masked_from(
     state: Mapping[str, Any],
     phase: Phase,
     parameters: Mapping[str, nn.Parameter],
+    every: Mapping[str, nn.Parameter],
     optimizers: Sequence[Optimizer],
     seed: int,
 ) -> Masked:
     """Return the masks of a sparse phase that `state_of_masks` or `from_shards` gave; nothing is selected.
+
+    What has no mask was frozen, or held by no optimizer, when its phase began: it stays dense until the next one.
+
+    Args:
+        state: what was saved.
+        phase: the phase it was saved in.
+        parameters: those that the phase would prune if it began now.
+        every: all parameters of the model: one that was frozen since its phase began is still masked.
+        optimizers: those that hold them.
+        seed: of surgery.
 
     Raises:
         StateError: the state is damaged, or of other parameters.
@@ -52,27 +65,47 @@ def masked_from(
     saved = state["masks"]
     if phase.surgery and "surgery" not in state:
         raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
-    for name in (*saved, *parameters):
-        if name not in parameters or name not in saved:
-            where = "model" if name not in parameters else "saved state"
+    same = "model" in state and {"model": state["model"]} == _digest(every)
+    for name in (*saved, *(() if same else parameters)):
+        if name not in every or name not in saved:
+            where = "model" if name not in every else "saved state"
             raise StateError(f"the {where} has no mask or parameter '{name}': the saved state is of another model")
         shape = list(saved[name].shape if isinstance(saved[name], Tensor) else saved[name]["shape"])
-        if list(parameters[name].shape) != shape:
+        if list(every[name].shape) != shape:
             raise StateError(
-                f"'{name}' has shape {list(parameters[name].shape)}, its saved mask {shape}: "
+                f"'{name}' has shape {list(every[name].shape)}, its saved mask {shape}: "
                 "the saved state is of another model"
             )
+    parameters = {name: every[name] for name in saved}
     try:
         masks = {name: _unpacked(item) for name, item in saved.items()}
     except ParameterError as damage:
         raise StateError(f"the saved state is damaged: {damage}") from None
     masked = Masked(phase, parameters, masks, optimizers, seed)
+    masked.steps = int(state.get("held", {}).get("steps", 0))
+    masked.drifting = {name for name, yes in state.get("held", {}).get("drifting", {}).items() if yes}
     if phase.surgery:
         masked.steps = int(state["surgery"]["steps"])
         masked.thresholds = dict(state["surgery"]["thresholds"])
         for name, weight in state["surgery"]["weights"].items():
             local(masked.full[name]).copy_(local(cut(weight, masked.full[name])))
     return masked
+
+
+def fingerprint(model: nn.Module) -> dict[str, str]:
+    """Return what tells one model's state from another's: a digest of its parameters' names and shapes."""
+    return _digest({clean_name(name): parameter for name, parameter in model.named_parameters()})
+
+
+def _digest(parameters: Mapping[str, nn.Parameter]) -> dict[str, str]:
+    text = repr(sorted((name, tuple(parameter.shape)) for name, parameter in parameters.items()))
+    return {"model": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def _held(masked: Masked | None, names: Iterable[str]) -> dict[str, Any]:
+    """Return how far a phase is, and of which parameters the states have to be masked at each step."""
+    drifting = masked.drifting if masked else set[str]()
+    return {"steps": masked.steps if masked else 0, "drifting": {name: name in drifting for name in names}}
 
 
 def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], needs: Sequence[str]) -> None:
@@ -102,8 +135,11 @@ def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None)
     for phase in schedule.phases:
         if phase.is_sparse:
             parameters |= candidates(phase.sparsity)
+    if masked:  # also what was frozen since
+        parameters |= {name: masked.parameters[name] for name in masked.masks}
     masks = masked.masks if masked else {}
     out: dict[str, Any] = {"masks": {name: _as_bytes(masks.get(name), p) for name, p in parameters.items()}}
+    out["held"] = _held(masked, parameters)
     if any(phase.surgery for phase in schedule.phases):
         own = masked if masked and masked.phase.surgery else None
         full = own.full if own else {}
@@ -124,7 +160,7 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
     state = dict(state)
     sharded = state.pop("sharded")
     index = state.get("phase")
-    state["masks"] = {}
+    state["masks"], state["held"] = {}, sharded.get("held", {})
     if not isinstance(index, int):
         return state
     phase = schedule.phases[min(index, len(schedule.phases) - 1)]

@@ -94,11 +94,23 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         saved = self._load(args, state, _mark(known)) if known else None
         # The Trainer looks our entry up when it saves, also after resuming from a checkpoint without one.
         entries.setdefault(type(self).__name__, self.state())
-        if self._scale_lr:
-            _multiply_(kwargs["lr_scheduler"], self.schedule.lr_factor)
         self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **self._options, state=saved)
+        if self._scale_lr:
+            self._follow_schedule(kwargs["lr_scheduler"], self.dsd.step if saved else 0)
         if state.global_step and not saved:
             _log.warning("resumed at step %d from a checkpoint without redense: it starts here", state.global_step)
+
+    def _follow_schedule(self, scheduler: Any, step: int) -> None:
+        scheduler = getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper
+        behind = step - int(scheduler.last_epoch)
+        if behind > 0:  # a checkpoint of save_only_model has no scheduler, which begins anew
+            _log.warning(
+                "the checkpoint has no state of the scheduler, which begins anew at step %d: the learning rate follows "
+                "redense's schedule from step %d, but the Trainer's own warm-up or decay starts again",
+                int(scheduler.last_epoch),
+                step,
+            )
+        _multiply_(scheduler, lambda now: self.schedule.lr_factor(now + max(behind, 0)))
 
     def on_log(
         self,
@@ -177,7 +189,6 @@ def _folder(args: TrainingArguments, state: TrainerState) -> Path:
 
 def _multiply_(scheduler: Any, factor: Callable[[int], float]) -> None:
     """Multiply every learning rate of a LambdaLR by ``factor(step)``, from the current step on."""
-    scheduler = getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper
     if not isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
         raise ScheduleError(
             f"scale_lr multiplies a LambdaLR, as the Trainer makes them, not a {type(scheduler).__name__}: give the "

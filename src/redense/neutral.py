@@ -1,0 +1,167 @@
+"""Neutral states: what an optimizer's state of a weight is when the weight is new.
+
+It is zero for momenta. It is not for step sizes (Rprop), accumulators with a start (Adagrad) and estimates that are
+divided by (VSGD). There is no list of them here: an optimizer of the same class and options is made for a small
+tensor of zeros, and its state is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .errors import OptimizerError
+from .optimizers import inner_optimizers
+from .sharding import local
+
+_log = logging.getLogger(__name__)
+
+Path = tuple[Any, ...]
+"""Keys and indices that lead to a tensor in an optimizer's state of one parameter."""
+
+_SIDES = (3, 5, 2, 4, 2, 3)  # of the small tensor: different, so that its shape tells whose a state is
+
+
+@dataclass(frozen=True)
+class State:
+    """A state with an entry for each weight, this rank's part; ``neutral`` is the entry of a new weight."""
+
+    key: str
+    tensor: Tensor
+    neutral: float
+
+
+class Neutrals:
+    """The states of weights with their neutral values, which are learned once a phase."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, int, torch.dtype], Mapping[Path, Tensor] | None] = {}
+
+    def forget(self) -> None:
+        """Learn the values anew: a step size starts at the learning rate, which changes."""
+        self._known.clear()
+
+    def states(self, optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[State]:
+        """Give every floating-point state that has an entry a weight, also of the optimizers inside.
+
+        Raises:
+            OptimizerError: a state is quantised.
+        """
+        for inner in inner_optimizers(optimizer):
+            yield from self.states(inner, name, parameter)
+        # .get, because the state of a fresh optimizer is a defaultdict that would grow by being read
+        own = optimizer.state.get(parameter)
+        if not own:
+            return
+        shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some keep plain local states
+        for path, tensor in tensors_in(own):
+            numel = tensor.numel()
+            if not tensor.dim() or (tensor.shape not in shapes and tensor.shape != (local(parameter).numel(),)):
+                continue
+            fresh = self._fresh(optimizer, parameter)
+            known = None if fresh is None else fresh.get(path)
+            if known is not None and known.numel() != _small(parameter.dim()).numel():
+                continue  # a square layer's matrix over its rows, say
+            if tensor.shape not in shapes and (known is None or parameter.dim() == 1 or numel != tensor.shape[0]):
+                continue  # flat, and not known to be one entry a weight
+            if tensor.is_floating_point():
+                part = local(tensor)
+                yield State(str(path[0]), part.view(local(parameter).shape) if part.dim() == 1 else part, _entry(known))
+            elif tensor.dtype in (torch.uint8, torch.int8):
+                raise OptimizerError(
+                    f"{type(optimizer).__name__} keeps a quantised state '{path[0]}' for '{name}', in which 0 is not "
+                    "zero: use the optimizer's 32-bit form for the prunable parameters"
+                )
+
+    def _fresh(self, optimizer: Optimizer, parameter: nn.Parameter) -> Mapping[Path, Tensor] | None:
+        if next(inner_optimizers(optimizer), None) is not None:
+            return None  # of a wrapper: copies of weights and of momenta, which are zero for a new weight
+        index = next(i for i, g in enumerate(optimizer.param_groups) if any(p is parameter for p in g["params"]))
+        key = (id(optimizer), index, parameter.dim(), parameter.dtype)
+        if key not in self._known:
+            self._known[key] = fresh_state(optimizer, optimizer.param_groups[index], parameter)
+        return self._known[key]
+
+
+def tensors_in(state: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Give every tensor of a nested state with its path."""
+    if isinstance(state, Tensor):
+        yield path, state
+    elif isinstance(state, Mapping):
+        for key, value in cast("Mapping[Any, Any]", state).items():
+            yield from tensors_in(value, (*path, key))
+    elif isinstance(state, (list, tuple)):
+        for index, value in enumerate(cast("list[Any]", state)):
+            yield from tensors_in(value, (*path, index))
+
+
+def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) -> Mapping[Path, Tensor] | None:
+    """Return what an optimizer of the same class and options keeps for a new tensor of zeros, by path.
+
+    Returns None if no such optimizer can be made, which is logged.
+    """
+    kind = type(optimizer)
+    new = nn.Parameter(_small(like.dim()).to(dtype=like.dtype, device=local(like).device))
+    new.grad = torch.zeros_like(new)
+    devices = [local(like).device] if local(like).device.type == "cuda" else []
+    with warnings.catch_warnings(), cast("Any", torch.random).fork_rng(devices):
+        warnings.simplefilter("ignore")
+        try:
+            fresh = cast("Any", kind)([new], **_options(optimizer, group))
+        except Exception as reason:  # noqa: BLE001  # whatever a constructor that we do not know does not like
+            _log.warning(
+                "the states that %s gives a new weight are not known (%s): zero is taken for them",
+                kind.__name__,
+                " ".join(str(reason).split())[:120] or type(reason).__name__,
+            )
+            return None
+        try:
+            if not fresh.state.get(new):
+                _begin(fresh)
+        except Exception as reason:  # noqa: BLE001  # an optimizer that wants a closure or a Hessian has made its state by then
+            _log.debug("%s did not step on zeros: %s", kind.__name__, reason)
+        return dict(tensors_in(fresh.state.get(new) or {}))
+
+
+def _begin(fresh: Any) -> None:
+    """Let a new optimizer make its states; by a step without a gradient where it has no other way."""
+    begin = getattr(fresh, "init_group", None)  # of pytorch_optimizer's
+    if callable(begin):
+        for group in fresh.param_groups:
+            begin(group)
+    if not any(fresh.state.values()):
+        step = cast("Any", type(fresh)).step
+        with torch.no_grad():
+            (step.__wrapped__ if getattr(step, "hooked", False) else step)(fresh)
+
+
+def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the constructor that an optimizer and one of its groups still show."""
+    accepted = list(inspect.signature(type(optimizer).__init__).parameters.values())[2:]
+    shown = {**vars(optimizer), **optimizer.defaults, **group}
+    return {
+        each.name: copy.deepcopy(shown[each.name])
+        for each in accepted
+        if each.name in shown and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    }
+
+
+def _small(dimensions: int) -> Tensor:
+    return torch.zeros(*(_SIDES[i % len(_SIDES)] for i in range(dimensions)))
+
+
+def _entry(fresh: Tensor | None) -> float:
+    """Return the entry that all weights have in a new state; 0 where they differ, which are then drawn or estimated."""
+    if fresh is None or not fresh.numel():
+        return 0.0
+    first = float(fresh.flatten()[0])
+    return first if bool((fresh == first).all()) else 0.0
