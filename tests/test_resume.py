@@ -312,7 +312,7 @@ def with_mask(**new: Any) -> dict[str, Any]:
     ("state", "says"),
     [
         ({}, r"this is no state of redense's format 1: it has \[\]"),
-        (changed(format=2), r"this is no state of redense's format 1: it has \['format', 'masks', 'phase'"),
+        (changed(format=2), r"this is no state of redense's format 1: it has \['format', 'held', 'masks', 'model'"),
         (saved_in_the_sparse_phase("random"), "the saved state is of another schedule: saved .*random.* now "),
         (changed(steps=[3, 3]), "the saved state is of 2 optimizers, this DSD has 1"),
         (without("steps"), "the saved state is damaged: it has no 'steps'"),
@@ -320,7 +320,7 @@ def with_mask(**new: Any) -> dict[str, Any]:
         (without("masks"), "the saved state is damaged: it has no 'masks'"),
         (
             changed(masks={}),
-            r"the saved state has no mask or parameter '0\.weight': the saved state is of another model",
+            r"the saved state has no mask of '0\.weight': it is damaged",
         ),
         (
             changed(masks={**saved_in_the_sparse_phase()["masks"], "9.weight": {}}),

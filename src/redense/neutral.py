@@ -2,7 +2,8 @@
 
 It is zero for momenta. It is not for step sizes (Rprop), accumulators with a start (Adagrad) and estimates that are
 divided by (VSGD). There is no list of them here: an optimizer of the same class and options is made for a small
-tensor of zeros, and its state is read.
+tensor of zeros, and its state is read. Nor is there a list of the states that belong to a weight: one whose entries
+depend on other weights' gradients, because it is kept in another basis (SOAP), does not, and is left alone.
 """
 
 from __future__ import annotations
@@ -40,11 +41,24 @@ class State:
     neutral: float
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """A state of a small new tensor, and whether an entry of it depends on no other weight's gradient."""
+
+    new: Tensor
+    own: bool
+
+
+_tried: dict[Any, Mapping[Path, Fresh] | None] = {}
+_REMEMBERED = 256
+_TRIED_STEPS = 4
+
+
 class Neutrals:
     """The states of weights with their neutral values, which are learned once a phase."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, torch.dtype], Mapping[Path, Tensor] | None] = {}
+        self._known: dict[tuple[int, int, int, torch.dtype], Mapping[Path, Fresh] | None] = {}
 
     def forget(self) -> None:
         """Learn the values anew: a step size starts at the learning rate, which changes."""
@@ -69,8 +83,8 @@ class Neutrals:
                 continue
             fresh = self._fresh(optimizer, parameter)
             known = None if fresh is None else fresh.get(path)
-            if known is not None and known.numel() != _small(parameter.dim()).numel():
-                continue  # a square layer's matrix over its rows, say
+            if known is not None and (not known.own or known.new.numel() != _small(parameter.dim()).numel()):
+                continue  # of another basis than the weights (SOAP), or a square layer's matrix over its rows
             if tensor.shape not in shapes and (known is None or parameter.dim() == 1 or numel != tensor.shape[0]):
                 continue  # flat, and not known to be one entry a weight
             if tensor.is_floating_point():
@@ -82,7 +96,7 @@ class Neutrals:
                     "zero: use the optimizer's 32-bit form for the prunable parameters"
                 )
 
-    def _fresh(self, optimizer: Optimizer, parameter: nn.Parameter) -> Mapping[Path, Tensor] | None:
+    def _fresh(self, optimizer: Optimizer, parameter: nn.Parameter) -> Mapping[Path, Fresh] | None:
         if next(inner_optimizers(optimizer), None) is not None:
             return None  # of a wrapper: copies of weights and of momenta, which are zero for a new weight
         index = next(i for i, g in enumerate(optimizer.param_groups) if any(p is parameter for p in g["params"]))
@@ -104,44 +118,87 @@ def tensors_in(state: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
             yield from tensors_in(value, (*path, index))
 
 
-def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) -> Mapping[Path, Tensor] | None:
+def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) -> Mapping[Path, Fresh] | None:
     """Return what an optimizer of the same class and options keeps for a new tensor of zeros, by path.
 
-    Returns None if no such optimizer can be made, which is logged.
+    Two small trainings tell which entries belong to a weight: in both its own gradient is zero, in one the others' are
+    not. Returns None if no such optimizer can be made, which is logged.
     """
-    kind = type(optimizer)
-    new = nn.Parameter(_small(like.dim()).to(dtype=like.dtype, device=local(like).device))
-    new.grad = torch.zeros_like(new)
-    devices = [local(like).device] if local(like).device.type == "cuda" else []
-    with warnings.catch_warnings(), cast("Any", torch.random).fork_rng(devices):
+    kind, device = type(optimizer), local(like).device
+    options = _options(optimizer, group)
+    key = (kind, repr(sorted(options.items())), like.dim(), like.dtype, device)
+    if key in _tried:
+        return _tried[key]
+    if len(_tried) >= _REMEMBERED:  # of a learning rate that changes at each phase, for instance
+        _tried.clear()
+    zeros = _small(like.dim()).to(dtype=like.dtype, device=device)
+    others = torch.linspace(-1, 1, zeros.numel()).view(zeros.shape).to(zeros)
+    others.view(-1)[0] = 0
+    with warnings.catch_warnings(), cast("Any", torch.random).fork_rng([device] if device.type == "cuda" else []):
         warnings.simplefilter("ignore")
         try:
-            fresh = cast("Any", kind)([new], **_options(optimizer, group))
+            alone, among = (_Trial(kind, options, gradient) for gradient in (zeros, others))
         except Exception as reason:  # noqa: BLE001  # whatever a constructor that we do not know does not like
             _log.warning(
                 "the states that %s gives a new weight are not known (%s): zero is taken for them",
                 kind.__name__,
                 " ".join(str(reason).split())[:120] or type(reason).__name__,
             )
+            _tried[key] = None
             return None
+        alone.train()
+        among.train()
+    _tried[key] = {
+        path: Fresh(tensor, own=among.entries.get(path) == entries)
+        for path, (tensor, entries) in ((path, (alone.first[path], alone.entries[path])) for path in alone.first)
+    }
+    return _tried[key]
+
+
+class _Trial:
+    """A short training of a tensor of zeros by a new optimizer, with one gradient; its first entry stays zero."""
+
+    def __init__(self, kind: type[Optimizer], options: Mapping[str, Any], gradient: Tensor) -> None:
+        self.weight = nn.Parameter(torch.zeros_like(gradient))
+        self.gradient = gradient
+        self.optimizer = cast("Any", kind)([self.weight], **copy.deepcopy(dict(options)))
+        self.first: dict[Path, Tensor] = {}  # every state as it was when it was new
+        self.entries: dict[Path, list[str]] = {}  # its first entry after each step
+
+    def train(self) -> None:
+        cast("Any", torch).manual_seed(0)
         try:
-            if not fresh.state.get(new):
-                _begin(fresh)
-        except Exception as reason:  # noqa: BLE001  # an optimizer that wants a closure or a Hessian has made its state by then
-            _log.debug("%s did not step on zeros: %s", kind.__name__, reason)
-        return dict(tensors_in(fresh.state.get(new) or {}))
+            self.weight.grad = self.gradient.clone()
+            if not self.optimizer.state.get(self.weight):
+                _begin(self.optimizer)
+            self._look()
+            for _ in range(_TRIED_STEPS):
+                self.weight.grad = self.gradient.clone()
+                _step(self.optimizer)
+                self.weight.detach().view(-1)[0] = 0
+                self._look()
+        except Exception as reason:  # noqa: BLE001  # one that wants a closure or a Hessian: what it has by then counts
+            _log.debug("%s did not step on its own: %s", type(self.optimizer).__name__, reason)
+
+    def _look(self) -> None:
+        for path, tensor in tensors_in(self.optimizer.state.get(self.weight) or {}):
+            self.first.setdefault(path, tensor.detach().clone())
+            entry = repr(float(tensor.flatten()[0])) if tensor.numel() == self.weight.numel() else ""
+            self.entries.setdefault(path, []).append(entry)
 
 
 def _begin(fresh: Any) -> None:
-    """Let a new optimizer make its states; by a step without a gradient where it has no other way."""
+    """Let a new optimizer make its states without a step, if it can."""
     begin = getattr(fresh, "init_group", None)  # of pytorch_optimizer's
     if callable(begin):
         for group in fresh.param_groups:
             begin(group)
-    if not any(fresh.state.values()):
-        step = cast("Any", type(fresh)).step
-        with torch.no_grad():
-            (step.__wrapped__ if getattr(step, "hooked", False) else step)(fresh)
+
+
+def _step(fresh: Any) -> None:
+    """Step without the hooks that others have put around every optimizer's step."""
+    step = cast("Any", type(fresh)).step
+    (step.__wrapped__ if getattr(step, "hooked", False) else step)(fresh)
 
 
 def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,9 +216,9 @@ def _small(dimensions: int) -> Tensor:
     return torch.zeros(*(_SIDES[i % len(_SIDES)] for i in range(dimensions)))
 
 
-def _entry(fresh: Tensor | None) -> float:
+def _entry(fresh: Fresh | None) -> float:
     """Return the entry that all weights have in a new state; 0 where they differ, which are then drawn or estimated."""
-    if fresh is None or not fresh.numel():
+    if fresh is None or not fresh.new.numel():
         return 0.0
-    first = float(fresh.flatten()[0])
-    return first if bool((fresh == first).all()) else 0.0
+    first = float(fresh.new.flatten()[0])
+    return first if bool((fresh.new == first).all()) else 0.0

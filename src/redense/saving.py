@@ -65,6 +65,10 @@ def masked_from(
     saved = state["masks"]
     if phase.surgery and "surgery" not in state:
         raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
+    known = state.get("held", {}).get("drifting", {})
+    if any(name not in saved for name in known):
+        missing = next(name for name in known if name not in saved)
+        raise StateError(f"the saved state has no mask of '{missing}': it is damaged")
     same = "model" in state and {"model": state["model"]} == _digest(every)
     for name in (*saved, *(() if same else parameters)):
         if name not in every or name not in saved:
@@ -160,7 +164,7 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
     state = dict(state)
     sharded = state.pop("sharded")
     index = state.get("phase")
-    state["masks"], state["held"] = {}, sharded.get("held", {})
+    state["masks"] = {}
     if not isinstance(index, int):
         return state
     phase = schedule.phases[min(index, len(schedule.phases) - 1)]
@@ -170,6 +174,9 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
         if name not in sharded["masks"]:
             raise StateError(f"the saved state has no mask of '{name}': it is of another model")
         state["masks"][name] = sharded["masks"][name]
+    held = sharded.get("held", {})
+    drifting = {name: yes for name, yes in held.get("drifting", {}).items() if name in state["masks"]}
+    state["held"] = {"steps": held.get("steps", 0), "drifting": drifting}
     if phase.surgery:
         surgery, names = sharded["surgery"], list(candidates(phase.sparsity))
         state["surgery"] = {"steps": surgery["steps"]}
