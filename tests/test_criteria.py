@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 import redense
 from redense import criteria, masks
-from redense.errors import ScoreError
+from redense.errors import ScheduleError, ScoreError
 
 
 @pytest.fixture
@@ -116,3 +118,61 @@ def test_an_unknown_criterion_names_the_nearest_and_all_others():
         match=r"unknown criterion 'magnitud'; did you mean 'magnitude'\? \(known: magnitude, random, saliency",
     ):
         criteria.get_criterion("magnitud")
+
+
+def nearest_to_one(parameter: Tensor, seed: int) -> Tensor:
+    return (parameter.detach() - 1).abs()
+
+
+def test_a_criterion_may_be_a_function_that_no_name_is_registered_for():
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 1.1], [0.0, 3.0]]))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for criterion in (nearest_to_one, lambda parameter, seed: 2 * nearest_to_one(parameter, seed)):
+        with redense.sparse(layer, optimizer, 0.5, criterion=criterion) as block:
+            assert block.masks["weight"].tolist() == [[False, False], [True, True]]
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([[1.0, 1.1], [0.0, 3.0]]))
+
+
+def test_a_schedule_is_saved_with_the_name_of_its_function_and_comes_back_once_that_is_registered():
+    schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5, criterion=nearest_to_one)
+    plain = schedule.to_dict()
+    name = f"{__name__}:nearest_to_one"
+    assert plain["phases"][1]["criterion"] == name
+    with pytest.raises(ScheduleError, match=rf"unknown criterion '{name}': .* register it before with @redense"):
+        redense.Schedule.from_dict(plain)
+    try:
+        redense.criterion(name)(nearest_to_one)
+        again = redense.Schedule.from_dict(plain)
+        assert again.phases[1].criterion == name
+        assert again.to_dict() == plain
+    finally:
+        del criteria.CRITERIA[name]
+
+
+def test_a_registered_function_is_its_name():
+    phase = redense.Phase.sparse(1, 0.5, criterion=criteria.magnitude)
+    assert phase == redense.Phase.sparse(1, 0.5)
+    assert criteria.criterion_name(functools.partial(nearest_to_one, seed=3)) == "functools:partial"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "says"),
+    [
+        (lambda parameter: parameter, r"is called with \(parameter, seed\)"),
+        (nn.Linear, "a criterion is a name or a function"),
+        (None, "a criterion is a name or a function .* got None"),
+    ],
+)
+def test_what_cannot_be_called_with_a_parameter_and_a_seed_is_refused_at_once(criterion: Any, says: str):
+    with pytest.raises(ScoreError, match=says):
+        redense.Phase.sparse(1, 0.5, criterion=criterion)
+
+
+def test_scores_that_are_no_tensor_name_criterion_and_parameter():
+    layer = nn.Linear(2, 2)
+    block = redense.sparse(layer, torch.optim.SGD(layer.parameters(), lr=0.1), 0.5, criterion=lambda p, seed: 3)
+    with pytest.raises(ScoreError, match=r"<lambda>' must give a tensor of scores for 'weight', got 3"), block:
+        pass

@@ -343,7 +343,7 @@ def test_a_sparsity_outside_its_range_is_refused_with_its_name_and_value(bad: fl
     assert str(bad) in str(caught.value)
 
 
-@pytest.mark.parametrize("bad", ["30 %", "0.3", None, True, [0.3], torch.tensor(0.3)])
+@pytest.mark.parametrize("bad", ["30 %", "0.3", None, True, [0.3], torch.tensor([0.3])])
 def test_a_sparsity_that_is_no_number_is_refused_with_what_to_write(bad: object):
     with pytest.raises(SparsityError, match=r"sparsity of 'fc' must be a number .* write 30 % as 0\.3"):
         masks.check_sparsity(bad, "'fc'")

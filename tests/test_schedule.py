@@ -295,3 +295,39 @@ def test_a_schedule_is_frozen():
 def test_an_unknown_criterion_is_an_error_when_the_schedule_is_made():
     with pytest.raises(ScoreError, match="unknown criterion 'magnitudes'; did you mean 'magnitude'"):
         Schedule.dsd(**BUDGET, criterion="magnitudes")
+
+
+def test_phases_may_be_given_in_epochs_which_are_rounded_to_whole_steps():
+    schedule = Schedule.dsd(dense=90, sparse=[1.5, 0.001], redense=2, sparsity=[0.5, 0.3], steps_per_epoch=195)
+    assert [phase.steps for phase in schedule.phases] == [17550, 292, 390, 1, 390]
+    assert Schedule.restart(dense=2, sparse=1, redense=1, steps_per_epoch=10).total_steps == 40
+    assert Schedule.dsd(dense=2, sparse=1, redense=1, sparsity=0.3, steps_per_epoch=10) == Schedule.dsd(
+        dense=20, sparse=10, redense=10, sparsity=0.3
+    )
+
+
+@pytest.mark.parametrize(
+    ("arm", "phases"),
+    [
+        ("dsd", [("sparse", 6, 0.4), ("redense", 4, None)]),
+        ("restart", [("restart", 6, None), ("redense", 4, None)]),
+        ("random", [("sparse", 6, 0.4), ("redense", 4, None)]),
+        ("llr", [("lower-lr", 10, None)]),
+        ("scratch", [("sparse", 6, 0.4), ("sparse-end", 4, 0.4)]),
+        ("surgery", [("surgery", 10, 0.4)]),
+    ],
+)
+def test_a_trained_network_begins_with_the_sparse_phase(arm: str, phases: list[tuple[str, int, float | None]]):
+    schedule = getattr(Schedule, arm)(dense=0, sparse=6, redense=4, sparsity=0.4)
+    assert [(phase.name, phase.steps, phase.sparsity) for phase in schedule.phases] == phases
+    assert Schedule.from_dict(schedule.to_dict()) == schedule
+
+
+def test_prune_and_acdc_of_a_trained_network_keep_their_steps_and_early_has_nothing_to_cut():
+    budget: dict[str, Any] = {"dense": 0, "sparse": 7, "redense": 4, "sparsity": 0.4}
+    for arm in (Schedule.prune, Schedule.acdc):
+        schedule = arm(**budget)
+        assert schedule.total_steps == 11
+        assert schedule.phases[0].is_sparse
+    with pytest.raises(ScheduleError, match="cannot be cut short: this schedule begins with a sparse one"):
+        Schedule.early(**budget)

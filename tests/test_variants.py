@@ -62,9 +62,24 @@ def test_a_mapping_of_sparsities_rises_and_falls_as_a_whole():
         (variants.pruned, PATTERN, {}, "rising sparsity needs a sparsity, not an N:M pattern"),
         (variants.iterated, PATTERN, {}, "falling sparsity needs a sparsity, not an N:M pattern"),
         (variants.under_surgery, PATTERN, {}, "surgery revises the mask of a sparse phase with a sparsity"),
-        (variants.iterated, DSD, {"cycles": 0}, "cycles must be a whole number of at least 1, .* got 0"),
-        (variants.iterated, DSD, {"cycles": 6}, "cycles must be a whole number of at least 1, .* got 6"),
-        (variants.iterated, DSD, {"cycles": 1.5}, "cycles must be a whole number of at least 1, .* got 1.5"),
+        (
+            variants.iterated,
+            DSD,
+            {"cycles": 0},
+            "cycles must be a whole number in .*, at least one step a phase; got 0",
+        ),
+        (
+            variants.iterated,
+            DSD,
+            {"cycles": 6},
+            "cycles must be a whole number in .*, at least one step a phase; got 6",
+        ),
+        (
+            variants.iterated,
+            DSD,
+            {"cycles": 1.5},
+            "cycles must be a whole number in .*, at least one step a phase; got 1.5",
+        ),
         (variants.iterated, DSD, {"falling": 3}, "sparsity of phase 'sparse-2' must be in"),
     ],
 )

@@ -1,7 +1,8 @@
 """Criteria: what a weight is worth. The lowest scores are pruned.
 
 A criterion is one function, ``(parameter, seed) -> scores``, that returns a tensor of the parameter's shape.
-Decorate it with `criterion` to use it by name in a schedule or a recipe::
+A schedule takes the function itself. Decorate it with `criterion` to use it by name, as recipes and saved schedules
+do::
 
     @criterion("signed")
     def signed(parameter, seed):
@@ -13,6 +14,7 @@ gradients of some training batches before the phase; in a loop of your own you c
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -45,17 +47,46 @@ def criterion(name: str, *, gradients: bool = False) -> Callable[[_F], _F]:
     return register
 
 
-def get_criterion(name: str) -> Criterion:
-    """Return the criterion called ``name``.
+def get_criterion(chosen: str | Criterion) -> Criterion:
+    """Return the criterion of a name, or the function itself if one is given.
 
     Raises:
-        ScoreError: no criterion has this name.
+        ScoreError: no criterion has this name, or the function does not take a parameter and a seed.
     """
+    if isinstance(chosen, str):
+        if chosen not in CRITERIA:
+            known = ", ".join(sorted(CRITERIA))
+            hint = (
+                f": a function is not loaded by its name, register it before with @redense.criterion('{chosen}')"
+                if ":" in chosen
+                else f"{nearest(chosen, CRITERIA)} (known: {known})"
+            )
+            raise ScoreError(f"unknown criterion '{chosen}'{hint}")
+        return CRITERIA[chosen]
+    if not callable(chosen) or isinstance(chosen, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ScoreError(f"a criterion is a name or a function (parameter, seed) -> scores, got {chosen!r}")
     try:
-        return CRITERIA[name]
-    except KeyError:
-        known = ", ".join(sorted(CRITERIA))
-        raise ScoreError(f"unknown criterion '{name}'{nearest(name, CRITERIA)} (known: {known})") from None
+        inspect.signature(chosen).bind(None, 0)
+    except TypeError as error:
+        raise ScoreError(f"criterion '{criterion_name(chosen)}' is called with (parameter, seed): {error}") from None
+    except ValueError:  # a function of C has no signature
+        pass
+    return chosen
+
+
+def criterion_name(chosen: str | Criterion) -> str:
+    """Return what a saved schedule calls a criterion: its registered name, else ``module:qualified name``.
+
+    >>> criterion_name(magnitude)
+    'magnitude'
+    """
+    if isinstance(chosen, str):
+        return chosen
+    registered = next((name for name, function in CRITERIA.items() if function is chosen), None)
+    if registered is not None:
+        return registered
+    named = chosen if hasattr(chosen, "__qualname__") else type(chosen)
+    return f"{getattr(named, '__module__', None) or 'builtins'}:{named.__qualname__}"
 
 
 @criterion("magnitude")

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .errors import ParameterError, ScoreError, SparsityError
+from .numeric import as_float, as_int
 
 _BLOCK = 1 << 17  # elements a block on CPU: weights, bit patterns and comparison stay in a 2 MiB cache
 _DEVICE_BLOCK = 1 << 26  # elements a block elsewhere: only bounds the temporaries
@@ -102,30 +104,32 @@ def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "wei
 
 def check_sparsity(sparsity: object, name: str) -> float:
     """Return ``sparsity`` as a float in [0, 1), or say what is wrong with it."""
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)):
+    number = as_float(sparsity)
+    if number is None:
         raise SparsityError(f"sparsity of {name} must be a number in [0, 1), got {sparsity!r}; write 30 % as 0.3")
-    if not 0 <= sparsity < 1:  # also refuses NaN
-        raise SparsityError(f"sparsity of {name} must be in [0, 1), got {sparsity}; it is the fraction removed")
-    return float(sparsity)
+    if not 0 <= number < 1:  # also refuses NaN
+        raise SparsityError(f"sparsity of {name} must be in [0, 1), got {number}; it is the fraction removed")
+    return number
 
 
 def check_pattern(pattern: Sequence[int]) -> tuple[int, int]:
     """Return an N:M pattern as two integers with 0 < N <= M, or say what is wrong with it."""
-    values = list(pattern) if isinstance(pattern, (tuple, list)) else []
-    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in values):  # pyright: ignore[reportUnnecessaryIsInstance]
+    values = [as_int(v) for v in pattern] if isinstance(pattern, Iterable) and not isinstance(pattern, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+    if len(values) != 2 or None in values:
         raise SparsityError(f"pattern must be two integers, (2, 4) keeps 2 of every 4 weights; got {pattern!r}")
-    n, m = values
+    n, m = cast("list[int]", values)
     if not 0 < n <= m:
         raise SparsityError(f"pattern must keep 0 < N <= M of every M weights, got {n}:{m}")
     return n, m
 
 
-def check_groups(name: str, shape: Sequence[int], m: int) -> None:
-    """Refuse by name a weight whose inputs do not divide into groups of ``m``."""
-    if len(shape) < 2 or shape[1] % m:
+def check_groups(name: str, shape: Sequence[int], m: int, inputs: int = 1) -> None:
+    """Refuse by name a weight whose inputs, along the dimension ``inputs``, do not divide into groups of ``m``."""
+    size = shape[inputs] if len(shape) > max(1, inputs) else 1
+    if size % m or len(shape) < 2:
         raise ParameterError(
-            f"'{name}' of shape {tuple(shape)} has no groups of {m} along its inputs (dimension 1): "
-            f"exclude it, or choose a pattern whose group size divides {shape[1] if len(shape) > 1 else 1}"
+            f"'{name}' of shape {tuple(shape)} has no groups of {m} along its inputs (dimension {inputs}): "
+            f"exclude it, or choose a pattern whose group size divides {size}"
         )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
-from .criteria import get_criterion
+from .criteria import CRITERIA, Criterion, criterion_name, get_criterion
 from .errors import ScheduleError, SparsityError, nearest
 from .masks import check_pattern, check_sparsity
+from .numeric import as_float, as_int, plain
 from .surgery import Surgery
 
 Sparsity = float | Mapping[str, float]
@@ -39,14 +40,15 @@ class Decay:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.kind not in _DECAYS:
+        if not isinstance(self.kind, str) or self.kind not in _DECAYS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(
-                f"decay must be one of {', '.join(_DECAYS)}, got '{self.kind}'{nearest(self.kind, _DECAYS)}"
+                f"decay must be one of {', '.join(_DECAYS)}, got '{self.kind}'{nearest(str(self.kind), _DECAYS)}"
             )
         for name, low, high in (("floor", 0, 1), ("every", 0, 1), ("factor", 0, 1), ("power", 0, math.inf)):
-            value = getattr(self, name)
-            if not _is_number(value) or not (low <= value <= high) or (name == "every" and value == 0):
-                raise ScheduleError(f"{name} of the decay must be in [{low}, {high}], got {value!r}")
+            object.__setattr__(self, name, plain(getattr(self, name)))
+            value = as_float(getattr(self, name))
+            if value is None or not (low <= value <= high) or (name == "every" and value == 0):
+                raise ScheduleError(f"{name} of the decay must be in [{low}, {high}], got {getattr(self, name)!r}")
 
     def at(self, x: float) -> float:
         """Return the factor when the part ``x`` of the phase is done."""
@@ -71,8 +73,9 @@ class Phase:
         steps: length in optimizer steps.
         sparsity: fraction removed, or one per parameter name or pattern; ``None`` in a dense phase.
         lr: initial learning rate as a factor of the optimizer's own.
-        decay: how the learning rate falls inside the phase.
-        criterion: name of the criterion that scores the weights.
+        decay: how the learning rate falls inside the phase; the name of a kind, as ``"cosine"``, stands for
+            ``Decay("cosine")``.
+        criterion: name of the criterion that scores the weights, or a function ``(parameter, seed) -> scores``.
         scope: ``layer`` prunes each parameter to its sparsity, ``global`` all together by one threshold.
         pattern: (N, M) keeps N of every M consecutive inputs, instead of a sparsity.
         surgery: revise the mask while the phase lasts.
@@ -83,20 +86,27 @@ class Phase:
     sparsity: Sparsity | None = None
     lr: float = 1.0
     decay: Decay = field(default_factory=Decay)
-    criterion: str = "magnitude"
+    criterion: str | Criterion = "magnitude"
     scope: Literal["layer", "global"] = "layer"
     pattern: tuple[int, int] | None = None
     surgery: Surgery | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScheduleError(f"name of a phase must be a string, got {self.name!r}")
         label = f"phase '{self.name}'" if self.name else f"a {self.kind} phase"
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        steps = as_int(self.steps)
+        if steps is None or steps < 1:
             raise ScheduleError(
                 f"steps of {label} must be a whole number of at least 1 optimizer step, got {self.steps!r}"
             )
-        if not _is_number(self.lr) or self.lr < 0 or not math.isfinite(self.lr):
+        object.__setattr__(self, "steps", steps)
+        lr = as_float(self.lr)
+        if lr is None or lr < 0 or not math.isfinite(lr):
             raise ScheduleError(f"lr of {label} must be a factor of at least 0, got {self.lr!r}")
+        object.__setattr__(self, "lr", plain(self.lr))
+        object.__setattr__(self, "decay", _decay(self.decay, label))
         if self.pattern is not None:
             object.__setattr__(self, "pattern", check_pattern(self.pattern))
             if self.sparsity is not None:
@@ -104,6 +114,9 @@ class Phase:
         if isinstance(self.sparsity, Mapping):
             if not self.sparsity:
                 raise SparsityError(f"{label} maps no parameter to a sparsity")
+            for name in self.sparsity:
+                if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    raise SparsityError(f"{label} maps names of parameters to sparsities, got the key {name!r}")
             checked = {name: check_sparsity(value, f"'{name}'") for name, value in self.sparsity.items()}
             object.__setattr__(self, "sparsity", checked)
         elif self.sparsity is not None:
@@ -115,15 +128,20 @@ class Phase:
                 f"{label} has the scope 'global', which needs one sparsity for all weights, got {self.sparsity}"
             )
         get_criterion(self.criterion)
+        name = criterion_name(self.criterion)
+        if name in CRITERIA:  # a registered function is its name
+            object.__setattr__(self, "criterion", name)
+        if self.surgery is not None and not isinstance(self.surgery, Surgery):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScheduleError(f"surgery of {label} must be a Surgery, got {self.surgery!r}")
         if self.surgery and (not self.is_sparse or self.pattern):
             raise ScheduleError(f"surgery revises the mask of a sparse phase with a sparsity, not of {label}")
         if not self.name:
             object.__setattr__(self, "name", self.kind)
 
     @classmethod
-    def dense(cls, steps: int, *, lr: float = 1.0, decay: Decay | None = None, name: str = "dense") -> Phase:
+    def dense(cls, steps: int, *, lr: float = 1.0, decay: Decay | str | None = None, name: str = "dense") -> Phase:
         """Return a dense phase."""
-        return cls(steps, lr=lr, decay=decay or Decay(), name=name)
+        return cls(steps, lr=lr, decay=_decay(decay, f"phase '{name}'"), name=name)
 
     @classmethod
     def sparse(
@@ -132,8 +150,8 @@ class Phase:
         sparsity: Sparsity | None = None,
         *,
         lr: float = 1.0,
-        decay: Decay | None = None,
-        criterion: str = "magnitude",
+        decay: Decay | str | None = None,
+        criterion: str | Criterion = "magnitude",
         scope: Literal["layer", "global"] = "layer",
         pattern: tuple[int, int] | None = None,
         surgery: Surgery | None = None,
@@ -142,7 +160,8 @@ class Phase:
         """Return a sparse phase, of a sparsity or of an N:M pattern."""
         if sparsity is None and pattern is None:
             raise SparsityError(f"phase '{name}' needs a sparsity, the fraction removed, or a pattern such as (2, 4)")
-        return cls(steps, sparsity, lr, decay or Decay(), criterion, scope, pattern, surgery, name)
+        decay = _decay(decay, f"phase '{name}'")
+        return cls(steps, sparsity, lr, decay, criterion, scope, pattern, surgery, name)
 
     @property
     def is_sparse(self) -> bool:
@@ -155,7 +174,11 @@ class Phase:
         return "sparse" if self.is_sparse else "dense"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data (numbers, strings, lists, dicts) without what has its default."""
+        """Return plain data (numbers, strings, lists, dicts) without what has its default.
+
+        A criterion that is a function is named ``module:qualified name``; `from_dict` takes it if it is registered
+        under that name, because nothing is imported for a saved schedule.
+        """
         out: dict[str, Any] = {"steps": self.steps}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -164,6 +187,8 @@ class Phase:
             out[item.name] = (
                 list(value)
                 if item.name == "pattern"
+                else criterion_name(value)
+                if item.name == "criterion"
                 else dict(cast("Mapping[str, float]", value))
                 if isinstance(value, Mapping)
                 else value
@@ -187,7 +212,7 @@ class Phase:
         refuse_unknown(values, cls, "phase")
         if "steps" not in values:
             raise ScheduleError(f"a phase needs its number of 'steps', got {values}")
-        if "decay" in values:
+        if "decay" in values and not isinstance(values["decay"], str):
             values["decay"] = _rebuild(Decay, values["decay"], "decay")
         if values.get("surgery") is not None:
             values["surgery"] = _rebuild(Surgery, values["surgery"], "surgery")
@@ -196,8 +221,14 @@ class Phase:
         return cls(**values)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _decay(decay: object, label: str) -> Decay:
+    if decay is None:
+        return Decay()
+    if isinstance(decay, str):
+        return Decay(cast("Any", decay))
+    if not isinstance(decay, Decay):
+        raise ScheduleError(f"decay of {label} must be a Decay or one of {', '.join(_DECAYS)}, got {decay!r}")
+    return decay
 
 
 def _changed(value: Any) -> dict[str, Any]:

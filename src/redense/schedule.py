@@ -6,12 +6,15 @@ is. It holds no tensors and no state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
+from .criteria import Criterion
 from .errors import RedenseError, ScheduleError
+from .numeric import as_float, as_int, plain
 from .phase import Decay, Phase, Sparsity, refuse_unknown
 from .surgery import Surgery
 
@@ -30,6 +33,8 @@ class Schedule:
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.phases, (Phase, str)) or not isinstance(self.phases, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScheduleError(f"a schedule is made of a list of Phase objects, got {self.phases!r}")
         object.__setattr__(self, "phases", tuple(self.phases))
         if not self.phases:
             raise ScheduleError("a schedule needs at least one phase")
@@ -57,10 +62,11 @@ class Schedule:
         """Return which phase step ``step`` belongs to; ``len(phases)`` past the end.
 
         Raises:
-            ScheduleError: the step is negative.
+            ScheduleError: the step is negative, or no number.
         """
-        if step < 0:
-            raise ScheduleError(f"step must not be negative, got {step}")
+        number = as_float(step)
+        if number is None or not number >= 0:
+            raise ScheduleError(f"step must not be negative, got {step!r}")
         return sum(end <= step for end in self.ends)
 
     def phase_at(self, step: int) -> Phase | None:
@@ -103,21 +109,22 @@ class Schedule:
         return cls(tuple(phases))
 
     # --- the arms ---------------------------------------------------------------------------------------------------
-    # All take the same budget, `dense` + `sparse` + `redense` steps; variants.py has what they do with it.
+    # All take the same budget, `dense` + `sparse` + `redense`; variants.py has what they do with it.
 
     @classmethod
     def dsd(
         cls,
         *,
-        dense: int,
-        sparse: int | Sequence[int],
-        redense: int | Sequence[int],
+        dense: float,
+        sparse: float | Sequence[float],
+        redense: float | Sequence[float],
         sparsity: Sparsity | Sequence[Sparsity],
         sparse_lr: float | Sequence[float] = 1.0,
         redense_lr: float | Sequence[float] = 0.1,
-        decay: Decay | None = None,
-        criterion: str = "magnitude",
+        decay: Decay | str | None = None,
+        criterion: str | Criterion = "magnitude",
         scope: Literal["layer", "global"] = "layer",
+        steps_per_epoch: int | None = None,
     ) -> Schedule:
         """Dense, sparse, dense at a tenth of the learning rate (Han et al. 2017, section 2).
 
@@ -126,15 +133,17 @@ class Schedule:
         cycle, as the paper's does.
 
         Args:
-            dense: optimizer steps of the first phase.
+            dense: optimizer steps of the first phase; 0 begins with the sparse phase, for a network that is trained.
             sparse: optimizer steps of the sparse phase.
             redense: optimizer steps of the last phase.
             sparsity: fraction removed, in [0, 1), or one per parameter name or shell pattern.
             sparse_lr: initial learning rate of the sparse phase, as a factor of the optimizer's.
             redense_lr: initial learning rate of the last phase, likewise.
-            decay: how the rate falls inside each phase.
-            criterion: name of the criterion that scores the weights.
+            decay: how the rate falls inside each phase: a `Decay`, or the name of its kind.
+            criterion: name of the criterion that scores the weights, or a function ``(parameter, seed) -> scores``.
             scope: ``layer`` or ``global``.
+            steps_per_epoch: optimizer steps of an epoch. If it is given, ``dense``, ``sparse`` and ``redense`` are
+                epochs, also parts of one such as 0.5; each is rounded to the nearest whole step, and to one at least.
 
         Raises:
             ScheduleError: sequences of different lengths, or an impossible phase.
@@ -143,20 +152,28 @@ class Schedule:
         >>> deepspeech = Schedule.dsd(dense=50, sparse=50, redense=50, sparsity=[0.5, 0.25])
         >>> [phase.name for phase in deepspeech.phases]
         ['dense', 'sparse-1', 'redense-1', 'sparse-2', 'redense-2']
+        >>> in_epochs = Schedule.dsd(dense=0, sparse=1.5, redense=2, sparsity=0.3, steps_per_epoch=195)
+        >>> [(phase.name, phase.steps) for phase in in_epochs.phases]
+        [('sparse', 292), ('redense', 390)]
         """
-        sparsities = _sequence(sparsity)
+        sparsities = _sequence("sparsity", sparsity)
         cycles = len(sparsities)
         if not cycles:
             raise ScheduleError("sparsity is an empty sequence: give one for each cycle, or a single one")
+        per_epoch = None if steps_per_epoch is None else as_int(steps_per_epoch)
+        if steps_per_epoch is not None and (per_epoch is None or per_epoch < 1):
+            raise ScheduleError(f"steps_per_epoch must be a whole number of at least 1, got {steps_per_epoch!r}")
         columns = zip(
             sparsities,
-            _per_cycle("sparse", sparse, cycles),
-            _per_cycle("redense", redense, cycles),
+            [_steps("sparse", value, per_epoch) for value in _per_cycle("sparse", sparse, cycles)],
+            [_steps("redense", value, per_epoch) for value in _per_cycle("redense", redense, cycles)],
             _per_cycle("sparse_lr", sparse_lr, cycles, falling=True),
             _per_cycle("redense_lr", redense_lr, cycles, falling=True),
             strict=True,
         )
-        phases = [Phase.dense(dense, decay=decay)]
+        phases: list[Phase] = []
+        if isinstance(dense, bool) or as_float(dense) != 0:  # else the network is trained already
+            phases.append(Phase.dense(_steps("dense", dense, per_epoch), decay=decay))
         for cycle, (s, sparse_steps, dense_steps, lr_s, lr_d) in enumerate(columns, start=1):
             suffix = f"-{cycle}" if cycles > 1 else ""
             phases.append(
@@ -237,14 +254,34 @@ def _variants() -> ModuleType:
     return variants
 
 
-def _sequence(value: Any) -> list[Any]:
-    return [value] if isinstance(value, (int, float, str, Mapping)) else list(value)
+def _sequence(name: str, value: Any) -> list[Any]:
+    """Return one value, or the values of a sequence, an array or a tensor of one dimension."""
+    value = plain(value)
+    if value is None or isinstance(value, (int, float, str, Mapping)):
+        return [value]
+    try:
+        return [plain(item) for item in value]
+    except TypeError:
+        raise ScheduleError(f"{name} must be one value, or a sequence with one for each cycle; got {value!r}") from None
 
 
 def _per_cycle(name: str, value: Any, cycles: int, *, falling: bool = False) -> list[Any]:
-    if isinstance(value, (int, float)):
+    value = plain(value)
+    if as_float(value) is not None:  # one for all
         return [value * 0.1**i if falling else value for i in range(cycles)]
-    values = list(value)
+    if value is None or isinstance(value, (bool, str, Mapping)):
+        raise ScheduleError(f"{name} must be a number, or a sequence with one for each cycle; got {value!r}")
+    values = _sequence(name, value)
     if len(values) != cycles:
         raise ScheduleError(f"{name} has {len(values)} values for {cycles} sparsities: give one each, or one for all")
     return values
+
+
+def _steps(name: str, value: Any, per_epoch: int | None) -> Any:
+    """Return a number of epochs as optimizer steps; steps are left as they are, for `Phase` to check."""
+    if per_epoch is None:
+        return value
+    epochs = as_float(value)
+    if epochs is None or not 0 < epochs < math.inf:
+        raise ScheduleError(f"{name} must be a number of epochs above 0, got {value!r}")
+    return max(1, round(epochs * per_epoch))

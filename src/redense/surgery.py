@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import ScheduleError
+from .numeric import as_float, plain
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Surgery:
     power: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("c", "band", "gamma", "power"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not _is_finite(self.band) or not 0 <= self.band < 1:
             raise ScheduleError(f"band of surgery must be in [0, 1), got {self.band!r}")
         for name, value in (("gamma", self.gamma), ("power", self.power)):
@@ -65,4 +68,5 @@ class Surgery:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = as_float(value)
+    return number is not None and math.isfinite(number)

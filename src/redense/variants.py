@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .errors import ScheduleError
+from .numeric import as_float, as_int
 from .phase import Phase, Sparsity
 from .schedule import Schedule
 from .surgery import Surgery
@@ -22,8 +23,9 @@ def restarted(dsd: Schedule) -> Schedule:
 
 def lowered(dsd: Schedule, *, lr: float = 0.1) -> Schedule:
     """Dense, then dense at the lower learning rate ``lr`` for all of DSD's other steps: the paper's control."""
-    first, second, *rest = restarted(dsd).phases
-    return Schedule((first, replace(second, steps=_steps(second, *rest), lr=lr, name="lower-lr")))
+    first, _, _ = _parts(dsd)
+    second, *rest = restarted(dsd).phases[len(first) :]
+    return Schedule((*first, replace(second, steps=_steps(second, *rest), lr=lr, name="lower-lr")))
 
 
 def at_random(dsd: Schedule) -> Schedule:
@@ -33,12 +35,16 @@ def at_random(dsd: Schedule) -> Schedule:
 
 def earlier(dsd: Schedule, *, cut: float = 0.5) -> Schedule:
     """The first phase is cut short after the part ``cut``; its other steps go to the sparse phase (section 5)."""
-    if not 0 < cut < 1:
-        raise ScheduleError(f"cut must be in (0, 1), the part of the first phase that stays dense; got {cut}")
-    first, sparse, *rest = dsd.phases
-    before = max(1, round(cut * first.steps))
+    part = as_float(cut)
+    if part is None or not 0 < part < 1:
+        raise ScheduleError(f"cut must be in (0, 1), the part of the first phase that stays dense; got {cut!r}")
+    dense, sparse, rest = _parts(dsd)
+    if not dense:
+        raise ScheduleError("the first dense phase cannot be cut short: this schedule begins with a sparse one")
+    first = dense[0]
+    before = max(1, round(part * first.steps))
     if first.steps == before:
-        raise ScheduleError(f"a dense phase of {first.steps} steps is too short to be cut at {cut}")
+        raise ScheduleError(f"a dense phase of {first.steps} steps is too short to be cut at {part}")
     return Schedule((replace(first, steps=before), replace(sparse, steps=first.steps - before + sparse.steps), *rest))
 
 
@@ -47,9 +53,10 @@ def from_scratch(dsd: Schedule) -> Schedule:
 
     The mask of the first phase is kept: what is pruned when a sparse phase follows another stays pruned.
     """
-    first, sparse, *rest = dsd.phases
+    first, sparse, rest = _parts(dsd)
+    begin = [_masked_as(sparse, p, "scratch") for p in first]
     ends = [_masked_as(sparse, p, p.name.replace("redense", "sparse-end")) for p in rest]
-    return Schedule((_masked_as(sparse, first, "scratch"), sparse, *ends))
+    return Schedule((*begin, sparse, *ends))
 
 
 def pruned(dsd: Schedule, *, rounds: int = 3) -> Schedule:
@@ -57,18 +64,18 @@ def pruned(dsd: Schedule, *, rounds: int = 3) -> Schedule:
 
     The steps of the sparse phase are shared by the rounds; the last sparsity is then trained for the other steps.
     """
-    first, sparse, *rest = dsd.phases
-    if not _is_count(rounds) or not 1 <= rounds <= sparse.steps:
-        most = sparse.steps
-        raise ScheduleError(f"rounds must be a whole number in [1, {most}], at least one step each; got {rounds!r}")
+    first, sparse, rest = _parts(dsd)
+    rounds = _count("rounds", rounds, sparse.steps, "at least one step each")
     if sparse.sparsity is None:
         raise ScheduleError("rising sparsity needs a sparsity, not an N:M pattern")
+    if not rest:
+        raise ScheduleError("the last sparsity is trained for the steps after the sparse phase, and there are none")
     phases = [
         replace(sparse, steps=length, sparsity=_scaled(sparse.sparsity, (i + 1) / rounds), name=f"prune-{i + 1}")
         for i, length in enumerate(_shares(sparse.steps, rounds))
     ]
     end = replace(phases[-1], steps=_steps(*rest), lr=rest[-1].lr, decay=rest[-1].decay, name="prune-end")
-    return Schedule((first, *phases, end))
+    return Schedule((*first, *phases, end))
 
 
 def under_surgery(dsd: Schedule, *, surgery: Surgery | None = None) -> Schedule:
@@ -76,8 +83,9 @@ def under_surgery(dsd: Schedule, *, surgery: Surgery | None = None) -> Schedule:
 
     The learning rate is that of DSD's sparse phase; it falls over all of the remaining steps.
     """
-    first, sparse, *rest = dsd.phases
-    return Schedule((first, replace(sparse, steps=_steps(sparse, *rest), surgery=surgery or Surgery(), name="surgery")))
+    first, sparse, rest = _parts(dsd)
+    surgery = Surgery() if surgery is None else surgery
+    return Schedule((*first, replace(sparse, steps=_steps(sparse, *rest), surgery=surgery, name="surgery")))
 
 
 def alternating(dsd: Schedule, *, cycles: int = 4) -> Schedule:
@@ -85,15 +93,13 @@ def alternating(dsd: Schedule, *, cycles: int = 4) -> Schedule:
 
     The steps of the sparse phase are shared by ``cycles`` sparse phases and ``cycles - 1`` dense ones between them.
     """
-    first, sparse, *rest = dsd.phases
-    most = (sparse.steps + 1) // 2
-    if not _is_count(cycles) or not 1 <= cycles <= most:
-        raise ScheduleError(f"cycles must be a whole number in [1, {most}], at least one step a phase; got {cycles!r}")
+    first, sparse, rest = _parts(dsd)
+    cycles = _count("cycles", cycles, (sparse.steps + 1) // 2, "at least one step a phase")
     phases: list[Phase] = []
     for i, length in enumerate(_shares(sparse.steps, 2 * cycles - 1)):
         part = replace(sparse, steps=length, scope="global", name=f"compressed-{i // 2 + 1}")
         phases.append(_without_mask(part, f"decompressed-{i // 2 + 1}") if i % 2 else part)
-    return Schedule((first, *phases, *rest))
+    return Schedule((*first, *phases, *rest))
 
 
 def iterated(dsd: Schedule, *, cycles: int = 2, falling: float = 0.5) -> Schedule:
@@ -102,15 +108,15 @@ def iterated(dsd: Schedule, *, cycles: int = 2, falling: float = 0.5) -> Schedul
     Learning rates: a cycle's sparse phase goes on at the rate of the re-dense phase before it, as DeepSpeech 2's does
     (section 4.2 of the paper); its re-dense phase falls by the same factor as the first one.
     """
-    first, sparse, redense, *rest = dsd.phases
-    if rest:
+    first, sparse, rest = _parts(dsd)
+    if len(rest) != 1:
         return dsd
+    redense = rest[0]
     if sparse.sparsity is None:
         raise ScheduleError("iterated DSD at falling sparsity needs a sparsity, not an N:M pattern")
-    if not _is_count(cycles) or not 1 <= cycles <= min(sparse.steps, redense.steps):
-        raise ScheduleError(f"cycles must be a whole number of at least 1, at least one step a phase; got {cycles!r}")
+    cycles = _count("cycles", cycles, min(sparse.steps, redense.steps), "at least one step a phase")
     fall = redense.lr / sparse.lr if sparse.lr else 1.0
-    phases, lr = [first], sparse.lr
+    phases, lr = list(first), sparse.lr
     lengths = zip(_shares(sparse.steps, cycles), _shares(redense.steps, cycles), strict=True)
     for i, (sparse_steps, dense_steps) in enumerate(lengths):
         sparsity = _scaled(sparse.sparsity, falling**i)
@@ -142,5 +148,21 @@ def _steps(*phases: Phase) -> int:
     return sum(phase.steps for phase in phases)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _parts(dsd: Schedule) -> tuple[tuple[Phase, ...], Phase, tuple[Phase, ...]]:
+    """Return the first dense phase, if there is one, the first sparse phase, and all phases after it.
+
+    Raises:
+        ScheduleError: the first sparse phase is neither the first nor the second one.
+    """
+    for index, phase in enumerate(dsd.phases[:2]):
+        if phase.is_sparse:
+            return dsd.phases[:index], phase, dsd.phases[index + 1 :]
+    kinds = ", ".join(phase.kind for phase in dsd.phases)
+    raise ScheduleError(f"this needs a schedule such as DSD's, whose first or second phase is sparse; got {kinds}")
+
+
+def _count(name: str, value: object, most: int, why: str) -> int:
+    number = as_int(value)
+    if number is None or not 1 <= number <= most:
+        raise ScheduleError(f"{name} must be a whole number in [1, {most}], {why}; got {value!r}")
+    return number
