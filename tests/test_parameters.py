@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import redense
 from redense import parameters
-from redense.errors import ParameterError
+from redense.errors import LeftDenseWarning, ParameterError
 
 
 class Everything(nn.Module):
@@ -65,7 +67,7 @@ def test_the_rule_takes_the_weights_of_layers_and_nothing_else():
     assert {name: row.reason for name, row in rows.items() if row.prunable} == PRUNED
     assert set(redense.prunable(model)) == set(PRUNED)
     for name, why in {
-        "first.weight": "the first convolution",
+        "first.weight": "reads the input: 3 channels",
         "linear.bias": "a bias",
         "lstm.bias_hh_l0": "a bias",
         "attention.bias_k": "a bias",
@@ -180,6 +182,85 @@ def test_an_exact_name_is_taken_whatever_the_rule_says():
     assert redense.prunable(model, include="first.weight", exclude="first.*") == {}
 
 
+def test_a_module_name_selects_what_is_below_it_and_an_exact_name_comes_first():
+    model = nn.ModuleDict({"encoder": nn.Sequential(*(nn.Linear(3, 3) for _ in range(11))), "head": nn.Linear(3, 3)})
+    assert list(redense.prunable(model, include="encoder.1")) == ["encoder.1.weight"]
+    assert len(redense.prunable(model, include="encoder")) == 11
+    assert list(redense.prunable(model, exclude="encoder")) == ["head.weight"]
+    assert list(redense.prunable(model, include=["encoder.1", "head"], exclude="encoder.1")) == ["head.weight"]
+    model.register_parameter("head[0-9]", nn.Parameter(torch.ones(2, 2)))
+    assert list(redense.prunable(model, include="head[0-9]")) == ["head[0-9]"]
+    schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={"encoder.1": 0.5, "head": 0.2})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    prunable_now = [row.name for row in redense.DSD(model, optimizer, schedule).summary().rows if row.prunable]
+    assert prunable_now == ["encoder.1.weight", "head.weight"]
+
+
+class Mixture(nn.Module):
+    """A matrix that no rule covers, beside one that a rule does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.randn(4, 8, 8))
+        self.out = nn.Linear(8, 8)
+
+
+def test_a_pattern_takes_the_matrices_that_no_rule_covers_if_it_finds_no_others():
+    model = nn.Sequential(Mixture(), Mixture())
+    assert list(redense.prunable(model)) == ["0.out.weight", "1.out.weight"]
+    assert list(redense.prunable(model, include="*.mix")) == ["0.mix", "1.mix"]
+    assert list(redense.prunable(model, include=["*.mix", "0.out"])) == ["0.mix", "0.out.weight", "1.mix"]
+    assert list(redense.prunable(model, include="0")) == ["0.out.weight"]
+    model[0].mix.requires_grad_(False)
+    assert list(redense.prunable(model, include="*.out.*")) == ["0.out.weight", "1.out.weight"]
+
+
+@pytest.mark.parametrize(
+    ("include", "why"),
+    [("*bias", "a bias"), ("embedding", "an embedding"), ("first*", "a bias, reads the input: 3 channels")],
+)
+def test_a_pattern_that_selects_nothing_says_why(include: str, why: str):
+    with pytest.raises(
+        ParameterError, match=rf"include '{include[0:1]}?.*' matches \d+ parameters? and selects none \({why}"
+    ):
+        redense.prunable(Everything(), include=["linear", include])
+
+
+def test_much_that_no_rule_covers_is_said_once_unless_the_user_spoke_of_it():
+    model = nn.Sequential(Mixture(), Mixture())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5)
+    with pytest.warns(
+        LeftDenseWarning, match=r"512 of 656 weights \(78\.0%\) stay dense .* '0\.mix' \(of a Mixture"
+    ) as said:
+        redense.DSD(model, optimizer, schedule).close()
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    with pytest.warns(LeftDenseWarning) as said, redense.sparse(model, optimizer, 0.5):
+        pass
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    with redense.sparse(model, optimizer, 0.5, exclude="*.mix"):
+        pass
+    with redense.sparse(model, optimizer, 0.5, include=["*.mix", "*.out.*"]) as block:
+        assert len(block.masks) == 4
+    assert redense.summary(model).left_dense == {
+        "of a Mixture, which no rule covers: include it by name": 512,
+        "a bias": 16,
+    }
+
+
+@pytest.mark.parametrize("wrong", [[3], 3.0, [None]])
+def test_include_takes_names_and_nothing_else(wrong: Any):
+    with pytest.raises((ParameterError, TypeError)):
+        redense.prunable(nn.Linear(2, 2), include=wrong)
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(ParameterError, match=r"model must be a torch\.nn\.Module, got dict"):
+        redense.prunable({"weight": torch.ones(2, 2)})  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("what", ["include", "exclude"])
 def test_a_pattern_that_matches_nothing_names_the_nearest(what: str):
     with pytest.raises(
@@ -202,6 +283,26 @@ def test_names_have_no_prefixes_of_wrappers():
     assert list(redense.prunable(outer)) == ["0.weight", "1.weight"]
 
 
+class _FabricModule(nn.Module):
+    """Named and made as Lightning Fabric's wrapper."""
+
+    def __init__(self, module: nn.Module, original: nn.Module) -> None:
+        super().__init__()
+        self._forward_module, self._original_module = module, original
+
+
+def test_names_have_no_prefixes_of_fabric_or_of_wrappers_inside_and_around_others():
+    model = nn.ModuleDict({"a": nn.Linear(3, 3), "module": nn.Linear(3, 3)})
+    plain = list(redense.prunable(model))
+    assert plain == ["a.weight", "module.weight"]
+    assert list(redense.prunable(_FabricModule(model, model))) == plain
+    parallel = nn.DataParallel(model)
+    assert list(redense.prunable(_FabricModule(parallel, model))) == plain
+    assert list(redense.prunable(_FabricModule(torch.compile(parallel, backend="eager"), model))) == plain  # pyright: ignore[reportArgumentType]
+    inside = nn.ModuleDict({"generator": _FabricModule(parallel, model), "discriminator": nn.DataParallel(model["a"])})
+    assert list(redense.prunable(inside)) == ["generator.a.weight", "generator.module.weight"]
+
+
 def test_a_model_without_parameters_or_weights_has_an_empty_summary():
     assert redense.prunable(nn.ReLU()) == {}
     assert str(redense.summary(nn.ReLU())).endswith("0 of 0 weights can be pruned (0.0%)")
@@ -218,7 +319,12 @@ def test_the_summary_shows_shapes_sparsities_and_totals():
     lines = str(shown).splitlines()
     assert lines[0].split() == ["name", "shape", "weights", "pruned", "sparsity", "why"]
     assert lines[3].split() == ["1.weight", "4", "x", "10", "40", "yes", "25.00%", "linear"]
-    assert lines[1].endswith("the first convolution")
+    assert lines[1].endswith("reads the input: 3 channels")
+    assert lines[-4:-1] == [
+        "left dense: 216 (78.3%), reads the input: 3 channels",
+        "left dense: 12 (4.3%), a bias",
+        "left dense: 8 (2.9%), a normalisation",
+    ]
     assert lines[-1] == "40 of 276 weights can be pruned (14.5%)"
     assert not any(line != line.rstrip() for line in lines)
 

@@ -13,11 +13,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from . import masks as masking
-from .choosing import check_left, choose, per_parameter, seed_of
+from .choosing import check_left, check_phase, check_rows, check_seed, choose, per_parameter, seed_of
 from .errors import OptimizerError, ParameterError, StateError, nearest
+from .kinds import Kind
 from .masked import Masked
+from .names import clean_name, matching, unwrap
 from .optimizers import Calls, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
-from .parameters import clean_name, matching, prunable, unwrap
+from .parameters import Verdict, chosen_of, first_layers, judge, named, warn_of_overlooked
 from .phase import Phase, Sparsity
 from .saving import masked_from
 from .sharding import like, local, reshard, sparsity_of
@@ -33,10 +35,16 @@ class Controller:
         include: str | Sequence[str] | None,
         exclude: str | Sequence[str],
         seed: int,
+        inputs: Any,
     ) -> None:
         self._model = unwrap(model)
         self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
-        self._include, self._exclude, self._seed = include, exclude, seed
+        self._include, self._exclude = include, exclude
+        self._seed = check_seed(seed)
+        # A forward is traced once; shapes are looked at anew, because layers may be added in training.
+        self._first = None if inputs is None else first_layers(self._model, inputs)
+        self._judged: dict[str, Kind] = {}
+        self._warned = False
         self._masked: Masked | None = None
         self._handles: list[RemovableHandle] = []
         self._calls = Calls()
@@ -94,7 +102,7 @@ class Controller:
             ParameterError: it has no parameter of a name, or one of another shape.
         """
         inner = copy.module if type(copy).__name__ == "AveragedModel" else copy
-        own = {clean_name(name): p for name, p in unwrap(cast("nn.Module", inner)).named_parameters()}
+        own = named(cast("nn.Module", inner))
         masks = self.masks
         for name, mask in masks.items():
             if name not in own or own[name].shape != mask.shape:
@@ -115,25 +123,33 @@ class Controller:
         return False
 
     def _names(self) -> list[str]:
-        return [clean_name(name) for name, _ in self._model.named_parameters()]
+        return list(named(self._model))
+
+    def _verdicts(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
+        return judge(self._model, include, self._exclude, self._first, strict=strict)
 
     def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """The parameters that a phase prunes: those of the rule that an optimizer holds."""
-        named: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
+        mapped: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
         reshard(self._model)
-        chosen = prunable(self._model, include=self._include, exclude=self._exclude)
-        if named:
-            known = self._names()
-            for pattern in named:
+        verdicts = self._verdicts(self._include)
+        self._judged = {verdict.name: verdict.kind for verdict in verdicts}
+        if not self._warned and not mapped:
+            self._warned = True
+            warn_of_overlooked(verdicts)
+        chosen = chosen_of(verdicts)
+        if mapped:
+            known = list(self._judged)
+            for pattern in mapped:
                 if not matching(pattern, known):
                     raise ParameterError(
                         f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
                     )
-            own = prunable(self._model, include=named, exclude=self._exclude)
-            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in named}
+            own = chosen_of(self._verdicts(mapped, strict=False))
+            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
             per_parameter(sparsity, list(chosen))  # refuses a name that is left out
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
-        exact = {*named, *([self._include] if isinstance(self._include, str) else self._include or ())}
+        exact = {*mapped, *([self._include] if isinstance(self._include, str) else self._include or ())}
         for name, parameter in chosen.items():
             if id(parameter) not in updated and name in exact:
                 raise OptimizerError(
@@ -156,9 +172,12 @@ class Controller:
 
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
         parameters = self._candidates(phase.sparsity)
-        masks = choose(phase, parameters, previous, lambda name: seed_of(self._seed, index, name))
+        check_phase(phase, parameters, self._judged)
+        inputs = {name: self._judged[name].inputs for name in parameters}
+        masks = choose(phase, parameters, previous, lambda name: seed_of(self._seed, index, name), inputs)
         for name, mask in masks.items():
             check_left(phase, name, mask.numel(), 1 - sparsity_of(mask))
+            check_rows(phase, name, mask, self._judged[name].rows)
         self._put(Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery")))
         if self._masked:
             self._masked.begin()
@@ -247,7 +266,7 @@ class Controller:
     def _follow(self) -> None:
         """Find the masked parameters again if the model was sharded in the middle of a phase."""
         if self._masked and self._masked.lost():
-            now = {clean_name(name): p for name, p in self._model.named_parameters()}
+            now = named(self._model)
             mine = set[int]().union(*(held(optimizer) for optimizer in self._optimizers))
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
@@ -262,7 +281,7 @@ class Controller:
         masked = None
         if phase.is_sparse:
             parameters = self._candidates(phase.sparsity)
-            every = {clean_name(name): p for name, p in self._model.named_parameters()}
+            every = named(self._model)
             seed = seed_of(self._seed, index, "surgery")
             masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
         self._put(masked)

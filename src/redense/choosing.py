@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from . import distributed
-from .criteria import get_criterion, magnitude
-from .errors import ParameterError, RedenseError, SparsityError, nearest
-from .parameters import matching
+from .criteria import criterion_name, get_criterion, magnitude
+from .errors import ParameterError, RedenseError, ScheduleError, ScoreError, SparsityError, nearest
+from .kinds import Kind
+from .masks import check_groups
+from .names import matching
+from .numeric import as_int
 from .phase import Phase, Sparsity
-from .sharding import cut, local, wrap
+from .sharding import cut, is_sharded, local, wrap
 
 
 def choose(
@@ -22,10 +25,12 @@ def choose(
     parameters: Mapping[str, nn.Parameter],
     previous: Mapping[str, Tensor],
     seed: Callable[[str], int],
+    inputs: Mapping[str, int | None] | None = None,
 ) -> dict[str, Tensor]:
     """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first.
 
-    The mask of a sharded parameter is sharded alike; all ranks must choose together.
+    The mask of a sharded parameter is sharded alike; all ranks must choose together. ``inputs`` has the dimension along
+    which the groups of an N:M pattern run, 1 where it says nothing.
 
     Raises:
         ScoreError: a score is NaN or infinite, or a gradient is missing.
@@ -39,10 +44,15 @@ def choose(
             values = parameter.detach() if absolute else criterion(parameter, seed(name))
         except RedenseError as error:
             raise type(error)(f"'{name}': {error}") from None
+        if not isinstance(values, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScoreError(
+                f"criterion '{criterion_name(phase.criterion)}' must give a tensor of scores for '{name}', "
+                f"got {values!r}"
+            )
         if values.shape != parameter.shape:
             raise ParameterError(
-                f"criterion '{phase.criterion}' gave scores of shape {tuple(values.shape)} for '{name}' "
-                f"of shape {tuple(parameter.shape)}"
+                f"criterion '{criterion_name(phase.criterion)}' gave scores of shape {tuple(values.shape)} "
+                f"for '{name}' of shape {tuple(parameter.shape)}"
             )
         values = cut(values.detach(), parameter)  # a criterion may have scored the whole of a sharded parameter
         if name in previous:
@@ -56,8 +66,10 @@ def choose(
             values = wrap(local(values).masked_fill(~kept, lowest), values)
         scores[name] = values
     if phase.pattern:
-        patterned = {name: values.abs() if absolute else values for name, values in scores.items()}
-        return {name: distributed.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
+        along = {name: _inputs_of(name, inputs) for name in scores}
+        patterned = {n: (v.abs() if absolute else v).movedim(along[n], 1) for n, v in scores.items()}
+        masks = {name: distributed.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
+        return {name: mask.movedim(1, along[name]) for name, mask in masks.items()}
     if phase.scope == "global":
         return distributed.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
     chosen = per_parameter(phase.sparsity, list(scores))
@@ -75,6 +87,73 @@ def check_left(phase: Phase, name: str, size: int, left: float) -> None:
             f"phase '{phase.name}' would prune all {size:,} weights of '{name}', so that nothing passes it: "
             "lower the sparsity, or exclude it"
         )
+
+
+def check_rows(phase: Phase, name: str, mask: Tensor, rows: int | None) -> None:
+    """Refuse to leave nothing of a row whose weights are divided by the row's length.
+
+    Args:
+        phase: the phase that prunes.
+        name: of the parameter.
+        mask: any shape, sharded or not; all ranks must ask together.
+        rows: the dimension whose every slice must keep a weight; None: none must.
+
+    Raises:
+        SparsityError: a slice keeps none.
+    """
+    if rows is None:
+        return
+    whole = mask.full_tensor() if is_sharded(mask) else mask  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    left = cast("Tensor", whole).movedim(rows, 0).flatten(1).any(1)
+    if not bool(left.all()):
+        raise SparsityError(
+            f"phase '{phase.name}' would prune all weights of output {int((~left).nonzero()[0])} of '{name}', which "
+            "weight_norm divides by their length, 0: lower the sparsity, or exclude it"
+        )
+
+
+def check_phase(phase: Phase, parameters: Mapping[str, Tensor], kinds: Mapping[str, Kind]) -> None:
+    """Refuse what can be known of a sparse phase before it begins: a weight of which nothing stays, or without groups.
+
+    Raises:
+        SparsityError: a sparsity of each layer would leave nothing of a parameter.
+        ParameterError: a mapping names no prunable parameter, or an N:M pattern does not fit a shape.
+    """
+    if phase.pattern:
+        m = phase.pattern[1]
+        for name, parameter in parameters.items():
+            along = _inputs_of(name, {name: kinds[name].inputs})
+            check_groups(name, parameter.shape, m, along)
+            if kinds[name].run % m:
+                raise ParameterError(
+                    f"'{name}' has {kinds[name].run} inputs for each output, which are not groups of {m}: exclude it"
+                )
+    elif phase.scope == "layer":
+        for name, sparsity in per_parameter(phase.sparsity, list(parameters)).items():
+            size = parameters[name].numel()
+            check_left(phase, name, size, size - round(sparsity * size))
+
+
+def _inputs_of(name: str, inputs: Mapping[str, int | None] | None) -> int:
+    along = 1 if inputs is None else inputs[name]
+    if along is None:
+        raise ParameterError(
+            f"it is not known along which dimension '{name}' has its inputs, along which the groups of an N:M pattern "
+            "run: exclude it, or give a sparsity"
+        )
+    return along
+
+
+def check_seed(seed: object) -> int:
+    """Return a seed as an ``int``.
+
+    Raises:
+        ScheduleError: it is no whole number.
+    """
+    number = as_int(seed)
+    if number is None:
+        raise ScheduleError(f"seed must be a whole number, got {seed!r}")
+    return number
 
 
 def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from . import masks as masking
 from .attached import Controller, remove
-from .choosing import per_parameter
+from .choosing import check_phase
+from .criteria import Criterion
 from .ending import End
-from .errors import ParameterError, StateError, nearest
+from .errors import ParameterError, ScheduleError, StateError, nearest
 from .neutral import Neutrals
 from .optimizers import make_hookable
-from .parameters import Row, Summary, summary
+from .parameters import Row, Summary, summary_of
 from .phase import Phase, Sparsity
 from .saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
 from .schedule import Schedule
@@ -54,13 +54,15 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         model: the module that is trained; wrapped by DDP or ``torch.compile`` or not.
         optimizer: the optimizer that trains it, or several.
         sparsity: fraction removed, in [0, 1), or one per parameter name or shell pattern (others stay dense).
-        criterion: ``magnitude`` (Keepmax-Cut), ``random`` (Random-Cut), ``saliency``, or one of your own by name.
+        criterion: ``magnitude`` (Keepmax-Cut), ``random`` (Random-Cut), ``saliency``, or one of your own: a function
+            ``(parameter, seed) -> scores``, or the name that it is registered by.
         scope: ``layer`` prunes each parameter to the sparsity, ``global`` all together by one threshold.
         pattern: (2, 4) keeps 2 of every 4 consecutive inputs, instead of a sparsity.
-        include: names or patterns of parameters, see `redense.prunable`.
+        include: names or patterns of parameters, or names of modules, see `redense.prunable`.
         exclude: names or patterns to leave dense.
         seed: of the random criterion.
         state: what `state_dict` gave, to go on in a phase that was interrupted; nothing is selected then.
+        inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
 
     Raises:
         SparsityError: the sparsity is not in [0, 1), or it leaves nothing of a parameter.
@@ -76,15 +78,16 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         optimizer: Optimizer | Sequence[Optimizer],
         sparsity: Sparsity | None = None,
         *,
-        criterion: str = "magnitude",
+        criterion: str | Criterion = "magnitude",
         scope: str = "layer",
         pattern: tuple[int, int] | None = None,
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] = (),
         seed: int = 0,
         state: Mapping[str, Any] | None = None,
+        inputs: Any = None,
     ) -> None:
-        super().__init__(model, optimizer, include, exclude, seed)
+        super().__init__(model, optimizer, include, exclude, seed, inputs)
         # The length of a block is the user's: a phase of one step stands for it.
         self.phase = Phase.sparse(1, sparsity, criterion=criterion, scope=scope, pattern=pattern)  # pyright: ignore[reportArgumentType]
         self._saved = state
@@ -152,12 +155,13 @@ class DSD(Controller):
         model: the module that is trained; wrapped by DDP or ``torch.compile`` or not.
         optimizer: the optimizer that trains it, or several.
         schedule: the phases, in optimizer steps.
-        include: names or patterns of parameters, see `redense.prunable`.
+        include: names or patterns of parameters, or names of modules, see `redense.prunable`.
         exclude: names or patterns to leave dense.
         seed: of the random criterion and of surgery.
         masks: of a sparse phase that came right before; what it pruned stays pruned if the schedule begins sparse.
         state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then.
         on_phase_end: called with this object when a phase has had its last step and before anything is changed.
+        inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
 
     Raises:
         ParameterError: a name matches no parameter, or one has no values.
@@ -179,8 +183,13 @@ class DSD(Controller):
         masks: Mapping[str, Tensor] | None = None,
         state: Mapping[str, Any] | None = None,
         on_phase_end: Callable[[DSD], None] | None = None,
+        inputs: Any = None,
     ) -> None:
-        super().__init__(model, optimizer, include, exclude, seed)
+        if not isinstance(schedule, Schedule):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScheduleError(f"schedule must be a redense.Schedule, got {schedule!r}")
+        if on_phase_end is not None and not callable(on_phase_end):
+            raise ScheduleError(f"on_phase_end must be called with the DSD when a phase ends, got {on_phase_end!r}")
+        super().__init__(model, optimizer, include, exclude, seed, inputs)
         self.schedule = schedule
         self._on_phase_end = on_phase_end
         self._in_callback = False
@@ -188,11 +197,7 @@ class DSD(Controller):
         self._index = 0
         for phase in schedule.phases:  # what is wrong with a later phase is said now, not after days of training
             if phase.is_sparse:
-                candidates = self._candidates(phase.sparsity)
-                per_parameter(phase.sparsity, list(candidates))
-                if phase.pattern:
-                    for name, parameter in candidates.items():
-                        masking.check_groups(name, parameter.shape, phase.pattern[1])
+                check_phase(phase, self._candidates(phase.sparsity), self._judged)
         known = self._names()
         for name in masks or {}:
             if name not in known:
@@ -232,7 +237,7 @@ class DSD(Controller):
         chosen = {name for sparsity in sparsities for name in self._candidates(sparsity)}
         rows = (
             row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
-            for row in summary(self._model, include=self._include, exclude=self._exclude).rows
+            for row in summary_of(self._verdicts(self._include)).rows
         )
         return Summary(tuple(rows))
 

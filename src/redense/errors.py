@@ -70,6 +70,10 @@ class AddressError(RedenseError, RuntimeError):
     """An address of this machine that nothing can be served at."""
 
 
+class LeftDenseWarning(UserWarning):
+    """Much of a model stays dense because no rule covers it; filter it like any other warning."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
 

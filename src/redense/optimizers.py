@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import OptimizerError
+from .numeric import as_float
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: LRScheduler | Seque
     >>> round(optimizer.param_groups[0]["lr"], 4)
     0.01
     """
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < float("inf"):  # pyright: ignore[reportUnnecessaryIsInstance]
+    number = as_float(factor)
+    if number is None or not 0 < number < float("inf"):
         raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
     schedulers = [scheduler] if isinstance(scheduler, LRScheduler) else list(scheduler)
     inner = unwrap_optimizer(optimizer)
@@ -122,16 +124,16 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: LRScheduler | Seque
             "a learning-rate scheduler was made for this %s; if the loop still steps it, it may compute the rate anew "
             "and undo scale_lr(optimizer, %s): give it to scale_lr too, or use LambdaLR(optimizer, schedule.lr_factor)",
             type(inner).__name__,
-            factor,
+            number,
         )
     for group in inner.param_groups:
         for key in ("lr", "initial_lr"):
             if isinstance(group.get(key), Tensor):
-                group[key].mul_(factor)  # capturable optimizers hold on to this very tensor
+                group[key].mul_(number)  # capturable optimizers hold on to this very tensor
             elif key in group:
-                group[key] *= factor
+                group[key] *= number
     for each in schedulers:
-        each.base_lrs = [base * factor for base in each.base_lrs]
+        each.base_lrs = [base * number for base in each.base_lrs]
 
 
 def held(optimizer: Optimizer) -> set[int]:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import ParametrizationList
 
-from .errors import ParameterError, nearest
+from .errors import LeftDenseWarning, ParameterError
+from .kinds import Kind, is_matrix, kind_of
 from .masks import check_storage
-from .sharding import refuse_flattened, refuse_fsdp1, sparsity_of
+from .names import all_matching, clean_modules, patterns_of, unwrap
+from .sharding import refuse_flattened, sparsity_of
+from .stems import stems_by_shape, stems_by_trace
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-_NORMS = (
-    nn.modules.batchnorm._NormBase,  # pyright: ignore[reportPrivateUsage]  # base of batch and instance norms
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.LocalResponseNorm,
-    nn.RMSNorm,
-)
-_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-
-# What wrappers put in front of, or into, the names of the module they wrap.
-_WRAPPERS = {
-    "DistributedDataParallel": "module",
-    "DataParallel": "module",
-    "OptimizedModule": "_orig_mod",
-    "FullyShardedDataParallel": "_fsdp_wrapped_module",
-}
-_WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
+_MUCH = 0.01  # of a model's weights: if more is left dense for want of a rule, that is said
 
 
 @dataclass(frozen=True)
@@ -64,6 +53,15 @@ class Summary:
         """Number of weights that pruning chooses from."""
         return sum(row.weights for row in self.rows if row.prunable)
 
+    @property
+    def left_dense(self) -> dict[str, int]:
+        """Number of weights that stay dense, by reason, the most first."""
+        totals = Counter[str]()
+        for row in self.rows:
+            if not row.prunable:
+                totals[row.reason] += row.weights
+        return dict(totals.most_common())
+
     def __str__(self) -> str:
         head = ("name", "shape", "weights", "pruned", "sparsity", "why")
         body = [
@@ -81,13 +79,21 @@ class Summary:
         lines = [
             "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5]]) for line in [head, *body]
         ]
+        lines += [
+            f"left dense: {weights:,} ({weights / max(1, self.weights):.1%}), {reason}"
+            for reason, weights in self.left_dense.items()
+        ]
         share = self.prunable_weights / self.weights if self.weights else 0.0
         lines.append(f"{self.prunable_weights:,} of {self.weights:,} weights can be pruned ({share:.1%})")
         return "\n".join(line.rstrip() for line in lines)
 
 
 def summary(
-    model: nn.Module, *, include: str | Sequence[str] | None = None, exclude: str | Sequence[str] = ()
+    model: nn.Module,
+    *,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] = (),
+    inputs: Any = None,
 ) -> Summary:
     """Show which parameters pruning would choose from, why, and how sparse each is now.
 
@@ -95,9 +101,10 @@ def summary(
         model: any module, wrapped (DDP, ``torch.compile``) or not.
         include: as in `prunable`.
         exclude: as in `prunable`.
+        inputs: as in `prunable`.
 
     Raises:
-        ParameterError: a pattern matches no parameter.
+        ParameterError: a pattern matches no parameter, or selects none that can be pruned.
 
     >>> print(summary(nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2))))
     name      shape  weights  pruned  sparsity  why
@@ -105,182 +112,275 @@ def summary(
     0.bias    2      2        no      -         a bias
     1.weight  2      2        no      -         a normalisation
     1.bias    2      2        no      -         a normalisation
+    left dense: 4 (28.6%), a normalisation
+    left dense: 2 (14.3%), a bias
     8 of 14 weights can be pruned (57.1%)
     """
-    verdicts = _verdicts(model, include, exclude)
-    rows = tuple(
-        Row(
-            name,
-            tuple(parameter.shape),
-            parameter.numel(),
-            chosen,
-            reason,
-            0.0 if parameter.is_meta else sparsity_of(parameter),
-        )
-        for name, parameter, chosen, reason in verdicts
-    )
-    return Summary(rows)
+    return summary_of(judge(model, include, exclude, first_layers(model, inputs)))
 
 
 def prunable(
-    model: nn.Module, *, include: str | Sequence[str] | None = None, exclude: str | Sequence[str] = ()
+    model: nn.Module,
+    *,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] = (),
+    inputs: Any = None,
 ) -> dict[str, nn.Parameter]:
     """Return the parameters that pruning chooses from: name in the state dict -> parameter.
 
-    The rule: weights of convolution, linear, recurrent and attention layers; never biases, normalisations or
-    embeddings; not the first convolution, which reads the image and is very sensitive (Han et al. 2017, section 3).
-    Tied weights are listed once, under their first name; one that an embedding shares is an embedding. Frozen
-    parameters (``requires_grad=False``) are left alone.
+    The rule: the matrices of convolution, linear, recurrent and attention layers and of experts, and what a layer of
+    another class calls a weight, a projection or a kernel; never biases, normalisations, embeddings, tokens or
+    positions; not the layers that read the input, an image's few channels, and are very sensitive (Han et al. 2017,
+    section 3). Tied weights are listed once, under their first name; one that an embedding shares is an embedding.
+    Frozen parameters (``requires_grad=False``) are left alone. `summary` gives the reason for each.
 
     Args:
-        model: any module; prefixes of DDP and ``torch.compile`` are stripped from the names.
-        include: names or shell patterns. A pattern selects among what the rule finds; an exact name is taken
-            whatever the rule says, for example the first convolution or a matrix of a layer of your own.
-        exclude: names or shell patterns to leave out.
+        model: any module; prefixes of DDP, ``torch.compile``, FSDP and Fabric are stripped from the names.
+        include: names of parameters, names of modules (all parameters below) or shell patterns, tried in this order.
+            A module or a pattern selects among what the rule finds; where the rule finds none of its matches, it takes
+            the matrices that no rule covers. An exact name is taken whatever the rule says, for example the first
+            convolution.
+        exclude: likewise, what to leave out.
+        inputs: an example of what the model is called with (a tensor, a tuple of arguments, or a mapping of keyword
+            arguments). The layers that read the input are then found by tracing one forward pass in eval mode, linear
+            and recurrent ones too; else by their shapes, which cannot always tell.
 
     Raises:
-        ParameterError: a pattern or name matches no parameter, or a chosen one has no storage.
+        ParameterError: a pattern or name matches no parameter, or selects none that can be pruned; a chosen parameter
+            has no storage; or the model does not run on the inputs.
 
     >>> list(prunable(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))))
     ['1.weight']
     """
-    chosen = {name: parameter for name, parameter, yes, _ in _verdicts(model, include, exclude) if yes}
+    return chosen_of(judge(model, include, exclude, first_layers(model, inputs)))
+
+
+def first_layers(model: nn.Module, inputs: Any = None) -> dict[str, str]:
+    """Return the weights that read the input, which `prunable` leaves out: name -> why.
+
+    Args:
+        model: any module.
+        inputs: as in `prunable`.
+
+    >>> first_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
+    {'0.weight': 'reads the input: 3 channels'}
+    """
+    return _first_layers(unwrap(model), _owners(unwrap(model)), inputs)
+
+
+def named(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return every parameter of a model once, under its name without the parts that wrappers put into it."""
+    return {name: owner.parameter for name, owner in _owners(unwrap(model)).items()}
+
+
+# --- the verdict on each parameter ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a parameter is pruned, and why; ``kind`` is what it is in its layer."""
+
+    name: str
+    parameter: nn.Parameter
+    prunable: bool
+    reason: str
+    kind: Kind
+    overlooked: bool
+    """It looks like a matrix, and stays dense though nobody asked for it."""
+
+
+def judge(
+    model: nn.Module,
+    include: str | Sequence[str] | None,
+    exclude: str | Sequence[str] | None,
+    first: Mapping[str, str] | None = None,
+    *,
+    strict: bool = True,
+) -> list[Verdict]:
+    """Return the verdict on every parameter, in the model's order.
+
+    Args:
+        model: as in `prunable`.
+        include: as in `prunable`.
+        exclude: as in `prunable`.
+        first: the weights that read the input, name -> why; None: as their shapes tell.
+        strict: refuse a pattern that matches parameters and selects none of them.
+
+    Raises:
+        ParameterError: as `prunable` does, but for storage.
+    """
+    model = unwrap(model)
+    refuse_flattened(model)
+    owners = _owners(model)
+    names = list(owners)
+    first = _first_layers(model, owners, None) if first is None else first
+    wanted, unwanted = None if include is None else patterns_of("include", include), patterns_of("exclude", exclude)
+    excluded = set[str]().union(*(all_matching("exclude", pattern, names) for pattern in unwanted))
+    ruled = {name: _rule(name, owner, first) for name, owner in owners.items()}
+    included, asked = set(names), set[str]()  # among which the rule chooses; what is taken whatever it says
+    if wanted is not None:
+        included = set[str]()
+        for pattern in wanted:
+            found = all_matching("include", pattern, names)
+            if found == {pattern}:
+                asked.add(pattern)
+                continue
+            included |= found
+            if not any(ruled[name][0] or ruled[name][1] == "frozen" for name in found):
+                unknown = {name for name in found if ruled[name][2].unknown}
+                if strict and not unknown:
+                    raise _selects_nothing(pattern, {name: ruled[name][1] for name in found})
+                asked |= unknown
+    verdicts: list[Verdict] = []
+    for name, owner in owners.items():
+        chosen, reason, kind = ruled[name]
+        if name in asked:
+            chosen, reason = _by_name(name, owner.parameter, kind)
+        elif chosen and name not in included:
+            chosen, reason = False, "not included"
+        if chosen and name in excluded:
+            chosen, reason = False, "excluded"
+        parameter = owner.parameter
+        looks = (kind.unknown or kind.refused) and parameter.is_floating_point() and is_matrix(parameter)
+        overlooked = looks and not chosen and parameter.requires_grad and name in included and name not in excluded
+        verdicts.append(Verdict(name, parameter, chosen, reason, kind, overlooked))
+    return verdicts
+
+
+def chosen_of(verdicts: Iterable[Verdict]) -> dict[str, nn.Parameter]:
+    """Return the parameters that are pruned: name -> parameter.
+
+    Raises:
+        ParameterError: one of them has no storage.
+    """
+    chosen = {verdict.name: verdict.parameter for verdict in verdicts if verdict.prunable}
     for name, parameter in chosen.items():
         check_storage(name, parameter)
     return chosen
 
 
-def first_convolution(model: nn.Module) -> str | None:
-    """Return the name of the first convolution's weight, which `prunable` leaves out; None if there is none.
+def summary_of(verdicts: Iterable[Verdict]) -> Summary:
+    """Return what `summary` shows."""
+    return Summary(
+        tuple(
+            Row(
+                verdict.name,
+                tuple(verdict.parameter.shape),
+                verdict.parameter.numel(),
+                verdict.prunable,
+                verdict.reason,
+                0.0 if verdict.parameter.is_meta else sparsity_of(verdict.parameter),
+            )
+            for verdict in verdicts
+        )
+    )
 
-    >>> first_convolution(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
-    '0.weight'
+
+def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:
+    """Warn, with `LeftDenseWarning`, if more than 1 % of a model is matrices that stay dense for want of a rule.
+
+    The warning is said of the line outside redense that led here.
     """
-    module = _first_convolution(unwrap(model))
-    return next((name for name, (_, places) in _owners(unwrap(model)).items() if (module, "weight") in places), None)
+    left = [verdict for verdict in verdicts if verdict.overlooked]
+    weights = sum(verdict.parameter.numel() for verdict in left)
+    total = sum(verdict.parameter.numel() for verdict in verdicts)
+    if weights <= _MUCH * total:
+        return
+    left.sort(key=lambda verdict: -verdict.parameter.numel())
+    shown = ", ".join(f"'{verdict.name}' ({verdict.reason})" for verdict in left[:3])
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "redense":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"{weights:,} of {total:,} weights ({weights / total:.1%}) stay dense though they look like matrices: "
+        f"{shown}{more}. Say include or exclude for them; print(redense.summary(model)) has all reasons",
+        LeftDenseWarning,
+        stacklevel=level,
+    )
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the user's own module under DDP, DataParallel, FSDP and ``torch.compile`` wrappers."""
-    inner: object = model
-    while isinstance(inner, nn.Module):
-        model = inner
-        refuse_fsdp1(model)
-        inner = getattr(model, _WRAPPERS.get(type(model).__name__, ""), None)
-    return model
-
-
-def _verdicts(
-    model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str]
-) -> Iterator[tuple[str, nn.Parameter, bool, str]]:
-    model = unwrap(model)
-    refuse_flattened(model)
-    owners = _owners(model)
-    names = list(owners)
-    wanted = None if include is None else _patterns(include)
-    unwanted = _patterns(exclude)
-    included, excluded = _all_matching("include", wanted or (), names), _all_matching("exclude", unwanted, names)
-    first = _first_convolution(model)
-    for name, (parameter, places) in owners.items():
-        if isinstance(parameter, UninitializedParameter):
-            raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
-        chosen, reason = _rule(parameter, places, first)
-        if wanted is not None:
-            if name in wanted:
-                chosen, reason = _by_name(name, parameter)
-            elif chosen and name not in included:
-                chosen, reason = False, "not included"
-        if chosen and name in excluded:
-            chosen, reason = False, "excluded"
-        yield name, parameter, chosen, reason
-
-
-def _first_convolution(model: nn.Module) -> nn.Module | None:
-    return next((m for m in model.modules() if isinstance(m, _CONVOLUTIONS)), None)
-
-
-def _owners(model: nn.Module) -> dict[str, tuple[nn.Parameter, list[tuple[nn.Module, str]]]]:
-    """Each parameter once, under its first name, with every (module, attribute) that uses it."""
-    names: dict[int, str] = {}
-    owners: dict[str, tuple[nn.Parameter, list[tuple[nn.Module, str]]]] = {}
-    for path, module in cast("Iterable[tuple[str, nn.Module]]", model.named_modules()):
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in names:
-                name = clean_name(f"{path}.{attribute}" if path else attribute)
-                names[id(parameter)] = name
-                owners[name] = (parameter, [])
-            owners[names[id(parameter)]][1].append((module, attribute))
-    return owners
-
-
-def clean_name(name: str) -> str:
-    """Return a parameter's name without the parts that compile, FSDP and checkpoint wrappers put into it."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPER_PARTS)
-
-
-def _rule(
-    parameter: nn.Parameter, places: list[tuple[nn.Module, str]], first_convolution: nn.Module | None
-) -> tuple[bool, str]:
-    kinds = [_kind(module, attribute) for module, attribute in places]
+def _rule(name: str, owner: _Owner, first: Mapping[str, str]) -> tuple[bool, str, Kind]:
+    parameter, kinds = owner.parameter, owner.kinds
+    if isinstance(parameter, UninitializedParameter):
+        raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
     # Tied weights have several kinds: the most careful one decides.
-    refused = next((reason for chosen, reason in kinds if not chosen), None)
-    if refused:
-        return False, refused
+    kind = next((kind for kind in kinds if not kind.prunable), kinds[0])
+    if not kind.prunable:
+        return False, kind.reason, kind
     if not parameter.is_floating_point():
-        return False, f"not floating-point ({parameter.dtype})"
+        return False, f"not floating-point ({parameter.dtype})", kind
     if not parameter.requires_grad:
-        return False, "frozen"
-    if any(module is first_convolution for module, _ in places):
-        return False, "the first convolution"
-    return True, kinds[0][1]
+        return False, "frozen", kind
+    return (False, first[name], kind) if name in first else (True, kind.reason, kind)
 
 
-def _kind(module: nn.Module, attribute: str) -> tuple[bool, str]:
-    if isinstance(module, _EMBEDDINGS):
-        return False, "an embedding"
-    if isinstance(module, _NORMS) or type(module).__name__.endswith("Norm"):
-        return False, "a normalisation"
-    if "bias" in attribute:
-        return False, "a bias"
-    if isinstance(module, _RECURRENT) and attribute.startswith("weight"):
-        return True, "recurrent"
-    if isinstance(module, _CONVOLUTIONS) and attribute == "weight":
-        return True, "convolution"
-    if isinstance(module, (nn.Linear, nn.Bilinear)) and attribute == "weight":
-        return True, "linear"
-    if isinstance(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
-        return True, "attention"
-    if (
-        any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and attribute == "weight"
-    ):  # GPT-2's linear layer in transformers
-        return True, "linear"
-    return False, f"of a {type(module).__name__}, which no rule covers: include it by name"
-
-
-def _by_name(name: str, parameter: nn.Parameter) -> tuple[bool, str]:
+def _by_name(name: str, parameter: nn.Parameter, kind: Kind) -> tuple[bool, str]:
     if not parameter.is_floating_point():
         raise ParameterError(f"'{name}' must have a floating-point dtype to be pruned, got {parameter.dtype}")
+    if kind.refused:
+        raise ParameterError(f"'{name}' cannot be pruned, because a mask on it would not hold: {kind.reason}")
     return True, "included by name"
 
 
-def _patterns(patterns: str | Sequence[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+def _selects_nothing(pattern: str, reasons: Mapping[str, str]) -> ParameterError:
+    count = len(reasons)
+    why = ", ".join(dict.fromkeys(reasons[name] for name in sorted(reasons)))
+    return ParameterError(
+        f"include '{pattern}' matches {count} parameter{'s' if count > 1 else ''} and selects none ({why}): "
+        f"give exact names, for example '{min(reasons)}'"
+    )
 
 
-def matching(pattern: str, names: Collection[str]) -> set[str]:
-    """Return the names that a shell pattern stands for; one that is itself a name stands for no other.
-
-    >>> sorted(matching("a[01]", ["a0", "a1", "b"])), sorted(matching("a[01]", ["a0", "a1", "a[01]"]))
-    (['a0', 'a1'], ['a[01]'])
-    """
-    return {pattern} if pattern in names else {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
-def _all_matching(what: str, patterns: Iterable[str], names: list[str]) -> set[str]:
-    every = set[str]()
-    for pattern in patterns:
-        found = matching(pattern, names)
-        if not found:
-            raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
-        every |= found
-    return every
+@dataclass(frozen=True)
+class _Owner:
+    """A parameter, and what it is in every place where it is used."""
+
+    parameter: nn.Parameter
+    modules: list[nn.Module]
+    kinds: list[Kind]
+
+
+def _owners(model: nn.Module) -> dict[str, _Owner]:
+    """Each parameter once, under its first name."""
+    names: dict[int, str] = {}
+    owners: dict[str, _Owner] = {}
+    for clean, path, module, modules in clean_modules(model):
+        for attribute, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in names:
+                name = f"{clean}.{attribute}" if clean else attribute
+                names[id(parameter)] = name
+                owners[name] = _Owner(parameter, [], [])
+            owner = owners[names[id(parameter)]]
+            above, _, last = path.rpartition(".")
+            # At layer.parametrizations.weight
+            layer = modules[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
+            owner.modules.append(module if layer is None else layer)
+            owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
+    return owners
+
+
+def _may_read(name: str, kind: Kind) -> bool:
+    """Whether a parameter that a kernel of the input was given is what multiplies it: of recurrent layers not all."""
+    return kind.prunable and (not kind.reason.startswith("recurrent") or _READS_INPUT.search(name) is not None)
+
+
+def _first_layers(model: nn.Module, owners: Mapping[str, _Owner], inputs: Any) -> dict[str, str]:
+    if inputs is None:
+        stems = stems_by_shape(model)
+        return {
+            name: stems[module]
+            for name, owner in owners.items()
+            for module, kind in zip(owner.modules, owner.kinds, strict=True)
+            if module in stems and kind.prunable
+        }
+    names = {id(owner.parameter): name for name, owner in owners.items()}
+    reading = stems_by_trace(model, inputs, names)
+    return {
+        name: "reads the input, as a traced forward shows"
+        for name, owner in owners.items()
+        if name in reading and any(_may_read(name, kind) for kind in owner.kinds)
+    }

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from . import masks as masking
 from .errors import ParameterError, StateError
 from .masked import Masked
-from .parameters import clean_name
+from .names import clean_name
 from .phase import Phase, Sparsity
 from .schedule import Schedule
 from .sharding import cut, local, whole, wrap

@@ -24,7 +24,8 @@ from . import masks
 from .choosing import choose, seed_of
 from .deciding import knee, undecided
 from .errors import ParameterError, ScoreError, SparsityError, StateError
-from .parameters import prunable, unwrap
+from .names import unwrap
+from .parameters import prunable
 from .phase import Phase
 from .prefix import Prefix
 from .scan import Curve, Scan

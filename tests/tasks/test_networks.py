@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from redense.errors import MissingExtraError, RecipeError
-from redense.parameters import first_convolution, prunable
+from redense.parameters import first_layers, prunable
 from redense.tasks.classification import networks
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.models import SMALL, Shortcut, build
@@ -45,9 +45,9 @@ def on_meta(name: str, shape: tuple[int, int, int] = IMAGENET, classes: int = 10
 def test_the_papers_networks_have_the_papers_numbers_of_weights(name: str):
     network = on_meta(name)
     assert sum(parameter.numel() for parameter in network.parameters()) == COUNTS[name]
-    first = first_convolution(network)
-    assert first is not None
-    assert first not in prunable_names(network)
+    first = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    assert list(first_layers(network)) == [f"{first}.weight"]
+    assert f"{first}.weight" not in prunable_names(network)
 
 
 def prunable_names(network: nn.Module) -> list[str]:

@@ -19,7 +19,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..choosing import check_left
 from ..controller import DSD
 from ..criteria import WITH_GRADIENTS
 from ..errors import RedenseError, StateError
@@ -459,13 +458,11 @@ class Engine:
     def _check_plan(self) -> None:
         for index in range(len(self.plan)):
             self._method(index)
-        sizes = {name: weight.numel() for name, weight in self.prunable().items()}
-        for planned in self.plan:  # so that a phase that cannot train is not waited for
-            sparsity = planned.phase.sparsity
-            if isinstance(sparsity, float) and planned.phase.scope == "layer" and planned.allocation == "uniform":
-                for name, size in sizes.items():
-                    check_left(planned.phase, name, size, size - round(sparsity * size))
-        phases = tuple(planned.phase for planned in self.plan)
+        # A phase that cannot train is not waited for; the sparsities of one that is allocated are not known yet.
+        phases = tuple(
+            p.phase if p.allocation == "uniform" or not p.phase.is_sparse else replace(p.phase, sparsity=0.0)
+            for p in self.plan
+        )
         DSD(self.model, self.optimizer, Schedule(phases), include=self.include, exclude=self.exclude).close()
 
     def _check_finite(self, loss: float, planned: PlannedPhase) -> None:

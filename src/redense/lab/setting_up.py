@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import RedenseError
 from ..methods.base import Method
-from ..parameters import first_convolution
+from ..parameters import first_layers
 from ..tasks.task import Batch, Task
 from .recipe import OptimizerRecipe, Recipe
 
@@ -49,8 +49,7 @@ def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str]
     own = prune.include if prune.include is not None else task.include
     include = None if own is None else list(own)
     if prune.first_layer:
-        first = first_convolution(model)
-        include = [*(["*"] if include is None else include), *([first] if first else [])]
+        include = [*(["*"] if include is None else include), *first_layers(model)]
     return include, [*task.exclude, *prune.exclude]
 
 

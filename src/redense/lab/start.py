@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import RecipeError, StateError, nearest
 from ..files.checksums import check_sums, file_sum
-from ..parameters import clean_name
+from ..names import clean_name
 from .checkpoint import is_tree, load_tree
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from ..parameters import unwrap
+from ..names import unwrap
 from .base import LossFn, Method
 
 
