@@ -94,7 +94,7 @@ def _plain(module: nn.Module, attribute: str, parameter: Tensor) -> Kind:
         return Kind(False, "a bias")
     name = type(module).__name__
     if isinstance(module, CONVOLUTIONS) and attribute == "weight":
-        if _STANDARDISED.search(name):
+        if any(_STANDARDISED.search(cls.__name__) for cls in type(module).__mro__):
             return Kind(False, f"standardised by {name}, which undoes zeros", refused=True)
         if isinstance(module, TRANSPOSED):  # (in, out / groups, ...): an output sees the inputs of its group
             return Kind(True, "convolution", inputs=0, run=module.in_channels // module.groups)
