@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -85,8 +85,8 @@ def criterion_name(chosen: str | Criterion) -> str:
     registered = next((name for name, function in CRITERIA.items() if function is chosen), None)
     if registered is not None:
         return registered
-    named = chosen if hasattr(chosen, "__qualname__") else type(chosen)
-    return f"{getattr(named, '__module__', None) or 'builtins'}:{named.__qualname__}"
+    named: Any = chosen if hasattr(chosen, "__qualname__") else type(chosen)
+    return f"{named.__module__ or 'builtins'}:{named.__qualname__}"
 
 
 @criterion("magnitude")

@@ -191,7 +191,8 @@ def _other_hook(module: nn.Module, base: str) -> str | None:
 
 def _hook(module: nn.Module, base: str, kind: str) -> Callable[..., Any] | None:
     """Return the hook with which the older ``torch.nn.utils`` functions compute ``module.base``."""
-    for hook in module._forward_pre_hooks.values():
+    hooks = cast("dict[int, Any]", module._forward_pre_hooks)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    for hook in hooks.values():
         if type(hook).__name__ == kind and getattr(hook, "name", None) == base:
             return hook
     return None

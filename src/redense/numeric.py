@@ -24,7 +24,7 @@ def as_float(value: object) -> float | None:
     try:
         return float(number)
     except OverflowError:  # an int of more than 308 digits
-        return math.copysign(math.inf, number)
+        return math.inf if number > 0 else -math.inf
 
 
 def as_int(value: object) -> int | None:
@@ -52,6 +52,6 @@ def plain(value: Any) -> Any:
             return plain(value.item())
         except RuntimeError:  # a meta tensor has no value
             return value
-    if isinstance(value, Rational) and value.denominator == 1 and not isinstance(value, bool):
+    if isinstance(value, Rational) and value.denominator == 1:
         return operator.index(value.numerator)
     return float(value) if isinstance(value, Real) and not isinstance(value, int) else value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -289,8 +289,8 @@ def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:
     left.sort(key=lambda verdict: -verdict.parameter.numel())
     shown = ", ".join(f"'{verdict.name}' ({verdict.reason})" for verdict in left[:3])
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "redense":
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "redense":
         level, frame = level + 1, frame.f_back
     warnings.warn(
         f"{weights:,} of {total:,} weights ({weights / total:.1%}) stay dense though they look like matrices: "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -44,7 +44,7 @@ def stems_by_shape(model: nn.Module) -> dict[nn.Module, str]:
     - where it has none at all: the first layer, if it is a convolution;
     - linear layers that embed patches, known by their names.
     """
-    modules = list(model.named_modules())
+    modules = list(cast("Iterator[tuple[str, nn.Module]]", model.named_modules()))
     convolutions = {path: cast("Any", m) for path, m in modules if isinstance(m, CONVOLUTIONS)}
     fed = _fed_by_a_sibling(modules)
     few = [m for m in convolutions.values() if _widens(m) and m.in_channels <= _FEW]
@@ -191,13 +191,14 @@ def stems_by_trace(model: nn.Module, inputs: Any, names: Mapping[int, str]) -> s
 
 
 @contextlib.contextmanager
-def _as_before(model: nn.Module) -> Iterator[None]:
+def _as_before(model: nn.Module) -> Generator[None]:
     """Run the block in eval mode; put the modes, the buffers and the random state back."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = sorted({b.device.index or 0 for b in [*model.parameters(), *model.buffers()] if b.device.type == "cuda"})
+    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
+    devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices):  # pyright: ignore[reportUnknownMemberType]
             model.eval()
             yield
     finally:
