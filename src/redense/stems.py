@@ -164,6 +164,7 @@ def stems_by_trace(model: nn.Module, inputs: Any, names: Mapping[int, str]) -> s
         raise ParameterError(
             "inputs cannot be traced through sharded weights: name the first layers in exclude instead"
         )
+    kind: str = type(inputs).__name__
     args, kwargs = (), cast("dict[str, Any]", {})
     if isinstance(inputs, Mapping):
         kwargs = dict(cast("Mapping[str, Any]", inputs))
@@ -172,7 +173,7 @@ def stems_by_trace(model: nn.Module, inputs: Any, names: Mapping[int, str]) -> s
     given = list(_tensors((args, kwargs)))
     if not given:
         raise ParameterError(
-            f"inputs must be what the model is called with, a tensor, a tuple or a mapping; got {type(inputs).__name__}"
+            f"inputs must be what the model is called with, a tensor, a tuple or a mapping; got {kind}"
         )
     tracer = _Reader(parameters, given)
     with _as_before(model), torch.no_grad():
