@@ -55,18 +55,21 @@ class Patches(nn.Module):
 
 
 class Excited(nn.Module):
-    """A stem, squeeze and excitation with few channels between, and channel attention."""
+    """A stem; squeeze and excitation, channel attention and a fire module, which have few channels inside."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, padding=1)
         self.squeeze = nn.Sequential(nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 16, 1))
         self.attention = nn.Conv1d(1, 1, 3, padding=1)
+        self.fire = nn.ModuleList(nn.Sequential(nn.Conv2d(*channels, 1)) for channels in ((16, 4), (4, 8), (4, 8)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = x * self.squeeze(x.mean((2, 3), keepdim=True)).sigmoid()
-        return x * self.attention(x.mean((2, 3)).unsqueeze(1)).transpose(1, 2).unsqueeze(-1)
+        x = x * self.attention(x.mean((2, 3)).unsqueeze(1)).transpose(1, 2).unsqueeze(-1)
+        squeeze, *expand = self.fire
+        return torch.cat([part(squeeze(x)) for part in expand], 1)
 
 
 class Speech(nn.Module):

@@ -39,7 +39,8 @@ _NO_PATCH_EMBEDDING = re.compile(r"unembed|merg|expand|pred|unpatch")
 def stems_by_shape(model: nn.Module) -> dict[nn.Module, str]:
     """Return the layers that read the input as their shapes tell: module -> why.
 
-    - convolutions of one to four channels into more, except the second half of a squeeze and excitation;
+    - convolutions of one to four channels into more, except those that a layer of their block gives their channels, as
+      in squeeze and excitation;
     - where a model has none for signals of that dimension: the first convolution whose channels no other layer gives;
     - where it has none at all: the first layer, if it is a convolution;
     - linear layers that embed patches, known by their names.
@@ -90,16 +91,20 @@ def _out(module: nn.Module) -> int | None:
 
 
 def _fed_by_a_sibling(modules: list[tuple[str, nn.Module]]) -> set[nn.Module]:
-    """Return the convolutions whose channels are what the layer before them in the same module gives."""
-    last, fed = dict[str, int](), set[nn.Module]()
+    """Return the convolutions whose channels are what a layer before them in the same block gives."""
+    alone = Counter(path.rpartition(".")[0] for path, module in modules if _out(module) is not None)
+    given, fed = dict[str, set[int]](), set[nn.Module]()
     for path, module in modules:
         width = _out(module)
         if width is None:
             continue
-        parent = path.rpartition(".")[0]
-        if isinstance(module, CONVOLUTIONS) and last.get(parent) == module.in_channels:
+        block = path.rpartition(".")[0]
+        if alone[block] == 1:  # a convolution with its normalisation and activation
+            block = block.rpartition(".")[0]
+        before = given.setdefault(block, set())
+        if isinstance(module, CONVOLUTIONS) and module.in_channels in before:
             fed.add(module)
-        last[parent] = width
+        before.add(width)
     return fed
 
 
