@@ -58,6 +58,7 @@ def make_environment(name: str, *, anew: bool = False) -> Path:
 def install_lowest(python: Path) -> None:
     """Install the lowest versions that pyproject.toml admits; pip, because uv does not see pip's own places."""
     wanted = ROOT / "build" / "lowest.txt"
+    wanted.unlink(missing_ok=True)  # uv would keep to the versions of the last time
     run(python, "-m", "pip", "install", "-q", "uv")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     extras = [word for extra in EXTRAS.split(",") for word in ("--extra", extra)]

@@ -282,6 +282,7 @@ def lightning(first: int, last: int, load: Path, save: Path) -> Outcome:
 def transformers(first: int, last: int, load: Path, save: Path) -> Outcome:
     from redense.integrations.transformers import DSDTrainerCallback  # isort: skip
     from safetensors.torch import load_file
+    from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     class WithLoss(nn.Sequential):
@@ -294,6 +295,10 @@ def transformers(first: int, last: int, load: Path, save: Path) -> Outcome:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             control.should_training_stop = state.global_step == last  # killed there; the data is that of all steps
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+            return SequentialSampler(train_dataset or self.train_dataset)  # pyright: ignore[reportArgumentType]
 
     trace, callback = Trace(), DSDTrainerCallback(SCHEDULE)
     torch.manual_seed(first)
@@ -311,9 +316,8 @@ def transformers(first: int, last: int, load: Path, save: Path) -> Outcome:
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
-        train_sampling_strategy="sequential",
     )
-    trainer = Trainer(
+    trainer = InOrder(
         model,
         arguments,
         train_dataset=[dict(zip("xy", batch(n), strict=True)) for n in range(STEPS * MICRO)],  # pyright: ignore[reportArgumentType]
