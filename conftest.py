@@ -26,7 +26,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent
 PROCESSES = ROOT / "tests" / "processes"
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge"]
-PROGRAMS = ["bash", "git", "mount", "umount", "sha256sum", "lscpu", "uname", "gcc", "g++", "ldconfig", *BROWSERS]
+PROGRAMS = [
+    "bash",
+    "git",
+    "mount",
+    "umount",
+    "sha256sum",
+    "lscpu",
+    "uname",
+    "false",
+    "gcc",
+    "g++",
+    "ldconfig",
+    *BROWSERS,
+]
 """What a quick test may start beside Python, and beside what lies in the clone or in a temporary folder."""
 
 _OURS = ("REDENSE_", "XDG_", "HF_", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PIP_CACHE_DIR")

@@ -168,7 +168,8 @@ def test_the_order_of_loading_does_not_matter(name: str, optimizer: str):
         run = Run(schedule, optimizer)
         run.steps(0, kill)
         saved = run.save()
-        for order in itertools.permutations(run.parts):
+        orders = list(itertools.permutations(run.parts))
+        for order in orders if kill == 3 else (orders[0], orders[-1]):
             again = Run(schedule, optimizer, seed=1).load(saved, order)
             again.steps(kill, schedule.total_steps)
             assert_same(again, whole)
