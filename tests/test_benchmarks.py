@@ -27,6 +27,7 @@ TINY = {
     "step_quickstart": ["--images", "2"],
     "train_layers": ["--width", "16"],
     "measure_memory": ["--size", "64", "--switches", "12"],
+    "send_choices": ["--layers", "2", "--size", "64"],
     "cost_by_size": ["--millions", "0.05", "0.1"],
     "hold_networks": ["--networks", "squeezenet1_1", "--batch", "1", "--side", "32"],
     "overhead_quickstart": ["--set", "data.limit=64", "dense.epochs=1", "sparse.epochs=1", "redense.epochs=1"],

@@ -13,36 +13,38 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from redense import distributed, masks
-from redense.distributed import Piece, kth, select_pieces
+from redense.distributed import Piece, kth, select_pieces, select_pieces_each
 from redense.errors import ParameterError, ScoreError, SparsityError
-from redense.sharding import Layout, Reduce
+from redense.sharding import Layout, Ranks
 
-Ranks = list[dict[str, Piece]]
+Pieces = list[dict[str, Piece]]
 
 
 class Exchange:
-    """Adds up the tensors of threads that stand for ranks, and counts what a rank would send."""
+    """Adds up the tensors of threads that stand for ranks, or takes the largest, and counts what a rank would send."""
 
     def __init__(self, ranks: int) -> None:
         self.barrier = threading.Barrier(ranks, timeout=20)
         self.given: list[Tensor] = [torch.empty(0)] * ranks
-        self.sent = [0] * ranks
+        self.calls: list[list[int]] = [[] for _ in range(ranks)]
 
-    def of(self, rank: int) -> Reduce:
-        def reduce(counts: Tensor) -> Tensor:
-            assert counts.dtype == torch.int64
-            self.given[rank] = counts.clone()
-            self.sent[rank] += counts.numel() * counts.element_size()
+    def of(self, rank: int) -> Ranks:
+        def reduce(own: Tensor, combine: Callable[[Tensor], Tensor]) -> Tensor:
+            assert own.dtype == torch.int64
+            self.given[rank] = own.clone()
+            self.calls[rank].append(own.numel() * own.element_size())
             self.barrier.wait()
-            total = torch.stack(self.given).sum(0)  # also checks that all ranks ask for the same thing
+            total = combine(torch.stack(self.given))  # also checks that all ranks ask for the same thing
             self.barrier.wait()
             return total
 
-        return reduce
+        return Ranks(
+            lambda own: reduce(own, lambda all_: all_.sum(0)), lambda own: reduce(own, lambda all_: all_.amax(0))
+        )
 
 
-def together(ranks: int, work: Callable[[int, Reduce], Any]) -> tuple[list[Any], int]:
-    """What ``work`` returned, or raised, on every rank; and the most bytes that a rank sent."""
+def together(ranks: int, work: Callable[[int, Ranks], Any]) -> tuple[list[Any], list[int]]:
+    """What ``work`` returned, or raised, on every rank; and the bytes of every call, the same on all of them."""
     exchange, results = Exchange(ranks), [None] * ranks
 
     def run(rank: int) -> None:
@@ -56,7 +58,8 @@ def together(ranks: int, work: Callable[[int, Reduce], Any]) -> tuple[list[Any],
         thread.start()
     for thread in threads:
         thread.join()
-    return results, max(exchange.sent)
+    assert all(calls == exchange.calls[0] for calls in exchange.calls)
+    return results, exchange.calls[0]
 
 
 def cut(scores: Tensor, owners: Sequence[Tensor], ranks: int) -> list[Piece]:
@@ -73,27 +76,38 @@ def cut(scores: Tensor, owners: Sequence[Tensor], ranks: int) -> list[Piece]:
     return pieces
 
 
-def assert_equal_masks(ranks: Ranks, scores: dict[str, Tensor], sparsity: float, absolute: bool) -> int:
-    expected = masks.select_global(scores, sparsity, absolute=absolute)
-    results, sent = together(
-        len(ranks), lambda rank, reduce: select_pieces(ranks[rank], sparsity, reduce, absolute=absolute)
+def assert_equal_masks(ranks: Pieces, scores: dict[str, Tensor], sparsity: float, absolute: bool) -> list[int]:
+    """Compare one threshold over all scores, and one over each, with one process; return the calls of both."""
+    shares = {name: sparsity * 0.9**i for i, name in enumerate(scores)}
+    expected = (
+        masks.select_global(scores, sparsity, absolute=absolute),
+        {name: masks.select(values, shares[name], absolute=absolute) for name, values in scores.items()},
     )
-    for rank, chosen in enumerate(results):
-        assert isinstance(chosen, dict), chosen
-        for name, mask in chosen.items():
-            assert mask.dtype == torch.bool
-            assert torch.equal(mask, ranks[rank][name].layout.take(expected[name])), (rank, name)
-    return sent
+    results, calls = together(
+        len(ranks),
+        lambda rank, others: (
+            select_pieces(ranks[rank], sparsity, others, absolute=absolute),
+            select_pieces_each(ranks[rank], shares, others, absolute=absolute),
+        ),
+    )
+    for rank, both in enumerate(results):
+        assert isinstance(both, tuple), both
+        for chosen, right in zip(both, expected, strict=True):
+            assert list(chosen) == list(scores)
+            for name, mask in chosen.items():
+                assert mask.dtype == torch.bool
+                assert torch.equal(mask, ranks[rank][name].layout.take(right[name])), (rank, name)
+    return calls
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[Ranks, dict[str, Tensor], float, bool]:
+def problems(draw: st.DrawFn) -> tuple[Pieces, dict[str, Tensor], float, bool]:
     ranks = draw(st.integers(1, 4))
     dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e5m2]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     levels = draw(st.sampled_from([1, 2, 5, 0]))  # how many different scores; 0 for any
     scores: dict[str, Tensor] = {}
-    of_rank: Ranks = [{} for _ in range(ranks)]
+    of_rank: Pieces = [{} for _ in range(ranks)]
     for i in range(draw(st.integers(1, 3))):
         shape = draw(st.lists(st.integers(0 if i else 1, 7), min_size=0, max_size=3))
         values = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -118,16 +132,23 @@ def problems(draw: st.DrawFn) -> tuple[Ranks, dict[str, Tensor], float, bool]:
     return of_rank, scores, draw(st.floats(0, 0.99)), draw(st.booleans())
 
 
-@settings(max_examples=150)
+@pytest.mark.parametrize("whole", [True, False], ids=["sent whole", "searched"])
+@settings(max_examples=50)
 @given(problem=problems())
-def test_any_layout_gives_the_masks_of_one_process(problem: tuple[Ranks, dict[str, Tensor], float, bool]):
-    assert_equal_masks(*problem)
+def test_any_layout_gives_the_masks_of_one_process(whole: bool, problem: tuple[Pieces, dict[str, Tensor], float, bool]):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "_WHOLE", 2 if whole else 0)
+        patch.setattr(distributed, "_ROOM", 2048 if whole else 256)  # the more digits
+        assert_equal_masks(*problem)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 7])
 @pytest.mark.parametrize("dimension", [0, 1, 2])
 @pytest.mark.parametrize("ties", [False, True])
-def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(ranks: int, dimension: int, ties: bool):
+def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(
+    ranks: int, dimension: int, ties: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(distributed, "_WHOLE", 0)
     scores = torch.randn(5, 3, 6, generator=torch.Generator().manual_seed(1))
     scores = scores.round() if ties else scores
     owners = [torch.zeros(size, dtype=torch.int64) for size in scores.shape]
@@ -141,17 +162,47 @@ def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(ranks: int
             assert_equal_masks(pieces, {"w": scores}, sparsity, absolute)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_a_selection_sends_less_than_a_megabyte_however_many_weights_there_are(dtype: torch.dtype):
-    # All scores tie, which needs the most passes; the bytes depend on the number of bits alone.
-    scores = {f"{i}": torch.ones(1 << 18, dtype=dtype) for i in range(4)}
-    owners = [torch.arange(1 << 18) % 2]
-    halves = [cut(values, owners, 2) for values in scores.values()]
-    ranks = [{name: halves[i][rank] for i, name in enumerate(scores)} for rank in range(2)]
-    sent = assert_equal_masks(ranks, scores, 0.3, absolute=False)
-    assert sent < 150_000
-    # Indices of 2**40 weights have four digits instead of two: 32 KB more.
-    assert sent + 2 * 8 * 2048 < 1 << 20
+@pytest.mark.parametrize(
+    ("kind", "dtype", "most"),
+    [("random", torch.float32, 8), ("equal", torch.bfloat16, 8), ("apart", torch.float64, 20)],
+)
+def test_a_choice_sends_a_few_batches_of_16_kilobytes_however_many_weights_there_are(
+    kind: str, dtype: torch.dtype, most: int
+):
+    layers, numel = 32, 1 << 13
+    generator = torch.Generator().manual_seed(0)
+    scores = {f"{i}": torch.randn(numel, generator=generator).to(dtype) for i in range(layers)}
+    if kind == "equal":  # which needs the most calls: for the index of the last tie
+        scores = {name: torch.ones_like(values) for name, values in scores.items()}
+    if kind == "apart":  # what the ranks find among their own scores says the least
+        scores = {name: values.sort().values for name, values in scores.items()}
+    owners = [torch.arange(numel) * 2 // numel]
+    halves = {name: cut(values, owners, 2) for name, values in scores.items()}
+    pieces = [{name: parts[rank] for name, parts in halves.items()} for rank in range(2)]
+    shares = {name: 0.3 + 0.01 * i for i, name in enumerate(scores)}
+
+    results, calls = together(2, lambda rank, ranks: select_pieces_each(pieces[rank], shares, ranks, absolute=True))
+    for own, chosen in zip(pieces, results, strict=True):
+        assert isinstance(chosen, dict), chosen
+        for name, mask in chosen.items():
+            assert torch.equal(mask, own[name].layout.take(masks.select(scores[name], shares[name], absolute=True)))
+    # A call a layer and digit would be 32 x 5 calls.
+    assert len(calls) <= most, calls
+    assert max(calls) <= 8 * layers * (1 + 64), calls
+
+    results, calls = together(2, lambda rank, ranks: select_pieces(pieces[rank], 0.4, ranks, absolute=True))
+    assert len(calls) <= 8
+    assert sum(calls) < 120_000
+
+
+def test_weights_that_are_smaller_than_their_counts_are_sent_whole_in_the_first_call():
+    scores = {f"{i}": torch.randn(9, 11, generator=torch.Generator().manual_seed(i)).round() for i in range(8)}
+    owners = [torch.arange(9) // 5, torch.zeros(11, dtype=torch.int64)]
+    halves = {name: cut(values, owners, 2) for name, values in scores.items()}
+    pieces = [{name: parts[rank] for name, parts in halves.items()} for rank in range(2)]
+    assert_equal_masks(pieces, scores, 0.4, True)
+    _, calls = together(2, lambda rank, ranks: select_pieces_each(pieces[rank], dict.fromkeys(scores, 0.4), ranks))
+    assert calls == [8 * (1 + 8 * 99)]
 
 
 def test_replicas_are_counted_once():
@@ -169,7 +220,7 @@ def test_a_nan_on_one_rank_is_an_error_on_every_rank():
     scores = torch.ones(4, 2)
     scores[3, 1] = torch.nan
     pieces = cut(scores, [torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0])], 2)
-    results, _ = together(2, lambda rank, reduce: select_pieces({"fc": pieces[rank]}, 0.5, reduce))
+    results, _ = together(2, lambda rank, ranks: select_pieces({"fc": pieces[rank]}, 0.5, ranks))
     assert [type(r) for r in results] == [ScoreError, ScoreError]
     assert all("1 of the 8 scores of 'fc' are NaN or infinite" in str(r) for r in results)
 
@@ -177,11 +228,11 @@ def test_a_nan_on_one_rank_is_an_error_on_every_rank():
 def test_a_sparsity_out_of_range_is_refused_before_anything_is_sent():
     piece = Piece(torch.ones(3), Layout.whole((3,)))
 
-    def reduce(counts: Tensor) -> Tensor:
+    def sent(own: Tensor) -> Tensor:
         raise AssertionError("sent")
 
     with pytest.raises(SparsityError, match=r"sparsity of 'fc' must be in \[0, 1\), got 1\.5"):
-        select_pieces({"fc": piece}, 1.5, reduce)
+        select_pieces({"fc": piece}, 1.5, Ranks(sent, sent))
 
 
 @given(
@@ -192,11 +243,10 @@ def test_the_kth_of_signed_integers_is_that_of_the_sorted_list(parts: list[list[
     everything = sorted(value for part in parts for value in part)
     k = data.draw(st.integers(1, len(everything)))
     tensors = [torch.tensor(part, dtype=torch.int32) for part in parts]
-    results, _ = together(
-        len(parts), lambda rank, reduce: kth(lambda: tensors[rank].split(7), k, 32, reduce, flip=True)
-    )
     value = everything[k - 1]
-    expected = (value + 2**31, sum(v < value for v in everything), everything.count(value))
+    low, high = (data.draw(st.integers(*ends)) for ends in ((-(2**31), value), (value, 2**31 - 1)))
+    results, _ = together(len(parts), lambda rank, ranks: kth(lambda: tensors[rank].split(7), k, low, high, ranks.sum))
+    expected = (value, sum(v < value for v in everything), everything.count(value))
     assert results == [expected] * len(parts)
 
 

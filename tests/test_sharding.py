@@ -19,7 +19,11 @@ from redense.sharding import is_sharded, local, whole, wrap
 Ranks = Callable[..., list[dict[str, Any]]]
 
 SCRIPT = "ranks/shards.py"
-CHECKS = re.findall(r"^def check_(\w+)", (Path(__file__).parent / SCRIPT).read_text(), re.MULTILINE)
+CHECKS = [
+    check
+    for script in (SCRIPT, "ranks/replicas.py")  # which the first runs too
+    for check in re.findall(r"^def check_(\w+)", (Path(__file__).parent / script).read_text(), re.MULTILINE)
+]
 SELECTION = "masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send"
 LOADING = "distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_bits"
 

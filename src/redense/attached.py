@@ -18,11 +18,12 @@ from .errors import OptimizerError, ParameterError, StateError, nearest
 from .kinds import Kind
 from .masked import Masked
 from .names import clean_name, matching, unwrap
-from .optimizers import Calls, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
+from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
 from .parameters import Verdict, chosen_of, first_layers, judge, named, warn_of_overlooked
 from .phase import Phase, Sparsity
+from .replicas import Replicas
 from .saving import masked_from
-from .sharding import like, local, reshard, sparsity_of
+from .sharding import like, local, reshard, sparsities_of
 
 
 class Controller:
@@ -36,8 +37,11 @@ class Controller:
         exclude: str | Sequence[str],
         seed: int,
         inputs: Any,
+        replicas: Any,
     ) -> None:
         self._model = unwrap(model)
+        self._replicas = Replicas(model, replicas)
+        self._agreed = False  # on what is in force, with the ranks that train copies of the model
         self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
         self._include, self._exclude = include, exclude
         self._seed = check_seed(seed)
@@ -46,6 +50,7 @@ class Controller:
         self._judged: dict[str, Kind] = {}
         self._warned = False
         self._masked: Masked | None = None
+        self._trains_nothing = False  # the step that is being made
         self._handles: list[RemovableHandle] = []
         self._calls = Calls()
         self._seen = 0  # real steps
@@ -171,13 +176,20 @@ class Controller:
         return candidates
 
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
-        parameters = self._candidates(phase.sparsity)
-        check_phase(phase, parameters, self._judged)
+        self._replicas.find()
+        self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
+        with self._replicas.together():
+            parameters = self._candidates(phase.sparsity)
+            check_phase(phase, parameters, self._judged)
         inputs = {name: self._judged[name].inputs for name in parameters}
-        masks = choose(phase, parameters, previous, lambda name: seed_of(self._seed, index, name), inputs)
-        for name, mask in masks.items():
-            check_left(phase, name, mask.numel(), 1 - sparsity_of(mask))
-            check_rows(phase, name, mask, self._judged[name].rows)
+        together = self._replicas.together
+        masks = choose(
+            phase, parameters, previous, lambda name: seed_of(self._seed, index, name), inputs, together=together
+        )
+        self._replicas.agree_on_masks(masks)
+        for name, sparsity in sparsities_of(masks).items():
+            check_left(phase, name, masks[name].numel(), 1 - sparsity)
+            check_rows(phase, name, masks[name], self._judged[name].rows)
         self._put(Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery")))
         if self._masked:
             self._masked.begin()
@@ -222,7 +234,16 @@ class Controller:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         if not self._calls.begin(optimizer):
             return None
+        self._trains_nothing = fills_state(optimizer)
+        if self._trains_nothing:  # weights may have been loaded, and the masks that belong to them not yet
+            return None
         self._follow()
+        if not self._agreed and not self._over:  # the first step since it was made or loaded, which all ranks make
+            self._agreed = True
+            if self._replicas.find():
+                self._replicas.agree(**self._in_force())
+                self._replicas.agree_on_masks(self.masks)
+        self._replicas.refuse_join()
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -257,9 +278,11 @@ class Controller:
 
     def _hold(self, optimizer: Optimizer) -> bool:
         """Hold the masks after a step; return whether it was a real one."""
+        if self._trains_nothing:
+            return False
         skipped = was_skipped(optimizer)
-        if self._masked:
-            self._masked.after_step(optimizer, skipped=skipped)
+        if self._masked and self._masked.after_step(optimizer, skipped=skipped):
+            self._replicas.agree_on_masks(self.masks)
         self._seen += not skipped
         return not skipped
 
@@ -270,6 +293,10 @@ class Controller:
             mine = set[int]().union(*(held(optimizer) for optimizer in self._optimizers))
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
+
+    def _in_force(self) -> dict[str, Any]:
+        """What must be the same on all ranks that train copies of the model, besides the masks."""
+        return self._settings()
 
     def _settings(self) -> dict[str, Any]:
         """What decides over later masks besides schedule and weights."""
@@ -285,6 +312,7 @@ class Controller:
             seed = seed_of(self._seed, index, "surgery")
             masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
         self._put(masked)
+        self._agreed = False
         if masked:
             masked.begin(resumed=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -26,6 +27,8 @@ def choose(
     previous: Mapping[str, Tensor],
     seed: Callable[[str], int],
     inputs: Mapping[str, int | None] | None = None,
+    *,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Tensor]:
     """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first.
 
@@ -36,8 +39,43 @@ def choose(
         ScoreError: a score is NaN or infinite, or a gradient is missing.
         ParameterError: a shape does not fit.
     """
+    absolute = get_criterion(phase.criterion) is magnitude and not previous
+    with together():
+        scores = _scores(phase, parameters, previous, seed, absolute)
+        plain = {name: values for name, values in scores.items() if not is_sharded(values)}
+        chosen: dict[str, Tensor] = {}
+        if phase.pattern:
+            chosen = _select_patterns(plain, phase.pattern, inputs)
+        elif phase.scope == "layer":
+            shares = per_parameter(phase.sparsity, list(scores))
+            plain = {name: values for name, values in plain.items() if name in shares}
+            chosen = distributed.select_each(plain, shares, absolute=absolute)
+        elif len(plain) == len(scores):
+            chosen = distributed.select_global(plain, cast("float", phase.sparsity), absolute=absolute)
+    if len(plain) == len(scores):
+        return chosen
+    # Of what is sharded all ranks choose together, and tell each other what is wrong with the scores of one.
+    if phase.pattern:
+        sharded = {name: values for name, values in scores.items() if is_sharded(values)}
+        chosen |= _select_patterns(sharded, phase.pattern, inputs)
+    elif phase.scope == "global":
+        chosen = distributed.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
+    else:
+        shares = per_parameter(phase.sparsity, list(scores))
+        sharded = {name: values for name, values in scores.items() if is_sharded(values) and name in shares}
+        chosen |= distributed.select_each(sharded, shares, absolute=absolute)
+    return {name: chosen[name] for name in scores if name in chosen}
+
+
+def _scores(
+    phase: Phase,
+    parameters: Mapping[str, nn.Parameter],
+    previous: Mapping[str, Tensor],
+    seed: Callable[[str], int],
+    absolute: bool,
+) -> dict[str, Tensor]:
+    """Return the scores of each parameter, or its values if their magnitudes are the scores."""
     criterion = get_criterion(phase.criterion)
-    absolute = criterion is magnitude and not previous
     scores: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         try:
@@ -64,16 +102,16 @@ def choose(
             lowest = torch.finfo(values.dtype).min
             kept = local(cut(previous[name], parameter)).to(local(values).device)
             values = wrap(local(values).masked_fill(~kept, lowest), values)
-        scores[name] = values
-    if phase.pattern:
-        along = {name: _inputs_of(name, inputs) for name in scores}
-        patterned = {n: (v.abs() if absolute else v).movedim(along[n], 1) for n, v in scores.items()}
-        masks = {name: distributed.select_pattern(v, phase.pattern, name=name) for name, v in patterned.items()}
-        return {name: mask.movedim(1, along[name]) for name, mask in masks.items()}
-    if phase.scope == "global":
-        return distributed.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
-    chosen = per_parameter(phase.sparsity, list(scores))
-    return {name: distributed.select(scores[name], s, name=name, absolute=absolute) for name, s in chosen.items()}
+        scores[name] = values.abs() if absolute and phase.pattern else values
+    return scores
+
+
+def _select_patterns(
+    scores: Mapping[str, Tensor], pattern: tuple[int, int], inputs: Mapping[str, int | None] | None
+) -> dict[str, Tensor]:
+    along = {name: _inputs_of(name, inputs) for name in scores}
+    masks = distributed.select_patterns({n: v.movedim(along[n], 1) for n, v in scores.items()}, pattern)
+    return {name: mask.movedim(1, along[name]) for name, mask in masks.items()}
 
 
 def check_left(phase: Phase, name: str, size: int, left: float) -> None:

@@ -14,6 +14,7 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -63,13 +64,16 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         seed: of the random criterion.
         state: what `state_dict` gave, to go on in a phase that was interrupted; nothing is selected then.
         inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
+        replicas: the process group whose ranks train copies of the model, and so must hold the same masks, if they do
+            it without DDP or a device mesh, which are found. False if no other rank trains a copy of it.
 
     Raises:
         SparsityError: the sparsity is not in [0, 1), or it leaves nothing of a parameter.
         ScoreError: a score is NaN or infinite, or a gradient is missing; the parameter is named.
         ParameterError: a name matches no parameter, or one has no values.
         OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
-        StateError: another block or DSD controls this model.
+        StateError: another block or DSD controls this model, or ranks that train copies of it differ in what decides
+            over masks, or in the masks.
     """
 
     def __init__(
@@ -86,8 +90,9 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         seed: int = 0,
         state: Mapping[str, Any] | None = None,
         inputs: Any = None,
+        replicas: Any = None,
     ) -> None:
-        super().__init__(model, optimizer, include, exclude, seed, inputs)
+        super().__init__(model, optimizer, include, exclude, seed, inputs, replicas)
         # The length of a block is the user's: a phase of one step stands for it.
         self.phase = Phase.sparse(1, sparsity, criterion=criterion, scope=scope, pattern=pattern)  # pyright: ignore[reportArgumentType]
         self._saved = state
@@ -144,7 +149,8 @@ class DSD(Controller):
         ...  # the loop, unchanged
 
     A phase changes inside the ``optimizer.step()`` that ends it, so a network evaluated right after the last dense step
-    is already pruned; ``on_phase_end`` is called before that. A step that a GradScaler skips is no step. With several
+    is already pruned; ``on_phase_end`` is called before that. What trains nothing is no step: one that a GradScaler
+    skips, and the one by which ``torch.distributed.checkpoint`` fills the state of a fresh optimizer. With several
     optimizers a step is complete when each has stepped. After the last phase the hooks are gone; if that phase is
     sparse, its masks hold until `close`.
 
@@ -162,13 +168,16 @@ class DSD(Controller):
         state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then.
         on_phase_end: called with this object when a phase has had its last step and before anything is changed.
         inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
+        replicas: the process group whose ranks train copies of the model, and so must hold the same masks, if they do
+            it without DDP or a device mesh, which are found. False if no other rank trains a copy of it.
 
     Raises:
         ParameterError: a name matches no parameter, or one has no values.
         OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
         ScoreError: (also from ``optimizer.step``) a score is NaN or infinite; the parameter is named.
         SparsityError: (also from ``optimizer.step``) a phase would leave nothing of a parameter, which is named.
-        StateError: another DSD or block controls this model.
+        StateError: (also from ``optimizer.step``) another DSD or block controls this model, or ranks that train copies
+            of it differ in what decides over masks, or in the masks.
     """
 
     def __init__(
@@ -184,12 +193,13 @@ class DSD(Controller):
         state: Mapping[str, Any] | None = None,
         on_phase_end: Callable[[DSD], None] | None = None,
         inputs: Any = None,
+        replicas: Any = None,
     ) -> None:
         if not isinstance(schedule, Schedule):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(f"schedule must be a redense.Schedule, got {schedule!r}")
         if on_phase_end is not None and not callable(on_phase_end):
             raise ScheduleError(f"on_phase_end must be called with the DSD when a phase ends, got {on_phase_end!r}")
-        super().__init__(model, optimizer, include, exclude, seed, inputs)
+        super().__init__(model, optimizer, include, exclude, seed, inputs, replicas)
         self.schedule = schedule
         self._on_phase_end = on_phase_end
         self._in_callback = False
@@ -273,6 +283,9 @@ class DSD(Controller):
             **fingerprint(self._model),
         }
 
+    def _in_force(self) -> dict[str, Any]:
+        return {**self._settings(), "schedule": self.schedule.to_dict(), "steps": list(self._steps)}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` or `sharded_state_dict` was taken; load model and optimizer too, in any order.
 
@@ -336,9 +349,17 @@ class DSD(Controller):
         else:
             self._detach()
 
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        # What was loaded since stays as it is, though a step that trains nothing may come between.
+        self._unpruned = [kept for kept in self._unpruned if kept[0]._version == kept[3]]
+        return super()._before_step(optimizer, args, kwargs)
+
     def _stepped(self, optimizer: Optimizer) -> None:
+        if not self._hold(optimizer):
+            self._unpruned = [(t, values, neutral, t._version) for t, values, neutral, _ in self._unpruned]
+            return
         self._unpruned = []
-        if not self._hold(optimizer) or self.phase is None:
+        if self.phase is None:
             return
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
         self._end.step = self.step
@@ -395,4 +416,4 @@ def _is_pruned(tensor: Tensor, values: Tensor, neutral: float) -> bool:
 
 def _overruled(row: Row, chosen: bool) -> Row:
     reason = "named by the schedule" if chosen else "not named by the schedule, or no optimizer holds it"
-    return Row(row.name, row.shape, row.weights, chosen, reason, row.sparsity)
+    return replace(row, prunable=chosen, reason=reason)

@@ -112,12 +112,13 @@ class Masked:
             (args[:1], {**kwargs, "closure": masked}) if "closure" in kwargs else ((args[0], masked, *args[2:]), kwargs)
         )
 
-    def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> None:
-        """Mask what the step has moved; a skipped step moved nothing."""
-        surgery = self.phase.surgery
+    def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> bool:
+        """Mask what the step has moved; a skipped step moved nothing. Return whether the masks were revised."""
+        surgery, revised = self.phase.surgery, False
         if surgery:
             self._save(optimizer)
             if not skipped and self.steps < self.phase.steps and surgery.due(self.steps, self.seed):
+                revised = True
                 for name in self._names(optimizer):
                     mask = local(self.masks[name])
                     mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
@@ -129,6 +130,7 @@ class Masked:
             self._mask(optimizer, None if every else self.drifting, with_state=self.drifting)
         if not skipped and optimizer is self.optimizers[-1]:
             self.steps += 1
+        return revised
 
     def lost(self) -> bool:
         """Whether a masked parameter is no longer what the optimizers update: the model was sharded since."""
@@ -210,8 +212,9 @@ class Masked:
 
     def _save(self, optimizer: Optimizer) -> None:
         if self.full:
-            for name in self._names(optimizer):
-                local(self.full[name]).copy_(local(self.parameters[name]))
+            with torch.no_grad():  # else each copy would keep the graph of the one before
+                for name in self._names(optimizer):
+                    local(self.full[name]).copy_(local(self.parameters[name]))
 
     def _restore(self, optimizer: Optimizer) -> None:
         if self.full:

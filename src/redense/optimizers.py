@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import OptimizerError
 from .numeric import as_float
+from .sharding import is_sharded, largest_over, local
 
 _log = logging.getLogger(__name__)
 
@@ -198,3 +200,38 @@ def was_skipped(optimizer: Optimizer) -> bool:
     # For fused optimizers GradScaler calls step() also when it found an infinity, and lets the kernel skip.
     found = getattr(optimizer, "found_inf", None)
     return isinstance(found, Tensor) and bool(found.item())
+
+
+def fills_state(optimizer: Optimizer) -> bool:
+    """Whether a step is the one by which ``torch.distributed.checkpoint`` fills the state of a fresh optimizer.
+
+    It trains nothing: its rates are 0, and so is every gradient. The first step of a warm-up has the same rate, and
+    gradients.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
+    if not rates or any(_moves(rate) for rate in rates):
+        return False  # nearly every step ends here: no gradient is read, no device waited for
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    if any(gradient is None or gradient.is_sparse for gradient in gradients):
+        return False  # it gives a dense one to every parameter
+    meshes = {gradient.device_mesh: None for gradient in gradients if is_sharded(gradient)}
+    if meshes and _asked_by_torch():  # by one rank alone, perhaps
+        return True
+    trains = any(bool(local(gradient).count_nonzero()) for gradient in gradients)
+    for mesh in meshes:  # the gradient of another rank's shards may be all there is
+        trains = bool(largest_over(mesh)(torch.tensor([int(trains)])))
+    return not trains
+
+
+def _moves(rate: float | Tensor) -> bool:
+    if isinstance(rate, Tensor) and rate.device.type not in ("cpu", torch.get_default_device().type):
+        return True  # of a capturable optimizer: torch's 0 is made on the default device
+    return bool(rate != 0)
+
+
+def _asked_by_torch() -> bool:
+    frame = sys._getframe()  # pyright: ignore[reportPrivateUsage]
+    while frame := frame.f_back:
+        if frame.f_code.co_name == "_init_optim_state":
+            return True
+    return False

@@ -18,7 +18,7 @@ from .errors import LeftDenseWarning, ParameterError
 from .kinds import Kind, is_matrix, kind_of
 from .masks import check_storage
 from .names import all_matching, clean_modules, patterns_of, unwrap
-from .sharding import refuse_flattened, sparsity_of
+from .sharding import is_sharded, local, refuse_flattened, sparsity_of
 from .stems import stems_by_shape, stems_by_trace
 
 _READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
@@ -27,7 +27,7 @@ _MUCH = 0.01  # of a model's weights: if more is left dense for want of a rule, 
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter of a `Summary`: ``reason`` says why it is pruned or not."""
+    """One parameter of a `Summary`: why it is pruned or not, and how sparse it, or this rank's shard of it, is."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,6 +35,7 @@ class Row:
     prunable: bool
     reason: str
     sparsity: float
+    shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Summary:
             for reason, weights in self.left_dense.items()
         ]
         share = self.prunable_weights / self.weights if self.weights else 0.0
+        if any(row.shard and row.prunable for row in self.rows):
+            lines.append("the sparsity of a sharded weight is that of this rank's shard")
         lines.append(f"{self.prunable_weights:,} of {self.weights:,} weights can be pruned ({share:.1%})")
         return "\n".join(line.rstrip() for line in lines)
 
@@ -269,7 +272,9 @@ def summary_of(verdicts: Iterable[Verdict]) -> Summary:
                 verdict.parameter.numel(),
                 verdict.prunable,
                 verdict.reason,
-                0.0 if verdict.parameter.is_meta else sparsity_of(verdict.parameter),
+                # Nothing is sent, so that one rank alone may print it.
+                0.0 if verdict.parameter.is_meta else sparsity_of(local(verdict.parameter)),
+                is_sharded(verdict.parameter),
             )
             for verdict in verdicts
         )

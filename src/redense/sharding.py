@@ -7,7 +7,7 @@ of such parameters are boolean DTensors of the same placement, so that holding t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -146,25 +146,49 @@ def layout_of(weight: Tensor) -> Layout:
     return Layout(tuple(weight.shape), tuple(positions), counted)
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """What a rank can learn of the others: the sum, and the largest, of what each of them gives."""
+
+    sum: Reduce
+    largest: Reduce
+
+    @classmethod
+    def alone(cls) -> Ranks:
+        """Return those of a rank that is the only one."""
+        return cls(lambda own: own, lambda own: own)
+
+
+def ranks_of(mesh: Any) -> Ranks:
+    """Return the ranks of a device mesh."""
+    return Ranks(summed_over(mesh), largest_over(mesh))
+
+
 def summed_over(mesh: Any) -> Reduce:
     """Return the function that adds up a rank's tensor over all ranks of a device mesh."""
-    return _reduction(mesh, "SUM")
+    return _reduction(mesh, range(mesh.ndim), "SUM")
 
 
 def largest_over(mesh: Any) -> Reduce:
     """Return the function that takes the elementwise maximum of a rank's tensor over all ranks of a device mesh."""
-    return _reduction(mesh, "MAX")
+    return largest_along(mesh, range(mesh.ndim))
 
 
-def _reduction(mesh: Any, operation: str) -> Reduce:
+def largest_along(mesh: Any, axes: Iterable[int]) -> Reduce:
+    """Return what `largest_over` does, over the ranks along some of the mesh's dimensions."""
+    return _reduction(mesh, axes, "MAX")
+
+
+def _reduction(mesh: Any, axes: Iterable[int], operation: str) -> Reduce:
     import torch.distributed
 
     dist = cast("Any", torch.distributed)
+    groups = [mesh.get_group(axis) for axis in axes]
 
     def reduce(counts: Tensor) -> Tensor:
         total = counts.to(mesh.device_type)  # the mesh's backend may not send from CPU
-        for axis in range(mesh.ndim):
-            dist.all_reduce(total, op=getattr(dist.ReduceOp, operation), group=mesh.get_group(axis))
+        for group in groups:
+            dist.all_reduce(total, op=getattr(dist.ReduceOp, operation), group=group)
         return total.cpu()
 
     return reduce
@@ -179,12 +203,24 @@ def reshard(model: nn.Module) -> None:
 
 def sparsity_of(weight: Tensor) -> float:
     """Return the fraction of exact zeros in the whole of a DTensor, which all ranks must ask for, or in a tensor."""
-    if not is_sharded(weight):
-        return masking.sparsity_of(weight)
-    layout = layout_of(weight)
-    zeros = local(weight).numel() - int(torch.count_nonzero(local(weight)))
-    total = summed_over(_dtensor(weight).device_mesh)(torch.tensor([zeros if layout.counted else 0]))
-    return int(total) / layout.numel if layout.numel else 0.0
+    return sparsities_of({"": weight})[""]
+
+
+def sparsities_of(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return what `sparsity_of` gives for each of many tensors, in one call to the other ranks of a mesh."""
+    found = {name: masking.sparsity_of(weight) for name, weight in weights.items() if not is_sharded(weight)}
+    sharded: dict[Any, dict[str, int]] = {}
+    for name, weight in weights.items():
+        if is_sharded(weight):
+            zeros = local(weight).numel() - int(torch.count_nonzero(local(weight)))
+            of_mesh = sharded.setdefault(_dtensor(weight).device_mesh, {})
+            of_mesh[name] = zeros if layout_of(weight).counted else 0
+    for mesh, counts in sharded.items():
+        totals = summed_over(mesh)(torch.tensor(list(counts.values())))
+        found |= {
+            n: int(t) / weights[n].numel() if weights[n].numel() else 0.0 for n, t in zip(counts, totals, strict=True)
+        }
+    return {name: found[name] for name in weights}
 
 
 def refuse_fsdp1(module: nn.Module) -> None:
