@@ -119,6 +119,23 @@ def test_what_reads_the_input_is_found_by_shapes_and_by_a_traced_forward(
         assert not set(chosen) & set(names)
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "reads"),
+    [
+        ("patch", nn.Linear(48, 8), True),
+        ("to_patches", nn.Linear(16, 8), True),
+        ("patch_merging", nn.Linear(48, 8), False),
+        ("embed", nn.Linear(48, 8), True),
+        ("embed", nn.Linear(8, 8), False),
+        ("embed", nn.Linear(50, 8), False),
+        ("fc", nn.Linear(48, 8), False),
+    ],
+)
+def test_a_linear_patch_embedding_is_known_by_its_name(name: str, layer: nn.Linear, reads: bool):
+    model = nn.ModuleDict({"block": nn.Linear(8, 8), name: layer})
+    assert list(first_layers(model)) == ([f"{name}.weight"] if reads else [])
+
+
 @pytest.mark.parametrize("layer", [nn.Linear(4, 8), nn.LSTM(4, 8), nn.GRUCell(4, 8)], ids=lambda m: type(m).__name__)
 def test_linear_and_recurrent_layers_read_the_input_only_where_an_example_shows_it(layer: nn.Module):
     assert first_layers(layer) == {}

@@ -8,6 +8,7 @@ one to four channels, and what reads features has a number of channels that no o
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
@@ -23,6 +24,7 @@ from .kinds import CONVOLUTIONS, TRANSPOSED
 from .sharding import is_sharded
 
 _FEW = 4  # channels of an image or a sound: grey or mono, with alpha, RGB or YUV, RGB with depth or alpha
+_SIDE = 4  # pixels of the smallest patch
 _MULTIPLIES = frozenset(
     (
         *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "matmul", "_grouped_mm", "convolution"),
@@ -32,7 +34,8 @@ _MULTIPLIES = frozenset(
 )
 _LOOKS_UP = frozenset(("embedding", "_embedding_bag", "embedding_bag", "index", "index_select", "gather"))
 _PATCH = re.compile(r"patch|^embeds$")
-_PATCH_EMBEDDING = re.compile(r"embed|proj|patchify|conv")
+_PATCH_EMBEDDING = re.compile(r"embed|proj|patchify|conv|(^|_)patch(es)?$")
+_EMBEDDING = frozenset(("embed", "embedding", "stem", "to_embedding"))
 _NO_PATCH_EMBEDDING = re.compile(r"unembed|merg|expand|pred|unpatch")
 
 
@@ -62,7 +65,7 @@ def stems_by_shape(model: nn.Module) -> dict[nn.Module, str]:
             continue
         found[m] = f"reads the input: {_channels(m.in_channels)}, which no other layer gives"
         done.add(_kind(m))
-    found.update(_patch_embeddings(modules, found))
+    found.update(_patch_embeddings(modules, found, given))
     if not found:
         first = next(
             (m for _, m in modules if isinstance(m, (*CONVOLUTIONS, nn.Linear, nn.Embedding, nn.RNNBase))), None
@@ -126,7 +129,7 @@ def _widths(modules: list[tuple[str, nn.Module]]) -> Counter[int]:
 
 
 def _patch_embeddings(
-    modules: list[tuple[str, nn.Module]], found: Mapping[nn.Module, str]
+    modules: list[tuple[str, nn.Module]], found: Mapping[nn.Module, str], given: Counter[int]
 ) -> Iterator[tuple[nn.Module, str]]:
     """Give the linear layers that embed patches: the first one in a module called after that, if no convolution is."""
     paths = {id(module): path for path, module in modules}
@@ -134,17 +137,25 @@ def _patch_embeddings(
     for path, module in modules:
         if not isinstance(module, nn.Linear):
             continue
-        parts = path.split(".")
-        at = next((i for i, part in enumerate(parts) if _PATCH.search(part.lower())), None)
+        parts = path.lower().split(".")
+        at = next((i for i, part in enumerate(parts) if _PATCH.search(part)), None)
         if at is None:
+            # Under a more general name, only what is as wide as a square patch of an image and is fed by no layer.
+            if parts[-1] in _EMBEDDING and _is_patch(module.in_features) and not given[module.in_features]:
+                yield module, "reads the input: embeds patches, by its name and width"
             continue
-        name, place = ".".join(parts[at:]).lower(), ".".join(parts[: at + 1])
+        name, place = ".".join(parts[at:]), ".".join(path.split(".")[: at + 1])
         if not _PATCH_EMBEDDING.search(name) or _NO_PATCH_EMBEDDING.search(name):
             continue
         if any(other == place or other.startswith(f"{place}.") for other in taken):
             continue
         taken.append(path)
         yield module, "reads the input: embeds patches, by its name"
+
+
+def _is_patch(width: int) -> bool:
+    sides = [math.isqrt(width // channels) for channels in (1, 3, _FEW) if width % channels == 0]
+    return any(side >= _SIDE and width in (side**2, 3 * side**2, _FEW * side**2) for side in sides)
 
 
 # --- by a traced forward ----------------------------------------------------------------------------------------------
