@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,20 @@ def test_scores_that_are_no_tensor_name_criterion_and_parameter():
     block = redense.sparse(layer, torch.optim.SGD(layer.parameters(), lr=0.1), 0.5, criterion=three)
     with pytest.raises(ScoreError, match=r"<lambda>' must give a tensor of scores for 'weight', got 3"), block:
         pass
+
+
+def test_a_scan_takes_a_function_and_goes_on_where_it_was_stopped(tmp_path: Path):
+    torch.manual_seed(0)
+    model, inputs = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), torch.randn(8, 4)
+    calls = list[int]()
+
+    def evaluate(model: nn.Module) -> float:
+        calls.append(1)
+        return float(model(inputs).square().mean())
+
+    settings: dict[str, Any] = {"sparsities": (0.5,), "grid": "full", "path": tmp_path / "scan.json"}
+    scan = redense.sensitivity(model, evaluate, criterion=nearest_to_one, **settings)
+    first = len(calls)
+    again = redense.sensitivity(model, evaluate, criterion=nearest_to_one, **settings)
+    assert again.allocate(overall=0.25) == scan.allocate(overall=0.25)
+    assert len(calls) - first < first

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from . import masks
 from .choosing import choose, seed_of
+from .criteria import Criterion, criterion_name
 from .deciding import knee, undecided
 from .errors import ParameterError, ScoreError, SparsityError, StateError
 from .names import unwrap
@@ -51,7 +52,7 @@ def sensitivity(
     overall: float | Sequence[float] | None = None,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
-    criterion: str = "magnitude",
+    criterion: str | Criterion = "magnitude",
     seed: int = 0,
     lower_is_better: bool = True,
     grid: Literal["adaptive", "full"] = "adaptive",
@@ -82,7 +83,7 @@ def sensitivity(
             curves then have gaps, and other targets are answered less well. Nothing: measure what any target needs.
         include: as in `redense.prunable`.
         exclude: as in `redense.prunable`.
-        criterion: what scores the weights; masks are those that a sparse phase would make.
+        criterion: what scores the weights, by name or as a function; masks are those that a sparse phase would make.
         seed: of a random criterion.
         lower_is_better: False for an accuracy.
         grid: ``adaptive``, or ``full`` to measure every point.
@@ -119,7 +120,9 @@ def sensitivity(
         phase = Phase.sparse(1, sparsity, criterion=criterion)
         return choose(phase, {name: part}, {}, lambda name: seed_of(seed, 0, name))[name]
 
-    log = _Log(Path(path) if path else None, lambda: _fingerprint(model, criterion, seed, lower_is_better))
+    log = _Log(
+        Path(path) if path else None, lambda: _fingerprint(model, criterion_name(criterion), seed, lower_is_better)
+    )
     meter = _Meter(model, evaluate)
     with _unchanged(model):
         baseline = meter.measure()
