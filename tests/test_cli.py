@@ -398,8 +398,7 @@ def test_a_reader_that_goes_away_is_no_crash():
     child = command("recipes", "show", "quickstart", "--yaml", stdout=writing)
     os.close(writing)
     _, err = child.communicate(timeout=60)
-    assert err == ""
-    assert child.returncode == 141
+    assert (child.returncode, err) == (0, "")
 
 
 def test_a_result_names_the_command_that_made_it_however_it_was_started(recipe_file: Path, tmp_path: Path):

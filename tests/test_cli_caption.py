@@ -167,7 +167,7 @@ def test_a_run_that_is_not_finished_is_refused(redense: Run, copy: Path):
     (copy / "model.safetensors").unlink()
     code, _, err = redense("caption", copy, "x.png")
     assert code == 2
-    assert f"finish it with `redense run --resume {copy}`" in err
+    assert f"finish it with: redense run --resume {copy}" in err
 
 
 def test_a_missing_or_damaged_vocabulary_is_named(redense: Run, copy: Path):

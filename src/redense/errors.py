@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 
@@ -72,6 +73,20 @@ class AddressError(RedenseError, RuntimeError):
 
 class LeftDenseWarning(UserWarning):
     """Much of a model stays dense because no rule covers it; filter it like any other warning."""
+
+
+def command(*words: object) -> str:
+    """Return a command that can be pasted into a shell, whatever is in the names.
+
+    >>> command("redense", "run", "--resume", "runs/my first")
+    "redense run --resume 'runs/my first'"
+    """
+    return shlex.join(map(str, words))
+
+
+def resuming(folder: object) -> str:
+    """Return the command that goes on with a run."""
+    return command("redense", "run", "--resume", folder)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

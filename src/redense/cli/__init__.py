@@ -7,8 +7,6 @@ its module's ``register``, and for a new module name that below.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +16,7 @@ from ..extras import missing_extra
 from ..lab.launch import launched
 from ..plugins import load_plugins
 from . import captioning, comparing, doctor, listing, reporting, running, sensitivity, transcribing, zoo
+from .printing import complain, flush_or_hush, prepare
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
@@ -59,7 +58,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Verbs]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 data is broken, 2 a mistake, 130 / 143 stopped."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    prepare()
     try:
         options, verbs = parse(arguments)
         if not options.verb:
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _do_as_a_rank(verb, options) if launched() else verb(options)
         except ModuleNotFoundError as error:
             raise missing_extra(error, f"redense {options.verb}") or error from None
-        sys.stdout.flush()
+        flush_or_hush()
         return code
     except RedenseError as error:
         _say(str(error))
@@ -79,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
-    except BrokenPipeError:  # `redense recipes show NAME | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        return 141
     except OSError as error:  # a full disk, a folder without permission
-        _say(str(error))
+        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        return 2
+    except MemoryError:
+        _say("there is not enough memory for this: give less at once, or a smaller network")
         return 2
 
 
@@ -103,4 +102,4 @@ def _say(why: str) -> None:
 
         if not speaks_first():
             return
-    print(f"redense: {why}", file=sys.stderr)
+    complain(why)

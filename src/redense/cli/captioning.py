@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RedenseError
+from ..errors import DataError, RedenseError
+from .printing import complain, say
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -55,28 +55,38 @@ def _caption(options: argparse.Namespace) -> int:
     for path, found in _captioned(captioner, options.images, options.beam):
         if isinstance(found, str):
             failed = True
-            print(f"redense: {path} {found}", file=sys.stderr)
+            complain(f"{path} {found}")
         elif not options.json:
             _print(path, found, everything=options.all)
         if options.json:
             said = {"error": found} if isinstance(found, str) else _plain(found, everything=options.all)
-            print(json.dumps({"image": str(path), **said}, ensure_ascii=False))
+            say(json.dumps({"image": str(path), **said}, ensure_ascii=False))
     return 2 if failed else 0
 
 
 def _captioned(captioner: Captioner, paths: list[Path], beam: int | None) -> Iterator[tuple[Path, list[Caption] | str]]:
     """Yield each image with its captions, or with what is wrong with it, in the order given."""
-    from ..tasks.classification.data.pixels import bombs_are_errors, require_pillow
+    from ..tasks.classification.data.pixels import require_pillow
 
     require_pillow()
-    with bombs_are_errors():
-        images = _images(paths)
-        while batch := list(itertools.islice(images, _BATCH)):
-            opened = [(path, fault or _open(path)) for path, fault in batch]
-            pictures = [found for _, found in opened if not isinstance(found, str)]
-            captions = iter(captioner.captions(pictures, beam=beam) if pictures else [])
-            for path, found in opened:
-                yield path, found if isinstance(found, str) else next(captions)
+    images = _images(paths)
+    while batch := list(itertools.islice(images, _BATCH)):
+        opened = [(path, fault or _open(path)) for path, fault in batch]
+        captions = iter(_captions_of(captioner, [found for _, found in opened if not isinstance(found, str)], beam))
+        for path, found in opened:
+            yield path, found if isinstance(found, str) else next(captions)
+
+
+def _captions_of(captioner: Captioner, pictures: list[Any], beam: int | None) -> list[list[Caption] | str]:
+    """Return the captions of each picture, or why the network cannot look at it."""
+    if not pictures:
+        return []
+    try:
+        return list(captioner.captions(pictures, beam=beam))
+    except DataError as error:
+        if len(pictures) == 1:
+            return [f"cannot be captioned ({error})"]
+        return [one for picture in pictures for one in _captions_of(captioner, [picture], beam)]
 
 
 def _images(paths: list[Path]) -> Iterator[tuple[Path, str]]:
@@ -94,11 +104,12 @@ def _images(paths: list[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def _open(path: Path) -> Any:
+    from ..files.opening import read_bytes
     from ..tasks.classification.data.pixels import decode
     from ..tasks.classification.data.sets import first_line
 
     try:
-        return decode(path.read_bytes())
+        return decode(read_bytes(path))
     except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image
         return f"cannot be decoded ({first_line(error)})"
 
@@ -109,7 +120,7 @@ def _plain(found: list[Caption], *, everything: bool) -> dict[str, Any]:
 
 
 def _print(path: Path, found: list[Caption], *, everything: bool) -> None:
-    print(f"{path}: {found[0].text}")
+    say(f"{path}: {found[0].text}")
     if everything:
         for one in found:
-            print(f"  {one.log_probability:8.2f}  {one.text}")
+            say(f"  {one.log_probability:8.2f}  {one.text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RedenseError
+from .printing import say
 from .verbs import Signals, Verbs, join_ranks
+
+_MOST_JOBS = 1000
 
 
 def register(verbs: Verbs) -> None:
@@ -29,7 +33,12 @@ def register(verbs: Verbs) -> None:
     compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
     compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
-    compare.add_argument("--backend", choices=("loky", "ray"), default="loky", help="joblib's, to carry the jobs")
+    compare.add_argument(
+        "--backend",
+        choices=("loky", "ray"),
+        default="loky",
+        help="this machine, or a Ray cluster (default: loky)",
+    )
     compare.add_argument("--cpus-per-job", type=float, metavar="N", help="what Ray reserves for each job (default: 1)")
     compare.add_argument("--gpus-per-job", type=float, metavar="N", help="may be a part: 0.5 (default: 0)")
     compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
@@ -56,18 +65,20 @@ def _compare(options: argparse.Namespace) -> int:
     ranks = join_ranks()
     if ranks.many and (options.backend != "loky" or (options.jobs or 1) > 1):
         raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")
-    if options.jobs is not None and options.jobs < 1:
-        raise RedenseError(f"--jobs must be at least 1, got {options.jobs}")
+    if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
+        raise RedenseError(f"--jobs must be 1 to {_MOST_JOBS:,}, got {options.jobs}")
     resources = _resources(options)
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
     recipe = None if options.resume else load_recipe(options.recipe, options.settings)
+    jobs = options.jobs or os.cpu_count() or 1
+    if options.backend == "ray":  # before there is a folder
+        from ..lab.ray_cluster import join_cluster
 
-    from rich.console import Console
+        join_cluster(jobs, resources)
 
     from ..files.locks import locked
     from ..lab.arms import get_arms
-    from ..lab.compare import write_results
     from ..lab.comparison import (
         Comparison,
         discard_comparison,
@@ -82,8 +93,9 @@ def _compare(options: argparse.Namespace) -> int:
     from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
     from ..lab.store import PhaseStore, default_store
+    from ..lab.terminal import SafeConsole
 
-    console = Console(highlight=False, quiet=not ranks.is_main)
+    console = SafeConsole(quiet=not ranks.is_main)
     if not console.is_terminal:
         console.width = 160  # a file has room for the whole table
     if recipe is None:
@@ -104,10 +116,10 @@ def _compare(options: argparse.Namespace) -> int:
         folder = Path(ranks.main(new))
     console.print(f"comparison: {folder}", soft_wrap=True)
     if comparison.ranks != ranks.world:
-        console.print(f"[yellow]note:[/] {note_on_ranks(comparison.ranks, ranks.world)}", soft_wrap=True)
+        console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
     words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
     go_on = shlex.join(map(str, words))
-    with ranks.held(lambda: locked(folder)):
+    with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
         try:
             grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
         except RedenseError:
@@ -115,8 +127,8 @@ def _compare(options: argparse.Namespace) -> int:
                 discard_comparison(folder)
             raise
         ranks.main(grid.write_plan)
-        jobs = options.jobs or os.cpu_count() or 1
         with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
+            stack.enter_context(ranks.held(grid.store.used))
             try:
                 if ranks.many:
                     trained = grid.run_over_ranks(tick=progress.tick)
@@ -128,7 +140,7 @@ def _compare(options: argparse.Namespace) -> int:
                 return signals.stopped(go_on)
         if not ranks.is_main:
             return 0
-        result = write_results(folder, grid)
+        result = _results(folder, grid, jobs, options.backend, resources)
         if options.diagnose:
             _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
         from ..report.compare_page import write_compare_report
@@ -142,6 +154,20 @@ def _compare(options: argparse.Namespace) -> int:
         how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
         console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
         return 0
+
+
+def _results(folder: Path, grid: Any, jobs: int, backend: str, resources: dict[str, float]) -> dict[str, Any]:
+    """Write the results; what turns out to be damaged in the store while they are gathered is made again, once."""
+    from ..errors import CheckpointError
+    from ..lab.compare import write_results
+
+    try:
+        return write_results(folder, grid)
+    except CheckpointError:
+        if grid.ranks.many:
+            raise
+        grid.run(jobs=jobs, backend=backend, resources=resources)
+        return write_results(folder, grid)
 
 
 def _resources(options: argparse.Namespace) -> dict[str, float]:
@@ -180,7 +206,7 @@ def _arms(options: argparse.Namespace) -> int:
     from ..lab.arms import get_arms
 
     for arm in get_arms():
-        print(f"{arm.name:<17}{arm.about}  ({arm.source})")
+        say(f"{arm.name:<17}{arm.about}  ({arm.source})")
     return 0
 
 
@@ -191,8 +217,8 @@ def _store(options: argparse.Namespace) -> int:
     if root is None:
         raise RedenseError("REDENSE_STORE is 'none': there is no store")
     store = PhaseStore(root)
-    print(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
+    say(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
     if options.action == "clear":
         store.clear()
-        print("cleared: what is needed again is trained again")
+        say("cleared: what is needed again is trained again")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from .printing import say
 from .verbs import Verbs
 
 _MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "problem": "[red]!![/]"}
@@ -23,12 +24,13 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine()
     problems = [finding for finding in findings if finding.state == "problem"]
     if options.json:
-        print(json.dumps(to_dict(findings), indent=2))
+        say(json.dumps(to_dict(findings), indent=2))
         return int(bool(problems))
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    from ..lab.terminal import SafeConsole
+
+    console = SafeConsole(soft_wrap=True, markup=True)
     group = ""
     for finding in findings:
         if finding.group != group:

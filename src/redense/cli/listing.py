@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import RedenseError
+from ..errors import RedenseError, command
 from .outlining import print_outline
+from .printing import say
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def _recipes(options: argparse.Namespace) -> int:
     if options.action == "list":
         about = {name: load_recipe(name).about for name in recipe_names()}
         if options.json:
-            print(json.dumps(about, indent=2))
+            say(json.dumps(about, indent=2))
             return 0
         for name, words in about.items():
-            print(f"{name:<28}{words}")
+            say(f"{name:<28}{words}")
         return 0
     if not options.name:
         raise RedenseError(f"which recipe? redense recipes {options.action} NAME (known: {', '.join(recipe_names())})")
@@ -58,7 +59,7 @@ def _recipes(options: argparse.Namespace) -> int:
         return _show(load_recipe(options.name, options.settings), options)
     text = recipe_text(options.name)
     if options.action == "show":
-        print(text, end="")
+        say(text, end="")
         return 0
     target: Path = options.to or Path(options.name.rpartition("/")[2]).with_suffix(".yaml")
     if target.exists():
@@ -67,7 +68,7 @@ def _recipes(options: argparse.Namespace) -> int:
         target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RedenseError(f"cannot write {target}: {error.strerror}") from None
-    print(f"{target}: change it, then run it with: redense run {target}")
+    say(f"{target}: change it, then run it with: {command('redense', 'run', target)}")
     return 0
 
 
@@ -76,7 +77,7 @@ def _show(recipe: Recipe, options: argparse.Namespace) -> int:
 
     made = dry_run(recipe) if options.dry_run else outline(recipe)
     if options.json:
-        print(json.dumps(made.to_dict(), indent=2))
+        say(json.dumps(made.to_dict(), indent=2))
     else:
         print_outline(made)
     return 0
@@ -87,8 +88,8 @@ def _data(options: argparse.Namespace) -> int:
 
     if options.action == "list":
         for source in catalog.SOURCES.values():
-            print(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
-        print(f"kept in {catalog.cache_dir()}")
+            say(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
+        say(f"kept in {catalog.cache_dir()}")
         return 0
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
@@ -104,7 +105,7 @@ def _data(options: argparse.Namespace) -> int:
             path = catalog.get(source, lambda what, part: progress.update(bar, description=what, completed=part))
     else:
         path = catalog.check(source)
-    print(f"{source.name} is whole: {path}")
+    say(f"{source.name} is whole: {path}")
     return _check_content(options, str(path)) if options.full else 0
 
 
@@ -137,9 +138,9 @@ def _check_content(options: argparse.Namespace, place: str) -> int:
             splits = inspect_images(options.name, full=options.full, label=options.label, on_checked=show)
             lines = [line for split in splits for line in describe(split)]
             broken = any(split.faults for split in splits)
-    print(*lines, sep="\n")
+    say(*lines, sep="\n")
     if broken:
-        print(f"training refuses this set, or leaves these {what} out with data.broken: skip")
+        say(f"training refuses this set, or leaves these {what} out with data.broken: skip")
     elif not options.full and not clips:
-        print("nothing is wrong as far as headers and ends of files show; --full decodes every image")
+        say("nothing is wrong as far as headers and ends of files show; --full decodes every image")
     return int(broken)

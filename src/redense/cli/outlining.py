@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..lab.outline import Outline
+    from ..lab.terminal import SafeConsole
     from ..parameters import Row
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -15,21 +14,19 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 def print_outline(made: Outline) -> None:
     """Print what a recipe would train, its phases, its layers, and the time if it was measured."""
-    from rich.console import Console
+    from ..lab.terminal import SafeConsole
 
-    console = Console(highlight=False)
+    console = SafeConsole()
     if not console.is_terminal:
         console.width = 120
-    with console.capture() as printed:
-        _print(made, console)
-    print(printed.get(), end="")  # Python's own, whose reader may go away
+    _print(made, console)
 
 
-def _print(made: Outline, console: Console) -> None:
+def _print(made: Outline, console: SafeConsole) -> None:
     from rich.table import Table
 
     recipe, training = made.recipe, made.recipe.training
-    console.print(f"[bold]{recipe.name}[/]: {recipe.about}", soft_wrap=True)
+    console.print_titled(recipe.name, recipe.about)
     console.print(f"data       {made.facts.text}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)
     share = made.prunable / made.parameters if made.parameters else 0.0
     console.print(f"network    {recipe.model.name}, {made.parameters:,} weights, {share:.1%} of them can be pruned")

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 from ..errors import RedenseError
+from .printing import say
 from .verbs import Verbs
 
 
@@ -39,14 +40,14 @@ def _report(options: argparse.Namespace) -> int:
     from ..report.pages import page_of
 
     path = page_of(options.path).write(options.path)
-    print(path)
+    say(path)
     if options.figures:
         from ..report.printing import write_figures
 
         files = write_figures(path.read_text(encoding="utf-8"), options.figures)
         names = [file.name for file in files]
         drawn, tables = (sum(name.endswith(end) for name in names) for end in (".svg", ".csv"))
-        print(f"{options.figures}: {drawn} figures, {tables} tables, {len(files)} files in all; README.md lists them")
+        say(f"{options.figures}: {drawn} figures, {tables} tables, {len(files)} files in all; README.md lists them")
     if options.open:
         import webbrowser
 
@@ -60,14 +61,14 @@ def _serve(options: argparse.Namespace) -> int:
     from ..report.serving import serve
 
     with serve(options.path, _port(options.port)) as server:
-        print(f"{options.path} at {server.address}; Ctrl-C ends it", flush=True)
+        say(f"{options.path} at {server.address}; Ctrl-C ends it", flush=True)
         if options.open:
             import webbrowser
 
             webbrowser.open(server.address)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-    print("\nended; the pages are no longer served")
+    say("\nended; the pages are no longer served")
     return 0
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shlex
 from pathlib import Path
 
-from ..errors import RedenseError
+from ..errors import RedenseError, resuming
+from .printing import say
 from .verbs import Signals, Verbs, join_ranks
 
 
@@ -48,18 +48,18 @@ def _run(options: argparse.Namespace) -> int:
     if options.resume:
         if options.recipe or options.settings or options.out:
             raise RedenseError("--resume goes on with the run's own recipe: give no recipe, setting or --out beside it")
-        recipe = build_recipe(ranks.main(lambda: read_run_recipe(options.resume).model_dump(mode="json")))
+        recipe = build_recipe(ranks.main(lambda: read_run_recipe(options.resume, whole=False).model_dump(mode="json")))
     elif not options.recipe:
         raise RedenseError("which recipe? try: redense run quickstart (see redense recipes)")
     else:
         recipe = load_recipe(options.recipe, options.settings)
     if options.print_config:
-        print(recipe.to_yaml() if ranks.is_main else "", end="")
+        say(recipe.to_yaml() if ranks.is_main else "", end="")
         return 0
 
-    from rich.console import Console
+    from ..lab.terminal import SafeConsole
 
-    console = Console(highlight=False, quiet=not ranks.is_main)
+    console = SafeConsole(quiet=not ranks.is_main)
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
         from ..lab.engine import StoppedError, TrainingError
         from ..lab.folder import restarted_folder
@@ -75,12 +75,12 @@ def _run(options: argparse.Namespace) -> int:
 
         folder: Path = options.resume or Path(ranks.main(new))
     if not options.quiet:
-        console.print(f"[bold]{recipe.name}[/]: {recipe.about or recipe.task}; seed {recipe.seed}", soft_wrap=True)
+        console.print_titled(recipe.name, f"{recipe.about or recipe.task}; seed {recipe.seed}")
         console.print(f"run folder: {folder}", soft_wrap=True)
-    go_on = f"redense run --resume {shlex.quote(str(folder))}"
+    go_on = resuming(folder)
     with Signals() as signals:
         try:
-            with RunProgress(Console(quiet=True) if options.quiet else console) as progress:
+            with RunProgress(SafeConsole(quiet=True) if options.quiet else console) as progress:
                 result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
             if not ranks.is_main:
                 return 0
@@ -112,14 +112,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     engine = load_model(options.run)
     metrics = engine.evaluate(options.split)
     if options.json:
-        print(json.dumps({"run": str(options.run), "split": options.split, **metrics}))
+        say(json.dumps({"run": str(options.run), "split": options.split, **metrics}))
         return 0
     examples = len(engine.task.examples(options.split))
     main_metric = engine.task.metric
-    print(f"{options.split} split, {examples:,} examples")
+    say(f"{options.split} split, {examples:,} examples")
     for name, value in metrics.items():
         unit = f" {main_metric.unit}" if name.endswith(main_metric.name) else ""
-        print(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
+        say(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
     return 0
 
 
@@ -127,7 +127,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.out.startswith("hub:"):
         from ..lab.publishing import publish_run
 
-        print(publish_run(options.run, options.out, private=options.private))
+        say(publish_run(options.run, options.out, private=options.private))
         return 0
     if options.private:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
@@ -135,5 +135,5 @@ def _export(options: argparse.Namespace) -> int:
 
     out = export_run(options.run, Path(options.out))
     for path in sorted(out.iterdir()):
-        print(f"{path}  {path.stat().st_size:,} bytes")
+        say(f"{path}  {path.stat().st_size:,} bytes")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RedenseError
+from .printing import say
 from .verbs import Signals, Verbs
 
 
@@ -51,8 +52,6 @@ def _sensitivity(options: argparse.Namespace) -> int:
         raise RedenseError("a run has its own recipe: give no settings beside a run folder")
     recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
 
-    from rich.console import Console
-
     from ..lab.engine import StoppedError
     from ..lab.progress import RunProgress
     from ..lab.scan import (
@@ -65,9 +64,10 @@ def _sensitivity(options: argparse.Namespace) -> int:
         write_scan,
     )
     from ..lab.store import PhaseStore, default_store
+    from ..lab.terminal import SafeConsole
     from ..scanning import SPARSITIES
 
-    console = Console(highlight=False)
+    console = SafeConsole()
     again = shlex.join(["redense", *sys.argv[1:]])
     with Signals() as signals:
 
@@ -108,10 +108,8 @@ def _sensitivity(options: argparse.Namespace) -> int:
 
         write_report(run)  # it shows the scan
     what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
-    print(
-        f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n"
-    )
-    print(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
+    say(f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n")
+    say(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
     return 0
 
 
@@ -126,10 +124,12 @@ class _Bar:
     """A bar on a terminal, a line a layer elsewhere; stops between two measurements when asked to."""
 
     def __init__(self, console: Any, stop: Any) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TimeElapsedColumn
+
+        from ..lab.terminal import SafeColumn
 
         self._stop, self._live, self._layer = stop, console.is_terminal, ""
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        columns = (SafeColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
         self._bars = Progress(*columns, console=console, transient=True, disable=not self._live)
         self._bar = self._bars.add_task("scan")
 
@@ -148,5 +148,5 @@ class _Bar:
         self._bars.update(self._bar, completed=done, total=total, description=what)
         layer = what.partition(" at ")[0]
         if not self._live and layer not in (self._layer, "done"):
-            print(f"scanning {what}", flush=True)
+            say(f"scanning {what}", flush=True)
             self._layer = layer

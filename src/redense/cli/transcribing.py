@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RedenseError, StateError
+from ..errors import RedenseError, StateError, command, resuming
+from ..files.json_text import read_json
+from ..files.opening import read_text
+from .printing import complain, say
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from ..tasks.speech.audio import Samples
     from ..tasks.speech.beam import BeamDecoder
     from ..tasks.speech.recogniser import Recogniser
+
+_WIDEST = 10_000  # of `redense.tasks.speech.beam`, which needs torch
 
 
 def register(verbs: Verbs) -> None:
@@ -64,7 +69,7 @@ def _add_language(parser: Any) -> None:
 
 
 def _transcribe(options: argparse.Namespace) -> int:
-    width = _whole("--beam", options.beam) if options.beam is not None else None
+    width = _whole("--beam", options.beam, _WIDEST) if options.beam is not None else None
     piece = _real("--piece", options.piece)
     weights = {"lm_weight": options.lm_weight, "word_score": options.word_score}
     given = {name: _real(f"--{name.replace('_', '-')}", text) for name, text in weights.items() if text is not None}
@@ -101,13 +106,13 @@ def _transcribe(options: argparse.Namespace) -> int:
                     "text": text,
                     "words": heard,
                 }
-                print(json.dumps(line, ensure_ascii=False), flush=True)
+                say(json.dumps(line, ensure_ascii=False), flush=True)
             else:
                 _print_words(f"{path}: " if len(options.files) > 1 else "", (word.text for word in words))
         except RedenseError as error:
             message = str(error)
             named = message if str(path) in message else f"{path} {message}"
-            print(f"redense: {named}", file=sys.stderr)
+            complain(named)
             failed += 1
     return 2 if failed else 0
 
@@ -129,13 +134,13 @@ def _print_words(name: str, words: Iterator[str]) -> None:
     begun = False
     try:
         for word in words:
-            print(f" {word}" if begun else f"{name}{word}", end="", flush=True)
+            say(f" {word}" if begun else f"{name}{word}", end="", flush=True)
             begun = True
     except RedenseError:
         if begun:
-            print()
+            say()
         raise
-    print("" if begun else name.rstrip())
+    say("" if begun else name.rstrip())
 
 
 def _recogniser(run: Path, recipe: Recipe) -> Recogniser:
@@ -145,7 +150,7 @@ def _recogniser(run: Path, recipe: Recipe) -> Recogniser:
 
     weights = run / "model.safetensors"
     if not weights.is_file():
-        raise StateError(f"{run} has no model.safetensors yet: finish it with `redense run --resume {run}`")
+        raise StateError(f"{run} has no model.safetensors yet: finish it with: {resuming(run)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data: Any = recipe.data
     model: Any = recipe.model
@@ -154,7 +159,6 @@ def _recogniser(run: Path, recipe: Recipe) -> Recogniser:
 
 def _alphabet(run: Path, recipe: Recipe) -> Alphabet:
     """The symbols of a run: of its recipe, as kept with its result, or of its training data."""
-    from ..lab.folder import read_json
     from ..lab.tasks import make_task
     from ..tasks.speech.alphabet import Alphabet
     from ..tasks.speech.task import Speech
@@ -189,7 +193,7 @@ def _beam(options: argparse.Namespace, alphabet: Alphabet, width: int, given: di
 
 
 def _decode(options: argparse.Namespace) -> int:
-    width, order = _whole("--beam", options.beam), _whole("--order", options.order)
+    width, order = _whole("--beam", options.beam, _WIDEST), _whole("--order", options.order, 999)
     if options.lm and options.text:
         raise RedenseError("--text trains a language model and --lm gives one: give one of them")
 
@@ -222,29 +226,29 @@ def _decode(options: argparse.Namespace) -> int:
         lexicon=lexicon,
         text=text,
         search=Search(width=width),
-        say=lambda line: None if options.json else print(line, flush=True),
+        say=lambda line: None if options.json else say(line, flush=True),
     )
     path = options.run / FOLDER / "decoding.json"
     if options.json:
-        print(json.dumps(json.loads(path.read_text(encoding="utf-8"))))
+        say(json.dumps(read_json(path)))
         return 0
     search = found.tuned.search
-    print(f"weights: {search.lm_weight:g} for the language model, {search.word_score:g} a word\n")
+    say(f"weights: {search.lm_weight:g} for the language model, {search.word_score:g} a word\n")
     beam = f"beam {search.width}, language model"
     rows = [("test", found.greedy, found.beam), *((name, *pair) for name, pair in found.sets.items())]
     for name, *scores in rows:
         for how, one in zip(("greedy", beam), scores, strict=True):
             rate = "-" if one.rate is None else f"{one.rate:.2f} %"
             span = f"  95 % interval {one.interval[0]:.2f} to {one.interval[1]:.2f}" if one.interval else ""
-            print(f"  {how:<26}{name} wer {rate}{span}")
-    print(f"\n{found.unknown:.1f} % of the test words are not among the {found.words:,} that the search knows.")
-    print(f"kept in {path}; use it with: redense transcribe {options.run} FILE --beam")
+            say(f"  {how:<26}{name} wer {rate}{span}")
+    say(f"\n{found.unknown:.1f} % of the test words are not among the {found.words:,} that the search knows.")
+    say(f"kept in {path}; use it with: {command('redense', 'transcribe', options.run)} FILE --beam")
     return 0
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except OSError as error:
         raise RedenseError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -252,14 +256,17 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def _whole(flag: str, text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise RedenseError(f"{flag} must be a whole number of at least 1, got '{text}'")
+def _whole(flag: str, text: str, most: int) -> int:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
+        raise RedenseError(f"{flag} must be a whole number from 1 to {most:,}, got '{text[:40]}'")
     return int(text)
 
 
 def _real(flag: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise RedenseError(f"{flag} must be a number, got '{text}'") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise RedenseError(f"{flag} must be a number, got '{text[:40]}'")
+    return number

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import RedenseError
 from ..lab.launch import ALONE, Ranks, is_first, launched
+from .printing import complain
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -111,7 +111,7 @@ class Signals:
         """
         number = self.received or next((other for other in received if other), signal.SIGINT)
         if is_first():
-            print(f"redense: stopped by {signal.Signals(number).name}; go on with: {command}", file=sys.stderr)
+            complain(f"stopped by {signal.Signals(number).name}; go on with: {command}")
         return 128 + number
 
     def _remember(self, number: int, frame: object) -> None:
@@ -122,4 +122,4 @@ class Signals:
         self.received, self._since = number, time.monotonic()
         self._stop()
         if is_first():
-            print("\nstopping after this step; once more to stop at once", file=sys.stderr)
+            complain("stopping after this step; once more to stop at once", before="\n")

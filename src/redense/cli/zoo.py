@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import RedenseError
+from .printing import say
 from .verbs import Verbs
 
 
@@ -31,14 +32,14 @@ def _zoo(options: argparse.Namespace) -> int:
     found = entries(options.zoo or default_zoo())
     if options.json:
         rows = [{"name": e.name, "about": e.about, "metric": e.metric.name, **e.figures} for e in found]
-        print(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return 0
     for entry in found:
         dense, dsd = entry.figures["dense"], entry.figures["dsd"]
         unit = f" {entry.metric.unit}".rstrip()
         figures = f"{shown_name(entry.metric.name)} {dense:.2f} -> {dsd:.2f}{unit}"
-        print(f"{entry.name:<28}{entry.bytes / 1e6:>5.2f} MB  {figures:<26}{entry.about}")
-    print("dense -> DSD, one seed each; their cards have the controls: redense zoo evaluate NAME")
+        say(f"{entry.name:<28}{entry.bytes / 1e6:>5.2f} MB  {figures:<26}{entry.about}")
+    say("dense -> DSD, one seed each; their cards have the controls: redense zoo evaluate NAME")
     return 0
 
 
@@ -51,11 +52,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     entry = find(options.zoo or default_zoo(), options.name)
     checks = evaluate(entry)
     if options.json:
-        print(json.dumps([{**vars(check), "same": check.same} for check in checks], indent=2))
+        say(json.dumps([{**vars(check), "same": check.same} for check in checks], indent=2))
     else:
         unit = f" {entry.metric.unit}".rstrip()
         for check in checks:
             said = "as its card says" if check.same else f"its card says {check.said:.2f}{unit}"
-            print(f"{check.model:<7}test {shown_name(entry.metric.name)} {check.found:.2f}{unit}, {said}")
-        print(f"the card: {entry.folder / 'README.md'}")
+            say(f"{check.model:<7}test {shown_name(entry.metric.name)} {check.found:.2f}{unit}, {said}")
+        say(f"the card: {entry.folder / 'README.md'}")
     return int(not all(check.same for check in checks))

@@ -8,9 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from ..files.visible import visible_line
 from ..tasks.metrics import shown_name
 from .engine import Event
+from .terminal import SafeColumn
 
 
 class RunProgress:
@@ -20,12 +23,12 @@ class RunProgress:
         self._console = console
         self._live = console.is_terminal
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            SafeColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("steps"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
+            SafeColumn("{task.fields[note]}"),
             console=console,
             disable=not self._live,
         )
@@ -50,17 +53,20 @@ class RunProgress:
             handler(event)
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False)
+        self._console.print(visible_line(text), soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def _note_that(self, note: str) -> None:
+        self._console.print(Text.assemble(("note:", "yellow"), f" {visible_line(note)}"), soft_wrap=True)
 
     def _on_plan(self, event: Event) -> None:
         self._phases, self._metric = event["phases"], event["metric"]
         for note in event.get("notes", ()):
-            self._say(f"[yellow]note:[/] {note}")
+            self._note_that(note)
 
     def _on_resumed(self, event: Event) -> None:
         self._say(f"resumed after step {event['step']}")
         for note in event["notes"]:
-            self._say(f"[yellow]note:[/] {note}")
+            self._note_that(note)
 
     def _on_phase(self, event: Event) -> None:
         index = event["phase_index"]

@@ -1,0 +1,41 @@
+"""Text that somebody else wrote, as a terminal may show it: nothing in it is obeyed, and nothing is hidden.
+
+Names of files and classes, lines of recipes, words of a vocabulary, transcripts: a stranger can put commands for the
+terminal into each of them, or characters that turn the direction of the text around.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Controls (C0 and C1), marks of direction, line and paragraph separators, halves of characters, tags.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]"
+)
+_HIDDEN_IN_LINE = re.compile(f"[\t\n{_HIDDEN.pattern[1:]}")
+
+
+def visible(text: str) -> str:
+    r"""Return text whose control characters are written out, but for the ends of lines and tabs.
+
+    They are written as JSON writes them, so that a line of JSON stays one and means the same.
+
+    >>> print(visible("\x1b[2Jred\u202e\udcff"))
+    \u001b[2Jred\u202e\udcff
+    """
+    return _HIDDEN.sub(_written, text)
+
+
+def visible_line(text: str) -> str:
+    r"""Return text as `visible` does, in one line.
+
+    >>> print(visible_line("red\nredense: all is well"))
+    red\u000aredense: all is well
+    """
+    return _HIDDEN_IN_LINE.sub(_written, text)
+
+
+def _written(found: re.Match[str]) -> str:
+    data = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{data[at]:02x}{data[at + 1]:02x}" for at in range(0, len(data), 2))
