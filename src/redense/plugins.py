@@ -79,7 +79,7 @@ def _load(item: str) -> str:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[path.stem]
         raise PluginError(_failed(item, error)) from error
     return path.stem
@@ -92,11 +92,13 @@ def _import(name: str, where: str) -> str:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise PluginError(f"{where} names the module '{name}', which Python does not find") from None
         raise PluginError(_failed(name, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(_failed(name, error)) from error
     return name
 
 
-def _failed(name: str, error: Exception) -> str:
+def _failed(name: str, error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the plugin {name} cannot be loaded: it ends the program while it is imported"
     first, *_ = str(error).splitlines() or [""]
     return f"the plugin {name} cannot be loaded: {type(error).__name__}: {first}"

@@ -17,7 +17,7 @@ _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)  # by another; any other
 
 
 @contextlib.contextmanager
-def locked(folder: Path, what: str | None = None, *, wait: bool = False) -> Iterator[bool]:
+def locked(folder: Path, what: str | None = None, *, wait: bool = False, shared: bool = False) -> Iterator[bool]:
     """Hold a folder for one process; another waits, or is refused. Gives whether there are such locks here.
 
     Windows has none of this kind, and some network disks have none: there the work goes on, with a warning for the
@@ -27,6 +27,7 @@ def locked(folder: Path, what: str | None = None, *, wait: bool = False) -> Iter
         folder: where the lock lies.
         what: the folder in errors.
         wait: for another process, or else refuse.
+        shared: hold it among others that share it; they keep out only who does not.
 
     Raises:
         StateError: another process works in it, or nobody can write to it.
@@ -44,7 +45,8 @@ def locked(folder: Path, what: str | None = None, *, wait: bool = False) -> Iter
     with file:
         held = True
         try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _HELD:
                 raise StateError(f"another process is training {what}: wait for it, or stop it first") from None

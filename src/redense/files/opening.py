@@ -7,10 +7,12 @@ recipe. Whatever reads a file that a user or a stranger named opens it here.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import TextIO
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -40,6 +42,15 @@ def open_regular(path: Path | str) -> BufferedReader:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_text(path: Path | str, newline: str | None = None) -> TextIO:
+    """Open a regular file for reading text in UTF-8, with a mark of byte order or without, as `open_regular` does.
+
+    Raises:
+        OSError: there is none, or it is none.
+    """
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline=newline)
 
 
 def is_regular(path: Path | str) -> bool:

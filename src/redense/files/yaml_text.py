@@ -10,9 +10,10 @@ from yaml.constructor import ConstructorError
 
 from ..errors import RecipeError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 """A recipe is a page of text."""
 
+_MAX_NODES = 20_000  # names and values; PyYAML takes a second for so many
 _MAX_DIGITS = 400  # of a number; 1:1:1:... is a number to the base of 60, and long ones take minutes
 
 
@@ -38,8 +39,13 @@ def parse_yaml(text: str, label: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """A safe loader without aliases and tags, and with an error for a key that is given twice."""
 
+    nodes = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
+        self.nodes += 1
+        if self.nodes > _MAX_NODES:
+            raise ComposerError(None, None, f"more than {_MAX_NODES:,} names and values", event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             raise ComposerError(None, None, "aliases are not allowed here", event.start_mark)
         if getattr(event, "tag", None) is not None:  # PyYAML's own constructors fail in odd ways on a wrong one

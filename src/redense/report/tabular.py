@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from ..files.csv_text import safe_cell
 from .contents import Grid
 from .quantities import NBSP, NONE
 
@@ -59,8 +60,8 @@ def to_csv(grid: Grid) -> str:
         cells.append([_numeric(cell) for cell in plain])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(zip(*cells, strict=True))
+    writer.writerow(map(safe_cell, head))
+    writer.writerows([safe_cell(cell) for cell in row] for row in zip(*cells, strict=True))
     return text.getvalue()
 
 

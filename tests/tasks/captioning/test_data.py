@@ -67,7 +67,7 @@ def test_broken_images_are_named_and_refused_or_left_out(captioned, config):
     (folder / "images/train-3.png").write_bytes(b"no image")
     (folder / "images/test-1.png").unlink()
     with pytest.raises(
-        DataError, match=r"2 of 24 .* train-3\.png is no image that Pillow knows; test-1\.png is missing"
+        DataError, match=r"2 of 24 .* train-3\.png is no image of a known format \(JPEG.*PGM\); test-1\.png is missing"
     ):
         load_captions(config(folder))
     splits = load_captions(config(folder, broken="skip"))

@@ -33,7 +33,7 @@ def test_what_cannot_be_used_is_named_and_the_exit_status_is_1(captioned, redens
     assert out.splitlines()[-5:] == [
         "3 cannot be used:",
         "  train-0.png is missing",
-        "  train-1.png is no image that Pillow knows",
+        "  train-1.png is no image of a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM)",
         "  train-2.png has no caption",
         "training refuses this set, or leaves these images out with data.broken: skip",
     ]

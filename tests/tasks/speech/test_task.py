@@ -117,15 +117,17 @@ def test_spectrograms_are_made_once_and_damaged_ones_again(tmp_path: Path, monke
     monkeypatch.setattr(store, "_CLIPS", 16)
     monkeypatch.setenv("REDENSE_CACHE", str(tmp_path))
     before = task().examples("train").__getitems__([20]).frames
-    shards = sorted((tmp_path / "spectrograms").iterdir())
+    shards = sorted((tmp_path / "spectrograms").glob("*.safetensors"))
     assert len(shards) >= 5
     first = {path: path.stat().st_mtime_ns for path in shards}
-    shards[0].write_bytes(b"damaged")
+    data = bytearray(shards[0].read_bytes())
+    data[len(data) // 2] ^= 1  # of a number
+    shards[0].write_bytes(data)
     shards[1].unlink()  # as if it had been interrupted
+    shards[2].with_suffix(".sha256").unlink()  # of an older redense
     assert task().examples("train").__getitems__([20]).frames.equal(before)
-    again = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "spectrograms").iterdir())}
-    assert again.keys() == first.keys()
-    assert {path for path in first if again[path] != first[path]} == set(shards[:2])
+    again = {path: path.stat().st_mtime_ns for path in shards}
+    assert {path for path in first if again[path] != first[path]} == set(shards[:3])
 
 
 def test_augmentation_is_of_the_epoch_and_the_clip_and_of_training_alone():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ...errors import StateError
+from ...errors import StateError, resuming
+from ...files.checksums import check_folder
+from ...files.json_text import parse_json
+from ...files.opening import read_text
 from ..classification.data.sets import first_line
 from .beam import Writer, write_all
 from .config import CaptionData, CaptionModel
@@ -75,7 +77,8 @@ def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Capt
     """
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with `redense run --resume {folder}`")
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
+    check_folder(folder)
     words = _read(folder, "vocabulary.json", vocabulary_from_json)
     features, digest = _read(folder, "features.json", _features)
     if digest_of(data.features) != digest:
@@ -90,17 +93,17 @@ def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Capt
 
 
 def _features(text: str) -> tuple[int, str]:
-    said: Any = json.loads(text)
+    said: Any = parse_json(text)
     return int(said["features"]), str(said["digest"])
 
 
 def _read(folder: Path, name: str, parse: Any) -> Any:
     path = folder / "artifacts" / name
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(read_text(path))
     except FileNotFoundError:
         raise StateError(
             f"{folder} has no artifacts/{name}: an older redense trained it; train it again, or copy the whole folder"
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise StateError(f"{path} is damaged ({first_line(error)}): take the whole run folder again") from None

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ...errors import DataError, RecipeError, StateError, nearest
-from ...files.yaml_text import parse_yaml
+from ...errors import DataError, RecipeError, StateError, command, nearest, resuming
+from ...files.checksums import check_folder, file_sum, sha256
+from ...files.json_text import read_json
+from ...files.opening import read_bytes, read_text
+from ...files.writing import write_bytes, write_text
+from ...files.yaml_text import MAX_BYTES, parse_yaml
 from ..catalog import cache_dir
 from ..classification.config import ImageData, ImageModel
 from ..classification.data.pixels import decode
@@ -36,8 +39,10 @@ log = logging.getLogger(__name__)
 OnProgress = Callable[[int, int], None]
 """Called with how many images have been seen, and how many there are to see."""
 
+_LARGEST = 1 << 22  # pixels
 _PART = 256  # images
 _BATCH = 32
+_SUM = ".sha256"  # beside each part
 _CLASSES = 1000  # of networks that come trained, ImageNet's
 _SAY_SECONDS = 20.0  # between two lines in the log
 
@@ -66,9 +71,20 @@ class Eyes:
 
     @torch.no_grad()
     def see(self, pictures: Sequence[Any]) -> Tensor:
-        """Return the features of pictures: float32 (b, d)."""
+        """Return the features of pictures: float32 (b, d).
+
+        Raises:
+            DataError: the CNN cannot look at them: they are too small or too large for it, or of several sizes.
+        """
         device = next(self.network.parameters()).device
-        images = torch.stack([self.transform(picture) for picture in pictures]).float().sub(self.mean).div(self.std)
+        seen_as = [self.transform(picture) for picture in pictures]
+        sizes = {tuple(picture.shape[1:]) for picture in seen_as}
+        if len(sizes) > 1:
+            raise DataError("the CNN takes them as they are, and they are of several sizes")
+        height, width = next(iter(sizes))
+        if height * width > _LARGEST:
+            raise DataError(f"{width} x {height} pixels are too many for a CNN that takes pictures as they are")
+        images = torch.stack(seen_as).float().sub(self.mean).div(self.std)
         found: list[Tensor] = []
 
         def before(module: nn.Module, inputs: Any) -> None:
@@ -83,6 +99,10 @@ class Eyes:
             hook = self.layer.register_forward_hook(after)
         try:
             self.network(images.to(device))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # of a layer that finds nothing left of the picture
+            raise DataError(f"{width} x {height} pixels do not fit the CNN: {first_line(error)[:200]}") from error
         finally:
             hook.remove()
         seen = found[-1]
@@ -105,7 +125,7 @@ def open_eyes(source: FeatureSource) -> Eyes:
     if _is_run(source.weights) and not folder.exists():
         raise StateError(
             f"data.features.weights: no such file or run folder {source.weights}; train the CNN there first, for "
-            f"example: redense run emoji/cnn --out {source.weights}"
+            f"example: {command('redense', 'run', 'emoji/cnn', '--out', source.weights)}"
         )
     return _eyes_of_library(source)
 
@@ -131,8 +151,6 @@ def features_of(
     Raises:
         DataError: an image cannot be decoded.
     """
-    from safetensors.torch import load_file, save_file
-
     folder = cache_dir() / "features"
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Tensor] = []
@@ -141,15 +159,13 @@ def features_of(
     for start in range(0, len(numbers), _PART):
         chosen = numbers[start : start + _PART]
         path = folder / f"{_part_key(images, chosen, digest)}.safetensors"
-        part = _kept(path, len(chosen), load_file)
+        part = _kept(path, len(chosen))
         if part is None:
             opened = opened or eyes()
             part = torch.cat(
                 [_see(opened, images, chosen[i : i + _BATCH], place) for i in range(0, len(chosen), _BATCH)]
             )
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
-            save_file({"features": part.contiguous()}, aside)
-            aside.replace(path)
+            _keep(path, part)
         parts.append(part)
         say(start + len(chosen))
     return torch.cat(parts)
@@ -183,7 +199,7 @@ def _is_run(weights: str) -> bool:
 def _model_of(folder: Path) -> Path:
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise StateError(f"{folder} is no finished run: go on with `redense run --resume {folder}`")
+        raise StateError(f"{folder} is no finished run: go on with: {resuming(folder)}")
     return path
 
 
@@ -191,7 +207,8 @@ def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
     from ..classification.models import build
     from ..classification.task import Classification
 
-    recipe: Any = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), str(folder / "recipe.yaml"))
+    check_folder(folder)
+    recipe: Any = parse_yaml(read_text(folder / "recipe.yaml", MAX_BYTES), str(folder / "recipe.yaml"))
     if not isinstance(recipe, dict) or recipe.get("task", "classification") != "classification":
         raise RecipeError(f"data.features.weights: {folder} is no run of a classifier")
     recipe = cast("dict[str, Any]", recipe)
@@ -210,11 +227,11 @@ def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
 def _read_inputs(path: Path) -> tuple[tuple[int, int, int], int, Tensor, Tensor]:
     """Return shape, number of classes, mean and deviation that a classifier's run has kept."""
     try:
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        said: Any = read_json(path, finite=True)
         channels, height, width = map(int, said["shape"])
         mean, std = (torch.tensor(said[name], dtype=torch.float32).view(channels, 1, 1) for name in ("mean", "std"))
         return (channels, height, width), len(said["classes"]), mean, std
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise StateError(f"{path} is damaged ({first_line(error)}): take the whole run folder again") from None
 
 
@@ -279,16 +296,28 @@ def load_weights_(network: nn.Module, path: Path) -> None:
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 
-def _kept(path: Path, count: int, load: Callable[[Path], Mapping[str, Tensor]]) -> Tensor | None:
+def _kept(path: Path, count: int) -> Tensor | None:
+    """Return the features of a part; None if they are not there, or damaged, or without a checksum: to be made anew."""
     from safetensors import SafetensorError
+    from safetensors.torch import load
 
-    if not path.is_file():
-        return None
     try:
-        part = load(path)["features"]
-    except (SafetensorError, KeyError, OSError):
-        return None  # computed anew
+        data = read_bytes(path)
+        if sha256(data) != read_text(path.with_suffix(_SUM)).strip():
+            log.warning("%s is damaged: its features are computed anew", path)
+            return None
+        part = load(data)["features"]
+    except (SafetensorError, KeyError, OSError, ValueError):
+        return None
     return part if len(part) == count else None
+
+
+def _keep(path: Path, part: Tensor) -> None:
+    from safetensors.torch import save
+
+    data = save({"features": part.contiguous()})
+    write_text(path.with_suffix(_SUM), f"{sha256(data)}\n")  # first: a kill in between leaves what is made anew
+    write_bytes(path, data)
 
 
 def _part_key(images: Encoded, numbers: Sequence[int], digest: str) -> str:
@@ -328,8 +357,7 @@ def _progress(total: int, place: str, on_progress: OnProgress | None) -> Callabl
 
 @functools.lru_cache(maxsize=64)
 def _sha256_at(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sum(path)
 
 
 def _sha256(path: Path) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ...files.json_text import parse_json
+
 END = "."
 """How the word that begins and ends every sentence is written; its index is 0."""
 
@@ -90,7 +92,7 @@ def vocabulary_from_json(text: str) -> Vocabulary:
     >>> vocabulary_from_json(Vocabulary(("dog",), (2, 3)).to_json()).decode([1, 0])
     ('dog',)
     """
-    data: Any = json.loads(text)
+    data: Any = parse_json(text)
     try:
         words, counts = tuple(map(str, data["words"])), tuple(map(int, data["counts"]))
         known = Vocabulary(words, counts, int(data["dropped"]), int(data["dropped_tokens"]))

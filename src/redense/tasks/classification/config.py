@@ -92,7 +92,7 @@ class ImageModel(BaseModel):
         description="cnn (3x3 convolutions, each pooled by 2), mlp, resnet20 and its kin for small images, vgg-small, "
         "squeezenet-small; any classification model of torchvision; timm/NAME",
     )
-    widths: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+    widths: tuple[Annotated[int, Field(gt=0, le=16384)], ...] | None = Field(
         default=None,
         min_length=1,
         max_length=8,

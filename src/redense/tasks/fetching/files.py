@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from redense.files.checksums import file_sum
 
 SUMS = "SHA256SUMS"
 """The list of all files of a source that has many; `sha256sum -c` reads it, too."""
@@ -23,7 +24,7 @@ class File:
 def list_files(folder: Path) -> str:
     """Return one line a file below ``folder``, as ``sha256sum`` writes them, sorted by name."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return "".join(f"{_sha256(folder / name)}  {name}\n" for name in names if name != SUMS)
+    return "".join(f"{file_sum(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
 def fault_in(folder: Path, files: Sequence[File], sums: File | None = None) -> str | None:
@@ -35,7 +36,7 @@ def fault_in(folder: Path, files: Sequence[File], sums: File | None = None) -> s
         digest, _, name = line.partition("  ")
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if _sha256(folder / name) != digest:
+        if file_sum(folder / name) != digest:
             return f"{name} holds other bytes than it should"
     return None
 
@@ -51,12 +52,7 @@ def _fault(path: Path, file: File) -> str | None:
         return f"{file.name} is missing"
     if path.stat().st_size != file.size:
         return f"{file.name} has {path.stat().st_size:,} bytes, expected {file.size:,}"
-    digest = _sha256(path)
+    digest = file_sum(path)
     if digest != file.sha256:
         return f"{file.name} has sha256 {digest[:12]}..., expected {file.sha256[:12]}..."
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

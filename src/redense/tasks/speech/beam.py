@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError, MissingExtraError
+from redense.files.opening import is_regular
 
 from .alphabet import BLANK, Alphabet
 from .decoding import Word
@@ -30,6 +31,7 @@ from .scoring import error_counts
 
 _SPACE = " "
 _NEVER = -1e4  # a log probability that no beam keeps, and that still is a number
+WIDEST = 10_000  # a search of 100 is usual; each hypothesis takes memory for every frame
 LM_WEIGHTS = (0.5, 1.0, 2.0, 3.0, 4.0)
 WORD_SCORES = (-1.0, 0.0, 1.0, 2.0)
 
@@ -51,8 +53,8 @@ class Search:
     word_score: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise DataError(f"a beam is at least 1 wide, got {self.width}")
+        if not 1 <= self.width <= WIDEST:
+            raise DataError(f"a beam is 1 to {WIDEST:,} wide, got {self.width:,}")
         if not self.threshold > 0:
             raise DataError(f"the threshold of a beam must be above 0, got {self.threshold:g}")
         for name in ("lm_weight", "word_score"):
@@ -234,7 +236,7 @@ def _kenlm(path: Path, words: Sequence[str]) -> Any:
     _, dictionary = _flashlight()
     from flashlight.lib.text.decoder import kenlm
 
-    if not path.is_file():
+    if not is_regular(path):
         raise DataError(f"there is no language model {path}: give an ARPA file or KenLM's binary")
     try:
         with _without_chatter():

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from redense.errors import DataError
+from redense.files.opening import open_text
+from redense.files.writing import written_aside
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NGram: TypeAlias = tuple[str, ...]
@@ -107,13 +109,8 @@ class LanguageModel:
 
     def write(self, path: Path) -> None:
         """Write an ARPA file, in one step."""
-        aside = path.with_name(f".{path.name}.part")
-        try:
-            with aside.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{line}\n" for line in self.arpa())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in self.arpa())
 
 
 def train(sentences: Iterable[str], order: int = 3) -> LanguageModel:
@@ -160,7 +157,7 @@ def read_words(path: Path) -> list[str]:
     words: list[str] = []
     inside = False
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_text(path) as file:
             for number, line in enumerate(file):
                 text = line.strip("\n\r \t")
                 if text.startswith("\\"):

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from ...errors import DataError
+from ...errors import CheckpointError, DataError
+from ...files.checksums import file_sum, sha256
+from ...files.opening import read_text
+from ...files.writing import write_bytes, write_text
 from .. import catalog
 from .audio import read
 from .config import SpectrogramSettings
@@ -30,6 +32,7 @@ from .spectrogram import spectrogram
 log = logging.getLogger(__name__)
 
 _CLIPS = 256  # of a shard: some 60 MB
+_SUM = ".sha256"  # beside each shard
 _VERSION = 1  # of `spectrogram`: another one makes other shards
 
 
@@ -82,7 +85,7 @@ def stored(
                 lengths[index] = made
                 for _ in made:
                     next(steps)
-        except OSError as error:
+        except (OSError, CheckpointError) as error:
             raise DataError(
                 f"cannot keep spectrograms in {folder}: {error}; free some space there, set REDENSE_CACHE to another "
                 "folder, or use data.features: live"
@@ -112,10 +115,9 @@ def _made(jobs: Iterator[tuple[Sequence[Utterance], SpectrogramSettings, Path]],
 def _make_shard(part: Sequence[Utterance], settings: SpectrogramSettings, path: Path) -> list[int]:
     clips = [make(utterance, settings).half() for utterance in part]
     lengths = [len(frames) for frames in clips]
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as scratch:
-        file = Path(scratch) / path.name
-        save_file({"frames": torch.cat(clips), "lengths": torch.tensor(lengths)}, file)
-        file.replace(path)
+    data = save({"frames": torch.cat(clips), "lengths": torch.tensor(lengths)})
+    write_text(path.with_suffix(_SUM), f"{sha256(data)}\n")  # first: a kill in between leaves what is made anew
+    write_bytes(path, data)
     return lengths
 
 
@@ -126,14 +128,17 @@ def _name(part: Sequence[Utterance], settings: SpectrogramSettings) -> str:
 
 
 def _lengths(path: Path, clips: int) -> list[int] | None:
-    """Return the frames of every clip of a shard; None if it is not there or damaged."""
-    if not path.is_file():
-        return None
+    """Return the frames of every clip of a shard; None if it is not there, or damaged, or without a checksum."""
     try:
+        if file_sum(path) != read_text(path.with_suffix(_SUM)).strip():
+            log.warning("%s is damaged: made again", path)
+            return None
         with safe_open(path, framework="pt") as file:
             lengths: list[int] = file.get_tensor("lengths").tolist()
             frames = file.get_slice("frames").get_shape()[0]
-    except (SafetensorError, OSError) as error:
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, ValueError) as error:
         log.info("%s is damaged (%s): made again", path, error)
         return None
     return lengths if len(lengths) == clips and sum(lengths) == frames else None

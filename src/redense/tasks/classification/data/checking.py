@@ -6,20 +6,21 @@ import hashlib
 import io
 import json
 import logging
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redense.errors import CheckpointError
+from redense.files.opening import open_regular
+from redense.files.writing import written_aside
 from redense.tasks import catalog
 
 from .folder import Files
-from .pixels import Look, bombs_are_errors, look, require_pillow
+from .pixels import Look, look, require_pillow
 from .sets import Encoded
 
 log = logging.getLogger(__name__)
@@ -55,15 +56,14 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
     if len(todo):
         steps = _progress(len(todo), place, on_checked)
         try:
-            with bombs_are_errors():
-                for index in todo.tolist():
-                    seen = _look(files, index, full=full)
-                    flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault)
-                    state[index] = seen.height, seen.width, flags
-                    faults.pop(index, None)
-                    if seen.fault:
-                        faults[index] = seen.fault
-                    next(steps)
+            for index in todo.tolist():
+                seen = _look(files, index, full=full)
+                flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault)
+                state[index] = seen.height, seen.width, flags
+                faults.pop(index, None)
+                if seen.fault:
+                    faults[index] = seen.fault
+                next(steps)
         finally:  # an hour's work is kept when it is interrupted
             memory.keep(keys, state, faults)
     return Checked(state[:, :2], state[:, 2] & _GREY > 0, dict(sorted(faults.items())))
@@ -72,7 +72,7 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
 def _look(files: Encoded, index: int, *, full: bool) -> Look:
     try:
         if isinstance(files, Files):  # most of a file need not be read
-            with files.path(index).open("rb") as stream:
+            with open_regular(files.path(index)) as stream:
                 return look(stream, int(files.lengths[index]), full=full)
         content = files.read(index)
     except OSError as error:
@@ -129,13 +129,12 @@ class _Memory:
         words = json.dumps({str(keys[index]): text for index, text in faults.items()})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
+            with written_aside(self.path) as aside, aside.open("wb") as file:
                 np.savez(
                     file,
                     keys=keys[known],
                     state=state[known],
                     faults=np.frombuffer(words.encode(), np.uint8),
                 )
-            Path(file.name).replace(self.path)
-        except OSError as error:  # it is only quicker with it
+        except (OSError, CheckpointError) as error:  # it is only quicker with it
             log.info("cannot keep what is known of the images: %s", error)

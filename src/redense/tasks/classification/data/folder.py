@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from redense.errors import DataError
+from redense.files.opening import read_bytes
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 SPLIT_NAMES = {
@@ -44,7 +45,7 @@ class Files:
 
     def read(self, index: int) -> bytes:
         """Return the bytes of a file."""
-        return self.path(index).read_bytes()
+        return read_bytes(self.path(index))
 
 
 @dataclass

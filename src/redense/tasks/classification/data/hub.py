@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError, MissingExtraError, nearest
+from redense.files.opening import read_bytes
 
 from .assemble import Part
 from .checking import OnChecked, check
 from .folder import SPLIT_NAMES
-from .pixels import flatten, is_grey
+from .pixels import flatten, is_grey, opened
 from .sets import MAX_BYTES, ImageSet, first_line
 
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
@@ -45,7 +47,7 @@ class Rows:
         cell = self._table[index][self._column] or {}
         if cell.get("bytes") is not None:
             return cell["bytes"]
-        return Path(cell["path"]).read_bytes() if cell.get("path") else b""
+        return read_bytes(cell["path"]) if cell.get("path") else b""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def read_in_memory(source: str, label: str | None) -> dict[str, ImageSet]:
     """
     datasets, tables = load_tables(source, streaming=not source.startswith("hub:"))
     columns = _columns(tables["train"].features or {}, source, label, datasets)
+    encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
+    tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
     tensors = {
         part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
     }
@@ -239,10 +243,15 @@ def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) 
     return torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64)
 
 
-def _pixels(image: Any) -> np.ndarray:
-    """Return (h, w, 1) of a grey Pillow image, or (h, w, 3)."""
-    if image is None:
+def _pixels(cell: Any) -> np.ndarray:
+    """Return (h, w, 1) of a grey image, or (h, w, 3), turned as its camera noted, as `datasets` does."""
+    from PIL import ImageOps
+
+    cell = cell or {}
+    content = cell["bytes"] if cell.get("bytes") is not None else read_bytes(cell["path"]) if cell.get("path") else b""
+    if not content:
         raise ValueError("it is empty")
+    image = ImageOps.exif_transpose(opened(io.BytesIO(content)))
     if is_grey(image.mode):
         return np.asarray(flatten(image, grey=True))[:, :, None]
     return np.asarray(flatten(image, grey=False))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,6 +13,12 @@ from redense.errors import MissingExtraError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Formats of pictures that are read, as Pillow calls them; PPM stands for PGM and PBM, too."""
+
+KNOWN = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM"
+
+_PIXELS = 1 << 27  # where somebody has switched Pillow's limit off
 _TAIL = 4096  # some cameras and sites append a little to an image
 
 
@@ -40,11 +44,31 @@ def require_pillow() -> None:
         raise MissingExtraError("images in files need Pillow: pip install 'redense[vision]'") from error
 
 
-def decode(content: bytes, *, grey: bool = False) -> Image:
-    """Return an image file's first picture, in 8 bits a channel: grey or RGB, with what is transparent on white."""
+def opened(stream: BinaryIO) -> Image:
+    """Return a picture whose header is read and whose pixels are not.
+
+    Every picture of redense is opened here: by the decoders of the documented formats and by no other (Pillow has some
+    forty, of which one starts Ghostscript), and only up to Pillow's limit of pixels.
+
+    Raises:
+        UnidentifiedImageError: it is of none of the formats.
+        DecompressionBombError: it has too many pixels.
+        Exception: Pillow raises a dozen kinds for a broken image.
+    """
     from PIL import Image
 
-    image = Image.open(io.BytesIO(content))
+    with warnings.catch_warnings():  # from its limit to twice of it Pillow only warns
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(stream, formats=FORMATS)
+    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS or _PIXELS
+    if pixels > limit:
+        raise Image.DecompressionBombError(f"{pixels} pixels are over Pillow's limit of {limit}")
+    return image
+
+
+def decode(content: bytes, *, grey: bool = False) -> Image:
+    """Return an image file's first picture, in 8 bits a channel: grey or RGB, with what is transparent on white."""
+    image = opened(io.BytesIO(content))
     if image.mode == ("L" if grey else "RGB") and "transparency" not in image.info:
         image.load()
         return image
@@ -72,16 +96,6 @@ def is_grey(mode: str) -> bool:
     return mode in ("1", "L", "LA", "La")
 
 
-@contextmanager
-def bombs_are_errors() -> Iterator[None]:
-    """Have `look` find images of more pixels than Pillow's limit; around many calls, because it is not free."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
 def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
     """Look at a file of ``length`` bytes: its header and its end, or with ``full`` all of it, decoded.
 
@@ -93,18 +107,18 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
     if not length:
         return Look(fault="is empty")
     try:
-        with Image.open(stream) as image:
+        with opened(stream) as image:
             width, height = image.size
             seen = Look(height, width, is_grey(image.mode))
             _check_depth(image.mode)
             if full or not _ends_well(stream, length, image.format or ""):
                 image.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "too many"
         return Look(fault=f"has {count} pixels, over Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}")
     except UnidentifiedImageError:
-        return Look(fault="is no image that Pillow knows")
+        return Look(fault=f"is no image of a known format ({KNOWN})")
     except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image; none is ours
         words = next(iter(str(error).splitlines()), "") or type(error).__name__
         return Look(fault="is truncated" if "truncated" in words.lower() else f"cannot be decoded ({words})")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from redense.errors import BrokenImageError
 
-from .pixels import decode
+from .pixels import KNOWN, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -158,5 +158,5 @@ def fingerprint(parts: Iterable[AnySet]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its kind."""
     if type(error).__name__ == "UnidentifiedImageError":  # Pillow's message holds an address in memory
-        return "it is no image that Pillow knows"
+        return f"it is no image of a known format ({KNOWN})"
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -21,6 +21,8 @@ IN_MEMORY = 2**29
 # AlexNet's and Inception's augmentation as it became the usual one; the paper's "scale and aspect ratio augmentation".
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
+_STRIP = 32  # times as long as wide
+
 Transform = Callable[[Any], Tensor]
 """A Pillow image, or uint8 (c, h, w), to uint8 (c, h, w) of the network's size."""
 
@@ -32,7 +34,24 @@ def evaluation_transform(config: ImageData) -> Transform:
     torchvision()
     from torchvision.transforms import v2
 
-    return v2.Compose([v2.Resize(config.shorter_side, antialias=True), v2.CenterCrop(config.size), _to_tensor])
+    resize = v2.Resize(config.shorter_side, antialias=True)
+    return v2.Compose([_middle_of_strip, resize, v2.CenterCrop(config.size), _to_tensor])
+
+
+def _middle_of_strip(image: Any) -> Any:
+    """Return the middle of a picture that is more than 32 times as long as wide; what is then cropped lies inside it.
+
+    A file of some hundred bytes can be 100,000 x 1 pixels: brought to a shorter side of 224, it would take 15 GB.
+    """
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else (image.height, image.width)
+    longest = _STRIP * min(height, width)
+    if max(height, width) <= longest:
+        return image
+    top, left = (max(0, (side - longest) // 2) for side in (height, width))
+    bottom, right = min(height, top + longest), min(width, left + longest)
+    if isinstance(image, Tensor):
+        return image[..., top:bottom, left:right]
+    return image.crop((left, top, right, bottom))
 
 
 def training_transform(config: ImageData, own: tuple[int, int]) -> Transform:

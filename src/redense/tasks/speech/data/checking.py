@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
-from pathlib import Path
 
+from ....errors import CheckpointError
+from ....files.json_text import read_json
+from ....files.writing import write_text
 from ... import catalog
 from ..audio import Sound, look
 from .clips import Clip
@@ -72,7 +73,7 @@ class _Memory:
         self.known: dict[str, Sound] = {}
         self.changed = False
         try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            kept = read_json(self.path)
             self.known = {key: Sound(*values) for key, values in kept.items()}
         except FileNotFoundError:
             pass
@@ -90,8 +91,6 @@ class _Memory:
         text = json.dumps({key: astuple(sound) for key, sound in self.known.items()})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as file:
-                file.write(text)
-            Path(file.name).replace(self.path)
-        except OSError as error:  # it is only quicker with it
+            write_text(self.path, text)
+        except (OSError, CheckpointError) as error:  # it is only quicker with it
             log.info("cannot keep what is known of the clips: %s", error)

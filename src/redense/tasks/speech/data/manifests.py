@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ....errors import DataError
+from ....files.json_text import parse_json
+from ....files.opening import open_text
 from ...names import can_be_a_file
 from ...task import Split
 from .clips import Clip
@@ -95,7 +96,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     tabs = path.suffix == ".tsv"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, newline="") as file:
             quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
             rows = csv.DictReader(file, delimiter="\t" if tabs else ",", quoting=quoting)
             for row in rows:
@@ -147,10 +148,10 @@ def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_text(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    entry = json.loads(line)
+                    entry = parse_json(line, finite=True)
                     if not isinstance(entry, dict):
                         raise DataError(f"{path}, line {number}: expected a JSON object, got {type(entry).__name__}")
                     yield number, entry
