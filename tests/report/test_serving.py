@@ -127,6 +127,38 @@ def test_no_path_leads_out_of_what_is_listed(get, path):
     assert "secret" not in text
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("compare.json", "[" * 100_000),
+        ("comparison.json", '{"recipe": "text"}'),
+        ("comparison.json", '{"recipe": {"name": {"a": 1}}}'),
+        ("sensitivity.json", '{"scan": {"curves": 3}}'),
+        ("recipe.yaml", "dense: 3\nsparse: [1]\n"),
+    ],
+)
+def test_one_folder_that_cannot_be_read_does_not_take_the_list_down(name: str, text: str, get, root):
+    (root / "odd").mkdir()
+    (root / "odd" / name).write_text(text)
+    (root / "odd" / "grid.json").write_text(json.dumps({"store": "a\0b", "cells": [{"arm": "x", "phases": 3}]}))
+    status, page = get("/")
+    assert status == 200
+    assert "group/alive" in page
+    assert "odd" in page
+    assert get("/page/odd")[0] == 200
+    assert get("/page/group/alive")[0] == 200
+
+
+def test_two_hundred_requests_at_once_are_all_answered(server):
+    sockets = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(200)]
+    for one in sockets:
+        one.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\n\r\n".encode())
+    answers = [one.recv(12) for one in sockets]
+    for one in sockets:
+        one.close()
+    assert set(answers) == {b"HTTP/1.1 200"}
+
+
 def test_a_page_of_elsewhere_that_has_a_name_lead_here_is_refused(get, server):
     assert get("/", Host="evil.example")[0] == 403
     assert get("/", Host=f"evil.example:{server.port}")[0] == 403

@@ -13,6 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import RedenseError
+from ..files.checksums import check_sums
+from ..files.json_text import read_json
+from ..files.visible import visible_line
 from . import live
 from .compare_reading import read_comparison
 from .compare_verdict import headline
@@ -25,6 +28,7 @@ from .quantities import NONE, count, duration, listed, percent
 from .reading import Run, read_run
 from .words import verdict
 
+_SHOWN = ("recipe.yaml", "result.json", "comparison.json", "compare.json")
 _DEPTH = 3  # folders below the one that is listed
 _FRESH = 60.0  # seconds since the last line, in which a run is taken for alive where locks cannot be seen
 
@@ -93,6 +97,7 @@ def entry(name: str, folder: Path) -> Entry:
     changed = max((_modified(folder / n) for n in ("metrics.jsonl", "result.json", "compare.json", "sensitivity.json",
                                                    "comparison.json", "recipe.yaml")), default=0.0)  # fmt: skip
     try:
+        check_sums(folder, *(name for name in _SHOWN if (folder / name).exists()))
         if kind is RUN:
             return _run(name, folder, changed)
         if kind is COMPARISON:
@@ -103,8 +108,20 @@ def entry(name: str, folder: Path) -> Entry:
             says = f"{count(len((data.get('scan') or {}).get('curves') or ()), 'layer')} scanned"
             return Entry(name, folder, "scan", str(data.get("recipe") or ""), "finished", None, says, changed)
         return _comparison(name, folder, changed)
-    except RedenseError as error:
-        return Entry(name, folder, kind.name if kind else "comparison", "", "damaged", None, str(error), changed)
+    except Exception as error:  # noqa: BLE001  # what lies there may be anything, and the others are still listed
+        return unreadable(name, folder, error, kind.name if kind else "comparison", changed)
+
+
+def unreadable(name: str, folder: Path, error: Exception, kind: str = "unknown", changed: float = 0.0) -> Entry:
+    """Return the row of a folder that cannot be read."""
+    return Entry(name, folder, kind, "", "damaged", None, reason_of(error), changed)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a folder cannot be shown, in a line."""
+    if isinstance(error, RedenseError):
+        return visible_line(str(error))
+    return visible_line(f"it holds what redense does not write ({type(error).__name__}: {error})"[:300])
 
 
 def _run(name: str, folder: Path, changed: float) -> Entry:
@@ -211,7 +228,7 @@ def _done(store: Path, key: str) -> float:
     if (folder / "state.safetensors").is_file():
         return 1.0
     with contextlib.suppress(OSError, ValueError):
-        step, steps = json.loads((folder / "progress.json").read_text())
+        step, steps = read_json(folder / "progress.json")
         return float(step / steps) if steps else 0.0
     return 0.0
 

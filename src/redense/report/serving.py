@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ..errors import AddressError, DataError, RedenseError
+from ..errors import AddressError, DataError
+from ..files.checksums import check_folder
 from .document import Section, document
-from .listing import Entry, entry, found, render_grid, render_listing, signature
+from .listing import Entry, entry, found, reason_of, render_grid, render_listing, signature, unreadable
 from .live import parts_of
 from .markup import h
 from .pages import RUN, kind_of
@@ -59,6 +60,7 @@ class Server(ThreadingHTTPServer):
     """Pages of a folder at ``address``."""
 
     daemon_threads = True
+    request_queue_size = 512  # a page that many follow asks often, and one who waits in a queue is not reset
     allow_reuse_address = True
     address_family = socket.AF_INET
 
@@ -83,7 +85,7 @@ class Server(ThreadingHTTPServer):
         """Return the list of all that there is now."""
         with self._making:
             rows = {name: self._entry(name, folder) for name, folder in found(self.root).items()}
-        text = render_listing(self.root, rows)
+            text = render_listing(self.root, rows)
         return Page(text, hashlib.sha256(text.encode()).hexdigest()[:16], False)
 
     def page(self, name: str) -> Page | None:
@@ -91,7 +93,10 @@ class Server(ThreadingHTTPServer):
         folder = found(self.root).get(name)
         if folder is None:
             return None
-        version = hashlib.sha256(signature(folder).encode()).hexdigest()[:16]
+        try:
+            version = hashlib.sha256(signature(folder).encode()).hexdigest()[:16]
+        except Exception as error:  # noqa: BLE001  # then the page says why it cannot be made
+            version = hashlib.sha256(repr(error).encode()).hexdigest()[:16]
         with self._making:
             kept = self._pages.get(name)
             if kept is None or kept.version != version:
@@ -104,7 +109,10 @@ class Server(ThreadingHTTPServer):
         return kept
 
     def _entry(self, name: str, folder: Path) -> Entry:
-        version = signature(folder)
+        try:
+            version = signature(folder)
+        except Exception as error:  # noqa: BLE001  # one folder must not take the list with it
+            return unreadable(name, folder, error)
         known = self._entries.get(name)
         if known is None or known[0] != version or known[1].state in ("running", "stopped", "not finished"):
             known = self._entries[name] = version, entry(name, folder)
@@ -118,14 +126,15 @@ def _made(name: str, folder: Path) -> tuple[str, bool]:
 
     kind = kind_of(folder)
     try:
+        check_folder(folder)
         if kind is None:
             return render_grid(name, folder), False
         if kind is not RUN:
             return kind.text(folder), True
         run = read_run(folder)
         return render(run, live=not run.finished), run.finished
-    except RedenseError as error:
-        section = Section("damaged", "This page cannot be made", h("p", str(error)))
+    except Exception as error:  # noqa: BLE001  # what lies there may be anything, and the others are still served
+        section = Section("damaged", "This page cannot be made", h("p", reason_of(error)))
         return document(kind="redense report", name=name, facts=[], sections=[section], plots={}), True
 
 
