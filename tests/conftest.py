@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the core's tests run where the extras are not installed
 make_importable()
 
 # Scripts that tests start in processes of their own, and the guard that every process of a test has.
-collect_ignore = ["crash/killing.py", "fuzz", "processes", "ranks"]
+collect_ignore = ["crash/killing.py", "crash/groups.py", "crash/damage.py", "fuzz", "processes", "ranks"]
 
 # The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
 settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)

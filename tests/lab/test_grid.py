@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -290,7 +291,7 @@ def die(job: Any) -> None:
 
 
 def test_the_library_that_a_backend_needs_is_named(compared: Compared, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'redense\[ray\]'"):
         compared("dsd", backend="ray", jobs=2)
 
@@ -367,26 +368,84 @@ def test_the_baseline_is_the_first_phase_of_the_recipe(every_arm: Any, tiny: Tin
     assert cell.flow.phases == (PlannedPhase(cell.flow.phases[0].phase),)
 
 
-def test_ray_is_told_what_to_reserve_for_a_job(compared: Compared, monkeypatch: pytest.MonkeyPatch):
-    from joblib import register_parallel_backend
-    from joblib._parallel_backends import SequentialBackend
-    from joblib.parallel import BACKENDS
+class FakeRay:
+    """What `redense.lab.ray_cluster` uses of Ray, in this process."""
 
-    reserved: list[Any] = []
+    class exceptions:  # noqa: N801  # its name in Ray
+        class RayError(Exception):
+            pass
 
-    class Backend(SequentialBackend):
-        """Takes what Ray's takes."""
+        class RayTaskError(RayError):
+            cause: Exception
 
-        def __init__(self, ray_remote_args: Any = None, **more: Any) -> None:
-            reserved.append(ray_remote_args)
-            super().__init__(**more)
+    def __init__(self, cores: float = 4.0, lose: Exception | None = None) -> None:
+        self.cores, self.lose, self.reserved, self.most = cores, lose, list[Any](), 0
 
-    fake = SimpleNamespace(register_ray=lambda: register_parallel_backend("ray", Backend))
-    monkeypatch.setitem(sys.modules, "ray.util.joblib", fake)
-    monkeypatch.setattr("joblib.parallel.BACKENDS", dict(BACKENDS))
-    compared("dsd", backend="ray", jobs=1, resources={"num_cpus": 2, "num_gpus": 0.5})
-    assert reserved
-    assert all(given == {"num_cpus": 2, "num_gpus": 0.5} for given in reserved)
+    def is_initialized(self) -> bool:
+        return True
+
+    def nodes(self) -> list[Any]:
+        return [{"Alive": True, "Resources": {"CPU": self.cores / 2}}] * 2 + [
+            {"Alive": False, "Resources": {"CPU": 99}}
+        ]
+
+    def remote(self, do: Any) -> Any:
+        def options(**given: Any) -> Any:
+            self.reserved.append(given)
+            return SimpleNamespace(remote=lambda job: lambda: do(job))
+
+        return SimpleNamespace(options=options)
+
+    def wait(self, running: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        self.most = max(self.most, len(running))
+        return running[:1], running[1:]
+
+    def get(self, one: Any) -> Any:
+        if self.lose:
+            raise self.lose
+        return one()
+
+
+def test_ray_is_told_what_to_reserve_and_has_so_many_jobs_at_once(compared: Compared, monkeypatch: pytest.MonkeyPatch):
+    ray = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    over_ray = compared("dsd", "random", backend="ray", jobs=2, resources={"num_cpus": 2, "num_gpus": 0.5}, into="ray")
+    assert all(given == {"max_retries": 0, "num_cpus": 2, "num_gpus": 0.5} for given in ray.reserved)
+    assert ray.most == 2
+    assert over_ray.trained == 10
+
+
+def test_what_ray_loses_is_a_line_that_says_how_to_go_on(compared: Compared, monkeypatch: pytest.MonkeyPatch):
+    failed = FakeRay.exceptions.RayTaskError("a long\ntraceback")
+    failed.cause = StateError("the disk is full")
+    for lost, says in ((FakeRay.exceptions.RayError("its\nactor died"), "Ray lost a job.*its actor died.*--resume"),
+                       (failed, "^the disk is full$")):  # fmt: skip
+        monkeypatch.setitem(sys.modules, "ray", FakeRay(lose=lost))
+        with pytest.raises(StateError, match=says):
+            compared("dsd", backend="ray", jobs=1, into=f"lost-{len(says)}")
+
+
+def test_a_cluster_that_a_job_does_not_fit_is_refused_before_there_is_a_folder(
+    redense: Any, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(cores=4.0))
+    words = ("compare", recipe_file, "--backend", "ray", "--jobs", 1, "--cpus-per-job", 3, "--out", "new")
+    code, _, err = redense(*words)
+    assert code == 2
+    assert "a job needs 3 processors, and the largest machine of the Ray cluster has 2" in err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = redense(*words)
+    assert (code, err) == (2, "redense: --backend ray needs Ray: pip install 'redense[ray]'\n")
+    fresh = FakeRay()
+    fresh.is_initialized = lambda: False
+    monkeypatch.setitem(sys.modules, "ray", fresh)
+    with socket.socket() as closed:  # nobody listens there
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed.getsockname()[1]}")
+        code, _, err = redense(*words)
+    assert code == 2
+    assert "no Ray cluster answers at 127.0.0.1:" in err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

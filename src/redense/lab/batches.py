@@ -12,6 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from ..errors import RecipeError
 from ..tasks.task import Examples, HasLengths, Part
+from .processes import begin_loading, loading_context
 
 _POOL = 50  # batches of shuffled examples that are sorted by length together
 
@@ -121,6 +122,8 @@ def loader(
         num_workers=workers,
         generator=generator,
         pin_memory=pin_memory,
+        worker_init_fn=begin_loading if workers else None,
+        multiprocessing_context=loading_context() if workers else None,
     )
 
 

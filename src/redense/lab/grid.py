@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import os
-import signal
+import shlex
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, MissingExtraError, RedenseError, StateError
+from ..errors import CheckpointError, RedenseError, StateError
 from ..files.writing import write_text
 from ..masks import sparsity_of
 from ..plugins import load_plugins
@@ -32,6 +32,7 @@ from .allocator import keep_freed_memory
 from .comparison import Cell, Comparison, cells, check_started
 from .engine import Engine, StoppedError, TrainingError
 from .plan import PlannedPhase
+from .processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers
 from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe
 from .store import PhaseStore, shared_store
@@ -111,8 +112,9 @@ class Grid:
         raise StateError(f"phases in the store {self.store.root} are damaged again and again: look at its disk")
 
     def _is_trained(self, key: str) -> bool:
-        """Whether a phase is in the store; one whose metrics are damaged is not, its state is looked at when used."""
+        """Whether a phase is in the store; what is damaged of it is dropped, its state is looked at when used."""
         try:
+            self.store.mend(key)
             self.store.records(key)
         except CheckpointError as error:
             log.warning("%s", error)
@@ -163,7 +165,7 @@ class Grid:
 
         Args:
             jobs: how many at once.
-            backend: joblib's.
+            backend: ``loky``, processes of this machine, or ``ray``, a cluster.
             resources: what Ray reserves for each job: ``num_cpus``, ``num_gpus``.
             tick: called after every job.
 
@@ -171,35 +173,41 @@ class Grid:
             StoppedError: `stop` was called; what was done is kept.
             StateError: a worker process died.
         """
+        trained, carry = 0, self._over_ray if backend == "ray" else self._over_processes
+        for wave in self._waves():
+            stopped = False
+            for done in carry(wave, jobs, dict(resources or {})):
+                stopped |= done == Done.STOPPED
+                trained += done == Done.TRAINED
+                self._damaged |= done == Done.DAMAGED
+                tick()
+            if stopped:
+                raise StoppedError("stopped; the state is saved")
+        return trained
+
+    def _over_processes(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
         from joblib import Parallel, delayed, parallel_config
 
-        if backend == "ray":
-            _register_ray()
-        trained = 0
-        returned = "list" if backend == "ray" else "generator_unordered"  # Ray gives nothing before all are done
+        # A worker leaves with this process, also when it is killed; that of one job is this process itself.
+        started: dict[str, Any] = {"initializer": begin_helping, "initargs": (os.getpid(),)}
         try:
-            more: dict[str, Any] = {"ray_remote_args": dict(resources)} if resources else {}
-            with parallel_config(backend=backend, n_jobs=jobs, **more), warnings.catch_warnings():
+            with parallel_config(backend="loky", n_jobs=jobs, **started), warnings.catch_warnings():
                 # An idle worker leaves and another is started: nothing that a user could do something about.
                 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-                for wave in self._waves():
-                    work = (delayed(do)(job) for job in wave)
-                    stopped = False
-                    for done in Parallel(return_as=returned)(work):
-                        stopped |= done == Done.STOPPED
-                        trained += done == Done.TRAINED
-                        self._damaged |= done == Done.DAMAGED
-                        tick()
-                    if stopped:
-                        raise StoppedError("stopped; the state is saved")
+                found: Any = Parallel(return_as="generator_unordered")(delayed(do)(job) for job in wave)
+                yield from found
         except BrokenProcessPool:
             if self._stop.exists():  # the signal reached a worker that was not up yet
                 raise StoppedError("stopped; the state is saved") from None
             raise StateError(
                 "a worker process died, perhaps for lack of memory: go on with fewer --jobs and "
-                f"--resume {self.folder}; what was trained is kept"
+                f"--resume {shlex.quote(str(self.folder))}; what was trained is kept"
             ) from None
-        return trained
+
+    def _over_ray(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
+        from .ray_cluster import carried
+
+        yield from carried(do, wave, jobs, resources, again=f"--resume {shlex.quote(str(self.folder))}")
 
     def run_over_ranks(self, *, tick: Callable[[], None] = lambda: None) -> int:
         """Train and evaluate everything as `run` does, in the ranks of this job; rank 0 knows what is to do.
@@ -245,8 +253,8 @@ def do(job: Job) -> Done:
     """Train or evaluate one phase, in whatever process."""
     if os.getpid() != job.main and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches all processes, and so may SIGTERM: the main one asks us to stop.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
+        leave_with(job.main)
     # One thread a job, whatever the number of jobs: two times two threads on two cores are far slower than two times
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
@@ -256,10 +264,11 @@ def do(job: Job) -> Done:
     phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
     store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
     try:
-        if job.index < 0:
-            _evaluate(store, task, recipe, phases, job.keys)
-            return Done.NOTHING
-        return Done.TRAINED if _train(store, task, recipe, phases, job) else Done.NOTHING
+        with noticing_lost_helpers():
+            if job.index < 0:
+                _evaluate(store, task, recipe, phases, job.keys)
+                return Done.NOTHING
+            return Done.TRAINED if _train(store, task, recipe, phases, job) else Done.NOTHING
     except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
         return Done.STOPPED
     except _DamagedError as error:
@@ -278,6 +287,7 @@ def _task(recipe: str) -> Task:
 def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[PlannedPhase], job: Job) -> bool:
     key, stop = job.keys[job.index], Path(job.stop)
     with store.locked(key):
+        store.mend(key, held=True)
         if store.has(key):
             return False
         records: list[dict[str, Any]] = []
@@ -357,11 +367,3 @@ def _evaluate(
             "nonzeros": weights - round(sparsity_of(*parameters) * weights),
         }
         store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")
-
-
-def _register_ray() -> None:
-    try:
-        from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise MissingExtraError("--backend ray needs Ray: pip install 'redense[ray]'") from None
-    register_ray()

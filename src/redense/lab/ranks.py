@@ -23,10 +23,12 @@ from typing_extensions import override
 from ..errors import RedenseError, StateError
 from .checkpoint import pack_tree, unpack_tree
 from .launch import ALONE, Ranks, is_first, launched
+from .processes import leave_with
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=24)  # rank 0 may read much data before it speaks; one that dies is noticed at once
+_GRACE = 10.0  # seconds in which ranks save when their launcher was killed
 _OTHER_WAYS = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
@@ -209,6 +211,8 @@ def join() -> Ranks:
             )
     if not launched():
         return ALONE
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun waits for its ranks; without it nobody would end them
+        leave_with(os.getppid(), grace=_GRACE)
     from accelerate.state import PartialState
 
     found = torch.accelerator.current_accelerator(check_available=True)
