@@ -41,7 +41,7 @@ def encoded(kind: str) -> bytes:
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["PCX", "DDS", "IM", "SGI", "TGA", "ICO", "EPS"])
+@pytest.mark.parametrize("kind", ["PCX", "DDS", "SGI", "TGA", "ICO", "EPS"])
 def test_no_decoder_is_open_but_those_of_the_documented_formats(kind: str, monkeypatch: pytest.MonkeyPatch):
     content = EPS if kind == "EPS" else encoded(kind)
     monkeypatch.setattr("subprocess.Popen", lambda *given, **more: pytest.fail("a program was started"))

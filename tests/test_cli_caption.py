@@ -165,6 +165,8 @@ def test_a_beam_has_at_least_one_sentence_and_at_most_a_hundred(redense: Run, tr
 
 def test_a_run_that_is_not_finished_is_refused(redense: Run, copy: Path):
     (copy / "model.safetensors").unlink()
+    assert "model.safetensors is gone; it has a checksum" in redense("caption", copy, "x.png")[2]
+    (copy / "SHA256SUMS").unlink()
     code, _, err = redense("caption", copy, "x.png")
     assert code == 2
     assert f"finish it with: redense run --resume {copy}" in err
@@ -172,6 +174,13 @@ def test_a_run_that_is_not_finished_is_refused(redense: Run, copy: Path):
 
 def test_a_missing_or_damaged_vocabulary_is_named(redense: Run, copy: Path):
     path = copy / "artifacts" / "vocabulary.json"
+    whole = path.read_text()
+    for damaged in (whole.replace("square", "circle"), whole[:-9]):
+        path.write_text(damaged)
+        code, out, err = redense("caption", copy, "x.png")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"{path} is damaged: it does not match its checksum" in err
+    (copy / "SHA256SUMS").unlink()  # as of an older redense
     for text in ("{", "[]", '{"words": ["a"], "counts": [1], "dropped": 0, "dropped_tokens": 0}'):
         path.write_text(text)
         code, _, err = redense("caption", copy, "x.png")
@@ -195,6 +204,7 @@ def test_another_cnn_than_that_of_the_training_is_refused(redense: Run, trained:
 def test_damaged_inputs_of_the_cnn_are_named(trained: Path, tmp_path):
     other = Path(shutil.copytree(trained / "cnn", tmp_path / "other"))
     (other / "artifacts" / "inputs.json").write_text("{}")
+    (other / "SHA256SUMS").unlink()
     text = yaml.safe_load((trained / "talker/recipe.yaml").read_text())
     text["data"]["features"]["weights"] = str(other)
     from redense.errors import StateError

@@ -24,7 +24,10 @@ from . import masks
 from .choosing import choose, seed_of
 from .criteria import Criterion, criterion_name
 from .deciding import knee, undecided
-from .errors import ParameterError, ScoreError, SparsityError, StateError
+from .errors import CheckpointError, ParameterError, ScoreError, SparsityError, StateError
+from .files.checksums import sha256
+from .files.json_text import read_json
+from .files.writing import write_text
 from .names import unwrap
 from .parameters import prunable
 from .phase import Phase
@@ -310,11 +313,13 @@ class _Log:
             self._write()
             return
         try:
-            data = json.loads(self._path.read_text(encoding="utf-8"))
+            data = read_json(self._path)
+            if data.get("digest", _digest_of(data["measured"])) != _digest_of(data["measured"]):
+                raise ValueError("a number has changed")
             known = data["format"] == _FORMAT
             fingerprint, before = data["fingerprint"], float(data["baseline"])
             self._values = {(str(name), float(s)): value for name, s, value in data["measured"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (AttributeError, OSError, ValueError, KeyError, TypeError):
             raise StateError(f"{self._path} is no scan that can be gone on with: remove it, or name another") from None
         if not known or fingerprint != self._fingerprint:
             raise StateError(
@@ -336,21 +341,22 @@ class _Log:
     def _write(self) -> None:
         if self._path is None:
             return
+        measured = [[name, sparsity, value] for (name, sparsity), value in self._values.items()]
         data = {
             "format": _FORMAT,
             "fingerprint": self._fingerprint,
             "baseline": self._baseline,
-            "measured": [[name, sparsity, value] for (name, sparsity), value in self._values.items()],
+            "measured": measured,
+            "digest": _digest_of(measured),
         }
-        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            aside.write_text(json.dumps(data) + "\n", encoding="utf-8")
-            aside.replace(self._path)
-        except OSError as error:
-            raise StateError(f"cannot write {self._path}: {error.strerror or error}") from None
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+            write_text(self._path, json.dumps(data) + "\n")
+        except CheckpointError as error:
+            raise StateError(str(error)) from None
+
+
+def _digest_of(measured: list[Any]) -> str:
+    return sha256(json.dumps(measured).encode())
 
 
 def _fingerprint(model: nn.Module, criterion: str, seed: int, lower_is_better: bool) -> str:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redense.errors import CheckpointError, SparsityError
+from redense.files.checksums import add_sums
 from redense.lab.engine import Engine, StoppedError
 from redense.lab.folder import read_json
 from redense.lab.recipe import Recipe
@@ -118,11 +119,11 @@ def test_after_a_flipped_bit_the_checkpoint_before_is_taken_and_the_run_ends_the
 @pytest.mark.parametrize(
     ("name", "place", "words"),
     [
-        ("checkpoints/0-dense.safetensors", 0.5, "0-dense.safetensors is damaged.* start a new run"),
         ("metrics.jsonl", 0.1, "metrics.jsonl is damaged before step 11.* start a new run"),
         ("recipe.yaml", 0.5, ""),
-        ("started.json", 0.3, "changed since it was started"),
+        ("started.json", 0.3, "started.json is damaged"),
         ("environment.json", 0.0, "environment.json is damaged"),
+        ("SHA256SUMS", 0.5, "SHA256SUMS"),
     ],
 )
 def test_a_flipped_bit_that_leaves_nothing_to_go_on_from_is_a_line(
@@ -150,6 +151,20 @@ def test_a_checkpoint_of_an_earlier_phase_that_is_damaged_comes_from_the_store_a
     assert all_of(stopped) == all_of(runs / "finished")
 
 
+def test_a_first_checkpoint_that_is_damaged_is_trained_again_and_nothing_after_it(
+    stopped: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flip(stopped / "checkpoints" / "0-dense.safetensors")
+    trained: list[tuple[int, int]] = []
+    train = Engine.train
+    monkeypatch.setattr(
+        Engine, "train", lambda engine: (trained.append((engine.phase_index, engine.position_in_phase)), train(engine))
+    )
+    train_run(stopped)
+    assert trained == [(0, 0), (1, 13), (2, 0)]
+    assert all_of(stopped) == all_of(runs / "finished")
+
+
 def test_a_checkpoint_that_is_damaged_after_the_training_is_mended_by_a_resume(finished: Path, runs: Path):
     flip(finished / "checkpoints" / "1-sparse.safetensors")
     train_run(finished)
@@ -172,7 +187,7 @@ def test_a_flipped_bit_in_a_finished_run_is_named_by_whoever_reads_it(finished: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["state.safetensors", "metrics.jsonl", "SHA256SUMS"])
 def test_a_phase_that_is_damaged_in_the_store_is_trained_again_by_a_run(
     name: str, tiny: Tiny, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -180,7 +195,7 @@ def test_a_phase_that_is_damaged_in_the_store_is_trained_again_by_a_run(
     for phase in store.phases():
         flip(phase / name)
     train_run(new_run(tiny(**LONGER), tmp_path / "run"), store=store)
-    assert "the phase is trained again" in caplog.text
+    assert re.search("the phase is trained again|made again", caplog.text)
     assert all_of(tmp_path / "run") == all_of(runs / "finished")
     events: list[dict[str, Any]] = []
     train_run(new_run(tiny(**LONGER), tmp_path / "again"), store=store, emit=events.append)
@@ -193,7 +208,13 @@ def test_what_is_damaged_in_the_store_is_made_again_by_a_comparison(
     first = compared("dsd", seeds=(0,))
     keys = list(first.grid.cells[-1].keys)
     damage = [(keys[0], "state.safetensors"), (keys[1], "metrics.jsonl"), (keys[2], "test.safetensors")]
-    for number, (key, name) in enumerate([*damage, (keys[2], "facts.json"), (keys[2], "state.safetensors")]):
+    damage += [
+        (keys[0], "SHA256SUMS"),
+        (keys[2], "SHA256SUMS"),
+        (keys[2], "facts.json"),
+        (keys[2], "state.safetensors"),
+    ]
+    for number, (key, name) in enumerate(damage):
         if name == "state.safetensors":  # it is read where something after it is missing
             (first.grid.store.folder(keys[-1]) / "facts.json").unlink()
         if (key, name) == (keys[0], "state.safetensors"):
@@ -287,6 +308,7 @@ def test_a_folder_that_is_read_only_is_a_line(mount: Callable[..., Path], redens
 def test_another_torch_is_said_and_what_it_gives_is_shared_with_no_other_run(stopped: Path, tmp_path: Path):
     made = read_json(stopped / "environment.json")
     (stopped / "environment.json").write_text(json.dumps({**made, "torch": "1.0.0"}))
+    add_sums(stopped, [stopped / "environment.json"])
     store, events = PhaseStore(tmp_path / "store"), list[dict[str, Any]]()
     result = train_run(stopped, store=store, emit=events.append)
     (said,) = [event["notes"] for event in events if event["kind"] == "resumed"]
@@ -334,10 +356,11 @@ def test_a_comparison_whose_recipe_or_data_changed_is_refused(compared: Callable
     done = compared("restart", seeds=(0,))
     path = done.folder / "comparison.json"
     path.write_text(path.read_text().replace('"epochs": 1.0', '"epochs": 2.0', 1))
-    code, _, err = redense("compare", "--resume", done.folder, "--store", done.grid.store.root, "--jobs", 1)
-    assert (code, err.count("\n")) == (2, 1)
-    assert "the comparison of" in err
-    assert "changed since it was started" in err
+    for says in ("comparison.json is damaged", "changed since it was started"):
+        code, _, err = redense("compare", "--resume", done.folder, "--store", done.grid.store.root, "--jobs", 1)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+        add_sums(done.folder, [path])  # by somebody who knows how
 
 
 # --- training that cannot go on -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from redense.errors import CheckpointError, StateError
+from redense.files.checksums import drop_sums
 from redense.lab.checkpoint import load_tree
 from redense.lab.engine import StoppedError
 from redense.lab.export import export_run
@@ -362,6 +363,9 @@ def test_a_changed_recipe_is_refused(old: str, new: str, finished: Path, tmp_pat
     text = (folder / "recipe.yaml").read_text()
     assert old in text
     (folder / "recipe.yaml").write_text(text.replace(old, new))
+    with pytest.raises(CheckpointError, match=r"recipe\.yaml is damaged.*changed it on purpose, delete its line"):
+        train_run(folder)
+    drop_sums(folder, ["recipe.yaml"])
     with pytest.raises(StateError, match=r"recipe of .* changed since it was started"):
         train_run(folder)
 
@@ -371,6 +375,7 @@ def test_data_that_was_moved_is_still_the_same(finished: Path, tmp_path: Path, i
     folder = stopped(read_run_recipe(finished), tmp_path / "run", 30)
     text = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(text.replace(images, str(tmp_path / "moved")))
+    drop_sums(folder, ["recipe.yaml"])  # as the message and the documentation say
     train_run(folder)
     assert_same_run(folder, finished)
 
@@ -473,7 +478,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
 
 def test_an_export_holds_the_model_and_what_it_reached(finished: Path, tmp_path: Path):
     out = export_run(finished, tmp_path / "deep" / "out")
-    names = ["README.md", "artifacts", "model.safetensors", "recipe.yaml", "result.json"]
+    names = ["README.md", "SHA256SUMS", "artifacts", "model.safetensors", "recipe.yaml", "result.json"]
     assert sorted(p.name for p in out.iterdir()) == names
     plain_model().load_state_dict(load_file(out / "model.safetensors"), strict=True)
     card = (out / "README.md").read_text()

@@ -169,7 +169,7 @@ def test_a_sparse_phase_can_be_given_the_shares_of_a_scan(tiny: Tiny, tmp_path: 
 
 def test_a_run_that_has_not_finished_its_dense_phase_is_named(tiny: Tiny, tmp_path: Path):
     folder = new_run(tiny(), tmp_path / "run")
-    with pytest.raises(StateError, match="has not finished phase 'dense': go on with `redense run --resume"):
+    with pytest.raises(StateError, match="has not finished phase 'dense': go on with redense run --resume"):
         engine_of_run(folder)
 
 

@@ -202,6 +202,41 @@ def test_a_store_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_a_store_that_is_used_is_not_cleared(own: PhaseStore):
+    pytest.importorskip("fcntl")
+    own.put(KEY, STATE, RECORDS)
+    with own.used(), PhaseStore(own.root).used(), pytest.raises(StateError, match="another process is training with"):
+        own.clear()
+    assert own.has(KEY)
+    own.clear()
+    assert not own.has(KEY)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "SHA256SUMS", "facts.json"])
+@pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
+def test_what_is_damaged_of_a_phase_is_dropped_and_what_is_whole_stays(name: str, how: str, own: PhaseStore):
+    own.put(KEY, STATE, RECORDS)
+    own.put_text(KEY, "facts.json", '{"a": 1}')
+    assert own.mend(KEY) == []
+    path = own.folder(KEY) / name
+    data = path.read_bytes()
+    path.unlink()
+    if how != "delete":
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + (bytes([data[middle] ^ 1]) + data[middle + 1 :] if how == "flip" else b""))
+    with own.locked(KEY):
+        assert own.mend(KEY) == []  # whoever holds it sees to it
+        found = own.mend(KEY, held=True)
+    if (name, how) == ("SHA256SUMS", "delete"):  # of an older redense
+        assert own.records(KEY) == RECORDS
+        return
+    assert found
+    assert own.has(KEY) == (name == "facts.json")
+    assert own.mend(KEY) == []
+    with pytest.raises(CheckpointError, match="not there"):
+        own.facts(KEY)
+
+
 def test_clear_removes_phases_whole_or_not_and_nothing_else(own: PhaseStore):
     own.clear()  # of a store that is not there
     own.put(KEY, STATE, RECORDS)
@@ -214,7 +249,9 @@ def test_clear_removes_phases_whole_or_not_and_nothing_else(own: PhaseStore):
     own.clear()
     assert not own.has(KEY)
     assert own.partial("f" * 32) is None
-    assert sorted(str(p.relative_to(own.root)) for p in own.root.rglob("*") if p.is_file()) == sorted(others)
+    assert sorted(str(p.relative_to(own.root)) for p in own.root.rglob("*") if p.is_file()) == sorted(
+        [".lock", *others]
+    )
     assert not (own.root / "ff").exists()
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from redense.errors import RedenseError, StateError
+from redense.files.checksums import add_sums
 from redense.lab.recipe import Recipe, recipe_names
 from redense.lab.run import load_model, new_run, train_run
 from redense.lab.zoo import MODELS, Entry, add, default_zoo, entries, evaluate, find
@@ -67,6 +68,7 @@ def test_another_file_than_that_of_the_card_is_refused(entry: Entry):
     weights = load_file(entry.folder / "dense.safetensors")
     weights["fc2.bias"] += 1
     save_file(weights, entry.folder / "dense.safetensors")
+    add_sums(entry.folder, [entry.folder / "dense.safetensors"])
     with pytest.raises(StateError, match=r"dense\.safetensors is missing or not the file that its card is of"):
         evaluate(entry)
     assert evaluate(entry, ["dsd"])[0].same
@@ -78,6 +80,7 @@ def test_another_file_than_that_of_the_card_is_refused(entry: Entry):
 def test_other_data_than_that_of_the_card_is_refused(entry: Entry):
     card = json.loads((entry.folder / "zoo.json").read_text())
     (entry.folder / "zoo.json").write_text(json.dumps(card | {"data": "0" * 64}))
+    add_sums(entry.folder, [entry.folder / "zoo.json"])
     with pytest.raises(StateError, match="the data of some-net is not what its card is of"):
         evaluate(entry)
 
@@ -87,6 +90,8 @@ def test_a_figure_that_is_not_the_cards_is_said_and_exits_with_1(entry: Entry, r
     card = json.loads(path.read_text())
     card["figures"]["dsd"] += 1.5
     path.write_text(json.dumps(card))
+    assert "zoo.json is damaged" in redense("zoo", "evaluate", "some/net", "--zoo", entry.folder.parent)[2]
+    add_sums(entry.folder, [path])
     code, out, err = redense("zoo", "evaluate", "some/net", "--zoo", entry.folder.parent)
     assert (code, err) == (1, "")
     dense, dsd, _ = out.splitlines()
@@ -116,6 +121,7 @@ def test_mistakes_are_one_line(entry: Entry, redense: Run, tmp_path: Path):
     assert "list takes no name" in said("list", "some-net")
     assert "is no zoo" in said("--zoo", tmp_path / "nowhere")
     (entry.folder / "zoo.json").write_text("{}")
+    add_sums(entry.folder, [entry.folder / "zoo.json"])
     assert "is no card of a zoo" in said("--zoo", entry.folder.parent)
 
 
@@ -145,7 +151,11 @@ def test_a_wheel_has_all_of_it():
     root = default_zoo().parent
     data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
     packed = {path: place for place, patterns in data.items() for pattern in patterns for path in root.glob(pattern)}
-    expected = {path: f"share/redense/{path.parent.relative_to(root)}" for path in (root / "zoo").glob("*/**/*.*")}
+    expected = {
+        path: f"share/redense/{path.parent.relative_to(root)}"
+        for path in (root / "zoo").glob("*/**/*")
+        if path.is_file()
+    }
     assert packed == expected
 
 

@@ -30,7 +30,8 @@ def prepare() -> None:
     """Make the streams take any text, and the log a line a message; called when the command line begins."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of ASCII, names that are no UTF-8
+            with contextlib.suppress(OSError):  # it has become a pipe since it was opened: it takes the change, too
+                stream.reconfigure(errors="backslashreplace")  # a terminal of ASCII, names that are no UTF-8
     root = logging.getLogger()
     if not root.handlers:  # another program's are its own
         handler = logging.StreamHandler()

@@ -25,7 +25,7 @@ NAME = "SHA256SUMS"
 _READ = (
     *("recipe.yaml", "started.json", "environment.json", "model.safetensors", "dense.safetensors", "result.json"),
     *("outcome.safetensors", "evidence.json", "moments.json", "metrics.jsonl"),
-    *("comparison.json", "compare.json", "compare.csv", "costs.json", "curves.json", "diagnosis.json", "zoo.json"),
+    *("comparison.json", "compare.json", "compare.csv", "costs.json", "curves.json", "diagnosis.json"),
 )
 _LAST = ("model.safetensors", "compare.json")  # what a folder has when it is finished
 _LARGEST = 1 << 24  # bytes of a list

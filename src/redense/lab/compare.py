@@ -18,6 +18,7 @@ import torch
 
 from ..criteria import WITH_GRADIENTS
 from ..files.checksums import add_sums, drop_sums
+from ..files.csv_text import safe_cell
 from ..files.writing import write_text
 from ..methods.base import make_method
 from ..tasks.metrics import Metric, shown_name
@@ -217,7 +218,8 @@ def _csv(result: Mapping[str, Any]) -> str:
         for seed in row["seeds"]:
             facts = [seed.get(name, "") for name in ("parameters", "nonzeros", "failed")]
             numbers = [seed.get(split, {}).get(name, "") for split in ("validation", "test") for name in metrics]
-            writer.writerow([row["arm"], seed["seed"], row["steps"], row["gradients"], *facts, *numbers])
+            cells = [row["arm"], seed["seed"], row["steps"], row["gradients"], *facts, *numbers]
+            writer.writerow(map(safe_cell, cells))
     return buffer.getvalue()
 
 

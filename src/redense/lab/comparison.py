@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, RedenseError, StateError, nearest
+from ..files.checksums import NAME as SUMS
+from ..files.checksums import add_sums, check_sums, note_sum
 from ..files.locks import LOCK
-from ..files.writing import write_text
+from ..files.writing import write_bytes, write_text
 from ..tasks.task import Task
 from .arms import Arm, Flow, Setting, get_arms
 from .engine import steps_per_epoch
@@ -27,6 +29,8 @@ from .store import phase_keys
 
 BASELINE = "baseline"
 CONTROL = "restart"
+_GIVEN = ("comparison.json", "environment.json", STARTED)
+_MOST_SEEDS = 1000
 _NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
 
 
@@ -77,9 +81,12 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", LOCK)) as folder:
+    with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
         write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=2) + "\n")
+        data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()
+        add_sums(folder, [folder / "environment.json"])
+        note_sum(folder, "comparison.json", data)
+        write_bytes(folder / "comparison.json", data)
     return folder
 
 
@@ -88,9 +95,11 @@ def read_comparison(folder: Path) -> Comparison:
 
     Raises:
         StateError: it is no folder of a comparison.
+        CheckpointError: it is damaged.
     """
-    if not (folder / "comparison.json").is_file():
+    if not (folder / "comparison.json").exists():
         raise StateError(f"{folder} is no comparison: it has no comparison.json")
+    check_sums(folder, *_GIVEN)
     try:
         return Comparison.from_dict(read_json(folder / "comparison.json"))
     except (KeyError, TypeError, AttributeError):
@@ -112,13 +121,14 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
     now = {"data": task.fingerprint, "comparison": digest}
     if not path.exists():
         write_text(path, json.dumps(now) + "\n")
+        add_sums(folder, [path])
         return
     refuse_changed(folder, now, "make a new comparison")
 
 
 def discard_comparison(folder: Path) -> None:
     """Remove the folder of a new comparison that could not begin, so that the corrected command may use its name."""
-    discard_folder(folder, ("comparison.json", "environment.json", "started.json", LOCK))
+    discard_folder(folder, (*_GIVEN, SUMS, LOCK))
 
 
 # --- what is to be trained ------------------------------------------------------------------------------------------
@@ -209,9 +219,13 @@ def seed_list(text: str) -> tuple[int, ...]:
     """
     try:
         listed = text.removesuffix(",").split(",")
-        seeds = tuple(int(part) for part in listed) if "," in text else tuple(range(int(text)))
+        seeds = tuple(map(int, listed)) if "," in text else tuple(range(min(int(text), _MOST_SEEDS + 1)))
     except ValueError:
         raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
+    if len(seeds) > _MOST_SEEDS:
+        raise RecipeError(
+            f"--seeds: more than {_MOST_SEEDS:,} seeds are too many for one comparison; got '{text[:40]}'"
+        )
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
         raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
     return seeds

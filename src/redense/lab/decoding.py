@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import DataError, StateError
+from ..errors import DataError, StateError, command
 from ..files.checksums import NAME as SUMS
 from ..files.checksums import check_sums, write_sums
 from ..files.writing import write_text
@@ -157,7 +157,9 @@ def kept_decoder(folder: Path, alphabet: Alphabet, width: int | None = None) -> 
         words = None if data["lexicon"] is None else [str(word) for word in data["lexicon"]]
         model = folder / FOLDER / str(data["model"])  # an absolute path stays one
     except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"{path} is damaged ({error!r}): make it again with `redense decode {folder}`") from None
+        raise StateError(
+            f"{path} is damaged ({error!r}): make it again with: {command('redense', 'decode', folder)}"
+        ) from None
     return BeamDecoder(alphabet, Lexicon(alphabet, words, model), search)
 
 

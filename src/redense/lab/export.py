@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StateError
-from ..files.checksums import check_sums
+from ..files.checksums import write_sums
 from ..files.writing import write_bytes, write_text
 from ..tasks.metrics import shown_name
 from .folder import read_json
@@ -21,7 +21,6 @@ def export_run(folder: Path, out: Path) -> Path:
         CheckpointError: what would be copied is damaged.
     """
     recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
-    check_sums(folder)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise StateError(f"{out} exists and is not empty: name another folder")
@@ -31,6 +30,8 @@ def export_run(folder: Path, out: Path) -> Path:
         for path in sorted((folder / "artifacts").glob("*")):
             (out / "artifacts").mkdir(exist_ok=True)
             write_bytes(out / "artifacts" / path.name, path.read_bytes())
+        taken = [path for path in out.rglob("*") if path.is_file()]
+        write_sums(out, taken)
         write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None

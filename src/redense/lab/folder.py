@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from ..errors import StateError
 from ..files.json_text import read_json as read_any_json
 from ..files.locks import locked
+from ..files.visible import visible_line
 from ..files.writing import is_half_written
 from .launch import launch_id, restarted
 
@@ -33,8 +35,10 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
     """
     try:
         if out is not None:
+            str(out.absolute()).encode()  # logs, pages and results name it
             if out.exists() and (not out.is_dir() or any(not _is_left(path, left) for path in out.iterdir())):
-                raise StateError(f"{out} exists and is not empty: name another folder, or go on with --resume {out}")
+                go_on = f"--resume {shlex.quote(str(out))}"
+                raise StateError(f"{out} exists and is not empty: name another folder, or go on with {go_on}")
             out.mkdir(parents=True, exist_ok=True)
             return out
         root.mkdir(parents=True, exist_ok=True)
@@ -45,6 +49,8 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
             number += 1
             folder = first.with_name(f"{first.name}-{number}")
         return folder
+    except UnicodeEncodeError:
+        raise StateError(f"cannot make the folder {visible_line(str(out))}: its name is no UTF-8") from None
     except OSError as error:
         raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import CheckpointError
+from ..files.json_text import read_json
 from ..tasks.metrics import shown_name
 from .comparison import Cell
 from .grid import Grid
@@ -81,7 +82,10 @@ class GridProgress:
             done = sum(store.done(key) * count for key, count in zip(cell.keys, steps, strict=True)) / total
         if done < 1:
             return f"{done:.0%}" if done else "-"
-        last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]
+        try:
+            last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]
+        except CheckpointError:  # which the grid finds out, and trains again
+            return "damaged"
         return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}".rstrip() if last else "done"
 
 
@@ -101,7 +105,7 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     )
     for head in (*heads, "non-zero", "seconds"):
         table.add_column(head, justify="right", no_wrap=True)
-    costs = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
+    costs = read_json(folder / "costs.json")
     against = {(item["arm"], item["against"]): item for item in result["comparisons"]}
     for row in result["rows"]:
         label = row["arm"]

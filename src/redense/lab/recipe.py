@@ -18,6 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from ..errors import RecipeError, nearest
+from ..files.checksums import check_folder, check_sums
+from ..files.opening import read_text
 from ..files.yaml_text import MAX_BYTES, parse_yaml
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
@@ -33,6 +35,9 @@ TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
 }
 
 _ENTRIES: dict[str, str] = {}
+GIVEN = ("recipe.yaml", "started.json", "environment.json")
+"""Files of a run folder that say what the run is, and on what and where it was started."""
+
 WHEREABOUTS = ("source", "workers", "expected", "broken")
 """Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
 
@@ -278,15 +283,23 @@ def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
         raise RecipeError(f"{label}: {one_line(error)}") from None
 
 
-def read_run_recipe(folder: Path) -> Recipe:
-    """Return the recipe that a run folder was made from.
+def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
+    """Return the recipe that a run folder was made from, or an export, or an entry of the zoo, after a check of it all.
+
+    So every verb opens such a folder. With ``whole=False`` only what a run is given is checked: what it makes out of
+    that can be made again.
 
     Raises:
+        CheckpointError: a file in it is damaged.
         RecipeError: it is no run folder, or its recipe is damaged.
     """
     path = folder / "recipe.yaml"
-    if not path.is_file():
+    if not path.exists():
         raise RecipeError(f"{folder} is no run folder: it has no recipe.yaml")
+    if whole:
+        check_folder(folder)
+    else:
+        check_sums(folder, *GIVEN)
     data = parse_yaml(_read(path)[0], str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, got {type(data).__name__}")
@@ -328,9 +341,7 @@ def _read(source: str | Path) -> tuple[str, str]:
             families = sorted({f"{name.partition('/')[0]}/..." if "/" in name else name for name in shipped})
             hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(families)}: see redense recipes)"
             raise RecipeError(f"no recipe is called '{label}'{hint}; a file of your own ends in .yaml")
-        if path.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{label}: {path.stat().st_size:,} bytes are too many for a recipe")
-        return path.read_text(encoding="utf-8"), str(path)
+        return read_text(path, MAX_BYTES), str(path)
     except UnicodeDecodeError:
         raise RecipeError(f"{label}: not a text file in UTF-8") from None
     except OSError as error:

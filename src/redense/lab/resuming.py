@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files.checksums import add_sums, drop_sums
 from ..files.writing import sweep, write_again, write_text
 from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree
@@ -35,11 +36,14 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> None:
     check_unchanged(folder, recipe, task)
     if not (folder / STARTED).exists():
         write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task)) + "\n")
+        add_sums(folder, [folder / STARTED])
     path = folder / "environment.json"
     made = read_json(path)
     if all(_differences(then) for then in _trained_in(made)):
         made["resumed"] = [*made.get("resumed", []), environment()]
+        drop_sums(folder, [path.name])  # a kill in between leaves it without a checksum, and not with a wrong one
         write_text(path, json.dumps(made, indent=2) + "\n")
+        add_sums(folder, [path])
 
 
 def phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
@@ -67,17 +71,21 @@ def save(folder: Path, engine: Engine, snapshot: dict[str, Any], recorder: Recor
 
 def last_snapshot(
     folder: Path, phases: tuple[PlannedPhase, ...], store: PhaseStore | None, keys: Sequence[str]
-) -> dict[str, Any] | None:
-    """Return the newest checkpoint that is whole and has whole ones before it; None for a run that has none.
+) -> tuple[dict[str, Any] | None, list[int]]:
+    """Return the newest checkpoint that is whole, and the phases before it whose own checkpoints are lost.
 
-    A damaged one of an earlier phase is taken from the store again; else the run goes back to the one before it.
+    A damaged one of an earlier phase is taken from the store again; what the store has not is to be trained again. No
+    checkpoint at all is a run that begins.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
     """
     paths = [phase_path(folder, index, phase) for index, phase in enumerate(phases)]
     last = folder / "checkpoints" / "last.safetensors"
-    lost, problem = len(phases), None  # the first phase whose checkpoint is lost, and why
+    problem = None
     for done in (None, *range(len(phases), 0, -1)):
         path = last if done is None else paths[done - 1]
-        if not path.exists() or (done or 0) > lost:
+        if not path.exists():
             continue
         try:
             if done is not None:
@@ -85,17 +93,14 @@ def last_snapshot(
             snapshot = load_tree(path)
             position = snapshot["position"]
             check_records(folder, sum(phase.steps for phase in phases[: position["phase"]]) + position["step"])
-            for index in range(position["phase"]):
-                lost = index
-                _mend(paths[index], store, keys[index])
         except CheckpointError as error:
             log.warning("%s; trying the checkpoint before it", error)
             problem = error
-        else:
-            return snapshot
+            continue
+        return snapshot, [i for i in range(position["phase"]) if not _is_mended(paths[i], store, keys[i])]
     if problem:
         raise CheckpointError(f"{problem}, and there is no whole one before it: start a new run") from None
-    return None
+    return None, []
 
 
 def _mend(path: Path, store: PhaseStore | None, key: str) -> None:
@@ -106,6 +111,15 @@ def _mend(path: Path, store: PhaseStore | None, key: str) -> None:
             raise
         log.warning("%s; it is taken from the store again", error)
         save_tree(path, store.state(key))
+
+
+def _is_mended(path: Path, store: PhaseStore | None, key: str) -> bool:
+    try:
+        _mend(path, store, key)
+    except CheckpointError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:

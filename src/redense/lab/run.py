@@ -33,23 +33,24 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from .. import __version__
-from ..errors import CheckpointError, StateError
+from ..errors import CheckpointError, StateError, resuming
 from ..files.checksums import NAME as SUMS
-from ..files.checksums import check_sums, write_sums
+from ..files.checksums import add_sums, drop_sums, note_sum, read_sums, write_sums
 from ..files.locks import LOCK, locked
 from ..files.writing import write_bytes, write_text
 from ..masks import sparsity_of, unpack
 from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
 from .allocator import keep_freed_memory
-from .checkpoint import load_tree
+from .checkpoint import load_tree, save_tree
 from .engine import Engine, Event
 from .environment import environment
 from .evidence import write_evidence
 from .folder import begun, discard_folder
 from .moments import Cycle, cycle_moments
+from .processes import noticing_lost_helpers
 from .ranks import join, noticing_lost_ranks
-from .recipe import Recipe, build_recipe, read_run_recipe
+from .recipe import GIVEN, Recipe, build_recipe, read_run_recipe
 from .records import Recorder, read_records
 from .resuming import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
 from .store import PhaseStore, SharedStore, phase_keys
@@ -68,11 +69,14 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    left = ("checkpoints", "environment.json", LOCK)
+    left = ("checkpoints", "environment.json", SUMS, LOCK)
     with begun(out, f"{recipe.name}-seed{recipe.seed}", root, left=left) as folder:
         (folder / "checkpoints").mkdir(exist_ok=True)
         write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        write_text(folder / "recipe.yaml", recipe.to_yaml())  # the last: what has one can be resumed
+        text = recipe.to_yaml().encode()
+        add_sums(folder, [folder / "environment.json"])
+        note_sum(folder, "recipe.yaml", text)
+        write_bytes(folder / "recipe.yaml", text)  # the last: what has one can be resumed
     return folder
 
 
@@ -80,7 +84,7 @@ def discard_unstarted(folder: Path) -> None:
     """Remove the folder of a new run that could not begin, so that the corrected command may use its name."""
     if (folder / "metrics.jsonl").exists():
         return
-    discard_folder(folder, ("recipe.yaml", "environment.json", "started.json", LOCK), ("checkpoints",))
+    discard_folder(folder, (*GIVEN, SUMS, LOCK), ("checkpoints",))
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -110,8 +114,8 @@ def train_run(
     """
     keep_freed_memory()
     ranks = join()
-    with noticing_lost_ranks(), ranks.held(lambda: locked(folder)):
-        recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder).model_dump(mode="json")))
+    with noticing_lost_ranks(), noticing_lost_helpers(), ranks.held(lambda: locked(folder)):
+        recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder, whole=False).model_dump(mode="json")))
         task = ranks.in_turn(lambda: make_task(recipe))
         ranks.agree("the data", task.fingerprint)
         ranks.main(lambda: begin(folder, recipe, task))
@@ -141,7 +145,8 @@ def train_run(
             keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
             of_task = list(getattr(task, "notes", ()))
             show({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": of_task})
-            snapshot = ranks.main(lambda: last_snapshot(folder, engine.plan, store, keys))
+            snapshot, lost = ranks.main(lambda: last_snapshot(folder, engine.plan, store, keys))
+            _train_lost(folder, task, recipe, lost, stop)
             if snapshot is None:
                 engine.begin()
             else:
@@ -150,17 +155,38 @@ def train_run(
             if recorder:
                 recorder.begin(None if snapshot is None else engine.step)
             ranks.main(lambda: _keep_artifacts(folder, task))
-            while engine.phase_index < len(engine.plan):
-                key = keys[engine.phase_index]
-                with shared.locked(key) if shared else contextlib.nullcontext():
-                    if shared and not engine.position_in_phase and (found := stored_phase(shared, key)):
-                        _take(folder, engine, *found, record, recorder)
-                    else:
-                        engine.train()
-                        if store and ranks.is_main:
-                            _keep_in_store(folder, engine, store, key)
+            with ranks.held(lambda: store.used() if store else contextlib.nullcontext()):
+                while engine.phase_index < len(engine.plan):
+                    key = keys[engine.phase_index]
+                    with shared.locked(key) if shared else contextlib.nullcontext():
+                        if shared and not engine.position_in_phase and (found := stored_phase(shared, key)):
+                            _take(folder, engine, *found, record, recorder)
+                        else:
+                            engine.train()
+                            if store and ranks.is_main:
+                                _keep_in_store(folder, engine, store, key)
         show({"kind": "testing"})
         return _finish(folder, engine)
+
+
+def _train_lost(folder: Path, task: Task, recipe: Recipe, lost: list[int], stop: Callable[[], bool]) -> None:
+    """Train phases again whose checkpoints are damaged, to the same bits, from the checkpoint before each."""
+
+    def keep(state: dict[str, Any]) -> None:
+        index, step = state["position"]["phase"], state["position"]["step"]
+        if not step:  # a phase's end
+            path = phase_path(folder, index - 1, engine.plan[index - 1])
+            engine.ranks.main(lambda: save_tree(path, state))
+
+    if not lost:
+        return
+    engine = Engine(task, recipe, stop=stop, save=keep)
+    for index in lost:
+        log.warning("phase %d is trained again: its checkpoint is damaged", index + 1)
+        if index:
+            before = phase_path(folder, index - 1, engine.plan[index - 1])
+            engine.restore(engine.ranks.main(lambda before=before: load_tree(before)))
+        engine.train()
 
 
 def _keep_artifacts(folder: Path, task: Task) -> None:
@@ -172,6 +198,7 @@ def _keep_artifacts(folder: Path, task: Task) -> None:
 
 def stored_phase(store: PhaseStore, key: str) -> tuple[dict[str, Any], list[Event]] | None:
     """Return state and events of a phase that the store has whole; a damaged one is trained again in its place."""
+    store.mend(key, held=True)
     if not store.has(key):
         return None
     try:
@@ -236,8 +263,7 @@ def load_model(folder: Path) -> Engine:
     recipe = read_run_recipe(folder)
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with `redense run --resume {folder}`")
-    check_sums(folder, path.name)
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
     task = make_task(recipe)
     check_unchanged(folder, recipe, task)
     engine = Engine(task, recipe)
@@ -308,7 +334,7 @@ def _write_result(
     moments: list[dict[str, Any]],
 ) -> dict[str, Any]:
     task, recipe = engine.task, engine.recipe
-    (folder / SUMS).unlink(missing_ok=True)
+    drop_sums(folder, [name for name in read_sums(folder) if name not in GIVEN])
     records = list(read_records(folder / "metrics.jsonl"))
     for index, phase in enumerate(phases):
         epochs = (record for record in records if record["kind"] == "epoch" and record["phase_index"] == index)
@@ -332,7 +358,7 @@ def _write_result(
         "redense": __version__,
     }
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
-    read = [folder / name for name in (*_READ, "metrics.jsonl")]
+    read = [folder / name for name in (*GIVEN, *_READ, "metrics.jsonl")]
     write_sums(folder, [path for path in (*read, *sorted((folder / "artifacts").glob("*"))) if path.is_file()])
     return result
 

@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from .. import allocation
 from ..allocation import Allocation, Method
-from ..errors import SparsityError, StateError
-from ..files.writing import write_text
+from ..errors import SparsityError, StateError, resuming
+from ..files.checksums import check_sums, note_sum
+from ..files.writing import write_bytes
 from ..scan import Scan
 from ..scanning import SPARSITIES, sensitivity
 from .checkpoint import load_tree
@@ -126,7 +127,7 @@ def engine_of_run(folder: Path) -> Engine:
         if not path.is_file():
             raise StateError(
                 f"{folder} has not finished phase '{engine.plan[index - 1].phase.name}': go on with "
-                f"`redense run --resume {folder}`, then scan it"
+                f"{resuming(folder)}, then scan it"
             )
         engine.restore(load_tree(path))
     return engine
@@ -237,7 +238,9 @@ def write_scan(folder: Path, engine: Engine, scan: Scan, chosen: Allocation, fol
         },
         "environment": environment(),
     }
-    write_text(folder / "sensitivity.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
+    written = (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+    note_sum(folder, "sensitivity.json", written)
+    write_bytes(folder / "sensitivity.json", written)
 
 
 def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
@@ -245,7 +248,9 @@ def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
 
     Raises:
         StateError: it is not there, or damaged.
+        CheckpointError: it does not match its checksum.
     """
+    check_sums(folder, "sensitivity.json")
     data = read_json(folder / "sensitivity.json")
     try:
         scan, kept = Scan.from_dict(data["scan"]), data["allocation"]

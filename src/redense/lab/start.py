@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError, StateError, nearest
-from ..files.checksums import check_sums, file_sum
+from ..files.checksums import check_folder, file_sum
 from ..names import clean_name
 from .checkpoint import is_tree, load_tree
 
@@ -72,7 +72,7 @@ def _file(start: str) -> Path:
         path = path / "model.safetensors"
         if not path.is_file():
             raise StateError(f"start {start} is no finished run: it has no model.safetensors")
-        check_sums(path.parent, path.name)
+        check_folder(path.parent)
     if not path.is_file():
         raise StateError(f"start {start}: no such file (a file, a run folder, or torchvision:IMAGENET1K_V1)")
     return path

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,20 +29,26 @@ from typing_extensions import override
 
 from ..criteria import get_criterion
 from ..errors import CheckpointError, StateError
-from ..files.checksums import is_intact, note_sum
+from ..files.checksums import NAME as SUMS
+from ..files.checksums import drop_sums, is_intact, note_sum, read_sums, sha256
+from ..files.json_text import parse_json, read_json
 from ..files.locks import locked
+from ..files.opening import is_regular, read_bytes
 from ..files.writing import sweep, write_bytes
 from ..plugins import code_of
 from .checkpoint import load_tree, save_tree
 from .environment import device_name
-from .folder import read_json
 from .launch import Ranks
 from .plan import PlannedPhase
 from .ranks import current
 from .recipe import WHEREABOUTS, Recipe, entry_of
 
+log = logging.getLogger(__name__)
+
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
 _KEY = re.compile("[0-9a-f]{32}")
+_RECORDS = "metrics.jsonl"
+_PARTIAL = "partial.safetensors"
 _AGAIN = "run the same command again, and it is made anew"
 
 
@@ -98,7 +105,7 @@ class PhaseStore:
         return self.root / key[:2] / key
 
     def has(self, key: str) -> bool:
-        """Whether a phase is there, whole."""
+        """Whether a phase is there, to its end."""
         return (self.folder(key) / "state.safetensors").exists()
 
     def state(self, key: str) -> dict[str, Any]:
@@ -112,9 +119,9 @@ class PhaseStore:
     def put(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Keep a trained phase; what was kept of it before its end goes."""
         folder = self._made(key)
-        self._write(key, "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
+        self._write(key, _RECORDS, "".join(json.dumps(record) + "\n" for record in records).encode())
         save_tree(folder / "state.safetensors", dict(state))
-        for name in ("partial.safetensors", "progress.json"):
+        for name in (_PARTIAL, "progress.json"):
             (folder / name).unlink(missing_ok=True)
 
     def records(self, key: str) -> list[dict[str, Any]]:
@@ -123,20 +130,20 @@ class PhaseStore:
         Raises:
             CheckpointError: they are damaged.
         """
-        data = self._read(key, "metrics.jsonl")
+        data = self._read(key, _RECORDS)
         try:
-            return [json.loads(line) for line in (data or b"").splitlines()]
-        except (ValueError, RecursionError):
+            return [parse_json(line) for line in (data or b"").splitlines()]
+        except ValueError:
             raise CheckpointError(f"{self.folder(key) / 'metrics.jsonl'} is damaged: {_AGAIN}") from None
 
     def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Keep a phase that is still being trained."""
-        save_tree(self._made(key) / "partial.safetensors", {"state": dict(state), "records": list(records)})
+        save_tree(self._made(key) / _PARTIAL, {"state": dict(state), "records": list(records)})
 
     def partial(self, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """Return snapshot and events of a phase that was interrupted; None if there is none that is whole."""
         try:
-            kept = load_tree(self.folder(key) / "partial.safetensors")
+            kept = load_tree(self.folder(key) / _PARTIAL)
         except CheckpointError:
             return None
         return kept["state"], kept["records"]
@@ -170,24 +177,67 @@ class PhaseStore:
         """
         path, data = self.folder(key) / "facts.json", self._read(key, "facts.json")
         try:
-            return json.loads(data or b"")
-        except (ValueError, RecursionError):
+            return parse_json(data or b"")
+        except ValueError:
             raise CheckpointError(f"{path} is damaged or not there: {_AGAIN}") from None
 
     def is_measured(self, key: str) -> bool:
         """Whether it is known, and undamaged, what the network that a phase ends with does with the test split."""
-        return all(is_intact(self.folder(key), name) for name in ("facts.json", "test.safetensors"))
+        try:
+            return all(self._read(key, name) is not None for name in ("facts.json", "test.safetensors"))
+        except CheckpointError:
+            return False
 
     def failure(self, keys: Sequence[str]) -> str | None:
         """Return why a flow of phases cannot be finished: the first of them that diverged says it."""
         for key in keys:
-            if is_intact(self.folder(key), "failed.json"):
-                return read_json(self.folder(key) / "failed.json")["error"]
+            try:
+                data = self._read(key, "failed.json")
+                if data is not None:
+                    return str(parse_json(data)["error"])
+            except (CheckpointError, KeyError, TypeError, ValueError):
+                log.warning("%s is damaged; the phase is trained again", self.folder(key) / "failed.json")
         return None
 
+    def mend(self, key: str, *, held: bool = False) -> list[str]:
+        """Drop what is damaged of a phase, so that it is made again, and return its names.
+
+        The state has a digest of its own, which is compared when it is read. A phase that another process works on is
+        left to it.
+
+        Args:
+            key: of the phase.
+            held: this process holds the phase with `locked`.
+        """
+        folder = self.folder(key)
+        if not folder.is_dir():
+            return []
+        if not held:
+            with contextlib.suppress(StateError), locked(folder):
+                return self.mend(key, held=True)
+            return []
+        try:
+            damaged = [name for name in read_sums(folder) if not is_intact(folder, name)]
+        except CheckpointError:  # nothing vouches for what lies there
+            damaged = [SUMS, _RECORDS]
+        if self.has(key) and not (folder / _RECORDS).is_file():
+            damaged.append(_RECORDS)
+        if _RECORDS in damaged:
+            self.discard(key)
+        elif damaged:
+            for name in damaged:
+                (folder / name).unlink(missing_ok=True)
+            drop_sums(folder, damaged)
+        if damaged:
+            log.warning("%s: %s damaged or gone, and made again", folder, ", ".join(dict.fromkeys(damaged)))
+        return damaged
+
     def discard(self, key: str) -> None:
-        """Remove a phase that is damaged, so that it is trained again."""
-        (self.folder(key) / "state.safetensors").unlink(missing_ok=True)
+        """Remove a phase that is damaged, and what was measured of it, so that it is trained again."""
+        for path in self.folder(key).glob("[!.]*"):
+            if path.name != _PARTIAL:  # which has a digest of its own
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def progress(self, key: str, step: int, steps: int) -> None:
         """Note how far a phase has got, for whoever watches."""
@@ -198,9 +248,9 @@ class PhaseStore:
         """Return the part of a phase that is trained, in [0, 1]."""
         if self.has(key):
             return 1.0
-        with contextlib.suppress(OSError, ValueError):
-            step, steps = json.loads((self.folder(key) / "progress.json").read_text())
-            return step / steps if steps else 0.0
+        with contextlib.suppress(OSError, TypeError, ValueError):
+            step, steps = map(float, read_json(self.folder(key) / "progress.json"))
+            return min(1.0, max(0.0, step / steps)) if steps else 0.0
         return 0.0
 
     @contextlib.contextmanager
@@ -221,12 +271,28 @@ class PhaseStore:
         return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def clear(self) -> None:
-        """Remove all phases, whole or not; nothing but time is lost. What is no phase stays."""
-        for folder in self.root.glob("??/*"):
-            if _KEY.fullmatch(folder.name) and folder.name.startswith(folder.parent.name):
-                shutil.rmtree(folder)
-                with contextlib.suppress(OSError):  # not empty
-                    folder.parent.rmdir()
+        """Remove all phases, whole or not; nothing but time is lost. What is no phase stays.
+
+        Raises:
+            StateError: a run or a comparison uses the store.
+        """
+        if not self.root.is_dir():
+            return
+        with locked(self.root, what=f"with the phase store {self.root}"):
+            for folder in self.root.glob("??/*"):
+                if _KEY.fullmatch(folder.name) and folder.name.startswith(folder.parent.name):
+                    shutil.rmtree(folder)
+                    with contextlib.suppress(OSError):  # not empty
+                        folder.parent.rmdir()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Hold the store among others that use it: nobody clears it meanwhile."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError, StateError):  # who can only read it can only hope
+                self.root.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.root, wait=True, shared=True))
+            yield
 
     def _write(self, key: str, name: str, data: bytes) -> None:
         folder = self._made(key)
@@ -236,11 +302,12 @@ class PhaseStore:
     def _read(self, key: str, name: str) -> bytes | None:
         """The bytes of a file beside a phase; None if there is none."""
         folder = self.folder(key)
-        if not (folder / name).exists():
+        if not is_regular(folder / name):
             return None
-        if not is_intact(folder, name):
+        expected, data = read_sums(folder).get(name), read_bytes(folder / name)
+        if expected is not None and sha256(data) != expected:
             raise CheckpointError(f"{folder / name} is damaged: it does not match its checksum; {_AGAIN}")
-        return (folder / name).read_bytes()
+        return data
 
     def _made(self, key: str) -> Path:
         folder = self.folder(key)
@@ -296,6 +363,10 @@ class SharedStore(PhaseStore):
     @override
     def put_text(self, key: str, name: str, text: str) -> None:
         self._ranks.main(lambda: self._own.put_text(key, name, text))
+
+    @override
+    def mend(self, key: str, *, held: bool = False) -> list[str]:
+        return self._ranks.main(lambda: self._own.mend(key, held=held))
 
     @override
     def discard(self, key: str) -> None:

@@ -26,7 +26,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import RedenseError, StateError, nearest
-from ..files.checksums import file_sum
+from ..files.checksums import add_sums, check_sums, file_sum, write_sums
 from ..files.writing import write_bytes, write_text
 from ..tasks.metrics import Metric, shown_name
 from .checkpoint import load_tree
@@ -156,6 +156,7 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
     for path in sorted((run / "artifacts").glob("*")):
         (folder / "artifacts").mkdir(exist_ok=True)
         write_bytes(folder / "artifacts" / path.name, path.read_bytes())
+    write_sums(folder, [path for path in folder.rglob("*") if path.is_file()])
     engine = load_model(folder)
     figures = dict(_measured(engine, folder, tuple(MODELS)))
     made = read_json(run / "environment.json")
@@ -174,6 +175,7 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
         "over_seeds": over_seeds,
     }
     write_text(folder / "zoo.json", json.dumps(card, indent=2) + "\n")
+    add_sums(folder, [folder / "zoo.json"])
     write_text(folder / "README.md", _card(card, recipe, result))
     return _read(folder)
 
@@ -186,6 +188,7 @@ def _measured(engine: Engine, folder: Path, models: Sequence[str]) -> Iterator[t
 
 
 def _read(folder: Path) -> Entry:
+    check_sums(folder, "zoo.json")
     card = read_json(folder / "zoo.json")
     try:
         figures = {model: float(card["figures"][model]) for model in MODELS}

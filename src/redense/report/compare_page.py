@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from ..files.checksums import check_sums
+from ..files.checksums import check_folder
 from . import commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words
@@ -41,7 +41,7 @@ def write_compare_report(folder: Path) -> Path:
         DataError: ``folder`` is no finished comparison, or a file in it is damaged.
         CheckpointError: a file in it does not match its checksum.
     """
-    check_sums(folder)
+    check_folder(folder)
     return write_document(folder, render(read_comparison(folder)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files.checksums import check_sums
+from ..files.checksums import check_folder
 from . import commands, figures, moments_part, words
 from . import live as following
 from .document import Section, document, write_document
@@ -33,7 +33,7 @@ def write_report(run_dir: Path) -> Path:
         DataError: ``run_dir`` is no run folder, or a file in it is damaged.
         CheckpointError: a file in it does not match its checksum.
     """
-    check_sums(run_dir)
+    check_folder(run_dir)
     return write_document(run_dir, render(read_run(run_dir)))
 
 

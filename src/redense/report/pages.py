@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, command
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def page_of(folder: Path) -> Kind:
     if not folder.is_dir():
         raise DataError(f"no folder '{folder}': expected one that `redense run` or `redense compare` wrote")
     if (folder / "comparison.json").is_file():
-        raise DataError(f"the comparison '{folder}' has not finished: go on with `redense compare --resume {folder}`")
+        again = command("redense", "compare", "--resume", folder)
+        raise DataError(f"the comparison '{folder}' has not finished: go on with: {again}")
     if any(kind_of(inside) for inside in folder.iterdir() if inside.is_dir()):
         raise DataError(
-            f"'{folder}' is no run, no comparison and no scan, but holds some: give one of them, or list them with "
-            f"`redense report {folder} --serve`"
+            f"'{folder}' is no run, no comparison and no scan, but holds some: give one of them, or list them with: "
+            f"{command('redense', 'report', folder, '--serve')}"
         )
     raise DataError(f"'{folder}' is no run, no comparison and no scan: it has none of their files")
