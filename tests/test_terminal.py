@@ -92,12 +92,6 @@ def test_a_folder_whose_name_is_no_utf8_is_refused(redense: Run, recipe_file: Pa
     assert r"a\udcff\udcfeb: its name is no UTF-8" in err
 
 
-def test_nothing_of_the_command_line_prints_by_itself():
-    rules = Path(__file__).parents[1] / "pyproject.toml"
-    exceptions = rules.read_text().partition("per-file-ignores]")[2].partition("[tool.ruff.lint.pydocstyle]")[0]
-    assert "src/redense" not in exceptions  # T20 holds there, and `say` is the only way
-
-
 def _console(**given: Any) -> SafeConsole:
     return SafeConsole(**given)
 

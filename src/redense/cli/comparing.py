@@ -156,20 +156,6 @@ def _compare(options: argparse.Namespace) -> int:
         return 0
 
 
-def _results(folder: Path, grid: Any, jobs: int, backend: str, resources: dict[str, float]) -> dict[str, Any]:
-    """Write the results; what turns out to be damaged in the store while they are gathered is made again, once."""
-    from ..errors import CheckpointError
-    from ..lab.compare import write_results
-
-    try:
-        return write_results(folder, grid)
-    except CheckpointError:
-        if grid.ranks.many:
-            raise
-        grid.run(jobs=jobs, backend=backend, resources=resources)
-        return write_results(folder, grid)
-
-
 def _resources(options: argparse.Namespace) -> dict[str, float]:
     given = {"num_cpus": options.cpus_per_job, "num_gpus": options.gpus_per_job}
     resources = {name: value for name, value in given.items() if value is not None}
@@ -206,7 +192,7 @@ def _arms(options: argparse.Namespace) -> int:
     from ..lab.arms import get_arms
 
     for arm in get_arms():
-        say(f"{arm.name:<17}{arm.about}  ({arm.source})")
+        print(f"{arm.name:<17}{arm.about}  ({arm.source})")
     return 0
 
 
@@ -222,3 +208,17 @@ def _store(options: argparse.Namespace) -> int:
         store.clear()
         say("cleared: what is needed again is trained again")
     return 0
+
+
+def _results(folder: Path, grid: Any, jobs: int, backend: str, resources: dict[str, float]) -> dict[str, Any]:
+    """Write the results; what turns out to be damaged in the store while they are gathered is made again, once."""
+    from ..errors import CheckpointError
+    from ..lab.compare import write_results
+
+    try:
+        return write_results(folder, grid)
+    except CheckpointError:
+        if grid.ranks.many:
+            raise
+        grid.run(jobs=jobs, backend=backend, resources=resources)
+        return write_results(folder, grid)
