@@ -132,6 +132,11 @@ def timeless(value: Any) -> Any:
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
+def placeless(text: str, folder: Path) -> str:
+    """Return text without where the copy of the folders lies, which is another every time."""
+    return text.replace(str(folder.parent), "...")
+
+
 def _evaluate(folder: Path) -> Any:
     return json.loads(call("evaluate", folder, "--json"))["loss"]
 
@@ -146,7 +151,7 @@ def _export(folder: Path) -> Any:
 
 def _report(folder: Path) -> Any:
     call("report", folder)
-    return (folder / "report.html").read_bytes()
+    return placeless((folder / "report.html").read_text(encoding="utf-8"), folder)
 
 
 def _serve(folder: Path) -> Any:
@@ -159,7 +164,7 @@ def _serve(folder: Path) -> Any:
         server.server_close()
     if "This page cannot be made" in text or not page:
         raise Refused("shown as damaged")
-    return text, "damaged" in row
+    return placeless(text, folder), "damaged" in row
 
 
 def _resume(folder: Path) -> Any:
@@ -183,11 +188,11 @@ def _again(folder: Path) -> Any:
 
 def _caption(folder: Path) -> Any:
     picture = folder.parent / "set" / "test" / "red" / "0.png"
-    return call("caption", folder, picture, "--all")
+    return placeless(call("caption", folder, picture, "--all"), folder)
 
 
 def _transcribe(folder: Path) -> Any:
-    return call("transcribe", folder, folder.parent / "clips" / "test0.wav", "--json")
+    return placeless(call("transcribe", folder, folder.parent / "clips" / "test0.wav", "--json"), folder)
 
 
 # Folder -> the verbs that open it. What is damaged is every file in it.
@@ -241,7 +246,9 @@ def outcome(root: Path, kind: str, name: str, how: str, verb: Verb, whole: Any) 
         except Refused:
             return REFUSED
         if given != whole:
-            raise Broken(f"{kind}/{name}, {how}: another result, and nothing was said")
+            raise Broken(
+                f"{kind}/{name}, {how}: another result of {getattr(verb, '__name__', verb)}, and nothing was said"
+            )
         return HEALED if path.is_file() and path.read_bytes() == before else SAME
 
 
