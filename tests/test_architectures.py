@@ -83,5 +83,6 @@ def test_what_a_forward_multiplies_with_is_what_is_pruned(library: str):
         missed = [entry for entry in one.traced["missed"] if not any(why in entry for why in LEFT_DENSE)]
         assert missed == [] or one.warned, (one.name, missed)
         if library != "transformers":  # its text models read the input in an embedding
-            assert one.traced.get("first", one.first) == one.first or one.name in OTHER_STEMS, (one.name, one.traced)
+            same = one.traced.get("first", one.first) == one.first
+            assert same or one.warned or one.name in OTHER_STEMS, (one.name, one.traced)
     assert followed > 20
