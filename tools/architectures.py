@@ -330,7 +330,7 @@ def tables(found: list[Architecture], failed: list[list[str]], versions: dict[st
         "## The architectures of three libraries",
         "",
         "Built on the meta device by `tools/architectures.py`; `results/architectures.json` has each one. A slow test",
-        "builds them again and, where a model runs there, follows what its forward multiplies with.",
+        "builds all names and, where a model runs there, follows what its forward multiplies with; *seen* is what is stored.",
         "",
         "| library | names | seen | not built | median share | at least 90 % | 50 to 90 % | under 50 % | it warns |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
