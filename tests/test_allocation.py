@@ -7,7 +7,6 @@ import math
 
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,5 +148,6 @@ def test_an_allocation_is_a_mapping_for_schedules_and_yaml_for_recipes():
     schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=chosen)
     assert schedule.phases[1].sparsity == dict(chosen)
     assert redense.Schedule.from_dict(schedule.to_dict()) == schedule
+    yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(chosen.to_yaml()) == {"sparse": {"sparsity": dict(chosen)}}
     assert str(chosen).splitlines()[-1].split() == ["overall", "200", "37.5", "%"]

@@ -67,7 +67,6 @@ CORE, LAB = names(PROJECT["dependencies"]), names(EXTRAS["lab"])
 
 def test_a_plain_install_brings_torch_numpy_and_one_small_package():
     assert {"torch", "numpy", "typing_extensions"} == CORE
-    assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in CORE_TESTS)
 
 
 def test_every_import_is_declared_and_every_declared_package_is_imported():
@@ -122,18 +121,26 @@ def test_the_version_stands_in_one_place():
 
 # --- installed, in environments of their own --------------------------------------------------------------------------
 
-CORE_TESTS = [
-    "allocation",
-    "controller",
-    "criteria",
-    "deciding",
-    "distributed",
-    "masked",
-    "masks",
-    "parameters",
-    "phase",
-]
-CORE_TESTS += ["prefix", "resume", "scanning", "schedule", "sharding", "surgery", "variants"]
+SCRIPTS = {"test_benchmarks.py", "test_examples.py", "test_memory.py"}
+"""Tests of scripts, which may need more than redense does."""
+
+
+def tests_of_the_core() -> list[Path]:
+    """Return the tests that import no more than a plain install, pytest and hypothesis."""
+    given = CORE | {"pytest", "hypothesis", "forked"}
+    found = list[Path]()
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        floors = [name for name in re.findall(r"redense(?:\.| import )(\w+)", text) if (SOURCE / name).is_dir()]
+        if {name for name, _ in imports(path)} <= given and set(floors) <= {*CORE_FOLDERS} and path.name not in SCRIPTS:
+            found.append(path)
+    return found
+
+
+def test_the_tests_of_the_core_are_found():
+    assert {"test_masks.py", "test_controller.py", "test_schedule.py", "test_scanning.py", "test_distributed.py"} < {
+        path.name for path in tests_of_the_core()
+    }
 
 
 class Installed:
@@ -172,8 +179,8 @@ def test_the_core_needs_no_more_than_a_plain_install(tmp_path: Path):
     assert not any(re.search(rf"^{name}==", listed, re.MULTILINE) for name in LAB)
     here = installed.run("python", "-c", "import redense; print(redense.__file__)")
     assert Path(here.strip()).is_relative_to(tmp_path), "the wheel is not what is tested"
-    files = [ROOT / "tests" / f"test_{name}.py" for name in CORE_TESTS]
-    out = installed.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files)
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    out = installed.run("python", *words, *tests_of_the_core())
     assert int(re.search(r"(\d+) passed", out)[1]) > 600  # pyright: ignore[reportOptionalSubscript]
     assert installed.run("redense", "--version") == f"redense {redense.__version__}\n"
     for words in (["run", "quickstart"], ["report", "runs/x"], ["zoo"], ["doctor"], ["sensitivity", "quickstart"]):
