@@ -125,7 +125,7 @@ SCRIPTS = {"test_benchmarks.py", "test_examples.py", "test_memory.py"}
 """Tests of scripts, which may need more than redense does."""
 
 
-def tests_of_the_core() -> list[Path]:
+def core_test_files() -> list[Path]:
     """Return the tests that import no more than a plain install, pytest and hypothesis."""
     given = CORE | {"pytest", "hypothesis", "forked"}
     found = list[Path]()
@@ -137,9 +137,9 @@ def tests_of_the_core() -> list[Path]:
     return found
 
 
-def test_the_tests_of_the_core_are_found():
+def test_the_core_test_files_are_found():
     assert {"test_masks.py", "test_controller.py", "test_schedule.py", "test_scanning.py", "test_distributed.py"} < {
-        path.name for path in tests_of_the_core()
+        path.name for path in core_test_files()
     }
 
 
@@ -180,7 +180,7 @@ def test_the_core_needs_no_more_than_a_plain_install(tmp_path: Path):
     here = installed.run("python", "-c", "import redense; print(redense.__file__)")
     assert Path(here.strip()).is_relative_to(tmp_path), "the wheel is not what is tested"
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
-    out = installed.run("python", *words, *tests_of_the_core())
+    out = installed.run("python", *words, *core_test_files())
     assert int(re.search(r"(\d+) passed", out)[1]) > 600  # pyright: ignore[reportOptionalSubscript]
     assert installed.run("redense", "--version") == f"redense {redense.__version__}\n"
     for words in (["run", "quickstart"], ["report", "runs/x"], ["zoo"], ["doctor"], ["sensitivity", "quickstart"]):
