@@ -57,6 +57,7 @@ def test_the_public_names_are_these():
         "Summary",
         "Surgery",
         "criterion",
+        "judge",
         "prunable",
         "scale_lr",
         "sensitivity",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .controller import DSD, sparse
     from .criteria import criterion
     from .errors import RedenseError
+    from .lab.judging.judge import judge
     from .optimizers import scale_lr
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
@@ -30,6 +31,7 @@ _HOME = {
     "Summary": "parameters",
     "Surgery": "surgery",
     "criterion": "criteria",
+    "judge": "lab.judging.judge",
     "prunable": "parameters",
     "scale_lr": "optimizers",
     "sensitivity": "scanning",
@@ -46,6 +48,7 @@ __all__ = [
     "Summary",
     "Surgery",
     "criterion",
+    "judge",
     "prunable",
     "scale_lr",
     "sensitivity",

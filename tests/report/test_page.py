@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from redense.errors import DataError
+from redense.lab.judging.single import control_settings
 from redense.lab.recipe import load_recipe
-from redense.report import commands, figures, write_report
+from redense.report import figures, write_report
 from redense.report.assets import STYLE
 from redense.report.document import script_json
 from redense.report.reading import StepLine, read_log, read_run
@@ -253,7 +254,7 @@ def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_
 )
 def test_control_command_takes_every_mask_out_of_the_recipe(tmp_path, recipe):
     run = read_run(fake_run(tmp_path, recipe=recipe))
-    control = load_recipe(tmp_path / "recipe.yaml", commands.control_overrides(run))
+    control = load_recipe(tmp_path / "recipe.yaml", control_settings(run.recipe))
     before = load_recipe(tmp_path / "recipe.yaml")
     for sparse in (control.sparse, *(cycle.sparse for cycle in control.cycles)):
         assert (sparse.sparsity, sparse.pattern) == (0, None)

@@ -147,7 +147,7 @@ def _compare(options: argparse.Namespace) -> int:
 
         write_compare_report(folder)
         console.print("", comparison_table(result, folder), "", sep="\n")
-        for said in result["conclusions"].values():
+        for said in (result["control_sentence"], *result["conclusions"].values()):
             console.print(said, soft_wrap=not console.is_terminal)
         if result["caution"]:
             console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)

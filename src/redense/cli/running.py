@@ -63,9 +63,11 @@ def _run(options: argparse.Namespace) -> int:
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
         from ..lab.engine import StoppedError, TrainingError
         from ..lab.folder import restarted_folder
-        from ..lab.progress import RunProgress, result_table, verdict
+        from ..lab.judging.single import run_verdict
+        from ..lab.progress import RunProgress, result_table
         from ..lab.run import discard_unstarted, has_checkpoint, new_run, train_run
         from ..lab.store import PhaseStore, default_store
+        from ..tasks.metrics import shown_name
 
         root = None if options.no_store else options.store or default_store()
         store = PhaseStore(root) if root else None
@@ -99,7 +101,8 @@ def _run(options: argparse.Namespace) -> int:
             where = f"in {folder}" if isinstance(error, TrainingError) else f"and goes on with: {go_on}"
             raise RedenseError(f"{error}; what was trained before is kept {where}") from error
     console.print("", result_table(result), "", sep="\n")
-    console.print(verdict(result), "", sep="\n", soft_wrap=not console.is_terminal)
+    said = run_verdict(result, recipe.model_dump(mode="json"), shown_name(result["metric"]["name"]))
+    console.print(said, "", sep="\n", soft_wrap=not console.is_terminal)
     for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):
         console.print(f"{what:<11}{folder / name}", soft_wrap=True)
     return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ from ..files.checksums import add_sums, drop_sums
 from ..files.csv_text import safe_cell
 from ..files.writing import write_text
 from ..methods.base import make_method
-from ..tasks.metrics import Metric, shown_name
+from ..tasks.metrics import shown_name
 from ..tasks.task import Task
-from . import statistics
 from .arms import get_arms
 from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
 from .grid import Grid
+from .judging import statistics
+from .judging.results import decide_rows, described
 from .plan import PlannedPhase
 from .recipe import Recipe
 from .store import PhaseStore
@@ -53,7 +54,10 @@ def gather(grid: Grid) -> dict[str, Any]:
     """Return every raw number of a finished grid and what they say, as plain data."""
     store, metric, recipe = grid.store, grid.task.metric, grid.comparison.recipe
     rows = _rows(grid)
-    comparisons = _comparisons(rows, metric, store)
+    decision = decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name))
+    said = described(decision)
+    for item in said["comparisons"]:
+        item["mcnemar"] = _mcnemar(rows[item["arm"]], rows[item["against"]], store)
     return {
         "recipe": recipe.name,
         "task": recipe.task,
@@ -62,9 +66,7 @@ def gather(grid: Grid) -> dict[str, Any]:
         "data": grid.task.fingerprint,
         "test_examples": len(grid.task.examples("test")),
         "rows": list(rows.values()),
-        "comparisons": comparisons,
-        "caution": statistics.caution(len(grid.comparison.seeds)),
-        "conclusions": _conclusions(rows, comparisons),
+        **said,
     }
 
 
@@ -94,62 +96,6 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
         mean, interval = statistics.interval(values) if values else (None, None)
         row["mean"], row["interval"] = mean, list(interval) if interval else None
     return rows
-
-
-def _comparisons(rows: Mapping[str, dict[str, Any]], metric: Metric, store: PhaseStore) -> list[dict[str, Any]]:
-    """Compare every arm with the baseline and with the control; Holm's correction covers all that is printed."""
-    found: list[dict[str, Any]] = []
-    pairs: list[statistics.Paired] = []
-    for against in (BASELINE, CONTROL):
-        for label, row in rows.items():
-            if against not in rows or label in (BASELINE, against):
-                continue
-            mine, other = _values(row, metric.name), _values(rows[against], metric.name)
-            seeds = [seed for seed in mine if seed in other]
-            if not seeds:
-                continue
-            one, two = [mine[s] for s in seeds], [other[s] for s in seeds]
-            pairs.append(statistics.compare_paired(one, two, lower_is_better=metric.lower_is_better))
-            examples = _mcnemar(row, rows[against], store)
-            found.append({"arm": label, "against": against, "seeds": seeds, "mcnemar": examples})
-    adjusted = statistics.holm([pair.p for pair in pairs])
-    for item, pair, p in zip(found, pairs, adjusted, strict=True):
-        other = "its dense baseline" if item["against"] == BASELINE else item["against"]
-        words = (item["arm"], other, pair, p, shown_name(metric.name), metric.unit, metric.lower_is_better)
-        item.update(
-            n=pair.n,
-            difference=pair.mean,
-            interval=list(pair.interval) if pair.interval else None,
-            p_t=pair.p_t,
-            p_flip=pair.p_flip,
-            p_adjusted=p,
-            detectable=pair.detectable,
-            differences=list(pair.differences),
-            verdict=statistics.verdict(pair, p),
-            sentence=statistics.sentence(*words),
-        )
-    return found
-
-
-def _conclusions(rows: Mapping[str, dict[str, Any]], comparisons: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Say for every arm but the baseline what is gained; a gain needs the equal-budget control."""
-    verdicts = {(item["arm"], item["against"]): item["verdict"] for item in comparisons}
-    said: dict[str, str] = {}
-    failures = {label: sum("failed" in seed for seed in row["seeds"]) for label, row in rows.items()}
-    for label, row in rows.items():
-        for name in (label, BASELINE, CONTROL) if label != BASELINE else (BASELINE,):
-            if failures.get(name):
-                runs = len(rows[name]["seeds"])
-                said[label] = f"{label}: no gain. {failures[name]} of {runs} runs of {name} diverged."
-                break
-        if label in said:
-            continue
-        if label == CONTROL and (label, BASELINE) in verdicts:
-            said[label] = f"{label}: the control. Against its dense baseline: {verdicts[label, BASELINE]}."
-        elif (label, BASELINE) in verdicts:
-            conclusion = statistics.conclusion(label, verdicts[label, BASELINE], verdicts.get((label, CONTROL)))
-            said[label] = f"{conclusion} It differs in more: {row['note']}." if row["note"] else conclusion
-    return said
 
 
 def _values(row: Mapping[str, Any], metric: str) -> dict[int, float]:

@@ -93,12 +93,12 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     """Return the table that ends a comparison."""
     name, unit = result["metric"]["name"], result["metric"]["unit"]
     points = "points" if unit in ("%", "") else unit
+    others = ["baseline", *result["control"]]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
     heads = (
         f"test {shown_name(name)} ({unit})" if unit else f"test {shown_name(name)}",
-        f"vs baseline ({points})",
-        f"vs restart ({points})",
+        *(f"vs {other} ({points})" for other in others),
         "steps",
         "gradients",
         "weights",
@@ -113,8 +113,7 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
         table.add_row(
             label,
             _with_interval(row["mean"], row["interval"]) if row["mean"] is not None else "diverged",
-            _difference(against.get((label, "baseline"))),
-            _difference(against.get((label, "restart"))),
+            *(_difference(against.get((label, other))) for other in others),
             f"{row['steps']:,}",
             f"{row['gradients']:,}",
             _mean(alive, "parameters"),
@@ -136,7 +135,7 @@ def _difference(item: dict[str, Any] | None) -> str:
     if item is None:
         return ""
     half = f" ± {(item['interval'][1] - item['interval'][0]) / 2:.2f}" if item["interval"] else ""
-    mark = {"better": " better", "worse": " worse"}.get(item["verdict"], "")
+    mark = f" {item['verdict']}" if item["verdict"] in ("better", "worse", "equivalent") else ""
     return f"{item['difference']:+.2f}{half}{mark}"
 
 

@@ -138,28 +138,3 @@ def result_table(result: dict[str, Any]) -> Table:
             f"{phase['seconds']:.0f} s",
         )
     return table
-
-
-def verdict(result: dict[str, Any]) -> str:
-    """Say what one run shows, and what it does not (DESIGN.md, rule 7)."""
-    metric, phases = result["metric"], result["phases"]
-    name, unit = metric["name"], metric["unit"]
-    first, last = phases[0]["test"][name], phases[-1]["test"][name]
-    gain = (first - last) if metric["lower_is_better"] else (last - first)
-    points = "points" if unit in ("%", "") else unit
-    how = (
-        f"{abs(gain):.2f} {points} {'better' if gain > 0 else 'worse'} than" if abs(gain) >= 0.005 else "no better than"
-    )
-    shown, base = (f"{value:.2f} {unit}".rstrip() for value in (last, first))
-    name = shown_name(name)
-    masked = any(phase["sparsity"] > 0 for phase in phases if phase["kind"] == "sparse")
-    if not masked:
-        return (
-            f"test {name} {shown}, {how} after the first phase ({base}). "
-            "Nothing was pruned: this is the control, DSD's steps and learning rates without a mask."
-        )
-    return (
-        f"test {name} {shown}, {how} the dense baseline ({base}). "
-        "That is one seed, and more steps help too: the control on the same budget is the same command "
-        "with --sparse.sparsity 0."
-    )

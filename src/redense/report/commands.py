@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..lab.judging.single import control_settings
 from .compare_reading import Comparison
+from .names import BASELINE
 from .reading import Run
 
 # --- about a run ----------------------------------------------------------------------------------------------------
@@ -31,19 +32,7 @@ def reproduce_command(run: Run) -> str:
 
 def control_command(run: Run) -> str:
     """Return the command that trains the control: the same steps and learning rates, and no mask."""
-    return shlex.join([*shlex.split(reproduce_command(run)), *control_overrides(run)])
-
-
-def control_overrides(run: Run) -> Sequence[str]:
-    """Return the settings that take every mask out of the recipe."""
-    changes = ["--sparse.sparsity", "0"]
-    if (run.recipe.get("sparse") or {}).get("pattern"):
-        changes += ["--sparse.pattern", "null"]
-    cycles = run.recipe.get("cycles")
-    if cycles:
-        unmasked = [{**cycle, "sparse": {**cycle["sparse"], "sparsity": 0, "pattern": None}} for cycle in cycles]
-        changes += ["--cycles", json.dumps(unmasked)]
-    return changes
+    return shlex.join([*shlex.split(reproduce_command(run)), *control_settings(run.recipe)])
 
 
 # --- about a comparison ---------------------------------------------------------------------------------------------
@@ -51,7 +40,13 @@ def control_overrides(run: Run) -> Sequence[str]:
 
 def compare_same_command(c: Comparison, recipe: str = "recipe.yaml") -> str:
     """Return the command that compares the same again, from the recipe as this page has it."""
-    words = ["redense", "compare", recipe, "--arms", ",".join(c.asked.get("arms") or [arm.name for arm in c.others])]
+    words = [
+        "redense",
+        "compare",
+        recipe,
+        "--arms",
+        ",".join(c.asked.get("arms") or [arm.name for arm in c.arms if arm.name != BASELINE]),
+    ]
     seeds = list(c.asked.get("seeds") or c.seeds)
     words += ["--seeds", str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))]
     sweep = c.asked.get("sweep") or {}

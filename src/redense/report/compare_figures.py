@@ -8,7 +8,7 @@ from .compare_numbers import decimals, p_value, points, with_interval
 from .compare_reading import Arm, Comparison, Difference
 from .compare_words import sides
 from .looks import look
-from .names import BASELINE, CONTROL
+from .names import BASELINE
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
 from .quantities import number
 
@@ -17,11 +17,11 @@ from .quantities import number
 
 def names_of_forests(c: Comparison) -> dict[str, str]:
     """Return the forest plots that there are: the name in the page -> what the arms are compared with."""
-    return {f"forest-{against}": against for against in (BASELINE, CONTROL) if c.against(against)}
+    return {f"forest-{against}": against for against in (BASELINE, *c.controls) if c.against(against)}
 
 
 def forest(c: Comparison, against: str) -> Plot | None:
-    """Return the differences against the baseline or the control, one row an arm; None if there are none."""
+    """Return the differences against the baseline or a control, one row an arm; None if there are none."""
     found = c.against(against)
     if not found:
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from ..files.checksums import check_folder
+from ..lab.judging.words import control_sentence, rule
 from . import commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words
@@ -20,7 +21,7 @@ from .document import Section, document, write_document
 from .evidence import show_evidence
 from .looks import swatch
 from .markup import Child, Html, h, join
-from .names import BASELINE, CONTROL
+from .names import BASELINE
 from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
 from .quantities import NONE, count, learning_rate, number, percent
 
@@ -62,7 +63,7 @@ def render(c: Comparison) -> str:
         Section("examples", "Example by example", _mcnemar(c)),
         *shown.sections,
         Section("diagnosis", "Diagnosis", _diagnosis(c, flows, diagnosis) if flows else None),
-        Section("method", "How this was decided", h("p", words.statistics_sentences(c))),
+        Section("method", "How this was decided", h("p", rule(c.decision))),
         Section("provenance", "To reproduce it", _provenance(c)),
     ]
     facts = [c.task, count(len(c.arms), "arm"), count(len(c.seeds), "seed")]
@@ -100,6 +101,7 @@ def _verdict(c: Comparison) -> list[Child]:
     return [
         h("p", headline(c), class_="sentence"),
         big_figures(key_figures(c)),
+        h("p", control_sentence(c.decision), class_="note"),
         *([h("p", c.caution, class_="caution")] if c.caution else []),
         *([h("dl", said, class_="conclusions")] if said else []),
         *(h("p", remark, class_="note") for remark in remarks(c) if remark),
@@ -110,7 +112,7 @@ def _differences(c: Comparison) -> list[Html]:
     forests = figures.names_of_forests(c)
     if not forests:
         return [h("p", words.forest_sentence(c))]
-    titles = {BASELINE: "Against the dense baseline", CONTROL: f"Against {CONTROL}, the same budget without a mask"}
+    titles = {name: f"Against {words.named(c, name)}" for name in forests.values()}
     halves = [
         h(
             "div",
@@ -119,7 +121,7 @@ def _differences(c: Comparison) -> list[Html]:
         )
         for name, against in forests.items()
     ]
-    missing = [] if CONTROL in forests.values() else [h("p", f"{CONTROL}, the control, was not run.", class_="note")]
+    missing = [] if c.controls else [h("p", "No control without a mask was run.", class_="note")]
     sentences = [h("li", item.sentence) for item in c.differences]
     return [
         h("p", words.forest_sentence(c)),
@@ -142,8 +144,12 @@ def _numbers(c: Comparison) -> Html:
         ("95 % interval", True),
         ("p, t-test", True),
         ("p, sign flips", True),
-        ("p after Holm", True),
+        ("p, corrected", True),
+        ("d\u2009z", True),
+        (f"At most better{unit}", True),
+        (f"At most worse{unit}", True),
         (f"Detectable{unit}", True),
+        ("Seeds for 80 %", True),
         ("Verdict", False),
     ]
     rows: list[list[Child]] = [
@@ -156,12 +162,20 @@ def _numbers(c: Comparison) -> Html:
             p_value(item.p_t),
             p_value(item.p_flip),
             p_value(item.p_adjusted),
+            number(item.effect, 2),
+            *(_at_most(size, places) for size in item.reach or (None, None)),
             number(item.detectable, places),
+            NONE if item.seeds_needed is None else f"{item.seeds_needed:,}",
             item.verdict,
         ]
         for item in c.differences
     ]
     return table("Paired differences, arm − other", columns, rows, tall=len(rows) > 20)
+
+
+def _at_most(size: float | None, places: int) -> str:
+    """Return how far the interval reaches to a side; a side that it excludes has no number."""
+    return NONE if size is None else "none" if size <= 0 else number(size, places)
 
 
 def _curves(c: Comparison) -> list[Html]:
@@ -226,7 +240,7 @@ def _cost(c: Comparison) -> list[Html]:
 
 def _mcnemar(c: Comparison) -> list[Html]:
     parts = [h("p", words.mcnemar_sentence(c))]
-    for against in (BASELINE, CONTROL):
+    for against in (BASELINE, *c.controls):
         items = [item for item in c.against(against) if item.flips]
         if not items:
             continue

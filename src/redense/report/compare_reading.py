@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..lab.judging import words
+from ..lab.judging.results import decide_rows
+from ..lab.judging.verdicts import Contrast, Decision
 from .evidence import Found, read_evidence
 from .loading import load_json
-from .names import BASELINE, CONTROL
+from .names import BASELINE
 from .quantities import count, learning_rate, percent
 from .reading import Metric
 
@@ -109,7 +112,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm against the baseline or the control, paired by seed; see `redense.lab.statistics`."""
+    """An arm against the baseline or a control that decides, paired by seed; see `redense.lab.judging`."""
 
     arm: str
     against: str
@@ -120,6 +123,9 @@ class Difference:
     p_flip: float | None
     p_adjusted: float | None
     detectable: float | None
+    effect: float | None
+    reach: tuple[float, float] | None
+    seeds_needed: int | None
     by_seed: tuple[tuple[int, float], ...]
     verdict: str
     sentence: str
@@ -138,6 +144,8 @@ class Comparison:
     test_examples: int | None
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]
+    decision: Decision
+    """Made from the raw numbers by today's rule, also for a folder whose stored verdicts are of an older one."""
     caution: str | None
     conclusions: Mapping[str, str]
     asked: Mapping[str, Any]
@@ -151,7 +159,7 @@ class Comparison:
         return next((arm for arm in self.arms if arm.name == name), None)
 
     def against(self, other: str) -> list[Difference]:
-        """Return the differences from the baseline, or from the control, in the order of the arms."""
+        """Return the differences from the baseline, or from a control, in the order of the arms."""
         return [item for item in self.differences if item.against == other]
 
     def difference(self, arm: str, against: str) -> Difference | None:
@@ -159,9 +167,14 @@ class Comparison:
         return next((item for item in self.against(against) if item.arm == arm), None)
 
     @property
+    def controls(self) -> tuple[str, ...]:
+        """The controls that decide: the strongest, or all of them where none could be chosen."""
+        return self.decision.deciding
+
+    @property
     def others(self) -> list[Arm]:
-        """The arms that are neither the baseline nor the control."""
-        return [arm for arm in self.arms if arm.name not in (BASELINE, CONTROL)]
+        """The arms that are neither the baseline nor a control."""
+        return [arm for arm in self.arms if arm.name != BASELINE and arm.name not in self.decision.controls]
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -179,6 +192,8 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         metric = Metric(**data["metric"])
         rows = enumerate(data["rows"])
+        decision = decide_rows(data["rows"], data["metric"], name=metric.label)
+        stored = {(str(item["arm"]), str(item["against"])): item for item in data["comparisons"]}
         return Comparison(
             path=folder,
             recipe=str(data["recipe"]),
@@ -187,9 +202,12 @@ def read_comparison(folder: Path) -> Comparison:
             seeds=tuple(int(seed) for seed in data["seeds"]),
             test_examples=data.get("test_examples"),
             arms=tuple(_arm(index, row, metric.name, costs, curves) for index, row in rows),
-            differences=tuple(_difference(item) for item in data["comparisons"]),
-            caution=data["caution"],
-            conclusions={str(arm): str(text) for arm, text in data["conclusions"].items()},
+            differences=tuple(
+                _difference(decision, item, stored.get((item.arm, item.against), {})) for item in decision.contrasts
+            ),
+            decision=decision,
+            caution=words.caution(decision),
+            conclusions={name: words.conclusion(decision, name) for name in decision.conclusions},
             asked=dict(asked),
             environment=dict(environment),
             diagnosis=diagnosis,
@@ -278,23 +296,27 @@ def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
             yield Point(step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
 
 
-def _difference(item: Mapping[str, Any]) -> Difference:
+def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -> Difference:
+    paired = item.paired
     return Difference(
-        arm=str(item["arm"]),
-        against=str(item["against"]),
-        n=int(item["n"]),
-        mean=float(item["difference"]),
-        interval=_pair(item["interval"]),
-        p_t=_number(item["p_t"]),
-        p_flip=_number(item["p_flip"]),
-        p_adjusted=_number(item["p_adjusted"]),
-        detectable=_number(item["detectable"]),
-        by_seed=tuple((int(s), float(d)) for s, d in zip(item["seeds"], item["differences"], strict=True)),
-        verdict=str(item["verdict"]),
-        sentence=str(item["sentence"]),
+        arm=item.arm,
+        against=item.against,
+        n=paired.n,
+        mean=paired.mean,
+        interval=paired.interval,
+        p_t=paired.p_t,
+        p_flip=paired.p_flip,
+        p_adjusted=item.p_adjusted,
+        detectable=item.detectable,
+        effect=paired.effect,
+        reach=words.reach(decision, paired.interval) if paired.interval else None,
+        seeds_needed=words.seeds_needed(decision, item),
+        by_seed=tuple((int(seed), apart) for seed, apart in zip(item.seeds, paired.differences, strict=True)),
+        verdict=item.verdict,
+        sentence=words.sentence(decision, item),
         flips=tuple(
             Flips(int(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
-            for one in item.get("mcnemar") or ()
+            for one in stored.get("mcnemar") or ()
         ),
     )
 

@@ -7,7 +7,7 @@ from .compare_reading import Arm, Comparison, Difference
 from .compare_words import arms_sentence, table_sentence
 from .looks import swatch
 from .markup import Child, Html, h
-from .names import BASELINE, CONTROL
+from .names import BASELINE
 from .parts import table
 from .quantities import NONE, count, duration, number
 
@@ -19,7 +19,7 @@ def table_of_arms(c: Comparison) -> list[Html]:
         ("Arm", False),
         (f"Test {c.metric.label}{f', {unit}' if unit else ''}", True),
         (f"Against baseline{f', {apart}' if apart else ''}", True),
-        (f"Against {CONTROL}{f', {apart}' if apart else ''}", True),
+        *((f"Against {control}{f', {apart}' if apart else ''}", True) for control in c.controls),
         ("Steps", True),
         ("Gradients", True),
         ("Time", True),
@@ -32,7 +32,7 @@ def table_of_arms(c: Comparison) -> list[Html]:
             [swatch(arm), " ", arm.name],
             "diverged" if arm.mean is None else with_interval(arm.mean, arm.interval, decimals(c)),
             _against(c, c.difference(arm.name, BASELINE)),
-            _against(c, c.difference(arm.name, CONTROL)),
+            *(_against(c, c.difference(arm.name, control)) for control in c.controls),
             f"{arm.steps:,}",
             f"{arm.gradients:,}",
             duration(arm.seconds),
@@ -63,7 +63,7 @@ def _against(c: Comparison, item: Difference | None) -> Child:
     if item is None:
         return NONE
     shown = with_interval(item.mean, item.interval, decimals(c), signed=True)
-    if item.verdict not in ("better", "worse"):
+    if item.verdict not in ("better", "worse", "equivalent"):
         return shown
     return [shown, " ", h("span", item.verdict, class_=item.verdict)]
 

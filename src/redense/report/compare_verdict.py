@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .compare_numbers import decimals, has_intervals
 from .compare_reading import Arm, Comparison
-from .names import BASELINE, CONTROL
+from .names import BASELINE
 from .parts import BigFigure
 from .quantities import count, difference, duration, listed, number, quantity
 
-
-def verdict_on(c: Comparison, arm: str, against: str) -> str | None:
-    """Return the lab's verdict on an arm against another; None where the two were not compared."""
-    found = c.difference(arm, against)
-    return found.verdict if found else None
+_FIGURES = 5  # large figures, so that they stay in one row
 
 
 def gains(c: Comparison) -> list[Arm]:
-    """Return the arms that are better than the baseline and than the control, and of which no run diverged."""
-    return [
-        arm
-        for arm in c.others
-        if not arm.diverged and verdict_on(c, arm.name, BASELINE) == verdict_on(c, arm.name, CONTROL) == "better"
-    ]
+    """Return the arms that are a gain by the rule of `redense.lab.judging.verdicts`."""
+    return [arm for arm in c.arms if (told := c.decision.conclusions.get(arm.name)) and told.gain]
 
 
 def headline(c: Comparison) -> str:
     """Return the whole comparison in one or two sentences."""
     over = f"over {count(len(c.seeds), 'seed')}"
-    compared = [arm.name for arm in c.others if verdict_on(c, arm.name, BASELINE)]
-    better = [name for name in compared if verdict_on(c, name, BASELINE) == "better"]
-    control = verdict_on(c, CONTROL, BASELINE)
+    verdicts = {item.arm: item.verdict for item in c.against(BASELINE)}
     if not c.differences:
         return "Nothing can be compared: too few runs came to their end."
     if len(c.seeds) == 1:
         return "One seed was run, and one seed shows nothing: whether any arm is a gain is open."
+    compared = [arm.name for arm in c.others if arm.name in verdicts]
     if not compared:
-        return f"Only the control was compared with the dense baseline, {over}: {control}. There is no arm to judge."
-    if not c.against(CONTROL):
+        controls = listed([f"{name} {verdict}" for name, verdict in verdicts.items()])
+        return f"Only controls were compared with the dense baseline, {over}: {controls}. There is no arm to judge."
+    better = [name for name in compared if verdicts[name] == "better"]
+    if not c.controls:
         shown = f"{_are(better)} better than the dense baseline" if better else "No arm is better than the baseline"
         return (
-            f"No gain can be claimed {over}: {CONTROL}, the equal-budget control, was not run. "
+            f"No gain can be claimed {over}: no control without a mask was run. "
             f"{shown}{'; whether training longer does the same is open' if better else ''}."
         )
     won = gains(c)
@@ -47,37 +42,43 @@ def headline(c: Comparison) -> str:
         return f"{_one_gain(c, won[0])} {over}."
     if won:
         names = listed([arm.name for arm in won])
-        better_than = f"each better than the dense baseline and than {CONTROL}, the same budget without a mask"
-        return f"{names} are gains {over}: {better_than}."
-    return f"No arm shows a gain {over}. {_why_not(c, better, control)}"
+        return f"{names} are gains {over}: each better than the dense baseline and than {_controls(c)}."
+    return f"No arm shows a gain {over}. {_why_not(c, better, verdicts)}"
 
 
 def _one_gain(c: Comparison, arm: Arm) -> str:
-    apart = {
-        other: difference(found.mean, c.metric.unit, decimals(c))
-        for other in (BASELINE, CONTROL)
-        if (found := c.difference(arm.name, other))
-    }
     side = "lower" if c.metric.lower_is_better is not False else "higher"
-    return (
-        f"{arm.name} is a gain: its test {c.metric.label} is {apart[BASELINE]} {side} than its dense baseline's and "
-        f"{apart[CONTROL]} {side} than {CONTROL}'s, the same budget without a mask,"
-    )
+    than = [
+        f"{difference(found.mean, c.metric.unit, decimals(c))} {side} than "
+        f"{'its dense baseline' if other == BASELINE else other}'s"
+        for other in (BASELINE, *c.controls)
+        if (found := c.difference(arm.name, other))
+    ]
+    no_mask = "which has no mask" if len(c.controls) == 1 else "which have no mask"
+    return f"{arm.name} is a gain: its test {c.metric.label} is {listed(than)}, {no_mask},"
 
 
-def _why_not(c: Comparison, better: list[str], control: str | None) -> str:
+def _why_not(c: Comparison, better: list[str], verdicts: Mapping[str, str]) -> str:
+    longer = [name for name in c.controls if verdicts.get(name) == "better"]
     if not better:
-        too = f"; {CONTROL}, the same budget without a mask, is" if control == "better" else ""
+        too = f"; {_are(longer)}, without a mask" if longer else ""
         return f"None is shown to be better than its dense baseline{too}."
-    if control == "better":
+    told = c.decision.conclusions
+    ahead = [name for name in better if all(verdict == "better" for verdict in told[name].against.values())]
+    if ahead:  # better than all, and something else is against it
+        return " ".join(f"{told[name].why_none}, so {name} is none." for name in ahead)
+    if longer:
+        so = f"so {'is' if len(longer) == 1 else 'are'} {listed(longer)}"
         return (
-            f"{_are(better)} better than the dense baseline, but so is {CONTROL}, the same budget without a mask: "
-            "training longer helps by itself, and nothing more is shown."
+            f"{_are(better)} better than the dense baseline, but {so}, without a mask: training longer helps by "
+            "itself, and nothing more is shown."
         )
-    stable = [name for name in better if not (arm := c.arm(name)) or not arm.diverged]
-    if not stable:
-        return f"{_are(better)} better than the dense baseline in the runs that came to their end; others diverged."
-    return f"{_are(stable)} better than the dense baseline, but not shown to be better than {CONTROL}, the control."
+    return f"{_are(better)} better than the dense baseline, but not shown to be better than {_controls(c)}."
+
+
+def _controls(c: Comparison) -> str:
+    which = "the control" if len(c.controls) == 1 else "the controls"
+    return f"{listed(list(c.controls))}, {which} without a mask"
 
 
 def conclusion(c: Comparison, arm: str) -> str:
@@ -93,9 +94,9 @@ def remarks(c: Comparison) -> list[str]:
         if arm.diverged:
             rest = "; its figures are of the others alone" if arm.alive else ""
             found.append(f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} of {arm.name} diverged{rest}.")
-    worse = [item.arm for item in c.against(CONTROL) if item.verdict == "worse"]
-    if worse:
-        found.append(f"{_are(worse)} worse than {CONTROL}.")
+    for control in c.controls:
+        if worse := [item.arm for item in c.against(control) if item.verdict == "worse"]:
+            found.append(f"{_are(worse)} worse than {control}.")
     found += [
         f"{arm.name} differs from the other arms in more than its phases: {arm.note}." for arm in gains(c) if arm.note
     ]
@@ -133,20 +134,28 @@ def _range(low: float, high: float) -> str:
 
 def key_figures(c: Comparison) -> list[BigFigure]:
     """Return the large figures: baseline, the first arm asked for, and the controls."""
-    roles = {BASELINE: "the dense phase alone", CONTROL: "same budget, no mask", "llr": "lower learning rate"}
     first = [arm.name for arm in c.others[:1]]
     shown: list[BigFigure] = []
-    for name in dict.fromkeys([BASELINE, *first, CONTROL, "llr"]):
+    for name in dict.fromkeys([BASELINE, *first, *c.controls, *c.decision.controls][:_FIGURES]):
         arm = c.arm(name)
+        if arm is None:
+            continue
+        value = quantity(arm.mean, c.metric.unit, decimals(c)) if arm.mean is not None else "diverged"
+        half = number((arm.interval[1] - arm.interval[0]) / 2, decimals(c)) if arm.interval else None
+        facts = [f"±\u00a0{half}" if half else count(len(arm.alive), "seed"), _role(c, name)]
         label = "Dense baseline" if name == BASELINE else name
-        if arm is not None:
-            value = quantity(arm.mean, c.metric.unit, decimals(c)) if arm.mean is not None else "diverged"
-            half = number((arm.interval[1] - arm.interval[0]) / 2, decimals(c)) if arm.interval else None
-            facts = [f"±\u00a0{half}" if half else count(len(arm.alive), "seed"), roles.get(name, "")]
-            shown.append(BigFigure(label, value, ", ".join(filter(None, facts)), arm.mean is None))
-        elif name == CONTROL:
-            shown.append(BigFigure(label, "not run", "the control that matters", missing=True))
+        shown.append(BigFigure(label, value, ", ".join(filter(None, facts)), arm.mean is None))
+    if not c.controls:
+        shown.append(BigFigure("Control", "not run", "an arm without a mask", missing=True))
     return shown
+
+
+def _role(c: Comparison, name: str) -> str:
+    if name == BASELINE:
+        return "the dense phase alone"
+    if name not in c.decision.controls:
+        return ""
+    return "the control, no mask" if c.controls == (name,) else "a control, no mask"
 
 
 def _are(names: list[str]) -> str:

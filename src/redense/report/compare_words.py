@@ -7,7 +7,12 @@ from .compare_reading import Comparison
 from .names import BASELINE
 from .quantities import count, listed, number, quantity
 
-NO_DIFFERENCE = "no difference shown"
+
+def named(c: Comparison, against: str) -> str:
+    """Return what the arms are compared with, in a heading."""
+    if against == BASELINE:
+        return "the dense baseline"
+    return f"{against}, {'the' if len(c.controls) == 1 else 'a'} control without a mask"
 
 
 def table_sentence(c: Comparison) -> str:
@@ -50,8 +55,8 @@ def forest_caption(c: Comparison) -> str:
     return (
         f"Difference in test {c.metric.label}, {_in(points(c))}paired by seed: large, the mean with its 95 % interval, "
         f"filled where a difference is shown; small dots, the single seeds. {left.capitalize()} on the left, {right} "
-        "on the right. The band is what so few seeds easily miss: a true difference inside it is found less than four "
-        "times in five. Intervals and band are those of one comparison alone; the verdict is corrected for all."
+        "on the right. The band is what so few seeds easily miss: a true difference inside it is shown less than four "
+        "times in five. Band and verdict are corrected for all comparisons; the intervals are of one alone."
     )
 
 
@@ -121,23 +126,6 @@ def mcnemar_sentence(c: Comparison) -> str:
         f"Against {_other(first.against)}, {first.arm} gets {fixed:,.0f} test examples right that the other gets "
         f"wrong, and {broken:,.0f} the other way round, in the mean over seeds. This compares trained networks, not "
         "methods, so it decides no verdict."
-    )
-
-
-def statistics_sentences(c: Comparison) -> str:
-    """Return in two sentences what decides a verdict, and what a verdict of no difference is worth."""
-    from ..lab.statistics import LEVEL, POWER
-
-    n = max((item.n for item in c.differences), default=len(c.seeds))
-    veto = max(LEVEL, 2.0 ** (1 - n))
-    comparisons, seeds = count(len(c.differences), "comparison"), count(n, "seed")
-    return (
-        "Arms are paired by seed, and a difference is called better or worse if the paired t-test gives p at most "
-        f"{LEVEL:g} after Holm's correction over all {comparisons} on this page, unless the sign-flip test, which "
-        f"assumes no normal distribution, vetoes it with an uncorrected p above {veto:.3g}, its limit for {seeds}. "
-        f"“{NO_DIFFERENCE.capitalize()}” is no proof that there is none: the detectable difference is the smallest "
-        f"true one that so many seeds find {100 * POWER:g} times in 100 before Holm's correction, and smaller ones "
-        "they mostly miss."
     )
 
 

@@ -1,0 +1,85 @@
+"""Verb of anybody's results: judge. It needs numpy and scipy alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ..errors import RedenseError
+from .printing import say
+from .verbs import Verbs
+
+_OF_A_PLAN = ("sd", "effect", "arms", "power")
+_OF_A_TABLE = ("metric", "lower_is_better", "baseline", "control", "margin", "looks")
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    judge = verbs.add(
+        "judge",
+        "judge a table of results that any program made: arm, seed and a figure in each row",
+        _judge,
+        epilog="The table is CSV, JSON lines, or the folder of a comparison; several are judged as one family. "
+        "An arm is a gain if it is better than the baseline and than the strongest control without a mask.",
+    )
+    judge.add_argument("table", nargs="*", metavar="TABLE", help="columns arm, seed, a figure; split and steps if any")
+    judge.add_argument("--metric", metavar="NAME", help="the column of the figures (default: the only one)")
+    side = judge.add_mutually_exclusive_group()
+    side.add_argument("--lower-is-better", action="store_true", default=None, help="of the figures")
+    side.add_argument("--higher-is-better", action="store_false", dest="lower_is_better", default=None, help="of them")
+    judge.add_argument("--baseline", metavar="NAME", help="the arm to compare with (default: baseline, or dense)")
+    judge.add_argument(
+        "--control", metavar="NAME", action="append",
+        help="an arm without a mask; may be repeated (default: restart, llr and longer)",
+    )  # fmt: skip
+    judge.add_argument("--margin", type=float, metavar="X", help="differences within it are nothing: say what is equal")
+    judge.add_argument("--looks", type=int, metavar="N", help="how often it will be looked at in all (default: 1)")
+    judge.add_argument("--plan", action="store_true", help="no table: how many seeds does a difference take?")
+    judge.add_argument("--sd", type=float, metavar="S", help="of a plan: standard deviation of paired differences")
+    judge.add_argument("--effect", type=float, metavar="D", help="of a plan: the true difference")
+    judge.add_argument("--arms", type=int, metavar="K", help="of a plan: arms beside the baseline, one the control")
+    judge.add_argument("--power", type=float, metavar="P", help="of a plan: how often it is to be shown (default: 0.8)")
+    judge.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _judge(options: argparse.Namespace) -> int:
+    told = _plan(options) if options.plan else _verdicts(options)
+    say(json.dumps(told.to_dict(), indent=2, allow_nan=False) if options.json else told)
+    return 0
+
+
+def _verdicts(options: argparse.Namespace) -> Any:
+    if foreign := _given(options, _OF_A_PLAN):
+        raise RedenseError(f"--{foreign} is of a plan: give --plan beside it, and no table")
+    if not options.table:
+        raise RedenseError("which table? try: redense judge results.csv, or redense judge --plan (see --help)")
+    from ..lab.judging.judge import judge
+
+    return judge(
+        options.table,
+        metric=options.metric,
+        lower_is_better=options.lower_is_better,
+        baseline=options.baseline,
+        controls=options.control,
+        margin=options.margin,
+        looks=1 if options.looks is None else options.looks,
+    )
+
+
+def _plan(options: argparse.Namespace) -> Any:
+    foreign = _given(options, _OF_A_TABLE)
+    if options.table or foreign:
+        what = "a table" if options.table else f"--{foreign.replace('_', '-')}"
+        raise RedenseError(f"--plan is made before there is a table: {what} is not of it")
+    if missing := next((name for name in ("sd", "effect", "arms") if getattr(options, name) is None), None):
+        raise RedenseError(f"--plan needs --{missing}: redense judge --plan --sd 0.4 --effect 0.5 --arms 3")
+    from ..lab.judging.planning import plan
+    from ..lab.judging.power import POWER
+
+    wanted = POWER if options.power is None else options.power
+    return plan(sd=options.sd, effect=options.effect, arms=options.arms, wanted=wanted)
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> str:
+    return next((name for name in names if getattr(options, name) is not None), "")

@@ -1,0 +1,231 @@
+"""Tables of any program as columns of cells: CSV, JSON, data frames, rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from .figures import quoted, shown
+from .statistics import LARGEST
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_IN_A_FOLDER = "compare.csv"  # of `redense compare`
+csv.field_size_limit(1 << 24)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table as it was given.
+
+    Args:
+        source: what messages call it.
+        cells: column -> one cell a row; text, or what a data frame holds.
+        lines: where each row begins in the file; None where there is no file.
+    """
+
+    source: str
+    cells: Mapping[str, Sequence[Any]]
+    lines: Sequence[int] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.cells.values()), ()))
+
+    def place(self, row: int) -> str:
+        """Return where a row is."""
+        return f"line {self.lines[row]}" if self.lines else f"row {row + 1}"
+
+
+def read_file(path: Path) -> Columns:
+    """Read CSV (with a comma, a semicolon or a tab), JSON lines, or a JSON list; or the CSV of a comparison's folder.
+
+    Raises:
+        DataError: there is no such file, or it is none of these.
+    """
+    path = path / _IN_A_FOLDER if path.is_dir() else path
+    source = f"'{shown(path)}'"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {source}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source} is no {encoding[:6].rstrip('-').upper()} text: byte {error.start} is wrong"
+        ) from None
+    if not text.strip():
+        raise DataError(f"{source} is empty: expected a header and rows")
+    if text.lstrip().startswith(("{", "[")):
+        return _json(text, source)
+    return _csv(text, source)
+
+
+def columns_of_frame(frame: Any) -> Columns:
+    """Return a data frame of pandas, of polars, or of anything with ``columns`` and ``frame[column]``.
+
+    Raises:
+        DataError: two columns have the same name.
+    """
+    names = list(frame.columns)
+    _check_head([str(name) for name in names], "the data frame")
+    return Columns("the data frame", {str(name).strip(): list(frame[name]) for name in names})
+
+
+def columns_of_rows(rows: Iterable[Any], source: str = "the list", lines: Sequence[int] | None = None) -> Columns:
+    """Return dicts, one a row, as columns; a key that a row lacks is an empty cell.
+
+    Raises:
+        DataError: a row is no dict.
+    """
+    rows = list(rows)
+    cells: dict[str, list[Any]] = {}
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise DataError(f"row {index + 1} of {source} is a {type(row).__name__}, expected a dict with arm and seed")
+        for key, value in row.items():
+            column = cells.setdefault(str(key).strip(), [])
+            column.extend([None] * (index - len(column)))
+            if len(column) > index:
+                raise DataError(f"row {index + 1} of {source} has the column {quoted(key)} twice")
+            column.append(value)
+    for column in cells.values():
+        column.extend([None] * (len(rows) - len(column)))
+    return Columns(source, cells, lines)
+
+
+def number(cell: Any) -> float | None:
+    """Return a cell as a number, NaN and infinity among them; None if it is empty.
+
+    >>> number(" 12.5 "), number(""), number("-inf")
+    (12.5, None, -inf)
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if isinstance(cell, str):
+        text = cell.strip()
+        if not text:
+            return None
+        if _NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+            return float(text)
+        raise ValueError(text)
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(cell, bool) or type(cell).__name__ == "bool" or isinstance(cell, (bytes, complex)):
+        raise ValueError(str(cell))
+    try:
+        return float(cell)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        raise ValueError(str(cell)) from None
+
+
+def finite(cell: Any, what: str) -> float:
+    """Return a cell as a finite number; ``what`` says where it is.
+
+    Raises:
+        DataError: it is empty, no number, NaN, infinite, or larger than can be computed with.
+    """
+    try:
+        value = number(cell)
+    except ValueError as error:
+        comma = "; write a decimal point" if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", str(error)) else ""
+        raise DataError(f"{what} is {quoted(error)}, which is no number{comma}") from None
+    if value is None:
+        raise DataError(f"{what} is empty: a run without a figure cannot be judged, nor left out in silence")
+    if not math.isfinite(value):
+        raise DataError(f"{what} is {quoted(cell)}: a run that diverged has no figure, and cannot be judged")
+    if abs(value) > LARGEST:
+        raise DataError(f"{what} is {quoted(cell)}, too large to compute with: give it in another unit")
+    return value
+
+
+def label(cell: Any) -> str:
+    """Return a cell of names or seeds as text; 3.0 of a data frame is 3.
+
+    >>> label(" dsd "), label(3.0), label(None)
+    ('dsd', '3', '')
+    """
+    if isinstance(cell, str):
+        return cell.strip()
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(cell, (float, np.floating)):
+        return "" if math.isnan(cell) else str(int(cell)) if math.isfinite(cell) and cell == int(cell) else str(cell)
+    return str(cell).strip()
+
+
+def _csv(text: str, source: str) -> Columns:
+    best, most = ",", -1
+    first = next(line for line in io.StringIO(text, newline="") if line.strip())
+    for delimiter in ",;\t":
+        head = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+        found = 1000 * (("arm" in head) + ("seed" in head)) + len(head)
+        if found > most:
+            best, most = delimiter, found
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=best, strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    begins = 1
+    try:
+        for row in reader:
+            if any(map(str.strip, row)):
+                rows.append(row)
+                lines.append(begins)
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{source}, line {begins}: no CSV: {quoted(error)}") from None
+    head = [name.strip() for name in rows[0]]
+    _check_head(head, source)
+    wide = len(head)
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        if len(row) > wide and any(map(str.strip, row[wide:])):
+            raise DataError(f"{source}, line {line}: {len(row)} cells under {wide} columns")
+        row.extend([""] * (wide - len(row)))
+    cells = {name: [row[index] for row in rows[1:]] for index, name in enumerate(head)}
+    return Columns(source, cells, lines[1:])
+
+
+def _json(text: str, source: str) -> Columns:
+    if text.lstrip().startswith("["):
+        rows, lines = _parsed(text, source), None
+        if not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"{source}: expected a JSON list of objects with arm and seed")
+        return columns_of_rows(rows, source)
+    given = [(at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
+    rows = [_parsed(line, f"{source}, line {at}") for at, line in given]
+    lines = [at for at, _ in given]
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{source}: expected a JSON object with arm and seed on every line")
+    return columns_of_rows(rows, source, lines)
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise DataError(f"{where}: no JSON, expected an object a line, or one list of objects") from None
+
+
+def _check_head(head: Sequence[str], source: str) -> None:
+    named = [name.strip() for name in head if name.strip()]
+    twice = next((name for name in named if named.count(name) > 1), None) if len(set(named)) < len(named) else None
+    if twice is not None:
+        raise DataError(f"{source} has the column {quoted(twice)} twice")

@@ -1,0 +1,154 @@
+"""The figures of arms, as they are judged: one number for each seed, and what else decides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ...errors import DataError, nearest
+from ...files.visible import visible_line
+
+BASELINES = ("baseline", "dense")  # which arm is the baseline where none is named: the first of these that there is
+CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
+_LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
+_HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """What came out of an arm.
+
+    Args:
+        values: the figure that decides, by seed; without the runs that diverged.
+        validation: the figure on validation data, by seed: it chooses the control.
+        steps: optimizer steps of a run, mean over seeds; None where they are not known.
+        runs: how many there were; more than ``values`` where some diverged.
+        note: how the arm differs from the others in more than its phases.
+    """
+
+    values: Mapping[str, float]
+    validation: Mapping[str, float] = field(default_factory=dict[str, float])
+    steps: float | None = None
+    runs: int = 0
+    note: str = ""
+
+    @property
+    def diverged(self) -> int:
+        """How many runs have no figure."""
+        return max(0, self.runs - len(self.values))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be judged: every arm has the same seeds.
+
+    Args:
+        metric: the name of the figure; None where there is none.
+        validation_only: there are no test figures, and those of validation are in their place.
+    """
+
+    metric: str | None
+    arms: Mapping[str, ArmFigures]
+    validation_only: bool = False
+
+
+def shown(name: object) -> str:
+    r"""Return a name for a terminal: what would act on it, such as an escape sequence, is written out.
+
+    >>> print(shown("dsd\x1b[2J\n"))
+    dsd\u001b[2J\u000a
+    """
+    return visible_line(str(name))
+
+
+def quoted(name: object) -> str:
+    """Return a name or value as a message has it: in quotes, on one line, and no longer than can be read."""
+    text = shown(name)
+    return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
+
+
+def is_lower_better(metric: str | None, given: bool | None) -> bool:
+    """Return which way is better: as given, or as a well-known name of the figure says.
+
+    >>> is_lower_better("test_error", None), is_lower_better("BLEU", None), is_lower_better("score", True)
+    (True, False, True)
+
+    Raises:
+        DataError: it is not given, and the name does not say it.
+    """
+    if given is not None:
+        return given
+    last = re.split(r"[^a-z0-9]+", (metric or "").casefold())[-1]
+    if last in _LOWER or last in _HIGHER:
+        return last in _LOWER
+    what = f"of {quoted(metric)}" if metric else "of numbers without a name"
+    raise DataError(
+        f"which way {what} is better is not known: say it, with --lower-is-better or --higher-is-better "
+        "(in Python lower_is_better=True or False)"
+    )
+
+
+def choose_baseline(arms: Iterable[str], given: str | None) -> str:
+    """Return the arm that the others are compared with.
+
+    Raises:
+        DataError: there is none of that name, or none is named and none has a usual name.
+    """
+    arms = list(arms)
+    if given is not None:
+        if given not in arms:
+            raise DataError(
+                f"--baseline {quoted(given)}: no such arm{nearest(given, map(shown, arms))}; there are {_listed(arms)}"
+            )
+        return given
+    found = next((name for name in BASELINES if name in arms), None)
+    if found is None:
+        raise DataError(f"no arm is named 'baseline' or 'dense': name it with --baseline, one of {_listed(arms)}")
+    return found
+
+
+def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: str) -> tuple[str, ...]:
+    """Return the arms without a mask, those named or those of `CONTROLS` that there are; each once.
+
+    Raises:
+        DataError: there is none of that name, or it is the baseline.
+    """
+    arms = list(arms)
+    if given is None:
+        return tuple(name for name in CONTROLS if name in arms and name != baseline)
+    named = tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+    for name in named:
+        if name not in arms:
+            raise DataError(
+                f"--control {quoted(name)}: no such arm{nearest(name, map(shown, arms))}; there are {_listed(arms)}"
+            )
+        if name == baseline:
+            raise DataError(f"--control {quoted(name)} is the baseline: a control is trained as long as the arms are")
+    return named
+
+
+def check_seeds(arms: Mapping[str, ArmFigures]) -> None:
+    """Raise unless all arms have the same seeds.
+
+    Raises:
+        DataError: they have not; the message names arms and seeds.
+    """
+    first, reference = next(iter(arms.items()))
+    everywhere = set(reference.values)
+    for name, figures in arms.items():
+        seeds = set(figures.values)
+        if seeds == everywhere:
+            continue
+        lacks = [seed for seed in reference.values if seed not in seeds]
+        more = [seed for seed in figures.values if seed not in everywhere]
+        # Where most arms lack a seed, it is the first arm that has one too many: both are named.
+        parts = [f"{quoted(name)} has no seed {_listed(lacks)}, which {quoted(first)} has"] if lacks else []
+        parts += [f"{quoted(name)} has seed {_listed(more)}, which {quoted(first)} has not"] if more else []
+        raise DataError(f"arms need the same seeds, because they are paired by seed: {'; '.join(parts)}")
+
+
+def _listed(names: Iterable[object]) -> str:
+    names = list(names)
+    text = ", ".join(quoted(name) for name in names[:8])
+    return f"{text} and {len(names) - 8} more" if len(names) > 8 else text

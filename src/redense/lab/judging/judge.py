@@ -1,0 +1,204 @@
+"""`redense.judge`: a table of results that any program made, judged."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from . import words
+from .figures import choose_baseline, choose_controls, is_lower_better, shown
+from .tables import read_table
+from .verdicts import Contrast, Decision, check_looks, check_margin, decide
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a table of results says. ``str()`` of it is text, a notebook shows a table.
+
+    Attributes:
+        decision: the arms, comparisons and conclusions with all their numbers.
+    """
+
+    decision: Decision
+
+    @property
+    def gains(self) -> tuple[str, ...]:
+        """The arms that are a gain: better than the baseline and than every control that decides."""
+        return tuple(name for name, told in self.decision.conclusions.items() if told.gain)
+
+    @property
+    def caution(self) -> str | None:
+        """What has to be said beside the verdicts."""
+        return words.caution(self.decision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``redense judge --json`` prints it; what there is not is None."""
+        decision = self.decision
+        return {
+            "metric": {"name": decision.metric, "lower_is_better": decision.lower_is_better},
+            "arms": [
+                {"arm": arm.name, "role": arm.role, "n": arm.n, "mean": arm.mean, "interval": _pair(arm.interval)}
+                for arm in decision.arms
+            ],
+            "comparisons": [
+                {
+                    "arm": item.arm,
+                    "against": item.against,
+                    "n": item.paired.n,
+                    "difference": item.paired.mean,
+                    "interval": _pair(item.paired.interval),
+                    "interval_90": _pair(item.paired.interval_90),
+                    "p_t": item.paired.p_t,
+                    "p_flip": item.paired.p_flip,
+                    "p_adjusted": item.p_adjusted,
+                    "detectable": item.detectable,
+                    "verdict": item.verdict,
+                }
+                for item in decision.contrasts
+            ],
+            "control": list(decision.deciding),
+            "family": vars(decision.family).copy(),
+            "conclusions": {
+                name: {"gain": told.gain, "text": words.conclusion(decision, name)}
+                for name, told in decision.conclusions.items()
+            },
+            "caution": self.caution,
+        }
+
+    def __str__(self) -> str:
+        decision = self.decision
+        head, rows = _table(decision)
+        parts = [self._first_line(), "", *words.aligned([head, *rows])]
+        if decision.contrasts:
+            parts += ["", *words.aligned(_evidence(decision), left=2)]
+        parts += ["", words.control_sentence(decision), ""]
+        parts += [words.conclusion(decision, name) for name in decision.conclusions]
+        if self.caution:
+            parts += ["", self.caution]
+        return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        head, rows = _table(self.decision)
+        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        said = [self._first_line(), words.control_sentence(self.decision)]
+        said += [words.conclusion(self.decision, name) for name in self.decision.conclusions]
+        said += [self.caution] if self.caution else []
+        paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in said)
+        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>{paragraphs}"
+
+    def _first_line(self) -> str:
+        decision = self.decision
+        side = "lower" if decision.lower_is_better else "higher"
+        family = decision.family
+        looks = f", {family.looks:,} looks" if family.looks > 1 else ""
+        margin = f", margin {decision.margin:g}" if decision.margin is not None else ""
+        name = shown(decision.metric) if decision.metric else "the figure"
+        return (
+            f"{name}: {side} is better; paired by seed, Holm over {_count(family.comparisons)}{looks}{margin}; "
+            "intervals are of 95 %"
+        )
+
+
+def judge(
+    table: Any,
+    *,
+    validation: Any = None,
+    metric: str | None = None,
+    lower_is_better: bool | None = None,
+    baseline: str | None = None,
+    controls: Iterable[str] | None = None,
+    margin: float | None = None,
+    looks: int = 1,
+) -> Judgement:
+    """Judge a table of results: is an arm better than its baseline, and than the strongest control without a mask?
+
+    Any program may have made the table. Arms are paired by seed; DESIGN.md's rule 7 decides, in `redense.lab.judging`.
+
+    Args:
+        table: a path of a CSV or JSON file (or several, or folders of ``redense compare``), a data frame, or a list of
+            dicts, with columns ``arm``, ``seed`` and one of numbers; or ``{arm: values}``, where values are
+            ``{seed: number}`` or one number a seed in the same order.
+        validation: beside numbers by arm, those on validation data, which choose the control.
+        metric: the column of the figures, where there are several.
+        lower_is_better: of the figures, where a well-known name such as ``error`` or ``accuracy`` does not say it.
+        baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
+        controls: the arms without a mask; those of ``restart``, ``llr`` and ``longer`` if not given.
+        margin: differences within it are of no interest, and called equivalent where that is shown.
+        looks: how often the table will have been looked at when no more seeds are added.
+
+    Raises:
+        DataError: the table cannot be judged; the message says where.
+
+    >>> result = judge(
+    ...     {"baseline": [12.5, 12.1, 12.9], "restart": [11.9, 11.6, 12.2], "dsd": [11.8, 11.7, 12.0]},
+    ...     lower_is_better=True,
+    ... )
+    >>> result.gains
+    ()
+    """
+    check_margin(margin)
+    check_looks(looks)
+    read = read_table(table, metric=metric, validation=validation)
+    lower = is_lower_better(read.metric, lower_is_better)
+    first = choose_baseline(read.arms, baseline)
+    return Judgement(
+        decide(
+            read.arms,
+            lower_is_better=lower,
+            baseline=first,
+            controls=choose_controls(read.arms, controls, first),
+            metric=read.metric,
+            margin=margin,
+            looks=looks,
+            validation_only=read.validation_only,
+        )
+    )
+
+
+def _table(decision: Decision) -> tuple[list[str], list[list[str]]]:
+    """One row an arm: its mean, and its difference to the baseline and to each control that decides."""
+    others = [decision.baseline, *decision.deciding]
+    head = ["arm", "n", "mean"]
+    for other in others:
+        head += [f"against {shown(other)}", "p", "verdict"]
+    rows: list[list[str]] = []
+    for arm in decision.arms:
+        mean = "" if arm.mean is None else words.interval_text(arm.mean, arm.interval)
+        row = [shown(arm.name), str(arm.n), mean]
+        for other in others:
+            row += _against(decision.contrast(arm.name, other))
+        rows.append(row)
+    return head, rows
+
+
+def _against(item: Contrast | None) -> list[str]:
+    if item is None:
+        return ["", "", ""]
+    p = "" if item.p_adjusted is None else words.p_text(item.p_adjusted).removeprefix("p ").removeprefix("= ")
+    return [words.interval_text(item.paired.mean, item.paired.interval, sign=True), p, item.verdict]
+
+
+def _evidence(decision: Decision) -> list[list[str]]:
+    """One row a comparison: what its numbers can carry."""
+    rows = [["arm", "against", "d_z", "detectable", "gain at most", "loss at most", "seeds for 80 %"]]
+    for item in decision.contrasts:
+        row = [shown(item.arm), shown(item.against), words.effect_text(item.paired)]
+        row.append("" if item.detectable is None else f"{item.detectable:.3g}")
+        if item.paired.interval:
+            row += [f"{size:.3g}" if size > 0 else "none" for size in words.reach(decision, item.paired.interval)]
+        else:
+            row += ["", ""]
+        needed = words.seeds_needed(decision, item)
+        rows.append([*row, "" if needed is None else f"{needed:,}"])
+    return rows
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _count(comparisons: int) -> str:
+    return f"{comparisons:,} comparison{'s' if comparisons != 1 else ''}"

@@ -1,0 +1,99 @@
+"""Before an experiment: how many seeds does a verdict take?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import DataError
+from .power import POWER, detectable, power, seeds_for
+from .verdicts import Family
+from .words import aligned
+
+_ROWS = range(3, 31)  # seeds that the table has
+
+
+@dataclass(frozen=True)
+class PlannedSeeds:
+    """A row of the plan: the power at the effect, and the difference that is detectable, in the unit of the figures."""
+
+    n: int
+    power: float
+    detectable: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many seeds an effect takes, and what other numbers of seeds would give."""
+
+    sd: float
+    effect: float
+    arms: int
+    seeds: int
+    power: float
+    family: Family
+    table: tuple[PlannedSeeds, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``redense judge --plan --json`` prints it."""
+        return {
+            "seeds": self.seeds,
+            "power": self.power,
+            "family": vars(self.family).copy(),
+            "table": [vars(row).copy() for row in self.table],
+        }
+
+    def __str__(self) -> str:
+        comparisons = self.family.comparisons
+        rows = [["seeds", "power", "detectable"]]
+        rows += [[str(row.n), f"{row.power:.2f}", f"{row.detectable:.3g}"] for row in self.table]
+        return "\n".join(
+            [
+                f"{self.seeds:,} seeds show a true difference of {self.effect:g} "
+                f"in {100 * self.power:g} % of experiments.",
+                "",
+                *aligned(rows, left=0),
+                "",
+                f"Paired differences with a standard deviation of {self.sd:g}; {self.arms:,} "
+                f"{'arms' if self.arms > 1 else 'arm'} beside the baseline, one of them the control that decides, are "
+                f"{comparisons:,} comparison{'s' if comparisons > 1 else ''}. Power is that of the verdict 'better' "
+                "for "
+                "one of them, after Holm's correction for all and with the sign-flip test's veto; detectable is what "
+                f"so many seeds show in {100 * POWER:g} %.",
+            ]
+        )
+
+
+def plan(*, sd: float, effect: float, arms: int, wanted: float = POWER) -> Plan:
+    """Return how many seeds a true difference takes until the verdict is *better* with the power wanted.
+
+    Args:
+        sd: standard deviation of the paired differences, in the unit of the figures.
+        effect: the true difference in that unit; its sign does not matter.
+        arms: beside the baseline, one of them the control that decides: 2 K - 1 comparisons.
+        wanted: the power, in (0, 1).
+
+    >>> plan(sd=0.4, effect=0.4, arms=2).seeds
+    14
+
+    Raises:
+        DataError: a number is out of its range.
+    """
+    size = abs(effect)
+    for name, value in (("the standard deviation", sd), ("the effect", size)):
+        if not 0 < value < math.inf:
+            raise DataError(f"{name} must be a number above 0, got {value:g}")
+    if arms < 1:
+        raise DataError(f"a plan needs at least one arm beside the baseline, got {arms}")
+    if not 0 < wanted < 1:
+        raise DataError(f"power must be in (0, 1), got {wanted:g}")
+    comparisons, unit_effect = 2 * arms - 1, size / sd
+    if not 0 < unit_effect < math.inf:
+        raise DataError(f"an effect of {effect:g} beside a standard deviation of {sd:g} is beyond what can be computed")
+    rows = [
+        PlannedSeeds(n, round(power(unit_effect, n, comparisons), 6), (detectable(n, comparisons) or math.nan) * sd)
+        for n in _ROWS
+    ]
+    seeds = seeds_for(unit_effect, comparisons, wanted=wanted)
+    return Plan(sd, effect, arms, seeds, wanted, Family(comparisons), tuple(rows))

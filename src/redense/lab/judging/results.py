@@ -1,0 +1,103 @@
+"""The results of `redense compare`, judged: its rows of raw numbers in, verdicts and words out.
+
+Verdicts are always made from the raw numbers, by today's rule and in today's words, also those of an old folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import words
+from .figures import BASELINES, CONTROLS, ArmFigures
+from .verdicts import Decision, decide
+
+
+def decide_rows(
+    rows: Sequence[Mapping[str, Any]],
+    metric: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    margin: float | None = None,
+    looks: int = 1,
+) -> Decision:
+    """Return what the rows of ``compare.json`` say. Every arm without a mask is a control.
+
+    Args:
+        rows: an arm each, with its phases and one entry for each seed.
+        metric: name, unit and ``lower_is_better`` of the figure.
+        name: of the figure, in words.
+        margin: differences within it are of no interest.
+        looks: how often the comparison will have been looked at.
+    """
+    arms = {str(row["arm"]): _figures(row, str(metric["name"])) for row in rows}
+    baseline = next((one for one in BASELINES if one in arms), next(iter(arms), ""))
+    return decide(
+        arms,
+        # Of a metric of which nobody says which way is better, lower is: the words say lower and higher beside it.
+        lower_is_better=metric.get("lower_is_better") is not False,
+        baseline=baseline,
+        controls=[str(row["arm"]) for row in rows if row["arm"] != baseline and is_control(row)],
+        metric=name or str(metric["name"]),
+        unit=str(metric.get("unit") or ""),
+        margin=margin,
+        looks=looks,
+    )
+
+
+def is_control(row: Mapping[str, Any]) -> bool:
+    """Return whether an arm trains without a mask from its first step to its last."""
+    phases = row.get("phases") or ()
+    if not phases:
+        return str(row["arm"]) in CONTROLS
+    return not any(item["phase"].get("sparsity") or item["phase"].get("pattern") for item in phases)
+
+
+def described(decision: Decision) -> dict[str, Any]:
+    """Return the verdicts as plain data, as ``compare.json`` has them beside the rows."""
+    return {
+        "control": list(decision.deciding),
+        "control_sentence": words.control_sentence(decision),
+        "family": vars(decision.family).copy(),
+        "comparisons": [
+            {
+                "arm": item.arm,
+                "against": item.against,
+                "seeds": [int(seed) for seed in item.seeds],
+                "n": item.paired.n,
+                "difference": item.paired.mean,
+                "interval": _pair(item.paired.interval),
+                "interval_90": _pair(item.paired.interval_90),
+                "p_t": item.paired.p_t,
+                "p_flip": item.paired.p_flip,
+                "p_adjusted": item.p_adjusted,
+                "effect": item.paired.effect,
+                "detectable": item.detectable,
+                "seeds_needed": words.seeds_needed(decision, item),
+                "differences": list(item.paired.differences),
+                "verdict": item.verdict,
+                "sentence": words.sentence(decision, item),
+            }
+            for item in decision.contrasts
+        ],
+        "caution": words.caution(decision),
+        "conclusions": {name: words.conclusion(decision, name) for name in decision.conclusions},
+        "gains": [name for name, told in decision.conclusions.items() if told.gain],
+    }
+
+
+def _figures(row: Mapping[str, Any], metric: str) -> ArmFigures:
+    runs: Sequence[Mapping[str, Any]] = row["seeds"]
+    alive = {str(run["seed"]): run for run in runs if not run.get("failed") and run.get("test")}
+    validation = {seed: (run.get("validation") or {}).get(metric) for seed, run in alive.items()}
+    return ArmFigures(
+        values={seed: float(run["test"][metric]) for seed, run in alive.items()},
+        validation={seed: float(value) for seed, value in validation.items() if value is not None},
+        steps=float(row["steps"]),
+        runs=len(runs),
+        note=str(row.get("note") or ""),
+    )
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)

@@ -1,0 +1,240 @@
+"""From a table as somebody wrote it to the figures of arms, or to one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError, nearest
+from .cells import Columns, columns_of_frame, columns_of_rows, finite, label, number, read_file
+from .figures import ArmFigures, Table, check_seeds, quoted, shown
+
+_OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
+_SPLITS = ("test", "validation")
+
+
+def read_table(table: Any, *, metric: str | None = None, validation: Any = None) -> Table:
+    """Return a table that can be judged.
+
+    Args:
+        table: a path or several, a data frame, a list of dicts, or ``{arm: values}`` with ``{seed: number}`` or a
+            sequence for values.
+        metric: the column of the figures.
+        validation: with numbers by arm, those on validation data.
+
+    Raises:
+        DataError: it cannot be judged.
+    """
+    if isinstance(table, Mapping):
+        return _of_numbers(table, validation, metric)
+    if validation is not None:
+        raise DataError("validation figures beside a table are a column or a split of it; give them apart to a dict")
+    if isinstance(table, (str, PathLike)):
+        return _of_columns([read_file(Path(table))], metric)
+    if hasattr(table, "columns") and hasattr(table, "__getitem__"):
+        return _of_columns([columns_of_frame(table)], metric)
+    if not isinstance(table, Iterable) or isinstance(table, bytes):
+        raise DataError(f"expected a path, a data frame, a list of dicts or a dict, got a {type(table).__name__}")
+    rows = list(table)
+    if rows and all(isinstance(row, (str, PathLike)) for row in rows):
+        return _of_columns([read_file(Path(row)) for row in rows], metric)
+    return _of_columns([columns_of_rows(rows)], metric)
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Arm:
+    """An arm while its rows are read: split -> seed -> figure."""
+
+    values: dict[str, dict[str, float]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
+    steps: dict[str, dict[str, float]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
+
+
+def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
+    arms: dict[str, _Arm] = {}
+    name, split_by = None, False
+    for columns in tables:
+        found, by_split, figures = _figures(columns, metric)
+        if name is not None and (found, by_split) != (name, split_by):
+            raise DataError(f"{columns.source} has other figures than the tables before it: name them with --metric")
+        name, split_by = found, by_split
+        seen: set[tuple[str, str, str]] = set()
+        for arm, seed, split, value, steps, row in figures:
+            if (arm, seed, split) in seen:
+                which = f" ({split})" if by_split else ""
+                raise DataError(f"{_where(columns, arm, seed, row)} is there twice{which}")
+            seen.add((arm, seed, split))
+            kept = arms.setdefault(arm, _Arm())
+            before = kept.values[split].setdefault(seed, value)
+            if before != value:
+                said = f"{before:g} in one table and {value:g} in another"
+                raise DataError(f"{_where(columns, arm, seed, row)} is {said}: they are not of one family")
+            if steps is not None:
+                kept.steps[split][seed] = steps
+    if not arms:
+        raise DataError(f"{tables[0].source if tables else 'the table'} has no rows")
+    return _checked(arms, name, split_by)
+
+
+def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Table:
+    only = split_by and not any(arm.values["test"] for arm in arms.values())
+    deciding = "validation" if only else "test"
+    made: dict[str, ArmFigures] = {}
+    for name, arm in arms.items():
+        steps = list(arm.steps[deciding].values())
+        made[name] = ArmFigures(
+            values=arm.values[deciding],
+            validation={} if only else arm.values["validation"],
+            steps=math.fsum(steps) / len(steps) if steps else None,
+            runs=len(arm.values[deciding]),
+        )
+    check_seeds(made)
+    return Table(metric, made, only)
+
+
+_Row = tuple[str, str, str, float, float | None, int]  # arm, seed, split, figure, steps, index
+
+
+def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[_Row]]:
+    """Return the name of the figure, whether there are splits, and the rows."""
+    if not columns.cells:
+        raise DataError(f"{columns.source} has no rows")
+    for needed in ("arm", "seed"):
+        if needed not in columns.cells:
+            has = ", ".join(shown(name) for name in list(columns.cells)[:20])
+            raise DataError(f"{columns.source} has no column '{needed}'; it has {has or 'none'}")
+    if not columns.rows:
+        raise DataError(f"{columns.source} has no rows")
+    metric = _only_column(columns) if metric is None else metric.strip()
+    wide = {split: f"{split}_{metric}" for split in _SPLITS if f"{split}_{metric}" in columns.cells}
+    if metric in columns.cells and metric not in ("arm", "seed", "split"):
+        return metric, "split" in columns.cells, _rows(columns, {"": metric})
+    if wide and metric:
+        if "split" in columns.cells:
+            raise DataError(f"{columns.source} has a column 'split' and {' and '.join(wide.values())}: which is meant?")
+        return metric, True, _rows(columns, wide)
+    known = [name for name in columns.cells if name not in _OWN]
+    raise DataError(
+        f"{columns.source} has no column {quoted(metric)}{nearest(metric, map(shown, known))}; there are "
+        f"{', '.join(map(quoted, known[:20])) or 'no figures'}"
+    )
+
+
+def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
+    splits = columns.cells.get("split") if "" in by_split else None
+    all_steps, failed = columns.cells.get("steps"), columns.cells.get("failed")
+    if all_steps is not None and all(label(cell) == "" for cell in all_steps):
+        all_steps = None
+    empty = {split for split, name in by_split.items() if all(label(cell) == "" for cell in columns.cells[name])}
+    by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
+    names, seeds = (map(label, columns.cells[name]) for name in ("arm", "seed"))
+    for index, (arm, seed) in enumerate(zip(names, seeds, strict=True)):
+        for name, value in (("arm", arm), ("seed", seed)):
+            if not value:
+                raise DataError(f"{columns.source}, {columns.place(index)}: '{name}' is empty")
+        for given, name in by_split.items():
+            split = given or "test"
+            if splits is not None:
+                split = label(splits[index])
+                if split not in _SPLITS:
+                    said = f"'split' is {quoted(split)}, expected test or validation"
+                    raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
+            cell, where = columns.cells[name][index], f"{_where(columns, arm, seed, index)}: {quoted(name)}"
+            why = label(failed[index]) if failed is not None else ""
+            if why and label(cell) == "":
+                raise DataError(f"{where} is empty because the run failed: {quoted(why)}")
+            steps = None
+            if all_steps is not None:
+                steps = finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
+            yield arm, seed, split, finite(cell, where), steps, index
+
+
+def _only_column(columns: Columns) -> str:
+    """Return the one column of numbers; a column is one where any of its cells is a number."""
+    left = [name for name in columns.cells if name not in _OWN]
+    numbers = [name for name in left if any(map(_is_number, columns.cells[name]))]
+    if len(numbers) == 1 or (not numbers and len(left) == 1):
+        return (numbers or left)[0]
+    if not numbers:
+        raise DataError(f"{columns.source} has no column of numbers besides arm and seed")
+    of_splits = all(name.startswith(("test_", "validation_")) for name in numbers)
+    bare = [name.removeprefix("test_").removeprefix("validation_") if of_splits else name for name in numbers]
+    told = list(dict.fromkeys(bare))
+    listed = ", ".join(map(quoted, told[:20]))
+    raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        return number(cell) is not None
+    except ValueError:
+        return False
+
+
+def _where(columns: Columns, arm: str, seed: str, row: int) -> str:
+    return f"{columns.source}, {columns.place(row)}: arm {quoted(arm)}, seed {quoted(seed)}"
+
+
+# --- numbers by arm -------------------------------------------------------------------------------------------------
+
+
+def _of_numbers(table: Mapping[Any, Any], validation: Any, metric: str | None) -> Table:
+    if not table:
+        raise DataError("the table has no arms")
+    values: dict[str, dict[str, float]] = {}
+    unnamed = {_name(arm): not hasattr(given, "items") for arm, given in table.items()}
+    for arm, given in table.items():
+        if _name(arm) in values:
+            raise DataError(f"arm {quoted(_name(arm))} is there twice")
+        values[_name(arm)] = _numbers(_name(arm), given)
+    if len(set(unnamed.values())) > 1:
+        plain = next(arm for arm, without in unnamed.items() if without)
+        raise DataError(f"arm {quoted(plain)} has numbers without seeds and others have them: give all in one way")
+    if validation is not None and not isinstance(validation, Mapping):
+        raise DataError(f"validation is a dict as the table is, got a {type(validation).__name__}")
+    beside: dict[str, dict[str, float]] = {}
+    for arm, given in (validation or {}).items():
+        name = _name(arm)
+        if name not in values:
+            raise DataError(
+                f"validation has an arm {quoted(name)} that is not in the table{nearest(name, map(shown, values))}"
+            )
+        seeds = list(values[name])
+        beside[name] = _numbers(name, given, "validation of ", None if hasattr(given, "items") else seeds)
+    arms = {arm: ArmFigures(own, beside.get(arm, {}), None, len(own)) for arm, own in values.items()}
+    check_seeds(arms)
+    return Table(metric, arms)
+
+
+def _name(arm: Any) -> str:
+    name = label(arm)
+    if not name:
+        raise DataError("an arm has an empty name")
+    return name
+
+
+def _numbers(arm: str, given: Any, what: str = "", seeds: Sequence[str] | None = None) -> dict[str, float]:
+    """Return ``{seed: number}`` or a sequence as the first; a sequence has the seeds given, or 0, 1, 2 and so on."""
+    if hasattr(given, "items"):
+        items = [(label(seed), value) for seed, value in given.items()]
+    elif isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise DataError(f"{what}arm {quoted(arm)}: expected {{seed: number}} or one number a seed, got {quoted(given)}")
+    else:
+        numbers = list(given)
+        if seeds is not None and len(seeds) != len(numbers):
+            raise DataError(f"{what}arm {quoted(arm)}: {len(numbers)} numbers for {len(seeds)} seeds")
+        items = list(zip(seeds or map(str, range(len(numbers))), numbers, strict=True))
+    found: dict[str, float] = {}
+    for seed, value in items:
+        if seed in found:
+            raise DataError(f"{what}arm {quoted(arm)}, seed {quoted(seed)} is there twice")
+        found[seed] = finite(value, f"{what}arm {quoted(arm)}, seed {quoted(seed)}")
+    if not found:
+        raise DataError(f"{what}arm {quoted(arm)} has no numbers")
+    return found

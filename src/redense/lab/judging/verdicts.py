@@ -1,0 +1,295 @@
+"""The rule: when a difference is shown, which control decides, and what is a gain (DESIGN.md, rule 7).
+
+A gain beats the baseline and the strongest control without a mask, chosen on validation figures. Everything that says
+so takes it from here: `redense judge`, `redense compare` and its page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ...errors import DataError
+from .figures import ArmFigures
+from .power import detectable
+from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
+
+Verdict: TypeAlias = Literal["better", "worse", "equivalent", "no difference shown", "one seed shows nothing"]
+Role: TypeAlias = Literal["baseline", "control", "arm"]
+MOST_LOOKS = 10**6
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is corrected for: the comparisons that are printed together, and how often they are looked at."""
+
+    comparisons: int
+    looks: int = 1
+    level: float = LEVEL
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm with its mean over seeds; no mean where every run diverged."""
+
+    name: str
+    role: Role
+    n: int
+    mean: float | None
+    interval: Interval | None
+    steps: float | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm against another, and what may be said of it.
+
+    Args:
+        seeds: which are paired.
+        p_adjusted: the p-value after Holm over the family, times the looks.
+        detectable: the smallest true difference with which this very verdict is *better* in 80 % of experiments.
+    """
+
+    arm: str
+    against: str
+    seeds: tuple[str, ...]
+    paired: Paired
+    p_adjusted: float | None
+    detectable: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What is said of an arm. ``against`` has its verdict against the baseline and each control that decides.
+
+    Args:
+        gain: whether it is one.
+        why_none: why no gain can be claimed, whatever the verdicts are; empty where they decide.
+    """
+
+    arm: str
+    role: Role
+    gain: bool
+    against: Mapping[str, Verdict]
+    why_none: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All that follows from the figures.
+
+    Args:
+        deciding: the controls that decide: the strongest on validation figures, or all of them.
+        chosen: whether validation figures have chosen it out of several.
+    """
+
+    metric: str | None
+    lower_is_better: bool
+    baseline: str
+    controls: tuple[str, ...]
+    deciding: tuple[str, ...]
+    chosen: bool
+    family: Family
+    arms: tuple[Arm, ...]
+    contrasts: tuple[Contrast, ...]
+    conclusions: Mapping[str, Conclusion]
+    margin: float | None = None
+    unit: str = ""
+    validation_only: bool = False
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def contrast(self, arm: str, against: str) -> Contrast | None:
+        """Return an arm against another, if the two were compared."""
+        return next((item for item in self.contrasts if (item.arm, item.against) == (arm, against)), None)
+
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds that any comparison has."""
+        return min((item.paired.n for item in self.contrasts), default=0)
+
+
+def decide(
+    arms: Mapping[str, ArmFigures],
+    *,
+    lower_is_better: bool,
+    baseline: str,
+    controls: Sequence[str],
+    metric: str | None = None,
+    unit: str = "",
+    margin: float | None = None,
+    looks: int = 1,
+    validation_only: bool = False,
+) -> Decision:
+    """Return what the figures of arms say.
+
+    Args:
+        arms: their figures by name, in the order of the table.
+        lower_is_better: of the figure.
+        baseline: which arm is trained no longer than its dense phase.
+        controls: the arms without a mask beside it.
+        metric: the name of the figure.
+        unit: of the figure.
+        margin: differences within it are of no interest: they are called equivalent where that is shown.
+        looks: how often the table will have been looked at when no more seeds are added.
+        validation_only: the figures that decide are of validation data.
+
+    Raises:
+        DataError: the margin is not above 0, or the looks are below 1.
+    """
+    check_margin(margin)
+    check_looks(looks)
+    deciding, chosen = strongest(arms, controls, lower_is_better)
+    pairs = _pairs(arms, baseline, controls, deciding)
+    adjusted = holm([paired.p for *_, paired in pairs])
+    family = Family(len(pairs), looks)
+    contrasts: list[Contrast] = []
+    for (arm, against, seeds, paired), corrected in zip(pairs, adjusted, strict=True):
+        p = None if corrected is None else min(1.0, corrected * looks)
+        unit_effect = None if paired.sd is None else detectable(paired.n, len(pairs), looks)
+        seen = None if unit_effect is None or paired.sd is None else unit_effect * paired.sd
+        seen = seen if seen is not None and math.isfinite(seen) else None
+        word: Verdict = verdict(paired, p, lower_is_better=lower_is_better, margin=margin)
+        contrasts.append(Contrast(arm, against, seeds, paired, p, seen, word))
+    by_pair: dict[tuple[str, str], Verdict] = {(item.arm, item.against): item.verdict for item in contrasts}
+    summaries = tuple(_summary(name, figures, _role(name, baseline, controls)) for name, figures in arms.items())
+    conclusions = {
+        name: _conclude(name, arms, by_pair, _role(name, baseline, controls), baseline, deciding)
+        for name in arms
+        if name != baseline
+    }
+    return Decision(
+        metric, lower_is_better, baseline, tuple(controls), deciding, chosen, family, summaries, tuple(contrasts),
+        conclusions, margin, unit, validation_only,
+    )  # fmt: skip
+
+
+def verdict(paired: Paired, p_adjusted: float | None, *, lower_is_better: bool, margin: float | None = None) -> Verdict:
+    """Return what may be said of an arm against another; the first that holds.
+
+    Args:
+        paired: the two.
+        p_adjusted: ``paired.p`` after `holm` over all comparisons, times the looks.
+        lower_is_better: of the figure.
+        margin: whoever gives one calls less than that nothing.
+
+    >>> verdict(compare_paired([10.1, 10.4, 10.0], [10.9, 11.1, 10.9]), 0.0104, lower_is_better=True)
+    'better'
+
+    Raises:
+        DataError: `p_adjusted` cannot be of this comparison: it is missing, or below its p.
+    """
+    if paired.p is None or paired.p_flip is None:
+        return "one seed shows nothing"
+    if p_adjusted is None or not paired.p <= p_adjusted <= 1:
+        raise DataError(f"expected the p-value after holm(), from {paired.p:.3g} to 1, got {p_adjusted}")
+    within = paired.interval_90
+    if margin is not None and within is not None and -margin < within[0] and within[1] < margin:
+        return "equivalent"
+    if not significant(p_adjusted, paired.p_flip, paired.n):
+        return "no difference shown"
+    return "better" if (paired.mean < 0) == lower_is_better else "worse"
+
+
+def strongest(
+    arms: Mapping[str, ArmFigures], controls: Sequence[str], lower_is_better: bool
+) -> tuple[tuple[str, ...], bool]:
+    """Return the controls that decide, and whether validation figures have chosen between several.
+
+    The best validation mean is *the* control, where each control has a validation figure for every seed; of equal
+    ones the first. Otherwise every control has to be beaten.
+    """
+    if len(controls) < 2:
+        return tuple(controls), False
+    seeds = list(dict.fromkeys(seed for figures in arms.values() for seed in figures.values))
+    means: dict[str, float] = {}
+    for name in controls:
+        validation = arms[name].validation
+        if arms[name].diverged or any(seed not in validation for seed in seeds):
+            return tuple(controls), False
+        means[name] = math.fsum(validation[seed] for seed in seeds) / len(seeds)
+    sign = 1 if lower_is_better else -1
+    best = min(sign * mean for mean in means.values())
+    rounding = 1e-14 * max(abs(mean) for mean in means.values())
+    return (next(name for name in controls if sign * means[name] <= best + rounding),), True
+
+
+def check_margin(margin: float | None) -> None:
+    """Raise unless a margin is none, or a finite number above 0.
+
+    Raises:
+        DataError: it is not.
+    """
+    if margin is not None and not (isinstance(margin, (int, float)) and 0 < margin < math.inf):
+        raise DataError(f"the margin must be a number above 0, in the unit of the figures; got {margin}")
+
+
+def check_looks(looks: int) -> None:
+    """Raise unless the looks are a number from 1 on.
+
+    Raises:
+        DataError: they are not.
+    """
+    if isinstance(looks, bool) or not isinstance(looks, int) or not 1 <= looks <= MOST_LOOKS:
+        raise DataError(f"looks must be a whole number from 1 to {MOST_LOOKS:,}, got {looks}")
+
+
+def _pairs(
+    arms: Mapping[str, ArmFigures], baseline: str, controls: Sequence[str], deciding: Sequence[str]
+) -> list[tuple[str, str, tuple[str, ...], Paired]]:
+    """Every arm against the baseline, and every arm that is no control against each control that decides."""
+    wanted = [(arm, baseline) for arm in arms if arm != baseline]
+    wanted += [(arm, one) for one in deciding for arm in arms if arm != baseline and arm not in controls]
+    found: list[tuple[str, str, tuple[str, ...], Paired]] = []
+    for arm, against in wanted:
+        mine, its = arms[arm].values, arms[against].values
+        if seeds := tuple(seed for seed in mine if seed in its):
+            paired = compare_paired([mine[s] for s in seeds], [its[s] for s in seeds])
+            found.append((arm, against, seeds, paired))
+    return found
+
+
+def _role(name: str, baseline: str, controls: Sequence[str]) -> Role:
+    return "baseline" if name == baseline else "control" if name in controls else "arm"
+
+
+def _summary(name: str, figures: ArmFigures, role: Role) -> Arm:
+    mean, around = interval(list(figures.values.values())) if figures.values else (None, None)
+    return Arm(name, role, len(figures.values), mean, around, figures.steps)
+
+
+def _conclude(
+    name: str,
+    arms: Mapping[str, ArmFigures],
+    verdicts: Mapping[tuple[str, str], Verdict],
+    role: Role,
+    baseline: str,
+    deciding: Sequence[str],
+) -> Conclusion:
+    others = (baseline, *deciding) if role == "arm" else (baseline,)
+    against: dict[str, Verdict] = {other: verdicts[name, other] for other in others if (name, other) in verdicts}
+    if role != "arm":
+        return Conclusion(name, role, False, against, _diverged(arms, (name, *others)), arms[name].note)
+    why = _diverged(arms, (name, *others))
+    if not why and not deciding:
+        why = "No control without a mask is in the table"
+    if not why:
+        why = next(filter(None, (_longer(name, arms[name], one, arms[one]) for one in deciding)), "")
+    gain = not why and all(against.get(other) == "better" for other in others)
+    return Conclusion(name, role, gain, against, why, arms[name].note)
+
+
+def _diverged(arms: Mapping[str, ArmFigures], names: Sequence[str]) -> str:
+    for name in names:
+        if count := arms[name].diverged:
+            return f"{count} of {arms[name].runs} runs of {name} diverged"
+    return ""
+
+
+def _longer(name: str, arm: ArmFigures, against: str, control: ArmFigures) -> str:
+    if arm.steps is None or control.steps is None or arm.steps <= control.steps:
+        return ""
+    return f"{name} trains for {arm.steps:,.0f} steps and {against} for {control.steps:,.0f} only"

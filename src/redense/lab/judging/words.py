@@ -1,0 +1,218 @@
+"""The verdicts in words, the same on the command line, on a page and in Python. No sentence says more than they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from .figures import CONTROLS, shown
+from .power import seeds_for
+from .statistics import LEVEL, Interval, Paired, veto_limit
+from .verdicts import Conclusion, Contrast, Decision
+
+ONE_SEED = "one seed shows nothing"
+NO_DIFFERENCE = "no difference shown"
+_NO_MORE_SEEDS = (
+    "The p-values hold for one look at seeds whose number was fixed before: seeds must not be added because of what is "
+    "seen here, unless the looks are corrected for (--looks)."
+)
+
+
+def conclusion(decision: Decision, arm: str) -> str:
+    """Return what is said of an arm, beginning with its name."""
+    told = decision.conclusions[arm]
+    if told.role == "control":
+        which = "the control" if decision.deciding == (arm,) else "a control"
+        text = f"{arm}: {which}. {_against(decision, told)}"
+    elif told.gain:
+        text = f"{arm}: a gain. {_against(decision, told)}"
+    else:
+        text = f"{arm}: no gain. {_against(decision, told)}"
+    if told.why_none:
+        claimed = ", so no gain can be claimed" if told.role == "arm" else ""
+        text += f" {told.why_none}{claimed}."
+    if told.note:
+        text += f" It differs in more: {told.note}."
+    return shown(text)
+
+
+def _against(decision: Decision, told: Conclusion) -> str:
+    if not told.against:
+        return "It was compared with nothing."
+    if all(verdict == ONE_SEED for verdict in told.against.values()):
+        return "One seed shows nothing."
+    parts = [f"{other_name(decision, other)}: {verdict}" for other, verdict in told.against.items()]
+    return f"Against {'; against '.join(parts)}."
+
+
+def other_name(decision: Decision, other: str) -> str:
+    """Return what an arm is compared with, in a sentence."""
+    if other == decision.baseline:
+        return "the baseline" if other == "baseline" else f"the baseline {other}"
+    return f"{other}, {'the' if len(decision.deciding) == 1 else 'a'} control"
+
+
+def control_sentence(decision: Decision) -> str:
+    """Return which control decides, and how it was chosen."""
+    if not decision.controls:
+        usual = f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"
+        return f"No control without a mask ({usual}) is in the table, so no gain can be claimed."
+    if decision.chosen:
+        rest = _listed(name for name in decision.controls if name not in decision.deciding)
+        return shown(f"The control is {decision.deciding[0]}: on validation figures it is ahead of {rest}.")
+    if len(decision.deciding) == 1:
+        return shown(f"The control is {decision.deciding[0]}, the only one.")
+    listed = _listed(decision.deciding)
+    why = "not every control has a validation figure for every seed"
+    if decision.validation_only:
+        why = "validation figures decide here"
+    return shown(f"The controls are {listed}, and each has to be beaten: {why}, so the strongest cannot be chosen.")
+
+
+def caution(decision: Decision) -> str | None:
+    """Return what has to be said once beside the verdicts."""
+    said: list[str] = []
+    if decision.validation_only:
+        said.append(
+            "There are validation figures alone: what was chosen by them looks better by them, and they cannot choose "
+            "the control too."
+        )
+    n = decision.seeds
+    if n == 1:
+        said.append("One seed shows nothing: how much of a difference is chance, only further seeds can say.")
+    elif n and 2 ** (1 - n) > LEVEL:
+        said.append(
+            f"With {n} seeds the sign-flip test gives no p below {2 ** (1 - n):.2g}, so the verdicts rest on the "
+            "t-test: they hold if the differences between seeds are roughly normal."
+        )
+    if n > 1 and decision.family.looks == 1:
+        said.append(_NO_MORE_SEEDS)
+    elif n > 1:
+        said.append(f"Corrected for {decision.family.looks:,} looks in all, each at whatever number of seeds.")
+    return " ".join(said) or None
+
+
+def sentence(decision: Decision, contrast: Contrast) -> str:
+    """Return a contrast with its numbers, as one sentence. A difference of percentages is in points."""
+    paired, p, word = contrast.paired, contrast.p_adjusted, contrast.verdict
+    unit = f" {'points' if decision.unit == '%' else decision.unit}".rstrip()
+    metric, other = decision.metric or "figure", other_name(decision, contrast.against).partition(",")[0]
+    low, high = paired.interval or (paired.mean, paired.mean)
+    point = f".{decimals((high - low) / 2 or abs(paired.mean))}f"
+    shift = f"{metric} {paired.mean:+z{point}}{unit}"
+    if p is None or paired.p_flip is None:
+        return shown(f"{contrast.arm} against {other}: {word} ({shift}).")
+    shows = word in ("better", "worse")
+    near, far = sorted((abs(low), abs(high))) if shows else (low, high)
+    spread = f"95 % interval {near:z{point}} to {far:z{point}}" if paired.interval else "in every pair"
+    corrected = "after Holm" if decision.family.looks == 1 else f"after Holm and {decision.family.looks:,} looks"
+    numbers = f"({spread}, n = {paired.n}, {p_text(p)} {corrected})"
+    if shows:
+        side = "lower" if paired.mean < 0 else "higher"
+        text = f"{contrast.arm}: {abs(paired.mean):{point}}{unit} {side} {metric} than {other} {numbers}: {word}."
+        return shown(text)
+    text = f"{contrast.arm} against {other}: {word}: {shift} {numbers}"
+    if word == "equivalent":
+        return shown(f"{text}; the whole 90 % interval lies within ±{decision.margin:g}{unit}, uncorrected.")
+    if p <= LEVEL:
+        text += f"; the seeds do not agree on its sign (sign-flip test: {p_text(paired.p_flip)})"
+    elif reach := reach_text(decision, contrast):
+        text += f"; {reach}"
+    if contrast.detectable is not None:
+        seen = f"{contrast.detectable:{point}}{unit}"
+        text += f"; a true difference of {seen} would be shown four times in five"
+    return shown(f"{text}.")
+
+
+def reach_text(decision: Decision, contrast: Contrast) -> str:
+    """Return how much better and worse the 95 % interval allows an arm to be; nothing without an interval."""
+    if contrast.paired.interval is None:
+        return ""
+    gain, loss = reach(decision, contrast.paired.interval)
+    unit = f" {'points' if decision.unit == '%' else decision.unit}".rstrip()
+    point = f".{decimals((gain + loss) / 2)}f"
+    parts = [f"{size:{point}}{unit} {word}" for word, size in (("better", gain), ("worse", loss)) if size > 0]
+    return f"the interval allows up to {' and '.join(parts)}"
+
+
+def reach(decision: Decision, interval: Interval) -> tuple[float, float]:
+    """Return the largest gain and the largest loss inside an interval; what it excludes is not above 0."""
+    low, high = interval
+    return (-low, high) if decision.lower_is_better else (high, -low)
+
+
+def seeds_needed(decision: Decision, contrast: Contrast) -> int | None:
+    """Return how many seeds show a difference as large as the one observed in 80 %; None where there is no effect."""
+    effect = contrast.paired.effect
+    if not effect or abs(effect) < 1e-6:
+        return None
+    return seeds_for(abs(effect), decision.family.comparisons, decision.family.looks)
+
+
+def rule(decision: Decision) -> str:
+    """Return in some sentences what decides a verdict, and what a verdict of no difference is worth."""
+    n = max((item.paired.n for item in decision.contrasts), default=1)
+    family = decision.family
+    looks = f" and a level divided by {family.looks:,} looks" if family.looks > 1 else ""
+    margin = ""
+    if decision.margin is not None:
+        margin = (
+            f" Where the whole 90 % interval lies within ±{decision.margin:g}, which is two one-sided tests at 5 % "
+            "without a correction, it is called equivalent instead."
+        )
+    return (
+        "Arms are paired by seed, and a difference is called better or worse if the paired t-test gives p at most "
+        f"{LEVEL:g} after Holm's correction over all {family.comparisons} comparisons{looks}, unless the sign-flip "
+        f"test, which assumes no normal distribution, vetoes it with an uncorrected p above {veto_limit(n):.3g}, its "
+        f"limit for {n} seeds.{margin} A gain is what is better than the baseline and than every control that decides. "
+        f"“{NO_DIFFERENCE.capitalize()}” is no proof that there is none: the detectable difference is the smallest "
+        "true one that this verdict, after the correction and the veto, finds in 80 of 100 experiments, if differences "
+        "are normal with the spread observed and nothing else differs. Smaller ones it mostly misses."
+    )
+
+
+def decimals(size: float) -> int:
+    """Return the decimals that show a number of that size to two digits."""
+    return min(max(1 - math.floor(math.log10(size)), 0), 9) if size > 0 else 2
+
+
+def p_text(p: float) -> str:
+    """Return ``p = 0.004``, with as many decimals as it takes to stay on its side of the level."""
+    if p < 0.001:
+        return "p < 0.001"
+    tried = (f"{p:.{decimals}f}" for decimals in range(3 if p < 0.1 else 2, 18))
+    return "p = " + next(text for text in tried if (float(text) <= LEVEL) == (p <= LEVEL))
+
+
+def interval_text(value: float, interval: Interval | None, *, sign: bool = False) -> str:
+    """Return a number with its interval.
+
+    >>> interval_text(-0.834, (-1.1, -0.568), sign=True)
+    '-0.83 [-1.10, -0.57]'
+    """
+    half = (interval[1] - interval[0]) / 2 if interval else abs(value)
+    form = f"z.{decimals(half)}f" if half < 1e6 else ".4g"
+    text = format(value, f"{'+' if sign else ''}{form}")
+    return f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else text
+
+
+def effect_text(paired: Paired) -> str:
+    """Return the effect size d_z, or nothing."""
+    return "" if paired.effect is None else f"{paired.effect:+.2f}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Return rows as lines of columns; the first ``left`` columns flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

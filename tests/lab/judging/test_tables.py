@@ -1,0 +1,205 @@
+"""Tables of any program: read as they are, or refused in one line that says where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from redense.errors import DataError
+from redense.lab.judging.tables import read_table
+
+ROWS = [
+    {"arm": arm, "seed": seed, "error": value}
+    for arm, values in {"baseline": [12.5, 12.1, 12.9], "dsd": [11.5, 11.2, 11.8]}.items()
+    for seed, value in enumerate(values)
+]
+VALUES = {"baseline": {"0": 12.5, "1": 12.1, "2": 12.9}, "dsd": {"0": 11.5, "1": 11.2, "2": 11.8}}
+CSV = "arm,seed,error\n" + "".join(f"{row['arm']},{row['seed']},{row['error']}\n" for row in ROWS)
+
+
+def values_of(table: Any, **options: Any) -> dict[str, dict[str, float]]:
+    return {name: dict(arm.values) for name, arm in read_table(table, **options).arms.items()}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def make(text: str | bytes) -> Path:
+        path = tmp_path / "table.csv"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CSV,
+        "\ufeff" + CSV.replace("\n", "\r\n"),
+        CSV.replace(",", ";"),
+        CSV.replace(",", "\t"),
+        CSV.replace(",", " , ").replace("arm", " arm ").replace("\n", "\n\n"),
+        CSV.replace("error\n", "error,host\n").replace("\nbase", ",a\nbase").replace("\ndsd", ",b\ndsd"),
+        "arm,seed,steps,error\n" + "".join(f"{r['arm']},{r['seed']},100,{r['error']}\n" for r in ROWS),
+        CSV.replace("dsd", '"dsd"'),
+        CSV.encode("utf-16"),
+        "".join(json.dumps(row) + "\n" for row in ROWS),
+        json.dumps(ROWS),
+        json.dumps([{**row, "error": str(row["error"])} for row in ROWS]),
+    ],
+    ids=["comma", "BOM and CRLF", "semicolon", "tab", "spaces and blank lines", "another column", "steps", "quotes",
+         "UTF-16", "JSON lines", "JSON list", "JSON of text"],
+)  # fmt: skip
+def test_a_file_is_read_as_it_is(write: Callable[[str | bytes], Path], text: str | bytes):
+    assert values_of(write(text)) == VALUES
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        ROWS,
+        ROWS[::-1],
+        tuple(ROWS),
+        pd.DataFrame(ROWS),
+        pd.DataFrame(ROWS).astype({"seed": float, "error": "float64"}),
+        {"baseline": [12.5, 12.1, 12.9], "dsd": np.array([11.5, 11.2, 11.8])},
+        {"baseline": {0: 12.5, 1: 12.1, 2: 12.9}, "dsd": pd.Series([11.8, 11.5, 11.2], index=[2, 0, 1])},
+    ],
+    ids=["rows", "reversed", "tuple", "frame", "frame of floats", "sequences", "by seed"],
+)
+def test_python_tables_are_read_alike(table: Any):
+    found = values_of(table)
+    assert found == VALUES
+
+
+def test_a_frame_is_anything_with_columns_and_no_package_is_asked_for():
+    class Frame:
+        columns = ("arm", "seed", "error")
+
+        def __getitem__(self, name: str) -> list[Any]:
+            return [row[name] for row in ROWS]
+
+    assert values_of(Frame()) == VALUES
+
+
+def test_the_csv_of_a_comparison_has_both_splits(write: Callable[[str | bytes], Path]):
+    table = "arm,seed,steps,gradients,parameters,nonzeros,failed,validation_error,test_error\n"
+    table += "baseline,0,100,100,9,9,,5.0,6.0\nllr,0,160,160,9,9,,4.5,5.5\n"
+    read = read_table(write(table), metric="error")
+    assert (read.metric, read.validation_only) == ("error", False)
+    assert read.arms["llr"].values == {"0": 5.5}
+    assert read.arms["llr"].validation == {"0": 4.5}
+    assert read.arms["llr"].steps == 160
+    folder = write(table).rename(write(table).parent / "compare.csv").parent
+    assert read_table(folder, metric="error") == read
+
+
+def test_splits_are_rows_too_and_validation_alone_decides():
+    rows = [{**row, "split": split} for row in ROWS for split in ("validation", "test")]
+    assert values_of(rows) == VALUES
+    assert read_table(rows).arms["dsd"].validation == VALUES["dsd"]
+    alone = read_table([row for row in rows if row["split"] == "validation"])
+    assert alone.validation_only
+    assert alone.arms["dsd"].values == VALUES["dsd"]
+    assert alone.arms["dsd"].validation == {}
+
+
+def test_several_tables_are_one_family_and_what_both_have_counts_once(tmp_path: Path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text(CSV)
+    second.write_text(CSV.replace("dsd", "llr"))
+    assert list(values_of([first, second])) == ["baseline", "dsd", "llr"]
+    second.write_text(CSV.replace("12.1", "12.2"))
+    with pytest.raises(DataError, match=r"b.csv', line 3: arm 'baseline', seed '1' is 12.1 in one table and 12.2 in"):
+        read_table([first, second])
+
+
+def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_seeds():
+    table = {"baseline": {"a": 3.0, "b": 4.0}, "llr": {"b": 3.0, "a": 2.0}}
+    read = read_table(table, validation={"llr": [7.0, 8.0]})
+    assert read.arms["llr"].validation == {"b": 7.0, "a": 8.0}
+    assert read_table(table, validation={"llr": {"a": 8.0}}).arms["llr"].validation == {"a": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("arm,seed,error\n", "has no rows"),
+        ("arm,run,error\nbaseline,0,1\n", "no column 'seed'; it has arm, run, error"),
+        ("Arm,seed,error\nbaseline,0,1\n", "no column 'arm'; it has Arm, seed, error"),
+        ("arm,seed\nbaseline,0\n", "no column of numbers"),
+        (CSV.replace("error", "error,error").replace("\n", ",1\n"), "has the column 'error' twice"),
+        (CSV + "dsd,1,13.0\n", "line 8: arm 'dsd', seed '1' is there twice"),
+        (CSV.replace("11.2", "nan"), "line 6: arm 'dsd', seed '1': 'error' is 'nan'"),
+        (CSV.replace("11.2", "1e999"), "'error' is '1e999'"),
+        (CSV.replace("11.2", "1e301"), "'1e301', too large"),
+        (CSV.replace("11.2", " "), "'error' is empty"),
+        (CSV.replace("11.2", "1_1.2"), "'1_1.2', which is no number"),
+        (CSV.replace(",", ";").replace("11.2", "11,2"), "'11,2', which is no number; write a decimal point"),
+        (CSV.replace("11.2", "11,2"), "line 6: 4 cells under 3 columns"),
+        (CSV.replace("dsd,1", ",1"), "line 6: 'arm' is empty"),
+        (CSV.replace("dsd,1", "dsd, "), "line 6: 'seed' is empty"),
+        (CSV + "dsd,7,13.1\n", "'dsd' has seed '7', which 'baseline' has not"),
+        (CSV.replace("dsd,1,11.2\n", ""), "'dsd' has no seed '1', which 'baseline' has"),
+        (CSV.replace("baseline,0", '"baseline,0'), "no CSV"),
+        (CSV.replace("error", "error,loss").replace("\nb", ",1\nb").replace("\nd", ",1\nd"), "one of 'error', 'loss'"),
+        (CSV.replace("error", "error,steps").replace("\nb", ",1\nb").replace("\nd", ",x\nd"), "'steps' is 'x'"),
+        ("arm,seed,split,error\nbaseline,0,train,1\n", "'split' is 'train', expected test or validation"),
+        ("arm,seed,split,error\nbaseline,0,test,1\nllr,0,validation,1\n", "'llr' has no seed '0'"),
+        ('{"arm": "baseline", "seed": 0, "error": NaN}\n', "line 1: arm 'baseline', seed '0': 'error' is 'nan'"),
+        ('{"arm": "baseline", "seed": 0, "error": 1}\nnone\n', "line 2: no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("[1, 2]", "expected a JSON list of objects"),
+        (b"arm,seed,error\nbas\xe9line,0,1\n", "is no UTF-8 text"),
+        (b"\x00\x01\x02\n1", "no column 'arm'"),
+        ("arm,seed,error\nba\x1b[31mse,0,x\n", r"arm 'ba\\u001b\[31mse'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_judged_is_refused_in_one_line_that_says_where(
+    write: Callable[[str | bytes], Path], text: str | bytes, words: str
+):
+    with pytest.raises(DataError, match=words) as caught:
+        read_table(write(text))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "words"),
+    [
+        ({}, {}, "has no arms"),
+        ([], {}, "has no rows"),
+        (3, {}, "expected a path, a data frame"),
+        ([1, 2], {}, "row 1 of the list is a int"),
+        ({"baseline": [1.0, 2.0], "dsd": [1.0, float("nan")]}, {}, "arm 'dsd', seed '1' is 'nan'"),
+        ({"baseline": [1.0, 2.0], "dsd": [1.0]}, {}, "'dsd' has no seed '1'"),
+        ({"baseline": [1.0, 2.0], "dsd": [1.0, True]}, {}, "'True', which is no number"),
+        ({"baseline": [1.0], "dsd": {0: 1.0}}, {}, "arm 'baseline' has numbers without seeds"),
+        ({"baseline": "12"}, {}, "expected {seed: number} or one number a seed"),
+        ({"baseline": 1.0}, {}, "expected {seed: number} or one number a seed"),
+        ({"baseline": []}, {}, "'baseline' has no numbers"),
+        ({"baseline": [1.0]}, {"validation": {"lr": [1.0]}}, "an arm 'lr' that is not in the table"),
+        ({"baseline": [1.0]}, {"validation": {"baseline": [1.0, 2.0]}}, "2 numbers for 1 seeds"),
+        (ROWS, {"validation": {}}, "validation figures beside a table are a column"),
+        (ROWS, {"metric": "eror"}, "no column 'eror'; did you mean 'error'?"),
+        (ROWS, {"metric": "seed"}, "no column 'seed'"),
+        (ROWS, {"metric": ""}, "no column ''"),
+        ("no/such.csv", {}, "there is no file 'no/such.csv'"),
+        ("no\0such", {}, "cannot be read"),
+    ],
+)
+def test_python_tables_are_refused_too(table: Any, options: dict[str, Any], words: str):
+    with pytest.raises(DataError, match=words):
+        read_table(table, **options)
+
+
+def test_a_run_that_failed_is_named_with_its_reason(write: Callable[[str | bytes], Path]):
+    table = "arm,seed,failed,test_error\nbaseline,0,,1\ndsd,0,loss is NaN at step 3,\n"
+    with pytest.raises(DataError, match="seed '0': 'test_error' is empty because the run failed: 'loss is NaN at step"):
+        read_table(write(table))
