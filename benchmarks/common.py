@@ -133,6 +133,23 @@ def measure(
     return seconds
 
 
+def holding(masked: Any, optimizer: Any) -> Callable[[], object]:
+    """Return the work of redense in one step of an optimizer: in backward, before the step and after it.
+
+    Args:
+        masked: a `redense.masked.Masked` in force, whose parameters have gradients.
+        optimizer: one of those that it was given.
+    """
+
+    def hold() -> None:
+        for name, parameter in masked.parameters.items():
+            masked._gradients._accumulated(name, parameter.grad)  # what the hook on the parameter does
+        masked.before_step(optimizer, (optimizer,), {})
+        masked.after_step(optimizer)
+
+    return hold
+
+
 def ratio(seconds: Seconds, of: str, to: str) -> Ratio:
     """Return the ratio of two contestants, taken in each round."""
     ratios = [a / b for a, b in zip(seconds[of], seconds[to], strict=True)]

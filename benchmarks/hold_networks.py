@@ -3,9 +3,9 @@
     python benchmarks/hold_networks.py [--check] [--networks resnet50 vgg16] [--batch 32] [--device cpu] [--rounds 3]
 
 A step is forward, backward and SGD with momentum and weight decay on random images of 224 x 224, inside
-``redense.sparse`` at 30 %; "hold" is the work of redense's hook alone, right after an optimizer's step. The bars: at
-most 1 % of a step of 32 images, and at most one copy of the network's weights (``clone()``). SGD's momentum is masked
-with the weights, so a copy of what is masked would be two.
+``redense.sparse`` at 30 %; "hold" is redense's work alone, of a step after the first few of a phase: gradients are
+masked, weights are looked at, and at every eighth step masked too. The bars: at most 1 % of a step of 32 images, and at
+most one copy of the network's weights (``clone()``).
 
 With ``--device cuda --batch 256`` (skipped where there is none) holding must cost at most 1 % of the step, and a hook
 that waits for the GPU is an error; its kernels are counted and stored.
@@ -30,6 +30,7 @@ from common import (
     add_device,
     device_of,
     finish,
+    holding,
     measure,
     on_device,
     parser,
@@ -71,7 +72,9 @@ def contestants(
 
     block = blocks.enter_context(redense.sparse(model, optimizer, SPARSITY))
     step()  # the gradients stay, for the steps of `hold`
-    hold = functools.partial(block._after_step, optimizer, (), {})
+    for _ in range(3):  # the first steps of a phase look at all that is masked
+        optimizer.step()
+    hold = holding(block._masked, optimizer)
     weights = [parameter.detach() for parameter in model.parameters()]
     made = {
         f"{name}: step": Contestant(on_device(step, device), functools.partial(optimizer.zero_grad, set_to_none=False)),

@@ -247,3 +247,16 @@ def test_a_step_that_the_fp16_scaler_skips_is_none(tmp_path: Path):
     training.add_callback(Count())
     training.train()
     assert steps == [0]
+
+
+def test_a_training_that_ends_in_the_sparse_phase_and_a_resume_without_a_scheduler_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    rates = Rates()
+    callback = DSDTrainerCallback(SCHEDULE, scale_lr=True)
+    trainer(tmp_path, [callback], max_steps=4, save_steps=4, save_only_model=True).train()
+    assert "training ended after 4 of 7 steps, in phase 'sparse': the removed weights were not trained" in caplog.text
+    resumed = trainer(tmp_path, [DSDTrainerCallback(SCHEDULE, scale_lr=True), rates], save_only_model=True)
+    resumed.train(resume_from_checkpoint=True)
+    assert "the checkpoint has no state of the scheduler" in caplog.text
+    assert rates.rates == pytest.approx([0.01 * SCHEDULE.lr_factor(step) for step in (5, 6, 7)])

@@ -94,9 +94,9 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         saved = self._load(args, state, _mark(known)) if known else None
         # The Trainer looks our entry up when it saves, also after resuming from a checkpoint without one.
         entries.setdefault(type(self).__name__, self.state())
-        self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **self._options, state=saved)
         if self._scale_lr:
-            self._follow_schedule(kwargs["lr_scheduler"], self.dsd.step if saved else 0)
+            self._follow_schedule(kwargs["lr_scheduler"], min(saved["steps"]) if saved else 0)
+        self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **self._options, state=saved)
         if state.global_step and not saved:
             _log.warning("resumed at step %d from a checkpoint without redense: it starts here", state.global_step)
 
