@@ -248,6 +248,9 @@ def test_a_schedule_that_training_ended_in_the_middle_of_says_so_once(
 def test_an_error_on_its_way_is_not_talked_over(caplog: pytest.LogCaptureFixture):
     gc.collect()
     caplog.clear()
+    with pytest.raises(redense.RedenseError):
+        redense.DSD(net(), sgd(net()), SCHEDULE)  # of another model's weights
+    gc.collect()
     model = net()
     optimizer = sgd(model)
     dsd = redense.DSD(model, optimizer, SCHEDULE)

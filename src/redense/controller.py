@@ -213,7 +213,6 @@ class DSD(Controller):
             if name not in known:
                 raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
         self._end = End(schedule)
-        weakref.finalize(self, self._end.say)
         self._unpruned: list[tuple[Tensor, Tensor, float, int]] = []  # tensor, values before, neutral, version after
         self._attach()
         try:
@@ -226,6 +225,7 @@ class DSD(Controller):
         except BaseException:
             self._detach()
             raise
+        weakref.finalize(self, self._end.say)
 
     @property
     def step(self) -> int:
