@@ -35,6 +35,7 @@ CORE = [
     "watching",
     "ending",
     "choosing",
+    "replicas",
     "attached",
     "controller",
     "errors",
