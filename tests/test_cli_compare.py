@@ -100,7 +100,8 @@ def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
     assert [row["arm"] for row in result["rows"]] == ["baseline", "dsd sparsity=0.2", "dsd sparsity=0.5", "llr"]
     assert result["seeds"] == [3, 5]
     assert [row["steps"] for row in result["rows"]] == [22, 44, 44, 44]
-    assert "not run, so no gain can be claimed" in out
+    assert "The control is llr, the only one." in out
+    assert "llr: the control." in out
     assert (tmp_path / "own store").is_dir()
     assert not (tmp_path / "runs").exists()
 
@@ -134,8 +135,28 @@ def test_a_diagnosis_is_written_shown_and_checked(redense: Run, recipe_file: Pat
 
 def test_one_seed_is_said_to_show_nothing(redense: Run, recipe_file: Path):
     _, out, _ = redense("compare", recipe_file, "--arms", "dsd,restart", "--seeds", "1", "--jobs", 1, "--out", "x")
-    assert "dsd: one seed shows nothing." in out
+    assert "dsd: no gain. One seed shows nothing." in out
     assert "a gain" not in out
+
+
+def test_seeds_and_arms_are_added_to_a_comparison_and_it_says_what_that_costs(
+    redense: Run, recipe_file: Path, tmp_path: Path
+):
+    redense("compare", recipe_file, "--arms", "restart", "--seeds", "2", "--jobs", 1, "--out", "x", "--margin", "9")
+    code, out, err = redense("compare", "--resume", "x", "--seeds", "3", "--arms", "llr", "--jobs", 1)
+    assert (code, err) == (0, "")
+    assert "added to its family, which is judged together: restart, llr; 3 seeds" in out
+    said = "Seeds (2, then 3) and arms (1, then 2; all are judged as one family) were added after looking"
+    assert said in out
+    assert said in (tmp_path / "x" / "report.html").read_text()
+    result = json.loads((tmp_path / "x" / "compare.json").read_text())
+    assert (result["seeds"], [row["arm"] for row in result["rows"]]) == ([0, 1, 2], ["baseline", "restart", "llr"])
+    assert (result["family"]["looks"], result["judged"]["margin"]) == (2, 9.0)
+    assert {item["examples"]["seeds"] for item in result["comparisons"]} == {3}
+    assert redense("compare", "--resume", "x", "--seeds", "2")[0] == 2  # none can be taken away
+    again = redense("compare", "--resume", "x", "--jobs", 1)[1]
+    assert said in again  # and nothing is counted twice
+    assert json.loads((tmp_path / "x" / "compare.json").read_text()) == result
 
 
 def test_every_arm_is_listed_with_a_line_of_help(redense: Run):
@@ -231,8 +252,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("compare --resume {tmp}/full", ["is no comparison: it has no comparison.json"]),
     ("compare --resume nowhere", ["nowhere is no comparison"]),
     ("compare {tiny} --resume {begun}", ["--resume goes on with the comparison's own"]),
-    ("compare --resume {begun} --arms dsd", ["--resume goes on with the comparison's own"]),
-    ("compare --resume {begun} --seeds 3", ["--resume goes on with the comparison's own"]),
+    ("compare --resume {begun} --looks 3", ["--resume goes on with the comparison's own"]),
     ("compare --resume {begun} --sweep sparsity=0.2", ["--resume goes on with the comparison's own"]),
     ("compare --resume {begun} --dense.epochs 3", ["--resume goes on with the comparison's own"]),
     ("compare --resume {begun} --out x", ["--resume goes on with the comparison's own"]),

@@ -31,6 +31,12 @@ def register(verbs: Verbs) -> None:
     compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr)")
     compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11; 3, is 3 alone (default: 5)")
     compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
+    compare.add_argument(
+        "--looks", type=int, metavar="N", help="how often it will be looked at, if seeds are to be added"
+    )
+    compare.add_argument(
+        "--margin", type=float, metavar="X", help="differences within it are nothing: say what is equal"
+    )
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
     compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
     compare.add_argument(
@@ -44,7 +50,10 @@ def register(verbs: Verbs) -> None:
     compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
     compare.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison")
     compare.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on with a comparison that was stopped or killed"
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with a comparison that was stopped, or add --seeds or --arms to it",
     )
 
     verbs.add("arms", "list what can be compared", _arms)
@@ -57,9 +66,12 @@ def register(verbs: Verbs) -> None:
 def _compare(options: argparse.Namespace) -> int:
     from ..lab.recipe import load_recipe
 
-    own = (options.recipe, options.settings, options.out, options.arms, options.seeds, options.sweep)
+    own = (options.recipe, options.settings, options.out, options.sweep, options.looks, options.margin)
     if options.resume and any(value not in (None, []) for value in own):
-        raise RedenseError("--resume goes on with the comparison's own recipe, arms and seeds: give none beside it")
+        raise RedenseError(
+            "--resume goes on with the comparison's own recipe and settings: give none beside it, only --seeds and "
+            "--arms to add some"
+        )
     if not options.resume and not options.recipe:
         raise RedenseError("which recipe? try: redense compare quickstart --arms dsd,restart,llr --seeds 3")
     ranks = join_ranks()
@@ -78,7 +90,6 @@ def _compare(options: argparse.Namespace) -> int:
         join_cluster(jobs, resources)
 
     from ..files.locks import locked
-    from ..lab.arms import get_arms
     from ..lab.comparison import (
         Comparison,
         discard_comparison,
@@ -89,9 +100,11 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from ..lab.engine import StoppedError
     from ..lab.environment import note_on_ranks
+    from ..lab.extending import extended, plan_looks, write_extended
     from ..lab.folder import restarted_folder
     from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
+    from ..lab.judging.verdicts import check_looks, check_margin
     from ..lab.store import PhaseStore, default_store
     from ..lab.terminal import SafeConsole
 
@@ -100,20 +113,24 @@ def _compare(options: argparse.Namespace) -> int:
         console.width = 160  # a file has room for the whole table
     if recipe is None:
         folder: Path = options.resume
-        comparison = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
+        before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
+        comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
     else:
         listed = "dsd,restart,llr" if options.arms is None else options.arms
-        names = tuple(name.strip() for name in listed.split(",") if name.strip())
-        if not names:
-            raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
-        get_arms(names)
+        names = _names(listed) or ()
         seeds = seed_list("5" if options.seeds is None else options.seeds)
         comparison = Comparison(recipe, names, seeds, parse_sweep(options.sweep), ranks.world)
 
         def new() -> str:
-            return str(restarted_folder(options.out) or new_comparison(comparison, options.out))
+            if (begun := restarted_folder(options.out)) is not None:
+                return str(begun)
+            check_looks(1 if options.looks is None else options.looks)
+            check_margin(options.margin)
+            made = new_comparison(comparison, options.out)
+            plan_looks(made, options.looks, options.margin)
+            return str(made)
 
-        folder = Path(ranks.main(new))
+        before, folder = comparison, Path(ranks.main(new))
     console.print(f"comparison: {folder}", soft_wrap=True)
     if comparison.ranks != ranks.world:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
@@ -121,6 +138,10 @@ def _compare(options: argparse.Namespace) -> int:
     go_on = shlex.join(map(str, words))
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
         try:
+            if comparison != before:
+                ranks.main(lambda: write_extended(folder, before, comparison))
+                joined = ", ".join(comparison.arms)
+                console.print(f"added to its family, which is judged together: {joined}; {len(comparison.seeds)} seeds")
             grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
         except RedenseError:
             if not options.resume and ranks.is_main:
@@ -154,6 +175,18 @@ def _compare(options: argparse.Namespace) -> int:
         how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
         console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
         return 0
+
+
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    from ..lab.arms import get_arms
+
+    if listed is None:
+        return None
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    if not names:
+        raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
+    get_arms(names)
+    return names
 
 
 def _resources(options: argparse.Namespace) -> dict[str, float]:

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..criteria import WITH_GRADIENTS
 from ..files.checksums import add_sums, drop_sums
@@ -27,8 +29,10 @@ from .arms import get_arms
 from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
+from .extending import Looks, read_looks
 from .grid import Grid
 from .judging import statistics
+from .judging.examples import pooled
 from .judging.results import decide_rows, described
 from .plan import PlannedPhase
 from .recipe import Recipe
@@ -39,7 +43,7 @@ _WRITTEN = ("compare.json", "compare.csv", "costs.json", "curves.json", "evidenc
 
 def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     """Write ``compare.json``, ``compare.csv`` and ``costs.json``, and return the first."""
-    result = gather(grid)
+    result = gather(grid, read_looks(folder, grid.comparison))
     drop_sums(folder, _WRITTEN)
     write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
@@ -50,14 +54,15 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     return result
 
 
-def gather(grid: Grid) -> dict[str, Any]:
+def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
     """Return every raw number of a finished grid and what they say, as plain data."""
+    looks = looks or Looks()
     store, metric, recipe = grid.store, grid.task.metric, grid.comparison.recipe
     rows = _rows(grid)
-    decision = decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name))
-    said = described(decision)
+    judged = {"margin": looks.margin, "looks": looks.correction, "added": looks.added}
+    said = described(decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name), **judged))
     for item in said["comparisons"]:
-        item["mcnemar"] = _mcnemar(rows[item["arm"]], rows[item["against"]], store)
+        item["mcnemar"], item["examples"] = _mcnemar(rows[item["arm"]], rows[item["against"]], store)
     return {
         "recipe": recipe.name,
         "task": recipe.task,
@@ -66,6 +71,7 @@ def gather(grid: Grid) -> dict[str, Any]:
         "data": grid.task.fingerprint,
         "test_examples": len(grid.task.examples("test")),
         "rows": list(rows.values()),
+        "judged": judged,
         **said,
     }
 
@@ -103,15 +109,23 @@ def _values(row: Mapping[str, Any], metric: str) -> dict[int, float]:
     return {seed["seed"]: seed["test"][metric] for seed in row["seeds"] if "test" in seed}
 
 
-def _mcnemar(row: Mapping[str, Any], other: Mapping[str, Any], store: PhaseStore) -> list[dict[str, Any]]:
+def _mcnemar(
+    row: Mapping[str, Any], other: Mapping[str, Any], store: PhaseStore
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return McNemar's test of each seed, and what all seeds together say about the examples."""
     found: list[dict[str, Any]] = []
+    answers: list[list[NDArray[np.bool_]]] = []
     for mine, its in zip(row["seeds"], other["seeds"], strict=True):
         outcomes = [store.outcome(seed["key"], "test") for seed in (mine, its) if "test" in seed]
-        wrongs = [w for outcome in outcomes if outcome is not None and (w := wrong(outcome)) is not None]
+        wrongs = [w.numpy() for outcome in outcomes if outcome is not None and (w := wrong(outcome)) is not None]
         if len(wrongs) == 2:
-            result = statistics.mcnemar(wrongs[0].numpy(), wrongs[1].numpy())
+            result = statistics.mcnemar(wrongs[0], wrongs[1])
             found.append({"seed": mine["seed"], "fixed": result.fixed, "broken": result.broken, "p": result.p})
-    return found
+            answers.append(wrongs)
+    if not answers:
+        return found, None
+    both = pooled(*(np.stack([pair[side] for pair in answers]) for side in (0, 1)))
+    return found, {**vars(both), "interval": list(both.interval) if both.interval else None}
 
 
 def _curves(grid: Grid) -> dict[str, list[dict[str, Any]]]:

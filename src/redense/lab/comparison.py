@@ -112,18 +112,23 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
     Raises:
         StateError: it changed.
     """
-    path, plain = folder / STARTED, comparison.to_dict()
-    for name in ("name", "about"):
-        plain["recipe"].pop(name, None)
-    for name in WHEREABOUTS:
-        plain["recipe"]["data"].pop(name, None)
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    now = {"data": task.fingerprint, "comparison": digest}
+    path = folder / STARTED
+    now = {"data": task.fingerprint, "comparison": comparison_digest(comparison)}
     if not path.exists():
         write_text(path, json.dumps(now) + "\n")
         add_sums(folder, [path])
         return
     refuse_changed(folder, now, "make a new comparison")
+
+
+def comparison_digest(comparison: Comparison) -> str:
+    """Return a checksum of all that decides the numbers of a comparison."""
+    plain = comparison.to_dict()
+    for name in ("name", "about"):
+        plain["recipe"].pop(name, None)
+    for name in WHEREABOUTS:
+        plain["recipe"]["data"].pop(name, None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def discard_comparison(folder: Path) -> None:

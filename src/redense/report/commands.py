@@ -49,6 +49,9 @@ def compare_same_command(c: Comparison, recipe: str = "recipe.yaml") -> str:
     ]
     seeds = list(c.asked.get("seeds") or c.seeds)
     words += ["--seeds", str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))]
+    for option in ("looks", "margin"):
+        if c.asked.get(option) is not None:
+            words += [f"--{option}", f"{c.asked[option]:g}"]
     sweep = c.asked.get("sweep") or {}
     if sweep:
         words += ["--sweep", " ".join(f"{key}={','.join(map(_swept, values))}" for key, values in sweep.items())]

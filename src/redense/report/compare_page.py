@@ -240,6 +240,8 @@ def _cost(c: Comparison) -> list[Html]:
 
 def _mcnemar(c: Comparison) -> list[Html]:
     parts = [h("p", words.mcnemar_sentence(c))]
+    if any(item.examples for item in c.differences):
+        parts += [_pooled(c), h("p", words.POOLED, class_="note")]
     for against in (BASELINE, *c.controls):
         items = [item for item in c.against(against) if item.flips]
         if not items:
@@ -261,6 +263,28 @@ def _mcnemar(c: Comparison) -> list[Html]:
             table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
         )
     return parts
+
+
+def _pooled(c: Comparison) -> Html:
+    """The answers of all seeds together: McNemar's test, and the interval that has seeds and examples in it."""
+    columns = [
+        ("Arm", False),
+        ("Against", False),
+        ("Only the arm right", True),
+        ("Only the other", True),
+        ("p", True),
+        ("Share wrong, points", True),
+        ("95 %, other seeds and examples", True),
+    ]
+    rows: list[list[Child]] = []
+    for item in c.differences:
+        if (found := item.examples) is not None:
+            ends = [100 * end for end in found.interval] if found.interval else []
+            between = f"{number(ends[0], 2)} to {number(ends[1], 2)}" if ends else NONE
+            mean = with_interval(100 * found.mean, None, 2, signed=True)
+            row = [f"{found.fixed:,}", f"{found.broken:,}", p_value(found.p), mean, between]
+            rows.append([item.arm, item.against, *row])
+    return table("The answers of all seeds, example by example", columns, rows)
 
 
 def _equals(p: float) -> str:

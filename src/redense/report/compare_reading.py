@@ -111,6 +111,17 @@ class Flips:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """What the answers of all seeds say; see `redense.lab.judging.examples.Pooled`."""
+
+    fixed: int
+    broken: int
+    p: float | None
+    mean: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
 class Difference:
     """An arm against the baseline or a control that decides, paired by seed; see `redense.lab.judging`."""
 
@@ -130,6 +141,7 @@ class Difference:
     verdict: str
     sentence: str
     flips: tuple[Flips, ...]
+    examples: Examples | None
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,8 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         metric = Metric(**data["metric"])
         rows = enumerate(data["rows"])
-        decision = decide_rows(data["rows"], data["metric"], name=metric.label)
+        judged: Mapping[str, Any] = data.get("judged") or {}
+        decision = decide_rows(data["rows"], data["metric"], name=metric.label, **judged)
         stored = {(str(item["arm"]), str(item["against"])): item for item in data["comparisons"]}
         return Comparison(
             path=folder,
@@ -318,7 +331,15 @@ def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -
             Flips(int(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
             for one in stored.get("mcnemar") or ()
         ),
+        examples=_examples(stored.get("examples")),
     )
+
+
+def _examples(item: Mapping[str, Any] | None) -> Examples | None:
+    if not item:
+        return None
+    p, interval = _number(item["p"]), _pair(item["interval"])
+    return Examples(int(item["fixed"]), int(item["broken"]), p, float(item["mean"]), interval)
 
 
 def _number(value: Any) -> float | None:

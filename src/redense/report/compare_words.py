@@ -7,6 +7,13 @@ from .compare_reading import Comparison
 from .names import BASELINE
 from .quantities import count, listed, number, quantity
 
+POOLED = (
+    "All seeds share one test set. The p is McNemar's with the seeds of an example as one cluster: these networks on "
+    "other examples. The interval has both in it, other seeds and other examples of the same kind, and is never "
+    "narrower than the seeds alone would make it. Neither is corrected, and neither decides a verdict, which is about "
+    "other seeds on this test set."
+)
+
 
 def named(c: Comparison, against: str) -> str:
     """Return what the arms are compared with, in a heading."""

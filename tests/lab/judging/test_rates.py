@@ -69,7 +69,15 @@ def test_no_arm_of_the_null_experiment_is_called_better_more_often_than_its_leve
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("n", range(2, 21))
 def test_the_level_holds_from_2_to_20_seeds(metric: str, n: int):
+    if (metric, n) == ("collapsing", 2):  # the limit that the next test records
+        pytest.skip("two seeds that both collapse look like a difference without a spread")
     check_null(metric, n, 20_000)
+
+
+@pytest.mark.slow
+def test_with_two_seeds_and_runs_that_collapse_the_level_is_above_5_percent():
+    shown = (shown_signs(null("collapsing", 2, 20_000)) != 0).any(axis=1).mean()
+    assert 0.055 < shown < 0.08
 
 
 def false_better(metric: str, first: int, last: int, experiments: int, looks: int) -> float:

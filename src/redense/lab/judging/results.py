@@ -20,6 +20,7 @@ def decide_rows(
     name: str | None = None,
     margin: float | None = None,
     looks: int = 1,
+    added: str = "",
 ) -> Decision:
     """Return what the rows of ``compare.json`` say. Every arm without a mask is a control.
 
@@ -29,6 +30,7 @@ def decide_rows(
         name: of the figure, in words.
         margin: differences within it are of no interest.
         looks: how often the comparison will have been looked at.
+        added: what was added after looking, and what it costs, as a sentence.
     """
     arms = {str(row["arm"]): _figures(row, str(metric["name"])) for row in rows}
     baseline = next((one for one in BASELINES if one in arms), next(iter(arms), ""))
@@ -42,6 +44,7 @@ def decide_rows(
         unit=str(metric.get("unit") or ""),
         margin=margin,
         looks=looks,
+        added=added,
     )
 
 

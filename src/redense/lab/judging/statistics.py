@@ -13,7 +13,8 @@ tails. And from 5 seeds on a single arm is called better in at most 2^-5 = 3.1 %
 The price is power: most at n = 6 (83 % becomes 65 % for a true difference of 1.5 standard deviations), less after Holm.
 
 What this cannot do. A verdict is about this recipe and data under other seeds, not about other data. With 2 to 4 seeds
-the bound without normality is only 2^-n an arm, nearly reached where runs either collapse or do not; `caution` says so.
+the bound without normality is only 2^-n an arm, nearly reached where differences are either of two values; `caution`
+says so. With 2 seeds, four arms and one run in ten that collapses, 7 % of null experiments show a difference.
 If an arm skews the differences and leaves their mean at zero, 11 % are called better for an exponential and 5.5 % at
 skewness 1, and among four arms one of them in 21 % and 8 % of experiments; no test of a mean with so few seeds can
 exclude that (Bahadur and Savage, 1956). tests/lab/judging/test_statistics.py measures these rates and limits.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ...errors import DataError
@@ -83,6 +83,7 @@ class Decision:
     """All that follows from the figures.
 
     Args:
+        added: what was added after looking, and what it costs, as a sentence.
         deciding: the controls that decide: the strongest on validation figures, or all of them.
         chosen: whether validation figures have chosen it out of several.
     """
@@ -100,7 +101,7 @@ class Decision:
     margin: float | None = None
     unit: str = ""
     validation_only: bool = False
-    notes: Sequence[str] = field(default_factory=tuple)
+    added: str = ""
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -123,6 +124,7 @@ def decide(
     margin: float | None = None,
     looks: int = 1,
     validation_only: bool = False,
+    added: str = "",
 ) -> Decision:
     """Return what the figures of arms say.
 
@@ -136,6 +138,7 @@ def decide(
         margin: differences within it are of no interest: they are called equivalent where that is shown.
         looks: how often the table will have been looked at when no more seeds are added.
         validation_only: the figures that decide are of validation data.
+        added: what was added after looking, as a sentence for the caution.
 
     Raises:
         DataError: the margin is not above 0, or the looks are below 1.
@@ -163,7 +166,7 @@ def decide(
     }
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, chosen, family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only,
+        conclusions, margin, unit, validation_only, added,
     )  # fmt: skip
 
 

@@ -85,7 +85,9 @@ def caution(decision: Decision) -> str | None:
             f"With {n} seeds the sign-flip test gives no p below {2 ** (1 - n):.2g}, so the verdicts rest on the "
             "t-test: they hold if the differences between seeds are roughly normal."
         )
-    if n > 1 and decision.family.looks == 1:
+    if n > 1 and decision.added:
+        said.append(decision.added)
+    elif n > 1 and decision.family.looks == 1:
         said.append(_NO_MORE_SEEDS)
     elif n > 1:
         said.append(f"Corrected for {decision.family.looks:,} looks in all, each at whatever number of seeds.")
