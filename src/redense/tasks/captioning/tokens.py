@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ...errors import DataError
 from ...files.json_text import parse_json
+from ..words import lower, words_of
 
 END = "."
 """How the word that begins and ends every sentence is written; its index is 0."""
 
 
 def tokenize(sentence: str) -> tuple[str, ...]:
-    """Return the words of a sentence: in small letters, without punctuation, cut at white space.
+    """Return the words of a sentence in any script: in small letters, without punctuation, cut at white space.
 
     >>> tokenize("A dog's ball -- it isn't red .")
     ('a', 'dogs', 'ball', 'it', 'isnt', 'red')
     """
-    kept = (c if unicodedata.category(c)[0] not in "PSC" or c.isspace() else "" for c in sentence.lower())
-    return tuple("".join(kept).split())
+    return tuple(words_of(lower(sentence), lambda before, c, after: "").split())
 
 
 @dataclass(frozen=True)
@@ -118,3 +118,35 @@ def vocabulary(sentences: Sequence[Sequence[str]], threshold: int) -> Vocabulary
         dropped=len(rare),
         dropped_tokens=sum(rare),
     )
+
+
+@dataclass(frozen=True)
+class Known:
+    """The vocabulary of training sentences, and what is to be said of it."""
+
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+
+
+def vocabulary_of(tokens: Sequence[Sequence[Sequence[str]]], threshold: int, place: str) -> Known:
+    """Return the vocabulary of training images, each with the words of its sentences, and notes on what is rare.
+
+    Raises:
+        DataError: no word occurs often enough.
+    """
+    sentences = [words for own in tokens for words in own]
+    known = vocabulary(sentences, threshold)
+    if len(known) < 2:
+        raise DataError(f"{place}: no word occurs {threshold} times in the training sentences: lower data.threshold")
+    total = sum(map(len, sentences))
+    share = known.dropped_tokens / total if total else 0.0
+    notes = [
+        f"vocabulary: {len(known.words):,} words; {known.dropped:,} that occur less than {threshold} times in the "
+        f"training sentences are left out ({share:.1%} of all words)"
+    ]
+    if empty := sum(not known.encode(words) for words in sentences):
+        notes.append(
+            f"{place}: {empty:,} training {'sentence has' if empty == 1 else 'sentences have'} no word that occurs "
+            f"{threshold} times, and {'is' if empty == 1 else 'are'} not learned: lower data.threshold to keep them"
+        )
+    return Known(known, tuple(notes))

@@ -8,9 +8,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..words import invisible, is_letter, lower, words_of
+
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 _BRACKETS = re.compile(r"[\[\]<>{}]")
 _SPOKEN = re.compile(r"[$€£¥%‰&@#=+*/\\^_~|§°ºª©®½¼¾×÷]")
+_ACCENTS = "\u0300", "\u036f"
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"))
 
 
@@ -61,11 +64,14 @@ class Normaliser:
         if fault := self._fault(text):
             return "", fault
         known = LANGUAGES.get(self.language or "")
-        text = unicodedata.normalize("NFC", text.translate(_APOSTROPHES))
+        text = text.translate(_APOSTROPHES)
+        if invisible(text):
+            self.changed["without invisible characters"] += 1
+        text = self._note("composed (NFC)", text, unicodedata.normalize("NFC", text))
         if self.case == "lower":
-            text = self._note("to lower case", text, _lower(text, self.language))
+            text = self._note("to lower case", text, lower(text, self.language))
         for before, after in known.replace if known else ():
-            text = self._note(f"{before} -> {after}", text, text.replace(before, after))
+            text = self._note(f"{before} -> {after}", text, _replaced(text, before, after))
         if self.accents == "fold":
             text = self._note("accents folded", text, fold(text))
         elif known:
@@ -96,23 +102,29 @@ class Normaliser:
 
 
 def fold(text: str) -> str:
-    """Return text without accents.
+    """Return text without the accents of Latin, Greek and Cyrillic; the marks of other scripts are letters there.
 
     >>> fold("niño, čeština")
     'nino, cestina'
     """
     parts = unicodedata.normalize("NFD", text)
-    return unicodedata.normalize("NFC", "".join(c for c in parts if not unicodedata.combining(c)))
+    return unicodedata.normalize("NFC", "".join(c for c in parts if not _ACCENTS[0] <= c <= _ACCENTS[1]))
 
 
-def _lower(text: str, language: str | None) -> str:
-    if language == "tr":
-        text = text.replace("I", "\u0131")  # without a dot, as it is spoken
-    return unicodedata.normalize("NFC", text.lower().replace("i\u0307", "i"))
+def _replaced(text: str, before: str, after: str) -> str:
+    """Replace letters, capital ones by capital ones: Œuvre -> Oeuvre, ŒUVRE -> OEUVRE."""
+    text = text.replace(before, after)
+    large = re.compile(f"{before.upper()}(?=(.?))")
+    return large.sub(lambda found: after.upper() if found[1].isupper() else after.capitalize(), text)
 
 
 def _words(text: str, *, apostrophe: bool) -> str:
-    """Leave letters, digits and one space between words; apostrophes only inside words, hyphens part them."""
-    kept = "".join(c if c.isalnum() or c == "'" or unicodedata.combining(c) else " " for c in text)
-    kept = re.sub(r"(?<!\w)'|'(?!\w)", " ", kept) if apostrophe else kept.replace("'", "")
-    return " ".join(kept.split())
+    """Leave words and one space between them; apostrophes only inside words, hyphens part them."""
+
+    def other(before: str, c: str, after: str) -> str:
+        if c != "'":
+            return " "
+        inside = is_letter(before) and is_letter(after)
+        return ("'" if inside else " ") if apostrophe else ""
+
+    return words_of(text, other)
