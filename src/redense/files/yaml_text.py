@@ -1,7 +1,12 @@
-"""YAML from whomever: plain data, without aliases, tags and keys that are given twice."""
+"""YAML from whomever: plain data, without aliases, tags and keys that are given twice.
+
+What a plain word means follows the core schema of YAML 1.2: `true` and `false` are the only truth values, so that `no`
+is Norwegian; `0100` is a hundred and `1:30` is text; nothing is a date.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -14,7 +19,18 @@ MAX_BYTES = 1 << 18
 """A recipe is a page of text."""
 
 _MAX_NODES = 20_000  # names and values; PyYAML takes a second for so many
-_MAX_DIGITS = 400  # of a number; 1:1:1:... is a number to the base of 60, and long ones take minutes
+_MAX_DIGITS = 400  # of a number: a long one takes minutes, and Python refuses it at 4,300
+
+_CORE = (  # https://yaml.org/spec/1.2.2/#103-core-schema
+    ("null", r"null|Null|NULL|~|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+)
 
 
 def parse_yaml(text: str, label: str) -> Any:
@@ -36,10 +52,31 @@ def parse_yaml(text: str, label: str) -> Any:
         raise RecipeError(f"{label}: not valid YAML{where}: {' '.join(str(problem).split())}") from None
 
 
+def dump_yaml(data: Any, *, ascii_only: bool = True) -> str:
+    """Return plain data as YAML that every reader of YAML 1.1 and 1.2 reads as the same data, its order kept."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only)
+
+
+def parse_value(text: str, label: str) -> Any:
+    """Return plain data from one value of a command line; there is no comment in it, which only the shell could mean.
+
+    >>> parse_value("0.5", "--x"), parse_value("[1, 2]", "--x"), parse_value("run #3", "--x")
+    (0.5, [1, 2], 'run #3')
+
+    Raises:
+        RecipeError: not valid YAML.
+    """
+    value = parse_yaml(text, label)
+    *_, last, _ = [*yaml.scan(text, Loader=yaml.SafeLoader)] if text.strip() else [None, None]
+    rest = text[last.end_mark.index :] if last else text
+    return text if rest.lstrip().startswith("#") else value
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader without aliases and tags, and with an error for a key that is given twice."""
 
     nodes = 0
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own, of 1.1, are not taken over
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
@@ -66,3 +103,18 @@ class _Loader(yaml.SafeLoader):
                 raise ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """Return a whole number: to the base of ten, also with zeros before it."""
+        text: str = self.construct_scalar(node)
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+class _Dumper(yaml.SafeDumper):
+    """A dumper that puts a text into quotes where a reader of either version would take it for something else."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+for _name, _pattern, _first in _CORE:
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)

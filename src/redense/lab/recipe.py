@@ -14,18 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from ..errors import RecipeError, nearest
 from ..files.checksums import check_folder, check_sums
 from ..files.opening import read_text
-from ..files.yaml_text import MAX_BYTES, parse_yaml
+from ..files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
 from ..tasks.speech.config import SpeechData, SpeechModel
 from .precision import Precision, fastest_precision
-from .settings import check_keys, one_line, printable, set_value, shown
+from .settings import check_keys, one_line, printable, set_value, shown, value_of
 
 # What each task adds to a recipe: its data section and its model section.
 TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
@@ -40,6 +39,8 @@ GIVEN = ("recipe.yaml", "started.json", "environment.json")
 
 WHEREABOUTS = ("source", "workers", "expected", "broken")
 """Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
+
+_NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source trains on
 
 CRITERIA = ("magnitude", "random", "saliency")
 """What `redense.criteria` has of itself."""
@@ -163,6 +164,18 @@ class SparseRecipe(DenseRecipe):
         return self
 
 
+class TuneRecipe(_Section):
+    """How a network that comes trained is tuned in the first dense phase, where it does not stand for that phase."""
+
+    backbone_lr: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="first dense phase: the learning rate of all layers but the last, as a part of the last one's; 0 "
+        "leaves them as they came",
+    )
+
+
 class CycleRecipe(_Section):
     """One more sparse and dense phase of iterative DSD."""
 
@@ -197,6 +210,11 @@ class Recipe(_Section):
         description="a trained network in place of the first dense phase: a file (.safetensors, .pt), a run folder, "
         "or torchvision:IMAGENET1K_V1",
     )
+    tune: TuneRecipe | None = Field(
+        default=None,
+        description="train the first dense phase from `start`, its last layer made anew where it is of other classes; "
+        "nothing: only where it is",
+    )
     data: Any = None
     model: Any = None
     training: TrainingRecipe = TrainingRecipe()
@@ -211,7 +229,7 @@ class Recipe(_Section):
     def to_yaml(self) -> str:
         """Return the resolved recipe, every default written out."""
         # Escaped beyond ASCII: PyYAML writes the line breaks of Unicode so that it reads them back as spaces.
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 def register_task(name: str, data: type[BaseModel], model: type[BaseModel], *, entry: str) -> None:
@@ -249,8 +267,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: a name of `recipe_names`, or the path of a YAML file.
-        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; values are read as YAML. Another ``--model.name``
-            drops the recipe's other settings of the model.
+        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; a value of a setting that is a text is that text, any
+            other is read as YAML. Another ``--model.name`` drops the recipe's other settings of the model, another
+            ``--data`` what it says of its own data: ``about`` and ``data.expected``.
 
     Raises:
         RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
@@ -259,15 +278,56 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     data = parse_yaml(text, label)
     if not isinstance(data, dict):
         raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    _forget_data_of_shipped(data, label)
+    overridden(data, overrides, label)
+    return build_recipe(data, label)
+
+
+def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "recipe") -> None:
+    """Change the plain data of a recipe as settings of the command line say, in place.
+
+    Raises:
+        RecipeError: there is no such setting, or its value cannot be read.
+    """
     pairs = list(_pairs(overrides))
     for key, value in pairs:
         if key == "model.name" and isinstance(data.get("model"), dict) and data["model"].get("name") != value:
             data["model"] = {}  # another network: the settings of the one before are not its own
-    for key, value in pairs:
+        if key == "data.source":
+            _forget_own_data(data, value, label)
+    for key, text in pairs:
         task = data.get("task")  # which a pair before this one may have set
         kind = recipe_type(task if isinstance(task, str) and task in TASKS else "classification")
-        set_value(data, kind, key, value)
-    return build_recipe(data, label)
+        # A path is never read as YAML.
+        set_value(data, kind, key, text if key in ("data.source", "start") else value_of(kind, key, text))
+
+
+def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:
+    """Drop what a recipe says of its own data where it is to be trained on other data."""
+    section = data.get("data")
+    own = section.get("source") if isinstance(section, dict) else None
+    if source == own or (own is None and source in _NAMES_OF_NOTHING):
+        return
+    data["about"] = f"as {label} trains, on {source}"
+    if isinstance(section, dict):
+        section.pop("expected", None)
+
+
+def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
+    """Drop what a copy of a shipped recipe says of that one's data, where it names other data."""
+    name, section = data.get("name"), data.get("data")
+    shipped = _shipped()
+    if not isinstance(name, str) or name == label or name not in shipped or not isinstance(section, dict):
+        return
+    first = parse_yaml(shipped[name].read_text(encoding="utf-8"), name)
+    own = first.get("data") or {}
+    source = section.get("source")
+    if source == own.get("source") or (own.get("source") is None and source in (None, *_NAMES_OF_NOTHING)):
+        return
+    if data.get("about") == first.get("about"):
+        data["about"] = f"as {name} trains, on {source}"
+    if section.get("expected") == own.get("expected"):
+        section.pop("expected", None)
 
 
 def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
@@ -351,7 +411,7 @@ def _read(source: str | Path) -> tuple[str, str]:
 # --- overrides ------------------------------------------------------------------------------------------------------
 
 
-def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     items = iter(arguments)
     for item in items:
         if not item.startswith("--") or item == "--":
@@ -364,10 +424,5 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
             if following is None:
                 raise RecipeError(f"--{key} needs a value")
             text = following
-        # --data PATH is short for the one thing that most runs change; a path is never read as YAML.
-        if key in ("data", "data.source"):
-            yield "data.source", text
-        elif key == "start":
-            yield key, text
-        else:
-            yield key, parse_yaml(text, f"--{key}")
+        # --data PATH is short for the one thing that most runs change.
+        yield ("data.source" if key == "data" else key), text

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError
+from ..files.yaml_text import parse_value
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
 
@@ -46,14 +47,41 @@ def setting_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}"
 
 
-def _is_mapping(kind: type[BaseModel], name: str) -> bool:
+def _annotation(kind: type[BaseModel], name: str) -> Any:
+    """Return the type of a setting; None where there is none of that name."""
     annotation: Any = kind
     for part in name.split("."):
         owner = _model_in(annotation)
         if owner is None or part not in owner.model_fields:
-            return False
+            return None
         annotation = owner.model_fields[part].annotation
-    return any(typing.get_origin(option) is dict for option in _options(annotation))
+    return annotation
+
+
+def _is_mapping(kind: type[BaseModel], name: str) -> bool:
+    return any(typing.get_origin(option) is dict for option in _options(_annotation(kind, name)))
+
+
+def value_of(kind: type[BaseModel], key: str, text: str) -> Any:
+    """Return what a value of the command line says: of a setting that is a text the text, else what it is as YAML.
+
+    >>> from .recipe import Recipe
+    >>> [value_of(Recipe, *pair) for pair in (("name", "008"), ("seed", "008"), ("start", "null"))]
+    ['008', 8, None]
+
+    Raises:
+        RecipeError: it is no YAML.
+    """
+    kinds = _options(_annotation(kind, key))
+    if text in ("null", "~") and types.NoneType in kinds:
+        return None
+    words = [option for option in kinds if option is not types.NoneType]
+    return text if words and all(map(_is_text, words)) else parse_value(text, f"--{printable(key)}")
+
+
+def _is_text(kind: Any) -> bool:
+    literal = typing.get_origin(kind) is typing.Literal
+    return kind is str or (literal and all(isinstance(word, str) for word in typing.get_args(kind)))
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
@@ -93,9 +121,7 @@ def check_keys(
             raise RecipeError(f"{label}: unknown setting '{prefix}{printable(key)}'{hint}")
         annotation = kind.model_fields[key].annotation
         if isinstance(value, bool) and bool not in _options(annotation):
-            raise RecipeError(
-                f"{label}: {prefix}{key} is no yes-or-no setting, got {value} (YAML reads yes, no, on and off so)"
-            )
+            raise RecipeError(f"{label}: {prefix}{key} is no yes-or-no setting, got {str(value).lower()}")
         inner = _model_in(annotation)
         if inner is None:
             continue
