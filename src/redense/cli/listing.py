@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RedenseError, command
+from .checking import check_content
 from .outlining import print_outline
 from .printing import say
 from .verbs import Verbs
@@ -33,11 +34,20 @@ def register(verbs: Verbs) -> None:
     recipes.add_argument("to", nargs="?", type=Path, help="copy: the new file (default: NAME.yaml here)")
 
     about = "list the data sets that redense can fetch, get one, or check one, also a folder of yours"
-    data = verbs.add("data", about, _data)
+    data = verbs.add(
+        "data",
+        about,
+        _data,
+        settings=True,
+        epilog="check: settings of the data can be given as for run, e.g. --data.size 64; what run refuses with them, "
+        "check refuses. It ends with 1 where it finds something broken.",
+    )
     data.add_argument("action", nargs="?", choices=("list", "get", "check"), default="list")
     data.add_argument("name", nargs="?", help="one of the list; check: also a folder, or hub:OWNER/NAME")
     data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
     data.add_argument("--label", metavar="COLUMN", help="check: the column of the classes, if there are several")
+    data.add_argument("--task", metavar="TASK", help="check: classification, captioning or speech, if it could be two")
+    data.add_argument("--json", action="store_true", help="check: print JSON")
 
 
 def _recipes(options: argparse.Namespace) -> int:
@@ -86,6 +96,8 @@ def _show(recipe: Recipe, options: argparse.Namespace) -> int:
 def _data(options: argparse.Namespace) -> int:
     from ..tasks import catalog
 
+    if options.settings and options.action != "check":
+        raise RedenseError(f"settings of the data are for check, got {options.settings[0]} (see redense data --help)")
     if options.action == "list":
         for source in catalog.SOURCES.values():
             say(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
@@ -94,7 +106,7 @@ def _data(options: argparse.Namespace) -> int:
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
     if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().exists()):
-        return _check_content(options, options.name)
+        return check_content(options, options.name)
     source = catalog.find(options.name)
     if options.action == "get":
         from rich.console import Console
@@ -106,41 +118,4 @@ def _data(options: argparse.Namespace) -> int:
     else:
         path = catalog.check(source)
     say(f"{source.name} is whole: {path}")
-    return _check_content(options, str(path)) if options.full else 0
-
-
-def _check_content(options: argparse.Namespace, place: str) -> int:
-    """Look at every file of a set that lies in ``place``: recordings, captioned images, images in classes."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from ..tasks.captioning.data.inspecting import describe_captions, has_captions, inspect_captions
-    from ..tasks.classification.data.inspecting import describe, inspect_images
-    from ..tasks.speech.data.inspecting import describe_recordings, find_recordings, inspect_recordings
-
-    clips = find_recordings(place)
-    what = "clips" if clips else "images"
-    console = Console(stderr=True)
-    captioned = Path(options.name).expanduser().is_dir() and has_captions(Path(options.name).expanduser())
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("listening to every clip" if clips else "looking at every image", total=None)
-
-        def show(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
-        if clips:
-            heard = inspect_recordings(clips, options.name, lambda _, done, total: show(done, total))
-            lines, broken = describe_recordings(heard), bool(heard.broken)
-        elif captioned:
-            facts = inspect_captions(options.name, full=options.full, on_checked=show)
-            lines, broken = describe_captions(facts), bool(facts.faults)
-        else:
-            splits = inspect_images(options.name, full=options.full, label=options.label, on_checked=show)
-            lines = [line for split in splits for line in describe(split)]
-            broken = any(split.faults for split in splits)
-    say(*lines, sep="\n")
-    if broken:
-        say(f"training refuses this set, or leaves these {what} out with data.broken: skip")
-    elif not options.full and not clips:
-        say("nothing is wrong as far as headers and ends of files show; --full decodes every image")
-    return int(broken)
+    return check_content(options, source.name) if options.full else 0

@@ -80,7 +80,7 @@ def test_an_image_without_a_caption_is_left_out_and_counted(captioned, config):
     rewrite(folder, lambda data: data["images"][0].update(sentences=[{"raw": " "}]))
     splits = load_captions(config(folder))
     assert len(splits.train) == 11
-    assert splits.notes[0].endswith("1 images have no caption and are left out")
+    assert splits.notes[0].endswith("1 image without a caption, left out")
 
 
 def test_the_fingerprint_tells_other_words_other_images_and_other_splits(captioned, config):
@@ -103,7 +103,7 @@ def test_the_fingerprint_tells_other_words_other_images_and_other_splits(caption
         ("{}", "not in Karpathy's layout"),
         ('{"images": [{"filename": "a.png"}]}', "not in Karpathy's layout"),
         ('{"images": [{"filename": "a.png", "split": "train", "sentences": [{"raw": 3}]}]}', "3 is no text"),
-        ('{"images": [{"filename": "a.png", "split": "fold1", "sentences": []}]}', "split 'fold1', expected one of"),
+        ('{"images": [{"filename": "a.png", "split": "fold1", "sentences": []}]}', "split 'fold1', expected train"),
         ('{"images": [{"filename": "../a.png", "split": "train", "sentences": []}]}', "not in this folder"),
         ('{"images": [{"filename": "/etc/passwd", "split": "train", "sentences": []}]}', "not in this folder"),
         ('{"images": []}', "there are no images"),

@@ -17,6 +17,11 @@ def test_a_captioned_folder_is_counted_split_by_split(captioned, redense):
         "test: 6 images, 12 sentences",
         "words: 216, of which 9 different; 9 occur at least 5 times, and are 100.0% of all",
         "words of a sentence: 3 to 6, half of them at least 6",
+        "note: vocabulary: 9 words; 0 that occur less than 5 times in the training sentences are left out (0.0% of all "
+        "words)",
+        "note: the validation split has 6 images: BLEU over so few says little",
+        "note: the test split has 6 images: BLEU over so few says little",
+        "taken for pictures with captions",
         "nothing is wrong as far as headers and ends of files show; --full decodes every image",
     ]
 
@@ -30,11 +35,12 @@ def test_what_cannot_be_used_is_named_and_the_exit_status_is_1(captioned, redens
     (folder / "dataset.json").write_text(json.dumps(data))
     code, out, _ = redense("data", "check", folder)
     assert code == 1
-    assert out.splitlines()[-5:] == [
+    assert out.splitlines()[-6:] == [
         "3 cannot be used:",
         "  train-0.png is missing",
         "  train-1.png is no image of a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM)",
-        "  train-2.png has no caption",
+        "  train-2.png has sentences without a word",
+        "taken for pictures with captions",
         "training refuses this set, or leaves these images out with data.broken: skip",
     ]
     assert out.startswith("train: 9 images, 18 sentences")

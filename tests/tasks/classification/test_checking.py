@@ -66,12 +66,25 @@ def test_what_is_no_image_empty_deep_or_a_bomb_is_named(monkeypatch: pytest.Monk
     assert fault(b"") == "is empty"
     assert fault(b"<html>404</html>") == "is no image of a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM)"
     stream = io.BytesIO()
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(stream, "PNG")
-    assert "mode I;16, expected 8 bits a channel" in fault(stream.getvalue())
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(stream, "TIFF")
+    assert "mode F, numbers with a fraction: expected 8 bits a channel" in fault(stream.getvalue())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     assert fault(encoded("PNG")) == "has 3,072 pixels, over Pillow's limit of 2,000"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert fault(encoded("PNG")) == "has 3,072 pixels, over Pillow's limit of 1,000"
+
+
+def test_sixteen_bits_of_grey_keep_their_upper_eight():
+    deep = np.array([[0, 255, 256], [32_768, 65_279, 65_535]], np.uint16)
+    for kind in ("PNG", "TIFF"):
+        stream = io.BytesIO()
+        Image.fromarray(deep).save(stream, kind)
+        assert fault(stream.getvalue(), full=True) == ""
+        assert np.asarray(decode(stream.getvalue(), grey=True)).tolist() == [[0, 0, 1], [128, 254, 255]]
+        assert np.asarray(decode(stream.getvalue())).shape == (2, 3, 3)
+    stream = io.BytesIO()
+    Image.fromarray(np.array([[-5, 70_000]], np.int32)).save(stream, "TIFF")
+    assert "numbers from -5 to 70,000, expected 16 bits of grey" in fault(stream.getvalue(), full=True)
 
 
 def test_damage_inside_a_file_is_found_by_the_full_check_alone():
@@ -152,7 +165,7 @@ def test_a_class_that_train_lacks_and_one_without_images_are_label_faults(folder
 
 def test_images_in_no_class_folder_are_named(folder: Path):
     (folder / "train" / "stray.jpg").write_bytes((folder / "train/cat/000.jpg").read_bytes())
-    with pytest.raises(DataError, match=r"1 images lie in train/ itself, in no class folder"):
+    with pytest.raises(DataError, match=r"1 image in train/ itself, in no class folder"):
         load_images(ImageData(source=str(folder), size=16))
 
 
@@ -235,7 +248,7 @@ def test_a_long_look_says_how_far_it_is(folder: Path, monkeypatch: pytest.Monkey
         load_images(ImageData(source=str(folder), size=16))
     assert "train: looking at every image, once: 1 of 20" in caplog.text
     heard: list[tuple[int, int]] = []
-    inspect_images(str(folder), full=True, on_checked=lambda done, total: heard.append((done, total)))
+    inspect_images(ImageData(source=str(folder)), full=True, on_checked=lambda done, total: heard.append((done, total)))
     assert heard == [(20, 20), (6, 6)]
 
 
@@ -271,9 +284,9 @@ def test_what_the_full_check_finds_is_left_out_from_then_on(hidden: Path):
     config = ImageData(source=str(hidden), size=16, broken="skip")
     with pytest.raises(BrokenImageError, match=r"002\.png"):
         load_images(config)
-    assert not any(split.faults for split in inspect_images(str(hidden)))
-    (split,) = inspect_images(str(hidden), full=True)
-    assert [fault.split()[0] for fault in split.faults] == ["train/dog/002.png"]
+    assert not any(split.faults for split in inspect_images(ImageData(source=str(hidden))).splits)
+    (split,) = inspect_images(ImageData(source=str(hidden)), full=True).splits
+    assert [fault.name for fault in split.faults] == ["train/dog/002.png"]
     splits = load_images(config)
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 19
     assert torch.bincount(splits.train.labels).tolist() == [8, 7]

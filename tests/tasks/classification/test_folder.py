@@ -96,7 +96,7 @@ def test_images_are_found_at_any_depth_and_hidden_or_other_files_are_not(make_fo
     names = [listing.files.name(index) for index in range(len(listing.files))]
     assert len(names) == 21
     assert "train/cat/deep/er/a.jpg" in names
-    assert listing.others == 2
+    assert listing.others == {".txt": 1, ".md": 1}
     assert listing.labels.tolist() == [0] * 11 + [1] * 10
 
 

@@ -20,7 +20,7 @@ def folder(make_folder: Callable[..., Path]) -> Path:
 
 
 def test_a_folder_is_counted_by_split_and_class_with_its_sizes(folder: Path):
-    train, val = inspect_images(str(folder))
+    train, val = inspect_images(ImageData(source=str(folder))).splits
     assert (train.name, train.counts, train.images) == ("train", {"cat": 10, "dog": 12}, 22)
     assert train.sizes == ((20, 24, 8), (30, 20, 7), (40, 40, 7))
     assert (val.name, val.images, val.faults) == ("validation", 6, ())
@@ -36,7 +36,8 @@ def test_what_the_check_names_is_what_training_refuses(folder: Path):
     (folder / "train/cat/001.png").write_bytes(b"")
     (folder / "val/dog").rename(folder / "val/wolf")
     (folder / "train/owl").mkdir()
-    faults = [fault for split in inspect_images(str(folder)) for fault in split.faults]
+    facts = inspect_images(ImageData(source=str(folder), size=16))
+    faults = [str(fault) for split in facts.splits for fault in split.faults]
     assert faults == [
         "train/cat/001.png is empty",
         "train/owl is an empty class folder",
@@ -45,25 +46,29 @@ def test_what_the_check_names_is_what_training_refuses(folder: Path):
     with pytest.raises(DataError) as caught:
         load_images(ImageData(source=str(folder), size=16))
     assert all(fault in str(caught.value) for fault in faults)
+    assert facts.refusal == str(caught.value)
 
 
 def test_sets_in_memory_are_counted_too(image_folder: Path):
-    assert [split.images for split in inspect_images(str(image_folder))] == [360, 40, 100]
-    train = inspect_images("sample")[0]
+    assert [split.images for split in inspect_images(ImageData(source=str(image_folder))).splits] == [360, 40, 100]
+    train = inspect_images(ImageData()).splits[0]
     assert train.sizes == ((28, 28, 9000),)
     assert set(train.counts.values()) == {900}
-    assert inspect_images(str(SAMPLE))[0].counts == train.counts
+    assert inspect_images(ImageData(source=str(SAMPLE))).splits[0].counts == train.counts
 
 
 def test_the_command_prints_what_is_there_and_says_by_its_status_whether_it_is_whole(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(["data", "check", str(folder)]) == 0
+    assert main(["data", "check", str(folder)]) == 1
+    assert "set data.size to bring them to one size" in capsys.readouterr().out
+    sized = ["data", "check", str(folder), "--data.size", "16"]
+    assert main(sized) == 0
     said = capsys.readouterr().out
     assert "train: 22 images of 2 classes\n  cat         10\n" in said
     assert "--full decodes every image" in said
     (folder / "train/cat/001.png").write_bytes((folder / "train/cat/001.png").read_bytes()[:-60])
-    assert main(["data", "check", str(folder), "--full"]) == 1
+    assert main([*sized, "--full"]) == 1
     said = capsys.readouterr().out
     assert "  1 cannot be used:\n    train/cat/001.png is truncated\n" in said
     assert "data.broken: skip" in said

@@ -15,10 +15,12 @@ from ...errors import StateError, resuming
 from ...files.checksums import check_folder
 from ...files.json_text import parse_json
 from ...files.opening import read_text
+from ..classification.classifier import open_picture
 from ..classification.data.sets import first_line
+from ..weights import load_weights_
 from .beam import Writer, write_all
 from .config import CaptionData, CaptionModel
-from .features import Eyes, digest_of, load_weights_, open_eyes
+from .features import Eyes, digest_of, open_eyes
 from .network import NeuralTalk
 from .tokens import Vocabulary, vocabulary_from_json
 
@@ -65,6 +67,14 @@ class Captioner:
             ]
             for own, likely in zip(words, scores, strict=True)
         ]
+
+    def predict(self, path: str | Path) -> str:
+        """Return the caption of a picture's file.
+
+        Raises:
+            DataError: it is missing, or no picture.
+        """
+        return self.captions([open_picture(Path(path))])[0][0].text
 
 
 def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Captioner:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from ...errors import DataError, RecipeError, StateError, command, nearest, resuming
 from ...files.checksums import check_folder, file_sum, sha256
-from ...files.json_text import read_json
 from ...files.opening import read_bytes, read_text
 from ...files.writing import write_bytes, write_text
 from ...files.yaml_text import MAX_BYTES, parse_yaml
@@ -30,8 +29,9 @@ from ..catalog import cache_dir
 from ..classification.config import ImageData, ImageModel
 from ..classification.data.pixels import decode
 from ..classification.data.sets import Encoded, first_line
-from ..classification.data.transforms import Transform, evaluation_transform
+from ..classification.data.transforms import Transform, evaluation_transform, fitting_transform
 from ..classification.normalisation import IMAGENET
+from ..weights import load_weights_
 from .config import FeatureSource
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Eyes:
         mean: and
         std: (3, 1, 1), of pixels from 0 to 255.
         digest: tells them from any others.
+        grey: whether the network sees pictures without colours.
     """
 
     network: nn.Module
@@ -68,6 +69,7 @@ class Eyes:
     mean: Tensor
     std: Tensor
     digest: str
+    grey: bool = False
 
     @torch.no_grad()
     def see(self, pictures: Sequence[Any]) -> Tensor:
@@ -77,6 +79,7 @@ class Eyes:
             DataError: the CNN cannot look at them: they are too small or too large for it, or of several sizes.
         """
         device = next(self.network.parameters()).device
+        pictures = [picture.convert("L") for picture in pictures] if self.grey else pictures
         seen_as = [self.transform(picture) for picture in pictures]
         sizes = {tuple(picture.shape[1:]) for picture in seen_as}
         if len(sizes) > 1:
@@ -204,6 +207,7 @@ def _model_of(folder: Path) -> Path:
 
 
 def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
+    from ..classification.classifier import read_inputs
     from ..classification.models import build
     from ..classification.task import Classification
 
@@ -215,24 +219,14 @@ def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
     data, model = ImageData.model_validate(recipe["data"]), ImageModel.model_validate(recipe["model"])
     inputs = folder / "artifacts" / "inputs.json"
     if inputs.is_file():
-        shape, classes, mean, std = _read_inputs(inputs)
-        network = build(model, shape, classes)
+        known = read_inputs(folder)
+        shape, mean, std = known.shape, known.mean, known.std
+        network = build(model, shape, len(known.classes))
     else:  # a run of an older redense: its data says it
         task = Classification(data, model)
-        network, (mean, std) = task.build_model(), task.scale
+        shape, network, (mean, std) = task.shape, task.build_model(), task.scale
     load_weights_(network, _model_of(folder))
-    return _eyes(network, source, evaluation_transform(data), mean, std)
-
-
-def _read_inputs(path: Path) -> tuple[tuple[int, int, int], int, Tensor, Tensor]:
-    """Return shape, number of classes, mean and deviation that a classifier's run has kept."""
-    try:
-        said: Any = read_json(path, finite=True)
-        channels, height, width = map(int, said["shape"])
-        mean, std = (torch.tensor(said[name], dtype=torch.float32).view(channels, 1, 1) for name in ("mean", "std"))
-        return (channels, height, width), len(said["classes"]), mean, std
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise StateError(f"{path} is damaged ({first_line(error)}): take the whole run folder again") from None
+    return _eyes(network, source, fitting_transform(data, shape), mean, std, grey=shape[0] == 1)
 
 
 def _eyes_of_library(source: FeatureSource) -> Eyes:
@@ -254,7 +248,9 @@ def _eyes_of_library(source: FeatureSource) -> Eyes:
     return _eyes(network, source, evaluation_transform(data), mean, std)
 
 
-def _eyes(network: nn.Module, source: FeatureSource, transform: Transform, mean: Tensor, std: Tensor) -> Eyes:
+def _eyes(
+    network: nn.Module, source: FeatureSource, transform: Transform, mean: Tensor, std: Tensor, *, grey: bool = False
+) -> Eyes:
     modules = dict(network.named_modules())
     if source.layer == "last":
         linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
@@ -271,26 +267,15 @@ def _eyes(network: nn.Module, source: FeatureSource, transform: Transform, mean:
         )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return Eyes(
-        network.eval().to(device), layer, source.layer == "last", transform, mean, std, digest=digest_of(source)
+        network.eval().to(device),
+        layer,
+        source.layer == "last",
+        transform,
+        mean,
+        std,
+        digest=digest_of(source),
+        grey=grey,
     )
-
-
-def load_weights_(network: nn.Module, path: Path) -> None:
-    """Load weights of a file into a network, in place.
-
-    Raises:
-        StateError: the file is damaged, or of another network.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            weights: Mapping[str, Tensor] = load_file(path)
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(dict(weights))
-    except Exception as error:  # torch.load raises a dozen kinds for a file that is none
-        raise StateError(f"{path} is damaged, or of another network: {first_line(error)[:200]}") from error
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import DataError
 from ..classification.data.pixels import decode
 from ..classification.png import thumbnail
 from ..metrics import METRICS
@@ -26,7 +25,7 @@ from .evidence import evidence
 from .examples import PAD, CaptionedImages, CaptionPairs, Judged, Pairs
 from .features import OnProgress, digest_of, features_of, open_eyes
 from .network import NeuralTalk
-from .tokens import Vocabulary, vocabulary
+from .tokens import vocabulary_of
 
 _EVALUATED = 20_000  # sentences of a beam at once, about
 
@@ -52,14 +51,11 @@ class Captioning:
     ) -> None:
         self.splits = splits = splits or load_captions(data)
         self._data, self._model = data, model
-        self.vocabulary = vocabulary([words for own in splits.train.tokens for words in own], data.threshold)
-        if len(self.vocabulary) < 2:
-            raise DataError(
-                f"{data.source}: no word occurs {data.threshold} times in the training sentences: lower data.threshold"
-            )
+        known = vocabulary_of(splits.train.tokens, data.threshold, data.source or "")
+        self.vocabulary = known.vocabulary
         self._digest = digest = digest_of(data.features)
         self.fingerprint = f"{splits.fingerprint}/{digest}"
-        self.notes = (*splits.notes, _note(self.vocabulary, splits.train, data.threshold))
+        self.notes = (*splits.notes, *known.notes)
         parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         numbers = [number for part in parts.values() for number in part.index]
         seen = features_of(
@@ -72,7 +68,8 @@ class Captioning:
         )
         self.features = seen.shape[1]
         self._seen = dict(zip(parts, seen.split([len(part) for part in parts.values()]), strict=True))
-        self._train = CaptionPairs(self._seen["train"], self._encoded(splits.train), data.longest)
+        learned = [[words for words in own if words] for own in self._encoded(splits.train)]  # the notes count the rest
+        self._train = CaptionPairs(self._seen["train"], learned, data.longest)
         self._judged: dict[Split, CaptionedImages] = {
             name: CaptionedImages(self._seen[name], self._encoded(parts[name]), parts[name].index)
             for name in ("validation", "test")
@@ -183,12 +180,3 @@ def _thumbnail(part: CaptionSet, index: int) -> bytes | None:
     except Exception:  # noqa: BLE001  # Pillow raises a dozen kinds; a report without one picture is still a report
         return None
     return thumbnail(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-
-
-def _note(words: Vocabulary, train: CaptionSet, threshold: int) -> str:
-    total = sum(len(sentence) for own in train.tokens for sentence in own)
-    share = words.dropped_tokens / total if total else 0.0
-    return (
-        f"vocabulary: {len(words.words):,} words; {words.dropped:,} that occur less than {threshold} times in the "
-        f"training sentences are left out ({share:.1%} of all words)"
-    )

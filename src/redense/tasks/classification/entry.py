@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..faults import counted
 from ..task import Facts, Settings
 from .data import expected_data
 from .sketch import SketchedClassification
@@ -33,7 +34,7 @@ def facts(settings: Settings) -> Facts:
         train, classes, shape = len(task.examples("train")), len(task.classes), task.shape
     return Facts(
         train=train,
-        text=f"{train:,} images of {' x '.join(map(str, shape))}, {classes:,} classes",
+        text=f"{train:,} images of {' x '.join(map(str, shape))}, {counted(classes, 'class')}",
         size=math.prod(shape),
         looked_at=not said,
         details={"shape": list(shape), "classes": classes},

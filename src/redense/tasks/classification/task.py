@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ class Classification:
     """Image classification: cross-entropy, error of the first and of the first five answers."""
 
     name = "classification"
+    own_data = "the shipped sample of Fashion-MNIST"
     metric = METRICS["classification"]
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ()
@@ -94,6 +96,12 @@ class Classification:
     def build_model(self) -> nn.Module:
         """Return a freshly initialised network."""
         return build(self._model, self.shape, len(self.classes))
+
+    def heads(self) -> frozenset[str]:
+        """Return the names of the weights and buffers whose shape depends on the number of classes."""
+        with torch.device("meta"):
+            one, more = (build(self._model, self.shape, len(self.classes) + extra).state_dict() for extra in (0, 1))
+        return frozenset(name for name, value in one.items() if more[name].shape != value.shape)
 
     def pretrained(self, weights: str) -> dict[str, Tensor]:
         """Return a library's weights of the recipe's network: ``torchvision:NAME`` or ``timm:TAG``."""

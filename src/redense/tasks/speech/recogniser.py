@@ -21,7 +21,7 @@ from .config import SpectrogramSettings, SpeechData, SpeechModel
 from .decoding import Word, words_of
 from .models import build
 from .spectrogram import spectrogram
-from .streaming import Pieces, log_probs_of
+from .streaming import Pieces, log_probs_of, read_blocks
 
 _PAUSE = 0.4  # seconds in which nothing is said: a sentence may end there
 _SHORTEST, _LONGEST = 4.0, 30.0  # seconds that a beam searches at once
@@ -121,6 +121,14 @@ class Recogniser:
         for log_probs in log_probs_of(blocks, self.log_probs, self.rate, self.hop, pieces):
             yield from self._timed(decoder.feed(log_probs))
         yield from self._timed(decoder.finish())
+
+    def predict(self, path: str | Path) -> str:
+        """Return what is said in a sound file, read greedily.
+
+        Raises:
+            DataError: it is missing, or holds no sound.
+        """
+        return " ".join(word.text for word in self.transcribe(read_blocks(Path(path), self.rate)))
 
     def _timed(self, words: Iterable[Word]) -> Iterator[TimedWord]:
         seconds = self.hop / self.rate

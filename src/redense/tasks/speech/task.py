@@ -44,6 +44,7 @@ class Speech:
     """
 
     name = "speech"
+    own_data = "tones, which redense makes itself"
     metric = METRICS["speech"]
     include: Sequence[str] | None = None
 

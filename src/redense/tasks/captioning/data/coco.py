@@ -60,7 +60,7 @@ def read_coco(files: dict[str, dict[str, Path]], folder: Path, images: Path | No
 
 def _entries(path: Path, folder: str, split: SplitName | None) -> list[Entry]:
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {int(item["id"]): f"{folder}/{_text(item['file_name'])}" for item in data["images"]}
         sentences: dict[int, list[str]] = {number: [] for number in names}
         for item in data["annotations"]:

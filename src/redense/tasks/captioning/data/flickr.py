@@ -1,8 +1,8 @@
 """Flickr8k and Flickr30k as they are distributed: a file of sentences, a folder of images, perhaps lists of names.
 
 ``Flickr8k.token.txt`` and ``results_20130124.token`` have lines ``NAME.jpg#0<tab>sentence``; ``results.csv`` has
-``NAME.jpg| 0| sentence`` and ``captions.txt``, as Kaggle has Flickr8k, ``NAME.jpg,sentence``, each below a line that
-names the columns. Flickr8k's three lists, ``Flickr_8k.trainImages.txt`` and so on, are its splits.
+``NAME.jpg| 0| sentence`` and ``captions.txt``, as Kaggle has Flickr8k, ``NAME.jpg,sentence``, each perhaps below a
+line that names the columns. Flickr8k's three lists, ``Flickr_8k.trainImages.txt`` and so on, are its splits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pathlib import Path
 
 from redense.errors import DataError
 
+from ...classification.data.folder import SUFFIXES
+from ...faults import counted
+from ...folders import ending_of
 from .source import Entry, Source, SplitName, files_of, find_folder
 
 FILES = ("Flickr8k.token.txt", "results_20130124.token", "results.csv", "captions.txt")
@@ -59,9 +62,7 @@ def read_flickr(path: Path, folder: Path, images: Path | None, place: str) -> So
         return Source(place, files_of(root, entries), entries)
     entries = tuple(Entry(name, tuple(sentences.get(name, ())), split) for name, split in lists.items())
     rest = len(sentences.keys() - lists.keys())
-    notes = (
-        (f"{place}: {rest:,} images with sentences are in none of the three lists and are left out",) if rest else ()
-    )
+    notes = (f"{place}: {counted(rest, 'image')} with sentences in none of the three lists, left out",) if rest else ()
     return Source(place, files_of(root, entries), entries, notes)
 
 
@@ -95,7 +96,7 @@ def _tokens(path: Path) -> Iterator[tuple[str, str]]:
 def _bars(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(_lines(path), 1):
         parts = [part.strip() for part in line.split("|", 2)]
-        if number == 1 or not line.strip():  # image_name| comment_number| comment
+        if not line.strip() or (number == 1 and not _is_image(parts[0])):  # image_name| comment_number| comment
             continue
         if len(parts) == 2 and re.fullmatch(r"\d+ .*", parts[1]):  # one line of Kaggle's copy lacks its second bar
             parts[1:] = parts[1].split(maxsplit=1)
@@ -107,8 +108,9 @@ def _bars(path: Path) -> Iterator[tuple[str, str]]:
 def _commas(path: Path) -> Iterator[tuple[str, str]]:
     rows = csv.reader(_lines(path))
     try:
-        next(rows, None)  # image,caption
         for row in filter(None, rows):
+            if rows.line_num == 1 and not _is_image(row[0]):  # image,caption
+                continue
             if len(row) < 2:
                 raise DataError(f"{path}, line {rows.line_num}: expected IMAGE,SENTENCE, got {','.join(row)[:60]!r}")
             yield row[0], ",".join(row[1:])
@@ -122,6 +124,10 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[str, str]]]] = {
     "results.csv": _bars,
     "captions.txt": _commas,
 }
+
+
+def _is_image(name: str) -> bool:
+    return ending_of(name.strip()) in SUFFIXES
 
 
 def _lines(path: Path) -> list[str]:

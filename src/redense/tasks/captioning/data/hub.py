@@ -12,9 +12,9 @@ import numpy as np
 from redense.errors import DataError, nearest
 
 from ...classification.data.hub import Rows, load_tables
-from .source import SPLITS, Entry, Source, SplitName, halved, split_by_hash
+from .source import Entry, Source, SplitName, caption_split, halved, split_by_hash
 
-_USUAL = ("caption", "captions", "sentence", "sentences", "text", "texts", "raw", "sentences_raw")
+USUAL = ("caption", "captions", "sentence", "sentences", "text", "texts", "raw", "sentences_raw")
 
 
 class JoinedRows:
@@ -74,13 +74,13 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
         parts.append(rows)
         for index in range(len(rows)):
             sentences = tuple(s for column in cells for s in _sentences(column[index], rows.name(index), place))
-            own = splits[index] if splits else SPLITS[part] if len(tables) > 1 else None
+            own = splits[index] if splits else caption_split(part) if len(tables) > 1 else None
             entries.append(Entry(rows.name(index), sentences, own))
-    entries, notes = _complete(entries, place)
+    entries, notes = complete(entries, place)
     return Source(place, JoinedRows(parts), tuple(entries), notes)
 
 
-def _complete(entries: list[Entry], place: str) -> tuple[list[Entry], tuple[str, ...]]:
+def complete(entries: list[Entry], place: str) -> tuple[list[Entry], tuple[str, ...]]:
     """Return the entries with what is missing of validation and test made of what there is."""
     have = {entry.split for entry in entries}
     if None in have or len(have) == 3:
@@ -112,7 +112,7 @@ def _text_columns(features: Mapping[str, Any], chosen: str | None, place: str) -
         return names
     if len(texts) == 1:
         return texts
-    usual = [name for name in texts if name.lower() in _USUAL]
+    usual = [name for name in texts if name.lower() in USUAL]
     if len(usual) == 1:
         return usual
     stems = {match[1] for name in texts if (match := re.fullmatch(r"(.+?)_?\d+", name))}
@@ -138,7 +138,9 @@ def _splits(table: Any, features: Mapping[str, Any]) -> list[SplitName] | None:
     if getattr(features.get("split"), "dtype", None) != "string":
         return None
     said = table.with_format(None)["split"][:]
-    return [SPLITS[name] for name in said] if set(said) <= SPLITS.keys() else None
+    found = [caption_split(str(name)) for name in said]
+    known: list[SplitName] = [split for split in found if split]
+    return known if len(known) == len(found) else None
 
 
 def _sentences(cell: Any, name: str, place: str) -> list[str]:

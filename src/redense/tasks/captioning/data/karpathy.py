@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from redense.errors import DataError
 
-from .source import SPLITS, Entry, Source, files_of
+from .source import Entry, Source, caption_split, files_of
 
 FILES = ("dataset.json", "dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
 _TRIED = 100  # images that are looked for in each folder
@@ -32,7 +32,7 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
         DataError: it is damaged, or names a split that is unknown.
     """
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         entries = tuple(_entry(item, path) for item in data["images"])
     except DataError:
         raise
@@ -53,15 +53,16 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
 
 def _entry(item: Any, path: Path) -> Entry:
     name = "/".join(part for part in (item.get("filepath"), item["filename"]) if part)
-    if item["split"] not in SPLITS:
-        raise DataError(f"{path}: {name} is of split {item['split']!r}, expected one of {', '.join(SPLITS)}")
+    split = caption_split(_text(item["split"]))
+    if split is None:
+        raise DataError(f"{path}: {name} is of split {item['split']!r}, expected train, restval, val or test")
     sentences = [_text(sentence["raw"]) for sentence in item["sentences"]]
     tokens = [sentence.get("tokens") for sentence in item["sentences"]]
     given = tuple(tuple(_text(word) for word in cast("list[Any]", words)) for words in tokens if words is not None)
     return Entry(
         name,
         tuple(sentences),
-        SPLITS[item["split"]],
+        split,
         given if len(given) == len(sentences) and given else None,
     )
 

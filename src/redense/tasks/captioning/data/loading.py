@@ -14,8 +14,10 @@ from redense.errors import DataError, nearest
 from redense.tasks import catalog
 
 from ...classification.data.checking import OnChecked, check
+from ...classification.data.duplicates import Marked, shared_examples
 from ...classification.data.hub import is_hub_folder
 from ...classification.data.sets import Encoded
+from ...faults import Fault, counted
 from ..config import CaptionData
 from ..tokens import tokenize
 from .coco import find_coco, read_coco
@@ -23,6 +25,7 @@ from .flickr import find_flickr, read_flickr
 from .hub import read_hub
 from .karpathy import find_karpathy, read_karpathy
 from .source import Entry, Source, SplitName, place_of, split_by_hash
+from .table import find_caption_tables, read_caption_tables
 
 _NAMED = 3  # faulty images that a message names
 
@@ -54,6 +57,41 @@ class CaptionSplits:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A source whose image files were looked at, and the words of its sentences.
+
+    Args:
+        source: as it lies there.
+        entries: those of the source, with the words of the sentences that have some, and no other sentences.
+        faults: number of an image -> what is wrong with its file.
+        marks: of every image, uint64 (n,): images that differ in it differ.
+    """
+
+    source: Source
+    entries: tuple[Entry, ...]
+    faults: dict[int, str]
+    marks: np.ndarray
+
+    @property
+    def silent(self) -> list[int]:
+        """Return the numbers of the images of which nothing is said."""
+        return [number for number, entry in enumerate(self.entries) if not entry.sentences]
+
+    def all_faults(self) -> list[Fault]:
+        """Return what cannot be used: broken files, and images without a caption."""
+        own = [Fault(self.entries[number].name, fault) for number, fault in self.faults.items()]
+        silent = [number for number in self.silent if number not in self.faults]
+        given = self.source.entries
+        return own + [
+            Fault(
+                given[n].name,
+                "has sentences without a word" if any(map(str.strip, given[n].sentences)) else "has no caption",
+            )
+            for n in silent
+        ]
+
+
 def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -> CaptionSplits:
     """Load what a recipe names: the sentences of all images, their words, and which image is in which split.
 
@@ -63,21 +101,56 @@ def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -
         DataError: the data is missing, broken or unfit; the message names the file.
         MissingExtraError: the source needs a package that is not installed.
     """
+    return divide_captions(look_at(config, on_checked=on_checked), config)
+
+
+def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | None = None) -> Looked:
+    """Read the sentences that a recipe names, and look at every image; with ``full`` decode it.
+
+    Raises:
+        DataError: the data is missing, or its file of sentences is damaged.
+        MissingExtraError: the source needs a package that is not installed.
+    """
     source = read_source(config)
-    usable, notes = _usable(source, config, on_checked)
+    seen = check(source.images, source.place, full=full, on_checked=on_checked)
+    faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
+    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks)
+
+
+def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
+    """Return the three splits of what can be used.
+
+    Raises:
+        DataError: some images cannot be read, and the recipe does not have them skipped; or a split is empty.
+    """
+    source = looked.source
+    usable, notes = _usable(looked, config)
     parts = _divide(source, usable, config)
     if config.limit is not None:
         parts["train"] = _first_by_hash(parts["train"], source.entries, config.limit)
     for name, members in parts.items():
         if not members:
             raise DataError(f"{source.place}: the {name} split is empty, expected captioned images in every split")
-    sets = {name: _take(source, members) for name, members in parts.items()}
+    sets = {name: _take(looked, members) for name, members in parts.items()}
+    marked = {
+        "training" if name == "train" else name: Marked(
+            looked.marks[list(part.index)],
+            lambda index, part=part: part.images.name(part.index[index]),
+            lambda index, part=part: part.images.read(part.index[index]),
+        )
+        for name, part in sets.items()
+    }
     return CaptionSplits(
         sets["train"],
         sets["validation"],
         sets["test"],
         fingerprint=_fingerprint(list(sets.values())),
-        notes=(*_cautions(source.place), *source.notes, *notes),
+        notes=(
+            *_cautions(source.place),
+            *source.notes,
+            *notes,
+            *shared_examples(source.place, marked, "images"),
+        ),
     )
 
 
@@ -102,11 +175,14 @@ def read_source(config: CaptionData) -> Source:
         return read_flickr(path, folder, images, place)
     if files := find_coco(folder):
         return read_coco(files, folder, images, place)
+    if paths := find_caption_tables(folder):
+        return read_caption_tables(paths, images or folder, config.text, place)
     if is_hub_folder(folder):
         return read_hub(str(folder), config.text, place)
     raise DataError(
         f"{folder}: no captions in a layout that redense knows: expected dataset.json (Karpathy), Flickr8k.token.txt, "
-        "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), or a Hugging Face set"
+        "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), metadata.jsonl or "
+        "captions.csv (file_name and text), or a Hugging Face set"
     )
 
 
@@ -127,18 +203,17 @@ def _find(place: str) -> Path:
     return folder
 
 
-def _usable(source: Source, config: CaptionData, on_checked: OnChecked | None) -> tuple[list[int], list[str]]:
+def _usable(looked: Looked, config: CaptionData) -> tuple[list[int], list[str]]:
     """Return the numbers of the images that can be used, and what is to be said of the others.
 
     Raises:
         DataError: some cannot be read, and the recipe does not have them skipped.
     """
-    notes: list[str] = []
-    silent = [number for number, entry in enumerate(source.entries) if not any(map(str.strip, entry.sentences))]
+    source, faults, silent, notes = looked.source, looked.faults, looked.silent, list[str]()
     if silent:
-        notes.append(f"{source.place}: {len(silent):,} images have no caption and are left out")
-    seen = check(source.images, source.place, on_checked=on_checked)
-    faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
+        wordless = sum(any(map(str.strip, source.entries[number].sentences)) for number in silent)
+        said = f" ({wordless:,} of them sentences without a word)" if wordless else ""
+        notes.append(f"{source.place}: {counted(len(silent), 'image')} without a caption{said}, left out")
     if faults:
         some = "; ".join(f"{source.entries[n].name} {fault}" for n, fault in list(faults.items())[:_NAMED])
         more = f"; and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
@@ -169,10 +244,10 @@ def _first_by_hash(members: Sequence[int], entries: Sequence[Entry], count: int)
     return sorted(sorted(members, key=lambda number: place_of(entries[number].name))[:count])
 
 
-def _take(source: Source, members: Sequence[int]) -> CaptionSet:
-    entries = [_spoken(source.entries[number]) for number in members]
+def _take(looked: Looked, members: Sequence[int]) -> CaptionSet:
+    entries = [looked.entries[number] for number in members]
     return CaptionSet(
-        source.images,
+        looked.source.images,
         tuple(members),
         tuple(entry.sentences for entry in entries),
         tuple(cast("tuple[tuple[str, ...], ...]", entry.tokens) for entry in entries),

@@ -15,21 +15,18 @@ from redense.errors import DataError
 from ...classification.data.folder import Files
 from ...classification.data.sets import Encoded
 from ...names import can_be_a_file
+from ...split_names import split_of
 
 SplitName = Literal["train", "validation", "test"]
 
-SPLITS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "restval": "train",  # Karpathy's COCO: images of the validation set that neither of his splits holds
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What the layouts call the splits."""
+
+def caption_split(name: str) -> SplitName | None:
+    """Return the split that a name means; ``restval`` is Karpathy's, of validation images that he trains on.
+
+    >>> caption_split("restval"), caption_split("Dev"), caption_split("dogs")
+    ('train', 'validation', None)
+    """
+    return "train" if name == "restval" else split_of(name)
 
 
 @dataclass(frozen=True)

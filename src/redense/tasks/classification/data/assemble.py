@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from redense.errors import DataError
 
+from ...faults import Fault, counted
 from ..config import ImageData
 from .checking import Checked
 from .sets import Encoded, EncodedSet, SetT
@@ -21,13 +23,52 @@ _SHOWN = 5
 
 @dataclass
 class Part:
-    """The files of one split as they were found: ``labels`` int64 (n,) number the classes of this part."""
+    """The files of one split as they were found: ``labels`` int64 (n,) number the classes of this part.
+
+    A label of -1 is none. ``faults`` are those of the part itself, such as a class without images.
+    """
 
     files: Encoded
     labels: np.ndarray
     classes: tuple[str, ...]
     checked: Checked
-    faults: list[str] = field(default_factory=list)  # of the part itself, such as a class without images
+    faults: list[Fault] = field(default_factory=list[Fault])
+
+    def usable(self) -> np.ndarray:
+        """Return which images can be decoded and have a class: bool (n,)."""
+        usable = self.labels >= 0
+        usable[list(self.checked.faults)] = False
+        return usable
+
+    def all_faults(self) -> list[Fault]:
+        """Return what is wrong with its files, and with the part itself."""
+        own = [Fault(self.files.name(index), fault) for index, fault in self.checked.faults.items()]
+        unknown = np.flatnonzero(self.labels < 0).tolist()
+        own += [Fault(self.files.name(index), "has no class") for index in unknown if index not in self.checked.faults]
+        return [*own, *self.faults]
+
+
+def first_part(parts: Mapping[str, Part]) -> Part:
+    """Return the part that is trained on: its classes are those of the set."""
+    return parts["all"] if "all" in parts else parts["train"]
+
+
+def shown_classes(part: Part) -> tuple[str, ...]:
+    """Return the classes that the usable images of a part show, in order."""
+    shown = set(np.unique(part.labels[part.usable()]).tolist())
+    return tuple(name for label, name in enumerate(part.classes) if label in shown)
+
+
+def unknown_classes(name: str, part: Part, known: Collection[str]) -> list[tuple[int, Fault]]:
+    """Return the classes of a part that are not ``known``, each with the number of its usable images."""
+    usable = part.usable()
+    labels = np.array([*(kind in known for kind in part.classes), True])[part.labels]
+    found: list[tuple[int, Fault]] = []
+    for label in np.unique(part.labels[~labels & usable]).tolist():
+        count = int(((part.labels == label) & usable).sum())
+        cause = f"has {counted(count, 'image')} of a class that no training image shows"
+        found.append((count, Fault(f"{name}/{part.classes[label]}", cause)))
+    return found
 
 
 def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[dict[str, EncodedSet], list[str]]:
@@ -38,26 +79,20 @@ def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[
     Raises:
         DataError: there is something that cannot be used, and ``config.broken`` says to refuse it.
     """
-    first = "all" if "all" in parts else "train"
-    usable = {name: _usable(part) for name, part in parts.items()}
-    shown = set(np.unique(parts[first].labels[usable[first]]).tolist())
-    classes = tuple(name for label, name in enumerate(parts[first].classes) if label in shown)
+    classes = shown_classes(first_part(parts))
     number = {name: label for label, name in enumerate(classes)}
-    faults: list[str] = []
+    faults: list[Fault] = []
     out: dict[str, EncodedSet] = {}
     total = left_out = 0
-    colour = any(bool((~part.checked.grey[usable[name]]).any()) for name, part in parts.items())
+    colour = any(bool((~part.checked.grey[part.usable()]).any()) for part in parts.values())
     for name, part in parts.items():
+        usable = part.usable()
+        unknown = unknown_classes(name, part, number)
         total += len(part.labels)
-        left_out += len(part.checked.faults)
-        faults += [f"{part.files.name(index)} {fault}" for index, fault in part.checked.faults.items()]
-        faults += part.faults
-        labels = np.array([number.get(known, -1) for known in part.classes], np.int64)[part.labels]
-        for label in np.unique(part.labels[(labels < 0) & usable[name]]).tolist():
-            count = int(((part.labels == label) & usable[name]).sum())
-            left_out += count
-            faults.append(f"{name}/{part.classes[label]} has {count:,} images of a class that no training image shows")
-        index = np.flatnonzero(usable[name] & (labels >= 0))
+        left_out += int((~usable).sum()) + sum(count for count, _ in unknown)
+        faults += [*part.all_faults(), *(fault for _, fault in unknown)]
+        labels = np.array([*(number.get(known, -1) for known in part.classes), -1], np.int64)[part.labels]
+        index = np.flatnonzero(usable & (labels >= 0))
         out[name] = EncodedSet(
             part.files,
             index,
@@ -66,11 +101,12 @@ def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[
             3 if colour else 1,
             part.checked.sizes[index],
             place,
+            part.checked.marks[index],
         )
     if faults and config.broken == "refuse":
         raise DataError(
             f"{place}: {left_out:,} of {total:,} images cannot be used: {_some(faults)}; see all of it with "
-            f"`redense data check {place}`, mend it, or leave it out with data.broken: skip"
+            f"`redense data check {shlex.quote(place)}`, mend it, or leave it out with data.broken: skip"
         )
     return out, [f"{place}: {left_out:,} of {total:,} images were left out: {_some(faults)}"] if faults else []
 
@@ -116,12 +152,6 @@ def verify_labels(place: str, classes: Sequence[str], labels: Tensor, name: str 
         raise DataError(f"{place}: every {name}image is of class {classes[known[0]]!r}, expected at least two classes")
 
 
-def _usable(part: Part) -> np.ndarray:
-    usable = np.ones(len(part.labels), bool)
-    usable[list(part.checked.faults)] = False
-    return usable
-
-
-def _some(faults: Sequence[str]) -> str:
+def _some(faults: Sequence[Fault]) -> str:
     more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
-    return "; ".join(faults[:_SHOWN]) + more
+    return "; ".join(map(str, faults[:_SHOWN])) + more

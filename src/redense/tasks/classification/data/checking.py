@@ -10,7 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,16 +29,21 @@ OnChecked = Callable[[int, int], None]
 """Called with how many files have been looked at, and how many there are to look at."""
 
 _GREY, _FULL, _FAULT = 1, 2, 4
+_MARKED = 4096  # bytes at the end of a file, which tell most pictures from others
 _SAY_SECONDS = 20.0  # between two lines in the log
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What was seen of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones."""
+    """What was seen of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones.
+
+    Files that differ in ``marks``, uint64 (n,), differ: they are of the length and the last bytes.
+    """
 
     sizes: np.ndarray
     grey: np.ndarray
     faults: dict[int, str]
+    marks: np.ndarray
 
 
 def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnChecked | None = None) -> Checked:
@@ -50,14 +55,14 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
     require_pillow()
     keys = np.array([_key(files, index) for index in range(len(files))], np.uint64)
     memory = _Memory(place)
-    state, faults = memory.recall(keys)
+    state, marks, faults = memory.recall(keys)
     unknown = state[:, 2] < 0
     todo = np.flatnonzero(unknown | (state[:, 2] & _FULL == 0) if full else unknown)
     if len(todo):
         steps = _progress(len(todo), place, on_checked)
         try:
             for index in todo.tolist():
-                seen = _look(files, index, full=full)
+                seen, marks[index] = _look(files, index, full=full)
                 flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault)
                 state[index] = seen.height, seen.width, flags
                 faults.pop(index, None)
@@ -65,19 +70,27 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
                     faults[index] = seen.fault
                 next(steps)
         finally:  # an hour's work is kept when it is interrupted
-            memory.keep(keys, state, faults)
-    return Checked(state[:, :2], state[:, 2] & _GREY > 0, dict(sorted(faults.items())))
+            memory.keep(keys, state, marks, faults)
+    return Checked(state[:, :2], state[:, 2] & _GREY > 0, dict(sorted(faults.items())), marks)
 
 
-def _look(files: Encoded, index: int, *, full: bool) -> Look:
+def _look(files: Encoded, index: int, *, full: bool) -> tuple[Look, int]:
     try:
         if isinstance(files, Files):  # most of a file need not be read
             with open_regular(files.path(index)) as stream:
-                return look(stream, int(files.lengths[index]), full=full)
+                length = int(files.lengths[index])
+                mark = _mark(stream, length)
+                stream.seek(0)
+                return look(stream, length, full=full), mark
         content = files.read(index)
     except OSError as error:
-        return Look(fault=f"cannot be read ({error.strerror or error})")
-    return look(io.BytesIO(content), len(content), full=full)
+        return Look(fault=f"cannot be read ({error.strerror or error})"), 0
+    return look(io.BytesIO(content), len(content), full=full), _mark(io.BytesIO(content), len(content))
+
+
+def _mark(stream: BinaryIO, length: int) -> int:
+    stream.seek(max(0, length - _MARKED))
+    return int.from_bytes(hashlib.blake2b(b"%d " % length + stream.read(_MARKED), digest_size=8).digest(), "big")
 
 
 def _key(files: Encoded, index: int) -> int:
@@ -104,26 +117,27 @@ class _Memory:
         name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:24]
         self.path = catalog.cache_dir() / "checked" / f"{name}.npz"
 
-    def recall(self, keys: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-        """Return int32 (n, 3), height, width and flags, the flags of the unknown -1; and the known faults."""
+    def recall(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Return int32 (n, 3), height, width and flags, the flags of the unknown -1; marks (n,); the known faults."""
         state = np.full((len(keys), 3), -1, np.int32)
+        marks = np.zeros(len(keys), np.uint64)
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-                known, values = kept["keys"], kept["state"]
+                known, values, known_marks = kept["keys"], kept["state"], kept["marks"]
                 words: dict[str, Any] = json.loads(kept["faults"].tobytes())
             places = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
             found = known[places] == keys if len(known) else np.zeros(len(keys), bool)
-            state[found] = values[places[found]]
+            state[found], marks[found] = values[places[found]], known_marks[places[found]]
             broken = np.flatnonzero((state[:, 2] > 0) & (state[:, 2] & _FAULT > 0)).tolist()
-            return state, {index: str(words[str(keys[index])]) for index in broken}
+            return state, marks, {index: str(words[str(keys[index])]) for index in broken}
         except FileNotFoundError:
             pass
         except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
             log.info("%s is damaged (%s): the images are looked at again", self.path, error)
             state[:] = -1
-        return state, {}
+        return state, marks, {}
 
-    def keep(self, keys: np.ndarray, state: np.ndarray, faults: dict[int, str]) -> None:
+    def keep(self, keys: np.ndarray, state: np.ndarray, marks: np.ndarray, faults: dict[int, str]) -> None:
         known = np.flatnonzero(state[:, 2] >= 0)
         known = known[np.argsort(keys[known], kind="stable")]
         words = json.dumps({str(keys[index]): text for index, text in faults.items()})
@@ -134,6 +148,7 @@ class _Memory:
                     file,
                     keys=keys[known],
                     state=state[known],
+                    marks=marks[known],
                     faults=np.frombuffer(words.encode(), np.uint8),
                 )
         except (OSError, CheckpointError) as error:  # it is only quicker with it

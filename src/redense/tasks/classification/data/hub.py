@@ -16,15 +16,16 @@ from torch import Tensor
 from redense.errors import DataError, MissingExtraError, nearest
 from redense.files.opening import read_bytes
 
+from ...folders import visible
+from ...split_names import by_split
 from .assemble import Part
 from .checking import OnChecked, check
-from .folder import SPLIT_NAMES
 from .pixels import flatten, is_grey, opened
 from .sets import MAX_BYTES, ImageSet, first_line
+from .tables import LABELS, in_order
 
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
 _MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
-_TABLES = ("metadata.csv", "metadata.jsonl", "*/metadata.csv", "*/metadata.jsonl")
 
 
 class Rows:
@@ -60,18 +61,14 @@ class Columns:
 
 
 def is_hub_folder(folder: Path) -> bool:
-    """Whether a folder has what only Hugging Face's layouts have: parquet, metadata, or a set saved to disk."""
-    if any(next(folder.glob(mark), None) is not None for mark in _MARKS):
-        return True
-    for table in (path for pattern in _TABLES for path in folder.glob(pattern)):
-        with table.open(encoding="utf-8", errors="replace") as lines:
-            if "file_name" in lines.readline():
-                return True
-    return False
+    """Whether a folder has what only Hugging Face's layouts have: parquet files, or a set saved to disk."""
+    return any(visible(folder.glob(mark), folder) for mark in _MARKS)
 
 
-def read_in_memory(source: str, label: str | None) -> dict[str, ImageSet]:
-    """Return the parts of a set whose images are all of one size: ``train``, and ``validation`` and ``test`` if any.
+def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet], list[str]]:
+    """Return the parts of a set whose images are all of one size, and notes on what is left out.
+
+    The parts are ``train``, and ``validation`` and ``test`` if any. A split whose labels are all hidden is none.
 
     Raises:
         DataError: it cannot be loaded, or its rows cannot be used; the message names the row.
@@ -81,19 +78,21 @@ def read_in_memory(source: str, label: str | None) -> dict[str, ImageSet]:
     columns = _columns(tables["train"].features or {}, source, label, datasets)
     encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
     tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
-    tensors = {
+    decoded = {
         part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
     }
-    channels = max(images.shape[1] for images, _ in tensors.values())
-    classes = _classes(source, columns, max(int(labels.max()) for _, labels in tensors.values()))
+    numbers, classes, notes = _numbered(source, columns, {part: labels for part, (_, labels) in decoded.items()})
+    channels = max(decoded[part][0].shape[1] for part in numbers)
     return {
-        part: ImageSet(images.expand(-1, channels, -1, -1).contiguous(), labels, classes)
-        for part, (images, labels) in tensors.items()
-    }
+        part: ImageSet(decoded[part][0].expand(-1, channels, -1, -1).contiguous(), torch.from_numpy(own), classes)
+        for part, own in numbers.items()
+    }, notes
 
 
-def read_by_row(source: str, label: str | None, *, full: bool = False, on_checked: OnChecked | None = None) -> Any:
-    """Return the parts of a set of any size, as `Part` s by name, decoded when asked for.
+def read_by_row(
+    source: str, label: str | None, *, full: bool = False, on_checked: OnChecked | None = None
+) -> tuple[dict[str, Part], list[str]]:
+    """Return the parts of a set of any size, decoded when asked for, and notes on what is left out.
 
     Raises:
         DataError: it cannot be loaded, or its labels cannot be used.
@@ -101,14 +100,14 @@ def read_by_row(source: str, label: str | None, *, full: bool = False, on_checke
     """
     datasets, tables = load_tables(source, streaming=False)
     columns = _columns(tables["train"].features or {}, source, label, datasets)
-    numbers = {part: _labels(table, columns.label, f"{source} ({part})") for part, table in tables.items()}
-    classes = _classes(source, columns, max(int(labels.max(initial=0)) for labels in numbers.values()))
+    raw = {part: table.with_format(None)[columns.label][:] for part, table in tables.items()}
+    numbers, classes, notes = _numbered(source, columns, raw)
     parts: dict[str, Part] = {}
-    for part, table in tables.items():
-        rows = Rows(table, columns.image, part, datasets)
-        place = f"{source} {part} {getattr(table, '_fingerprint', '')}"
-        parts[part] = Part(rows, numbers[part], classes, check(rows, place, full=full, on_checked=on_checked))
-    return parts
+    for part, own in numbers.items():
+        rows = Rows(tables[part], columns.image, part, datasets)
+        place = f"{source} {part} {getattr(tables[part], '_fingerprint', '')}"
+        parts[part] = Part(rows, own, classes, check(rows, place, full=full, on_checked=on_checked))
+    return parts, notes
 
 
 def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -141,10 +140,8 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
     except Exception as error:  # `datasets` raises what its many back ends raise
         hint = "its files" if local else "the name and the network"
         raise DataError(f"{source}: cannot be loaded ({first_line(error)}); check {hint}") from error
-    parts: dict[str, Any] = {}
-    for part, names in SPLIT_NAMES.items():
-        if found := next((known for known in names if known in tables), None):
-            parts[part] = tables[found]
+    found = by_split(((str(name), table) for name, table in tables.items()), source)
+    parts: dict[str, Any] = {part: table for part, (_, table) in found.items()}
     if alone and len(tables) == 1:
         return datasets, {"train": next(iter(tables.values()))}
     if "train" not in parts:
@@ -156,7 +153,7 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
 
 
 def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datasets: Any) -> Columns:
-    """Find the image column and the label column by their types: a ClassLabel, or else the only integer."""
+    """Find the image column and the label column by their types: a ClassLabel, or else the only one that could be."""
 
     def only(kind: str, names: list[str], hint: str = "") -> str:
         if len(names) != 1:
@@ -168,7 +165,11 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
     image = only("image", [name for name, feature in features.items() if isinstance(feature, datasets.Image)])
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     if not labels:
-        labels = [name for name, feature in features.items() if "int" in str(getattr(feature, "dtype", ""))]
+        kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != image}
+        numbers = [name for name, kind in kinds.items() if "int" in kind]
+        words = [name for name, kind in kinds.items() if kind in ("bool", "string", "large_string")]
+        usual = [name for name in (*numbers, *words) if name.lower() in LABELS]
+        labels = usual if len(usual) == 1 else numbers or words
     if chosen is not None:
         if chosen not in features:
             raise DataError(f"{source}: data.label is {chosen!r}, which is no column{nearest(chosen, features)}")
@@ -178,23 +179,40 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
     return Columns(image, label, tuple(names) if names else None)
 
 
-def _classes(source: str, columns: Columns, top: int) -> tuple[str, ...]:
-    classes = columns.names or tuple(str(index) for index in range(top + 1))
-    if top >= len(classes):
-        raise DataError(f"{source}: label {top} has no name, expected labels below {len(classes)}")
-    return classes
+def _numbered(
+    source: str, columns: Columns, raw: Mapping[str, list[Any]]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], list[str]]:
+    """Return the labels of each part as numbers of classes, the classes' names, and notes on parts that are left out.
+
+    Raises:
+        DataError: a label is none.
+    """
+    hidden = {part for part, labels in raw.items() if part != "train" and labels and all(map(_is_hidden, labels))}
+    notes = [
+        f"{source}: the labels of the {len(raw[part]):,} {part} images are hidden: they are not used"
+        for part in sorted(hidden)
+    ]
+    used = {part: labels for part, labels in raw.items() if part not in hidden}
+    for part, labels in used.items():
+        for index, label in enumerate(labels):
+            if _is_hidden(label) or not isinstance(label, int | str) or (columns.names and not isinstance(label, int)):
+                raise DataError(
+                    f"{source} ({part}): image {index} has label {label!r}, expected a number from 0, or a word"
+                )
+    if all(type(label) is int for labels in used.values() for label in labels):
+        top = max((label for labels in used.values() for label in labels), default=0)
+        classes = columns.names or tuple(str(index) for index in range(top + 1))
+        if top >= len(classes):
+            raise DataError(f"{source}: label {top} has no name, expected labels below {len(classes)}")
+        return {part: np.array(labels, np.int64) for part, labels in used.items()}, classes, notes
+    classes = tuple(in_order({str(label) for labels in used.values() for label in labels}))
+    number = {name: index for index, name in enumerate(classes)}
+    found = {part: np.array([number[str(label)] for label in labels], np.int64) for part, labels in used.items()}
+    return found, classes, notes
 
 
-def _labels(table: Any, column: str, where: str) -> np.ndarray:
-    out = table.with_format(None)[column][:]
-    for index, label in enumerate(out):
-        _check_label(label, index, where)
-    return np.array(out, np.int64)
-
-
-def _check_label(label: Any, index: int, where: str) -> None:
-    if not isinstance(label, int) or label < 0:
-        raise DataError(f"{where}: image {index} has label {label!r}, expected a class number from 0")
+def _is_hidden(label: Any) -> bool:
+    return label is None or (isinstance(label, int) and label < 0) or (isinstance(label, str) and not label.strip())
 
 
 def _lengths(table: Any, column: str) -> np.ndarray:
@@ -208,10 +226,10 @@ def _lengths(table: Any, column: str) -> np.ndarray:
     return np.concatenate(lengths) if lengths else np.empty(0, np.int64)
 
 
-def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) -> tuple[Tensor, Tensor]:
-    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, and int64 (n,)."""
+def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) -> tuple[Tensor, list[Any]]:
+    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, and the labels as they are there."""
     arrays: list[np.ndarray] = []
-    labels: list[int] = []
+    labels: list[Any] = []
     stream = iter(rows)
     for index in itertools.count():
         try:
@@ -231,7 +249,6 @@ def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) 
                 f"{where}: more than {MAX_BYTES:,} bytes of pixels, too many for the memory; "
                 f"set data.size, for example to {array.shape[0]}, and they are read one by one"
             )
-        _check_label(row[label], index, where)
         arrays.append(array)
         labels.append(row[label])
     if not arrays:
@@ -240,7 +257,7 @@ def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) 
     images = np.empty((len(arrays), channels, *arrays[0].shape[:2]), np.uint8)
     for index, array in enumerate(arrays):
         images[index] = array.transpose(2, 0, 1)  # a grey image is repeated over the colours
-    return torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64)
+    return torch.from_numpy(images), labels
 
 
 def _pixels(cell: Any) -> np.ndarray:

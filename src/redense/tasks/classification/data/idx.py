@@ -8,9 +8,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import math
+import re
 import zlib
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from redense.errors import DataError
 
+from ...folders import visible
 from .sets import MAX_BYTES, ImageSet
 
 IDX_NAMES = (
@@ -45,6 +49,11 @@ _FASHION_MNIST_TEST_LABELS = "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7
 SAMPLE = Path(__file__).parents[3] / "samples" / "fashion-mnist"
 
 _CHUNK = 2**20
+# train-images-idx3-ubyte.gz, train-images.idx3-ubyte, emnist-letters-test-labels-idx1-ubyte
+_NAME = re.compile(
+    r"(?:(?P<set>[\w-]+)-)?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(?P<packed>\.gz)?"
+)
+_KEYS = dict(zip(IDX_NAMES, itertools.product(("train", "test"), ("images", "labels")), strict=True))
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -92,43 +101,77 @@ def _parse_idx(path: Path, stream: gzip.GzipFile | io.BufferedReader, dimensions
     return torch.frombuffer(data, dtype=torch.uint8).view(shape)
 
 
-def find_idx(folder: Path) -> Path | None:
-    """Return the folder of idx files: ``folder``, torchvision's below it, or an unpacked Debian package's.
+@dataclass(frozen=True)
+class IdxFiles:
+    """The four files of a set; ``name`` is what stands before ``train-images-...`` in theirs, as EMNIST has it."""
+
+    folder: Path
+    name: str
+    files: dict[tuple[str, str], Path]  # by split and kind
+
+    @property
+    def shown(self) -> str:
+        """What a message calls it."""
+        return f"{self.folder}{f' ({self.name})' if self.name else ''}"
+
+
+def find_idx(folder: Path, chosen: str | None = None) -> IdxFiles | None:
+    """Return the idx files in ``folder``, in torchvision's below it, or in an unpacked Debian package's.
+
+    Args:
+        folder: of the set.
+        chosen: the name of one of several in a folder, such as EMNIST's ``letters``.
 
     Raises:
         DataError: there are several sets.
     """
-    candidates = [
-        folder,
-        folder / "raw",
-        *sorted(folder.glob("*/raw")),
-        *sorted(folder.glob("usr/share/datasets/*")),
-    ]
-    found = [candidate for candidate in candidates if any(_idx_path(candidate, name) for name in IDX_NAMES)]
-    if len(found) > 1 and found[0] != folder:
-        raise DataError(f"{folder} holds several sets: {', '.join(map(str, found))}; give the folder of one")
+    places = [folder, folder / "raw", *sorted(folder.glob("*/raw")), *sorted(folder.glob("usr/share/datasets/*"))]
+    found = [idx for place in places for idx in _sets_in(place)]
+    if here := [idx for idx in found if idx.folder == folder]:
+        found = here
+    names = [idx.name for idx in found]
+    if chosen and any(names):
+        found = [idx for idx in found if chosen in (idx.name, idx.name.rpartition("-")[2])] or found
+    if len(found) > 1:
+        how = "choose one with data.label" if len(set(names)) == len(names) else "give the folder of one"
+        raise DataError(
+            f"{folder} holds several sets: {', '.join(idx.name or str(idx.folder) for idx in found)}; {how}"
+        )
     return found[0] if found else None
 
 
-def _idx_path(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+def _sets_in(place: Path) -> list[IdxFiles]:
+    sets: dict[str, dict[tuple[str, str], Path]] = {}
+    for path in visible(place.glob("*ubyte*"), place) if place.is_dir() else []:
+        if (match := _NAME.fullmatch(path.name)) and path.is_file():
+            split = "train" if match["split"] == "train" else "test"
+            files = sets.setdefault(match["set"] or "", {})
+            if (split, match["kind"]) not in files or not match["packed"]:
+                files[split, match["kind"]] = path
+    return [IdxFiles(place, name, files) for name, files in sorted(sets.items())]
 
 
-def read_idx_set(folder: Path) -> tuple[ImageSet, ImageSet]:
-    """Return the training and the test set of a folder of four idx files.
+def read_idx_set(idx: IdxFiles) -> tuple[ImageSet, ImageSet]:
+    """Return the training and the test set of four idx files.
+
+    EMNIST's images lie on their side in its files, and are set upright.
 
     Raises:
         DataError: a file is missing or broken.
     """
-    paths = [path for name in IDX_NAMES if (path := _idx_path(folder, name)) is not None]
-    if len(paths) != len(IDX_NAMES):
-        missing = [name for name in IDX_NAMES if _idx_path(folder, name) is None]
-        raise DataError(f"{folder}: no {' and no '.join(missing)} (plain or .gz), expected all four idx files")
-    pairs = [_read_pair(*paths[:2]), _read_pair(*paths[2:])]
+    if missing := [name for name, key in _KEYS.items() if key not in idx.files]:
+        before = f"{idx.name}-" if idx.name else ""
+        names = [f"{before}{name.replace('t10k', 'test') if before else name}" for name in missing]
+        raise DataError(f"{idx.shown}: no {' and no '.join(names)} (plain or .gz), expected all four idx files")
+    pairs = [_read_pair(idx.files[split, "images"], idx.files[split, "labels"]) for split in ("train", "test")]
+    if idx.name.startswith("emnist"):
+        pairs = [(images.transpose(1, 2).contiguous(), labels) for images, labels in pairs]
     if hashlib.sha256(pairs[1][1].numpy().tobytes()).hexdigest() == _FASHION_MNIST_TEST_LABELS:
         classes = FASHION_MNIST_CLASSES
-    else:
-        classes = tuple(str(label) for label in range(1 + max(int(labels.max()) for _, labels in pairs)))
+    else:  # a label that no image has, such as 0 of EMNIST's letters, is no class
+        used = torch.cat([labels for _, labels in pairs]).unique()
+        pairs = [(images, torch.searchsorted(used, labels.contiguous())) for images, labels in pairs]
+        classes = tuple(str(label) for label in used.tolist())
     training, test = (ImageSet(images.unsqueeze(1), labels.long(), classes) for images, labels in pairs)
     return training, test
 

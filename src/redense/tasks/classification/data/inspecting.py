@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from redense.errors import DataError
 
+from ...faults import Fault, counted, fault_lines
 from ..config import ImageData
-from .assemble import Part
+from .assemble import Part, first_part, shown_classes, unknown_classes
 from .checking import OnChecked
-from .cifar import find_cifar
-from .hub import is_hub_folder, read_by_row
-from .idx import find_idx
-from .loading import find_images, load_images, read_folder_parts
-from .sets import ImageSet
+from .loading import divide_images
+from .reading import read_images
+from .sets import AnySet, ImageSet
+
+_FEW, _SMALL = 100, 20  # images of a validation or test split, training images of a class: fewer are said
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SplitFacts:
     name: str
     counts: dict[str, int]
     sizes: tuple[tuple[int, int, int], ...]
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
 
     @property
     def images(self) -> int:
@@ -42,75 +43,109 @@ class SplitFacts:
         return sum(self.counts.values())
 
 
-def inspect_images(
-    source: str, *, full: bool = False, label: str | None = None, on_checked: OnChecked | None = None
-) -> list[SplitFacts]:
+@dataclass(frozen=True)
+class ImageFacts:
+    """A set: its splits as they lie there, and what training would make of them.
+
+    Args:
+        layout: what the source was taken for.
+        splits: in order.
+        notes: what is not used or looks odd, a sentence each.
+        refusal: why training refuses the set as it is; nothing where it does not.
+    """
+
+    layout: str
+    splits: tuple[SplitFacts, ...]
+    notes: tuple[str, ...]
+    refusal: str
+
+    @property
+    def broken(self) -> bool:
+        """Whether training with the same settings refuses the set."""
+        return bool(self.refusal)
+
+
+def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnChecked | None = None) -> ImageFacts:
     """Look at every image of a set, and with ``full`` decode it, and return what is there and what is wrong with it.
 
     Raises:
         DataError: it is no set of images, or one whose files cannot be left out one by one is damaged.
         MissingExtraError: a package is needed that is not installed.
     """
-    found = find_images(source)
-    if isinstance(found, str) or (not find_idx(found) and is_hub_folder(found)):
-        parts = read_by_row(source, label, full=full, on_checked=on_checked)
-    elif find_idx(found) or find_cifar(found):
-        return _of_memory(source, label)
+    found = read_images(config, full=full, by_row=full, on_checked=on_checked)
+    notes, refusal = found.notes, ""
+    divided: Mapping[str, AnySet] = {}
+    try:
+        splits = divide_images(config, found)
+        divided = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        notes = splits.notes
+    except DataError as error:
+        refusal = str(error)
+    if found.parts:
+        known = shown_classes(first_part(found.parts))
+        facts = [_of_part(name, part, known) for name, part in found.parts.items()]
     else:
-        parts = read_folder_parts(found, source, full=full, on_checked=on_checked)
-    first = next(iter(parts.values()))
-    known = {name for name, count in _counts(first).items() if count}
-    return [_facts(name, part, known) for name, part in parts.items()]
+        facts = [
+            _of_memory(name, part) for name, part in (divided or found.in_memory).items() if isinstance(part, ImageSet)
+        ]
+    return ImageFacts(found.layout, tuple(facts), (*notes, *_small(divided)), refusal)
 
 
 def describe(split: SplitFacts) -> list[str]:
     """Return lines that show a split: its classes with their counts, its sizes, and what is wrong with it."""
     shown = [name for name, count in split.counts.items() if count]
-    lines = [f"{split.name}: {split.images:,} images of {len(shown)} classes"]
+    lines = [f"{split.name}: {counted(split.images, 'image')} of {counted(len(shown), 'class')}"]
     width = max(map(len, shown), default=0)
     lines += [f"  {name:<{width}}  {split.counts[name]:>9,}" for name in shown]
     if split.sizes:
         smallest, largest = (f"{height} x {width}" for height, width, _ in (split.sizes[0], split.sizes[-1]))
         many = f"{smallest} to {largest} pixels, {len(split.sizes):,} sizes"
         lines.append(f"  height x width: {smallest + ' pixels' if len(split.sizes) == 1 else many}")
-    if split.faults:
-        lines.append(f"  {len(split.faults):,} cannot be used:")
-        lines += [f"    {fault}" for fault in split.faults]
+    return [*lines, *fault_lines(split.faults)]
+
+
+def describe_images(facts: ImageFacts) -> list[str]:
+    """Return lines that show a set: its splits, what is to be known of them, and whether training takes it."""
+    lines = [line for split in facts.splits for line in describe(split)]
+    lines += [f"note: {note}" for note in facts.notes]
+    lines.append(f"taken for {facts.layout}")
     return lines
 
 
-def _facts(name: str, part: Part, known: set[str]) -> SplitFacts:
-    counts = _counts(part)
-    faults = [f"{part.files.name(index)} {fault}" for index, fault in part.checked.faults.items()] + part.faults
-    faults += [
-        f"{name}/{unknown} has {counts[unknown]:,} images of a class that no training image shows"
-        for unknown in sorted(set(counts) - known)
-        if counts[unknown]
-    ]
-    usable = np.delete(part.checked.sizes, list(part.checked.faults), axis=0)
-    return SplitFacts(name, counts, _sizes(usable), tuple(faults))
+def _of_part(name: str, part: Part, known: Sequence[str]) -> SplitFacts:
+    counts = np.bincount(part.labels[part.usable()], minlength=len(part.classes)).tolist()
+    faults = [*part.all_faults(), *(fault for _, fault in unknown_classes(name, part, known))]
+    sizes = np.delete(part.checked.sizes, list(part.checked.faults), axis=0)
+    return SplitFacts(name, dict(zip(part.classes, counts, strict=True)), _sizes(sizes), tuple(faults))
 
 
-def _of_memory(source: str, label: str | None) -> list[SplitFacts]:
-    splits = load_images(ImageData(source=source, label=label))
-    out: list[SplitFacts] = []
-    for name, part in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
-        if not isinstance(part, ImageSet):
-            raise DataError(f"{source}: expected a set in memory")
-        counts = dict(zip(part.classes, part.labels.bincount(minlength=len(part.classes)).tolist(), strict=True))
-        height, width = part.images.shape[2:]
-        out.append(SplitFacts(name, counts, ((height, width, len(part)),), ()))
-    return out
+def _of_memory(name: str, part: ImageSet) -> SplitFacts:
+    counts = dict(zip(part.classes, part.labels.bincount(minlength=len(part.classes)).tolist(), strict=True))
+    height, width = part.images.shape[2:]
+    return SplitFacts(name, counts, ((height, width, len(part)),), ())
 
 
-def _counts(part: Part) -> dict[str, int]:
-    usable = np.delete(part.labels, list(part.checked.faults))
-    return dict(zip(part.classes, np.bincount(usable, minlength=len(part.classes)).tolist(), strict=True))
+def _small(splits: Mapping[str, AnySet]) -> list[str]:
+    """Return sentences on splits and classes that are so small that figures say little."""
+    notes: list[str] = []
+    for name in ("validation", "test"):
+        if name in splits and (count := len(splits[name])) < _FEW:
+            notes.append(
+                f"the {name} split has {counted(count, 'image')}: one wrong answer is {100 / count:.1f} points of error"
+            )
+    if "train" in splits:
+        train = splits["train"]
+        counts = train.labels.bincount(minlength=len(train.classes)).tolist()
+        few = [(name, count) for name, count in zip(train.classes, counts, strict=True) if count < _SMALL]
+        if few:
+            name, least = min(few, key=lambda item: item[1])
+            notes.append(f"{counted(len(few), 'class')} with fewer than {_SMALL} training images: {name} has {least}")
+    return notes
 
 
 def _sizes(sizes: np.ndarray) -> tuple[tuple[int, int, int], ...]:
-    counted = Counter(map(tuple, sizes.tolist()))
-    return tuple((height, width, count) for (height, width), count in sorted(counted.items(), key=_area))
+    counted_sizes = Counter(map(tuple, sizes.tolist()))
+    return tuple((height, width, count) for (height, width), count in sorted(counted_sizes.items(), key=_area))
 
 
 def _area(item: tuple[Sequence[int], int]) -> tuple[int, Sequence[int]]:

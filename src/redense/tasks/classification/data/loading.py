@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from redense.errors import DataError, nearest
-from redense.tasks import catalog
+from redense.errors import DataError
 
 from ..config import ImageData
-from .assemble import Part, assemble, divide, verify_labels
-from .checking import OnChecked, check
-from .cifar import find_cifar, read_cifar
-from .folder import SUFFIXES, find_parts, list_folder
-from .hub import is_hub_folder, read_by_row, read_in_memory
-from .idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
-from .pixels import require_pillow
+from .assemble import assemble, divide, verify_labels
+from .checking import OnChecked
+from .duplicates import marked, shared_examples
+from .reading import Found, read_images
 from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
 from .transforms import evaluation_transform, fits_in_memory, shape_of, to_memory
@@ -56,21 +51,43 @@ def load_images(config: ImageData, *, seed: int = 0, on_checked: OnChecked | Non
     ``config.source`` is one of: None or ``"sample"`` (10,000 + 10,000 images of Fashion-MNIST, shipped); a name that
     ``redense data list`` shows, or ``"debian"`` for Fashion-MNIST; a folder of idx files (flat, torchvision's
     ``FashionMNIST/raw/``, or an unpacked Debian package), of CIFAR's binary files, of class folders as ImageNet has,
-    or of a Hugging Face set; ``"hub:OWNER/NAME"`` or ``"hub:OWNER/NAME:CONFIGURATION"``.
+    of images and a table of their classes, or of a Hugging Face set; a file of arrays (.npz); ``"hub:OWNER/NAME"`` or
+    ``"hub:OWNER/NAME:CONFIGURATION"``.
 
     Raises:
         DataError: The data is missing, broken or unfit; the message names the file.
         MissingExtraError: The source needs a package that is not installed.
     """
+    parts = divide_images(config, read_images(config, on_checked=on_checked), seed)
+    ready = _prepare(config, parts.train, parts.validation, parts.test)
+    # A set in memory is known by its pixels as they came; one of files by their names, sizes and labels.
+    pixels = config.size is None and all(isinstance(part, ImageSet) for part in ready)
+    known = ready if pixels else (parts.train, parts.validation, parts.test)
+    return Splits(*ready, fingerprint=fingerprint(known), notes=parts.notes)
+
+
+def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnySet]:
+    """Return the three splits of what was found, as they are; nothing is decoded.
+
+    Raises:
+        DataError: nothing can be trained on it, or some of it cannot be used and is not to be skipped.
+    """
     place = config.source or "sample"
-    sets, notes = _read(config, on_checked)
-    if all(isinstance(part, ImageSet) for part in sets.values()):
-        _verify(place, cast("Mapping[str, ImageSet]", sets))
+    notes = list(found.notes)
+    sets: dict[str, AnySet] = {**found.in_memory}
+    if found.parts:
+        encoded, left_out = assemble(place, found.parts, config)
+        sets.update(encoded)
+        notes += left_out
+    else:
+        _verify(place, found.in_memory)
     training = sets["all"] if "all" in sets else sets["train"]
     notes += _expected(place, config, training)
     train, validation, test = divide(place, sets, config.validation, seed)
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
+    own = {"training": train, "validation": validation, "test": test}
+    notes += shared_examples(place, {name: marked(part) for name, part in own.items()}, "images")
     if config.label_noise:
         train = replace(train, labels=with_noise(train.labels, len(train.classes), config.label_noise, seed))
         notes.append(f"{place}: {config.label_noise:.0%} of the training labels are random, as data.label_noise asks")
@@ -83,93 +100,16 @@ def load_images(config: ImageData, *, seed: int = 0, on_checked: OnChecked | Non
             )
     if config.size is None:
         _require_one_size(place, parts)
-    ready = _prepare(config, train, validation, test)
-    # A set in memory is known by its pixels as they came; one of files by their names, sizes and labels.
-    known = ready if config.size is None and all(isinstance(part, ImageSet) for part in ready) else (*parts.values(),)
-    return Splits(*ready, fingerprint=fingerprint(known), notes=tuple(notes))
-
-
-def find_images(source: str | None) -> Path | str:
-    """Return the folder that a source names, or the source itself if it is on the hub.
-
-    Raises:
-        DataError: there is no such thing; the message says what could be meant.
-    """
-    if source is None or source == "sample":
-        return SAMPLE
-    name = "fashion-mnist" if source == "debian" else source
-    if name in catalog.SOURCES:
-        return catalog.check(catalog.SOURCES[name])
-    if source.startswith("hub:"):
-        return source
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        names = ["sample", "debian", *catalog.SOURCES]
-        raise DataError(
-            f"no data at {source!r}: expected one of {', '.join(names)}, an existing folder, "
-            f"or hub:OWNER/NAME{nearest(source, names)}"
-        )
-    return folder
-
-
-def read_folder_parts(
-    folder: Path, place: str, *, full: bool = False, on_checked: OnChecked | None = None
-) -> dict[str, Part]:
-    """List and check the splits of a folder of class folders; no image is refused yet.
-
-    Raises:
-        DataError: it is no such folder.
-    """
-    if not _holds_images(folder):
-        raise DataError(
-            f"{folder}: neither idx files ({', '.join(IDX_NAMES)}, each plain or .gz), nor CIFAR's binary files, nor "
-            "parquet files, nor images in folders train/CLASS/ and val/CLASS/ or test/CLASS/"
-        )
-    require_pillow()
-    root = folder.absolute()
-    parts: dict[str, Part] = {}
-    for name, below in find_parts(root).items():
-        listing = list_folder(below, root)
-        checked = check(listing.files, str(below), full=full, on_checked=on_checked)
-        faults = [f"{below.relative_to(root) / name} is an empty class folder" for name in listing.empty]
-        if listing.loose and name != "all":
-            faults.append(f"{len(listing.loose):,} images lie in {below.name}/ itself, in no class folder")
-        parts[name] = Part(listing.files, listing.labels, listing.classes, checked, faults)
-    return parts
-
-
-def _read(config: ImageData, on_checked: OnChecked | None) -> tuple[dict[str, AnySet], list[str]]:
-    """Return the parts that a source has, and notes."""
-    found = find_images(config.source)
-    place = config.source or "sample"
-    if isinstance(found, str) or (not (idx := find_idx(found)) and is_hub_folder(found)):
-        if config.size is None:
-            return {**read_in_memory(place, config.label)}, []
-        encoded, notes = assemble(place, read_by_row(place, config.label, on_checked=on_checked), config)
-        return {**encoded}, notes
-    if idx:
-        training, test = read_idx_set(idx)
-        return {"train": training, "test": test}, []
-    if cifar := find_cifar(found):
-        sets, notes = read_cifar(*cifar, config.label)
-        return {**sets}, notes
-    encoded, notes = assemble(place, read_folder_parts(found, place, on_checked=on_checked), config)
-    return {**encoded}, notes
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(
-        path.suffix.lower() in SUFFIXES for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in folder.glob(pattern)
-    )
+    return Splits(train, validation, test, fingerprint="", notes=tuple(notes))
 
 
 def _verify(place: str, sets: Mapping[str, ImageSet]) -> None:
     """Refuse what no classifier can be trained and tested on."""
-    training = sets["train"]
+    training = sets["all"] if "all" in sets else sets["train"]
     for name, part in sets.items():
         if len(part) == 0:
             raise DataError(
-                f"{place}: there are no {'training' if name == 'train' else name} images, expected at least one"
+                f"{place}: there are no {'training' if part is training else name} images, expected at least one"
             )
         if training.images.shape[1:] != part.images.shape[1:]:
             raise DataError(

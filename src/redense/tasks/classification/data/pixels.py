@@ -8,6 +8,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
 from redense.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -78,12 +80,16 @@ def decode(content: bytes, *, grey: bool = False) -> Image:
 def flatten(image: Image, *, grey: bool) -> Image:
     """Return a picture of any mode as grey or RGB; what is transparent gets a white ground.
 
+    Of 16 bits of grey the upper 8 are kept: black stays black, white white.
+
     Raises:
-        ValueError: it has more than 8 bits a channel.
+        ValueError: its numbers are no shades from black to white.
     """
     from PIL import Image
 
     _check_depth(image.mode)
+    if _is_deep(image.mode):
+        image = _shades(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         front = image.convert("RGBA")
         image = Image.new("RGBA", image.size, "white")
@@ -93,7 +99,7 @@ def flatten(image: Image, *, grey: bool) -> Image:
 
 def is_grey(mode: str) -> bool:
     """Whether a Pillow mode has no colours."""
-    return mode in ("1", "L", "LA", "La")
+    return mode in ("1", "L", "LA", "La") or _is_deep(mode)
 
 
 def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
@@ -113,6 +119,8 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
             _check_depth(image.mode)
             if full or not _ends_well(stream, length, image.format or ""):
                 image.load()
+                if _is_deep(image.mode):
+                    _shades(image)
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "too many"
@@ -126,8 +134,23 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
 
 
 def _check_depth(mode: str) -> None:
-    if mode in ("I", "F") or mode.startswith("I;"):
-        raise ValueError(f"mode {mode}, expected 8 bits a channel")
+    if mode == "F":
+        raise ValueError("mode F, numbers with a fraction: expected 8 bits a channel, or 16 of grey")
+
+
+def _is_deep(mode: str) -> bool:
+    return mode == "I" or mode.startswith("I;16")
+
+
+def _shades(image: Image) -> Image:
+    """Return a picture of 16 bits of grey with 8."""
+    from PIL import Image as Pillow
+
+    numbers = np.asarray(image).astype(np.int64)
+    low, high = int(numbers.min()), int(numbers.max())
+    if not 0 <= low <= high < 1 << 16:
+        raise ValueError(f"numbers from {low:,} to {high:,}, expected 16 bits of grey")
+    return Pillow.fromarray((numbers >> 8).astype(np.uint8))
 
 
 def _ends_well(stream: BinaryIO, length: int, kind: str) -> bool:

@@ -72,6 +72,7 @@ class EncodedSet:
         channels: 1 if all images of the set are grey, else 3.
         sizes: height and width of every image, int32 (n, 2).
         place: what a user calls the whole set, for messages.
+        marks: of every image, uint64 (n,): images that differ in it differ.
     """
 
     files: Encoded
@@ -81,6 +82,7 @@ class EncodedSet:
     channels: int
     sizes: np.ndarray
     place: str
+    marks: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,6 +117,7 @@ class EncodedSet:
             self.channels,
             self.sizes[chosen],
             self.place,
+            self.marks[chosen],
         )
 
 

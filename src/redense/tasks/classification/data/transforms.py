@@ -54,6 +54,31 @@ def _middle_of_strip(image: Any) -> Any:
     return image.crop((left, top, right, bottom))
 
 
+def fitting_transform(config: ImageData, shape: tuple[int, int, int]) -> Transform:
+    """Return what brings any picture to what a network of ``shape`` sees, as `evaluation_transform` does.
+
+    Without a size in the recipe a picture of another size is scaled until it covers the network's, and its middle is
+    cut out; one of that size stays as it is.
+    """
+    if config.size is not None:
+        return evaluation_transform(config)
+    _, height, width = shape
+
+    def fit(picture: Any) -> Tensor:
+        pixels = _to_tensor(picture)
+        own = pixels.shape[1:]
+        if tuple(own) == (height, width):
+            return pixels
+        torchvision()
+        from torchvision.transforms import v2
+
+        scale = max(height / own[0], width / own[1])
+        covering = [max(height, round(own[0] * scale)), max(width, round(own[1] * scale))]
+        return v2.Compose([v2.Resize(covering, antialias=True), v2.CenterCrop([height, width])])(pixels)
+
+    return fit
+
+
 def training_transform(config: ImageData, own: tuple[int, int]) -> Transform:
     """Return what is done to a training image; what is random in it draws from torch's CPU generator.
 

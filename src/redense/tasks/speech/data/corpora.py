@@ -1,14 +1,17 @@
-"""Corpora in their own layouts: LibriSpeech's folders of chapters, Common Voice's tables."""
+"""Corpora in their own layouts: LibriSpeech's chapters, Common Voice's tables, LJSpeech's list, texts beside sounds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ....errors import DataError
+from ...folders import paths_below, subfolders, visible
 from ...names import can_be_a_file
+from ...split_names import split_named
+from ...tables import cells, read_rows
 from ...task import Split
+from ..audio import SUFFIXES
 from .clips import Clip
-from .manifests import read_rows, split_named
 
 _TABLES: dict[str, Split] = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
 
@@ -17,7 +20,7 @@ def find_librispeech(folder: Path) -> list[Path]:
     """Return the folders ``train-clean-100``, ``dev-clean``, ... of LibriSpeech and its kin, here or one below."""
     for root in (folder, folder / "LibriSpeech", folder / "LibriTTS"):
         if root.is_dir():
-            found = [below for below in sorted(root.iterdir()) if below.is_dir() and split_named(below.name)[0]]
+            found = [root / name for name in subfolders(root) if split_named(name)[0]]
             found = [below for below in found if next(below.glob("*/*/*.trans.txt"), None)]
             if found:
                 return found
@@ -33,12 +36,12 @@ def read_librispeech(parts: list[Path]) -> list[Clip]:
     clips: list[Clip] = []
     for part in parts:
         split, rest = split_named(part.name)
-        for transcript in sorted(part.glob("*/*/*.trans.txt")):
+        for transcript in visible(part.glob("*/*/*.trans.txt"), part):
             for number, line in enumerate(_lines(transcript), start=1):
                 name, space, text = line.partition(" ")
                 if not space or not name or "/" in name or not can_be_a_file(name):
                     raise DataError(f"{transcript}, line {number}: expected a name and its sentence, got {line[:60]!r}")
-                path = transcript.with_name(f"{name}.flac")
+                path = _sound(transcript.parent, name, ".flac")
                 speaker = transcript.parent.parent.name
                 own = rest if split == "test" else ""
                 clips.append(Clip(path, f"{part.name}/{name}", text, split=split, part=own, speaker=speaker))
@@ -72,8 +75,70 @@ def read_common_voice(folder: Path) -> list[Clip]:
     return clips
 
 
+def find_ljspeech(folder: Path) -> list[Path]:
+    """Return the lists of LJSpeech's layout in a folder: ``metadata.csv`` with bars, ``metadata_train.csv``, ..."""
+    found = visible(folder.glob("metadata*.csv"), folder)
+    return [path for path in found if path.is_file() and _has_bars(path)]
+
+
+def read_ljspeech(paths: list[Path]) -> list[Clip]:
+    """Read lines ``NAME|TEXT`` or ``NAME|TEXT|TEXT WITH NUMBERS IN WORDS``; sounds lie in ``wavs/``.
+
+    Raises:
+        DataError: a line has no text.
+    """
+    clips: list[Clip] = []
+    for path in paths:
+        split, _ = split_named(path.stem.removeprefix("metadata").strip("_-"))
+        places = [place for place in (path.parent / "wavs", path.parent / "wav", path.parent) if place.is_dir()]
+        for line, (name, *texts) in cells(path):
+            said = [text.strip() for text in texts if text.strip()]
+            if not said or not can_be_a_file(name) or ".." in Path(name).parts:
+                raise DataError(f"{path}, line {line}: expected NAME|TEXT, got {'|'.join([name, *texts])[:60]!r}")
+            clips.append(Clip(_sound(places[0], name.strip(), ".wav"), name.strip(), said[-1], split=split))
+    return clips
+
+
+def read_text_files(folder: Path) -> list[Clip]:
+    """Read sounds that have their transcript in a file of the same name beside them: ``a.wav`` and ``a.txt``.
+
+    A sound without one has an empty transcript, so that it is counted. The folder of a split may be above them.
+
+    Raises:
+        DataError: a transcript is no text in UTF-8.
+    """
+    clips: list[Clip] = []
+    for path in paths_below(folder, SUFFIXES):
+        name = path.relative_to(folder)
+        split = split_named(name.parts[0])[0] if len(name.parts) > 1 else None
+        transcript = path.with_suffix(".txt")
+        text = " ".join(_lines(transcript)) if transcript.is_file() else ""
+        clips.append(Clip(path, str(name), text, split=split))
+    return clips if any(clip.text for clip in clips) else []
+
+
+def _has_bars(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            first = file.readline()
+    except OSError:
+        return False
+    return "|" in first and "file_name" not in first
+
+
+def _sound(folder: Path, name: str, usual: str) -> Path:
+    """Return the sound file of a name: with the usual ending, or another that is there."""
+    path = folder / name
+    if path.suffix.lower() in SUFFIXES:
+        return path
+    first = folder / f"{name}{usual}"
+    return (
+        first if first.is_file() else next((p for end in SUFFIXES if (p := folder / f"{name}{end}").is_file()), first)
+    )
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no text in UTF-8 that can be read: {error}") from None

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....errors import DataError
+from ...faults import Fault, counted, fault_lines
+from ...folders import paths_below
+from ..audio import SUFFIXES
 from ..config import SpeechData
 from ..text import Normaliser
 from .checking import OnDone, listen
 from .clips import Clip, duration
-from .layouts import read_source
+from .layouts import layout_of
+from .loading import Corpus, corpus_of, read_clips
+from .wsj import is_wsj
 
 _ALL = "not divided"
+_FEW = 100  # clips of a validation or test split: fewer are said
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,9 @@ class RecordingFacts:
         changed: rule of normalisation -> transcripts that it changed.
         faults: what cannot be used, and why; a clip each.
         broken: how many of these are no sound that can be read.
+        notes: what is to be known of the splits that training would make, a sentence each.
+        refusal: why training refuses the set as it is; nothing where it does not.
+        layout: what the source was taken for.
     """
 
     splits: dict[str, tuple[int, float]]
@@ -38,46 +47,44 @@ class RecordingFacts:
     words: tuple[int, int]
     speakers: int
     changed: Counter[str]
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
     broken: int
+    notes: tuple[str, ...] = ()
+    refusal: str = ""
+    layout: str = ""
 
 
-def find_recordings(source: str) -> list[Clip]:
-    """Return the clips of a folder or manifest in a layout that is known, or none; no sound is opened."""
-    if not Path(source).expanduser().exists():
-        return []
-    try:
-        return read_source(source)
-    except DataError:
-        return []
-
-
-def inspect_recordings(clips: Sequence[Clip], place: str, on_done: OnDone | None = None) -> RecordingFacts:
-    """Listen to every clip and read its transcript as training would, with the settings' defaults.
+def inspect_recordings(config: SpeechData, on_done: OnDone | None = None) -> RecordingFacts:
+    """Listen to every clip of a set and read its transcript as training would with these settings.
 
     Args:
-        clips: of `find_recordings`.
-        place: whose clips they are: what is heard is remembered under it.
+        config: names the source.
         on_done: called with what is done, how many clips are done and how many there are.
 
     Raises:
+        DataError: it is in no known layout, or a list of it is damaged.
         MissingExtraError: soundfile is not installed.
     """
-    settings = SpeechData()
-    normaliser = Normaliser()
+    place = " + ".join(config.sources)
+    clips = read_clips(config)
+    normaliser = Normaliser(config.language, config.accents, config.case, config.digits)
     splits: dict[str, tuple[int, float]] = {}
     lengths: list[float] = []
     symbols, words = Counter[str](), Counter[str]()
     speakers: set[str] = set()
-    faults: list[str] = []
+    faults: list[Fault] = []
     broken = 0
-    for clip, sound in zip(clips, listen(clips, place, settings.max_seconds, on_done), strict=True):
+    for clip, sound in zip(clips, listen(clips, place, config.max_seconds, on_done), strict=True):
         text, fault = normaliser(clip.text)
-        if sound.fault or not settings.min_seconds <= sound.seconds <= settings.max_seconds:
-            broken += sound.fault is not None
-            faults.append(f"{clip.name} {sound.fault or f'is {sound.seconds:.1f} s long'}")
+        if sound.fault:
+            broken += 1
+            faults.append(Fault(clip.name, sound.fault))
+        elif sound.seconds > config.max_seconds:  # no more than that was decoded
+            faults.append(Fault(clip.name, f"is longer than {config.max_seconds:g} s (data.max_seconds)"))
+        elif sound.seconds < config.min_seconds:
+            faults.append(Fault(clip.name, f"is {sound.seconds:.2g} s long, shorter than {config.min_seconds:g} s"))
         elif fault:
-            faults.append(f"{clip.name} {fault}")
+            faults.append(Fault(clip.name, fault))
         else:
             count, seconds = splits.get(clip.split or _ALL, (0, 0.0))
             splits[clip.split or _ALL] = count + 1, seconds + sound.seconds
@@ -85,6 +92,16 @@ def inspect_recordings(clips: Sequence[Clip], place: str, on_done: OnDone | None
             symbols.update(text)
             words.update(text.split())
             speakers |= {clip.speaker} if clip.speaker else set()
+    notes, refusal = (), ""
+    try:
+        corpus = corpus_of(clips, config)
+        notes = (
+            *corpus.notes[:1],
+            *(note for note in corpus.notes[1:] if "flatter" in note or "divided by" in note),
+            *_small(corpus),
+        )
+    except DataError as error:
+        refusal = str(error)
     return RecordingFacts(
         splits,
         tuple(sorted(lengths)),
@@ -94,6 +111,9 @@ def inspect_recordings(clips: Sequence[Clip], place: str, on_done: OnDone | None
         normaliser.changed,
         tuple(faults),
         broken,
+        (*notes, *_unnamed(config, clips)),
+        refusal,
+        _layout(config),
     )
 
 
@@ -101,7 +121,8 @@ def describe_recordings(facts: RecordingFacts) -> list[str]:
     r"""Return lines that show a set: its splits, its transcripts, and what is wrong with it.
 
     >>> sizes = {"train": (2, 90.0)}
-    >>> facts = RecordingFacts(sizes, (30.0, 60.0), Counter("si no"), (2, 2), 1, Counter(), ("x.wav is silent",), 0)
+    >>> faults = (Fault("x.wav", "is silent"),)
+    >>> facts = RecordingFacts(sizes, (30.0, 60.0), Counter("si no"), (2, 2), 1, Counter(), faults, 0)
     >>> print(*describe_recordings(facts), sep="\n")
     train: 2 clips, 1.5 min
     clips: 30.0 to 60.0 s long, half of them at least 60.0 s; 1 speaker
@@ -109,10 +130,12 @@ def describe_recordings(facts: RecordingFacts) -> list[str]:
     1 cannot be used:
       x.wav is silent
     """
-    lines = [f"{name}: {count:,} clips, {duration(seconds)}" for name, (count, seconds) in facts.splits.items()]
+    lines = [
+        f"{name}: {counted(count, 'clip')}, {duration(seconds)}" for name, (count, seconds) in facts.splits.items()
+    ]
     if facts.lengths:
         least, half, most = facts.lengths[0], facts.lengths[len(facts.lengths) // 2], facts.lengths[-1]
-        spoken = f"; {facts.speakers:,} speaker{'s' * (facts.speakers != 1)}" if facts.speakers else ""
+        spoken = f"; {counted(facts.speakers, 'speaker')}" if facts.speakers else ""
         letters = sorted(symbol for symbol in facts.symbols if symbol != " ")
         lines += [
             f"clips: {least:.1f} to {most:.1f} s long, half of them at least {half:.1f} s{spoken}",
@@ -122,7 +145,40 @@ def describe_recordings(facts: RecordingFacts) -> list[str]:
     if facts.changed:
         rules = ", ".join(f"{count:,} {rule}" for rule, count in facts.changed.most_common())
         lines.append(f"transcripts that training would change: {rules}")
-    if facts.faults:
-        lines.append(f"{len(facts.faults):,} cannot be used:")
-        lines += [f"  {fault}" for fault in facts.faults]
-    return lines
+    lines += fault_lines(facts.faults, "")
+    lines += [f"note: {note}" for note in facts.notes]
+    return [*lines, *([f"taken for {facts.layout}"] if facts.layout else [])]
+
+
+def _layout(config: SpeechData) -> str:
+    """Return what the folders of a set are taken for."""
+    folders = [Path(source).expanduser() for source in config.sources]
+    return " and ".join(layout_of(folder.absolute())[0] for folder in folders if folder.is_dir())
+
+
+def _unnamed(config: SpeechData, clips: Sequence[Clip]) -> list[str]:
+    """Count the sound files of the folders that no clip is of."""
+    named = {clip.path for clip in clips}
+    notes: list[str] = []
+    for source in config.sources:
+        folder = Path(source).expanduser().absolute()
+        if folder.is_dir() and not is_wsj(folder):
+            rest = [path for path in paths_below(folder, SUFFIXES) if path not in named]
+            if rest:
+                some = rest[0].relative_to(folder)
+                notes.append(
+                    f"{source}: {counted(len(rest), 'sound file')} without a transcript, not used, such as {some}"
+                )
+    return notes
+
+
+def _small(corpus: Corpus) -> list[str]:
+    notes: list[str] = []
+    for name in ("validation", "test"):
+        words = sum(len(one.text.split()) for one in corpus.splits[name])
+        if len(corpus.splits[name]) < _FEW:
+            notes.append(
+                f"the {name} split has {counted(len(corpus.splits[name]), 'clip')} with {counted(words, 'word')}: one "
+                f"wrong word is {100 / words:.1f} points of the word error rate"
+            )
+    return notes

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ....errors import DataError, nearest
 from ... import catalog
+from ...folders import has_any
+from ..audio import SUFFIXES
 from .clips import Clip
-from .corpora import find_librispeech, is_common_voice, read_common_voice, read_librispeech
-from .manifests import find_tables, read_manifest, read_manifests, read_tables
+from .corpora import (
+    find_librispeech,
+    find_ljspeech,
+    is_common_voice,
+    read_common_voice,
+    read_librispeech,
+    read_ljspeech,
+    read_text_files,
+)
+from .manifests import find_manifests, find_tables, names_sounds, read_manifest, read_manifests, read_tables
 from .tones import tones_folder
 from .wsj import is_wsj, read_wsj
 
@@ -17,7 +28,7 @@ def read_source(source: str) -> list[Clip]:
     """Return the clips of a source: ``tones``, a name of ``redense data list``, a manifest, or a folder.
 
     A folder is one of: the discs of WSJ, LibriSpeech, a language of Common Voice, lists of JSON lines, a Hugging Face
-    audio folder.
+    audio folder, DeepSpeech's or LJSpeech's tables, or sounds with texts beside them.
 
     Raises:
         DataError: there is no such thing, or no layout that is known; the message says what could be meant.
@@ -44,18 +55,43 @@ def read_folder(folder: Path) -> list[Clip]:
     Raises:
         DataError: it has none that is known.
     """
+    return layout_of(folder)[1]()
+
+
+def layout_of(folder: Path) -> tuple[str, Callable[[], list[Clip]]]:
+    """Return what a folder of recordings is taken for, and what reads it.
+
+    Raises:
+        DataError: it is in no layout that is known.
+    """
     if is_wsj(folder):
-        return read_wsj(folder)
+        return "the discs of WSJ", lambda: read_wsj(folder)
     if parts := find_librispeech(folder):
-        return read_librispeech(parts)
+        return "LibriSpeech's folders", lambda: read_librispeech(parts)
     if is_common_voice(folder):
-        return read_common_voice(folder)
-    if find_tables(folder):
-        return read_tables(folder)
-    if clips := read_manifests(folder):
-        return clips
+        return "a language of Common Voice", lambda: read_common_voice(folder)
+    if lists := find_ljspeech(folder):
+        return f"LJSpeech's layout, {' and '.join(path.name for path in lists)}", lambda: read_ljspeech(lists)
+    if tables := find_tables(folder):
+        names = " and ".join(str(path.relative_to(folder)) for path in tables)
+        return f"recordings with their transcripts in {names}", lambda: read_tables(folder)
+    if lists := find_manifests(folder):
+        names = " and ".join(path.name for path in lists)
+        return f"lists of JSON lines, {names}", lambda: read_manifests(folder)
+    if clips := read_text_files(folder):
+        return "sounds with texts of the same names beside them", lambda: clips
     raise DataError(
         f"{folder}: no transcripts found; expected lists of JSON lines (train.jsonl, ...: audio_filepath, text), "
-        "metadata.csv (file_name, transcription), train-*/SPEAKER/CHAPTER/*.trans.txt as in LibriSpeech, train.tsv "
-        "with clips/ as in Common Voice, or the discs of WSJ (11-13.1, ..., 13-34.1)"
+        "metadata.csv (file_name, transcription), train.csv (wav_filename, transcript) as for DeepSpeech, metadata.csv "
+        "(NAME|TEXT) with wavs/ as LJSpeech has it, a.txt beside a.wav, train-*/SPEAKER/CHAPTER/*.trans.txt as in "
+        "LibriSpeech, train.tsv with clips/ as in Common Voice, or the discs of WSJ (11-13.1, ..., 13-34.1)"
     )
+
+
+def looks_like_recordings(place: Path) -> bool:
+    """Whether a file or folder is one of recordings: a list of them, a corpus, or a folder with sound files."""
+    if place.is_file():
+        return place.suffix in (".jsonl", ".json")
+    if is_wsj(place) or find_librispeech(place) or is_common_voice(place):
+        return True
+    return any(map(names_sounds, [*find_manifests(place), *find_tables(place)])) or has_any(place, SUFFIXES)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ....errors import DataError
+from ...classification.data.duplicates import Marked, shared_examples
 from ...task import Split
 from ..alphabet import Alphabet
 from ..config import SpeechData
@@ -17,6 +20,7 @@ from .checking import OnDone, listen
 from .clips import Clip, duration
 from .layouts import read_source
 
+_FEWEST = 10  # clips that are divided by name, where sentences are too few
 _NAMED = 3  # clips of a cause that a note names
 _UNREADABLE = ("cannot be read", "is no sound file", "is compressed", "says that")
 
@@ -54,8 +58,31 @@ def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
         DataError: no such data, or nothing left of a split.
         MissingExtraError: soundfile is not installed.
     """
+    return corpus_of(read_clips(config), config, on_done)
+
+
+def read_clips(config: SpeechData) -> list[Clip]:
+    """Return the clips of all sources of a recipe, under names that tell them from each other.
+
+    Raises:
+        DataError: no such data, or a list of it is damaged.
+    """
+    several = len(config.sources) > 1
+    clips: list[Clip] = []
+    for source in config.sources:
+        own = read_source(source)
+        # A clip's name must tell it from the others, also from those of another source.
+        clips += [replace(clip, name=f"{source}/{clip.name}") for clip in own] if several else own
+    return clips
+
+
+def corpus_of(clips: Sequence[Clip], config: SpeechData, on_done: OnDone | None = None) -> Corpus:
+    """Return the splits of clips, their alphabet, and a word on what was left out.
+
+    Raises:
+        DataError: nothing is left of a split, or a sound is broken and the recipe refuses such.
+    """
     place = " + ".join(config.sources)
-    clips = _all_clips(config)
     drops = _Drops()
     normaliser = Normaliser(config.language, config.accents, config.case, config.digits)
     readable: list[tuple[Clip, str]] = []
@@ -72,7 +99,7 @@ def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
         raise DataError(
             f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
         )
-    splits = _divide(usable, config)
+    splits, divided = _divide(usable, config)
     alphabet = alphabet or Alphabet.of(utterance.text for utterance in splits["train"] or usable)
     splits = _limited(_known_letters(splits, alphabet, drops), config.limit)
     for name, part in splits.items():
@@ -81,7 +108,8 @@ def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
                 f"{place}: no clip is left for {'training' if name == 'train' else name} of {len(clips):,}; "
                 f"{drops.summary() or 'the corpus has no such split'}"
             )
-    return Corpus(splits, alphabet, _notes(place, len(clips), splits, normaliser, drops), _fingerprint(splits))
+    notes = (*_notes(place, len(clips), splits, normaliser, drops), *divided, *_shared(place, splits))
+    return Corpus(splits, alphabet, notes, _fingerprint(splits))
 
 
 def split_of(text: str, config: SpeechData) -> Split:
@@ -92,16 +120,6 @@ def split_of(text: str, config: SpeechData) -> Split:
     """
     part = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
     return "test" if part < config.test else "validation" if part < config.test + config.validation else "train"
-
-
-def _all_clips(config: SpeechData) -> list[Clip]:
-    several = len(config.sources) > 1
-    clips: list[Clip] = []
-    for source in config.sources:
-        own = read_source(source)
-        # A clip's name must tell it from the others, also from those of another source.
-        clips += [replace(clip, name=f"{source}/{clip.name}") for clip in own] if several else own
-    return clips
 
 
 def _spellable(readable: list[tuple[Clip, str]], alphabet: Alphabet | None, drops: _Drops) -> list[tuple[Clip, str]]:
@@ -133,17 +151,46 @@ def _audible(
     return usable
 
 
-def _divide(usable: Sequence[Utterance], config: SpeechData) -> dict[Split, list[Utterance]]:
-    """Put every clip where its corpus puts it; where it names no validation or test clips, sentences decide."""
-    given = {utterance.clip.split for utterance in usable}
+def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split, list[Utterance]], list[str]]:
+    """Put every clip where its corpus puts it; where it names no validation or test clips, sentences decide.
+
+    Where there are so few different sentences that a split would be empty, clips are divided by their names instead,
+    which the notes say.
+    """
+    given: set[Split | None] = {utterance.clip.split for utterance in usable}
+    divided = "validation" in given and "test" in given
+    free = [one for one in usable if one.clip.split is None or (one.clip.split == "train" and not divided)]
+    drawn: dict[str, Split] = {}
+    for one in free:
+        name = split_of(one.text, config)
+        drawn[one.clip.name] = "train" if name in given else name
+    notes: list[str] = []
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    empty = [name for name in names if name not in given and name not in drawn.values()]
+    if empty and len(free) >= _FEWEST:
+        drawn = _by_name(free, given, config)
+        notes.append(
+            f"{len({one.text for one in free}):,} different sentences are too few to divide by: the clips are divided "
+            "by their names, and the same sentence may be in training and in the test"
+        )
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
-    for utterance in usable:
-        name = utterance.clip.split
-        if name is None or (name == "train" and not {"validation", "test"} <= given):
-            drawn = split_of(utterance.text, config)
-            name = "train" if drawn in given else drawn
-        splits[name].append(utterance)
-    return splits
+    for one in usable:
+        splits[drawn.get(one.clip.name) or one.clip.split or "train"].append(one)
+    return splits, notes
+
+
+def _by_name(free: Sequence[Utterance], given: Collection[Split | None], config: SpeechData) -> dict[str, Split]:
+    """Return clip -> split by the hash of the names, for the splits that are not given."""
+    names = sorted((one.clip.name for one in free), key=lambda name: hashlib.sha256(name.encode()).digest())
+    out: dict[str, Split] = dict.fromkeys(names, "train")
+    shares: dict[Split, float] = {"test": config.test, "validation": config.validation}
+    start = 0
+    for split, share in shares.items():
+        if split not in given:
+            count = max(1, round(share * len(names)))
+            out |= dict.fromkeys(names[start : start + count], split)
+            start += count
+    return out
 
 
 def _limited(splits: dict[Split, list[Utterance]], limit: int | None) -> dict[Split, list[Utterance]]:
@@ -195,6 +242,18 @@ def _notes(
         rules = Counter(changed).most_common()
         notes.append("transcripts changed: " + ", ".join(f"{count:,} {rule}" for rule, count in rules))
     return tuple(notes)
+
+
+def _shared(place: str, splits: Mapping[Split, Sequence[Utterance]]) -> list[str]:
+    """Name recordings that are in two splits."""
+    parts: dict[str, Marked] = {}
+    for name, part in splits.items():
+        known = [f"{one.digest} {one.clip.start} {one.clip.length}".encode() for one in part]
+        digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in known)
+        parts["training" if name == "train" else name] = Marked(
+            np.frombuffer(digests, np.uint64), lambda index, part=part: part[index].clip.name
+        )
+    return shared_examples(place, parts, "clips")
 
 
 def _fingerprint(splits: Mapping[Split, Sequence[Utterance]]) -> str:

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ....errors import DataError
-from ....files.json_text import parse_json
-from ....files.opening import open_text
+from ...folders import ending_of, subfolders, visible
 from ...names import can_be_a_file
+from ...split_names import split_named, split_of
+from ...tables import ENDINGS, json_lines, read_rows
 from ...task import Split
+from ..audio import SUFFIXES
 from .clips import Clip
 
-SPLITS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "eval": "test",
-}
-_PATHS = ("audio_filepath", "audio", "path", "file_name", "file")
+_PATHS = ("audio_filepath", "audio", "path", "file_name", "wav_filename", "file", "filename")
 _TEXTS = ("text", "transcription", "transcript", "sentence")
-_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.tsv")
 
 
-def split_named(name: str) -> tuple[Split | None, str]:
-    """Return the split that a file's or folder's name tells, and the rest of the name.
-
-    >>> split_named("dev-clean"), split_named("test_92"), split_named("clips")
-    (('validation', 'clean'), ('test', '92'), (None, 'clips'))
-    """
-    for mark in sorted(SPLITS, key=len, reverse=True):
-        rest = name.lower().removeprefix(mark)
-        if rest != name.lower() and (not rest or not rest[0].isalpha()):
-            return SPLITS[mark], rest.strip("-_. ")
-    return None, name
+def find_manifests(folder: Path) -> list[Path]:
+    """Return the lists of a folder: every ``*.jsonl`` or ``*.json``."""
+    return visible((path for ending in ("*.jsonl", "*.json") for path in folder.glob(ending)), folder)
 
 
 def read_manifests(folder: Path) -> list[Clip]:
@@ -48,8 +30,7 @@ def read_manifests(folder: Path) -> list[Clip]:
     Raises:
         DataError: a line is no JSON, or has no path or text.
     """
-    paths = sorted(path for ending in ("*.jsonl", "*.json") for path in folder.glob(ending))
-    return [clip for path in paths for clip in read_manifest(path)]
+    return [clip for path in find_manifests(folder) for clip in read_manifest(path)]
 
 
 def read_manifest(path: Path) -> list[Clip]:
@@ -62,47 +43,64 @@ def read_manifest(path: Path) -> list[Clip]:
         DataError: a line is no JSON, or has no path or text.
     """
     split, part = split_named(path.stem)
-    return [_clip(entry, path, line, split, part) for line, entry in _json_lines(path)]
+    return [_clip(entry, path, line, split, part) for line, entry in json_lines(path)]
 
 
 def find_tables(folder: Path) -> list[Path]:
-    """Return the tables of an audio folder: its own, or one in every folder of a split."""
-    return [below / name for below in (folder, *_folders(folder)) for name in _TABLES if (below / name).is_file()]
+    """Return the tables of an audio folder: ``metadata.csv`` and its kin, its own or one in every folder of a split.
+
+    Where there is none, those that are called after a split and have the columns, as DeepSpeech's ``train.csv``.
+    """
+    places = [folder, *(folder / name for name in subfolders(folder) if split_named(name)[0])]
+    tables = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
+    if named := [path for path in tables if path.stem == "metadata" and path.is_file()]:
+        return named
+    return [path for path in tables if split_named(path.stem)[0] and path.suffix.lower() == ".csv" and _fits(path)]
 
 
 def read_tables(folder: Path) -> list[Clip]:
-    """Read the tables of a Hugging Face audio folder: ``file_name`` and ``transcription`` (or text, sentence).
+    """Read the tables of a folder: ``file_name`` and ``transcription`` (or text, sentence), or DeepSpeech's columns.
 
     Raises:
         DataError: a table lacks a column.
     """
     clips: list[Clip] = []
     for path in find_tables(folder):
-        split, part = split_named(path.parent.name if path.parent != folder else "")
-        lines = _json_lines(path) if path.suffix == ".jsonl" else read_rows(path)
-        for line, entry in lines:
-            name = str(entry.get("file_name") or "")
+        own = "" if path.stem == "metadata" else path.stem
+        split, part = split_named(path.parent.name if path.parent != folder else own)
+        for line, entry in _rows(path):
+            name = next((str(entry[key]) for key in _PATHS if entry.get(key)), "")
             # One table may list files of several folders.
-            own = SPLITS.get(name.partition("/")[0]) or split
+            own = (split_named(name.partition("/")[0])[0] if "/" in name else None) or split
             clips.append(_clip(entry, path, line, own, part))
     return clips
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line number and the columns of every row of a table: CSV, or TSV without quotes.
-
-    Raises:
-        DataError: it is no text in UTF-8.
-    """
-    tabs = path.suffix == ".tsv"
+def names_sounds(path: Path) -> bool:
+    """Whether the first line of a list or table names a sound file."""
     try:
-        with open_text(path, newline="") as file:
-            quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-            rows = csv.DictReader(file, delimiter="\t" if tabs else ",", quoting=quoting)
-            for row in rows:
-                yield rows.line_num, {key: value for key, value in row.items() if isinstance(key, str)}
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} is no table that can be read: {error}") from None
+        first = next(iter(_rows(path)), None)
+    except DataError:
+        return False
+    return first is not None and any(
+        ending_of(str(first[1].get(key) or "")) in SUFFIXES or (key == "audio_filepath" and key in first[1])
+        for key in _PATHS
+    )
+
+
+def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+    if path.suffix.lower() in (".jsonl", ".json"):
+        return json_lines(path)
+    return read_rows(
+        path,
+        known=(*_PATHS, *_TEXTS),
+        bare=("file_name", "text"),
+        is_file=lambda cell: ending_of(cell) in SUFFIXES,
+    )
+
+
+def _fits(path: Path) -> bool:
+    return path.is_file() and names_sounds(path)
 
 
 def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, part: str) -> Clip:
@@ -116,8 +114,8 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
     length = _seconds(entry, "duration", path, line) if "offset" in entry else None
-    if isinstance(own := entry.get("split"), str) and own in SPLITS:
-        split = SPLITS[own]
+    if isinstance(own := entry.get("split"), str) and split_of(own):
+        split = split_of(own)
     return Clip(
         path=path.parent / _expanded(name),
         name=f"{name}@{start:g}" if start else name,
@@ -144,22 +142,3 @@ def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise DataError(f"{path}, line {line}: {key} must be in seconds, got {value!r}")
     return float(value)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with open_text(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    entry = parse_json(line, finite=True)
-                    if not isinstance(entry, dict):
-                        raise DataError(f"{path}, line {number}: expected a JSON object, got {type(entry).__name__}")
-                    yield number, entry
-    except DataError:
-        raise
-    except (ValueError, RecursionError, OSError) as error:  # ValueError: numbers of thousands of digits, too
-        raise DataError(f"{path}: not JSON lines in UTF-8: {error}") from None
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(below for below in folder.iterdir() if below.is_dir() and split_named(below.name)[0])

@@ -1,0 +1,111 @@
+"""Captions in a table beside the images: ``metadata.jsonl`` or ``captions.csv``, a file and what is said of it a line.
+
+One table is for all images, or one lies in the folder of each split. An image may have several lines, or one line with
+a list of sentences. This is Hugging Face's layout of an image folder, read as the table says: the name of a picture
+tells nothing of its split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from redense.errors import DataError, nearest
+
+from ...classification.data.folder import SUFFIXES
+from ...folders import ending_of, subfolders, visible
+from ...names import can_be_a_file
+from ...split_names import split_of
+from ...tables import ENDINGS, FILES, column_of, read_rows
+from .hub import USUAL, complete
+from .source import Entry, Source, SplitName, caption_split, files_of
+
+_STEMS = ("metadata", "captions", "caption", "sentences")
+
+
+def find_caption_tables(folder: Path) -> list[Path]:
+    """Return the tables of a folder, and of the folders of splits in it, that give images sentences."""
+    places = [folder, *(folder / name for name in subfolders(folder) if split_of(name))]
+    found = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
+    return [
+        path
+        for path in found
+        if path.is_file() and (path.stem.lower() in _STEMS or split_of(path.stem)) and _fits(path)
+    ]
+
+
+def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place: str) -> Source:
+    """Return what the tables of a folder say of its images.
+
+    Args:
+        paths: see `find_caption_tables`.
+        folder: of the set.
+        text: the columns of the sentences, with commas between; None: the usual one.
+        place: what a user calls the set.
+
+    Raises:
+        DataError: a line names no image, or has no text.
+    """
+    sentences: dict[str, list[str]] = {}
+    splits: dict[str, SplitName | None] = {}
+    for path in paths:
+        own = split_of(path.parent.name) if path.parent != folder else split_of(path.stem)
+        below = f"{path.parent.relative_to(folder)}/" if path.parent != folder else ""
+        for line, row in _rows(path):
+            image = column_of(row, FILES)
+            name = row.get(image or "")
+            if not isinstance(name, str) or not can_be_a_file(name):
+                raise DataError(
+                    f"{path}, line {line}: no name of an image, expected one of the columns {', '.join(FILES[:4])}"
+                )
+            key = below + name.strip()
+            said = row.get("split")
+            first = caption_split(name.partition("/")[0]) if "/" in name else None
+            splits.setdefault(key, own or (caption_split(said) if isinstance(said, str) else None) or first)
+            for column in _columns(row, text, path, line):
+                sentences.setdefault(key, []).extend(_texts(row[column], path, line))
+    entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
+    if not entries:
+        raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in paths)}")
+    entries, notes = complete(entries, place)
+    return Source(place, files_of(folder, entries), tuple(entries), notes)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    return read_rows(
+        path, known=(*FILES, *USUAL), bare=("image", "caption"), is_file=lambda cell: ending_of(cell) in SUFFIXES
+    )
+
+
+def _fits(path: Path) -> bool:
+    """Whether the first line of a table names an image and has text."""
+    try:
+        rows = _rows(path)[:1]
+    except DataError:
+        return False
+    for _, row in rows:
+        image = column_of(row, FILES)
+        return bool(image) and ending_of(str(row[image])) in SUFFIXES and column_of(row, USUAL) is not None
+    return False
+
+
+def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> list[str]:
+    if text is None:
+        column = column_of(row, USUAL)
+        if column is None:
+            raise DataError(f"{path}, line {line}: no text, expected one of the columns {', '.join(USUAL)}")
+        return [column]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in row:
+            raise DataError(f"{path}, line {line}: data.text: {name!r} is no column{nearest(name, row)}")
+    return names
+
+
+def _texts(cell: Any, path: Path, line: int) -> list[str]:
+    if cell is None:
+        return []
+    texts: Any = [cell] if isinstance(cell, str) else cell
+    if not isinstance(texts, list) or not all(isinstance(one, str) for one in cast("list[Any]", texts)):
+        raise DataError(f"{path}, line {line}: {str(cell)[:60]!r}, expected text or a list of texts")
+    return cast("list[str]", texts)

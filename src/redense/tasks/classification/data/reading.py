@@ -1,0 +1,216 @@
+"""Which layout a source of labelled images has, and who reads it: the same for training and for `data check`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redense.errors import DataError, nearest
+from redense.tasks import catalog
+
+from ...faults import Fault, counted
+from ...folders import endings_said, has_any, subfolders
+from ...split_names import split_of
+from ..config import ImageData
+from .assemble import Part
+from .checking import OnChecked, check
+from .cifar import find_cifar, read_cifar
+from .folder import SUFFIXES, beside, find_parts, list_folder
+from .hub import is_hub_folder, read_by_row, read_in_memory
+from .idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
+from .npz import find_npz, read_npz
+from .pixels import require_pillow
+from .sets import ImageSet
+from .tables import Images, LabelTable, classes_of, find_label_tables, has_tables, read_table
+
+LAYOUTS = (
+    f"idx files ({', '.join(IDX_NAMES)}, each plain or .gz, or EMNIST's), CIFAR's binary files, arrays in a .npz, "
+    "parquet files, a table of files and classes (labels.csv), or images in folders train/CLASS/ and val/CLASS/ or "
+    "test/CLASS/"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds: sets ``in_memory``, or ``parts`` of files; one of the two has something.
+
+    Args:
+        layout: what it was taken for.
+        in_memory: split, or ``all`` -> its images.
+        parts: split, or ``all`` -> its files.
+        notes: what is not used, a sentence each.
+    """
+
+    layout: str
+    in_memory: Mapping[str, ImageSet] = field(default_factory=dict[str, ImageSet])
+    parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    notes: tuple[str, ...] = ()
+
+
+def find_images(source: str | None) -> Path | str:
+    """Return the folder or file that a source names, or the source itself if it is on the hub.
+
+    Raises:
+        DataError: there is no such thing; the message says what could be meant.
+    """
+    if source is None or source == "sample":
+        return SAMPLE
+    name = "fashion-mnist" if source == "debian" else source
+    if name in catalog.SOURCES:
+        return catalog.check(catalog.SOURCES[name])
+    if source.startswith("hub:"):
+        return source
+    place = Path(source).expanduser()
+    if not place.is_dir() and not find_npz(place):
+        names = ["sample", "debian", *catalog.SOURCES]
+        raise DataError(
+            f"no data at {source!r}: expected one of {', '.join(names)}, an existing folder, a .npz file, "
+            f"or hub:OWNER/NAME{nearest(source, names)}"
+        )
+    return place
+
+
+def read_images(
+    config: ImageData, *, full: bool = False, by_row: bool = False, on_checked: OnChecked | None = None
+) -> Found:
+    """Return what a source holds, every file of it looked at; nothing is refused yet that can be left out.
+
+    Args:
+        config: names the source, and the column of the classes.
+        full: decode every file.
+        by_row: read the rows of a table one by one, also where no size is given.
+        on_checked: called with how many files were looked at, and how many there are.
+
+    Raises:
+        DataError: it is in no known layout, or damaged as a whole.
+        MissingExtraError: the layout needs a package that is not installed.
+    """
+    found, place = find_images(config.source), config.source or "sample"
+    if isinstance(found, str):
+        return _hub(place, config, by_row, full, on_checked)
+    if idx := find_idx(found, config.label) if found.is_dir() else None:
+        training, test = read_idx_set(idx)
+        return Found("idx files", {"train": training, "test": test})
+    if path := find_npz(found):
+        return Found(f"arrays in {path.name}", read_npz(path))
+    if cifar := find_cifar(found):
+        sets, notes = read_cifar(*cifar, config.label)
+        return Found("CIFAR's binary files", sets, notes=tuple(notes))
+    if is_hub_folder(found):
+        return _hub(place, config, by_row, full, on_checked)
+    if not has_any(found, SUFFIXES):
+        raise DataError(f"{found}: neither {LAYOUTS.replace(', or', ', nor')}")
+    require_pillow()
+    root = found.absolute()
+    extra: list[str] = []
+    if has_tables(root):
+        tables, images, extra = _tables(root, config)
+        if tables:
+            return _labelled(root, place, tables, images, extra, full=full, on_checked=on_checked)
+    return _class_folders(root, place, extra, full=full, on_checked=on_checked)
+
+
+def _hub(place: str, config: ImageData, by_row: bool, full: bool, on_checked: OnChecked | None) -> Found:
+    if by_row or config.size is not None:
+        parts, notes = read_by_row(place, config.label, full=full, on_checked=on_checked)
+        return Found("a Hugging Face set", parts=parts, notes=tuple(notes))
+    sets, notes = read_in_memory(place, config.label)
+    return Found("a Hugging Face set", sets, notes=tuple(notes))
+
+
+def _tables(root: Path, config: ImageData) -> tuple[list[LabelTable], Images, list[str]]:
+    """Return the tables of classes if they count, the images, and notes.
+
+    Class folders come first, unless a column is asked for, or the table is called ``metadata``.
+    """
+    images = Images(root)
+    sorted_in = _are_class_folders(root)
+    try:
+        tables, notes = find_label_tables(root, config.label, images)
+    except DataError:
+        if sorted_in and config.label is None:
+            return [], images, []
+        raise
+    if sorted_in and config.label is None and not any(table.path.stem == "metadata" for table in tables):
+        names = " and ".join(table.path.name for table in tables)
+        return (
+            [],
+            images,
+            [f"{names} not used: the class folders are (data.label takes a table's column)"] if tables else [],
+        )
+    return tables, images, notes
+
+
+def _are_class_folders(root: Path) -> bool:
+    names = subfolders(root)
+    if any(split_of(name) == "train" and subfolders(root / name) for name in names):
+        return True
+    full = [name for name in names if not split_of(name) and has_any(root / name, SUFFIXES)]
+    return len(full) > 1
+
+
+def _labelled(
+    root: Path,
+    place: str,
+    tables: list[LabelTable],
+    images: Images,
+    notes: list[str],
+    *,
+    full: bool,
+    on_checked: OnChecked | None,
+) -> Found:
+    known = classes_of(tables)
+    parts: dict[str, Part] = {}
+    named = 0
+    for table in tables:
+        own = read_table(table, images, known)
+        named += len(own.files)
+        if table.split in ("validation", "test") and own.hidden == len(own.files):
+            notes.append(
+                f"{table.path.name}: the {counted(own.hidden, 'image')} of it have no label: they are not used"
+            )
+            continue
+        checked = check(own.files, f"{root} {table.split}", full=full, on_checked=on_checked)
+        faults = [Fault(name, "is missing") for name in own.missing]
+        parts[table.split] = Part(own.files, own.labels, own.classes, checked, faults)
+    if "train" not in parts and "all" not in parts:
+        raise DataError(f"{root}: {' and '.join(t.path.name for t in tables)} give no training images their classes")
+    if rest := len(images.files) - named:
+        notes.append(f"{counted(rest, 'image')} in no line of {' and '.join(t.path.name for t in tables)}: not used")
+    if images.others:
+        notes.append(f"passed over for their endings: {endings_said(images.others)}")
+    shown = " and ".join(f"{table.path.name} (column {table.column!r})" for table in tables)
+    return Found(
+        f"images with their classes in {shown}", parts=parts, notes=tuple(f"{place}: {note}" for note in notes)
+    )
+
+
+def _class_folders(root: Path, place: str, extra: list[str], *, full: bool, on_checked: OnChecked | None) -> Found:
+    below = find_parts(root)
+    notes = [*extra, *beside(root, below)]
+    parts: dict[str, Part] = {}
+    passed_over = Counter[str]()
+    for name, folder in below.items():
+        listing = list_folder(folder, root)
+        checked = check(listing.files, str(folder), full=full, on_checked=on_checked)
+        faults = [Fault(str(folder.relative_to(root) / empty), "is an empty class folder") for empty in listing.empty]
+        if listing.loose:
+            loose = counted(len(listing.loose), "image")
+            if name == "all":
+                notes.append(f"{loose} in no class folder: not used")
+            else:
+                faults.append(Fault(loose, f"in {folder.name}/ itself, in no class folder"))
+        if odd := [kind for kind in listing.classes if split_of(kind)]:
+            notes.append(f"{', '.join(odd)} in {folder.name}/ is a class here, though it is called like a split")
+        passed_over += listing.others
+        parts[name] = Part(listing.files, listing.labels, listing.classes, checked, faults)
+    if not any(len(part.labels) for part in parts.values()):
+        raise DataError(f"{root}: neither {LAYOUTS.replace(', or', ', nor')}")
+    if passed_over:
+        notes.append(f"passed over for their endings: {endings_said(passed_over)}")
+    layout = (
+        "class folders" if "all" in parts else f"class folders in {', '.join(f'{f.name}/' for f in below.values())}"
+    )
+    return Found(layout, parts=parts, notes=tuple(f"{place}: {note}" for note in notes))

@@ -1,0 +1,95 @@
+"""What people call training, validation and test: one rule for folders, files, tables and columns of all tasks."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from ..errors import DataError
+from .task import Split
+
+T = TypeVar("T")
+
+MARKS: Mapping[str, Split] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(
+        ("val", "valid", "validation", "validate", "validating", "dev", "devel", "development"), "validation"
+    ),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+}
+"""The words that name a split, in small letters."""
+
+# Words beside the mark that say nothing more: `seg_train`, `train_images`, `Test Set`.
+_BESIDE = (
+    "seg",
+    "set",
+    "data",
+    "dataset",
+    "split",
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "pictures",
+    "photos",
+    "audio",
+    "wavs",
+)
+_WORDS = re.compile(r"[^\W\d_]+|\d+")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a whole name means, in any case; None for the name of anything else, as of a class.
+
+    >>> [split_of(name) for name in ("Training", "seg_test", "train2017", "valid", "TestImages", "train_station")]
+    ['train', 'test', 'train', 'validation', 'test', None]
+    """
+    words = _words(name)
+    left = [word for word in words if word not in _BESIDE and not word.isdigit()]
+    if len(left) == 1:
+        word = next(
+            (left[0].removesuffix(end) for end in ("set", "data") if left[0].removesuffix(end) in MARKS), left[0]
+        )
+        return MARKS.get(word)
+    return None
+
+
+def split_named(name: str) -> tuple[Split | None, str]:
+    """Return the split that a name begins with, and the rest of the name: lists and folders of a corpus have several.
+
+    >>> split_named("dev-clean"), split_named("Test_92"), split_named("clips"), split_named("trainer")
+    (('validation', 'clean'), ('test', '92'), (None, 'clips'), (None, 'trainer'))
+    """
+    plain = unicodedata.normalize("NFC", name).casefold()
+    for mark in sorted(MARKS, key=len, reverse=True):
+        rest = plain.removeprefix(mark)
+        if rest != plain and (not rest or not rest[0].isalpha()):
+            return MARKS[mark], rest.strip("-_. ")
+    if whole := split_of(name):
+        return whole, ""
+    return None, name
+
+
+def by_split(names: Iterable[tuple[str, T]], place: str) -> dict[Split, tuple[str, T]]:
+    """Return what there is for each split of named things: split -> its name and thing.
+
+    Raises:
+        DataError: two names mean one split.
+    """
+    found: dict[Split, tuple[str, T]] = {}
+    for name, thing in names:
+        split = split_of(name)
+        if split is None:
+            continue
+        if split in found:
+            raise DataError(f"{place} has both {found[split][0]} and {name}: remove or rename one of them")
+        found[split] = (name, thing)
+    return found
+
+
+def _words(name: str) -> list[str]:
+    parted = _CAMEL.sub(" ", unicodedata.normalize("NFC", name).strip())
+    return [word.casefold() for word in _WORDS.findall(parted)]

@@ -1,0 +1,103 @@
+"""Tables that people keep beside their files: CSV, TSV and their kin with or without a head, and lines of JSON."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..files.json_text import parse_json
+from ..files.opening import open_text
+
+ENDINGS = (".csv", ".tsv", ".jsonl")
+FILES = (
+    *("file_name", "filename", "file", "filepath", "file_path", "path", "image", "image_path", "image_name", "img"),
+    *("image_id", "id", "name", "picture", "fname", "audio_filepath", "wav_filename", "audio"),
+)
+"""Columns that name a file, in small letters."""
+_DELIMITERS = ",;\t|"
+
+
+def read_rows(
+    path: Path,
+    *,
+    known: Collection[str] = (),
+    bare: Sequence[str] = (),
+    is_file: Callable[[str], bool] = lambda cell: False,
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return the line number and the columns of every row of a table.
+
+    Args:
+        path: of the table; it ends in .csv, .tsv or .jsonl.
+        known: names of columns in small letters: a first line with one of them is the head of the table.
+        bare: names of the columns of a table without a head, for where the first line names a file already.
+        is_file: whether a cell names a file.
+
+    Raises:
+        DataError: it is no text in UTF-8, or no table.
+    """
+    if path.suffix.lower() == ".jsonl":
+        return list(json_lines(path))
+    lines = cells(path)
+    if not lines:
+        raise DataError(f"{path}: there is nothing in it")
+    head = [cell.strip() for cell in lines[0][1]]
+    if bare and not any(cell.lower() in known for cell in head) and any(map(is_file, head)):
+        return [(number, _named(bare, row)) for number, row in lines]
+    return [(number, _named(head, row)) for number, row in lines[1:]]
+
+
+def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
+    """Name the cells of a row; what stands beyond the last column belongs to it: a sentence may have commas."""
+    last = len(names) - 1
+    return dict(zip(names, [*row[:last], ",".join(row[last:])], strict=False))
+
+
+def cells(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the line number and the cells of every row of a table that is not empty.
+
+    The delimiter is the tab of a .tsv, else the one of ``, ; tab |`` that the first line has most often. With tabs and
+    bars a quotation mark is a letter like others.
+
+    Raises:
+        DataError: it is no text in UTF-8, or no table.
+    """
+    try:
+        with open_text(path, newline="") as file:
+            first = file.readline()
+            tabs = path.suffix.lower() == ".tsv"
+            delimiter = "\t" if tabs else max(_DELIMITERS, key=first.count)
+            file.seek(0)
+            quoting = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
+            rows = csv.reader(file, delimiter=delimiter, quoting=quoting)
+            return [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} is no table that can be read: {error}") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line number and the object of every line of JSON.
+
+    Raises:
+        DataError: a line is none, or no object.
+    """
+    try:
+        with open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    entry = parse_json(line, finite=True)
+                    if not isinstance(entry, dict):
+                        raise DataError(f"{path}, line {number}: expected a JSON object, got {type(entry).__name__}")
+                    yield number, entry
+    except DataError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: numbers of thousands of digits, too
+        raise DataError(f"{path}: not JSON lines in UTF-8: {error}") from None
+
+
+def column_of(row: Mapping[str, Any], names: Collection[str]) -> str | None:
+    """Return the column of a row that is called like one of ``names``, the first of these, in any case."""
+    own = {key.strip().lower(): key for key in row}
+    return next((own[name] for name in names if name in own), None)
