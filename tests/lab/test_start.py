@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redense.errors import RecipeError, StateError
+from redense.lab.checkpoint import load_tree
 from redense.lab.engine import Engine
 from redense.lab.folder import read_json
 from redense.lab.plan import plan
@@ -172,3 +173,50 @@ def test_a_run_from_a_start_that_is_killed_goes_on_without_it(trained: Path, tin
     train_run(folder)
     expected, found = (load_file(each / "model.safetensors") for each in (straight, folder))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+# --- a start of other classes ---
+
+
+@pytest.fixture
+def of_seven_classes(trained: Path, tmp_path: Path) -> Path:
+    """The weights of `trained` with a last layer of seven classes, where the data has four."""
+    weights = load_file(trained / "model.safetensors")
+    head = max(name.rpartition(".")[0] for name in weights)
+    weights |= {f"{head}.weight": torch.zeros(7, 8), f"{head}.bias": torch.zeros(7)}
+    save_file(weights, tmp_path / "seven.safetensors")
+    return tmp_path / "seven.safetensors"
+
+
+def test_from_other_classes_the_last_layer_is_new_and_the_dense_phase_trains(
+    of_seven_classes: Path, tiny: Tiny, tmp_path: Path
+):
+    result = finished(tiny(start=str(of_seven_classes)), tmp_path / "run")
+    assert [phase["steps"] for phase in result["phases"]] == [11, 11, 11]
+    assert any("is of 7 classes, here are 4: the last layer" in note for note in result["notes"])
+    # It is the training that `tune` asks for by itself.
+    same = finished(tiny(start=str(of_seven_classes), tune={"backbone_lr": 1}), tmp_path / "same")
+    assert same["phases"][-1]["test"] == result["phases"][-1]["test"]
+
+
+def test_a_backbone_that_is_left_as_it_came_learns_in_the_phases_after(
+    of_seven_classes: Path, tiny: Tiny, tmp_path: Path
+):
+    finished(tiny(start=str(of_seven_classes), tune={"backbone_lr": 0}), tmp_path / "run")
+    start = load_file(of_seven_classes)
+    ends = [load_tree(path)["model"] for path in sorted((tmp_path / "run" / "checkpoints").glob("[0-9]-*"))]
+    first = next(name for name in start if name.endswith("weight"))
+    assert torch.equal(ends[0][first], start[first])
+    assert not torch.equal(ends[1][first], start[first])
+
+
+def test_weights_of_the_same_classes_train_the_dense_phase_only_if_asked(trained: Path, tiny: Tiny, tmp_path: Path):
+    result = finished(tiny(start=str(trained), tune={"backbone_lr": 0.1}), tmp_path / "run")
+    assert [phase["steps"] for phase in result["phases"]] == [11, 11, 11]
+    assert not any("made anew" in note for note in result["notes"])
+
+
+def test_without_a_word_on_tuning_an_engine_refuses_other_classes_with_the_cure(of_seven_classes: Path, tiny: Tiny):
+    recipe = tiny(start=str(of_seven_classes))
+    with pytest.raises(RecipeError, match=r"expected \(4, 8\).*give --tune.backbone_lr 1"):
+        Engine(make_task(recipe), recipe).begin()

@@ -36,7 +36,10 @@ def _print(made: Outline, console: SafeConsole) -> None:
     batch = training.batch_size * training.accumulate
     console.print(f"optimizer  {training.optimizer.name}, {', '.join(settings)}, batch {batch}", soft_wrap=True)
     if recipe.start:
-        console.print(f"start      {recipe.start}: stands in place of the first dense phase", soft_wrap=True)
+        how = "the first dense phase trains from it" if recipe.tune else "stands in place of the first dense phase"
+        console.print(f"start      {recipe.start}: {how}", soft_wrap=True)
+    for note in made.notes:
+        console.print(f"note       {note}", soft_wrap=True)
     phases = Table(box=None, pad_edge=False, header_style="bold")
     phases.add_column("phase")
     for column in ("sparsity", "epochs", "lr", "steps"):

@@ -33,7 +33,7 @@ from .feed import Feed, steps_per_epoch
 from .plan import PlannedPhase, derive_seed, plan
 from .recipe import Recipe
 from .setting_up import LossOf, make_accelerator, make_optimizer, prune_rules
-from .start import load_start_
+from .start import heads_of, load_start_
 from .states import clone, rng_state, set_rng_state
 
 __all__ = ["Engine", "Event", "StoppedError", "TrainingError", "prune_rules", "steps_per_epoch"]
@@ -173,7 +173,9 @@ class Engine:
         if training.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.model: nn.Module = model.to(self.accelerator.device)
-        self.optimizer = make_optimizer(self.model, training.optimizer)
+        tune = self.recipe.tune
+        heads = heads_of(self.task) if tune and tune.backbone_lr < 1 else frozenset[str]()
+        self.optimizer = make_optimizer(self.model, training.optimizer, heads, tune.backbone_lr if tune else 1.0)
         # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
         prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         # Accelerate's wrapper is for what scales the loss: each of its steps looks for a library on the whole path.
@@ -200,8 +202,10 @@ class Engine:
             StateError: they cannot be read.
         """
         start = self.recipe.start
-        if self.plan[0].given and start and not self._has_start:
-            self.ranks.in_turn(lambda: load_start_(self.model, start, getattr(self.task, "pretrained", None)))
+        if (self.plan[0].given or self.plan[0].begins) and start and not self._has_start:
+            pretrained, heads = getattr(self.task, "pretrained", None), heads_of(self.task)
+            may_be_new = heads if self.plan[0].begins else frozenset[str]()
+            self.ranks.in_turn(lambda: load_start_(self.model, start, pretrained, heads, may_be_new))
             self._has_start = True
 
     def give_way(self) -> None:
@@ -232,6 +236,8 @@ class Engine:
         method = self._method(index)
         resumed = bool(position["step"])
         if not resumed:
+            if planned.begins:
+                self.begin()
             torch.manual_seed(derive_seed(self.recipe.seed, index, "phase"))
             self._reshape(method, index)
         method.optimizer = self.optimizer
@@ -391,8 +397,10 @@ class Engine:
             self.accelerator.clip_grad_value_(self.model.parameters(), training.clip_value)
 
     def _set_lr(self, factor: float) -> None:
+        tunes = bool(self.plan[self.phase_index].begins)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.training.optimizer.lr * factor
+            part = group.get("tuned", 1.0) if tunes else 1.0
+            group["lr"] = self.recipe.training.optimizer.lr * factor * part
 
     def _lr(self) -> float:
         return self.optimizer.param_groups[0]["lr"]

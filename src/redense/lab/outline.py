@@ -23,6 +23,7 @@ from .engine import Engine, prune_rules
 from .environment import environment
 from .plan import PlannedPhase, plan
 from .recipe import Recipe, build_recipe
+from .start import tuned
 from .tasks import facts_of, sketch_task
 
 _DRY_STEPS = 3  # optimizer steps of every phase
@@ -41,6 +42,7 @@ class Outline:
         phases: in order.
         rows: every parameter, and whether it is pruned.
         measured: what `dry_run` found.
+        notes: what is to be known of the weights that it starts from.
     """
 
     recipe: Recipe
@@ -49,6 +51,7 @@ class Outline:
     phases: tuple[PlannedPhase, ...]
     rows: tuple[Row, ...]
     measured: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -150,11 +153,12 @@ def outline(recipe: Recipe) -> Outline:
             f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
         )
     task = sketch_task(recipe, facts, examples=1)
+    recipe, notes = tuned(recipe, task)
     torch.manual_seed(recipe.seed)
     model = task.build_model()
     include, exclude = prune_rules(recipe, task, model)
     rows = summary(model, include=include, exclude=exclude).rows
-    return Outline(recipe, facts, steps, plan(recipe, steps), rows)
+    return Outline(recipe, facts, steps, plan(recipe, steps), rows, notes=tuple(notes))
 
 
 def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None = None) -> Outline:
@@ -183,7 +187,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         section["epochs"] = 1
     for cycle in data["cycles"]:
         cycle["sparse"]["epochs"] = cycle["redense"]["epochs"] = 1
-    data["start"] = None  # a dry run is of the recipe's own phases, all of them
+    data["start"] = data["tune"] = None  # a dry run is of the recipe's own phases, all of them
     small = build_recipe(data, recipe.name)
     task = sketch_task(small, planned.facts, examples=batch * steps)
     spent: list[tuple[int, float]] = []  # phase, time at the end of each step

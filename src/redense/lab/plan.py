@@ -24,6 +24,7 @@ class PlannedPhase:
         options: the technique's settings, plain data.
         allocation: how the phase's one sparsity is shared over the layers when it begins; ``uniform``: each the same.
         given: sha256 of the weights that stand in place of the phase, which is then not trained.
+        begins: what tells the weights that the phase begins with, and how it tunes them; it is trained.
     """
 
     phase: Phase
@@ -31,6 +32,7 @@ class PlannedPhase:
     options: Mapping[str, Any] = field(default_factory=dict)
     allocation: str = "uniform"
     given: str | None = None
+    begins: str | None = None
 
     @property
     def steps(self) -> int:
@@ -44,19 +46,22 @@ class PlannedPhase:
             data["allocation"] = self.allocation
         if self.given:
             data["given"] = self.given
+        if self.begins:
+            data["begins"] = self.begins
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PlannedPhase:
         """Return the phase that `to_dict` gave."""
         allocation, given = data.get("allocation", "uniform"), data.get("given")
-        return cls(Phase.from_dict(data["phase"]), data["method"], data["options"], allocation, given)
+        phase = Phase.from_dict(data["phase"])
+        return cls(phase, data["method"], data["options"], allocation, given, data.get("begins"))
 
 
 def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
     """Return the phases that a recipe describes: dense, sparse, dense, and its further cycles.
 
-    Where it starts from trained weights, they stand in place of the first dense phase.
+    Where it starts from trained weights, they stand in place of the first dense phase, or that phase tunes them.
 
     Raises:
         RecipeError: the phases do not fit together.
@@ -94,7 +99,11 @@ def planned(
                 "it trains the first dense phase otherwise than the recipe does, "
                 "so that the recipe's `start` cannot stand for it: give a recipe without one"
             )
-        out[0] = replace(out[0], given=start_digest(recipe.start))
+        digest = start_digest(recipe.start)
+        if recipe.tune is None:
+            out[0] = replace(out[0], given=digest)
+        else:  # how it is tuned determines the phase, too
+            out[0] = replace(out[0], begins=f"{digest} {recipe.tune.backbone_lr:g}")
     return tuple(out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -84,9 +85,19 @@ class LossOf(nn.Module):
         return f"batch normalisation '{named[-1]}'" if named else "batch normalisation"
 
 
-def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over all of the model's parameters."""
-    parameters = model.parameters()
+def make_optimizer(
+    model: nn.Module, recipe: OptimizerRecipe, heads: Collection[str] = (), part: float = 1.0
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over all of the model's parameters.
+
+    With ``heads``, names of parameters, those make a group of their own, the first; the ``part`` of its learning rate
+    that tuning gives the others is kept in their group, as ``tuned``.
+    """
+    named = dict(model.named_parameters())
+    parameters: Any = list(named.values())
+    if own := [value for name, value in named.items() if name in heads]:
+        rest = [value for name, value in named.items() if name not in heads]
+        parameters = [{"params": own}, {"params": rest, "tuned": part}]
     common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.name == "sgd":
         return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)

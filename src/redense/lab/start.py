@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from ..errors import RecipeError, StateError, nearest
 from ..files.checksums import check_folder, file_sum
 from ..names import clean_name
 from .checkpoint import is_tree, load_tree
+from .recipe import Recipe, TuneRecipe
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint
@@ -33,7 +34,46 @@ def start_digest(start: str) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
-def load_start_(model: nn.Module, start: str, pretrained: Callable[[str], Mapping[str, Tensor]] | None) -> None:
+def heads_of(task: Any) -> frozenset[str]:
+    """Return the names of the weights and buffers of a task's network whose shape is that of its classes."""
+    names: Callable[[], frozenset[str]] | None = getattr(task, "heads", None)
+    return names() if names else frozenset()
+
+
+def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
+    """Return the recipe that trains the first dense phase where its start is of other classes, and notes that say so.
+
+    A network whose last layer is new stands for no trained one: without this, pruning would begin with its first
+    guesses.
+
+    Raises:
+        StateError: the weights to start from cannot be read.
+    """
+    start, heads = recipe.start, heads_of(task)
+    if not start or not heads:
+        return recipe, []
+    weights = _weights_of(start, getattr(task, "pretrained", None))
+    with torch.device("meta"):
+        own = {name: value.shape for name, value in task.build_model().state_dict().items() if name in heads}
+    new = [name for name, shape in own.items() if name in weights and weights[name].shape != shape]
+    if not new:
+        return recipe, []
+    before, after = weights[new[0]].shape[0], own[new[0]][0]
+    layers = " and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new))
+    note = (
+        f"start {start} is of {before:,} classes, here are {after:,}: the last layer ({layers}) is made anew, "
+        "and the first dense phase trains from these weights"
+    )
+    return (recipe if recipe.tune else recipe.model_copy(update={"tune": TuneRecipe()})), [note]
+
+
+def load_start_(
+    model: nn.Module,
+    start: str,
+    pretrained: Callable[[str], Mapping[str, Tensor]] | None,
+    heads: Collection[str] = (),
+    may_be_new: Collection[str] = (),
+) -> None:
     """Load the weights of a recipe's ``start`` into a model, in place; every name and shape must fit.
 
     Args:
@@ -41,29 +81,41 @@ def load_start_(model: nn.Module, start: str, pretrained: Callable[[str], Mappin
         start: a ``.safetensors`` file of weights, a checkpoint of a run, a file of ``torch.save``, a run folder,
             ``torchvision:NAME`` or ``timm:TAG``.
         pretrained: gives the weights of a library, for tasks that have some.
+        heads: names of the weights whose shape is that of the classes.
+        may_be_new: those of them that stay as they are where the shape is another.
 
     Raises:
         RecipeError: the weights are of another network.
         StateError: the file cannot be read, or holds more than weights.
     """
+    found = _weights_of(start, pretrained)
+    own = model.state_dict()
+    missing = [name for name in own if name not in found]
+    unknown = [name for name in found if name not in own]
+    other = [name for name in own if name in found and found[name].shape != own[name].shape]
+    wrong = [name for name in other if name not in may_be_new]
+    if missing or unknown or wrong:
+        hint = ""
+        if not missing and not unknown and set(wrong) <= set(heads):
+            hint = "; give --tune.backbone_lr 1: then the last layer is made anew, and the dense phase trains from them"
+        raise RecipeError(
+            f"start {start} is of another network: {_differences(own, found, missing, unknown, wrong)}{hint}"
+        )
+    try:
+        model.load_state_dict({name: own[name] if name in other else found[name] for name in own})
+    except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or some without values
+        reason = " ".join(str(error).split())[:160]
+        raise StateError(f"start {start} holds weights that cannot be copied ({reason}): save them as dense") from None
+
+
+def _weights_of(start: str, pretrained: Callable[[str], Mapping[str, Tensor]] | None) -> dict[str, Tensor]:
     if _LIBRARY.fullmatch(start):
         if pretrained is None:
             raise RecipeError(f"start {start}: this task has no pretrained networks; give a file or a run folder")
         weights = pretrained(start)
     else:
         weights = _read(_file(start))
-    own = model.state_dict()
-    found = {_plain(name): tensor for name, tensor in weights.items()}
-    missing = [name for name in own if name not in found]
-    unknown = [name for name in found if name not in own]
-    wrong = [name for name in own if name in found and found[name].shape != own[name].shape]
-    if missing or unknown or wrong:
-        raise RecipeError(f"start {start} is of another network: {_differences(own, found, missing, unknown, wrong)}")
-    try:
-        model.load_state_dict({name: found[name] for name in own})
-    except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or some without values
-        reason = " ".join(str(error).split())[:160]
-        raise StateError(f"start {start} holds weights that cannot be copied ({reason}): save them as dense") from None
+    return {_plain(name): tensor for name, tensor in weights.items()}
 
 
 def _file(start: str) -> Path:
