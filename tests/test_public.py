@@ -59,6 +59,7 @@ def test_the_public_names_are_these():
         "Surgery",
         "criterion",
         "judge",
+        "load",
         "prunable",
         "scale_lr",
         "sensitivity",

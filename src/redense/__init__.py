@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .criteria import criterion
     from .errors import RedenseError
     from .lab.judging.judge import judge
+    from .lab.trained import load
     from .optimizers import scale_lr
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
@@ -32,6 +33,7 @@ _HOME = {
     "Surgery": "surgery",
     "criterion": "criteria",
     "judge": "lab.judging.judge",
+    "load": "lab.trained",
     "prunable": "parameters",
     "scale_lr": "optimizers",
     "sensitivity": "scanning",
@@ -49,6 +51,7 @@ __all__ = [
     "Surgery",
     "criterion",
     "judge",
+    "load",
     "prunable",
     "scale_lr",
     "sensitivity",

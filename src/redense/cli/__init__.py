@@ -15,12 +15,26 @@ from ..errors import RedenseError, nearest
 from ..extras import missing_extra
 from ..lab.launch import launched
 from ..plugins import load_plugins
-from . import captioning, comparing, doctor, judging, listing, reporting, running, sensitivity, transcribing, zoo
+from . import (
+    captioning,
+    comparing,
+    doctor,
+    judging,
+    listing,
+    predicting,
+    reporting,
+    running,
+    sensitivity,
+    transcribing,
+    zoo,
+)
 from .printing import complain, flush_or_hush, prepare
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
-_MODULES = (running, comparing, judging, reporting, sensitivity, captioning, transcribing, listing, zoo, doctor)
+_MODULES = (
+    *(running, comparing, judging, reporting, sensitivity, predicting, captioning, transcribing, listing, zoo, doctor),
+)
 
 
 def build() -> tuple[Parser, Verbs]:

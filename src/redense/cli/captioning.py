@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RedenseError
+from .files import opened_pictures
 from .printing import complain, say
 from .verbs import Verbs
 
 if TYPE_CHECKING:
     from ..tasks.captioning.captioner import Caption, Captioner
 
-_BATCH = 8  # pictures of a camera are large while they are open
-
 
 def register(verbs: Verbs) -> None:
     """Add the verbs of this module."""
     caption = verbs.add("caption", "write captions of pictures with the model of a run", _caption)
-    caption.add_argument("run", type=Path, help="the folder of a finished captioning run, or of its export")
+    caption.add_argument("run", help="a finished captioning run, its export, or hub:OWNER/NAME")
     caption.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     caption.add_argument(
         "--beam", type=int, metavar="N", help="sentences kept while one is written (default: as the run)"
@@ -39,7 +37,10 @@ def _caption(options: argparse.Namespace) -> int:
 
     if options.beam is not None and not 1 <= options.beam <= 100:
         raise RedenseError(f"--beam is a number of sentences from 1 to 100, got {options.beam}")
-    recipe = read_run_recipe(options.run)
+    from ..lab.trained import find_trained
+
+    folder = find_trained(options.run)
+    recipe = read_run_recipe(folder)
     if recipe.task != "captioning":
         raise RedenseError(f"{options.run} is a run of {recipe.task}, expected one of captioning")
     from ..tasks.captioning.captioner import open_captioner
@@ -50,7 +51,7 @@ def _caption(options: argparse.Namespace) -> int:
         raise RedenseError(f"{options.run} is no run of captioning")
     if options.cnn:
         data = data.model_copy(update={"features": data.features.model_copy(update={"weights": options.cnn})})
-    captioner = open_captioner(options.run, data, model)
+    captioner = open_captioner(folder, data, model)
     failed = False
     for path, found in _captioned(captioner, options.images, options.beam):
         if isinstance(found, str):
@@ -66,12 +67,7 @@ def _caption(options: argparse.Namespace) -> int:
 
 def _captioned(captioner: Captioner, paths: list[Path], beam: int | None) -> Iterator[tuple[Path, list[Caption] | str]]:
     """Yield each image with its captions, or with what is wrong with it, in the order given."""
-    from ..tasks.classification.data.pixels import require_pillow
-
-    require_pillow()
-    images = _images(paths)
-    while batch := list(itertools.islice(images, _BATCH)):
-        opened = [(path, fault or _open(path)) for path, fault in batch]
+    for opened in opened_pictures(paths):
         captions = iter(_captions_of(captioner, [found for _, found in opened if not isinstance(found, str)], beam))
         for path, found in opened:
             yield path, found if isinstance(found, str) else next(captions)
@@ -87,31 +83,6 @@ def _captions_of(captioner: Captioner, pictures: list[Any], beam: int | None) ->
         if len(pictures) == 1:
             return [f"cannot be captioned ({error})"]
         return [one for picture in pictures for one in _captions_of(captioner, [picture], beam)]
-
-
-def _images(paths: list[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the image files, those of a folder sorted, each with what is wrong with it so far, or nothing."""
-    from ..tasks.classification.data.folder import SUFFIXES
-
-    for path in paths:
-        if not path.is_dir():
-            yield path, "" if path.is_file() else "is missing"
-            continue
-        inside = [other for other in sorted(path.rglob("*")) if other.suffix.lower() in SUFFIXES and other.is_file()]
-        yield from ((other, "") for other in inside)
-        if not inside:
-            yield path, "is a folder without images"
-
-
-def _open(path: Path) -> Any:
-    from ..files.opening import read_bytes
-    from ..tasks.classification.data.pixels import decode
-    from ..tasks.classification.data.sets import first_line
-
-    try:
-        return decode(read_bytes(path))
-    except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image
-        return f"cannot be decoded ({first_line(error)})"
 
 
 def _plain(found: list[Caption], *, everything: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RecipeError, RedenseError
 from ..tasks.faults import by_cause
+from .printing import say
 
 if TYPE_CHECKING:
     from ..tasks.faults import Fault
@@ -53,10 +54,10 @@ def check_content(options: argparse.Namespace, place: str) -> int:
             for kind in by_cause(found.faults).values()
         ]
         said = {"path": place, "task": task, "refused": found.refusal or None, **found.facts, "faults": causes}
-        print(json.dumps(said, ensure_ascii=False))
+        say(json.dumps(said, ensure_ascii=False))
     else:
-        print(*found.lines, sep="\n")
-        print(_conclusion(found, options.full))
+        say(*found.lines, sep="\n")
+        say(_conclusion(found, options.full))
     return int(bool(found.refusal) or found.broken)
 
 

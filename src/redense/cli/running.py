@@ -31,8 +31,17 @@ def register(verbs: Verbs) -> None:
     run.add_argument("--quiet", action="store_true", help="no progress, only the result")
 
     evaluate = verbs.add("evaluate", "evaluate the final model of a run", _evaluate)
-    evaluate.add_argument("run", type=Path, help="a run folder")
-    evaluate.add_argument("--split", choices=("validation", "test"), default="test")
+    evaluate.add_argument("run", help="a run folder, its export, or a name of the zoo")
+    evaluate.add_argument(
+        "--data",
+        metavar="PATH",
+        help="where the data lies now, or other images of the same classes, other recordings",
+    )
+    evaluate.add_argument(
+        "--split",
+        choices=("validation", "test", "all"),
+        help="of the data (default: test); all: of other images, whatever split they are in",
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     export = verbs.add("export", "write the model of a run as safetensors with a model card, or publish it", _export)
@@ -109,19 +118,30 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from ..lab.elsewhere import evaluate_elsewhere
     from ..lab.run import load_model
+    from ..lab.trained import find_trained
     from ..tasks.metrics import shown_name
 
-    engine = load_model(options.run)
-    metrics = engine.evaluate(options.split)
+    folder = find_trained(options.run)
+    if options.data is None:
+        split = options.split or "test"
+        if split == "all":
+            raise RedenseError("--split all is for other data: the run was trained on most of its own (--data PATH)")
+        engine = load_model(folder)
+        metrics, metric = engine.evaluate(split), engine.task.metric
+        examples, notes = len(engine.task.examples(split)), list[str]()
+    else:
+        found = evaluate_elsewhere(folder, options.data, options.split)
+        metrics, metric, split, examples, notes = found.metrics, found.metric, found.split, found.examples, found.notes
     if options.json:
-        say(json.dumps({"run": str(options.run), "split": options.split, **metrics}))
+        say(json.dumps({"run": str(options.run), "split": split, **metrics}))
         return 0
-    examples = len(engine.task.examples(options.split))
-    main_metric = engine.task.metric
-    say(f"{options.split} split, {examples:,} examples")
+    for note in notes:
+        say(f"note: {note}")
+    say(f"{split} split, {examples:,} example{'' if examples == 1 else 's'}")
     for name, value in metrics.items():
-        unit = f" {main_metric.unit}" if name.endswith(main_metric.name) else ""
+        unit = f" {metric.unit}" if name.endswith(metric.name) else ""
         say(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
     return 0
 

@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RedenseError, StateError, command, resuming
+from ..errors import RedenseError, command
 from ..files.json_text import read_json
 from ..files.opening import read_text
+from .files import files_of
 from .printing import complain, say
 from .verbs import Verbs
 
 if TYPE_CHECKING:
-    from ..lab.recipe import Recipe
     from ..tasks.speech.alphabet import Alphabet
     from ..tasks.speech.audio import Samples
     from ..tasks.speech.beam import BeamDecoder
-    from ..tasks.speech.recogniser import Recogniser
 
 _WIDEST = 10_000  # of `redense.tasks.speech.beam`, which needs torch
 
@@ -34,8 +33,10 @@ def register(verbs: Verbs) -> None:
         epilog="Decoding is greedy, unless --beam is given: then the search that `redense decode RUN` has tuned is "
         "used, or the one that --lm and --lexicon describe, or a search over letters.",
     )
-    transcribe.add_argument("run", type=Path, help="a run folder of speech recognition")
-    transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE", help="sound files: WAV, FLAC, OGG, MP3, ...")
+    transcribe.add_argument("run", help="a run of speech recognition, its export, a name of the zoo, or hub:OWNER/NAME")
+    transcribe.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="sound files (WAV, FLAC, OGG, MP3, ...), or folders of them"
+    )
     transcribe.add_argument("--json", action="store_true", help="a JSON object a file, with the time of every word")
     transcribe.add_argument("--beam", metavar="WIDTH", nargs="?", const="100", help="beam search (default: 100 wide)")
     transcribe.add_argument("--piece", metavar="SECONDS", default="20", help="of a long file at once (default: 20)")
@@ -79,19 +80,27 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise RedenseError(f"--{first} is for a search: give --beam too")
 
     from ..lab.recipe import read_run_recipe
+    from ..lab.trained import find_trained, load_recogniser
 
-    recipe = read_run_recipe(options.run)
+    folder = find_trained(options.run)
+    recipe = read_run_recipe(folder)
     if recipe.task != "speech":
         raise RedenseError(f"{options.run} is a run of {recipe.task}, and no speech recognition")
 
+    from ..tasks.speech.audio import SUFFIXES
     from ..tasks.speech.recogniser import BeamStream
     from ..tasks.speech.streaming import Pieces, read_blocks
 
     pieces = Pieces(seconds=piece)
-    recogniser = _recogniser(options.run, recipe)
-    beam = None if width is None else _beam(options, recogniser.alphabet, width, given)
+    recogniser = load_recogniser(folder, recipe)
+    beam = None if width is None else _beam(options, folder, recogniser.alphabet, width, given)
     failed = 0
-    for path in options.files:
+    several = len(options.files) > 1 or options.files[0].is_dir()
+    for path, fault in files_of(options.files, SUFFIXES, "sound files"):
+        if fault.startswith("is a folder"):
+            complain(f"{path} {fault}")
+            failed += 1
+            continue
         stream = BeamStream(beam, recogniser.hop / recogniser.rate) if beam else None
         sound = _Counted(read_blocks(path, recogniser.rate))
         words = recogniser.transcribe(sound, stream, pieces)
@@ -108,7 +117,7 @@ def _transcribe(options: argparse.Namespace) -> int:
                 }
                 say(json.dumps(line, ensure_ascii=False), flush=True)
             else:
-                _print_words(f"{path}: " if len(options.files) > 1 else "", (word.text for word in words))
+                _print_words(f"{path}: " if several else "", (word.text for word in words))
         except RedenseError as error:
             message = str(error)
             named = message if str(path) in message else f"{path} {message}"
@@ -143,46 +152,15 @@ def _print_words(name: str, words: Iterator[str]) -> None:
     say("" if begun else name.rstrip())
 
 
-def _recogniser(run: Path, recipe: Recipe) -> Recogniser:
-    import torch
-
-    from ..tasks.speech.recogniser import Recogniser
-
-    weights = run / "model.safetensors"
-    if not weights.is_file():
-        raise StateError(f"{run} has no model.safetensors yet: finish it with: {resuming(run)}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data: Any = recipe.data
-    model: Any = recipe.model
-    return Recogniser.load(data, model, _alphabet(run, recipe), weights, device)
-
-
-def _alphabet(run: Path, recipe: Recipe) -> Alphabet:
-    """The symbols of a run: of its recipe, as kept with its result, or of its training data."""
-    from ..lab.tasks import make_task
-    from ..tasks.speech.alphabet import Alphabet
-    from ..tasks.speech.task import Speech
-
-    data: Any = recipe.data
-    if data.alphabet:
-        return Alphabet(tuple(data.alphabet))
-    path = run / "artifacts" / "alphabet.json"
-    symbols = read_json(path) if path.is_file() else None
-    if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
-        return Alphabet(tuple(symbols))
-    task = make_task(recipe)
-    if not isinstance(task, Speech):
-        raise StateError(f"{run} is a run of {task.name}, and no speech recognition")
-    return task.alphabet
-
-
-def _beam(options: argparse.Namespace, alphabet: Alphabet, width: int, given: dict[str, float]) -> BeamDecoder:
+def _beam(
+    options: argparse.Namespace, folder: Path, alphabet: Alphabet, width: int, given: dict[str, float]
+) -> BeamDecoder:
     from ..tasks.speech.beam import BeamDecoder, Lexicon, Search
 
     if not (options.lm or options.lexicon or given):
         from ..lab.decoding import kept_decoder
 
-        return kept_decoder(options.run, alphabet, width) or BeamDecoder(alphabet, None, Search(width=width))
+        return kept_decoder(folder, alphabet, width) or BeamDecoder(alphabet, None, Search(width=width))
     if not (options.lm or options.lexicon):
         raise RedenseError("weights are of a language model: give --lm FILE, or tune with `redense decode RUN`")
     words = _lines(options.lexicon) if options.lexicon else None

@@ -49,11 +49,14 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> 
         for p in result["phases"]
     ]
     weights = sum(layer["weights"] for layer in result["layers"])
+    data = result.get("data") or {}  # a run of an older redense does not say
+    trained_on = f"Trained on {data['text']}." if data else ""
     lines = [
         f"# {recipe.name}",
         "",
         recipe.about or f"A model for {recipe.task}.",
         "",
+        *([trained_on, ""] if trained_on else []),
         f"Trained with redense {result['redense']}: dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381). "
         f"{weights:,} weights; the network is the plain one, its architecture and speed are unchanged.",
         "",
@@ -64,7 +67,8 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> 
         f"Seed {result['seed']}, {result['test_examples']:,} test examples. One seed, no control of the same budget: "
         "the table does not show that the mask is what helped.",
         "",
-        "Load it into the plain model:",
+        *_usage(recipe),
+        "Or load the weights into the plain model of your own code:",
         "",
         "```python",
         "from safetensors.torch import load_file",
@@ -76,3 +80,25 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> 
         "",
     ]
     return "\n".join(lines)
+
+
+def _usage(recipe: Recipe) -> list[str]:
+    """Return the lines of the card that say how to use the model; none for a task that `redense.load` does not know."""
+    uses = {
+        "classification": ("picture.jpg", "classes with their probabilities"),
+        "captioning": ("picture.jpg", "a sentence"),
+        "speech": ("recording.wav", "what is said"),
+    }
+    if recipe.task not in uses:
+        return []
+    file, what = uses[recipe.task]
+    return [
+        "Use it, from this folder:",
+        "",
+        "```python",
+        "import redense",
+        'model = redense.load(".")',
+        f'print(model.predict("{file}"))  # {what}',
+        "```",
+        "",
+    ]

@@ -117,7 +117,7 @@ def describe(phase: dict[str, Any]) -> str:
         how = f" {100 * sparsity:g} %"
     if not phase["steps"]:
         return f"{phase['name']}, given: it is evaluated and not trained"
-    return f"{phase['name']}{how}, {phase['epochs']:g} epochs, lr {phase['lr']:g}"
+    return f"{phase['name']}{how}, {phase['epochs']:g} epoch{'' if phase['epochs'] == 1 else 's'}, lr {phase['lr']:g}"
 
 
 def result_table(result: dict[str, Any]) -> Table:

@@ -76,7 +76,8 @@ def _header(result: dict[str, Any]) -> str:
         "name": shown_name(metric["name"]),
     }
     kind = {"type": _KINDS.get(result["task"], result["task"]), "name": result["task"]}
-    dataset = {"name": f"test split of {result['recipe']}", "type": "redense"}
+    source = (result.get("data") or {}).get("source") or result["recipe"]
+    dataset = {"name": f"test split of {source}", "type": "redense"}
     head = {
         "library_name": "pytorch",
         "tags": ["redense", "dense-sparse-dense", "pruning", "pytorch"],

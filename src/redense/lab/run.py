@@ -53,8 +53,9 @@ from .ranks import join, noticing_lost_ranks
 from .recipe import GIVEN, Recipe, build_recipe, read_run_recipe
 from .records import Recorder, read_records
 from .resuming import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
+from .start import tuned
 from .store import PhaseStore, SharedStore, phase_keys
-from .tasks import make_task
+from .tasks import data_of, make_task
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def train_run(
         task = ranks.in_turn(lambda: make_task(recipe))
         ranks.agree("the data", task.fingerprint)
         ranks.main(lambda: begin(folder, recipe, task))
+        recipe, tuning = tuned(recipe, task)
         notes = ranks.main(lambda: notes_on(folder))
         if notes:
             store = None  # what a run of two halves gives is no phase that others may share
@@ -143,7 +145,7 @@ def train_run(
                 save_seconds=save_seconds,
             )
             keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
-            of_task = list(getattr(task, "notes", ()))
+            of_task = [*getattr(task, "notes", ()), *tuning]
             show({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": of_task})
             snapshot, lost = ranks.main(lambda: last_snapshot(folder, engine.plan, store, keys))
             _train_lost(folder, task, recipe, lost, stop)
@@ -166,7 +168,7 @@ def train_run(
                             if store and ranks.is_main:
                                 _keep_in_store(folder, engine, store, key)
         show({"kind": "testing"})
-        return _finish(folder, engine)
+        return _finish(folder, engine, of_task)
 
 
 def _train_lost(folder: Path, task: Task, recipe: Recipe, lost: list[int], stop: Callable[[], bool]) -> None:
@@ -257,15 +259,24 @@ def load_model(folder: Path) -> Engine:
         StateError: the run is not finished, its recipe or data changed since, or the model does not fit.
         CheckpointError: the model is damaged.
     """
+    recipe = read_run_recipe(folder)
+    _final_weights(folder)
+    task = make_task(recipe)
+    check_unchanged(folder, recipe, task)
+    return engine_of(folder, recipe, task)
+
+
+def engine_of(folder: Path, recipe: Recipe, task: Task) -> Engine:
+    """Return an engine that holds the final model of a finished run, for a task that is made already.
+
+    Raises:
+        StateError: the run is not finished, or the model does not fit.
+        CheckpointError: the model is damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    recipe = read_run_recipe(folder)
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
-    task = make_task(recipe)
-    check_unchanged(folder, recipe, task)
+    path = _final_weights(folder)
     engine = Engine(task, recipe)
     try:
         engine.model.load_state_dict(load_file(path), strict=True)
@@ -274,11 +285,18 @@ def load_model(folder: Path) -> Engine:
     return engine
 
 
+def _final_weights(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
+    return path
+
+
 # --- result ---------------------------------------------------------------------------------------------------------
 
 
-def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
-    """Touch the test split, once; write outcome, model and result."""
+def _finish(folder: Path, engine: Engine, notes: list[str]) -> dict[str, Any]:
+    """Touch the test split, once; write outcome, model and result; ``notes`` are on data and start."""
     task, ranks = engine.task, engine.ranks
     phases: list[dict[str, Any]] = []
     outcomes: dict[str, dict[str, torch.Tensor]] = {}
@@ -304,7 +322,7 @@ def _finish(folder: Path, engine: Engine) -> dict[str, Any]:
             }
         )
         _add_sparsities(layers, engine)
-    return ranks.main(lambda: _write_result(folder, engine, phases, layers, outcomes, moments))
+    return ranks.main(lambda: _write_result(folder, engine, phases, layers, outcomes, moments, notes))
 
 
 def _add_sparsities(layers: list[dict[str, Any]], engine: Engine) -> None:
@@ -332,6 +350,7 @@ def _write_result(
     layers: list[dict[str, Any]],
     outcomes: dict[str, dict[str, torch.Tensor]],
     moments: list[dict[str, Any]],
+    notes: list[str],
 ) -> dict[str, Any]:
     task, recipe = engine.task, engine.recipe
     drop_sums(folder, [name for name in read_sums(folder) if name not in GIVEN])
@@ -353,7 +372,8 @@ def _write_result(
         "phases": phases,
         "layers": layers,
         "test_examples": len(task.examples("test")),
-        "notes": [*getattr(task, "notes", ()), *notes_on(folder), *_diverged(phases, records)],
+        "data": data_of(recipe, task),
+        "notes": [*notes, *notes_on(folder), *_diverged(phases, records)],
         "seconds": round(sum(phase["seconds"] for phase in phases), 1),
         "redense": __version__,
     }

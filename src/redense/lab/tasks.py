@@ -8,10 +8,12 @@ with these functions, which calls `redense.lab.recipe.register_task`; `redense.p
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from ..tasks.task import Facts, Settings, Task
 from .recipe import Recipe, entry_of
+
+_CLASSES_SHOWN = 10
 
 
 class _Entry(Protocol):
@@ -29,6 +31,25 @@ def make_task(recipe: Recipe) -> Task:
         DataError: the data is missing, broken or unfit.
     """
     return _entry(recipe).make(recipe)
+
+
+def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:
+    """Return what a run was trained on, as plain data: its source, the examples of each split, its classes.
+
+    ``text`` says it in a line; ``classes`` is there where the task has some.
+    """
+    source = getattr(recipe.data, "source", None)
+    counts = {split: len(task.examples(split)) for split in ("train", "validation", "test")}
+    classes = list(getattr(task, "classes", ()))
+    said = f"{counts['train']:,} training, {counts['validation']:,} validation and {counts['test']:,} test examples"
+    if classes:
+        shown = ", ".join(classes[:_CLASSES_SHOWN]) + (", ..." if len(classes) > _CLASSES_SHOWN else "")
+        said += f" of {len(classes):,} classes: {shown}"
+    place = (
+        " + ".join(source) if isinstance(source, tuple) else str(source or getattr(task, "own_data", "its own data"))
+    )
+    plain = {"source": place, "text": f"{place}: {said}", "counts": counts, "fingerprint": task.fingerprint}
+    return plain | ({"classes": classes} if classes else {})
 
 
 def facts_of(recipe: Recipe) -> Facts:

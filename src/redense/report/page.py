@@ -96,12 +96,23 @@ def _facts(run: Run) -> list[str]:
     seconds = run.result.get("seconds")
     return [
         str(run.result.get("task") or run.recipe.get("task") or ""),
+        _trained_on(run),
         "" if run.seed is None else f"seed {run.seed}",
         count(sum(phase.epochs for phase in run.phases), "epoch"),
         count(steps, "optimizer step"),
         duration(seconds) if isinstance(seconds, int | float) else "",
         "" if run.finished else "not finished",
     ]
+
+
+def _trained_on(run: Run) -> str:
+    """What the run was trained on; of one that is not finished, or of an older redense, where its data lies."""
+    data = run.result.get("data")
+    if isinstance(data, dict) and data.get("text"):
+        return f"trained on {data['text']}"
+    section = run.recipe.get("data")
+    source = section.get("source") if isinstance(section, dict) else None
+    return f"trained on {' + '.join(source) if isinstance(source, list) else source}" if source else ""
 
 
 def _verdict(run: Run) -> list[Child]:

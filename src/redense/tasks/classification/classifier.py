@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import DataError, StateError
+from ...errors import DataError, StateError, resuming
 from ...files.json_text import read_json
 from ...files.opening import read_bytes
 from ..weights import load_weights_
@@ -139,7 +139,7 @@ def open_classifier(folder: Path, data: ImageData, model: ImageModel) -> Classif
     """
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with `redense run --resume {folder}`")
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
     known = read_inputs(folder)
     network = build(model, known.shape, len(known.classes))
     load_weights_(network, weights)
