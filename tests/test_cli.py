@@ -125,7 +125,7 @@ def test_a_run_shows_what_it_does_and_ends_with_the_table_and_where_everything_i
     assert folder.name.startswith("tiny-seed0-")
     result = json.loads((folder / "result.json").read_text())
     for number, phase in enumerate(
-        ("dense, 1 epochs, lr 0.1", "sparse 30 %, 1 epochs, lr 0.1", "redense, 1 epochs, lr 0.01")
+        ("dense, 1 epoch, lr 0.1", "sparse 30 %, 1 epoch, lr 0.1", "redense, 1 epoch, lr 0.01")
     ):
         assert f"{number + 1}/3 {phase}" in out
     assert out.count("epoch 1/1") == 3

@@ -128,6 +128,9 @@ def test_data_that_was_moved_gives_the_same_figures_and_other_data_its_own(train
 
 
 def test_what_is_no_classifier_is_refused_in_a_line(redense: Run, tmp_path: Path):
-    assert "no run, export or network of the zoo at 'quickstrat'" in redense("predict", "quickstrat", "a.png")[2]
+    assert (
+        "quickstrat is no run folder, no export, and no network of the zoo"
+        in redense("predict", "quickstrat", "a.png")[2]
+    )
     assert "redense transcribe" in redense("predict", "prompts-es-deepspeech", "a.png")[2]
     assert "--top must be a whole number" in redense("predict", "quickstart", "a.png", "--top", "0")[2]

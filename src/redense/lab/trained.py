@@ -74,7 +74,7 @@ def find_trained(path: str | Path) -> Path:
     try:
         return find(default_zoo(), name).folder
     except StateError as error:
-        raise RecipeError(f"no run, export or network of the zoo at '{name}' ({error})") from None
+        raise RecipeError(f"{name} is no run folder, no export, and no network of the zoo ({error})") from None
 
 
 def load_classifier(folder: Path, recipe: Recipe) -> Classifier:
