@@ -138,7 +138,7 @@ def _splits(table: Any, features: Mapping[str, Any]) -> list[SplitName] | None:
     if getattr(features.get("split"), "dtype", None) != "string":
         return None
     said = table.with_format(None)["split"][:]
-    found = [caption_split(str(name)) for name in said]
+    found: list[SplitName | None] = [caption_split(str(name)) for name in said]
     known: list[SplitName] = [split for split in found if split]
     return known if len(known) == len(found) else None
 
