@@ -27,8 +27,9 @@ COLUMN, HEIGHT, GAP, MARGIN = 62, 58, 54, 12
 
 @functools.cache
 def uses() -> list[tuple[str, str]]:
-    """Return which part imports which other."""
-    return sorted({pair for path in PACKAGE.rglob("*.py") for pair in _imports(path) if pair[0] != pair[1]})
+    """Return which part imports which other; the face of the package gives names of any part, and loads none."""
+    paths = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+    return sorted({pair for path in paths for pair in _imports(path) if pair[0] != pair[1]})
 
 
 def _imports(path: Path) -> Iterator[tuple[str, str]]:
