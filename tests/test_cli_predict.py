@@ -72,7 +72,7 @@ def test_programs_get_json_or_a_table(trained: Path, redense: Run, tmp_path: Pat
     assert [one["class"] for one in told[0]["classes"]] == ["bright", "dark"]
     assert sum(one["probability"] for one in told[0]["classes"]) == pytest.approx(1, abs=1e-5)
     assert ["error" in one for one in told] == [False, True, True]
-    assert "redense: b.png cannot be decoded (it is no image that Pillow knows)" in err
+    assert "redense: b.png cannot be decoded (it is no image of a known format" in err
     assert "redense: gone.png is missing" in err
     code, out, _ = redense("predict", trained / "run", "a.png", "--csv", "--top", 1)
     assert code == 0
