@@ -33,7 +33,17 @@ from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
 _MODULES = (
-    *(running, comparing, judging, reporting, sensitivity, predicting, captioning, transcribing, listing, zoo, doctor),
+    running,
+    comparing,
+    judging,
+    reporting,
+    sensitivity,
+    predicting,
+    captioning,
+    transcribing,
+    listing,
+    zoo,
+    doctor,
 )
 
 
