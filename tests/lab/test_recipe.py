@@ -301,7 +301,7 @@ def test_an_impossible_sparse_phase_is_one_line_that_names_it(load: Load, settin
         ("a: \0", "not valid YAML"),
         ("[" * 1_000, "nested too deeply"),
         ("{a: " * 2_000, "nested too deeply"),
-        ("a: " + "x" * (1 << 20), "too many for a recipe"),
+        ("a: " + "x" * (1 << 20), "bytes are too many"),
         (b"about: caf\xe9", "not a text file in UTF-8"),
         (bytes(range(256)), "not a text file in UTF-8"),
     ],
