@@ -378,7 +378,7 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path):
     assert "no recipe is called 'quikstart'; did you mean 'quickstart'?" in problem(load_recipe, "quikstart")
     assert "known: " in problem(load_recipe, "zzz")
     assert "No such file" in problem(load_recipe, tmp_path / "none.yaml")
-    assert "directory" in problem(load_recipe, tmp_path)
+    assert "is a folder" in problem(load_recipe, tmp_path)
     assert "no recipe is called 'a\\nb'" in problem(load_recipe, "a\nb")
     assert "File name too long" in problem(load_recipe, "x" * 5000)
     assert "no run folder: it has no recipe.yaml" in problem(read_run_recipe, tmp_path)
