@@ -378,37 +378,6 @@ def test_every_part_of_the_training_split_is_seen_once_an_epoch(tiny: Tiny):
     assert len(epochs) == len(set(epochs)) == 6  # or every epoch would be augmented alike
 
 
-def test_best_keeps_the_epoch_with_the_best_validation(tiny: Tiny):
-    recipe = tiny(training={"keep": "best", "optimizer": {"lr": 1.5}}, dense={"epochs": 6}, sparse={"epochs": 6})
-    events: list[dict[str, Any]] = []
-    engine = Engine(make_task(recipe), recipe, emit=events.append)
-    differs = False
-    for index in range(3):
-        engine.train()
-        errors = [
-            e["validation"]["error"] for e in measured(events) if e["kind"] == "epoch" and e["phase_index"] == index
-        ]
-        assert engine.evaluate("validation")["error"] == min(errors)
-        differs |= errors[-1] != min(errors)
-    assert differs  # otherwise `last` would pass this test too
-
-
-def test_best_leaves_weights_and_momentum_of_that_epoch(tiny: Tiny):
-    changes: dict[str, Any] = {"dense": {"epochs": 6}}
-    training: dict[str, Any] = {"optimizer": {"lr": 1.0}, "decay": {"kind": "constant"}}
-    recipe, events = tiny(**changes, training={**training, "keep": "best"}), list[dict[str, Any]]()
-    best = Engine(make_task(recipe), recipe, emit=events.append)
-    best.train()
-    errors = [event["validation"]["error"] for event in measured(events) if event["kind"] == "epoch"]
-    epoch = errors.index(min(errors)) + 1
-    assert epoch < 6
-    recipe = tiny(dense={"epochs": epoch}, training=training)
-    last = Engine(make_task(recipe), recipe)
-    last.train()
-    assert same_tree(dict(best.model.state_dict()), dict(last.model.state_dict()))
-    assert same_tree(best.optimizer.state_dict()["state"], last.optimizer.state_dict()["state"])
-
-
 def test_what_a_sparse_phase_pruned_stays_pruned_in_a_sparser_one_right_after(tiny: Tiny):
     recipe, zeros = tiny(sparse={"criterion": "random"}), list[Tensor]()
     phases = list(Engine(make_task(recipe), recipe).plan)

@@ -48,6 +48,13 @@ def test_keys_are_folder_names_one_a_phase_and_the_same_every_time(tiny: Tiny):
     assert keys(tiny()) == found
 
 
+def test_another_rule_of_keep_best_makes_other_keys_of_keep_best_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    last, best = keys(tiny()), keys(tiny(training={"keep": "best"}))
+    monkeypatch.setattr(store, "KEEP_VERSION", store.KEEP_VERSION + 1)
+    assert keys(tiny()) == last
+    assert not set(keys(tiny(training={"keep": "best"}))) & set(best)
+
+
 EVERY_PHASE: list[dict[str, Any]] = [
     {"seed": 1},
     {"model": {"widths": [9]}},

@@ -152,6 +152,11 @@ class Engine:
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self._masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
         self._position = dict(snapshot["position"])
+        if self._position.get("best") and "loss" not in self._position["best"]:
+            raise StateError(
+                "this phase was begun by an older redense, whose `keep: best` chose by another rule: start anew, or go "
+                "on from the phase before"
+            )
         self._rng = snapshot["rng"]
         own = snapshot.get("ranks", [])
         if len(own) == self.ranks.world:
@@ -190,6 +195,7 @@ class Engine:
         method = make_method(planned.method, planned.options, derive_seed(self.recipe.seed, index, "method"))
         if self._resolve:
             method.resolve = self._resolve
+        method.build = self.task.build_model
         return method
 
     # --- training ---------------------------------------------------------------------------------------------------
@@ -233,6 +239,7 @@ class Engine:
         if planned.given:
             self._start(planned)
             return
+        position.pop("kept", None)  # of the phase before
         method = self._method(index)
         resumed = bool(position["step"])
         if not resumed:
@@ -259,6 +266,8 @@ class Engine:
             masks=None if resumed else self._masks,
             state=position["dsd"] if resumed else None,
         )
+        if not resumed:
+            method.pruned(self.model, dsd.masks)
         self.optimizer.zero_grad()
         try:
             if resumed:
@@ -269,15 +278,19 @@ class Engine:
         finally:
             dsd.close()
         best = position["best"]
+        kept: dict[str, Any] = {}
         if best is not None:
             self.model.load_state_dict(best["model"])
             self.optimizer.load_state_dict(best["optimizer"])
+            epochs = round(planned.steps / self.steps_per_epoch, 4)
+            kept = {"kept": {"epoch": best["epoch"], "of": epochs, self.task.metric.name: best["value"]}}
+            self._emit({"kind": "kept", **self._where(planned), **kept["kept"]})
         # Statistics are taken over whole batches, the same on every rank.
         method.finish(
             self.model, self._masks, lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True)
         )
         self.ranks.agree_on_weights(self.model, self._masks)
-        self._position = {"phase": index + 1, "step": 0}
+        self._position = {"phase": index + 1, "step": 0, **kept}
         self._save(self.snapshot())
 
     def _start(self, planned: PlannedPhase) -> None:
@@ -325,6 +338,10 @@ class Engine:
         for key, start in (("loss", 0.0), ("best", None), ("seconds", 0.0)):
             position.setdefault(key, start)
         self._emit({**self._where(planned), "kind": "phase", "start": self.step - position["step"], "steps": total})
+        if not position["step"] and self.phase_index and self.recipe.training.keep == "best":
+            began = self.evaluate("validation")  # a phase need not end worse than it begins
+            if math.isfinite(began["loss"]):
+                position["best"] = self._best(None, began)
         while position["step"] < total:
             first = position["step"] // self.steps_per_epoch * self.steps_per_epoch
             end = min(first + self.steps_per_epoch, total)
@@ -424,14 +441,24 @@ class Engine:
         if stop:
             raise StoppedError("stopped; the state is saved")
 
+    @property
+    def kept(self) -> dict[str, Any] | None:
+        """Which epoch the last complete phase kept, 0 for where it began; None unless it kept its best."""
+        return self._position.get("kept")
+
     def _best(self, best: dict[str, Any] | None, result: dict[str, float]) -> dict[str, Any] | None:
+        """Return what the phase would keep if it ended now: of equal figures the lower loss, then the later epoch."""
         if self.recipe.training.keep == "last":
             return None
-        value = result[self.task.metric.name]
-        if best is not None and not self.task.metric.better(value, best["value"]):
-            return best
+        value, loss = result[self.task.metric.name], result["loss"]
+        if best is not None:
+            if self.task.metric.better(best["value"], value):
+                return best
+            if value == best["value"] and best["loss"] < loss:
+                return best
         model, optimizer = clone(self.model.state_dict()), clone(self.optimizer.state_dict())
-        return {"value": value, "model": model, "optimizer": optimizer}
+        epoch = round(self._position["step"] / self.steps_per_epoch, 4)
+        return {"value": value, "loss": loss, "epoch": epoch, "model": model, "optimizer": optimizer}
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 

@@ -365,5 +365,6 @@ def _evaluate(
             "validation": engine.evaluate("validation"),
             "parameters": weights,
             "nonzeros": weights - round(sparsity_of(*parameters) * weights),
+            **({"kept": engine.kept} if engine.kept else {}),
         }
         store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")

@@ -92,6 +92,11 @@ class RunProgress:
                 f"  {event['seconds']:.1f} s{left}"
             )
 
+    def _on_kept(self, event: Event) -> None:
+        name = self._metric["name"]
+        which = f"epoch {event['epoch']:g} of {event['of']:g}" if event["epoch"] else "what the phase began with"
+        self._say(f"  kept: {which}, validation {shown_name(name)} {event[name]:.2f} {self._metric['unit']}".rstrip())
+
     def _on_testing(self, event: Event) -> None:
         self._say("evaluating every phase's network on the test split, once")
 

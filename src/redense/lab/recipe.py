@@ -98,7 +98,9 @@ class TrainingRecipe(_Section):
     channels_last: bool = False
     compile: bool = False
     keep: Literal["last", "best"] = Field(
-        default="last", description="best: the epoch of each phase with the best validation"
+        default="last",
+        description="best: of each phase the epoch with the best validation, or where it began; of equal ones the one "
+        "with the lower loss, then the later",
     )
 
     @field_validator("precision", mode="before")

@@ -319,6 +319,7 @@ def _finish(folder: Path, engine: Engine, notes: list[str]) -> dict[str, Any]:
                 "sparsity": engine.sparsity() if planned.phase.is_sparse else 0.0,
                 "validation": engine.evaluate("validation"),
                 "test": task.metrics(outcome),
+                **({"kept": engine.kept} if engine.kept else {}),
             }
         )
         _add_sparsities(layers, engine)

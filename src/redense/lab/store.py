@@ -46,6 +46,7 @@ from .recipe import WHEREABOUTS, Recipe, entry_of
 log = logging.getLogger(__name__)
 
 ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
+KEEP_VERSION = 2  # of `keep: best` alone: 1 had not where a phase begins, and of equal epochs took the first
 _KEY = re.compile("[0-9a-f]{32}")
 _RECORDS = "metrics.jsonl"
 _PARTIAL = "partial.safetensors"
@@ -74,6 +75,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
     own = code_of(entry_of(recipe.task))
     if own:
         base["code"] = own
+    if recipe.training.keep != "last":
+        base["keep"] = KEEP_VERSION
     if ranks > 1:  # the same training, but for the last digits
         base["ranks"] = ranks
     if device_name() != "cpu":  # its sums are of another order, too

@@ -13,6 +13,7 @@ from ..errors import ScheduleError, StateError, nearest
 
 # name -> module and class; a technique is loaded when a phase names it
 _HOME = {
+    "anew": ("anew", "Anew"),
     "average": ("averaging", "Average"),
     "distill": ("distillation", "Distillation"),
     "dropconnect": ("dropconnect", "DropConnect"),
@@ -27,7 +28,8 @@ _HOME = {
 class Method:
     """Changes nothing; a technique overrides what it changes.
 
-    The engine calls, for one phase: `begin` before its first step and before anything is pruned; then for every step
+    The engine calls, for one phase: `begin` before its first step and before anything is pruned, `pruned` right after
+    the masks of the phase are chosen; then for every step
     `loss` (once a batch) and `step`, then `after_step`; and `finish` when the phase is over and its masks are released.
     A phase that is interrupted goes on with a new object that was given `load_state_dict` instead of `begin`.
 
@@ -48,10 +50,14 @@ class Method:
         self.options: dict[str, Any] = {**self.defaults, **options}
         self.seed = seed
         self.resolve: Callable[[str], dict[str, Tensor]] = _nothing_stored
+        self.build: Callable[[], nn.Module] | None = None  # the engine sets it: makes the network with new weights
         self.optimizer: Optimizer | None = None  # the engine sets the one that trains the phase, before `begin`
 
     def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
         """Prepare, with the weights that the phase before left; may change their values in place."""
+
+    def pruned(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        """Look at the masks that were just chosen, True = kept; may change the weights that are kept, in place."""
 
     def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
         """Return the training loss of a batch.

@@ -155,7 +155,9 @@ def _phases(run: Run) -> list[Child]:
         ]
         for phase in run.phases
     ]
-    return [sentence, table("What each phase was, and what came out of it", columns, rows)]
+    shown: list[Child] = [sentence, table("What each phase was, and what came out of it", columns, rows)]
+    kept = words.kept_sentence(run)
+    return [*shown, h("p", kept, class_="note")] if kept else shown
 
 
 def _curves(run: Run) -> list[Child]:

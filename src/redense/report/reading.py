@@ -43,6 +43,8 @@ class PhaseRow:
     seconds: float | None
     validation: Mapping[str, float]
     test: Mapping[str, float]
+    kept: float | None = None
+    """The epoch that `keep: best` kept, 0 for where the phase began; None where it kept the last."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,7 @@ def _phase(item: Mapping[str, Any], layers: tuple[Layer, ...], index: int, unmas
         seconds=_float(item["seconds"]) if item.get("seconds") is not None else None,
         validation=_figures(item.get("validation")),
         test=_figures(item.get("test")),
+        kept=_float(item["kept"]["epoch"]) if item.get("kept") else None,
     )
 
 

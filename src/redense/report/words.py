@@ -211,6 +211,13 @@ def phases_sentence(run: Run) -> str:
     return f"{text}; {split} {run.metric.label} at the end of each: {', then '.join(shown)}." if shown else f"{text}."
 
 
+def kept_sentence(run: Run) -> str:
+    """Return which epoch each phase has kept; nothing where all kept their last."""
+    kept = [(phase, phase.kept) for phase in run.phases if phase.kept is not None]
+    told = (f"{p.name} {f'epoch {epoch:g} of {p.epochs:g}' if epoch else 'what it began with'}" for p, epoch in kept)
+    return f"Kept, as the best on validation data: {', '.join(told)}." if kept else ""
+
+
 def curves_sentence(run: Run) -> str:
     """Return the sentence above the curves."""
     epochs = run.log.epochs
