@@ -103,12 +103,36 @@ def test_alternating_refuses_a_pattern_for_it_has_no_common_threshold():
         variants.alternating(PATTERN)
 
 
+@pytest.mark.parametrize("kind", ["constant", "cosine", "linear", "step", "polynomial"])
+def test_an_early_cut_leaves_the_rates_of_the_dense_phase_as_they_are(kind: Any):
+    """The paper prunes before the network has converged, at the rate it has there: nothing is annealed first."""
+    whole = Schedule.dsd(dense=12, sparse=7, redense=5, sparsity=0.4, decay=Decay(kind, floor=0.1, power=2))
+    cut = variants.earlier(whole, cut=0.25)
+    assert [cut.lr_factor(step) for step in range(3)] == pytest.approx([whole.lr_factor(step) for step in range(3)])
+    again = variants.earlier(cut, cut=0.67).phases[0]
+    assert again.steps == 2
+    assert [again.lr * again.decay.at(step / 2) for step in (0, 1)] == pytest.approx(
+        [whole.lr_factor(step) for step in (0, 1)]
+    )
+
+
+def test_a_control_without_a_mask_has_every_step_and_rate_of_what_it_controls():
+    for make in (variants.iterated, variants.alternating, variants.earlier, variants.under_surgery, variants.pruned):
+        own = make(DSD)
+        control = variants.restarted(own)
+        assert not any(phase.is_sparse for phase in control.phases)
+        assert [control.lr_factor(step) for step in range(24)] == [own.lr_factor(step) for step in range(24)]
+        assert [p.steps for p in control.phases] == [p.steps for p in own.phases]
+
+
 # --- every variant --------------------------------------------------------------------------------------------------
 
 # (name, sparsity, lr, steps) of every phase that DSD's 12, 7 and 5 steps at 1, 0.5 and 0.05 become.
 TABLE: dict[Callable[..., Schedule], list[tuple[str, float | None, float, int]]] = {
     variants.restarted: [("dense", None, 1, 12), ("restart", None, 0.5, 7), ("redense", None, 0.05, 5)],
     variants.lowered: [("dense", None, 1, 12), ("lower-lr", None, 0.1, 12)],
+    variants.lengthened: [("longer", None, 1, 24)],
+    variants.transplanted: [("dense", None, 1, 12), ("scratch", 0.4, 1, 12)],
     variants.at_random: [("dense", None, 1, 12), ("sparse", 0.4, 0.5, 7), ("redense", None, 0.05, 5)],
     variants.earlier: [("dense", None, 1, 6), ("sparse", 0.4, 0.5, 13), ("redense", None, 0.05, 5)],
     variants.from_scratch: [("scratch", 0.4, 1, 12), ("sparse", 0.4, 0.5, 7), ("sparse-end", 0.4, 0.05, 5)],
@@ -146,7 +170,8 @@ every = pytest.mark.parametrize("variant", TABLE, ids=lambda variant: variant.__
 def test_the_phases_of_a_variant_are_those_of_the_table(variant: Callable[..., Schedule]):
     schedule = variant(DSD)
     assert [(p.name, p.sparsity, pytest.approx(p.lr), p.steps) for p in schedule.phases] == TABLE[variant]
-    assert all(phase.decay == Decay("cosine") for phase in schedule.phases)
+    cut = [Decay("cosine", until=0.5)] if variant is variants.earlier else []
+    assert [phase.decay for phase in schedule.phases if phase.decay != Decay("cosine")] == cut
     assert schedule.total_steps == DSD.total_steps
     assert Schedule.from_dict(schedule.to_dict()) == schedule
     criteria = {p.criterion for p in schedule.phases if p.is_sparse}

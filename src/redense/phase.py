@@ -31,6 +31,8 @@ class Decay:
     - ``polynomial``: floor + (1 - floor) (1 - x) ** power   (GoogLeNet: power 0.5)
     - ``step``: factor ** floor(x / every): with every = 1/3 and factor = 0.1 a tenth after each third (ResNet: / 10
       every 30 of 90 epochs)
+
+    ``until`` cuts a curve short: with 0.5 the phase ends where the curve has got to half-way, at the rate it has there.
     """
 
     kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "constant"
@@ -38,22 +40,30 @@ class Decay:
     power: float = 1.0
     every: float = 1 / 3
     factor: float = 0.1
+    until: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in _DECAYS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(
                 f"decay must be one of {', '.join(_DECAYS)}, got '{self.kind}'{nearest(str(self.kind), _DECAYS)}"
             )
-        for name, low, high in (("floor", 0, 1), ("every", 0, 1), ("factor", 0, 1), ("power", 0, math.inf)):
+        for name, low, high in (
+            ("floor", 0, 1),
+            ("every", 0, 1),
+            ("factor", 0, 1),
+            ("until", 0, 1),
+            ("power", 0, math.inf),
+        ):
             object.__setattr__(self, name, plain(getattr(self, name)))
             value = as_float(getattr(self, name))
-            if value is None or not (low <= value <= high) or (name == "every" and value == 0):
+            if value is None or not (low <= value <= high) or (name in ("every", "until") and value == 0):
                 raise ScheduleError(f"{name} of the decay must be in [{low}, {high}], got {getattr(self, name)!r}")
 
     def at(self, x: float) -> float:
         """Return the factor when the part ``x`` of the phase is done."""
         if self.kind == "constant":
             return 1.0
+        x *= self.until
         if self.kind == "step":
             return self.factor ** math.floor(x / self.every + 1e-9)
         shape = (1 + math.cos(math.pi * x)) / 2 if self.kind == "cosine" else (1 - x) ** self.power_of_kind

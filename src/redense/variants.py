@@ -17,8 +17,8 @@ from .surgery import Surgery
 
 
 def restarted(dsd: Schedule) -> Schedule:
-    """DSD's phases and learning rates without a mask: the control that matters."""
-    return Schedule(tuple(_without_mask(p, p.name.replace("sparse", "restart")) for p in dsd.phases))
+    """The phases and learning rates of DSD, or of any other schedule, without a mask: its control."""
+    return Schedule(tuple(_without_mask(p, _restart(p)) for p in dsd.phases))
 
 
 def lowered(dsd: Schedule, *, lr: float = 0.1) -> Schedule:
@@ -28,13 +28,21 @@ def lowered(dsd: Schedule, *, lr: float = 0.1) -> Schedule:
     return Schedule((*first, replace(second, steps=_steps(second, *rest), lr=lr, name="lower-lr")))
 
 
+def lengthened(dsd: Schedule) -> Schedule:
+    """One dense phase over all of DSD's steps, its own learning-rate schedule stretched: what most people would do."""
+    return Schedule((replace(_without_mask(dsd.phases[0], "longer"), steps=dsd.total_steps),))
+
+
 def at_random(dsd: Schedule) -> Schedule:
     """Random-Cut instead of Keepmax-Cut (Han et al. 2017, section 5)."""
     return Schedule(tuple(replace(p, criterion="random") if p.is_sparse else p for p in dsd.phases))
 
 
 def earlier(dsd: Schedule, *, cut: float = 0.5) -> Schedule:
-    """The first phase is cut short after the part ``cut``; its other steps go to the sparse phase (section 5)."""
+    """The first phase is cut short after the part ``cut``, at the learning rate that it has there (section 5).
+
+    It is not annealed first: its decay is the beginning of the whole phase's. Its other steps go to the sparse phase.
+    """
     part = as_float(cut)
     if part is None or not 0 < part < 1:
         raise ScheduleError(f"cut must be in (0, 1), the part of the first phase that stays dense; got {cut!r}")
@@ -45,18 +53,35 @@ def earlier(dsd: Schedule, *, cut: float = 0.5) -> Schedule:
     before = max(1, round(part * first.steps))
     if first.steps == before:
         raise ScheduleError(f"a dense phase of {first.steps} steps is too short to be cut at {part}")
-    return Schedule((replace(first, steps=before), replace(sparse, steps=first.steps - before + sparse.steps), *rest))
+    decay = replace(first.decay, until=first.decay.until * before / first.steps)
+    begun = replace(first, steps=before, decay=first.decay if first.decay.kind == "constant" else decay)
+    return Schedule((begun, replace(sparse, steps=first.steps - before + sparse.steps), *rest))
 
 
 def from_scratch(dsd: Schedule) -> Schedule:
-    """Sparse from the first step to the last (section 5).
+    """Sparse from the first step to the last, with a mask of the weights that the network begins with.
 
-    The mask of the first phase is kept: what is pruned when a sparse phase follows another stays pruned.
+    The paper's experiment (section 5) is another, see `transplanted`. The mask of the first phase is kept: what is
+    pruned when a sparse phase follows another stays pruned.
     """
     first, sparse, rest = _parts(dsd)
     begin = [_masked_as(sparse, p, "scratch") for p in first]
     ends = [_masked_as(sparse, p, p.name.replace("redense", "sparse-end")) for p in rest]
     return Schedule((*begin, sparse, *ends))
+
+
+def transplanted(dsd: Schedule) -> Schedule:
+    """Dense, then sparse for all of DSD's other steps at the rate and decay of the dense phase (section 5).
+
+    The dense phase is there to choose the mask: a new network takes the trained one's place in the sparse phase, which
+    is for the trainer to do (the arm ``scratch``).
+    """
+    dense, sparse, rest = _parts(dsd)
+    if not dense:
+        raise ScheduleError("there is no trained network whose mask a new one could have: this schedule begins sparse")
+    first = dense[0]
+    phase = replace(sparse, steps=_steps(sparse, *rest), lr=first.lr, decay=first.decay, name="scratch")
+    return Schedule((first, phase))
 
 
 def pruned(dsd: Schedule, *, rounds: int = 3) -> Schedule:
@@ -128,6 +153,11 @@ def iterated(dsd: Schedule, *, cycles: int = 2, falling: float = 0.5) -> Schedul
 
 def _without_mask(phase: Phase, name: str) -> Phase:
     return Phase.dense(phase.steps, lr=phase.lr, decay=phase.decay, name=name)
+
+
+def _restart(phase: Phase) -> str:
+    named = phase.name.replace("sparse", "restart")
+    return f"{named}-no-mask" if phase.is_sparse and named == phase.name else named
 
 
 def _masked_as(sparse: Phase, phase: Phase, name: str) -> Phase:

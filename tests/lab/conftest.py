@@ -56,6 +56,14 @@ def compared(tmp_path: Path, tiny: Callable[..., Recipe]) -> Callable[..., Finis
 
 @pytest.fixture(scope="session")
 def every_arm(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> Finished:
-    """Every arm with two seeds, trained in this process; the tests must not change it."""
+    """Every arm with two seeds, trained in this process; the tests must not change it.
+
+    An arm that is another one with another number is left out, because each costs half a second of processor time.
+    """
     folder = tmp_path_factory.mktemp("every_arm")
-    return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), [arm.name for arm in get_arms()])
+    names = [
+        arm.name
+        for arm in get_arms()
+        if arm.name not in ("dsd-iter3", "early-quarter", "dsd-erk", "release-fresh", "ema")
+    ]
+    return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), names)

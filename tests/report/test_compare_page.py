@@ -406,7 +406,7 @@ def test_strips_show_each_arms_phases_and_where_a_mask_holds(usual, page_of):
     assert list(strips) == list(USUAL)
     masked = {name: [color != "--strip" for color in strip["marker"]["color"]] for name, strip in strips.items()}
     assert masked["dsd"] == [False, True, False]
-    assert masked["scratch"] == [True, True, True]
+    assert masked["scratch"] == [False, True]
     assert masked["restart"] == [False, False, False]
     assert "30 % sparse" in plain(strips["dsd"]["text"][1])
 

@@ -28,9 +28,13 @@ def register(verbs: Verbs) -> None:
         "Everything trained is kept in the store, so that nothing is trained twice.",
     )
     compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
-    compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr)")
+    compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr,longer)")
     compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11; 3, is 3 alone (default: 5)")
-    compare.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.2,0.3,0.5")
+    compare.add_argument(
+        "--sweep",
+        metavar="KEY=A,B",
+        help="settings of the sparse phase: sparsity=0.2,0.3,0.5; the controls' rates are tried as often",
+    )
     compare.add_argument(
         "--looks", type=int, metavar="N", help="how often it will be looked at, if seeds are to be added"
     )
@@ -73,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
             "--arms to add some"
         )
     if not options.resume and not options.recipe:
-        raise RedenseError("which recipe? try: redense compare quickstart --arms dsd,restart,llr --seeds 3")
+        raise RedenseError("which recipe? try: redense compare quickstart --seeds 3")
     ranks = join_ranks()
     if ranks.many and (options.backend != "loky" or (options.jobs or 1) > 1):
         raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")
@@ -116,10 +120,11 @@ def _compare(options: argparse.Namespace) -> int:
         before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
     else:
-        listed = "dsd,restart,llr" if options.arms is None else options.arms
+        listed = _default_arms(recipe.start, console) if options.arms is None else options.arms
         names = _names(listed) or ()
         seeds = seed_list("5" if options.seeds is None else options.seeds)
-        comparison = Comparison(recipe, names, seeds, parse_sweep(options.sweep), ranks.world)
+        sweep = parse_sweep(options.sweep)
+        comparison = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
 
         def new() -> str:
             if (begun := restarted_folder(options.out)) is not None:
@@ -170,6 +175,9 @@ def _compare(options: argparse.Namespace) -> int:
         console.print("", comparison_table(result, folder), "", sep="\n")
         for said in (result["control_sentence"], *result["conclusions"].values()):
             console.print(said, soft_wrap=not console.is_terminal)
+        if comparison.sweep:
+            tried = ", ".join(f"{name} {count}" for name, count in result["trials"].items())
+            console.print(f"settings tried: {tried}", soft_wrap=not console.is_terminal)
         if result["caution"]:
             console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
         how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
@@ -187,6 +195,13 @@ def _names(listed: str | None) -> tuple[str, ...] | None:
         raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
     get_arms(names)
     return names
+
+
+def _default_arms(start: str | None, console: Any) -> str:
+    """DSD and its three controls; given weights stand for the dense phase, which `longer` trains otherwise."""
+    if start:
+        console.print_titled("note", "without longer, which no given weights can stand for a part of", "yellow")
+    return "dsd,restart,llr" if start else "dsd,restart,llr,longer"
 
 
 def _resources(options: argparse.Namespace) -> dict[str, float]:
@@ -226,6 +241,7 @@ def _arms(options: argparse.Namespace) -> int:
 
     for arm in get_arms():
         print(f"{arm.name:<17}{arm.about}  ({arm.source})")
+    print(f"{'restart-ARM':<17}the steps and learning rates of any ARM with a mask, without it  (our own control)")
     return 0
 
 

@@ -26,7 +26,7 @@ from ..methods.base import make_method
 from ..tasks.metrics import shown_name
 from ..tasks.task import Task
 from .arms import get_arms
-from .comparison import BASELINE, CONTROL
+from .comparison import BASELINE, CONTROL, trials
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
 from .extending import Looks, read_looks
@@ -70,6 +70,7 @@ def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
         "seeds": list(grid.comparison.seeds),
         "data": grid.task.fingerprint,
         "test_examples": len(grid.task.examples("test")),
+        "trials": trials(grid.comparison),
         "rows": list(rows.values()),
         "judged": judged,
         **said,
@@ -78,7 +79,7 @@ def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
 
 def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
-    about = {arm.name: arm for arm in get_arms()}
+    about = {arm.name: arm for arm in get_arms(grid.comparison.arms)}
     for cell in grid.cells:
         failed = grid.store.failure(cell.keys)
         facts = {"failed": failed} if failed else grid.store.facts(cell.keys[-1])

@@ -42,6 +42,8 @@ class Comparison:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     sweep: Mapping[str, Sequence[Any]]
+    tuned: bool = False
+    """Whether the controls' own settings are swept as often; an older redense swept those of the masks alone."""
     ranks: int = 1
     """Over which each phase trains; it stays that of the keys when the comparison goes on over another number."""
 
@@ -52,6 +54,7 @@ class Comparison:
             "arms": list(self.arms),
             "seeds": list(self.seeds),
             "sweep": {key: list(values) for key, values in self.sweep.items()},
+            **({"tuned": True} if self.tuned else {}),
             **({"ranks": self.ranks} if self.ranks > 1 else {}),
         }
 
@@ -59,7 +62,8 @@ class Comparison:
     def from_dict(cls, data: Mapping[str, Any]) -> Comparison:
         """Return the comparison that `to_dict` gave."""
         recipe = build_recipe(data["recipe"], "comparison.json")
-        return cls(recipe, tuple(data["arms"]), tuple(data["seeds"]), data["sweep"], data.get("ranks", 1))
+        named = {"tuned": data.get("tuned", False), "ranks": data.get("ranks", 1)}
+        return cls(recipe, tuple(data["arms"]), tuple(data["seeds"]), data["sweep"], **named)
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,9 @@ def cells(comparison: Comparison, task: Task) -> list[Cell]:
     """
     out: list[Cell] = []
     arms = get_arms(comparison.arms)
-    for label, arm, recipe in _rows(comparison, arms):
+    for label, arm, recipe, tuned in _rows(comparison, arms):
         for seed in comparison.seeds:
-            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task)
+            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task, tuned)
             try:
                 flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
             except RedenseError as error:  # an arm cannot be made of every recipe
@@ -159,18 +163,28 @@ def cells(comparison: Comparison, task: Task) -> list[Cell]:
     return out
 
 
-def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Arm | None, Recipe]]:
-    yield BASELINE, None, comparison.recipe
+def trials(comparison: Comparison) -> dict[str, int]:
+    """Return how many settings of each arm are tried."""
+    tried = [arm.name for _, arm, _, _ in _rows(comparison, get_arms(comparison.arms)) if arm]
+    return {name: tried.count(name) for name in tried}
+
+
+def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Arm | None, Recipe, float | None]]:
+    """Give the rows: label, arm, recipe, and the value of the arm's own knob."""
+    yield BASELINE, None, comparison.recipe, None
     settings = list(_sweep_points(comparison.sweep))
     for arm in arms:
         if not arm.masked or settings == [{}]:
-            yield arm.name, arm, comparison.recipe
+            yield arm.name, arm, comparison.recipe, None
+            if arm.knob and comparison.tuned:
+                for value in arm.knob.values[1 : len(settings)]:
+                    yield f"{arm.name} {arm.knob.name}={value:g}", arm, comparison.recipe, value
             continue
         for point in settings:
             data = comparison.recipe.model_dump(mode="json")
             data["sparse"] = {**data["sparse"], **point}
             label = " ".join([arm.name, *(f"{key}={value}" for key, value in point.items())])
-            yield label, arm, build_recipe(data, f"--sweep {point}")
+            yield label, arm, build_recipe(data, f"--sweep {point}"), None
 
 
 def _sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -180,14 +194,14 @@ def _sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]
     yield from points
 
 
-def _setting(recipe: Recipe, comparison: Comparison, task: Task) -> Setting:
+def _setting(recipe: Recipe, comparison: Comparison, task: Task, tuned: float | None) -> Setting:
     steps = steps_per_epoch(task, recipe)
 
     def dense_key(seed: int) -> str:
         own = recipe.model_copy(update={"seed": seed})
         return phase_keys(own, task.fingerprint, plan(own, steps)[:1], comparison.ranks)[0]
 
-    return Setting(recipe, steps, comparison.seeds, dense_key)
+    return Setting(recipe, steps, comparison.seeds, dense_key, tuned)
 
 
 # --- what the command line gives ------------------------------------------------------------------------------------

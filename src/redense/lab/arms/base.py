@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import RecipeError, nearest
+from ...methods.base import make_method
 from ...phase import Phase
 from ...schedule import Schedule
 from ...variants import restarted
@@ -40,12 +41,14 @@ class Setting:
         steps_per_epoch: optimizer steps of one epoch.
         seeds: of the whole comparison.
         dense_key: (seed) -> store key of that seed's dense phase.
+        tuned: the value of the arm's own knob; None for what the arm takes of itself.
     """
 
     recipe: Recipe
     steps_per_epoch: int
     seeds: tuple[int, ...]
     dense_key: Callable[[int], str]
+    tuned: float | None = None
 
     @property
     def dsd(self) -> Schedule:
@@ -89,31 +92,70 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """The setting that a control has of its own: what it is called, and its values, the usual one first."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+RATE = Knob("rate", (1.0, 0.5, 0.25, 2.0, 0.1, 0.05, 4.0, 0.025))
+"""Times the learning rates that a control would have."""
+
+
+@dataclass(frozen=True)
 class Arm:
-    """An arm: its name, one line of help, where it comes from, and how it is made."""
+    """An arm: its name, one line of help, where it comes from, and how it is made.
+
+    Where a sweep tries several settings of the arms with a mask, it tries as many values of a control's ``knob``.
+    """
 
     name: str
     about: str
     source: str
     make: Callable[[Setting], Flow]
     masked: bool
+    knob: Knob | None = None
 
 
 ARMS: dict[str, Arm] = {}
+TWIN = "restart-"
+"""Begins the name of an arm's own control: ``restart-acdc`` has the steps and rates of ``acdc`` and no mask."""
 
 
 def arm(
-    name: str, about: str, *, source: str = "Han et al. 2017", masked: bool = False
+    name: str, about: str, *, source: str = "Han et al. 2017", masked: bool = False, knob: Knob | None = None
 ) -> Callable[[Callable[[Setting], Flow]], Callable[[Setting], Flow]]:
-    """Declare an arm; ``masked`` says that the recipe's sparsity matters to it."""
+    """Declare an arm; ``masked``: the recipe's sparsity matters to it; ``knob``: `Setting.tuned` does."""
 
     def register(make: Callable[[Setting], Flow]) -> Callable[[Setting], Flow]:
         if name in ARMS:
             raise RecipeError(f"there is an arm '{name}' already: call yours otherwise")
-        ARMS[name] = Arm(name, about, source, make, masked)
+        if name.startswith(TWIN):
+            raise RecipeError(f"'{name}' is the name of the control of '{name[len(TWIN) :]}': call yours otherwise")
+        ARMS[name] = Arm(name, about, source, lambda setting: _budgeted(make(setting), setting), masked, knob)
         return make
 
     return register
+
+
+def rescaled(schedule: Schedule, rate: float, *, start: int = 0) -> Schedule:
+    """Return the same steps with the learning rates of all phases from ``start`` on times ``rate``."""
+    kept, rest = schedule.phases[:start], schedule.phases[start:]
+    return Schedule((*kept, *(replace(phase, lr=phase.lr * rate) for phase in rest)))
+
+
+def _budgeted(flow: Flow, setting: Setting) -> Flow:
+    """Return the flow with a note of its budget, where that is not the one of `dsd`."""
+    own, whole = (_gradients(phases) for phases in (flow.phases, setting.flow(setting.dsd).phases))
+    if own == whole:
+        return flow
+    told = f"{own:,} gradients where dsd takes {whole:,}"
+    return replace(flow, note=f"{flow.note}; {told}" if flow.note else told)
+
+
+def _gradients(phases: Sequence[PlannedPhase]) -> int:
+    return sum(p.steps * make_method(p.method, p.options, 0).gradient_evaluations for p in phases)
 
 
 def get_arms(names: Sequence[str] | None = None) -> list[Arm]:
@@ -128,8 +170,27 @@ def get_arms(names: Sequence[str] | None = None) -> list[Arm]:
     if names is None:
         return list(ARMS.values())
     for name in names:
-        if name not in ARMS:
-            raise RecipeError(f"unknown arm '{name}'{nearest(name, ARMS)} (see redense arms)")
+        if name not in ARMS and not (name.startswith(TWIN) and name[len(TWIN) :] in ARMS):
+            known = [*ARMS, *(f"{TWIN}{own.name}" for own in ARMS.values() if own.masked)]
+            raise RecipeError(f"unknown arm '{name}'{nearest(name, known)} (see redense arms)")
     if len(set(names)) < len(names):
         raise RecipeError(f"an arm is named twice: {', '.join(names)}")
-    return [ARMS[name] for name in names]
+    return [ARMS[name] if name in ARMS else twin(ARMS[name[len(TWIN) :]]) for name in names]
+
+
+def twin(own: Arm) -> Arm:
+    """Return the control of an arm: its steps and learning rates without a mask, or anything else that it does.
+
+    Raises:
+        RecipeError: the arm has no mask, so that it is a control itself.
+    """
+    if not own.masked:
+        raise RecipeError(f"'{own.name}' has no mask, so that there is no control '{TWIN}{own.name}' of it")
+
+    def make(setting: Setting) -> Flow:
+        flow = own.make(setting)
+        phases = rescaled(restarted(Schedule(tuple(p.phase for p in flow.phases))), setting.tuned or 1.0, start=1)
+        return _budgeted(setting.flow(phases, recipe=flow.recipe), setting)
+
+    about = f"the steps and learning rates of {own.name}, no mask"
+    return Arm(f"{TWIN}{own.name}", about, "our own control", make, masked=False, knob=RATE)

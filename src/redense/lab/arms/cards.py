@@ -77,21 +77,22 @@ CARDS = {
         "after every step; then lets the removed weights restart from zero, with no velocity, and trains dense "
         "again at a tenth of the learning rate. This is the recipe itself.",
         _SPARSE,
-        "Always, and never without `restart` beside it. The one thing to choose is the sparsity: the paper uses 25 "
-        "to 50 % for images; where the network has learned wrong labels by heart, our own figures ask for 80 % and "
-        "more.",
+        "Always, and never without `restart`, `llr` and `longer` beside it. The one thing to choose is the sparsity: "
+        "the paper uses 25 to 50 % for images; where the network has learned wrong labels by heart, our own figures "
+        "ask for 80 % and more, and are behind those of a network that is stopped early.",
     ),
     "dsd-iter": Card(
         "Shares out the steps of the sparse and the re-dense phase over two cycles. The second cycle prunes half "
         "as much as the first and goes on at the learning rate that the first has ended with, as the paper's Deep "
         "Speech 2.",
         f"{_SPARSE}. A recipe with `cycles` of its own is taken as it is.",
-        "When one cycle helps: to see whether a second one is worth its complexity at the same budget.",
+        "When one cycle helps: to see whether a second one is worth its complexity at the same budget. Its own "
+        "control, with its steps and rates and no mask, is `restart-dsd-iter`.",
     ),
     "dsd-iter3": Card(
         "As `dsd-iter`, with three cycles, at the sparsity, half of it and a quarter of it.",
         f"{_SPARSE}. A recipe with `cycles` of its own is taken as it is.",
-        "Beside `dsd-iter`, where that is better than `dsd`.",
+        "Beside `dsd-iter`, where that is better than `dsd`. Its own control is `restart-dsd-iter3`.",
     ),
     "dsd-sensitivity": Card(
         "Scans the network when the sparse phase begins: each layer alone is pruned at rising sparsity and the "
@@ -124,14 +125,23 @@ CARDS = {
         "the gain of training longer and of starting the learning rate again; this arm has both. The paper lacks "
         "it.",
         _BUDGET,
-        "Always. redense calls nothing a gain that was not set beside it.",
+        "Always, and `llr` and `longer` beside it: which of the controls is the strongest depends on the network and "
+        "the data, and a gain has to beat the strongest. An arm with other steps or rates than `dsd` has a control of "
+        "its own: `restart-ARM`, such as `restart-acdc`.",
     ),
     "llr": Card(
         "Trains dense, and then goes on dense at a tenth of the learning rate for all of DSD's other steps. The "
         "paper's own control.",
         _BUDGET,
-        "To compare with the paper's tables. It is a weak control: it lacks the restart of the learning rate that "
-        "the sparse phase has.",
+        "Always. It lacks the restart of the learning rate that the sparse phase has: where a restart helps it is the "
+        "weaker control, and where a high rate harms, as with wrong labels, the stronger.",
+    ),
+    "longer": Card(
+        "One dense phase over the whole budget of DSD: the dense phase of the recipe with its learning-rate schedule "
+        "stretched over all steps. It shares no phase with the other arms.",
+        "the epochs of all phases together; the learning rate and decay of the recipe's `dense`",
+        "Always: it is what most people would do with more time, and the paper's own 150-epoch baseline of Deep "
+        "Speech. Not with given weights in place of the dense phase.",
     ),
     "random": Card(
         "As `dsd`, with a mask drawn at random (the paper's Random-Cut) in place of the smallest weights.",
@@ -140,9 +150,11 @@ CARDS = {
         "and not the choice.",
     ),
     "early": Card(
-        "Prunes half-way through the dense phase; the steps that this saves are added to the sparse phase.",
+        "Prunes half-way through the dense phase, at the learning rate that it has there: it is not annealed first. "
+        "The steps that this saves are added to the sparse phase.",
         _SPARSE,
-        "To see whether the dense phase has to be trained to its end before pruning.",
+        "To see whether the dense phase has to be trained to its end before pruning. Its own control is "
+        "`restart-early`.",
     ),
     "early-quarter": Card(
         "As `early`, after a quarter of the dense phase.",
@@ -150,9 +162,16 @@ CARDS = {
         "Beside `early`.",
     ),
     "scratch": Card(
+        "As the paper's ablation: the dense phase is trained for its mask alone. Then a new network takes its place, "
+        "which begins with other weights under that mask, and trains for all of DSD's other steps at the rate and "
+        "decay of the dense phase.",
+        _SPARSE,
+        "To see whether the mask, or the weights that are left, are what counts. The network stays sparse.",
+    ),
+    "scratch-own": Card(
         "Sparse from the first step to the last: the untrained weights are pruned, and the mask stays.",
         _SPARSE,
-        "As the paper's ablation. The network stays sparse, so that it is no training of the same dense network.",
+        "Beside `scratch`: a mask that knows nothing of a trained network.",
     ),
     "prune": Card(
         "Dense, then sparse in three rounds at a third, two thirds and all of the sparsity, then fine-tuned at the "
@@ -172,7 +191,7 @@ CARDS = {
         "threshold for the whole network; then the re-dense phase.",
         "`sparse.sparsity` (one for all weights), the epochs and learning rates",
         "When several short sparse phases are an option; its paper reports a dense model as good as the dense "
-        "baseline.",
+        "baseline. Its own control is `restart-acdc`.",
     ),
     "distill": Card(
         "`restart`, taught by the mean answer of the dense models of all seeds at temperature 4, mixed half and "

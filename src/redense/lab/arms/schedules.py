@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import variants
 from ..plan import PlannedPhase
-from .base import Flow, Setting, arm
+from .base import RATE, Flow, Knob, Setting, arm, rescaled
 
 
 @arm("dsd", "dense, sparse, dense again with the pruned weights restarted from zero", masked=True)
@@ -54,16 +54,25 @@ def dsd_momentum(setting: Setting) -> Flow:
     return setting.flow([PlannedPhase(p, "momentum") if p.is_sparse else p for p in setting.dsd.phases])
 
 
-@arm("restart", "DSD's steps and learning rates, no mask: the control that matters", source="our own control")
+@arm("restart", "DSD's steps and learning rates, no mask: the first control", source="our own control", knob=RATE)
 def restart(setting: Setting) -> Flow:
-    """The equal-budget control."""
-    return setting.flow(variants.restarted(setting.dsd))
+    """The equal-budget control; its knob is the rate after the dense phase."""
+    return setting.flow(rescaled(variants.restarted(setting.dsd), setting.tuned or 1.0, start=1))
 
 
-@arm("llr", "dense, then dense at a tenth of the learning rate: the paper's own control")
+_LOWER = Knob("lr", (0.1, 0.3, 0.03, 0.5, 0.01, 0.2, 0.05, 1.0))
+
+
+@arm("llr", "dense, then dense at a tenth of the learning rate: the paper's own control", knob=_LOWER)
 def llr(setting: Setting) -> Flow:
     """Lower learning rate."""
-    return setting.flow(variants.lowered(setting.dsd))
+    return setting.flow(variants.lowered(setting.dsd, lr=setting.tuned or _LOWER.values[0]))
+
+
+@arm("longer", "one dense phase over the whole budget, its schedule stretched", source="our own control", knob=RATE)
+def longer(setting: Setting) -> Flow:
+    """What most people would do with the budget."""
+    return setting.flow(rescaled(variants.lengthened(setting.dsd), setting.tuned or 1.0))
 
 
 @arm("random", "DSD that prunes at random instead of by magnitude", masked=True)
@@ -72,21 +81,28 @@ def random(setting: Setting) -> Flow:
     return setting.flow(variants.at_random(setting.dsd))
 
 
-@arm("early", "DSD that prunes half-way through the dense phase", masked=True)
+@arm("early", "DSD that prunes half-way through the dense phase, at the rate it has there", masked=True)
 def early(setting: Setting) -> Flow:
     """Early pruning, at half of the dense phase."""
     return setting.flow(variants.earlier(setting.dsd))
 
 
-@arm("early-quarter", "DSD that prunes after a quarter of the dense phase", masked=True)
+@arm("early-quarter", "DSD that prunes after a quarter of the dense phase, at the rate it has there", masked=True)
 def early_quarter(setting: Setting) -> Flow:
     """Early pruning, at a quarter of the dense phase."""
     return setting.flow(variants.earlier(setting.dsd, cut=0.25))
 
 
-@arm("scratch", "sparse from the first step to the last", masked=True)
+@arm("scratch", "a new network, sparse from its first step, with the mask of the trained one", masked=True)
 def scratch(setting: Setting) -> Flow:
-    """Sparse from scratch."""
+    """Sparse from scratch, as the paper did it."""
+    dense, new = variants.transplanted(setting.dsd).phases
+    return setting.flow([dense, PlannedPhase(new, "anew")])
+
+
+@arm("scratch-own", "sparse from the first step to the last, with a mask of its own first weights", masked=True)
+def scratch_own(setting: Setting) -> Flow:
+    """Sparse from scratch, with nothing learned from a trained network."""
     return setting.flow(variants.from_scratch(setting.dsd))
 
 
