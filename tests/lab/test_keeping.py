@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -103,3 +105,44 @@ def test_best_leaves_weights_and_momentum_of_that_epoch(tiny: Tiny):
     momenta = [engine.optimizer.state_dict()["state"] for engine in (best, last)]
     for index, own in momenta[0].items():
         assert_same(own, momenta[1][index])
+
+
+def test_best_of_run_ends_with_the_best_epoch_of_all_phases_and_trains_on_from_the_last(tiny: Tiny):
+    changes: dict[str, Any] = {"dense": {"epochs": 3}, "sparse": {"lr": 4.0}, "redense": {"lr": 4.0}}
+    recipe, events = tiny(**changes, training={"keep": "best-of-run"}), list[dict[str, Any]]()
+    engine, plain = Engine(make_task(recipe), recipe, emit=events.append), Engine(make_task(recipe), tiny(**changes))
+    for _ in range(3):
+        engine.train()
+        plain.train()
+        assert_same(engine.model.state_dict(), plain.model.state_dict())  # each phase goes on as it would without
+    told = [
+        (e["validation"]["error"], e["validation"]["loss"], -i, e) for i, e in enumerate(events) if "validation" in e
+    ]
+    best = min(told, key=lambda one: one[:3])[3]
+    assert best["phase"] == "dense"  # the others were harmed
+    again = Engine(make_task(recipe), recipe)
+    again.restore(engine.snapshot())
+    again.end()
+    assert again.kept == {"phase": "dense", "epoch": best["epoch"], "of": 3, "error": best["validation"]["error"]}
+    assert again.evaluate("validation") == best["validation"]
+
+
+def test_best_of_run_is_the_same_to_the_bit_when_it_was_interrupted(tiny: Tiny):
+    recipe = tiny(training={"keep": "best-of-run", "optimizer": {"lr": 1.0}}, dense={"epochs": 3}, sparse={"epochs": 2})
+    whole = Engine(make_task(recipe), recipe)
+    for _ in range(3):
+        whole.train()
+    kept: list[dict[str, Any]] = []
+    made = Engine(make_task(recipe), recipe)
+    while made.phase_index < 3:
+        asked = itertools.count()
+        made = Engine(make_task(recipe), recipe, save=kept.append, stop=lambda asked=asked: next(asked) == 6)
+        if kept:
+            made.restore(kept[-1])
+        if made.phase_index < 3:
+            with contextlib.suppress(StoppedError):
+                made.train()
+    whole.end()
+    made.end()
+    assert made.kept == whole.kept
+    assert_same(made.model.state_dict(), whole.model.state_dict())

@@ -211,7 +211,7 @@ MISTAKES = [
     ("training: {optimizer: {name: sdg}}", ["training.optimizer.name", "'sgd', 'adam'", "'sdg'"]),
     ("training: {optimizer: {betas: [0.9, 1]}}", ["training.optimizer.betas.1", "less than 1"]),
     ("training: {optimizer: {nesterov: true}}", ["training.optimizer", "nesterov needs", "momentum"]),
-    ("training: {keep: first}", ["training.keep", "'last' or 'best'", "'first'"]),
+    ("training: {keep: first}", ["training.keep", "'last', 'best' or 'best-of-run'", "'first'"]),
     ("training: 3", ["training", "got 3"]),
     ("data: {validation: .nan}", ["data.validation", "nan"]),
     ("data: {validation: 1}", ["data.validation", "less than 1"]),

@@ -30,6 +30,7 @@ from ..tasks.task import Split, Task
 from . import ranks
 from .evaluation import outcome_of
 from .feed import Feed, steps_per_epoch
+from .keeping import as_good, refuse_older
 from .plan import PlannedPhase, derive_seed, plan
 from .recipe import Recipe
 from .setting_up import LossOf, make_accelerator, make_optimizer, prune_rules
@@ -97,6 +98,9 @@ class Engine:
         self._feed = Feed(task, recipe, self.ranks, self.accelerator.device)
         self._masks: dict[str, Tensor] = {}
         self._position: dict[str, Any] = {"phase": 0, "step": 0}
+        self._best_of_run: dict[str, Any] | None = (
+            None  # of `keep: best-of-run`, the network to end with if it ended now
+        )
         self._reshaped: list[Any] = []  # [phase, what was made] for each that changed the structure of the model
         self._build()
         self._saved = time.monotonic()
@@ -131,6 +135,8 @@ class Engine:
             "reshaped": list(self._reshaped),
             "rng": rng,
         }
+        if self._best_of_run is not None:
+            state["best of run"] = self._best_of_run
         if self.ranks.many and position["step"]:  # what each rank has for itself
             state["ranks"] = self.ranks.gather({"rng": rng, "loss": position["loss"]})
             position["loss"] = sum(own["loss"] for own in state["ranks"]) / self.ranks.world
@@ -151,12 +157,9 @@ class Engine:
             raise StateError(f"the checkpoint is of another model: {' '.join(str(error).split())[:300]}") from None
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self._masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
+        self._best_of_run = snapshot.get("best of run")
         self._position = dict(snapshot["position"])
-        if self._position.get("best") and "loss" not in self._position["best"]:
-            raise StateError(
-                "this phase was begun by an older redense, whose `keep: best` chose by another rule: start anew, or go "
-                "on from the phase before"
-            )
+        refuse_older(self._position.get("best"))
         self._rng = snapshot["rng"]
         own = snapshot.get("ranks", [])
         if len(own) == self.ranks.world:
@@ -213,6 +216,14 @@ class Engine:
             may_be_new = heads if self.plan[0].begins else frozenset[str]()
             self.ranks.in_turn(lambda: load_start_(self.model, start, pretrained, heads, may_be_new))
             self._has_start = True
+
+    def end(self) -> None:
+        """Take the weights that the run would end with here: of `keep: best-of-run` those of its best epoch so far."""
+        best = self._best_of_run
+        if best is not None:
+            self.model.load_state_dict(best["model"])
+            told = {key: best[key] for key in ("phase", "epoch", "of")}
+            self._position["kept"] = {**told, self.task.metric.name: best["value"]}
 
     def give_way(self) -> None:
         """Stop if somebody asked to; all that was trained is saved.
@@ -290,6 +301,8 @@ class Engine:
             self.model, self._masks, lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True)
         )
         self.ranks.agree_on_weights(self.model, self._masks)
+        if planned.method:  # it may have changed the weights that the last epoch was measured with
+            self._offer(planned, self.evaluate("validation"))
         self._position = {"phase": index + 1, "step": 0, **kept}
         self._save(self.snapshot())
 
@@ -300,6 +313,7 @@ class Engine:
         self._emit({**self._where(planned), "kind": "phase", "start": 0, "steps": 0})
         result = self.evaluate("validation")
         self._check_finite(result["loss"], planned)
+        self._offer(planned, result)
         event = {"kind": "epoch", **self._where(planned), "train_loss": self._loss_of_given(), "validation": result}
         seconds = round(time.monotonic() - began, 3)
         self._emit({**event, "lr": self._lr(), "sparsity": self.sparsity(), "seconds": seconds})
@@ -330,6 +344,7 @@ class Engine:
         model, made = method.reshape(self.model)
         if made is not None:  # other parameters: the optimizer starts anew
             self._reshaped.append([index, made])
+            self._best_of_run = None  # its weights fit the network no longer
             self._masks = {}
             self._use(model)
 
@@ -352,6 +367,7 @@ class Engine:
             result = self.evaluate("validation")
             self._check_finite(result["loss"], planned)  # the last step may have broken what its own loss did not show
             position["best"] = self._best(position["best"], result)
+            self._offer(planned, result)
             event = {"kind": "epoch", **self._where(planned), "train_loss": mean, "validation": result}
             seconds = round(time.monotonic() - began, 3)
             self._emit({**event, "lr": self._lr(), "sparsity": self.sparsity(), "seconds": seconds})
@@ -443,22 +459,28 @@ class Engine:
 
     @property
     def kept(self) -> dict[str, Any] | None:
-        """Which epoch the last complete phase kept, 0 for where it began; None unless it kept its best."""
+        """Which epoch the last complete phase kept, 0 for where it began; None unless it kept its best.
+
+        Of `keep: best-of-run` it is that of the whole run, with its ``phase``, after `end`.
+        """
         return self._position.get("kept")
 
     def _best(self, best: dict[str, Any] | None, result: dict[str, float]) -> dict[str, Any] | None:
         """Return what the phase would keep if it ended now: of equal figures the lower loss, then the later epoch."""
-        if self.recipe.training.keep == "last":
-            return None
-        value, loss = result[self.task.metric.name], result["loss"]
-        if best is not None:
-            if self.task.metric.better(best["value"], value):
-                return best
-            if value == best["value"] and best["loss"] < loss:
-                return best
-        model, optimizer = clone(self.model.state_dict()), clone(self.optimizer.state_dict())
+        if self.recipe.training.keep != "best" or not as_good(self.task.metric, result, best):
+            return best
+        return {**self._candidate(result), "optimizer": clone(self.optimizer.state_dict())}
+
+    def _offer(self, planned: PlannedPhase, result: dict[str, float]) -> None:
+        """Let the run end with the weights as they are, if they are its best so far."""
+        if self.recipe.training.keep == "best-of-run" and as_good(self.task.metric, result, self._best_of_run):
+            of = round(planned.steps / self.steps_per_epoch, 4)
+            self._best_of_run = {**self._candidate(result), "phase": planned.phase.name, "of": of}
+
+    def _candidate(self, result: dict[str, float]) -> dict[str, Any]:
         epoch = round(self._position["step"] / self.steps_per_epoch, 4)
-        return {"value": value, "loss": loss, "epoch": epoch, "model": model, "optimizer": optimizer}
+        figures = {"value": result[self.task.metric.name], "loss": result["loss"]}
+        return {**figures, "epoch": epoch, "model": clone(self.model.state_dict())}
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 

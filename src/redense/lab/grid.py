@@ -331,7 +331,8 @@ def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
     reason = store.failure([key])
     if reason:
         raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
-    return _state(store, key)["model"]
+    state = _state(store, key)
+    return state.get("best of run", state)["model"]
 
 
 def _state(store: PhaseStore, key: str) -> dict[str, Any]:
@@ -356,6 +357,7 @@ def _evaluate(
         if store.is_measured(keys[-1]):
             return
         engine.restore(_state(store, keys[-1]))
+        engine.end()
         outcome = engine.outcome("test")
         store.put_outcome(keys[-1], "test", outcome)
         parameters = list(engine.model.parameters())

@@ -95,6 +95,7 @@ class RunProgress:
     def _on_kept(self, event: Event) -> None:
         name = self._metric["name"]
         which = f"epoch {event['epoch']:g} of {event['of']:g}" if event["epoch"] else "what the phase began with"
+        which += f" of {event['phase']}" if "phase_index" not in event else ""  # of the whole run
         self._say(f"  kept: {which}, validation {shown_name(name)} {event[name]:.2f} {self._metric['unit']}".rstrip())
 
     def _on_testing(self, event: Event) -> None:

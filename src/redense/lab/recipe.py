@@ -97,10 +97,11 @@ class TrainingRecipe(_Section):
     )
     channels_last: bool = False
     compile: bool = False
-    keep: Literal["last", "best"] = Field(
+    keep: Literal["last", "best", "best-of-run"] = Field(
         default="last",
         description="best: of each phase the epoch with the best validation, or where it began; of equal ones the one "
-        "with the lower loss, then the later",
+        "with the lower loss, then the later. best-of-run: every phase goes on from its last epoch, and the run ends "
+        "with the best of all phases",
     )
 
     @field_validator("precision", mode="before")

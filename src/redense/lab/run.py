@@ -168,7 +168,10 @@ def train_run(
                             if store and ranks.is_main:
                                 _keep_in_store(folder, engine, store, key)
         show({"kind": "testing"})
-        return _finish(folder, engine, of_task)
+        result = _finish(folder, engine, of_task)
+        if "phase" in (kept := result["phases"][-1].get("kept", {})):  # of the whole run
+            show({"kind": "kept", **kept})
+        return result
 
 
 def _train_lost(folder: Path, task: Task, recipe: Recipe, lost: list[int], stop: Callable[[], bool]) -> None:
@@ -308,6 +311,7 @@ def _finish(folder: Path, engine: Engine, notes: list[str]) -> dict[str, Any]:
         path = phase_path(folder, index, planned)
         snapshots.append(ranks.main(lambda path=path: load_tree(path)))
         engine.restore(snapshots[-1])
+        engine.end()
         if ranks.is_main:
             names = [other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]]
             moments += _moments(names, list(snapshots))

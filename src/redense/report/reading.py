@@ -45,6 +45,8 @@ class PhaseRow:
     test: Mapping[str, float]
     kept: float | None = None
     """The epoch that `keep: best` kept, 0 for where the phase began; None where it kept the last."""
+    kept_of: str = ""
+    """The phase of that epoch, where the best of the whole run was kept."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,7 @@ def _phase(item: Mapping[str, Any], layers: tuple[Layer, ...], index: int, unmas
         validation=_figures(item.get("validation")),
         test=_figures(item.get("test")),
         kept=_float(item["kept"]["epoch"]) if item.get("kept") else None,
+        kept_of=str(item["kept"].get("phase", "")) if item.get("kept") else "",
     )
 
 

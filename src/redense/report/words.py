@@ -213,6 +213,8 @@ def phases_sentence(run: Run) -> str:
 
 def kept_sentence(run: Run) -> str:
     """Return which epoch each phase has kept; nothing where all kept their last."""
+    if run.phases and (last := run.phases[-1]).kept_of:
+        return f"Kept, as the best of the whole run on validation data: {last.kept_of} epoch {last.kept:g}."
     kept = [(phase, phase.kept) for phase in run.phases if phase.kept is not None]
     told = (f"{p.name} {f'epoch {epoch:g} of {p.epochs:g}' if epoch else 'what it began with'}" for p, epoch in kept)
     return f"Kept, as the best on validation data: {', '.join(told)}." if kept else ""
