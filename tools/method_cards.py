@@ -137,7 +137,9 @@ def _measured(name: str) -> list[str]:
         pairs = [_against(result, row["arm"], other) for other in ("baseline", "restart")]
         lines.append(f"| `{where}` | `{row['arm']}` | {shown} | {pairs[0]} | {pairs[1]} |")
     note = (
-        "Mean and 95 % interval over seeds; differences are paired by seed. Of BLEU-4 more is better, of errors less."
+        "Mean and 95 % interval over seeds; differences are paired by seed, verdicts corrected over the comparisons of "
+        "their own command. Better than `restart` alone is no gain: where another control is stronger, the results say "
+        "so. Of BLEU-4 more is better, of errors less."
     )
     link = "[What these experiments are, and how to read them](../results.md); raw numbers: `results/EXPERIMENT/`."
     return [*lines, "", note, link]
