@@ -123,7 +123,11 @@ OURS = {
     "small Deep Speech, Spanish sentences, 50 %": (SPEECH, "test_wer", "dsd 0.5"),
     "the same, twice in as many steps": (SPEECH, "test_wer", "dsd-iter"),
 }
-ELSEWHERE = {"docs/performance.md"}  # of benchmarks/results/, which has timings of scripts
+ELSEWHERE = {  # what is not measured by comparisons of arms
+    "docs/performance.md",  # timings of scripts, benchmarks/results/
+    "docs/compatibility.md",  # sizes of installs
+    "docs/explanation/what-is-pruned.md",  # tools/architectures.py writes its tables
+}
 
 
 @dataclass(frozen=True)
