@@ -123,6 +123,9 @@ OURS = {
     "small Deep Speech, Spanish sentences, 50 %": (SPEECH, "test_wer", "dsd 0.5"),
     "the same, twice in as many steps": (SPEECH, "test_wer", "dsd-iter"),
 }
+NOT_CHECKED = {  # words and figures of other programs, which benchmarks/judge_peers.py wrote down
+    ("docs/explanation/reading-measurements.md", "Beside other judges", ""),
+}
 ELSEWHERE = {  # what is not measured by comparisons of arms
     "docs/performance.md",  # timings of scripts, benchmarks/results/
     "docs/compatibility.md",  # sizes of installs
@@ -295,7 +298,11 @@ def cells_of(table: Table, folders: tuple[str, ...]) -> Iterator[Difference]:
 
 
 def explained(table: Table) -> bool:
-    return table.key in EXPERIMENTS or table.head[0] in OTHERS
+    return table.key in EXPERIMENTS or table.key in NOT_CHECKED or (table.head[0] in OTHERS and not_of_another(table))
+
+
+def not_of_another(table: Table) -> bool:
+    return bool(table.head[0]) or table.file == R
 
 
 def test_every_table_with_a_measurement_is_explained():
@@ -392,7 +399,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("head", OTHERS)
 def test_the_figures_of_the_other_tables_are_those_of_their_sources(head: str):
-    tables = [table for table in WITH_NUMBERS if table.head[0] == head]
+    tables = [table for table in WITH_NUMBERS if table.head[0] == head and not_of_another(table)]
     assert tables
     for table in tables:
         OTHERS[head](table)
