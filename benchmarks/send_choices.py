@@ -1,11 +1,11 @@
 """What a rank sends to the others when masks are chosen on shards: calls and bytes are counted, and nothing is timed.
 
-    python benchmarks/send_choices.py [--check] [--layers 64] [--size 4194304]
+    python benchmarks/send_choices.py [--check] [--layers 64] [--size 1048576]
 
 Two ranks, of which each holds half of the rows of every layer, stand for any number: what a rank gives to an all-reduce
 does not depend on how many there are. Random weights choose by their magnitude; in bfloat16 many tie at the threshold.
-The bars, for 64 layers of 4 M weights: at most 16 calls and 250 KB a rank, for one threshold a layer and for one over
-all of them. (An all-reduce of each layer and digit was 320 calls and 2.5 MB.)
+The bars, for 64 layers of 1 M weights: at most 16 calls and 250 KB a rank, for one threshold a layer and for one over
+all of them. (An all-reduce of each layer and digit would be 320 calls and 2.5 MB.)
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Count, print, store; return the exit status."""
     options = parser(__doc__ or "", rounds=1)
     options.add_argument("--layers", type=int, default=64, help="number of weights (default: 64)")
-    options.add_argument("--size", type=int, default=1 << 22, help="of each of them (default: 4194304)")
+    options.add_argument("--size", type=int, default=1 << 20, help="of each of them (default: 1048576)")
     given = options.parse_args(arguments)
 
     facts: dict[str, list[int]] = {}

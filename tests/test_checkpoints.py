@@ -28,7 +28,6 @@ DENSE_FIRST = Schedule.dsd(dense=1, sparse=3, redense=2, sparsity=0.5)
 SPARSE_FIRST = Schedule((Phase.sparse(2, 0.5), Phase.dense(2)))
 SURGERY_FIRST = Schedule((Phase.sparse(2, 0.5, surgery=Surgery(power=0)), Phase.dense(2)))
 SURGERY = Schedule.surgery(dense=1, sparse=3, redense=2, sparsity=0.5, surgery=Surgery(power=0))
-SCHEDULES = {"dense": DENSE_FIRST, "sparse": SPARSE_FIRST, "surgery": SURGERY, "surgery first": SURGERY_FIRST}
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda p: SGD(p, lr=0.1),
@@ -63,8 +62,10 @@ def state_of(training: Training) -> dict[str, Any]:
     return {"model": model, "optimizer": optimizer, "dsd": training.dsd.sharded_state_dict()}
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [*((name, DENSE_FIRST) for name in OPTIMIZERS), *(("sgd", schedule) for schedule in (SPARSE_FIRST, SURGERY))],
+)
 def test_a_checkpoint_at_any_step_counts_as_none_and_moves_nothing(optimizer: str, schedule: Schedule):
     straight, saved = Training(optimizer, schedule), Training(optimizer, schedule)
     for number in range(schedule.total_steps):
@@ -87,8 +88,10 @@ def test_a_checkpoint_at_any_step_counts_as_none_and_moves_nothing(optimizer: st
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [("sgd", DENSE_FIRST), ("sgd", SPARSE_FIRST), ("adamw", SPARSE_FIRST), ("adamw", SURGERY_FIRST)],
+)
 @pytest.mark.parametrize("first", ["controller", "weights"])
 def test_a_run_that_torch_loads_goes_on_with_the_same_bits(
     optimizer: str, schedule: Schedule, first: str, tmp_path: Path

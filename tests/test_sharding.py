@@ -19,10 +19,15 @@ from redense.sharding import is_sharded, local, whole, wrap
 Ranks = Callable[..., list[dict[str, Any]]]
 
 SCRIPT = "ranks/shards.py"
-CHECKS = [
-    check
-    for script in (SCRIPT, "ranks/replicas.py")  # which the first runs too
-    for check in re.findall(r"^def check_(\w+)", (Path(__file__).parent / script).read_text(), re.MULTILINE)
+SHARDS, REPLICAS = (
+    re.findall(r"^def check_(\w+)", (Path(__file__).parent / "ranks" / script).read_text(), re.MULTILINE)
+    for script in ("shards.py", "replicas.py")  # the first runs both
+)
+FEW = [
+    "masks_of_weights_that_ddp_replaced_are_refused_at_the_first_step",
+    "a_nan_and_any_other_error_of_one_rank_are_raised_by_all",
+    "ranks_send_a_few_bytes_where_masks_are_chosen_and_nothing_else",
+    "a_checkpoint_of_fresh_shards_is_no_step_though_one_rank_makes_it_alone",
 ]
 SELECTION = "masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send"
 LOADING = "distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_bits"
@@ -40,16 +45,26 @@ def assert_passed(results: list[dict[str, str]], checks: list[str]) -> None:
 
 @pytest.mark.timeout(300)
 def test_every_check_passes_on_two_ranks_and_one_rank_loads_what_two_have_written(ranks: Ranks, tmp_path: Path):
-    assert_passed(ranks(SCRIPT, 2, tmp_path, timeout=280), CHECKS)
+    assert_passed(ranks(SCRIPT, 2, tmp_path, *SHARDS, *FEW, timeout=280), [*SHARDS, *FEW])
     assert_passed(ranks(SCRIPT, 1, tmp_path, SELECTION, LOADING), [SELECTION, LOADING])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_every_check_passes_on_four_ranks_and_two_and_one_load_what_four_have_written(ranks: Ranks, tmp_path: Path):
-    assert_passed(ranks(SCRIPT, 4, tmp_path, timeout=900), CHECKS)
+    assert_passed(ranks(SCRIPT, 4, tmp_path, *SHARDS, timeout=900), SHARDS)
     for world in (2, 1):
         assert_passed(ranks(SCRIPT, world, tmp_path, LOADING), [LOADING])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_ranks_that_train_copies_of_a_model_hold_the_same_masks_or_all_say_that_they_do_not(
+    world: int, ranks: Ranks, tmp_path: Path
+):
+    assert set(FEW) <= set(REPLICAS)
+    assert_passed(ranks(SCRIPT, world, tmp_path, *REPLICAS, timeout=500), REPLICAS)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 1, reason="this machine has no CUDA device: FSDP2 was checked on CPU")
