@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -252,7 +252,7 @@ WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "ddp, gradients in buckets": lambda m: DistributedDataParallel(m, gradient_as_bucket_view=True),
     "ddp, static graph": lambda m: DistributedDataParallel(m, static_graph=True),
     "ddp, unused parameters": lambda m: DistributedDataParallel(m, find_unused_parameters=True),
-    "fsdp2": fully_shard,
+    "fsdp2": cast("Any", fully_shard),
 }
 
 
