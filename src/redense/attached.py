@@ -88,6 +88,15 @@ class Controller:
         if self._masked:
             self._masked.mask_gradients()
 
+    def keep_gradients(self) -> None:
+        """Let the gradients of removed weights take part in the steps of the phase in force.
+
+        That is what a loop does that multiplies the weights by the mask and no more. It is for ablations: momenta are
+        then built up under the mask, and the gradients count in a norm that is clipped.
+        """
+        if self._masked:
+            self._masked.keep_gradients()
+
     def mask_copy(self, copy: nn.Module) -> None:
         """Set to zero in a copy of the model what the masks in force remove: in an average of its weights, say.
 

@@ -47,6 +47,7 @@ class Masked:
         self.optimizers = list(optimizers)
         self.seed = seed
         self.steps = 0
+        self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters that do not stay as they are under the mask by themselves
         self._gradients = GradientMasks(lambda name: self._now(name)[1])
         self._neutrals = Neutrals()
@@ -72,7 +73,7 @@ class Masked:
             self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
             if not resumed:
                 forget_curvature(optimizer)
-        if not self.phase.surgery:
+        if self.with_gradients:
             self._gradients.attach({name: self.parameters[name] for name in self.masks})
             self.mask_gradients()
 
@@ -88,9 +89,14 @@ class Masked:
             self._mask(optimizer, with_state=True)
             forget_curvature(optimizer)
 
+    def keep_gradients(self) -> None:
+        """Leave the gradients of removed weights as they are from now on: they take part in what the optimizer does."""
+        self.with_gradients = False
+        self._gradients.detach()
+
     def mask_gradients(self) -> None:
-        """Set the gradients of removed weights to zero where they are not; in surgery they are needed and stay."""
-        if not self.phase.surgery:
+        """Set the gradients of removed weights to zero where they are not, unless they are to stay."""
+        if self.with_gradients:
             self._gradients.mask((name, self.parameters[name]) for name in self.masks)
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
@@ -143,7 +149,7 @@ class Masked:
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
         self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
         self._neutrals.forget()
-        if not self.phase.surgery:
+        if self.with_gradients:
             self._gradients.attach({name: self.parameters[name] for name in self.masks})
 
     def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:

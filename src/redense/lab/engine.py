@@ -279,6 +279,8 @@ class Engine:
         )
         if not resumed:
             method.pruned(self.model, dsd.masks)
+        if method.keeps_gradients:
+            dsd.keep_gradients()
         self.optimizer.zero_grad()
         try:
             if resumed:

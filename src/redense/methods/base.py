@@ -42,6 +42,8 @@ class Method:
     defaults: Mapping[str, Any] = {}
     gradient_evaluations = 1
     """Gradients of a batch that one optimizer step takes."""
+    keeps_gradients = False
+    """Whether the gradients of removed weights take part in the steps of a sparse phase."""
 
     def __init__(self, options: Mapping[str, Any], seed: int) -> None:
         for key in options:

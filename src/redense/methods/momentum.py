@@ -16,12 +16,14 @@ from .base import Method
 class KeptMomentum(Method):
     """A sparse phase in which pruned weights are zero but their momentum is not, so that they move when released.
 
-    An ablation: DSD itself clears the state under the mask, at every step and at the release (the paper leaves it
-    open). The state after each step is set aside before the mask reaches it, and put back before the next step and at
-    the end of the phase. With ``training.keep: best`` it is the state of the last step.
+    An ablation: DSD itself masks the gradients, so that no momentum builds up, and clears the state at the release (the
+    paper leaves it open). Here the gradients of removed weights take part. The state after each step is set aside
+    before the mask reaches it, and put back before the next step and at the end of the phase. With
+    ``training.keep: best`` it is the state of the last step.
     """
 
     name = "momentum"
+    keeps_gradients = True
 
     @override
     def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
