@@ -45,7 +45,8 @@ def ask(experiment: str, arm: str, other: str) -> dict[str, Any]:
 
     table = figures(experiment)
     a, b = ([table[name][seed] for seed in table[arm]] for name in (arm, other))
-    paired = stats.ttest_rel(a, b)
+    paired: Any = stats.ttest_rel(a, b)
+    wilcoxon: Any = stats.wilcoxon(a, b)
     flips = stats.permutation_test(
         (np.array(a), np.array(b)), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples",
         n_resamples=99_999, rng=np.random.default_rng(0),
@@ -63,7 +64,7 @@ def ask(experiment: str, arm: str, other: str) -> dict[str, Any]:
         "experiment": experiment, "arm": arm, "against": other, "n": len(a), "difference": ours["difference"],
         "redense": {key: ours[key] for key in ("interval", "p_adjusted", "p_flip", "detectable", "verdict")},
         "scipy": {
-            "ttest_rel": float(paired.pvalue), "wilcoxon": float(stats.wilcoxon(a, b).pvalue),
+            "ttest_rel": float(paired.pvalue), "wilcoxon": float(wilcoxon.pvalue),
             "ttest_ind": float(stats.ttest_ind(a, b, equal_var=False).pvalue), "permutation": float(flips.pvalue),
         },
         "deepsig": {"aso": float(aso((-np.array(a)).tolist(), (-np.array(b)).tolist(), seed=0, show_progress=False))},

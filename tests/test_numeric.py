@@ -85,7 +85,9 @@ def test_an_array_of_sparsities_makes_a_cycle_of_each():
 
 
 @pytest.mark.parametrize("name", list(NUMBERS))
-@pytest.mark.parametrize("wrong", [None, "a few", True, 1j, object(), math.nan, [], {}], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [None, "a few", True, 1j, object(), math.nan, [], {}], ids=lambda wrong: type(wrong).__name__
+)
 def test_what_is_no_number_is_refused_when_the_schedule_is_made(name: str, wrong: Any):
     with pytest.raises(RedenseError):
         DSD(**{**NUMBERS, name: wrong})
