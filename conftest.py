@@ -160,14 +160,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that left its place at its end, or that costs too much to be a quick one."""
+    """Fail a test that left its place at its end, and note what it costs."""
     yield
     _tell(item)
     spent = _processor_seconds() - item.stash[_BEGAN]
-    if spent > DEAREST and not _is_slow(item):
-        pytest.fail(
-            f"{item.nodeid} cost {spent:.1f} s of processor time: mark it slow, or make it smaller", pytrace=False
-        )
+    if spent > DEAREST and not _is_slow(item):  # said and no failure: processors differ
+        _dear.append(f"{item.nodeid} cost {spent:.1f} s of processor time")
 
 
 def _is_slow(item: pytest.Item) -> bool:
@@ -188,6 +186,7 @@ def _tell(item: pytest.Item) -> None:
 # --- what all of them cost ------------------------------------------------------------------------------------------
 
 _of_workers: list[float] = []
+_dear: list[str] = []
 
 
 @pytest.hookimpl(trylast=True)
@@ -197,18 +196,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         forked.stop()
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["processor_seconds"] = _processor_seconds()
+        output["dear"] = _dear
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Note what a worker of xdist has spent."""
-    _of_workers.append(getattr(node, "workeroutput", {}).get("processor_seconds", 0.0))
+    output = getattr(node, "workeroutput", {})
+    _of_workers.append(output.get("processor_seconds", 0.0))
+    _dear.extend(output.get("dear", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the tests cost, processes that they started included."""
     # The workers are no children that have been waited for yet, or they are counted twice.
     spent = sum(_of_workers) if _of_workers else _processor_seconds()
+    for line in _dear:
+        terminalreporter.write_line(f"{line}: mark it slow, or make it smaller")
     terminalreporter.write_line(f"processor time: {spent:.0f} s; the quick tests together have {BUDGET} s")
 
 

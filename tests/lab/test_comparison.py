@@ -94,7 +94,7 @@ def test_a_comparison_is_read_back_as_it_was_written(tiny: Tiny, tmp_path: Path)
     comparison = Comparison(tiny(seed=3), ("dsd", "llr"), (3, 7), {"sparsity": [0.2, 0.3]})
     folder = new_comparison(comparison, tmp_path / "deep" / "folder")
     assert read_comparison(folder) == comparison
-    assert {path.name for path in folder.iterdir()} == {"comparison.json", "environment.json", ".lock"}
+    assert {path.name for path in folder.iterdir()} == {"comparison.json", "environment.json", "SHA256SUMS", ".lock"}
     named = new_comparison(replace(comparison, recipe=tiny(name="a/b")), root=tmp_path)
     assert named.parent == tmp_path
     assert named.name.startswith("compare-a-b-")

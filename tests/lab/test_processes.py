@@ -69,12 +69,14 @@ def test_sigterm_to_the_processes_that_prepare_batches_loses_nothing(
     recipe = tiny(data={"workers": 2, "flip": True})
     train_run(new_run(tiny(data={"flip": True}), tmp_path / "alone"))
     asked: list[int] = []
+    before = set(multiprocessing.active_children())  # of other tests
     backward = Engine._backward  # pyright: ignore[reportPrivateUsage]
 
     def signalled(engine: Engine, *given: Any) -> Any:
-        asked.append(len(multiprocessing.active_children()))
+        own = set(multiprocessing.active_children()) - before
+        asked.append(len(own))
         if len(asked) == 15:
-            for child in multiprocessing.active_children():
+            for child in own:
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGTERM)
         return backward(engine, *given)

@@ -62,7 +62,10 @@ def timeless(value: Any) -> Any:
 def assert_same_run(a: Path, b: Path) -> None:
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
     assert timeless(lines(a)) == timeless(lines(b))
-    assert timeless(read_json(a / "result.json")) == timeless(read_json(b / "result.json"))
+    results = [timeless(read_json(folder / "result.json")) for folder in (a, b)]
+    for result in results:  # the same pictures may lie elsewhere
+        del result["data"]["source"], result["data"]["text"]
+    assert results[0] == results[1]
     outcomes = [load_file(folder / "outcome.safetensors") for folder in (a, b)]
     assert outcomes[0].keys() == outcomes[1].keys()
     assert all(torch.equal(outcomes[0][key], outcomes[1][key]) for key in outcomes[0])

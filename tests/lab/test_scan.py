@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from redense import masks
-from redense.errors import RecipeError, SparsityError, StateError
+from redense.errors import CheckpointError, RecipeError, SparsityError, StateError
+from redense.files.checksums import drop_sums
 from redense.lab.engine import Engine, StoppedError
 from redense.lab.recipe import Recipe
 from redense.lab.run import new_run, train_run
@@ -190,5 +191,8 @@ def test_what_is_written_is_read_again(engine: Engine, tmp_path: Path):
     assert data["recipe"] == "tiny"
     assert data["validation_examples"] == len(engine.task.examples("validation"))
     (tmp_path / "sensitivity.json").write_text(json.dumps({"scan": 1}))
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_scan(tmp_path)
+    drop_sums(tmp_path, ["sensitivity.json"])
     with pytest.raises(StateError):
         read_scan(tmp_path)

@@ -108,7 +108,11 @@ def start(
 
 def stop() -> None:
     """End the process that the others are forked from; its processor time is then that of the one that calls."""
-    multiprocessing.forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue]
+    server = multiprocessing.forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+    if server._forkserver_pid is not None:  # it would wait for whoever else holds its pipe, a forgotten loader's worker
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server._forkserver_pid, signal.SIGTERM)
+    server._stop()
 
 
 def _become(

@@ -35,7 +35,7 @@ def open_regular(path: Path | str) -> BufferedReader:
         _check(path.stat(), path)  # before it is opened: to open a device can do something
         descriptor = os.open(path, flags)
     except ValueError as error:  # a NUL in the name
-        raise OSError(errno.EINVAL, str(error), str(path)) from None
+        raise OSError(errno.EINVAL, f"no name of a file: {error}", str(path)) from None
     try:
         _check(os.fstat(descriptor), path)  # which may be another by now
         return os.fdopen(descriptor, "rb")

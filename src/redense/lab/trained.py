@@ -38,7 +38,7 @@ def load(path: str | Path) -> Classifier | Captioner | Recogniser:
     >>> import redense
     >>> model = redense.load("quickstart")
     >>> model.classes[0], sum(value.numel() for value in model.network.parameters())
-    ('T-shirt/top', 34826)
+    ('T-shirt/top', 29066)
     """
     folder = find_trained(path)
     recipe = read_run_recipe(folder)  # which checks all of the folder
