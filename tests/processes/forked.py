@@ -21,7 +21,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 IMPORTED = ["pytest", "torch.distributed.fsdp", "accelerate", "redense.cli"]
 IMPORTED += ["redense.lab.run", "redense.lab.grid", "redense.tasks.classification.task"]
@@ -108,7 +108,7 @@ def start(
 
 def stop() -> None:
     """End the process that the others are forked from; its processor time is then that of the one that calls."""
-    server = multiprocessing.forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+    server: Any = multiprocessing.forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
     if server._forkserver_pid is not None:  # it would wait for whoever else holds its pipe, a forgotten loader's worker
         with contextlib.suppress(ProcessLookupError):
             os.kill(server._forkserver_pid, signal.SIGTERM)

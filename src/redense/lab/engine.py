@@ -303,9 +303,8 @@ class Engine:
             self.model, self._masks, lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True)
         )
         self.ranks.agree_on_weights(self.model, self._masks)
-        if (
-            planned.method and self.recipe.training.keep == "best-of-run"
-        ):  # it may have changed the weights that the last epoch was measured with
+        # A technique may have changed the weights that the last epoch was measured with.
+        if planned.method and self.recipe.training.keep == "best-of-run":
             self._offer(planned, self.evaluate("validation"))
         self._position = {"phase": index + 1, "step": 0, **kept}
         self._save(self.snapshot())
