@@ -330,15 +330,16 @@ def test_masked_weights_are_zero_at_every_step_of_the_sparse_phase_and_at_no_oth
         zeros[engine.phase_index].append({name: weight.detach() == 0 for name, weight in weights.items()})
         return False
 
-    engine = Engine(make_task(recipe), recipe, stop=look)
+    events: list[dict[str, Any]] = []
+    engine = Engine(make_task(recipe), recipe, stop=look, emit=events.append)
     for index in range(3):
         engine.train()
         counts = {name: int((engine.model.get_parameter(name) == 0).sum()) for name in ("fc1.weight", "fc2.weight")}
         pruned, none = {"fc1.weight": 154, "fc2.weight": 10}, dict.fromkeys(counts, 0)
-        if index == 2 and keep == "best":
-            assert counts in (pruned, none)  # where the phase began may have been the best
-        else:
-            assert counts == (pruned if index == 1 else none)
+        kept = [event["epoch"] for event in events if event["kind"] == "kept"]
+        assert len(kept) == (index + 1 if keep == "best" else 0)
+        as_it_began = index == 2 and kept[2:] == [0]  # with what the sparse phase left
+        assert counts == (pruned if index == 1 or as_it_began else none)
     assert len(zeros[1]) >= 22
     assert all(same_tree(seen, zeros[1][0]) for seen in zeros[1])
     assert {name: int(mask.sum()) for name, mask in zeros[1][0].items()} == {"fc1.weight": 154, "fc2.weight": 10}
