@@ -57,6 +57,29 @@ def test_what_is_not_a_number_under_the_mask_is_dropped(where: str, bad: float):
             assert weight.isfinite().all()
 
 
+class Surprising(torch.optim.SGD):
+    """Leaves removed weights alone for long, and then writes one that no sample is sure to hit."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        self.count = getattr(self, "count", 0) + 1
+        if self.count > 10:
+            with torch.no_grad():
+                weight = self.param_groups[0]["params"][0]
+                weight.view(-1)[torch.nonzero(weight.view(-1) == 0)[self.count]] = 1.0
+        return loss
+
+
+def test_a_removed_weight_is_zero_after_every_step_though_one_of_thousands_moves_late_in_the_phase():
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64)
+    optimizer = Surprising(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, HALF) as block:
+        for _ in range(20):
+            optimizer.step()
+            assert zeros_under(block.masks, model)
+
+
 def test_the_masks_hold_for_every_group_and_with_steps_by_parts():
     model = net()
     optimizer = torch.optim.SGD(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -132,6 +134,35 @@ def test_an_optimizer_that_cannot_be_made_anew_is_named_and_its_states_become_ze
         mask = released(optimizer, model)
     assert any("the states that Unmakeable gives a new weight are not known" in m for m in caplog.messages)
     assert torch.equal(optimizer.state[model.weight]["velocity"][0.9] != 0, mask)
+
+
+class Centralised(torch.optim.Adam):
+    """Takes from each gradient the mean of its row, as Ranger does, and draws random numbers of all kinds."""
+
+    def step(self, closure: Any = None) -> Any:
+        random.random(), np.random.rand(), torch.rand(1)  # noqa: B018, NPY002  # what is tested is that nobody notices
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad -= p.grad.mean(1, keepdim=True)
+        return super().step(closure)
+
+
+def test_a_velocity_that_others_gradients_feed_is_gone_at_the_release():
+    model = linear()
+    optimizer = Centralised(model.parameters(), lr=0.01)
+    train(model, optimizer)
+    with redense.sparse(model, optimizer, HALF) as block:
+        train(model, optimizer)
+        mask = block.masks["weight"].clone()
+        state = optimizer.state[model.weight]
+        assert state["exp_avg_sq"][~mask].any(), "the others' gradients reach a removed weight"
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    assert random.getstate() == before[0]
+    assert str(np.random.get_state()) == str(before[1])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert torch.equal(state["exp_avg"] != 0, mask)
+    train(model, optimizer, 1, scale=0.0)
+    assert (model.weight[~mask] == 0).all()
 
 
 def test_making_a_new_optimizer_draws_no_random_number_and_touches_no_state():

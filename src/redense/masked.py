@@ -19,18 +19,18 @@ from .sharding import cut, is_sharded, largest_over, like, local
 from .surgery import Surgery
 from .watching import Watch, flat
 
-_EXACT = 3  # steps of a phase after which everything under the mask is looked at; after each later one, some places
-_EVERY = 8  # steps after which all weights are masked, and states looked at in some places
+_EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at
+_EVERY = 8  # steps after which, later in a phase, some places are looked at
 
 
 class Masked:
     """The masks in force on some parameters, and what is done around an optimizer step to hold them.
 
-    A removed weight is zero, its gradient too, and its states are neutral when the phase begins. To an optimizer that
-    treats each weight by itself all removed weights of a tensor are the same number, and it does the same to all of
-    them: if it leaves a few alone, it leaves all alone. Which optimizers do is not in a list: all places are looked at
-    after the first steps, and some after each later one. Where one was moved, by an optimizer that mixes the weights of
-    a matrix, say, weights and states are masked after every step from then on.
+    Weights are masked after every step, whatever the optimizer did. States are not: a removed weight is zero, its
+    gradient too, and its states are neutral when the phase begins, so that an optimizer that treats each weight by
+    itself leaves them as they are. Which optimizers do is not in a list: the states are looked at, all of them after
+    the first steps and some places now and then. Where one has moved, the states of that parameter are masked after
+    every step from then on. A release makes all of them neutral in any case.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Masked:
         self.seed = seed
         self.steps = 0
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
-        self.drifting: set[str] = set()  # the parameters that do not stay as they are under the mask by themselves
+        self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
         self._gradients = GradientMasks(lambda name: self._now(name)[1])
         self._neutrals = Neutrals()
         self._watch = Watch()
@@ -131,9 +131,9 @@ class Masked:
                 self._watch.forget()
             self._mask(optimizer)
         elif not skipped:
-            self.drifting.update(self._drifted(optimizer))
-            every = self.steps < _EXACT or self.steps % _EVERY == 0
-            self._mask(optimizer, None if every else self.drifting, with_state=self.drifting)
+            if self.steps < _EXACT or self.steps % _EVERY == 0:
+                self.drifting.update(self._drifted(optimizer))
+            self._mask(optimizer, with_state=self.drifting)
         if not skipped and optimizer is self.optimizers[-1]:
             self.steps += 1
         return revised
@@ -164,20 +164,17 @@ class Masked:
         return masked
 
     def _drifted(self, optimizer: Optimizer) -> Iterator[str]:
-        """Give the parameters that a step has moved under the mask, themselves or a state of theirs."""
+        """Give the parameters a state of which a step has moved under the mask."""
         exact = self.steps < _EXACT
         for name in self._names(optimizer):
             if name in self.drifting:
                 continue
-            weight, mask = self._now(name)
+            _, mask = self._now(name)
             if mask.device.type != "cpu":  # to look would be to wait for the device; there masking costs less
                 yield name
                 continue
-            states = (State("weight", weight, 0.0),)
-            if exact or self.steps % _EVERY == 0:
-                states += tuple(self._neutrals.states(optimizer, name, self.parameters[name]))
             places = self._watch.places(name, self.masks[name], mask)
-            for state in states:
+            for state in self._neutrals.states(optimizer, name, self.parameters[name]):
                 if exact or state.tensor.stride() != mask.stride():
                     moved = (state.tensor.ne(state.neutral) & ~mask).any()
                 else:
@@ -186,17 +183,13 @@ class Masked:
                     yield name
                     break
 
-    def _mask(
-        self, optimizer: Optimizer, only: Collection[str] | None = None, *, with_state: bool | Collection[str] = False
-    ) -> None:
-        masking.apply_all_(self._zeroed(optimizer, only, with_state))
+    def _mask(self, optimizer: Optimizer, *, with_state: bool | Collection[str] = False) -> None:
+        masking.apply_all_(self._zeroed(optimizer, with_state))
 
     def _zeroed(
-        self, optimizer: Optimizer, only: Collection[str] | None, with_state: bool | Collection[str]
+        self, optimizer: Optimizer, with_state: bool | Collection[str]
     ) -> Iterator[tuple[Tensor, list[Tensor]]]:
         for name in self._names(optimizer):
-            if only is not None and name not in only:
-                continue
             weight, mask = self._now(name)
             zeroed = [weight]
             if with_state is True or (with_state and name in with_state):

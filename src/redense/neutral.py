@@ -2,8 +2,10 @@
 
 It is zero for momenta. It is not for step sizes (Rprop), accumulators with a start (Adagrad) and estimates that are
 divided by (VSGD). There is no list of them here: an optimizer of the same class and options is made for a small
-tensor of zeros, and its state is read. Nor is there a list of the states that belong to a weight: one whose entries
-depend on other weights' gradients, because it is kept in another basis (SOAP), does not, and is left alone.
+tensor of zeros, and its state is read. Nor is there a list of the states that belong to a weight: small trainings tell.
+An entry belongs to a weight if it depends on no other weight's gradient, or if it is a velocity: it changes sign with
+the gradients, and moves with them when they are put in another order. What does neither is kept in another basis (the
+second moment of SOAP) or measures what the others do, and is left alone.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import random
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -43,7 +48,7 @@ class State:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A state of a small new tensor, and whether an entry of it depends on no other weight's gradient."""
+    """A state of a small new tensor, and whether an entry of it belongs to one weight."""
 
     new: Tensor
     own: bool
@@ -121,8 +126,8 @@ def tensors_in(state: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
 def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) -> Mapping[Path, Fresh] | None:
     """Return what an optimizer of the same class and options keeps for a new tensor of zeros, by path.
 
-    Two small trainings tell which entries belong to a weight: in both its own gradient is zero, in one the others' are
-    not. Returns None if no such optimizer can be made, which is logged.
+    Small trainings tell which entries belong to a weight. Returns None if no such optimizer can be made, which is
+    logged.
     """
     kind, device = type(optimizer), local(like).device
     options = _options(optimizer, group)
@@ -134,9 +139,9 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
     zeros = _small(like.dim()).to(dtype=like.dtype, device=device)
     others = torch.linspace(-1, 1, zeros.numel()).view(zeros.shape).to(zeros)
     others.view(-1)[0] = 0
-    with warnings.catch_warnings(), cast("Any", torch.random).fork_rng([device] if device.type == "cuda" else []):
+    with warnings.catch_warnings(), _random_kept(device):
         warnings.simplefilter("ignore")
-        try:
+        try:  # in both the first weight's own gradient is zero; in the second the others' are not
             alone, among = (_Trial(kind, options, gradient) for gradient in (zeros, others))
         except Exception as reason:  # noqa: BLE001  # whatever a constructor that we do not know does not like
             _log.warning(
@@ -148,25 +153,61 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
             return None
         alone.train()
         among.train()
-    _tried[key] = {
-        path: Fresh(tensor, own=among.entries.get(path) == entries)
-        for path, (tensor, entries) in ((path, (alone.first[path], alone.entries[path])) for path in alone.first)
-    }
+        own = {path for path, entries in alone.entries.items() if among.entries.get(path) == entries}
+        if len(own) < len(alone.entries):
+            own |= among.velocities(kind, options)
+    _tried[key] = {path: Fresh(tensor, own=path in own) for path, tensor in alone.first.items()}
     return _tried[key]
 
 
-class _Trial:
-    """A short training of a tensor of zeros by a new optimizer, with one gradient; its first entry stays zero."""
+@contextmanager
+def _random_kept(device: torch.device) -> Iterator[None]:
+    """Draw no random number of anybody's: some optimizers draw torch's, Python's or NumPy's."""
+    numpy = cast("Any", sys.modules.get("numpy"))
+    before, of_numpy = random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        with cast("Any", torch.random).fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(before)
+        if numpy:
+            numpy.random.set_state(of_numpy)
 
-    def __init__(self, kind: type[Optimizer], options: Mapping[str, Any], gradient: Tensor) -> None:
+
+class _Trial:
+    """A short training of a tensor of zeros by a new optimizer, with one gradient; one entry stays zero."""
+
+    def __init__(self, kind: type[Optimizer], options: Mapping[str, Any], gradient: Tensor, fixed: int = 0) -> None:
         self.weight = nn.Parameter(torch.zeros_like(gradient))
         self.gradient = gradient
+        self.fixed = fixed  # the entry
         self.optimizer = cast("Any", kind)([self.weight], **copy.deepcopy(dict(options)))
         self.first: dict[Path, Tensor] = {}  # every state as it was when it was new
         self.entries: dict[Path, list[str]] = {}  # its first entry after each step
+        self.last: dict[Path, Tensor] = {}
+
+    def velocities(self, kind: type[Optimizer], options: Mapping[str, Any]) -> set[Path]:
+        """Return the states that change sign with the gradients and are reversed when these are."""
+        turned, reverse = -self.gradient, self.gradient.flatten().flip(0).view(self.gradient.shape)
+        trials = (_Trial(kind, options, turned), _Trial(kind, options, reverse, self.weight.numel() - 1))
+        for trial in trials:
+            trial.train()
+        against, reversed_ = (trial.last for trial in trials)
+        return {
+            path
+            for path, state in self.last.items()
+            if state.numel() == self.weight.numel()
+            and state.is_floating_point()
+            and bool(state.count_nonzero())
+            and _alike(against.get(path), -state)
+            and _alike(reversed_.get(path), state.flatten().flip(0))
+        }
 
     def train(self) -> None:
         cast("Any", torch).manual_seed(0)
+        random.seed(0)
+        if numpy := cast("Any", sys.modules.get("numpy")):
+            numpy.random.seed(0)
         try:
             self.weight.grad = self.gradient.clone()
             if not self.optimizer.state.get(self.weight):
@@ -175,7 +216,7 @@ class _Trial:
             for _ in range(_TRIED_STEPS):
                 self.weight.grad = self.gradient.clone()
                 _step(self.optimizer)
-                self.weight.detach().view(-1)[0] = 0
+                self.weight.detach().view(-1)[self.fixed] = 0
                 self._look()
         except Exception as reason:  # noqa: BLE001  # one that wants a closure or a Hessian: what it has by then counts
             _log.debug("%s did not step on its own: %s", type(self.optimizer).__name__, reason)
@@ -185,6 +226,15 @@ class _Trial:
             self.first.setdefault(path, tensor.detach().clone())
             entry = repr(float(tensor.flatten()[0])) if tensor.numel() == self.weight.numel() else ""
             self.entries.setdefault(path, []).append(entry)
+            self.last[path] = tensor.detach().clone()
+
+
+def _alike(a: Tensor | None, b: Tensor) -> bool:
+    """Whether two tensors hold the same but for what rounding leaves."""
+    if a is None or a.numel() != b.numel():
+        return False
+    loose = max(1e-4, 16 * torch.finfo(b.dtype).eps)
+    return torch.allclose(a.flatten(), b.flatten(), rtol=loose, atol=loose * float(b.abs().max()), equal_nan=True)
 
 
 def _begin(fresh: Any) -> None:

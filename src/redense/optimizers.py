@@ -22,7 +22,7 @@ from .sharding import is_sharded, largest_over, local
 _log = logging.getLogger(__name__)
 
 # Layer-wise GaLore and APOLLO of transformers, LOMO, and torchtune's wrapper: their step() does nothing.
-_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "OptimizerInBackwardWrapper")
+_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "LOMO", "AdaLOMO", "OptimizerInBackwardWrapper")
 
 
 # Of Accelerate, Lightning, Fabric and Ray: their step() calls that of the optimizer inside and writes no weight.
