@@ -209,10 +209,28 @@ def test_a_standardised_convolution_is_refused():
         redense.prunable(model, include="1.weight")
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("how", [parametrizations.weight_norm, nn.utils.weight_norm], ids=["new", "old"])
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_what_counts_under_weight_norm_is_the_size_of_the_weight_that_the_layer_uses(how: Any, scope: str):
+    torch.manual_seed(0)
+    layer = how(nn.Linear(32, 8, bias=False))
+    (direction, length) = sorted((p for _, p in layer.named_parameters()), key=lambda p: -p.numel())
+    with torch.no_grad():
+        direction.mul_(torch.logspace(-2, 2, 8).view(8, 1))  # changes no weight, which are of the given lengths
+        length.copy_(torch.linspace(1, 2, 8).view(8, 1))
+        layer(torch.randn(1, 32))  # the older form computes the weight in a forward
+        before = layer.weight.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with redense.sparse(layer, optimizer, 0.5, scope=scope) as block:
+        (mask,) = block.masks.values()
+        assert before[~mask].abs().max() <= before[mask].abs().min()
+
+
 def test_a_row_that_weight_norm_would_divide_by_zero_is_refused():
     model = parametrizations.weight_norm(nn.Linear(4, 2))
     with torch.no_grad():
-        model.get_parameter("parametrizations.weight.original1")[0] = 1e-6
+        model.get_parameter("parametrizations.weight.original0")[0] = 1e-6
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with (
         pytest.raises(

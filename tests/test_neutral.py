@@ -140,7 +140,7 @@ class Centralised(torch.optim.Adam):
     """Takes from each gradient the mean of its row, as Ranger does, and draws random numbers of all kinds."""
 
     def step(self, closure: Any = None) -> Any:
-        random.random(), np.random.rand(), torch.rand(1)  # noqa: B018, NPY002  # what is tested is that nobody notices
+        _ = random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002  # what is tested is that nobody notices
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad -= p.grad.mean(1, keepdim=True)

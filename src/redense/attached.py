@@ -191,9 +191,15 @@ class Controller:
             parameters = self._candidates(phase.sparsity)
             check_phase(phase, parameters, self._judged)
         inputs = {name: self._judged[name].inputs for name in parameters}
-        together = self._replicas.together
+        kinds = self._judged
         masks = choose(
-            phase, parameters, previous, lambda name: seed_of(self._seed, index, name), inputs, together=together
+            phase,
+            parameters,
+            previous,
+            lambda name: seed_of(self._seed, index, name),
+            inputs,
+            effective={name: weight for name in parameters if (weight := kinds[name].effective) is not None},
+            together=self._replicas.together,
         )
         self._replicas.agree_on_masks(masks)
         for name, sparsity in sparsities_of(masks).items():

@@ -28,12 +28,14 @@ def choose(
     seed: Callable[[str], int],
     inputs: Mapping[str, int | None] | None = None,
     *,
+    effective: Mapping[str, Callable[[], Tensor]] | None = None,
     together: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Tensor]:
     """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first.
 
     The mask of a sharded parameter is sharded alike; all ranks must choose together. ``inputs`` has the dimension along
-    which the groups of an N:M pattern run, 1 where it says nothing.
+    which the groups of an N:M pattern run, 1 where it says nothing. ``effective`` gives the weight that a layer
+    computes from a parameter and uses, whose magnitudes count then (of a sharded parameter, its own).
 
     Raises:
         ScoreError: a score is NaN or infinite, or a gradient is missing.
@@ -41,7 +43,7 @@ def choose(
     """
     absolute = get_criterion(phase.criterion) is magnitude and not previous
     with together():
-        scores = _scores(phase, parameters, previous, seed, absolute)
+        scores = _scores(phase, parameters, previous, seed, absolute, effective or {})
         plain = {name: values for name, values in scores.items() if not is_sharded(values)}
         chosen: dict[str, Tensor] = {}
         if phase.pattern:
@@ -73,13 +75,17 @@ def _scores(
     previous: Mapping[str, Tensor],
     seed: Callable[[str], int],
     absolute: bool,
+    effective: Mapping[str, Callable[[], Tensor]],
 ) -> dict[str, Tensor]:
     """Return the scores of each parameter, or its values if their magnitudes are the scores."""
     criterion = get_criterion(phase.criterion)
     scores: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         try:
-            values = parameter.detach() if absolute else criterion(parameter, seed(name))
+            if criterion is magnitude and name in effective and not is_sharded(parameter):
+                values = effective[name]() if absolute else effective[name]().abs()
+            else:
+                values = parameter.detach() if absolute else criterion(parameter, seed(name))
         except RedenseError as error:
             raise type(error)(f"'{name}': {error}") from None
         if not isinstance(values, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -49,6 +50,7 @@ class Kind:
         refused: no mask could be held on it, so that it is not pruned by name either.
         unknown: a matrix by its shape, of which no rule says whether to prune it.
         rows: the dimension whose every slice must keep a weight; None if none must.
+        effective: gives the weight of the same shape that the layer computes from it and uses; None: it is used itself.
     """
 
     prunable: bool
@@ -58,6 +60,7 @@ class Kind:
     refused: bool = False
     unknown: bool = False
     rows: int | None = None
+    effective: Callable[[], Tensor] | None = field(default=None, compare=False)
 
 
 def kind_of(module: nn.Module, attribute: str, parameter: Tensor, parent: nn.Module | None, tensor: str) -> Kind:
@@ -76,7 +79,9 @@ def kind_of(module: nn.Module, attribute: str, parameter: Tensor, parent: nn.Mod
         base = attribute.removesuffix(suffix)
         how = old(module, base) if base != attribute else None
         if how:
-            return _computed(_plain(module, base, parameter), how, length=suffix == "_g", dim=_hook_dim(module, base))
+            kind = _computed(_plain(module, base, parameter), how, length=suffix == "_g", dim=_hook_dim(module, base))
+            lengths = getattr(module, f"{base}_g", None)
+            return _normed(kind, parameter, lengths, _hook_dim(module, base)) if suffix == "_v" else kind
     return _plain(module, attribute, parameter)
 
 
@@ -157,7 +162,8 @@ def _parametrized(ways: nn.ModuleList, attribute: str, parameter: Tensor, parent
     base = _plain(parent, tensor, parameter)
     if kinds == ["_WeightNorm"]:
         dim = cast("int | None", getattr(ways[0], "dim", 0))
-        return _computed(base, "weight_norm", length=attribute == "original0", dim=dim)
+        kind = _computed(base, "weight_norm", length=attribute == "original0", dim=dim)
+        return _normed(kind, parameter, getattr(ways, "original0", None), dim)
     if kinds == ["_SpectralNorm"]:
         return _computed(base, "spectral_norm")
     return _computed(base, ", ".join(type(way).__name__ for way in ways), held=False)
@@ -175,6 +181,18 @@ def _computed(base: Kind, how: str, *, length: bool = False, held: bool = True, 
         return base
     rows = dim if how == "weight_norm" and dim is not None and dim >= 0 else None  # else one length for all of it
     return replace(base, reason=f"{base.reason} under {how}", rows=rows)
+
+
+def _normed(kind: Kind, direction: Tensor, lengths: Tensor | None, dim: int | None) -> Kind:
+    """Return the kind of a direction under weight_norm, whose weight is its lengths times itself over its length."""
+    if not kind.prunable or lengths is None:
+        return kind
+
+    def weight() -> Tensor:
+        with torch.no_grad():
+            return cast("Any", torch)._weight_norm(direction, lengths, -1 if dim is None else dim)
+
+    return replace(kind, effective=weight)
 
 
 def _norm_hook(module: nn.Module, base: str) -> str | None:

@@ -16,7 +16,7 @@ import logging
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -161,7 +161,7 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
 
 
 @contextmanager
-def _random_kept(device: torch.device) -> Iterator[None]:
+def _random_kept(device: torch.device) -> Generator[None]:
     """Draw no random number of anybody's: some optimizers draw torch's, Python's or NumPy's."""
     numpy = cast("Any", sys.modules.get("numpy"))
     before, of_numpy = random.getstate(), numpy.random.get_state() if numpy else None
