@@ -57,6 +57,7 @@ def test_the_public_names_are_these():
         "Schedule",
         "Summary",
         "Surgery",
+        "compare",
         "criterion",
         "judge",
         "load",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .optimizers import scale_lr
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
+    from .report.compared import compare
     from .scanning import sensitivity
     from .schedule import Schedule
     from .surgery import Surgery
@@ -31,6 +32,7 @@ _HOME = {
     "Schedule": "schedule",
     "Summary": "parameters",
     "Surgery": "surgery",
+    "compare": "report.compared",
     "criterion": "criteria",
     "judge": "lab.judging.judge",
     "load": "lab.trained",
@@ -49,6 +51,7 @@ __all__ = [
     "Schedule",
     "Summary",
     "Surgery",
+    "compare",
     "criterion",
     "judge",
     "load",

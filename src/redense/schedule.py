@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from .criteria import Criterion
 from .errors import RedenseError, ScheduleError
+from .files.json_text import read_json
 from .numeric import as_float, as_int, plain
 from .phase import Decay, Phase, Sparsity, refuse_unknown
 from .surgery import Surgery
+
+_LARGEST_FILE = 1 << 22  # bytes of a file with a schedule
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,22 @@ class Schedule:
             except (RedenseError, TypeError) as error:
                 raise ScheduleError(f"phase {index} of the schedule: {error}") from None
         return cls(tuple(phases))
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Schedule:
+        """Return the schedule of a JSON file with what `to_dict` gave, as ``redense compare --command`` writes it.
+
+        Raises:
+            ScheduleError: there is no such file, or it holds no schedule.
+        """
+        try:
+            return cls.from_dict(read_json(Path(path), limit=_LARGEST_FILE))
+        except OSError as error:
+            raise ScheduleError(f"no schedule can be read from {path}: {error.strerror or error}") from None
+        except ScheduleError:
+            raise
+        except ValueError as error:
+            raise ScheduleError(f"{path} is no JSON: {error}") from None
 
     # --- the arms ---------------------------------------------------------------------------------------------------
     # All take the same budget, `dense` + `sparse` + `redense`; variants.py has what they do with it.

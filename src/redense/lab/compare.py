@@ -7,8 +7,6 @@ the networks of the first seed did with the test examples, as the task tells it.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +18,12 @@ from numpy.typing import NDArray
 
 from ..criteria import WITH_GRADIENTS
 from ..files.checksums import add_sums, drop_sums
-from ..files.csv_text import safe_cell
 from ..files.writing import write_text
 from ..methods.base import make_method
 from ..tasks.metrics import shown_name
 from ..tasks.task import Task
 from .arms import get_arms
+from .comparing.results import csv_of
 from .comparison import BASELINE, CONTROL, trials
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
@@ -47,7 +45,7 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
     drop_sums(folder, _WRITTEN)
     write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
     write_text(folder / "costs.json", json.dumps(seconds(grid), indent=2) + "\n")
-    write_text(folder / "compare.csv", _csv(result))
+    write_text(folder / "compare.csv", csv_of(result))
     write_text(folder / "curves.json", json.dumps(_curves(grid)) + "\n")
     write_evidence(folder, grid.task, _outcomes(grid))
     add_sums(folder, [path for path in (folder / name for name in _WRITTEN) if path.is_file()])
@@ -167,21 +165,6 @@ def _outcomes(grid: Grid) -> dict[str, dict[str, torch.Tensor]]:
     if judged in found:
         found[judged] = found.pop(judged)
     return found
-
-
-def _csv(result: Mapping[str, Any]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    metrics = sorted({name for row in result["rows"] for seed in row["seeds"] for name in seed.get("test", {})})
-    head = ["arm", "seed", "steps", "gradients", "parameters", "nonzeros", "failed"]
-    writer.writerow([*head, *(f"{split}_{name}" for split in ("validation", "test") for name in metrics)])
-    for row in result["rows"]:
-        for seed in row["seeds"]:
-            facts = [seed.get(name, "") for name in ("parameters", "nonzeros", "failed")]
-            numbers = [seed.get(split, {}).get(name, "") for split in ("validation", "test") for name in metrics]
-            cells = [row["arm"], seed["seed"], row["steps"], row["gradients"], *facts, *numbers]
-            writer.writerow(map(safe_cell, cells))
-    return buffer.getvalue()
 
 
 def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:

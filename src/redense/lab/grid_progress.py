@@ -14,6 +14,7 @@ from rich.text import Text
 from ..errors import CheckpointError
 from ..files.json_text import read_json
 from ..tasks.metrics import shown_name
+from .comparing.progress import duration
 from .comparison import Cell
 from .grid import Grid
 
@@ -59,8 +60,8 @@ class GridProgress:
         done, total = self._grid.done()
         spent = time.monotonic() - self._began
         fresh = done - self._done_before
-        left = f", {_duration(spent / fresh * (total - done))} left" if fresh > 0 else ""
-        return f"{done / total:.0%} of {total:,} steps, {_duration(spent)} so far{left}"
+        left = f", {duration(spent / fresh * (total - done))} left" if fresh > 0 else ""
+        return f"{done / total:.0%} of {total:,} steps, {duration(spent)} so far{left}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -137,9 +138,3 @@ def _difference(item: dict[str, Any] | None) -> str:
     half = f" ± {(item['interval'][1] - item['interval'][0]) / 2:.2f}" if item["interval"] else ""
     mark = f" {item['verdict']}" if item["verdict"] in ("better", "worse", "equivalent") else ""
     return f"{item['difference']:+.2f}{half}{mark}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

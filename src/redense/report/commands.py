@@ -9,7 +9,6 @@ from typing import Any
 
 from ..lab.judging.single import control_settings
 from .compare_reading import Comparison
-from .names import BASELINE
 from .reading import Run
 
 # --- about a run ----------------------------------------------------------------------------------------------------
@@ -45,7 +44,7 @@ def compare_same_command(c: Comparison, recipe: str = "recipe.yaml") -> str:
         "compare",
         recipe,
         "--arms",
-        ",".join(c.asked.get("arms") or [arm.name for arm in c.arms if arm.name != BASELINE]),
+        ",".join(c.asked.get("arms") or [arm.name for arm in c.arms if arm.name != c.baseline]),
     ]
     seeds = list(c.asked.get("seeds") or c.seeds)
     words += ["--seeds", str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))]

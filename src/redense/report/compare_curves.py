@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from .compare_numbers import decimals
 from .compare_reading import Arm, Comparison, Point
 from .looks import look
-from .names import BASELINE
 from .plotting import AXIS, LOOK, Plot, log_ticks, no_markup, no_template, panel_title, shortened, titled
 from .quantities import number
 
@@ -57,10 +56,10 @@ def curves(c: Comparison) -> Plot | None:
     top = 1 - _NAMES / inner
     bottom = top - _CURVES / inner
     tops = [bottom - (_GAP * (i + 1) + sum(p.height for p in panels[:i])) / inner for i in range(len(panels))]
-    end = max(arm.steps for arm in arms)
+    end = max(arm.steps or 0 for arm in arms)
     bands = _bands(arms)
     # The baseline's curve is a part of the others': on top, so that what they share is drawn as the baseline.
-    order = sorted(arms, key=lambda arm: arm.name == BASELINE)
+    order = sorted(arms, key=lambda arm: arm.is_baseline)
     focus = _focus(arms)
     metric_axis = {
         **AXIS,

@@ -8,7 +8,6 @@ from .compare_numbers import decimals, p_value, points, with_interval
 from .compare_reading import Arm, Comparison, Difference
 from .compare_words import sides
 from .looks import look
-from .names import BASELINE
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
 from .quantities import number
 
@@ -17,7 +16,7 @@ from .quantities import number
 
 def names_of_forests(c: Comparison) -> dict[str, str]:
     """Return the forest plots that there are: the name in the page -> what the arms are compared with."""
-    return {f"forest-{against}": against for against in (BASELINE, *c.controls) if c.against(against)}
+    return {f"forest-{against}": against for against in dict.fromkeys((c.baseline, *c.controls)) if c.against(against)}
 
 
 def forest(c: Comparison, against: str) -> Plot | None:
@@ -65,7 +64,7 @@ def forest(c: Comparison, against: str) -> Plot | None:
         "xaxis": {
             **AXIS,
             "title": {
-                "text": f"{no_markup(titled(f'difference in test {c.metric.label}', unit))}<br>← {left} · {right} →",
+                "text": f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →",
                 **AXIS["title"],
             },
             "range": [low, high],
@@ -152,12 +151,12 @@ def _wrapped(name: str) -> str:
 
 
 def cost(c: Comparison) -> Plot | None:
-    """Return gradient evaluations against the mean test metric; None if no run came to its end."""
-    arms = [arm for arm in c.arms if arm.mean is not None]
+    """Return gradient evaluations against the mean metric; None if no run came to its end or told them."""
+    arms = [(arm, arm.gradients) for arm in c.arms if arm.mean is not None and arm.gradients is not None]
     if not arms:
         return None
-    most = 1.1 * max(arm.gradients for arm in arms)
-    baseline = c.arm(BASELINE)
+    most = 1.1 * max(gradients for _, gradients in arms)
+    baseline = c.arm(c.baseline)
     level = baseline.mean if baseline else None
     places = decimals(c)
     unit = f" {c.metric.unit}" if c.metric.unit else ""
@@ -192,7 +191,7 @@ def cost(c: Comparison) -> Plot | None:
         },
         "yaxis": {
             **AXIS,
-            "title": {"text": no_markup(titled(f"test {c.metric.label}", c.metric.unit)), **AXIS["title"]},
+            "title": {"text": no_markup(titled(c.figure, c.metric.unit)), **AXIS["title"]},
             "automargin": True,
         },
     }
@@ -225,11 +224,11 @@ def _cost_point(arm: Arm, x: float, places: int, unit: str) -> Plot:
     }
 
 
-def _side_by_side(arms: Sequence[Arm], most: float) -> list[tuple[Arm, float]]:
+def _side_by_side(arms: Sequence[tuple[Arm, int]], most: float) -> list[tuple[Arm, float]]:
     """Arms of the same cost stand beside each other around it, or they would hide one another."""
     placed: list[tuple[Arm, float]] = []
-    for gradients in sorted({arm.gradients for arm in arms}):
-        same = [arm for arm in arms if arm.gradients == gradients]
+    for gradients in sorted({gradients for _, gradients in arms}):
+        same = [arm for arm, own in arms if own == gradients]
         step = min(0.035, 0.3 / len(same)) * most
         first = min(gradients - step * (len(same) - 1) / 2, 0.97 * most - step * (len(same) - 1))
         placed += [(arm, first + step * place) for place, arm in enumerate(same)]

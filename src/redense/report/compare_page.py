@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from ..files.checksums import check_folder
 from ..lab.judging.words import control_sentence, rule
 from . import commands, compare_curves, diagnosis_part
@@ -21,7 +19,6 @@ from .document import Section, document, write_document
 from .evidence import show_evidence
 from .looks import swatch
 from .markup import Child, Html, h, join
-from .names import BASELINE
 from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
 from .quantities import NONE, count, learning_rate, number, percent
 
@@ -60,7 +57,7 @@ def render(c: Comparison) -> str:
         Section("differences", "Differences", _differences(c)),
         Section("validation", "Curves", _curves(c) if "curves" in plots else None),
         Section("spent", f"Cost against {c.metric.label}", _cost(c) if "cost" in plots else None),
-        Section("examples", "Example by example", _mcnemar(c)),
+        Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
         *shown.sections,
         Section("diagnosis", "Diagnosis", _diagnosis(c, flows, diagnosis) if flows else None),
         Section("method", "How this was decided", h("p", rule(c.decision))),
@@ -70,7 +67,7 @@ def render(c: Comparison) -> str:
     if c.test_examples:
         facts.append(count(c.test_examples, "test example"))
     return document(
-        kind="redense comparison",
+        kind="redense comparison" if c.form != "table" else "redense judgement",
         name=c.recipe,
         facts=facts,
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
@@ -229,8 +226,8 @@ def _cost(c: Comparison) -> list[Html]:
     key = [h("li", swatch(arm), arm.name) for arm in c.arms if arm.mean is not None]
     mean = "Mean over seeds with its 95 % interval" if has_intervals(c) else "Figures of single runs"
     caption = f"{mean}; arms of the same cost stand beside each other around it."
-    if (baseline := c.arm(BASELINE)) and baseline.mean is not None:
-        caption += " Dotted: the dense baseline."
+    if (baseline := c.arm(c.decision.baseline)) and baseline.mean is not None:
+        caption += f" Dotted: {c.named(c.baseline)}."
     return [
         h("p", words.cost_sentence(c)),
         h("ul", key, class_="key", aria_label="Key"),
@@ -242,11 +239,12 @@ def _mcnemar(c: Comparison) -> list[Html]:
     parts = [h("p", words.mcnemar_sentence(c))]
     if any(item.examples for item in c.differences):
         parts += [_pooled(c), h("p", words.POOLED, class_="note")]
-    for against in (BASELINE, *c.controls):
+    for against in dict.fromkeys((c.baseline, *c.controls)):
         items = [item for item in c.against(against) if item.flips]
         if not items:
             continue
-        seeds = sorted({flips.seed for item in items for flips in item.flips})
+        run = {flips.seed for item in items for flips in item.flips}
+        seeds = [seed for seed in c.seeds if seed in run]
         columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
         rows: list[list[Child]] = []
         for item in items:
@@ -258,7 +256,7 @@ def _mcnemar(c: Comparison) -> list[Html]:
                 for seed in seeds
             ]
             rows.append([item.arm, *cells])
-        other = "the dense baseline" if against == BASELINE else against
+        other = c.named(against)
         parts.append(
             table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
         )
@@ -293,6 +291,10 @@ def _equals(p: float) -> str:
 
 
 def _provenance(c: Comparison) -> list[Child]:
+    if c.form != "recipe":
+        return _given(c)
+    import yaml
+
     recipe = c.asked.get("recipe")
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else ""
     typed = {
@@ -311,4 +313,23 @@ def _provenance(c: Comparison) -> list[Child]:
         environment_table(c.environment),
         h("h3", "Raw numbers"),
         downloads(c.path, _RAW),
+    ]
+
+
+def _given(c: Comparison) -> list[Child]:
+    """Where the numbers of somebody else's training come from."""
+    runs = count(sum(len(arm.seeds) for arm in c.arms), "run")
+    told = {
+        "function": f"The numbers of {runs} of a training of your own, by redense.compare; the same call goes on.",
+        "command": f"The numbers of {runs} of programs; what each printed lies in the folder, under pairs/.",
+    }
+    typed = {"As it was started": str(c.environment.get("command") or "")}
+    if c.form == "command":
+        typed["To go on with it"] = commands.compare_again_command(c)
+    return [
+        h("p", told.get(c.form, f"The numbers of {runs}, as they were given; nothing was trained here.")),
+        *([h("h3", "Commands"), command_list(typed)] if any(typed.values()) else []),
+        *([h("h3", "Environment"), environment_table(c.environment)] if c.environment else []),
+        h("h3", "Raw numbers"),
+        downloads(c.path, {**({} if c.form == "table" else {"comparison.json": "application/json"}), **_RAW}),
     ]

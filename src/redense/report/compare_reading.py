@@ -14,7 +14,6 @@ from ..lab.judging.results import decide_rows
 from ..lab.judging.verdicts import Contrast, Decision
 from .evidence import Found, read_evidence
 from .loading import load_json
-from .names import BASELINE
 from .quantities import count, learning_rate, percent
 from .reading import Metric
 
@@ -32,9 +31,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Seed:
-    """One run of an arm; ``test`` is ``None`` where it diverged, and ``failed`` says why."""
+    """One run of an arm; ``test`` is ``None`` where it diverged, and ``failed`` says why. A seed is a label."""
 
-    seed: int
+    seed: int | str
     test: float | None
     validation: float | None
     parameters: int | None
@@ -62,21 +61,27 @@ class Point:
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm with all its runs. ``interval`` is the 95 % one of the mean; ``seconds`` are per seed."""
+    """An arm with all its runs. ``interval`` is the 95 % one of the mean; ``seconds`` are per seed.
+
+    Steps, gradients and seconds are None where nobody told them; ``ended`` is a word for what became of a run without
+    a figure.
+    """
 
     index: int
     name: str
     about: str
     source: str
     note: str
-    steps: int
-    gradients: int
+    steps: int | None
+    gradients: int | None
     phases: tuple[Span, ...]
     seeds: tuple[Seed, ...]
     mean: float | None
     interval: tuple[float, float] | None
     seconds: float | None
     curve: tuple[Point, ...] = ()
+    ended: str = "diverged"
+    is_baseline: bool = False
 
     @property
     def alive(self) -> list[Seed]:
@@ -104,7 +109,7 @@ class Arm:
 class Flips:
     """McNemar's test of one seed: examples that only the arm, or only the other, gets right."""
 
-    seed: int
+    seed: int | str
     fixed: int
     broken: int
     p: float
@@ -137,7 +142,7 @@ class Difference:
     effect: float | None
     reach: tuple[float, float] | None
     seeds_needed: int | None
-    by_seed: tuple[tuple[int, float], ...]
+    by_seed: tuple[tuple[int | str, float], ...]
     verdict: str
     sentence: str
     flips: tuple[Flips, ...]
@@ -146,13 +151,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a comparison's folder says. ``asked`` is ``comparison.json``, empty where it is missing."""
+    """Everything that a comparison's folder says. ``asked`` is ``comparison.json``, empty where it is missing.
+
+    ``form`` says who trained it: ``recipe``, ``function``, ``command``, or ``table`` for numbers that were given.
+    ``split`` is that of the figures that decide, empty where nobody told it.
+    """
 
     path: Path
     recipe: str
     task: str
     metric: Metric
-    seeds: tuple[int, ...]
+    seeds: tuple[int | str, ...]
     test_examples: int | None
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]
@@ -165,6 +174,34 @@ class Comparison:
     diagnosis: Any
     evidence: Found | None
     """What the networks of the first seed did with the test examples; None where nothing was kept."""
+    form: str = "recipe"
+    split: str = "test"
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with first; a control where there is no baseline."""
+        return self.decision.baseline or next(iter(self.decision.deciding), "")
+
+    @property
+    def figure(self) -> str:
+        """The figure that decides, in words: ``test error``."""
+        return f"{self.split} {self.metric.label}".strip()
+
+    def named(self, other: str) -> str:
+        """Return what an arm is compared with, in a sentence."""
+        if other != self.decision.baseline:
+            return other
+        dense = self.form == "recipe" or any(arm.name == other and arm.phases for arm in self.arms)
+        return (
+            f"the dense {'baseline' if other in ('baseline', 'dense') else f'baseline {other}'}"
+            if dense
+            else ("the baseline" if other == "baseline" else f"the baseline {other}")
+        )
+
+    @property
+    def ended(self) -> str:
+        """What became of runs without a figure, in a word."""
+        return next((arm.ended for arm in self.arms), "diverged")
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of a name, if it was run."""
@@ -186,7 +223,7 @@ class Comparison:
     @property
     def others(self) -> list[Arm]:
         """The arms that are neither the baseline nor a control."""
-        return [arm for arm in self.arms if arm.name != BASELINE and arm.name not in self.decision.controls]
+        return [arm for arm in self.arms if arm.name not in (self.baseline, *self.decision.controls)]
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -212,9 +249,9 @@ def read_comparison(folder: Path) -> Comparison:
             recipe=str(data["recipe"]),
             task=str(data.get("task") or ""),
             metric=metric,
-            seeds=tuple(int(seed) for seed in data["seeds"]),
+            seeds=tuple(map(_label, data["seeds"])),
             test_examples=data.get("test_examples"),
-            arms=tuple(_arm(index, row, metric.name, costs, curves) for index, row in rows),
+            arms=tuple(_arm(index, row, metric.name, costs, curves, decision.baseline) for index, row in rows),
             differences=tuple(
                 _difference(decision, item, stored.get((item.arm, item.against), {})) for item in decision.contrasts
             ),
@@ -225,12 +262,21 @@ def read_comparison(folder: Path) -> Comparison:
             environment=dict(environment),
             diagnosis=diagnosis,
             evidence=read_evidence(folder / "evidence.json"),
+            form=str(data.get("form") or "recipe"),
+            split=str(data.get("split", "test")),
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None
 
 
-def _arm(index: int, row: Mapping[str, Any], metric: str, costs: Mapping[str, Any], curves: Mapping[str, Any]) -> Arm:
+def _arm(
+    index: int,
+    row: Mapping[str, Any],
+    metric: str,
+    costs: Mapping[str, Any],
+    curves: Mapping[str, Any],
+    baseline: str,
+) -> Arm:
     name = str(row["arm"])
     seeds = tuple(_seed(item, metric) for item in row["seeds"])
     failed = {seed.seed for seed in seeds if seed.failed is not None}
@@ -240,21 +286,23 @@ def _arm(index: int, row: Mapping[str, Any], metric: str, costs: Mapping[str, An
         about=str(row.get("about") or ""),
         source=str(row.get("source") or ""),
         note=str(row.get("note") or ""),
-        steps=int(row["steps"]),
-        gradients=int(row["gradients"]),
+        steps=_whole(row["steps"]),
+        gradients=_whole(row["gradients"]),
         phases=tuple(_spans(row["phases"])),
         seeds=seeds,
         mean=_number(row["mean"]),
         interval=_pair(row["interval"]),
         seconds=_number(costs.get(name)),
         curve=tuple(_mean_curve([run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
+        ended=str(row.get("ended") or "diverged"),
+        is_baseline=name == baseline,
     )
 
 
 def _seed(item: Mapping[str, Any], metric: str) -> Seed:
     failed = item.get("failed")
     return Seed(
-        seed=int(item["seed"]),
+        seed=_label(item["seed"]),
         test=None if failed else _number(item["test"][metric]),
         validation=_number((item.get("validation") or {}).get(metric)),
         parameters=item.get("parameters"),
@@ -324,11 +372,11 @@ def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -
         effect=paired.effect,
         reach=words.reach(decision, paired.interval) if paired.interval else None,
         seeds_needed=words.seeds_needed(decision, item),
-        by_seed=tuple((int(seed), apart) for seed, apart in zip(item.seeds, paired.differences, strict=True)),
+        by_seed=tuple((_label(seed), apart) for seed, apart in zip(item.seeds, paired.differences, strict=True)),
         verdict=item.verdict,
         sentence=words.sentence(decision, item),
         flips=tuple(
-            Flips(int(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
+            Flips(_label(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
             for one in stored.get("mcnemar") or ()
         ),
         examples=_examples(stored.get("examples")),
@@ -340,6 +388,15 @@ def _examples(item: Mapping[str, Any] | None) -> Examples | None:
         return None
     p, interval = _number(item["p"]), _pair(item["interval"])
     return Examples(int(item["fixed"]), int(item["broken"]), p, float(item["mean"]), interval)
+
+
+def _label(seed: Any) -> int | str:
+    """A seed is a number, or the label that a table has."""
+    return int(seed) if str(seed).isdecimal() else str(seed)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _number(value: Any) -> float | None:

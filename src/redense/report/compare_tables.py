@@ -7,7 +7,6 @@ from .compare_reading import Arm, Comparison, Difference
 from .compare_words import arms_sentence, table_sentence
 from .looks import swatch
 from .markup import Child, Html, h
-from .names import BASELINE
 from .parts import table
 from .quantities import NONE, count, duration, number
 
@@ -17,9 +16,9 @@ def table_of_arms(c: Comparison) -> list[Html]:
     unit, apart = c.metric.unit, points(c)
     columns = [
         ("Arm", False),
-        (f"Test {c.metric.label}{f', {unit}' if unit else ''}", True),
-        (f"Against baseline{f', {apart}' if apart else ''}", True),
-        *((f"Against {control}{f', {apart}' if apart else ''}", True) for control in c.controls),
+        (f"{_figure(c)}{f', {unit}' if unit else ''}", True),
+        (f"Against {'baseline' if c.form == 'recipe' else c.baseline}{f', {apart}' if apart else ''}", True),
+        *((f"Against {control}{f', {apart}' if apart else ''}", True) for control in _controls(c)),
         ("Steps", True),
         ("Gradients", True),
         ("Time", True),
@@ -30,11 +29,11 @@ def table_of_arms(c: Comparison) -> list[Html]:
     rows: list[list[Child]] = [
         [
             [swatch(arm), " ", arm.name],
-            "diverged" if arm.mean is None else with_interval(arm.mean, arm.interval, decimals(c)),
-            _against(c, c.difference(arm.name, BASELINE)),
-            *(_against(c, c.difference(arm.name, control)) for control in c.controls),
-            f"{arm.steps:,}",
-            f"{arm.gradients:,}",
+            arm.ended if arm.mean is None else with_interval(arm.mean, arm.interval, decimals(c)),
+            _against(c, c.difference(arm.name, c.baseline)),
+            *(_against(c, c.difference(arm.name, control)) for control in _controls(c)),
+            NONE if arm.steps is None else f"{arm.steps:,}",
+            NONE if arm.gradients is None else f"{arm.gradients:,}",
             duration(arm.seconds),
             NONE if arm.parameters is None else f"{arm.parameters:,}",
             NONE if arm.nonzeros is None else f"{arm.nonzeros:,.0f}",
@@ -44,6 +43,10 @@ def table_of_arms(c: Comparison) -> list[Html]:
         ]
         for arm in c.arms
     ]
+    if c.form != "recipe":  # what nobody told has no column
+        told = [index for index in range(len(columns)) if any(row[index] != NONE for row in rows)]
+        columns = [columns[index] for index in told]
+        rows = [[row[index] for index in told] for row in rows]
     noted = "noted"
     if not any(arm.note or arm.diverged for arm in c.arms):
         columns, rows, noted = columns[:-1], [row[:-1] for row in rows], ""
@@ -69,14 +72,14 @@ def _against(c: Comparison, item: Difference | None) -> Child:
 
 
 def _divergence(arm: Arm) -> str:
-    return f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} diverged" if arm.diverged else ""
+    return f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} {arm.ended}" if arm.diverged else ""
 
 
 def _diverged(c: Comparison) -> list[Html]:
     runs = [f"{arm.name}, seed {seed.seed}: {seed.failed}" for arm in c.arms for seed in arm.diverged]
     if not runs:
         return []
-    return [h("p", "Runs that diverged, and why:"), h("ul", [h("li", run) for run in runs], class_="said")]
+    return [h("p", f"Runs that {c.ended}, and why:"), h("ul", [h("li", run) for run in runs], class_="said")]
 
 
 def _what_they_are(c: Comparison) -> Html:
@@ -99,9 +102,18 @@ def _every_seed(c: Comparison) -> Html:
     for arm in c.arms:
         runs = {seed.seed: seed for seed in arm.seeds}
         cells = [
-            NONE if seed not in runs else "diverged" if runs[seed].failed else number(runs[seed].test, decimals(c))
+            NONE if seed not in runs else arm.ended if runs[seed].failed else number(runs[seed].test, decimals(c))
             for seed in seeds
         ]
         rows.append([arm.name, *cells])
     unit = f", {c.metric.unit}" if c.metric.unit else ""
-    return table(f"Test {c.metric.label}{unit} of every run", columns, rows)
+    return table(f"{_figure(c)}{unit} of every run", columns, rows)
+
+
+def _figure(c: Comparison) -> str:
+    return c.figure[:1].upper() + c.figure[1:]
+
+
+def _controls(c: Comparison) -> list[str]:
+    """The controls that have a column beside that of the baseline."""
+    return [control for control in c.controls if control != c.baseline]

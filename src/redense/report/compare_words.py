@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .compare_numbers import decimals, points, with_interval
 from .compare_reading import Comparison
-from .names import BASELINE
 from .quantities import count, listed, number, quantity
 
 POOLED = (
@@ -17,8 +16,8 @@ POOLED = (
 
 def named(c: Comparison, against: str) -> str:
     """Return what the arms are compared with, in a heading."""
-    if against == BASELINE:
-        return "the dense baseline"
+    if against == c.decision.baseline:
+        return c.named(against)
     return f"{against}, {'the' if len(c.controls) == 1 else 'a'} control without a mask"
 
 
@@ -31,8 +30,10 @@ def table_sentence(c: Comparison) -> str:
     best = min(known, key=lambda arm: sign * (arm.mean or 0.0))
     extreme = "highest" if sign < 0 else "lowest"
     value = quantity(best.mean, c.metric.unit, decimals(c))
-    text = f"The {extreme} mean test {c.metric.label} is that of {best.name}, {value}"
-    budgets = {arm.gradients for arm in c.arms if arm.name != BASELINE}
+    text = f"The {extreme} mean {c.figure} is that of {best.name}, {value}"
+    budgets = {arm.gradients for arm in c.arms if arm.name != c.baseline}
+    if None in budgets:
+        return f"{text}."
     same = "all arms but the baseline spend the same number of gradient evaluations"
     return f"{text}; {same if len(budgets) == 1 else 'the arms do not all spend the same, see gradients'}."
 
@@ -47,20 +48,16 @@ def forest_sentence(c: Comparison) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for item in shown:
         groups.setdefault((item.verdict, item.against), []).append(item.arm)
-    parts = [f"{listed(arms)} {word} than {_other(against)}" for (word, against), arms in groups.items()]
+    parts = [f"{listed(arms)} {word} than {c.named(against)}" for (word, against), arms in groups.items()]
     show = "shows" if len(shown) == 1 else "show"
     return f"Of {count(total, 'comparison')}, {len(shown)} {show} a difference: {'; '.join(parts)}."
-
-
-def _other(against: str) -> str:
-    return "the dense baseline" if against == BASELINE else against
 
 
 def forest_caption(c: Comparison) -> str:
     """Return how to read the forest plots."""
     left, right = sides(c)
     return (
-        f"Difference in test {c.metric.label}, {_in(points(c))}paired by seed: large, the mean with its 95 % interval, "
+        f"Difference in {c.figure}, {_in(points(c))}paired by seed: large, the mean with its 95 % interval, "
         f"filled where a difference is shown; small dots, the single seeds. {left.capitalize()} on the left, {right} "
         "on the right. The band is what so few seeds easily miss: a true difference inside it is shown less than four "
         "times in five. Band and verdict are corrected for all comparisons; the intervals are of one alone."
@@ -86,8 +83,8 @@ def _in(unit: str) -> str:
 
 def curves_sentence(c: Comparison) -> str:
     """Return the sentence above the curves."""
-    ends = [(arm, arm.curve[-1]) for arm in c.arms if arm.curve and arm.name != BASELINE]
-    baseline = c.arm(BASELINE)
+    ends = [(arm, arm.curve[-1]) for arm in c.arms if arm.curve and arm.name != c.baseline]
+    baseline = c.arm(c.baseline)
     if not ends:
         return f"The validation {c.metric.label} of the dense baseline while it trains."
     values = [quantity(value, c.metric.unit, decimals(c)) for value in _extent([point.mean for _, point in ends])]
@@ -106,12 +103,12 @@ def _extent(values: list[float]) -> tuple[float, float]:
 
 def cost_sentence(c: Comparison) -> str:
     """Return the sentence above the plot of cost against the metric."""
-    baseline = c.arm(BASELINE)
-    known = [arm for arm in c.arms if arm.mean is not None and arm.name != BASELINE]
-    if not known or baseline is None or baseline.mean is None or not baseline.gradients:
-        return f"What each arm costs, and its test {c.metric.label}."
-    most = max(known, key=lambda arm: arm.gradients)
-    times = most.gradients / baseline.gradients
+    baseline = c.arm(c.baseline)
+    known = [arm for arm in c.arms if arm.mean is not None and arm.name != c.baseline]
+    spent = [arm.gradients for arm in known if arm.gradients is not None]
+    if not spent or baseline is None or baseline.mean is None or not baseline.gradients:
+        return f"What each arm costs, and its {c.figure}."
+    times = max(spent) / baseline.gradients
     lower = c.metric.lower_is_better is not False
     ahead = sum((arm.mean or 0.0) < baseline.mean if lower else (arm.mean or 0.0) > baseline.mean for arm in known)
     word = "below" if lower else "above"
@@ -130,7 +127,7 @@ def mcnemar_sentence(c: Comparison) -> str:
         sum(values) / len(first.flips) for values in zip(*((f.fixed, f.broken) for f in first.flips), strict=True)
     )
     return (
-        f"Against {_other(first.against)}, {first.arm} gets {fixed:,.0f} test examples right that the other gets "
+        f"Against {c.named(first.against)}, {first.arm} gets {fixed:,.0f} test examples right that the other gets "
         f"wrong, and {broken:,.0f} the other way round, in the mean over seeds. This compares trained networks, not "
         "methods, so it decides no verdict."
     )
@@ -144,7 +141,7 @@ def arms_sentence(c: Comparison) -> str:
 
 def describe_forest(c: Comparison, against: str) -> str:
     """Return what a forest plot shows, for someone who cannot see it."""
-    parts = [f"Forest plot of the differences against {_other(against)}."]
+    parts = [f"Forest plot of the differences against {c.named(against)}."]
     parts += [item.sentence for item in c.against(against)]
     return " ".join(parts)
 
@@ -170,6 +167,6 @@ def describe_cost(c: Comparison) -> str:
     shown = [
         f"{arm.name}: {arm.gradients:,} gradients, {with_interval(arm.mean, arm.interval, decimals(c))}"
         for arm in c.arms
-        if arm.mean is not None
+        if arm.mean is not None and arm.gradients is not None
     ]
-    return f"Scatter plot of gradient evaluations against the mean test {c.metric.label}. {'; '.join(shown)}."
+    return f"Scatter plot of gradient evaluations against the mean {c.figure}. {'; '.join(shown)}."

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from .compare_reading import Arm
 from .markup import Html, h
-from .names import BASELINE
 
 COLOURS = 6  # --arm-1 to --arm-6 of the style sheet
 _SYMBOLS = {  # plotly.js's name: the same as a path around 0, 0
@@ -34,7 +33,7 @@ class Look:
 def look(arm: Arm) -> Look:
     """Return an arm's look; the baseline is drawn in ink."""
     symbol = list(_SYMBOLS)[arm.index % len(_SYMBOLS)]
-    if arm.name == BASELINE:
+    if arm.is_baseline:
         return Look("--ink", symbol, "solid")
     number = arm.index - 1
     return Look(f"--arm-{number % COLOURS + 1}", symbol, DASHES[number % len(DASHES)])

@@ -1,4 +1,3 @@
 """The arms that the report has words of its own for, named as `redense.lab.comparison` does, which needs torch."""
 
-BASELINE = "baseline"
 CONTROL = "restart"

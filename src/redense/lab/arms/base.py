@@ -13,6 +13,7 @@ from ...methods.base import make_method
 from ...phase import Phase
 from ...schedule import Schedule
 from ...variants import restarted
+from ..comparing.named import TWIN
 from ..plan import PlannedPhase, planned, schedule
 from ..recipe import Recipe, build_recipe
 
@@ -119,8 +120,6 @@ class Arm:
 
 
 ARMS: dict[str, Arm] = {}
-TWIN = "restart-"
-"""Begins the name of an arm's own control: ``restart-acdc`` has the steps and rates of ``acdc`` and no mask."""
 
 
 def arm(

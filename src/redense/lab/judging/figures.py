@@ -25,6 +25,7 @@ class ArmFigures:
         steps: optimizer steps of a run, mean over seeds; None where they are not known.
         runs: how many there were; more than ``values`` where some diverged.
         note: how the arm differs from the others in more than its phases.
+        ended: what became of the runs without a figure, in a word.
     """
 
     values: Mapping[str, float]
@@ -32,6 +33,7 @@ class ArmFigures:
     steps: float | None = None
     runs: int = 0
     note: str = ""
+    ended: str = "diverged"
 
     @property
     def diverged(self) -> int:

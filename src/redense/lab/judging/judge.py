@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import words
-from .figures import choose_baseline, choose_controls, is_lower_better, shown
+from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
 from .tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide
 
@@ -19,9 +19,11 @@ class Judgement:
 
     Attributes:
         decision: the arms, comparisons and conclusions with all their numbers.
+        figures: what was judged, by arm; empty where it lies elsewhere.
     """
 
     decision: Decision
+    figures: Mapping[str, ArmFigures] = field(default_factory=dict[str, ArmFigures], repr=False, compare=False)
 
     @property
     def gains(self) -> tuple[str, ...]:
@@ -79,14 +81,28 @@ class Judgement:
             parts += ["", self.caution]
         return "\n".join(parts)
 
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The head and a row for each arm: its mean, and its difference to the baseline and to what decides."""
+        return _table(self.decision)
+
+    @property
+    def said(self) -> list[str]:
+        """The control and how it was chosen, the conclusion on each arm, and the caution."""
+        told = [words.control_sentence(self.decision)]
+        told += [words.conclusion(self.decision, name) for name in self.decision.conclusions]
+        return told + ([self.caution] if self.caution else [])
+
+    @property
+    def caption(self) -> str:
+        """What the figures are, and how they are compared."""
+        return self._first_line()
+
     def _repr_html_(self) -> str:
-        head, rows = _table(self.decision)
+        head, rows = self.table
         cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        said = [self._first_line(), words.control_sentence(self.decision)]
-        said += [words.conclusion(self.decision, name) for name in self.decision.conclusions]
-        said += [self.caution] if self.caution else []
-        paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in said)
+        paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in (self.caption, *self.said))
         return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>{paragraphs}"
 
     def _first_line(self) -> str:
@@ -154,13 +170,14 @@ def judge(
             margin=margin,
             looks=looks,
             validation_only=read.validation_only,
-        )
+        ),
+        read.arms,
     )
 
 
 def _table(decision: Decision) -> tuple[list[str], list[list[str]]]:
     """One row an arm: its mean, and its difference to the baseline and to each control that decides."""
-    others = [decision.baseline, *decision.deciding]
+    others = [*([decision.baseline] if decision.baseline else []), *decision.deciding]
     head = ["arm", "n", "mean"]
     for other in others:
         head += [f"against {shown(other)}", "p", "verdict"]

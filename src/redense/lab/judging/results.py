@@ -21,8 +21,12 @@ def decide_rows(
     margin: float | None = None,
     looks: int = 1,
     added: str = "",
+    baseline: str | None = None,
+    validation_only: bool = False,
 ) -> Decision:
-    """Return what the rows of ``compare.json`` say. Every arm without a mask is a control.
+    """Return what the rows of ``compare.json`` say.
+
+    Every arm without a mask is a control, unless the rows say which are.
 
     Args:
         rows: an arm each, with its phases and one entry for each seed.
@@ -31,9 +35,12 @@ def decide_rows(
         margin: differences within it are of no interest.
         looks: how often the comparison will have been looked at.
         added: what was added after looking, and what it costs, as a sentence.
+        baseline: the arm that is it, or empty for none; None for the one with a usual name, or else the first.
+        validation_only: the figures that decide are of validation data.
     """
     arms = {str(row["arm"]): _figures(row, str(metric["name"])) for row in rows}
-    baseline = next((one for one in BASELINES if one in arms), next(iter(arms), ""))
+    if baseline is None:
+        baseline = next((one for one in BASELINES if one in arms), next(iter(arms), ""))
     return decide(
         arms,
         # Of a metric of which nobody says which way is better, lower is: the words say lower and higher beside it.
@@ -44,12 +51,15 @@ def decide_rows(
         unit=str(metric.get("unit") or ""),
         margin=margin,
         looks=looks,
+        validation_only=validation_only,
         added=added,
     )
 
 
 def is_control(row: Mapping[str, Any]) -> bool:
-    """Return whether an arm trains without a mask from its first step to its last."""
+    """Return whether an arm trains without a mask from its first step to its last, or was named as a control."""
+    if row.get("control") is not None:
+        return bool(row["control"])
     phases = row.get("phases") or ()
     if not phases:
         return str(row["arm"]) in CONTROLS
@@ -66,7 +76,7 @@ def described(decision: Decision) -> dict[str, Any]:
             {
                 "arm": item.arm,
                 "against": item.against,
-                "seeds": [int(seed) for seed in item.seeds],
+                "seeds": [int(seed) if seed.isdecimal() else seed for seed in item.seeds],
                 "n": item.paired.n,
                 "difference": item.paired.mean,
                 "interval": _pair(item.paired.interval),
@@ -96,9 +106,10 @@ def _figures(row: Mapping[str, Any], metric: str) -> ArmFigures:
     return ArmFigures(
         values={seed: float(run["test"][metric]) for seed, run in alive.items()},
         validation={seed: float(value) for seed, value in validation.items() if value is not None},
-        steps=float(row["steps"]),
+        steps=None if row["steps"] is None else float(row["steps"]),
         runs=len(runs),
         note=str(row.get("note") or ""),
+        ended=str(row.get("ended") or "diverged"),
     )
 
 

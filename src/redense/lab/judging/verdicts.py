@@ -131,7 +131,7 @@ def decide(
     Args:
         arms: their figures by name, in the order of the table.
         lower_is_better: of the figure.
-        baseline: which arm is trained no longer than its dense phase.
+        baseline: which arm is trained no longer than its dense phase; empty where only controls are there.
         controls: the arms without a mask beside it.
         metric: the name of the figure.
         unit: of the figure.
@@ -244,7 +244,7 @@ def _pairs(
     arms: Mapping[str, ArmFigures], baseline: str, controls: Sequence[str], deciding: Sequence[str]
 ) -> list[tuple[str, str, tuple[str, ...], Paired]]:
     """Every arm against the baseline, and every arm that is no control against each control that decides."""
-    wanted = [(arm, baseline) for arm in arms if arm != baseline]
+    wanted = [(arm, baseline) for arm in arms if arm != baseline and baseline in arms]
     wanted += [(arm, one) for one in deciding for arm in arms if arm != baseline and arm not in controls]
     found: list[tuple[str, str, tuple[str, ...], Paired]] = []
     for arm, against in wanted:
@@ -272,7 +272,8 @@ def _conclude(
     baseline: str,
     deciding: Sequence[str],
 ) -> Conclusion:
-    others = (baseline, *deciding) if role == "arm" else (baseline,)
+    first = (baseline,) if baseline in arms else ()
+    others = (*first, *deciding) if role == "arm" else first
     against: dict[str, Verdict] = {other: verdicts[name, other] for other in others if (name, other) in verdicts}
     if role != "arm":
         return Conclusion(name, role, False, against, _diverged(arms, (name, *others)), arms[name].note)
@@ -288,7 +289,7 @@ def _conclude(
 def _diverged(arms: Mapping[str, ArmFigures], names: Sequence[str]) -> str:
     for name in names:
         if count := arms[name].diverged:
-            return f"{count} of {arms[name].runs} runs of {name} diverged"
+            return f"{count} of {arms[name].runs} runs of {name} {arms[name].ended}"
     return ""
 
 

@@ -77,6 +77,8 @@ def caution(decision: Decision) -> str | None:
             "There are validation figures alone: what was chosen by them looks better by them, and they cannot choose "
             "the control too."
         )
+    if decision.contrasts and all(arm.name != decision.baseline for arm in decision.arms):
+        said.append("There is no baseline beside the controls: a gain here is over a control alone.")
     n = decision.seeds
     if n == 1:
         said.append("One seed shows nothing: how much of a difference is chance, only further seeds can say.")

@@ -1,0 +1,55 @@
+"""How often results are looked at, and what it costs to add to them after somebody has looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .statistics import LEVEL
+from .verdicts import MOST_LOOKS
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How often results are looked at.
+
+    Args:
+        planned: looks that were planned before the first.
+        margin: differences within it are of no interest.
+        looked: seeds and arms at each look before the present one.
+        now: seeds and arms at the present one.
+    """
+
+    planned: int = 1
+    margin: float | None = None
+    looked: tuple[tuple[int, int], ...] = ()
+    now: tuple[int, int] = (0, 0)
+
+    @property
+    def correction(self) -> int:
+        """What p-values are multiplied by: the planned looks, and twice as much at each look beyond them."""
+        beyond = max(0, len(self.looked) + 1 - self.planned)
+        return min(self.planned * 2 ** min(beyond, 64), MOST_LOOKS)
+
+    @property
+    def added(self) -> str:
+        """What was added after looking, and what that costs, as a sentence; empty where nothing was."""
+        if not self.looked:
+            return ""
+        steps = [*self.looked, self.now]
+        parts: list[str] = []
+        if len({seeds for seeds, _ in steps}) > 1:
+            parts.append(f"seeds ({', then '.join(str(seeds) for seeds, _ in steps)})")
+        if len({arms for _, arms in steps}) > 1:
+            parts.append(f"arms ({', then '.join(str(arms) for _, arms in steps)}; all are judged as one family)")
+        what = f"{' and '.join(parts) or 'results'} were added after looking"
+        what = what[:1].upper() + what[1:]
+        beyond = len(steps) - self.planned
+        if beyond <= 0:
+            return f"{what}. The correction is that of the {self.planned} looks that were planned."
+        worst = 100 * LEVEL * (1 + (1 - 0.5**beyond) / self.planned)
+        planned = "no further look was planned" if self.planned == 1 else f"{self.planned} looks were planned"
+        return (
+            f"{what}, and {planned}: p-values are multiplied by {self.correction:,} now. Over all looks a "
+            f"difference is shown by chance in up to {worst:.3g} % of experiments, not {100 * LEVEL:g} %; "
+            "--looks, given beforehand, keeps that."
+        )
