@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RedenseError
+from . import commanding
 from .printing import say
 from .verbs import Signals, Verbs, join_ranks
 
@@ -60,6 +61,8 @@ def register(verbs: Verbs) -> None:
         help="go on with a comparison that was stopped, or add --seeds or --arms to it",
     )
 
+    commanding.add_options(compare)
+
     verbs.add("arms", "list what can be compared", _arms)
 
     store = verbs.add("store", "show how much the phase store holds, or clear it", _store)
@@ -68,6 +71,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if commanding.is_of_commands(options):
+        return commanding.compare_commands(options)
     from ..lab.recipe import load_recipe
 
     own = (options.recipe, options.settings, options.out, options.sweep, options.looks, options.margin)
@@ -77,7 +82,9 @@ def _compare(options: argparse.Namespace) -> int:
             "--arms to add some"
         )
     if not options.resume and not options.recipe:
-        raise RedenseError("which recipe? try: redense compare quickstart --seeds 3")
+        raise RedenseError(
+            "which recipe? try: redense compare quickstart --seeds 3, or any program with --command (see --help)"
+        )
     ranks = join_ranks()
     if ranks.many and (options.backend != "loky" or (options.jobs or 1) > 1):
         raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
-from ..errors import RedenseError
+from ..errors import RedenseError, command
 from .printing import say
 from .verbs import Verbs
 
@@ -40,13 +41,39 @@ def register(verbs: Verbs) -> None:
     judge.add_argument("--effect", type=float, metavar="D", help="of a plan: the true difference")
     judge.add_argument("--arms", type=int, metavar="K", help="of a plan: arms beside the baseline, one the control")
     judge.add_argument("--power", type=float, metavar="P", help="of a plan: how often it is to be shown (default: 0.8)")
-    judge.add_argument("--json", action="store_true", help="print JSON")
+    judge.add_argument("--out", type=Path, metavar="DIR", help="write the page of it, the numbers, Markdown and LaTeX")
+    form = judge.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    form.add_argument("--latex", action="store_true", help="print the table for a paper")
 
 
 def _judge(options: argparse.Namespace) -> int:
     told = _plan(options) if options.plan else _verdicts(options)
-    say(json.dumps(told.to_dict(), indent=2, allow_nan=False) if options.json else told)
+    if options.plan and (options.markdown or options.latex or options.out):
+        raise RedenseError("--out, --markdown and --latex are of a table: a plan is printed as text or with --json")
+    page = _write(told, options) if options.out else None
+    say(_form(told, options))
+    if page and not (options.json or options.markdown or options.latex):
+        say(f"\n{page}; figures for a paper: {command('redense', 'report', options.out, '--figures', 'paper')}")
     return 0
+
+
+def _write(told: Any, options: argparse.Namespace) -> Path:
+    from ..report.judged import write_judgement
+
+    name = " and ".join(Path(table).stem or str(table) for table in options.table)
+    return write_judgement(told, options.out, name)
+
+
+def _form(told: Any, options: argparse.Namespace) -> Any:
+    if options.json:
+        return json.dumps(told.to_dict(), indent=2, allow_nan=False)
+    if options.markdown or options.latex:
+        from ..report.judged import to_latex, to_markdown
+
+        return (to_markdown if options.markdown else to_latex)(told).rstrip("\n")
+    return told
 
 
 def _verdicts(options: argparse.Namespace) -> Any:

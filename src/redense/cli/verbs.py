@@ -91,8 +91,8 @@ class Signals:
 
     received: int | None = None
 
-    def __init__(self, stop: Callable[[], None] = lambda: None) -> None:
-        self._stop = stop
+    def __init__(self, stop: Callable[[], None] = lambda: None, doing: str = "stopping after this step") -> None:
+        self._stop, self._doing = stop, doing
 
     def __enter__(self) -> Signals:
         """Begin to listen."""
@@ -122,4 +122,4 @@ class Signals:
         self.received, self._since = number, time.monotonic()
         self._stop()
         if is_first():
-            complain("stopping after this step; once more to stop at once", before="\n")
+            complain(f"{self._doing}; once more to stop at once", before="\n")

@@ -1,0 +1,107 @@
+"""A judgement as a page, and as a table for a page of text or a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..files.checksums import NAME as SUMS
+from ..files.locks import LOCK, locked
+from ..files.writing import write_text
+from ..lab.comparing.results import FILES, write_tables
+from ..lab.folder import new_folder
+from ..lab.judging.judge import Judgement
+from ..lab.judging.results import described
+from .compare_page import write_compare_report
+from .contents import Grid
+from .tabular import to_latex as latex_of
+from .tabular import to_markdown as markdown_of
+
+
+def write_judgement(judgement: Judgement, out: Path, name: str) -> Path:
+    """Write the page of a judgement into a new folder, with its numbers, and its table as Markdown and LaTeX.
+
+    Args:
+        judgement: of a table, with its figures.
+        out: the folder.
+        name: what the table is called.
+
+    Raises:
+        StateError: the folder exists and is not empty, or cannot be made.
+    """
+    own = ("verdicts.md", "verdicts.tex", *FILES, SUMS, LOCK)
+    folder = new_folder(out, "judge", left=own)
+    with locked(folder):
+        write_text(folder / "verdicts.md", to_markdown(judgement))
+        write_text(folder / "verdicts.tex", to_latex(judgement))
+        write_tables(folder, _results(judgement, name), None)
+        return write_compare_report(folder)
+
+
+def _results(judgement: Judgement, name: str) -> dict[str, Any]:
+    """The judgement in the form of ``compare.json``, which the page is made of."""
+    decision = judgement.decision
+    metric = decision.metric or "figure"
+    split = "validation" if decision.validation_only else ""
+    if any(figures.validation for figures in judgement.figures.values()):
+        split = "test"
+    rows: list[dict[str, Any]] = []
+    for arm in decision.arms:
+        figures = judgement.figures[arm.name]
+        seeds = [
+            {
+                "seed": int(seed) if seed.isdecimal() else seed,
+                "test": {metric: value},
+                **({"validation": {metric: figures.validation[seed]}} if seed in figures.validation else {}),
+            }
+            for seed, value in figures.values.items()
+        ]
+        rows.append(
+            {
+                "arm": arm.name,
+                "control": arm.role == "control",
+                "ended": figures.ended,
+                "note": figures.note,
+                "steps": None if figures.steps is None else round(figures.steps),
+                "gradients": None,
+                "phases": [],
+                "seeds": seeds,
+                "mean": arm.mean,
+                "interval": None if arm.interval is None else list(arm.interval),
+            }
+        )
+    return {
+        "form": "table",
+        "recipe": name,
+        "task": "",
+        "split": split,
+        "metric": {"name": metric, "unit": "", "lower_is_better": decision.lower_is_better},
+        "seeds": list(dict.fromkeys(seed["seed"] for row in rows for seed in row["seeds"])),
+        "test_examples": None,
+        "rows": rows,
+        "judged": {
+            "margin": decision.margin,
+            "looks": decision.family.looks,
+            "added": decision.added,
+            "baseline": decision.baseline,
+            "validation_only": decision.validation_only,
+        },
+        **described(decision),
+    }
+
+
+def to_markdown(judgement: Judgement) -> str:
+    """Return the arms as Markdown, with the conclusions below."""
+    said = "".join(f"- {text}\n" for text in judgement.said)
+    return f"{markdown_of(_grid(judgement))}\n{said}"
+
+
+def to_latex(judgement: Judgement) -> str:
+    """Return the arms as a table in the style of booktabs."""
+    return latex_of(_grid(judgement), "verdicts")
+
+
+def _grid(judgement: Judgement) -> Grid:
+    head, rows = judgement.table
+    numeric = [name in ("n", "mean", "p") or name.startswith("against") for name in head]
+    return Grid("verdicts", judgement.caption, head, rows, numeric)
