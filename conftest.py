@@ -6,6 +6,8 @@ asked by an import is watched, too.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import importlib
 import itertools
@@ -17,6 +19,7 @@ import shutil
 import site
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +55,38 @@ BUDGET = 420
 
 _BEGAN = pytest.StashKey[float]()
 
-FOLDER = Path(tempfile.mkdtemp(prefix="redense-tests-"))
+PREFIX = "redense-tests-"
+HELD = "held"
+
+
+def take_away_forgotten(inside: Path, now: float) -> list[Path]:
+    """Remove the folders of test processes that were killed; return their paths.
+
+    Each process holds a lock in its folder, which the kernel takes back however the process ends. A lock file that is
+    less than a minute old may belong to a process that is about to lock it.
+    """
+    gone = list[Path]()
+    for held in inside.glob(f"{PREFIX}*/{HELD}"):
+        with contextlib.suppress(OSError):  # locked, another user's, or another process removes it just now
+            if held.is_symlink() or held.parent.is_symlink() or now - held.stat().st_mtime < 60:
+                continue
+            with held.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(held.parent)
+                gone.append(held.parent)
+    return gone
+
+
+def _make_folder() -> Path:
+    global _held
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    _held = (folder / HELD).open("w")  # noqa: SIM115  # as long as this process lives
+    fcntl.flock(_held, fcntl.LOCK_EX)
+    return folder
+
+
+take_away_forgotten(Path(tempfile.gettempdir()), time.time())
+FOLDER = _make_folder()
 """Made by each test process, taken away at its end."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,21 @@ def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_
         "test_has_a_fixture_that_reads": f"opened {SECRET}",
     }.items():
         assert re.search(rf"test_probes\.py::{name} .*{re.escape(what)}", done.stdout), done.stdout
+
+
+def test_what_killed_test_processes_left_is_removed_and_what_is_in_use_is_not(
+    tmp_path: Path, pytestconfig: pytest.Config
+):
+    conftest: Any = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    now = time.time()
+    for name in ("redense-tests-killed", "redense-tests-at-work", "redense-tests-new", "another"):
+        (tmp_path / name / "home").mkdir(parents=True)
+        (tmp_path / name / "held").touch()
+        os.utime(tmp_path / name / "held", (now, now - 3600 * (not name.endswith("new"))))
+    (tmp_path / "redense-tests-link").symlink_to(tmp_path / "another")
+    with (tmp_path / "redense-tests-at-work" / "held").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert conftest.take_away_forgotten(tmp_path, now) == [tmp_path / "redense-tests-killed"]
+    assert conftest.take_away_forgotten(tmp_path, now) == [tmp_path / "redense-tests-at-work"]  # it has ended
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "redense-tests-link", "redense-tests-new"]
+    assert conftest.FOLDER.is_dir()
