@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+SCRIPT = Path(__file__).parent.parent / "ranks" / "contract.py"
 CLAUSES = [
     "zeros are held, and phases change at the exact step under accumulation",
     "the final weights are those of the loop by hand",
@@ -21,16 +25,35 @@ LOOPS = {
 }
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("world", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
-def test_every_loop_keeps_the_contract(world: int, ranks: Callable[..., list[dict[str, Any]]], tmp_path: Path):
-    for name in ("pytorch_lightning", "transformers") if world == 1 else ():
-        pytest.importorskip(name)
+Ranks = Callable[..., list[dict[str, Any]]]
+
+
+def held(world: int, results: list[dict[str, Any]]) -> None:
     broken = {
         f"{loop}, rank {rank}: {clause}": report
-        for rank, result in enumerate(ranks("ranks/contract.py", world, tmp_path, *LOOPS[world], timeout=280))
+        for rank, result in enumerate(results)
         for loop in LOOPS[world]
         for clause, report in (dict.fromkeys(CLAUSES, "not checked") | result[loop]).items()
         if report
     }
     assert not broken, "\n".join(f"{where}\n{report}" for where, report in broken.items())
+
+
+def test_every_loop_of_one_process_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("pytorch_lightning", "transformers"):
+        pytest.importorskip(name)
+    from accelerate.state import AcceleratorState
+
+    out = tmp_path / "found.json"
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "0", "1", "nowhere", str(out), str(tmp_path), *LOOPS[1]])
+    try:  # in this process, which has imported them
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    held(1, [json.loads(out.read_text())])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_every_loop_keeps_the_contract(world: int, ranks: Ranks, tmp_path: Path):
+    held(world, ranks("ranks/contract.py", world, tmp_path, *LOOPS[world], timeout=280))

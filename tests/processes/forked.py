@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -23,8 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
-IMPORTED = ["pytest", "torch.distributed.fsdp", "accelerate", "redense.cli"]
-IMPORTED += ["redense.lab.run", "redense.lab.grid", "redense.tasks.classification.task"]
+IMPORTED = ["pytest", "torch.distributed.fsdp", "torch.distributed.checkpoint", "torch._dynamo", "accelerate"]
+IMPORTED += ["redense.cli", "redense.lab.run", "redense.lab.grid", "redense.tasks.classification.task"]
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -123,6 +124,7 @@ def _become(
     out: Connection,
     err: Connection,
 ) -> None:
+    gc.freeze()  # what was imported before the fork: collections and gc.get_referrers need not go over it again
     if session:
         os.setsid()
     os.environ.clear()

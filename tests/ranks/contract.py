@@ -34,7 +34,8 @@ from redense.sharding import whole
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])
 SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity=0.4)
 STEPS, MICRO = SCHEDULE.total_steps, 2
-CHAINS = ([(0, 1), (1, 3), (3, 6), (6, 7)], [(0, 2), (2, 5), (5, 7)])  # killed inside phases, and between them
+INSIDE, BETWEEN = [(0, 1), (1, 3), (3, 6), (6, 7)], [(0, 2), (2, 5), (5, 7)]  # killed inside phases, and between them
+CHAINS = (INSIDE, BETWEEN) if WORLD > 2 else ([(0, 1), (1, 2), (2, 4), (4, 6), (6, 7)],)  # inside, and between two
 
 
 def make_model() -> nn.Module:

@@ -45,6 +45,10 @@ SCHEDULES = {
     "surgery": Schedule.surgery(dense=2, sparse=3, redense=2, sparsity=0.4, surgery=Surgery(power=0)),
 }
 
+FEWER = WORLD < 3  # of what does not depend on the number of ranks; `make test-slow` has all of it on four
+SAVED = ("dsd", "surgery", "scratch")
+KILLED = {"dsd": (1, 3, 6), "surgery": (3,), "scratch": (1,)} if FEWER else dict.fromkeys(SAVED, (1, 3, 6))
+
 
 class Tied(nn.Module):
     """13 rows, which no number of ranks but 13 divides; two layers share a weight."""
@@ -250,7 +254,7 @@ def check_partial_sums_have_no_scores() -> None:
 def check_every_schedule_trains_sharded_as_it_does_in_one_process() -> None:
     for name, schedule in SCHEDULES.items():
         for kind in (Plain, Tied):
-            if name == "pattern" and kind is Tied:
+            if kind is Tied and (name == "pattern" or (FEWER and name not in ("dsd", "global"))):
                 continue
             one, many = Training(schedule, None, kind), Training(schedule, shard, kind)
             assert_same(one, many, name)
@@ -378,9 +382,9 @@ def check_shards_under_a_grad_scaler_skip_no_step_of_the_schedule() -> None:
 
 
 def check_a_state_is_whole_and_goes_from_shards_to_one_process_and_back() -> None:
-    for name in ("dsd", "surgery", "scratch"):
+    for name, kills in KILLED.items():
         schedule = SCHEDULES[name]
-        for kill in (1, 3, 6):
+        for kill in kills:
             one, many = Training(schedule, None), Training(schedule, shard)
             for training in (one, many):
                 training.steps(0, kill)
@@ -428,8 +432,8 @@ def _checkpoint(training: Training) -> dict[str, Any]:
 
 
 def check_a_distributed_checkpoint_is_written() -> None:
-    for name in ("dsd", "surgery", "scratch"):
-        for kill in (1, 3, 6):
+    for name, kills in KILLED.items():
+        for kill in kills:
             training = Training(SCHEDULES[name], shard)
             training.steps(0, kill)
             where = FOLDER / f"{name}-{kill}-of-{WORLD}"
@@ -439,7 +443,7 @@ def check_a_distributed_checkpoint_is_written() -> None:
 def check_distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_bits() -> None:
     dist.barrier()
     found = 0
-    for name in ("dsd", "surgery", "scratch"):
+    for name in SAVED:
         schedule = SCHEDULES[name]
         one = Training(schedule, None)
         one.steps(0, schedule.total_steps)
@@ -460,7 +464,7 @@ def check_distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_
                 training.steps(kill, schedule.total_steps)
                 assert_same(one, training, (folder.name, WORLD))
                 found += 1
-    assert found >= 18
+    assert found >= 2 * sum(map(len, KILLED.values()))
 
 
 def check_a_sharded_state_without_a_mask_is_of_another_model() -> None:
