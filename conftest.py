@@ -77,17 +77,11 @@ def take_away_forgotten(inside: Path, now: float) -> list[Path]:
     return gone
 
 
-def _make_folder() -> Path:
-    global _held
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    _held = (folder / HELD).open("w")  # noqa: SIM115  # as long as this process lives
-    fcntl.flock(_held, fcntl.LOCK_EX)
-    return folder
-
-
 take_away_forgotten(Path(tempfile.gettempdir()), time.time())
-FOLDER = _make_folder()
+FOLDER = Path(tempfile.mkdtemp(prefix=PREFIX))
 """Made by each test process, taken away at its end."""
+_held = (FOLDER / HELD).open("w")  # as long as this process lives
+fcntl.flock(_held, fcntl.LOCK_EX)
 
 
 def _rules() -> str:
@@ -215,6 +209,34 @@ def _processor_seconds() -> float:
 def _tell(item: pytest.Item) -> None:
     if said := _breaches.take():
         pytest.fail(f"{item.nodeid} {'; '.join(dict.fromkeys(said))}", pytrace=False)
+
+
+# --- which process tests what ---------------------------------------------------------------------------------------
+
+TOGETHER = {f"tests/lab/test_{name}.py": "every_arm" for name in ("arms", "compare", "grid", "cards")}
+TOGETHER |= {str(path.relative_to(ROOT)): "browser" for path in ROOT.glob("tests/report/test_*.py")}
+"""Files whose tests share a fixture of the session that takes long to make."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file to one worker of xdist as a whole, so that what its tests share is trained once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return TOGETHER.get(file, file)
+
+    config.option.loadscopereorder = False  # the order below is better than by the number of tests
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)  # of those that are not deselected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no worker is left alone with one of them at the end."""
+    long = {item.path for item in items if item.get_closest_marker("timeout")}
+    items.sort(key=lambda item: item.path not in long)  # stable: the order is otherwise that of the folders
 
 
 # --- what all of them cost ------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ TINY = {
     "hold_networks": ["--networks", "squeezenet1_1", "--batch", "1", "--side", "32"],
     "overhead_quickstart": ["--set", "data.limit=64", "dense.epochs=1", "sparse.epochs=1", "redense.epochs=1"],
 }
+DEAR = ("train_quickstart", "overhead_quickstart", "write_captions", "load_images")  # seconds of processor time each
 ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart")
 
 
@@ -49,7 +50,9 @@ def run(module: ModuleType, folder: Path, *more: str) -> tuple[int, dict[str, An
     return status, json.loads(file.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEAR else []) for name in TINY]
+)
 def test_a_benchmark_that_misses_its_bars_fails_and_its_raw_result_says_everything(
     name: str, load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -118,12 +118,22 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def pairs(*models: str) -> list[tuple[str, str]]:
-    """Every optimizer on every model, LBFGS (slow, and blind to the kind of model) on a few."""
+QUICK = ("sgd-nesterov", "adamw-fused", "adafactor")  # on every model: flat, fused and factored states
+
+
+def pairs(*models: str, whole: tuple[str, ...] = ("mlp",)) -> list[Any]:
+    """Every optimizer on every model, LBFGS (slow, and blind to the kind of model) on a few.
+
+    Quick are all optimizers on the models of ``whole``, and those of `QUICK` on the others.
+    """
     few = ("mlp", "mlp-fp64", "tied")
     every = [(m, o) for m in models for o in OPTIMIZERS if m in few or not o.startswith("lbfgs")]
     # PyTorch 2.13's fused SGD with momentum leaves most bfloat16 weights on CPU as they are, without redense too.
-    return [pair for pair in every if pair != ("mlp-bf16", "sgd-fused")]
+    return [
+        pytest.param(m, o, marks=[] if m in whole or o in QUICK else [pytest.mark.slow])
+        for m, o in every
+        if (m, o) != ("mlp-bf16", "sgd-fused")
+    ]
 
 
 WITHOUT_VELOCITY = ("sgd", "adadelta", "adagrad", "rprop", "adafactor", "lbfgs", "lbfgs-wolfe")
@@ -183,7 +193,7 @@ def shape_of(model: nn.Module) -> list[Any]:
     return [tensors, [list(vars(m)) for m in model.modules()], [name for name, _ in model.named_buffers()]]
 
 
-@pytest.mark.parametrize(("model", "optimizer"), pairs(*MODELS))
+@pytest.mark.parametrize(("model", "optimizer"), pairs(*MODELS, whole=("mlp", "mlp-bf16")))
 def test_dense_sparse_dense_is_exact_held_from_zero_and_invisible(model: str, optimizer: str):
     training = Training(model, optimizer)
     shape = shape_of(training.model)

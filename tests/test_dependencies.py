@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,8 +41,10 @@ def names(lines: list[str]) -> set[str]:
     return found
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the packages that a module imports, and whether it does so when it is imported itself."""
+@cache
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return the packages that a module imports, each with whether it does so when it is imported itself."""
+    found = list[tuple[str, bool]]()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     later = {
         inner
@@ -58,7 +60,8 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         for module in modules:
             name = module.partition(".")[0]
             if name not in sys.stdlib_module_names and name != "redense":
-                yield MODULES.get(name, name).lower().replace("-", "_"), node not in later
+                found.append((MODULES.get(name, name).lower().replace("-", "_"), node not in later))
+    return found
 
 
 PATHS = sorted(SOURCE.rglob("*.py"))

@@ -157,7 +157,7 @@ def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(
     pieces = [{"w": piece} for piece in cut(scores, owners, int(owners[dimension].max()) + 1)]
     nothing = Layout((5, 3, 6), tuple(torch.arange(0 if d == dimension else s) for d, s in enumerate(scores.shape)))
     pieces += [{"w": Piece(nothing.take(scores), nothing)} for _ in range(ranks - len(pieces))]
-    for sparsity in (0.0, 0.1, 0.5, 0.93):
+    for sparsity in (0.1, 0.93):
         for absolute in (False, True):
             assert_equal_masks(pieces, {"w": scores}, sparsity, absolute)
 

@@ -43,8 +43,19 @@ def test_redense_needs_a_few_lines(name: str):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # advice of Lightning and transformers
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("without_redense", [False, True], ids=["dsd", "plain"])
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(
+    ("name", "without_redense"),
+    [
+        pytest.param(
+            name,
+            plain,
+            id=f"{name}-{'plain' if plain else 'dsd'}",
+            marks=[pytest.mark.slow] if plain and name != "plain_loop" else [],
+        )
+        for name in LINES
+        for plain in (False, True)
+    ],
+)
 def test_an_example_runs(
     name: str,
     without_redense: bool,

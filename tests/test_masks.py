@@ -141,7 +141,7 @@ def test_selection_by_sampling_is_a_stable_sort_at_its_real_sizes(dtype: torch.d
 
 
 @pytest.mark.parametrize("kind", ["normal", "narrow", "equal", "two values", "mostly zero", "mostly one"])
-@pytest.mark.parametrize("sparsity", [0.00001, 0.001, 0.3, 0.9, 0.99999])
+@pytest.mark.parametrize("sparsity", [0.00001, 0.3, 0.99999])
 @pytest.mark.parametrize("absolute", [True, False])
 def test_of_a_large_selection_little_is_looked_at_twice(
     kind: str, sparsity: float, absolute: bool, monkeypatch: pytest.MonkeyPatch
@@ -370,7 +370,7 @@ def test_a_score_without_an_order_is_an_error_that_names_the_parameter(bad: floa
         masks.select_pattern(scores, (2, 4))
 
 
-@pytest.mark.parametrize("bad", [math.nan, -math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", ["normal", "equal", "narrow"])
 def test_one_score_without_an_order_among_many_is_found(bad: float, dtype: torch.dtype, kind: str):

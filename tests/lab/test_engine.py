@@ -164,8 +164,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_stopping_again_and_again_changes_no_bit(variant: str, tiny: Tiny, tmp_path: Path):
     recipe = tiny(**VARIANTS[variant])
     expected = straight(recipe)
-    result, stops = interrupted(recipe, tmp_path / "last.safetensors", every=3)
-    assert stops >= 5
+    result, stops = interrupted(recipe, tmp_path / "last.safetensors", every=5)
+    assert stops >= 4
     assert result.same_as(expected)
 
 
@@ -183,8 +183,8 @@ def test_a_sparse_phase_after_a_sparse_one_can_be_stopped_too(criterion: str, ti
     recipe = tiny(sparse={"criterion": criterion})
     phases = list(Engine(make_task(recipe), recipe).plan)
     phases[2] = dataclasses.replace(phases[1], phase=dataclasses.replace(phases[1].phase, sparsity=0.6, name="sparser"))
-    result, stops = interrupted(recipe, tmp_path / "last.safetensors", every=3, phases=phases)
-    assert stops >= 8
+    result, stops = interrupted(recipe, tmp_path / "last.safetensors", every=4, phases=phases)
+    assert stops >= 6
     assert result.same_as(undisturbed(recipe, phases=phases))
 
 
@@ -199,7 +199,7 @@ def test_worker_processes_change_no_bit(tiny: Tiny, tmp_path: Path):
     assert result.same_as(expected)
 
 
-@pytest.mark.parametrize("variant", ["plain", "flip and crop", "random", "cnn", "keep best", "accumulate"])
+@pytest.mark.parametrize("variant", ["flip and crop", "random", "cnn"])
 def test_the_comparison_of_these_tests_sees_another_seed(variant: str, tiny: Tiny):
     expected = straight(tiny(**VARIANTS[variant]))
     assert undisturbed(tiny(**VARIANTS[variant])).same_as(expected)
