@@ -47,6 +47,8 @@ class Feed:
 
     def load(self, examples: Examples, order: Batches | Parts | Sequence[list[int]]) -> Iterator[Any]:
         """Give the batches of lists of indices, on the device."""
+        if not len(order):  # more ranks than batches: older versions of Accelerate give one batch then, which is None
+            return iter(())
         workers = min(getattr(self.recipe.data, "workers", 0), os.cpu_count() or 1)  # more would only wait
         made = loader(examples, order, workers=workers, pin_memory=self.device.type == "cuda")
         # What each rank loads is settled in the order: Accelerate only puts it on the device and counts.
