@@ -39,7 +39,7 @@ def check_content(options: argparse.Namespace, place: str) -> int:
     from rich.progress import Progress
 
     task = options.task or task_of(place)
-    data = _section(task, options, place)
+    data = section_of(task, options, place)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("listening to every clip" if task == "speech" else "looking at every image", total=None)
@@ -88,7 +88,7 @@ def task_of(place: str) -> str:
     return "speech" if sounds else "captioning" if captions else "classification"
 
 
-def _section(task: str, options: argparse.Namespace, place: str) -> Any:
+def section_of(task: str, options: argparse.Namespace, place: str) -> Any:
     """Return the data section of a recipe of the task with this source and the settings that were given."""
     from pydantic import ValidationError
 
@@ -105,7 +105,7 @@ def _section(task: str, options: argparse.Namespace, place: str) -> Any:
     overridden(plain, options.settings)
     if options.label is not None:
         plain["data"]["label"] = options.label
-    check_keys(plain, recipe_type(task), "data check")
+    check_keys(plain, recipe_type(task), f"data {options.action}")
     try:
         return TASKS[task][0].model_validate(plain["data"])
     except ValidationError as error:
@@ -119,7 +119,7 @@ def _classification(data: Any, full: bool, show: Any) -> Checked:
     splits = {
         split.name: {"images": split.images, "classes": split.counts, "sizes": split.sizes} for split in facts.splits
     }
-    plain = {"layout": facts.layout, "splits": splits, "notes": facts.notes}
+    plain = {"layout": facts.layout, "splits": splits, "trained": dict(facts.trained), "notes": facts.notes}
     faults = [fault for split in facts.splits for fault in split.faults]
     return Checked("classification", describe_images(facts), plain, faults, facts.refusal)
 

@@ -11,6 +11,9 @@ from pathlib import Path
 _LEFT_BEHIND = (
     *("__macosx", "@eadir", "$recycle.bin", "system volume information", "__pycache__", "thumbs.db", "desktop.ini"),
 )
+TEXTS = (".txt", ".token", ".csv", ".tsv", ".json", ".jsonl", ".md", "")
+"""Endings of what lies beside pictures and says something about them, or about the set."""
+
 _DEEP = 6  # folders below each other that are looked into for a first file
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import DataError
 from ..files.json_text import parse_json
@@ -18,6 +19,7 @@ FILES = (
 )
 """Columns that name a file, in small letters."""
 _DELIMITERS = ",;\t|"
+_LOOKED_AT = 50  # rows
 
 
 def read_rows(
@@ -58,23 +60,36 @@ def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
 def cells(path: Path) -> list[tuple[int, list[str]]]:
     """Return the line number and the cells of every row of a table that is not empty.
 
-    The delimiter is the tab of a .tsv, else the one of ``, ; tab |`` that the first line has most often. With tabs and
-    bars a quotation mark is a letter like others.
+    The delimiter is the tab of a .tsv, else the one of ``, ; tab |`` that parts the first rows into equally many cells;
+    of several, or if none does, the one that comes first. With tabs and bars a quotation mark is a letter like others.
 
     Raises:
         DataError: it is no text in UTF-8, or no table.
     """
     try:
         with open_text(path, newline="") as file:
-            first = file.readline()
-            tabs = path.suffix.lower() == ".tsv"
-            delimiter = "\t" if tabs else max(_DELIMITERS, key=first.count)
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(file)
             file.seek(0)
-            quoting = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
-            rows = csv.reader(file, delimiter=delimiter, quoting=quoting)
+            rows = _rows(file, delimiter)
             return [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no table that can be read: {error}") from None
+
+
+def _delimiter(file: TextIO) -> str:
+    first = file.readline()
+    there = sorted(filter(first.count, _DELIMITERS), key=first.index)
+    for delimiter in there:
+        file.seek(0)
+        widths = {len(row) for row in itertools.islice(_rows(file, delimiter), _LOOKED_AT) if row}
+        if len(widths) == 1:
+            return delimiter
+    return there[0] if there else ","
+
+
+def _rows(file: TextIO, delimiter: str) -> Any:
+    quoting = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
+    return csv.reader(file, delimiter=delimiter, quoting=quoting)
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -50,10 +50,12 @@ def test_what_the_check_names_is_what_training_refuses(folder: Path):
 
 
 def test_sets_in_memory_are_counted_too(image_folder: Path):
-    assert [split.images for split in inspect_images(ImageData(source=str(image_folder))).splits] == [360, 40, 100]
+    facts = inspect_images(ImageData(source=str(image_folder)))
+    assert [split.images for split in facts.splits] == [400, 100]  # as they lie there
+    assert facts.trained == {"training": 360, "validation": 40, "test": 100}
     train = inspect_images(ImageData()).splits[0]
-    assert train.sizes == ((28, 28, 9000),)
-    assert set(train.counts.values()) == {900}
+    assert train.sizes == ((28, 28, 10_000),)
+    assert set(train.counts.values()) == {1000}
     assert inspect_images(ImageData(source=str(SAMPLE))).splits[0].counts == train.counts
 
 

@@ -12,7 +12,7 @@ from redense.errors import DataError
 from ...classification.data.checking import OnChecked
 from ...classification.data.folder import SUFFIXES, Files
 from ...faults import Fault, counted, fault_lines
-from ...folders import endings_said, walk
+from ...folders import TEXTS, endings_said, walk
 from ..config import CaptionData
 from ..tokens import vocabulary_of
 from .coco import find_coco
@@ -22,7 +22,6 @@ from .loading import Looked, divide_captions, look_at
 from .table import find_caption_tables
 
 _ALL = "not divided"
-_TEXTS = (".txt", ".token", ".csv", ".tsv", ".json", ".jsonl", ".md", "")  # what sentences come in
 _FEW = 100  # images of a validation or test split: fewer are said
 
 
@@ -125,13 +124,13 @@ def _unnamed(looked: Looked) -> list[str]:
     start = len(os.fsencode(images.root)) + 1
     rest = [name for path, _ in found.files if (name := os.fsdecode(path[start:])) not in named]
     notes = [f"{counted(len(rest), 'image')} without a sentence about it, not used, such as {rest[0]}"] if rest else []
-    pictures = Counter({ending: count for ending, count in found.others.items() if ending not in _TEXTS})
+    pictures = Counter({ending: count for ending, count in found.others.items() if ending not in TEXTS})
     return [*notes, *([f"passed over for their endings: {endings_said(pictures)}"] if pictures else [])]
 
 
 def _small(validation: int, test: int) -> list[str]:
     return [
-        f"the {name} split has {counted(count, 'image')}: BLEU over so few says little"
+        f"only {count} {name} {'image' if count == 1 else 'images'}: BLEU over so few says little"
         for name, count in (("validation", validation), ("test", test))
         if count < _FEW
     ]

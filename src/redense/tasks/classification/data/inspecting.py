@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -52,12 +52,14 @@ class ImageFacts:
         splits: in order.
         notes: what is not used or looks odd, a sentence each.
         refusal: why training refuses the set as it is; nothing where it does not.
+        trained: split -> how many images of it training uses, if it takes the set.
     """
 
     layout: str
     splits: tuple[SplitFacts, ...]
     notes: tuple[str, ...]
     refusal: str
+    trained: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def broken(self) -> bool:
@@ -77,7 +79,7 @@ def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnCheck
     divided: Mapping[str, AnySet] = {}
     try:
         splits = divide_images(config, found)
-        divided = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        divided = {"training": splits.train, "validation": splits.validation, "test": splits.test}
         notes = splits.notes
     except DataError as error:
         refusal = str(error)
@@ -85,10 +87,9 @@ def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnCheck
         known = shown_classes(first_part(found.parts))
         facts = [_of_part(name, part, known) for name, part in found.parts.items()]
     else:
-        facts = [
-            _of_memory(name, part) for name, part in (divided or found.in_memory).items() if isinstance(part, ImageSet)
-        ]
-    return ImageFacts(found.layout, tuple(facts), (*notes, *_small(divided)), refusal)
+        facts = [_of_memory(name, part) for name, part in found.in_memory.items()]
+    trained = {name: len(part) for name, part in divided.items()}
+    return ImageFacts(found.layout, tuple(facts), (*notes, *_small(divided)), refusal, trained)
 
 
 def describe(split: SplitFacts) -> list[str]:
@@ -107,6 +108,10 @@ def describe(split: SplitFacts) -> list[str]:
 def describe_images(facts: ImageFacts) -> list[str]:
     """Return lines that show a set: its splits, what is to be known of them, and whether training takes it."""
     lines = [line for split in facts.splits for line in describe(split)]
+    if facts.trained:
+        lines.append(
+            "training divides them: " + ", ".join(f"{count:,} {name}" for name, count in facts.trained.items())
+        )
     lines += [f"note: {note}" for note in facts.notes]
     lines.append(f"taken for {facts.layout}")
     return lines
@@ -133,8 +138,8 @@ def _small(splits: Mapping[str, AnySet]) -> list[str]:
             notes.append(
                 f"the {name} split has {counted(count, 'image')}: one wrong answer is {100 / count:.1f} points of error"
             )
-    if "train" in splits:
-        train = splits["train"]
+    if "training" in splits:
+        train = splits["training"]
         counts = train.labels.bincount(minlength=len(train.classes)).tolist()
         few = [(name, count) for name, count in zip(train.classes, counts, strict=True) if count < _SMALL]
         if few:
