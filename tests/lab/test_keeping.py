@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from redense.errors import StateError
+from redense.errors import RecipeError, StateError
 from redense.lab.engine import Engine, StoppedError
-from redense.lab.recipe import Recipe
+from redense.lab.recipe import Recipe, load_recipe
 from redense.lab.tasks import make_task
 from redense.masks import unpack
 
@@ -61,18 +61,21 @@ def test_best_may_keep_where_a_phase_began(tiny: Tiny):
 
 
 @pytest.mark.parametrize(
-    ("figures", "epoch"),
+    ("figures", "by", "epoch"),
     [
-        ([(5, 0.9), (5, 0.7), (5, 0.8)], 2),  # equal figures: the lower loss
-        ([(5, 0.7), (5, 0.7), (6, 0.1)], 2),  # equal losses too: the later epoch
-        ([(4, 0.9), (5, 0.1), (5, 0.1)], 1),
-        ([(5, 0.9), (5, 0.8), (4, 2.0)], 3),
+        ([(5, 0.9), (5, 0.7), (5, 0.8)], "metric", 2),  # equal figures: the lower loss
+        ([(5, 0.7), (5, 0.7), (6, 0.1)], "metric", 2),  # equal losses too: the later epoch
+        ([(4, 0.9), (5, 0.1), (5, 0.1)], "metric", 1),
+        ([(5, 0.9), (5, 0.8), (4, 2.0)], "metric", 3),
+        ([(5, 0.9), (6, 0.8), (4, 2.0)], "loss", 2),  # whatever the figure says
+        ([(5, 0.8), (6, 0.8), (7, 0.9)], "loss", 1),  # equal losses: the better figure
+        ([(5, 0.8), (5, 0.8), (4, 0.9)], "loss", 2),  # both equal: the later epoch
     ],
 )
-def test_of_equal_epochs_best_keeps_the_lower_loss_and_then_the_later(
-    figures: list[tuple[float, float]], epoch: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+def test_of_equal_epochs_best_keeps_the_other_figure_and_then_the_later(
+    figures: list[tuple[float, float]], by: str, epoch: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ):
-    recipe = tiny(training={"keep": "best"}, dense={"epochs": 3})
+    recipe = tiny(training={"keep": "best", "keep_by": by}, dense={"epochs": 3})
     engine, told = Engine(make_task(recipe), recipe), iter(figures)
     monkeypatch.setattr(engine, "evaluate", lambda split: dict(zip(("error", "loss"), next(told), strict=True)))
     engine.train()
@@ -146,3 +149,8 @@ def test_best_of_run_is_the_same_to_the_bit_when_it_was_interrupted(tiny: Tiny):
     made.end()
     assert made.kept == whole.kept
     assert_same(made.model.state_dict(), whole.model.state_dict())
+
+
+def test_keep_by_needs_something_to_choose_from():
+    with pytest.raises(RecipeError, match="keep_by loss chooses the best: it needs keep best or best-of-run"):
+        load_recipe("quickstart", ["--training.keep_by", "loss"])

@@ -50,6 +50,7 @@ def test_keys_are_folder_names_one_a_phase_and_the_same_every_time(tiny: Tiny):
 
 def test_another_rule_of_keep_best_makes_other_keys_of_keep_best_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     last, best = keys(tiny()), keys(tiny(training={"keep": "best"}))
+    assert not set(keys(tiny(training={"keep": "best", "keep_by": "loss"}))) & set(best)
     monkeypatch.setattr(store, "KEEP_VERSION", store.KEEP_VERSION + 1)
     assert keys(tiny()) == last
     assert not set(keys(tiny(training={"keep": "best"}))) & set(best)
@@ -107,7 +108,7 @@ def test_keys_of_the_phases_before_a_change_stay_and_all_after_it_change(
 def test_keys_do_not_depend_on_names_or_on_where_and_how_the_data_is_read(tiny: Tiny, image_folder: Path):
     found = keys(tiny())
     assert keys(tiny(name="other", about="something else")) == found
-    assert keys(tiny(data={"source": "elsewhere", "workers": 2})) == found
+    assert keys(tiny(data={"source": "elsewhere", "workers": 2, "cache_gb": 1})) == found
     renamed = tuple(
         dataclasses.replace(planned, phase=dataclasses.replace(planned.phase, name=f"p{i}"))
         for i, planned in enumerate(plan(tiny(), 11))

@@ -470,15 +470,18 @@ class Engine:
 
     def _best(self, best: dict[str, Any] | None, result: dict[str, float]) -> dict[str, Any] | None:
         """Return what the phase would keep if it ended now: of equal figures the lower loss, then the later epoch."""
-        if self.recipe.training.keep != "best" or not as_good(self.task.metric, result, best):
+        if self.recipe.training.keep != "best" or not self._as_good(result, best):
             return best
         return {**self._candidate(result), "optimizer": clone(self.optimizer.state_dict())}
 
     def _offer(self, planned: PlannedPhase, result: dict[str, float]) -> None:
         """Let the run end with the weights as they are, if they are its best so far."""
-        if self.recipe.training.keep == "best-of-run" and as_good(self.task.metric, result, self._best_of_run):
+        if self.recipe.training.keep == "best-of-run" and self._as_good(result, self._best_of_run):
             of = round(planned.steps / self.steps_per_epoch, 4)
             self._best_of_run = {**self._candidate(result), "phase": planned.phase.name, "of": of}
+
+    def _as_good(self, result: dict[str, float], best: dict[str, Any] | None) -> bool:
+        return as_good(self.task.metric, result, best, self.recipe.training.keep_by)
 
     def _candidate(self, result: dict[str, float]) -> dict[str, Any]:
         epoch = round(self._position["step"] / self.steps_per_epoch, 4)

@@ -14,7 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ..errors import RecipeError, nearest
 from ..files.checksums import check_folder, check_sums
@@ -37,7 +47,7 @@ _ENTRIES: dict[str, str] = {}
 GIVEN = ("recipe.yaml", "started.json", "environment.json")
 """Files of a run folder that say what the run is, and on what and where it was started."""
 
-WHEREABOUTS = ("source", "workers", "expected", "broken")
+WHEREABOUTS = ("source", "workers", "expected", "broken", "cache_gb")
 """Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
 
 _NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source trains on
@@ -103,6 +113,23 @@ class TrainingRecipe(_Section):
         "with the lower loss, then the later. best-of-run: every phase goes on from its last epoch, and the run ends "
         "with the best of all phases",
     )
+    keep_by: Literal["metric", "loss"] = Field(
+        default="metric",
+        description="what decides which is best on validation data: the task's figure, or the loss, for sets on which "
+        "the figure is 0, or the same, for many epochs",
+    )
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
+        said = write(self)
+        return {key: value for key, value in said.items() if key != "keep_by" or value != "metric"}
+
+    @model_validator(mode="after")
+    def _keeps_by_something(self) -> TrainingRecipe:
+        if self.keep == "last" and self.keep_by != "metric":
+            raise ValueError(f"keep_by {self.keep_by} chooses the best: it needs keep best or best-of-run")
+        return self
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -211,7 +238,7 @@ class Recipe(_Section):
         min_length=1,
         max_length=4096,
         description="a trained network in place of the first dense phase: a file (.safetensors, .pt), a run folder, "
-        "or torchvision:IMAGENET1K_V1",
+        "a name from `redense data list` that is of weights, or torchvision:IMAGENET1K_V1",
     )
     tune: TuneRecipe | None = Field(
         default=None,

@@ -129,6 +129,12 @@ class Run:
         return self.result.get("seed", self.recipe.get("seed"))
 
     @property
+    def keep_by(self) -> str:
+        """What decided which epoch is kept: the metric or the loss."""
+        training = self.recipe.get("training")
+        return str(training.get("keep_by", "metric")) if isinstance(training, Mapping) else "metric"
+
+    @property
     def ends(self) -> list[int]:
         """The optimizer step at which each phase ended, or to which it has come."""
         total, ends = 0, []

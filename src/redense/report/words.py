@@ -212,12 +212,13 @@ def phases_sentence(run: Run) -> str:
 
 
 def kept_sentence(run: Run) -> str:
-    """Return which epoch each phase has kept; nothing where all kept their last."""
+    """Return which epoch each phase has kept, and by what; nothing where all kept their last."""
+    on = "by the loss on validation data" if run.keep_by == "loss" else "on validation data"
     if run.phases and (last := run.phases[-1]).kept_of:
-        return f"Kept, as the best of the whole run on validation data: {last.kept_of} epoch {last.kept:g}."
+        return f"Kept, as the best of the whole run {on}: {last.kept_of} epoch {last.kept:g}."
     kept = [(phase, phase.kept) for phase in run.phases if phase.kept is not None]
     told = (f"{p.name} {f'epoch {epoch:g} of {p.epochs:g}' if epoch else 'what it began with'}" for p, epoch in kept)
-    return f"Kept, as the best on validation data: {', '.join(told)}." if kept else ""
+    return f"Kept, as the best {on}: {', '.join(told)}." if kept else ""
 
 
 def curves_sentence(run: Run) -> str:
