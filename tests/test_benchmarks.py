@@ -21,6 +21,7 @@ TINY = {
     "select_weights": ["--size", "16"],
     "hold_masks": ["--width", "2"],
     "load_images": ["--images", "8", "--batch", "4", "--workers", "0"],
+    "load_large_images": ["--images", "8", "--batch", "4", "--width", "40", "--height", "30"],
     "scan_recurrence": ["--hidden", "4", "--clips", "2", "--steps", "3"],
     "write_captions": ["--images", "3", "--few", "2", "--beam", "2"],
     "train_quickstart": ["--images", "64", "--validation", "0.01", "--same-process"],

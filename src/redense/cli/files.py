@@ -38,7 +38,7 @@ def files_of(paths: list[Path], endings: Collection[str], what: str) -> Iterator
             yield path, f"is a folder without {what}"
 
 
-def opened_pictures(paths: list[Path], *, grey: bool = False) -> Iterator[list[tuple[Path, Any]]]:
+def opened_pictures(paths: list[Path], *, grey: bool = False, least: int = 0) -> Iterator[list[tuple[Path, Any]]]:
     """Yield the pictures in batches, in the order given: path and picture, or what is wrong with it, as text."""
     from ..errors import DataError
     from ..tasks.classification.classifier import open_picture
@@ -48,7 +48,7 @@ def opened_pictures(paths: list[Path], *, grey: bool = False) -> Iterator[list[t
         if fault:
             return fault
         try:
-            return open_picture(path, grey=grey)
+            return open_picture(path, grey=grey, least=least)
         except DataError as error:
             return str(error).removeprefix(f"{path} ")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RedenseError, command
+from .caching import fill_cache, show_or_clear
 from .checking import check_content
 from .outlining import print_outline
 from .printing import say
@@ -33,21 +34,24 @@ def register(verbs: Verbs) -> None:
     recipes.add_argument("--json", action="store_true", help="list, show: print JSON")
     recipes.add_argument("to", nargs="?", type=Path, help="copy: the new file (default: NAME.yaml here)")
 
-    about = "list the data sets that redense can fetch, get one, or check one, also a folder of yours"
+    about = "list the data sets that redense can fetch, get one, check one (also a folder of yours), or keep it decoded"
     data = verbs.add(
         "data",
         about,
         _data,
         settings=True,
         epilog="check: settings of the data can be given as for run, e.g. --data.size 64; what run refuses with them, "
-        "check refuses. It ends with 1 where it finds something broken.",
+        "check refuses. It ends with 1 where it finds something broken. cache: without a name it shows how much is "
+        "kept; with a folder of large pictures and the settings of run it decodes them beforehand, as run does in "
+        "training.",
     )
-    data.add_argument("action", nargs="?", choices=("list", "get", "check"), default="list")
-    data.add_argument("name", nargs="?", help="one of the list; check: also a folder, or hub:OWNER/NAME")
+    data.add_argument("action", nargs="?", choices=("list", "get", "check", "cache"), default="list")
+    data.add_argument("name", nargs="?", help="one of the list; check, cache: also a folder, or hub:OWNER/NAME")
     data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
     data.add_argument("--label", metavar="COLUMN", help="check: the column of the classes, if there are several")
     data.add_argument("--task", metavar="TASK", help="check: classification, captioning or speech, if it could be two")
-    data.add_argument("--json", action="store_true", help="check: print JSON")
+    data.add_argument("--json", action="store_true", help="check, cache: print JSON")
+    data.add_argument("--clear", metavar="NAME", help="cache: remove what is kept of one kind, or all")
 
 
 def _recipes(options: argparse.Namespace) -> int:
@@ -96,13 +100,21 @@ def _show(recipe: Recipe, options: argparse.Namespace) -> int:
 def _data(options: argparse.Namespace) -> int:
     from ..tasks import catalog
 
-    if options.settings and options.action != "check":
-        raise RedenseError(f"settings of the data are for check, got {options.settings[0]} (see redense data --help)")
+    if options.settings and options.action not in ("check", "cache"):
+        raise RedenseError(
+            f"settings of the data are for check and cache, got {options.settings[0]} (see redense data --help)"
+        )
     if options.action == "list":
         for source in catalog.SOURCES.values():
             say(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
         say(f"kept in {catalog.cache_dir()}")
         return 0
+    if options.clear and options.action != "cache":
+        raise RedenseError("--clear is for redense data cache")
+    if options.action == "cache":
+        if options.name and options.clear:
+            raise RedenseError("--clear removes what is kept of all sets: give no set with it")
+        return fill_cache(options, options.name) if options.name else show_or_clear(options)
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
     if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().exists()):

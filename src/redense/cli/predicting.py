@@ -49,7 +49,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.csv:
         _print_row(["image", "rank", "class", "probability"])
     failed = 0
-    for opened in opened_pictures(options.images, grey=classifier.grey):
+    for opened in opened_pictures(options.images, grey=classifier.grey, least=classifier.least):
         pictures = [found for _, found in opened if not isinstance(found, str)]
         best = iter(classifier.best(pictures, int(options.top)) if pictures else [])
         for path, found in opened:

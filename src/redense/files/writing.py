@@ -25,6 +25,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def write_unsynced(path: Path, data: bytes) -> None:
+    """Write a file of a cache whole or not at all, without waiting for the disk.
+
+    After a power cut it may be there and hold anything: for what has its checksum in itself and can be made anew.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with _replacing(path, sync=False) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8 as `write_bytes` does."""
     write_bytes(path, text.encode())
@@ -63,12 +75,13 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def _replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(f"cannot write {path}: {reason}; what was there before is untouched") from None

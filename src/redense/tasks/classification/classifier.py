@@ -17,7 +17,7 @@ from ..weights import load_weights_
 from .config import ImageData, ImageModel
 from .data.pixels import decode, require_pillow
 from .data.sets import first_line
-from .data.transforms import fitting_transform
+from .data.transforms import fitting, fitting_transform
 from .models import build
 from .networks import split_heads
 
@@ -63,6 +63,11 @@ class Classifier:
         """Whether it sees pictures without colours."""
         return self.known.shape[0] == 1
 
+    @property
+    def least(self) -> int:
+        """The shorter side, in pixels, to which a large JPEG may be decoded for it; 0: whole."""
+        return fitting(self.data, self.known.shape).least
+
     def inputs(self, pictures: Sequence[Any]) -> Tensor:
         """Return what the network sees of pictures of Pillow: float32 (b, c, h, w)."""
         transform = fitting_transform(self.data, self.known.shape)
@@ -90,11 +95,11 @@ class Classifier:
         Raises:
             DataError: it is missing, or no picture.
         """
-        return self.best([open_picture(Path(path), grey=self.grey)], top)[0]
+        return self.best([open_picture(Path(path), grey=self.grey, least=self.least)], top)[0]
 
 
-def open_picture(path: Path, *, grey: bool = False) -> Any:
-    """Return a picture's file decoded: grey or RGB.
+def open_picture(path: Path, *, grey: bool = False, least: int = 0) -> Any:
+    """Return a picture's file decoded: grey or RGB; a large JPEG at a fraction of its size, see `decode`.
 
     Raises:
         DataError: it is missing, or no picture.
@@ -102,7 +107,7 @@ def open_picture(path: Path, *, grey: bool = False) -> Any:
     """
     require_pillow()
     try:
-        return decode(read_bytes(path), grey=grey)
+        return decode(read_bytes(path), grey=grey, least=least)
     except OSError as error:
         if error.strerror:
             raise DataError(f"{path} cannot be read ({error.strerror})") from None

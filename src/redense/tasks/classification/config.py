@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 
 class ExpectedData(BaseModel):
@@ -54,11 +61,24 @@ class ImageData(BaseModel):
     crop: int = Field(
         default=0, ge=0, le=16, description="pad training images by so many pixels and crop them back at random"
     )
-    normalize: Literal["data", "imagenet"] = Field(
-        default="data", description="mean and deviation of the training images, or ImageNet's"
+    channels: Literal[1, 3] | None = Field(
+        default=None,
+        description="3: grey images as colours too, for a network that was trained on colours; 1: all without colours; "
+        "nothing: 1 if all of them are grey",
+    )
+    normalize: Literal["data", "imagenet", "half"] = Field(
+        default="data",
+        description="mean and deviation of the training images, or ImageNet's; half: from -1 to 1, as for networks "
+        "that come from TensorFlow",
     )
     broken: Literal["refuse", "skip"] = Field(
         default="refuse", description="images that cannot be used: stop and name them, or leave them out"
+    )
+    cache_gb: float = Field(
+        default=20.0,
+        ge=0,
+        le=1e6,
+        description="pictures much larger than the network's are kept decoded, up to so many GB in the cache; 0: none",
     )
     expected: ExpectedData | None = Field(
         default=None, description="what the set is, for a plan without it: {train: 1281167, classes: 1000}"
@@ -71,6 +91,12 @@ class ImageData(BaseModel):
     def shorter_side(self) -> int:
         """Return the shorter side before the middle is cut out, in pixels; 0 without a size."""
         return self.resize or round((self.size or 0) * 8 / 7)
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
+        said = write(self)
+        return {key: value for key, value in said.items() if key != "channels" or value is not None}
 
     @model_validator(mode="after")
     def _fits(self) -> ImageData:

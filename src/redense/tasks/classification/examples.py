@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..task import Part
 from .data.sets import AnySet, ImageSet
-from .data.transforms import Transform, transform_all
+from .data.transforms import Preparation, Transform, transform_all
 
 
 class ImageExamples:
@@ -56,16 +56,16 @@ class ImageExamples:
 
 
 class TransformedExamples:
-    """A split whose images are transformed one by one: indices -> (float32 (b, c, h, w), labels int64 (b,)).
+    """A split whose images are prepared one by one: indices -> (float32 (b, c, h, w), labels int64 (b,)).
 
-    With ``random``, an image's augmentation depends on the epoch and its own index alone: batches, workers and
+    An image's augmentation, if there is one, depends on the epoch and its own index alone: batches, workers and
     resumed runs never change it.
     """
 
     def __init__(
-        self, images: AnySet, transform: Transform, mean: Tensor, std: Tensor, *, random: bool = False
+        self, images: AnySet, preparation: Preparation, mean: Tensor, std: Tensor, *, augment: Transform | None = None
     ) -> None:
-        self.images, self.transform, self.mean, self.std, self.random = images, transform, mean, std, random
+        self.images, self.preparation, self.mean, self.std, self.augment = images, preparation, mean, std, augment
         self.seed = 0
 
     def __len__(self) -> int:
@@ -76,5 +76,5 @@ class TransformedExamples:
         self.seed = seed
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        images = transform_all(self.images, indices, self.transform, self.seed if self.random else None)
+        images = transform_all(self.images, indices, self.preparation, self.augment, self.seed)
         return images.float().sub_(self.mean).div_(self.std), self.images.labels[torch.as_tensor(indices)]

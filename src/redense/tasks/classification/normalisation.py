@@ -9,7 +9,7 @@ from ...errors import DataError
 from .config import ImageData
 from .data.sets import AnySet, ImageSet
 from .data.splits import limit_to
-from .data.transforms import evaluation_transform
+from .data.transforms import evaluation
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -22,12 +22,15 @@ _EXACT_BYTES = 2**28  # of pixels; four times that as floats
 def mean_and_deviation(images: AnySet, data: ImageData, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Return the mean and the deviation of each channel, (c, 1, 1) each.
 
-    They are ImageNet's if ``data.normalize`` says so; else those of the training images in memory, or of a seeded,
-    stratified sample of them, not augmented.
+    They are ImageNet's, or a half, if ``data.normalize`` says so; else those of the training images in memory, or of
+    a seeded, stratified sample of them, not augmented.
 
     Raises:
         DataError: ImageNet's are asked for, and the images are grey.
     """
+    if data.normalize == "half":
+        half = torch.full((shape[0], 1, 1), 127.5)
+        return half, half.clone()
     if data.normalize == "imagenet":
         if shape[0] != 3:
             raise DataError(f"{data.source or 'sample'}: normalize 'imagenet' is for colour images, these are grey")
@@ -39,10 +42,10 @@ def mean_and_deviation(images: AnySet, data: ImageData, shape: tuple[int, int, i
             chosen = chosen[limit_to(images.labels, SAMPLE, 0)]
         std, mean = torch.std_mean(chosen.transpose(0, 1).flatten(1).float(), dim=1)
         return mean.view(-1, 1, 1), std.clamp_min(1.0).view(-1, 1, 1)
-    transform = evaluation_transform(data)
+    prepared = evaluation(data)
     count, total, squares = 0, torch.zeros(shape[0], dtype=torch.float64), torch.zeros(shape[0], dtype=torch.float64)
     for index in limit_to(images.labels, SAMPLE, 0).tolist():
-        pixels = transform(images.picture(index)).flatten(1).double()  # one at a time: 2,000 are 1.2 GB as floats
+        pixels = prepared.picture(images, index).flatten(1).double()  # one at a time: 2,000 are 1.2 GB as floats
         count += pixels.shape[1]
         total += pixels.sum(1)
         squares += pixels.square().sum(1)

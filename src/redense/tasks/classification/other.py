@@ -16,11 +16,10 @@ from .config import ImageData, ImageModel
 from .data.assemble import assemble
 from .data.reading import read_images
 from .data.sets import AnySet, EncodedSet, fingerprint
-from .data.transforms import fitting_transform
+from .data.transforms import fitting
 from .examples import TransformedExamples
 from .task import Classification
 
-_LUMA = (0.299, 0.587, 0.114)
 _NAMES = {"train": "training", "validation": "validation", "test": "test", "all": "all"}
 
 
@@ -77,18 +76,12 @@ class OtherImages(Classification):
         labels = torch.tensor([number.get(name, -1) for name in part.classes])[part.labels]
         if isinstance(part, EncodedSet):
             return replace(part, labels=labels, channels=self.shape[0])
-        images = part.images
-        if images.shape[1] < self.shape[0]:
-            images = images.expand(-1, self.shape[0], -1, -1)
-        elif images.shape[1] > self.shape[0]:
-            weights = torch.tensor(_LUMA).view(1, -1, 1, 1)  # as Pillow makes grey of colours
-            images = (images.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
-        return replace(part, images=images, labels=labels)
+        return replace(part.with_channels(self.shape[0]), labels=labels)
 
 
 class _Part(TransformedExamples):
     def __init__(self, part: AnySet, data: ImageData, known: Inputs) -> None:
-        super().__init__(part, fitting_transform(data, known.shape), known.mean, known.std)
+        super().__init__(part, fitting(data, known.shape), known.mean, known.std)
 
 
 class _Parts:

@@ -18,7 +18,7 @@ from .config import ImageData, ImageModel
 from .data.checking import OnChecked
 from .data.loading import load_images
 from .data.sets import AnySet, ImageSet
-from .data.transforms import evaluation_transform, shape_of, training_transform
+from .data.transforms import before_random, evaluation, shape_of, training_transform
 from .evidence import evidence
 from .examples import ImageExamples, TransformedExamples
 from .models import build
@@ -66,9 +66,9 @@ class Classification:
             flip, crop = (data.flip, data.crop) if training else (False, 0)
             return ImageExamples(images, mean, std, flip=flip, crop=crop)
         if not training:
-            return TransformedExamples(images, evaluation_transform(data), mean, std)
-        random = data.augment != "none" or data.flip or bool(data.crop)
-        return TransformedExamples(images, training_transform(data, self.shape[1:]), mean, std, random=random)
+            return TransformedExamples(images, evaluation(data), mean, std)
+        augment = training_transform(data, self.shape[1:])
+        return TransformedExamples(images, before_random(data), mean, std, augment=augment)
 
     def _is_ready(self, images: AnySet) -> TypeGuard[ImageSet]:
         return isinstance(images, ImageSet) and tuple(images.images.shape[1:]) == self.shape
@@ -90,8 +90,8 @@ class Classification:
         images = self._splits[split].images
         if self._is_ready(images):
             return [thumbnail(images.picture(index)) for index in indices]
-        transform = evaluation_transform(self._data)
-        return [thumbnail(transform(images.picture(index))) for index in indices]
+        prepared = evaluation(self._data)
+        return [thumbnail(prepared.picture(images, index)) for index in indices]
 
     def build_model(self) -> nn.Module:
         """Return a freshly initialised network."""

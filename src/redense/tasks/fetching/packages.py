@@ -43,12 +43,33 @@ class Npm:
         return f"the npm package {self.name}@{self.version}"
 
 
-Package = Debian | Npm
+@dataclass(frozen=True)
+class Pypi:
+    """One version of a PyPI package, told by the checksum of its wheel; its folder ``inside`` is unpacked."""
+
+    name: str
+    version: str
+    sha256: str
+    inside: str
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"the PyPI package {self.name} {self.version}"
 
 
-def run_tool(command: list[str], folder: Path, watch: Callable[[], None] | None = None) -> tuple[bool, str]:
-    """Run ``command`` in ``folder``; return whether it succeeded, and its last line of complaint."""
+Package = Debian | Npm | Pypi
+
+
+def run_tool(
+    command: list[str], folder: Path, watch: Callable[[], None] | None = None, *, temporary: Path | None = None
+) -> tuple[bool, str]:
+    """Run ``command`` in ``folder``; return whether it succeeded, and its last line of complaint.
+
+    ``temporary``: the folder for its temporary files, if it is to have one of its own.
+    """
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    if temporary is not None:
+        environment["TMPDIR"] = str(temporary)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
@@ -73,7 +94,7 @@ def run_tool(command: list[str], folder: Path, watch: Callable[[], None] | None 
         log.seek(0)
         lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     # An update without a network succeeds, with warnings; they are what the reader needs then.
-    marks = ("W: ", "E: ", "npm error ")
+    marks = ("W: ", "E: ", "npm error ", "ERROR: ")
     complaints = [line.removeprefix(mark) for mark in marks for line in lines if line.startswith(mark)]
     words = next(reversed(complaints or lines), f"exit status {process.returncode}")
     return process.returncode == 0, words.rstrip(".")

@@ -98,7 +98,7 @@ def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[
             index,
             torch.from_numpy(labels[index]),
             classes,
-            3 if colour else 1,
+            config.channels or (3 if colour else 1),
             part.checked.sizes[index],
             place,
             part.checked.marks[index],

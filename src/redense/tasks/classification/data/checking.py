@@ -93,9 +93,14 @@ def _mark(stream: BinaryIO, length: int) -> int:
     return int.from_bytes(hashlib.blake2b(b"%d " % length + stream.read(_MARKED), digest_size=8).digest(), "big")
 
 
-def _key(files: Encoded, index: int) -> int:
+def identity(files: Encoded, index: int) -> str:
+    """Return what a file is known again by: its name, size and date; a row of a table has no date."""
     modified = files.modified[index] if isinstance(files, Files) else 0
-    text = f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
+    return f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
+
+
+def _key(files: Encoded, index: int) -> int:
+    text = identity(files, index)
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 

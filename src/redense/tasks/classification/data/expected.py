@@ -30,7 +30,7 @@ def expected_data(config: ImageData) -> tuple[int, int, tuple[int, int, int]] | 
         classes = 20
     if config.expected:
         train, classes, channels = config.expected.train, config.expected.classes, config.expected.channels
-    side = config.size or side
+    side, channels = config.size or side, config.channels or channels
     if not train or not side:
         return None
     if not apart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
@@ -14,10 +15,13 @@ from ..config import ImageData
 from .assemble import assemble, divide, verify_labels
 from .checking import OnChecked
 from .duplicates import marked, shared_examples
+from .kept import room_for
 from .reading import Found, read_images
 from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
-from .transforms import evaluation_transform, fits_in_memory, shape_of, to_memory
+from .transforms import Preparation, before_random, evaluation, fits_in_memory, shape_of, to_memory
+
+_REDUCED = 1  # of the rule by which large pictures are decoded at a fraction of their size
 
 
 def load_splits(source: str | None, *, validation: float = 0.1, seed: int = 0) -> Splits[ImageSet]:
@@ -58,12 +62,34 @@ def load_images(config: ImageData, *, seed: int = 0, on_checked: OnChecked | Non
         DataError: The data is missing, broken or unfit; the message names the file.
         MissingExtraError: The source needs a package that is not installed.
     """
-    parts = divide_images(config, read_images(config, on_checked=on_checked), seed)
+    parts = with_cache(divide_images(config, read_images(config, on_checked=on_checked), seed), config)
     ready = _prepare(config, parts.train, parts.validation, parts.test)
     # A set in memory is known by its pixels as they came; one of files by their names, sizes and labels.
     pixels = config.size is None and all(isinstance(part, ImageSet) for part in ready)
     known = ready if pixels else (parts.train, parts.validation, parts.test)
-    return Splits(*ready, fingerprint=fingerprint(known), notes=parts.notes)
+    digest = fingerprint(known)
+    if not pixels and any(prepared.reduces(part) for part, prepared in preparations(parts, config)):
+        digest = hashlib.sha256(f"{digest} reduced {_REDUCED}".encode()).hexdigest()
+    return Splits(*ready, fingerprint=digest, notes=parts.notes)
+
+
+def preparations(splits: Splits[AnySet], config: ImageData) -> list[tuple[AnySet, Preparation]]:
+    """Return every split with what is done to its pictures before anything random."""
+    usual = evaluation(config)
+    return [(splits.train, before_random(config)), (splits.validation, usual), (splits.test, usual)]
+
+
+def with_cache(splits: Splits[AnySet], config: ImageData) -> Splits[AnySet]:
+    """Return splits whose large pictures are kept in the cache once they are decoded, if there is room."""
+    parts = [(part, how) for part, how in preparations(splits, config) if isinstance(part, EncodedSet)]
+    kept, note = room_for(parts, config.cache_gb * 1e9, config.source or "sample")
+    train, validation, test = (
+        replace(part, kept=kept) if isinstance(part, EncodedSet) else part
+        for part in (splits.train, splits.validation, splits.test)
+    )
+    return replace(
+        splits, train=train, validation=validation, test=test, notes=(*splits.notes, *([note] if note else []))
+    )
 
 
 def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnySet]:
@@ -81,6 +107,8 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
         notes += left_out
     else:
         _verify(place, found.in_memory)
+        if config.channels:
+            sets = {name: part.with_channels(config.channels) for name, part in found.in_memory.items()}
     training = sets["all"] if "all" in sets else sets["train"]
     notes += _expected(place, config, training)
     train, validation, test = divide(place, sets, config.validation, seed)
@@ -167,7 +195,7 @@ def _prepare(config: ImageData, train: AnySet, validation: AnySet, test: AnySet)
             return part
         if random or not fits_in_memory(len(part), shape):
             return part
-        return to_memory(part, evaluation_transform(config), shape)
+        return to_memory(part, evaluation(config), shape)
 
     return ready(train, config.augment != "none"), ready(validation, False), ready(test, False)
 

@@ -21,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 KNOWN = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM"
 
 _PIXELS = 1 << 27  # where somebody has switched Pillow's limit off
+_ROOM = 1.5  # times as large as is enough: not worth another resampling
+_BILINEAR = 2  # Pillow's number; with its antialiasing
 _TAIL = 4096  # some cameras and sites append a little to an image
 
 
@@ -68,9 +70,41 @@ def opened(stream: BinaryIO) -> Image:
     return image
 
 
-def decode(content: bytes, *, grey: bool = False) -> Image:
-    """Return an image file's first picture, in 8 bits a channel: grey or RGB, with what is transparent on white."""
+def decode(content: bytes, *, grey: bool = False, least: int = 0, exact: bool = False) -> Image:
+    """Return an image file's first picture, in 8 bits a channel: grey or RGB, with what is transparent on white.
+
+    Args:
+        content: of the file.
+        grey: without colours.
+        least: pixels of the shorter side that are enough; 0: all that there are. A JPEG of at least twice as many is
+            decoded at a half, a fourth or an eighth of its size, which takes a fraction of the time; any smaller
+            picture is decoded as it is, whatever is asked.
+        exact: bring a picture of at least twice as many, of any format, down to about ``least``.
+    """
     image = opened(io.BytesIO(content))
+    if not is_reduced(image.height, image.width, least):
+        return _flat(image, grey)
+    whole = image.size
+    if image.format == "JPEG":
+        scale = min(8, min(whole) // least)
+        image.draft(image.mode, (whole[0] // scale, whole[1] // scale))
+    scale = round(whole[0] / image.width)
+    picture = _flat(image, grey)
+    if any(side % scale for side in whole):  # the last row or column stands for a part of one: it would shift the rest
+        picture = picture.crop((0, 0, whole[0] // scale, whole[1] // scale))
+    shorter = min(picture.size)
+    if exact and shorter > _ROOM * least:
+        width, height = (max(1, round(side * least / shorter)) for side in picture.size)
+        picture = picture.resize((width, height), resample=_BILINEAR)
+    return picture
+
+
+def is_reduced(height: int, width: int, least: int) -> bool:
+    """Whether `decode` may give less of a picture of this size than there is, where ``least`` pixels are enough."""
+    return bool(least) and min(height, width) >= 2 * least
+
+
+def _flat(image: Image, grey: bool) -> Image:
     if image.mode == ("L" if grey else "RGB") and "transparency" not in image.info:
         image.load()
         return image

@@ -11,7 +11,7 @@ from redense.errors import DataError, nearest
 from redense.tasks import catalog
 
 from ...faults import Fault, counted
-from ...folders import endings_said, has_any, subfolders
+from ...folders import TEXTS, endings_said, has_any, subfolders
 from ...split_names import split_of
 from ..config import ImageData
 from .assemble import Part
@@ -59,6 +59,8 @@ def find_images(source: str | None) -> Path | str:
         return SAMPLE
     name = "fashion-mnist" if source == "debian" else source
     if name in catalog.SOURCES:
+        if catalog.SOURCES[name].weights:
+            raise DataError(f"{name} is no data: it holds weights, give --start {name}")
         return catalog.check(catalog.SOURCES[name])
     if source.startswith("hub:"):
         return source
@@ -179,8 +181,9 @@ def _labelled(
         raise DataError(f"{root}: {' and '.join(t.path.name for t in tables)} give no training images their classes")
     if rest := len(images.files) - named:
         notes.append(f"{counted(rest, 'image')} in no line of {' and '.join(t.path.name for t in tables)}: not used")
-    if images.others:
-        notes.append(f"passed over for their endings: {endings_said(images.others)}")
+    others = Counter({ending: count for ending, count in images.others.items() if ending not in TEXTS})
+    if others:
+        notes.append(f"passed over for their endings: {endings_said(others)}")
     shown = " and ".join(f"{table.path.name} (column {table.column!r})" for table in tables)
     return Found(
         f"images with their classes in {shown}", parts=parts, notes=tuple(f"{place}: {note}" for note in notes)

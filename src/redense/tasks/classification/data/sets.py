@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -18,8 +18,13 @@ from .pixels import KNOWN, decode
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .kept import Kept
+
 MAX_BYTES = 4 * 2**30
 """Splits of raw pixels are held in memory; a file that claims more is refused before anything is allocated."""
+
+
+_LUMA = (0.299, 0.587, 0.114)
 
 
 class Encoded(Protocol):
@@ -55,6 +60,16 @@ class ImageSet:
         """Return one image, uint8 (c, h, w)."""
         return self.images[index]
 
+    def with_channels(self, channels: int) -> ImageSet:
+        """Return the images as grey or with colours: grey ones repeated, colours weighted as Pillow does."""
+        images = self.images
+        if images.shape[1] < channels:
+            images = images.expand(-1, channels, -1, -1)
+        elif images.shape[1] > channels:
+            weights = torch.tensor(_LUMA).view(1, -1, 1, 1)
+            images = (images.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
+        return replace(self, images=images)
+
     def take(self, indices: Tensor) -> ImageSet:
         """Return the part with these images, in this order."""
         return ImageSet(self.images[indices], self.labels[indices], self.classes)
@@ -73,6 +88,7 @@ class EncodedSet:
         sizes: height and width of every image, int32 (n, 2).
         place: what a user calls the whole set, for messages.
         marks: of every image, uint64 (n,): images that differ in it differ.
+        kept: where pictures that take long to decode are kept once they are; None: nowhere.
     """
 
     files: Encoded
@@ -83,6 +99,7 @@ class EncodedSet:
     sizes: np.ndarray
     place: str
     marks: np.ndarray
+    kept: Kept | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,14 +108,15 @@ class EncodedSet:
         """Return how an image is called in a message."""
         return self.files.name(int(self.index[index]))
 
-    def picture(self, index: int) -> Image:
-        """Return one image, decoded: grey or RGB, transparency on white.
+    def picture(self, index: int, *, least: int = 0, exact: bool = False) -> Image:
+        """Return one image, decoded: grey or RGB, transparency on white; at a fraction of its size, see `decode`.
 
         Raises:
             BrokenImageError: it cannot be decoded, or is gone.
         """
         try:
-            return decode(self.files.read(int(self.index[index])), grey=self.channels == 1)
+            content = self.files.read(int(self.index[index]))
+            return decode(content, grey=self.channels == 1, least=least, exact=exact)
         except Exception as error:  # Pillow raises a dozen kinds for a broken image
             raise BrokenImageError(
                 f"{self.place}: {self.name(index)} cannot be decoded ({first_line(error)}); find all such files with "
@@ -109,15 +127,12 @@ class EncodedSet:
     def take(self, indices: Tensor) -> EncodedSet:
         """Return the part with these images, in this order."""
         chosen = indices.numpy()
-        return EncodedSet(
-            self.files,
-            self.index[chosen],
-            self.labels[indices],
-            self.classes,
-            self.channels,
-            self.sizes[chosen],
-            self.place,
-            self.marks[chosen],
+        return replace(
+            self,
+            index=self.index[chosen],
+            labels=self.labels[indices],
+            sizes=self.sizes[chosen],
+            marks=self.marks[chosen],
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..config import ImageData
 from ..vision import torchvision
+from .pixels import is_reduced
 from .sets import AnySet, EncodedSet, ImageSet
 
 IN_MEMORY = 2**29
@@ -22,6 +24,11 @@ IN_MEMORY = 2**29
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
 _STRIP = 32  # times as long as wide
+_ENOUGH = 2  # times the shorter side to which a picture is resized: what its JPEG is decoded to at least
+# Times the network's side: what is cut out at random has as many pixels as the network, but for the smallest parts
+# (below 1 / 9 of a picture), which have 0.85 of it in each direction.
+_ENOUGH_TO_CUT = 3
+_WORTH = 8  # times as many pixels as the network's: decoding takes much longer than reading what was kept
 
 Transform = Callable[[Any], Tensor]
 """A Pillow image, or uint8 (c, h, w), to uint8 (c, h, w) of the network's size."""
@@ -54,6 +61,78 @@ def _middle_of_strip(image: Any) -> Any:
     return image.crop((left, top, right, bottom))
 
 
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What is done to every picture before anything random: always the same, so that its result can be kept.
+
+    Args:
+        name: tells it from others.
+        transform: what is done; None: the picture stays as it is decoded.
+        least: pixels of the shorter side that decoding has to leave, see `decode`; 0: all.
+        size: the network's, where the result has it; 0: it has not.
+    """
+
+    name: str
+    transform: Transform | None = None
+    least: int = 0
+    size: int = 0
+
+    def picture(self, images: AnySet, index: int) -> Any:
+        """Return a picture of a split as it is then, from what is kept where it is there."""
+        if isinstance(images, ImageSet):
+            return self._of(images.picture(index))
+        worth = images.kept is not None and bool(self.is_large(images.sizes[index : index + 1])[0])
+        if worth and images.kept and (pixels := images.kept.get(images, index, self.name)) is not None:
+            return torch.from_numpy(pixels) if self.transform else _as_picture(pixels)
+        made = self._of(images.picture(index, least=self.least, exact=self.transform is None))
+        if worth and images.kept:
+            images.kept.put(images, index, self.name, made.numpy() if self.transform else np.asarray(made))
+        return made
+
+    def is_large(self, sizes: np.ndarray) -> np.ndarray:
+        """Return which pictures of these heights and widths are worth keeping once they are prepared: bool (n,)."""
+        heights, widths = sizes.astype(np.int64).T
+        if self.size:
+            return heights * widths >= _WORTH * self.size**2
+        return (np.minimum(heights, widths) >= 2 * self.least) & bool(self.least)
+
+    def bytes_of(self, images: EncodedSet) -> np.ndarray:
+        """Return about how many bytes each picture takes when it is kept: int64 (n,)."""
+        if self.size:
+            return np.full(len(images), images.channels * self.size**2, np.int64)
+        heights, widths = images.sizes.astype(np.float64).T
+        part = np.minimum(1.0, 1.25 * self.least / np.maximum(1, np.minimum(heights, widths)))
+        return (images.channels * heights * widths * part**2).astype(np.int64)
+
+    def reduces(self, images: AnySet) -> bool:
+        """Whether a picture of a split may be decoded at less than its size."""
+        if isinstance(images, ImageSet):
+            return False
+        return any(is_reduced(height, width, self.least) for height, width in np.unique(images.sizes, axis=0).tolist())
+
+    def _of(self, picture: Any) -> Any:
+        return self.transform(picture) if self.transform else picture
+
+
+def evaluation(config: ImageData) -> Preparation:
+    """Return what is done to every image that is not augmented."""
+    least = _ENOUGH * config.shorter_side if config.size else 0
+    name = f"evaluated {config.size} {config.shorter_side}"
+    return Preparation(name, evaluation_transform(config), least, config.size or 0)
+
+
+def before_random(config: ImageData) -> Preparation:
+    """Return what is done to a training image before its augmentation."""
+    if config.augment == "none":
+        return evaluation(config)
+    return Preparation(f"whole {config.size}", None, _ENOUGH_TO_CUT * (config.size or 0))
+
+
+def fitting(config: ImageData, shape: tuple[int, int, int]) -> Preparation:
+    """Return what brings pictures of any set to what a network of ``shape`` sees."""
+    return Preparation("fitted", fitting_transform(config, shape)) if config.size is None else evaluation(config)
+
+
 def fitting_transform(config: ImageData, shape: tuple[int, int, int]) -> Transform:
     """Return what brings any picture to what a network of ``shape`` sees, as `evaluation_transform` does.
 
@@ -79,8 +158,8 @@ def fitting_transform(config: ImageData, shape: tuple[int, int, int]) -> Transfo
     return fit
 
 
-def training_transform(config: ImageData, own: tuple[int, int]) -> Transform:
-    """Return what is done to a training image; what is random in it draws from torch's CPU generator.
+def training_transform(config: ImageData, own: tuple[int, int]) -> Transform | None:
+    """Return what is random in what is done to a training image; it draws from torch's CPU generator.
 
     Args:
         config: ``augment``, ``size``, ``flip``, ``crop``.
@@ -88,14 +167,14 @@ def training_transform(config: ImageData, own: tuple[int, int]) -> Transform:
     """
     size = (config.size, config.size) if config.size else own
     if config.augment == "none" and not config.flip and not config.crop:
-        return evaluation_transform(config)
+        return None
     torchvision()
     from torchvision.transforms import v2
 
     if config.augment == "scale-aspect":
         crop = v2.RandomResizedCrop(size, scale=AREA, ratio=ASPECT, antialias=True)
         return v2.Compose([crop, v2.RandomHorizontalFlip(), _to_tensor])
-    steps: list[Any] = [evaluation_transform(config)]
+    steps: list[Any] = []
     if config.crop:
         steps.append(v2.RandomCrop(size, padding=config.crop))
     if config.flip:
@@ -103,19 +182,21 @@ def training_transform(config: ImageData, own: tuple[int, int]) -> Transform:
     return v2.Compose(steps)
 
 
-def transform_all(images: AnySet, indices: Sequence[int], transform: Transform, seed: int | None = None) -> Tensor:
-    """Return the chosen images transformed: uint8 (b, c, h, w).
+def transform_all(
+    images: AnySet, indices: Sequence[int], preparation: Preparation, augment: Transform | None = None, seed: int = 0
+) -> Tensor:
+    """Return the chosen images prepared and augmented: uint8 (b, c, h, w).
 
-    With a seed, what is random about an image depends on the seed and its index alone, whatever batch or process it
-    is in, and torch's generator is left as it was.
+    What is random about an image depends on the seed and its index alone, whatever batch or process it is in, and
+    torch's generator is left as it was.
     """
-    if seed is None:
-        return torch.stack([transform(images.picture(index)) for index in indices])
+    if augment is None:
+        return torch.stack([preparation.picture(images, index) for index in indices])
     out: list[Tensor] = []
     with _kept_generator() as generator:
         for index in indices:
             generator.manual_seed(image_seed(seed, index))
-            out.append(transform(images.picture(index)))
+            out.append(augment(preparation.picture(images, index)))
     return torch.stack(out)
 
 
@@ -124,11 +205,11 @@ def image_seed(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:7], "big")
 
 
-def to_memory(images: AnySet, transform: Transform, shape: tuple[int, int, int]) -> ImageSet:
-    """Decode and transform a whole set once."""
+def to_memory(images: AnySet, preparation: Preparation, shape: tuple[int, int, int]) -> ImageSet:
+    """Decode and prepare a whole set once."""
     out = torch.empty((len(images), *shape), dtype=torch.uint8)
     for index in range(len(images)):
-        out[index] = transform(images.picture(index))
+        out[index] = preparation.picture(images, index)
     return ImageSet(out, images.labels, images.classes)
 
 
@@ -155,6 +236,12 @@ def _kept_generator() -> Iterator[torch.Generator]:
         yield generator
     finally:
         generator.set_state(state)
+
+
+def _as_picture(pixels: np.ndarray) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _to_tensor(image: Any) -> Tensor:
