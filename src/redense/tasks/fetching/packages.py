@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -111,9 +112,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def bytes_below(folder: Path) -> int:
-    """Return how much a folder holds, while others write to it."""
+    """Return how much the files below a folder hold, while others write to it."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # tools rename what they have finished
-            total += path.lstat().st_size
+            status = path.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
