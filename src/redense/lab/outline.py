@@ -23,7 +23,7 @@ from .engine import Engine, prune_rules
 from .environment import environment
 from .plan import PlannedPhase, plan
 from .recipe import Recipe, build_recipe
-from .start import tuned
+from .start import to_be_fetched, tuned
 from .tasks import facts_of, sketch_task
 
 _DRY_STEPS = 3  # optimizer steps of every phase
@@ -153,7 +153,9 @@ def outline(recipe: Recipe) -> Outline:
             f"({training.batch_size} x {training.accumulate}): lower training.batch_size"
         )
     task = sketch_task(recipe, facts, examples=1)
-    recipe, notes = tuned(recipe, task)
+    # As with data that is not here, the plan does without weights: where the recipe tunes, they change nothing of it.
+    missing = to_be_fetched(recipe.start) if recipe.tune else ""
+    recipe, notes = (recipe, [missing]) if missing else tuned(recipe, task)
     torch.manual_seed(recipe.seed)
     model = task.build_model()
     include, exclude = prune_rules(recipe, task, model)
@@ -179,7 +181,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
     if batch_size is None and not accelerated:
         batch = min(batch, max(_DRY_BATCH, _DRY_NUMBERS // planned.facts.size))
     data = recipe.model_dump(mode="json")
-    data["training"] |= {"batch_size": batch, "accumulate": 1, "keep": "last"}
+    data["training"] |= {"batch_size": batch, "accumulate": 1, "keep": "last", "keep_by": "metric"}
     if "workers" in data["data"]:
         data["data"]["workers"] = 0  # random examples take none
     data["prune"]["allocation"] = "uniform"  # of random examples a scan says nothing

@@ -36,6 +36,14 @@ def start_digest(start: str) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def to_be_fetched(start: str | None) -> str:
+    """Return a sentence where a recipe's ``start`` is weights that have a name and are not on this machine yet."""
+    source = catalog.SOURCES.get(start or "")
+    if not start or source is None or not source.weights or Path(start).exists() or catalog.locate(source):
+        return ""
+    return f"start {start} is not on this machine yet; get it with: redense data get {start}"
+
+
 def heads_of(task: Any) -> frozenset[str]:
     """Return the names of the weights and buffers of a task's network whose shape is that of its classes."""
     names: Callable[[], frozenset[str]] | None = getattr(task, "heads", None)
