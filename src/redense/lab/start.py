@@ -31,6 +31,8 @@ def start_digest(start: str) -> str:
     """
     if _LIBRARY.fullmatch(start):
         return start
+    if known := _fetched_by_name(start):
+        return known.files[0].sha256  # which is that of the file, if it is there
     path = _file(start)
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
@@ -38,8 +40,8 @@ def start_digest(start: str) -> str:
 
 def to_be_fetched(start: str | None) -> str:
     """Return a sentence where a recipe's ``start`` is weights that have a name and are not on this machine yet."""
-    source = catalog.SOURCES.get(start or "")
-    if not start or source is None or not source.weights or Path(start).exists() or catalog.locate(source):
+    source = _fetched_by_name(start or "")
+    if source is None or catalog.locate(source):
         return ""
     return f"start {start} is not on this machine yet; get it with: redense data get {start}"
 
@@ -131,10 +133,16 @@ def _weights_of(
     return to_timm({_plain(name): tensor for name, tensor in weights.items()}, own)
 
 
+def _fetched_by_name(start: str) -> catalog.Source | None:
+    """Return the weights that `redense data get` fetches under a name, where no file here is called so."""
+    source = catalog.SOURCES.get(start)
+    return source if source and source.weights and not Path(start).exists() else None
+
+
 def _file(start: str) -> Path:
     path = Path(start).expanduser()
-    if not path.exists() and (known := catalog.weights_of(start)):
-        return known
+    if known := _fetched_by_name(start):
+        return catalog.check(known) / known.files[0].name
     if path.is_dir():
         path = path / "model.safetensors"
         if not path.is_file():

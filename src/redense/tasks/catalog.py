@@ -262,16 +262,6 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def weights_of(name: str) -> Path | None:
-    """Return the file of weights that is fetched under a name; None if no such weights are called so.
-
-    Raises:
-        DataError: they are not on this machine, or damaged.
-    """
-    source = SOURCES.get(name)
-    return check(source) / source.files[0].name if source and source.weights else None
-
-
 def find(name: str) -> Source:
     """Return the source of that name.
 
