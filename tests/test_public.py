@@ -63,6 +63,7 @@ def test_the_public_names_are_these():
         "load",
         "prunable",
         "scale_lr",
+        "search",
         "sensitivity",
         "sparse",
         "summary",

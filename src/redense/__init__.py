@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
     from .report.compared import compare
+    from .report.searched import search
     from .scanning import sensitivity
     from .schedule import Schedule
     from .surgery import Surgery
@@ -38,6 +39,7 @@ _HOME = {
     "load": "lab.trained",
     "prunable": "parameters",
     "scale_lr": "optimizers",
+    "search": "report.searched",
     "sensitivity": "scanning",
     "sparse": "controller",
     "summary": "parameters",
@@ -57,6 +59,7 @@ __all__ = [
     "load",
     "prunable",
     "scale_lr",
+    "search",
     "sensitivity",
     "sparse",
     "summary",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -74,7 +75,7 @@ def note_on_ranks(then: int, now: int) -> str:
 def _command() -> str:
     program = Path(sys.argv[0])
     own = program.name == "__main__.py" and program.parent.name == "cli"  # python -m redense.cli
-    return " ".join(["python -m redense.cli" if own else program.name, *sys.argv[1:]])
+    return f"{'python -m redense.cli' if own else shlex.quote(program.name)} {shlex.join(sys.argv[1:])}".rstrip()
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from .looks import swatch
 from .markup import Child, Html, h, join
 from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
 from .quantities import NONE, count, learning_rate, number, percent
+from .search_part import search_parts
 
 _RAW = {
     "compare.json": "application/json",
@@ -53,6 +54,7 @@ def render(c: Comparison) -> str:
     plots = {name: plot for name, plot in drawn.items() if plot is not None}
     sections = [
         Section("verdict", "Verdict", _verdict(c)),
+        Section("searched", "The search", search_parts(c.search) if c.search else None),
         Section("arms", "The arms", table_of_arms(c)),
         Section("differences", "Differences", _differences(c)),
         Section("validation", "Curves", _curves(c) if "curves" in plots else None),

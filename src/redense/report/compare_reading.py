@@ -176,6 +176,8 @@ class Comparison:
     """What the networks of the first seed did with the test examples; None where nothing was kept."""
     form: str = "recipe"
     split: str = "test"
+    search: Mapping[str, Any] | None = None
+    """What was searched before, where this confirms it: ``search.json``."""
 
     @property
     def baseline(self) -> str:
@@ -264,6 +266,7 @@ def read_comparison(folder: Path) -> Comparison:
             evidence=read_evidence(folder / "evidence.json"),
             form=str(data.get("form") or "recipe"),
             split=str(data.get("split", "test")),
+            search=load_json(folder / "search.json"),
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None

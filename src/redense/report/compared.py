@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +10,10 @@ from typing import Any, Literal
 from ..errors import RecipeError
 from ..extras import missing_extra
 from ..lab.comparing.carrying import Backend, Carrier
-from ..lab.comparing.functions import Arms, Comparing, arms_of
+from ..lab.comparing.functions import Arms, Comparing, Trained, arms_of
 from ..lab.comparing.jobs import name_of
 from ..lab.comparing.keeping import Kept, kept
-from ..lab.comparing.plan import make_plan
+from ..lab.comparing.plan import Plan, make_plan
 from ..lab.comparing.progress import ProgressLine
 from ..lab.comparing.results import write_results
 from ..lab.judging.judge import Judgement
@@ -153,12 +153,19 @@ def compare(
         threads=threads,
     )
     carrier = Carrier(jobs, backend, resources or {})
+    return compared(trained, plan, None if out is None else Path(out), carrier, retry_failed=retry_failed, quiet=quiet)
+
+
+def compared(
+    trained: Sequence[Trained], plan: Plan, out: Path | None, carrier: Carrier, *, retry_failed: bool, quiet: bool
+) -> Compared:
+    """Train what a plan has, or go on with it, and judge it."""
     carrier.join()
     from ..lab.environment import environment
 
-    with kept(None if out is None else Path(out), plan, environment()) as held:
+    with kept(out, plan, environment()) as held:
         order = {arm.name: place for place, arm in enumerate(held.plan.arms)}
-        progress = ProgressLine(len(held.plan.pairs), jobs=jobs, quiet=quiet)
+        progress = ProgressLine(len(held.plan.pairs), jobs=carrier.jobs, quiet=quiet)
         try:
             run = Comparing(held, sorted(trained, key=lambda one: order[one.arm.name]), carrier, progress)
             outcomes = run.run(retry_failed=retry_failed)

@@ -13,7 +13,7 @@ from ...methods.base import make_method
 from ...phase import Phase
 from ...schedule import Schedule
 from ...variants import restarted
-from ..comparing.named import TWIN
+from ..comparing.named import RATES, TWIN, rescaled
 from ..plan import PlannedPhase, planned, schedule
 from ..recipe import Recipe, build_recipe
 
@@ -100,7 +100,7 @@ class Knob:
     values: tuple[float, ...]
 
 
-RATE = Knob("rate", (1.0, 0.5, 0.25, 2.0, 0.1, 0.05, 4.0, 0.025))
+RATE = Knob("rate", RATES)
 """Times the learning rates that a control would have."""
 
 
@@ -136,12 +136,6 @@ def arm(
         return make
 
     return register
-
-
-def rescaled(schedule: Schedule, rate: float, *, start: int = 0) -> Schedule:
-    """Return the same steps with the learning rates of all phases from ``start`` on times ``rate``."""
-    kept, rest = schedule.phases[:start], schedule.phases[start:]
-    return Schedule((*kept, *(replace(phase, lr=phase.lr * rate) for phase in rest)))
 
 
 def _budgeted(flow: Flow, setting: Setting) -> Flow:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ... import variants
-from ..comparing.named import NAMED
+from ..comparing.named import LOWER, NAMED, rescaled
 from ..plan import PlannedPhase
-from .base import RATE, Flow, Knob, Setting, arm, rescaled
+from .base import RATE, Flow, Knob, Setting, arm
 
 
 def _scheduled(name: str) -> None:
@@ -54,7 +54,7 @@ def restart(setting: Setting) -> Flow:
     return setting.flow(rescaled(variants.restarted(setting.dsd), setting.tuned or 1.0, start=1))
 
 
-_LOWER = Knob("lr", (0.1, 0.3, 0.03, 0.5, 0.01, 0.2, 0.05, 1.0))
+_LOWER = Knob("lr", LOWER)
 
 
 @arm("llr", NAMED["llr"].about, knob=_LOWER)

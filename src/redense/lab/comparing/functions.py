@@ -113,15 +113,21 @@ class Comparing:
         self._parts = Parts(held.path, shared if held.plan.share else {})
         self._failed: dict[tuple[str, int], str] = {}  # parts: why there is none
 
-    def run(self, *, retry_failed: bool = False) -> dict[tuple[str, int], Outcome]:
-        """Train what is missing, keep each pair as it comes, and return all of them.
+    def run(
+        self, *, retry_failed: bool = False, pairs: Sequence[tuple[str, int]] | None = None
+    ) -> dict[tuple[str, int], Outcome]:
+        """Train what is missing, keep each pair as it comes, and return all that there are.
+
+        Args:
+            retry_failed: train those again that have failed.
+            pairs: train no others.
 
         Raises:
             DataError: the figures lack the one that decides, or do not say which way is better.
             StateError: a process died.
         """
         outcomes = unfinished(self._held, retry_failed=retry_failed)
-        left = [pair for pair in self._held.plan.pairs if pair not in outcomes]
+        left = [pair for pair in pairs or self._held.plan.pairs if pair not in outcomes]
         self._progress.begin(len(outcomes), sum(self._weight(arm) for arm, _ in left))
         starting = [pair for pair in left if self._parts.key(pair[0])]
         needed = dict.fromkeys((self._parts.key(arm), seed) for arm, seed in starting)

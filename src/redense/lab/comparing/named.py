@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ... import variants
 from ...errors import RecipeError, RedenseError, nearest
@@ -11,6 +11,10 @@ from ...schedule import Schedule
 
 BASELINE = "baseline"
 DEFAULT = ("dsd", "restart", "llr", "longer")
+RATES = (1.0, 0.5, 0.25, 2.0, 0.1, 0.05, 4.0, 0.025)
+"""Times the learning rates that ``restart`` and ``longer`` would have: what a search of theirs tries."""
+LOWER = (0.1, 0.3, 0.03, 0.5, 0.01, 0.2, 0.05, 1.0)
+"""The lower learning rates that a search of ``llr`` tries."""
 TWIN = "restart-"
 """Begins the name of an arm's own control: ``restart-acdc`` has the steps and rates of ``acdc`` and no mask."""
 
@@ -136,6 +140,33 @@ def schedule_of(name: str, dsd: Schedule) -> Schedule:
         return own.make(dsd)
     except RedenseError as error:  # an arm cannot be made of every schedule
         raise RecipeError(f"arm '{name}': {error}") from None
+
+
+def rescaled(schedule: Schedule, rate: float, *, start: int = 0) -> Schedule:
+    """Return the same steps with the learning rates of all phases from ``start`` on times ``rate``."""
+    kept, rest = schedule.phases[:start], schedule.phases[start:]
+    return Schedule((*kept, *(replace(phase, lr=phase.lr * rate) for phase in rest)))
+
+
+def tuned_controls(dsd: Schedule, count: int) -> dict[str, Schedule]:
+    """Return so many controls without a mask, each with a setting of its own: those of the usual ones in turn.
+
+    >>> list(tuned_controls(Schedule.dsd(dense=8, sparse=4, redense=4, sparsity=0.3), 5))
+    ['restart', 'llr', 'longer', 'restart rate=0.5', 'llr lr=0.3']
+
+    Raises:
+        RecipeError: there are not so many settings.
+    """
+    found: dict[str, Schedule] = {}
+    for place in range(len(RATES)):
+        rate, lower = RATES[place], LOWER[place]
+        usual = not place
+        found["restart" if usual else f"restart rate={rate:g}"] = rescaled(variants.restarted(dsd), rate, start=1)
+        found["llr" if usual else f"llr lr={lower:g}"] = variants.lowered(dsd, lr=lower)
+        found["longer" if usual else f"longer rate={rate:g}"] = rescaled(variants.lengthened(dsd), rate)
+    if count > len(found):
+        raise RecipeError(f"the controls have {len(found)} settings, and {count} candidates: give controls of your own")
+    return dict(list(found.items())[:count])
 
 
 def _of_the_lab() -> frozenset[str]:

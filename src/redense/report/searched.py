@@ -1,0 +1,237 @@
+"""`redense.search`: many settings on validation figures, then the best alone against the strongest control, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, RecipeError
+from ..files.checksums import add_sums
+from ..files.writing import write_text
+from ..lab.comparing.carrying import Backend, Carrier
+from ..lab.comparing.figures import UNNAMED, Figures, choose_metric
+from ..lab.comparing.functions import Arms, Comparing, Trained, arms_of
+from ..lab.comparing.halving import Round, Rung, halve, plan_rungs, price
+from ..lab.comparing.keeping import kept
+from ..lab.comparing.named import tuned_controls
+from ..lab.comparing.plan import make_plan, seeds_of
+from ..lab.comparing.progress import ProgressLine
+from ..lab.environment import environment
+from ..lab.judging.figures import is_lower_better
+from ..schedule import Schedule
+from .compare_page import write_compare_report
+from .compared import Compared, compared
+
+_FRESH = 1000  # the first seed of the confirmation; those of the search are below it
+_LEAST_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What `redense.search` found. ``str()`` of it is text.
+
+    Attributes:
+        folder: where everything lies.
+        winner: the best candidate on validation figures; None where all failed.
+        control: the strongest control on them.
+        rounds: of the candidates and of the controls.
+        runs: how many were trained for the search, and for the confirmation.
+        confirmed: the winner against the control on fresh seeds; None where there was no winner.
+    """
+
+    folder: Path
+    winner: str | None
+    control: str | None
+    rounds: Mapping[str, Sequence[Round]]
+    runs: Mapping[str, int]
+    confirmed: Compared | None
+
+    @property
+    def gain(self) -> bool:
+        """Whether the winner was confirmed as better than the strongest control."""
+        return self.confirmed is not None and self.winner in self.confirmed.gains
+
+    @property
+    def sentence(self) -> str:
+        """What the search comes to."""
+        tried = f"{sum(self.runs.values()):,} runs, {self.runs['search']:,} of them to search"
+        if self.confirmed is None:
+            return f"Nothing could be confirmed: every candidate or every control failed ({tried})."
+        seeds = len(self.confirmed.results["seeds"])
+        where = f"on {seeds} fresh seeds and test figures ({tried})"
+        if self.gain:
+            return f"{self.winner} beats {self.control}, the strongest control, {where}."
+        contrasts = self.confirmed.judgement.decision.contrasts
+        told = contrasts[0].verdict if contrasts else "no run came to its end"
+        return f"Nothing here beats the control: {self.winner} against {self.control}, {told} {where}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole tree and its price as plain data, as ``search.json`` has it."""
+        return {
+            "winner": self.winner,
+            "control": self.control,
+            "gain": self.gain,
+            "sentence": self.sentence,
+            "runs": dict(self.runs),
+            "rounds": {pool: [one.to_dict() for one in rounds] for pool, rounds in self.rounds.items()},
+        }
+
+    def __str__(self) -> str:
+        parts: list[str] = []
+        for pool, rounds in self.rounds.items():
+            for number, one in enumerate(rounds, 1):
+                parts.append(f"{pool}, round {number}, {len(one.seeds)} seeds:")
+                for name, mean in one.means.items():
+                    stays = "  stays" if name in one.stay else ""
+                    parts.append(f"  {name:<24}{'failed' if mean is None else f'{mean:.4g}'}{stays}")
+        if self.confirmed:
+            parts += ["", str(self.confirmed)]
+        return "\n".join([*parts, "", self.sentence])
+
+
+def search(
+    train: Callable[..., Any] | None = None,
+    schedule: Schedule | None = None,
+    *,
+    candidates: Arms,
+    controls: Mapping[str, Any] | None = None,
+    runs: int = 60,
+    confirm: int = 10,
+    out: str | Path,
+    metric: str | None = None,
+    lower_is_better: bool | None = None,
+    jobs: int = 1,
+    backend: Backend = "loky",
+    threads: int | None = 1,
+    quiet: bool = False,
+) -> Searched:
+    """Search for the best of many candidates, then confirm it against the strongest control, or say that it is none.
+
+    Successive halving over seeds on **validation** figures, of the candidates and, with as many settings and as many
+    runs, of the controls. Then the best candidate alone is trained beside the best control on ``confirm`` fresh seeds,
+    and test figures decide, once. The number of seeds is fixed beforehand, and there is one comparison to correct for.
+    Killed at any moment, the same call goes on.
+
+    Args:
+        train: as for `redense.compare`; it returns validation and test figures.
+        schedule: DSD's.
+        candidates: arms by name, or schedules and functions by name.
+        controls: schedules and functions without a mask; as many settings of ``restart``, ``llr`` and ``longer`` as
+            there are candidates, three at least, if not given.
+        runs: the budget of the search, half for the candidates and half for the controls.
+        confirm: fresh seeds for the confirmation, five at least; `redense judge --plan` says how many it takes.
+        out: the folder.
+        metric: the figure that decides.
+        lower_is_better: of it, where its name does not say so.
+        jobs: how many runs at once.
+        backend: processes of this machine, or a Ray cluster.
+        threads: of PyTorch in each job.
+        quiet: say nothing on the error output.
+
+    Raises:
+        RecipeError: there are fewer controls than candidates, the budget is too small, an arm is unknown.
+        DataError: there are no validation figures.
+    """
+    lower = is_lower_better(metric, lower_is_better)
+    pools = _pools(train, schedule, candidates, controls)
+    sizes = {pool: len(trained) for pool, trained in pools.items()}
+    if sizes["controls"] < sizes["candidates"]:
+        raise RecipeError(
+            f"{sizes['candidates']} candidates beside {sizes['controls']} controls: controls are to be tuned as often"
+        )
+    if isinstance(confirm, bool) or not isinstance(confirm, int) or not _LEAST_SEEDS <= confirm <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
+    rungs = {pool: plan_rungs(size, runs // 2) for pool, size in sizes.items()}
+    most = max(rung.seeds for pool in rungs.values() for rung in pool)
+    if most > _FRESH:
+        raise RecipeError(f"{runs:,} runs are {most:,} seeds of a setting: a search has at most {_FRESH:,}")
+    everything = [one for trained in pools.values() for one in trained]
+    plan = make_plan(
+        [one.arm for one in everything],
+        form="function",
+        name="search",
+        seeds=most,
+        baseline=None,
+        controls=[one.arm.name for one in pools["controls"]],
+        metric=metric,
+        lower_is_better=lower,
+        threads=threads,
+        settings={"runs": runs, "confirm": confirm},
+    )
+    carrier = Carrier(jobs, backend)
+    carrier.join()
+    folder = Path(out)
+    found: dict[str, tuple[str | None, list[Round]]] = {}
+    with kept(folder / "search", plan, environment()) as held:
+        progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
+        work = Comparing(held, everything, carrier, progress)
+
+        def score(names: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, float]]:
+            wanted = [(name, seed) for seed in seeds for name in names]
+            outcomes = work.run(pairs=wanted)
+            known = {pair: outcomes[pair].figures for pair in wanted}
+            first = next((figures for figures in known.values() if figures), None)
+            if first is None:
+                return {}
+            own = choose_metric(first.names, metric, lower)[0]
+            if not any(figures and _validation(figures, own) is not None for figures in known.values()):
+                raise DataError("a search needs validation figures: train returns {'validation': ..., 'test': ...}")
+            read = {pair: _validation(figures, own) for pair, figures in known.items() if figures}
+            return {
+                name: {seed: value for (arm, seed), value in read.items() if arm == name and value is not None}
+                for name in names
+            }
+
+        try:
+            for pool, trained in pools.items():
+                names = [one.arm.name for one in trained]
+                found[pool] = halve(names, rungs[pool], seeds_of(most), score, lower_is_better=lower)
+        finally:
+            progress.end()
+    winner, control = found["candidates"][0], found["controls"][0]
+    rounds = {pool: rounds for pool, (_, rounds) in found.items()}
+    confirmed = None
+    if winner is not None and control is not None:
+        two = [one for one in everything if one.arm.name in (winner, control)]
+        last = replace(
+            plan,
+            name=f"{winner} or {control}",
+            arms=tuple(one.arm for one in two),
+            seeds=tuple(range(_FRESH, _FRESH + confirm)),
+            controls=(control,),
+            settings=None,
+        )
+        confirmed = compared(two, last, folder / "confirm", carrier, retry_failed=False, quiet=quiet)
+    counted = {"search": sum(map(_runs, rounds.values())), "confirm": 2 * confirm if confirmed else 0}
+    result = Searched(folder, winner, control, rounds, counted, confirmed)
+    for place in (folder, *([folder / "confirm"] if confirmed else [])):
+        write_text(place / "search.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        add_sums(place, [place / "search.json"])
+    if confirmed and confirmed.page:  # again, with the tree
+        write_compare_report(confirmed.folder)
+    return result
+
+
+def _pools(
+    train: Callable[..., Any] | None, schedule: Schedule | None, candidates: Arms, controls: Mapping[str, Any] | None
+) -> dict[str, list[Trained]]:
+    """The settings that are searched, and the controls that are tuned as often."""
+    asked = [candidates] if isinstance(candidates, Mapping) else candidates
+    found = arms_of(train, schedule, asked, "", share=False)
+    if controls is None:
+        if schedule is None:
+            raise RecipeError("without a schedule there are no usual controls: give controls={name: function}")
+        controls = tuned_controls(schedule, max(len(found), 3))
+    return {"candidates": found, "controls": arms_of(train, schedule, [controls], "", share=False)}
+
+
+def _runs(rounds: Sequence[Round]) -> int:
+    """How many runs rounds have taken."""
+    return price([Rung(len(one.means), len(one.seeds)) for one in rounds])
+
+
+def _validation(figures: Figures, metric: str) -> float | None:
+    return figures.validation.get(metric, figures.validation.get(UNNAMED))

@@ -1,0 +1,161 @@
+"""`redense.search`: settings are halved on validation figures, and only what fresh seeds confirm is a gain."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redense
+from redense.errors import DataError, RecipeError
+from redense.lab.comparing.halving import halve, plan_rungs, price
+from redense.lab.judging.figures import ArmFigures
+from redense.lab.judging.verdicts import decide
+
+DSD = redense.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
+
+
+@pytest.mark.parametrize("settings", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("times", [1, 2, 5, 11])
+def test_a_budget_is_kept_and_later_rounds_have_fewer_settings_and_more_seeds(settings: int, times: int):
+    rungs = plan_rungs(settings, settings * times)
+    assert 0 < price(rungs) <= settings * times
+    assert rungs[0].settings == settings
+    for before, after in itertools.pairwise(rungs):
+        assert after.settings < before.settings
+        assert after.seeds >= before.seeds
+
+
+def test_a_budget_below_one_run_a_setting_is_refused():
+    with pytest.raises(RecipeError, match="a search of 4 settings takes at least 4 runs, got 3"):
+        plan_rungs(4, 3)
+
+
+def test_the_better_half_stays_and_what_failed_does_not():
+    truth = {"a": 4.0, "b": 1.0, "c": 3.0, "d": 2.0}
+
+    def score(names: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Mapping[int, float]]:
+        return {name: dict.fromkeys(seeds, truth[name]) for name in names if name != "d"}
+
+    winner, rounds = halve(list(truth), plan_rungs(4, 20), range(9), score, lower_is_better=True)
+    assert (winner, rounds[0].stay, rounds[0].means["d"]) == ("b", ("b", "c"), None)
+    assert halve(list(truth), plan_rungs(4, 20), range(9), score, lower_is_better=False)[0] == "a"
+    assert halve(["d"], plan_rungs(1, 2), range(9), score, lower_is_better=True)[0] is None
+
+
+def confirmed(draw: random.Random, gain: float = 0.0, spread: float = 1.0) -> bool:
+    """Search among eight candidates, the third better by ``gain``, and eight controls; confirm the best."""
+    names = [f"{kind}{place}" for kind in ("new", "control") for place in range(8)]
+    shared = {seed: draw.gauss(0, 2) for seed in range(30)}
+
+    def figure(name: str, seed: int) -> float:
+        tail = draw.gauss(0, spread) * (3 if draw.random() < 0.1 else 1)
+        return shared[seed] + tail - gain * (name == "new2")
+
+    def score(settings: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Mapping[int, float]]:
+        return {name: {seed: figure(name, seed) for seed in seeds} for name in settings}
+
+    rungs = plan_rungs(8, 40)
+    new, control = (halve(names[i : i + 8], rungs, range(20), score, lower_is_better=True)[0] for i in (0, 8))
+    assert new
+    assert control
+    fresh = {name: ArmFigures({str(seed): figure(name, seed) for seed in range(20, 30)}) for name in (new, control)}
+    return decide(fresh, lower_is_better=True, baseline="", controls=[control]).conclusions[new].gain
+
+
+def test_where_nothing_is_better_at_most_one_search_in_twenty_confirms_a_gain():
+    draw = random.Random(5)
+    assert sum(confirmed(draw) for _ in range(200)) <= 10
+
+
+def test_what_is_better_by_much_is_found_and_confirmed():
+    draw = random.Random(6)
+    assert sum(confirmed(draw, gain=2.5) for _ in range(50)) >= 40
+
+
+# --- with a training ------------------------------------------------------------------------------------------------
+
+
+class Trained:
+    """A training of which the more is removed the better, by ``gain`` a weight."""
+
+    def __init__(self, gain: float, stop_at: int = 0) -> None:
+        self.gain, self.stop_at, self.calls = gain, stop_at, 0
+
+    def __call__(self, schedule: redense.Schedule, seed: int) -> Any:
+        self.calls += 1
+        if self.calls == self.stop_at:
+            raise KeyboardInterrupt
+        removed = max((phase.sparsity for phase in schedule.phases if isinstance(phase.sparsity, float)), default=0.0)
+        luck = random.Random(f"{schedule}{seed}").gauss(0, 0.1)
+        error = 10 + random.Random(seed).gauss(0, 1) + luck - self.gain * removed
+        return {"validation_error": error, "test_error": error + random.Random(f"{seed}{schedule}").gauss(0, 0.1)}
+
+
+CANDIDATES = {
+    f"dsd {share}": redense.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=share)
+    for share in (0.3, 0.5, 0.7, 0.9)
+}
+
+
+def search(train: Any, out: Path, **more: Any) -> Any:
+    given = {"candidates": CANDIDATES, "runs": 32, "metric": "error", "quiet": True, "out": out}
+    return redense.search(train, DSD, **{**given, **more})
+
+
+def test_the_best_is_confirmed_on_fresh_seeds_and_the_page_has_the_tree(tmp_path: Path):
+    train = Trained(gain=2)
+    found = search(train, tmp_path)
+    assert (found.winner, found.gain) == ("dsd 0.9", True)
+    assert train.calls == sum(found.runs.values())
+    assert found.runs["search"] <= 32
+    assert not {seed for rounds in found.rounds.values() for one in rounds for seed in one.seeds} & {
+        *found.confirmed.results["seeds"]
+    }
+    assert len(found.confirmed.judgement.decision.contrasts) == 1
+    assert f"dsd 0.9 beats {found.control}, the strongest control" in str(found)
+    page = (tmp_path / "confirm/report.html").read_text(encoding="utf-8")
+    assert "Settings were halved from round to round" in page
+    for name in ("dsd 0.3", "longer", "restart rate=0.5"):
+        assert f'<th scope="row">{name}</th>' in page
+    assert json.loads((tmp_path / "search.json").read_text()) == found.to_dict()
+
+
+def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("redense.report.compare_page.write_compare_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("redense.report.searched.write_compare_report", lambda folder: folder / "report.html")
+    whole = search(Trained(gain=0), tmp_path / "whole")
+    assert not whole.gain
+    assert "Nothing here beats the control" in whole.sentence
+    for stop_at in (4, 11, 9):
+        with pytest.raises(KeyboardInterrupt):
+            search(Trained(0, stop_at), tmp_path / "stopped")
+    assert search(Trained(0), tmp_path / "stopped").to_dict() == whole.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "why"),
+    [
+        ({"controls": {"mine": DSD}}, RecipeError, "4 candidates beside 1 controls: controls are to be tuned as often"),
+        ({"confirm": 3}, RecipeError, "confirm must be 5 to 1,000 fresh seeds"),
+        ({"runs": 5}, RecipeError, "takes at least 4 runs, got 2"),
+        ({"metric": None}, DataError, "is better is not known"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_is_trained(
+    tmp_path: Path, more: dict[str, Any], error: type[Exception], why: str
+):
+    train = Trained(gain=0)
+    with pytest.raises(error, match=why):
+        search(train, tmp_path, **more)
+    assert not train.calls
+
+
+def test_a_search_needs_validation_figures(tmp_path: Path):
+    with pytest.raises(DataError, match="a search needs validation figures"):
+        search(lambda schedule, seed: {"error": 1.0}, tmp_path)
