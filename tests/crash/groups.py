@@ -1,10 +1,11 @@
-"""Runs and comparisons whose process group is sent a signal, or whose first process is killed, at a seeded moment.
+"""Runs and comparisons whose process group is sent a signal, or one of whose processes is killed, at a seeded moment.
 
-    python tests/crash/groups.py --times 100 --seed 0
+    python tests/crash/groups.py recipe.yaml --times 100 --seed 0
 
-Each time it is one of: SIGINT or SIGTERM, to the process or to its group, or kill -9 of the first process; of a run, a
-run with processes that prepare batches, a comparison with two jobs, or two ranks of torchrun. What stops has to say so
-in a line, exit with the code that is documented, leave no process, and end with the same bytes after --resume.
+Each time it is one of: a signal that asks to stop, to the process or to its group; kill -9 of the first process, or of
+one of its helpers; of `run` or `compare`, with processes that prepare batches or without, in one rank or in two of
+torchrun (a comparison in one rank has two jobs). What stops has to say so in a line, exit with the code that is
+documented, leave no process, and end with the same bytes after --resume.
 """
 
 from __future__ import annotations
@@ -15,38 +16,52 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
-CLI = [sys.executable, "-m", "redense.cli"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "redense.cli"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "processes"))
 
-WAYS = ("run", "run with workers", "compare", "ranks")
-ENDS = (
-    ("SIGTERM", "group"),
-    ("SIGTERM", "process"),
-    ("SIGINT", "group"),
-    ("SIGINT", "process"),
-    ("SIGKILL", "process"),
-)
-_GONE = 15.0  # seconds in which all processes of a group have to be gone
+import forked
+
+CLI = ("-m", "redense.cli")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "redense.cli")
 
 
-def words_of(way: str, recipe: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """Return the command that begins, and the one that goes on."""
-    begin = TORCHRUN if way == "ranks" else CLI
-    if way == "compare":
-        more = ["--store", str(folder.with_name(f"{folder.name}-store")), "--jobs", "2"]
-        arms = ["--arms", "dsd,restart", "--seeds", "1", "--out", str(folder)]
-        return [*begin, "compare", str(recipe), *arms, *more], [*begin, "compare", "--resume", str(folder), *more]
-    workers = ["--data.workers", "2"] if way == "run with workers" else []
-    out = ["--out", str(folder), "--no-store", *workers]
-    return [*begin, "run", str(recipe), *out], [*begin, "run", "--resume", str(folder), "--no-store"]
+class Way(NamedTuple):
+    """A command, and in how many processes it works."""
+
+    verb: str
+    workers: int
+    ranks: int
+
+    def __str__(self) -> str:
+        return f"{self.verb}, {self.workers} workers, {self.ranks} rank{'s' * (self.ranks > 1)}"
+
+
+WAYS = tuple(Way(*each) for each in itertools.product(("run", "compare"), (0, 2), (1, 2)))
+ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+ENDS = (*itertools.product(ASKING, ("group", "process")), ("SIGKILL", "process"), ("SIGKILL", "helper"))
+"""What is sent, and to whom."""
+
+_GONE = 20.0  # seconds in which all processes of a group have to be gone
+
+
+def words_of(way: Way, recipe: Path, folder: Path, *, again: bool = False) -> list[str]:
+    """Return the command that begins, or the one that goes on."""
+    start = TORCHRUN if way.ranks > 1 else CLI
+    more = ["--no-store"]
+    if way.verb == "compare":
+        more = ["--store", str(folder / "store"), *(["--jobs", "1" if again else "2"] if way.ranks == 1 else [])]
+    if again:
+        return [*start, way.verb, "--resume", str(folder / "out"), *more]
+    arms = ["--arms", "dsd,restart", "--seeds", "1"] if way.verb == "compare" else []
+    own = ["--out", str(folder / "out"), "--data.workers", str(way.workers)]
+    return [*start, way.verb, str(recipe), *own, *arms, *more]
 
 
 def members(leader: int) -> list[int]:
@@ -57,108 +72,183 @@ def members(leader: int) -> list[int]:
             fields = stat.read_text().rsplit(")", 1)[1].split()
             if int(fields[3]) == leader and fields[0] != "Z" and int(stat.parent.name) != leader:
                 found.append(int(stat.parent.name))
-    return found
+    return sorted(found)
 
 
-def progress(folder: Path) -> int:
-    """Return a number that grows as something is trained."""
-    store = folder.with_name(f"{folder.name}-store")
-    found = [folder / "metrics.jsonl", *store.glob("*/*/progress.json"), *store.glob("*/*/state.safetensors")]
-    size = 0
-    for path in found:
-        with contextlib.suppress(OSError):
-            size += path.stat().st_size
-    return size
+def is_training(way: Way, folder: Path) -> bool:
+    """Whether steps are done, by every job that there is."""
+    if way.verb == "run":
+        path = folder / "out" / "metrics.jsonl"
+        return path.exists() and path.stat().st_size > 0
+    return len(list((folder / "store").rglob("progress.json"))) >= (2 if way.ranks == 1 else 1)
 
 
-def once(way: str, end: tuple[str, str], recipe: Path, folder: Path, chance: random.Random) -> list[str]:
-    """Disturb one and let it end; return what was wrong."""
+def start(words: list[str], log: Path, folder: Path) -> forked.Started:
+    """Start a command as the first process of a session of its own; what it says goes to a file."""
+    log.touch()
+    code = (
+        "import os, runpy, sys\n"
+        f"for stream in (1, 2): os.dup2(os.open({str(log)!r}, os.O_WRONLY | os.O_APPEND), stream)\n"
+        f"sys.argv = {['redense', *words[2:]]!r}\n"
+        f"runpy.run_module({words[1]!r}, run_name='__main__', alter_sys=True)\n"
+    )
+    here = {"OMP_NUM_THREADS": "1", "REDENSE_STORE": "none", "COLUMNS": "200"}
+    return forked.start("-c", code, cwd=folder, env={**os.environ, **here}, start_new_session=True)
+
+
+def disturb(way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: random.Random) -> tuple[str, list[str]]:
+    """Disturb one and let it end; return whom the signal met, and what was wrong."""
     name, target = end
-    begin, again = words_of(way, recipe, folder)
-    log = folder.with_name(f"{folder.name}.log")
-    with log.open("wb") as out:
-        child = subprocess.Popen(begin, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
-    # From the first step that was logged to about the end.
-    while child.poll() is None and progress(folder) < 1:
+    number = getattr(signal, name)
+    log = folder / "log.txt"
+    child = start(words_of(way, recipe, folder), log, folder)
+    while child.poll() is None and not is_training(way, folder):
         time.sleep(0.01)
-    time.sleep(chance.uniform(0.0, 1.5))
+    time.sleep(chance.uniform(0.0, 0.8))
+    met = "its end"
     wrong: list[str] = []
     if child.poll() is None:
-        number = getattr(signal, name)
-        (os.killpg if target == "group" else os.kill)(child.pid, number)
+        met = target
+        if target == "group":
+            os.killpg(child.pid, number)
+        elif target == "process":
+            os.kill(child.pid, number)
+        elif helpers := [one for one in members(child.pid) if "resource_tracker" not in _command(one)]:
+            os.kill(chance.choice(helpers), number)
+        else:
+            met = "nobody"
     try:
-        code = child.wait(60)
-    except subprocess.TimeoutExpired:
+        code = child.wait(240)
+    except TimeoutError:
         code = None
     since = time.monotonic()
     while members(child.pid) and time.monotonic() - since < _GONE:
         time.sleep(0.1)
     if left := members(child.pid):
-        wrong.append(f"{len(left)} processes are left")
+        wrong.append(f"{len(left)} processes are left: {[_command(one) for one in left]}")
         for one in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
     child.kill()
-    said = log.read_text(errors="replace")
+    return met, wrong + _said(way, end, met, code, log.read_text(errors="replace"))
+
+
+def _said(way: Way, end: tuple[str, str], met: str, code: int | None, text: str) -> list[str]:
+    """Say what is wrong with the exit code and with the lines of one that was disturbed."""
+    name, target = end
     number = getattr(signal, name)
-    right = {0, -number} if name == "SIGKILL" else {0, 128 + number}
-    if way != "ranks" and code not in right:
-        wrong.append(f"exit code {code}")
-    if way != "ranks" and "Traceback" in said:  # torchrun shows its own
-        wrong.append(f"a traceback: {said[-300:]}")
-    if code and name != "SIGKILL" and f"stopped by {name}" not in said and way != "ranks":
-        wrong.append("no line says what has stopped it")
-    if not finished(folder):
-        done = subprocess.run(again, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            wrong.append(f"resuming ended with {done.returncode}: {done.stderr[-300:]}")
+    lines = [line for line in text.splitlines() if line.startswith("redense: ")]
+    wrong: list[str] = []
+    if way.ranks == 1:
+        # A helper that is gone ends all with a line, or its work is done again.
+        right = {0, -number} if end == ("SIGKILL", "process") else {0, 2} if target == "helper" else {0, 128 + number}
+        if code not in right:
+            wrong.append(f"exit code {code}")
+        if "Traceback" in text:
+            wrong.append(f"a traceback: {text[-500:]}")
+    if met in ("its end", "nobody") or code in (0, None):
+        return wrong
+    # torchrun itself does not know SIGUSR1 and dies of it: its ranks save as they do when it is killed.
+    told = name in ASKING and not (way.ranks > 1 and name == "SIGUSR1")
+    if told and [line for line in lines if f"stopped by {name}" in line] != lines[-1:]:
+        wrong.append(f"no single line says what has stopped it: {lines}")
+    if target == "helper" and way.ranks == 1 and len(lines) != 1:
+        wrong.append(f"no single line says what was lost: {lines}")
     return wrong
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[-160:]
+    except OSError:
+        return ""
+
+
+def go_on(way: Way, recipe: Path, folder: Path) -> list[str]:
+    """Resume until there is a result; say what was wrong."""
+    if finished(folder):
+        return []
+    log = folder / "again.txt"
+    child = start(words_of(way, recipe, folder, again=True), log, folder)
+    code = child.wait(900)
+    return [f"resuming ended with {code}: {log.read_text(errors='replace')[-500:]}"] if code else []
 
 
 def finished(folder: Path) -> bool:
     """Whether a run or comparison has its result."""
-    return (folder / "result.json").exists() or (folder / "compare.json").exists()
+    return (folder / "out" / "result.json").exists() or (folder / "out" / "compare.json").exists()
 
 
-def bytes_of(folder: Path) -> list[bytes]:
+def bytes_of(folder: Path) -> dict[str, bytes]:
     """Return what has to be the same."""
-    return [(folder / n).read_bytes() for n in ("model.safetensors", "compare.json") if (folder / n).exists()]
+    names = ("model.safetensors", "outcome.safetensors", "compare.json", "compare.csv")
+    return {name: path.read_bytes() for name in names if (path := folder / "out" / name).exists()}
 
 
-def harness(recipe: Path, times: int, seed: int, root: Path, ways: tuple[str, ...] = WAYS) -> dict[str, Any]:
-    """Disturb so many and compare each with one that nobody disturbs."""
-    straight: dict[str, list[bytes]] = {}
+def straight(way: Way, recipe: Path, root: Path) -> dict[str, bytes]:
+    """Return the bytes of one that nobody disturbs, and that has no workers: they do not matter."""
+    plain = way._replace(workers=0)
+    folder = root / f"straight-{plain.verb}-{plain.ranks}"
+    if not finished(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / "log.txt"
+        code = start(words_of(plain, recipe, folder), log, folder).wait(900)
+        if code:
+            raise SystemExit(f"{plain} that nobody disturbs ended with {code}: {log.read_text()[-2000:]}")
+    return bytes_of(folder)
+
+
+def plan(times: int, seed: int) -> list[tuple[Way, tuple[str, str]]]:
+    """Return so many ways and ends: all of them in a seeded order, then again."""
+    chance, found = random.Random(seed), list[tuple[Way, tuple[str, str]]]()
+    while len(found) < times:
+        every = list(itertools.product(WAYS, ENDS))
+        chance.shuffle(every)
+        found += every
+    return found[:times]
+
+
+def harness(recipe: Path, numbers: range, seed: int, root: Path, out: IO[str]) -> list[dict[str, Any]]:
+    """Disturb those of the plan, and compare each with one that nobody disturbs."""
     each: list[dict[str, Any]] = []
-    for number, (end, way) in zip(range(times), itertools.cycle(itertools.product(ENDS, ways)), strict=False):
-        if way not in straight:
-            begin, _ = words_of(way, recipe, root / f"straight-{len(straight)}")
-            subprocess.run(begin, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-            straight[way] = bytes_of(root / f"straight-{len(straight)}")
+    planned = plan(numbers.stop, seed)
+    for number in numbers:
+        way, end = planned[number]
+        whole = straight(way, recipe, root)
         folder = root / f"{number}"
-        wrong = once(way, end, recipe, folder, random.Random(f"{seed}/{number}"))
-        if not wrong and bytes_of(folder) != straight[way]:
+        folder.mkdir()
+        met, wrong = disturb(way, end, recipe, folder, random.Random(f"{seed}/{number}"))
+        wrong += go_on(way, recipe, folder)
+        if not wrong and (not whole or bytes_of(folder) != whole):
             wrong.append("other bytes than without a signal")
-        each.append({"way": way, "signal": end[0], "to": end[1], "wrong": wrong})
-        sys.stdout.write(f"{number:>4}  {way:<17}{end[0]:<8} to the {end[1]:<8}{'; '.join(wrong) or 'identical'}\n")
-        sys.stdout.flush()
-    return {"seed": seed, "times": times, "identical": sum(not one["wrong"] for one in each), "each": each}
+        each.append({"number": number, "way": str(way), "signal": end[0], "to": end[1], "met": met, "wrong": wrong})
+        out.write(f"{number:>4}  {way!s:<28}{end[0]:<8} to the {end[1]:<8}{'; '.join(wrong) or f'identical ({met})'}\n")
+        out.flush()
+        if not wrong:
+            shutil.rmtree(folder)
+    return each
 
 
 def main() -> int:
     """Run the harness; 1 if anything ended otherwise than it should."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--times", type=int, default=len(WAYS) * len(ENDS))
+    parser.add_argument("--first", type=int, default=0, help="leave out those before it: go on with a harness")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ways", default=",".join(WAYS), help="of: %(default)s")
+    parser.add_argument("--root", type=Path, help="where the folders are made, and kept")
     parser.add_argument("--out", type=Path, help="write the raw result here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        result = harness(options.recipe, options.times, options.seed, Path(temporary), tuple(options.ways.split(",")))
-    sys.stdout.write(f"{result['identical']} of {result['times']} identical\n")
+        root, numbers = options.root or Path(temporary), range(options.first, options.first + options.times)
+        each = harness(options.recipe.resolve(), numbers, options.seed, root.resolve(), sys.stdout)
+    same = sum(not one["wrong"] for one in each)
+    sys.stdout.write(f"{same} of {len(each)} identical\n")
     if options.out:
+        result = {"seed": options.seed, "times": len(each), "identical": same, "each": each}
         options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return int(result["identical"] < result["times"])
+    forked.stop()
+    return int(same < len(each))
 
 
 if __name__ == "__main__":

@@ -150,4 +150,5 @@ def _become(
             sys.argv, sys.path[:0] = [first, *rest], [str(Path(first).parent)]
             runpy.run_path(first, run_name="__main__")
     finally:
+        threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]  # first: joblib ends its workers there
         atexit._run_exitfuncs()

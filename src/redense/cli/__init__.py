@@ -7,13 +7,16 @@ its module's ``register``, and for a new module name that below.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import threading
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import RedenseError, nearest
 from ..extras import missing_extra
 from ..lab.launch import launched
+from ..lab.signals import StoppedBySignal, raising
 from ..plugins import load_plugins
 from . import (
     captioning,
@@ -80,9 +83,16 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Verbs]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 data is broken, 2 a mistake, 130 / 143 stopped."""
+    """Run the command line and return its exit code: 0 done, 1 data is broken, 2 a mistake, 128 + a signal's number."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prepare()
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(raising())
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         options, verbs = parse(arguments)
         if not options.verb:
@@ -99,6 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RedenseError as error:
         _say(str(error))
         return 2
+    except StoppedBySignal as stop:
+        _say(f"stopped by {stop}")
+        return 128 + stop.number
     except KeyboardInterrupt:
         _say("interrupted")
         return 130

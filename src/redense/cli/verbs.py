@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ..errors import RedenseError
 from ..lab.launch import ALONE, Ranks, is_first, launched
+from ..lab.signals import stopping
 from .printing import complain
 
 Verb = Callable[[argparse.Namespace], int]
@@ -80,11 +81,12 @@ def join_ranks() -> Ranks:
     return join()
 
 
-_ONE_CTRL_C = 5.0  # seconds in which a launcher passes on a signal that the terminal has sent to the ranks already
+_ECHO = 5.0
+"""Seconds in which one request may come twice: `timeout` and launchers signal a process, and its group too."""
 
 
 class Signals:
-    """Remembers Ctrl-C and SIGTERM, so that training stops after the step at hand; a second Ctrl-C stops at once.
+    """Remembers what asks to stop, so that training does after the step at hand; a second Ctrl-C stops at once.
 
     Of several ranks one may have received it: ``stopped`` is told what all of them did.
     """
@@ -96,7 +98,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         """Begin to listen."""
-        self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._remember) for number in stopping()}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -116,7 +118,8 @@ class Signals:
 
     def _remember(self, number: int, frame: object) -> None:
         if self.received is not None:
-            if launched() and time.monotonic() - self._since < _ONE_CTRL_C:
+            echoed = launched() or number != signal.SIGINT  # at a keyboard each Ctrl-C is meant
+            if echoed and time.monotonic() - self._since < _ECHO:
                 return
             raise KeyboardInterrupt
         self.received, self._since = number, time.monotonic()

@@ -70,9 +70,9 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
     with open_regular(path) as file:
         if limit is None:
             return file.read()
-        data = file.read(limit + 1)
-        if len(data) > limit:
-            size = max(len(data), os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size  # asked first: Python makes room for as much as it is told to read
+        data = file.read() if size <= limit else b""
+        if max(size, len(data)) > limit:
             raise OSError(errno.EFBIG, f"{size:,} bytes are too many, expected at most {limit:,}", str(path))
         return data
 

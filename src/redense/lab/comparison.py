@@ -106,7 +106,7 @@ def read_comparison(folder: Path) -> Comparison:
     check_sums(folder, *_GIVEN)
     try:
         return Comparison.from_dict(read_json(folder / "comparison.json"))
-    except (KeyError, TypeError, AttributeError):
+    except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
         raise StateError(f"{folder / 'comparison.json'} is damaged: it is none that redense writes") from None
 
 

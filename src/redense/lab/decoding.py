@@ -156,7 +156,7 @@ def kept_decoder(folder: Path, alphabet: Alphabet, width: int | None = None) -> 
         search = Search(width=width or int(data["search"]["width"]), **weights)
         words = None if data["lexicon"] is None else [str(word) for word in data["lexicon"]]
         model = folder / FOLDER / str(data["model"])  # an absolute path stays one
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise StateError(
             f"{path} is damaged ({error!r}): make it again with: {command('redense', 'decode', folder)}"
         ) from None

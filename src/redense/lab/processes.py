@@ -1,7 +1,7 @@
 """Processes that work for another one: none outlives it, and a signal to the whole group stops none of them halfway.
 
-Queues, `timeout` and container runtimes send SIGTERM to every process of a job, and a terminal sends Ctrl-C so. The
-main process answers it: it lets the step at hand end, saves, and its helpers go with it.
+Queues, `timeout` and container runtimes send SIGTERM to every process of a job, a terminal sends Ctrl-C so, and SIGHUP
+when it is closed. The main process answers: it lets the step at hand end, saves, and its helpers go with it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import StateError
+from .signals import STOPPING
 
 _LOOK = 1.0  # seconds between two looks at the parent
 _KILLED = 137  # 128 + SIGKILL
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def leave_with(parent: int, grace: float = 0.0) -> None:
@@ -51,7 +51,7 @@ _watched: dict[int, int] = {}  # this process -> the parent that it watches; a f
 
 def ignore_signals() -> None:
     """Ignore what asks a program to stop; of the main thread alone."""
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -72,11 +72,11 @@ def begin_loading(worker: int) -> None:
 
     The first SIGTERM is the group's and is ignored. PyTorch sends another to one that does not end by itself.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals()
     signal.signal(signal.SIGTERM, _first_sigterm)
     leave_with(os.getppid())
     if os.name == "posix":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _first_sigterm(number: int, frame: object) -> None:
@@ -128,7 +128,7 @@ def _made_context() -> Any:
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:

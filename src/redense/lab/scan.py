@@ -258,7 +258,7 @@ def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
         chosen = Allocation(
             "sensitivity", kept["sparsities"], scan.weights, _infinite(kept["predicted"]), kept["beside"], predictions
         )
-    except (KeyError, TypeError, AttributeError):
+    except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
         raise StateError(f"{folder / 'sensitivity.json'} is damaged: scan again") from None
     return scan, chosen, data
 

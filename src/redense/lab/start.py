@@ -16,6 +16,7 @@ from ..files.checksums import check_folder, file_sum
 from ..names import clean_name
 from ..tasks import catalog
 from ..tasks.classification.renaming import to_timm
+from ..tasks.weights import read_weights
 from .checkpoint import is_tree, load_tree
 from .recipe import Recipe, TuneRecipe
 
@@ -155,17 +156,16 @@ def _file(start: str) -> Path:
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
         try:
             if is_tree(path):  # a phase's checkpoint of a run
                 return _weights(load_tree(path)["model"], path)
-            return load_file(path)
+            return read_weights(path)
         except (SafetensorError, OSError, KeyError, TypeError) as error:
             raise StateError(f"start {path} is damaged or no safetensors file ({error})") from None
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Any = read_weights(path)
     except Exception as error:  # torch.load raises a dozen kinds for a file that is none
         reason = " ".join(str(error).split())[:160]
         raise StateError(

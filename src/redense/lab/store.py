@@ -198,7 +198,7 @@ class PhaseStore:
                 data = self._read(key, "failed.json")
                 if data is not None:
                     return str(parse_json(data)["error"])
-            except (CheckpointError, KeyError, TypeError, ValueError):
+            except (ArithmeticError, CheckpointError, KeyError, TypeError, ValueError):
                 log.warning("%s is damaged; the phase is trained again", self.folder(key) / "failed.json")
         return None
 

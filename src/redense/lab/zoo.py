@@ -195,7 +195,7 @@ def _read(folder: Path) -> Entry:
         digests = {model: str(card["sha256"][model]) for model in MODELS}
         metric = Metric(**card["metric"])
         return Entry(folder.name, folder, card["about"], metric, int(card["parameters"]), figures, digests)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise StateError(f"{folder / 'zoo.json'} is no card of a zoo: {type(error).__name__} {error}") from None
 
 

@@ -114,7 +114,7 @@ def read_evidence(path: Path) -> Evidence | str | None:
             broken=broken,
             no_pictures=str(data["no_pictures"]) if data["no_pictures"] else None,
         )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not what redense writes: {error!r}") from None
 
 

@@ -268,7 +268,7 @@ def read_comparison(folder: Path) -> Comparison:
             split=str(data.get("split", "test")),
             search=load_json(folder / "search.json"),
         )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None
 
 

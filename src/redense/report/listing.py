@@ -140,7 +140,7 @@ def part_done(run: Run) -> float | None:
         for cycle in run.recipe.get("cycles") or []:
             sections += [cycle["sparse"], cycle["redense"]]
         planned = [float(section["epochs"]) if section else 0.0 for section in sections]
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         return None
     if run.recipe.get("start"):  # given weights stand for the first dense phase
         planned = planned[1:]
@@ -205,7 +205,7 @@ def grid_parts(folder: Path) -> dict[str, dict[str, tuple[float, int]]]:
             steps = sum(int(n) for _, n in cell["phases"])
             done = sum(_done(store, str(key)) * int(n) for key, n in cell["phases"])
             found.setdefault(str(cell["arm"]), {})[str(cell["seed"])] = (done / steps if steps else 0.0, steps)
-    except (KeyError, TypeError, ValueError, RedenseError):
+    except (ArithmeticError, KeyError, TypeError, ValueError, RedenseError):
         return {}
     return found
 

@@ -120,7 +120,7 @@ def read_moments(path: Path) -> list[LayerMoments] | None:
         for layer in layers:
             if "error" not in layer:
                 _check(layer)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not what redense writes: {error!r}") from None
     return layers
 

@@ -171,7 +171,7 @@ def read_run(path: Path) -> Run:
         layers = tuple(_layer(item) for item in result.get("layers", ()))
         phases = tuple(_phase(item, layers, index, unmasked) for index, item in enumerate(result.get("phases", ())))
         metric = Metric(**result["metric"]) if result else _guess_metric(log)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path / 'result.json'} is not what `redense run` writes: {error!r}") from None
     return Run(
         path=path,
@@ -218,7 +218,7 @@ def read_log(text: str) -> Log:
                     seconds=_float(item["seconds"]),
                 )
             phases[phase] = str(item["phase"])
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
             unreadable += 1
     return Log(
         phases=dict(sorted(phases.items())),

@@ -1,14 +1,17 @@
-"""Weights of a file in a network, whatever the task."""
+"""Files of weights, whatever the task: read without running anything in them, and within bounds."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import StateError
+from ..files.opening import open_regular
 
 
 def load_weights_(network: nn.Module, path: Path) -> None:
@@ -17,13 +20,34 @@ def load_weights_(network: nn.Module, path: Path) -> None:
     Raises:
         StateError: the file is damaged, or of another network.
     """
-    from safetensors.torch import load_file
-
     try:
-        if path.suffix == ".safetensors":
-            weights: Mapping[str, Tensor] = load_file(path)
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(dict(weights))
+        network.load_state_dict(dict(read_weights(path)))
     except Exception as error:  # torch.load raises a dozen kinds for a file that is none
         raise StateError(f"{path} is damaged, or of another network: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Return what a file of safetensors or of ``torch.save`` holds; tensors on CPU.
+
+    Raises:
+        Exception: of a dozen kinds where it is neither; OSError where it is no regular file.
+    """
+    from safetensors.torch import load_file
+
+    with open_regular(path) as file:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        _check_claims(path)
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+        return loaded
+
+
+def _check_claims(path: Path) -> None:
+    """Raise where a file would fill more memory than it has bytes: ``torch.save`` compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        if any(member.compress_type for member in members) or (
+            sum(member.file_size for member in members) > path.stat().st_size
+        ):
+            raise ValueError("its parts are compressed, or lie over each other, as torch.save never writes them")

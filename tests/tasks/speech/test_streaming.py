@@ -165,7 +165,7 @@ def test_files_that_cannot_be_read_are_named_in_one_line(tmp_path):
         "text.wav": "is no sound file that can be read",
         "cut.wav": "is no sound file that can be read",
         "none.wav": "cannot be read .No such file",
-        ".": "cannot be read .Is a directory",
+        ".": "cannot be read .is a folder, expected a file",
     }.items():
         with pytest.raises(DataError, match=message) as error:
             list(read_blocks(tmp_path / name, 16_000))

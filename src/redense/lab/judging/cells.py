@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
+from ...files.opening import read_bytes
 from .figures import quoted, shown
 from .statistics import LARGEST
 
@@ -57,7 +58,7 @@ def read_file(path: Path) -> Columns:
     path = path / _IN_A_FOLDER if path.is_dir() else path
     source = f"'{shown(path)}'"
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"there is no file {source}") from None
     except (OSError, ValueError) as error:

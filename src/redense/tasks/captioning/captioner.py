@@ -115,5 +115,5 @@ def _read(folder: Path, name: str, parse: Any) -> Any:
         raise StateError(
             f"{folder} has no artifacts/{name}: an older redense trained it; train it again, or copy the whole folder"
         ) from None
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, OSError, TypeError, ValueError) as error:
         raise StateError(f"{path} is damaged ({first_line(error)}): take the whole run folder again") from None

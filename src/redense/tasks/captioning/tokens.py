@@ -96,7 +96,7 @@ def vocabulary_from_json(text: str) -> Vocabulary:
     try:
         words, counts = tuple(map(str, data["words"])), tuple(map(int, data["counts"]))
         known = Vocabulary(words, counts, int(data["dropped"]), int(data["dropped_tokens"]))
-    except (KeyError, TypeError) as error:
+    except (ArithmeticError, KeyError, TypeError) as error:
         raise ValueError(f"no vocabulary ({error!r})") from None
     if len(counts) != len(known) or len(set(words)) != len(words):
         raise ValueError(f"{len(words)} words and {len(counts)} counts, expected a word once and one count more")

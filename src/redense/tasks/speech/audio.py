@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -23,7 +24,7 @@ Samples = NDArray[np.float32]
 
 # As libsndfile calls them: it knows some twenty more, which nobody keeps speech in.
 _FORMATS = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG", "NIST", "AIFF", "AU"))
-_BLOCK = 1 << 16  # frames read at once: a header may claim any length
+_BLOCK = 1 << 16  # numbers read at once: a header may claim any length
 _RATES = (1_000, 384_000)
 _SILENT = 1e-4  # of full scale: 80 dB below it
 
@@ -48,8 +49,6 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         return Sound(fault=f"cannot be read ({error.strerror or error})")
     except ValueError as error:  # a list may name anything
         return Sound(fault=f"cannot be read (no name of a file: {error})")
-    if not content:
-        return Sound(fault="is empty")
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
         samples, rate = decode(io.BytesIO(content), start, min(length or math.inf, longest + 1.0))
@@ -103,14 +102,27 @@ def resample(samples: Samples, own: int, rate: int) -> Samples:
 def decode(stream: Any, start: float = 0.0, length: float = math.inf) -> tuple[Samples, int]:
     """Return the samples (n,) of an open file, its channels averaged, and their rate.
 
+    Raises:
+        DataError: it is no sound file, or a damaged one.
+    """
+    rate, *blocks = decoded(stream, start, length)
+    return (np.concatenate(blocks) if blocks else np.empty(0, np.float32)), rate
+
+
+def decoded(stream: Any, start: float = 0.0, length: float = math.inf) -> Iterator[Any]:
+    """Yield the rate of an open file, and then its samples in blocks (n,), its channels averaged.
+
     What a header says of the length is not believed: blocks are read until none is left.
 
     Raises:
         DataError: it is no sound file, or a damaged one.
     """
     soundfile = require_soundfile()
+    if not stream.read(1):
+        raise DataError("is empty")
+    stream.seek(0)
     try:
-        with soundfile.SoundFile(stream) as file:
+        with soundfile.SoundFile(_Careful(stream)) as file:
             if file.format not in _FORMATS:
                 raise DataError(f"is a sound file of the format {file.format}, which is none of the known")
             rate = int(file.samplerate)
@@ -118,13 +130,13 @@ def decode(stream: Any, start: float = 0.0, length: float = math.inf) -> tuple[S
                 raise DataError(f"says that it has {rate:,} samples a second")
             if start:
                 file.seek(min(round(start * rate), max(file.frames, 0)))
-            blocks = list(_blocks(file, math.inf if math.isinf(length) else max(1, round(length * rate))))
+            yield rate
+            yield from _blocks(file, math.inf if math.isinf(length) else max(1, round(length * rate)))
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         head = _head(stream)
         if b"shorten" in head:
             raise DataError("is compressed by shorten, as on the LDC's discs: unpack it with sph2pipe -f wav") from None
         raise DataError(f"is no sound file that can be read ({_words(error)})") from None
-    return (np.concatenate(blocks) if blocks else np.empty(0, np.float32)), rate
 
 
 def require_soundfile() -> Any:
@@ -140,9 +152,22 @@ def require_soundfile() -> Any:
     return soundfile
 
 
+class _Careful:
+    """A stream for libsndfile, which seeks wherever a damaged header says; soundfile would show a traceback of that."""
+
+    def __init__(self, stream: Any) -> None:
+        self.read, self.tell, self._stream = stream.read, stream.tell, stream
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with contextlib.suppress(OSError, ValueError, OverflowError):  # where it is says that it failed
+            self._stream.seek(offset, whence)
+        return self._stream.tell()
+
+
 def _blocks(file: Any, frames: float) -> Iterator[Samples]:
+    most = max(1, _BLOCK // max(1, file.channels))
     while frames > 0:
-        block = file.read(int(min(_BLOCK, frames)), dtype="float32", always_2d=True)
+        block = file.read(int(min(most, frames)), dtype="float32", always_2d=True)
         if not len(block):
             return
         frames -= len(block)

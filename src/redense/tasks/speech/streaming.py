@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError, StateError
+from redense.files.opening import open_regular
 
 from .alphabet import BLANK
-from .audio import Samples, require_soundfile
+from .audio import Samples, decoded
 
 SILENT = 1e-4  # of full scale, 80 dB below it
-_BLOCK = 1 << 16  # frames read at once
+_BLOCK = 1 << 16  # samples resampled at once
 _WINDOW = 0.1  # seconds; no frame sees more sound than that
-_RATES = (1_000, 384_000)
 _TAPS = 10  # scipy's resampling filter reaches over so many samples of the lower rate
 
 LogProbs = Callable[[Tensor], Tensor]
@@ -163,22 +163,10 @@ def _blanks(like: Tensor, frames: int) -> Tensor:
 
 def _decoded(path: Path) -> Iterator[Any]:
     """Yield the rate of a file, and then its samples as they are, in blocks."""
-    soundfile = require_soundfile()
     try:
-        with path.open("rb") as stream:
-            if not stream.read(1):
-                raise DataError(f"{path} is empty")
-            stream.seek(0)
-            with soundfile.SoundFile(stream) as file:
-                rate = int(file.samplerate)
-                if not _RATES[0] <= rate <= _RATES[1]:
-                    raise DataError(f"{path} says that it has {rate:,} samples a second: is it damaged?")
-                yield rate
-                # A header may claim any length: blocks are read until none is left.
-                while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                    yield block.mean(axis=1)
+        with open_regular(path) as stream:
+            yield from decoded(stream)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(getattr(error, "error_string", None) or error).split()).rstrip(".")
-        raise DataError(f"{path} is no sound file that can be read ({reason})") from None
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, cast
 
 from redense.errors import DataError
+from redense.files.json_text import read_json
 
 from .source import Entry, Source, SplitName, files_of, halved
 
@@ -60,15 +60,16 @@ def read_coco(files: dict[str, dict[str, Path]], folder: Path, images: Path | No
 
 def _entries(path: Path, folder: str, split: SplitName | None) -> list[Entry]:
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        data: Any = read_json(path)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
         names = {int(item["id"]): f"{folder}/{_text(item['file_name'])}" for item in data["images"]}
         sentences: dict[int, list[str]] = {number: [] for number in names}
         for item in data["annotations"]:
             sentences[int(item["image_id"])].append(_text(item["caption"]).strip())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: not in COCO's layout ({type(error).__name__}: {error}); expected images, each with id and "

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from redense.errors import DataError
+from redense.files.opening import read_text
 
 from ...classification.data.folder import SUFFIXES
 from ...faults import counted
@@ -132,7 +133,7 @@ def _is_image(name: str) -> bool:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return read_text(path).removeprefix("\ufeff").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start:,})") from None
     except OSError as error:

@@ -6,12 +6,12 @@ perhaps ``tokens``. The images lie beside the file, or in one of the folders tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from redense.errors import DataError
+from redense.files.json_text import read_json
 
 from .source import Entry, Source, caption_split, files_of
 
@@ -32,11 +32,11 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
         DataError: it is damaged, or names a split that is unknown.
     """
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        data: Any = read_json(path)
         entries = tuple(_entry(item, path) for item in data["images"])
     except DataError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None

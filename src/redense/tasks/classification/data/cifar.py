@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from redense.errors import DataError
+from redense.files.opening import read_bytes
 
-from .sets import ImageSet
+from .sets import MAX_BYTES, ImageSet
 
 _PIXELS = 3 * 32 * 32
 _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -116,7 +117,7 @@ def read_cifar(folder: Path, layout: _Layout, label: str | None) -> tuple[dict[s
 
 def _read(path: Path, labels: int, column: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     try:
-        content = np.fromfile(path, np.uint8)
+        content = np.frombuffer(read_bytes(path, MAX_BYTES), np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     record = labels + _PIXELS
@@ -139,7 +140,7 @@ def _read_names(path: Path, layout: _Layout, column: int) -> tuple[str, ...]:
     if not path.is_file():
         return _NAMES if layout.name == "cifar-10" else tuple(str(number) for number in range(count))
     names = tuple(
-        line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        line.strip() for line in read_bytes(path, MAX_BYTES).decode("utf-8", "replace").splitlines() if line.strip()
     )
     if len(names) != count or len(set(names)) != count:
         raise DataError(f"{path}: {len(names)} class names, expected {count} different ones")

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import math
+import os
 import re
 import zlib
 from contextlib import ExitStack
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError
+from redense.files.opening import open_regular
 
 from ...folders import visible
-from .sets import MAX_BYTES, ImageSet
+from .sets import MAX_BYTES, ImageSet, check_claim
 
 IDX_NAMES = (
     "train-images-idx3-ubyte",
@@ -66,15 +68,18 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """
     try:
         with ExitStack() as stack:
-            plain = stack.enter_context(path.open("rb"))
+            plain = stack.enter_context(open_regular(path))
             zipped = plain.read(2) == b"\x1f\x8b"  # the bytes decide, whatever the name says
             plain.seek(0)
-            return _parse_idx(path, stack.enter_context(gzip.GzipFile(fileobj=plain)) if zipped else plain, dimensions)
+            stream = stack.enter_context(gzip.GzipFile(fileobj=plain)) if zipped else plain
+            return _parse_idx(path, stream, dimensions, os.fstat(plain.fileno()).st_size if zipped else None)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error or type(error).__name__}); get the file again") from error
 
 
-def _parse_idx(path: Path, stream: gzip.GzipFile | io.BufferedReader, dimensions: int) -> Tensor:
+def _parse_idx(
+    path: Path, stream: gzip.GzipFile | io.BufferedReader, dimensions: int, packed: int | None = None
+) -> Tensor:
     expected = bytes((0, 0, 8, dimensions))
     magic = stream.read(4)
     if magic != expected:
@@ -90,6 +95,8 @@ def _parse_idx(path: Path, stream: gzip.GzipFile | io.BufferedReader, dimensions
     said = " x ".join(f"{length:,}" for length in shape)
     if size == 0 or size > MAX_BYTES:
         raise DataError(f"{path}: its header announces {said} bytes, expected between 1 and {MAX_BYTES:,}")
+    if packed is not None:
+        check_claim(size, packed, path)
     data = bytearray()
     while len(data) < size:  # in pieces, so that a header that lies costs no memory
         piece = stream.read(min(_CHUNK, size - len(data)))

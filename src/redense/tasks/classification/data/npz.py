@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +15,24 @@ import numpy as np
 import torch
 
 from redense.errors import DataError
+from redense.files.opening import open_regular
 
 from ...folders import has_any, visible
 from ...split_names import split_of
 from .folder import SUFFIXES
-from .sets import MAX_BYTES, ImageSet
+from .sets import MAX_BYTES, ImageSet, check_claim
 from .tables import in_order
 
 _IMAGES = ("x", "image", "images", "data", "pixels", "arr_0")
 _LABELS = ("y", "label", "labels", "target", "targets", "arr_1")
 _DIMENSIONS = 3  # of grey images
+# What Python's and NumPy's readers raise: NotImplementedError for another compression, RuntimeError for a password.
+_BROKEN = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+_SURROGATES = (0xD800, 0xDFFF)  # halves of letters, which no file can hold
+_LAST_LETTER = 0x10FFFF
 
 
 def find_npz(place: Path) -> Path | None:
@@ -40,12 +52,18 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
         DataError: it is damaged, or its arrays are no images and labels; the message names the array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            named = _named(list(file.files), path)
-            raw = {split: (file[images], file[labels]) for split, (images, labels) in named.items()}
+        with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            named = _named(list(members), path)
+            size = sum(members[name].file_size for pair in named.values() for name in pair)
+            check_claim(size, os.fstat(stream.fileno()).st_size, path)
+            raw = {
+                split: (_array(archive, members[images]), _array(archive, members[labels]))
+                for split, (images, labels) in named.items()
+            }
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except (*_BROKEN, MemoryError) as error:
         raise DataError(f"{path}: no arrays that can be read ({' '.join(str(error).split())[:200]})") from None
     pairs = {
         split: (_pixels(images, path, named[split][0]), _words(labels, path, named[split][1]))
@@ -65,6 +83,17 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
         labels = torch.tensor([known[word] for word in words], dtype=torch.int64)
         out[split] = ImageSet(torch.from_numpy(images), labels, tuple(known))
     return out
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """Return one array; none of Python objects, which only pickle could read."""
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    if array.dtype.kind == "U" and array.size:
+        letters = np.ascontiguousarray(array).view(array.dtype.byteorder.replace("|", "=") + "u4")
+        if letters.max() > _LAST_LETTER or np.any((letters >= _SURROGATES[0]) & (letters <= _SURROGATES[1])):
+            raise ValueError(f"{member.filename} holds what is no letter")
+    return array
 
 
 def _named(names: list[str], path: Path) -> dict[str, tuple[str, str]]:

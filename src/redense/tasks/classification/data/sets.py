@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redense.errors import BrokenImageError
+from redense.errors import BrokenImageError, DataError
 
 from .pixels import KNOWN, decode
 
@@ -22,6 +22,28 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4 * 2**30
 """Splits of raw pixels are held in memory; a file that claims more is refused before anything is allocated."""
+
+_MOST = 100
+"""How many times its size a compressed file may become; images that are mostly black come to some tens."""
+_ALWAYS = 1 << 26  # bytes that any file may become
+
+
+def check_claim(size: int, on_disk: int, what: object) -> None:
+    """Refuse a compressed file that would become far larger than pictures do.
+
+    Args:
+        size: bytes that it announces.
+        on_disk: its bytes.
+        what: what a message calls it.
+
+    Raises:
+        DataError: it is one.
+    """
+    if size > max(_ALWAYS, _MOST * on_disk):
+        raise DataError(
+            f"{what}: {on_disk:,} bytes would become {size:,}, more than {_MOST} times as many: "
+            "compressed pictures are none such; unpack it first if it is yours"
+        )
 
 
 _LUMA = (0.299, 0.587, 0.114)

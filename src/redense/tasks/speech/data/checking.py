@@ -77,7 +77,7 @@ class _Memory:
             self.known = {key: Sound(*values) for key, values in kept.items()}
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (ArithmeticError, OSError, ValueError, TypeError, AttributeError) as error:
             log.info("%s is damaged (%s): the clips are listened to again", self.path, error)
 
     def add(self, key: str, sound: Sound) -> None:

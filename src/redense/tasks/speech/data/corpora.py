@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ....errors import DataError
+from ....files.opening import open_text, read_text
 from ...folders import paths_below, subfolders, visible
 from ...names import can_be_a_file
 from ...split_names import split_named
@@ -12,6 +13,8 @@ from ...tables import cells, read_rows
 from ...task import Split
 from ..audio import SUFFIXES
 from .clips import Clip
+
+_LOOKED_AT = 1 << 16  # characters of a first line
 
 _TABLES: dict[str, Split] = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
 
@@ -119,9 +122,9 @@ def read_text_files(folder: Path) -> list[Clip]:
 
 def _has_bars(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            first = file.readline()
-    except OSError:
+        with open_text(path) as file:
+            first = file.readline(_LOOKED_AT)
+    except (OSError, UnicodeDecodeError):
         return False
     return "|" in first and "file_name" not in first
 
@@ -139,6 +142,6 @@ def _sound(folder: Path, name: str, usual: str) -> Path:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path).removeprefix("\ufeff").splitlines()
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no text in UTF-8 that can be read: {error}") from None

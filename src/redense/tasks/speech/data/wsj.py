@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ....errors import DataError
+from ....files.opening import read_bytes
 from ...task import Split
 from .clips import Clip
 
@@ -59,7 +60,7 @@ def read_wsj(folder: Path) -> list[Clip]:
 def read_list(folder: Path, name: str) -> list[Path]:
     """Return the sound files of a list: ``11_13_1:wsj0/si_tr_s/01i/01ic0201.wv1`` is on disc 11-13.1."""
     paths: list[Path] = []
-    for line in (folder / name).read_text(encoding="latin-1").splitlines():
+    for line in _lines(folder / name):
         if not (match := _LINE.match(line.strip())):
             continue  # a comment
         first, second, third, path = match.groups()
@@ -77,7 +78,7 @@ def read_sentences(paths: Iterable[Path]) -> dict[str, str]:
     """Return utterance -> sentence from lines such as ``The sale of the hotels (01ic0201)``."""
     sentences: dict[str, str] = {}
     for path in paths:
-        for line in path.read_text(encoding="latin-1").splitlines():
+        for line in _lines(path):
             if match := _DOT.match(line.strip()):
                 sentences[match[2].lower()] = plain(match[1])
     return sentences
@@ -96,6 +97,13 @@ def plain(line: str) -> str:
             bare = re.sub(r"^<(.*)>$", r"\1", bare).replace("*", "").replace(":", "").replace("!", "")
             words.append(re.sub(r"^[^\w\s]+(?=[A-Z]{2})", "", bare))  # ,COMMA: punctuation that is read out
     return " ".join(word for word in words if word)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_bytes(path).decode("latin-1").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _existing(path: Path) -> Path:
