@@ -176,3 +176,13 @@ def test_every_block_of_yaml_is_a_part_of_a_recipe(block: Block):
     base = base if task == "classification" else {key: base[key] for key in ("dense", "sparse", "redense")}
     build_recipe({**base, **given, "task": task}, str(block))
     assert task in TASKS
+
+
+def test_every_test_that_the_page_of_promises_names_exists():
+    page = (ROOT / "docs/explanation/what-is-guarded.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/.]+)`", page)
+    assert len(set(named)) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    rows = [line for line in page.partition("## The table of damage")[0].splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.startswith("| promise")]
+    assert [row for row in promises if not re.search(r"`(tests/|redense\.)", row.split(" | ")[1])] == []

@@ -1,8 +1,13 @@
-"""Loaders under a fuzzer that is led by coverage: no crash, no hang, no flood of memory in a short while."""
+"""Loaders under fuzzers: no crash, no hang, and no more memory or time than a function of the file's size.
+
+``fuzz/hunt.py`` changes whole files of every kind; run it for an hour to look harder. ``fuzz/target.py`` is for
+atheris, a fuzzer that is led by coverage, which looks into the readers that are written in Python.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import redense
 from redense.lab.checkpoint import save_tree
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("atheris") is None, reason="atheris is not installed: pip install 'redense[fuzz]'"
-    ),
-]
+HUNT = Path(__file__).parent / "fuzz" / "hunt.py"
+
+pytestmark = pytest.mark.slow
 
 SEEDS = {
     "recipe": [b"name: x\ndense: {epochs: 1}\nsparse: {epochs: 1, sparsity: 0.3}\nredense:\n  epochs: 1\n"],
@@ -36,6 +39,20 @@ SEEDS = {
 }
 
 
+@pytest.mark.timeout(3600)
+def test_no_change_of_a_file_breaks_the_bounds_of_its_loader(tmp_path: Path):
+    pytest.importorskip("soundfile")
+    words = [sys.executable, "-W", "ignore", HUNT, "--seconds", "200", "--seed", "0", "--finds", tmp_path / "finds"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(redense.__file__).parents[1])}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    sys.stdout.write(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert done.stdout.count(" 0 finds") > 40
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="atheris is not installed: pip install 'redense[fuzz]'"
+)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("target", SEEDS)
 def test_no_bytes_crash_or_hang_a_loader(tmp_path: Path, target: str):

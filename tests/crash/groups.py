@@ -59,7 +59,7 @@ def words_of(way: Way, recipe: Path, folder: Path, *, again: bool = False) -> li
         more = ["--store", str(folder / "store"), *(["--jobs", "1" if again else "2"] if way.ranks == 1 else [])]
     if again:
         return [*start, way.verb, "--resume", str(folder / "out"), *more]
-    arms = ["--arms", "dsd,restart", "--seeds", "1"] if way.verb == "compare" else []
+    arms = ["--arms", "dsd,restart", "--seeds", str(3 - way.ranks)] if way.verb == "compare" else []
     own = ["--out", str(folder / "out"), "--data.workers", str(way.workers)]
     return [*start, way.verb, str(recipe), *own, *arms, *more]
 
@@ -104,7 +104,7 @@ def disturb(way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: 
     child = start(words_of(way, recipe, folder), log, folder)
     while child.poll() is None and not is_training(way, folder):
         time.sleep(0.01)
-    time.sleep(chance.uniform(0.0, 0.8))
+    time.sleep(chance.uniform(0.0, 0.4 * way.ranks))
     met = "its end"
     wrong: list[str] = []
     if child.poll() is None:
@@ -212,16 +212,24 @@ def harness(recipe: Path, numbers: range, seed: int, root: Path, out: IO[str]) -
     """Disturb those of the plan, and compare each with one that nobody disturbs."""
     each: list[dict[str, Any]] = []
     planned = plan(numbers.stop, seed)
+    done = root / f"done-{seed}.jsonl"  # a harness that was stopped goes on
+    before = {one["number"]: one for one in map(json.loads, done.read_text().splitlines())} if done.exists() else {}
     for number in numbers:
+        if number in before:
+            each.append(before[number])
+            continue
         way, end = planned[number]
         whole = straight(way, recipe, root)
         folder = root / f"{number}"
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         met, wrong = disturb(way, end, recipe, folder, random.Random(f"{seed}/{number}"))
         wrong += go_on(way, recipe, folder)
         if not wrong and (not whole or bytes_of(folder) != whole):
             wrong.append("other bytes than without a signal")
         each.append({"number": number, "way": str(way), "signal": end[0], "to": end[1], "met": met, "wrong": wrong})
+        with done.open("a") as lines:
+            lines.write(json.dumps(each[-1]) + "\n")
         out.write(f"{number:>4}  {way!s:<28}{end[0]:<8} to the {end[1]:<8}{'; '.join(wrong) or f'identical ({met})'}\n")
         out.flush()
         if not wrong:
@@ -236,7 +244,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=len(WAYS) * len(ENDS))
     parser.add_argument("--first", type=int, default=0, help="leave out those before it: go on with a harness")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--root", type=Path, help="where the folders are made, and kept")
+    parser.add_argument("--root", type=Path, help="where the folders are made and kept, so that it can go on")
     parser.add_argument("--out", type=Path, help="write the raw result here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -143,31 +143,10 @@ def texts() -> None:
 
 
 def folders() -> None:
-    """Files of our own folders, cut to what a reader looks at."""
+    """Files of our own folders; ``compare.json`` and ``result.json`` are those of a comparison and a run of a blink."""
     recipe = {"name": "x", "dense": {"epochs": 1}, "sparse": {"epochs": 1, "sparsity": 0.3}, "redense": {"epochs": 1}}
     plan = {"recipe": recipe, "arms": ["dsd", "restart"], "seeds": [0, 1], "sweep": {}, "tuned": False, "ranks": 1}
     put("comparison", "two", json.dumps(plan))
-    metric = {"name": "error", "unit": "%", "lower_is_better": True}
-    one = {"seed": 0, "test": {"error": 12.0, "loss": 0.4}, "validation": {"error": 11.0, "loss": 0.4}}
-    rows = [
-        {"arm": arm, "seeds": [one, {**one, "seed": 1}], "parameters": 10, "nonzeros": 10, "about": "", "source": ""}
-        for arm in ("baseline", "dsd", "restart")
-    ]
-    compare = {
-        "recipe": "x",
-        "task": "classification",
-        "metric": metric,
-        "seeds": [0, 1],
-        "rows": rows,
-        "comparisons": [],
-    }
-    put("compare", "three", json.dumps(compare))
-    layers = [{"name": "fc.weight", "shape": [2, 2], "parameters": 4, "phases": [{"sparsity": 0.0}, {"sparsity": 0.5}]}]
-    phases = [
-        {"name": "dense", "epochs": 1, "steps": 3, "sparsity": 0.0, "validation": {"error": 11.0}, "seconds": 1.0}
-    ]
-    result = {"name": "x", "metric": metric, "layers": layers, "phases": phases, "test": {"error": 12.0}, "seed": 0}
-    put("result", "one", json.dumps(result))
     step = {"kind": "step", "phase_index": 0, "phase": "dense", "step": 1, "loss": 2.3, "lr": 0.1}
     epoch = {"kind": "epoch", "phase_index": 0, "phase": "dense", "step": 2, "epoch": 1, "train_loss": 2.0, "lr": 0.1}
     epoch |= {"validation": {"error": 50.0}, "sparsity": 0.0, "seconds": 1.0}
@@ -189,8 +168,11 @@ def tables() -> None:
 
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(stream, "png")
-    image = pa.array([{"bytes": stream.getvalue(), "path": None}] * 4)
-    table = pa.table({"image": image, "label": pa.array([0, 1, 0, 1])})
+    image = pa.array([{"bytes": stream.getvalue(), "path": "a.png"}] * 4)
+    features = {"image": {"_type": "Image"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    said = json.dumps({"info": {"features": features}})
+    schema = pa.schema([("image", image.type), ("label", pa.int64())], metadata={"huggingface": said})
+    table = pa.table([image, pa.array([0, 1, 0, 1], pa.int64())], schema=schema)
     out = io.BytesIO()
     pq.write_table(table, out)
     put("parquet", "four", out.getvalue())

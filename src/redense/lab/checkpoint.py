@@ -19,6 +19,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files.opening import open_regular
 from ..files.writing import write_bytes
 
 _KEY = "redense"
@@ -44,7 +45,7 @@ def is_tree(path: Path) -> bool:
     Raises:
         SafetensorError: it is no safetensors file.
     """
-    with safe_open(path, framework="pt") as file:
+    with open_regular(path), safe_open(path, framework="pt") as file:
         return _KEY in (file.metadata() or {})
 
 
@@ -55,7 +56,7 @@ def load_tree(path: Path) -> Any:
         CheckpointError: no such file, a damaged one, or one that redense did not write.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_regular(path), safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from redense.errors import DataError
 from redense.files.json_text import read_json
+from redense.files.opening import is_regular
 
 from .source import Entry, Source, caption_split, files_of
 
@@ -76,4 +77,4 @@ def _text(value: Any) -> str:
 def _root(folder: Path, names: Sequence[str]) -> Path:
     """Return the place where an image is: the first images may be missing, and are to be named so."""
     places = [folder, *(folder / name for name in _FOLDERS)]
-    return next((place for name in names for place in places if (place / name).is_file()), folder)
+    return next((place for name in names for place in places if is_regular(place / name)), folder)

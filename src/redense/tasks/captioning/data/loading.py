@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from redense.errors import DataError, nearest
+from redense.files.opening import is_regular
 from redense.tasks import catalog
 
 from ...classification.data.checking import OnChecked, check
@@ -228,7 +229,7 @@ def _usable(looked: Looked, config: CaptionData) -> tuple[list[int], list[str]]:
 def fault_of(source: Source, number: int, fault: str) -> str:
     """Return what is wrong with an image: that it is missing, or what was seen of its file."""
     path = getattr(source.images, "path", None)
-    return fault if path is None or path(number).is_file() else "is missing"
+    return fault if path is None or is_regular(path(number)) else "is missing"
 
 
 def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[SplitName, list[int]]:

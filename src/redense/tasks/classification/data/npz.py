@@ -78,7 +78,7 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
             raise DataError(
                 f"{path}: {named[split][0]} has {len(images):,} images and {named[split][1]} {len(words):,} labels"
             )
-        if unknown := next((word for word in words if word not in known), None):
+        if (unknown := next((word for word in words if word not in known), None)) is not None:
             raise DataError(f"{path}: {named[split][1]} has the label {unknown!r}, expected a class for every image")
         labels = torch.tensor([known[word] for word in words], dtype=torch.int64)
         out[split] = ImageSet(torch.from_numpy(images), labels, tuple(known))

@@ -153,8 +153,7 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
             _check_depth(image.mode)
             if full or not _ends_well(stream, length, image.format or ""):
                 image.load()
-                if _is_deep(image.mode):
-                    _shades(image)
+                flatten(image, grey=seen.grey)  # as training does it: an index may lie beyond its palette
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "too many"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ....errors import DataError
-from ....files.opening import open_text, read_text
+from ....files.opening import is_regular, open_text, read_text
 from ...folders import paths_below, subfolders, visible
 from ...names import can_be_a_file
 from ...split_names import split_named
@@ -136,7 +136,7 @@ def _sound(folder: Path, name: str, usual: str) -> Path:
         return path
     first = folder / f"{name}{usual}"
     return (
-        first if first.is_file() else next((p for end in SUFFIXES if (p := folder / f"{name}{end}").is_file()), first)
+        first if is_regular(first) else next((p for end in SUFFIXES if is_regular(p := folder / f"{name}{end}")), first)
     )
 
 

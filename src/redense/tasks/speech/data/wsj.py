@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ....errors import DataError
-from ....files.opening import read_bytes
+from ....files.opening import is_regular, read_bytes
 from ...task import Split
 from .clips import Clip
 
@@ -109,4 +109,4 @@ def _lines(path: Path) -> list[str]:
 def _existing(path: Path) -> Path:
     """Return the file, or the same one unpacked beside it: the discs hold sound in a form that few programs read."""
     ends = (path.suffix, ".wav", ".flac", ".sph")
-    return next((other for end in ends if (other := path.with_suffix(end)).is_file()), path)
+    return next((other for end in ends if is_regular(other := path.with_suffix(end))), path)
