@@ -105,7 +105,7 @@ def test_what_opens_a_file_opens_it_as_a_regular_one_or_says_why_not():
 @pytest.mark.timeout(15)
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(_OTHERWISE)])
 def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(name: str, tmp_path: Path):
-    from loaders import LOADERS
+    from loaders import LOADERS  # pyright: ignore[reportMissingImports]
 
     loader = LOADERS[name]
     os.mkfifo(tmp_path / loader.name)
@@ -117,8 +117,8 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(name: str, tmp_path: Path
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "parquet" else []) for name in NAMES]
 )
 def test_whole_files_are_read_and_old_finds_are_refused(name: str, tmp_path: Path):
-    from hunt import fault_of, seeds_of
-    from loaders import LOADERS
+    from hunt import fault_of, seeds_of  # pyright: ignore[reportMissingImports]
+    from loaders import LOADERS  # pyright: ignore[reportMissingImports]
 
     reads: list[bool] = []
     for number, data in enumerate(seeds_of(name)):

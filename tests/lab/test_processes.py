@@ -101,3 +101,26 @@ def test_a_helper_that_is_killed_is_a_line():
         fail("DataLoader worker (pid 3) is killed by signal: Killed. ")
     with pytest.raises(RuntimeError, match="another thing"):
         fail("another thing")
+
+
+TRACKERS = """
+import os, signal, time
+from multiprocessing import resource_tracker
+from joblib.externals.loky.backend import resource_tracker as of_joblib
+from redense.lab.processes import loading_context, start_tracker
+start_tracker(of_joblib.ensure_running)
+loading_context()
+trackers = [one._resource_tracker._pid for one in (resource_tracker, of_joblib)]
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+    for tracker in trackers:
+        os.kill(tracker, number)
+time.sleep(0.3)
+print([os.waitpid(tracker, os.WNOHANG)[0] for tracker in trackers])
+"""
+
+
+def test_no_signal_to_the_group_ends_what_cleans_up_after_helpers(tmp_path: Path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    words = [sys.executable, "-c", TRACKERS]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert (done.stdout, done.stderr) == ("[0, 0]\n", "")

@@ -32,7 +32,7 @@ from .allocator import keep_freed_memory
 from .comparison import Cell, Comparison, cells, check_started
 from .engine import Engine, StoppedError, TrainingError
 from .plan import PlannedPhase
-from .processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers
+from .processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers, start_tracker
 from .ranks import join, noticing_lost_ranks
 from .recipe import Recipe, build_recipe
 from .store import PhaseStore, shared_store
@@ -187,7 +187,10 @@ class Grid:
 
     def _over_processes(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
         from joblib import Parallel, delayed, parallel_config
+        from joblib.externals.loky.backend.resource_tracker import ensure_running
 
+        if jobs > 1:
+            start_tracker(ensure_running)
         # A worker leaves with this process, also when it is killed; that of one job is this process itself.
         started: dict[str, Any] = {"initializer": begin_helping, "initargs": (os.getpid(),)}
         try:

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 from ..errors import StateError
@@ -108,7 +109,20 @@ def loading_context() -> Any:
     """
     if sys.platform != "linux" or multiprocessing.get_start_method(allow_none=True) not in (None, "fork"):
         return None
+    start_tracker(resource_tracker.ensure_running)
     return _made_context()
+
+
+def start_tracker(start: Callable[[], None]) -> None:
+    """Start a process that cleans up after helpers so that no signal to the group ends it, as SIGHUP would.
+
+    What waits in this process while another is started waits in that one for ever.
+    """
+    if os.name != "posix":
+        start()
+        return
+    with _signals_wait():
+        start()
 
 
 def _made_context() -> Any:
