@@ -67,6 +67,25 @@ def test_sign_flip_test_with_many_pairs_draws_the_same_flips_each_time_and_comes
     assert compare_paired(arm, other).p_flip == drawn
 
 
+@pytest.mark.parametrize("tail", ["normal", "heavy", "counted"])
+def test_of_very_many_pairs_the_largest_are_drawn_and_the_sum_of_the_others_is_normal(
+    tail: str, monkeypatch: pytest.MonkeyPatch
+):
+    generator = np.random.default_rng(11)
+    differences = {
+        "normal": generator.normal(0.05, 1, 1500),
+        "heavy": generator.standard_t(1.2, 1500),
+        "counted": generator.choice([-1.0, 0.0, 1.0], 1500, p=[0.3, 0.35, 0.35]),
+    }[tail]
+    monkeypatch.setattr(statistics, "DRAWS", 9_999)
+    whole = compare_paired(differences.tolist(), [0.0] * 1500).p_flip
+    monkeypatch.setattr(statistics, "MOST_DRAWN", 400)
+    split = compare_paired(differences.tolist(), [0.0] * 1500).p_flip
+    assert whole is not None
+    assert split != whole
+    assert split == pytest.approx(whole, abs=0.025)
+
+
 def test_sign_flip_test_is_exact_to_32_pairs_and_never_zero_beyond():
     def p_flip(n: int, difference: float) -> float:
         p = compare_paired([difference] * n, [0.0] * n).p_flip

@@ -138,6 +138,22 @@ def number(cell: Any) -> float | None:
         raise ValueError(str(cell)) from None
 
 
+def plain(cell: Any) -> float | None:
+    """Return a cell that is a finite number, as most are, at once; None where `finite` has to look closer.
+
+    >>> plain("12.5"), plain(" 12.5"), plain(3)
+    (12.5, None, 3.0)
+    """
+    if type(cell) is not float:
+        if type(cell) is not int and not (type(cell) is str and len(cell) <= 40 and _NUMBER.fullmatch(cell)):
+            return None
+        try:
+            cell = float(cell)
+        except OverflowError:
+            return None
+    return cell if abs(cell) <= LARGEST else None
+
+
 def finite(cell: Any, what: str) -> float:
     """Return a cell as a finite number; ``what`` says where it is.
 

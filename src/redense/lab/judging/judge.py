@@ -10,7 +10,7 @@ from typing import Any
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
 from .tables import read_table
-from .verdicts import Contrast, Decision, check_looks, check_margin, decide
+from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
 
 
 @dataclass(frozen=True)
@@ -41,25 +41,10 @@ class Judgement:
         return {
             "metric": {"name": decision.metric, "lower_is_better": decision.lower_is_better},
             "arms": [
-                {"arm": arm.name, "role": arm.role, "n": arm.n, "mean": arm.mean, "interval": _pair(arm.interval)}
+                {"arm": arm.name, "role": arm.role, "n": arm.n, "mean": arm.mean, "interval": plain_interval(arm.interval)}
                 for arm in decision.arms
             ],
-            "comparisons": [
-                {
-                    "arm": item.arm,
-                    "against": item.against,
-                    "n": item.paired.n,
-                    "difference": item.paired.mean,
-                    "interval": _pair(item.paired.interval),
-                    "interval_90": _pair(item.paired.interval_90),
-                    "p_t": item.paired.p_t,
-                    "p_flip": item.paired.p_flip,
-                    "p_adjusted": item.p_adjusted,
-                    "detectable": item.detectable,
-                    "verdict": item.verdict,
-                }
-                for item in decision.contrasts
-            ],
+            "comparisons": [item.to_dict() for item in decision.contrasts],
             "control": list(decision.deciding),
             "family": vars(decision.family).copy(),
             "conclusions": {
@@ -211,10 +196,6 @@ def _evidence(decision: Decision) -> list[list[str]]:
         needed = words.seeds_needed(decision, item)
         rows.append([*row, "" if needed is None else f"{needed:,}"])
     return rows
-
-
-def _pair(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
 
 
 def _count(comparisons: int) -> str:

@@ -73,22 +73,12 @@ def described(decision: Decision) -> dict[str, Any]:
         "control_sentence": words.control_sentence(decision),
         "family": vars(decision.family).copy(),
         "comparisons": [
-            {
-                "arm": item.arm,
-                "against": item.against,
+            item.to_dict()
+            | {
                 "seeds": [int(seed) if seed.isdecimal() else seed for seed in item.seeds],
-                "n": item.paired.n,
-                "difference": item.paired.mean,
-                "interval": _pair(item.paired.interval),
-                "interval_90": _pair(item.paired.interval_90),
-                "p_t": item.paired.p_t,
-                "p_flip": item.paired.p_flip,
-                "p_adjusted": item.p_adjusted,
                 "effect": item.paired.effect,
-                "detectable": item.detectable,
                 "seeds_needed": words.seeds_needed(decision, item),
                 "differences": list(item.paired.differences),
-                "verdict": item.verdict,
                 "sentence": words.sentence(decision, item),
             }
             for item in decision.contrasts
@@ -111,7 +101,3 @@ def _figures(row: Mapping[str, Any], metric: str) -> ArmFigures:
         note=str(row.get("note") or ""),
         ended=str(row.get("ended") or "diverged"),
     )
-
-
-def _pair(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

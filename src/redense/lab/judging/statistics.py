@@ -39,8 +39,7 @@ from ...errors import DataError
 LEVEL = 0.05  # two-sided, for all comparisons of a family together
 EXACT_PAIRS = 32  # up to here all 2^n sign flips are counted
 DRAWS = 99_999  # beyond: so many random ones
-_FEWER_DRAWS = 9_999
-_MANY_PAIRS = 2_000  # beyond these, fewer draws are enough, and quick
+MOST_DRAWN = 2_000  # of the largest differences; the sum of the others, under random signs, is as good as normal
 LARGEST = 1e300  # beyond it a difference of two numbers may be infinite
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -216,17 +215,25 @@ def _all_sums(values: Floats) -> Floats:
 
 
 def _drawn_flip_p(differences: Floats, reached: float) -> float:
-    n, generator, hits = differences.size, np.random.default_rng(0), 1  # the observed signs count as one of the draws
-    draws = DRAWS if n <= _MANY_PAIRS else _FEWER_DRAWS
+    drawn, spread = differences, 0.0
+    if differences.size > MOST_DRAWN:
+        by_size = np.argsort(-np.abs(differences), kind="stable")
+        drawn = differences[by_size[:MOST_DRAWN]]
+        spread = math.sqrt(float((differences[by_size[MOST_DRAWN:]] ** 2).sum()))
+    generator, hits = np.random.default_rng(0), 1.0  # the observed signs count as one of the draws
     # Eight differences at a time: a random byte chooses one of the 256 sums that they can have.
-    blocks = np.pad(differences, (0, -n % 8)).reshape(-1, 8)
+    blocks = np.pad(drawn, (0, -drawn.size % 8)).reshape(-1, 8)
     sums = blocks @ (1.0 - 2.0 * ((np.arange(256)[None, :] >> np.arange(8)[:, None]) & 1))
     flat, starts = sums.ravel(), 256 * np.arange(len(sums))[:, None]
-    at_once = max(1, min(draws, 2_000_000 // len(sums)))
-    for drawn in range(0, draws, at_once):
-        bytes_ = generator.integers(0, 256, size=(len(sums), min(at_once, draws - drawn)), dtype=np.uint8)
-        hits += int((np.abs(flat[starts + bytes_].sum(0)) >= reached).sum())
-    return hits / (draws + 1)
+    at_once = max(1, min(DRAWS, 2_000_000 // len(sums)))
+    for done in range(0, DRAWS, at_once):
+        bytes_ = generator.integers(0, 256, size=(len(sums), min(at_once, DRAWS - done)), dtype=np.uint8)
+        far = np.abs(flat[starts + bytes_].sum(0))
+        if spread > 0:  # the rest may carry a sum over the bound on either side
+            hits += float((special.ndtr((far - reached) / spread) + special.ndtr((-far - reached) / spread)).sum())
+        else:
+            hits += int((far >= reached).sum())
+    return min(1.0, hits / (DRAWS + 1))
 
 
 def _t_test(differences: Floats, rounding: float) -> tuple[Floats, Floats, Floats]:

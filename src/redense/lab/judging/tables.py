@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, nearest
-from .cells import Columns, columns_of_frame, columns_of_rows, finite, label, number, read_file
+from .cells import Columns, columns_of_frame, columns_of_rows, finite, label, number, plain, read_file
 from .figures import ArmFigures, Table, check_seeds, quoted, shown
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
@@ -135,9 +135,9 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
     by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
     names, seeds = (map(label, columns.cells[name]) for name in ("arm", "seed"))
     for index, (arm, seed) in enumerate(zip(names, seeds, strict=True)):
-        for name, value in (("arm", arm), ("seed", seed)):
-            if not value:
-                raise DataError(f"{columns.source}, {columns.place(index)}: '{name}' is empty")
+        if not arm or not seed:
+            empty_one = "seed" if arm else "arm"
+            raise DataError(f"{columns.source}, {columns.place(index)}: '{empty_one}' is empty")
         for given, name in by_split.items():
             split = given or "test"
             if splits is not None:
@@ -145,14 +145,17 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                 if split not in _SPLITS:
                     said = f"'split' is {quoted(split)}, expected test or validation"
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
-            cell, where = columns.cells[name][index], f"{_where(columns, arm, seed, index)}: {quoted(name)}"
-            why = label(failed[index]) if failed is not None else ""
-            if why and label(cell) == "":
-                raise DataError(f"{where} is empty because the run failed: {quoted(why)}")
-            steps = None
-            if all_steps is not None:
+            cell = columns.cells[name][index]
+            if (value := plain(cell)) is None:
+                where = f"{_where(columns, arm, seed, index)}: {quoted(name)}"
+                why = label(failed[index]) if failed is not None else ""
+                if why and label(cell) == "":
+                    raise DataError(f"{where} is empty because the run failed: {quoted(why)}")
+                value = finite(cell, where)
+            steps = None if all_steps is None else plain(all_steps[index])
+            if steps is None and all_steps is not None:
                 steps = finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
-            yield arm, seed, split, finite(cell, where), steps, index
+            yield arm, seed, split, value, steps, index
 
 
 def _only_column(columns: Columns) -> str:

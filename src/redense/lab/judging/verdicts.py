@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ...errors import DataError
 from .figures import ArmFigures
@@ -59,6 +59,23 @@ class Contrast:
     p_adjusted: float | None
     detectable: float | None
     verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; what there is not is None."""
+        paired = self.paired
+        return {
+            "arm": self.arm,
+            "against": self.against,
+            "n": paired.n,
+            "difference": paired.mean,
+            "interval": plain_interval(paired.interval),
+            "interval_90": plain_interval(paired.interval_90),
+            "p_t": paired.p_t,
+            "p_flip": paired.p_flip,
+            "p_adjusted": self.p_adjusted,
+            "detectable": self.detectable,
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True)
@@ -218,6 +235,11 @@ def strongest(
     best = min(sign * mean for mean in means.values())
     rounding = 1e-14 * max(abs(mean) for mean in means.values())
     return (next(name for name in controls if sign * means[name] <= best + rounding),), True
+
+
+def plain_interval(interval: Interval | None) -> list[float] | None:
+    """Return an interval as JSON has it."""
+    return None if interval is None else list(interval)
 
 
 def check_margin(margin: float | None) -> None:
