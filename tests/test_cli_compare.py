@@ -101,7 +101,7 @@ def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
     assert [row["arm"] for row in result["rows"]] == rows
     assert result["seeds"] == [3, 5]
     assert [row["steps"] for row in result["rows"]] == [22, 44, 44, 44, 44]
-    assert "settings tried: dsd 2, llr 2" in out
+    assert "Settings tried: baseline 1, dsd 2, llr 2. Best on validation: dsd sparsity=" in out
     assert result["control"][0] in ("llr", "llr lr=0.3")  # the better of its settings on validation
     assert (tmp_path / "own store").is_dir()
     assert not (tmp_path / "runs").exists()

@@ -17,6 +17,8 @@ from mkdocs.structure.files import File, Files
 
 from redense.lab.arms import Arm, Setting, get_arms
 from redense.lab.arms.cards import CARDS, PAPERS
+from redense.lab.judging.results import decide_rows
+from redense.lab.judging.verdicts import Decision
 from redense.lab.plan import PlannedPhase
 from redense.lab.recipe import load_recipe
 from redense.methods.base import make_method
@@ -127,31 +129,40 @@ def _measured(name: str) -> list[str]:
     if not rows:
         return ["Not yet: there is no comparison with this arm among ours. The command above makes one."]
     lines = [
-        "| experiment | arm | test figure | against the dense baseline | against `restart` |",
+        "| experiment | arm | test figure | against the dense baseline | against the control that decides |",
         "|---|---|---|---|---|",
     ]
     for where, row in rows:
-        result = _comparisons()[where]
-        metric, (low, high) = result["metric"], row["interval"]
+        metric, (low, high), decision = _comparisons()[where]["metric"], row["interval"], _decision(where)
         shown = f"{metric['name']} {row['mean']:.2f} ± {(high - low) / 2:.2f} {metric['unit']}".rstrip()
-        pairs = [_against(result, row["arm"], other) for other in ("baseline", "restart")]
-        lines.append(f"| `{where}` | `{row['arm']}` | {shown} | {pairs[0]} | {pairs[1]} |")
+        told = [
+            f"`{other}`: {found}" for other in decision.deciding if (found := _against(decision, row["arm"], other))
+        ]
+        against = _against(decision, row["arm"], decision.baseline)
+        lines.append(f"| `{where}` | `{row['arm']}` | {shown} | {against} | {'; '.join(told)} |")
     note = (
-        "Mean and 95 % interval over seeds; differences are paired by seed, verdicts corrected over the comparisons of "
-        "their own command. Better than `restart` alone is no gain: where another control is stronger, the results say "
-        "so. Of BLEU-4 more is better, of errors less."
+        "Mean and 95 % interval over seeds; differences are paired by seed, verdicts made from the raw numbers by "
+        "today's rule, corrected over the comparisons of their own command. The control that decides is the strongest "
+        "arm without a mask of that command, chosen by validation figures; another command may have had a stronger "
+        "one, and the results say so. Of BLEU-4 more is better, of errors less."
     )
     link = "[What these experiments are, and how to read them](../results.md); raw numbers: `results/EXPERIMENT/`."
     return [*lines, "", note, link]
 
 
-def _against(result: Mapping[str, Any], arm: str, other: str) -> str:
-    for found in result["comparisons"]:
-        if (found["arm"], found["against"]) == (arm, other):
-            low, high = found["interval"]
-            difference = f"{found['difference']:+.2f}".replace("-", "−")
-            return f"{difference} ± {(high - low) / 2:.2f}, {found['verdict']}"
-    return ""
+@functools.cache
+def _decision(where: str) -> Decision:
+    result = _comparisons()[where]
+    return decide_rows(result["rows"], result["metric"])
+
+
+def _against(decision: Decision, arm: str, other: str) -> str:
+    item = decision.contrast(arm, other)
+    if item is None or item.paired.interval is None:
+        return ""
+    low, high = item.paired.interval
+    difference = f"{item.paired.mean:+.2f}".replace("-", "−")
+    return f"{difference} ± {(high - low) / 2:.2f}, {item.verdict}"
 
 
 def pages() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from redense.errors import RecipeError
 from redense.lab.arms import ARMS, Setting, arm, get_arms
-from redense.lab.comparison import Comparison, cells, trials
+from redense.lab.comparison import Comparison, cells
 from redense.lab.engine import Engine
 from redense.lab.recipe import Recipe
 from redense.masks import unpack
@@ -82,14 +83,21 @@ def test_scratch_is_a_new_network_under_the_mask_of_the_trained_one(tiny: Tiny, 
             assert not value[~masks[name]].any()
 
 
-def test_a_sweep_tries_as_many_settings_of_every_control_and_tells_how_many(tiny: Tiny, every_arm: Any):
+def test_a_sweep_tries_as_many_settings_of_every_control(tiny: Tiny, every_arm: Any):
     arms, task = ("dsd", "restart", "llr", "longer", "restart-acdc", "swa"), every_arm.grid.task
     comparison = Comparison(tiny(), arms, (0,), {"sparsity": [0.2, 0.3, 0.5]}, tuned=True)
     rows = {cell.label: cell.flow.phases for cell in cells(comparison, task)}
     assert list(rows)[:4] == ["baseline", *(f"dsd sparsity={value}" for value in (0.2, 0.3, 0.5))]
     assert list(rows)[4:7] == ["restart", "restart rate=0.5", "restart rate=0.25"]
     assert list(rows)[7:10] == ["llr", "llr lr=0.3", "llr lr=0.03"]
-    assert trials(comparison) == {"dsd": 3, "restart": 3, "llr": 3, "longer": 3, "restart-acdc": 3, "swa": 1}
+    assert Counter(label.split(" ")[0] for label in list(rows)[1:]) == {
+        "dsd": 3,
+        "restart": 3,
+        "llr": 3,
+        "longer": 3,
+        "restart-acdc": 3,
+        "swa": 1,
+    }
     for name, first in (("restart", 1), ("restart-acdc", 1), ("longer", 0)):
         usual, half = rows[name], rows[f"{name} rate=0.5"]
         assert [p.phase.lr for p in half] == [

@@ -71,6 +71,9 @@ def test_figures_are_those_of_the_results(pages: dict[str, str]):
     mean = next(row["mean"] for row in result["rows"] if row["arm"] == "dsd sparsity=0.3")
     assert f"| `quickstart` | `dsd sparsity=0.3` | error {mean:.2f} ±" in pages["methods/dsd.md"]
     assert "Not yet" not in pages["methods/dsd.md"]
+    assert "| against the control that decides |" in pages["methods/dsd.md"]
+    assert "`restart`: " in pages["methods/dsd.md"]
+    assert "`restart`: " not in pages["methods/restart.md"]  # it is no gain over itself
     measured = {row["arm"].split()[0] for path in ROOT.glob("results/*/compare.json") for row in _rows(path)}
     for name in CARDS:
         assert ("Not yet" in pages[f"methods/{name}.md"]) == (name not in measured)

@@ -457,6 +457,9 @@ def test_swept_arms_are_rows_of_their_own(tmp_path, page_of):
     page = page_of(folder)
     assert page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"][0] == "dsd<br>sparsity=0.2"
     assert "--sweep sparsity=0.2,0.5" in page.text
+    told = "Settings tried: baseline 1, dsd 2, restart 1. Best on validation: dsd sparsity=0.5."
+    assert told in page.text
+    assert [cell for cell in page.shown if re.fullmatch("(best|one) of 2", cell)] == ["one of 2", "best of 2"]
 
 
 def test_diagnosis_is_shown_in_tables_and_plots_and_says_what_could_not_be_measured(usual, page_of):

@@ -115,6 +115,7 @@ def _compare(options: argparse.Namespace) -> int:
     from ..lab.folder import restarted_folder
     from ..lab.grid import Grid
     from ..lab.grid_progress import GridProgress, comparison_table
+    from ..lab.judging.results import tried, tried_sentence
     from ..lab.judging.verdicts import check_looks, check_margin
     from ..lab.store import PhaseStore, default_store
     from ..lab.terminal import SafeConsole
@@ -182,9 +183,8 @@ def _compare(options: argparse.Namespace) -> int:
         console.print("", comparison_table(result, folder), "", sep="\n")
         for said in (result["control_sentence"], *result["conclusions"].values()):
             console.print(said, soft_wrap=not console.is_terminal)
-        if comparison.sweep:
-            tried = ", ".join(f"{name} {count}" for name, count in result["trials"].items())
-            console.print(f"settings tried: {tried}", soft_wrap=not console.is_terminal)
+        if told := tried_sentence(tried(result["rows"], result["metric"])):
+            console.print(told, soft_wrap=not console.is_terminal)
         if result["caution"]:
             console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
         how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"

@@ -24,14 +24,14 @@ from ..tasks.metrics import shown_name
 from ..tasks.task import Task
 from .arms import get_arms
 from .comparing.results import csv_of
-from .comparison import BASELINE, CONTROL, trials
+from .comparison import BASELINE, CONTROL
 from .engine import SALIENCY_STEPS, steps_per_epoch
 from .evidence import write_evidence
 from .extending import Looks, read_looks
 from .grid import Grid
 from .judging import statistics
 from .judging.examples import pooled
-from .judging.results import decide_rows, described
+from .judging.results import decide_rows, described, tried
 from .plan import PlannedPhase
 from .recipe import Recipe
 from .store import PhaseStore
@@ -59,6 +59,7 @@ def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
     rows = _rows(grid)
     judged = {"margin": looks.margin, "looks": looks.correction, "added": looks.added}
     said = described(decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name), **judged))
+    settings = tried(list(rows.values()), vars(metric))
     for item in said["comparisons"]:
         item["mcnemar"], item["examples"] = _mcnemar(rows[item["arm"]], rows[item["against"]], store)
     return {
@@ -68,7 +69,7 @@ def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
         "seeds": list(grid.comparison.seeds),
         "data": grid.task.fingerprint,
         "test_examples": len(grid.task.examples("test")),
-        "trials": trials(grid.comparison),
+        "trials": {one.arm: one.settings for one in settings.values()},
         "rows": list(rows.values()),
         "judged": judged,
         **said,
@@ -86,6 +87,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
             cell.label,
             {
                 "arm": cell.label,
+                "of": cell.label.split(" ")[0],  # the arm that a sweep makes several rows of
                 "about": arm.about if arm else "the dense phase alone: fewer steps than the others",
                 "source": arm.source if arm else "",
                 "note": cell.flow.note,

@@ -163,12 +163,6 @@ def cells(comparison: Comparison, task: Task) -> list[Cell]:
     return out
 
 
-def trials(comparison: Comparison) -> dict[str, int]:
-    """Return how many settings of each arm are tried."""
-    tried = [arm.name for _, arm, _, _ in _rows(comparison, get_arms(comparison.arms)) if arm]
-    return {name: tried.count(name) for name in tried}
-
-
 def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Arm | None, Recipe, float | None]]:
     """Give the rows: label, arm, recipe, and the value of the arm's own knob."""
     yield BASELINE, None, comparison.recipe, None

@@ -17,6 +17,7 @@ from ..tasks.metrics import shown_name
 from .comparing.progress import duration
 from .comparison import Cell
 from .grid import Grid
+from .judging.results import Tried, tried
 
 _LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
@@ -104,7 +105,9 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
         "gradients",
         "weights",
     )
-    for head in (*heads, "non-zero", "seconds"):
+    settings = tried(result["rows"], result["metric"])
+    swept = any(one.settings > 1 for one in settings.values())
+    for head in (*heads, "non-zero", "seconds", *(["settings"] if swept else [])):
         table.add_column(head, justify="right", no_wrap=True)
     costs = read_json(folder / "costs.json")
     against = {(item["arm"], item["against"]): item for item in result["comparisons"]}
@@ -120,8 +123,13 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
             _mean(alive, "parameters"),
             _mean(alive, "nonzeros"),
             f"{costs.get(label, 0):,.0f}",
+            *([_settings(settings[label])] if swept else []),
         )
     return table
+
+
+def _settings(one: Tried) -> str:
+    return f"best of {one.settings}" if one.best and one.settings > 1 else str(one.settings)
 
 
 def _mean(seeds: list[dict[str, Any]], name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..lab.judging import words
-from ..lab.judging.results import decide_rows
+from ..lab.judging.results import Tried, decide_rows, tried
 from ..lab.judging.verdicts import Contrast, Decision
 from .evidence import Found, read_evidence
 from .loading import load_json
@@ -79,6 +79,7 @@ class Arm:
     mean: float | None
     interval: tuple[float, float] | None
     seconds: float | None
+    tried: Tried
     curve: tuple[Point, ...] = ()
     ended: str = "diverged"
     is_baseline: bool = False
@@ -242,7 +243,7 @@ def read_comparison(folder: Path) -> Comparison:
     environment, diagnosis = load_json(folder / "environment.json") or {}, load_json(folder / "diagnosis.json")
     try:
         metric = Metric(**data["metric"])
-        rows = enumerate(data["rows"])
+        rows, settings = enumerate(data["rows"]), tried(data["rows"], data["metric"])
         judged: Mapping[str, Any] = data.get("judged") or {}
         decision = decide_rows(data["rows"], data["metric"], name=metric.label, **judged)
         stored = {(str(item["arm"]), str(item["against"])): item for item in data["comparisons"]}
@@ -253,7 +254,10 @@ def read_comparison(folder: Path) -> Comparison:
             metric=metric,
             seeds=tuple(map(_label, data["seeds"])),
             test_examples=data.get("test_examples"),
-            arms=tuple(_arm(index, row, metric.name, costs, curves, decision.baseline) for index, row in rows),
+            arms=tuple(
+                _arm(index, row, metric.name, costs, curves, decision.baseline, settings[str(row["arm"])])
+                for index, row in rows
+            ),
             differences=tuple(
                 _difference(decision, item, stored.get((item.arm, item.against), {})) for item in decision.contrasts
             ),
@@ -279,6 +283,7 @@ def _arm(
     costs: Mapping[str, Any],
     curves: Mapping[str, Any],
     baseline: str,
+    settings: Tried,
 ) -> Arm:
     name = str(row["arm"])
     seeds = tuple(_seed(item, metric) for item in row["seeds"])
@@ -296,6 +301,7 @@ def _arm(
         mean=_number(row["mean"]),
         interval=_pair(row["interval"]),
         seconds=_number(costs.get(name)),
+        tried=settings,
         curve=tuple(_mean_curve([run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
         ended=str(row.get("ended") or "diverged"),
         is_baseline=name == baseline,

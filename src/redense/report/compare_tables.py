@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..lab.judging.results import tried_sentence
 from .compare_numbers import decimals, has_intervals, points, with_interval
 from .compare_reading import Arm, Comparison, Difference
 from .compare_words import arms_sentence, table_sentence
@@ -14,6 +15,7 @@ from .quantities import NONE, count, duration, number
 def table_of_arms(c: Comparison) -> list[Html]:
     """Return the table of the arms, which runs diverged, and what can be unfolded below."""
     unit, apart = c.metric.unit, points(c)
+    swept = any(arm.tried.settings > 1 for arm in c.arms)
     columns = [
         ("Arm", False),
         (f"{_figure(c)}{f', {unit}' if unit else ''}", True),
@@ -24,6 +26,7 @@ def table_of_arms(c: Comparison) -> list[Html]:
         ("Time", True),
         ("Weights", True),
         ("Non\u2011zero", True),
+        *([("Settings", False)] if swept else []),
         ("Note", False),
     ]
     rows: list[list[Child]] = [
@@ -37,6 +40,7 @@ def table_of_arms(c: Comparison) -> list[Html]:
             duration(arm.seconds),
             NONE if arm.parameters is None else f"{arm.parameters:,}",
             NONE if arm.nonzeros is None else f"{arm.nonzeros:,.0f}",
+            *([_settings(arm)] if swept else []),
             h("span", "; ".join(filter(None, [arm.note, _divergence(arm)])), class_="wrap")
             if arm.note or arm.diverged
             else "",
@@ -53,8 +57,10 @@ def table_of_arms(c: Comparison) -> list[Html]:
     caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
     if not has_intervals(c):
         caption = "The figures of single runs; what of a difference is chance cannot be told"
+    settings = tried_sentence({arm.name: arm.tried for arm in c.arms})
     return [
         h("p", table_sentence(c)),
+        *([h("p", settings, class_="note")] if settings else []),
         table(caption, columns, rows, class_=noted),
         *_diverged(c),
         h("details", h("summary", "What each arm is"), h("p", arms_sentence(c)), _what_they_are(c)),
@@ -69,6 +75,12 @@ def _against(c: Comparison, item: Difference | None) -> Child:
     if item.verdict not in ("better", "worse", "equivalent"):
         return shown
     return [shown, " ", h("span", item.verdict, class_=item.verdict)]
+
+
+def _settings(arm: Arm) -> str:
+    if arm.tried.settings == 1:
+        return "1"
+    return f"best of {arm.tried.settings}" if arm.tried.best else f"one of {arm.tried.settings}"
 
 
 def _divergence(arm: Arm) -> str:

@@ -41,7 +41,13 @@ class Judgement:
         return {
             "metric": {"name": decision.metric, "lower_is_better": decision.lower_is_better},
             "arms": [
-                {"arm": arm.name, "role": arm.role, "n": arm.n, "mean": arm.mean, "interval": plain_interval(arm.interval)}
+                {
+                    "arm": arm.name,
+                    "role": arm.role,
+                    "n": arm.n,
+                    "mean": arm.mean,
+                    "interval": plain_interval(arm.interval),
+                }
                 for arm in decision.arms
             ],
             "comparisons": [item.to_dict() for item in decision.contrasts],

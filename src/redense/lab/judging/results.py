@@ -5,7 +5,9 @@ Verdicts are always made from the raw numbers, by today's rule and in today's wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from . import words
@@ -64,6 +66,51 @@ def is_control(row: Mapping[str, Any]) -> bool:
     if not phases:
         return str(row["arm"]) in CONTROLS
     return not any(item["phase"].get("sparsity") or item["phase"].get("pattern") for item in phases)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A row as one of the settings that were tried of an arm.
+
+    Args:
+        arm: its name, without the setting.
+        settings: how many were.
+        best: whether this one has the best mean on validation; of equal ones, the first has.
+    """
+
+    arm: str
+    settings: int
+    best: bool
+
+
+def tried(rows: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> dict[str, Tried]:
+    """Return, by the label of a row, how many settings of its arm were tried and whether this one is the best.
+
+    Where a row lacks a validation figure of a seed, none of its arm is called the best.
+    """
+    sign = -1 if metric.get("lower_is_better") is False else 1
+    of_arm: dict[str, dict[str, float | None]] = {}
+    for row in rows:
+        arm, figures = str(row.get("of") or row["arm"]), _figures(row, str(metric["name"]))
+        complete = figures.validation and len(figures.validation) == figures.runs
+        mean = sign * math.fsum(figures.validation.values()) / figures.runs if complete else None
+        of_arm.setdefault(arm, {})[str(row["arm"])] = mean
+    found: dict[str, Tried] = {}
+    for arm, means in of_arm.items():
+        known = [mean for mean in means.values() if mean is not None]
+        best = min(means, key=lambda label: means[label] or 0.0) if len(known) == len(means) else None
+        found |= {label: Tried(arm, len(means), label == best) for label in means}
+    return found
+
+
+def tried_sentence(settings: Mapping[str, Tried]) -> str:
+    """Return how many settings of each arm were tried, and which is the best of each; nothing where none was swept."""
+    if all(one.settings == 1 for one in settings.values()):
+        return ""
+    counts = {one.arm: one.settings for one in settings.values()}
+    best = ", ".join(label for label, one in settings.items() if one.best and one.settings > 1)
+    numbers = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+    return f"Settings tried: {numbers}. Best on validation: {best or 'not known, a figure is missing'}."
 
 
 def described(decision: Decision) -> dict[str, Any]:
