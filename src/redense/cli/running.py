@@ -157,6 +157,6 @@ def _export(options: argparse.Namespace) -> int:
     from ..lab.export import export_run
 
     out = export_run(options.run, Path(options.out))
-    for path in sorted(out.iterdir()):
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
         say(f"{path}  {path.stat().st_size:,} bytes")
     return 0

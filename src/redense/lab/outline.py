@@ -42,7 +42,7 @@ class Outline:
         phases: in order.
         rows: every parameter, and whether it is pruned.
         measured: what `dry_run` found.
-        notes: what is to be known of the weights that it starts from.
+        notes: what is to be known of the data, and of the weights that it starts from.
     """
 
     recipe: Recipe
@@ -86,6 +86,7 @@ class Outline:
             "model": self.recipe.model.model_dump(mode="json"),
             "start": self.recipe.start,
             "data": _plain(self.facts),
+            "notes": list(self.notes),
             "parameters": self.parameters,
             "prunable": self.prunable,
             "batch_size": self.recipe.training.batch_size * self.recipe.training.accumulate,
@@ -160,7 +161,7 @@ def outline(recipe: Recipe) -> Outline:
     model = task.build_model()
     include, exclude = prune_rules(recipe, task, model)
     rows = summary(model, include=include, exclude=exclude).rows
-    return Outline(recipe, facts, steps, plan(recipe, steps), rows, notes=tuple(notes))
+    return Outline(recipe, facts, steps, plan(recipe, steps), rows, notes=(*facts.notes, *notes))
 
 
 def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None = None) -> Outline:

@@ -26,6 +26,7 @@ class Facts:
         size: numbers that one example has, about.
         looked_at: whether the data was read; else it is what the recipe says.
         details: what the task needs to sketch such data, plain JSON.
+        notes: what is left out, small or odd, a sentence each, where the data was read.
     """
 
     train: int
@@ -33,6 +34,7 @@ class Facts:
     size: int
     looked_at: bool
     details: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Settings(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +75,14 @@ def test_the_command_prints_what_is_there_and_says_by_its_status_whether_it_is_w
     said = capsys.readouterr().out
     assert "  1 cannot be used:\n    train/cat/001.png is truncated\n" in said
     assert "data.broken: skip" in said
+
+
+def test_the_plan_says_what_is_small_as_the_check_does(folder: Path, capsys: pytest.CaptureFixture[str]):
+    settings = ["--data.size", "16"]
+    main(["data", "check", str(folder), *settings])
+    noted = {line.removeprefix("note: ") for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")}
+    assert any("one wrong answer is 16.7 points of error" in note for note in noted)
+    assert any("2 classes with fewer than 20 training images" in note for note in noted)
+    batch = ["--training.batch_size", "4"]
+    assert main(["recipes", "show", "quickstart", "--data", str(folder), *settings, *batch, "--json"]) == 0
+    assert noted <= set(json.loads(capsys.readouterr().out)["notes"])

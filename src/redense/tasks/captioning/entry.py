@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...errors import RecipeError
 from ..task import Facts, Settings
+from .data.inspecting import small_notes
 from .sketch import SketchedCaptioning
 from .task import Captioning
 
@@ -27,7 +28,7 @@ def facts(settings: Settings) -> Facts:
         DataError: the recipe does not say, and the data is missing.
     """
     _refuse(settings)
-    expected = settings.data.expected
+    expected, notes = settings.data.expected, ()
     if expected is not None:
         pairs, words, features, length = expected.pairs, expected.words, expected.features, expected.length
     else:
@@ -35,12 +36,14 @@ def facts(settings: Settings) -> Facts:
         train = task.examples("train")
         pairs, words, features = len(train), len(task.vocabulary), task.features
         length = round(sum(train.lengths) / len(train))
+        notes = (*task.notes, *small_notes(len(task.examples("validation")), len(task.examples("test"))))
     return Facts(
         train=pairs,
         text=f"{pairs:,} sentences of about {length} words, {words:,} words known, {features:,} features an image",
         size=features + length,
         looked_at=expected is None,
         details={"words": words, "features": features, "length": length},
+        notes=notes,
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 from ..faults import counted
-from ..task import Facts, Settings
+from ..task import Facts, Settings, Split
 from .data import expected_data
+from .data.inspecting import small_notes
 from .sketch import SketchedClassification
 from .task import Classification
+
+_SPLITS: dict[str, Split] = {"training": "train", "validation": "validation", "test": "test"}
 
 
 def make(settings: Settings) -> Classification:
@@ -26,18 +29,21 @@ def facts(settings: Settings) -> Facts:
     Raises:
         DataError: the recipe does not say, and the data is missing.
     """
-    said = expected_data(settings.data)
+    said, notes = expected_data(settings.data), ()
     if said:
         train, classes, shape = said
     else:
         task = make(settings)
         train, classes, shape = len(task.examples("train")), len(task.classes), task.shape
+        parts = {name: task.examples(split).images for name, split in _SPLITS.items()}
+        notes = (*task.notes, *small_notes(parts))
     return Facts(
         train=train,
         text=f"{train:,} images of {' x '.join(map(str, shape))}, {counted(classes, 'class')}",
         size=math.prod(shape),
         looked_at=not said,
         details={"shape": list(shape), "classes": classes},
+        notes=notes,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..task import Facts, Settings
 from .config import ExpectedSpeech, SpeechData
+from .data.inspecting import small_notes
 from .sketch import SketchedSpeech
 from .spectrogram import frames_in
 from .task import Speech
@@ -31,6 +32,7 @@ def facts(settings: Settings) -> Facts:
     """
     data: SpeechData = settings.data
     said = data.expected or (_KNOWN.get(data.sources) if data == SpeechData() else None)
+    notes: tuple[str, ...] = ()
     if said:
         train, seconds, symbols = min(said.train, data.limit or said.train), said.seconds, said.symbols
     else:
@@ -38,6 +40,10 @@ def facts(settings: Settings) -> Facts:
         utterances = task.utterances("train")
         train, symbols = len(utterances), len(task.alphabet.symbols)
         seconds = sum(utterance.seconds for utterance in utterances) / train
+        notes = (
+            *task.notes,
+            *small_notes({"validation": task.utterances("validation"), "test": task.utterances("test")}),
+        )
     frames = frames_in(seconds, data.spectrogram)
     return Facts(
         train=train,
@@ -45,6 +51,7 @@ def facts(settings: Settings) -> Facts:
         f"{symbols} symbols",
         size=frames * data.spectrogram.bins,
         looked_at=not said,
+        notes=notes,
         details={"frames": frames, "symbols": symbols},
     )
 

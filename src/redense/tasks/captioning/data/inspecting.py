@@ -76,7 +76,7 @@ def inspect_captions(config: CaptionData, *, full: bool = False, on_checked: OnC
         divided = divide_captions(looked, config)
         notes = divided.notes
         known = vocabulary_of(divided.train.tokens, config.threshold, looked.source.place)
-        notes = (*notes, *known.notes, *_small(len(divided.validation), len(divided.test)))
+        notes = (*notes, *known.notes, *small_notes(len(divided.validation), len(divided.test)))
     except DataError as error:
         refusal = str(error)
     notes = (*notes, *_unnamed(looked))
@@ -128,7 +128,8 @@ def _unnamed(looked: Looked) -> list[str]:
     return [*notes, *([f"passed over for their endings: {endings_said(pictures)}"] if pictures else [])]
 
 
-def _small(validation: int, test: int) -> list[str]:
+def small_notes(validation: int, test: int) -> list[str]:
+    """Return sentences on splits of so few images that figures say little."""
     return [
         f"only {count} {name} {'image' if count == 1 else 'images'}: BLEU over so few says little"
         for name, count in (("validation", validation), ("test", test))

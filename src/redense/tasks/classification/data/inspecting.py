@@ -89,7 +89,7 @@ def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnCheck
     else:
         facts = [_of_memory(name, part) for name, part in found.in_memory.items()]
     trained = {name: len(part) for name, part in divided.items()}
-    return ImageFacts(found.layout, tuple(facts), (*notes, *_small(divided)), refusal, trained)
+    return ImageFacts(found.layout, tuple(facts), (*notes, *small_notes(divided)), refusal, trained)
 
 
 def describe(split: SplitFacts) -> list[str]:
@@ -130,8 +130,8 @@ def _of_memory(name: str, part: ImageSet) -> SplitFacts:
     return SplitFacts(name, counts, ((height, width, len(part)),), ())
 
 
-def _small(splits: Mapping[str, AnySet]) -> list[str]:
-    """Return sentences on splits and classes that are so small that figures say little."""
+def small_notes(splits: Mapping[str, AnySet]) -> list[str]:
+    """Return sentences on the splits and classes that are so small that figures say little."""
     notes: list[str] = []
     for name in ("validation", "test"):
         if name in splits and (count := len(splits[name])) < _FEW:

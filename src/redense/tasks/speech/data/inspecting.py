@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..text import Normaliser
 from .checking import OnDone, listen
 from .clips import Clip, duration
 from .layouts import layout_of
-from .loading import Corpus, corpus_of, read_clips
+from .loading import Utterance, corpus_of, read_clips
 from .wsj import is_wsj
 
 _ALL = "not divided"
@@ -98,7 +98,7 @@ def inspect_recordings(config: SpeechData, on_done: OnDone | None = None) -> Rec
         notes = (
             *corpus.notes[:1],
             *(note for note in corpus.notes[1:] if "flatter" in note or "divided by" in note),
-            *_small(corpus),
+            *small_notes(corpus.splits),
         )
     except DataError as error:
         refusal = str(error)
@@ -172,13 +172,14 @@ def _unnamed(config: SpeechData, clips: Sequence[Clip]) -> list[str]:
     return notes
 
 
-def _small(corpus: Corpus) -> list[str]:
+def small_notes(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """Return sentences on splits of so few clips that figures say little."""
     notes: list[str] = []
     for name in ("validation", "test"):
-        words = sum(len(one.text.split()) for one in corpus.splits[name])
-        if len(corpus.splits[name]) < _FEW:
+        words = sum(len(one.text.split()) for one in splits[name])
+        if len(splits[name]) < _FEW:
             notes.append(
-                f"the {name} split has {counted(len(corpus.splits[name]), 'clip')} with {counted(words, 'word')}: one "
+                f"the {name} split has {counted(len(splits[name]), 'clip')} with {counted(words, 'word')}: one "
                 f"wrong word is {100 / words:.1f} points of the word error rate"
             )
     return notes
