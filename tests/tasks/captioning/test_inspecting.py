@@ -19,8 +19,8 @@ def test_a_captioned_folder_is_counted_split_by_split(captioned, redense):
         "words of a sentence: 3 to 6, half of them at least 6",
         "note: vocabulary: 9 words; 0 that occur less than 5 times in the training sentences are left out (0.0% of all "
         "words)",
-        "note: the validation split has 6 images: BLEU over so few says little",
-        "note: the test split has 6 images: BLEU over so few says little",
+        "note: only 6 validation images: BLEU over so few says little",
+        "note: only 6 test images: BLEU over so few says little",
         "taken for pictures with captions",
         "nothing is wrong as far as headers and ends of files show; --full decodes every image",
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from ....errors import DataError
 from ...faults import Fault, counted, fault_lines
 from ...folders import paths_below
+from ...task import Split
 from ..audio import SUFFIXES
 from ..config import SpeechData
 from ..text import Normaliser
@@ -172,10 +173,11 @@ def _unnamed(config: SpeechData, clips: Sequence[Clip]) -> list[str]:
     return notes
 
 
-def small_notes(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
+def small_notes(splits: Mapping[Split, Sequence[Utterance]]) -> list[str]:
     """Return sentences on splits of so few clips that figures say little."""
     notes: list[str] = []
-    for name in ("validation", "test"):
+    few: tuple[Split, ...] = ("validation", "test")
+    for name in few:
         words = sum(len(one.text.split()) for one in splits[name])
         if len(splits[name]) < _FEW:
             notes.append(
