@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,50 @@ def test_an_example_trains(name: str, tmp_path: Path):
     found = re.search(r"test error (\d+\.\d+)%|loss on held-out bytes (\d+\.\d+)", done.stdout)
     assert found, done.stdout
     assert float(found[1]) < 18 if found[1] else float(found[2]) < 2.6
+
+
+# --- comparisons of a training of one's own -------------------------------------------------------------------------
+
+COMPARING = {"digits": "sklearn", "spam": "transformers", "lightning_module": "pytorch_lightning"}
+
+
+def test_every_comparison_is_here_and_in_the_documentation():
+    assert {path.name for path in (EXAMPLES / "comparing").glob("*.*")} == {
+        *(f"{name}.py" for name in COMPARING),
+        "line.sh",
+    }
+    text = (DOCS / "compare-your-training.md").read_text() + (EXAMPLES / "README.md").read_text()
+    for path in (EXAMPLES / "comparing").glob("*.*"):
+        assert f"examples/comparing/{path.name}" in text
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # advice of Lightning and transformers
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", COMPARING)
+def test_a_training_of_ones_own_is_judged(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip(COMPARING[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "--quick"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "common", raising=False)
+    path = EXAMPLES / "comparing" / f"{name}.py"
+    try:
+        exec(compile(path.read_text(), str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
+    finally:
+        sys.modules.pop("common", None)
+    out = capsys.readouterr().out
+    assert "dsd: no gain." in out or "dsd: a gain." in out
+    page = next(tmp_path.glob("runs/*/report.html")).read_text(encoding="utf-8")
+    assert "control without a mask" in page
+
+
+def test_a_script_of_the_shell_is_judged(redense: Callable[..., tuple[int, str, str]], tmp_path: Path):
+    text = (EXAMPLES / "comparing" / "line.sh").read_text()
+    shown = text.partition("# redense compare ")[2].partition("\n#\n")[0].partition("\nawk")[0]
+    words = shlex.split(shown.replace("\\\n#", " ").replace("examples/comparing/", f"{EXAMPLES}/comparing/"))
+    code, out, _ = redense("compare", *words, "--seeds", "3", "--out", "c", "--jobs", "2")
+    assert code == 0
+    assert "The control is longer, the only one." in out
+    assert "average: no gain." in out or "average: a gain." in out
