@@ -166,6 +166,7 @@ def test_a_round_runs_each_contestant_once_after_it_was_prepared(load: Callable[
 SMALL = ["--depth", "8", "--width", "2", "--epochs", "0.01", "--examples", "20"]
 
 
+@pytest.mark.slow
 def test_scanning_stores_every_scan_and_refuses_other_bits(load: Callable[[str], Any], tmp_path: Path):
     module = load("scan_sensitivity")
     assert module.main([*SMALL, "--rounds", "1", "--out", str(tmp_path)]) == 0
