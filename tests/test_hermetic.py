@@ -144,3 +144,9 @@ def test_what_killed_test_processes_left_is_removed_and_what_is_in_use_is_not(
     assert conftest.take_away_forgotten(tmp_path, now) == [tmp_path / "redense-tests-at-work"]  # it has ended
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "redense-tests-link", "redense-tests-new"]
     assert conftest.FOLDER.is_dir()
+
+
+def test_the_files_that_go_to_one_worker_are_there(pytestconfig: pytest.Config):
+    conftest: Any = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    assert set(conftest.TOGETHER.values()) == {"every_arm", "browser"}
+    assert [file for file in conftest.TOGETHER if not (ROOT / file).is_file()] == []
