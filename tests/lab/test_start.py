@@ -20,8 +20,10 @@ from redense.lab.plan import plan
 from redense.lab.recipe import Recipe
 from redense.lab.records import read_records
 from redense.lab.run import new_run, train_run
-from redense.lab.start import load_start_, start_digest
+from redense.lab.start import heads_of, load_start_, start_digest, tuned
 from redense.lab.tasks import make_task
+from redense.tasks.classification.config import ImageData, ImageModel
+from redense.tasks.classification.sketch import SketchedClassification
 
 Tiny = Callable[..., Recipe]
 
@@ -220,3 +222,25 @@ def test_without_a_word_on_tuning_an_engine_refuses_other_classes_with_the_cure(
     recipe = tiny(start=str(of_seven_classes))
     with pytest.raises(RecipeError, match=r"expected \(4, 8\).*give --tune.backbone_lr 1"):
         Engine(make_task(recipe), recipe).begin()
+
+
+@pytest.mark.parametrize("name", ["cnn", "squeezenet1_1", "timm/mobilenetv3_small_050"])
+def test_the_last_layer_of_every_library_is_found_and_all_other_weights_are_taken(
+    name: str, tiny: Tiny, tmp_path: Path
+):
+    def of(classes: int) -> SketchedClassification:
+        return SketchedClassification(
+            ImageData(), ImageModel(name=name), shape=(3, 64, 64), classes=classes, examples=4
+        )
+
+    weights = of(7).build_model().state_dict()
+    save_file(weights, tmp_path / "seven.safetensors")
+    recipe, notes = tuned(tiny(start=str(tmp_path / "seven.safetensors")), of(4))
+    assert recipe.tune is not None
+    assert "is of 7 classes, here are 4: the last layer (" in notes[0]
+    network = of(4).build_model()
+    load_start_(network, str(tmp_path / "seven.safetensors"), None, may_be_new=heads_of(of(4)))
+    other = {key for key, value in network.state_dict().items() if value.shape != weights[key].shape}
+    assert other == heads_of(of(4))
+    assert len(other) == 2  # a weight and a bias
+    assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items() if key not in other)
