@@ -311,7 +311,8 @@ def _log_ticks(run: Run) -> list[float] | None:
 
 def _lr_range(run: Run) -> Plot:
     """A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall."""
-    highest: dict[int, float] = {}
+    # A phase's first rate is in none of the lines: these come after a step.
+    highest = {index: phase.lr for index, phase in enumerate(run.phases) if phase.lr and math.isfinite(phase.lr)}
     for line in (*run.log.steps, *run.log.epochs):
         if math.isfinite(line.lr) and line.lr > 0:
             highest[line.phase] = max(line.lr, highest.get(line.phase, 0))

@@ -28,13 +28,33 @@ LOOK: Plot = {
 
 
 def log_ticks(values: Iterable[float]) -> list[float] | None:
-    """Return 1, 2, 5 in each decade of some values, or 1 alone in many; None where a logarithm has no place."""
+    """Return 1, 2, 5 in each decade of some values, or 1 alone in many; None where a logarithm has no place.
+
+    Where fewer than two of these lie between the values, the ticks are two to five round numbers that do.
+
+    >>> log_ticks([0.64, 0.7]), log_ticks([66.2, 42.9])
+    ([0.64, 0.66, 0.68, 0.7], [45.0, 50.0, 55.0, 60.0, 65.0])
+    """
     known = [value for value in values if math.isfinite(value)]
     if not known or min(known) <= 0:
         return None
     first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
     digits = (1, 2, 5) if last - first < 3 else (1,)
-    return [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+    ticks = [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+    if sum(min(known) <= tick <= max(known) for tick in ticks) >= 2 or min(known) == max(known):
+        return ticks
+    return _round_numbers(min(known), max(known))
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return the multiples of 1, 2 or 5 times a power of ten between two numbers, two to five of them."""
+    power = math.floor(math.log10(high - low))
+    steps = [digit * 10.0**exponent for exponent in (power - 1, power, power + 1) for digit in (1, 2, 5)]
+    for step in steps:
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < 5:
+            return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
+    return [low, high]
 
 
 def panel_title(text: str, top: float) -> Plot:
