@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import forked
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from redense import cli
@@ -21,6 +23,11 @@ if TYPE_CHECKING:  # the core's tests run where the extras are not installed
 
 # Whichever test imports torchvision first, perhaps through Lightning or transformers, finds it importable.
 make_importable()
+
+# PyTorch formats the whole stack at every `torch.manual_seed`, once for each kind of accelerator that has not begun.
+# Under pytest, whose stacks are deep, that was a twentieth of what the tests of the lab cost.
+for accelerator in (torch.cuda, torch.xpu):
+    vars(accelerator)["traceback"] = SimpleNamespace(format_stack=list)
 
 # Scripts that tests start in processes of their own, and the guard that every process of a test has.
 collect_ignore = ["crash/killing.py", "crash/groups.py", "crash/damage.py", "fuzz", "processes", "ranks"]
