@@ -27,6 +27,7 @@ from . import (
     predicting,
     reporting,
     running,
+    searching,
     sensitivity,
     transcribing,
     zoo,
@@ -38,6 +39,7 @@ from .verbs import Parser, Verb, Verbs
 _MODULES = (
     running,
     comparing,
+    searching,
     judging,
     reporting,
     sensitivity,

@@ -166,7 +166,7 @@ def cells(comparison: Comparison, task: Task) -> list[Cell]:
 def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Arm | None, Recipe, float | None]]:
     """Give the rows: label, arm, recipe, and the value of the arm's own knob."""
     yield BASELINE, None, comparison.recipe, None
-    settings = list(_sweep_points(comparison.sweep))
+    settings = list(sweep_points(comparison.sweep))
     for arm in arms:
         if not arm.masked or settings == [{}]:
             yield arm.name, arm, comparison.recipe, None
@@ -181,7 +181,8 @@ def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Ar
             yield label, arm, build_recipe(data, f"--sweep {point}"), None
 
 
-def _sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Give every combination of the values that settings are swept over; one empty one for no sweep."""
     points: list[dict[str, Any]] = [{}]
     for key, values in sweep.items():
         points = [{**point, key: value} for point in points for value in values]

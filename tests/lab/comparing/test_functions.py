@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 
@@ -363,3 +367,38 @@ def test_the_page_has_the_verdict_and_nothing_that_nobody_told(tmp_path: Path):
     assert json.loads((tmp_path / "compare.json").read_text())["form"] == "function"
     assert r"\begin{tabular}" in result.to_latex()
     assert "| dsd |" in result.to_markdown()
+
+
+SCRIPT = """
+import random, sys, time
+import redense
+
+def train(schedule, seed):
+    time.sleep(0.05)
+    luck = random.Random(f"{schedule}{seed}").gauss(0, 0.05)
+    return {"error": 10 + luck - any(phase.is_sparse for phase in schedule.phases)}
+
+dsd = redense.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
+redense.compare(train, dsd, seeds=int(sys.argv[2]), out=sys.argv[1], quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_ten_times_ends_with_the_same_table(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    words = [str(tmp_path / "mine.py"), str(tmp_path / "killed"), "8"]
+    for place in range(10):
+        child = forked.start(*words, start_new_session=True)
+        wanted = 4 * place + 1  # some more each time
+        while len(list(tmp_path.glob("killed/pairs/*/*/result.json"))) < wanted and child.poll() is None:
+            time.sleep(0.005)
+        time.sleep(0.007 * place)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+    last = forked.start(*words)
+    last.communicate()
+    whole = forked.start(words[0], str(tmp_path / "whole"), "8")
+    whole.communicate()
+    assert (last.returncode, whole.returncode) == (0, 0)
+    for name in ("compare.json", "compare.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
