@@ -38,6 +38,9 @@ class Hub(ThreadingHTTPServer):
 class Answers(BaseHTTPRequestHandler):
     server: Hub  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def do_GET(self) -> None:  # some versions ask how the repository keeps large files
+        self.answer({"id": "me/net"})
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.server.fails:
