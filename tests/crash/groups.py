@@ -11,6 +11,7 @@ documented, leave no process, and end with the same bytes after --resume.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import itertools
 import json
@@ -93,7 +94,16 @@ def start(words: list[str], log: Path, folder: Path) -> forked.Started:
         f"runpy.run_module({words[1]!r}, run_name='__main__', alter_sys=True)\n"
     )
     here = {"OMP_NUM_THREADS": "1", "REDENSE_STORE": "none", "COLUMNS": "200"}
-    return forked.start("-c", code, cwd=folder, env={**os.environ, **here}, start_new_session=True)
+    child = forked.start("-c", code, cwd=folder, env={**os.environ, **here}, start_new_session=True)
+    atexit.register(_end_group, child.pid)  # a harness that is stopped leaves nobody who writes to its folders
+    return child
+
+
+def _end_group(leader: int) -> None:
+    for one in [leader, *members(leader)]:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(one) == leader:
+                os.kill(one, signal.SIGKILL)
 
 
 def disturb(way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: random.Random) -> tuple[str, list[str]]:
@@ -247,6 +257,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="where the folders are made and kept, so that it can go on")
     parser.add_argument("--out", type=Path, help="write the raw result here")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     with tempfile.TemporaryDirectory() as temporary:
         root, numbers = options.root or Path(temporary), range(options.first, options.first + options.times)
         each = harness(options.recipe.resolve(), numbers, options.seed, root.resolve(), sys.stdout)

@@ -133,6 +133,7 @@ def _become(
     for connection, stream in ((out, 1), (err, 2)):
         os.dup2(connection.fileno(), stream)
         connection.close()
+    multiprocessing.set_start_method(None, force=True)  # as in a new process, and not that of this one
     own = multiprocessing.current_process()
     own.name = "MainProcess"
     own._config["daemon"] = False  # pyright: ignore[reportAttributeAccessIssue]  # it may have children
