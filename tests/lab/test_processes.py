@@ -17,7 +17,7 @@ import pytest
 from redense import cli
 from redense.errors import StateError
 from redense.lab.engine import Engine, StoppedError
-from redense.lab.processes import noticing_lost_helpers
+from redense.lab.processes import loading_context, noticing_lost_helpers
 from redense.lab.recipe import Recipe
 from redense.lab.run import new_run, train_run
 
@@ -124,3 +124,10 @@ def test_no_signal_to_the_group_ends_what_cleans_up_after_helpers(tmp_path: Path
     words = [sys.executable, "-c", TRACKERS]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert (done.stdout, done.stderr) == ("[0, 0]\n", "")
+
+
+def test_a_job_of_joblib_prepares_its_batches_in_forks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "loky")
+    assert loading_context() is not None  # joblib's own can start nothing but jobs
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "spawn")
+    assert loading_context() is None

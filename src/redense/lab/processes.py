@@ -107,8 +107,8 @@ def loading_context() -> Any:
     From the moment at which one is forked until `begin_loading` it must not be killed by a signal to the group either:
     signals wait meanwhile.
     """
-    if sys.platform != "linux" or multiprocessing.get_start_method(allow_none=True) not in (None, "fork"):
-        return None
+    if sys.platform != "linux" or multiprocessing.get_start_method(allow_none=True) in ("spawn", "forkserver"):
+        return None  # as its owner wishes; in a job of joblib it is joblib's own, which starts nothing but its jobs
     start_tracker(resource_tracker.ensure_running)
     return _made_context()
 
