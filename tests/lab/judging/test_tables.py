@@ -203,3 +203,15 @@ def test_a_run_that_failed_is_named_with_its_reason(write: Callable[[str | bytes
     table = "arm,seed,failed,test_error\nbaseline,0,,1\ndsd,0,loss is NaN at step 3,\n"
     with pytest.raises(DataError, match="seed '0': 'test_error' is empty because the run failed: 'loss is NaN at step"):
         read_table(write(table))
+
+
+@pytest.mark.parametrize("prefixes", [("params.", "metrics."), ("config.", "summary."), ("config/", "summary/")])
+def test_a_table_of_a_tracker_is_read_with_the_names_that_were_logged(tmp_path: Path, prefixes: tuple[str, str]):
+    own, figure = prefixes
+    rows = [("run1", "base", 0, 2.0), ("run2", "base", 1, 2.5), ("run3", "new", 0, 1.0), ("run4", "new", 1, 1.25)]
+    text = f"run_id,{own}arm,{own}seed,{figure}error\n" + "".join(f"{r},{a},{s},{v}\n" for r, a, s, v in rows)
+    (tmp_path / "runs.csv").write_text(text)
+    table = read_table(tmp_path / "runs.csv")
+    assert table.metric == "error"
+    values = {name: dict(arm.values) for name, arm in table.arms.items()}
+    assert values == {"base": {"0": 2.0, "1": 2.5}, "new": {"0": 1.0, "1": 1.25}}

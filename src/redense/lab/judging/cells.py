@@ -21,6 +21,7 @@ from .statistics import LARGEST
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_PREFIX = re.compile(r"(?:params|metrics|tags|config|summary)[./](?=.)")  # of MLflow, and of W&B
 _IN_A_FOLDER = "compare.csv"  # of `redense compare`
 csv.field_size_limit(1 << 24)
 
@@ -108,6 +109,26 @@ def columns_of_rows(rows: Iterable[Any], source: str = "the list", lines: Sequen
     for column in cells.values():
         column.extend([None] * (len(rows) - len(column)))
     return Columns(source, cells, lines)
+
+
+def without_prefixes(columns: Columns) -> Columns:
+    """Return a table of a tracker with the names that its columns had there: MLflow's ``params.seed`` is ``seed``.
+
+    Only where that is clear: there is no ``arm`` or no ``seed`` without it, and no two columns become one.
+
+    >>> list(
+    ...     without_prefixes(
+    ...         Columns("t", {"run_id": [], "params.arm": [], "params.seed": [], "metrics.error": []})
+    ...     ).cells
+    ... )
+    ['run_id', 'arm', 'seed', 'error']
+    """
+    if {"arm", "seed"} <= set(columns.cells):
+        return columns
+    bare = [_PREFIX.sub("", name) for name in columns.cells]
+    if len(set(bare)) < len(bare):
+        return columns
+    return Columns(columns.source, dict(zip(bare, columns.cells.values(), strict=True)), columns.lines)
 
 
 def number(cell: Any) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, nearest
-from .cells import Columns, columns_of_frame, columns_of_rows, finite, label, number, plain, read_file
+from .cells import Columns, columns_of_frame, columns_of_rows, finite, label, number, plain, read_file, without_prefixes
 from .figures import ArmFigures, Table, check_seeds, quoted, shown
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
@@ -59,7 +59,7 @@ class _Arm:
 def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
     arms: dict[str, _Arm] = {}
     name, split_by = None, False
-    for columns in tables:
+    for columns in map(without_prefixes, tables):
         found, by_split, figures = _figures(columns, metric)
         if name is not None and (found, by_split) != (name, split_by):
             raise DataError(f"{columns.source} has other figures than the tables before it: name them with --metric")
