@@ -87,7 +87,9 @@ def test_every_recipe_opens_with_its_command_its_data_its_time_and_the_papers_fi
     [
         pytest.param(
             name,
-            marks=[pytest.mark.slow] if name.startswith(("imagenet/", "wsj/")) and name not in LARGE else [],
+            marks=[pytest.mark.slow]
+            if name.startswith(("imagenet/", "wsj/", "flickr8k/")) and name not in LARGE
+            else [],
         )
         for name in recipe_names()
     ],

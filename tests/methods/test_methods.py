@@ -67,8 +67,15 @@ CASES = {
     "dropconnect, cnn": Case("dropconnect", changes={"model": {"name": "cnn", "widths": [4, 6]}}),
 }
 each = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+OTHERWISE = ("momentum, adam", "sam, adam", "distill, bf16", "dropconnect, cnn")
+"""They change what an interrupted phase must save; the other questions they are asked by the slow tests."""
 each_method = pytest.mark.parametrize(
-    "case", [pytest.param(case, id=name) for name, case in CASES.items() if case.method]
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if name in OTHERWISE else [])
+        for name, case in CASES.items()
+        if case.method
+    ],
 )
 
 
