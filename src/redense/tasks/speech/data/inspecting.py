@@ -181,7 +181,7 @@ def small_notes(splits: Mapping[Split, Sequence[Utterance]]) -> list[str]:
         words = sum(len(one.text.split()) for one in splits[name])
         if len(splits[name]) < _FEW:
             notes.append(
-                f"the {name} split has {counted(len(splits[name]), 'clip')} with {counted(words, 'word')}: one "
-                f"wrong word is {100 / words:.1f} points of the word error rate"
+                f"only {len(splits[name])} {name} {'clip' if len(splits[name]) == 1 else 'clips'}, with "
+                f"{counted(words, 'word')}: one wrong word is {100 / words:.1f} points of the word error rate"
             )
     return notes

@@ -170,13 +170,17 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split
     if empty and len(free) >= _FEWEST:
         drawn = _by_name(free, given, config)
         notes.append(
-            f"{len({one.text for one in free}):,} different sentences are too few to divide by: the clips are divided "
+            f"{_different(len({one.text for one in free}))} too few to divide by: the clips are divided "
             "by their names, and the same sentence may be in training and in the test"
         )
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
     for one in usable:
         splits[drawn.get(one.clip.name) or one.clip.split or "train"].append(one)
     return splits, notes
+
+
+def _different(count: int) -> str:
+    return "1 sentence is" if count == 1 else f"{count:,} different sentences are"
 
 
 def _by_name(free: Sequence[Utterance], given: Collection[Split | None], config: SpeechData) -> dict[str, Split]:
@@ -234,7 +238,7 @@ def _notes(
 ) -> tuple[str, ...]:
     lengths = {name: duration(sum(utterance.seconds for utterance in part)) for name, part in splits.items()}
     sizes = ", ".join(f"{len(part):,} {name} ({lengths[name]})" for name, part in splits.items())
-    notes = [f"{place}: {sizes} of {total:,} clips"]
+    notes = [f"{place}: {sizes} of {total:,} in all"]
     if drops:
         left = sum(map(len, drops.values()))
         notes.append(f"left out {left:,} clips: {drops.summary()}")
