@@ -4,8 +4,8 @@
 
 The bars: holding costs at most one copy of all weights, ``clone()``, under AdamW, and 0.9 under SGD with momentum.
 ``copy_`` into memory that is there already is faster: its ratio is shown beside it. "hold" is redense's work alone, of
-a step after the first few of a phase: the gradients are masked, weights and states are looked at before and after the
-step, and every eighth step masks all weights too, which the largest times are of. "step" and "step, held" are whole
+a step after the first few of a phase: the gradients are masked, some places of the weights are looked at before the
+step, and the weights are masked after it. "step" and "step, held" are whole
 steps of two optimizers of the same kind on equal models, the second one inside ``redense.sparse``; no backward writes
 gradients there, so that they are not masked anew.
 """

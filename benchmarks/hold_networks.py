@@ -4,8 +4,8 @@
 
 A step is forward, backward and SGD with momentum and weight decay on random images of 224 x 224, inside
 ``redense.sparse`` at 30 %; "hold" is redense's work alone, of a step after the first few of a phase: gradients are
-masked, weights are looked at, and at every eighth step masked too. The bars: at most 1 % of a step of 32 images, and at
-most one copy of the network's weights (``clone()``).
+masked, some weights are looked at, and all are masked after the step. The bars: at most 1 % of a step of 32 images, and
+at most one copy of the network's weights (``clone()``).
 
 With ``--device cuda --batch 256`` (skipped where there is none) holding must cost at most 1 % of the step, and a hook
 that waits for the GPU is an error; its kernels are counted and stored.

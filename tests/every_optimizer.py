@@ -37,6 +37,7 @@ class Entry:
     graph: bool = False  # backward must keep the graph
     closure_only: bool = False
     before: bool = False  # the gradients must be there before step(closure)
+    sparse: bool = False  # it takes sparse gradients alone
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -57,7 +58,8 @@ def of_torch() -> Iterator[Entry]:
                 shown = ",".join(f"{key}={value}" for key, value in options.items())
                 part = matrices if kind.__name__ == "Muon" else everything
                 make = _maker(kind, part, options)
-                yield Entry(f"torch.{kind.__name__}({shown})", make, False, info.step_requires_closure)
+                sparse = kind is torch.optim.SparseAdam
+                yield Entry(f"torch.{kind.__name__}({shown})", make, False, info.step_requires_closure, sparse=sparse)
 
 
 # What the constructors of pytorch_optimizer must be given.
@@ -66,35 +68,52 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "bsam": {"num_data": 8, "foreach": False},  # its foreach form does not train on its own
     "alig": {"max_lr": 0.1},
 }
-_WRAPPERS = ("lookahead", "trac", "schedulefreewrapper")
-_SAMS = ("sam", "gsam", "wsam", "looksam", "friendlysam")
+_WRAPPERS = ("Lookahead", "TRAC", "ScheduleFreeWrapper", "OrthoGrad")  # classes that no name stands for
+_SAMS = ("SAM", "WSAM", "LookSAM", "FriendlySAM")  # nor for these
 _MUONS = ("adago", "adamuon", "distributedmuon", "muon", "muonclip", "normuon")
 _OF_MODELS = ("adalomo", "adammini", "lomo")
-_WITH_CLOSURE = (*_SAMS, "alig", "bsam", "lbfgs")
+_WITH_CLOSURE = ("alig", "bsam", "lbfgs")
 
 
 def of_pytorch_optimizer() -> Iterator[Entry]:
-    """Give every name of pytorch_optimizer."""
-    from pytorch_optimizer import get_supported_optimizers, load_optimizer
+    """Give every name of pytorch_optimizer, and its wrappers of others."""
+    import pytorch_optimizer
 
-    for name in get_supported_optimizers():
-        kind: Any = load_optimizer(name)
+    for name in pytorch_optimizer.get_supported_optimizers():
+        kind: Any = pytorch_optimizer.load_optimizer(name)
         options = _OPTIONS.get(name, {})
-        if name in _WRAPPERS:
-            make = _maker(kind, lambda model: torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), options)
-        elif name in _SAMS:
-            make = _maker(kind, everything, {"base_optimizer": torch.optim.SGD, "lr": 0.05, "momentum": 0.9})
-        elif name in _MUONS:
+        if name in _MUONS:
             make = _maker(kind, by_use, options)
         elif name in _OF_MODELS:
             make = _maker(kind, lambda model: model, options)
         else:
             make = _maker(kind, matrices if name == "spectralsphere" else everything, options)
         yield Entry(name, make, name in ("adahessian", "sophiah"), name in _WITH_CLOSURE, name == "bsam")
+    for name in _WRAPPERS:
+        yield Entry(name, _around(getattr(pytorch_optimizer, name)))
+    for name in _SAMS:
+        options = {"base_optimizer": torch.optim.SGD, "lr": 0.05, "momentum": 0.9}
+        kind = getattr(pytorch_optimizer, name)
+        make = _with_model(kind, options) if name == "WSAM" else _maker(kind, everything, options)
+        yield Entry(name, make, closure_only=True)
+
+
+def _around(kind: Any) -> Callable[[nn.Module], Any]:
+    def make(model: nn.Module) -> Any:
+        outer = kind(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
+        if hasattr(outer, "train"):  # a schedule-free one has two modes
+            outer.train()
+        return outer
+
+    return make
 
 
 def _maker(kind: Any, part: Callable[[nn.Module], Any], options: dict[str, Any]) -> Callable[[nn.Module], Any]:
     return lambda model: kind(part(model), **copy.deepcopy(options))
+
+
+def _with_model(kind: Any, options: dict[str, Any]) -> Callable[[nn.Module], Any]:
+    return lambda model: kind(model, model.parameters(), **options)
 
 
 def everything(model: nn.Module) -> Any:
@@ -179,6 +198,8 @@ def step(
         optimizer.zero_grad()
         loss = loss_of()
         backward(loss, **({"create_graph": True} if entry.graph else {}))
+        for parameter in model.parameters() if entry.sparse else ():
+            parameter.grad = None if parameter.grad is None else parameter.grad.to_sparse()
         return loss
 
     torch.manual_seed(100 + number)

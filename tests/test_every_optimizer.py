@@ -45,4 +45,4 @@ def test_every_optimizer_does_what_the_page_says(library: str, monkeypatch: pyte
     assert {name: outcomes for name, outcomes in found.items() if outcomes != {""}} == {
         name: {what} for name, what in known.items()
     }
-    assert f" {number} {'configurations' if library == 'torch' else 'names'} " in PAGE.read_text()
+    assert f" {number} {'configurations' if library == 'torch' else 'optimizers'} " in PAGE.read_text()

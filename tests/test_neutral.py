@@ -165,6 +165,26 @@ def test_a_velocity_that_others_gradients_feed_is_gone_at_the_release():
     assert (model.weight[~mask] == 0).all()
 
 
+class Anchored(torch.optim.SGD):
+    """Pulls the weights to those that it began with, which it keeps by parameter under one name, as TRAC does."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p.lerp_(self.state.setdefault("anchor", {}).setdefault(p, p.detach().clone()), 0.1)  # pyright: ignore[reportArgumentType]
+        return loss
+
+
+def test_a_state_that_is_kept_by_parameter_under_a_name_is_found():
+    model = linear()
+    optimizer = Anchored(model.parameters(), lr=0.01)
+    mask = released(optimizer, model)
+    train(model, optimizer, 1, scale=0.0)
+    assert (model.weight[~mask] == 0).all()
+    assert (model.weight[mask] != 0).all()
+
+
 def test_making_a_new_optimizer_draws_no_random_number_and_touches_no_state():
     model = linear()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

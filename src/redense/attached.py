@@ -246,7 +246,12 @@ class Controller:
     def _detach(self) -> None:
         remove(self._handles)
 
+    def _own(self, optimizer: Optimizer) -> Optimizer:
+        """Return the optimizer that redense was given: a wrapper that shares its hooks (Fabric's) may be called."""
+        return optimizer if any(optimizer is own for own in self._optimizers) else unwrap_optimizer(optimizer)
+
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        optimizer = self._own(optimizer)
         if not self._calls.begin(optimizer):
             return None
         self._trains_nothing = fills_state(optimizer)
@@ -262,6 +267,7 @@ class Controller:
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        optimizer = self._own(optimizer)
         if self._calls.end(optimizer):
             self._stepped(optimizer)
 

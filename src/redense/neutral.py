@@ -78,11 +78,14 @@ class Neutrals:
         for inner in inner_optimizers(optimizer):
             yield from self.states(inner, name, parameter)
         # .get, because the state of a fresh optimizer is a defaultdict that would grow by being read
-        own = optimizer.state.get(parameter)
-        if not own:
+        own = optimizer.state.get(parameter) or {}
+        # TRAC keeps the weights that it began with under a name of its own, by parameter.
+        named = {k: v for k, v in optimizer.state.items() if not isinstance(k, Tensor) and isinstance(v, Mapping)}
+        under = {key: values[parameter] for key, values in named.items() if parameter in values}
+        if not own and not under:
             return
         shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some keep plain local states
-        for path, tensor in tensors_in(own):
+        for path, tensor in (*tensors_in(own), *tensors_in(under)):
             numel = tensor.numel()
             if not tensor.dim() or (tensor.shape not in shapes and tensor.shape != (local(parameter).numel(),)):
                 continue
