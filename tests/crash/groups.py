@@ -49,6 +49,7 @@ ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 ENDS = (*itertools.product(ASKING, ("group", "process")), ("SIGKILL", "process"), ("SIGKILL", "helper"))
 """What is sent, and to whom."""
 
+_MARK = "REDENSE_TEST_LEADER"  # in the environment of all that the first process starts
 _GONE = 20.0  # seconds in which all processes of a group have to be gone
 
 
@@ -66,12 +67,13 @@ def words_of(way: Way, recipe: Path, folder: Path, *, again: bool = False) -> li
 
 
 def members(leader: int) -> list[int]:
-    """Return the processes of a session that are not dead, but for its first."""
+    """Return the processes that a first one has started and that are not dead; torchrun puts its ranks in sessions."""
     found: list[int] = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rsplit(")", 1)[1].split()
-            if int(fields[3]) == leader and fields[0] != "Z" and int(stat.parent.name) != leader:
+            own = int(fields[3]) == leader or f"{_MARK}={leader}\0".encode() in (stat.parent / "environ").read_bytes()
+            if own and fields[0] != "Z" and int(stat.parent.name) != leader:
                 found.append(int(stat.parent.name))
     return sorted(found)
 
@@ -89,6 +91,7 @@ def start(words: list[str], log: Path, folder: Path) -> forked.Started:
     log.touch()
     code = (
         "import os, runpy, sys\n"
+        f"os.environ[{_MARK!r}] = str(os.getpid())\n"
         f"for stream in (1, 2): os.dup2(os.open({str(log)!r}, os.O_WRONLY | os.O_APPEND), stream)\n"
         f"sys.argv = {['redense', *words[2:]]!r}\n"
         f"runpy.run_module({words[1]!r}, run_name='__main__', alter_sys=True)\n"
@@ -100,10 +103,9 @@ def start(words: list[str], log: Path, folder: Path) -> forked.Started:
 
 
 def _end_group(leader: int) -> None:
-    for one in [leader, *members(leader)]:
+    for one in members(leader):
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(one) == leader:
-                os.kill(one, signal.SIGKILL)
+            os.kill(one, signal.SIGKILL)
 
 
 def disturb(way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: random.Random) -> tuple[str, list[str]]:
