@@ -80,8 +80,9 @@ class Neutrals:
         # .get, because the state of a fresh optimizer is a defaultdict that would grow by being read
         own = optimizer.state.get(parameter) or {}
         # TRAC keeps the weights that it began with under a name of its own, by parameter.
-        named = {k: v for k, v in optimizer.state.items() if not isinstance(k, Tensor) and isinstance(v, Mapping)}
-        under = {key: values[parameter] for key, values in named.items() if parameter in values}
+        kept = cast("dict[Any, Any]", optimizer.state)
+        shared = {key: cast("Mapping[Any, Any]", value) for key, value in kept.items() if isinstance(key, str)}
+        under = {key: v[parameter] for key, v in shared.items() if isinstance(v, dict) and parameter in v}
         if not own and not under:
             return
         shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some keep plain local states
