@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -170,9 +170,10 @@ class Anchored(torch.optim.SGD):
 
     def step(self, closure: Any = None) -> Any:
         loss = super().step(closure)
+        state = cast("dict[Any, Any]", self.state)
         with torch.no_grad():
             for p in self.param_groups[0]["params"]:
-                p.lerp_(self.state.setdefault("anchor", {}).setdefault(p, p.detach().clone()), 0.1)  # pyright: ignore[reportArgumentType]
+                p.lerp_(state.setdefault("anchor", {}).setdefault(p, p.detach().clone()), 0.1)
         return loss
 
 

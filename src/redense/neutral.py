@@ -78,9 +78,9 @@ class Neutrals:
         for inner in inner_optimizers(optimizer):
             yield from self.states(inner, name, parameter)
         # .get, because the state of a fresh optimizer is a defaultdict that would grow by being read
-        own = optimizer.state.get(parameter) or {}
-        # TRAC keeps the weights that it began with under a name of its own, by parameter.
         kept = cast("dict[Any, Any]", optimizer.state)
+        own: Mapping[Any, Any] = kept.get(parameter) or {}
+        # TRAC keeps the weights that it began with under a name of its own, by parameter.
         shared = {key: cast("Mapping[Any, Any]", value) for key, value in kept.items() if isinstance(key, str)}
         under = {key: v[parameter] for key, v in shared.items() if isinstance(v, dict) and parameter in v}
         if not own and not under:
