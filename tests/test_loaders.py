@@ -36,7 +36,7 @@ ELSEWHERE = {
     "tasks/fetching/": "what was fetched, after its checksum was compared",
     "lab/judging/power.py": "our own table",
     "lab/recipe.py": "our own recipes",
-    "lab/comparing/": "the folder of a comparison of one's own, in which nothing of a stranger lies",
+    "lab/comparing/commands.py": "writes",
     "lab/doctor.py": "our own pyproject.toml",
     "lab/environment.py": "/proc",
     "report/listing.py": "/proc",

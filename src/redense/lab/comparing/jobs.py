@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, RecipeError, RedenseError, StateError
+from ...files.opening import read_bytes
 from ...files.visible import visible_line
 from ...files.writing import write_bytes
 from ...schedule import Schedule
@@ -137,7 +138,7 @@ def _train(job: Job) -> Any:
     import torch
 
     path, digest = job.start
-    data = Path(path).read_bytes()
+    data = read_bytes(path)
     if hashlib.sha256(data).hexdigest() != digest:
         raise StateError(f"{path} is damaged: delete it, and it is made again")
     state = torch.load(io.BytesIO(data), weights_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import DataError, RecipeError
 from ...files.json_text import parse_json, read_json
+from ...files.opening import open_regular
 from ..judging.figures import quoted
 from .figures import UNNAMED, Figures, read_figures
 
@@ -74,7 +75,7 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
 def tail(path: Path, most: int) -> str:
     """Return the end of a file as text, of at most so many bytes."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - most))
             return file.read().decode("utf-8", errors="replace")

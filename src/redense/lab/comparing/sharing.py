@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...files.checksums import file_sum
+from ...files.opening import read_text
 from ...files.writing import write_text
 from ...schedule import Schedule
 
@@ -65,7 +66,7 @@ class Parts:
         """Return the sha256 of the state that a part has left; empty where there is none, or a damaged one."""
         path = self.file(key, seed)
         try:
-            noted = path.with_suffix(".sha256").read_text(encoding="ascii").strip()
+            noted = read_text(path.with_suffix(".sha256")).strip()
             return noted if noted == file_sum(path) else ""
         except (OSError, ValueError):
             return ""

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from ...errors import RecipeError
+from ...files.opening import read_bytes
 from ...files.writing import write_text
 from .commands import CommandJob, ended, job_of, outcome_of, prepare
 from .functions import check_figures, unfinished
@@ -39,7 +40,7 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
         ends = job.folder / _CODE
         if pair in outcomes or not ends.is_file():
             continue
-        code = ends.read_text(encoding="utf-8", errors="replace").strip()
+        code = read_bytes(ends).decode("utf-8", errors="replace").strip()
         failed = ended(job, int(code)) if code.isdecimal() else f"its exit code is no number: {code[:40]}"
         outcomes[pair] = outcome_of(held, job, failed)
         held.keep(*pair, outcomes[pair])
