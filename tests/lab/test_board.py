@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from redense.lab import board
 from redense.lab.board import Board
 
 
@@ -28,12 +29,26 @@ def test_tensorboard_reads_every_point_and_forgets_what_a_later_start_purges(tmp
     assert [(point.step, point.value) for point in read.Scalars("validation/größer")] == [(150, math.inf)]
 
 
+def test_files_of_one_second_are_read_in_the_order_in_which_they_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    moments = [5_012_345_678, 5_987_654_321, 12_000_000_001]
+    for number, moment in enumerate(moments):
+        monkeypatch.setattr(board.time, "time_ns", lambda moment=moment: moment)
+        monkeypatch.setattr(board.os, "getpid", lambda number=number: 900 - number)  # numbers of processes wrap around
+        Board(tmp_path, purge_step=number).close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.split(".")[3:5] for name in names] == [
+        ["0000000005", "012345678"],
+        ["0000000005", "987654321"],
+        ["0000000012", "000000001"],
+    ]
+
+
 def test_a_full_disk_is_an_error():
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("there is no /dev/full")
-    board = Board.__new__(Board)
-    board._file = full.open("wb", buffering=0)
+    writer = Board.__new__(Board)
+    writer._file = full.open("wb", buffering=0)
     with pytest.raises(OSError, match="No space left"):
-        board.add_scalar("train/loss", 1.0, 1)
-    board.close()
+        writer.add_scalar("train/loss", 1.0, 1)
+    writer.close()

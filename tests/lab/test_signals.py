@@ -30,6 +30,7 @@ def test_every_signal_that_the_documentation_names_is_answered():
 def test_a_signal_before_there_is_anything_to_save_is_a_line(
     number: signal.Signals, redense: Command, monkeypatch: pytest.MonkeyPatch
 ):
+    first = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored, and stays so
     before = signal.getsignal(number)
 
     def slow(*given: object) -> object:
@@ -37,9 +38,12 @@ def test_a_signal_before_there_is_anything_to_save_is_a_line(
         return comparison
 
     monkeypatch.setattr(recipe, "load_recipe", slow)
-    code, out, err = redense("run", "quickstart")
-    assert (code, out, err) == (128 + number, "", f"redense: stopped by {number.name}\n")
-    assert signal.getsignal(number) == before
+    try:
+        code, out, err = redense("run", "quickstart")
+        assert (code, out, err) == (128 + number, "", f"redense: stopped by {number.name}\n")
+        assert signal.getsignal(number) == before
+    finally:
+        signal.signal(number, first)
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_and_a_second_ctrl_c_is_none(capsys: pytest.CaptureFixture[str]):

@@ -396,7 +396,7 @@ def test_a_header_that_promises_gigabytes_costs_no_memory():
     header = b"\0\0\x08\x03" + b"".join(length.to_bytes(4, "big") for length in (4_000_000, 32, 32))
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=r"truncated, 10 bytes of the 4,000,000 x 32 x 32"):
+        with pytest.raises(DataError, match="33 bytes would become 4,096,000,000"):
             parse(gzip.compress(header + bytes(10)), 3)
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:

@@ -49,7 +49,8 @@ class Board:
     def __init__(self, folder: Path, purge_step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         moment = time.time_ns()
-        name = f"events.out.tfevents.{moment // 10**9:010d}.{socket.gethostname()}.{os.getpid()}.{moment % 10**9}"
+        # TensorBoard reads the files in the order of their names, so these have to sort as the times do.
+        name = f"events.out.tfevents.{moment // 10**9:010d}.{moment % 10**9:09d}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("xb", buffering=0)
         self._write(_bytes(3, b"brain.Event:2"))
         self._write(_integer(2, purge_step) + _bytes(7, _integer(1, 1)))  # SessionLog: START

@@ -38,7 +38,7 @@ def plan_rungs(settings: int, runs: int) -> tuple[Rung, ...]:
     """Return the rounds for so many settings whose runs stay within a budget; each round has about the same share.
 
     >>> [(rung.settings, rung.seeds) for rung in plan_rungs(8, 48)], price(plan_rungs(8, 48))
-    ([(8, 2), (4, 4), (2, 8)], 36)
+    ([(8, 3), (4, 6), (2, 12)], 48)
 
     Raises:
         RecipeError: the budget is below one run a setting.
