@@ -83,7 +83,7 @@ def test_a_plan_is_printed_as_text_and_as_json(redense_run: Run):
         ("judge --plan --sd 1 --effect 1 --arms 1 --looks 2", "--looks is not of it"),
         ("judge t.csv --plan --sd 1 --effect 1 --arms 1", "a table is not of it"),
         ("judge --plan --sd 0 --effect 1 --arms 1", "the standard deviation must be a number above 0"),
-        ("judge --plan --sd 1 --effect 1 --arms 0", "at least one arm"),
+        ("judge --plan --sd 1 --effect 1 --arms 0", "1 to 1,000,000 arms"),
         ("judge --plan --sd 1 --effect 1 --arms 2 --power 1", "power must be in (0, 1)"),
     ],
 )

@@ -106,6 +106,9 @@ def test_a_sweep_tries_as_many_settings_of_every_control(tiny: Tiny, every_arm: 
         assert [p.steps for p in half] == [p.steps for p in usual]
     assert [rows[name][1].phase.lr for name in ("llr", "llr lr=0.3", "llr lr=0.03")] == [0.1, 0.3, 0.03]
     assert Comparison.from_dict(comparison.to_dict()) == comparison
+    shares = [number / 20 for number in range(1, 12)]
+    with pytest.raises(RecipeError, match="--sweep has 11 settings, and restart has 8 to be tried"):
+        cells(replace(comparison, sweep={"sparsity": shares}), task)
 
 
 def test_a_comparison_that_an_older_redense_began_goes_on_without_tuned_controls(tiny: Tiny, every_arm: Any):

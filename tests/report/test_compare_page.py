@@ -245,7 +245,7 @@ def test_without_the_control_no_gain_can_be_claimed(tmp_path, page_of):
     text = plain(page_of(folder).text)
     assert "Control not run an arm without a mask" in text
     assert "No control without a mask was run." in text
-    assert "No control without a mask is in the table, so no gain can be claimed." in text
+    assert "No control without a mask is in the table beside the baseline, so no gain can be claimed." in text
 
 
 def test_the_strongest_control_decides_whichever_it_is(tmp_path, page_of):

@@ -62,6 +62,8 @@ def _judge(options: argparse.Namespace) -> int:
 def _write(told: Any, options: argparse.Namespace) -> Path:
     from ..report.judged import write_judgement
 
+    if options.out.exists() and not (options.out.is_dir() and not any(options.out.iterdir())):
+        raise RedenseError(f"--out '{options.out}' is there already: name a folder that is not")
     name = " and ".join(Path(table).stem or str(table) for table in options.table)
     return write_judgement(told, options.out, name)
 

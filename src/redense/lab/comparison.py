@@ -171,6 +171,11 @@ def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Ar
         if not arm.masked or settings == [{}]:
             yield arm.name, arm, comparison.recipe, None
             if arm.knob and comparison.tuned:
+                if len(settings) > len(arm.knob.values):
+                    raise RecipeError(
+                        f"--sweep has {len(settings)} settings, and {arm.name} has {len(arm.knob.values)} to be tried: "
+                        "sweep at most so many, so that the controls are tuned as often"
+                    )
                 for value in arm.knob.values[1 : len(settings)]:
                     yield f"{arm.name} {arm.knob.name}={value:g}", arm, comparison.recipe, value
             continue

@@ -14,6 +14,7 @@ from ..lab.judging.judge import Judgement
 from ..lab.judging.results import described
 from .compare_page import write_compare_report
 from .contents import Grid
+from .tabular import markdown
 from .tabular import to_latex as latex_of
 from .tabular import to_markdown as markdown_of
 
@@ -92,7 +93,7 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
 
 def to_markdown(judgement: Judgement) -> str:
     """Return the arms as Markdown, with the conclusions below."""
-    said = "".join(f"- {text}\n" for text in judgement.said)
+    said = "".join(f"- {markdown(text)}\n" for text in judgement.said)
     return f"{markdown_of(_grid(judgement))}\n{said}"
 
 

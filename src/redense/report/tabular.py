@@ -77,6 +77,15 @@ def _numeric(cell: str) -> str:
 # --- Markdown -------------------------------------------------------------------------------------------------------
 
 
+def markdown(text: str) -> str:
+    r"""Return text as Markdown that shows it.
+
+    >>> print(markdown("<b>|x_1"))
+    \<b\>\|x\_1
+    """
+    return re.sub(r"([\\|`*_\[\]<>])", r"\\\1", text)
+
+
 def to_markdown(grid: Grid) -> str:
     r"""Return a table as GitHub's Markdown, under its caption.
 
@@ -89,7 +98,7 @@ def to_markdown(grid: Grid) -> str:
     """
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(re.sub(r"([\\|`*_\[\]<>])", r"\\\1", cell) for cell in cells) + " |"
+        return "| " + " | ".join(map(markdown, cells)) + " |"
 
     marks = "|".join("--:" if numeric else ":--" for numeric in grid.numeric)
     return "\n".join([grid.caption, "", line(grid.head), f"|{marks}|", *map(line, grid.rows), ""])

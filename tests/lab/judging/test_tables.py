@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from redense.errors import DataError
+from redense.lab.judging.judge import judge
 from redense.lab.judging.tables import read_table
 
 ROWS = [
@@ -215,3 +216,50 @@ def test_a_table_of_a_tracker_is_read_with_the_names_that_were_logged(tmp_path: 
     assert table.metric == "error"
     values = {name: dict(arm.values) for name, arm in table.arms.items()}
     assert values == {"base": {"0": 2.0, "1": 2.5}, "new": {"0": 1.0, "1": 1.25}}
+
+
+def folder_of_a_comparison(path: Path, *, looks: int = 1) -> Path:
+    """Write a table, and what ``compare.json`` says of its arms."""
+    path.mkdir()
+    figures = {"baseline": (10.0, 10.2, 9.9, 10.1), "plain": (8.0, 8.1, 8.2, 7.9), "dsd": (9.0, 9.1, 9.2, 8.9)}
+    rows = [f"{arm},{seed},{value}" for arm, values in figures.items() for seed, value in enumerate(values)]
+    (path / "compare.csv").write_text("\n".join(["arm,seed,error", *rows]), encoding="utf-8")
+    told = [{"arm": arm, "control": arm == "plain"} for arm in figures]
+    judged = {"margin": None, "looks": looks, "added": "Seeds were added." if looks > 1 else ""}
+    (path / "compare.json").write_text(json.dumps({"rows": told, "judged": judged}), encoding="utf-8")
+    return path
+
+
+def test_a_folder_says_which_arms_are_controls_and_how_often_it_was_looked_at(tmp_path: Path):
+    folder = folder_of_a_comparison(tmp_path / "own", looks=4)
+    for table in (folder, folder / "compare.csv", [str(folder)]):
+        result = judge(table)
+        assert result.decision.deciding == ("plain",)
+        assert result.gains == ()
+        assert result.decision.family.looks == 4
+        assert "Seeds were added." in str(result.caution)
+    assert judge(folder, looks=8).decision.family.looks == 8
+    assert judge(folder, controls=["dsd"]).decision.deciding == ("dsd",)  # what is given goes before
+    (folder / "compare.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="damaged"):
+        judge(folder)
+
+
+def test_settings_and_twins_of_a_control_are_controls_by_their_names():
+    numbers = {"baseline": [10.0, 10.1, 9.9], "restart-acdc": [9.0, 9.1, 9.2], "restart rate=0.5": [8.0, 8.1, 8.3]}
+    table = numbers | {"restart": [9.5, 9.4, 9.6], "dsd": [9.0, 9.2, 9.1], "restarted": [9.9, 9.8, 9.7]}
+    result = judge(table, lower_is_better=True)
+    assert result.decision.controls == ("restart", "restart-acdc", "restart rate=0.5")
+    assert {arm.name: arm.role for arm in result.decision.arms}["restarted"] == "arm"
+
+
+def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numbers():
+    table = {"baseline": [1e-12, 1.1e-12, 0.9e-12], "restart": [5e-13, 5.1e-13, 4.8e-13], "dsd": [1e-13, 2e-13, 3e-13]}
+    assert "0.0000" not in str(judge(table, lower_is_better=True))
+    numbers: dict[str, Any] = {"margin": np.float32(3), "looks": np.int64(2)}
+    told = judge(table, lower_is_better=True, **numbers)
+    assert (told.decision.margin, told.decision.family.looks) == (3.0, 2)
+    for wrong in ({"margin": True}, {"lower_is_better": "no"}):
+        options: dict[str, Any] = {"lower_is_better": True, **wrong}
+        with pytest.raises(DataError):
+            judge(table, **options)

@@ -81,8 +81,8 @@ def test_without_a_control_no_gain_is_claimed_and_the_line_says_why():
     assert told["control"] == []
     assert told["conclusions"]["dsd"] == {
         "gain": False,
-        "text": "dsd: no gain. Against the baseline: better. No control without a mask is in the table, so no gain can "
-        "be claimed.",
+        "text": "dsd: no gain. Against the baseline: better. No control without a mask is in the table beside the "
+        "baseline, so no gain can be claimed.",
     }
 
 
@@ -235,7 +235,7 @@ def test_a_plan_has_seeds_power_and_detectable_differences_after_the_correction(
         ({"sd": float("nan")}, "the standard deviation must be a number above 0"),
         ({"effect": 0.0}, "the effect must be a number above 0"),
         ({"effect": float("inf")}, "the effect must be a number above 0"),
-        ({"arms": 0}, "at least one arm"),
+        ({"arms": 0}, "1 to 1,000,000 arms"),
         ({"wanted": 1.0}, r"power must be in \(0, 1\)"),
         ({"sd": 1e300, "effect": 1e-300}, "beyond what can be computed"),
         ({"sd": 1e9, "effect": 1e-3}, "over 10"),

@@ -80,7 +80,9 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
         DataError: it is not given, and the name does not say it.
     """
     if given is not None:
-        return given
+        if type(given).__name__ not in ("bool", "bool_"):
+            raise DataError(f"lower_is_better is True or False, got {quoted(given)}")
+        return bool(given)
     last = re.split(r"[^a-z0-9]+", (metric or "").casefold())[-1]
     if last in _LOWER or last in _HIGHER:
         return last in _LOWER
@@ -118,7 +120,8 @@ def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: 
     """
     arms = list(arms)
     if given is None:
-        return tuple(name for name in CONTROLS if name in arms and name != baseline)
+        found = [name for name in arms if name != baseline and _is_named_as_control(name)]
+        return tuple(sorted(found, key=lambda name: CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)))
     named = tuple(dict.fromkeys([given] if isinstance(given, str) else given))
     for name in named:
         if name not in arms:
@@ -128,6 +131,12 @@ def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: 
         if name == baseline:
             raise DataError(f"--control {quoted(name)} is the baseline: a control is trained as long as the arms are")
     return named
+
+
+def _is_named_as_control(name: str) -> bool:
+    """``restart``, and what is named after it: a setting, ``restart rate=0.5``, or an arm's own, ``restart-acdc``."""
+    first = name.partition(" ")[0]
+    return first in CONTROLS or first.startswith("restart-")
 
 
 def check_seeds(arms: Mapping[str, ArmFigures]) -> None:

@@ -9,8 +9,15 @@ from typing import Any
 
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
+from .folders import told_by
 from .tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
+
+_LEGEND = (
+    "d_z is the mean difference in standard deviations of the differences; detectable the true difference that this "
+    "verdict shows in 80 % of experiments; gain and loss at most are the ends of the 95 % interval; seeds for 80 % are "
+    "those that show a difference as large as the one seen."
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class Judgement:
         parts = [self._first_line(), "", *words.aligned([head, *rows])]
         if decision.contrasts:
             parts += ["", *words.aligned(_evidence(decision), left=2)]
+            parts += [_LEGEND] if decision.seeds > 1 else []
         parts += ["", words.control_sentence(decision), ""]
         parts += [words.conclusion(decision, name) for name in decision.conclusions]
         if self.caution:
@@ -101,7 +109,9 @@ class Judgement:
         side = "lower" if decision.lower_is_better else "higher"
         family = decision.family
         looks = f", {family.looks:,} looks" if family.looks > 1 else ""
-        margin = f", margin {decision.margin:g}" if decision.margin is not None else ""
+        margin = ""
+        if decision.margin is not None:
+            margin = f", margin {decision.margin:g} (equivalent: the whole 90 % interval inside it, uncorrected)"
         name = shown(decision.metric) if decision.metric else "the figure"
         return (
             f"{name}: {side} is better; paired by seed, Holm over {_count(family.comparisons)}{looks}{margin}; "
@@ -132,9 +142,11 @@ def judge(
         metric: the column of the figures, where there are several.
         lower_is_better: of the figures, where a well-known name such as ``error`` or ``accuracy`` does not say it.
         baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
-        controls: the arms without a mask; those of ``restart``, ``llr`` and ``longer`` if not given.
-        margin: differences within it are of no interest, and called equivalent where that is shown.
-        looks: how often the table will have been looked at when no more seeds are added.
+        controls: the arms without a mask; those that a folder knows as such, and those named after ``restart``, ``llr``
+            and ``longer``, if not given.
+        margin: differences within it are of no interest, and called equivalent where that is shown; a folder's, if not
+            given.
+        looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder.
 
     Raises:
         DataError: the table cannot be judged; the message says where.
@@ -148,19 +160,24 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
-    read = read_table(table, metric=metric, validation=validation)
+    read, told = read_table(table, metric=metric, validation=validation), told_by(table)
     lower = is_lower_better(read.metric, lower_is_better)
-    first = choose_baseline(read.arms, baseline)
+    first = choose_baseline(read.arms, told.baseline if baseline is None and told.baseline in read.arms else baseline)
+    chosen = choose_controls(read.arms, controls, first)
+    if controls is None:
+        known = [name for name in told.controls if name in read.arms and name != first]
+        chosen = tuple(dict.fromkeys([*(name for name in chosen if name not in told.arms), *known]))
     return Judgement(
         decide(
             read.arms,
             lower_is_better=lower,
             baseline=first,
-            controls=choose_controls(read.arms, controls, first),
+            controls=chosen,
             metric=read.metric,
-            margin=margin,
-            looks=looks,
+            margin=told.margin if margin is None else float(margin),
+            looks=max(int(looks), told.looks),
             validation_only=read.validation_only,
+            added=told.added if told.looks >= looks else "",
         ),
         read.arms,
     )

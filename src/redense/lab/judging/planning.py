@@ -11,6 +11,7 @@ from .power import POWER, detectable, power, seeds_for
 from .verdicts import Family
 from .words import aligned
 
+_MOST_ARMS = 10**6
 _ROWS = range(3, 31)  # seeds that the table has
 
 
@@ -45,7 +46,12 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        comparisons = self.family.comparisons
+        counted = "one arm against one other is one comparison"
+        if self.arms > 1:
+            counted = (
+                f"{self.arms:,} arms beside the baseline, one of them the control that decides, are "
+                f"{self.family.comparisons:,} comparisons"
+            )
         rows = [["seeds", "power", "detectable"]]
         rows += [[str(row.n), f"{row.power:.2f}", f"{row.detectable:.3g}"] for row in self.table]
         return "\n".join(
@@ -55,12 +61,9 @@ class Plan:
                 "",
                 *aligned(rows, left=0),
                 "",
-                f"Paired differences with a standard deviation of {self.sd:g}; {self.arms:,} "
-                f"{'arms' if self.arms > 1 else 'arm'} beside the baseline, one of them the control that decides, are "
-                f"{comparisons:,} comparison{'s' if comparisons > 1 else ''}. Power is that of the verdict 'better' "
-                "for "
-                "one of them, after Holm's correction for all and with the sign-flip test's veto; detectable is what "
-                f"so many seeds show in {100 * POWER:g} %.",
+                f"Paired differences with a standard deviation of {self.sd:g}; {counted}. Power is that of the verdict "
+                "'better' for one of them, after Holm's correction for all and with the sign-flip test's veto; "
+                f"detectable is what so many seeds show in {100 * POWER:g} %.",
             ]
         )
 
@@ -84,8 +87,8 @@ def plan(*, sd: float, effect: float, arms: int, wanted: float = POWER) -> Plan:
     for name, value in (("the standard deviation", sd), ("the effect", size)):
         if not 0 < value < math.inf:
             raise DataError(f"{name} must be a number above 0, got {value:g}")
-    if arms < 1:
-        raise DataError(f"a plan needs at least one arm beside the baseline, got {arms}")
+    if not 1 <= arms <= _MOST_ARMS:
+        raise DataError(f"a plan needs 1 to {_MOST_ARMS:,} arms beside the baseline, got {arms}")
     if not 0 < wanted < 1:
         raise DataError(f"power must be in (0, 1), got {wanted:g}")
     comparisons, unit_effect = 2 * arms - 1, size / sd

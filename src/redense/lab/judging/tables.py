@@ -169,6 +169,8 @@ def _only_column(columns: Columns) -> str:
     of_splits = all(name.startswith(("test_", "validation_")) for name in numbers)
     bare = [name.removeprefix("test_").removeprefix("validation_") if of_splits else name for name in numbers]
     told = list(dict.fromkeys(bare))
+    if len(told) == 1:  # both splits of one figure
+        return told[0]
     listed = ", ".join(map(quoted, told[:20]))
     raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
 from ...errors import DataError
@@ -248,7 +249,7 @@ def check_margin(margin: float | None) -> None:
     Raises:
         DataError: it is not.
     """
-    if margin is not None and not (isinstance(margin, (int, float)) and 0 < margin < math.inf):
+    if margin is not None and not (isinstance(margin, Real) and not isinstance(margin, bool) and 0 < margin < math.inf):
         raise DataError(f"the margin must be a number above 0, in the unit of the figures; got {margin}")
 
 
@@ -258,7 +259,7 @@ def check_looks(looks: int) -> None:
     Raises:
         DataError: they are not.
     """
-    if isinstance(looks, bool) or not isinstance(looks, int) or not 1 <= looks <= MOST_LOOKS:
+    if isinstance(looks, bool) or not isinstance(looks, Integral) or not 1 <= looks <= MOST_LOOKS:
         raise DataError(f"looks must be a whole number from 1 to {MOST_LOOKS:,}, got {looks}")
 
 
@@ -301,7 +302,7 @@ def _conclude(
         return Conclusion(name, role, False, against, _diverged(arms, (name, *others)), arms[name].note)
     why = _diverged(arms, (name, *others))
     if not why and not deciding:
-        why = "No control without a mask is in the table"
+        why = "No control without a mask is in the table beside the baseline"
     if not why:
         why = next(filter(None, (_longer(name, arms[name], one, arms[one]) for one in deciding)), "")
     gain = not why and all(against.get(other) == "better" for other in others)

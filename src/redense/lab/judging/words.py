@@ -56,7 +56,7 @@ def control_sentence(decision: Decision) -> str:
     """Return which control decides, and how it was chosen."""
     if not decision.controls:
         usual = f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"
-        return f"No control without a mask ({usual}) is in the table, so no gain can be claimed."
+        return f"No control without a mask ({usual}) is in the table beside the baseline, so no gain can be claimed."
     if decision.chosen:
         rest = _listed(name for name in decision.controls if name not in decision.deciding)
         return shown(f"The control is {decision.deciding[0]}: on validation figures it is ahead of {rest}.")
@@ -82,9 +82,9 @@ def caution(decision: Decision) -> str | None:
     n = decision.seeds
     if n == 1:
         said.append("One seed shows nothing: how much of a difference is chance, only further seeds can say.")
-    elif n and 2 ** (1 - n) > LEVEL:
+    elif n and 2 ** (1 - n) > LEVEL and any(item.paired.p_t is not None for item in decision.contrasts):
         said.append(
-            f"With {n} seeds the sign-flip test gives no p below {2 ** (1 - n):.2g}, so the verdicts rest on the "
+            f"With {n} seeds the sign-flip test gives no p below {2 ** (1 - n):.3g}, so the verdicts rest on the "
             "t-test: they hold if the differences between seeds are roughly normal."
         )
     if n > 1 and decision.added:
@@ -195,7 +195,7 @@ def interval_text(value: float, interval: Interval | None, *, sign: bool = False
     '-0.83 [-1.10, -0.57]'
     """
     half = (interval[1] - interval[0]) / 2 if interval else abs(value)
-    form = f"z.{decimals(half)}f" if half < 1e6 else ".4g"
+    form = f"z.{decimals(half)}f" if 1e-7 < half < 1e6 or not half else ".4g"
     text = format(value, f"{'+' if sign else ''}{form}")
     return f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else text
 

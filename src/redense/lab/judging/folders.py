@@ -1,0 +1,85 @@
+"""What the folder of a comparison says beside its table: which arms are controls, and how often it was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError
+from ...files.json_text import read_json
+from .figures import quoted
+from .results import is_control
+
+_TABLE, _RESULTS = "compare.csv", "compare.json"
+_LARGEST = 1 << 30  # bytes
+
+
+@dataclass(frozen=True)
+class Told:
+    """What folders say of their arms.
+
+    Args:
+        arms: those that they know.
+        controls: those without a mask, or that were named as controls.
+        baseline: the arm that is it; None where it is not said.
+        looks: what p-values are multiplied by.
+        added: what was added after looking, as a sentence.
+    """
+
+    arms: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    baseline: str | None = None
+    margin: float | None = None
+    looks: int = 1
+    added: str = ""
+
+
+def told_by(table: Any) -> Told:
+    """Return what the folders among paths say; nothing for what is no path.
+
+    Raises:
+        DataError: a folder's ``compare.json`` is damaged.
+    """
+    paths = [table] if isinstance(table, (str, PathLike)) else table if isinstance(table, (list, tuple)) else []
+    told = Told()
+    for path in paths:
+        if isinstance(path, (str, PathLike)) and (results := _results(Path(path))):
+            told = _joined(told, _read(results))
+    return told
+
+
+def _results(path: Path) -> Path | None:
+    try:
+        folder = path if path.is_dir() else path.parent if path.name == _TABLE else None
+        found = folder / _RESULTS if folder else None
+        return found if found and found.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _read(path: Path) -> Told:
+    try:
+        data: Mapping[str, Any] = read_json(path, limit=_LARGEST)
+        rows, judged = data["rows"], data.get("judged") or {}
+        arms = tuple(str(row["arm"]) for row in rows)
+        controls = tuple(str(row["arm"]) for row in rows if is_control(row))
+        margin, looks = judged.get("margin"), int(judged.get("looks") or 1)
+        baseline = judged.get("baseline")
+        margin = None if margin is None else float(margin)
+        return Told(arms, controls, str(baseline) if baseline else None, margin, looks, str(judged.get("added") or ""))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{quoted(path)} is damaged: it is none that redense writes") from None
+
+
+def _joined(first: Told, second: Told) -> Told:
+    return Told(
+        tuple(dict.fromkeys((*first.arms, *second.arms))),
+        tuple(dict.fromkeys((*first.controls, *second.controls))),
+        first.baseline if first.baseline is not None else second.baseline,
+        second.margin if not first.arms or first.margin == second.margin else None,
+        max(first.looks, second.looks),
+        " ".join(filter(None, (first.added, second.added))),
+    )
