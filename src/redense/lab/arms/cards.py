@@ -100,7 +100,7 @@ CARDS = {
         "the least.",
         f"{_SPARSE}. `prune.allocation: sensitivity` says the same in a recipe.",
         "From 50 % on, where layers differ: right after pruning its shares are better than uniform ones, at 80 % by no "
-        "more than chance in our one measurement. Whether that lasts through the re-dense phase is what the comparison tells.",
+        "more than chance in our one measurement. Whether that lasts through the re-dense phase, the comparison tells.",
     ),
     "dsd-erk": Card(
         "Shares the sparsity over the layers by their shapes (Erdos-Renyi-Kernel): the larger a layer, the more "
