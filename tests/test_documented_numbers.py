@@ -123,7 +123,7 @@ OURS = {
     "small Deep Speech, Spanish sentences, 50 %": (SPEECH, "test_wer", "dsd 0.5"),
     "the same, twice in as many steps": (SPEECH, "test_wer", "dsd-iter"),
 }
-NOT_CHECKED = {  # words and figures of other programs, which benchmarks/judge_peers.py wrote down
+NOT_CHECKED = {  # words and figures of other programs, which are checked apart
     ("docs/explanation/reading-measurements.md", "Beside other judges", ""),
 }
 ELSEWHERE = {  # what is not measured by comparisons of arms
@@ -469,3 +469,20 @@ def test_the_p_values_over_the_five_experiments_are_those_of_the_raw_results():
     assert over_five(0, "restart") == ["0.005", "0.005", "0.069", "0.069", "0.069"]
     assert over_five(0, "llr") == ["0.015"] * 5
     assert over_five(1, 0) == ["0.002", "0.004", "0.009", "0.009", "0.023"]
+
+
+def test_the_table_of_other_judges_has_what_its_script_wrote():
+    written = json.loads((ROOT / "benchmarks" / "results" / "judge_peers.json").read_text(encoding="utf-8"))["pairs"]
+    (table,) = (table for table in WITH_NUMBERS if table.key in NOT_CHECKED)
+    assert len(table.rows) == len(written)
+    for (pair, ours, scipy, deepsig, rliable), one in zip(table.rows, written, strict=True):
+        expected = [one["scipy"][name] for name in ("ttest_rel", "wilcoxon", "permutation", "ttest_ind")]
+        expected += [one["deepsig"]["aso"], one["rliable"]["probability_of_improvement"], *one["rliable"]["interval"]]
+        numbers = re.findall(NUMBER, f"{scipy} {deepsig} {rliable}")
+        for number, value in zip(numbers, expected, strict=True):
+            check(number, value, f"{pair}: {one}")
+        assert f"n = {one['n']}" in pair
+        check(pair.rsplit(", ", 1)[1], one["difference"], pair)
+        assert ours.startswith(one["redense"]["verdict"])
+        for number in re.findall(rf"p = ({NUMBER})", ours):
+            check(number, one["redense"]["p_adjusted"], pair)
