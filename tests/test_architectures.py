@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ from architectures import (  # noqa: E402  # pyright: ignore[reportMissingImport
     Architecture,
     architectures,
     tables,
+    told,
 )
 
 STORED = json.loads(RESULTS.read_text())
@@ -44,6 +46,12 @@ LEFT_DENSE = {
 def test_the_page_has_the_tables_of_the_stored_results():
     shown = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
     assert shown.strip() == tables(list(KNOWN.values()), STORED["failed"], STORED["versions"], STORED["listed"])
+
+
+def test_what_could_not_be_built_is_told_without_the_paths_of_a_machine():
+    error = ValueError("no Model in <module 'a.b' from '/some/where/lib/a/b.py'>\nand more")
+    assert told(error) == "ValueError: no Model in <module 'a.b' from 'b.py'>"
+    assert not [why for *_, why in STORED["failed"] if re.search(r"(?:^|[\s'\"(])/\w", why)]
 
 
 def test_where_much_stays_dense_for_want_of_a_rule_a_user_is_told():

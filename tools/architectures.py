@@ -18,6 +18,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import re
 import signal
 import statistics
 import warnings
@@ -155,7 +156,7 @@ def look(library: str, name: str, family: str, model: nn.Module, inputs: Any) ->
     except _SlowError:
         raise
     except Exception as error:  # noqa: BLE001  # a model that does not run on meta tensors is judged all the same
-        found.failed = f"{type(error).__name__}: {str(error)[:160]}"
+        found.failed = told(error)
         return found
     rows = [(v, id(v.parameter), sum(size > 1 for size in v.parameter.shape) > 1) for v in verdicts]
     found.traced = {
@@ -305,13 +306,19 @@ def architectures(
                     model, inputs = built
                     found = look(library, name, family, model.eval(), inputs if trace else None)
         except Exception as error:  # noqa: BLE001  # one that needs a package or a setting is named
-            yield name, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:160]}"
+            yield name, told(error)
             continue
         if found is not None:
             yield found
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def told(error: Exception) -> str:
+    """Return in a line what went wrong; of a path the last part alone, as the rest is of the machine it ran on."""
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {re.sub(r'(?:/[^/ ]+)+/', '', first)[:160]}"
 
 
 def store(found: list[Architecture], failed: list[list[str]], path: Path, listed: dict[str, int] | None = None) -> None:
