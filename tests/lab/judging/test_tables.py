@@ -225,7 +225,8 @@ def folder_of_a_comparison(path: Path, *, looks: int = 1) -> Path:
     rows = [f"{arm},{seed},{value}" for arm, values in figures.items() for seed, value in enumerate(values)]
     (path / "compare.csv").write_text("\n".join(["arm,seed,error", *rows]), encoding="utf-8")
     told = [{"arm": arm, "control": arm == "plain"} for arm in figures]
-    judged = {"margin": None, "looks": looks, "added": "Seeds were added." if looks > 1 else ""}
+    added = "Seeds were added." if looks > 1 else ""
+    judged = {"margin": None, "looks": looks, "added": added, "validation_only": looks > 1}
     (path / "compare.json").write_text(json.dumps({"rows": told, "judged": judged}), encoding="utf-8")
     return path
 
@@ -238,6 +239,7 @@ def test_a_folder_says_which_arms_are_controls_and_how_often_it_was_looked_at(tm
         assert result.gains == ()
         assert result.decision.family.looks == 4
         assert "Seeds were added." in str(result.caution)
+        assert "There are validation figures alone" in str(result.caution)
     assert judge(folder, looks=8).decision.family.looks == 8
     assert judge(folder, controls=["dsd"]).decision.deciding == ("dsd",)  # what is given goes before
     (folder / "compare.json").write_text("{}", encoding="utf-8")

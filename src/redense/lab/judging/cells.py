@@ -22,7 +22,7 @@ from .statistics import LARGEST
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:params|metrics|tags|config|summary)[./](?=.)")  # of MLflow, and of W&B
-_IN_A_FOLDER = "compare.csv"  # of `redense compare`
+IN_A_FOLDER = "compare.csv"  # of `redense compare`
 csv.field_size_limit(1 << 24)
 
 
@@ -56,7 +56,7 @@ def read_file(path: Path) -> Columns:
     Raises:
         DataError: there is no such file, or it is none of these.
     """
-    path = path / _IN_A_FOLDER if path.is_dir() else path
+    path = path / IN_A_FOLDER if path.is_dir() else path
     source = f"'{shown(path)}'"
     try:
         data = read_bytes(path)

@@ -10,10 +10,11 @@ from typing import Any
 
 from ...errors import DataError
 from ...files.json_text import read_json
+from .cells import IN_A_FOLDER
 from .figures import quoted
 from .results import is_control
 
-_TABLE, _RESULTS = "compare.csv", "compare.json"
+_RESULTS = "compare.json"
 _LARGEST = 1 << 30  # bytes
 
 
@@ -27,6 +28,7 @@ class Told:
         baseline: the arm that is it; None where it is not said.
         looks: what p-values are multiplied by.
         added: what was added after looking, as a sentence.
+        validation_only: the figures that decide are of validation data, whatever their column is called.
     """
 
     arms: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Told:
     margin: float | None = None
     looks: int = 1
     added: str = ""
+    validation_only: bool = False
 
 
 def told_by(table: Any) -> Told:
@@ -53,7 +56,7 @@ def told_by(table: Any) -> Told:
 
 def _results(path: Path) -> Path | None:
     try:
-        folder = path if path.is_dir() else path.parent if path.name == _TABLE else None
+        folder = path if path.is_dir() else path.parent if path.name == IN_A_FOLDER else None
         found = folder / _RESULTS if folder else None
         return found if found and found.is_file() else None
     except (OSError, ValueError):
@@ -69,7 +72,8 @@ def _read(path: Path) -> Told:
         margin, looks = judged.get("margin"), int(judged.get("looks") or 1)
         baseline = judged.get("baseline")
         margin = None if margin is None else float(margin)
-        return Told(arms, controls, str(baseline) if baseline else None, margin, looks, str(judged.get("added") or ""))
+        baseline, added = str(baseline) if baseline else None, str(judged.get("added") or "")
+        return Told(arms, controls, baseline, margin, looks, added, bool(judged.get("validation_only")))
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{quoted(path)} is damaged: it is none that redense writes") from None
 
@@ -82,4 +86,5 @@ def _joined(first: Told, second: Told) -> Told:
         second.margin if not first.arms or first.margin == second.margin else None,
         max(first.looks, second.looks),
         " ".join(filter(None, (first.added, second.added))),
+        first.validation_only or second.validation_only,
     )

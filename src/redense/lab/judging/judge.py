@@ -176,7 +176,7 @@ def judge(
             metric=read.metric,
             margin=told.margin if margin is None else float(margin),
             looks=max(int(looks), told.looks),
-            validation_only=read.validation_only,
+            validation_only=read.validation_only or told.validation_only,
             added=told.added if told.looks >= looks else "",
         ),
         read.arms,
