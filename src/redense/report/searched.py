@@ -11,12 +11,12 @@ from typing import Any
 from ..errors import DataError, RecipeError
 from ..files.checksums import add_sums
 from ..files.writing import write_text
+from ..lab.comparing.by_name import tuned_controls
 from ..lab.comparing.carrying import Backend, Carrier
 from ..lab.comparing.figures import UNNAMED, Figures, choose_metric
 from ..lab.comparing.functions import Arms, Comparing, Trained, arms_of
 from ..lab.comparing.halving import Round, Rung, halve, plan_rungs, price
 from ..lab.comparing.keeping import kept
-from ..lab.comparing.named import tuned_controls
 from ..lab.comparing.plan import make_plan, seeds_of
 from ..lab.comparing.progress import ProgressLine
 from ..lab.environment import environment

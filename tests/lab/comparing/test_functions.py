@@ -18,7 +18,8 @@ import torch
 import redense
 from redense import variants
 from redense.errors import DataError, StateError
-from redense.lab.comparing.named import NAMED, schedule_of
+from redense.lab.comparing.by_name import schedule_of
+from redense.lab.comparing.named import NAMED
 
 DSD = redense.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
 ARMS = ("dsd", "restart", "llr", "longer")

@@ -23,11 +23,12 @@ from ...files.visible import visible_line
 from ...files.writing import write_text
 from ...schedule import Schedule
 from . import supervise
+from .by_name import named_arm, schedule_of
 from .carrying import Carrier
 from .functions import check_figures, unfinished
 from .jobs import why
 from .keeping import Kept, Outcome
-from .named import BASELINE, NAMED, TWIN, named_arm, schedule_of
+from .named import BASELINE, NAMED, TWIN
 from .plan import PlannedArm, scheduled_arm
 from .printed import METRICS, figures_of, tail
 from .progress import ProgressLine

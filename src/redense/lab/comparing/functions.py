@@ -9,11 +9,12 @@ from typing import Any
 from ...errors import DataError, RecipeError
 from ...files.writing import write_text
 from ...schedule import Schedule
+from .by_name import named_arm, schedule_of
 from .carrying import Carrier
 from .figures import UNNAMED, Figures, choose_metric, missing_metric
 from .jobs import Done, Job, Train, check_train, do, name_of
 from .keeping import Kept, Outcome
-from .named import BASELINE, DEFAULT, named_arm, schedule_of
+from .named import BASELINE, DEFAULT
 from .plan import Plan, PlannedArm, scheduled_arm
 from .progress import ProgressLine
 from .sharing import Parts

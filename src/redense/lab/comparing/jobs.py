@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 import io
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, RecipeError, RedenseError, StateError
+from ...files.checksums import sha256
 from ...files.opening import read_bytes
 from ...files.visible import visible_line
 from ...files.writing import write_bytes
@@ -139,7 +139,7 @@ def _train(job: Job) -> Any:
 
     path, digest = job.start
     data = read_bytes(path)
-    if hashlib.sha256(data).hexdigest() != digest:
+    if sha256(data) != digest:
         raise StateError(f"{path} is damaged: delete it, and it is made again")
     state = torch.load(io.BytesIO(data), weights_only=True)
     return job.train(job.schedule, job.seed, start=state)
@@ -162,7 +162,7 @@ def _leave(job: Job, given: Any) -> str:
             f"(as state_dict() gives): {' '.join(str(error).split())[:160]}"
         ) from None
     write_bytes(Path(job.leave or ""), buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    return sha256(buffer.getvalue())
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ A kill at any moment loses no finished pair, and a damaged one is done again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from ...errors import DataError, StateError
 from ...files.checksums import NAME as SUMS
-from ...files.checksums import add_sums, check_sums, drop_sums, is_intact
+from ...files.checksums import add_sums, check_sums, drop_sums, is_intact, sha256
 from ...files.json_text import read_json
 from ...files.locks import LOCK, locked
 from ...files.writing import sweep, write_text
@@ -182,4 +181,4 @@ def _was_judged(folder: Path, plan: Plan) -> bool:
 
 
 def _digest(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(data, sort_keys=True).encode())

@@ -15,7 +15,7 @@ from ..engine import Engine, steps_per_epoch
 from ..plan import planned, schedule
 from ..recipe import Recipe, build_recipe
 from ..tasks import make_task
-from .named import schedule_of
+from .by_name import schedule_of
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...files.checksums import file_sum
+from ...files.checksums import file_sum, sha256
 from ...files.opening import read_text
 from ...files.writing import write_text
 from ...schedule import Schedule
@@ -86,4 +85,4 @@ class Parts:
 def _key(schedule: Schedule) -> str:
     """The name of a first phase does not matter to its numbers."""
     phase = {name: value for name, value in schedule.phases[0].to_dict().items() if name != "name"}
-    return hashlib.sha256(json.dumps(phase, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(json.dumps(phase, sort_keys=True).encode())[:16]
