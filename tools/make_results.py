@@ -29,7 +29,12 @@ class Experiment(NamedTuple):
     folder: str = ""
 
 
+# What they ask, and by which rules, stands in results/PROTOCOL.md.
 EXPERIMENTS = {
+    "converged": Experiment(
+        "quickstart --dense.epochs 40 --sparse.epochs 10 --redense.epochs 10 --sparse.lr 0.002 --redense.lr 0.0002 "
+        "--arms dsd,restart,llr,longer,random --sweep sparsity=0.3,0.5 --seeds 10 --margin 0.1"
+    ),
     "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
     "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
     "fashion-mnist-squeezenet": Experiment("fashion-mnist/squeezenet --arms dsd,restart,llr,random --seeds 5"),
