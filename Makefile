@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow test-lowest test-newest sizes coverage mutants docs bench results clean
+.PHONY: help demo test check test-slow test-lowest test-newest sizes coverage mutants docs dist bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -51,13 +51,20 @@ mutants: export OMP_NUM_THREADS = 1
 mutants: .venv/installed-dev  ## whether a test notices every small change of the modules in tools/mutants.json
 	$(PY) tools/mutate.py
 
-check: .venv/installed-dev  ## lint, format and types, without the tests
+check: .venv/installed-dev  ## lint, format, spelling, Markdown and types, without the tests
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) -m codespell_lib
+	$(PY) -m pymarkdown scan --recurse *.md .github docs
 	$(PY) -m pyright
 
 docs: .venv/installed-dev  ## build the documentation into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+dist: .venv/installed-dev  ## build the source and the wheel into dist/, and compare the wheel with what git has
+	rm -rf dist
+	$(PY) -m build --outdir dist . > /dev/null
+	$(PY) tools/release.py check dist
 
 bench: .venv/installed-dev  ## run every script in benchmarks/
 	@set -e; for script in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
@@ -66,7 +73,7 @@ results: .venv/installed-dev  ## make the numbers of results/ anew: hours; stopp
 	$(PY) tools/make_results.py $(ONLY)
 
 clean:  ## remove what make made; runs/ stays
-	rm -rf .venv site build .pytest_cache .ruff_cache .hypothesis .coverage* src/*.egg-info
+	rm -rf .venv site build dist .pytest_cache .ruff_cache .hypothesis .coverage* src/*.egg-info
 	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The install is remembered by a stamp, and made again when the dependencies change.

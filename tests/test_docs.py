@@ -21,7 +21,7 @@ from redense.criteria import CRITERIA
 from redense.lab.recipe import TASKS, build_recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RECIPES = sorted((ROOT / "src/redense/recipes").rglob("*.yaml"))
 PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_]*(\.\.\.)?")
 """A name that a reader replaces: RECIPE, PATH, FOLDER."""

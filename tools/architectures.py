@@ -388,7 +388,7 @@ def write(sources: list[Path]) -> None:
     versions = {library: importlib.metadata.version(library) for library in LIBRARIES}
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{tables(every, failed, versions, listed)}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{tables(every, failed, versions, listed)}\n{END}{after}")
 
 
 def main() -> None:
