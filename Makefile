@@ -51,11 +51,12 @@ mutants: export OMP_NUM_THREADS = 1
 mutants: .venv/installed-dev  ## whether a test notices every small change of the modules in tools/mutants.json
 	$(PY) tools/mutate.py
 
-check: .venv/installed-dev  ## lint, format, spelling, Markdown and types, without the tests
+check: .venv/installed-dev  ## lint, format, spelling, Markdown, layers and types, without the tests
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m codespell_lib
 	$(PY) -m pymarkdown scan --recurse *.md .github docs
+	$(PY) tools/layers.py
 	$(PY) -m pyright
 
 docs: .venv/installed-dev  ## build the documentation into site/; a broken link is an error

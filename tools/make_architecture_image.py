@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
+from layers import Tree, layer_of
+
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "src" / "redense"
 OUT = ROOT / "docs" / "images" / "architecture.svg"
 
 # Part -> row, column (of 12), width, and what is in it.
@@ -28,20 +27,13 @@ COLUMN, HEIGHT, GAP, MARGIN = 62, 58, 54, 12
 @functools.cache
 def uses() -> list[tuple[str, str]]:
     """Return which part imports which other; the face of the package gives names of any part, and loads none."""
-    paths = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
-    return sorted({pair for path in paths for pair in _imports(path) if pair[0] != pair[1]})
+    pairs = {(_part(one.by), _part(one.of)) for one in Tree(ROOT / "src").own() if "." in one.by and "." in one.of}
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
 
 
-def _imports(path: Path) -> Iterator[tuple[str, str]]:
-    names = path.relative_to(PACKAGE).with_suffix("").parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            target = [*names[: len(names) - node.level], *(node.module or node.names[0].name).split(".")]
-            yield _part(names[0]), _part(target[0])
-
-
-def _part(name: str) -> str:
-    return "files" if name == "errors" else name if name in PLACES else "core"
+def _part(module: str) -> str:
+    layer = layer_of(module)
+    return {"masks": "core", "scans": "core", "judging": "lab"}.get(layer, layer)
 
 
 def drawing() -> str:

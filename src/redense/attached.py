@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from . import masks as masking
-from .choosing import check_left, check_phase, check_rows, check_seed, choose, per_parameter, seed_of
+from .choosing import check_left, check_phase, check_rows, check_seed, choose, derive_seed, per_parameter
 from .errors import OptimizerError, ParameterError, StateError, nearest
 from .kinds import Kind
 from .masked import Masked
@@ -196,7 +196,7 @@ class Controller:
             phase,
             parameters,
             previous,
-            lambda name: seed_of(self._seed, index, name),
+            lambda name: derive_seed(self._seed, index, name),
             inputs,
             effective={name: weight for name in parameters if (weight := kinds[name].effective) is not None},
             together=self._replicas.together,
@@ -205,7 +205,7 @@ class Controller:
         for name, sparsity in sparsities_of(masks).items():
             check_left(phase, name, masks[name].numel(), 1 - sparsity)
             check_rows(phase, name, masks[name], self._judged[name].rows)
-        self._put(Masked(phase, parameters, masks, self._optimizers, seed_of(self._seed, index, "surgery")))
+        self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
         if self._masked:
             self._masked.begin()
 
@@ -330,7 +330,7 @@ class Controller:
         if phase.is_sparse:
             parameters = self._candidates(phase.sparsity)
             every = named(self._model)
-            seed = seed_of(self._seed, index, "surgery")
+            seed = derive_seed(self._seed, index, "surgery")
             masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
         self._put(masked)
         self._agreed = False

@@ -216,6 +216,10 @@ def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, floa
     return chosen
 
 
-def seed_of(seed: int, index: int, name: str) -> int:
-    """Return a seed per phase and parameter that no order of calls or machine changes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{name}".encode()).digest()[:7], "big")
+def derive_seed(*parts: object) -> int:
+    """Return a seed that depends on the parts alone, in [0, 2**56): no order of calls and no machine changes it.
+
+    >>> derive_seed(0, 1, "fc.weight")
+    29995171111048272
+    """
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")

@@ -14,79 +14,26 @@ gradients of some training batches before the phase; in a loop of your own you c
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import torch
 from torch import Tensor
 
-from .errors import ScoreError, nearest
+from .errors import ScoreError
+from .named_criteria import CRITERIA, WITH_GRADIENTS, Criterion, criterion, criterion_name, get_criterion
 from .sharding import Layout, is_sharded, layout_of, local, wrap
 
-Criterion = Callable[[Tensor, int], Tensor]
-"""``(parameter, seed) -> scores``; scores have the parameter's shape and are finite."""
-
-_F = TypeVar("_F", bound=Criterion)
-
-CRITERIA: dict[str, Criterion] = {}
-WITH_GRADIENTS: set[str] = set()
-"""The criteria that need ``parameter.grad``."""
+__all__ = [
+    "CRITERIA",
+    "WITH_GRADIENTS",
+    "Criterion",
+    "criterion",
+    "criterion_name",
+    "get_criterion",
+    "magnitude",
+    "random",
+    "saliency",
+]
 
 _DRAWN = 1 << 20  # random scores drawn at a time for a sharded parameter
-
-
-def criterion(name: str, *, gradients: bool = False) -> Callable[[_F], _F]:
-    """Register a criterion under ``name``, so that a schedule or a recipe can name it; ``gradients``: it needs them."""
-
-    def register(function: _F) -> _F:
-        CRITERIA[name] = function
-        (WITH_GRADIENTS.add if gradients else WITH_GRADIENTS.discard)(name)
-        return function
-
-    return register
-
-
-def get_criterion(chosen: str | Criterion) -> Criterion:
-    """Return the criterion of a name, or the function itself if one is given.
-
-    Raises:
-        ScoreError: no criterion has this name, or the function does not take a parameter and a seed.
-    """
-    if isinstance(chosen, str):
-        if chosen not in CRITERIA:
-            known = ", ".join(sorted(CRITERIA))
-            hint = (
-                f": a function is not loaded by its name, register it before with @redense.criterion('{chosen}')"
-                if ":" in chosen
-                else f"{nearest(chosen, CRITERIA)} (known: {known})"
-            )
-            raise ScoreError(f"unknown criterion '{chosen}'{hint}")
-        return CRITERIA[chosen]
-    if not callable(chosen) or isinstance(chosen, type):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ScoreError(f"a criterion is a name or a function (parameter, seed) -> scores, got {chosen!r}")
-    try:
-        inspect.signature(chosen).bind(None, 0)
-    except TypeError as error:
-        raise ScoreError(f"criterion '{criterion_name(chosen)}' is called with (parameter, seed): {error}") from None
-    except ValueError:  # a function of C has no signature
-        pass
-    return chosen
-
-
-def criterion_name(chosen: str | Criterion) -> str:
-    """Return what a saved schedule calls a criterion: its registered name, else ``module:qualified name``.
-
-    >>> criterion_name(magnitude)
-    'magnitude'
-    """
-    if isinstance(chosen, str):
-        return chosen
-    registered = next((name for name, function in CRITERIA.items() if function is chosen), None)
-    if registered is not None:
-        return registered
-    named: Any = chosen if hasattr(chosen, "__qualname__") else type(chosen)
-    return f"{named.__module__ or 'builtins'}:{named.__qualname__}"
 
 
 @criterion("magnitude")

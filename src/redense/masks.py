@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from .errors import ParameterError, ScoreError, SparsityError
-from .numeric import as_float, as_int
+from .errors import ParameterError, ScoreError
+from .numeric import check_pattern, check_sparsity
 
 _BLOCK = 1 << 17  # elements a block on CPU: weights, bit patterns and comparison stay in a 2 MiB cache
 _DEVICE_BLOCK = 1 << 26  # elements a block elsewhere: only bounds the temporaries
@@ -100,27 +99,6 @@ def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "wei
     lowest = torch.sort(groups, dim=-1, stable=True).indices[..., : m - n]
     kept = torch.ones(groups.shape, dtype=torch.bool, device=scores.device).scatter_(-1, lowest, False)
     return kept.flatten(-2).movedim(-1, 1).contiguous()
-
-
-def check_sparsity(sparsity: object, name: str) -> float:
-    """Return ``sparsity`` as a float in [0, 1), or say what is wrong with it."""
-    number = as_float(sparsity)
-    if number is None:
-        raise SparsityError(f"sparsity of {name} must be a number in [0, 1), got {sparsity!r}; write 30 % as 0.3")
-    if not 0 <= number < 1:  # also refuses NaN
-        raise SparsityError(f"sparsity of {name} must be in [0, 1), got {number}; it is the fraction removed")
-    return number
-
-
-def check_pattern(pattern: Sequence[int]) -> tuple[int, int]:
-    """Return an N:M pattern as two integers with 0 < N <= M, or say what is wrong with it."""
-    values = [as_int(v) for v in pattern] if isinstance(pattern, Iterable) and not isinstance(pattern, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
-    if len(values) != 2 or None in values:
-        raise SparsityError(f"pattern must be two integers, (2, 4) keeps 2 of every 4 weights; got {pattern!r}")
-    n, m = cast("list[int]", values)
-    if not 0 < n <= m:
-        raise SparsityError(f"pattern must keep 0 < N <= M of every M weights, got {n}:{m}")
-    return n, m
 
 
 def check_groups(name: str, shape: Sequence[int], m: int, inputs: int = 1) -> None:

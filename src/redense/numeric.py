@@ -1,15 +1,19 @@
 """Numbers as Python has them: what NumPy, torch and `fractions` give is turned into ``int`` and ``float``.
 
 A sparsity out of ``np.linspace``, a number of steps out of an array's length and a factor out of a tensor are numbers
-like Python's. They are made plain where they come in, because a schedule is saved as plain data.
+like Python's. They are made plain where they come in, because a schedule is saved as plain data. How much is pruned is
+checked here, too, so that a schedule needs no torch.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable, Sequence
 from numbers import Rational, Real
-from typing import Any
+from typing import Any, cast
+
+from .errors import SparsityError
 
 
 def as_float(value: object) -> float | None:
@@ -55,3 +59,24 @@ def plain(value: Any) -> Any:
     if isinstance(value, Rational) and value.denominator == 1:
         return operator.index(value.numerator)
     return float(value) if isinstance(value, Real) and not isinstance(value, int) else value
+
+
+def check_sparsity(sparsity: object, name: str) -> float:
+    """Return ``sparsity`` as a float in [0, 1), or say what is wrong with it."""
+    number = as_float(sparsity)
+    if number is None:
+        raise SparsityError(f"sparsity of {name} must be a number in [0, 1), got {sparsity!r}; write 30 % as 0.3")
+    if not 0 <= number < 1:  # also refuses NaN
+        raise SparsityError(f"sparsity of {name} must be in [0, 1), got {number}; it is the fraction removed")
+    return number
+
+
+def check_pattern(pattern: Sequence[int]) -> tuple[int, int]:
+    """Return an N:M pattern as two integers with 0 < N <= M, or say what is wrong with it."""
+    values = [as_int(v) for v in pattern] if isinstance(pattern, Iterable) and not isinstance(pattern, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+    if len(values) != 2 or None in values:
+        raise SparsityError(f"pattern must be two integers, (2, 4) keeps 2 of every 4 weights; got {pattern!r}")
+    n, m = cast("list[int]", values)
+    if not 0 < n <= m:
+        raise SparsityError(f"pattern must keep 0 < N <= M of every M weights, got {n}:{m}")
+    return n, m

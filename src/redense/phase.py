@@ -1,4 +1,4 @@
-"""Phases: a stretch of training, dense or under a mask, and how its learning rate falls."""
+"""Phases: a stretch of training, dense or under a mask, and how its learning rate falls. No torch here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
-from .criteria import CRITERIA, Criterion, criterion_name, get_criterion
 from .errors import ScheduleError, SparsityError, nearest
-from .masks import check_pattern, check_sparsity
-from .numeric import as_float, as_int, plain
+from .named_criteria import CRITERIA, Criterion, check_criterion, criterion_name
+from .numeric import as_float, as_int, check_pattern, check_sparsity, plain
 from .surgery import Surgery
 
 Sparsity = float | Mapping[str, float]
@@ -137,7 +136,7 @@ class Phase:
             raise ScheduleError(
                 f"{label} has the scope 'global', which needs one sparsity for all weights, got {self.sparsity}"
             )
-        get_criterion(self.criterion)
+        check_criterion(self.criterion)
         name = criterion_name(self.criterion)
         if name in CRITERIA:  # a registered function is its name
             object.__setattr__(self, "criterion", name)

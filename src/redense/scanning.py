@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from . import masks
-from .choosing import choose, seed_of
+from .choosing import choose, derive_seed
 from .criteria import Criterion, criterion_name
 from .deciding import knee, undecided
 from .errors import CheckpointError, ParameterError, ScoreError, SparsityError, StateError
@@ -121,7 +121,7 @@ def sensitivity(
 
     def pruned(part: nn.Parameter, name: str, sparsity: float) -> Tensor:
         phase = Phase.sparse(1, sparsity, criterion=criterion)
-        return choose(phase, {name: part}, {}, lambda name: seed_of(seed, 0, name))[name]
+        return choose(phase, {name: part}, {}, lambda name: derive_seed(seed, 0, name))[name]
 
     log = _Log(
         Path(path) if path else None, lambda: _fingerprint(model, criterion_name(criterion), seed, lower_is_better)

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
-from .criteria import Criterion
+from . import variants
 from .errors import RedenseError, ScheduleError
 from .files.json_text import read_json
+from .named_criteria import Criterion
 from .numeric import as_float, as_int, plain
 from .phase import Decay, Phase, Sparsity, refuse_unknown
 from .surgery import Surgery
@@ -215,12 +215,12 @@ class Schedule:
     def restart(cls, **dsd: Any) -> Schedule:
         """DSD's phases and learning rates without a mask: the control that matters. Arguments of `dsd`."""
         dsd.setdefault("sparsity", 0.0)
-        return _variants().restarted(cls.dsd(**dsd))
+        return variants.restarted(cls.dsd(**dsd))
 
     @classmethod
     def random(cls, **dsd: Any) -> Schedule:
         """DSD with Random-Cut instead of Keepmax-Cut (section 5 of the paper). Arguments of `dsd`."""
-        return _variants().at_random(cls.dsd(**dsd))
+        return variants.at_random(cls.dsd(**dsd))
 
     @classmethod
     def llr(cls, *, lr: float = 0.1, **dsd: Any) -> Schedule:
@@ -229,7 +229,7 @@ class Schedule:
         The other arguments are those of `dsd`; its sparsities and learning rates are checked and then left out.
         """
         dsd.setdefault("sparsity", 0.0)
-        return _variants().lowered(cls.dsd(**dsd), lr=lr)
+        return variants.lowered(cls.dsd(**dsd), lr=lr)
 
     @classmethod
     def early(cls, *, cut: float = 0.5, **dsd: Any) -> Schedule:
@@ -237,12 +237,12 @@ class Schedule:
 
         The steps that are cut off go to the sparse phase. The other arguments are those of `dsd`.
         """
-        return _variants().earlier(cls.dsd(**dsd), cut=cut)
+        return variants.earlier(cls.dsd(**dsd), cut=cut)
 
     @classmethod
     def scratch(cls, **dsd: Any) -> Schedule:
         """Sparse from the first step to the last, with DSD's learning rates (section 5). Arguments of `dsd`."""
-        return _variants().from_scratch(cls.dsd(**dsd))
+        return variants.from_scratch(cls.dsd(**dsd))
 
     @classmethod
     def prune(cls, *, rounds: int = 3, **dsd: Any) -> Schedule:
@@ -250,7 +250,7 @@ class Schedule:
 
         The ``sparse`` steps are shared by the rising rounds; the last sparsity is then trained for ``redense`` steps.
         """
-        return _variants().pruned(cls.dsd(**dsd), rounds=rounds)
+        return variants.pruned(cls.dsd(**dsd), rounds=rounds)
 
     @classmethod
     def surgery(cls, *, surgery: Surgery | None = None, **dsd: Any) -> Schedule:
@@ -258,7 +258,7 @@ class Schedule:
 
         The learning rate is that of DSD's sparse phase; it falls over all of the remaining steps.
         """
-        return _variants().under_surgery(cls.dsd(**dsd), surgery=surgery)
+        return variants.under_surgery(cls.dsd(**dsd), surgery=surgery)
 
     @classmethod
     def acdc(cls, *, cycles: int = 4, **dsd: Any) -> Schedule:
@@ -266,13 +266,7 @@ class Schedule:
 
         DSD's ``sparse`` steps are shared by ``cycles`` sparse phases and ``cycles - 1`` dense ones between them.
         """
-        return _variants().alternating(cls.dsd(**dsd), cycles=cycles)
-
-
-def _variants() -> ModuleType:
-    from . import variants  # it needs Schedule, which is not there before this module is
-
-    return variants
+        return variants.alternating(cls.dsd(**dsd), cycles=cycles)
 
 
 def _sequence(name: str, value: Any) -> list[Any]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .errors import ScheduleError
 from .numeric import as_float, plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Surgery:
 
     def due(self, step: int, seed: int) -> bool:
         """Whether the mask is revised after step ``step`` (from 0) of the phase; the same on every machine."""
+        import torch  # a schedule that only describes the revisions needs none
+
         chance = (1 + self.gamma * step) ** -self.power
         generator = torch.Generator().manual_seed((seed + step * 1_000_003) % 2**63)
         return float(torch.rand((), generator=generator)) < chance

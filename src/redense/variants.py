@@ -1,4 +1,4 @@
-"""What DSD is compared with, as far as it is a schedule: each function turns a DSD schedule into another one.
+"""The schedules that DSD is compared with: each function turns the phases of DSD, or a schedule of them, into others.
 
 All keep DSD's total number of steps and, where their phases correspond, its learning rates, so that a comparison of
 them is one of methods and not of budgets.
@@ -6,39 +6,77 @@ them is one of methods and not of budgets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .errors import ScheduleError
 from .numeric import as_float, as_int
 from .phase import Phase, Sparsity
-from .schedule import Schedule
 from .surgery import Surgery
 
+Phases = tuple[Phase, ...]
+"""The phases of a schedule, in order."""
 
-def restarted(dsd: Schedule) -> Schedule:
+
+class _OfPhases(Protocol):
+    @property
+    def phases(self) -> Phases: ...
+
+
+_S = TypeVar("_S", bound=_OfPhases)
+_P = ParamSpec("_P")
+
+
+class _Variant(Protocol[_P]):
+    @overload
+    def __call__(self, dsd: Phases, *args: _P.args, **kwargs: _P.kwargs) -> Phases: ...
+    @overload
+    def __call__(self, dsd: _S, *args: _P.args, **kwargs: _P.kwargs) -> _S: ...
+
+
+def _variant(function: Callable[Concatenate[Phases, _P], Phases]) -> _Variant[_P]:
+    """Let a function of phases take a schedule as well: it then returns a schedule."""
+
+    @functools.wraps(function)
+    def of(dsd: Any, *args: _P.args, **kwargs: _P.kwargs) -> Any:
+        if isinstance(dsd, tuple):
+            return function(cast("Phases", dsd), *args, **kwargs)
+        phases = function(dsd.phases, *args, **kwargs)
+        return dsd if phases is dsd.phases else replace(dsd, phases=phases)
+
+    return of
+
+
+@_variant
+def restarted(dsd: Phases) -> Phases:
     """The phases and learning rates of DSD, or of any other schedule, without a mask: its control."""
-    return Schedule(tuple(_without_mask(p, _restart(p)) for p in dsd.phases))
+    return tuple(_without_mask(p, _restart(p)) for p in dsd)
 
 
-def lowered(dsd: Schedule, *, lr: float = 0.1) -> Schedule:
+@_variant
+def lowered(dsd: Phases, *, lr: float = 0.1) -> Phases:
     """Dense, then dense at the lower learning rate ``lr`` for all of DSD's other steps: the paper's control."""
     first, _, _ = _parts(dsd)
-    second, *rest = restarted(dsd).phases[len(first) :]
-    return Schedule((*first, replace(second, steps=_steps(second, *rest), lr=lr, name="lower-lr")))
+    second, *rest = restarted(dsd)[len(first) :]
+    return (*first, replace(second, steps=_steps(second, *rest), lr=lr, name="lower-lr"))
 
 
-def lengthened(dsd: Schedule) -> Schedule:
+@_variant
+def lengthened(dsd: Phases) -> Phases:
     """One dense phase over all of DSD's steps, its own learning-rate schedule stretched: what most people would do."""
-    return Schedule((replace(_without_mask(dsd.phases[0], "longer"), steps=dsd.total_steps),))
+    return (replace(_without_mask(dsd[0], "longer"), steps=_steps(*dsd)),)
 
 
-def at_random(dsd: Schedule) -> Schedule:
+@_variant
+def at_random(dsd: Phases) -> Phases:
     """Random-Cut instead of Keepmax-Cut (Han et al. 2017, section 5)."""
-    return Schedule(tuple(replace(p, criterion="random") if p.is_sparse else p for p in dsd.phases))
+    return tuple(replace(p, criterion="random") if p.is_sparse else p for p in dsd)
 
 
-def earlier(dsd: Schedule, *, cut: float = 0.5) -> Schedule:
+@_variant
+def earlier(dsd: Phases, *, cut: float = 0.5) -> Phases:
     """The first phase is cut short after the part ``cut``, at the learning rate that it has there (section 5).
 
     It is not annealed first: its decay is the beginning of the whole phase's. Its other steps go to the sparse phase.
@@ -55,10 +93,11 @@ def earlier(dsd: Schedule, *, cut: float = 0.5) -> Schedule:
         raise ScheduleError(f"a dense phase of {first.steps} steps is too short to be cut at {part}")
     decay = replace(first.decay, until=first.decay.until * before / first.steps)
     begun = replace(first, steps=before, decay=first.decay if first.decay.kind == "constant" else decay)
-    return Schedule((begun, replace(sparse, steps=first.steps - before + sparse.steps), *rest))
+    return (begun, replace(sparse, steps=first.steps - before + sparse.steps), *rest)
 
 
-def from_scratch(dsd: Schedule) -> Schedule:
+@_variant
+def from_scratch(dsd: Phases) -> Phases:
     """Sparse from the first step to the last, with a mask of the weights that the network begins with.
 
     The paper's experiment (section 5) is another, see `transplanted`. The mask of the first phase is kept: what is
@@ -67,10 +106,11 @@ def from_scratch(dsd: Schedule) -> Schedule:
     first, sparse, rest = _parts(dsd)
     begin = [_masked_as(sparse, p, "scratch") for p in first]
     ends = [_masked_as(sparse, p, p.name.replace("redense", "sparse-end")) for p in rest]
-    return Schedule((*begin, sparse, *ends))
+    return (*begin, sparse, *ends)
 
 
-def transplanted(dsd: Schedule) -> Schedule:
+@_variant
+def transplanted(dsd: Phases) -> Phases:
     """Dense, then sparse for all of DSD's other steps at the rate and decay of the dense phase (section 5).
 
     The dense phase is there to choose the mask: a new network takes the trained one's place in the sparse phase, which
@@ -81,10 +121,11 @@ def transplanted(dsd: Schedule) -> Schedule:
         raise ScheduleError("there is no trained network whose mask a new one could have: this schedule begins sparse")
     first = dense[0]
     phase = replace(sparse, steps=_steps(sparse, *rest), lr=first.lr, decay=first.decay, name="scratch")
-    return Schedule((first, phase))
+    return (first, phase)
 
 
-def pruned(dsd: Schedule, *, rounds: int = 3) -> Schedule:
+@_variant
+def pruned(dsd: Phases, *, rounds: int = 3) -> Phases:
     """Dense, then sparse phases at rising sparsity, never dense again (Han et al. 2015).
 
     The steps of the sparse phase are shared by the rounds; the last sparsity is then trained for the other steps.
@@ -100,20 +141,22 @@ def pruned(dsd: Schedule, *, rounds: int = 3) -> Schedule:
         for i, length in enumerate(_shares(sparse.steps, rounds))
     ]
     end = replace(phases[-1], steps=_steps(*rest), lr=rest[-1].lr, decay=rest[-1].decay, name="prune-end")
-    return Schedule((*first, *phases, end))
+    return (*first, *phases, end)
 
 
-def under_surgery(dsd: Schedule, *, surgery: Surgery | None = None) -> Schedule:
+@_variant
+def under_surgery(dsd: Phases, *, surgery: Surgery | None = None) -> Phases:
     """Dense, then one sparse phase whose mask is revised as it trains (Guo et al. 2016), never dense again.
 
     The learning rate is that of DSD's sparse phase; it falls over all of the remaining steps.
     """
     first, sparse, rest = _parts(dsd)
     surgery = Surgery() if surgery is None else surgery
-    return Schedule((*first, replace(sparse, steps=_steps(sparse, *rest), surgery=surgery, name="surgery")))
+    return (*first, replace(sparse, steps=_steps(sparse, *rest), surgery=surgery, name="surgery"))
 
 
-def alternating(dsd: Schedule, *, cycles: int = 4) -> Schedule:
+@_variant
+def alternating(dsd: Phases, *, cycles: int = 4) -> Phases:
     """Dense, then short sparse and dense phases in turn under a global mask, then dense (Peste et al. 2021).
 
     The steps of the sparse phase are shared by ``cycles`` sparse phases and ``cycles - 1`` dense ones between them.
@@ -124,10 +167,11 @@ def alternating(dsd: Schedule, *, cycles: int = 4) -> Schedule:
     for i, length in enumerate(_shares(sparse.steps, 2 * cycles - 1)):
         part = replace(sparse, steps=length, scope="global", name=f"compressed-{i // 2 + 1}")
         phases.append(_without_mask(part, f"decompressed-{i // 2 + 1}") if i % 2 else part)
-    return Schedule((*first, *phases, *rest))
+    return (*first, *phases, *rest)
 
 
-def iterated(dsd: Schedule, *, cycles: int = 2, falling: float = 0.5) -> Schedule:
+@_variant
+def iterated(dsd: Phases, *, cycles: int = 2, falling: float = 0.5) -> Phases:
     """DSD in ``cycles`` cycles within the same steps, each at ``falling`` times the sparsity of the one before.
 
     Learning rates: a cycle's sparse phase goes on at the rate of the re-dense phase before it, as DeepSpeech 2's does
@@ -148,7 +192,7 @@ def iterated(dsd: Schedule, *, cycles: int = 2, falling: float = 0.5) -> Schedul
         phases.append(replace(sparse, steps=sparse_steps, sparsity=sparsity, lr=lr, name=f"sparse-{i + 1}"))
         lr *= fall
         phases.append(replace(redense, steps=dense_steps, lr=lr, name=f"redense-{i + 1}"))
-    return Schedule(tuple(phases))
+    return tuple(phases)
 
 
 def _without_mask(phase: Phase, name: str) -> Phase:
@@ -178,16 +222,16 @@ def _steps(*phases: Phase) -> int:
     return sum(phase.steps for phase in phases)
 
 
-def _parts(dsd: Schedule) -> tuple[tuple[Phase, ...], Phase, tuple[Phase, ...]]:
+def _parts(dsd: Phases) -> tuple[tuple[Phase, ...], Phase, tuple[Phase, ...]]:
     """Return the first dense phase, if there is one, the first sparse phase, and all phases after it.
 
     Raises:
         ScheduleError: the first sparse phase is neither the first nor the second one.
     """
-    for index, phase in enumerate(dsd.phases[:2]):
+    for index, phase in enumerate(dsd[:2]):
         if phase.is_sparse:
-            return dsd.phases[:index], phase, dsd.phases[index + 1 :]
-    kinds = ", ".join(phase.kind for phase in dsd.phases)
+            return dsd[:index], phase, dsd[index + 1 :]
+    kinds = ", ".join(phase.kind for phase in dsd)
     raise ScheduleError(f"this needs a schedule such as DSD's, whose first or second phase is sparse; got {kinds}")
 
 

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import redense
+from redense.choosing import derive_seed
 from redense.errors import DataError, ParameterError, StateError
 from redense.lab.batches import Batches
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.engine import Engine, StoppedError, TrainingError
-from redense.lab.plan import derive_seed
 from redense.lab.recipe import Recipe
 from redense.tasks.classification.data import load_splits
 from redense.tasks.classification.task import Classification

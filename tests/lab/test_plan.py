@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from redense.lab.plan import derive_seed, plan
+from redense.choosing import derive_seed
+from redense.lab.plan import plan
 from redense.lab.recipe import Recipe, load_recipe
 
 Tiny = Callable[..., Recipe]

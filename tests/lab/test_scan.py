@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from redense import masks
 from redense.errors import CheckpointError, RecipeError, SparsityError, StateError
 from redense.files.checksums import drop_sums
+from redense.lab.allocation import allocate_for
 from redense.lab.engine import Engine, StoppedError
 from redense.lab.recipe import Recipe
 from redense.lab.run import new_run, train_run
 from redense.lab.scan import (
-    allocate_for,
     engine_of_file,
     engine_of_recipe,
     engine_of_run,
@@ -111,10 +112,18 @@ def test_a_plain_scan_gives_the_same_values(engine: Engine):
             assert values[curve.name, sparsity] == value
 
 
+def shares(engine: Engine, overall: float, by: Any = "sensitivity") -> dict[str, float]:
+    def loss(model: nn.Module) -> float:
+        assert model is engine.model
+        return engine.evaluate("validation")["loss"]
+
+    return allocate_for(engine.model, loss, overall, by, include=engine.include, exclude=engine.exclude)
+
+
 @pytest.mark.parametrize("by", ["sensitivity", "erk", "global", "uniform"])
 def test_every_way_to_allocate_is_exact_and_gives_the_same_twice(by: Any, engine: Engine):
-    chosen = allocate_for(engine, 0.4, by)
-    assert chosen == allocate_for(engine, 0.4, by)
+    chosen = shares(engine, 0.4, by)
+    assert chosen == shares(engine, 0.4, by)
     parameters = engine.prunable()
     assert set(chosen) == set(parameters)
     removed = sum(
@@ -125,7 +134,7 @@ def test_every_way_to_allocate_is_exact_and_gives_the_same_twice(by: Any, engine
 
 def test_an_unknown_way_to_allocate_is_named(engine: Engine):
     with pytest.raises(SparsityError, match="by must be one of sensitivity, uniform, global, erk, got 'magic'"):
-        allocate_for(engine, 0.4, "magic")  # pyright: ignore[reportArgumentType]
+        shares(engine, 0.4, "magic")
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "safetensors", "pt", "nested pt"])
@@ -163,7 +172,7 @@ def test_a_sparse_phase_can_be_given_the_shares_of_a_scan(tiny: Tiny, tmp_path: 
     folder = new_run(recipe, tmp_path / "run")
     result = train_run(folder)
     engine = engine_of_run(folder)
-    chosen = allocate_for(engine, 0.5)
+    chosen = shares(engine, 0.5)
     layers = {layer["name"]: layer["sparsity"][1] for layer in result["layers"] if layer["prunable"]}
     assert layers == pytest.approx(chosen, abs=1e-5)
 

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from redense.choosing import derive_seed
 from redense.errors import ScheduleError, StateError
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.engine import Engine, StoppedError, steps_per_epoch
-from redense.lab.plan import PlannedPhase, derive_seed, plan, schedule
+from redense.lab.plan import PlannedPhase, plan, schedule
 from redense.lab.recipe import Recipe
 from redense.methods.base import make_method
 from redense.methods.dropconnect import DropConnect

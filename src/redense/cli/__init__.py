@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from .. import __version__
+from .._version import __version__
 from ..errors import RedenseError, nearest
 from ..extras import missing_extra
 from ..lab.launch import launched

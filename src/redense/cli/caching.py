@@ -40,9 +40,9 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from ..tasks.classification.data.kept import fill, large_ones
     from ..tasks.classification.data.loading import divide_images, preparations, with_cache
     from ..tasks.classification.data.reading import read_images
+    from ..tasks.classification.data.room import fill, large_ones
     from ..tasks.classification.data.sets import EncodedSet
 
     data: Any = section_of("classification", options, place)

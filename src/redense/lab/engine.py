@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..choosing import derive_seed
 from ..controller import DSD
 from ..criteria import WITH_GRADIENTS
 from ..errors import RedenseError, StateError
@@ -28,19 +29,18 @@ from ..parameters import prunable
 from ..schedule import Schedule
 from ..tasks.task import Split, Task
 from . import ranks
+from .allocation import allocate_for
 from .evaluation import outcome_of
+from .events import Event
 from .feed import Feed, steps_per_epoch
 from .keeping import as_good, refuse_older
-from .plan import PlannedPhase, derive_seed, plan
+from .plan import PlannedPhase, plan
 from .recipe import Recipe
 from .setting_up import LossOf, make_accelerator, make_optimizer, prune_rules
 from .start import heads_of, load_start_
 from .states import clone, rng_state, set_rng_state
 
-__all__ = ["Engine", "Event", "StoppedError", "TrainingError", "prune_rules", "steps_per_epoch"]
-
-Event = dict[str, Any]
-"""What happens while training: see `metrics.jsonl` in `redense.lab.run`."""
+__all__ = ["Engine", "StoppedError", "TrainingError", "prune_rules", "steps_per_epoch"]
 
 _LOG_STEPS = 20  # optimizer steps between two `step` events
 SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
@@ -333,9 +333,11 @@ class Engine:
 
     def _allocate(self, planned: PlannedPhase) -> dict[str, float]:
         """Share the one sparsity of a phase over the layers, from the weights as they are now."""
-        from .scan import allocate_for
+        overall, by = float(cast("float", planned.phase.sparsity)), cast("Any", planned.allocation)
+        return allocate_for(self.model, self._validation_loss, overall, by, include=self.include, exclude=self.exclude)
 
-        return allocate_for(self, float(cast("float", planned.phase.sparsity)), cast("Any", planned.allocation))
+    def _validation_loss(self, model: nn.Module) -> float:
+        return self.evaluate("validation")["loss"]
 
     def _take_gradients(self, index: int) -> None:
         """Leave gradients in the parameters, for the criterion that scores with them."""

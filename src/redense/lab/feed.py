@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from accelerate.data_loader import prepare_data_loader
 
+from ..choosing import derive_seed
 from ..errors import DataError
 from ..tasks.task import Examples, Task
 from .batches import Batches, Parts, lengths_of, loader
 from .launch import Ranks
-from .plan import derive_seed
 from .recipe import Recipe
 
 

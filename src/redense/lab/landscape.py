@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..choosing import derive_seed
 from ..errors import RedenseError, StateError
-from .plan import derive_seed
 
 State = Mapping[str, Tensor]
 Loss = Callable[[nn.Module], Tensor]

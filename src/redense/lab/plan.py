@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -135,11 +134,6 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
         phases.append(Phase(**common(redense, f"redense{suffix}", redense_lr)))
         sparse_lr, redense_lr = phases[-2].lr * 0.1, phases[-1].lr * 0.1
     return Schedule(tuple(phases))
-
-
-def derive_seed(*parts: object) -> int:
-    """Return a seed that depends on all the parts and on nothing else, in [0, 2**56)."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")
 
 
 def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:

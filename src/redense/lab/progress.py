@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..files.visible import visible_line
 from ..tasks.metrics import shown_name
-from .engine import Event
+from .events import Event
 from .terminal import SafeColumn
 
 

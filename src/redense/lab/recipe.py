@@ -7,7 +7,6 @@ YAML is read by a safe loader that also refuses aliases (a few of them can stand
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -30,6 +29,7 @@ from ..errors import RecipeError, nearest
 from ..files.checksums import check_folder, check_sums
 from ..files.opening import read_text
 from ..files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
+from ..named_criteria import known_criteria
 from ..tasks.captioning.config import CaptionData, CaptionModel
 from ..tasks.classification.config import ImageData, ImageModel
 from ..tasks.speech.config import SpeechData, SpeechModel
@@ -51,10 +51,6 @@ WHEREABOUTS = ("source", "workers", "expected", "broken", "cache_gb")
 """Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
 
 _NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source trains on
-
-CRITERIA = ("magnitude", "random", "saliency")
-"""What `redense.criteria` has of itself."""
-
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -170,9 +166,7 @@ class SparseRecipe(DenseRecipe):
     @field_validator("criterion")
     @classmethod
     def _criterion_is_known(cls, criterion: str) -> str:
-        # One of the user's own is registered by now, in a module that imported torch; a typo does not wait for torch.
-        registered: Mapping[str, Any] = getattr(sys.modules.get("redense.criteria"), "CRITERIA", {})
-        known = sorted({*CRITERIA, *registered})
+        known = known_criteria()  # one of the user's own is registered by now
         if criterion not in known:
             raise ValueError(f"must be one of {', '.join(known)}{nearest(criterion, known)}")
         return criterion

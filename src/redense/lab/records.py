@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import CheckpointError, StateError
 from ..files.writing import write_bytes, write_text
 from .board import Board
-from .engine import Event
+from .events import Event
 
 _LINES, _SUMS = "metrics.jsonl", "metrics.sums"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from ..files.checksums import add_sums, drop_sums
 from ..files.writing import sweep, write_again, write_text
 from ..tasks.task import Task
 from .checkpoint import load_tree, save_tree
-from .engine import Engine
 from .environment import arithmetic, differences, environment, note_on_ranks
 from .folder import STARTED, read_json, refuse_changed
 from .plan import PlannedPhase
@@ -51,26 +50,32 @@ def phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
     return folder / "checkpoints" / f"{index}-{planned.phase.name}.safetensors"
 
 
-def save(folder: Path, engine: Engine, snapshot: dict[str, Any], recorder: Recorder | None) -> None:
-    """Keep a snapshot: as the last one, and at the end of a phase as that phase's.
+def save(folder: Path, phases: Sequence[PlannedPhase], snapshot: dict[str, Any], recorder: Recorder | None) -> None:
+    """Keep a snapshot of a run of these phases: as the last one, and at the end of a phase as that phase's.
 
     Raises:
         CheckpointError: it cannot be written; the one before it is still there.
     """
     if recorder:  # first the log: a checkpoint is of what was logged before it
-        recorder.mark(engine.step)
+        recorder.mark(step_of(phases, snapshot))
     last = folder / "checkpoints" / "last.safetensors"
     index = snapshot["position"]["phase"]
     if snapshot["position"]["step"] or not index:
         save_tree(last, snapshot)
         return
-    path = phase_path(folder, index - 1, engine.plan[index - 1])
+    path = phase_path(folder, index - 1, phases[index - 1])
     save_tree(path, snapshot)
     write_again(last, path)
 
 
+def step_of(phases: Sequence[PlannedPhase], snapshot: Mapping[str, Any]) -> int:
+    """Return the optimizer steps from the start of the run to a snapshot."""
+    position = snapshot["position"]
+    return sum(phase.steps for phase in phases[: position["phase"]]) + position["step"]
+
+
 def last_snapshot(
-    folder: Path, phases: tuple[PlannedPhase, ...], store: PhaseStore | None, keys: Sequence[str]
+    folder: Path, phases: Sequence[PlannedPhase], store: PhaseStore | None, keys: Sequence[str]
 ) -> tuple[dict[str, Any] | None, list[int]]:
     """Return the newest checkpoint that is whole, and the phases before it whose own checkpoints are lost.
 
@@ -91,13 +96,13 @@ def last_snapshot(
             if done is not None:
                 _mend(path, store, keys[done - 1])
             snapshot = load_tree(path)
-            position = snapshot["position"]
-            check_records(folder, sum(phase.steps for phase in phases[: position["phase"]]) + position["step"])
+            check_records(folder, step_of(phases, snapshot))
         except CheckpointError as error:
             log.warning("%s; trying the checkpoint before it", error)
             problem = error
             continue
-        return snapshot, [i for i in range(position["phase"]) if not _is_mended(paths[i], store, keys[i])]
+        done_phases = range(snapshot["position"]["phase"])
+        return snapshot, [i for i in done_phases if not _is_mended(paths[i], store, keys[i])]
     if problem:
         raise CheckpointError(f"{problem}, and there is no whole one before it: start a new run") from None
     return None, []

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from safetensors.torch import save as to_bytes
 
-from .. import __version__
+from .._version import __version__
 from ..errors import CheckpointError, StateError, resuming
 from ..files.checksums import NAME as SUMS
 from ..files.checksums import add_sums, drop_sums, note_sum, read_sums, write_sums
@@ -43,8 +43,9 @@ from ..parameters import summary
 from ..tasks.task import KeepsArtifacts, Task
 from .allocator import keep_freed_memory
 from .checkpoint import load_tree, save_tree
-from .engine import Engine, Event
+from .engine import Engine
 from .environment import environment
+from .events import Event
 from .evidence import write_evidence
 from .folder import begun, discard_folder
 from .moments import Cycle, cycle_moments
@@ -141,7 +142,7 @@ def train_run(
                 recipe,
                 emit=record,
                 stop=stop,
-                save=lambda state: ranks.main(lambda: save(folder, engine, state, recorder)),
+                save=lambda state: ranks.main(lambda: save(folder, engine.plan, state, recorder)),
                 save_seconds=save_seconds,
             )
             keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
@@ -227,7 +228,7 @@ def _take(
     for event in events:
         record({**event, "phase": planned.phase.name})  # a phase goes by other names in other arms
     engine.restore(state)
-    engine.ranks.main(lambda: save(folder, engine, state, recorder))
+    engine.ranks.main(lambda: save(folder, engine.plan, state, recorder))
 
 
 def _keep_in_store(folder: Path, engine: Engine, store: PhaseStore, key: str) -> None:

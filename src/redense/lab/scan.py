@@ -1,4 +1,4 @@
-"""Sensitivity of an engine's network: what `redense sensitivity` does, and sparsities for a sparse phase.
+"""Sensitivity of an engine's network: what `redense sensitivity` does.
 
 A scan's folder holds::
 
@@ -15,16 +15,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import allocation
-from ..allocation import Allocation, Method
-from ..errors import SparsityError, StateError, resuming
+from ..allocation import Allocation
+from ..errors import StateError, resuming
 from ..files.checksums import check_sums, note_sum
 from ..files.writing import write_bytes
 from ..scan import Scan
 from ..scanning import SPARSITIES, sensitivity
 from .checkpoint import load_tree
-from .engine import Engine, Event
+from .engine import Engine
 from .environment import environment
+from .events import Event
 from .folder import read_json
 from .recipe import Recipe, read_run_recipe
 from .resuming import check_unchanged
@@ -79,27 +79,6 @@ def scan_engine(
         path=path,
         progress=progress,
     )
-
-
-def allocate_for(engine: Engine, overall: float, by: Method = "sensitivity") -> dict[str, float]:
-    """Return a sparsity for each prunable parameter of the engine's network: parameter name -> fraction removed.
-
-    It depends on the network's weights and, for ``sensitivity``, on the validation split, and on nothing else.
-
-    Raises:
-        SparsityError: the overall sparsity is not in [0, 1) or above what a scan measures, or ``by`` is unknown.
-    """
-    parameters = engine.prunable()
-    weights = {name: parameter.numel() for name, parameter in parameters.items()}
-    if by == "sensitivity":
-        return scan_engine(engine, overall=overall).allocate(overall).to_dict()
-    if by == "erk":
-        return allocation.erk({name: tuple(parameter.shape) for name, parameter in parameters.items()}, overall)
-    if by == "global":
-        return allocation.global_magnitude(parameters, overall)
-    if by == "uniform":
-        return allocation.uniform(weights, overall)
-    raise SparsityError(f"by must be one of {', '.join(allocation.METHODS)}, got {by!r}")
 
 
 # --- the trained network --------------------------------------------------------------------------------------------

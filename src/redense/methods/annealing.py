@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from typing_extensions import override
 
 from .. import masks
+from ..choosing import derive_seed
 from .base import Method
 
 
@@ -30,6 +30,6 @@ class Jump(Method):
             for name, weight in prunable.items():
                 kept = masks.select(weight, self.options["sparsity"], name=name, absolute=True)
                 removed = weight.masked_fill(kept, 0.0).norm()
-                seed = int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:7], "big")
+                seed = derive_seed(self.seed, name)
                 step = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)).to(weight)
                 weight.add_(step * (self.options["scale"] * removed / step.norm().clamp_min(1e-12)))

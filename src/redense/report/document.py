@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .._version import __version__
 from ..errors import CheckpointError, StateError
 from ..files.writing import write_text
 from .assets import SCRIPT, STYLE

@@ -21,7 +21,7 @@ from redense.tasks import catalog
 
 from .folder import Files
 from .pixels import Look, look, require_pillow
-from .sets import Encoded
+from .sets import Encoded, identity
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +91,6 @@ def _look(files: Encoded, index: int, *, full: bool) -> tuple[Look, int]:
 def _mark(stream: BinaryIO, length: int) -> int:
     stream.seek(max(0, length - _MARKED))
     return int.from_bytes(hashlib.blake2b(b"%d " % length + stream.read(_MARKED), digest_size=8).digest(), "big")
-
-
-def identity(files: Encoded, index: int) -> str:
-    """Return what a file is known again by: its name, size and date; a row of a table has no date."""
-    modified = files.modified[index] if isinstance(files, Files) else 0
-    return f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
 
 
 def _key(files: Encoded, index: int) -> int:

@@ -15,8 +15,8 @@ from ..config import ImageData
 from .assemble import assemble, divide, verify_labels
 from .checking import OnChecked
 from .duplicates import marked, shared_examples
-from .kept import room_for
 from .reading import Found, read_images
+from .room import room_for
 from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
 from .transforms import Preparation, before_random, evaluation, fits_in_memory, shape_of, to_memory

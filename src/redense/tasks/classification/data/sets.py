@@ -13,12 +13,12 @@ from torch import Tensor
 
 from redense.errors import BrokenImageError, DataError
 
+from .folder import Files
+from .kept import Kept
 from .pixels import KNOWN, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from .kept import Kept
 
 MAX_BYTES = 4 * 2**30
 """Splits of raw pixels are held in memory; a file that claims more is refused before anything is allocated."""
@@ -65,6 +65,12 @@ class Encoded(Protocol):
     def read(self, index: int) -> bytes:
         """Return the bytes of one."""
         ...
+
+
+def identity(files: Encoded, index: int) -> str:
+    """Return what a file is known again by: its name, size and date; a row of a table has no date."""
+    modified = files.modified[index] if isinstance(files, Files) else 0
+    return f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +135,11 @@ class EncodedSet:
     def name(self, index: int) -> str:
         """Return how an image is called in a message."""
         return self.files.name(int(self.index[index]))
+
+    def identity(self, index: int) -> str:
+        """Return what tells an image from all others, and from what it was before it changed."""
+        own = identity(self.files, int(self.index[index]))
+        return f"{self.channels}\0{int(self.marks[index])}\0{own}"
 
     def picture(self, index: int, *, least: int = 0, exact: bool = False) -> Image:
         """Return one image, decoded: grey or RGB, transparency on white; at a fraction of its size, see `decode`.

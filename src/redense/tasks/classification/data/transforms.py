@@ -82,11 +82,11 @@ class Preparation:
         if isinstance(images, ImageSet):
             return self._of(images.picture(index))
         worth = images.kept is not None and bool(self.is_large(images.sizes[index : index + 1])[0])
-        if worth and images.kept and (pixels := images.kept.get(images, index, self.name)) is not None:
+        if worth and images.kept and (pixels := images.kept.get(images.identity(index), self.name)) is not None:
             return torch.from_numpy(pixels) if self.transform else _as_picture(pixels)
         made = self._of(images.picture(index, least=self.least, exact=self.transform is None))
         if worth and images.kept:
-            images.kept.put(images, index, self.name, made.numpy() if self.transform else np.asarray(made))
+            images.kept.put(images.identity(index), self.name, made.numpy() if self.transform else np.asarray(made))
         return made
 
     def is_large(self, sizes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""The criteria that a schedule or a recipe can name. No torch here: `redense.criteria` has what they compute.
+
+Those of redense are loaded when one of them is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import ScoreError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Criterion = Callable[["Tensor", int], "Tensor"]
+"""``(parameter, seed) -> scores``; scores have the parameter's shape and are finite."""
+
+_F = TypeVar("_F", bound=Criterion)
+
+OURS = ("magnitude", "random", "saliency")
+"""What `redense.criteria` has of itself."""
+
+CRITERIA: dict[str, Criterion] = {}
+WITH_GRADIENTS: set[str] = {"saliency"}
+"""The criteria that need ``parameter.grad``."""
+
+
+def criterion(name: str, *, gradients: bool = False) -> Callable[[_F], _F]:
+    """Register a criterion under ``name``, so that a schedule or a recipe can name it; ``gradients``: it needs them."""
+
+    def register(function: _F) -> _F:
+        CRITERIA[name] = function
+        (WITH_GRADIENTS.add if gradients else WITH_GRADIENTS.discard)(name)
+        return function
+
+    return register
+
+
+def get_criterion(chosen: str | Criterion) -> Criterion:
+    """Return the criterion of a name, or the function itself if one is given.
+
+    Raises:
+        ScoreError: no criterion has this name, or the function does not take a parameter and a seed.
+    """
+    if isinstance(chosen, str):
+        check_criterion(chosen)
+        if chosen not in CRITERIA:
+            importlib.import_module(f"{__package__}.criteria")
+        return CRITERIA[chosen]
+    check_criterion(chosen)
+    return chosen
+
+
+def known_criteria() -> list[str]:
+    """Return the names that a schedule or a recipe can use now, in alphabetical order."""
+    return sorted({*OURS, *CRITERIA})
+
+
+def check_criterion(chosen: str | Criterion) -> None:
+    """Raise unless there is a criterion of this name, or the function that is given can be one; nothing is loaded.
+
+    Raises:
+        ScoreError: no criterion has this name, or the function does not take a parameter and a seed.
+    """
+    if isinstance(chosen, str):
+        known = known_criteria()
+        if chosen not in known:
+            hint = (
+                f": a function is not loaded by its name, register it before with @redense.criterion('{chosen}')"
+                if ":" in chosen
+                else f"{nearest(chosen, known)} (known: {', '.join(known)})"
+            )
+            raise ScoreError(f"unknown criterion '{chosen}'{hint}")
+        return
+    if not callable(chosen) or isinstance(chosen, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ScoreError(f"a criterion is a name or a function (parameter, seed) -> scores, got {chosen!r}")
+    try:
+        inspect.signature(chosen).bind(None, 0)
+    except TypeError as error:
+        raise ScoreError(f"criterion '{criterion_name(chosen)}' is called with (parameter, seed): {error}") from None
+    except ValueError:  # a function of C has no signature
+        pass
+
+
+def criterion_name(chosen: str | Criterion) -> str:
+    """Return what a saved schedule calls a criterion: its registered name, else ``module:qualified name``.
+
+    >>> criterion_name(get_criterion("magnitude"))
+    'magnitude'
+    """
+    if isinstance(chosen, str):
+        return chosen
+    registered = next((name for name, function in CRITERIA.items() if function is chosen), None)
+    if registered is not None:
+        return registered
+    named: Any = chosen if hasattr(chosen, "__qualname__") else type(chosen)
+    return f"{named.__module__ or 'builtins'}:{named.__qualname__}"

@@ -1,0 +1,93 @@
+"""The check of layers in `tools/layers.py`: it holds for the package, and sees every kind of import."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def layers() -> Any:
+    path = Path(__file__).parents[2] / "tools" / "layers.py"
+    spec = importlib.util.spec_from_file_location("layers", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "layers", module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    return module
+
+
+def tree(layers: Any, folder: Path, files: dict[str, str]) -> Any:
+    for name, text in {"__init__.py": "", **files}.items():
+        path = folder / "redense" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(text)
+    return layers.Tree(folder)
+
+
+def found(layers: Any, folder: Path, files: dict[str, str]) -> list[str]:
+    return [text.replace(f"{folder}/", "") for text in layers.faults(tree(layers, folder, files))]
+
+
+def test_the_package_keeps_to_its_layers_and_has_no_circle(layers: Any):
+    assert list(layers.faults(layers.Tree(layers.SOURCE))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from ..lab.engine import Engine",
+        "from redense.lab.engine import Engine",
+        "import redense.lab.engine",
+        "from ..lab import engine",
+        "def train():\n    from redense.lab import engine",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..lab.engine import Engine",
+        "import typing\nif typing.TYPE_CHECKING:\n    from redense.lab.engine import Engine",
+        "class Task:\n    def make(self):\n        if self:\n            import redense.lab.engine",
+    ],
+)
+def test_an_import_of_a_higher_layer_is_found_wherever_and_however_it_is_made(text: str, layers: Any, tmp_path: Path):
+    line = text.count("\n") + 1
+    assert found(layers, tmp_path, {"tasks/speech.py": text, "lab/engine.py": ""}) == [
+        f"redense/tasks/speech.py:{line}: redense.tasks.speech (tasks) imports redense.lab.engine (lab), "
+        "which is no layer below it"
+    ]
+
+
+def test_an_import_circle_is_named_whole_also_where_half_of_it_is_for_type_checkers(layers: Any, tmp_path: Path):
+    files = {
+        "lab/run.py": "from .scan import first",
+        "lab/scan.py": "def first():\n    from . import engine",
+        "lab/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from redense.lab.run import run",
+        "lab/plan.py": "from .engine import Engine",
+    }
+    assert found(layers, tmp_path, files) == [
+        "import circle: redense.lab.engine, redense.lab.run, redense.lab.scan",
+    ]
+
+
+def test_the_core_imports_nothing_of_others_but_torch(layers: Any, tmp_path: Path):
+    files = {"criteria.py": "import math\nimport torch.nn\nimport numpy as np", "lab/store.py": "import numpy"}
+    assert found(layers, tmp_path, files) == [
+        "redense/criteria.py:3: redense.criteria (core) imports numpy; there it may be ['torch']"
+    ]
+
+
+def test_what_is_to_be_light_says_by_which_way_it_brings_torch(layers: Any, tmp_path: Path):
+    later = "def f():\n    import torch"
+    files = {"phase.py": "from .masks import select", "masks.py": "import torch", "schedule.py": later}
+    assert found(layers, tmp_path, files) == ["redense.phase brings torch: redense.phase -> redense.masks -> torch"]
+
+
+def test_a_package_that_a_light_module_is_in_counts_because_it_is_imported_first(layers: Any, tmp_path: Path):
+    files = {"tasks/__init__.py": "import torch", "tasks/catalog.py": ""}
+    assert found(layers, tmp_path, files) == [
+        "redense.tasks.catalog brings torch: redense.tasks.catalog -> redense.tasks -> torch"
+    ]
