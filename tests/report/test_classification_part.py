@@ -16,7 +16,7 @@ import torch
 from redense.errors import DataError
 from redense.report.assets import STYLE
 from redense.report.classification_assets import STYLE as CLASSES_STYLE
-from redense.report.classification_part import sections_and_plots
+from redense.report.classification_part import sections
 from redense.report.classification_reading import Evidence, read_evidence
 from redense.tasks.classification.evidence import evidence
 from redense.tasks.classification.png import thumbnail
@@ -253,7 +253,9 @@ def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet(tmp_path: Path
     (tmp_path / "evidence.json").write_text(json.dumps(told()))
     found = read_evidence(tmp_path / "evidence.json")
     assert isinstance(found, Evidence)
-    plot = sections_and_plots(found)[1]["classes-plot"]
+    (figure,) = sections(found)[0].figures
+    assert figure.name == "classes-plot"
+    plot = figure.plot
     text = json.dumps({"data": plot["data"], "layout": plot["layout"]})
     assert set(re.findall(r'"--([\w-]+)"', text)) <= set(re.findall(r"--([\w-]+):", STYLE))
     graph_objects.Figure(json.loads(re.sub(r'"--[\w-]+"', '"#123456"', text)))

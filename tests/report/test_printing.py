@@ -12,29 +12,28 @@ import pytest
 
 from redense.errors import BrowserError
 from redense.report import browser, printing
-from redense.report.contents import read_contents
-from redense.report.document import Section, document
-from redense.report.parts import plot_figure, table
+from redense.report.document import Page, Section
+from redense.report.markup import h
+from redense.report.parts import Figure, Table
 from redense.report.plotting import AXIS, LOOK
 
 LAYOUT = {**LOOK, "height": 200, "margin": {"l": 8, "r": 8, "t": 20, "b": 40}, "xaxis": AXIS, "yaxis": AXIS}
 TRACE = {"type": "scatter", "mode": "lines", "name": "dsd", "x": [0, 1], "y": [1, 2], "line": {"color": "--accent"}}
 
 
-def page(**plots: Any) -> str:
+def page(**plots: Any) -> Page:
     """A page with these plots and a table."""
-    figures = [plot_figure(name, f"{name} shown", f"How to read {name}.") for name in plots]
-    parts = [*figures, table("The numbers", [("Arm", False), ("Error, %", True)], [["dsd", "1.5"]])]
-    return document(kind="a run", name="tiny", facts=[], sections=[Section("arms", "Arms", parts)], plots=plots)
+    figures = [Figure(name, f"{name} shown", f"How to read {name}.", plot) for name, plot in plots.items()]
+    parts = [h("div", figures), Table("The numbers", [("Arm", False), ("Error, %", True)], [["dsd", "1.5"]])]
+    return Page("a run", "tiny", [], [Section("arms", "Arms", parts)])
 
 
 def plot(**more: Any) -> dict[str, Any]:
     return {"data": [TRACE], "layout": LAYOUT, "bands": [], **more}
 
 
-def on_paper(text: str) -> list[Any]:
-    found = read_contents(text)
-    return [printing.on_paper(figure.plot, found.colours) for figure in found.figures]
+def on_paper(page: Page) -> list[Any]:
+    return [printing.on_paper(plot, printing.colours(page.styles)) for plot in page.plots.values()]
 
 
 def test_a_figure_has_the_colours_of_paper_and_names_no_variable():
@@ -87,8 +86,8 @@ def test_browser_draws_every_plot_and_every_choice_of_one_as_svg_pdf_and_png(tmp
     choices = [
         {"data": [{"y": [1, 2]}], "layout": {"xaxis": {"title": {"text": f"weight of {name}"}}}} for name in "ab"
     ]
-    text = page(**{"classes-plot": plot(), "moments": plot(choices=choices)})
-    written = printing.write_figures(text, tmp_path / "figures")
+    drawn = page(**{"classes-plot": plot(), "moments": plot(choices=choices)})
+    written = printing.write_figures(drawn, tmp_path / "figures")
     names = ["figure-classes", "figure-moments-1", "figure-moments-2", "table-arms"]
     assert {path.stem for path in written} == {*names, "README"}
     svg = (tmp_path / "figures" / "figure-moments-2.svg").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redense.report.sensitivity_page import render, sentence, write_sensitivity_page
+from redense.report.sensitivity_page import make_page, sentence, write_sensitivity_page
 from redense.scan import Curve, Scan
 
 MAGNITUDES = tuple(i / 200 for i in range(201))
@@ -35,15 +35,9 @@ def scan(**changes: Any) -> Scan:
     return Scan(0.5, curves, (0.3, 0.6, 0.9), **{"tolerance": 0.01, "hopeless": 0.4, "evaluations": 9, **changes})
 
 
-def plots_of(page: str) -> dict[str, Any]:
-    block = re.search(r'<script type="application/json" id="plots">(.*?)</script>', page, re.DOTALL)
-    assert block
-    return json.loads(block[1])
-
-
 def test_the_page_loads_nothing_and_escapes_every_name():
     found = scan()
-    page = render(found, found.allocate(0.5), DATA)
+    page = make_page(found, found.allocate(0.5), DATA).html()
     assert "Content-Security-Policy" in page
     assert "default-src 'none'" in unescape(page)
     assert "<b>tiny</b>" not in page
@@ -56,7 +50,7 @@ def test_the_page_loads_nothing_and_escapes_every_name():
 def test_the_curves_have_every_measured_point_and_a_ring_where_it_was_chosen():
     found = scan()
     chosen = found.allocate(0.5)
-    drawn = plots_of(render(found, chosen, DATA))
+    drawn = make_page(found, chosen, DATA).plots
     lines = [trace for trace in drawn["sensitivities"]["data"] if "lines" in trace["mode"]]
     rings = [trace for trace in drawn["sensitivities"]["data"] if trace["mode"] == "markers"]
     assert [trace["y"] for trace in lines] == [[0.5, 0.51, 0.9], [0.5, 0.5, 0.5, 0.53], [0.5, 0.55]]
@@ -69,7 +63,7 @@ def test_the_curves_have_every_measured_point_and_a_ring_where_it_was_chosen():
 def test_the_tables_have_the_measurements_and_the_lines_for_a_recipe():
     found = scan()
     chosen = found.allocate(0.5)
-    page = render(found, chosen, DATA)
+    page = make_page(found, chosen, DATA).html()
     assert "0.5100" in page
     assert "infinite" in page  # what was not finite
     assert "rnn.weight_hh_l0[i]" in page
@@ -85,7 +79,7 @@ def test_the_sentence_names_the_layers_that_bear_least_and_most():
 
 def test_a_scan_without_a_hopeless_bound_and_one_where_higher_is_better_can_be_drawn():
     for found in (scan(hopeless=math.inf), scan(lower_is_better=False)):
-        plots_of(render(found, found.allocate(0.2), DATA))
+        make_page(found, found.allocate(0.2), DATA).html()
 
 
 def write(folder: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from redense.errors import AddressError, DataError
 from redense.report.browser import BrowserPage
-from redense.report.listing import entry, found, part_done, render_grid
+from redense.report.listing import entry, found, grid_page, part_done
 from redense.report.reading import read_run
 from redense.report.serving import Server, serve
 
@@ -93,7 +93,7 @@ def test_what_is_new_is_told_once(get, root):
     status, text = get("/page/group/alive?since=")
     parts = json.loads(text)
     assert (status, parts["over"]) == (200, False)
-    assert "after 15 optimizer steps" in parts["body"]
+    assert "after 15 optimizer steps" in parts["sections"]["verdict"]
     assert parts["plots"]["curves"]["data"][0]["x"] == [5, 15]
     again = f"/page/group/alive?since={parts['version']}"
     assert get(again) == (204, "")
@@ -101,7 +101,7 @@ def test_what_is_new_is_told_once(get, root):
         log.write(line(20, 2.0, **EPOCH))
     status, text = get(again)
     assert status == 200
-    assert "after 20 optimizer steps" in json.loads(text)["body"]
+    assert "after 20 optimizer steps" in json.loads(text)["sections"]["verdict"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_comparison_that_goes_on_is_listed_with_its_runs_from_the_store(tmp_pa
     assert row.says.replace("\u00a0", " ") == "1 of 2 runs trained."
     assert row.done == pytest.approx((40 + 70) / 140)
     assert row.state == "running"
-    page = render_grid("comparison", folder)
+    page = grid_page("comparison", folder).html()
     assert 'scope="row">dsd</th><td class="number">70\u00a0%</td>' in page
     assert "This comparison has not finished: 1 of 2\u00a0runs trained." in page
     (folder / "grid.json").write_text(json.dumps({"store": str(store), "cells": [{"phases": [["../..", 1]]}]}))

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redense.report.contents import Grid, read_contents
+from redense.report.document import Section
 from redense.report.markup import h
-from redense.report.parts import table
+from redense.report.parts import Cell, Table
+from redense.report.quantities import NOTHING, cell, estimate, share
 from redense.report.tabular import latex, to_csv, to_latex, to_markdown
 
 CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 
 
-def grid(*rows: list[str], head: tuple[str, ...] = ("Arm", "Error, %")) -> Grid:
-    return Grid("arms", "Error of 5 % & more", head, rows, [False, *[True] * (len(head) - 1)])
+def grid(*rows: Sequence[Cell], head: tuple[str, ...] = ("Arm", "Error, %")) -> Table:
+    return Table("Error of 5 % & more", [(title, place > 0) for place, title in enumerate(head)], rows)
 
 
 def test_csv_parts_a_mean_from_its_interval_and_from_the_word_behind_it():
-    text = to_csv(grid(["dsd", "−1.42\u00a0±\u00a00.79 better"], ["restart", "+0.24\u00a0±\u00a01.07"], ["llr", "–"]))
+    shown = estimate(-1.42, (-2.21, -0.63), 2, signed=True, word="better")
+    assert str(shown) == "−1.42\u00a0±\u00a00.79 better"
+    text = to_csv(grid(["dsd", shown], ["restart", estimate(0.24, (-0.83, 1.31), 2, signed=True)], ["llr", NOTHING]))
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == ["Arm", "Error, %", "Error, %, ±", "Error, %, in words"]
     assert rows[1:] == [["dsd", "-1.42", "0.79", "better"], ["restart", "0.24", "1.07", ""], ["llr", "", "", ""]]
 
 
 def test_csv_takes_a_percent_sign_that_all_cells_have_into_the_head():
-    text = to_csv(Grid("layers", "", ["Layer", "Sparsity"], [["a", "30\u00a0%"], ["b", "–"]], [False, True]))
+    text = to_csv(grid(["a", share(0.3)], ["b", share(None)], head=("Layer", "Sparsity")))
     assert text == 'Layer,"Sparsity, %"\na,30\nb,\n'
-    mixed = to_csv(Grid("layers", "", ["Layer", "Sparsity"], [["a", "30\u00a0%"], ["b", "by layer"]], [False, True]))
+    mixed = to_csv(grid(["a", share(0.3)], ["b", "by layer"], head=("Layer", "Sparsity")))
     assert mixed == "Layer,Sparsity\na,30 %\nb,by layer\n"
 
 
@@ -70,17 +74,22 @@ def test_markdown_escapes_what_would_part_cells_or_become_markup():
     assert r"| a\|b | \*1\* |" in to_markdown(grid(["a|b", "*1*"]))
 
 
-def test_a_table_is_read_back_from_its_page_as_it_is_shown():
-    rows = [
+def test_a_number_is_in_csv_as_programs_read_it_whatever_the_page_makes_of_it():
+    text = to_csv(grid(["a", cell(-1234567.0, 1)], ["b", cell(0.0, 2)], ["c", cell(-0.001, 2)], ["d", cell(None)]))
+    assert text.splitlines()[1:] == ["a,-1234567.0", "b,0.00", "c,0.00", "d,"]
+
+
+def test_a_cell_of_elements_is_told_in_one_line_as_the_page_shows_it():
+    rows: list[list[Cell]] = [
         [[h("code", "a"), " b"], ["9.8", h("small", "9.1 to 10.2")]],
         ["c", ["1 / 2", h("span", "p = 0.04", class_="under")]],
         [[h("span", "dense: 3 steps", h("br")), h("span", "sparse: 2 steps", h("br"))], "<b> & co"],
     ]
-    page = h("html", h("section", table("What & how", [("Name", False), ("Value", True)], rows), id="arms"))
-    (found,) = read_contents(page).tables
-    assert found.section == "arms"
-    assert found.caption == "What & how"
-    assert list(found.head) == ["Name", "Value"]
-    assert list(found.numeric) == [False, True]
+    section = Section("arms", "Arms", h("details", [Table("What & how", [("Name", False), ("Value", True)], rows)]))
+    (found,) = section.tables  # wherever it is nested
+    read = list(csv.reader(io.StringIO(to_csv(found))))
     shown = [["a b", "9.8 [9.1 to 10.2]"], ["c", "1 / 2, p = 0.04"]]
-    assert [list(row) for row in found.rows] == [*shown, ["dense: 3 steps; sparse: 2 steps", "<b> & co"]]
+    assert read == [["Name", "Value"], *shown, ["dense: 3 steps; sparse: 2 steps", "<b> & co"]]
+    page = str(section.element())
+    assert "<caption>What &amp; how</caption>" in page
+    assert "&lt;b&gt; &amp; co" in page

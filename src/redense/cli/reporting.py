@@ -39,12 +39,13 @@ def _report(options: argparse.Namespace) -> int:
         raise RedenseError("--port is of --serve: give both")
     from ..report.pages import page_of
 
-    path = page_of(options.path).write(options.path)
+    kind = page_of(options.path)
+    path = kind.write(options.path)
     say(path)
     if options.figures:
         from ..report.printing import write_figures
 
-        files = write_figures(path.read_text(encoding="utf-8"), options.figures)
+        files = write_figures(kind.page(options.path), options.figures)
         names = [file.name for file in files]
         drawn, tables = (sum(name.endswith(end) for name in names) for end in (".svg", ".csv"))
         say(f"{options.figures}: {drawn} figures, {tables} tables, {len(files)} files in all; README.md lists them")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import captioning_words as words
+from .captioning_assets import SCRIPT, STYLE
 from .captioning_reading import Evidence, NetworkRow, Shown
 from .document import Section
-from .markup import Child, Html, h
+from .markup import Child, Element, h
 from .names import CONTROL
-from .parts import table
-from .plotting import Plot
-from .quantities import NONE, count, number, percent
+from .parts import Cell, Table, scrolled
+from .quantities import NOTHING, Number, cell, count, number, share
 
 PAPER_RECIPE = "flickr8k/neuraltalk"
 
@@ -25,12 +25,12 @@ _MOST_ON_A_CARD = 4  # networks; of more, the first, the control and the last, a
 _BLEU = tuple((f"BLEU-{order}", True) for order in (1, 2, 3, 4))
 
 
-def sections_and_plots(e: Evidence, of: str = "") -> tuple[list[Section], dict[str, Plot]]:
-    """Return the sections, and no plots; ``of`` says in the titles whose networks these are."""
-    sections = [Section("bleu", f"BLEU{of}", _figures(e), "bleu")]
+def sections(e: Evidence, of: str = "") -> list[Section]:
+    """Return the sections; ``of`` says in the titles whose networks these are."""
+    found = [Section("bleu", f"BLEU{of}", _figures(e), "bleu", STYLE)]
     if e.shown:
-        sections.append(Section("captions", f"Captions side by side{of}", _captions(e), "captions"))
-    return sections, {}
+        found.append(Section("captions", f"Captions side by side{of}", _captions(e), "captions", STYLE, SCRIPT))
+    return found
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -38,43 +38,43 @@ def sections_and_plots(e: Evidence, of: str = "") -> tuple[list[Section], dict[s
 
 def _figures(e: Evidence) -> list[Child]:
     columns = [("Network", False), ("Sparsity", True), *_BLEU, ("chrF", True), ("Perplexity", True)]
-    rows: list[list[Child]] = [_row(row) for row in e.table]
+    rows: list[list[Cell]] = [_row(row) for row in e.table]
     if e.recipe == PAPER_RECIPE:
         rows += [
-            [h("span", f"the paper's {name}", class_="papers"), percent(sparsity), *_plain(bleu), NONE, NONE]
+            [h("span", f"the paper's {name}", class_="papers"), share(sparsity), *_plain(bleu), NOTHING, NOTHING]
             for name, (sparsity, bleu) in _PAPER.items()
         ]
     return [
         h("p", words.table_sentence(e)),
-        table("Test figures of each network, with 95 % intervals; lower perplexity is better", columns, rows),
+        Table("Test figures of each network, with 95 % intervals; lower perplexity is better", columns, rows),
         _changes(e) if len(e.table) > 1 else None,
         h("p", words.method_sentence(e), class_="note"),
         [h("p", f"{note[:1].upper()}{note[1:]}.", class_="note") for note in e.notes],
     ]
 
 
-def _row(row: NetworkRow) -> list[Child]:
-    cells = [
+def _row(row: NetworkRow) -> list[Cell]:
+    cells: list[Cell] = [
         _with_ends(number(v, 1), [number(end, 1) for end in ends])
         for v, ends in zip(row.bleu, row.interval, strict=True)
     ]
-    perplexity = number(row.perplexity, 1) if row.perplexity is not None else "not finite"
-    return [row.name, percent(row.sparsity), *cells, number(row.chrf, 1), perplexity]
+    perplexity = cell(row.perplexity, 1) if row.perplexity is not None else "not finite"
+    return [row.name, share(row.sparsity), *cells, cell(row.chrf, 1), perplexity]
 
 
-def _plain(values: Sequence[float]) -> list[str]:
-    return [number(value, 1) for value in values]
+def _plain(values: Sequence[float]) -> list[Number]:
+    return [cell(value, 1) for value in values]
 
 
 def _with_ends(shown: str, ends: Sequence[str]) -> list[Child]:
     return [shown, h("small", f"{ends[0]} to {ends[1]}")]
 
 
-def _changes(e: Evidence) -> Html:
+def _changes(e: Evidence) -> Table:
     columns = [("Network", False), *_BLEU]
-    rows: list[list[Child]] = []
+    rows: list[list[Cell]] = []
     for row in e.table[1:]:
-        cells = [
+        cells: list[Cell] = [
             _with_ends(_change(gain, relative), [words.signed(end) for end in ends])
             for gain, relative, ends in zip(row.gain, row.relative, row.gain_interval, strict=True)
         ]
@@ -86,7 +86,7 @@ def _changes(e: Evidence) -> Html:
             for name in ("sparse", "DSD")
         ]
     caption = f"Change against the {e.before} network, absolute and relative, with 95 % intervals of the absolute one"
-    return table(caption, columns, rows)
+    return Table(caption, columns, rows)
 
 
 def _paper_changes(values: Sequence[float], base: Sequence[float]) -> list[str]:
@@ -112,15 +112,7 @@ def _captions(e: Evidence) -> list[Child]:
         for shown in sorted(e.shown, key=lambda shown: -shown.gain)
     ]
     empty = h("p", "None of the images shown has these words.", class_="note none", hidden=True)
-    gallery = h(
-        "div",
-        h("ul", cards),
-        empty,
-        class_="scroll tall gallery",
-        tabindex=0,
-        role="region",
-        aria_label="Images with what each network wrote",
-    )
+    gallery = scrolled([h("ul", cards), empty], "Images with what each network wrote", tall=True, class_="gallery")
     missing = f"There are no pictures: {e.no_pictures}."
     return [
         h("p", words.captions_sentence(e)),
@@ -131,8 +123,8 @@ def _captions(e: Evidence) -> list[Child]:
     ]
 
 
-def _controls(e: Evidence) -> Html:
-    def named(group: str, text: str) -> Html | None:
+def _controls(e: Evidence) -> Element:
+    def named(group: str, text: str) -> Element | None:
         found = sum(group in shown.groups for shown in e.shown)
         return h("option", f"{text} ({found})", value=group) if found else None
 
@@ -175,7 +167,7 @@ def _places(e: Evidence) -> tuple[list[int], list[int]]:
     return first, [place for place in every if place not in first]
 
 
-def _said(e: Evidence, shown: Shown, places: Sequence[int]) -> Html:
+def _said(e: Evidence, shown: Shown, places: Sequence[int]) -> Element:
     best = max(shown.scores)
     lines = [
         h(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from typing_extensions import override
 
 from . import classification_words as words
+from .classification_assets import SCRIPT, STYLE
 from .classification_reading import Changes, ClassRow, Evidence, Example
 from .document import Section
-from .markup import Child, Html, h
-from .parts import plot_figure, table
+from .markup import Child, Element, h
+from .parts import Cell, Figure, Table, scrolled, shown
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened
-from .quantities import NONE, count, number, percent
+from .quantities import NOTHING, cell, count, percent, share, whole
 
 _MOST_IN_MATRIX = 30  # classes; more are a list of their commonest confusions
 _MOST_SIDE_BY_SIDE = 12
@@ -19,15 +23,13 @@ _MOST_IN_PLOT = 40
 _MOST_PAIRS = 30
 
 
-def sections_and_plots(e: Evidence, of: str = "") -> tuple[list[Section], dict[str, Plot]]:
-    """Return the sections, and the plots that they name; ``of`` says in the titles whose networks these are."""
-    plots = {"classes-plot": classes_plot(e)} if len(e.classes) <= _MOST_IN_PLOT else {}
-    sections = [
-        Section("classes", f"By class{of}", _classes(e, bool(plots))),
-        Section("confusion", f"Confusions{of}", _confusion(e), "confusions"),
-        Section("changes", f"Fixed and broken{of}", _changes(e), "changes"),
+def sections(e: Evidence, of: str = "") -> list[Section]:
+    """Return the sections; ``of`` says in the titles whose networks these are."""
+    return [
+        Section("classes", f"By class{of}", _classes(e)),
+        Section("confusion", f"Confusions{of}", _confusion(e), "confusions", STYLE),
+        Section("changes", f"Fixed and broken{of}", _changes(e), "changes", STYLE, SCRIPT),
     ]
-    return sections, plots
 
 
 # --- classes --------------------------------------------------------------------------------------------------------
@@ -37,28 +39,30 @@ def _hardest_first(e: Evidence) -> list[ClassRow]:
     return sorted(e.classes, key=lambda row: -1.0 if row.errors[-1] is None else row.errors[-1], reverse=True)
 
 
-def _classes(e: Evidence, plotted: bool) -> list[Child]:
+def _classes(e: Evidence) -> list[Child]:
     rows = _hardest_first(e)
     columns = [("Class", False), ("Examples", True), *((name, True) for name in e.networks)]
     columns += [("Change, points", True), ("Fixed", True), ("Broken", True)]
-    body: list[list[Child]] = [
+    body: list[list[Cell]] = [
         [
             row.name,
-            f"{row.examples:,}",
-            *(_percentage(error) for error in row.errors),
-            _signed(row.change),
-            f"{row.fixed:,}",
-            f"{row.broken:,}",
+            whole(row.examples),
+            *(cell(error, 2) for error in row.errors),
+            cell(row.change, 2, signed=True),
+            whole(row.fixed),
+            whole(row.broken),
         ]
         for row in rows
     ]
     caption = f"Test error of each class, %, the hardest first; change, fixed and broken: {e.after} against {e.before}"
     tall = len(rows) > 20
-    figure = plot_figure("classes-plot", words.describe_classes(e), words.classes_caption(e))
+    figure = None
+    if len(e.classes) <= _MOST_IN_PLOT:
+        figure = Figure("classes-plot", words.describe_classes(e), words.classes_caption(e), classes_plot(e))
     return [
         h("p", words.classes_sentence(e)),
-        figure if plotted else None,
-        table(caption, columns, body, tall=tall),
+        figure,
+        Table(caption, columns, body, tall=tall),
         h("details", h("summary", _more_title(e)), _more(e, rows, tall)),
     ]
 
@@ -67,24 +71,16 @@ def _more_title(e: Evidence) -> str:
     return "Top-5 error and loss of each class" if e.classes and e.classes[0].top5_wrong else "Loss of each class"
 
 
-def _more(e: Evidence, rows: Sequence[ClassRow], tall: bool) -> Html:
+def _more(e: Evidence, rows: Sequence[ClassRow], tall: bool) -> Table:
     top5 = all(row.top5_wrong is not None for row in rows)
     columns = [("Class", False)]
     columns += [(f"Top-5 error, {name}, %", True) for name in e.networks] if top5 else []
     columns += [(f"Loss, {name}", True) for name in e.networks]
-    body: list[list[Child]] = [
-        [row.name, *(_percentage(error) for error in row.top5_errors), *(number(loss, 3) for loss in row.loss)]
+    body: list[list[Cell]] = [
+        [row.name, *(cell(error, 2) for error in row.top5_errors), *(cell(loss, 3) for loss in row.loss)]
         for row in rows
     ]
-    return table(f"{_more_title(e)} in the test split", columns, body, tall=tall)
-
-
-def _percentage(value: float | None) -> str:
-    return NONE if value is None else number(value, 2)
-
-
-def _signed(value: float | None) -> str:
-    return NONE if value is None else f"{'+' if value > 0 else ''}{number(value, 2)}"
+    return Table(f"{_more_title(e)} in the test split", columns, body, tall=tall)
 
 
 def classes_plot(e: Evidence) -> Plot:
@@ -179,57 +175,77 @@ def _share(e: Evidence, pair: tuple[int, int], cells: Mapping[tuple[int, int], i
     return cells[pair] / max(1, e.classes[pair[0]].examples)
 
 
-def _matrix(e: Evidence, network: str, cells: Mapping[tuple[int, int], int], strongest: float) -> Html:
-    names = [row.name for row in e.classes]
+@dataclass(frozen=True)
+class _Matrix(Table):
+    """A table of counts whose cells are coloured: ``heat`` is from 0 to 1, None where the answer is right."""
 
-    def cell(row: int, column: int) -> Html:
-        found = cells.get((row, column), 0)
-        if not found:
+    heat: Mapping[tuple[int, int], float | None] = field(default_factory=dict[tuple[int, int], "float | None"])
+    titles: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
+
+    @override
+    def elements(self) -> Child:
+        _, *names = (title for title, _ in self.columns)
+        head = [h("th", h("span", _heading(name)), scope="col", title=name) for name in names]
+        body = [
+            h("tr", h("th", _heading(name), scope="row", title=name), [self._cell(row, c) for c in range(len(names))])
+            for row, name in enumerate(names)
+        ]
+        inside = [h("caption", self.caption), h("thead", h("tr", h("td", "class"), head)), h("tbody", body)]
+        return scrolled(h("table", inside, class_=self.class_), self.caption)
+
+    def _cell(self, row: int, column: int) -> Element:
+        place = (row, column)
+        if place not in self.heat:
             return h("td")
-        share = _share(e, (row, column), cells)
-        said = f"{names[row]} {'as it is' if row == column else f'taken for {names[column]}'}: "
-        said += f"{found:,} of {e.classes[row].examples:,} ({percent(round(share, 4))})"
-        if row == column:
-            return h("td", f"{found:,}", class_="right", title=said)
+        found, heat, title = shown(self.rows[row][1 + column]), self.heat[place], self.titles[place]
+        if heat is None:
+            return h("td", found, class_="right", title=title)
+        return h("td", found, style=f"--heat: {heat:.3f}", title=title)
+
+
+def _heading(name: str) -> str:
+    return name if len(name) <= 20 else f"{name[:19]}…"
+
+
+def _matrix(e: Evidence, network: str, cells: Mapping[tuple[int, int], int], strongest: float) -> Table:
+    names = [row.name for row in e.classes]
+    heat: dict[tuple[int, int], float | None] = {}
+    titles: dict[tuple[int, int], str] = {}
+    for (row, column), found in cells.items():
+        if not found:
+            continue
+        part = _share(e, (row, column), cells)
+        taken = f"{names[row]} {'as it is' if row == column else f'taken for {names[column]}'}"
+        titles[row, column] = f"{taken}: {found:,} of {e.classes[row].examples:,} ({percent(round(part, 4))})"
         # The root shows the small ones too.
-        return h("td", f"{found:,}", style=f"--heat: {math.sqrt(share / strongest):.3f}", title=said)
-
-    def heading(name: str) -> str:
-        return name if len(name) <= 20 else f"{name[:19]}…"
-
-    head = [h("th", h("span", heading(name)), scope="col", title=name) for name in names]
-    body = [
-        h(
-            "tr",
-            h("th", heading(name), scope="row", title=name),
-            [cell(row, column) for column in range(len(names))],
-        )
-        for row, name in enumerate(names)
-    ]
-    caption = f"{network}: test examples of each class by answer"
-    shown = h(
-        "table",
-        h("caption", caption),
-        h("thead", h("tr", h("td", "class"), head)),
-        h("tbody", body),
+        heat[row, column] = None if row == column else math.sqrt(part / strongest)
+    size = range(len(names))
+    return _Matrix(
+        caption=f"{network}: test examples of each class by answer",
+        columns=[("class", False), *((name, True) for name in names)],
+        rows=[
+            [name, *(whole(cells[row, c]) if cells.get((row, c)) else "" for c in size)]
+            for row, name in enumerate(names)
+        ],
         class_="matrix" if len(names) <= _MOST_SIDE_BY_SIDE else "matrix many",
+        heat=heat,
+        titles=titles,
     )
-    return h("div", shown, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
-def _pairs(e: Evidence) -> Html:
+def _pairs(e: Evidence) -> Table:
     before, after = e.confusion
     columns = [("Class", False), ("Taken for", False), (e.before, True), (e.after, True), ("Change", True)]
     columns += [("Of the class", True)]
-    rows: list[list[Child]] = []
+    rows: list[list[Cell]] = []
     for row, column in words.confused(e)[:_MOST_PAIRS]:
         one, other = before.get((row, column), 0), after.get((row, column), 0)
         of = e.classes[row]
-        share = percent(round(other / of.examples, 4)) if of.examples else NONE
-        change = f"{'+' if other > one else ''}{number(float(other - one), 0)}"
-        rows.append([of.name, e.classes[column].name, f"{one:,}", f"{other:,}", change, share])
+        part = share(round(other / of.examples, 4)) if of.examples else NOTHING
+        change = cell(other - one, 0, signed=True)
+        rows.append([of.name, e.classes[column].name, whole(one), whole(other), change, part])
     caption = f"The {len(rows)} commonest confusions of the {e.after} network, in test examples"
-    return table(caption, columns, rows, tall=len(rows) > 20)
+    return Table(caption, columns, rows, tall=len(rows) > 20)
 
 
 # --- fixed and broken -----------------------------------------------------------------------------------------------
@@ -249,7 +265,7 @@ def _changes(e: Evidence) -> list[Child]:
     return parts
 
 
-def _chooser(e: Evidence) -> Html:
+def _chooser(e: Evidence) -> Element:
     labels = [example.label for changes in (e.fixed, e.broken) for example in changes.shown]
     options = [
         h("option", f"{e.classes[label].name} ({count(labels.count(label), 'example')})", value=label)
@@ -260,13 +276,13 @@ def _chooser(e: Evidence) -> Html:
     return h("p", h("label", "Shown are examples of ", chooser), class_="chooser screen", hidden=True)
 
 
-def _examples(e: Evidence, name: str, title: str, changes: Changes) -> Html:
+def _examples(e: Evidence, name: str, title: str, changes: Changes) -> Element:
     wrong = 0 if name == "fixed" else 1
     cards = [h("li", _card(e, example, wrong), data_label=example.label) for example in changes.shown]
     empty = h("p", "None of this class is among those shown.", class_="note none", hidden=True)
     label = f"{title} examples, the greatest change first"
     inside = [h("ul", cards, class_="cards"), empty]
-    return h("div", inside, class_="scroll tall changed", tabindex=0, role="region", aria_label=label)
+    return scrolled(inside, label, tall=True, class_="changed")
 
 
 def _card(e: Evidence, example: Example, wrong: int) -> list[Child]:

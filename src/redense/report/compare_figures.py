@@ -19,11 +19,9 @@ def names_of_forests(c: Comparison) -> dict[str, str]:
     return {f"forest-{against}": against for against in dict.fromkeys((c.baseline, *c.controls)) if c.against(against)}
 
 
-def forest(c: Comparison, against: str) -> Plot | None:
-    """Return the differences against the baseline or a control, one row an arm; None if there are none."""
+def forest(c: Comparison, against: str) -> Plot:
+    """Return the differences against the baseline or a control, one row an arm."""
     found = c.against(against)
-    if not found:
-        return None
     unit = points(c)
     places = decimals(c)
     rows = [(row, item, arm) for row, item in enumerate(found) if (arm := c.arm(item.arm)) is not None]

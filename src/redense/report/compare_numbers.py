@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .compare_reading import Comparison
-from .quantities import NONE, decimals_for, number
+from .quantities import NONE, decimals_for, estimate
 
 
 def decimals(c: Comparison) -> int:
@@ -21,15 +21,8 @@ def points(c: Comparison) -> str:
 def with_interval(
     mean: float | None, interval: tuple[float, float] | None, places: int, *, signed: bool = False
 ) -> str:
-    """Return a mean and half its interval's width.
-
-    >>> with_interval(-0.834, (-1.1, -0.568), 2, signed=True).replace(chr(160), " ")
-    '−0.83 ± 0.27'
-    """
-    if mean is None:
-        return NONE
-    text = ("+" if signed and mean > 0 else "") + number(mean, places)
-    return f"{text}\u00a0±\u00a0{number((interval[1] - interval[0]) / 2, places)}" if interval else text
+    """Return a mean and half its interval's width, in words."""
+    return str(estimate(mean, interval, places, signed=signed))
 
 
 def p_value(p: float | None) -> str:

@@ -11,16 +11,16 @@ from . import commands, compare_curves, diagnosis_part
 from . import compare_figures as figures
 from . import compare_words as words
 from .compare_assets import SCRIPT, STYLE
-from .compare_numbers import decimals, has_intervals, p_value, points, with_interval
+from .compare_numbers import decimals, has_intervals, p_value, points
 from .compare_reading import Comparison, read_comparison
 from .compare_tables import table_of_arms
 from .compare_verdict import conclusion, gains, headline, key_figures, remarks
-from .document import Section, document, write_document
+from .document import Page, Section, write_page
 from .evidence import show_evidence
 from .looks import swatch
-from .markup import Child, Html, h, join
-from .parts import big_figures, command_list, data_link, downloads, environment_table, plot_figure, table
-from .quantities import NONE, count, learning_rate, number, percent
+from .markup import Child, Element, h
+from .parts import Cell, Figure, Table, big_figures, command_list, data_link, downloads, environment_table
+from .quantities import NOTHING, cell, count, learning_rate, number, share, whole
 from .search_part import search_parts
 
 _RAW = {
@@ -41,46 +41,39 @@ def write_compare_report(folder: Path) -> Path:
         CheckpointError: a file in it does not match its checksum.
     """
     check_folder(folder)
-    return write_document(folder, render(read_comparison(folder)))
+    return write_page(folder, make_page(read_comparison(folder)))
 
 
-def render(c: Comparison) -> str:
+def make_page(c: Comparison) -> Page:
     """Return the page of a comparison."""
     flows = diagnosis_part.flows(c.diagnosis, c)
-    diagnosis, diagnosed = diagnosis_part.parts_and_plots(flows, c.metric)
-    drawn = {name: figures.forest(c, against) for name, against in figures.names_of_forests(c).items()}
-    shown = show_evidence(c.evidence, f", seed {c.seeds[0]}")
-    drawn |= {"curves": compare_curves.curves(c), "cost": figures.cost(c), **shown.plots, **diagnosed}
-    plots = {name: plot for name, plot in drawn.items() if plot is not None}
     sections = [
         Section("verdict", "Verdict", _verdict(c)),
         Section("searched", "The search", search_parts(c.search) if c.search else None),
         Section("arms", "The arms", table_of_arms(c)),
         Section("differences", "Differences", _differences(c)),
-        Section("validation", "Curves", _curves(c) if "curves" in plots else None),
-        Section("spent", f"Cost against {c.metric.label}", _cost(c) if "cost" in plots else None),
+        Section("validation", "Curves", _curves(c), script=SCRIPT),
+        Section("spent", f"Cost against {c.metric.label}", _cost(c)),
         Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
-        *shown.sections,
-        Section("diagnosis", "Diagnosis", _diagnosis(c, flows, diagnosis) if flows else None),
+        *show_evidence(c.evidence, f", seed {c.seeds[0]}"),
+        Section("diagnosis", "Diagnosis", _diagnosis(c, flows) if flows else None),
         Section("method", "How this was decided", h("p", rule(c.decision))),
         Section("provenance", "To reproduce it", _provenance(c)),
     ]
     facts = [c.task, count(len(c.arms), "arm"), count(len(c.seeds), "seed")]
     if c.test_examples:
         facts.append(count(c.test_examples, "test example"))
-    return document(
+    return Page(
         kind="redense comparison" if c.form != "table" else "redense judgement",
         name=c.recipe,
         facts=facts,
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
-        plots=plots,
-        style=STYLE + shown.style,
-        scripts=[*([SCRIPT] if plots else []), *shown.scripts],
+        style=STYLE,
     )
 
 
-def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow], parts: list[Html]) -> list[Html]:
-    return [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *parts]
+def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow]) -> list[Child]:
+    return [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *diagnosis_part.parts_of(flows, c.metric)]
 
 
 # --- the sections ---------------------------------------------------------------------------------------------------
@@ -107,7 +100,7 @@ def _verdict(c: Comparison) -> list[Child]:
     ]
 
 
-def _differences(c: Comparison) -> list[Html]:
+def _differences(c: Comparison) -> list[Child]:
     forests = figures.names_of_forests(c)
     if not forests:
         return [h("p", words.forest_sentence(c))]
@@ -116,7 +109,7 @@ def _differences(c: Comparison) -> list[Html]:
         h(
             "div",
             h("h3", titles[against]),
-            plot_figure(name, words.describe_forest(c, against), words.pairs(c, against)),
+            Figure(name, words.describe_forest(c, against), words.pairs(c, against), figures.forest(c, against)),
         )
         for name, against in forests.items()
     ]
@@ -132,7 +125,7 @@ def _differences(c: Comparison) -> list[Html]:
     ]
 
 
-def _numbers(c: Comparison) -> Html:
+def _numbers(c: Comparison) -> Table:
     apart, places = points(c), decimals(c)
     unit = f", {apart}" if apart else ""
     columns = [
@@ -151,48 +144,51 @@ def _numbers(c: Comparison) -> Html:
         ("Seeds for 80 %", True),
         ("Verdict", False),
     ]
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             item.arm,
             item.against,
             str(item.n),
-            with_interval(item.mean, None, places, signed=True),
-            f"{number(item.interval[0], places)} to {number(item.interval[1], places)}" if item.interval else NONE,
+            cell(item.mean, places, signed=True),
+            f"{number(item.interval[0], places)} to {number(item.interval[1], places)}" if item.interval else NOTHING,
             p_value(item.p_t),
             p_value(item.p_flip),
             p_value(item.p_adjusted),
-            number(item.effect, 2),
+            cell(item.effect, 2),
             *(_at_most(size, places) for size in item.reach or (None, None)),
-            number(item.detectable, places),
-            NONE if item.seeds_needed is None else f"{item.seeds_needed:,}",
+            cell(item.detectable, places),
+            whole(item.seeds_needed),
             item.verdict,
         ]
         for item in c.differences
     ]
-    return table("Paired differences, arm − other", columns, rows, tall=len(rows) > 20)
+    return Table("Paired differences, arm − other", columns, rows, tall=len(rows) > 20)
 
 
-def _at_most(size: float | None, places: int) -> str:
+def _at_most(size: float | None, places: int) -> Cell:
     """Return how far the interval reaches to a side; a side that it excludes has no number."""
-    return NONE if size is None else "none" if size <= 0 else number(size, places)
+    return "none" if size is not None and size <= 0 else cell(size, places)
 
 
-def _curves(c: Comparison) -> list[Html]:
+def _curves(c: Comparison) -> list[Child]:
+    plot = compare_curves.curves(c)
+    if plot is None:
+        return []
     arms = [arm for arm in c.arms if arm.curve]
     labels = [h("label", _checkbox(arm.index), swatch(arm), arm.name) for arm in arms]
     buttons = [h("button", text, type="button", value=value) for text, value in (("all", "all"), ("none", "none"))]
     toggles = h("fieldset", h("legend", "Arms"), labels, buttons, class_="toggles")
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             arm.name,
-            f"{point.step:,}",
+            whole(point.step),
             point.phase,
-            number(point.mean, decimals(c)),
+            cell(point.mean, decimals(c)),
             f"{number(point.low, decimals(c))} to {number(point.high, decimals(c))}",
             str(point.seeds),
-            number(point.loss, 4),
+            cell(point.loss, 4),
             learning_rate(point.lr),
-            percent(point.sparsity),
+            share(point.sparsity),
         ]
         for arm in arms
         for point in arm.curve
@@ -210,21 +206,24 @@ def _curves(c: Comparison) -> list[Html]:
         ("Sparsity", True),
     ]
     numbers = h(
-        "details", h("summary", "The curves as a table"), table("Every arm", columns, rows, tall=True), class_="screen"
+        "details", h("summary", "The curves as a table"), Table("Every arm", columns, rows, tall=True), class_="screen"
     )
     return [
         h("p", words.curves_sentence(c)),
         toggles,
-        plot_figure("curves", words.describe_curves(c), compare_curves.curves_caption(c)),
+        Figure("curves", words.describe_curves(c), compare_curves.curves_caption(c), plot),
         numbers,
     ]
 
 
-def _checkbox(value: int) -> Html:
-    return Html(f'<input type="checkbox" value="{value}" checked>')
+def _checkbox(value: int) -> Element:
+    return h("input", type="checkbox", value=value, checked=True)
 
 
-def _cost(c: Comparison) -> list[Html]:
+def _cost(c: Comparison) -> list[Child]:
+    plot = figures.cost(c)
+    if plot is None:
+        return []
     key = [h("li", swatch(arm), arm.name) for arm in c.arms if arm.mean is not None]
     mean = "Mean over seeds with its 95 % interval" if has_intervals(c) else "Figures of single runs"
     caption = f"{mean}; arms of the same cost stand beside each other around it."
@@ -233,12 +232,12 @@ def _cost(c: Comparison) -> list[Html]:
     return [
         h("p", words.cost_sentence(c)),
         h("ul", key, class_="key", aria_label="Key"),
-        plot_figure("cost", words.describe_cost(c), caption),
+        Figure("cost", words.describe_cost(c), caption, plot),
     ]
 
 
-def _mcnemar(c: Comparison) -> list[Html]:
-    parts = [h("p", words.mcnemar_sentence(c))]
+def _mcnemar(c: Comparison) -> list[Child]:
+    parts: list[Child] = [h("p", words.mcnemar_sentence(c))]
     if any(item.examples for item in c.differences):
         parts += [_pooled(c), h("p", words.POOLED, class_="note")]
     for against in dict.fromkeys((c.baseline, *c.controls)):
@@ -248,24 +247,24 @@ def _mcnemar(c: Comparison) -> list[Html]:
         run = {flips.seed for item in items for flips in item.flips}
         seeds = [seed for seed in c.seeds if seed in run]
         columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
-        rows: list[list[Child]] = []
+        rows: list[list[Cell]] = []
         for item in items:
             by_seed = {flips.seed: flips for flips in item.flips}
-            cells: list[Child] = [
+            cells: list[Cell] = [
                 [f"{one.fixed:,} / {one.broken:,}", h("span", f"p {_equals(one.p)}", class_="under")]
                 if (one := by_seed.get(seed))
-                else NONE
+                else NOTHING
                 for seed in seeds
             ]
             rows.append([item.arm, *cells])
         other = c.named(against)
         parts.append(
-            table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
+            Table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
         )
     return parts
 
 
-def _pooled(c: Comparison) -> Html:
+def _pooled(c: Comparison) -> Table:
     """The answers of all seeds together: McNemar's test, and the interval that has seeds and examples in it."""
     columns = [
         ("Arm", False),
@@ -276,15 +275,16 @@ def _pooled(c: Comparison) -> Html:
         ("Share wrong, points", True),
         ("95 %, other seeds and examples", True),
     ]
-    rows: list[list[Child]] = []
+    rows: list[list[Cell]] = []
     for item in c.differences:
         if (found := item.examples) is not None:
             ends = [100 * end for end in found.interval] if found.interval else []
-            between = f"{number(ends[0], 2)} to {number(ends[1], 2)}" if ends else NONE
-            mean = with_interval(100 * found.mean, None, 2, signed=True)
-            row = [f"{found.fixed:,}", f"{found.broken:,}", p_value(found.p), mean, between]
-            rows.append([item.arm, item.against, *row])
-    return table("The answers of all seeds, example by example", columns, rows)
+            between = f"{number(ends[0], 2)} to {number(ends[1], 2)}" if ends else NOTHING
+            mean = cell(100 * found.mean, 2, signed=True)
+            rows.append(
+                [item.arm, item.against, whole(found.fixed), whole(found.broken), p_value(found.p), mean, between]
+            )
+    return Table("The answers of all seeds, example by example", columns, rows)
 
 
 def _equals(p: float) -> str:
@@ -310,7 +310,7 @@ def _provenance(c: Comparison) -> list[Child]:
         h("h3", "Commands"),
         command_list(typed),
         h("h3", "Recipe"),
-        join(h("p", "To save: ", save), h("pre", h("code", text))) if text else h("p", "There is no comparison.json."),
+        [h("p", "To save: ", save), h("pre", h("code", text))] if text else h("p", "There is no comparison.json."),
         h("h3", "Environment"),
         environment_table(c.environment),
         h("h3", "Raw numbers"),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ..lab.judging.results import tried_sentence
-from .compare_numbers import decimals, has_intervals, points, with_interval
+from .compare_numbers import decimals, has_intervals, points
 from .compare_reading import Arm, Comparison, Difference
 from .compare_words import arms_sentence, table_sentence
 from .looks import swatch
-from .markup import Child, Html, h
-from .parts import table
-from .quantities import NONE, count, duration, number
+from .markup import Child, Element, h
+from .parts import Cell, Table
+from .quantities import NOTHING, Number, cell, count, duration, estimate, whole
 
 
-def table_of_arms(c: Comparison) -> list[Html]:
+def table_of_arms(c: Comparison) -> list[Child]:
     """Return the table of the arms, which runs diverged, and what can be unfolded below."""
     unit, apart = c.metric.unit, points(c)
     swept = any(arm.tried.settings > 1 for arm in c.arms)
@@ -29,17 +29,17 @@ def table_of_arms(c: Comparison) -> list[Html]:
         *([("Settings", False)] if swept else []),
         ("Note", False),
     ]
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             [swatch(arm), " ", arm.name],
-            arm.ended if arm.mean is None else with_interval(arm.mean, arm.interval, decimals(c)),
+            arm.ended if arm.mean is None else estimate(arm.mean, arm.interval, decimals(c)),
             _against(c, c.difference(arm.name, c.baseline)),
             *(_against(c, c.difference(arm.name, control)) for control in _controls(c)),
-            NONE if arm.steps is None else f"{arm.steps:,}",
-            NONE if arm.gradients is None else f"{arm.gradients:,}",
-            duration(arm.seconds),
-            NONE if arm.parameters is None else f"{arm.parameters:,}",
-            NONE if arm.nonzeros is None else f"{arm.nonzeros:,.0f}",
+            whole(arm.steps),
+            whole(arm.gradients),
+            NOTHING if arm.seconds is None else duration(arm.seconds),
+            whole(arm.parameters),
+            whole(arm.nonzeros),
             *([_settings(arm)] if swept else []),
             h("span", "; ".join(filter(None, [arm.note, _divergence(arm)])), class_="wrap")
             if arm.note or arm.diverged
@@ -48,7 +48,7 @@ def table_of_arms(c: Comparison) -> list[Html]:
         for arm in c.arms
     ]
     if c.form != "recipe":  # what nobody told has no column
-        told = [index for index in range(len(columns)) if any(row[index] != NONE for row in rows)]
+        told = [index for index in range(len(columns)) if any(row[index] != NOTHING for row in rows)]
         columns = [columns[index] for index in told]
         rows = [[row[index] for index in told] for row in rows]
     noted = "noted"
@@ -61,20 +61,18 @@ def table_of_arms(c: Comparison) -> list[Html]:
     return [
         h("p", table_sentence(c)),
         *([h("p", settings, class_="note")] if settings else []),
-        table(caption, columns, rows, class_=noted),
+        Table(caption, columns, rows, class_=noted),
         *_diverged(c),
         h("details", h("summary", "What each arm is"), h("p", arms_sentence(c)), _what_they_are(c)),
         h("details", h("summary", "Every seed"), _every_seed(c)),
     ]
 
 
-def _against(c: Comparison, item: Difference | None) -> Child:
+def _against(c: Comparison, item: Difference | None) -> Number:
     if item is None:
-        return NONE
-    shown = with_interval(item.mean, item.interval, decimals(c), signed=True)
-    if item.verdict not in ("better", "worse", "equivalent"):
-        return shown
-    return [shown, " ", h("span", item.verdict, class_=item.verdict)]
+        return NOTHING
+    word = item.verdict if item.verdict in ("better", "worse", "equivalent") else ""
+    return estimate(item.mean, item.interval, decimals(c), signed=True, word=word)
 
 
 def _settings(arm: Arm) -> str:
@@ -87,39 +85,39 @@ def _divergence(arm: Arm) -> str:
     return f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} {arm.ended}" if arm.diverged else ""
 
 
-def _diverged(c: Comparison) -> list[Html]:
+def _diverged(c: Comparison) -> list[Element]:
     runs = [f"{arm.name}, seed {seed.seed}: {seed.failed}" for arm in c.arms for seed in arm.diverged]
     if not runs:
         return []
     return [h("p", f"Runs that {c.ended}, and why:"), h("ul", [h("li", run) for run in runs], class_="said")]
 
 
-def _what_they_are(c: Comparison) -> Html:
+def _what_they_are(c: Comparison) -> Table:
     columns = [("Arm", False), ("Phases", False), ("Source", False)]
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             [arm.name, h("span", arm.about, class_="about")],
             [h("span", f"{span.name}: {span.about}", h("br")) for span in arm.phases],
-            h("span", arm.source or NONE, class_="wrap"),
+            h("span", arm.source, class_="wrap") if arm.source else NOTHING,
         ]
         for arm in c.arms
     ]
-    return table("What each arm is, phase by phase", columns, rows)
+    return Table("What each arm is, phase by phase", columns, rows)
 
 
-def _every_seed(c: Comparison) -> Html:
+def _every_seed(c: Comparison) -> Table:
     seeds = list(dict.fromkeys(seed.seed for arm in c.arms for seed in arm.seeds))
     columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
-    rows: list[list[Child]] = []
+    rows: list[list[Cell]] = []
     for arm in c.arms:
         runs = {seed.seed: seed for seed in arm.seeds}
         cells = [
-            NONE if seed not in runs else arm.ended if runs[seed].failed else number(runs[seed].test, decimals(c))
+            NOTHING if seed not in runs else arm.ended if runs[seed].failed else cell(runs[seed].test, decimals(c))
             for seed in seeds
         ]
         rows.append([arm.name, *cells])
     unit = f", {c.metric.unit}" if c.metric.unit else ""
-    return table(f"{_figure(c)}{unit} of every run", columns, rows)
+    return Table(f"{_figure(c)}{unit} of every run", columns, rows)
 
 
 def _figure(c: Comparison) -> str:

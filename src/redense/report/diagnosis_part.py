@@ -9,12 +9,12 @@ from typing import Any
 
 from .compare_reading import Comparison
 from .looks import COLOURS, DASHES, look
-from .markup import Html, h
+from .markup import Child, Element, h
 from .moments_part import moments_plot
 from .names import CONTROL
-from .parts import plot_figure, table
+from .parts import Cell, Figure, Table
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, titled
-from .quantities import NONE, count, listed, number, percent
+from .quantities import NONE, NOTHING, Number, cell, count, listed, number, share, whole
 from .reading import Metric
 
 
@@ -169,24 +169,23 @@ def sentence(data: Any, found: Sequence[Flow]) -> str:
     )
 
 
-def parts_and_plots(found: Sequence[Flow], metric: Metric) -> tuple[list[Html], dict[str, Plot]]:
-    """Return the parts of the page, and the plots that they name."""
-    parts: list[Html] = []
-    plots: dict[str, Plot] = {}
+def parts_of(found: Sequence[Flow], metric: Metric) -> list[Child]:
+    """Return the parts of the page."""
+    parts: list[Child] = []
     names = list(dict.fromkeys(name for flow in found for name in flow.sections))
     for name in [*(known for known in _SECTIONS if known in names), *(name for name in names if name not in _SECTIONS)]:
         about = _SECTIONS.get(name) or _unknown(name, found)
-        parts += [h("h3", about.title), h("p", about.about) if about.about else Html("")]
+        parts += [h("h3", about.title), h("p", about.about) if about.about else None]
         plot = _PLOTS[name](found, name, metric) if name in _PLOTS else None
         if plot is not None:
-            plots[f"diagnosis-{name}"] = plot
-            parts.append(plot_figure(f"diagnosis-{name}", f"{about.title}: line plots. {about.about}", _CAPTIONS[name]))
+            said = f"{about.title}: line plots. {about.about}"
+            parts.append(Figure(f"diagnosis-{name}", said, _CAPTIONS[name], plot))
         parts.append(_rows(name, about, found, metric))
-    return parts, plots
+    return parts
 
 
-def _rows(name: str, about: _Section, found: Sequence[Flow], metric: Metric) -> Html:
-    rows: list[list[str]] = []
+def _rows(name: str, about: _Section, found: Sequence[Flow], metric: Metric) -> Element:
+    rows: list[list[Cell]] = []
     errors: list[str] = []
     for flow in found:
         for row in flow.sections.get(name, ()):
@@ -201,7 +200,7 @@ def _rows(name: str, about: _Section, found: Sequence[Flow], metric: Metric) -> 
         *((_title(c, name, metric), c.kind not in ("text", "yes")) for c in about.columns),
     ]
     problems = h("ul", [h("li", f"Not measured: {error}") for error in errors], class_="said") if errors else None
-    shown = table(about.title, columns, rows, tall=len(rows) > 20) if rows else None
+    shown = Table(about.title, columns, rows, tall=len(rows) > 20) if rows else None
     return h("div", shown, problems)
 
 
@@ -218,12 +217,12 @@ def _which(row: Mapping[str, Any]) -> str:
     return next((str(row[name]) for name in _NAMES if name in row), "")
 
 
-def _cell(row: Mapping[str, Any], column: _Column) -> str:
+def _cell(row: Mapping[str, Any], column: _Column) -> Cell:
     value: Any = row
     for key in column.path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     if value is None:
-        return NONE
+        return NOTHING
     if column.kind == "yes":
         return "yes" if value else "no"
     if column.kind == "list" and isinstance(value, list):
@@ -231,15 +230,16 @@ def _cell(row: Mapping[str, Any], column: _Column) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if column.kind == "percent":
-        return percent(value)
-    return f"{value:,}" if isinstance(value, int) else _short(value)
+        return share(value)
+    return whole(value) if isinstance(value, int) else _short(value)
 
 
-def _short(value: float) -> str:
+def _short(value: float) -> Number:
     """Small and large numbers in powers of ten: eigenvalues span many."""
     if value and math.isfinite(value) and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.2e}".replace("-", "−")
-    return number(value)
+        digits = f"{value:.2e}"
+        return Number(digits.replace("-", "−"), digits)
+    return cell(value)
 
 
 def _unknown(name: str, found: Sequence[Flow]) -> _Section:

@@ -6,24 +6,20 @@ A new kind is one entry of ``_KINDS``, under the ``kind`` that the task writes i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import (
-    captioning_assets,
     captioning_part,
     captioning_reading,
-    classification_assets,
     classification_part,
     classification_reading,
-    speech_assets,
     speech_part,
     speech_reading,
 )
 from .document import Section
 from .loading import load_object
-from .plotting import Plot
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,11 @@ class Kind:
 
     Args:
         read: from the path of ``evidence.json`` to data, or to the reason why there is none.
-        show: from that data and a few words on what it is of (``, seed 0``) to sections and plots.
-        style: what the sections add to the style sheet.
-        script: and to the script.
+        show: from that data and a few words on what it is of (``, seed 0``) to sections.
     """
 
     read: Callable[[Path], Any]
-    show: Callable[[Any, str], tuple[list[Section], dict[str, Plot]]]
-    style: str = ""
-    script: str = ""
+    show: Callable[[Any, str], list[Section]]
 
 
 @dataclass(frozen=True)
@@ -52,32 +44,10 @@ class Found:
     missing: str | None = None
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What evidence adds to a page."""
-
-    sections: list[Section] = field(default_factory=list)
-    plots: dict[str, Plot] = field(default_factory=dict)
-    style: str = ""
-    scripts: list[str] = field(default_factory=list)
-
-
 _KINDS: dict[str, Kind] = {
-    classification_reading.KIND: Kind(
-        classification_reading.read_evidence,
-        classification_part.sections_and_plots,
-        classification_assets.STYLE,
-        classification_assets.SCRIPT,
-    ),
-    speech_reading.KIND: Kind(
-        speech_reading.read_evidence, speech_part.sections_and_plots, speech_assets.STYLE, speech_assets.SCRIPT
-    ),
-    captioning_reading.KIND: Kind(
-        captioning_reading.read_evidence,
-        captioning_part.sections_and_plots,
-        captioning_assets.STYLE,
-        captioning_assets.SCRIPT,
-    ),
+    classification_reading.KIND: Kind(classification_reading.read_evidence, classification_part.sections),
+    speech_reading.KIND: Kind(speech_reading.read_evidence, speech_part.sections),
+    captioning_reading.KIND: Kind(captioning_reading.read_evidence, captioning_part.sections),
 }
 
 
@@ -94,13 +64,9 @@ def read_evidence(path: Path) -> Found | None:
     return Found(kind, missing=data) if isinstance(data, str) else Found(kind, data)
 
 
-def show_evidence(found: Found | None, of: str = "") -> Shown:
+def show_evidence(found: Found | None, of: str = "") -> list[Section]:
     """Return what evidence adds to a page: nothing where there is none."""
-    if found is None or found.data is None:
-        return Shown()
-    kind = _KINDS[found.kind]
-    sections, plots = kind.show(found.data, of)
-    return Shown(sections, plots, kind.style, [kind.script] if kind.script else [])
+    return [] if found is None or found.data is None else _KINDS[found.kind].show(found.data, of)
 
 
 def can_show(task: str) -> bool:

@@ -13,7 +13,7 @@ from ..lab.folder import new_folder
 from ..lab.judging.judge import Judgement
 from ..lab.judging.results import described
 from .compare_page import write_compare_report
-from .contents import Grid
+from .parts import Table
 from .tabular import markdown
 from .tabular import to_latex as latex_of
 from .tabular import to_markdown as markdown_of
@@ -94,15 +94,15 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
 def to_markdown(judgement: Judgement) -> str:
     """Return the arms as Markdown, with the conclusions below."""
     said = "".join(f"- {markdown(text)}\n" for text in judgement.said)
-    return f"{markdown_of(_grid(judgement))}\n{said}"
+    return f"{markdown_of(_table(judgement))}\n{said}"
 
 
 def to_latex(judgement: Judgement) -> str:
     """Return the arms as a table in the style of booktabs."""
-    return latex_of(_grid(judgement), "verdicts")
+    return latex_of(_table(judgement), "verdicts")
 
 
-def _grid(judgement: Judgement) -> Grid:
+def _table(judgement: Judgement) -> Table:
     head, rows = judgement.table
     numeric = [name in ("n", "mean", "p") or name.startswith("against") for name in head]
-    return Grid("verdicts", judgement.caption, head, rows, numeric)
+    return Table(judgement.caption, list(zip(head, numeric, strict=True)), rows)

@@ -19,12 +19,12 @@ from ..files.visible import visible_line
 from . import live
 from .compare_reading import read_comparison
 from .compare_verdict import headline
-from .document import Section, document
+from .document import Page, Section
 from .loading import load_object
-from .markup import Child, Html, h
+from .markup import Child, Element, h
 from .pages import COMPARISON, RUN, SCAN, kind_of
-from .parts import table
-from .quantities import NONE, count, duration, listed, percent
+from .parts import Cell, Table
+from .quantities import NOTHING, count, duration, listed, percent, share
 from .reading import Run, read_run
 from .words import verdict
 
@@ -236,9 +236,9 @@ def _done(store: Path, key: str) -> float:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def render_listing(root: Path, entries: Mapping[str, Entry]) -> str:
+def listing_page(root: Path, entries: Mapping[str, Entry]) -> Page:
     """Return the page that lists entries, the newest first; it follows those that go on."""
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             h("a", one.name, href=f"/page/{_quoted(name)}"),
             f"{one.kind}, {one.title}" if one.title else one.kind,
@@ -254,47 +254,45 @@ def render_listing(root: Path, entries: Mapping[str, Entry]) -> str:
     said = listed([count(number, kind) for kind, number in kinds.items() if number] or ["nothing"])
     body: list[Child] = [h("p", f"Here {'is' if len(rows) == 1 else 'are'} {said}; {going or 'none'} in training now.")]
     if rows:
-        body.append(table("The newest first; a name leads to its page", columns, rows))
+        body.append(Table("The newest first; a name leads to its page", columns, rows))
     else:
         body = [h("p", "There is no run here yet: redense run quickstart makes one.")]
-    return document(
+    return Page(
         kind="redense report",
         name=str(root),
         facts=[],
         sections=[Section("runs", "Runs and comparisons", body)],
-        plots={},
         style=live.STYLE + _STYLE,
         scripts=[live.SCRIPT],
         live=True,
     )
 
 
-def render_grid(name: str, folder: Path) -> str:
+def grid_page(name: str, folder: Path) -> Page:
     """Return the page of a comparison that has not finished: how far each of its runs is."""
     one = entry(name, folder)
     parts = grid_parts(folder)
     seeds = list(dict.fromkeys(seed for cells in parts.values() for seed in cells))
-    rows: list[list[Child]] = [
-        [arm, *(percent(round(cells[seed][0], 3)) if seed in cells else NONE for seed in seeds)]
+    rows: list[list[Cell]] = [
+        [arm, *(share(round(cells[seed][0], 3)) if seed in cells else NOTHING for seed in seeds)]
         for arm, cells in parts.items()
     ]
     columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
     inside: list[Child] = [h("p", f"This comparison has not finished: {one.says}", class_="sentence"), _state(one)]
     if rows:
-        inside.append(table("How much of each run is trained", columns, rows))
-    return document(
+        inside.append(Table("How much of each run is trained", columns, rows))
+    return Page(
         kind="redense comparison",
         name=one.title or name,
         facts=["not finished"],
         sections=[Section("progress", "Progress", inside, "verdict")],
-        plots={},
         style=live.STYLE,
         scripts=[live.SCRIPT],
         live=True,
     )
 
 
-def _state(one: Entry) -> Html:
+def _state(one: Entry) -> Element:
     if one.done is None:
         return h("span", one.state)
     shown = percent(round(one.done, 3))

@@ -1,9 +1,6 @@
-"""What follows a page that is served while its run goes on: its parts as the server gives them, and the script."""
+"""The script of a page that is served while its run goes on: it takes what `document.changes` tells."""
 
 from __future__ import annotations
-
-import json
-import re
 
 # Asks the server for what has changed, and puts it where it belongs: what is unfolded, chosen or zoomed stays so.
 SCRIPT = """\
@@ -21,12 +18,22 @@ SCRIPT = """\
     for (const [one, other] of pairs) merge(one, other);
   }
 
+  function element(html) {
+    return new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
+  }
+
   function take(parts) {
     const drawn = Object.keys(parts.plots);
     // A page that had nothing to draw has no plotly.js; one that is finished has scripts of its own.
     if (parts.over || (drawn.length && !document.getElementById("plots"))) { location.reload(); return; }
-    const fresh = new DOMParser().parseFromString(parts.body, "text/html").body;
-    for (const name of ["header", "main"]) merge(document.querySelector(name), fresh.querySelector(name));
+    const main = document.querySelector("main"), names = Object.keys(parts.sections);
+    // Sections may come and go: what follows is put after the one before it.
+    for (const section of [...main.children]) if (!names.includes(section.id)) section.remove();
+    names.forEach((name, place) => {
+      const old = document.getElementById(name), fresh = element(parts.sections[name]);
+      if (old === null) main.insertBefore(fresh, main.children[place] ?? null); else merge(old, fresh);
+    });
+    merge(document.querySelector("header"), element(parts.header));
     document.dispatchEvent(new CustomEvent("redense:plots", {detail: parts.plots}));
   }
 
@@ -54,18 +61,3 @@ STYLE = """\
 #lost { max-width: 58rem; margin: 1rem auto 0; padding: 0 1.5rem; }
 progress { width: 8rem; accent-color: var(--accent); vertical-align: middle; }
 """
-
-
-def parts_of(page: str, version: str, over: bool) -> str:
-    """Return a page's header, main part and plots as JSON for the script; ``over``: it changes no more."""
-    header, main, plots = (
-        re.search(pattern, page, re.DOTALL)
-        for pattern in (
-            r"<header>.*?</header>",
-            r"<main>.*</main>",
-            r'<script type="application/json" id="plots">(.*?)</script>',
-        )
-    )
-    body = "".join(found[0] for found in (header, main) if found)
-    drawn = json.loads(plots[1]) if plots else {}
-    return json.dumps({"version": version, "over": over, "body": body, "plots": drawn})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .compare_reading import Arm
-from .markup import Html, h
+from .markup import Element, h
 
 COLOURS = 6  # --arm-1 to --arm-6 of the style sheet
 _SYMBOLS = {  # plotly.js's name: the same as a path around 0, 0
@@ -39,7 +39,7 @@ def look(arm: Arm) -> Look:
     return Look(f"--arm-{number % COLOURS + 1}", symbol, DASHES[number % len(DASHES)])
 
 
-def swatch(arm: Arm) -> Html:
+def swatch(arm: Arm) -> Element:
     """Return a piece of an arm's line with its symbol, for keys and tables."""
     how = look(arm)
     dash = None if how.dash == "solid" else how.dash.replace("px", "")

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..errors import DataError
 from .loading import load_object
-from .markup import Child, Html, h
-from .parts import plot_figure, table
+from .markup import Child, Element, h
+from .parts import Cell, Figure, Table
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, on_panel
-from .quantities import NONE, count, percent, significant
+from .quantities import NONE, Number, count, percent, share, significant, small, whole
 
 LayerMoments = Mapping[str, Any]
 """One layer, with the fields of `redense.lab.moments.FiveMoments` as plain data, or with ``error``."""
@@ -131,13 +131,13 @@ def _check(layer: LayerMoments) -> None:
     _about(layer)
 
 
-def parts_and_plot(layers: Sequence[LayerMoments]) -> tuple[list[Child], Plot | None]:
-    """Return the parts of the section, and its plot, which shows one layer and has the others to choose from."""
+def parts_of(layers: Sequence[LayerMoments]) -> list[Child]:
+    """Return the parts of the section; its plot shows one layer and has the others to choose from."""
     known = [layer for layer in layers if "error" not in layer]
     problems = [f"{layer['name']}: {layer['error']}" for layer in layers if "error" in layer]
     said = h("ul", [h("li", f"Not measured: {problem}") for problem in problems], class_="said") if problems else None
     if not known:
-        return [h("p", "No layer was pruned, so there are no five moments to show."), said], None
+        return [h("p", "No layer was pruned, so there are no five moments to show."), said]
     plots = [moments_plot(layer) for layer in known]
     keys = ("x0", "dx", "y", "hovertemplate")
     changing = [key for key in plots[0]["layout"] if key == "annotations" or key.startswith(("xaxis", "yaxis"))]
@@ -152,7 +152,8 @@ def parts_and_plot(layers: Sequence[LayerMoments]) -> tuple[list[Child], Plot | 
         ],
     }
     several = len({layer["cycle"] for layer in known}) > 1
-    options = [h("option", _called(layer, several), value=index) for index, layer in enumerate(known)]
+    names = tuple(_called(layer, several) for layer in known)
+    options = [h("option", name, value=index) for index, name in enumerate(names)]
     chooser = h("p", h("label", "Layer: ", h("select", options, data_plot="moments")), class_="chooser screen")
     sentences, tables = (
         [h("div", _about(layer)[place], data_choice="moments", hidden=index > 0) for index, layer in enumerate(known)]
@@ -163,16 +164,15 @@ def parts_and_plot(layers: Sequence[LayerMoments]) -> tuple[list[Child], Plot | 
         "start and after dense training; the table below has what they come to."
     )
     caption = "In the end, old weights are blue and regrown ones orange. A bar may go on beyond its frame."
-    parts: list[Child] = [
+    return [
         h("p", fate_sentence(known)),
         chooser if len(known) > 1 else None,
         h("div", sentences),
-        plot_figure("moments", description, caption),
+        Figure("moments", description, caption, plot, names if len(known) > 1 else ()),
         h("div", tables),
         _fates(known, several),
         said,
     ]
-    return parts, plot
 
 
 def fate_sentence(layers: Sequence[LayerMoments]) -> str:
@@ -195,29 +195,29 @@ def fate_sentence(layers: Sequence[LayerMoments]) -> str:
     return f"{text}; the last dense phase moved a layer's old weights by {reach} of their length."
 
 
-def _fates(layers: Sequence[LayerMoments], several: bool) -> Html:
+def _fates(layers: Sequence[LayerMoments], several: bool) -> Table:
     columns = [("Layer", False), *([("Cycle", False)] if several else []), ("Weights", True), ("Pruned", True)]
     columns += [("Regrown that stayed small", True), ("Mean |W|, regrown", True), ("Mean |W|, old", True)]
     columns += [("Old weights moved by", True)]
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             h("code", str(layer["name"])),
             *([str(layer["cycle"])] if several else []),
-            f"{int(layer['moments'][0]['weights']):,}",
-            f"{int(layer['regrown']['weights']):,}",
+            whole(int(layer["moments"][0]["weights"])),
+            whole(int(layer["regrown"]["weights"])),
             _share(layer["stayed_small"]),
-            significant(layer["regrown"]["mean_magnitude"]),
-            significant(layer["old"]["mean_magnitude"]),
+            small(layer["regrown"]["mean_magnitude"]),
+            small(layer["old"]["mean_magnitude"]),
             _share(layer.get("old_moved")),
         ]
         for layer in layers
     ]
     caption = "What became of the weights of each layer; moved: the length of the change, of the old weights' length"
-    return table(caption, columns, rows, tall=len(rows) > 20)
+    return Table(caption, columns, rows, tall=len(rows) > 20)
 
 
-def _share(value: float | None) -> str:
-    return NONE if value is None else percent(round(value, 4))
+def _share(value: float | None) -> Number:
+    return share(None if value is None else round(value, 4))
 
 
 def _called(layer: LayerMoments, several: bool) -> str:
@@ -226,7 +226,7 @@ def _called(layer: LayerMoments, several: bool) -> str:
     return f"{layer['name']}, {count(weights, 'weight')}{of}"
 
 
-def _about(layer: LayerMoments) -> tuple[Html, Html]:
+def _about(layer: LayerMoments) -> tuple[Element, Element]:
     """The sentence on a layer, and the table of its moments."""
     old, regrown, total = layer["old"], layer["regrown"], int(layer["moments"][0]["weights"])
     pruned = int(regrown["weights"])
@@ -245,11 +245,11 @@ def _about(layer: LayerMoments) -> tuple[Html, Html]:
             text += f"; the last dense phase moved the old ones by {percent(round(moved, 4))} of their length"
         text += "."
     columns = [("Moment", False), ("Weights", True), ("Mean |W|", True), ("Mean", True), ("Standard deviation", True)]
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             name,
-            f"{int(part['weights']):,}",
-            *(significant(part[key]) for key in ("mean_magnitude", "mean", "deviation")),
+            whole(int(part["weights"])),
+            *(small(part[key]) for key in ("mean_magnitude", "mean", "deviation")),
         ]
         for name, part in (
             *((str(moment["moment"]), moment) for moment in layer["moments"]),
@@ -257,5 +257,5 @@ def _about(layer: LayerMoments) -> tuple[Html, Html]:
             ("in the end, regrown", regrown),
         )
     ]
-    numbers = table(f"The weights of {layer['name']} at each moment", columns, rows)
+    numbers = Table(f"The weights of {layer['name']} at each moment", columns, rows)
     return h("p", text), h("details", h("summary", "The moments as a table"), numbers)

@@ -7,12 +7,20 @@ from pathlib import Path
 from ..files.checksums import check_folder
 from . import commands, figures, moments_part, words
 from . import live as following
-from .document import Section, document, write_document
-from .evidence import Shown, can_show, show_evidence
+from .document import Page, Section, write_page
+from .evidence import can_show, show_evidence
 from .markup import Child, h
-from .parts import big_figures, command_line, command_list, downloads, environment_table, plot_figure, table
-from .plotting import Plot
-from .quantities import count, duration, learning_rate, number, percent
+from .parts import (
+    Cell,
+    Figure,
+    Table,
+    big_figures,
+    command_line,
+    command_list,
+    downloads,
+    environment_table,
+)
+from .quantities import cell, count, duration, learning_rate, share, whole
 from .reading import Run, read_run
 
 _RAW = {
@@ -34,61 +42,51 @@ def write_report(run_dir: Path) -> Path:
         CheckpointError: a file in it does not match its checksum.
     """
     check_folder(run_dir)
-    return write_document(run_dir, render(read_run(run_dir)))
+    return write_page(run_dir, make_page(read_run(run_dir)))
 
 
-def render(run: Run, *, live: bool = False) -> str:
+def make_page(run: Run, *, live: bool = False) -> Page:
     """Return the page of a run; a ``live`` one follows the run that goes on, through the server that it comes from."""
-    plots = {"curves": figures.curves(run)} if run.log.epochs or run.log.steps else {}
-    bars = figures.layer_bars(run)
-    if bars is not None:
-        plots["layers"] = bars
-    shown = _evidence(run)
-    weights, moments = moments_part.parts_and_plot(run.moments or ())
-    scanned = _scan(run)
-    plots |= (
-        shown.plots | ({"sensitivities": scanned[1]} if scanned else {}) | ({"moments": moments} if moments else {})
-    )
+    weights = moments_part.parts_of(run.moments) if run.moments is not None else None
     sections = [
         Section("verdict", "Verdict", _verdict(run), "verdict"),
         Section("phases", "Phases", _phases(run)),
         Section("curves-section", "Curves", _curves(run)),
-        *shown.sections,
-        Section("layers-section", "Sparsity by layer", _layers(run, bars is not None)),
-        *([scanned[0]] if scanned else []),
-        *([Section("weights", "Weight distribution", weights)] if run.moments is not None else []),
+        *_evidence(run),
+        Section("layers-section", "Sparsity by layer", _layers(run)),
+        *_scan(run),
+        *([Section("weights", "Weight distribution", weights)] if weights else []),
         Section("provenance", "To reproduce it", _provenance(run)),
     ]
-    return document(
+    return Page(
         kind="redense run report",
         name=run.name,
         facts=_facts(run),
         sections=sections,
-        plots=plots,
-        style=shown.style + (following.STYLE if live else ""),
-        scripts=[*shown.scripts, *([following.SCRIPT] if live else [])],
+        style=following.STYLE if live else "",
+        scripts=[following.SCRIPT] if live else [],
         live=live,
     )
 
 
-def _scan(run: Run) -> tuple[Section, Plot] | None:
-    """The section on the scan of the run's layers, and its plot; None where none was made."""
+def _scan(run: Run) -> list[Section]:
+    """The section on the scan of the run's layers, where one was made."""
     if not (run.path / "sensitivity" / "sensitivity.json").is_file():
-        return None
+        return []
     from .sensitivity_page import section_of_run  # it needs torch
 
-    return section_of_run(run.path / "sensitivity")
+    return [section_of_run(run.path / "sensitivity")]
 
 
-def _evidence(run: Run) -> Shown:
+def _evidence(run: Run) -> list[Section]:
     """The sections on what the networks did with the test examples, or the reason why they are not there."""
     shown = show_evidence(run.evidence)
-    if shown.sections or not run.finished or not can_show(str(run.result.get("task"))):
+    if shown or not run.finished or not can_show(str(run.result.get("task"))):
         return shown
     missing = run.evidence.missing if run.evidence else None
     reason = missing or "there is no evidence.json; an older redense finished this run"
     said = h("p", f"What the networks did example by example is not known: {reason}.")
-    return Shown([Section("classes", "Example by example", said)])
+    return [Section("classes", "Example by example", said)]
 
 
 def _facts(run: Run) -> list[str]:
@@ -143,19 +141,19 @@ def _phases(run: Run) -> list[Child]:
         (f"Test {run.metric.label}{unit}", True),
         ("Time", True),
     ]
-    rows = [
+    rows: list[list[Cell]] = [
         [
             phase.name,
-            percent(phase.sparsity),
+            share(phase.sparsity),
             f"{phase.epochs:g}",
             learning_rate(phase.lr),
-            number(phase.validation.get(name), decimals),
-            number(phase.test.get(name), decimals),
+            cell(phase.validation.get(name), decimals),
+            cell(phase.test.get(name), decimals),
             duration(phase.seconds),
         ]
         for phase in run.phases
     ]
-    shown: list[Child] = [sentence, table("What each phase was, and what came out of it", columns, rows)]
+    shown: list[Child] = [sentence, Table("What each phase was, and what came out of it", columns, rows)]
     kept = words.kept_sentence(run)
     return [*shown, h("p", kept, class_="note")] if kept else shown
 
@@ -173,32 +171,32 @@ def _curves(run: Run) -> list[Child]:
         ("LR", True),
         ("Sparsity", True),
     ]
-    rows = [
+    rows: list[list[Cell]] = [
         [
             line.phase_name,
             f"{line.epoch:g}",
-            f"{line.step:,}",
-            number(line.train_loss, 4),
-            words.metric(run, line.validation.get(run.metric.name)),
+            whole(line.step),
+            cell(line.train_loss, 4),
+            words.metric_cell(run, line.validation.get(run.metric.name)),
             learning_rate(line.lr),
-            percent(line.sparsity),
+            share(line.sparsity),
         ]
         for line in run.log.epochs
     ]
     epochs = h(
         "details",
         h("summary", "The curves as a table, epoch by epoch"),
-        table("Every epoch at its end", columns, rows, tall=True),
+        Table("Every epoch at its end", columns, rows, tall=True),
         class_="screen",
     )
     return [
         sentence,
-        plot_figure("curves", figures.describe_curves(run), figures.curves_caption(run)),
+        Figure("curves", figures.describe_curves(run), figures.curves_caption(run), figures.curves(run)),
         epochs if rows else None,
     ]
 
 
-def _layers(run: Run, bars: bool) -> list[Child]:
+def _layers(run: Run) -> list[Child]:
     sentence = h("p", words.layers_sentence(run))
     if not run.layers:
         return [sentence]
@@ -209,21 +207,21 @@ def _layers(run: Run, bars: bool) -> list[Child]:
         ("Pruned", False),
         *((f"After {phase.name}", True) for phase in run.phases),
     ]
-    rows: list[list[Child]] = [
+    rows: list[list[Cell]] = [
         [
             h("code", layer.name),
             " × ".join(f"{size:,}" for size in layer.shape) or "scalar",
-            f"{layer.weights:,}",
+            whole(layer.weights),
             "yes" if layer.prunable else f"no: {layer.reason}" if layer.reason else "no",
-            *(percent(sparsity) for sparsity in layer.sparsity),
+            *(share(sparsity) for sparsity in layer.sparsity),
         ]
         for layer in run.layers
     ]
-    figure = plot_figure(
-        "layers", figures.describe_bars(run), "Sparsity of the prunable layers at the end of each phase."
-    )
-    numbers = table("Every layer, with its sparsity at the end of each phase", columns, rows, tall=len(rows) > 20)
-    return [sentence, figure if bars else None, numbers]
+    bars = figures.layer_bars(run)
+    caption = "Sparsity of the prunable layers at the end of each phase."
+    figure = Figure("layers", figures.describe_bars(run), caption, bars) if bars else None
+    numbers = Table("Every layer, with its sparsity at the end of each phase", columns, rows, tall=len(rows) > 20)
+    return [sentence, figure, numbers]
 
 
 def _provenance(run: Run) -> list[Child]:

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, command
+from .document import Page
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder can be: ``marks`` are files of which it has one, ``page`` the name of its page.
+    """What a folder can be: ``marks`` are files of which it has one, ``file`` the name of its page's file.
 
-    ``write`` writes the page and returns its path, ``text`` returns the page.
+    ``write`` writes the page and returns its path, ``page`` returns the page.
     """
 
     name: str
     marks: tuple[str, ...]
-    page: str
+    file: str
     write: Callable[[Path], Path]
-    text: Callable[[Path], str]
+    page: Callable[[Path], Page]
 
 
 def _write_comparison(folder: Path) -> Path:
@@ -29,11 +30,11 @@ def _write_comparison(folder: Path) -> Path:
     return write_compare_report(folder)
 
 
-def _comparison(folder: Path) -> str:
-    from .compare_page import render
+def _comparison(folder: Path) -> Page:
+    from .compare_page import make_page
     from .compare_reading import read_comparison
 
-    return render(read_comparison(folder))
+    return make_page(read_comparison(folder))
 
 
 def _write_run(folder: Path) -> Path:
@@ -42,11 +43,11 @@ def _write_run(folder: Path) -> Path:
     return write_report(folder)
 
 
-def _run(folder: Path) -> str:
-    from .page import render
+def _run(folder: Path) -> Page:
+    from .page import make_page
     from .reading import read_run
 
-    return render(read_run(folder))
+    return make_page(read_run(folder))
 
 
 def _write_scan(folder: Path) -> Path:
@@ -55,11 +56,11 @@ def _write_scan(folder: Path) -> Path:
     return write_sensitivity_page(folder)
 
 
-def _scan(folder: Path) -> str:
+def _scan(folder: Path) -> Page:
     from ..lab.scan import read_scan
-    from .sensitivity_page import render
+    from .sensitivity_page import make_page
 
-    return render(*read_scan(folder))
+    return make_page(*read_scan(folder))
 
 
 COMPARISON = Kind("comparison", ("compare.json",), "report.html", _write_comparison, _comparison)

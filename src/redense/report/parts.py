@@ -6,9 +6,11 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from .markup import Child, Html, h, join
+from .markup import Child, Element, h
+from .plotting import Plot
+from .quantities import NBSP, Number
 
 _MOST_EMBEDDED = 16 << 20  # bytes of a raw file that still go into the page
 
@@ -23,7 +25,7 @@ class BigFigure:
     missing: bool = False
 
 
-def big_figures(figures: Iterable[BigFigure]) -> Html | None:
+def big_figures(figures: Iterable[BigFigure]) -> Element | None:
     """Return large figures beside each other; None for none."""
     shown = [
         h(
@@ -38,57 +40,100 @@ def big_figures(figures: Iterable[BigFigure]) -> Html | None:
     return h("dl", shown, class_="figures") if shown else None
 
 
-def command_line(line: str) -> Html:
+def command_line(line: str) -> Element:
     """Return a command line that breaks between its words where it has to break."""
-    spans = [join(" " if index else None, h("span", word)) for index, word in enumerate(line.split(" "))]
+    spans = [[" " if index else None, h("span", word)] for index, word in enumerate(line.split(" "))]
     return h("pre", h("code", spans), class_="command")
 
 
-def command_list(commands: Mapping[str, str | None]) -> Html:
+def command_list(commands: Mapping[str, str | None]) -> Element:
     """Return commands with what each is for; those that are None or empty are left out."""
-    listed = [join(h("dt", text), h("dd", command_line(line))) for text, line in commands.items() if line]
+    listed = [[h("dt", text), h("dd", command_line(line))] for text, line in commands.items() if line]
     return h("dl", listed, class_="commands")
 
 
-def plot_figure(name: str, description: str, caption: str) -> Html:
-    """Return the place of the plot called ``name``, with what it shows for someone who cannot see it."""
-    plot = h("div", id=name, class_="plot", role="group", aria_label=description)
-    without = h("noscript", h("p", "The plot needs JavaScript; the table has its numbers."))
-    return h("figure", plot, without, h("figcaption", caption))
+@dataclass(frozen=True)
+class Figure:
+    """A plot with what is said of it.
+
+    Args:
+        name: the id of the element that it is drawn in.
+        description: what it shows, for someone who cannot see it.
+        caption: how to read it.
+        plot: what is drawn.
+        choices: what its ``choices`` are called, where it has some.
+    """
+
+    name: str
+    description: str
+    caption: str
+    plot: Plot
+    choices: tuple[str, ...] = ()
+
+    def elements(self) -> Child:
+        """Return its place in the page; the page's script draws the plot."""
+        place = h("div", id=self.name, class_="plot", role="group", aria_label=self.description)
+        without = h("noscript", h("p", "The plot needs JavaScript; the table has its numbers."))
+        return h("figure", place, without, h("figcaption", self.caption))
 
 
-def table(
-    caption: str,
-    columns: Sequence[tuple[str, bool]],
-    rows: Sequence[Sequence[Child]],
-    *,
-    tall: bool = False,
-    class_: str = "",
-) -> Html:
-    """Return a table whose first column heads the rows; ``columns`` are titles, and True for those of numbers."""
-    classes = ["number" if numeric else "nowrap" if len(columns) > 2 else None for _, numeric in columns]
-    head = [h("th", text, scope="col", class_="number" if numeric else None) for text, numeric in columns]
-    body = [
-        h("tr", h("th", row[0], scope="row"), [h("td", cell, class_=c) for cell, c in _cells(row, classes)])
-        for row in rows
-    ]
-    shown = h(
-        "table", h("caption", caption), h("thead", h("tr", head)), h("tbody", body), class_=f"wide {class_}".strip()
-    )
-    # What scrolls can be reached and scrolled with the keyboard.
-    return h("div", shown, class_="scroll tall" if tall else "scroll", tabindex=0, role="region", aria_label=caption)
+Cell: TypeAlias = Number | Child
+"""What stands in a cell: a number that programs can read, or anything else."""
 
 
-def _cells(row: Sequence[Child], classes: Sequence[str | None]) -> Iterator[tuple[Child, str | None]]:
-    return zip(row[1:], classes[1:], strict=True)
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column heads the rows.
+
+    Args:
+        caption: what it shows.
+        columns: titles, and True for those of numbers.
+        rows: a cell for each column.
+        tall: it scrolls.
+        class_: of the style sheet.
+    """
+
+    caption: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[Cell]]
+    tall: bool = False
+    class_: str = ""
+
+    def elements(self) -> Child:
+        """Return it as it is on the page."""
+        classes = ["number" if numeric else "nowrap" if len(self.columns) > 2 else None for _, numeric in self.columns]
+        head = [h("th", title, scope="col", class_="number" if numeric else None) for title, numeric in self.columns]
+        body = [
+            h(
+                "tr",
+                h("th", shown(row[0]), scope="row"),
+                [h("td", shown(cell), class_=c) for cell, c in zip(row[1:], classes[1:], strict=True)],
+            )
+            for row in self.rows
+        ]
+        inside = [h("caption", self.caption), h("thead", h("tr", head)), h("tbody", body)]
+        return scrolled(h("table", inside, class_=f"wide {self.class_}".strip()), self.caption, tall=self.tall)
 
 
-def environment_table(environment: Mapping[str, Any]) -> Html:
+def shown(cell: Cell) -> Child:
+    """Return what a cell has on the page."""
+    if not isinstance(cell, Number):
+        return cell
+    return [cell.shown, " ", h("span", cell.word, class_=cell.word)] if cell.word else cell.shown
+
+
+def scrolled(inside: Child, label: str, *, tall: bool = False, class_: str = "") -> Element:
+    """Return what scrolls where it finds no room; it can be reached and scrolled with the keyboard."""
+    classes = " ".join(filter(None, ["scroll", "tall" if tall else "", class_]))
+    return h("div", inside, class_=classes, tabindex=0, role="region", aria_label=label)
+
+
+def environment_table(environment: Mapping[str, Any]) -> Child:
     """Return versions and hardware as a table."""
     rows = [[name, value] for name, value in flattened(environment)]
     if not rows:
         return h("p", "There is no environment.json.")
-    return table("What it ran on", [("What", False), ("Value", False)], rows, class_="environment")
+    return Table("What it ran on", [("What", False), ("Value", False)], rows, class_="environment")
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -111,9 +156,9 @@ def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, str(value)
 
 
-def downloads(folder: Path, kinds: Mapping[str, str]) -> Html | None:
+def downloads(folder: Path, kinds: Mapping[str, str]) -> Element | None:
     """Return links that hold the files themselves; ``kinds``: file name -> media type. None where there is no file."""
-    items: list[Html] = []
+    items: list[Element] = []
     for name, kind in kinds.items():
         path = folder / name
         if not path.is_file():
@@ -133,4 +178,4 @@ def data_link(data: bytes, kind: str) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1024:,.0f}\u00a0kB" if size >= 1024 else f"{size}\u00a0bytes"
+    return f"{size / 1024:,.0f}{NBSP}kB" if size >= 1024 else f"{size}{NBSP}bytes"

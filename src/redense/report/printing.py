@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .browser import Browser, BrowserPage
-from .contents import Contents, Drawn, read_contents
+from .document import Page
+from .parts import Figure
 from .plotting import Plot
 from .tabular import to_csv, to_latex, to_markdown
 
@@ -21,16 +22,15 @@ _LEGEND: Plot = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanch
 _ROW = 20  # pixels of a row of the legend
 
 
-def write_figures(page: str, out: Path) -> list[Path]:
+def write_figures(page: Page, out: Path) -> list[Path]:
     """Write all plots and tables of a page into a folder, which may exist, and return the files.
 
     Raises:
         BrowserError: there are plots, and no Chromium or Chrome to draw them.
     """
-    contents = read_contents(page)
     files: dict[str, bytes] = {}
-    listed = [f"# {contents.title}"]
-    plots = list(_plots(contents))
+    listed = [f"# {page.title}"]
+    plots = list(_plots(page))
     if plots:
         with Browser() as browser:
             tab = _prepared(browser)
@@ -39,11 +39,11 @@ def write_figures(page: str, out: Path) -> list[Path]:
                 listed += [f"## {heading}", drawn.caption, f"`{name}.svg`, `{name}.pdf`, `{name}.png`"]
                 listed += [f"In words: {drawn.description}"]
     used: set[str] = set()
-    for grid in contents.tables:
-        name = _unused(f"table-{_slug(grid.section.removesuffix('-section')) or 'page'}", used)
-        made = {"csv": to_csv(grid), "md": to_markdown(grid), "tex": to_latex(grid, name.removeprefix("table-"))}
+    for section, table in ((one, table) for one in page.sections for table in one.tables):
+        name = _unused(f"table-{_slug(section.name.removesuffix('-section')) or 'page'}", used)
+        made = {"csv": to_csv(table), "md": to_markdown(table), "tex": to_latex(table, name.removeprefix("table-"))}
         files |= {f"{name}.{kind}": text.encode() for kind, text in made.items()}
-        listed += [f"## {grid.caption}", f"`{name}.csv`, `{name}.md`, `{name}.tex`"]
+        listed += [f"## {table.caption}", f"`{name}.csv`, `{name}.md`, `{name}.tex`"]
     files["README.md"] = ("\n\n".join(listed) + "\n").encode()
     out.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -73,21 +73,34 @@ def _unused(name: str, used: set[str]) -> str:
 # --- plots on paper -------------------------------------------------------------------------------------------------
 
 
-def _plots(contents: Contents) -> Iterator[tuple[str, str, Drawn, Plot]]:
+def _plots(page: Page) -> Iterator[tuple[str, str, Figure, Plot]]:
     """Give file name, heading and plot of every plot, and of every choice of one that has several."""
     used: set[str] = set()
-    for drawn in contents.figures:
+    paper = colours(page.styles)
+    for drawn in (figure for section in page.sections for figure in section.figures):
         choices, short = drawn.plot.get("choices"), _slug(drawn.name.removesuffix("-plot"))
         if not choices:
             name = _unused(f"figure-{short}", used)
-            yield name, drawn.name, drawn, on_paper(drawn.plot, contents.colours)
+            yield name, drawn.name, drawn, on_paper(drawn.plot, paper)
             continue
         for index, choice in enumerate(choices):
             called = drawn.choices[index] if index < len(drawn.choices) else str(index + 1)
             data = [{**trace, **other} for trace, other in zip(drawn.plot["data"], choice["data"], strict=True)]
             plot = {**drawn.plot, "data": data, "layout": {**drawn.plot["layout"], **choice["layout"]}}
             name = _unused(f"figure-{short}-{_slug(called.partition(',')[0])}", used)
-            yield name, f"{drawn.name}: {called}", drawn, on_paper(plot, contents.colours)
+            yield name, f"{drawn.name}: {called}", drawn, on_paper(plot, paper)
+
+
+def colours(style: str) -> dict[str, str]:
+    """Return the colours of a style sheet: those of dark screens are defined after the others, and are left out.
+
+    >>> colours(":root { --ink: #16191f; } @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; } }")
+    {'--ink': '#16191f'}
+    """
+    found: dict[str, str] = {}
+    for name, colour in re.findall(r"(--[\w-]+): (#[0-9a-f]{6})\b", style):
+        found.setdefault(name, colour)
+    return found
 
 
 def on_paper(plot: Plot, colours: Mapping[str, str]) -> Plot:

@@ -4,9 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 NBSP = "\u00a0"
 NONE = "\u2013"  # an en dash: nothing is known
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in the cell of a table.
+
+    Args:
+        shown: as the page has it.
+        plain: as programs read it; empty where nothing is known.
+        half: half the width of its interval, as programs read it.
+        word: what is said of it: ``better``.
+        unit: its unit, where the cell and not the head of the column has it.
+    """
+
+    shown: str
+    plain: str = ""
+    half: str = ""
+    word: str = ""
+    unit: str = ""
+
+    def __str__(self) -> str:
+        """Return what a reader of a file sees."""
+        return f"{self.shown} {self.word}".rstrip()
+
+
+NOTHING = Number(NONE)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
@@ -37,6 +64,57 @@ def quantity(value: float | None, unit: str, decimals: int | None = None) -> str
     return f"{text}{NBSP}{unit}" if unit and value is not None and math.isfinite(value) else text
 
 
+def cell(value: float | None, decimals: int | None = None, *, signed: bool = False) -> Number:
+    """Return a figure for a table, as `number` shows it.
+
+    >>> cell(-1234.5, 1), cell(0.25, 2, signed=True).shown
+    (Number(shown='−1,234.5', plain='-1234.5', half='', word='', unit=''), '+0.25')
+    """
+    shown = number(value, decimals)
+    if value is None or not math.isfinite(value):
+        return Number(shown, "" if value is None else shown)
+    plain = f"{value:z.{decimals_for(value) if decimals is None else decimals}f}"
+    return Number(f"+{shown}" if signed and value > 0 else shown, plain)
+
+
+def whole(value: float | None) -> Number:
+    """Return a whole number for a table.
+
+    >>> whole(3384).shown, whole(3384).plain, whole(None).shown
+    ('3,384', '3384', '–')
+    """
+    return NOTHING if value is None else cell(value, 0)
+
+
+def share(fraction: float | None) -> Number:
+    """Return a fraction for a table, as `percent` shows it."""
+    if fraction is None or not math.isfinite(fraction):
+        return NOTHING
+    return Number(percent(fraction), _percentage(fraction), unit="%")
+
+
+def estimate(
+    mean: float | None,
+    interval: tuple[float, float] | None,
+    decimals: int,
+    *,
+    signed: bool = False,
+    word: str = "",
+) -> Number:
+    r"""Return a mean with half the width of its interval, for a table.
+
+    >>> estimate(-0.834, (-1.1, -0.568), 2, word="better")
+    Number(shown='−0.83\xa0±\xa00.27', plain='-0.83', half='0.27', word='better', unit='')
+    """
+    if mean is None:
+        return NOTHING
+    alone = cell(mean, decimals, signed=signed)
+    if interval is None:
+        return Number(alone.shown, alone.plain, word=word)
+    half = cell((interval[1] - interval[0]) / 2, decimals)
+    return Number(f"{alone.shown}{NBSP}±{NBSP}{half.shown}", alone.plain, half.plain, word)
+
+
 def percent(fraction: float | None) -> str:
     """Return a fraction as a percentage, with no more decimals than it needs.
 
@@ -45,7 +123,11 @@ def percent(fraction: float | None) -> str:
     """
     if fraction is None or not math.isfinite(fraction):
         return NONE
-    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".") + f"{NBSP}%"
+    return f"{_percentage(fraction)}{NBSP}%"
+
+
+def _percentage(fraction: float) -> str:
+    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
 
 
 def duration(seconds: float | None) -> str:
@@ -77,8 +159,20 @@ def significant(value: float | None, digits: int = 3) -> str:
     """
     if value is None or not math.isfinite(value):
         return NONE
-    text = f"{abs(value):.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
+    text = _digits(abs(value), digits)
     return f"−{text}" if value < 0 else text
+
+
+def _digits(size: float, digits: int) -> str:
+    return f"{size:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def small(value: float | None) -> Number:
+    """Return a figure of any size for a table, as `significant` shows it."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    digits = _digits(abs(value), 3)
+    return Number(significant(value), f"-{digits}" if value < 0 else digits)
 
 
 def learning_rate(value: float | None) -> str:

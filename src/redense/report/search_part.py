@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .markup import Child, Html, h
-from .parts import table
-from .quantities import NONE, count, number
+from .markup import Child, h
+from .parts import Cell, Table
+from .quantities import NOTHING, cell, count, number
 
 
-def search_parts(search: Mapping[str, Any]) -> list[Html]:
+def search_parts(search: Mapping[str, Any]) -> list[Child]:
     """Return what was searched before the confirmation that the page is about."""
     runs = search["runs"]
     price = f"{count(runs['search'], 'run')} to search and {count(runs['confirm'], 'run')} to confirm."
@@ -26,18 +26,18 @@ def search_parts(search: Mapping[str, Any]) -> list[Html]:
     ]
 
 
-def _tree(pool: str, rounds: list[Mapping[str, Any]]) -> Html:
+def _tree(pool: str, rounds: list[Mapping[str, Any]]) -> Table:
     columns = [("Setting", False)]
     columns += [(f"Round {place}, {count(len(one['seeds']), 'seed')}", True) for place, one in enumerate(rounds, 1)]
-    rows: list[list[Child]] = []
+    rows: list[list[Cell]] = []
     for name in rounds[0]["means"]:
-        row: list[Child] = [name]
+        row: list[Cell] = [name]
         for one in rounds:
             if name not in one["means"]:
-                row.append(NONE)
+                row.append(NOTHING)
             elif (mean := one["means"][name]) is None:
                 row.append("failed")
             else:
-                row.append(h("strong", number(mean)) if name in one["stay"] else number(mean))
+                row.append(h("strong", number(mean)) if name in one["stay"] else cell(mean))
         rows.append(row)
-    return table(f"The {pool}: mean validation figure, bold where a setting stays", columns, rows)
+    return Table(f"The {pool}: mean validation figure, bold where a setting stays", columns, rows)

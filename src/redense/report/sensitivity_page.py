@@ -10,11 +10,11 @@ from typing import Any
 from ..allocation import Allocation
 from ..lab.scan import read_scan
 from ..scan import Curve, Scan
-from .document import Section, document, write_document
+from .document import Page, Section, write_page
 from .markup import Child, h
-from .parts import flattened, plot_figure, table
+from .parts import Cell, Figure, Table, flattened
 from .plotting import AXIS, LOOK, Plot, no_markup
-from .quantities import count, number, percent
+from .quantities import cell, count, number, percent, share, whole
 
 _MARKS = {"uniform": "line-ns-open", "global": "x-thin-open", "erk": "circle-open"}
 _IN_LEGEND = 12  # layers that a legend can name; of more, hovering tells them apart
@@ -27,13 +27,13 @@ def write_sensitivity_page(folder: Path) -> Path:
     Raises:
         StateError: the folder holds no scan, or a damaged one.
     """
-    return write_document(folder, render(*read_scan(folder)), "sensitivity")
+    return write_page(folder, make_page(*read_scan(folder)), "sensitivity")
 
 
-def render(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> str:
+def make_page(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> Page:
     """Return the page of a scan; ``data`` is all of its ``sensitivity.json``."""
     what = _followed(data)
-    return document(
+    return Page(
         kind="redense sensitivity scan",
         name=str(data["recipe"]),
         facts=[
@@ -43,7 +43,6 @@ def render(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> str:
             count(data["validation_examples"], "validation example"),
         ],
         sections=_sections(scan, chosen, data, what),
-        plots={"sensitivities": _curves(scan, chosen, what), "shares": _shares(chosen)},
     )
 
 
@@ -71,11 +70,11 @@ def _borne(scan: Scan, curve: Curve) -> float:
 def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -> list[Section]:
     others = list(chosen.beside)
     heads = [("Layer", False), ("Weights", True), ("Chosen", True), *((_NAMES[other], True) for other in others)]
-    shares = [
-        [h("code", name), f"{chosen.weights[name]:,}", percent(s), *(percent(chosen.beside[o][name]) for o in others)]
+    shares: list[list[Cell]] = [
+        [h("code", name), whole(chosen.weights[name]), share(s), *(share(chosen.beside[o][name]) for o in others)]
         for name, s in chosen.items()
     ]
-    costs = [number(_or_nan(value)) for value in (chosen.predicted, *(chosen.predictions[o] for o in others))]
+    costs = [cell(_or_nan(value)) for value in (chosen.predicted, *(chosen.predictions[o] for o in others))]
     shares.append(["Sum of the drops alone", "", *costs])
     return [
         Section(
@@ -93,18 +92,19 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
         Section(
             "curves",
             "Curves",
-            curves_parts(scan, what),
+            curves_parts(scan, chosen, what),
         ),
         Section(
             "allocation",
             "Sparsity by layer",
             [
-                plot_figure(
+                Figure(
                     "shares",
                     "Bar plot: the sparsity chosen for each layer, and by other ways; the table has the numbers.",
                     "Bars: chosen from the curves. Marks: other ways to remove as many weights.",
+                    _shares(chosen),
                 ),
-                table("Sparsity of each layer", heads, shares, tall=len(shares) > 20),
+                Table("Sparsity of each layer", heads, shares, tall=len(shares) > 20),
                 h("h3", "For a recipe"),
                 h("pre", h("code", chosen.to_yaml())),
             ],
@@ -112,7 +112,7 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
         Section(
             "provenance",
             "To reproduce it",
-            table(
+            Table(
                 "What it ran on",
                 [("What", False), ("Value", False)],
                 [["scanned", str(data["source"])], *([name, value] for name, value in flattened(data["environment"]))],
@@ -122,24 +122,25 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
     ]
 
 
-def curves_parts(scan: Scan, what: str) -> list[Child]:
+def curves_parts(scan: Scan, chosen: Allocation, what: str) -> list[Child]:
     """Return the plot of the curves, called ``sensitivities``, with the table of what was measured."""
     columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
-    measured: list[list[Any]] = []
+    measured: list[list[Cell]] = []
     for curve in scan.curves:
         values = dict(curve.points)
-        shown = [number(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
-        measured.append([h("code", curve.name), f"{curve.weights:,}", *shown])
+        shown = [cell(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
+        measured.append([h("code", curve.name), whole(curve.weights), *shown])
     note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
     title = f"{what[:1].upper()}{what[1:]}"
     return [
-        plot_figure(
+        Figure(
             "sensitivities",
             f"Line plot: {what} over the sparsity of each layer, one pruned at a time; the table has the numbers.",
             f"{title} when one layer alone is pruned. Filled points are measured, rings are chosen, the dotted line is "
             "the unpruned network.",
+            _curves(scan, chosen, what),
         ),
-        table(f"{title}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20),
+        Table(f"{title}, unpruned {number(scan.baseline)}", columns, measured, tall=len(measured) > 20),
         h("p", f"Empty: not needed for the decision, and not measured.{note}", class_="note"),
     ]
 
@@ -147,8 +148,8 @@ def curves_parts(scan: Scan, what: str) -> list[Child]:
 # --- on the page of a run -------------------------------------------------------------------------------------------
 
 
-def section_of_run(folder: Path) -> tuple[Section, Plot]:
-    """Return the section on the scan in a folder of a run's, and its plot, called ``sensitivities``.
+def section_of_run(folder: Path) -> Section:
+    """Return the section on the scan in a folder of a run's.
 
     Raises:
         StateError: the scan is damaged.
@@ -159,10 +160,10 @@ def section_of_run(folder: Path) -> tuple[Section, Plot]:
     parts: list[Child] = [
         h("p", sentence(scan, chosen)),
         h("p", f"{about}sensitivity/sensitivity.html.", class_="note"),
-        *curves_parts(scan, what),
+        *curves_parts(scan, chosen, what),
         h("details", h("summary", "The chosen sparsities, for a recipe"), h("pre", h("code", chosen.to_yaml()))),
     ]
-    return Section("sensitivity", "Sensitivity of the layers", parts), _curves(scan, chosen, what)
+    return Section("sensitivity", "Sensitivity of the layers", parts)
 
 
 def _followed(data: Mapping[str, Any]) -> str:

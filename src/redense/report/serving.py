@@ -16,9 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..errors import AddressError, DataError
 from ..files.checksums import check_folder
-from .document import Section, document
-from .listing import Entry, entry, found, reason_of, render_grid, render_listing, signature, unreadable
-from .live import parts_of
+from .document import Page, Section, changes
+from .listing import Entry, entry, found, grid_page, listing_page, reason_of, signature, unreadable
 from .markup import h
 from .pages import RUN, kind_of
 
@@ -28,12 +27,18 @@ _KEPT = 8  # pages that are kept as they were made
 
 
 @dataclass(frozen=True)
-class Page:
-    """A page as it was made: its text, what it was made of, and whether it changes no more."""
+class Served:
+    """A page, also as HTML, with what it was made of, and whether it changes no more."""
 
+    page: Page
     text: str
     version: str
     over: bool
+
+    @property
+    def news(self) -> str:
+        """What a page that follows has to know, as JSON."""
+        return changes(self.page, self.version, self.over)
 
 
 def serve(root: Path, port: int | None = None) -> Server:
@@ -67,7 +72,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, root: Path, port: int) -> None:
         self.root = root
         self._entries: dict[str, tuple[str, Entry]] = {}
-        self._pages: dict[str, Page] = {}
+        self._pages: dict[str, Served] = {}
         self._making = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -81,14 +86,15 @@ class Server(ThreadingHTTPServer):
         """Where a browser finds it."""
         return f"http://127.0.0.1:{self.port}/"
 
-    def listing(self) -> Page:
+    def listing(self) -> Served:
         """Return the list of all that there is now."""
         with self._making:
             rows = {name: self._entry(name, folder) for name, folder in found(self.root).items()}
-            text = render_listing(self.root, rows)
-        return Page(text, hashlib.sha256(text.encode()).hexdigest()[:16], False)
+            page = listing_page(self.root, rows)
+        text = page.html()
+        return Served(page, text, hashlib.sha256(text.encode()).hexdigest()[:16], False)
 
-    def page(self, name: str) -> Page | None:
+    def page(self, name: str) -> Served | None:
         """Return the page of a name of the list; None if there is no such name."""
         folder = found(self.root).get(name)
         if folder is None:
@@ -100,8 +106,7 @@ class Server(ThreadingHTTPServer):
         with self._making:
             kept = self._pages.get(name)
             if kept is None or kept.version != version:
-                text, over = _made(name, folder)
-                kept = Page(text, version, over)
+                kept = _made(name, folder, version)
                 self._pages.pop(name, None)
                 self._pages[name] = kept
                 while len(self._pages) > _KEPT:
@@ -119,23 +124,24 @@ class Server(ThreadingHTTPServer):
         return known[1]
 
 
-def _made(name: str, folder: Path) -> tuple[str, bool]:
-    """Make a page, and say whether it changes no more."""
-    from .page import render
+def _made(name: str, folder: Path, version: str) -> Served:
+    """Make a page as it is now; of a folder that cannot be read, one that says why."""
+    from .page import make_page
     from .reading import read_run
 
     kind = kind_of(folder)
     try:
         check_folder(folder)
-        if kind is None:
-            return render_grid(name, folder), False
-        if kind is not RUN:
-            return kind.text(folder), True
-        run = read_run(folder)
-        return render(run, live=not run.finished), run.finished
+        if kind is RUN:
+            run = read_run(folder)
+            page, over = make_page(run, live=not run.finished), run.finished
+        else:
+            page, over = (kind.page(folder), True) if kind else (grid_page(name, folder), False)
+        return Served(page, page.html(), version, over)
     except Exception as error:  # noqa: BLE001  # what lies there may be anything, and the others are still served
         section = Section("damaged", "This page cannot be made", h("p", reason_of(error)))
-        return document(kind="redense report", name=name, facts=[], sections=[section], plots={}), True
+        page = Page("redense report", name, [], [section])
+        return Served(page, page.html(), version, True)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -165,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif since[0] == page.version:
             self._answer(HTTPStatus.NO_CONTENT, "", "application/json")
         else:
-            self._answer(HTTPStatus.OK, parts_of(page.text, page.version, page.over), "application/json")
+            self._answer(HTTPStatus.OK, page.news, "application/json")
 
     def do_HEAD(self) -> None:
         """Answer with the headers alone."""

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from . import speech_words as words
 from .document import Section
-from .markup import Child, Html, h, join
-from .parts import plot_figure, table
+from .markup import Child, Element, h
+from .parts import Cell, Figure, Table, scrolled
 from .plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened
+from .quantities import whole
+from .speech_assets import SCRIPT, STYLE
 from .speech_reading import Clip, Clips, Edit, Evidence, SetRow, paper_names
 
 _MOST_IN_PLOT = 6  # sets
@@ -16,16 +18,12 @@ _COLOURS = ("--accent", "--second", "--muted", "--ink")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 
 
-def sections_and_plots(e: Evidence, of: str = "") -> tuple[list[Section], dict[str, Plot]]:
-    """Return the sections, and the plots that they name; ``of`` says in the titles whose networks these are."""
-    plots = {}
-    if any(found.rate is not None for found in e.every.words):
-        plots["wer-plot"] = rates_plot(e)
-    sections = [
-        Section("recognition", f"Word error by test set{of}", _rates(e, bool(plots))),
-        Section("transcripts", f"Fixed and broken transcripts{of}", _transcripts(e)),
+def sections(e: Evidence, of: str = "") -> list[Section]:
+    """Return the sections; ``of`` says in the titles whose networks these are."""
+    return [
+        Section("recognition", f"Word error by test set{of}", _rates(e)),
+        Section("transcripts", f"Fixed and broken transcripts{of}", _transcripts(e), style=STYLE, script=SCRIPT),
     ]
-    return sections, plots
 
 
 # --- rates ----------------------------------------------------------------------------------------------------------
@@ -43,24 +41,26 @@ def _sets(e: Evidence) -> tuple[SetRow, ...]:
     return (*e.sets, e.every) if e.sets else (e.every,)
 
 
-def _rates(e: Evidence, plotted: bool) -> list[Child]:
+def _rates(e: Evidence) -> list[Child]:
     empties = words.empties_sentence(e)
-    figure = plot_figure("wer-plot", words.describe_rates(e), words.rates_caption(e))
+    figure = None
+    if any(found.rate is not None for found in e.every.words):
+        figure = Figure("wer-plot", words.describe_rates(e), words.rates_caption(e), rates_plot(e))
     return [
         h("p", words.rates_sentence(e)),
         h("p", empties, class_="note") if empties else None,
-        figure if plotted else None,
+        figure,
         _table_of_rates(e),
         h("p", words.interval_note(), class_="note"),
         [h("details", h("summary", _details_title(found)), _details(e, found)) for found in _sets(e)],
     ]
 
 
-def _table_of_rates(e: Evidence) -> Html:
+def _table_of_rates(e: Evidence) -> Table:
     """The paper's table: a row a phase, a column a test set."""
     columns = [("Network", False), *((f"WER, {words.set_name(found)}, %", True) for found in _sets(e))]
     columns += [("95 % interval", True), ("Change, points", True), ("Fewer errors, %", True), ("CER, %", True)]
-    body: list[list[Child]] = []
+    body: list[list[Cell]] = []
     for place, name in enumerate(_names(e)):
         change = e.every.changes[place]
         body.append(
@@ -68,24 +68,24 @@ def _table_of_rates(e: Evidence) -> Html:
                 name,
                 *(words.rate(found.words[place]) for found in _sets(e)),
                 words.interval(e.every.words[place].interval),
-                words.signed(change.points if change else None),
-                words.signed(change.relative if change else None),
+                words.change_cell(change.points if change else None),
+                words.change_cell(change.relative if change else None),
                 words.rate(e.every.characters[place]),
             ]
         )
     what = "interval, change, fewer errors and CER: of all clips, " if e.sets else ""
-    return table(f"Errors in the test split; {what}changes against {e.before}", columns, body)
+    return Table(f"Errors in the test split; {what}changes against {e.before}", columns, body)
 
 
 def _details_title(found: SetRow) -> str:
     return f"Substitutions, deletions and insertions, {words.set_name(found)}" if found.name else "Kinds of errors"
 
 
-def _details(e: Evidence, found: SetRow) -> Html:
+def _details(e: Evidence, found: SetRow) -> Table:
     columns = [("Network", False), ("WER, %", True), ("95 % interval", True), ("Words", True)]
     columns += [("Substituted", True), ("Deleted", True), ("Inserted", True), ("Clips with errors", True)]
     columns += [("CER, %", True), ("Its interval", True)]
-    body: list[list[Child]] = []
+    body: list[list[Cell]] = []
     for name, rate, cer in zip(_names(e), found.words, found.characters, strict=True):
         counts = (rate.reference, rate.substitutions, rate.deletions, rate.insertions)
         body.append(
@@ -93,13 +93,13 @@ def _details(e: Evidence, found: SetRow) -> Html:
                 name,
                 words.rate(rate),
                 words.interval(rate.interval),
-                *(f"{value:,}" for value in counts),
+                *(whole(value) for value in counts),
                 f"{rate.wrong:,} of {found.utterances:,}",
                 words.rate(cer),
                 words.interval(cer.interval),
             ]
         )
-    return table(f"Word and character errors, {words.set_name(found)}", columns, body)
+    return Table(f"Word and character errors, {words.set_name(found)}", columns, body)
 
 
 def rates_plot(e: Evidence) -> Plot:
@@ -185,17 +185,17 @@ def _transcripts(e: Evidence) -> list[Child]:
     return parts
 
 
-def _key() -> Html:
+def _key() -> Element:
     examples = [
         ("said→heard, substituted", Edit("substitution", "cat", "bat")),
         ("deleted: said, not heard", Edit("deletion", "the", None)),
         ("inserted: heard, not said", Edit("insertion", None, "a")),
     ]
-    shown = [join(" " if not place else "; ", _edit(edit), f" {text}") for place, (text, edit) in enumerate(examples)]
+    shown = [[" " if not place else "; ", _edit(edit), f" {text}"] for place, (text, edit) in enumerate(examples)]
     return h("p", words.key(), shown, ".", class_="note")
 
 
-def _finder(e: Evidence) -> Html:
+def _finder(e: Evidence) -> Element:
     clips = [clip for found in (e.better, e.worse, e.same) for clip in found.shown]
     parts: list[Child] = [h("label", "Transcripts with ", h("input", type="search", autocomplete="off"))]
     if e.sets:
@@ -210,13 +210,13 @@ def _finder(e: Evidence) -> Html:
     return h("p", parts, class_="chooser finder screen", hidden=True)
 
 
-def _list(e: Evidence, title: str, found: Clips) -> Html:
+def _list(e: Evidence, title: str, found: Clips) -> Element:
     places = {part.name: place for place, part in enumerate(e.sets)}
     clips = [h("li", _clip(e, clip), data_set=places.get(clip.set)) for clip in found.shown]
     empty = h("p", "No transcript here is like that.", class_="note none", hidden=True)
     inside = [h("ul", clips, class_="clips"), empty]
     label = f"{title}, the greatest change first"
-    return h("div", inside, class_="scroll tall heard-list", tabindex=0, role="region", aria_label=label)
+    return scrolled(inside, label, tall=True, class_="heard-list")
 
 
 def _clip(e: Evidence, clip: Clip) -> list[Child]:
@@ -233,10 +233,10 @@ def _clip(e: Evidence, clip: Clip) -> list[Child]:
 def _alignment(edits: Sequence[Edit]) -> Child:
     if not edits:
         return "(nothing)"
-    return [join(" " if place else None, _edit(edit)) for place, edit in enumerate(edits)]
+    return [[" " if place else None, _edit(edit)] for place, edit in enumerate(edits)]
 
 
-def _edit(edit: Edit) -> Html:
+def _edit(edit: Edit) -> Element:
     """One step; ``bdi`` keeps a word of the other direction from turning its neighbours around."""
     if edit.kind == "substitution":
         title = f"{edit.said} was heard as {edit.heard}"

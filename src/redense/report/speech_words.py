@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .names import CONTROL
-from .quantities import NONE, count, duration, number, percent, quantity
+from .quantities import NONE, Number, cell, count, duration, number, percent, quantity
 from .speech_reading import Clip, Evidence, Rate, SetRow
 
 _DECIMALS = 2
 
 
-def rate(found: Rate) -> str:
+def rate(found: Rate) -> Number:
     """Return a rate in %, without the sign."""
-    return NONE if found.rate is None else number(found.rate, _DECIMALS)
+    return cell(found.rate, _DECIMALS)
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
     """Return an interval in the unit of its column."""
     return NONE if bounds is None else f"{number(bounds[0], _DECIMALS)} to {number(bounds[1], _DECIMALS)}"
+
+
+def change_cell(value: float | None) -> Number:
+    """Return a change with its sign, for a table."""
+    return replace(cell(value, _DECIMALS), shown=signed(value))
 
 
 def signed(value: float | None) -> str:

@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 
 from ..files.csv_text import safe_cell
-from .contents import Grid
-from .quantities import NBSP, NONE
+from . import markup
+from .parts import Cell, Table
+from .quantities import NBSP, NONE, Number
 
 _LONG = 40  # rows; more go over several pages
-_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -25,39 +25,31 @@ _LATEX = {
 # --- CSV ------------------------------------------------------------------------------------------------------------
 
 
-def to_csv(grid: Grid) -> str:
+def to_csv(table: Table) -> str:
     """Return a table as CSV. A number is one for any program; what stands behind ± has a column of its own.
 
+    >>> from redense.report.quantities import cell, estimate
     >>> print(
-    ...     to_csv(Grid("", "", ["Arm", "Error, %"], [["dsd", "−0.83 ± 0.27"], ["llr", "1,234"]], [False, True])),
+    ...     to_csv(
+    ...         Table(
+    ...             "",
+    ...             [("Arm", False), ("Error, %", True)],
+    ...             [["dsd", estimate(-0.83, (-1.1, -0.56), 2)], ["llr", cell(1234.0, 0)]],
+    ...         )
+    ...     ),
     ...     end="",
     ... )
     Arm,"Error, %","Error, %, ±"
     dsd,-0.83,0.27
     llr,1234,
     """
-    columns = list(zip(*grid.rows, strict=True)) if grid.rows else [()] * len(grid.head)
+    columns = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.columns)
     head: list[str] = []
     cells: list[list[str]] = []
-    for shown, column in zip(grid.head, columns, strict=True):
-        title, plain = shown.replace(NBSP, " ").replace("\u2011", "-"), [_plain(cell) for cell in column]
-        if any(" ± " in cell for cell in plain):
-            halves = [cell.partition(" ± ") for cell in plain]
-            # A word behind the interval, such as `better`, stands in a third column.
-            rests = [half.partition(" ") for _, _, half in halves]
-            head += [title, f"{title}, ±"]
-            cells += [[_numeric(one) for one, _, _ in halves], [_numeric(half) for half, _, _ in rests]]
-            if any(word for _, _, word in rests):
-                head.append(f"{title}, in words")
-                cells.append([word for _, _, word in rests])
-            continue
-        known = [cell for cell in plain if cell]
-        if known and all(cell.endswith(" %") and _NUMBER.fullmatch(cell[:-2]) for cell in known):
-            head.append(f"{title}, %")
-            plain = [cell.removesuffix(" %") for cell in plain]
-        else:
-            head.append(title)
-        cells.append([_numeric(cell) for cell in plain])
+    for (title, _), column in zip(table.columns, columns, strict=True):
+        names, values = _column(_ascii(title), column)
+        head += names
+        cells += values
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(safe_cell, head))
@@ -65,13 +57,36 @@ def to_csv(grid: Grid) -> str:
     return text.getvalue()
 
 
-def _plain(cell: str) -> str:
-    cell = cell.replace(NBSP, " ").replace("−", "-")
-    return "" if cell == NONE else cell
+def _column(title: str, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """The columns of a file that hold one of a table: with intervals and words, where some cell has one."""
+    numbers = [cell for cell in cells if isinstance(cell, Number)]
+    units = {cell.unit for cell in numbers if cell.plain}
+    alike = len(units) == 1 and units != {""} and len(numbers) == len(cells)
+    if alike:
+        title = f"{title}, {_ascii(*units)}"
+    values = [_value(cell, with_unit=not alike) for cell in cells]
+    if not any(cell.half or cell.word for cell in numbers):
+        return [title], [values]
+    columns = [values, [cell.half if isinstance(cell, Number) else "" for cell in cells]]
+    words = [cell.word if isinstance(cell, Number) else "" for cell in cells]
+    if not any(words):
+        return [title, f"{title}, ±"], columns
+    return [title, f"{title}, ±", f"{title}, in words"], [*columns, words]
 
 
-def _numeric(cell: str) -> str:
-    return cell.replace(",", "").removeprefix("+") if _NUMBER.fullmatch(cell) else cell
+def _value(cell: Cell, *, with_unit: bool) -> str:
+    if not isinstance(cell, Number):
+        return "" if cell == NONE else _ascii(markup.text(cell))
+    return f"{cell.plain} {cell.unit}" if with_unit and cell.unit else cell.plain
+
+
+def _ascii(text: str) -> str:
+    """Text with the spaces, hyphens and signs that every program knows."""
+    return text.replace(NBSP, " ").replace("\u2011", "-").replace("−", "-")
+
+
+def _shown(cell: Cell) -> str:
+    return str(cell) if isinstance(cell, Number) else markup.text(cell)
 
 
 # --- Markdown -------------------------------------------------------------------------------------------------------
@@ -86,10 +101,10 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\|`*_\[\]<>])", r"\\\1", text)
 
 
-def to_markdown(grid: Grid) -> str:
+def to_markdown(table: Table) -> str:
     r"""Return a table as GitHub's Markdown, under its caption.
 
-    >>> print(to_markdown(Grid("arms", "Test error", ["Arm", "%"], [["a|b", "1.5"]], [False, True])), end="")
+    >>> print(to_markdown(Table("Test error", [("Arm", False), ("%", True)], [["a|b", "1.5"]])), end="")
     Test error
     <BLANKLINE>
     | Arm | % |
@@ -100,8 +115,9 @@ def to_markdown(grid: Grid) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(markdown, cells)) + " |"
 
-    marks = "|".join("--:" if numeric else ":--" for numeric in grid.numeric)
-    return "\n".join([grid.caption, "", line(grid.head), f"|{marks}|", *map(line, grid.rows), ""])
+    marks = "|".join("--:" if numeric else ":--" for _, numeric in table.columns)
+    head, rows = line([title for title, _ in table.columns]), (line(list(map(_shown, row))) for row in table.rows)
+    return "\n".join([table.caption, "", head, f"|{marks}|", *rows, ""])
 
 
 # --- LaTeX ----------------------------------------------------------------------------------------------------------
@@ -116,10 +132,10 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def to_latex(grid: Grid, label: str) -> str:
+def to_latex(table: Table, label: str) -> str:
     r"""Return a table for a paper, in the style of booktabs; a long one goes over several pages.
 
-    >>> print(to_latex(Grid("arms", "Test error", ["Arm", "%"], [["dsd", "1.5"]], [False, True]), "error"), end="")
+    >>> print(to_latex(Table("Test error", [("Arm", False), ("%", True)], [["dsd", "1.5"]]), "error"), end="")
     % \usepackage{booktabs}
     \begin{table}
       \centering
@@ -134,13 +150,13 @@ def to_latex(grid: Grid, label: str) -> str:
       \end{tabular}
     \end{table}
     """
-    form = "".join("r" if numeric else "l" for numeric in grid.numeric)
+    form = "".join("r" if numeric else "l" for _, numeric in table.columns)
     # A row that begins with [ would be read as an option of the \\ before it.
-    lines = [" & ".join(map(latex, row)) + r" \\" for row in grid.rows]
+    lines = [" & ".join(latex(_shown(cell)) for cell in row) + r" \\" for row in table.rows]
     lines = [f"{{}}{line}" if line.startswith("[") else line for line in lines]
-    head = " & ".join(map(latex, grid.head)) + r" \\"
-    caption = latex(grid.caption.rstrip("."))
-    if len(grid.rows) > _LONG:
+    head = " & ".join(latex(title) for title, _ in table.columns) + r" \\"
+    caption = latex(table.caption.rstrip("."))
+    if len(table.rows) > _LONG:
         top = [r"% \usepackage{booktabs,longtable}", rf"\begin{{longtable}}{{{form}}}"]
         top += [rf"  \caption{{{caption}.}} \label{{tab:{label}}} \\", r"  \toprule", f"  {head}", r"  \midrule"]
         inside = [r"  \endfirsthead", r"  \toprule", f"  {head}", r"  \midrule", r"  \endhead"]

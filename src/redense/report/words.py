@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .commands import command, control_command, resume_command
 from .parts import BigFigure
-from .quantities import count, decimals_for, difference, duration, number, percent, quantity
+from .quantities import Number, cell, count, decimals_for, difference, duration, number, percent, quantity
 from .reading import EpochLine, PhaseRow, Run, overall_sparsity, zeros
 
 
@@ -23,6 +23,12 @@ def metric_decimals(run: Run) -> int:
 def metric(run: Run, value: float | None) -> str:
     """Return a figure of the run's metric with its unit."""
     return quantity(value, run.metric.unit, metric_decimals(run))
+
+
+def metric_cell(run: Run, value: float | None) -> Number:
+    """Return a figure of the run's metric with its unit, for a table."""
+    found = cell(value, metric_decimals(run))
+    return replace(found, shown=metric(run, value), unit=run.metric.unit if found.plain else "")
 
 
 def phase_label(phase: PhaseRow) -> str:
