@@ -47,12 +47,22 @@ def result_of(folder: Path) -> Any:
 
 
 def test_help_names_every_verb_and_where_to_start(redense: Run):
-    for arguments in ([], ["--help"], ["-h"]):
+    for arguments in (["--help"], ["-h"]):
         code, out, err = redense(*arguments)
         assert (code, err) == (0, "")
         assert "redense run quickstart" in out
         for verb in ("run", "evaluate", "export", "report", "recipes", "data"):
             assert f"\n    {verb} " in out
+
+
+def test_alone_it_shows_five_things_to_do_each_a_command_that_is_understood(redense: Run):
+    code, out, err = redense()
+    assert (code, err) == (0, "")
+    commands = [line.partition("redense ")[2] for line in out.splitlines() if line.startswith("  ")]
+    assert len(commands) == 5
+    verbs = [cli.parse(shlex.split(command.removesuffix(" ...")))[0].verb for command in commands]
+    assert verbs == ["run", "compare", "compare", "judge", "export"]
+    assert "redense --help" in out
 
 
 @pytest.mark.parametrize("verb", ["run", "evaluate", "export", "report", "recipes", "data"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -66,6 +67,41 @@ def test_a_plan_is_printed_as_text_and_as_json(redense_run: Run):
     assert told["power"] == 0.9
     assert told["seeds"] > 14
     assert [set(row) for row in told["table"]] == [{"n", "power", "detectable"}] * 28
+
+
+@pytest.mark.parametrize("effect", ["-4e-1", "-.4", "-0.4", "-40E-2", "=-4e-1"])
+def test_a_negative_number_is_a_value_however_it_is_written(redense_run: Run, effect: str):
+    given = [f"--effect{effect}"] if effect.startswith("=") else ["--effect", effect]
+    code, out, err = redense_run("judge", "--plan", "--sd", "0.4", *given, "--arms", "2")
+    assert (code, err) == (0, "")
+    assert out.startswith("14 seeds show a true difference of -0.4 in 80 % of experiments.")
+
+
+def test_a_table_may_come_from_standard_input(redense_run: Run, table: Path, monkeypatch: pytest.MonkeyPatch):
+    def give(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(NamedBytes(data))))
+
+    give(TABLE.encode())
+    assert redense_run("judge", "-", "--json") == redense_run("judge", "t.csv", "--json")
+    with table.open("rb") as opened:
+        assert redense.judge(opened).to_dict() == redense.judge(table).to_dict()
+    assert redense.judge(io.StringIO(TABLE)).to_dict() == redense.judge(table).to_dict()
+
+    give(b"arm,seed\n")
+    assert redense_run("judge", "-")[2] == "redense: standard input has no rows\n"
+    give(b"")
+    assert redense_run("judge", "-")[2] == "redense: standard input is empty: expected a header and rows\n"
+    assert "give - once" in redense_run("judge", "-", "-")[2]
+
+    give(TABLE.encode())
+    assert redense_run("judge", "-", "--out", "page")[0] == 0
+    assert "standard input" in (table.parent / "page" / "report.html").read_text()
+
+
+class NamedBytes(io.BytesIO):
+    """What standard input is made of."""
+
+    name = "<stdin>"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from . import (
     zoo,
 )
 from .printing import complain, flush_or_hush, prepare
+from .starting import print_five
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
@@ -98,7 +99,7 @@ def _main(arguments: list[str]) -> int:
     try:
         options, verbs = parse(arguments)
         if not options.verb:
-            build()[0].print_help()
+            print_five()
             return 0
         verb = verbs.functions[options.verb]
         load_plugins()

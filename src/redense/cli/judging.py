@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..errors import RedenseError, command
 from .printing import say
 from .verbs import Verbs
 
+_STDIN = "-"
 _OF_A_PLAN = ("sd", "effect", "arms", "power")
 _OF_A_TABLE = ("metric", "lower_is_better", "baseline", "control", "margin", "looks")
 
@@ -21,7 +23,7 @@ def register(verbs: Verbs) -> None:
         "judge",
         "judge a table of results that any program made: arm, seed and a figure in each row",
         _judge,
-        epilog="The table is CSV, JSON lines, or the folder of a comparison; several are judged as one family. "
+        epilog="The table is CSV, JSON lines, a comparison's folder, or - for standard input; several are one family. "
         "An arm is a gain if it is better than the baseline and than the strongest control without a mask.",
     )
     judge.add_argument("table", nargs="*", metavar="TABLE", help="columns arm, seed, a figure; split and steps if any")
@@ -64,7 +66,7 @@ def _write(told: Any, options: argparse.Namespace) -> Path:
 
     if options.out.exists() and not (options.out.is_dir() and not any(options.out.iterdir())):
         raise RedenseError(f"--out '{options.out}' is there already: name a folder that is not")
-    name = " and ".join(Path(table).stem or str(table) for table in options.table)
+    name = " and ".join("standard input" if t == _STDIN else Path(t).stem or str(t) for t in options.table)
     return write_judgement(told, options.out, name)
 
 
@@ -85,8 +87,10 @@ def _verdicts(options: argparse.Namespace) -> Any:
         raise RedenseError("which table? try: redense judge results.csv, or redense judge --plan (see --help)")
     from ..lab.judging.judge import judge
 
+    if options.table.count(_STDIN) > 1:
+        raise RedenseError("standard input can be read once: give - once")
     return judge(
-        options.table,
+        [sys.stdin.buffer if table == _STDIN else table for table in options.table],
         metric=options.metric,
         lower_is_better=options.lower_is_better,
         baseline=options.baseline,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from .printing import complain
 
 Verb = Callable[[argparse.Namespace], int]
 
+_NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|nan)$", re.IGNORECASE)
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose mistakes are errors of redense, and that can leave the settings of a recipe alone."""
@@ -22,6 +25,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         self._values: dict[str, int] = {}
         super().__init__(allow_abbrev=False, **options)
+        self._negative_number_matcher = _NEGATIVE  # argparse's own takes -1e-3 for an option
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         """Add an argument, and note how many values it has."""

@@ -64,6 +64,25 @@ def read_file(path: Path) -> Columns:
         raise DataError(f"there is no file {source}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
+    return _columns_of_bytes(data, source)
+
+
+def read_stream(stream: Any) -> Columns:
+    """Read what `read_file` reads from an open file, such as ``sys.stdin``.
+
+    Raises:
+        DataError: it cannot be read, or is no table.
+    """
+    name = getattr(stream, "name", None)
+    source = "standard input" if name == "<stdin>" else f"'{shown(name)}'" if isinstance(name, str) else "the stream"
+    try:
+        data = stream.read()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
+    return _columns_of_bytes(data.encode() if isinstance(data, str) else data, source)
+
+
+def _columns_of_bytes(data: bytes, source: str) -> Columns:
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = data.decode(encoding)

@@ -135,9 +135,9 @@ def judge(
     Any program may have made the table. Arms are paired by seed; DESIGN.md's rule 7 decides, in `redense.lab.judging`.
 
     Args:
-        table: a path of a CSV or JSON file (or several, or folders of ``redense compare``), a data frame, or a list of
-            dicts, with columns ``arm``, ``seed`` and one of numbers; or ``{arm: values}``, where values are
-            ``{seed: number}`` or one number a seed in the same order.
+        table: a path of a CSV or JSON file, or the open file (or several, or folders of ``redense compare``), a data
+            frame, or a list of dicts, with columns ``arm``, ``seed`` and one of numbers; or ``{arm: values}``, where
+            values are ``{seed: number}`` or one number a seed in the same order.
         validation: beside numbers by arm, those on validation data, which choose the control.
         metric: the column of the figures, where there are several.
         lower_is_better: of the figures, where a well-known name such as ``error`` or ``accuracy`` does not say it.

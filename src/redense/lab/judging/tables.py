@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, nearest
-from .cells import Columns, columns_of_frame, columns_of_rows, finite, label, number, plain, read_file, without_prefixes
+from .cells import (
+    Columns,
+    columns_of_frame,
+    columns_of_rows,
+    finite,
+    label,
+    number,
+    plain,
+    read_file,
+    read_stream,
+    without_prefixes,
+)
 from .figures import ArmFigures, Table, check_seeds, quoted, shown
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
@@ -21,8 +32,8 @@ def read_table(table: Any, *, metric: str | None = None, validation: Any = None)
     """Return a table that can be judged.
 
     Args:
-        table: a path or several, a data frame, a list of dicts, or ``{arm: values}`` with ``{seed: number}`` or a
-            sequence for values.
+        table: a path, an open file or several of them, a data frame, a list of dicts, or ``{arm: values}`` with
+            ``{seed: number}`` or a sequence for values.
         metric: the column of the figures.
         validation: with numbers by arm, those on validation data.
 
@@ -33,16 +44,24 @@ def read_table(table: Any, *, metric: str | None = None, validation: Any = None)
         return _of_numbers(table, validation, metric)
     if validation is not None:
         raise DataError("validation figures beside a table are a column or a split of it; give them apart to a dict")
-    if isinstance(table, (str, PathLike)):
-        return _of_columns([read_file(Path(table))], metric)
+    if _is_file(table):
+        return _of_columns([_read(table)], metric)
     if hasattr(table, "columns") and hasattr(table, "__getitem__"):
         return _of_columns([columns_of_frame(table)], metric)
     if not isinstance(table, Iterable) or isinstance(table, bytes):
         raise DataError(f"expected a path, a data frame, a list of dicts or a dict, got a {type(table).__name__}")
     rows = list(table)
-    if rows and all(isinstance(row, (str, PathLike)) for row in rows):
-        return _of_columns([read_file(Path(row)) for row in rows], metric)
+    if rows and all(map(_is_file, rows)):
+        return _of_columns([_read(row) for row in rows], metric)
     return _of_columns([columns_of_rows(rows)], metric)
+
+
+def _is_file(table: Any) -> bool:
+    return isinstance(table, (str, PathLike)) or (hasattr(table, "read") and not hasattr(table, "columns"))
+
+
+def _read(file: Any) -> Columns:
+    return read_file(Path(file)) if isinstance(file, (str, PathLike)) else read_stream(file)
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
