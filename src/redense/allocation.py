@@ -17,6 +17,7 @@ from typing import Literal
 from torch import Tensor
 
 from .errors import SparsityError
+from .files.notebook import html_table
 from .masks import check_sparsity, select_global
 
 Method = Literal["sensitivity", "uniform", "erk", "global"]
@@ -79,6 +80,14 @@ class Allocation(Mapping[str, float]):
         return "\n".join(["sparse:", "  sparsity:", *lines])
 
     def __str__(self) -> str:
+        return as_table(self._rows)
+
+    def _repr_html_(self) -> str:
+        head, *rows = self._rows
+        return html_table(head, rows)
+
+    @property
+    def _rows(self) -> list[list[str]]:
         others = list(self.beside)
         rows = [["name", "weights", self.by, *others]]
         for name, value in self.items():
@@ -89,7 +98,7 @@ class Allocation(Mapping[str, float]):
         costs = [self.predicted, *(self.predictions.get(other) for other in others)]
         if any(cost is not None for cost in costs):
             rows.append(["sum of drops", "", *("-" if cost is None else f"{cost:.4g}" for cost in costs)])
-        return as_table(rows)
+        return rows
 
 
 def as_table(rows: Sequence[Sequence[str]]) -> str:

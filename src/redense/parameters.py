@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
 from .errors import LeftDenseWarning, ParameterError
+from .files.notebook import html_table
 from .kinds import Kind, is_matrix, kind_of
 from .masks import check_storage
 from .names import all_matching, clean_modules, patterns_of, unwrap
@@ -22,6 +23,7 @@ from .sharding import is_sharded, local, refuse_flattened, sparsity_of
 from .stems import stems_by_shape, stems_by_trace
 
 _READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
+_HEAD = ("name", "shape", "weights", "pruned", "sparsity", "why")
 _MUCH = 0.01  # of a model's weights: if more is left dense for want of a rule, that is said
 
 
@@ -64,8 +66,17 @@ class Summary:
         return dict(totals.most_common())
 
     def __str__(self) -> str:
-        head = ("name", "shape", "weights", "pruned", "sparsity", "why")
-        body = [
+        lines = [_HEAD, *self._cells]
+        widths = [max(len(line[i]) for line in lines) for i in range(5)]
+        text = ["  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5]]) for line in lines]
+        return "\n".join(line.rstrip() for line in [*text, *self._said])
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEAD, self._cells, said=self._said, left=(0, 1, 3, 5))
+
+    @property
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
             (
                 row.name,
                 " x ".join(map(str, row.shape)) or "scalar",
@@ -76,11 +87,10 @@ class Summary:
             )
             for row in self.rows
         ]
-        widths = [max(len(line[i]) for line in [head, *body]) for i in range(5)]
+
+    @property
+    def _said(self) -> list[str]:
         lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5]]) for line in [head, *body]
-        ]
-        lines += [
             f"left dense: {weights:,} ({weights / max(1, self.weights):.1%}), {reason}"
             for reason, weights in self.left_dense.items()
         ]
@@ -88,7 +98,7 @@ class Summary:
         if any(row.shard and row.prunable for row in self.rows):
             lines.append("the sparsity of a sharded weight is that of this rank's shard")
         lines.append(f"{self.prunable_weights:,} of {self.weights:,} weights can be pruned ({share:.1%})")
-        return "\n".join(line.rstrip() for line in lines)
+        return lines
 
 
 def summary(

@@ -10,6 +10,7 @@ from typing import Any, cast
 from . import allocation
 from .allocation import Allocation, Method
 from .errors import SparsityError, StateError
+from .files.notebook import html_table
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,33 @@ class Scan:
         }
 
     def __str__(self) -> str:
+        return f"{allocation.as_table(self._rows)}\n{self._said}"
+
+    def _repr_html_(self) -> str:
+        """The table of the text, each cell tinted by its part of the drop beyond which nothing is measured."""
+        head, *rows = self._rows
+        found = [[dict(curve.points).get(s, self.baseline) for s in self.sparsities] for curve in self.curves]
+        worst = self.hopeless
+        if not math.isfinite(worst):
+            known = [self.drop(value) for row in found for value in row]
+            worst = max((drop for drop in known if math.isfinite(drop)), default=0.0)
+        tints = [[0.0, 0.0, *(self.drop(value) / worst if worst > 0 else 0.0 for value in row)] for row in found]
+        return html_table(head, rows, said=[self._said], tints=tints)
+
+    @property
+    def _rows(self) -> list[list[str]]:
         rows = [["name", "weights", *(f"{100 * s:g} %" for s in self.sparsities)]]
         for curve in self.curves:
             values = dict(curve.points)
             shown = [_shown(values[s]) if s in values else "" for s in self.sparsities]
             rows.append([curve.name, f"{curve.weights:,}", *shown])
+        return rows
+
+    @property
+    def _said(self) -> str:
         full = 1 + len(self.curves) * len(self.sparsities)
         note = f"; {self.note}" if self.note else ""
-        return (
-            f"{allocation.as_table(rows)}\n"
-            f"unpruned: {_shown(self.baseline)}; {self.evaluations} evaluations, the plain grid takes {full}{note}"
-        )
+        return f"unpruned: {_shown(self.baseline)}; {self.evaluations} evaluations, the plain grid takes {full}{note}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, without NaN or infinity."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import variants
+from .drawing import draw
 from .errors import RedenseError, ScheduleError
 from .files.json_text import read_json
 from .named_criteria import Criterion
@@ -88,6 +89,9 @@ class Schedule:
         index = self.index_at(step)
         phase = self.phases[index]
         return phase.lr * phase.decay.at((step - (self.ends[index] - phase.steps)) / phase.steps)
+
+    def _repr_html_(self) -> str:
+        return str(draw(self.phases, self.lr_factor))
 
     # --- plain data -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import DataError, RecipeError
 from ..files.checksums import add_sums
+from ..files.notebook import html_table
 from ..files.writing import write_text
 from ..lab.comparing.by_name import tuned_controls
 from ..lab.comparing.carrying import Backend, Carrier
@@ -78,6 +79,18 @@ class Searched:
             "runs": dict(self.runs),
             "rounds": {pool: [one.to_dict() for one in rounds] for pool, rounds in self.rounds.items()},
         }
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [pool, str(number), name, str(len(one.seeds)), "failed" if mean is None else f"{mean:.4g}", stays]
+            for pool, rounds in self.rounds.items()
+            for number, one in enumerate(rounds, 1)
+            for name, mean in one.means.items()
+            for stays in ["stays" if name in one.stay else ""]
+        ]
+        head = ["of", "round", "setting", "seeds", "mean on validation", ""]
+        found = html_table(head, rows, caption=self.sentence, left=(0, 2, 5))
+        return found + (self.confirmed._repr_html_() if self.confirmed else "")
 
     def __str__(self) -> str:
         parts: list[str] = []

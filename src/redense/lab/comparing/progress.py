@@ -9,7 +9,8 @@ from typing import TextIO
 
 from ...files.visible import visible_line
 
-_LINE_SECONDS = 30.0  # between two lines where there is no terminal
+_LINE_SECONDS = 30.0  # between two lines where there is no terminal: a log, a cell of a notebook
+_LINE_SHARE, _LINE_MOST = 0.1, 600.0  # of the time that has passed, if that is longer; and at most these seconds
 _WIDTH = 78
 
 
@@ -69,7 +70,8 @@ class ProgressLine:
             self._shown = len(line)
             return
         now = time.monotonic()
-        if now - self._said >= _LINE_SECONDS or self._done == self._total:
+        pause = min(max(_LINE_SECONDS, _LINE_SHARE * (now - self._began)), _LINE_MOST)
+        if now - self._said >= pause or self._done == self._total:
             self._said = now
             self._write(f"{self.text}\n")
 

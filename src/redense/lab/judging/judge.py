@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...files.notebook import html_table
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
 from .folders import told_by
@@ -99,10 +99,7 @@ class Judgement:
 
     def _repr_html_(self) -> str:
         head, rows = self.table
-        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in (self.caption, *self.said))
-        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>{paragraphs}"
+        return html_table(head, rows, caption=self.caption, said=self.said)
 
     def _first_line(self) -> str:
         decision = self.decision

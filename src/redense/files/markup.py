@@ -1,0 +1,126 @@
+"""HTML as data: a tree of elements, written once at the end. Text is text, so no file can smuggle markup in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Protocol, TypeAlias, runtime_checkable
+
+Attribute: TypeAlias = str | bool | int | None
+_VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
+_VERBATIM = frozenset({"script", "style"})  # HTML reads no entities in these
+
+
+@runtime_checkable
+class Block(Protocol):
+    """A part of a page that is more than its elements: a table, a figure."""
+
+    def elements(self) -> Child:
+        """Return what is shown of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element with its attributes and children."""
+
+    tag: str
+    children: tuple[Child, ...]
+    attributes: Mapping[str, Attribute]
+
+    def __str__(self) -> str:
+        """Return it as HTML."""
+        return "".join(_written(self))
+
+
+Child: TypeAlias = str | Element | Block | Iterable["Child"] | None
+
+
+def h(tag: str, *children: Child, **attributes: Attribute) -> Element:
+    """Return an element. ``class_`` and ``aria_label`` mean ``class`` and ``aria-label``; False and None leave out.
+
+    >>> print(h("p", "loss < ", h("b", "1"), class_="note", hidden=True, id=None))
+    <p class="note" hidden>loss &lt; <b>1</b></p>
+    """
+    # A generator could be walked once only.
+    return Element(tag, tuple(tuple(child) if isinstance(child, Iterator) else child for child in children), attributes)
+
+
+def html(*children: Child) -> str:
+    """Return HTML of the children one after the other, escaped where they are text.
+
+    >>> html("a & b", [h("br"), None])
+    'a &amp; b<br>'
+    """
+    return "".join(_written(children))
+
+
+def text(child: Child) -> str:
+    """Return what is read of a part of a table's cell, in one line: for files that have no markup.
+
+    >>> text([h("code", "a"), " b", h("br"), ["9.8", h("small", "9.1 to 10.2")]])
+    'a b; 9.8 [9.1 to 10.2]'
+    """
+    # A space that does not break stays what it is.
+    shown = re.sub(r"[ \t\r\n]+", " ", "".join(_read(child)))
+    return shown.strip(" ").removesuffix(";").removeprefix(", ")
+
+
+def blocks(child: Child) -> Iterator[Block]:
+    """Yield the tables and figures in a part of a page, in order, wherever they are nested."""
+    if isinstance(child, Element):
+        yield from blocks(child.children)
+    elif isinstance(child, Block):
+        yield child
+    elif child is not None and not isinstance(child, str):
+        for one in child:
+            yield from blocks(one)
+
+
+def _written(child: Child) -> Iterator[str]:
+    if isinstance(child, str):
+        yield escape(child)
+    elif isinstance(child, Element):
+        written = "".join(_attribute(name, value) for name, value in child.attributes.items())
+        yield f"<{child.tag}{written}>"
+        if child.tag in _VERBATIM:
+            yield from (part for part in child.children if isinstance(part, str))
+        else:
+            yield from _written(child.children)
+        if child.tag not in _VOID:
+            yield f"</{child.tag}>"
+    elif isinstance(child, Block):
+        yield from _written(child.elements())
+    elif child is not None:
+        for one in child:
+            yield from _written(one)
+
+
+def _read(child: Child) -> Iterator[str]:
+    if isinstance(child, str):
+        yield child
+    elif isinstance(child, Element):
+        before, after = "", ""
+        if child.tag == "br":
+            before = "; "
+        elif child.tag == "small":  # an interval below its figure
+            before, after = " [", "]"
+        elif {"under", "about"} & set(str(child.attributes.get("class_") or "").split()):
+            before = ", "
+        yield before
+        yield from _read(child.children)
+        yield after
+    elif isinstance(child, Block):
+        yield from _read(child.elements())
+    elif child is not None:
+        for one in child:
+            yield from _read(one)
+
+
+def _attribute(name: str, value: Attribute) -> str:
+    name = name.rstrip("_").replace("_", "-")
+    if value is None or value is False:
+        return ""
+    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'
