@@ -23,7 +23,8 @@ from scan_sensitivity import BATCH, batches, evaluation, sample, trained
 from torch import nn
 
 import redense
-from redense import allocation, masks
+from redense import masks
+from redense.scans import allocation
 
 OVERALL = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 METHODS = ("uniform", "global", "erk", "by error", "sensitivity")

@@ -137,7 +137,7 @@ def holding(masked: Any, optimizer: Any) -> Callable[[], object]:
     """Return the work of redense in one step of an optimizer: in backward, before the step and after it.
 
     Args:
-        masked: a `redense.masked.Masked` in force, whose parameters have gradients.
+        masked: a `redense.holding.masked.Masked` in force, whose parameters have gradients.
         optimizer: one of those that it was given.
     """
 

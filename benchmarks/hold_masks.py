@@ -24,7 +24,7 @@ from torch.nn.utils import prune
 
 import redense
 from redense import masks as masking
-from redense.masked import Masked
+from redense.holding.masked import Masked
 from redense.phase import Phase
 
 SPARSITY = 0.3

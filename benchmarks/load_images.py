@@ -24,9 +24,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from redense.lab.batches import Batches, loader
+from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data.folder import Files
+from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.task import Classification
 from redense.tasks.classification.vision import torchvision
 

@@ -59,10 +59,10 @@ class Clock:
 @contextmanager
 def clocked() -> Iterator[Clock]:
     """Put a clock on everything that `redense run` writes, and that it reads for no other reason."""
-    from redense.lab import run
-    from redense.lab.records import Recorder
+    from redense.lab.runs import run
+    from redense.lab.runs.log import Recorder
     from redense.lab.store import PhaseStore
-    from redense.report import page
+    from redense.report.runs import page
 
     clock = Clock()
     watched: list[tuple[str, Any, str]] = [
@@ -83,10 +83,10 @@ def clocked() -> Iterator[Clock]:
 
 def once(settings: list[str]) -> dict[str, Seconds]:
     """Run the quickstart; return what its parts took, and the whole."""
-    from redense.lab.recipe import load_recipe
-    from redense.lab.run import new_run, train_run
+    from redense.lab.recipe.recipe import load_recipe
+    from redense.lab.runs.run import new_run, train_run
     from redense.lab.store import PhaseStore
-    from redense.report import page
+    from redense.report.runs import page
 
     recipe = load_recipe("quickstart", [f"--{setting}" for setting in settings])
     with tempfile.TemporaryDirectory() as name, clocked() as clock:

@@ -21,7 +21,7 @@ from common import Bar, Contestant, finish, measure, parser, ratio, table
 from torch import Tensor, nn
 
 import redense
-from redense.scan import Scan
+from redense.scans.result import Scan
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.task import Classification
 

@@ -18,8 +18,8 @@ import torch
 from common import Bar, Ratio, finish, parser
 from torch import Tensor
 
-from redense.distributed import Piece, select_pieces, select_pieces_each
-from redense.sharding import Layout, Ranks
+from redense.masks.sharded import Piece, select_pieces, select_pieces_each
+from redense.masks.sharding import Layout, Ranks
 
 RANKS = 2
 SPARSITY = 0.3

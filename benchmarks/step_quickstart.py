@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from common import Bar, Contestant, finish, measure, parser, ratio, table
 from train_quickstart import network
 
-from redense.lab.allocator import keep_freed_memory
+from redense.lab.ranks.memory import keep_freed_memory
 
 AT_MOST_PLAIN = 0.7
 STEPS = 4  # of a contestant, a round

@@ -16,10 +16,10 @@ import torch
 from hypothesis import settings
 
 from redense import cli
-from redense.compat import make_importable
+from redense.optional.torchvision import make_importable
 
 if TYPE_CHECKING:  # the core's tests run where the extras are not installed
-    from redense.lab.recipe import Recipe
+    from redense.lab.recipe.recipe import Recipe
 
 # Whichever test imports torchvision first, perhaps through Lightning or transformers, finds it importable.
 make_importable()
@@ -60,7 +60,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(image_folder: Path) -> Callable[..., Recipe]:
     """Make a recipe that trains 3 x 11 steps; ``tiny(training={"keep": "best"})`` changes it."""
-    from redense.lab.recipe import build_recipe
+    from redense.lab.recipe.recipe import build_recipe
 
     def make(**changes: Any) -> Recipe:
         plain: dict[str, Any] = {

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import redense
-from redense.scan import Scan
+from redense.scans.result import Scan
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = {

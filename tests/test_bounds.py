@@ -16,16 +16,16 @@ from pydantic import ValidationError
 
 from redense.errors import DataError, PluginError, RecipeError
 from redense.files.yaml_text import parse_yaml
-from redense.lab.comparison import seed_list
-from redense.lab.recipe import load_recipe
+from redense.lab.comparison.comparison import seed_list
+from redense.lab.recipe.recipe import load_recipe
 from redense.plugins import load_plugins
 from redense.tasks.captioning.tokens import vocabulary_from_json
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.data.pixels import FORMATS, decode, look
 from redense.tasks.classification.data.transforms import evaluation_transform
 from redense.tasks.speech.audio import look as sound_of
-from redense.tasks.speech.beam import Search
 from redense.tasks.speech.data.manifests import read_manifest
+from redense.tasks.speech.transcripts.beam import Search
 
 Run = Callable[..., tuple[int, str, str]]
 

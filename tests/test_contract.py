@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 import redense
 from redense import Schedule
-from redense.neutral import Neutrals, State
+from redense.holding.neutral import Neutrals, State
 
 SPARSITY = 0.4
 

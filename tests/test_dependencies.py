@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import redense
-from redense import extras
+from redense.optional import extras
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "redense"

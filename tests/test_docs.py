@@ -18,7 +18,7 @@ from torch import nn
 import redense
 from redense import cli
 from redense.criteria import CRITERIA
-from redense.lab.recipe import TASKS, build_recipe, load_recipe, recipe_names
+from redense.lab.recipe.recipe import TASKS, build_recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]

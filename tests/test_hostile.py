@@ -1,7 +1,7 @@
 """Files from whomever: whatever is in them, they are read, or refused in one line; nothing runs, nothing hangs.
 
 What is known to be nasty is in tables; hypothesis damages and makes up the rest. How a report shows hostile texts is
-tested with each page, in ``tests/report``, and how a checkpoint's damage is found in ``tests/lab/test_checkpoint.py``.
+tested with each page, in ``tests/report``, and how a checkpoint's damage is found in ``tests/lab/training/test_checkpoint.py``.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from torch import nn
 
 from redense.errors import CheckpointError, DataError, RecipeError, RedenseError, StateError
 from redense.files.yaml_text import parse_yaml
-from redense.lab.checkpoint import load_tree, save_tree
-from redense.lab.recipe import Recipe, build_recipe
-from redense.lab.start import load_start_
+from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore
-from redense.report.loading import load_json
+from redense.lab.training.checkpoint import load_tree, save_tree
+from redense.lab.training.pretrained import load_start_
+from redense.report.kit.loading import load_json
 from redense.tasks.captioning.data.coco import read_coco
 from redense.tasks.captioning.data.flickr import read_flickr
 from redense.tasks.captioning.data.karpathy import read_karpathy
 from redense.tasks.speech.audio import look, read
 from redense.tasks.speech.data.layouts import read_folder
 from redense.tasks.speech.data.manifests import read_manifest, read_tables
-from redense.tasks.speech.text import LANGUAGES, Normaliser
+from redense.tasks.speech.transcripts.text import LANGUAGES, Normaliser
 
 HUGE = "9" * 5_000  # an integer that Python refuses to read
 DEEP = "[" * 100_000

@@ -22,8 +22,8 @@ import pytest
 import redense
 from redense.errors import DataError, RedenseError
 from redense.files.opening import read_bytes
-from redense.tasks.classification.data.idx import read_idx
-from redense.tasks.classification.data.npz import read_npz
+from redense.tasks.classification.data.layouts.idx import read_idx
+from redense.tasks.classification.data.layouts.npz import read_npz
 from redense.tasks.weights import read_weights
 
 FUZZ = Path(__file__).parent / "fuzz"
@@ -35,30 +35,30 @@ ELSEWHERE = {
     "files/": "is where files are opened",
     "tasks/fetching/": "what was fetched, after its checksum was compared",
     "lab/judging/power.py": "our own table",
-    "lab/recipe.py": "our own recipes",
-    "lab/comparing/commands.py": "writes",
+    "lab/recipe/recipe.py": "our own recipes",
+    "lab/programs/commands.py": "writes",
     "lab/doctor.py": "our own pyproject.toml",
     "lab/environment.py": "/proc",
-    "report/listing.py": "/proc",
-    "report/browser.py": "what Chromium writes for us; Popen",
+    "report/server/listing.py": "/proc",
+    "report/paper/browser.py": "what Chromium writes for us; Popen",
     "plugins.py": "code that the user runs anyway",
-    "lab/records.py": "our own log, which is checked and written here",
-    "lab/board.py": "writes",
-    "tasks/speech/language.py": "writes",
+    "lab/runs/log.py": "our own log, which is checked and written here",
+    "lab/runs/tensorboard.py": "writes",
+    "tasks/speech/transcripts/language.py": "writes",
     "tasks/speech/evidence.py": "writes",
-    "tasks/speech/beam.py": "the null device",
-    "lab/export.py": "of a folder that was checked",
+    "tasks/speech/transcripts/beam.py": "the null device",
+    "lab/runs/export.py": "of a folder that was checked",
     "lab/zoo.py": "of a folder that was checked",
-    "lab/publishing.py": "of a folder that was written here",
-    "report/reading.py": "after is_file",
-    "report/parts.py": "a file that the page's own writer chose",
-    "cli/reporting.py": "the page that was just written",
+    "lab/runs/hub.py": "of a folder that was written here",
+    "report/runs/reading.py": "after is_file",
+    "report/kit/parts.py": "a file that the page's own writer chose",
+    "cli/report.py": "the page that was just written",
     "tasks/speech/store.py": "our own cache, by safe_open, which reads no other file",
     "tasks/classification/data/checking.py": "our own cache",
-    "lab/checkpoint.py": "safe_open, after the folder was looked at",
-    "tasks/classification/data/npz.py": "a member of an archive that was opened",
+    "lab/training/checkpoint.py": "safe_open, after the folder was looked at",
+    "tasks/classification/data/layouts/npz.py": "a member of an archive that was opened",
     "tasks/classification/data/pixels.py": "Pillow's, of a stream",
-    "lab/run.py": "the weights of a folder that was checked",
+    "lab/runs/run.py": "the weights of a folder that was checked",
     "tasks/speech/recogniser.py": "the weights of a folder that was checked",
     "tasks/weights.py": "after the file was opened as one",
 }

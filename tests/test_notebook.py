@@ -12,10 +12,10 @@ from torch import nn
 
 import redense
 from redense import Phase, Schedule
-from redense.lab.comparing import progress as lines
-from redense.lab.comparing.halving import Round
+from redense.lab.pairs import progress as lines
+from redense.lab.search.halving import Round
 from redense.report.searched import Searched
-from redense.scan import Curve, Scan
+from redense.scans.result import Curve, Scan
 
 ODD = "<img src=x onerror=alert(1)>\x1b[2J"
 TABLE = {"dense": [1, 2, 4], ODD: [2, 3, 4]}

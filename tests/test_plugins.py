@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from redense import plugins
-from redense.choosing import choose
 from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
 from redense.errors import PluginError, RecipeError
-from redense.lab import recipe as recipes
 from redense.lab.arms import ARMS
-from redense.lab.plan import plan
-from redense.lab.recipe import Recipe, build_recipe, load_recipe
+from redense.lab.recipe import recipe as recipes
+from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.store import phase_keys
+from redense.lab.training.plan import plan
 from redense.phase import Phase
+from redense.pruning import choose
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "plugins"
 Tiny = Callable[..., Recipe]

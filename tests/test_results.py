@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from redense import cli
-from redense.lab.comparison import seed_list
-from redense.lab.recipe import load_recipe
+from redense.lab.comparison.comparison import seed_list
+from redense.lab.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

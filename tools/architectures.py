@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import redense.compat
+import redense.optional.torchvision
 from redense.errors import LeftDenseWarning
 from redense.parameters import first_layers, judge, summary_of, warn_of_overlooked
 
@@ -289,7 +289,7 @@ def architectures(
         only: a shell pattern of names.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
-    redense.compat.make_importable()
+    redense.optional.torchvision.make_importable()
     families = Counter[str]()
     for name, family, build in LISTS[library]():
         if not fnmatch.fnmatchcase(name, only):
@@ -382,7 +382,7 @@ def write(sources: list[Path]) -> None:
         entry for index, entry in enumerate(failed) if tuple(entry[:2]) not in found and entry not in failed[:index]
     ]
     every = [one for library in LIBRARIES for one in found.values() if one.library == library]
-    redense.compat.make_importable()
+    redense.optional.torchvision.make_importable()
     listed = {library: sum(1 for _ in LISTS[library]()) for library in LIBRARIES}
     store(every, failed, RESULTS, listed)
     versions = {library: importlib.metadata.version(library) for library in LIBRARIES}

@@ -60,7 +60,7 @@ PACKAGES = {"files": {"yaml"}, "masks": {"torch"}, "core": {"torch"}, "scans": {
 # Modules that no torch comes with, whoever imports them.
 LIGHT = (
     "redense.cli",
-    "redense.lab.recipe",
+    "redense.lab.recipe.recipe",
     "redense.lab.judging.judge",
     "redense.phase",
     "redense.schedule",

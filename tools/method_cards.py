@@ -19,8 +19,8 @@ from redense.lab.arms import Arm, Setting, get_arms
 from redense.lab.arms.cards import CARDS, PAPERS
 from redense.lab.judging.results import decide_rows
 from redense.lab.judging.verdicts import Decision
-from redense.lab.plan import PlannedPhase
-from redense.lab.recipe import load_recipe
+from redense.lab.recipe.recipe import load_recipe
+from redense.lab.training.plan import PlannedPhase
 from redense.methods.base import make_method
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from redense.errors import DataError
-from redense.lab.recipe import register_task
+from redense.lab.recipe.recipe import register_task
 from redense.tasks.metrics import Metric
 from redense.tasks.task import Facts, Settings, Split
 

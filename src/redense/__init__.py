@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from .controller import DSD, sparse
     from .criteria import criterion
     from .errors import RedenseError
+    from .holding.optimizers import scale_lr
     from .lab.judging.judge import judge
-    from .lab.trained import load
-    from .optimizers import scale_lr
+    from .lab.runs.trained import load
     from .parameters import Summary, prunable, summary
     from .phase import Decay, Phase
     from .report.compared import compare
     from .report.searched import search
-    from .scanning import sensitivity
+    from .scans.sensitivity import sensitivity
     from .schedule import Schedule
     from .surgery import Surgery
 
@@ -36,11 +36,11 @@ _HOME = {
     "compare": "report.compared",
     "criterion": "criteria",
     "judge": "lab.judging.judge",
-    "load": "lab.trained",
+    "load": "lab.runs.trained",
     "prunable": "parameters",
-    "scale_lr": "optimizers",
+    "scale_lr": "holding.optimizers",
     "search": "report.searched",
-    "sensitivity": "scanning",
+    "sensitivity": "scans.sensitivity",
     "sparse": "controller",
     "summary": "parameters",
 }

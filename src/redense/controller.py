@@ -22,18 +22,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from .attached import Controller, remove
-from .choosing import check_phase
 from .criteria import Criterion
-from .ending import End
 from .errors import ParameterError, ScheduleError, StateError, nearest
-from .neutral import Neutrals
-from .optimizers import make_hookable
+from .holding.attached import Controller, remove
+from .holding.ending import End
+from .holding.neutral import Neutrals
+from .holding.optimizers import make_hookable
+from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
+from .masks.sharding import local
 from .parameters import Row, Summary, summary_of
 from .phase import Phase, Sparsity
-from .saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
+from .pruning import check_phase
 from .schedule import Schedule
-from .sharding import local
 
 _log = logging.getLogger(__name__)
 

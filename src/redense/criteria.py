@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from .errors import ScoreError
+from .masks.sharding import Layout, is_sharded, layout_of, local, wrap
 from .named_criteria import CRITERIA, WITH_GRADIENTS, Criterion, criterion, criterion_name, get_criterion
-from .sharding import Layout, is_sharded, layout_of, local, wrap
 
 __all__ = [
     "CRITERIA",

@@ -16,11 +16,11 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from .errors import LeftDenseWarning, ParameterError
 from .files.notebook import html_table
-from .kinds import Kind, is_matrix, kind_of
+from .layers.kinds import Kind, is_matrix, kind_of
+from .layers.names import all_matching, clean_modules, patterns_of, unwrap
+from .layers.stems import stems_by_shape, stems_by_trace
 from .masks import check_storage
-from .names import all_matching, clean_modules, patterns_of, unwrap
-from .sharding import is_sharded, local, refuse_flattened, sparsity_of
-from .stems import stems_by_shape, stems_by_trace
+from .masks.sharding import is_sharded, local, refuse_flattened, sparsity_of
 
 _READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
 _HEAD = ("name", "shape", "weights", "pruned", "sparsity", "why")

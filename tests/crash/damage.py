@@ -26,7 +26,7 @@ import yaml
 from PIL import Image
 
 from redense import cli
-from redense.report.serving import Server
+from redense.report.server.serving import Server
 
 HOW = ("flip", "truncate", "delete")
 SAME, HEALED, REFUSED = "same", "healed", "refused"

@@ -29,8 +29,11 @@ import torch
 
 from redense import cli
 from redense.files import writing
-from redense.lab import checkpoint, engine, records, resuming, run
 from redense.lab.environment import environment
+from redense.lab.runs import log as records
+from redense.lab.runs import resume as resuming
+from redense.lab.runs import run
+from redense.lab.training import checkpoint, engine
 
 KINDS = ("start", "step", "phase switch", "evaluation", "checkpoint", "metrics", "store", "result", "report")
 PACES = (0.0, 0.02, 30.0)  # seconds between two checkpoints within a phase

@@ -14,7 +14,7 @@ from typing import Any
 import forked
 import pytest
 
-from redense.lab.recipe import Recipe
+from redense.lab.recipe.recipe import Recipe
 
 Tiny = Callable[..., Recipe]
 

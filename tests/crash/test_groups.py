@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from redense import cli
-from redense.lab.recipe import Recipe
+from redense.lab.recipe.recipe import Recipe
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,27 +16,27 @@ from torch import nn
 from redense.errors import RecipeError, RedenseError
 from redense.files.checksums import check_folder
 from redense.files.yaml_text import parse_yaml
-from redense.lab.checkpoint import load_tree
-from redense.lab.comparison import read_comparison as read_plan
+from redense.lab.comparison.comparison import read_comparison as read_plan
 from redense.lab.folder import read_json
 from redense.lab.judging.tables import read_table
-from redense.lab.recipe import build_recipe
-from redense.lab.start import load_start_
-from redense.report.compare_reading import read_comparison
-from redense.report.reading import read_run
+from redense.lab.recipe.recipe import build_recipe
+from redense.lab.training.checkpoint import load_tree
+from redense.lab.training.pretrained import load_start_
+from redense.report.comparisons.reading import read_comparison
+from redense.report.runs.reading import read_run
 from redense.tasks.captioning.data.coco import read_coco
 from redense.tasks.captioning.data.flickr import read_flickr
 from redense.tasks.captioning.data.karpathy import read_karpathy
 from redense.tasks.captioning.data.table import read_caption_tables
 from redense.tasks.captioning.tokens import vocabulary_from_json
-from redense.tasks.classification.data.cifar import find_cifar, read_cifar
-from redense.tasks.classification.data.idx import read_idx
-from redense.tasks.classification.data.npz import read_npz
+from redense.tasks.classification.data.layouts.cifar import find_cifar, read_cifar
+from redense.tasks.classification.data.layouts.idx import read_idx
+from redense.tasks.classification.data.layouts.npz import read_npz
 from redense.tasks.classification.data.pixels import decode, look
 from redense.tasks.speech.audio import look as sound_of
 from redense.tasks.speech.data.manifests import read_manifest, read_tables
-from redense.tasks.speech.language import read_words
 from redense.tasks.speech.streaming import read_blocks
+from redense.tasks.speech.transcripts.language import read_words
 from redense.tasks.tables import read_rows
 
 MEGABYTE = 1 << 20
@@ -145,7 +145,7 @@ def unpack(path: Path, folder: Path, inside: tuple[str, ...]) -> None:
 
 
 def parquet(path: Path) -> None:
-    from redense.tasks.classification.data.hub import read_in_memory
+    from redense.tasks.classification.data.layouts.hub import read_in_memory
 
     read_in_memory(str(path.parent), None)
 

@@ -21,12 +21,12 @@ atheris: Any = importlib.import_module("atheris")  # so that types are checked w
 with atheris.instrument_imports(include=["redense", "yaml"]):
     from redense.errors import RedenseError
     from redense.files.yaml_text import parse_yaml
-    from redense.lab.checkpoint import load_tree
-    from redense.lab.recipe import build_recipe
+    from redense.lab.recipe.recipe import build_recipe
+    from redense.lab.training.checkpoint import load_tree
     from redense.tasks.captioning.data.coco import read_coco
     from redense.tasks.captioning.data.flickr import read_flickr
     from redense.tasks.captioning.data.karpathy import read_karpathy
-    from redense.tasks.classification.data.idx import read_idx
+    from redense.tasks.classification.data.layouts.idx import read_idx
     from redense.tasks.speech.data.manifests import read_manifest, read_tables
 
 SCRATCH = Path(tempfile.mkdtemp())

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from redense.lab.arms import get_arms
-from redense.lab.compare import write_results
-from redense.lab.comparison import Comparison, new_comparison
-from redense.lab.grid import Grid
-from redense.lab.recipe import Recipe
+from redense.lab.comparison.comparison import Comparison, new_comparison
+from redense.lab.comparison.grid import Grid
+from redense.lab.comparison.results import write_results
+from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
 
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from redense.errors import CheckpointError, StateError
-from redense.lab import grid, store
-from redense.lab.comparison import Comparison
-from redense.lab.grid import Grid
-from redense.lab.plan import PlannedPhase, plan
-from redense.lab.recipe import Recipe
+from redense.lab import store
+from redense.lab.comparison import grid
+from redense.lab.comparison.comparison import Comparison
+from redense.lab.comparison.grid import Grid
+from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore, default_store, phase_keys
+from redense.lab.training.plan import PlannedPhase, plan
 
 Tiny = Callable[..., Recipe]
 

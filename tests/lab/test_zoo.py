@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from redense.errors import RedenseError, StateError
 from redense.files.checksums import add_sums
-from redense.lab.recipe import Recipe, recipe_names
-from redense.lab.run import load_model, new_run, train_run
+from redense.lab.recipe.recipe import Recipe, recipe_names
+from redense.lab.runs.run import load_model, new_run, train_run
 from redense.lab.zoo import MODELS, Entry, add, default_zoo, entries, evaluate, find
 from redense.tasks import catalog
 

@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from redense.choosing import derive_seed
 from redense.errors import ScheduleError, StateError
-from redense.lab.checkpoint import load_tree, save_tree
-from redense.lab.engine import Engine, StoppedError, steps_per_epoch
-from redense.lab.plan import PlannedPhase, plan, schedule
-from redense.lab.recipe import Recipe
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.training.checkpoint import load_tree, save_tree
+from redense.lab.training.engine import Engine, StoppedError, steps_per_epoch
+from redense.lab.training.plan import PlannedPhase, plan, schedule
 from redense.methods.base import make_method
 from redense.methods.dropconnect import DropConnect
 from redense.phase import Phase
+from redense.pruning import derive_seed
 from redense.schedule import Schedule
 from redense.tasks.classification.task import Classification
 from redense.variants import restarted

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 IMPORTED = ["pytest", "torch.distributed.fsdp", "torch.distributed.checkpoint", "torch._dynamo", "accelerate"]
-IMPORTED += ["redense.cli", "redense.lab.run", "redense.lab.grid", "redense.tasks.classification.task"]
+IMPORTED += ["redense.cli", "redense.lab.runs.run", "redense.lab.comparison.grid", "redense.tasks.classification.task"]
 
 _context = multiprocessing.get_context("forkserver")
 

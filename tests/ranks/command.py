@@ -12,8 +12,9 @@ import sys
 
 from redense import cli
 from redense.errors import DataError
-from redense.lab import grid, run
-from redense.lab.engine import Engine
+from redense.lab.comparison import grid
+from redense.lab.runs import run
+from redense.lab.training.engine import Engine
 
 WHAT, RANK, STEP = sys.argv[1], sys.argv[2], int(sys.argv[3])
 asked = Engine._asked  # pyright: ignore[reportPrivateUsage]

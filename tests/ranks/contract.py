@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 import redense
 from redense import Schedule
-from redense.optimizers import unwrap_optimizer
-from redense.sharding import whole
+from redense.holding.optimizers import unwrap_optimizer
+from redense.masks.sharding import whole
 
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])
 SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity=0.4)

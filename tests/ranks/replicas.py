@@ -1,4 +1,4 @@
-"""What `tests/test_sharding.py` checks of ranks that train copies of one model: every function `check_...`."""
+"""What `tests/masks/test_sharding.py` checks of ranks that train copies of one model: every function `check_...`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 import redense
 from redense import Phase, Schedule, Surgery
 from redense.errors import ScoreError, StateError
-from redense.sharding import local, whole
+from redense.masks.sharding import local, whole
 
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])
 LAST = WORLD - 1

@@ -28,8 +28,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import redense
 from redense import Schedule
-from redense.optimizers import unwrap_optimizer
-from redense.sharding import is_sharded, local, whole
+from redense.holding.optimizers import unwrap_optimizer
+from redense.masks.sharding import is_sharded, local, whole
 
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])
 SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity=0.5)

@@ -1,4 +1,4 @@
-"""What `tests/test_sharding.py` checks, in the processes that hold the shards: every function `check_...`."""
+"""What `tests/masks/test_sharding.py` checks, in the processes that hold the shards: every function `check_...`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 import redense
-from redense import Phase, Schedule, Surgery, distributed, masks
-from redense.choosing import choose
+from redense import Phase, Schedule, Surgery, masks
 from redense.criteria import get_criterion
 from redense.errors import ParameterError, ScoreError, StateError
-from redense.sharding import layout_of, local, sparsity_of, whole
+from redense.masks import sharded as distributed
+from redense.masks.sharding import layout_of, local, sparsity_of, whole
+from redense.pruning import choose
 
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])
 FOLDER = Path(sys.argv[5])

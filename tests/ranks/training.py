@@ -1,4 +1,4 @@
-"""What `tests/lab/test_ranks.py` checks, in the ranks of one job: every function `check_...`."""
+"""What `tests/lab/ranks/test_ranks.py` checks, in the ranks of one job: every function `check_...`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from redense.errors import DataError, RecipeError, RedenseError, StateError
-from redense.lab import ranks as job
-from redense.lab.batches import Batches, Parts
-from redense.lab.checkpoint import load_tree
-from redense.lab.engine import Engine, StoppedError, TrainingError
-from redense.lab.plan import PlannedPhase
-from redense.lab.recipe import Recipe, build_recipe, load_recipe
-from redense.lab.run import new_run, train_run
+from redense.lab.ranks import ranks as job
+from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
+from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
+from redense.lab.training.batches import Batches, Parts
+from redense.lab.training.checkpoint import load_tree
+from redense.lab.training.engine import Engine, StoppedError, TrainingError
+from redense.lab.training.plan import PlannedPhase
 from redense.masks import unpack
 from redense.tasks.task import Part
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from redense.report.browser import Browser, BrowserPage, find_browser
-from redense.report.compare_page import write_compare_report
-from redense.report.page import write_report
+from redense.report.comparisons.page import write_compare_report
+from redense.report.paper.browser import Browser, BrowserPage, find_browser
+from redense.report.runs.page import write_report
 
 
 class Page(HTMLParser):

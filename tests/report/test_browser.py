@@ -15,9 +15,9 @@ from types import ModuleType
 import pytest
 
 from redense.report import write_report
-from redense.report.browser import BrowserPage
-from redense.report.compare_page import write_compare_report
-from redense.report.sensitivity_page import write_sensitivity_page
+from redense.report.comparisons.page import write_compare_report
+from redense.report.paper.browser import BrowserPage
+from redense.report.scans.page import write_sensitivity_page
 
 AXE = Path(__file__).with_name("axe") / "axe.min.js.gz"
 DRAWN = """
@@ -38,7 +38,7 @@ RULES = {"light": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"],
 
 def of(name: str) -> ModuleType:
     """The tests of a page, for its samples: pytest gives test modules no name to import them by."""
-    spec = importlib.util.spec_from_file_location(f"samples_{name}", Path(__file__).with_name(f"test_{name}.py"))
+    spec = importlib.util.spec_from_file_location(f"samples_{name}", Path(__file__).parent / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -47,35 +47,35 @@ def of(name: str) -> ModuleType:
 
 
 def run_page(folder: Path) -> Path:
-    run = of("page").fake_run(folder / "run")
-    (run / "evidence.json").write_text(json.dumps(of("classification_part").told()))
-    (run / "moments.json").write_text(json.dumps({"cycles": [of("moments_part").cycle()]}))
-    of("sensitivity_page").write(run / "sensitivity")
+    run = of("runs/test_page").fake_run(folder / "run")
+    (run / "evidence.json").write_text(json.dumps(of("tasks/classification/test_part").told()))
+    (run / "moments.json").write_text(json.dumps({"cycles": [of("runs/test_moments").cycle()]}))
+    of("scans/test_page").write(run / "sensitivity")
     return write_report(run)
 
 
 def comparison_page(folder: Path) -> Path:
-    module = of("compare_page")
+    module = of("comparisons/test_page")
     made = module.fake_comparison(folder / "comparison", seeds=range(3))
     (made / "diagnosis.json").write_text(json.dumps(module.fake_diagnosis()))
-    (made / "evidence.json").write_text(json.dumps(of("classification_part").told()))
+    (made / "evidence.json").write_text(json.dumps(of("tasks/classification/test_part").told()))
     return write_compare_report(made)
 
 
 def scan_page(folder: Path) -> Path:
-    return write_sensitivity_page(of("sensitivity_page").write(folder / "scan"))
+    return write_sensitivity_page(of("scans/test_page").write(folder / "scan"))
 
 
 def captions_page(folder: Path) -> Path:
-    module = of("captioning_part")
-    run = of("page").fake_run(folder / "run")
+    module = of("tasks/captioning/test_part")
+    run = of("runs/test_page").fake_run(folder / "run")
     (run / "evidence.json").write_text(json.dumps(module.DATA))
     return write_report(run)
 
 
 def speech_page(folder: Path) -> Path:
-    run = of("page").fake_run(folder / "run")
-    (run / "evidence.json").write_text(json.dumps(of("speech_part").told()))
+    run = of("runs/test_page").fake_run(folder / "run")
+    (run / "evidence.json").write_text(json.dumps(of("tasks/speech/test_part").told()))
     return write_report(run)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 import redense
 from redense.errors import DataError, RecipeError
-from redense.lab.comparing.halving import halve, plan_rungs, price
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.verdicts import decide
+from redense.lab.search.halving import halve, plan_rungs, price
 
 DSD = redense.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
 
@@ -127,7 +127,7 @@ def test_the_best_is_confirmed_on_fresh_seeds_and_the_page_has_the_tree(tmp_path
 
 
 def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("redense.report.compare_page.write_compare_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("redense.report.comparisons.page.write_compare_report", lambda folder: folder / "report.html")
     monkeypatch.setattr("redense.report.searched.write_compare_report", lambda folder: folder / "report.html")
     whole = search(Trained(gain=0), tmp_path / "whole")
     assert not whole.gain

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import redense
 from redense.errors import RecipeError
-from redense.lab.recipe import Recipe
+from redense.lab.recipe.recipe import Recipe
 from redense.tasks.classification.config import ImageModel
 from redense.tasks.classification.data import ImageSet
 from redense.tasks.classification.examples import ImageExamples

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from redense.lab.recipe import Recipe
+from redense.lab.recipe.recipe import Recipe
 from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.evidence import confusion, evidence, flips, per_class, probability
 from redense.tasks.classification.png import thumbnail

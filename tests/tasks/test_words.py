@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redense.tasks.captioning.tokens import tokenize
-from redense.tasks.speech.text import Normaliser, fold
+from redense.tasks.speech.transcripts.text import Normaliser, fold
 
 # Two words of each script, with vowel signs, tone marks, stacked and joined letters where it has them.
 SCRIPTS = {

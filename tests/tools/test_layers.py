@@ -44,32 +44,32 @@ def test_the_package_keeps_to_its_layers_and_has_no_circle(layers: Any):
     "text",
     [
         "from ..lab.engine import Engine",
-        "from redense.lab.engine import Engine",
-        "import redense.lab.engine",
+        "from redense.lab.training.engine import Engine",
+        "import redense.lab.training.engine",
         "from ..lab import engine",
         "def train():\n    from redense.lab import engine",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..lab.engine import Engine",
-        "import typing\nif typing.TYPE_CHECKING:\n    from redense.lab.engine import Engine",
-        "class Task:\n    def make(self):\n        if self:\n            import redense.lab.engine",
+        "import typing\nif typing.TYPE_CHECKING:\n    from redense.lab.training.engine import Engine",
+        "class Task:\n    def make(self):\n        if self:\n            import redense.lab.training.engine",
     ],
 )
 def test_an_import_of_a_higher_layer_is_found_wherever_and_however_it_is_made(text: str, layers: Any, tmp_path: Path):
     line = text.count("\n") + 1
-    assert found(layers, tmp_path, {"tasks/speech.py": text, "lab/engine.py": ""}) == [
-        f"redense/tasks/speech.py:{line}: redense.tasks.speech (tasks) imports redense.lab.engine (lab), "
+    assert found(layers, tmp_path, {"tasks/speech.py": text, "lab/training/engine.py": ""}) == [
+        f"redense/tasks/speech.py:{line}: redense.tasks.speech (tasks) imports redense.lab.training.engine (lab), "
         "which is no layer below it"
     ]
 
 
 def test_an_import_circle_is_named_whole_also_where_half_of_it_is_for_type_checkers(layers: Any, tmp_path: Path):
     files = {
-        "lab/run.py": "from .scan import first",
-        "lab/scan.py": "def first():\n    from . import engine",
-        "lab/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from redense.lab.run import run",
-        "lab/plan.py": "from .engine import Engine",
+        "lab/runs/run.py": "from .scan import first",
+        "lab/runs/scan.py": "def first():\n    from . import engine",
+        "lab/training/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from redense.lab.runs.run import run",
+        "lab/training/plan.py": "from .engine import Engine",
     }
     assert found(layers, tmp_path, files) == [
-        "import circle: redense.lab.engine, redense.lab.run, redense.lab.scan",
+        "import circle: redense.lab.training.engine, redense.lab.runs.run, redense.lab.runs.scan",
     ]
 
 

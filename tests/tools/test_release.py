@@ -63,7 +63,7 @@ def wheel(folder: Path, version: str = "0.1.0", **changed: str | None) -> Path:
     about = f"redense-{version}.dist-info"
     files = {
         "redense/__init__.py": "",
-        "redense/masks.py": "",
+        "redense/masks/selection.py": "",
         f"{about}/METADATA": "Name: redense\nDescription-Content-Type: text/markdown\n\n# redense\n",
         f"{about}/entry_points.txt": "[console_scripts]\nredense = redense.cli:main\n",
         f"{about}/licenses/LICENSE": "",
@@ -84,7 +84,7 @@ def test_a_wheel_is_what_git_has(checkout: Path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"redense/masks.py": None}, "lacks redense/masks.py"),
+        ({"redense/masks/selection.py": None}, "lacks redense/masks/selection.py"),
         ({"redense/notes.txt": ""}, "has redense/notes.txt, which git does not know"),
         ({"redense-0.1.0.dist-info/licenses/LICENSE": None}, "lacks the licence"),
         ({"redense-0.1.0.dist-info/METADATA": "Name: redense\n\nx"}, "lacks the README"),

@@ -12,28 +12,26 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from .._version import __version__
-from ..errors import RedenseError, nearest
-from ..extras import missing_extra
-from ..lab.launch import launched
-from ..lab.signals import StoppedBySignal, raising
-from ..plugins import load_plugins
-from . import (
-    captioning,
-    comparing,
-    doctor,
-    judging,
-    listing,
-    predicting,
-    reporting,
-    running,
-    searching,
-    sensitivity,
-    transcribing,
-    zoo,
-)
-from .printing import complain, flush_or_hush, prepare
+from redense._version import __version__
+from redense.errors import RedenseError, nearest
+from redense.lab.ranks.launch import launched
+from redense.lab.ranks.signals import StoppedBySignal, raising
+from redense.optional.extras import missing_extra
+from redense.plugins import load_plugins
+
+from . import doctor, sensitivity
+from . import report as reporting
+from . import run as running
+from .comparisons import compare as comparing
+from .comparisons import judge as judging
+from .comparisons import search as searching
+from .data import recipes as listing
 from .starting import print_five
+from .terminal.printing import complain, flush_or_hush, prepare
+from .trained import caption as captioning
+from .trained import predict as predicting
+from .trained import transcribe as transcribing
+from .trained import zoo
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
@@ -127,7 +125,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
-    from ..lab.ranks import leave, noticing_lost_ranks
+    from redense.lab.ranks.ranks import leave, noticing_lost_ranks
 
     with noticing_lost_ranks():
         code = verb(options)
@@ -138,7 +136,7 @@ def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
 def _say(why: str) -> None:
     """Say why the work ends; of several ranks, the first that knows does."""
     if launched():
-        from ..lab.ranks import speaks_first
+        from redense.lab.ranks.ranks import speaks_first
 
         if not speaks_first():
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from .printing import say
+from .terminal.printing import say
 from .verbs import Verbs
 
 _MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "problem": "[red]!![/]"}
@@ -19,7 +19,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ..lab.doctor import examine, to_dict
+    from redense.lab.doctor import examine, to_dict
 
     findings = examine()
     problems = [finding for finding in findings if finding.state == "problem"]
@@ -28,7 +28,7 @@ def _doctor(options: argparse.Namespace) -> int:
         return int(bool(problems))
     from rich.markup import escape
 
-    from ..lab.terminal import SafeConsole
+    from .terminal.screen import SafeConsole
 
     console = SafeConsole(soft_wrap=True, markup=True)
     group = ""

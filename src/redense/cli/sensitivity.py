@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import RedenseError
-from .printing import say
+from redense.errors import RedenseError
+
+from .terminal.printing import say
 from .verbs import Signals, Verbs
 
 
@@ -37,7 +38,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _sensitivity(options: argparse.Namespace) -> int:
-    from ..lab.recipe import load_recipe, read_run_recipe
+    from redense.lab.recipe.recipe import load_recipe, read_run_recipe
 
     if not options.recipe:
         raise RedenseError("which recipe or run folder? try: redense sensitivity quickstart")
@@ -52,9 +53,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
         raise RedenseError("a run has its own recipe: give no settings beside a run folder")
     recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
 
-    from ..lab.engine import StoppedError
-    from ..lab.progress import RunProgress
-    from ..lab.scan import (
+    from redense.lab.runs.scan import (
         engine_of_file,
         engine_of_recipe,
         engine_of_run,
@@ -63,9 +62,12 @@ def _sensitivity(options: argparse.Namespace) -> int:
         target_of,
         write_scan,
     )
-    from ..lab.store import PhaseStore, default_store
-    from ..lab.terminal import SafeConsole
-    from ..scanning import SPARSITIES
+    from redense.lab.store import PhaseStore, default_store
+    from redense.lab.training.engine import StoppedError
+    from redense.scans.sensitivity import SPARSITIES
+
+    from .terminal.progress import RunProgress
+    from .terminal.screen import SafeConsole
 
     console = SafeConsole()
     again = shlex.join(["redense", *sys.argv[1:]])
@@ -100,11 +102,11 @@ def _sensitivity(options: argparse.Namespace) -> int:
     chosen = scan.allocate(target, max_drop=max_drop)
     write_scan(folder, engine, scan, chosen, options.follow, str(options.checkpoint or options.recipe))
 
-    from ..report.sensitivity_page import write_sensitivity_page
+    from redense.report.scans.page import write_sensitivity_page
 
     page = write_sensitivity_page(folder)
     if run and (run / "report.html").is_file():
-        from ..report.page import write_report
+        from redense.report.runs.page import write_report
 
         write_report(run)  # it shows the scan
     what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
@@ -126,7 +128,7 @@ class _Bar:
     def __init__(self, console: Any, stop: Any) -> None:
         from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-        from ..lab.terminal import SafeColumn
+        from .terminal.screen import SafeColumn
 
         self._stop, self._live, self._layer = stop, console.is_terminal, ""
         columns = (SafeColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
@@ -141,7 +143,7 @@ class _Bar:
         self._bars.stop()
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        from ..lab.engine import StoppedError
+        from redense.lab.training.engine import StoppedError
 
         if self._stop():
             raise StoppedError("stopped; what was measured is kept")

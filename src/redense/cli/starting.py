@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .printing import say
+from .terminal.printing import say
 
 FIVE = (
     ("train a recipe and read its report", "redense run quickstart"),

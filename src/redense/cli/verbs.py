@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from ..errors import RedenseError
-from ..lab.launch import ALONE, Ranks, is_first, launched
-from ..lab.signals import stopping
-from .printing import complain
+from redense.errors import RedenseError
+from redense.lab.ranks.launch import ALONE, Ranks, is_first, launched
+from redense.lab.ranks.signals import stopping
+
+from .terminal.printing import complain
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -80,7 +81,7 @@ def join_ranks() -> Ranks:
     """Return the ranks of the job that this process is of; no torch is imported where it is alone."""
     if not launched():
         return ALONE
-    from ..lab.ranks import join
+    from redense.lab.ranks.ranks import join
 
     return join()
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StateError
+from redense.errors import StateError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import CheckpointError
+from redense.errors import CheckpointError
 
 
 def write_bytes(path: Path, data: bytes) -> None:

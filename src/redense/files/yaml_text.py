@@ -13,7 +13,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from ..errors import RecipeError
+from redense.errors import RecipeError
 
 MAX_BYTES = 1 << 18
 """A recipe is a page of text."""

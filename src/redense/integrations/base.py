@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from ..compat import make_importable
-from ..controller import DSD
-from ..errors import MissingExtraError
-from ..sharding import sparsity_of
+from redense.controller import DSD
+from redense.errors import MissingExtraError
+from redense.masks.sharding import sparsity_of
+from redense.optional.torchvision import make_importable
 
 
 def require(names: Sequence[str], needs: str, extra: str) -> list[ModuleType]:

@@ -9,9 +9,10 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..controller import DSD
-from ..errors import OptimizerError
-from ..schedule import Schedule
+from redense.controller import DSD
+from redense.errors import OptimizerError
+from redense.schedule import Schedule
+
 from .base import Reading, require
 
 if TYPE_CHECKING:

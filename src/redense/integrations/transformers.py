@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from ..controller import DSD
-from ..errors import ScheduleError, StateError
-from ..schedule import Schedule
+from redense.controller import DSD
+from redense.errors import ScheduleError, StateError
+from redense.schedule import Schedule
+
 from .base import Reading, require
 
 if TYPE_CHECKING:

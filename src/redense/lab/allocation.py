@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from .. import allocation
-from ..allocation import Method
-from ..errors import SparsityError
-from ..parameters import prunable
-from ..scanning import sensitivity
+from redense.errors import SparsityError
+from redense.parameters import prunable
+from redense.scans import allocation
+from redense.scans.allocation import Method
+from redense.scans.sensitivity import sensitivity
 
 
 def allocate_for(

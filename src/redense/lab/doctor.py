@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import torch
 
-from ..compat import make_importable
-from ..tasks import catalog
+from redense.optional.torchvision import make_importable
+from redense.tasks import catalog
+
 from .environment import environment
 from .store import default_store
 

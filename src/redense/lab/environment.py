@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from .._version import __version__
-from .launch import launch_id
-from .ranks import world
+from redense._version import __version__
+
+from .ranks.launch import launch_id
+from .ranks.ranks import world
 
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "pydantic")
 

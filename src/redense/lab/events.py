@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Any
 
 Event = dict[str, Any]
-"""What happens while training: see `metrics.jsonl` in `redense.lab.run`."""
+"""What happens while training: see `metrics.jsonl` in `redense.lab.runs.run`."""

@@ -9,12 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import StateError
-from ..files.json_text import read_json as read_any_json
-from ..files.locks import locked
-from ..files.visible import visible_line
-from ..files.writing import is_half_written
-from .launch import launch_id, restarted
+from redense.errors import StateError
+from redense.files.json_text import read_json as read_any_json
+from redense.files.locks import locked
+from redense.files.visible import visible_line
+from redense.files.writing import is_half_written
+
+from .ranks.launch import launch_id, restarted
 
 STARTED = "started.json"
 

@@ -27,21 +27,22 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from typing_extensions import override
 
-from ..criteria import get_criterion
-from ..errors import CheckpointError, StateError
-from ..files.checksums import NAME as SUMS
-from ..files.checksums import drop_sums, is_intact, note_sum, read_sums, sha256
-from ..files.json_text import parse_json, read_json
-from ..files.locks import locked
-from ..files.opening import is_regular, read_bytes
-from ..files.writing import sweep, write_bytes
-from ..plugins import code_of
-from .checkpoint import load_tree, save_tree
+from redense.criteria import get_criterion
+from redense.errors import CheckpointError, StateError
+from redense.files.checksums import NAME as SUMS
+from redense.files.checksums import drop_sums, is_intact, note_sum, read_sums, sha256
+from redense.files.json_text import parse_json, read_json
+from redense.files.locks import locked
+from redense.files.opening import is_regular, read_bytes
+from redense.files.writing import sweep, write_bytes
+from redense.plugins import code_of
+
 from .environment import device_name
-from .launch import Ranks
-from .plan import PlannedPhase
-from .ranks import current
-from .recipe import WHEREABOUTS, Recipe, entry_of
+from .ranks.launch import Ranks
+from .ranks.ranks import current
+from .recipe.recipe import WHEREABOUTS, Recipe, entry_of
+from .training.checkpoint import load_tree, save_tree
+from .training.plan import PlannedPhase
 
 log = logging.getLogger(__name__)
 

@@ -25,15 +25,16 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ..errors import RedenseError, StateError, nearest
-from ..files.checksums import add_sums, check_sums, file_sum, write_sums
-from ..files.writing import write_bytes, write_text
-from ..tasks.metrics import Metric, shown_name
-from .checkpoint import load_tree
-from .engine import Engine
+from redense.errors import RedenseError, StateError, nearest
+from redense.files.checksums import add_sums, check_sums, file_sum, write_sums
+from redense.files.writing import write_bytes, write_text
+from redense.tasks.metrics import Metric, shown_name
+
 from .folder import new_folder, read_json
-from .recipe import Recipe, read_run_recipe
-from .run import load_model
+from .recipe.recipe import Recipe, read_run_recipe
+from .runs.run import load_model
+from .training.checkpoint import load_tree
+from .training.engine import Engine
 
 MODELS = {"dense": "dense.safetensors", "dsd": "model.safetensors"}
 """The two networks of an entry, and their files."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ..errors import StateError
+from redense.errors import StateError
+
 from .base import Method
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from typing_extensions import override
 
-from .. import masks
-from ..choosing import derive_seed
+from redense import masks
+from redense.pruning import derive_seed
+
 from .base import Method
 
 

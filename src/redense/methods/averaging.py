@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
-from ..errors import ScheduleError
+from redense.errors import ScheduleError
+
 from .base import Method
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import ScheduleError, StateError, nearest
+from redense.errors import ScheduleError, StateError, nearest
 
 # name -> module and class; a technique is loaded when a phase names it
 _HOME = {

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from ..names import unwrap
+from redense.layers.names import unwrap
+
 from .base import LossFn, Method
 
 

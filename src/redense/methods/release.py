@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ..errors import ScheduleError
+from redense.errors import ScheduleError
+
 from .base import Method
 
 

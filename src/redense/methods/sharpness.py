@@ -8,8 +8,9 @@ from typing import Any, cast
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from ..errors import MissingExtraError
-from ..optimizers import unwrap_optimizer
+from redense.errors import MissingExtraError
+from redense.holding.optimizers import unwrap_optimizer
+
 from .base import Method
 
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import RecipeError
-from ..extras import missing_extra
-from ..lab.comparing.carrying import Backend, Carrier
-from ..lab.comparing.functions import Arms, Comparing, Trained, arms_of
-from ..lab.comparing.jobs import name_of
-from ..lab.comparing.keeping import Kept, kept
-from ..lab.comparing.plan import Plan, make_plan
-from ..lab.comparing.progress import ProgressLine
-from ..lab.comparing.results import write_results
-from ..lab.judging.judge import Judgement
-from ..lab.judging.results import decide_rows
-from ..schedule import Schedule
-from ..tasks.metrics import shown_name
+from redense.errors import RecipeError
+from redense.lab.judging.judge import Judgement
+from redense.lab.judging.results import decide_rows
+from redense.lab.pairs.carrying import Backend, Carrier
+from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
+from redense.lab.pairs.jobs import name_of
+from redense.lab.pairs.keeping import Kept, kept
+from redense.lab.pairs.plan import Plan, make_plan
+from redense.lab.pairs.progress import ProgressLine
+from redense.lab.pairs.results import write_results
+from redense.optional.extras import missing_extra
+from redense.schedule import Schedule
+from redense.tasks.metrics import shown_name
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def compared(
 ) -> Compared:
     """Train what a plan has, or go on with it, and judge it."""
     carrier.join()
-    from ..lab.environment import environment
+    from redense.lab.environment import environment
 
     with kept(out, plan, environment()) as held:
         order = {arm.name: place for place, arm in enumerate(held.plan.arms)}
@@ -178,7 +178,7 @@ def finished(held: Kept, results: Mapping[str, Any], progress: ProgressLine) -> 
     """Write the page of a comparison whose results are written, and say what it comes to."""
     page, without = None, ""
     try:
-        from .compare_page import write_compare_report
+        from .comparisons.page import write_compare_report
 
         page = write_compare_report(held.path)
     except ModuleNotFoundError as error:

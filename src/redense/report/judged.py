@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..files.checksums import NAME as SUMS
-from ..files.locks import LOCK, locked
-from ..files.writing import write_text
-from ..lab.comparing.results import FILES, write_tables
-from ..lab.folder import new_folder
-from ..lab.judging.judge import Judgement
-from ..lab.judging.results import described
-from .compare_page import write_compare_report
-from .parts import Table
-from .tabular import markdown
-from .tabular import to_latex as latex_of
-from .tabular import to_markdown as markdown_of
+from redense.files.checksums import NAME as SUMS
+from redense.files.locks import LOCK, locked
+from redense.files.writing import write_text
+from redense.lab.folder import new_folder
+from redense.lab.judging.judge import Judgement
+from redense.lab.judging.results import described
+from redense.lab.pairs.results import FILES, write_tables
+
+from .comparisons.page import write_compare_report
+from .kit.parts import Table
+from .paper.tabular import markdown
+from .paper.tabular import to_latex as latex_of
+from .paper.tabular import to_markdown as markdown_of
 
 
 def write_judgement(judgement: Judgement, out: Path, name: str) -> Path:

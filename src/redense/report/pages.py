@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError, command
-from .document import Page
+from redense.errors import DataError, command
+
+from .kit.document import Page
 
 
 @dataclass(frozen=True)
@@ -25,40 +26,41 @@ class Kind:
 
 
 def _write_comparison(folder: Path) -> Path:
-    from .compare_page import write_compare_report
+    from .comparisons.page import write_compare_report
 
     return write_compare_report(folder)
 
 
 def _comparison(folder: Path) -> Page:
-    from .compare_page import make_page
-    from .compare_reading import read_comparison
+    from .comparisons.page import make_page
+    from .comparisons.reading import read_comparison
 
     return make_page(read_comparison(folder))
 
 
 def _write_run(folder: Path) -> Path:
-    from .page import write_report
+    from .runs.page import write_report
 
     return write_report(folder)
 
 
 def _run(folder: Path) -> Page:
-    from .page import make_page
-    from .reading import read_run
+    from .runs.page import make_page
+    from .runs.reading import read_run
 
     return make_page(read_run(folder))
 
 
 def _write_scan(folder: Path) -> Path:
-    from .sensitivity_page import write_sensitivity_page
+    from .scans.page import write_sensitivity_page
 
     return write_sensitivity_page(folder)
 
 
 def _scan(folder: Path) -> Page:
-    from ..lab.scan import read_scan
-    from .sensitivity_page import make_page
+    from redense.lab.runs.scan import read_scan
+
+    from .scans.page import make_page
 
     return make_page(*read_scan(folder))
 

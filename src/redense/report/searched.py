@@ -8,23 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, RecipeError
-from ..files.checksums import add_sums
-from ..files.notebook import html_table
-from ..files.writing import write_text
-from ..lab.comparing.by_name import tuned_controls
-from ..lab.comparing.carrying import Backend, Carrier
-from ..lab.comparing.figures import UNNAMED, Figures, choose_metric
-from ..lab.comparing.functions import Arms, Comparing, Trained, arms_of
-from ..lab.comparing.halving import Round, Rung, halve, plan_rungs, price
-from ..lab.comparing.keeping import kept
-from ..lab.comparing.plan import make_plan, seeds_of
-from ..lab.comparing.progress import ProgressLine
-from ..lab.environment import environment
-from ..lab.judging.figures import is_lower_better
-from ..schedule import Schedule
-from .compare_page import write_compare_report
+from redense.errors import DataError, RecipeError
+from redense.files.checksums import add_sums
+from redense.files.notebook import html_table
+from redense.files.writing import write_text
+from redense.lab.environment import environment
+from redense.lab.judging.figures import is_lower_better
+from redense.lab.pairs.by_name import tuned_controls
+from redense.lab.pairs.carrying import Backend, Carrier
+from redense.lab.pairs.figures import UNNAMED, Figures, choose_metric
+from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
+from redense.lab.pairs.keeping import kept
+from redense.lab.pairs.plan import make_plan, seeds_of
+from redense.lab.pairs.progress import ProgressLine
+from redense.lab.search.halving import Round, Rung, halve, plan_rungs, price
+from redense.schedule import Schedule
+
 from .compared import Compared, compared
+from .comparisons.page import write_compare_report
 
 _FRESH = 1000  # the first seed of the confirmation; those of the search are below it
 _LEAST_SEEDS = 5

@@ -10,7 +10,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError, nearest
+from redense.errors import DataError, nearest
+
 from .catalog import cache_dir
 from .fetching.packages import bytes_below
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from redense.errors import DataError, nearest
-from redense.tasks.fetching import debian, elpv, emoji, folders, npm, pypi, recordings
-from redense.tasks.fetching.files import SUMS, File, fault_in, has_size, list_files
-from redense.tasks.fetching.packages import OTHER_WAYS, Debian, Npm, OnProgress, Package, Pypi, locked
+
+from .fetching import debian, elpv, emoji, folders, npm, pypi, recordings
+from .fetching.files import SUMS, File, fault_in, has_size, list_files
+from .fetching.packages import OTHER_WAYS, Debian, Npm, OnProgress, Package, Pypi, locked
 
 Status = Literal["ready", "broken", "absent"]
 

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..errors import DataError
+from redense.errors import DataError
+
 from .task import Split
 
 T = TypeVar("T")

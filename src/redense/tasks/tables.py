@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..errors import DataError
-from ..files.json_text import parse_json
-from ..files.opening import open_text
+from redense.errors import DataError
+from redense.files.json_text import parse_json
+from redense.files.opening import open_text
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
 FILES = (

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import StateError
-from ..files.opening import open_regular
+from redense.errors import StateError
+from redense.files.opening import open_regular
 
 
 def load_weights_(network: nn.Module, path: Path) -> None:

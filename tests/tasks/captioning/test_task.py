@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from redense.errors import DataError, RecipeError
-from redense.lab.engine import Engine
-from redense.lab.outline import dry_run, outline
-from redense.lab.recipe import build_recipe, load_recipe
+from redense.lab.recipe.recipe import build_recipe, load_recipe
+from redense.lab.runs.outline import dry_run, outline
 from redense.lab.tasks import make_task
+from redense.lab.training.engine import Engine
 from redense.tasks.captioning.config import CaptionModel
 from redense.tasks.captioning.task import Captioning
 

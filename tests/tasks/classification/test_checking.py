@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from redense.errors import BrokenImageError, DataError
-from redense.lab.batches import Batches, loader
+from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.data import checking, inspect_images, load_images
 from redense.tasks.classification.data.pixels import decode, look

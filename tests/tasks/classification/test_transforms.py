@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from redense.errors import DataError, RecipeError
-from redense.lab.batches import Batches, loader
-from redense.lab.recipe import Recipe, load_recipe
+from redense.lab.recipe.recipe import Recipe, load_recipe
+from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.data import EncodedSet, ImageSet, load_images, load_splits, transforms
 from redense.tasks.classification.examples import ImageExamples, TransformedExamples
@@ -179,8 +179,8 @@ def test_workers_and_a_start_in_the_middle_make_the_same_batches(folder: Path):
 
 
 def test_a_run_over_a_folder_trains_and_a_second_one_gives_the_same_bits(folder: Path, tmp_path: Path):
-    from redense.lab.recipe import build_recipe
-    from redense.lab.run import new_run, train_run
+    from redense.lab.recipe.recipe import build_recipe
+    from redense.lab.runs.run import new_run, train_run
 
     recipe = build_recipe(
         {

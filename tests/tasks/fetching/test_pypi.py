@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from redense.errors import DataError, RecipeError
-from redense.lab.start import load_start_
+from redense.lab.training.pretrained import load_start_
 from redense.tasks import catalog
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.config import ImageData, ImageModel

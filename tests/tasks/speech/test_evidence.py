@@ -11,8 +11,8 @@ import torch
 
 from redense.errors import DataError
 from redense.tasks.speech import evidence as module
-from redense.tasks.speech.alphabet import Alphabet
 from redense.tasks.speech.evidence import evidence, wav
+from redense.tasks.speech.transcripts.alphabet import Alphabet
 
 ALPHABET = Alphabet(tuple(" abcd"))
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from redense.errors import DataError, StateError
-from redense.tasks.speech.alphabet import Alphabet
-from redense.tasks.speech.beam import BeamDecoder, Lexicon
 from redense.tasks.speech.config import SpectrogramSettings, SpeechData, SpeechModel
-from redense.tasks.speech.decoding import characters, greedy, words_of
-from redense.tasks.speech.models import build
+from redense.tasks.speech.network.models import build
 from redense.tasks.speech.recogniser import BeamStream, GreedyStream, Recogniser
 from redense.tasks.speech.streaming import Pieces, log_probs_of
+from redense.tasks.speech.transcripts.alphabet import Alphabet
+from redense.tasks.speech.transcripts.beam import BeamDecoder, Lexicon
+from redense.tasks.speech.transcripts.decoding import characters, greedy, words_of
 
 ALPHABET = Alphabet(tuple(" ab"))
 RATE = 4000

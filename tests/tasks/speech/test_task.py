@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from redense.errors import DataError
-from redense.lab.batches import Batches
-from redense.lab.recipe import load_recipe
+from redense.lab.recipe.recipe import load_recipe
 from redense.lab.tasks import facts_of, make_task, sketch_task
+from redense.lab.training.batches import Batches
 from redense.tasks.speech import store
 from redense.tasks.speech.config import SpecAugment, SpeechData, SpeechModel
 from redense.tasks.speech.data import tones
-from redense.tasks.speech.decoding import greedy
 from redense.tasks.speech.examples import SpeechBatch
 from redense.tasks.speech.task import Speech, ctc_losses, needed_frames
+from redense.tasks.speech.transcripts.decoding import greedy
 
 DATA = SpeechData(source="tones")
 MODEL = SpeechModel(hidden=8, context=3, stride=2)

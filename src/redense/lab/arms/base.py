@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import RecipeError, nearest
-from ...methods.base import make_method
-from ...phase import Phase
-from ...schedule import Schedule
-from ...variants import restarted
-from ..comparing.named import RATES, TWIN, rescaled
-from ..plan import PlannedPhase, planned, schedule
-from ..recipe import Recipe, build_recipe
+from redense.errors import RecipeError, nearest
+from redense.lab.pairs.named import RATES, TWIN, rescaled
+from redense.lab.recipe.recipe import Recipe, build_recipe
+from redense.lab.training.plan import PlannedPhase, planned, schedule
+from redense.methods.base import make_method
+from redense.phase import Phase
+from redense.schedule import Schedule
+from redense.variants import restarted
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ... import variants
-from ..comparing.named import LOWER, NAMED, rescaled
-from ..plan import PlannedPhase
+from redense import variants
+from redense.lab.pairs.named import LOWER, NAMED, rescaled
+from redense.lab.training.plan import PlannedPhase
+
 from .base import RATE, Flow, Knob, Setting, arm
 
 

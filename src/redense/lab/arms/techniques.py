@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...phase import Decay
-from ...variants import restarted
-from ..plan import PlannedPhase
+from redense.lab.training.plan import PlannedPhase
+from redense.phase import Decay
+from redense.variants import restarted
+
 from .base import Flow, Setting, arm
 
 

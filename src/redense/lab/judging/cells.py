@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
-from ...files.opening import read_bytes
+from redense.errors import DataError
+from redense.files.opening import read_bytes
+
 from .figures import quoted, shown
 from .statistics import LARGEST
 

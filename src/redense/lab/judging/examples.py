@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from ...errors import DataError
+from redense.errors import DataError
+
 from .statistics import LEVEL, Interval
 
 

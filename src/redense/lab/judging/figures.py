@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...errors import DataError, nearest
-from ...files.visible import visible_line
+from redense.errors import DataError, nearest
+from redense.files.visible import visible_line
 
 BASELINES = ("baseline", "dense")  # which arm is the baseline where none is named: the first of these that there is
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named

@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
-from ...files.json_text import read_json
+from redense.errors import DataError
+from redense.files.json_text import read_json
+
 from .cells import IN_A_FOLDER
 from .figures import quoted
 from .results import is_control

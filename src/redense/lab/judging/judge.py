@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...files.notebook import html_table
+from redense.files.notebook import html_table
+
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
 from .folders import told_by

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import DataError
+from redense.errors import DataError
+
 from .power import POWER, detectable, power, seeds_for
 from .verdicts import Family
 from .words import aligned

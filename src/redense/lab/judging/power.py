@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from ...errors import DataError
+from redense.errors import DataError
+
 from .statistics import LEVEL, Floats
 
 POWER = 0.8

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ...errors import DataError
+from redense.errors import DataError
 
 LEVEL = 0.05  # two-sided, for all comparisons of a family together
 EXACT_PAIRS = 32  # up to here all 2^n sign flips are counted

@@ -9,7 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, nearest
+from redense.errors import DataError, nearest
+
 from .cells import (
     Columns,
     columns_of_frame,

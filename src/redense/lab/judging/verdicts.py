@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
-from ...errors import DataError
+from redense.errors import DataError
+
 from .figures import ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant

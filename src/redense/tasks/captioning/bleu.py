@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import MissingExtraError
+from redense.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU

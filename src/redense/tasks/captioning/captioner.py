@@ -11,13 +11,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ...errors import StateError, resuming
-from ...files.checksums import check_folder
-from ...files.json_text import parse_json
-from ...files.opening import read_text
-from ..classification.classifier import open_picture
-from ..classification.data.sets import first_line
-from ..weights import load_weights_
+from redense.errors import StateError, resuming
+from redense.files.checksums import check_folder
+from redense.files.json_text import parse_json
+from redense.files.opening import read_text
+from redense.tasks.classification.classifier import open_picture
+from redense.tasks.classification.data.sets import first_line
+from redense.tasks.weights import load_weights_
+
 from .beam import Writer, write_all
 from .config import CaptionData, CaptionModel
 from .features import Eyes, digest_of, open_eyes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ...errors import RecipeError
-from ..task import Facts, Settings
+from redense.errors import RecipeError
+from redense.tasks.task import Facts, Settings
+
 from .data.inspecting import small_notes
 from .sketch import SketchedCaptioning
 from .task import Captioning

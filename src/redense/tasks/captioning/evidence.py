@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import MissingExtraError
+from redense.errors import MissingExtraError
+
 from . import bleu
 from .bleu import Words
 

@@ -20,18 +20,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ...errors import DataError, RecipeError, StateError, command, nearest, resuming
-from ...files.checksums import check_folder, file_sum, sha256
-from ...files.opening import read_bytes, read_text
-from ...files.writing import write_bytes, write_text
-from ...files.yaml_text import MAX_BYTES, parse_yaml
-from ..catalog import cache_dir
-from ..classification.config import ImageData, ImageModel
-from ..classification.data.pixels import decode
-from ..classification.data.sets import Encoded, first_line
-from ..classification.data.transforms import Transform, evaluation_transform, fitting_transform
-from ..classification.normalisation import IMAGENET
-from ..weights import load_weights_
+from redense.errors import DataError, RecipeError, StateError, command, nearest, resuming
+from redense.files.checksums import check_folder, file_sum, sha256
+from redense.files.opening import read_bytes, read_text
+from redense.files.writing import write_bytes, write_text
+from redense.files.yaml_text import MAX_BYTES, parse_yaml
+from redense.tasks.catalog import cache_dir
+from redense.tasks.classification.config import ImageData, ImageModel
+from redense.tasks.classification.data.pixels import decode
+from redense.tasks.classification.data.sets import Encoded, first_line
+from redense.tasks.classification.data.transforms import Transform, evaluation_transform, fitting_transform
+from redense.tasks.classification.normalisation import IMAGENET
+from redense.tasks.weights import load_weights_
+
 from .config import FeatureSource
 
 log = logging.getLogger(__name__)
@@ -207,9 +208,9 @@ def _model_of(folder: Path) -> Path:
 
 
 def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
-    from ..classification.classifier import read_inputs
-    from ..classification.models import build
-    from ..classification.task import Classification
+    from redense.tasks.classification.classifier import read_inputs
+    from redense.tasks.classification.models import build
+    from redense.tasks.classification.task import Classification
 
     check_folder(folder)
     recipe: Any = parse_yaml(read_text(folder / "recipe.yaml", MAX_BYTES), str(folder / "recipe.yaml"))
@@ -230,7 +231,7 @@ def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
 
 
 def _eyes_of_library(source: FeatureSource) -> Eyes:
-    from ..classification.networks import TRANSFORM_INPUT, build, pretrained
+    from redense.tasks.classification.networks import TRANSFORM_INPUT, build, pretrained
 
     config = ImageModel(name=source.network, transform_input=source.network in TRANSFORM_INPUT)
     data = ImageData(size=source.size, resize=source.resize)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..task import Split
+from redense.tasks.task import Split
+
 from .config import CaptionModel
 from .examples import CaptionedImages, CaptionPairs
 from .task import Captioning

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..classification.data.pixels import decode
-from ..classification.png import thumbnail
-from ..metrics import METRICS
-from ..task import Split
+from redense.tasks.classification.data.pixels import decode
+from redense.tasks.classification.png import thumbnail
+from redense.tasks.metrics import METRICS
+from redense.tasks.task import Split
+
 from . import bleu
 from .beam import Writer, write
 from .config import CaptionData, CaptionModel

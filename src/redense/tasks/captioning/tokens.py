@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...errors import DataError
-from ...files.json_text import parse_json
-from ..words import lower, words_of
+from redense.errors import DataError
+from redense.files.json_text import parse_json
+from redense.tasks.words import lower, words_of
 
 END = "."
 """How the word that begins and ends every sentence is written; its index is 0."""

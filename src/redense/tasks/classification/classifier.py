@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import DataError, StateError, resuming
-from ...files.json_text import read_json
-from ...files.opening import read_bytes
-from ..weights import load_weights_
+from redense.errors import DataError, StateError, resuming
+from redense.files.json_text import read_json
+from redense.files.opening import read_bytes
+from redense.tasks.weights import load_weights_
+
 from .config import ImageData, ImageModel
 from .data.pixels import decode, require_pillow
 from .data.sets import first_line

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..faults import counted
-from ..task import Facts, Settings, Split
+from redense.tasks.faults import counted
+from redense.tasks.task import Facts, Settings, Split
+
 from .data import expected_data
 from .data.inspecting import small_notes
 from .sketch import SketchedClassification

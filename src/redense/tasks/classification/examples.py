@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..task import Part
+from redense.tasks.task import Part
+
 from .data.sets import AnySet, ImageSet
 from .data.transforms import Preparation, Transform, transform_all
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import RecipeError
+from redense.errors import RecipeError
+
 from . import networks
 from .config import ImageModel
 from .vision import torchvision

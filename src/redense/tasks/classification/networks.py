@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import DataError, MissingExtraError, RecipeError, nearest
+from redense.errors import DataError, MissingExtraError, RecipeError, nearest
+
 from .config import ImageModel
 from .vision import make_importable, torchvision
 

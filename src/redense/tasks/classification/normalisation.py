@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...errors import DataError
+from redense.errors import DataError
+
 from .config import ImageData
 from .data.sets import AnySet, ImageSet
 from .data.splits import limit_to

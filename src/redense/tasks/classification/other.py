@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError
+from redense.tasks.faults import counted
+from redense.tasks.task import Split
 
-from ..faults import counted
-from ..task import Split
 from .classifier import Inputs
 from .config import ImageData, ImageModel
 from .data.assemble import assemble

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..task import Split
+from redense.tasks.task import Split
+
 from .config import ImageData, ImageModel
 from .task import Classification
 

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..metrics import METRICS
-from ..task import Split
+from redense.tasks.metrics import METRICS
+from redense.tasks.task import Split
+
 from .config import ImageData, ImageModel
 from .data.checking import OnChecked
 from .data.loading import load_images

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import torch
 
-from ...compat import make_importable
-from ...errors import MissingExtraError
+from redense.errors import MissingExtraError
+from redense.optional.torchvision import make_importable
 
 __all__ = ["make_importable", "torchvision"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError, MissingExtraError
-from ...files.opening import open_regular, read_bytes
+from redense.errors import DataError, MissingExtraError
+from redense.files.opening import open_regular, read_bytes
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".wv1", ".wv2", ".aiff", ".aif", ".au")
 """Endings of sound files that the library behind `soundfile` reads."""

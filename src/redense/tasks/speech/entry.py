@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..task import Facts, Settings
+from redense.tasks.task import Facts, Settings
+
 from .config import ExpectedSpeech, SpeechData
 from .data.inspecting import small_notes
 from .sketch import SketchedSpeech

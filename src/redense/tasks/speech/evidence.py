@@ -20,9 +20,9 @@ from torch import Tensor
 
 from redense.errors import DataError
 
-from .alphabet import Alphabet
-from .decoding import spell
-from .scoring import Change, Rows, Score, Unit, align, by_group, change, score, utterance_counts
+from .transcripts.alphabet import Alphabet
+from .transcripts.decoding import spell
+from .transcripts.scoring import Change, Rows, Score, Unit, align, by_group, change, score, utterance_counts
 
 KIND = "speech"
 MOST_SHOWN = 12  # clips of each kind that go into the report

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .alphabet import Alphabet
 from .audio import read
 from .config import SpeechData
 from .data.loading import Utterance
 from .spectrogram import augmented, frames_in, spectrogram, with_noise
 from .store import FeatureStore
+from .transcripts.alphabet import Alphabet
 
 PADDING = -1
 """What fills up symbols that are shorter than others."""

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from redense.errors import StateError
 
-from .alphabet import BLANK, Alphabet
 from .audio import Samples
-from .beam import BeamDecoder
 from .config import SpectrogramSettings, SpeechData, SpeechModel
-from .decoding import Word, words_of
-from .models import build
+from .network.models import build
 from .spectrogram import spectrogram
 from .streaming import Pieces, log_probs_of, read_blocks
+from .transcripts.alphabet import BLANK, Alphabet
+from .transcripts.beam import BeamDecoder
+from .transcripts.decoding import Word, words_of
 
 _PAUSE = 0.4  # seconds in which nothing is said: a sentence may end there
 _SHORTEST, _LONGEST = 4.0, 30.0  # seconds that a beam searches at once

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..task import Split
-from .alphabet import Alphabet
+from redense.tasks.task import Split
+
 from .config import SpeechData, SpeechModel
 from .examples import PADDING, SpeechBatch
-from .models import EXCLUDE
+from .network.models import EXCLUDE
 from .task import Speech
+from .transcripts.alphabet import Alphabet
 
 _SYMBOLS_A_SECOND = 12.0  # of read speech, about
 

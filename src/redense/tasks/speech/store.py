@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ...errors import CheckpointError, DataError
-from ...files.checksums import file_sum, sha256
-from ...files.opening import read_text
-from ...files.writing import write_bytes, write_text
-from .. import catalog
+from redense.errors import CheckpointError, DataError
+from redense.files.checksums import file_sum, sha256
+from redense.files.opening import read_text
+from redense.files.writing import write_bytes, write_text
+from redense.tasks import catalog
+
 from .audio import read
 from .config import SpectrogramSettings
 from .data.checking import OnDone, progress

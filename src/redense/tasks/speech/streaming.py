@@ -21,8 +21,8 @@ from torch import Tensor
 from redense.errors import DataError, StateError
 from redense.files.opening import open_regular
 
-from .alphabet import BLANK
 from .audio import Samples, decoded
+from .transcripts.alphabet import BLANK
 
 SILENT = 1e-4  # of full scale, 80 dB below it
 _BLOCK = 1 << 16  # samples resampled at once

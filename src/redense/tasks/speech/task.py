@@ -14,21 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ...errors import DataError
-from ..metrics import METRICS
-from ..task import Split
-from .alphabet import BLANK
+from redense.errors import DataError
+from redense.tasks.metrics import METRICS
+from redense.tasks.task import Split
+
 from .audio import Samples, read, resample
 from .config import SpeechData, SpeechModel
 from .data.checking import OnDone
 from .data.loading import Corpus, Utterance, load_corpus
-from .decoding import greedy
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
-from .models import EXCLUDE, build
-from .scoring import Unit, error_counts
+from .network.models import EXCLUDE, build
 from .spectrogram import spectrogram
 from .store import stored
+from .transcripts.alphabet import BLANK
+from .transcripts.decoding import greedy
+from .transcripts.scoring import Unit, error_counts
 
 log = logging.getLogger(__name__)
 

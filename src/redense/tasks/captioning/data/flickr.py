@@ -14,10 +14,10 @@ from pathlib import Path
 
 from redense.errors import DataError
 from redense.files.opening import read_text
+from redense.tasks.classification.data.layouts.folder import SUFFIXES
+from redense.tasks.faults import counted
+from redense.tasks.folders import ending_of
 
-from ...classification.data.folder import SUFFIXES
-from ...faults import counted
-from ...folders import ending_of
 from .source import Entry, Source, SplitName, files_of, find_folder
 
 FILES = ("Flickr8k.token.txt", "results_20130124.token", "results.csv", "captions.txt")

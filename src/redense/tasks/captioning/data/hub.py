@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from redense.errors import DataError, nearest
+from redense.tasks.classification.data.layouts.hub import Rows, load_tables
 
-from ...classification.data.hub import Rows, load_tables
 from .source import Entry, Source, SplitName, caption_split, halved, split_by_hash
 
 USUAL = ("caption", "captions", "sentence", "sentences", "text", "texts", "raw", "sentences_raw")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redense.errors import DataError
+from redense.tasks.captioning.config import CaptionData
+from redense.tasks.captioning.tokens import vocabulary_of
+from redense.tasks.classification.data.checking import OnChecked
+from redense.tasks.classification.data.layouts.folder import SUFFIXES, Files
+from redense.tasks.faults import Fault, counted, fault_lines
+from redense.tasks.folders import TEXTS, endings_said, walk
 
-from ...classification.data.checking import OnChecked
-from ...classification.data.folder import SUFFIXES, Files
-from ...faults import Fault, counted, fault_lines
-from ...folders import TEXTS, endings_said, walk
-from ..config import CaptionData
-from ..tokens import vocabulary_of
 from .coco import find_coco
 from .flickr import find_flickr
 from .karpathy import find_karpathy

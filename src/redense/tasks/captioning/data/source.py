@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from redense.errors import DataError
-
-from ...classification.data.folder import Files
-from ...classification.data.sets import Encoded
-from ...names import can_be_a_file
-from ...split_names import split_of
+from redense.tasks.classification.data.layouts.folder import Files
+from redense.tasks.classification.data.sets import Encoded
+from redense.tasks.names import can_be_a_file
+from redense.tasks.split_names import split_of
 
 SplitName = Literal["train", "validation", "test"]
 

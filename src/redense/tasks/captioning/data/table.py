@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from redense.errors import DataError, nearest
+from redense.tasks.classification.data.layouts.folder import SUFFIXES
+from redense.tasks.folders import ending_of, subfolders, visible
+from redense.tasks.names import can_be_a_file
+from redense.tasks.split_names import split_of
+from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows
 
-from ...classification.data.folder import SUFFIXES
-from ...folders import ending_of, subfolders, visible
-from ...names import can_be_a_file
-from ...split_names import split_of
-from ...tables import ENDINGS, FILES, column_of, read_rows
 from .hub import USUAL, complete
 from .source import Entry, Source, SplitName, caption_split, files_of
 

@@ -5,8 +5,8 @@ looks at every file once; ``assemble`` makes three splits of what can be used; `
 """
 
 from .expected import expected_data
-from .idx import FASHION_MNIST_CLASSES, IDX_NAMES, SAMPLE, read_idx
 from .inspecting import inspect_images
+from .layouts.idx import FASHION_MNIST_CLASSES, IDX_NAMES, SAMPLE, read_idx
 from .loading import load_images, load_splits
 from .sets import EncodedSet, ImageSet, Splits
 from .splits import limit_to, pick, split_off

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError
+from redense.tasks.classification.config import ImageData
+from redense.tasks.faults import Fault, counted
 
-from ...faults import Fault, counted
-from ..config import ImageData
 from .checking import Checked
 from .sets import Encoded, EncodedSet, SetT
 from .splits import split_off

@@ -19,7 +19,7 @@ from redense.files.opening import open_regular
 from redense.files.writing import written_aside
 from redense.tasks import catalog
 
-from .folder import Files
+from .layouts.folder import Files
 from .pixels import Look, look, require_pillow
 from .sets import Encoded, identity
 

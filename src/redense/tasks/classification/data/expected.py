@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import ImageData
+from redense.tasks.classification.config import ImageData
 
 # name -> training images, classes, shape (None: as data.size says), and whether validation is apart from them
 _KNOWN: dict[str, tuple[int, int, tuple[int, int | None], bool]] = {

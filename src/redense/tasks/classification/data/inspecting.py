@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from redense.errors import DataError
+from redense.tasks.classification.config import ImageData
+from redense.tasks.faults import Fault, counted, fault_lines
 
-from ...faults import Fault, counted, fault_lines
-from ..config import ImageData
 from .assemble import Part, first_part, shown_classes, unknown_classes
 from .checking import OnChecked
 from .loading import divide_images

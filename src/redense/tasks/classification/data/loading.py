@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 
 from redense.errors import DataError
+from redense.tasks.classification.config import ImageData
 
-from ..config import ImageData
 from .assemble import assemble, divide, verify_labels
 from .checking import OnChecked
 from .duplicates import marked, shared_examples

@@ -9,21 +9,21 @@ from pathlib import Path
 
 from redense.errors import DataError, nearest
 from redense.tasks import catalog
+from redense.tasks.classification.config import ImageData
+from redense.tasks.faults import Fault, counted
+from redense.tasks.folders import TEXTS, endings_said, has_any, subfolders
+from redense.tasks.split_names import split_of
 
-from ...faults import Fault, counted
-from ...folders import TEXTS, endings_said, has_any, subfolders
-from ...split_names import split_of
-from ..config import ImageData
 from .assemble import Part
 from .checking import OnChecked, check
-from .cifar import find_cifar, read_cifar
-from .folder import SUFFIXES, beside, find_parts, list_folder
-from .hub import is_hub_folder, read_by_row, read_in_memory
-from .idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
-from .npz import find_npz, read_npz
+from .layouts.cifar import find_cifar, read_cifar
+from .layouts.folder import SUFFIXES, beside, find_parts, list_folder
+from .layouts.hub import is_hub_folder, read_by_row, read_in_memory
+from .layouts.idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
+from .layouts.npz import find_npz, read_npz
+from .layouts.tables import Images, LabelTable, classes_of, find_label_tables, has_tables, read_table
 from .pixels import require_pillow
 from .sets import ImageSet
-from .tables import Images, LabelTable, classes_of, find_label_tables, has_tables, read_table
 
 LAYOUTS = (
     f"idx files ({', '.join(IDX_NAMES)}, each plain or .gz, or EMNIST's), CIFAR's binary files, arrays in a .npz, "

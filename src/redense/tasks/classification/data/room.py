@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from redense.tasks import catalog
+from redense.tasks.caches import PICTURES
 
-from ...caches import PICTURES
 from .kept import Kept
 from .sets import EncodedSet
 from .transforms import Preparation

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from redense.errors import BrokenImageError, DataError
 
-from .folder import Files
 from .kept import Kept
+from .layouts.folder import Files
 from .pixels import KNOWN, decode
 
 if TYPE_CHECKING:

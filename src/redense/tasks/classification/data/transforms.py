@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import ImageData
-from ..vision import torchvision
+from redense.tasks.classification.config import ImageData
+from redense.tasks.classification.vision import torchvision
+
 from .pixels import is_reduced
 from .sets import AnySet, EncodedSet, ImageSet
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 
-from ....errors import CheckpointError
-from ....files.json_text import read_json
-from ....files.writing import write_text
-from ... import catalog
-from ..audio import Sound, look
+from redense.errors import CheckpointError
+from redense.files.json_text import read_json
+from redense.files.writing import write_text
+from redense.tasks import catalog
+from redense.tasks.speech.audio import Sound, look
+
 from .clips import Clip
 
 log = logging.getLogger(__name__)

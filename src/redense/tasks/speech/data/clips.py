@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...task import Split
+from redense.tasks.task import Split
 
 
 def duration(seconds: float) -> str:

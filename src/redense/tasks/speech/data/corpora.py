@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ....errors import DataError
-from ....files.opening import is_regular, open_text, read_text
-from ...folders import paths_below, subfolders, visible
-from ...names import can_be_a_file
-from ...split_names import split_named
-from ...tables import cells, read_rows
-from ...task import Split
-from ..audio import SUFFIXES
+from redense.errors import DataError
+from redense.files.opening import is_regular, open_text, read_text
+from redense.tasks.folders import paths_below, subfolders, visible
+from redense.tasks.names import can_be_a_file
+from redense.tasks.speech.audio import SUFFIXES
+from redense.tasks.split_names import split_named
+from redense.tasks.tables import cells, read_rows
+from redense.tasks.task import Split
+
 from .clips import Clip
 
 _LOOKED_AT = 1 << 16  # characters of a first line

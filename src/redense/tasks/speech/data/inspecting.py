@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ....errors import DataError
-from ...faults import Fault, counted, fault_lines
-from ...folders import paths_below
-from ...task import Split
-from ..audio import SUFFIXES
-from ..config import SpeechData
-from ..text import Normaliser
+from redense.errors import DataError
+from redense.tasks.faults import Fault, counted, fault_lines
+from redense.tasks.folders import paths_below
+from redense.tasks.speech.audio import SUFFIXES
+from redense.tasks.speech.config import SpeechData
+from redense.tasks.speech.transcripts.text import Normaliser
+from redense.tasks.task import Split
+
 from .checking import OnDone, listen
 from .clips import Clip, duration
 from .layouts import layout_of

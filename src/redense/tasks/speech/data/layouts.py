@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ....errors import DataError, nearest
-from ... import catalog
-from ...folders import has_any
-from ..audio import SUFFIXES
+from redense.errors import DataError, nearest
+from redense.tasks import catalog
+from redense.tasks.folders import has_any
+from redense.tasks.speech.audio import SUFFIXES
+
 from .clips import Clip
 from .corpora import (
     find_librispeech,

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ....errors import DataError
-from ...classification.data.duplicates import Marked, shared_examples
-from ...task import Split
-from ..alphabet import Alphabet
-from ..config import SpeechData
-from ..text import Normaliser
+from redense.errors import DataError
+from redense.tasks.classification.data.duplicates import Marked, shared_examples
+from redense.tasks.speech.config import SpeechData
+from redense.tasks.speech.transcripts.alphabet import Alphabet
+from redense.tasks.speech.transcripts.text import Normaliser
+from redense.tasks.task import Split
+
 from .checking import OnDone, listen
 from .clips import Clip, duration
 from .layouts import read_source

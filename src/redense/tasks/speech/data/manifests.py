@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ....errors import DataError
-from ...folders import ending_of, subfolders, visible
-from ...names import can_be_a_file
-from ...split_names import split_named, split_of
-from ...tables import ENDINGS, json_lines, read_rows
-from ...task import Split
-from ..audio import SUFFIXES
+from redense.errors import DataError
+from redense.tasks.folders import ending_of, subfolders, visible
+from redense.tasks.names import can_be_a_file
+from redense.tasks.speech.audio import SUFFIXES
+from redense.tasks.split_names import split_named, split_of
+from redense.tasks.tables import ENDINGS, json_lines, read_rows
+from redense.tasks.task import Split
+
 from .clips import Clip
 
 _PATHS = ("audio_filepath", "audio", "path", "file_name", "wav_filename", "file", "filename")

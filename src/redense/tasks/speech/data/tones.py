@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ... import catalog
-from ..audio import Samples, require_soundfile
+from redense.tasks import catalog
+from redense.tasks.speech.audio import Samples, require_soundfile
 
 RATE = 16_000
 LETTERS = "abdegiklmnorstu"

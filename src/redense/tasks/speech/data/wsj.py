@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ....errors import DataError
-from ....files.opening import is_regular, read_bytes
-from ...task import Split
+from redense.errors import DataError
+from redense.files.opening import is_regular, read_bytes
+from redense.tasks.task import Split
+
 from .clips import Clip
 
 LISTS: tuple[tuple[str, Split, str], ...] = (

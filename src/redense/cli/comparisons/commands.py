@@ -1,0 +1,179 @@
+"""`redense compare --command`: any program, in any language, compared over seeds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from redense.cli.terminal.printing import complain, say
+from redense.cli.verbs import Parser, Signals
+from redense.errors import RedenseError, command
+
+_OF_COMMANDS = (
+    *("control", "baseline", "metric", "lower_is_better", "higher_is_better", "metric_regex", "timeout", "schedule"),
+    *("submit", "retry_failed"),
+)
+_OF_RECIPES = ("recipe", "arms", "sweep", "store", "cpus_per_job", "gpus_per_job", "settings")
+
+
+def add_options(compare: Parser) -> None:
+    """Add what belongs to commands to the verb ``compare``."""
+    own = compare
+    own.add_argument(
+        "--command",
+        action="append",
+        metavar="NAME='...'",
+        help="a command that trains the arm NAME with {seed}; {out} is a folder for it; may be repeated. Its figure is "
+        "the last line that is a JSON object, or {out}/metrics.json",
+    )
+    own.add_argument("--control", action="append", metavar="NAME", help="an arm without a mask; may be repeated")
+    own.add_argument("--baseline", metavar="NAME", help="the arm to compare with (default: baseline, or dense)")
+    own.add_argument("--metric", metavar="NAME", help="the figure that decides (default: the only one)")
+    own.add_argument("--lower-is-better", action="store_true", default=None, help="of the figure of a command")
+    own.add_argument("--higher-is-better", action="store_true", default=None, help="of the figure of a command")
+    own.add_argument("--metric-regex", metavar="RE", help="finds the figure in what is printed: 'error: ([0-9.]+)'")
+    own.add_argument("--timeout", type=float, metavar="SECONDS", help="a command that takes longer has failed")
+    own.add_argument("--schedule", type=Path, metavar="FILE", help="DSD's schedule as JSON, for {schedule} in commands")
+    own.add_argument(
+        "--submit", metavar="'... {command}'", help="run nothing: write the jobs of a queue, collect later"
+    )
+    own.add_argument("--retry-failed", action="store_true", default=None, help="run pairs again that have failed")
+
+
+def is_of_commands(options: argparse.Namespace) -> bool:
+    """Return whether a comparison is one of commands: by its options, or by the folder that it goes on with.
+
+    Raises:
+        RedenseError: options of commands are given without one, or the folder is of a function.
+    """
+    form = _form(options.resume) if options.resume else ""
+    if form == "function":
+        raise RedenseError(
+            f"{options.resume} is of redense.compare in Python: call it again with out={str(options.resume)!r}"
+        )
+    if options.command or form == "command":
+        return True
+    if given := next((name for name in _OF_COMMANDS if getattr(options, name) is not None), None):
+        raise RedenseError(f"--{given.replace('_', '-')} is of a comparison of commands: give --command NAME='...' too")
+    return False
+
+
+def compare_commands(options: argparse.Namespace) -> int:
+    """Run or collect a comparison of commands."""
+    from dataclasses import replace
+
+    from redense.lab.environment import environment
+    from redense.lab.pairs.carrying import Carrier
+    from redense.lab.pairs.keeping import kept
+    from redense.lab.pairs.progress import ProgressLine
+    from redense.lab.programs.commands import Commanding, StoppedError, write_schedules
+
+    if foreign := next((name for name in _OF_RECIPES if getattr(options, name) not in (None, [])), None):
+        raise RedenseError(f"'{foreign.replace('_', '-')}' is of a comparison of a recipe, and not of --command")
+    if options.backend != "loky" or options.diagnose:
+        raise RedenseError("commands run on this machine, or on a cluster with --submit: without --backend, --diagnose")
+    if os.name != "posix":
+        raise RedenseError("--command needs the process groups of Linux or macOS")
+    plan = _plan(options)
+    if options.timeout is not None:
+        if not 0 < options.timeout < 1e9:
+            raise RedenseError(f"--timeout must be a number of seconds above 0, got {options.timeout:g}")
+        plan = replace(plan, how={**(plan.how or {}), "timeout": options.timeout})
+    carrier = Carrier(1 if options.jobs is None else options.jobs, "threading")
+    carrier.join()
+    with kept(options.resume or options.out, plan, environment()) as held:
+        say(f"comparison: {held.path}", flush=True)
+        write_schedules(held)
+        if template := (held.plan.how or {}).get("submit"):
+            return _submit(held, template, retry_failed=bool(options.retry_failed))
+        progress = ProgressLine(len(held.plan.pairs), jobs=carrier.jobs)
+        work = Commanding(held, carrier, progress)
+        with Signals(work.stop, "stopping the commands") as signals:
+            try:
+                outcomes = work.run(retry_failed=bool(options.retry_failed))
+            except StoppedError:
+                return signals.stopped(command("redense", "compare", "--resume", held.path))
+            finally:
+                progress.end()
+        return _finish(held, outcomes)
+
+
+def _plan(options: argparse.Namespace) -> Any:
+    """What is to be compared: as it was typed, or as the folder has it, with what is added."""
+    from dataclasses import replace
+
+    from redense.lab.comparison.comparison import seed_list
+    from redense.lab.pairs.keeping import read_plan
+    from redense.lab.pairs.plan import make_plan, seeds_of
+    from redense.lab.pairs.printed import checked_expression
+    from redense.lab.programs.commands import arms_of_commands
+    from redense.lab.programs.submission import checked_template
+    from redense.schedule import Schedule
+
+    listed = seed_list(options.seeds) if options.seeds else None
+    if options.resume and not options.command:
+        own = [name for name in _OF_COMMANDS if name not in ("timeout", "retry_failed")]
+        if given := next((n for n in (*own, "looks", "margin", "out") if getattr(options, n) is not None), None):
+            raise RedenseError(
+                f"--resume goes on with the comparison's own settings: give no --{given.replace('_', '-')}"
+            )
+        before, _ = read_plan(options.resume)
+        return replace(before, seeds=seeds_of(listed) if listed else before.seeds)
+    if options.lower_is_better and options.higher_is_better:
+        raise RedenseError("--lower-is-better and --higher-is-better say the opposite: give one of them")
+    if options.resume and options.out:
+        raise RedenseError("--resume and --out are one folder: give one of them")
+    schedule = Schedule.from_file(options.schedule) if options.schedule else None
+    return make_plan(
+        arms_of_commands(options.command, schedule),
+        form="command",
+        name="commands",
+        seeds=listed or 5,
+        baseline=options.baseline,
+        controls=options.control,
+        metric=options.metric,
+        lower_is_better=options.lower_is_better or (False if options.higher_is_better else None),
+        looks=1 if options.looks is None else options.looks,
+        margin=options.margin,
+        settings={"metric_regex": checked_expression(options.metric_regex)},
+        how={"cwd": str(Path.cwd()), "submit": checked_template(options.submit), "timeout": None},
+    )
+
+
+def _submit(held: Any, template: str, *, retry_failed: bool) -> int:
+    from redense.lab.programs.submission import collect, write_scripts
+
+    outcomes = collect(held, retry_failed=retry_failed)
+    left = len(held.plan.pairs) - len(outcomes)
+    if not left:
+        return _finish(held, outcomes)
+    path = write_scripts(held, outcomes, template)
+    say(f"{len(outcomes):,} of {len(held.plan.pairs):,} pairs are done; what sends the other {left:,}: sh {path}")
+    say(f"collect them with: {command('redense', 'compare', '--resume', held.path)}")
+    return 0
+
+
+def _finish(held: Any, outcomes: Any) -> int:
+    from redense.lab.pairs.results import write_results
+    from redense.report.compared import judgement_of
+    from redense.report.comparisons.page import write_compare_report
+
+    results = write_results(held, outcomes)
+    say(judgement_of(results))
+    for (arm, seed), outcome in outcomes.items():
+        if outcome.failed:
+            complain(f"{arm}, seed {seed} failed: {outcome.failed}")
+    say(f"\nraw numbers, CSV and report: {write_compare_report(held.path)}")
+    return 0
+
+
+def _form(folder: Path) -> str:
+    from redense.files.json_text import read_json
+
+    try:
+        found = read_json(folder / "comparison.json")
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("form") or "") if isinstance(found, dict) else ""

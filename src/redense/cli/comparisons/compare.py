@@ -1,0 +1,281 @@
+"""Verbs of comparisons: compare, arms, store."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from redense.cli.terminal.printing import say
+from redense.cli.verbs import Signals, Verbs, join_ranks
+from redense.errors import RedenseError
+
+from . import commands as commanding
+
+_MOST_JOBS = 1000
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    compare = verbs.add(
+        "compare",
+        "train arms beside each other, on one budget and over several seeds, and say what is gained",
+        _compare,
+        settings=True,
+        epilog="Settings of the recipe can be given as for run: --data PATH --dense.epochs 20. "
+        "Everything trained is kept in the store, so that nothing is trained twice.",
+    )
+    compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
+    compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr,longer)")
+    compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11; 3, is 3 alone (default: 5)")
+    compare.add_argument(
+        "--sweep",
+        metavar="KEY=A,B",
+        help="settings of the sparse phase: sparsity=0.2,0.3,0.5; the controls' rates are tried as often",
+    )
+    compare.add_argument(
+        "--looks", type=int, metavar="N", help="how often it will be looked at, if seeds are to be added"
+    )
+    compare.add_argument(
+        "--margin", type=float, metavar="X", help="differences within it are nothing: say what is equal"
+    )
+    compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
+    compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
+    compare.add_argument(
+        "--backend",
+        choices=("loky", "ray"),
+        default="loky",
+        help="this machine, or a Ray cluster (default: loky)",
+    )
+    compare.add_argument("--cpus-per-job", type=float, metavar="N", help="what Ray reserves for each job (default: 1)")
+    compare.add_argument("--gpus-per-job", type=float, metavar="N", help="may be a part: 0.5 (default: 0)")
+    compare.add_argument("--store", type=Path, metavar="DIR", help="where phases are kept (default: runs/store)")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison")
+    compare.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with a comparison that was stopped, or add --seeds or --arms to it",
+    )
+
+    commanding.add_options(compare)
+
+    verbs.add("arms", "list what can be compared", _arms)
+
+    store = verbs.add("store", "show how much the phase store holds, or clear it", _store)
+    store.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
+    store.add_argument("--store", type=Path, metavar="DIR", help="(default: runs/store)")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if commanding.is_of_commands(options):
+        return commanding.compare_commands(options)
+    from redense.lab.recipe.recipe import load_recipe
+
+    own = (options.recipe, options.settings, options.out, options.sweep, options.looks, options.margin)
+    if options.resume and any(value not in (None, []) for value in own):
+        raise RedenseError(
+            "--resume goes on with the comparison's own recipe and settings: give none beside it, only --seeds and "
+            "--arms to add some"
+        )
+    if not options.resume and not options.recipe:
+        raise RedenseError(
+            "which recipe? try: redense compare quickstart --seeds 3, or any program with --command (see --help)"
+        )
+    ranks = join_ranks()
+    if ranks.many and (options.backend != "loky" or (options.jobs or 1) > 1):
+        raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")
+    if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
+        raise RedenseError(f"--jobs must be 1 to {_MOST_JOBS:,}, got {options.jobs}")
+    resources = _resources(options)
+    if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
+        raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
+    recipe = None if options.resume else load_recipe(options.recipe, options.settings)
+    jobs = options.jobs or os.cpu_count() or 1
+    if options.backend == "ray":  # before there is a folder
+        from redense.lab.comparison.ray_cluster import join_cluster
+
+        join_cluster(jobs, resources)
+
+    from redense.cli.terminal.grid_progress import GridProgress, comparison_table
+    from redense.cli.terminal.screen import SafeConsole
+    from redense.files.locks import locked
+    from redense.lab.comparison.comparison import (
+        Comparison,
+        discard_comparison,
+        new_comparison,
+        parse_sweep,
+        read_comparison,
+        seed_list,
+    )
+    from redense.lab.comparison.extension import extended, plan_looks, write_extended
+    from redense.lab.comparison.grid import Grid
+    from redense.lab.environment import note_on_ranks
+    from redense.lab.folder import restarted_folder
+    from redense.lab.judging.results import tried, tried_sentence
+    from redense.lab.judging.verdicts import check_looks, check_margin
+    from redense.lab.store import PhaseStore, default_store
+    from redense.lab.training.engine import StoppedError
+
+    console = SafeConsole(quiet=not ranks.is_main)
+    if not console.is_terminal:
+        console.width = 160  # a file has room for the whole table
+    if recipe is None:
+        folder: Path = options.resume
+        before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
+        comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
+    else:
+        listed = _default_arms(recipe.start, console) if options.arms is None else options.arms
+        names = _names(listed) or ()
+        seeds = seed_list("5" if options.seeds is None else options.seeds)
+        sweep = parse_sweep(options.sweep)
+        comparison = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
+
+        def new() -> str:
+            if (begun := restarted_folder(options.out)) is not None:
+                return str(begun)
+            check_looks(1 if options.looks is None else options.looks)
+            check_margin(options.margin)
+            made = new_comparison(comparison, options.out)
+            plan_looks(made, options.looks, options.margin)
+            return str(made)
+
+        before, folder = comparison, Path(ranks.main(new))
+    console.print(f"comparison: {folder}", soft_wrap=True)
+    if comparison.ranks != ranks.world:
+        console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
+    words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
+    go_on = shlex.join(map(str, words))
+    with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
+        try:
+            if comparison != before:
+                ranks.main(lambda: write_extended(folder, before, comparison))
+                joined = ", ".join(comparison.arms)
+                console.print(f"added to its family, which is judged together: {joined}; {len(comparison.seeds)} seeds")
+            grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
+        except RedenseError:
+            if not options.resume and ranks.is_main:
+                discard_comparison(folder)
+            raise
+        ranks.main(grid.write_plan)
+        with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
+            stack.enter_context(ranks.held(grid.store.used))
+            try:
+                if ranks.many:
+                    trained = grid.run_over_ranks(tick=progress.tick)
+                else:
+                    trained = grid.run(jobs=jobs, backend=options.backend, resources=resources, tick=progress.tick)
+            except StoppedError:
+                return signals.stopped(go_on, ranks.gather(signals.received or 0))
+            except KeyboardInterrupt:  # twice: at once, and what was saved before is what there is
+                return signals.stopped(go_on)
+        if not ranks.is_main:
+            return 0
+        result = _results(folder, grid, jobs, options.backend, resources)
+        if options.diagnose:
+            _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
+        from redense.report.comparisons.page import write_compare_report
+
+        write_compare_report(folder)
+        console.print("", comparison_table(result, folder), "", sep="\n")
+        for said in (result["control_sentence"], *result["conclusions"].values()):
+            console.print(said, soft_wrap=not console.is_terminal)
+        if told := tried_sentence(tried(result["rows"], result["metric"])):
+            console.print(told, soft_wrap=not console.is_terminal)
+        if result["caution"]:
+            console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
+        how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
+        console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
+        return 0
+
+
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    from redense.lab.arms import get_arms
+
+    if listed is None:
+        return None
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    if not names:
+        raise RedenseError(f"--arms names no arm, got '{listed}' (see redense arms)")
+    get_arms(names)
+    return names
+
+
+def _default_arms(start: str | None, console: Any) -> str:
+    """DSD and its three controls; given weights stand for the dense phase, which `longer` trains otherwise."""
+    if start:
+        console.print_titled("note", "without longer, which no given weights can stand for a part of", "yellow")
+    return "dsd,restart,llr" if start else "dsd,restart,llr,longer"
+
+
+def _resources(options: argparse.Namespace) -> dict[str, float]:
+    given = {"num_cpus": options.cpus_per_job, "num_gpus": options.gpus_per_job}
+    resources = {name: value for name, value in given.items() if value is not None}
+    if resources and options.backend != "ray":
+        raise RedenseError("--cpus-per-job and --gpus-per-job are what Ray reserves: give --backend ray beside them")
+    if any(value < 0 for value in resources.values()):
+        raise RedenseError("--cpus-per-job and --gpus-per-job must not be negative")
+    return resources
+
+
+def _diagnose(console: Any, grid: Any, folder: Path) -> None:
+    from rich.progress import Progress
+
+    from redense.files.checksums import note_sum
+    from redense.files.writing import write_bytes
+    from redense.lab.comparison.diagnosis import diagnose_grid
+    from redense.lab.ranks.ranks import by_itself
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("diagnosis", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.update(bar, completed=done, total=total, description=f"diagnosis, {what}")
+
+        with by_itself():
+            found = diagnose_grid(grid, progress=show)
+    data = (json.dumps(found) + "\n").encode()
+    note_sum(folder, "diagnosis.json", data)
+    write_bytes(folder / "diagnosis.json", data)
+    console.print(f"diagnosis: {folder / 'diagnosis.json'}", soft_wrap=True)
+
+
+def _arms(options: argparse.Namespace) -> int:
+    from redense.lab.arms import get_arms
+
+    for arm in get_arms():
+        print(f"{arm.name:<17}{arm.about}  ({arm.source})")
+    print(f"{'restart-ARM':<17}the steps and learning rates of any ARM with a mask, without it  (our own control)")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    from redense.lab.store import PhaseStore, default_store
+
+    root = options.store or default_store()
+    if root is None:
+        raise RedenseError("REDENSE_STORE is 'none': there is no store")
+    store = PhaseStore(root)
+    say(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
+    if options.action == "clear":
+        store.clear()
+        say("cleared: what is needed again is trained again")
+    return 0
+
+
+def _results(folder: Path, grid: Any, jobs: int, backend: str, resources: dict[str, float]) -> dict[str, Any]:
+    """Write the results; what turns out to be damaged in the store while they are gathered is made again, once."""
+    from redense.errors import CheckpointError
+    from redense.lab.comparison.results import write_results
+
+    try:
+        return write_results(folder, grid)
+    except CheckpointError:
+        if grid.ranks.many:
+            raise
+        grid.run(jobs=jobs, backend=backend, resources=resources)
+        return write_results(folder, grid)

@@ -1,0 +1,1 @@
+"""Verbs of what there is to train on: recipes, data, caches."""

@@ -1,0 +1,74 @@
+"""`redense data cache`: what is kept so as not to be made twice, how it is filled beforehand, and how it is cleared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from redense.cli.terminal.printing import say
+from redense.errors import RedenseError
+
+from .check import section_of
+
+
+def show_or_clear(options: argparse.Namespace) -> int:
+    """Print the caches with their sizes, or clear one, or all; return the exit code."""
+    from redense.tasks import catalog
+    from redense.tasks.caches import CACHES, find_cache
+
+    if options.clear:
+        for cache in CACHES if options.clear == "all" else [find_cache(options.clear)]:
+            say(f"{cache.name}: {_size(cache.clear())} cleared")
+        return 0
+    sizes = {cache.name: cache.size() for cache in CACHES}
+    if options.json:
+        say(json.dumps({"folder": str(catalog.cache_dir()), "bytes": sizes}))
+        return 0
+    for cache in CACHES:
+        say(f"{cache.name:<14}{_size(sizes[cache.name]):>9}  {cache.about}")
+    say(f"kept in {catalog.cache_dir()}; all of it can be made anew: redense data cache --clear NAME, or all")
+    return 0
+
+
+def fill_cache(options: argparse.Namespace, place: str) -> int:
+    """Decode the large pictures of a set and keep them as training with these settings needs them.
+
+    Raises:
+        RedenseError: nothing would be kept with these settings.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from redense.tasks.classification.data.loading import divide_images, preparations, with_cache
+    from redense.tasks.classification.data.reading import read_images
+    from redense.tasks.classification.data.room import fill, large_ones
+    from redense.tasks.classification.data.sets import EncodedSet
+
+    data: Any = section_of("classification", options, place)
+    if data.size is None:
+        raise RedenseError("pictures are kept as the network sees them: give its size too, for example --data.size 224")
+    console = Console(stderr=True)
+    began = time.monotonic()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("looking at every image", total=None)
+        found = read_images(data, on_checked=lambda done, total: progress.update(bar, completed=done, total=total))
+        splits = with_cache(divide_images(data, found), data)
+        for note in splits.notes:
+            say(f"note: {note}")
+        parts = [(part, how) for part, how in preparations(splits, data) if isinstance(part, EncodedSet) and part.kept]
+        if any(part.kept and not part.kept.writes for part, _ in parts):
+            raise RedenseError("there is no room: raise --data.cache_gb, or redense data cache --clear pictures")
+        total = sum(len(large_ones(part, how)) for part, how in parts)
+        progress.update(bar, description="decoding", completed=0, total=total)
+        count = sum(fill(part, how, threads=data.workers, on_done=lambda: progress.advance(bar)) for part, how in parts)
+    if not count:
+        say("nothing to keep: no picture is so much larger than the network's that it would be quicker")
+        return 0
+    say(f"{count:,} pictures are kept, {time.monotonic() - began:.0f} s; the same settings train from them")
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,164 @@
+"""Verbs of one run: run, evaluate, export."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+
+from redense.errors import RedenseError, resuming
+
+from .terminal.printing import say
+from .verbs import Signals, Verbs, join_ranks
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    run = verbs.add(
+        "run",
+        "train a recipe: dense, sparse, dense",
+        _run,
+        settings=True,
+        epilog="Every setting of a recipe can be given: --sparse.sparsity 0.5 --dense.epochs 20 --seed 3 --data PATH. "
+        "`redense run RECIPE --print-config` shows them all.",
+    )
+    run.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-seedN-TIME)")
+    run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped or killed")
+    run.add_argument("--store", type=Path, metavar="DIR", help="where trained phases are kept (default: runs/store)")
+    run.add_argument("--no-store", action="store_true", help="train everything anew, and keep only the run folder")
+    run.add_argument("--print-config", action="store_true", help="show the resolved recipe and train nothing")
+    run.add_argument("--quiet", action="store_true", help="no progress, only the result")
+
+    evaluate = verbs.add("evaluate", "evaluate the final model of a run", _evaluate)
+    evaluate.add_argument("run", help="a run folder, its export, or a name of the zoo")
+    evaluate.add_argument(
+        "--data",
+        metavar="PATH",
+        help="where the data lies now, or other images of the same classes, other recordings",
+    )
+    evaluate.add_argument(
+        "--split",
+        choices=("validation", "test", "all"),
+        help="of the data (default: test); all: of other images, whatever split they are in",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+    export = verbs.add("export", "write the model of a run as safetensors with a model card, or publish it", _export)
+    export.add_argument("run", type=Path, help="a run folder")
+    export.add_argument("out", help="a new folder, or hub:OWNER/NAME to publish on the Hugging Face Hub")
+    export.add_argument("--private", action="store_true", help="hub: for you and your organisation alone")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from redense.lab.recipe.recipe import build_recipe, load_recipe, read_run_recipe
+
+    ranks = join_ranks()
+    if options.resume:
+        if options.recipe or options.settings or options.out:
+            raise RedenseError("--resume goes on with the run's own recipe: give no recipe, setting or --out beside it")
+        recipe = build_recipe(ranks.main(lambda: read_run_recipe(options.resume, whole=False).model_dump(mode="json")))
+    elif not options.recipe:
+        raise RedenseError("which recipe? try: redense run quickstart (see redense recipes)")
+    else:
+        recipe = load_recipe(options.recipe, options.settings)
+    if options.print_config:
+        say(recipe.to_yaml() if ranks.is_main else "", end="")
+        return 0
+
+    from .terminal.screen import SafeConsole
+
+    console = SafeConsole(quiet=not ranks.is_main)
+    with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
+        from redense.lab.folder import restarted_folder
+        from redense.lab.judging.single import run_verdict
+        from redense.lab.runs.run import discard_unstarted, has_checkpoint, new_run, train_run
+        from redense.lab.store import PhaseStore, default_store
+        from redense.lab.training.engine import StoppedError, TrainingError
+        from redense.tasks.metrics import shown_name
+
+        from .terminal.progress import RunProgress, result_table
+
+        root = None if options.no_store else options.store or default_store()
+        store = PhaseStore(root) if root else None
+
+        def new() -> str:
+            return str(restarted_folder(options.out) or new_run(recipe, options.out))
+
+        folder: Path = options.resume or Path(ranks.main(new))
+    if not options.quiet:
+        console.print_titled(recipe.name, f"{recipe.about or recipe.task}; seed {recipe.seed}")
+        console.print(f"run folder: {folder}", soft_wrap=True)
+    go_on = resuming(folder)
+    with Signals() as signals:
+        try:
+            with RunProgress(SafeConsole(quiet=True) if options.quiet else console) as progress:
+                result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
+            if not ranks.is_main:
+                return 0
+            from redense.report.runs.page import write_report
+
+            write_report(folder)
+        except StoppedError:
+            return signals.stopped(go_on, ranks.gather(signals.received or 0))
+        except KeyboardInterrupt:  # twice: at once, and what was saved before is what there is
+            return signals.stopped(go_on)
+        except RedenseError as error:
+            if not options.resume and ranks.is_main:
+                discard_unstarted(folder)
+            if not ranks.is_main or options.resume or not has_checkpoint(folder) or "--resume" in str(error):
+                raise
+            where = f"in {folder}" if isinstance(error, TrainingError) else f"and goes on with: {go_on}"
+            raise RedenseError(f"{error}; what was trained before is kept {where}") from error
+    console.print("", result_table(result), "", sep="\n")
+    said = run_verdict(result, recipe.model_dump(mode="json"), shown_name(result["metric"]["name"]))
+    console.print(said, "", sep="\n", soft_wrap=not console.is_terminal)
+    for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):
+        console.print(f"{what:<11}{folder / name}", soft_wrap=True)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from redense.lab.runs.elsewhere import evaluate_elsewhere
+    from redense.lab.runs.run import load_model
+    from redense.lab.runs.trained import find_trained
+    from redense.tasks.metrics import shown_name
+
+    folder = find_trained(options.run)
+    if options.data is None:
+        split = options.split or "test"
+        if split == "all":
+            raise RedenseError("--split all is for other data: the run was trained on most of its own (--data PATH)")
+        engine = load_model(folder)
+        metrics, metric = engine.evaluate(split), engine.task.metric
+        examples, notes = len(engine.task.examples(split)), list[str]()
+    else:
+        found = evaluate_elsewhere(folder, options.data, options.split)
+        metrics, metric, split, examples, notes = found.metrics, found.metric, found.split, found.examples, found.notes
+    if options.json:
+        say(json.dumps({"run": str(options.run), "split": split, **metrics}))
+        return 0
+    for note in notes:
+        say(f"note: {note}")
+    say(f"{split} split, {examples:,} example{'' if examples == 1 else 's'}")
+    for name, value in metrics.items():
+        unit = f" {metric.unit}" if name.endswith(metric.name) else ""
+        say(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.out.startswith("hub:"):
+        from redense.lab.runs.hub import publish_run
+
+        say(publish_run(options.run, options.out, private=options.private))
+        return 0
+    if options.private:
+        raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
+    from redense.lab.runs.export import export_run
+
+    out = export_run(options.run, Path(options.out))
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        say(f"{path}  {path.stat().st_size:,} bytes")
+    return 0

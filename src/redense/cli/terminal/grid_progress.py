@@ -1,0 +1,148 @@
+"""What a person sees of a comparison: a live table of arms and seeds, and the result."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from redense.errors import CheckpointError
+from redense.files.json_text import read_json
+from redense.lab.comparison.comparison import Cell
+from redense.lab.comparison.grid import Grid
+from redense.lab.judging.results import Tried, tried
+from redense.lab.pairs.progress import duration
+from redense.tasks.metrics import shown_name
+
+_LINE_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+class GridProgress:
+    """Shows a grid while it trains: on a terminal a live table, elsewhere a line now and then."""
+
+    def __init__(self, console: Console, grid: Grid, jobs: int) -> None:
+        self._console, self._grid = console, grid
+        many = grid.ranks.many
+        self._how = f"{grid.ranks.world} ranks train each phase" if many else f"{jobs} jobs of one thread"
+        self._began = self._said = time.monotonic()
+        self._done_before, self._total = grid.done()
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
+
+    def __enter__(self) -> GridProgress:
+        seeds = len(self._grid.comparison.seeds)
+        arms = len({cell.label for cell in self._grid.cells})
+        left = self._total - self._done_before
+        self._console.print(
+            f"{arms} rows x {seeds} seeds; {left:,.0f} of {self._total:,} optimizer steps to train, the others are in "
+            f"the store; {self._how}",
+            soft_wrap=True,
+        )
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Say how far it is, if nothing was said for a while."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            self._console.print(self._line(), soft_wrap=True)
+
+    def _line(self) -> str:
+        done, total = self._grid.done()
+        spent = time.monotonic() - self._began
+        fresh = done - self._done_before
+        left = f", {duration(spent / fresh * (total - done))} left" if fresh > 0 else ""
+        return f"{done / total:.0%} of {total:,} steps, {duration(spent)} so far{left}"
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("arm")
+        for seed in self._grid.comparison.seeds:
+            table.add_column(f"seed {seed}", justify="right")
+        rows: dict[str, list[Cell]] = {}
+        for cell in self._grid.cells:
+            rows.setdefault(cell.label, []).append(cell)
+        for label, cells in rows.items():
+            table.add_row(label, *(self._cell(cell) for cell in cells))
+        return Group(table, Text(self._line()))
+
+    def _cell(self, cell: Cell) -> str:
+        store, metric = self._grid.store, self._grid.task.metric
+        steps = [planned.steps for planned in cell.flow.phases]
+        done = float(store.has(cell.keys[-1]))  # of given weights, which take no steps
+        if total := sum(steps):
+            done = sum(store.done(key) * count for key, count in zip(cell.keys, steps, strict=True)) / total
+        if done < 1:
+            return f"{done:.0%}" if done else "-"
+        try:
+            last = [record for record in store.records(cell.keys[-1]) if record["kind"] == "epoch"][-1:]
+        except CheckpointError:  # which the grid finds out, and trains again
+            return "damaged"
+        return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}".rstrip() if last else "done"
+
+
+def comparison_table(result: dict[str, Any], folder: Path) -> Table:
+    """Return the table that ends a comparison."""
+    name, unit = result["metric"]["name"], result["metric"]["unit"]
+    points = "points" if unit in ("%", "") else unit
+    others = ["baseline", *result["control"]]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm")
+    heads = (
+        f"test {shown_name(name)} ({unit})" if unit else f"test {shown_name(name)}",
+        *(f"vs {other} ({points})" for other in others),
+        "steps",
+        "gradients",
+        "weights",
+    )
+    settings = tried(result["rows"], result["metric"])
+    swept = any(one.settings > 1 for one in settings.values())
+    for head in (*heads, "non-zero", "seconds", *(["settings"] if swept else [])):
+        table.add_column(head, justify="right", no_wrap=True)
+    costs = read_json(folder / "costs.json")
+    against = {(item["arm"], item["against"]): item for item in result["comparisons"]}
+    for row in result["rows"]:
+        label = row["arm"]
+        alive = [seed for seed in row["seeds"] if "test" in seed]
+        table.add_row(
+            label,
+            _with_interval(row["mean"], row["interval"]) if row["mean"] is not None else "diverged",
+            *(_difference(against.get((label, other))) for other in others),
+            f"{row['steps']:,}",
+            f"{row['gradients']:,}",
+            _mean(alive, "parameters"),
+            _mean(alive, "nonzeros"),
+            f"{costs.get(label, 0):,.0f}",
+            *([_settings(settings[label])] if swept else []),
+        )
+    return table
+
+
+def _settings(one: Tried) -> str:
+    return f"best of {one.settings}" if one.best and one.settings > 1 else str(one.settings)
+
+
+def _mean(seeds: list[dict[str, Any]], name: str) -> str:
+    return f"{sum(seed[name] for seed in seeds) / len(seeds):,.0f}" if seeds else ""
+
+
+def _with_interval(mean: float, interval: list[float] | None) -> str:
+    return f"{mean:.2f} ± {(interval[1] - interval[0]) / 2:.2f}" if interval else f"{mean:.2f}"
+
+
+def _difference(item: dict[str, Any] | None) -> str:
+    if item is None:
+        return ""
+    half = f" ± {(item['interval'][1] - item['interval'][0]) / 2:.2f}" if item["interval"] else ""
+    mark = f" {item['verdict']}" if item["verdict"] in ("better", "worse", "equivalent") else ""
+    return f"{item['difference']:+.2f}{half}{mark}"

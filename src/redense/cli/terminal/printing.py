@@ -1,0 +1,62 @@
+"""The one place where the command line prints text: whoever wrote it, nothing in it is a command to the terminal.
+
+`redense.cli.terminal.screen.SafeConsole` does the same for tables, progress and styles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+from typing import TextIO
+
+from redense.files.streams import hush
+from redense.files.visible import visible, visible_line
+
+
+def say(*words: object, sep: str = " ", end: str = "\n", flush: bool = False) -> None:
+    """Print as `print` does, with control characters written out; in silence where the reader has gone."""
+    _write(visible(sep.join(map(str, words))) + end, sys.stdout, flush=flush)
+
+
+def complain(message: object, *, before: str = "redense: ") -> None:
+    """Print a message to the error output, in one line."""
+    with contextlib.suppress(OSError):  # nobody listens, and the exit code says it too
+        _write(f"{before}{visible_line(str(message))}\n", sys.stderr, flush=True)
+
+
+def prepare() -> None:
+    """Make the streams take any text, and the log a line a message; called when the command line begins."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError):  # it has become a pipe since it was opened: it takes the change, too
+                stream.reconfigure(errors="backslashreplace")  # a terminal of ASCII, names that are no UTF-8
+    root = logging.getLogger()
+    if not root.handlers:  # another program's are its own
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Line())
+        root.addHandler(handler)
+        root.setLevel(logging.WARNING)
+
+
+def flush_or_hush() -> None:
+    """Send what was printed on its way, if anybody reads it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hush(sys.stdout)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _write(text: str, stream: TextIO, *, flush: bool) -> None:
+    try:
+        stream.write(text)
+        if flush:
+            stream.flush()
+    except BrokenPipeError:
+        hush(stream)

@@ -1,0 +1,1 @@
+"""Verbs of trained networks: predict, caption, transcribe, zoo."""

@@ -1,0 +1,98 @@
+"""The verb of caption generation: captions of one's own pictures, by a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redense.cli.terminal.printing import complain, say
+from redense.cli.verbs import Verbs
+from redense.errors import DataError, RedenseError
+
+from .files import opened_pictures
+
+if TYPE_CHECKING:
+    from redense.tasks.captioning.captioner import Caption, Captioner
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    caption = verbs.add("caption", "write captions of pictures with the model of a run", _caption)
+    caption.add_argument("run", help="a finished captioning run, its export, or hub:OWNER/NAME")
+    caption.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    caption.add_argument(
+        "--beam", type=int, metavar="N", help="sentences kept while one is written (default: as the run)"
+    )
+    caption.add_argument(
+        "--all", action="store_true", help="every sentence that the beam found, with its log probability"
+    )
+    caption.add_argument("--cnn", metavar="RUN", help="where the CNN lies now, if not where the recipe says")
+    caption.add_argument("--json", action="store_true", help="print a JSON object an image, a line each")
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from redense.lab.recipe.recipe import read_run_recipe
+
+    if options.beam is not None and not 1 <= options.beam <= 100:
+        raise RedenseError(f"--beam is a number of sentences from 1 to 100, got {options.beam}")
+    from redense.lab.runs.trained import find_trained
+
+    folder = find_trained(options.run)
+    recipe = read_run_recipe(folder)
+    if recipe.task != "captioning":
+        raise RedenseError(f"{options.run} is a run of {recipe.task}, expected one of captioning")
+    from redense.tasks.captioning.captioner import open_captioner
+    from redense.tasks.captioning.config import CaptionData, CaptionModel
+
+    data, model = recipe.data, recipe.model
+    if not isinstance(data, CaptionData) or not isinstance(model, CaptionModel):
+        raise RedenseError(f"{options.run} is no run of captioning")
+    if options.cnn:
+        data = data.model_copy(update={"features": data.features.model_copy(update={"weights": options.cnn})})
+    captioner = open_captioner(folder, data, model)
+    failed = False
+    for path, found in _captioned(captioner, options.images, options.beam):
+        if isinstance(found, str):
+            failed = True
+            complain(f"{path} {found}")
+        elif not options.json:
+            _print(path, found, everything=options.all)
+        if options.json:
+            said = {"error": found} if isinstance(found, str) else _plain(found, everything=options.all)
+            say(json.dumps({"image": str(path), **said}, ensure_ascii=False))
+    return 2 if failed else 0
+
+
+def _captioned(captioner: Captioner, paths: list[Path], beam: int | None) -> Iterator[tuple[Path, list[Caption] | str]]:
+    """Yield each image with its captions, or with what is wrong with it, in the order given."""
+    for opened in opened_pictures(paths):
+        captions = iter(_captions_of(captioner, [found for _, found in opened if not isinstance(found, str)], beam))
+        for path, found in opened:
+            yield path, found if isinstance(found, str) else next(captions)
+
+
+def _captions_of(captioner: Captioner, pictures: list[Any], beam: int | None) -> list[list[Caption] | str]:
+    """Return the captions of each picture, or why the network cannot look at it."""
+    if not pictures:
+        return []
+    try:
+        return list(captioner.captions(pictures, beam=beam))
+    except DataError as error:
+        if len(pictures) == 1:
+            return [f"cannot be captioned ({error})"]
+        return [one for picture in pictures for one in _captions_of(captioner, [picture], beam)]
+
+
+def _plain(found: list[Caption], *, everything: bool) -> dict[str, Any]:
+    best, *others = ({"caption": one.text, "log_probability": round(one.log_probability, 4)} for one in found)
+    return {**best, "others": others} if everything else best
+
+
+def _print(path: Path, found: list[Caption], *, everything: bool) -> None:
+    say(f"{path}: {found[0].text}")
+    if everything:
+        for one in found:
+            say(f"  {one.log_probability:8.2f}  {one.text}")

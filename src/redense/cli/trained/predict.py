@@ -1,0 +1,81 @@
+"""The verb of image classification: what pictures of one's own show, by a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from pathlib import Path
+
+from redense.cli.terminal.printing import complain, say
+from redense.cli.verbs import Verbs
+from redense.errors import RedenseError
+
+from .files import opened_pictures
+
+_TOP = 5
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    predict = verbs.add(
+        "predict",
+        "say what pictures show, with the classifier of a run",
+        _predict,
+        epilog="for captions see redense caption, for recordings redense transcribe",
+    )
+    predict.add_argument("run", help="a finished run of a classifier, its export, a name of the zoo, or hub:OWNER/NAME")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    predict.add_argument(
+        "--top", metavar="N", default=str(_TOP), help=f"classes shown, the likeliest first (default: {_TOP})"
+    )
+    kinds = predict.add_mutually_exclusive_group()
+    kinds.add_argument("--json", action="store_true", help="print a JSON object an image, a line each")
+    kinds.add_argument("--csv", action="store_true", help="print a table: image, rank, class, probability")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    if not options.top.isdecimal() or not int(options.top):
+        raise RedenseError(f"--top must be a whole number of at least 1, got '{options.top}'")
+    from redense.lab.recipe.recipe import read_run_recipe
+    from redense.lab.runs.trained import find_trained, load_classifier
+
+    folder = find_trained(options.run)
+    recipe = read_run_recipe(folder)
+    if recipe.task != "classification":
+        verb = {"captioning": "caption", "speech": "transcribe"}.get(recipe.task)
+        raise RedenseError(f"{options.run} is a run of {recipe.task}" + (f": use redense {verb}" if verb else ""))
+    classifier = load_classifier(folder, recipe)
+    if options.csv:
+        _print_row(["image", "rank", "class", "probability"])
+    failed = 0
+    for opened in opened_pictures(options.images, grey=classifier.grey, least=classifier.least):
+        pictures = [found for _, found in opened if not isinstance(found, str)]
+        best = iter(classifier.best(pictures, int(options.top)) if pictures else [])
+        for path, found in opened:
+            if isinstance(found, str):
+                failed += 1
+                complain(f"{path} {found}")
+                if options.json:
+                    say(json.dumps({"image": str(path), "error": found}, ensure_ascii=False))
+            else:
+                _print(path, next(best), options)
+    return 2 if failed else 0
+
+
+def _print(path: Path, classes: list[tuple[str, float]], options: argparse.Namespace) -> None:
+    if options.json:
+        plain = [{"class": name, "probability": round(chance, 6)} for name, chance in classes]
+        say(json.dumps({"image": str(path), "classes": plain}, ensure_ascii=False))
+    elif options.csv:
+        for rank, (name, chance) in enumerate(classes, start=1):
+            _print_row([str(path), rank, name, f"{chance:.6f}"])
+    else:
+        say(f"{path}: {', '.join(f'{name} {100 * chance:.1f} %' for name, chance in classes)}")
+
+
+def _print_row(cells: list[object]) -> None:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    say(line.getvalue())

@@ -1,0 +1,62 @@
+"""The verb of the networks that come with redense."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from redense.cli.terminal.printing import say
+from redense.cli.verbs import Verbs
+from redense.errors import RedenseError
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb of this module."""
+    about = "list the trained networks that come with redense, or evaluate one and see the figure of its card"
+    zoo = verbs.add("zoo", about, _zoo, epilog="the exit code of evaluate is 1 if a figure is not the card's")
+    zoo.add_argument("action", nargs="?", choices=("list", "evaluate"), default="list")
+    zoo.add_argument("name", nargs="?", help="one of the list")
+    zoo.add_argument("--zoo", type=Path, metavar="DIR", help="another zoo than redense's own")
+    zoo.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _zoo(options: argparse.Namespace) -> int:
+    if options.action == "evaluate":
+        return _evaluate(options)
+    if options.name:
+        raise RedenseError(f"list takes no name: redense zoo evaluate {options.name} shows its figures")
+    from redense.lab.zoo import default_zoo, entries
+    from redense.tasks.metrics import shown_name
+
+    found = entries(options.zoo or default_zoo())
+    if options.json:
+        rows = [{"name": e.name, "about": e.about, "metric": e.metric.name, **e.figures} for e in found]
+        say(json.dumps(rows, indent=2))
+        return 0
+    for entry in found:
+        dense, dsd = entry.figures["dense"], entry.figures["dsd"]
+        unit = f" {entry.metric.unit}".rstrip()
+        figures = f"{shown_name(entry.metric.name)} {dense:.2f} -> {dsd:.2f}{unit}"
+        say(f"{entry.name:<28}{entry.bytes / 1e6:>5.2f} MB  {figures:<26}{entry.about}")
+    say("dense -> DSD, one seed each; their cards have the controls: redense zoo evaluate NAME")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if not options.name:
+        raise RedenseError("which network? redense zoo evaluate NAME (see redense zoo)")
+    from redense.lab.zoo import default_zoo, evaluate, find
+    from redense.tasks.metrics import shown_name
+
+    entry = find(options.zoo or default_zoo(), options.name)
+    checks = evaluate(entry)
+    if options.json:
+        say(json.dumps([{**vars(check), "same": check.same} for check in checks], indent=2))
+    else:
+        unit = f" {entry.metric.unit}".rstrip()
+        for check in checks:
+            said = "as its card says" if check.same else f"its card says {check.said:.2f}{unit}"
+            say(f"{check.model:<7}test {shown_name(entry.metric.name)} {check.found:.2f}{unit}, {said}")
+        say(f"the card: {entry.folder / 'README.md'}")
+    return int(not all(check.same for check in checks))

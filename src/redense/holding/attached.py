@@ -1,0 +1,377 @@
+"""What `sparse` and `DSD` share: the model, its optimizers and their hooks, and the masks that are chosen and held."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
+
+from redense import masks as masking
+from redense.errors import OptimizerError, ParameterError, StateError, nearest
+from redense.layers.kinds import Kind
+from redense.layers.names import clean_name, matching, unwrap
+from redense.masks.sharding import like, local, reshard, sparsities_of
+from redense.parameters import Verdict, chosen_of, first_layers, judge, named, warn_of_overlooked
+from redense.phase import Phase, Sparsity
+from redense.pruning import check_left, check_phase, check_rows, check_seed, choose, derive_seed, per_parameter
+
+from .masked import Masked
+from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
+from .replicas import Replicas
+from .saving import masked_from
+
+
+class Controller:
+    """The optimizers, their hooks and the parameters of a `DSD` or a block of `sparse`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        include: str | Sequence[str] | None,
+        exclude: str | Sequence[str],
+        seed: int,
+        inputs: Any,
+        replicas: Any,
+    ) -> None:
+        self._model = unwrap(model)
+        self._replicas = Replicas(model, replicas)
+        self._agreed = False  # on what is in force, with the ranks that train copies of the model
+        self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
+        self._include, self._exclude = include, exclude
+        self._seed = check_seed(seed)
+        # A forward is traced once; shapes are looked at anew, because layers may be added in training.
+        self._first = None if inputs is None else first_layers(self._model, inputs)
+        self._judged: dict[str, Kind] = {}
+        self._warned = False
+        self._masked: Masked | None = None
+        self._trains_nothing = False  # the step that is being made
+        self._handles: list[RemovableHandle] = []
+        self._calls = Calls()
+        self._seen = 0  # real steps
+        self._foreign = weakref.WeakSet[Optimizer]()  # optimizers of other weights, which were looked at already
+        if not self._optimizers:
+            raise OptimizerError("no optimizer was given: pass the one that trains the model")
+        if len({id(o) for o in self._optimizers}) < len(self._optimizers):
+            raise OptimizerError(
+                "the same optimizer was given twice (perhaps once wrapped): its steps would count double"
+            )
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The masks in force: parameter name -> bool tensor, True = kept; empty in a dense phase."""
+        return dict(self._masked.masks) if self._masked else {}
+
+    def _unseen(self) -> str:
+        passes = self._masked.backward_passes if self._masked else 0
+        return (
+            f"no step of {self._kinds} was seen, but {passes} backward passes: nothing was counted as training. If the "
+            "loop did train, give redense the optimizer whose step() it calls"
+        )
+
+    @property
+    def _kinds(self) -> str:
+        return " and ".join(type(optimizer).__name__ for optimizer in self._optimizers)
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of removed weights to zero now.
+
+        Gradients that come from ``backward`` are masked already, and so is what an ``optimizer.step`` begins with. This
+        is for gradients that are written in another way (``torch.autograd.grad``) and are looked at before the step:
+        call it before ``clip_grad_norm_``.
+        """
+        if self._masked:
+            self._masked.mask_gradients()
+
+    def keep_gradients(self) -> None:
+        """Let the gradients of removed weights take part in the steps of the phase in force.
+
+        That is what a loop does that multiplies the weights by the mask and no more. It is for ablations: momenta are
+        then built up under the mask, and the gradients count in a norm that is clipped.
+        """
+        if self._masked:
+            self._masked.keep_gradients()
+
+    def mask_copy(self, copy: nn.Module) -> None:
+        """Set to zero in a copy of the model what the masks in force remove: in an average of its weights, say.
+
+        An average (EMA, SWA) that goes on through a sparse phase holds what the removed weights were for long. Masked
+        after each of its updates it is as sparse as the model, and grows back with it::
+
+            average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+            ...
+            optimizer.step()
+            average.update_parameters(model)
+            dsd.mask_copy(average)
+
+        Args:
+            copy: a module with the model's parameters, wrapped or not (``AveragedModel``).
+
+        Raises:
+            ParameterError: it has no parameter of a name, or one of another shape.
+        """
+        inner = copy.module if type(copy).__name__ == "AveragedModel" else copy
+        own = named(cast("nn.Module", inner))
+        masks = self.masks
+        for name, mask in masks.items():
+            if name not in own or own[name].shape != mask.shape:
+                raise ParameterError(f"the copy has no '{name}' of shape {tuple(mask.shape)}: it is of another model")
+        parts = ((local(like(mask, own[name])), [local(own[name].detach())]) for name, mask in masks.items())
+        masking.apply_all_(parts)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied or pickled: the copy's hooks would be on no optimizer, and it would hold no mask."""
+        raise StateError(
+            f"a {type(self).__name__} belongs to its model and optimizer and cannot be copied or pickled: keep its "
+            "state_dict(), and make a new one with state=... for the copies of model and optimizer"
+        )
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing is left to do, though a hook may still be there."""
+        return False
+
+    def _names(self) -> list[str]:
+        return list(named(self._model))
+
+    def _verdicts(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
+        return judge(self._model, include, self._exclude, self._first, strict=strict)
+
+    def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
+        """The parameters that a phase prunes: those of the rule that an optimizer holds."""
+        mapped: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
+        reshard(self._model)
+        verdicts = self._verdicts(self._include)
+        self._judged = {verdict.name: verdict.kind for verdict in verdicts}
+        if not self._warned and not mapped:
+            self._warned = True
+            warn_of_overlooked(verdicts)
+        chosen = chosen_of(verdicts)
+        if mapped:
+            known = list(self._judged)
+            for pattern in mapped:
+                if not matching(pattern, known):
+                    raise ParameterError(
+                        f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
+                    )
+            own = chosen_of(self._verdicts(mapped, strict=False))
+            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
+            per_parameter(sparsity, list(chosen))  # refuses a name that is left out
+        updated = {i for optimizer in self._optimizers for i in held(optimizer)}
+        exact = {*mapped, *([self._include] if isinstance(self._include, str) else self._include or ())}
+        for name, parameter in chosen.items():
+            if id(parameter) not in updated and name in exact:
+                raise OptimizerError(
+                    f"no optimizer holds '{name}', so no mask could be held on it: pass its optimizer too"
+                )
+            if hasattr(parameter, "_in_backward_optimizers"):
+                raise OptimizerError(
+                    f"the optimizer of '{name}' steps inside backward, where no step can be counted or masked: "
+                    "call optimizer.step() after backward instead"
+                )
+        candidates = {name: p for name, p in chosen.items() if id(p) in updated}
+        if not candidates:
+            why = (
+                "the optimizers hold none of the prunable parameters"
+                if chosen
+                else "the model has no prunable parameter"
+            )
+            raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
+        return candidates
+
+    def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
+        self._replicas.find()
+        self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
+        with self._replicas.together():
+            parameters = self._candidates(phase.sparsity)
+            check_phase(phase, parameters, self._judged)
+        inputs = {name: self._judged[name].inputs for name in parameters}
+        kinds = self._judged
+        masks = choose(
+            phase,
+            parameters,
+            previous,
+            lambda name: derive_seed(self._seed, index, name),
+            inputs,
+            effective={name: weight for name in parameters if (weight := kinds[name].effective) is not None},
+            together=self._replicas.together,
+        )
+        self._replicas.agree_on_masks(masks)
+        for name, sparsity in sparsities_of(masks).items():
+            check_left(phase, name, masks[name].numel(), 1 - sparsity)
+            check_rows(phase, name, masks[name], self._judged[name].rows)
+        self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
+        if self._masked:
+            self._masked.begin()
+
+    def _leave(self) -> dict[str, Tensor]:
+        """Release the masks and return what they were."""
+        self._follow()
+        masks = self.masks
+        if self._masked:
+            self._masked.release()
+            self._masked = None
+        return masks
+
+    def _put(self, masked: Masked | None) -> None:
+        """Put other masks in the place of those in force, which are not released."""
+        if self._masked:
+            self._masked.end()
+        self._masked = masked
+
+    def _attach(self) -> None:
+        mine = {id(p) for p in self._model.parameters()}
+        for optimizer in self._optimizers:
+            make_hookable(optimizer)
+            for hook in optimizer._optimizer_step_post_hooks.values():  # pyright: ignore[reportPrivateUsage]
+                other = getattr(hook, "controller", None)
+                if not isinstance(other, Controller) or other._over:
+                    continue
+                if mine & {id(p) for p in other._model.parameters()}:
+                    raise StateError(
+                        f"{type(other).__name__} already controls this model and optimizer: "
+                        "leave its block or call its close() first"
+                    )
+        before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)
+        for optimizer in self._optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_post_hook(after))
+        self._handles.append(register_optimizer_step_post_hook(_untraced(self, _weakly(self))))
+
+    def _detach(self) -> None:
+        remove(self._handles)
+
+    def _own(self, optimizer: Optimizer) -> Optimizer:
+        """Return the optimizer that redense was given: a wrapper that shares its hooks (Fabric's) may be called."""
+        return optimizer if any(optimizer is own for own in self._optimizers) else unwrap_optimizer(optimizer)
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        optimizer = self._own(optimizer)
+        if not self._calls.begin(optimizer):
+            return None
+        self._trains_nothing = fills_state(optimizer)
+        if self._trains_nothing:  # weights may have been loaded, and the masks that belong to them not yet
+            return None
+        self._follow()
+        if not self._agreed and not self._over:  # the first step since it was made or loaded, which all ranks make
+            self._agreed = True
+            if self._replicas.find():
+                self._replicas.agree(**self._in_force())
+                self._replicas.agree_on_masks(self.masks)
+        self._replicas.refuse_join()
+        return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        optimizer = self._own(optimizer)
+        if self._calls.end(optimizer):
+            self._stepped(optimizer)
+
+    def _stepped(self, optimizer: Optimizer) -> None:
+        """Do what is due after a step."""
+        self._hold(optimizer)
+
+    def refuse_foreign(self, optimizer: Optimizer) -> None:
+        """Refuse the step of an optimizer that redense was not given and that trains the same weights.
+
+        Raises:
+            OptimizerError: it does.
+        """
+        own = {id(o) for o in self._optimizers}
+        around = own & {id(optimizer), *map(id, inner_optimizers(optimizer))}  # what an outer one writes is seen later
+        if around or self._calls.running or optimizer in self._foreign:
+            return
+        both = held(optimizer) & set[int]().union(*(held(o) for o in self._optimizers))
+        shared = next((name for name, p in self._model.named_parameters() if id(p) in both), None)
+        if shared is None:
+            self._foreign.add(optimizer)
+        else:
+            raise OptimizerError(
+                f"a step of an optimizer ({type(optimizer).__name__}) that redense was not given has trained "
+                f"'{clean_name(shared)}', which the {self._kinds} that it was given holds too: no mask is held and no "
+                "step counted there. Give redense the optimizer whose step() the loop calls, or all of them; for a new "
+                "optimizer make a new DSD with state=dsd.state_dict()"
+            )
+
+    def _hold(self, optimizer: Optimizer) -> bool:
+        """Hold the masks after a step; return whether it was a real one."""
+        if self._trains_nothing:
+            return False
+        skipped = was_skipped(optimizer)
+        if self._masked and self._masked.after_step(optimizer, skipped=skipped):
+            self._replicas.agree_on_masks(self.masks)
+        self._seen += not skipped
+        return not skipped
+
+    def _follow(self) -> None:
+        """Find the masked parameters again if the model was sharded in the middle of a phase."""
+        if self._masked and self._masked.lost():
+            now = named(self._model)
+            mine = set[int]().union(*(held(optimizer) for optimizer in self._optimizers))
+            if all(name in now and id(now[name]) in mine for name in self._masked.masks):
+                self._masked.follow(now)
+
+    def _in_force(self) -> dict[str, Any]:
+        """What must be the same on all ranks that train copies of the model, besides the masks."""
+        return self._settings()
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides over later masks besides schedule and weights."""
+        include = None if self._include is None else list(_patterns(self._include))
+        return {"seed": self._seed, "include": include, "exclude": list(_patterns(self._exclude))}
+
+    def _load(self, state: Mapping[str, Any], phase: Phase, index: int) -> None:
+        """Put saved masks in force, without selecting any."""
+        masked = None
+        if phase.is_sparse:
+            parameters = self._candidates(phase.sparsity)
+            every = named(self._model)
+            seed = derive_seed(self._seed, index, "surgery")
+            masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
+        self._put(masked)
+        self._agreed = False
+        if masked:
+            masked.begin(resumed=True)
+
+
+def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:
+    return [patterns] if isinstance(patterns, str) else patterns
+
+
+def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]
+
+
+def remove(handles: list[RemovableHandle]) -> None:
+    """Take hooks away."""
+    for handle in handles:
+        handle.remove()
+    handles.clear()
+
+
+Hook = Callable[[Optimizer, Any, Any], Any]
+
+
+def _untraced(controller: Controller, hook: Hook) -> Hook:
+    """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
+    untraced = cast("Any", torch.compiler).disable(hook)
+    if isinstance(getattr(hook, "__self__", None), Controller):
+        untraced.controller = controller
+    return untraced
+
+
+def _weakly(controller: Controller) -> Hook:
+    """Return the hook for the steps of all optimizers of the process, which keeps no controller alive."""
+    reference = weakref.ref(controller)
+
+    def refuse_foreign(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        controller = reference()
+        if controller and not controller._over:  # pyright: ignore[reportPrivateUsage]
+            controller.refuse_foreign(optimizer)
+
+    return refuse_foreign

@@ -1,0 +1,99 @@
+"""Gradients of removed weights take part in nothing: in no norm that is clipped, and in no optimizer's state.
+
+A hook on each parameter masks its gradient as soon as backward has accumulated it. That is before DDP reduces it,
+before a GradScaler unscales it and before anybody clips it. FSDP2 calls the same hook when it has reduced a gradient.
+What is written into ``.grad`` in another way is masked before the optimizer steps.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from redense import masks as masking
+from redense.masks.sharding import local
+
+
+class GradientMasks:
+    """Masks the gradients of some parameters while it is attached.
+
+    Args:
+        mask_of: the mask of a parameter's name as its gradient lies in memory, of this rank's part.
+    """
+
+    def __init__(self, mask_of: Callable[[str], Tensor]) -> None:
+        self.seen = 0  # backward passes of the parameter that had most
+        self._mask_of = mask_of
+        self._handles: list[RemovableHandle] = []
+        self._masked: dict[str, tuple[weakref.ref[Tensor], int]] = {}  # the gradient that was masked, and its version
+        self._passes: dict[str, int] = {}
+
+    def attach(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Mask from now on what backward accumulates. A frozen parameter gets no gradient and no hook."""
+        self.detach()
+        for name, parameter in parameters.items():
+            if parameter.requires_grad and parameter.is_leaf:
+                self._handles.append(cast("Any", parameter).register_post_accumulate_grad_hook(self._hook(name)))
+
+    def detach(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._masked.clear()
+
+    def mask(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Mask the gradients that were written or changed since they were masked last."""
+        for name, parameter in parameters:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            known, version = self._masked.get(name, (None, -1))
+            if known is None or known() is not gradient or version != _version(gradient):
+                self._mask(name, gradient)
+
+    def _hook(self, name: str) -> Callable[[Tensor], None]:
+        # The garbage collector does not look into a tensor's hooks: what they held would live as long as the model.
+        weakly = weakref.ref(self)
+
+        def mask_gradient(parameter: Tensor) -> None:
+            own = weakly()
+            if own and parameter.grad is not None:
+                own._accumulated(name, parameter.grad)
+
+        return mask_gradient
+
+    def _accumulated(self, name: str, gradient: Tensor) -> None:
+        self._passes[name] = self._passes.get(name, 0) + 1
+        self.seen = max(self.seen, self._passes[name])
+        self._mask(name, gradient)
+
+    def _mask(self, name: str, gradient: Tensor) -> None:
+        mask_gradient_(gradient, self._mask_of(name))
+        self._masked[name] = (weakref.ref(gradient), _version(gradient))
+
+
+def mask_gradient_(gradient: Tensor, mask: Tensor) -> None:
+    """Set a gradient to zero where the mask is False, in place; NaN and infinity go too.
+
+    Args:
+        gradient: dense, sparse or sharded.
+        mask: bool, True = kept; of a sharded gradient, this rank's part.
+    """
+    if gradient.is_sparse:  # of an embedding: whole rows are indexed, and the mask is zero or one in each place
+        values, rows = gradient._values(), mask[tuple(gradient._indices())]
+        values.masked_fill_(~rows, 0)
+    elif gradient.requires_grad:  # of backward(create_graph=True), whose graph must know of the mask
+        gradient.masked_fill_(~mask, 0)
+    else:
+        with torch.no_grad():
+            masking.apply_(mask, local(gradient))
+
+
+def _version(gradient: Tensor) -> int:
+    return local(gradient)._version

@@ -1,0 +1,244 @@
+"""The masks in force: what keeps masked weights at zero, and their states neutral, around an optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from redense import masks as masking
+from redense.errors import ParameterError
+from redense.masks.sharding import cut, is_sharded, largest_over, like, local
+from redense.phase import Phase
+from redense.surgery import Surgery
+
+from .gradients import GradientMasks
+from .neutral import Neutrals, State
+from .optimizers import forget_curvature, held
+from .watching import Watch, flat
+
+_EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at
+_EVERY = 8  # steps after which, later in a phase, some places are looked at
+
+
+class Masked:
+    """The masks in force on some parameters, and what is done around an optimizer step to hold them.
+
+    Weights are masked after every step, whatever the optimizer did. States are not: a removed weight is zero, its
+    gradient too, and its states are neutral when the phase begins, so that an optimizer that treats each weight by
+    itself leaves them as they are. Which optimizers do is not in a list: the states are looked at, all of them after
+    the first steps and some places now and then. Where one has moved, the states of that parameter are masked after
+    every step from then on. A release makes all of them neutral in any case.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        parameters: Mapping[str, nn.Parameter],
+        masks: Mapping[str, Tensor],
+        optimizers: Sequence[Optimizer],
+        seed: int,
+    ) -> None:
+        self.phase = phase
+        self.parameters = dict(parameters)
+        self.masks = {name: like(mask, self.parameters[name]) for name, mask in masks.items()}
+        self.optimizers = list(optimizers)
+        self.seed = seed
+        self.steps = 0
+        self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
+        self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
+        self._gradients = GradientMasks(lambda name: self._now(name)[1])
+        self._neutrals = Neutrals()
+        self._watch = Watch()
+        # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
+        self.full: dict[str, Tensor] = {}
+        self.thresholds: dict[str, float] = {}
+        if phase.surgery:
+            self.full = {name: self.parameters[name].detach().clone() for name in self.masks}
+            self.thresholds = {n: _threshold(phase.surgery, n, w, self.masks[n]) for n, w in self.full.items()}
+
+    @property
+    def backward_passes(self) -> int:
+        """Number of backward passes that gave a masked parameter a gradient, so far."""
+        return self._gradients.seen
+
+    def begin(self, *, resumed: bool = False) -> None:
+        """Put the masks in force; nothing of a resumed optimizer's state is lost."""
+        for optimizer in self.optimizers:  # what cannot be masked is found before anything is
+            for name in self._names(optimizer):
+                list(self._neutrals.states(optimizer, name, self.parameters[name]))
+        for optimizer in self.optimizers:
+            self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
+            if not resumed:
+                forget_curvature(optimizer)
+        if self.with_gradients:
+            self._gradients.attach({name: self.parameters[name] for name in self.masks})
+            self.mask_gradients()
+
+    def end(self) -> None:
+        """Let go of the gradients; the weights and their states are left as they are."""
+        self._gradients.detach()
+
+    def release(self) -> None:
+        """Leave every masked weight at zero, with the states of a new weight."""
+        self.end()
+        self._neutrals.forget()
+        for optimizer in self.optimizers:
+            self._mask(optimizer, with_state=True)
+            forget_curvature(optimizer)
+
+    def keep_gradients(self) -> None:
+        """Leave the gradients of removed weights as they are from now on: they take part in what the optimizer does."""
+        self.with_gradients = False
+        self._gradients.detach()
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of removed weights to zero where they are not, unless they are to stay."""
+        if self.with_gradients:
+            self._gradients.mask((name, self.parameters[name]) for name in self.masks)
+
+    def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """Return the arguments that ``optimizer.step`` shall have instead, or None.
+
+        Raises:
+            OptimizerError: a removed weight has been moved since the last step.
+        """
+        parts = {name: self._now(name) for name in self._names(optimizer)}
+        self._watch.check({name: (self.masks[name], *part) for name, part in parts.items()})
+        self.mask_gradients()
+        self._restore(optimizer)
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            return None
+        # An optimizer that evaluates the loss itself (LBFGS) must see the masked weights and only their gradients.
+        masked = self._masked_closure(optimizer, closure)
+        return (
+            (args[:1], {**kwargs, "closure": masked}) if "closure" in kwargs else ((args[0], masked, *args[2:]), kwargs)
+        )
+
+    def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> bool:
+        """Mask what the step has moved; a skipped step moved nothing. Return whether the masks were revised."""
+        surgery, revised = self.phase.surgery, False
+        if surgery:
+            self._save(optimizer)
+            if not skipped and self.steps < self.phase.steps and surgery.due(self.steps, self.seed):
+                revised = True
+                for name in self._names(optimizer):
+                    mask = local(self.masks[name])
+                    mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
+                self._watch.forget()
+            self._mask(optimizer)
+        elif not skipped:
+            if self.steps < _EXACT or self.steps % _EVERY == 0:
+                self.drifting.update(self._drifted(optimizer))
+            self._mask(optimizer, with_state=self.drifting)
+        if not skipped and optimizer is self.optimizers[-1]:
+            self.steps += 1
+        return revised
+
+    def lost(self) -> bool:
+        """Whether a masked parameter is no longer what the optimizers update: the model was sharded since."""
+        mine = set[int]().union(*(held(optimizer) for optimizer in self.optimizers))
+        return any(id(parameter) not in mine for parameter in self.parameters.values())
+
+    def follow(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Go on with other parameters of the same names and shapes; the masks are cut as they are."""
+        self.parameters = {name: parameters[name] for name in self.parameters}
+        self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
+        self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
+        self._neutrals.forget()
+        if self.with_gradients:
+            self._gradients.attach({name: self.parameters[name] for name in self.masks})
+
+    def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def masked() -> Any:
+            self._save(optimizer)
+            self._mask(optimizer)
+            loss = closure()
+            self.mask_gradients()
+            self._restore(optimizer)
+            return loss
+
+        return masked
+
+    def _drifted(self, optimizer: Optimizer) -> Iterator[str]:
+        """Give the parameters a state of which a step has moved under the mask."""
+        exact = self.steps < _EXACT
+        for name in self._names(optimizer):
+            if name in self.drifting:
+                continue
+            _, mask = self._now(name)
+            if mask.device.type != "cpu":  # to look would be to wait for the device; there masking costs less
+                yield name
+                continue
+            places = self._watch.places(name, self.masks[name], mask)
+            for state in self._neutrals.states(optimizer, name, self.parameters[name]):
+                if exact or state.tensor.stride() != mask.stride():
+                    moved = (state.tensor.ne(state.neutral) & ~mask).any()
+                else:
+                    moved = flat(state.tensor).index_select(0, places).ne(state.neutral).any()
+                if moved:
+                    yield name
+                    break
+
+    def _mask(self, optimizer: Optimizer, *, with_state: bool | Collection[str] = False) -> None:
+        masking.apply_all_(self._zeroed(optimizer, with_state))
+
+    def _zeroed(
+        self, optimizer: Optimizer, with_state: bool | Collection[str]
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        for name in self._names(optimizer):
+            weight, mask = self._now(name)
+            zeroed = [weight]
+            if with_state is True or (with_state and name in with_state):
+                for state in self._neutrals.states(optimizer, name, self.parameters[name]):
+                    if state.neutral:
+                        _fill_(state, mask)
+                    else:
+                        zeroed.append(state.tensor)
+            yield mask, zeroed
+
+    def _now(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return this rank's part of a weight and of its mask, which follows the weight to its device and layout."""
+        parameter = self.parameters[name]
+        weight, mask = local(parameter.detach()), local(self.masks[name])
+        if mask.stride() != weight.stride() or mask.device != weight.device:
+            self.masks[name] = like(self.masks[name], parameter)
+            mask = local(self.masks[name])
+        return weight, mask
+
+    def _save(self, optimizer: Optimizer) -> None:
+        if self.full:
+            with torch.no_grad():  # else each copy would keep the graph of the one before
+                for name in self._names(optimizer):
+                    local(self.full[name]).copy_(local(self.parameters[name]))
+
+    def _restore(self, optimizer: Optimizer) -> None:
+        if self.full:
+            with torch.no_grad():
+                for name in self._names(optimizer):
+                    local(self.parameters[name]).copy_(local(self.full[name]))
+
+    def _names(self, optimizer: Optimizer) -> Iterator[str]:
+        mine = held(optimizer)
+        return (name for name in self.masks if id(self.parameters[name]) in mine)
+
+
+def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:
+    if not is_sharded(weight):
+        return surgery.threshold(weight, mask)
+    if surgery.c is not None:
+        raise ParameterError(
+            f"surgery with c={surgery.c} needs the mean of '{name}', which is sharded and has another one in its last "
+            "digit: leave c out, and the threshold is the phase's sparsity"
+        )
+    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64)
+    return float(largest_over(cast("Any", weight).device_mesh)(own))
+
+
+@torch.no_grad()
+def _fill_(state: State, mask: Tensor) -> None:
+    state.tensor.masked_fill_(~mask, state.neutral)

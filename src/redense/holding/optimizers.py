@@ -1,0 +1,237 @@
+"""Optimizers: the one under a wrapper, the parameters it holds, its states of a weight, whether a step was skipped."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from redense.errors import OptimizerError
+from redense.masks.sharding import is_sharded, largest_over, local
+from redense.numeric import as_float
+
+_log = logging.getLogger(__name__)
+
+# Layer-wise GaLore and APOLLO of transformers, LOMO, and torchtune's wrapper: their step() does nothing.
+_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "LOMO", "AdaLOMO", "OptimizerInBackwardWrapper")
+
+
+# Of Accelerate, Lightning, Fabric and Ray: their step() calls that of the optimizer inside and writes no weight.
+_PASS_ON = ("AcceleratedOptimizer", "LightningOptimizer", "_FabricOptimizer", "_WrappedOptimizer")
+_PASS_ON_OF = ("accelerate", "lightning", "lightning_fabric", "pytorch_lightning", "ray")
+
+
+def unwrap_optimizer(optimizer: Any) -> Optimizer:
+    """Return the outermost optimizer that writes weights: the one under the wrappers of Accelerate, Lightning and Ray.
+
+    A wrapper that is not known to leave the weights alone (Lookahead, schedule-free) is the optimizer.
+
+    Raises:
+        OptimizerError: it is no optimizer, or one whose steps cannot be seen.
+    """
+    _refuse_unsteppable(optimizer)
+    while _passes_on(optimizer) and isinstance(optimizer.optimizer, Optimizer):
+        optimizer = optimizer.optimizer
+        _refuse_unsteppable(optimizer)
+    if not isinstance(optimizer, Optimizer):
+        inner = getattr(optimizer, "optimizer", None)
+        more = ": if it writes no weight itself, give its .optimizer" if isinstance(inner, Optimizer) else ""
+        raise OptimizerError(f"an optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}{more}")
+    return optimizer
+
+
+def _passes_on(optimizer: Any) -> bool:
+    kinds = type(optimizer).__mro__
+    return any(kind.__name__ in _PASS_ON and kind.__module__.split(".")[0] in _PASS_ON_OF for kind in kinds)
+
+
+def inner_optimizers(optimizer: Optimizer) -> Iterator[Optimizer]:
+    """Give the optimizers that one wraps: Lookahead's, SAM's, those of torch's ZeroRedundancyOptimizer on this rank."""
+    for value in vars(optimizer).values():
+        if isinstance(value, Optimizer) and value is not optimizer:
+            yield value
+
+
+def make_hookable(optimizer: Optimizer) -> None:
+    """Let an optimizer call its hooks around a step, as torch does for every one that is made in the usual way.
+
+    A wrapper that never called ``Optimizer.__init__`` gets what that would have done. Where a step is made of two calls
+    (SAM's ``first_step`` and ``second_step``), the last of them is the step.
+    """
+    for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        known = getattr(optimizer, name, None)
+        if name not in vars(optimizer) or not isinstance(known, OrderedDict):
+            if known is None:  # its class is about to look for hooks in every one of its kind
+                setattr(type(optimizer), name, OrderedDict[int, Any]())
+            setattr(optimizer, name, OrderedDict[int, Any](cast("dict[int, Any]", known or {})))
+    optimizer._patch_step_function()  # pyright: ignore[reportPrivateUsage]
+    kind = cast("Any", type(optimizer))
+    last = next((name for name in ("third_step", "second_step") if callable(getattr(kind, name, None))), None)
+    if last and not getattr(getattr(kind, last), "hooked", False):
+        hooked = cast("Any", Optimizer.profile_hook_step(getattr(kind, last)))
+        hooked.hooked = True
+        setattr(kind, last, hooked)
+
+
+def _refuse_unsteppable(optimizer: Any) -> None:
+    kind = cast("type[object]", type(optimizer))
+    if kind.__module__.split(".")[0] == "deepspeed" or kind.__name__ == "DeepSpeedOptimizerWrapper":
+        raise OptimizerError(
+            "DeepSpeed's optimizers update flat partitions of the weights, in which no parameter can be masked: "
+            "use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP, which redense supports"
+        )
+    if kind.__name__ in _IN_BACKWARD:
+        raise OptimizerError(
+            f"{kind.__name__} updates the weights inside backward, where no step can be counted or masked: "
+            "use an optimizer whose step() does it"
+        )
+
+
+def scale_lr(optimizer: Optimizer, factor: float, scheduler: LRScheduler | Sequence[LRScheduler] = ()) -> None:
+    """Multiply the learning rate of every parameter group by ``factor``, in place.
+
+    For loops without a scheduler; with one use ``LambdaLR(optimizer, schedule.lr_factor)``. A scheduler that was made
+    before computes the rate from its own base at its next step, which would undo this: give it too, and its base rates
+    are multiplied. One that is made afterwards begins at the new rate.
+
+    Args:
+        optimizer: whose rate is changed.
+        factor: above 0.
+        scheduler: what else sets the rate of this optimizer, if the loop goes on stepping it.
+
+    Raises:
+        OptimizerError: the factor is not a positive number.
+
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    >>> scale_lr(optimizer, 0.1)
+    >>> round(optimizer.param_groups[0]["lr"], 4)
+    0.01
+    """
+    number = as_float(factor)
+    if number is None or not 0 < number < float("inf"):
+        raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
+    schedulers = [scheduler] if isinstance(scheduler, LRScheduler) else list(scheduler)
+    inner = unwrap_optimizer(optimizer)
+    if hasattr(inner.step, "_wrapped_by_lr_sched") and not schedulers:
+        _log.warning(
+            "a learning-rate scheduler was made for this %s; if the loop still steps it, it may compute the rate anew "
+            "and undo scale_lr(optimizer, %s): give it to scale_lr too, or use LambdaLR(optimizer, schedule.lr_factor)",
+            type(inner).__name__,
+            number,
+        )
+    for group in inner.param_groups:
+        for key in ("lr", "initial_lr"):
+            if isinstance(group.get(key), Tensor):
+                group[key].mul_(number)  # capturable optimizers hold on to this very tensor
+            elif key in group:
+                group[key] *= number
+    for each in schedulers:
+        each.base_lrs = [base * number for base in each.base_lrs]
+
+
+def held(optimizer: Optimizer) -> set[int]:
+    """Return the ids of the parameters that the optimizer updates."""
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
+_TORCHS = Optimizer.profile_hook_step.__code__.co_filename
+
+
+class Calls:
+    """The calls of ``step`` that are running: a subclass that calls its parent's makes one step of two calls."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, list[FrameType | None]] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether any call has begun that did not end."""
+        return any(_runs(frame) for frames in self._of.values() for frame in frames)
+
+    def begin(self, optimizer: Optimizer) -> bool:
+        """Note a call of ``step``; return whether it is the outermost one."""
+        outer = self._of.setdefault(id(optimizer), [])
+        outer[:] = [frame for frame in outer if _runs(frame)]  # what an exception has ended is over
+        outer.append(_caller())
+        return len(outer) == 1
+
+    def end(self, optimizer: Optimizer) -> bool:
+        """Note the end of a call; return whether it was the outermost one."""
+        outer = self._of.get(id(optimizer), [])
+        if outer:
+            outer.pop()
+        return not outer
+
+
+def _caller() -> FrameType | None:
+    """Return torch's frame around the step whose hook is running."""
+    here = inspect.currentframe()
+    seen = here
+    while seen is not None and seen.f_code.co_filename != _TORCHS:
+        seen = seen.f_back
+    return seen or here
+
+
+def _runs(frame: FrameType | None) -> bool:
+    now = inspect.currentframe()
+    while now is not None and now is not frame:
+        now = now.f_back
+    return now is frame
+
+
+def forget_curvature(optimizer: Optimizer) -> None:
+    """Drop what an optimizer knows of the loss with other weights."""
+    # LBFGS keeps flat vectors over all parameters: they describe the loss with the other weights.
+    if isinstance(optimizer, torch.optim.LBFGS):
+        optimizer.state.clear()
+
+
+def was_skipped(optimizer: Optimizer) -> bool:
+    """Whether the step that has just been called changed nothing, for a GradScaler had found an infinity."""
+    # For fused optimizers GradScaler calls step() also when it found an infinity, and lets the kernel skip.
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, Tensor) and bool(found.item())
+
+
+def fills_state(optimizer: Optimizer) -> bool:
+    """Whether a step is the one by which ``torch.distributed.checkpoint`` fills the state of a fresh optimizer.
+
+    It trains nothing: its rates are 0, and so is every gradient. The first step of a warm-up has the same rate, and
+    gradients.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
+    if not rates or any(_moves(rate) for rate in rates):
+        return False  # nearly every step ends here: no gradient is read, no device waited for
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    if any(gradient is None or gradient.is_sparse for gradient in gradients):
+        return False  # it gives a dense one to every parameter
+    meshes = {gradient.device_mesh: None for gradient in gradients if is_sharded(gradient)}
+    if meshes and _asked_by_torch():  # by one rank alone, perhaps
+        return True
+    trains = any(bool(local(gradient).count_nonzero()) for gradient in gradients)
+    for mesh in meshes:  # the gradient of another rank's shards may be all there is
+        trains = bool(largest_over(mesh)(torch.tensor([int(trains)])))
+    return not trains
+
+
+def _moves(rate: float | Tensor) -> bool:
+    if isinstance(rate, Tensor) and rate.device.type not in ("cpu", torch.get_default_device().type):
+        return True  # of a capturable optimizer: torch's 0 is made on the default device
+    return bool(rate != 0)
+
+
+def _asked_by_torch() -> bool:
+    frame = sys._getframe()  # pyright: ignore[reportPrivateUsage]
+    while frame := frame.f_back:
+        if frame.f_code.co_name == "_init_optim_state":
+            return True
+    return False

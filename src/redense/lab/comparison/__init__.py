@@ -1,0 +1,1 @@
+"""A comparison of arms over seeds: its cells, the grid that trains them, what it says."""

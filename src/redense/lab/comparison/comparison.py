@@ -1,0 +1,250 @@
+"""A comparison: what is compared, as a folder and as cells of arms times seeds. `grid` trains it.
+
+A comparison is a folder that says what is compared (``comparison.json``). What is trained lies in the phase store. So a
+comparison that was killed goes on where it was, and a second one that adds an arm or a seed trains only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redense.errors import RecipeError, RedenseError, StateError, nearest
+from redense.files.checksums import NAME as SUMS
+from redense.files.checksums import add_sums, check_sums, note_sum
+from redense.files.locks import LOCK
+from redense.files.writing import write_bytes, write_text
+from redense.lab.arms import Arm, Flow, Setting, get_arms
+from redense.lab.environment import environment
+from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
+from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, SparseRecipe, build_recipe, parse_yaml
+from redense.lab.store import phase_keys
+from redense.lab.training.engine import steps_per_epoch
+from redense.lab.training.plan import plan
+from redense.tasks.task import Task
+
+BASELINE = "baseline"
+CONTROL = "restart"
+_GIVEN = ("comparison.json", "environment.json", STARTED)
+_MOST_SEEDS = 1000
+_NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: a recipe, arms, seeds, and settings of the sparse phase that are swept."""
+
+    recipe: Recipe
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sweep: Mapping[str, Sequence[Any]]
+    tuned: bool = False
+    """Whether the controls' own settings are swept as often; an older redense swept those of the masks alone."""
+    ranks: int = 1
+    """Over which each phase trains; it stays that of the keys when the comparison goes on over another number."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "arms": list(self.arms),
+            "seeds": list(self.seeds),
+            "sweep": {key: list(values) for key, values in self.sweep.items()},
+            **({"tuned": True} if self.tuned else {}),
+            **({"ranks": self.ranks} if self.ranks > 1 else {}),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Comparison:
+        """Return the comparison that `to_dict` gave."""
+        recipe = build_recipe(data["recipe"], "comparison.json")
+        named = {"tuned": data.get("tuned", False), "ranks": data.get("ranks", 1)}
+        return cls(recipe, tuple(data["arms"]), tuple(data["seeds"]), data["sweep"], **named)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed: what it trains, and under which keys it lies."""
+
+    label: str
+    seed: int
+    flow: Flow
+    keys: tuple[str, ...]
+
+
+# --- its folder -----------------------------------------------------------------------------------------------------
+
+
+def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Path = Path("runs")) -> Path:
+    """Make the folder of a new comparison.
+
+    Raises:
+        StateError: the folder exists and is not empty, or cannot be made.
+    """
+    with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
+        write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()
+        add_sums(folder, [folder / "environment.json"])
+        note_sum(folder, "comparison.json", data)
+        write_bytes(folder / "comparison.json", data)
+    return folder
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Return the comparison of a folder.
+
+    Raises:
+        StateError: it is no folder of a comparison.
+        CheckpointError: it is damaged.
+    """
+    if not (folder / "comparison.json").exists():
+        raise StateError(f"{folder} is no comparison: it has no comparison.json")
+    check_sums(folder, *_GIVEN)
+    try:
+        return Comparison.from_dict(read_json(folder / "comparison.json"))
+    except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
+        raise StateError(f"{folder / 'comparison.json'} is damaged: it is none that redense writes") from None
+
+
+def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
+    """Raise unless a comparison is what it was when it was started, and its data too; note that where it is new.
+
+    Raises:
+        StateError: it changed.
+    """
+    path = folder / STARTED
+    now = {"data": task.fingerprint, "comparison": comparison_digest(comparison)}
+    if not path.exists():
+        write_text(path, json.dumps(now) + "\n")
+        add_sums(folder, [path])
+        return
+    refuse_changed(folder, now, "make a new comparison")
+
+
+def comparison_digest(comparison: Comparison) -> str:
+    """Return a checksum of all that decides the numbers of a comparison."""
+    plain = comparison.to_dict()
+    for name in ("name", "about"):
+        plain["recipe"].pop(name, None)
+    for name in WHEREABOUTS:
+        plain["recipe"]["data"].pop(name, None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def discard_comparison(folder: Path) -> None:
+    """Remove the folder of a new comparison that could not begin, so that the corrected command may use its name."""
+    discard_folder(folder, (*_GIVEN, SUMS, LOCK))
+
+
+# --- what is to be trained ------------------------------------------------------------------------------------------
+
+
+def cells(comparison: Comparison, task: Task) -> list[Cell]:
+    """Return every arm with every seed, the baseline first; arms that a sweep does not change appear once.
+
+    Raises:
+        RecipeError: an arm is unknown, or a swept setting is.
+    """
+    out: list[Cell] = []
+    arms = get_arms(comparison.arms)
+    for label, arm, recipe, tuned in _rows(comparison, arms):
+        for seed in comparison.seeds:
+            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task, tuned)
+            try:
+                flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
+            except RedenseError as error:  # an arm cannot be made of every recipe
+                raise RecipeError(f"arm '{label}': {error}") from None
+            keys = phase_keys(flow.recipe, task.fingerprint, flow.phases, comparison.ranks)
+            out.append(Cell(label, seed, flow, tuple(keys)))
+    return out
+
+
+def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Arm | None, Recipe, float | None]]:
+    """Give the rows: label, arm, recipe, and the value of the arm's own knob."""
+    yield BASELINE, None, comparison.recipe, None
+    settings = list(sweep_points(comparison.sweep))
+    for arm in arms:
+        if not arm.masked or settings == [{}]:
+            yield arm.name, arm, comparison.recipe, None
+            if arm.knob and comparison.tuned:
+                if len(settings) > len(arm.knob.values):
+                    raise RecipeError(
+                        f"--sweep has {len(settings)} settings, and {arm.name} has {len(arm.knob.values)} to be tried: "
+                        "sweep at most so many, so that the controls are tuned as often"
+                    )
+                for value in arm.knob.values[1 : len(settings)]:
+                    yield f"{arm.name} {arm.knob.name}={value:g}", arm, comparison.recipe, value
+            continue
+        for point in settings:
+            data = comparison.recipe.model_dump(mode="json")
+            data["sparse"] = {**data["sparse"], **point}
+            label = " ".join([arm.name, *(f"{key}={value}" for key, value in point.items())])
+            yield label, arm, build_recipe(data, f"--sweep {point}"), None
+
+
+def sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Give every combination of the values that settings are swept over; one empty one for no sweep."""
+    points: list[dict[str, Any]] = [{}]
+    for key, values in sweep.items():
+        points = [{**point, key: value} for point in points for value in values]
+    yield from points
+
+
+def _setting(recipe: Recipe, comparison: Comparison, task: Task, tuned: float | None) -> Setting:
+    steps = steps_per_epoch(task, recipe)
+
+    def dense_key(seed: int) -> str:
+        own = recipe.model_copy(update={"seed": seed})
+        return phase_keys(own, task.fingerprint, plan(own, steps)[:1], comparison.ranks)[0]
+
+    return Setting(recipe, steps, comparison.seeds, dense_key, tuned)
+
+
+# --- what the command line gives ------------------------------------------------------------------------------------
+
+
+def parse_sweep(text: str | None) -> dict[str, list[Any]]:
+    """Return ``{"sparsity": [0.2, 0.3]}`` from ``sparsity=0.2,0.3``; several are parted by spaces.
+
+    Raises:
+        RecipeError: not of that form, or no setting of the sparse phase.
+    """
+    sweep: dict[str, list[Any]] = {}
+    for part in (text or "").split():
+        key, equals, values = part.partition("=")
+        if key not in SparseRecipe.model_fields:
+            known = list(SparseRecipe.model_fields)
+            raise RecipeError(f"--sweep {part}: the sparse phase has no setting '{key}'{nearest(key, known)}")
+        if key in _NOT_SWEPT:
+            raise RecipeError(f"--sweep {part}: the control would have another budget: make one comparison for each")
+        if not equals or not values:
+            raise RecipeError(f"--sweep {part}: give values, as in --sweep {key}=0.2,0.3,0.5")
+        found = [parse_yaml(value, f"--sweep {part}") for value in values.split(",")]
+        if key in sweep or any(value in found[:index] for index, value in enumerate(found)):
+            raise RecipeError(f"--sweep {text}: '{key}' or one of its values is given twice")
+        sweep[key] = found
+    return sweep
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """Return seeds from ``5`` (0 to 4), from ``3,7,11``, or from ``3,`` (3 alone: a job of an array).
+
+    Raises:
+        RecipeError: neither a number nor a list of different ones.
+    """
+    try:
+        listed = text.removesuffix(",").split(",")
+        seeds = tuple(map(int, listed)) if "," in text else tuple(range(min(int(text), _MOST_SEEDS + 1)))
+    except ValueError:
+        raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
+    if len(seeds) > _MOST_SEEDS:
+        raise RecipeError(
+            f"--seeds: more than {_MOST_SEEDS:,} seeds are too many for one comparison; got '{text[:40]}'"
+        )
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
+    return seeds

@@ -1,0 +1,93 @@
+"""What a comparison was planned to be looked at, and what was added to it after somebody had looked.
+
+Beside what is compared, ``comparison.json`` has ``looks`` (planned with ``--looks``), ``margin``, and ``looked``: the
+seeds and arms that there were each time when results had been written and something was added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from redense.errors import RecipeError
+from redense.files.checksums import add_sums, drop_sums
+from redense.files.writing import write_text
+from redense.lab.folder import STARTED, read_json
+from redense.lab.judging.looks import Looks
+from redense.lab.judging.verdicts import check_looks, check_margin
+
+from .comparison import Comparison, comparison_digest
+
+_FILE = "comparison.json"
+
+
+def plan_looks(folder: Path, looks: int | None, margin: float | None) -> None:
+    """Note in a new comparison's folder how often it will be looked at, and the margin.
+
+    Raises:
+        DataError: one of them is out of its range.
+    """
+    check_looks(1 if looks is None else looks)
+    check_margin(margin)
+    if looks is not None or margin is not None:
+        given = {key: value for key, value in (("looks", looks), ("margin", margin)) if value is not None}
+        _write(folder, _FILE, _json({**read_json(folder / _FILE), **given}))
+
+
+def read_looks(folder: Path, comparison: Comparison) -> Looks:
+    """Return what was planned for a comparison, and when it was looked at."""
+    data: Mapping[str, Any] = read_json(folder / _FILE) if (folder / _FILE).is_file() else {}
+    looked = tuple((int(seeds), int(arms)) for seeds, arms in data.get("looked") or ())
+    return Looks(int(data.get("looks") or 1), data.get("margin"), looked, _size(comparison))
+
+
+def extended(comparison: Comparison, seeds: Sequence[int] | None, arms: Sequence[str] | None) -> Comparison:
+    """Return a comparison with further seeds and arms.
+
+    Raises:
+        RecipeError: seeds that it has are left out.
+    """
+    if seeds is not None and not set(comparison.seeds) <= set(seeds):
+        missing = ", ".join(str(seed) for seed in comparison.seeds if seed not in seeds)
+        raise RecipeError(f"--seeds leaves out {missing}, which the comparison has: seeds can be added, not taken away")
+    more = [seed for seed in seeds or () if seed not in comparison.seeds]
+    others = [arm for arm in dict.fromkeys(arms or ()) if arm not in comparison.arms]
+    return replace(comparison, seeds=(*comparison.seeds, *more), arms=(*comparison.arms, *others))
+
+
+def write_extended(folder: Path, before: Comparison, after: Comparison) -> None:
+    """Write what a comparison has become, and that it was looked at before if it had results."""
+    data = read_json(folder / _FILE)
+    if _was_judged(folder / "compare.json", before):
+        data["looked"] = [*(data.get("looked") or ()), list(_size(before))]
+    _write(folder, _FILE, _json({**data, **after.to_dict()}))
+    if (folder / STARTED).is_file():
+        started = read_json(folder / STARTED)
+        _write(folder, STARTED, json.dumps({**started, "comparison": comparison_digest(after)}) + "\n")
+
+
+def _was_judged(path: Path, comparison: Comparison) -> bool:
+    """Whether there are results of all that a comparison has: a killed one was not looked at."""
+    if not path.is_file():
+        return False
+    results = read_json(path)
+    arms = {str(row["arm"]).partition(" ")[0] for row in results["rows"]}
+    return results["seeds"] == list(comparison.seeds) and arms >= set(comparison.arms)
+
+
+def _size(comparison: Comparison) -> tuple[int, int]:
+    return len(comparison.seeds), len(comparison.arms)
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    """Write a file whose checksum the folder has, and note the new one."""
+    drop_sums(folder, [name])
+    write_text(folder / name, text)
+    add_sums(folder, [folder / name])

@@ -1,0 +1,376 @@
+"""The grid of a comparison: arms times seeds, as phases that are trained once and shared.
+
+All first phases are one wave of jobs, all second ones the next, and so on; joblib carries a wave to its processes.
+Under torchrun the ranks train one phase after another, all of them together (`Grid.run_over_ranks`).
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import logging
+import os
+import shlex
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redense.errors import CheckpointError, RedenseError, StateError
+from redense.files.writing import write_text
+from redense.lab.ranks.memory import keep_freed_memory
+from redense.lab.ranks.processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers, start_tracker
+from redense.lab.ranks.ranks import join, noticing_lost_ranks
+from redense.lab.recipe.recipe import Recipe, build_recipe
+from redense.lab.store import PhaseStore, shared_store
+from redense.lab.tasks import make_task
+from redense.lab.training.engine import Engine, StoppedError, TrainingError
+from redense.lab.training.plan import PlannedPhase
+from redense.masks import sparsity_of
+from redense.plugins import load_plugins
+from redense.tasks.task import Task
+
+from .comparison import Cell, Comparison, cells, check_started
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 3  # how often damaged phases are trained again before the disk is to blame
+
+
+@dataclass(frozen=True)
+class Job:
+    """One phase to train or to evaluate, as plain data for any process on any machine."""
+
+    store: str
+    recipe: dict[str, Any]
+    phases: tuple[dict[str, Any], ...]
+    keys: tuple[str, ...]
+    index: int
+    stop: str
+    main: int
+    save_seconds: float
+
+
+class Grid:
+    """The phases that a comparison needs, wave by wave: all first phases, all second ones, and so on."""
+
+    def __init__(self, comparison: Comparison, store: PhaseStore, folder: Path, *, save_seconds: float = 30.0) -> None:
+        self.comparison, self.store, self.folder = comparison, store, folder
+        torch.set_num_threads(1)  # as in every job, for the keys
+        self.ranks = join()
+        self.task = self.ranks.in_turn(lambda: make_task(comparison.recipe))
+        self.ranks.agree("the data", self.task.fingerprint)
+        self.ranks.main(lambda: check_started(folder, comparison, self.task))
+        self.cells = cells(comparison, self.task)
+        self._save_seconds, self._damaged = save_seconds, False
+        self._stop = folder / ".stop"
+        self._stop.unlink(missing_ok=True)
+        # What is wrong with an arm is said before anything is trained.
+        for cell in self.cells:
+            if cell.seed == comparison.seeds[0]:
+                Engine(self.task, cell.flow.recipe, cell.flow.phases).begin()
+
+    def stop(self) -> None:
+        """Ask every worker to save and stop."""
+        self._stop.parent.mkdir(parents=True, exist_ok=True)  # of a rank on another machine
+        self._stop.touch()
+
+    def jobs(self) -> Iterator[list[Job]]:
+        """Give the phases that are still to be trained, in waves that can run at once; then those to evaluate."""
+        depth = max(len(cell.keys) for cell in self.cells)
+        for index in range(depth):
+            wave = {cell.keys[index]: cell for cell in self.cells if index < len(cell.keys)}
+            yield [
+                self._job(cell, index)
+                for key, cell in wave.items()
+                if not self._is_trained(key) and not self.store.failure(cell.keys[: index + 1])
+            ]
+        final = {cell.keys[-1]: cell for cell in self.cells}
+        yield [
+            self._job(cell, -1)
+            for key, cell in final.items()
+            if self.store.has(key) and not self.store.is_measured(key)
+        ]
+
+    def _waves(self) -> Iterator[list[Job]]:
+        """Give `jobs`, and again where a phase turned out to be damaged: it is trained anew.
+
+        Raises:
+            StateError: that does not help.
+        """
+        for _ in range(_ROUNDS):
+            self._damaged = False
+            yield from self.jobs()
+            if not self._damaged:
+                return
+        raise StateError(f"phases in the store {self.store.root} are damaged again and again: look at its disk")
+
+    def _is_trained(self, key: str) -> bool:
+        """Whether a phase is in the store; what is damaged of it is dropped, its state is looked at when used."""
+        try:
+            self.store.mend(key)
+            self.store.records(key)
+        except CheckpointError as error:
+            log.warning("%s", error)
+            self.store.discard(key)
+        return self.store.has(key)
+
+    def _job(self, cell: Cell, index: int) -> Job:
+        return Job(
+            str(self.store.root.resolve()),
+            cell.flow.recipe.model_dump(mode="json"),
+            tuple(planned.to_dict() for planned in cell.flow.phases),
+            cell.keys,
+            index,
+            str(self._stop.resolve()),
+            os.getpid(),
+            self._save_seconds,
+        )
+
+    def done(self) -> tuple[float, int]:
+        """Return the optimizer steps that are done and that there are, each shared phase counted once."""
+        steps: dict[str, int] = {}
+        for cell in self.cells:
+            steps |= {key: planned.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
+        return sum(self.store.done(key) * count for key, count in steps.items()), sum(steps.values())
+
+    def write_plan(self) -> None:
+        """Write ``grid.json``: the phases of every run, for whoever watches how far they are."""
+        runs = [
+            {
+                "arm": cell.label,
+                "seed": cell.seed,
+                "phases": [[key, planned.steps] for key, planned in zip(cell.keys, cell.flow.phases, strict=True)],
+            }
+            for cell in self.cells
+        ]
+        plan = {"store": str(self.store.root.resolve()), "cells": runs}
+        write_text(self.folder / "grid.json", json.dumps(plan) + "\n")
+
+    def run(
+        self,
+        *,
+        jobs: int,
+        backend: str = "loky",
+        resources: Mapping[str, float] | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Train and evaluate everything; return the number of phases that had to be trained.
+
+        Args:
+            jobs: how many at once.
+            backend: ``loky``, processes of this machine, or ``ray``, a cluster.
+            resources: what Ray reserves for each job: ``num_cpus``, ``num_gpus``.
+            tick: called after every job.
+
+        Raises:
+            StoppedError: `stop` was called; what was done is kept.
+            StateError: a worker process died.
+        """
+        trained, carry = 0, self._over_ray if backend == "ray" else self._over_processes
+        for wave in self._waves():
+            stopped = False
+            for done in carry(wave, jobs, dict(resources or {})):
+                stopped |= done == Done.STOPPED
+                trained += done == Done.TRAINED
+                self._damaged |= done == Done.DAMAGED
+                tick()
+            if stopped:
+                raise StoppedError("stopped; the state is saved")
+        return trained
+
+    def _over_processes(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
+        from joblib import Parallel, delayed, parallel_config
+        from joblib.externals.loky.backend.resource_tracker import ensure_running
+
+        if jobs > 1:
+            start_tracker(ensure_running)
+        # A worker leaves with this process, also when it is killed; that of one job is this process itself.
+        started: dict[str, Any] = {"initializer": begin_helping, "initargs": (os.getpid(),)}
+        try:
+            with parallel_config(backend="loky", n_jobs=jobs, **started), warnings.catch_warnings():
+                # An idle worker leaves and another is started: nothing that a user could do something about.
+                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+                found: Any = Parallel(return_as="generator_unordered")(delayed(do)(job) for job in wave)
+                yield from found
+        except BrokenProcessPool:
+            if self._stop.exists():  # the signal reached a worker that was not up yet
+                raise StoppedError("stopped; the state is saved") from None
+            raise StateError(
+                "a worker process died, perhaps for lack of memory: go on with fewer --jobs and "
+                f"--resume {shlex.quote(str(self.folder))}; what was trained is kept"
+            ) from None
+
+    def _over_ray(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
+        from .ray_cluster import carried
+
+        yield from carried(do, wave, jobs, resources, again=f"--resume {shlex.quote(str(self.folder))}")
+
+    def run_over_ranks(self, *, tick: Callable[[], None] = lambda: None) -> int:
+        """Train and evaluate everything as `run` does, in the ranks of this job; rank 0 knows what is to do.
+
+        Raises:
+            StoppedError: `stop` was called on any rank; what was done is kept.
+            LostRankError: another rank is gone.
+        """
+        waves, trained = self._waves(), 0
+
+        def following() -> list[dict[str, Any]] | None:
+            wave = next(waves, None)
+            return None if wave is None else [asdict(job) for job in wave]
+
+        with noticing_lost_ranks():
+            while (wave := self.ranks.main(following)) is not None:
+                for job in wave:
+                    # Signals are this process's own affair: nobody else would tell it to stop.
+                    done = do(Job(**{**job, "main": os.getpid()}))
+                    if done == Done.STOPPED:
+                        raise StoppedError("stopped; the state is saved")
+                    trained += done == Done.TRAINED
+                    self._damaged |= done == Done.DAMAGED
+                    if self.ranks.is_main:
+                        tick()
+        return trained
+
+
+class Done(enum.IntEnum):
+    """What became of a job."""
+
+    NOTHING = 0  # another had trained it, or it was to be evaluated
+    TRAINED = 1
+    STOPPED = 2
+    DAMAGED = 3  # what it needs; that was discarded and is to be trained again
+
+
+class _DamagedError(RedenseError):
+    """A phase in the store is damaged, and discarded."""
+
+
+def do(job: Job) -> Done:
+    """Train or evaluate one phase, in whatever process."""
+    if os.getpid() != job.main and threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches all processes, and so may SIGTERM: the main one asks us to stop.
+        ignore_signals()
+        leave_with(job.main)
+    # One thread a job, whatever the number of jobs: two times two threads on two cores are far slower than two times
+    # one, and the last digits would depend on it.
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    load_plugins()
+    recipe = build_recipe(job.recipe)
+    phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
+    store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
+    try:
+        with noticing_lost_helpers():
+            if job.index < 0:
+                _evaluate(store, task, recipe, phases, job.keys)
+                return Done.NOTHING
+            return Done.TRAINED if _train(store, task, recipe, phases, job) else Done.NOTHING
+    except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
+        return Done.STOPPED
+    except _DamagedError as error:
+        log.warning("%s", error)
+        return Done.DAMAGED
+    except TrainingError as error:  # a diverged run is a result, and no reason to stop the others
+        store.put_text(job.keys[job.index], "failed.json", json.dumps({"error": str(error)}) + "\n")
+        return Done.TRAINED
+
+
+@functools.lru_cache(maxsize=4)
+def _task(recipe: str) -> Task:
+    return make_task(build_recipe(json.loads(recipe)))
+
+
+def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[PlannedPhase], job: Job) -> bool:
+    key, stop = job.keys[job.index], Path(job.stop)
+    with store.locked(key):
+        store.mend(key, held=True)
+        if store.has(key):
+            return False
+        records: list[dict[str, Any]] = []
+
+        def emit(event: dict[str, Any]) -> None:
+            if event["kind"] in ("step", "epoch"):
+                records.append(event)
+                store.progress(key, engine.position_in_phase, phases[job.index].steps)
+
+        def save(snapshot: dict[str, Any]) -> None:
+            if snapshot["position"]["phase"] > job.index:
+                store.put(key, snapshot, records)
+            else:
+                store.put_partial(key, snapshot, records)
+
+        engine = Engine(
+            task,
+            recipe,
+            phases,
+            emit=emit,
+            stop=stop.exists,
+            save=save,
+            save_seconds=job.save_seconds,
+            resolve=lambda other: _weights(store, other),
+        )
+        partial = store.partial(key)
+        if partial:
+            snapshot, kept = partial
+            engine.restore(snapshot)
+            records.extend(kept)
+        elif job.index:
+            engine.restore(_state(store, job.keys[job.index - 1]))
+        if engine.ranks.asked(stop.exists(), False)[0]:
+            raise StoppedError("stopped; the state is saved")
+        engine.train()
+    return True
+
+
+def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
+    """Return the weights that another arm's phase ended with."""
+    reason = store.failure([key])
+    if reason:
+        raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
+    state = _state(store, key)
+    return state.get("best of run", state)["model"]
+
+
+def _state(store: PhaseStore, key: str) -> dict[str, Any]:
+    """Return what a phase ended with.
+
+    Raises:
+        _DamagedError: it is damaged; it is discarded.
+    """
+    try:
+        return store.state(key)
+    except CheckpointError as error:
+        store.discard(key)
+        raise _DamagedError(f"{error}; the phase is trained again") from None
+
+
+def _evaluate(
+    store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[PlannedPhase], keys: Sequence[str]
+) -> None:
+    """Touch the test split with the network that a flow ends with, and count its weights."""
+    engine = Engine(task, recipe, phases)
+    with store.locked(keys[-1]):
+        if store.is_measured(keys[-1]):
+            return
+        engine.restore(_state(store, keys[-1]))
+        engine.end()
+        outcome = engine.outcome("test")
+        store.put_outcome(keys[-1], "test", outcome)
+        parameters = list(engine.model.parameters())
+        weights = sum(parameter.numel() for parameter in parameters)
+        facts = {
+            "test": task.metrics(outcome),
+            "validation": engine.evaluate("validation"),
+            "parameters": weights,
+            "nonzeros": weights - round(sparsity_of(*parameters) * weights),
+            **({"kept": engine.kept} if engine.kept else {}),
+        }
+        store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")

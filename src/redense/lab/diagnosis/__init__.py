@@ -1,0 +1,1 @@
+"""What a training did to a network: barrier, curvature, moments, distances."""

@@ -1,0 +1,96 @@
+"""Doing jobs: one after another, in processes or threads of this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from redense.errors import MissingExtraError, RedenseError, StateError
+
+JobT = TypeVar("JobT")
+T = TypeVar("T")
+Backend = Literal["loky", "threading", "ray"]
+BACKENDS = ("loky", "ray")
+MOST_JOBS = 1000
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """How jobs are done.
+
+    Args:
+        jobs: how many at once.
+        backend: processes or threads of this machine, or a Ray cluster.
+        resources: what Ray reserves for each job: ``num_cpus``, ``num_gpus``.
+    """
+
+    jobs: int = 1
+    backend: Backend = "loky"
+    resources: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or not 1 <= self.jobs <= MOST_JOBS:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RedenseError(f"jobs must be 1 to {MOST_JOBS:,}, got {self.jobs}")
+
+    def join(self) -> None:
+        """Look whether there is what this takes, before anything is begun.
+
+        Raises:
+            MissingExtraError: joblib or Ray is not installed.
+            StateError: no cluster answers, or a job does not fit it.
+        """
+        if self.backend == "ray":
+            from redense.lab.comparison.ray_cluster import join_cluster
+
+            join_cluster(self.jobs, self.resources)
+        elif self.jobs > 1:
+            try:
+                import joblib  # noqa: F401  # only whether it is there
+            except ImportError:
+                raise MissingExtraError("more than one job needs joblib: pip install 'redense[lab]'") from None
+
+    def carry(self, do: Callable[[JobT], T], work: Sequence[JobT], *, again: str) -> Iterator[T]:
+        """Do jobs; give what each returns as it comes.
+
+        Args:
+            do: does one; in a process of its own where there are several at once.
+            work: all of them.
+            again: how to go on when a process is lost, for the message.
+
+        Raises:
+            StateError: a process died.
+        """
+        if self.backend == "ray":
+            from redense.lab.comparison.ray_cluster import carried
+
+            yield from carried(do, work, self.jobs, self.resources, again=again)
+        elif self.jobs == 1:
+            yield from map(do, work)
+        else:
+            yield from self._side_by_side(do, work, again)
+
+    def _side_by_side(self, do: Callable[[JobT], T], work: Sequence[JobT], again: str) -> Iterator[T]:
+        from joblib import Parallel, delayed, parallel_config
+
+        from redense.lab.ranks.processes import begin_helping
+
+        started: dict[str, Any] = {}
+        if self.backend == "loky":  # a worker leaves with this process, also when it is killed
+            started = {"initializer": begin_helping, "initargs": (os.getpid(),)}
+        try:
+            with parallel_config(backend=self.backend, n_jobs=self.jobs, **started), warnings.catch_warnings():
+                # An idle worker leaves and another is started: nothing that a user could do something about.
+                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+                # What a job gives is kept as it comes, and no more is dispatched than runs.
+                together = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")
+                found: Any = together(delayed(do)(job) for job in work)
+                yield from found
+        except BrokenProcessPool:
+            raise StateError(
+                f"a process died, perhaps for lack of memory: give fewer jobs, and go on with {again}; what was "
+                "finished is kept"
+            ) from None

@@ -1,0 +1,150 @@
+"""The figures of one pair of arm and seed, from whatever a training returned or printed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redense.errors import DataError, nearest
+from redense.lab.judging.cells import finite
+from redense.lab.judging.figures import is_lower_better, quoted
+
+FACTS = ("steps", "gradients", "parameters", "nonzeros")
+UNNAMED = "figure"  # what a number without a name is called
+_SPLITS = ("test", "validation")
+_MOST = 1000  # figures of one pair
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came out of one training.
+
+    Args:
+        test: the figures that decide, by name; those of no named split are here.
+        validation: those on validation data, which choose the control.
+        facts: steps, gradients, parameters and nonzeros, as far as they were told.
+    """
+
+    test: Mapping[str, float] = field(default_factory=dict[str, float])
+    validation: Mapping[str, float] = field(default_factory=dict[str, float])
+    facts: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"test": dict(self.test), "validation": dict(self.validation), "facts": dict(self.facts)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Figures:
+        """Return the figures that `to_dict` gave."""
+        return cls(dict(data["test"]), dict(data["validation"]), dict(data["facts"]))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the figures, each once."""
+        return list(dict.fromkeys([*self.test, *self.validation]))
+
+
+def read_figures(given: Any, metric: str | None = None) -> Figures:
+    """Return the figures of what a training returned.
+
+    A number; numbers by name, as ``{"error": 0.13, "steps": 900}`` or ``{"validation_error": 0.1, "test_error": 0.2}``;
+    or by split, as ``{"validation": 0.12, "test": 0.13}`` or ``{"test": {"error": 0.13, "loss": 0.4}}``. What is no
+    number, as a name or a list, is passed over.
+
+    Args:
+        given: what was returned.
+        metric: the name of a number that has none; the figure of that name has to be a finite number.
+
+    >>> read_figures({"validation": 0.12, "test": 0.13, "steps": 900}, "error").to_dict()
+    {'test': {'error': 0.13}, 'validation': {'error': 0.12}, 'facts': {'steps': 900.0}}
+
+    Raises:
+        DataError: there is no figure in it, or one is NaN or infinite.
+    """
+    found: dict[str, dict[str, float]] = {"test": {}, "validation": {}, "facts": {}}
+    name = metric or UNNAMED
+    if not isinstance(given, Mapping):
+        if (value := _number(given)) is None:
+            raise DataError(f"expected a number or a dict of figures such as {{'error': 0.13}}, got {_kind(given)}")
+        found["test"][name] = value
+    else:
+        for key, value in given.items():
+            _take(found, str(key), value, name)
+    figures = Figures(**found)
+    if not figures.names:
+        raise DataError(f"no figure is in it: expected numbers such as {{'error': 0.13}}, got {_kind(given)}")
+    if len(figures.names) > _MOST:
+        raise DataError(f"{len(figures.names):,} figures are more than {_MOST:,}")
+    deciding = {metric, *(figures.names if len(figures.names) == 1 else ())}
+    splits = {split: dict(getattr(figures, split)) for split in _SPLITS}
+    for split, values in splits.items():
+        for own in values:
+            if own in deciding:
+                finite(values[own], f"the {split} figure {quoted(own)}")
+    # Of the other figures those that are no finite number are passed over, as names are.
+    finite_ones = {split: {k: v for k, v in values.items() if math.isfinite(v)} for split, values in splits.items()}
+    return Figures(**finite_ones, facts=figures.facts)
+
+
+def missing_metric(figures: Figures, metric: str) -> str:
+    """Return a line that says that a figure is not there, and which are; empty if it is."""
+    if metric in figures.names:
+        return ""
+    return (
+        f"there is no figure {quoted(metric)}{nearest(metric, figures.names)}; there are "
+        f"{', '.join(map(quoted, figures.names[:20]))}"
+    )
+
+
+def choose_metric(names: list[str], metric: str | None, lower_is_better: bool | None) -> tuple[str, bool]:
+    """Return the name of the figure that decides, and whether lower is better.
+
+    Raises:
+        DataError: there are several and none is named, or its name does not say which way is better.
+    """
+    if metric is None:
+        if len(names) != 1:
+            listed = ", ".join(map(quoted, names[:20]))
+            raise DataError(f"there is more than one figure: say which decides, metric= (or --metric), one of {listed}")
+        metric = names[0]
+    return metric, is_lower_better(None if metric == UNNAMED else metric, lower_is_better)
+
+
+def _take(found: dict[str, dict[str, float]], key: str, value: Any, name: str) -> None:
+    """Put what lies under a key where it belongs."""
+    if key in _SPLITS:
+        if isinstance(value, Mapping):
+            named = {str(own): number for own, one in value.items() if (number := _number(one)) is not None}
+            found[key].update(named)
+        elif (number := _number(value)) is not None:
+            found[key][name] = number
+        else:
+            raise DataError(f"{quoted(key)} must be a number or a dict of numbers, got {_kind(value)}")
+        return
+    if (number := _number(value)) is None:
+        return
+    if key in FACTS:
+        found["facts"][key] = finite(number, quoted(key))
+        return
+    split = next((one for one in _SPLITS if re.match(f"{one}[_/.-].", key)), None)
+    found[split or "test"][key[len(split) + 1 :] if split else key] = number
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of Python, NumPy, or a tensor of one element; None for anything else."""
+    if isinstance(value, (bool, str, bytes, complex)) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return number
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict with {', '.join(quoted(key) for key in list(value)[:5]) or 'nothing in it'}"
+    return f"a {type(value).__name__}"

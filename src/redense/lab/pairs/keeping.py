@@ -1,0 +1,185 @@
+"""The folder of a comparison of any training: what is compared, and every finished pair as it comes.
+
+``comparison.json`` says what is compared; ``pairs/ARM/SEED/result.json`` what came of a pair, with its checksum in it.
+A kill at any moment loses no finished pair, and a damaged one is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redense.errors import DataError, StateError
+from redense.files.checksums import NAME as SUMS
+from redense.files.checksums import add_sums, check_sums, drop_sums, is_intact, sha256
+from redense.files.json_text import read_json
+from redense.files.locks import LOCK, locked
+from redense.files.writing import sweep, write_text
+from redense.lab.folder import new_folder
+
+from .figures import Figures
+from .plan import Plan, continued, looks_of
+
+log = logging.getLogger(__name__)
+
+PLAN = "comparison.json"
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a pair.
+
+    Args:
+        figures: of the training; None where it failed.
+        failed: why it did, in a line; empty where it did not.
+        seconds: by the clock.
+        processor_seconds: of the processor, with those of the processes that it waited for.
+    """
+
+    figures: Figures | None
+    failed: str = ""
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+
+@dataclass
+class Kept:
+    """A folder that this process holds.
+
+    Args:
+        path: of it.
+        plan: what is compared, with what was added.
+        looked: how many seeds and arms there were each time when it was judged before something was added.
+    """
+
+    path: Path
+    plan: Plan
+    looked: list[list[int]]
+
+    def folder(self, arm: str, seed: int) -> Path:
+        """Return where a pair's files are."""
+        return self.path / "pairs" / arm / str(seed)
+
+    def outcome(self, arm: str, seed: int) -> Outcome | None:
+        """Return what came of a pair; None if it has not come to its end, or what was kept of it is damaged."""
+        path = self.folder(arm, seed) / _RESULT
+        try:
+            data = read_json(path)
+            if data.pop("sha256") != _digest(data):
+                raise ValueError("it does not match its checksum")
+            figures = None if data["figures"] is None else Figures.from_dict(data["figures"])
+            own = {name: data[name] for name in ("failed", "seconds", "processor_seconds")}
+            return Outcome(figures, **own)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s is damaged (%s): the pair is done again", path, error)
+            return None
+
+    def keep(self, arm: str, seed: int, outcome: Outcome) -> None:
+        """Write what came of a pair."""
+        data: dict[str, Any] = {
+            "arm": arm,
+            "seed": seed,
+            "figures": outcome.figures.to_dict() if outcome.figures else None,
+            "failed": outcome.failed,
+            "seconds": round(outcome.seconds, 3),
+            "processor_seconds": round(outcome.processor_seconds, 3),
+        }
+        folder = self.folder(arm, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        write_text(folder / _RESULT, json.dumps({**data, "sha256": _digest(data)}) + "\n")
+
+    def outcomes(self) -> dict[tuple[str, int], Outcome]:
+        """Return what came of every pair that has come to its end."""
+        found = {pair: self.outcome(*pair) for pair in self.plan.pairs}
+        return {pair: outcome for pair, outcome in found.items() if outcome is not None}
+
+
+@contextlib.contextmanager
+def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any]) -> Iterator[Kept]:
+    """Hold the folder of a comparison: a new one, or one that was begun, which then goes on.
+
+    Args:
+        out: the folder; None for one named after the plan and the time.
+        plan: what is to be compared; a folder that was begun must be of the same.
+        environment: where it is done, for a new folder.
+
+    Raises:
+        StateError: another process works in it, something else lies in it, or it is of another comparison.
+        CheckpointError: it is damaged.
+    """
+    if out is not None and (out / PLAN).is_file():
+        with locked(out):
+            sweep(out)
+            before, looked = read_plan(out)
+            judged = (out / "compare.json").is_file()
+            after = continued(before, plan, out, judged=judged)
+            if after != before:
+                if _was_judged(out, before):
+                    looked.append([len(before.seeds), len(before.arms)])
+                _write_plan(out, after, looked)
+            yield Kept(out, after, looked)
+        return
+    folder = new_folder(out, f"compare-{plan.name}", left=("environment.json", SUMS, LOCK))
+    with locked(folder):
+        if (folder / PLAN).is_file():  # another process was quicker
+            raise StateError(f"another process has begun {folder}: start again to go on with it")
+        write_text(folder / "environment.json", json.dumps(dict(environment), indent=2) + "\n")
+        add_sums(folder, [folder / "environment.json"])
+        _write_plan(folder, plan, [])
+        yield Kept(folder, plan, [])
+
+
+def read_plan(folder: Path) -> tuple[Plan, list[list[int]]]:
+    """Return what a folder compares, and when it was looked at.
+
+    Raises:
+        StateError: it is no such folder.
+        CheckpointError: it is damaged.
+    """
+    check_sums(folder, PLAN)
+    try:
+        data = read_json(folder / PLAN)
+        if "recipe" in data:
+            raise StateError(f"{folder} is a comparison of a recipe: name another folder")
+        return Plan.from_dict(data), [[int(seeds), int(arms)] for seeds, arms in data["looked"]]
+    except OSError as error:
+        raise StateError(f"{folder / PLAN} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        if isinstance(error, StateError):
+            raise
+        raise StateError(f"{folder / PLAN} is damaged: it is none that redense writes") from None
+
+
+def correction(held: Kept) -> dict[str, Any]:
+    """Return the margin, the correction for looks, and what was added after looking, for the verdicts."""
+    looks = looks_of(held.plan, held.looked)
+    return {"margin": looks.margin, "looks": looks.correction, "added": looks.added}
+
+
+def _write_plan(folder: Path, plan: Plan, looked: list[list[int]]) -> None:
+    drop_sums(folder, [PLAN])
+    write_text(folder / PLAN, json.dumps({**plan.to_dict(), "looked": looked}, indent=2) + "\n")
+    add_sums(folder, [folder / PLAN])
+
+
+def _was_judged(folder: Path, plan: Plan) -> bool:
+    """Whether there are results of all that a plan has: a comparison that was killed was not looked at."""
+    try:
+        results = read_json(folder / "compare.json") if is_intact(folder, "compare.json") else None
+        arms = {str(row["arm"]) for row in results["rows"]} if results else set[str]()
+        return bool(results) and results["seeds"] == list(plan.seeds) and arms >= {arm.name for arm in plan.arms}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(data, sort_keys=True).encode())

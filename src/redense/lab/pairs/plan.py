@@ -1,0 +1,252 @@
+"""What is compared: arms, seeds, and what was said beforehand of how they are judged; as plain data in a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from redense.errors import RecipeError, StateError
+from redense.lab.judging.figures import BASELINES, CONTROLS, choose_baseline, choose_controls, quoted
+from redense.lab.judging.looks import Looks
+from redense.lab.judging.verdicts import check_looks, check_margin
+from redense.schedule import Schedule
+
+Form = Literal["function", "command"]
+MOST_SEEDS = 1000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=-]{0,59}")
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """An arm as it is kept.
+
+    Args:
+        name: letters, digits and ``. _ + = -``: it is the name of a folder too.
+        schedule: what it trains, as plain data; None where it is no schedule.
+        command: what the shell runs, with its placeholders.
+        code: the name of the function that trains it, where that is one of its own.
+        about: one line of help.
+        source: where it comes from.
+    """
+
+    name: str
+    schedule: Mapping[str, Any] | None = None
+    command: str | None = None
+    code: str | None = None
+    about: str = ""
+    source: str = ""
+
+    @property
+    def phases(self) -> list[dict[str, Any]]:
+        """The phases of its schedule, as plain data."""
+        return [dict(phase) for phase in (self.schedule or {}).get("phases", ())]
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps of its schedule, where it has one."""
+        return sum(int(phase["steps"]) for phase in self.phases) if self.schedule else None
+
+    @property
+    def masked(self) -> bool:
+        """Whether a phase of its schedule has a mask."""
+        return any(phase.get("sparsity") is not None or phase.get("pattern") for phase in self.phases)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison of any training.
+
+    Args:
+        form: who trains: a function or a command.
+        name: what it is called.
+        arms: in the order of the table.
+        seeds: of each arm.
+        baseline: which arm is trained no longer than its first phase; empty where there are only controls.
+        controls: the arms without a mask.
+        metric: the figure that decides; None where there is only one.
+        lower_is_better: of it; None where its name says so.
+        looks: how often it will have been looked at, planned beforehand.
+        margin: differences within it are of no interest.
+        share: whether arms that begin alike train that part once.
+        threads: of each job; None for as many as its program takes.
+        settings: what else decides the numbers, by name.
+        how: what does not, and may be another when it goes on: a time limit, where a command runs.
+    """
+
+    form: Form
+    name: str
+    arms: tuple[PlannedArm, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    controls: tuple[str, ...]
+    metric: str | None = None
+    lower_is_better: bool | None = None
+    looks: int = 1
+    margin: float | None = None
+    share: bool = False
+    threads: int | None = None
+    settings: Mapping[str, Any] | None = None
+    how: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_looks(self.looks)
+        check_margin(self.margin)
+
+    def arm(self, name: str) -> PlannedArm:
+        """Return the arm of a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    @property
+    def pairs(self) -> list[tuple[str, int]]:
+        """Every arm with every seed: all arms of a seed before the next, so that what there is can be paired."""
+        return [(arm.name, seed) for seed in self.seeds for arm in self.arms]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Return the plan that `to_dict` gave; what else lies beside it is passed over."""
+        own = {name: data[name] for name in cls.__dataclass_fields__}
+        own["arms"] = tuple(PlannedArm(**arm) for arm in own["arms"])
+        return cls(**{**own, "seeds": tuple(own["seeds"]), "controls": tuple(own["controls"])})
+
+
+def make_plan(
+    arms: Sequence[PlannedArm],
+    *,
+    form: Form,
+    name: str,
+    seeds: int | Iterable[int],
+    baseline: str | None,
+    controls: Iterable[str] | None,
+    **more: Any,
+) -> Plan:
+    """Return a plan whose baseline and controls are known; the other arguments are those of `Plan`.
+
+    Raises:
+        RecipeError: an arm's name cannot be one, or seeds are no seeds.
+        DataError: an arm that is named as baseline or control is not there, or there is neither.
+    """
+    names = [arm.name for arm in arms]
+    for own in names:
+        if not _NAME.fullmatch(own) or own != own.strip():
+            raise RecipeError(
+                f"an arm's name begins with a letter or digit, and has letters, digits, spaces and . _ + = - (at most "
+                f"60); got {quoted(own)}"
+            )
+    if twice := next((own for own in names if [one.casefold() for one in names].count(own.casefold()) > 1), None):
+        raise RecipeError(f"an arm is named twice: {quoted(twice)}")
+    if baseline is None and not any(own in BASELINES for own in names):
+        given = [controls] if isinstance(controls, str) else list(controls or ())
+        first = "" if given or any(own in CONTROLS for own in names) else choose_baseline(names, None)
+    else:
+        first = choose_baseline(names, baseline)
+    if controls is None:
+        usual = choose_controls(names, None, first)
+        unmasked = (arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first)
+        chosen = tuple(own for own in names if own in {*usual, *unmasked})
+    else:
+        chosen = choose_controls(names, controls, first)
+    if len(arms) < 2:
+        raise RecipeError(f"a comparison needs two arms at least, got {', '.join(map(quoted, names)) or 'none'}")
+    return Plan(form, name, tuple(arms), seeds_of(seeds), first, chosen, **more)
+
+
+def scheduled_arm(name: str, schedule: Schedule, about: str = "", source: str = "") -> PlannedArm:
+    """Return an arm that is a schedule."""
+    return PlannedArm(name, json.loads(json.dumps(schedule.to_dict())), about=about, source=source)
+
+
+def seeds_of(given: int | Iterable[int]) -> tuple[int, ...]:
+    """Return seeds: a number of them from 0 on, or those listed.
+
+    >>> seeds_of(3), seeds_of([7, 11])
+    ((0, 1, 2), (7, 11))
+
+    Raises:
+        RecipeError: none, one twice, or one that is no seed.
+    """
+    try:
+        listed: list[int] = list(range(min(given, MOST_SEEDS + 1)) if isinstance(given, int) else given)
+    except TypeError:
+        listed = []
+    wrong = [one for one in listed if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < 2**31]
+    if wrong or not listed or len(set(listed)) < len(listed) or len(listed) > MOST_SEEDS:
+        raise RecipeError(
+            f"seeds are a number of them, or different whole numbers in [0, 2^31), at most {MOST_SEEDS:,}; "
+            f"got {quoted(given)}"
+        )
+    return tuple(listed)
+
+
+# --- going on -------------------------------------------------------------------------------------------------------
+
+_TRAINED = {
+    "form": "the way in which it is trained",
+    "share": "what arms share",
+    "threads": "the number of threads",
+    "settings": "what else decides its numbers",
+}
+_JUDGED = {
+    "metric": "the figure that decides",
+    "lower_is_better": "which way is better",
+    "baseline": "the baseline",
+    "looks": "the number of looks",
+    "margin": "the margin",
+}
+
+
+def continued(before: Plan, now: Plan, folder: object, *, judged: bool) -> Plan:
+    """Return the plan with which a comparison goes on: that of before, with what was added in seeds and arms.
+
+    How it is judged may be said anew until it has been judged once.
+
+    Raises:
+        StateError: something that decides the numbers or the verdicts is another than before.
+    """
+    for name, words in {**_TRAINED, **(_JUDGED if judged else {})}.items():
+        then, given = getattr(before, name), getattr(now, name)
+        if then != given:
+            raise StateError(
+                f"{words} of {folder} is {_told(then)}, and not {_told(given)}: name another folder for this"
+            )
+    names = {arm.name: arm for arm in now.arms}
+    for arm in before.arms:
+        if arm.name not in names:
+            raise StateError(f"arm {quoted(arm.name)} of {folder} is left out: arms can be added, not taken away")
+        new = names[arm.name]
+        for part in ("schedule", "command", "code"):
+            if getattr(arm, part) != getattr(new, part):
+                raise StateError(
+                    f"the {part} of arm {quoted(arm.name)} is another than that of {folder}: name another folder, or "
+                    "give it another name as a further arm"
+                )
+        if judged and (arm.name in before.controls) != (arm.name in now.controls):
+            raise StateError(f"whether {quoted(arm.name)} is a control was decided otherwise in {folder}")
+    if missing := [str(seed) for seed in before.seeds if seed not in now.seeds]:
+        raise StateError(f"seeds {', '.join(missing)} of {folder} are left out: seeds can be added, not taken away")
+    known = {arm.name for arm in before.arms}
+    arms = (*before.arms, *(arm for arm in now.arms if arm.name not in known))
+    seeds = (*before.seeds, *(seed for seed in now.seeds if seed not in before.seeds))
+    settled = {name: getattr(now, name) for name in (*_JUDGED, "how")}
+    return replace(
+        before, arms=arms, seeds=seeds, controls=tuple(a.name for a in arms if a.name in now.controls), **settled
+    )
+
+
+def looks_of(plan: Plan, looked: Sequence[Sequence[int]]) -> Looks:
+    """Return what was planned, and when it was looked at before."""
+    return Looks(plan.looks, plan.margin, tuple((s, a) for s, a in looked), (len(plan.seeds), len(plan.arms)))
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return quoted(json.dumps(value) if isinstance(value, Mapping) else value) if value != "" else "none"

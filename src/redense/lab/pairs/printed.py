@@ -1,0 +1,101 @@
+"""The figures that a program has left: in ``metrics.json``, in what it printed, or where an expression finds them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from redense.errors import DataError, RecipeError
+from redense.files.json_text import parse_json, read_json
+from redense.files.opening import open_regular
+from redense.lab.judging.figures import quoted
+
+from .figures import UNNAMED, Figures, read_figures
+
+METRICS = "metrics.json"
+_TAIL = 4 << 20  # bytes of the output that are looked at, from its end
+_LARGEST = 16 << 20  # bytes of metrics.json
+
+
+def checked_expression(pattern: str | None) -> str | None:
+    """Return an expression that finds a figure.
+
+    Raises:
+        RecipeError: it is none, or has no group.
+    """
+    if pattern is None:
+        return None
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise RecipeError(f"--metric-regex is no regular expression: {error}; got {quoted(pattern)}") from None
+    if not groups:
+        raise RecipeError(
+            f"--metric-regex needs a group around the number, as in 'error: ([0-9.]+)'; got {quoted(pattern)}"
+        )
+    return pattern
+
+
+def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str | None) -> Figures:
+    """Return the figures that a program has left.
+
+    Args:
+        out: the folder that it was given; a file ``metrics.json`` in it goes before what was printed.
+        printed: the file of its standard output.
+        expression: finds them in it: named groups are figures of these names, the first group is else the figure.
+        metric: the figure that decides, if it is known.
+
+    Raises:
+        DataError: there are none.
+    """
+    path = out / METRICS
+    if path.is_file():
+        try:
+            return read_figures(read_json(path, limit=_LARGEST), metric)
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{METRICS} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text = tail(printed, _TAIL)
+    if expression is not None:
+        return read_figures(_found(text, expression, metric), metric)
+    for line in reversed(text.splitlines()):
+        if line.strip().startswith("{"):
+            try:
+                found = parse_json(line.strip())
+            except ValueError:
+                continue
+            return read_figures(found, metric)
+    raise DataError(
+        f'it printed no figure: expected a last line such as {{"error": 0.13}}, or {METRICS} in the folder {{out}}, '
+        "or give --metric-regex"
+    )
+
+
+def tail(path: Path, most: int) -> str:
+    """Return the end of a file as text, of at most so many bytes."""
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _found(text: str, expression: str, metric: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for match in re.finditer(expression, text):
+        named = {name: value for name, value in match.groupdict().items() if value is not None}
+        if not named and match.group(1) is not None:
+            named = {metric or UNNAMED: match.group(1)}
+        found |= named
+    if not found:
+        raise DataError(f"nothing that it printed matches --metric-regex {quoted(expression)}")
+    for name, value in found.items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise DataError(f"--metric-regex found {quoted(value)} for {quoted(name)}, which is no number") from None
+    return found

@@ -1,0 +1,171 @@
+"""The results of any training, in the files of a comparison: every raw number, the verdicts, a table for spreadsheets.
+
+They are those of ``redense compare RECIPE``, so that the same page, figures and ``redense judge FOLDER`` read them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from redense.errors import DataError
+from redense.files.checksums import add_sums, drop_sums
+from redense.files.csv_text import safe_cell
+from redense.files.writing import write_text
+from redense.lab.judging import statistics
+from redense.lab.judging.results import decide_rows, described
+from redense.tasks.metrics import shown_name
+
+from .figures import UNNAMED, Figures, choose_metric, missing_metric
+from .keeping import Kept, Outcome, correction
+from .plan import Plan, PlannedArm
+
+FILES = ("compare.json", "compare.csv", "costs.json")
+Outcomes = Mapping[tuple[str, int], Outcome]
+
+
+def write_results(held: Kept, outcomes: Outcomes) -> dict[str, Any]:
+    """Write the results of all pairs into the folder of a comparison, and return them.
+
+    Raises:
+        DataError: every pair failed, or the figures lack the one that decides.
+    """
+    result = gather(held.plan, outcomes, correction(held))
+    write_tables(held.path, result, None if held.plan.share else _seconds(held.plan, outcomes))
+    return result
+
+
+def write_tables(folder: Path, result: Mapping[str, Any], seconds: Mapping[str, float] | None) -> None:
+    """Write ``compare.json``, ``compare.csv`` and, where the seconds are known, ``costs.json``."""
+    drop_sums(folder, FILES)
+    write_text(folder / "compare.csv", csv_of(result))
+    if seconds is not None:
+        write_text(folder / "costs.json", json.dumps(seconds, indent=2) + "\n")
+    write_text(folder / "compare.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    add_sums(folder, [path for path in (folder / name for name in FILES) if path.is_file()])
+
+
+def gather(plan: Plan, outcomes: Outcomes, corrected: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every raw number of finished pairs and what they say, as plain data.
+
+    Args:
+        plan: what was compared.
+        outcomes: of all pairs.
+        corrected: margin, looks and what was added, for the verdicts.
+
+    Raises:
+        DataError: every pair failed, or the figures lack the one that decides.
+    """
+    known = [outcome.figures for outcome in outcomes.values() if outcome.figures]
+    if not known:
+        pair, outcome = next(iter(outcomes.items()))
+        raise DataError(f"all {len(outcomes):,} pairs failed; {pair[0]}, seed {pair[1]}: {outcome.failed}")
+    metric, lower = choose_metric(known[0].names, plan.metric, plan.lower_is_better)
+    read = {pair: _values(outcome, metric) for pair, outcome in outcomes.items()}
+    validation_only = not any("test" in facts for facts in read.values())
+    rows = [_row(arm, plan, read, metric, validation_only=validation_only) for arm in plan.arms]
+    judged = {**corrected, "baseline": plan.baseline, "validation_only": validation_only}
+    about = {"name": metric, "unit": "", "lower_is_better": lower}
+    decision = decide_rows(rows, about, name=shown_name(metric), **judged)
+    return {
+        "form": plan.form,
+        "recipe": plan.name,
+        "task": "",
+        "split": "validation" if validation_only else "test",
+        "metric": about,
+        "seeds": list(plan.seeds),
+        "test_examples": None,
+        "rows": rows,
+        "judged": judged,
+        **described(decision),
+    }
+
+
+def csv_of(result: Mapping[str, Any]) -> str:
+    """Return a row for each arm and seed, as ``redense judge`` reads it."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    seeds = [seed for row in result["rows"] for seed in row["seeds"]]
+    metrics = {
+        split: sorted({name for seed in seeds for name in seed.get(split, {})}) for split in ("validation", "test")
+    }
+    names = sorted({*metrics["validation"], *metrics["test"]})
+    columns = [(split, name) for split in ("validation", "test") for name in names if metrics[split]]
+    head = ["arm", "seed", "steps", "gradients", "parameters", "nonzeros", "failed"]
+    writer.writerow([*head, *(f"{split}_{name}" for split, name in columns)])
+    for row in result["rows"]:
+        for seed in row["seeds"]:
+            facts = [seed.get(name, "") for name in ("parameters", "nonzeros", "failed")]
+            numbers = [seed.get(split, {}).get(name, "") for split, name in columns]
+            budget = ["" if row[name] is None else row[name] for name in ("steps", "gradients")]
+            writer.writerow(map(safe_cell, [row["arm"], seed["seed"], *budget, *facts, *numbers]))
+    return buffer.getvalue()
+
+
+def _row(
+    arm: PlannedArm,
+    plan: Plan,
+    read: Mapping[tuple[str, int], Mapping[str, Any]],
+    metric: str,
+    *,
+    validation_only: bool,
+) -> dict[str, Any]:
+    seeds: list[dict[str, Any]] = []
+    for seed in plan.seeds:
+        facts = dict(read[arm.name, seed])
+        if "failed" not in facts and not validation_only and "test" not in facts:
+            facts = {"failed": f"there is no test figure of '{metric}', which the others have"}
+        if validation_only and "validation" in facts:
+            facts["test"] = facts.pop("validation")
+        seeds.append({"seed": seed, **facts})
+    told = [facts["steps"] for facts in seeds if "steps" in facts]
+    steps = arm.steps if arm.steps is not None else round(sum(told) / len(told)) if told else None
+    gradients = [facts["gradients"] for facts in seeds if "gradients" in facts]
+    values = [facts["test"][metric] for facts in seeds if "test" in facts]
+    mean, interval = statistics.interval(values) if values else (None, None)
+    return {
+        "arm": arm.name,
+        "about": arm.about or arm.command or "",
+        "source": arm.source,
+        "note": "",
+        "control": arm.name in plan.controls,
+        "ended": "failed",
+        "steps": steps,
+        "gradients": round(sum(gradients) / len(gradients)) if gradients else None,
+        "phases": [{"phase": phase} for phase in arm.phases],
+        "seeds": seeds,
+        "mean": mean,
+        "interval": list(interval) if interval else None,
+    }
+
+
+def _values(outcome: Outcome, metric: str) -> dict[str, Any]:
+    """Return the figures of a pair by split, or why there are none."""
+    if outcome.figures is None:
+        return {"failed": outcome.failed or "it failed"}
+    if (why := missing_metric(outcome.figures, metric)) and UNNAMED not in outcome.figures.names:
+        return {"failed": why}
+    splits = {split: own for split in ("test", "validation") if (own := _named(outcome.figures, split, metric))}
+    facts = {name: int(value) for name, value in outcome.figures.facts.items()}
+    return {**facts, **splits}
+
+
+def _named(figures: Figures, split: str, metric: str) -> dict[str, float]:
+    """The figures of a split that has the one that decides, under its name; none of another split."""
+    values: dict[str, float] = dict(getattr(figures, split))
+    if metric not in values and UNNAMED in values:
+        values[metric] = values.pop(UNNAMED)
+    return values if metric in values else {}
+
+
+def _seconds(plan: Plan, outcomes: Outcomes) -> dict[str, float]:
+    """The mean seconds of each arm's pairs."""
+    found: dict[str, float] = {}
+    for arm in plan.arms:
+        spent = [outcomes[arm.name, seed].seconds for seed in plan.seeds]
+        found[arm.name] = round(sum(spent) / len(spent), 3)
+    return found

@@ -1,0 +1,1 @@
+"""Comparing programs: commands that train, supervised here or handed to a queue."""

@@ -1,0 +1,89 @@
+"""Commands for a cluster's queue: redense writes their scripts and collects what they have left; it sends none."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from redense.errors import RecipeError
+from redense.files.opening import read_bytes
+from redense.files.writing import write_text
+from redense.lab.pairs.functions import check_figures, unfinished
+from redense.lab.pairs.keeping import Kept, Outcome
+
+from .commands import CommandJob, ended, job_of, outcome_of, prepare
+
+SCRIPT = "job.sh"
+SUBMIT = "submit.sh"
+_CODE = "exit-code"
+
+
+def checked_template(template: str | None) -> str | None:
+    """Return how a job is sent to a queue.
+
+    Raises:
+        RecipeError: it does not say where the command goes.
+    """
+    if template is not None and "{command}" not in template:
+        raise RecipeError("--submit says where the command goes: --submit 'sbatch --time 60 {command}'")
+    return template
+
+
+def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], Outcome]:
+    """Keep what the jobs that have ended have left, and return what came of every pair that is done.
+
+    Raises:
+        DataError: the figures lack the one that decides, or do not say which way is better.
+    """
+    outcomes = unfinished(held, retry_failed=retry_failed)
+    for pair in held.plan.pairs:
+        job = job_of(held, *pair)
+        ends = job.folder / _CODE
+        if pair in outcomes or not ends.is_file():
+            continue
+        code = read_bytes(ends).decode("utf-8", errors="replace").strip()
+        failed = ended(job, int(code)) if code.isdecimal() else f"its exit code is no number: {code[:40]}"
+        outcomes[pair] = outcome_of(held, job, failed)
+        held.keep(*pair, outcomes[pair])
+        check_figures(held.plan, outcomes[pair].figures)
+    if retry_failed:
+        for pair in held.plan.pairs:
+            if pair not in outcomes:
+                (held.folder(*pair) / _CODE).unlink(missing_ok=True)
+    return outcomes
+
+
+def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template: str) -> Path:
+    """Write a script for each pair that is not done, and one that sends them all; return that."""
+    lines = ["#!/bin/sh", f"# The jobs of {held.path} that are not done: look at it, then run it.", "set -e"]
+    for pair in held.plan.pairs:
+        if pair in outcomes:
+            continue
+        job = job_of(held, *pair)
+        prepare(job)
+        write_text(job.folder / SCRIPT, _script(job, str((held.plan.how or {}).get("cwd") or ".")))
+        (job.folder / SCRIPT).chmod(0o755)
+        lines.append(template.replace("{command}", shlex.quote(str(job.folder / SCRIPT))))
+    path = held.path / SUBMIT
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _script(job: CommandJob, cwd: str) -> str:
+    """A script whose last act says how the command ended, so that one that was killed is seen as not done."""
+    folder = shlex.quote(str(job.folder))
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            f"cd {shlex.quote(cwd)} || exit 1",
+            *exports,
+            f"rm -f {folder}/{_CODE}",
+            f"( {job.line}",
+            f") >{folder}/stdout.txt 2>{folder}/stderr.txt </dev/null",
+            "code=$?",
+            f"echo $code >{folder}/.{_CODE} && mv {folder}/.{_CODE} {folder}/{_CODE}",
+            "exit $code",
+            "",
+        ]
+    )

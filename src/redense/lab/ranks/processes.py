@@ -1,0 +1,150 @@
+"""Processes that work for another one: none outlives it, and a signal to the whole group stops none of them halfway.
+
+Queues, `timeout` and container runtimes send SIGTERM to every process of a job, a terminal sends Ctrl-C so, and SIGHUP
+when it is closed. The main process answers: it lets the step at hand end, saves, and its helpers go with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
+from typing import Any
+
+from redense.errors import StateError
+
+from .signals import STOPPING
+
+_LOOK = 1.0  # seconds between two looks at the parent
+_KILLED = 137  # 128 + SIGKILL
+
+
+def leave_with(parent: int, grace: float = 0.0) -> None:
+    """End this process soon after its parent has gone, killed perhaps; do nothing where ``parent`` is not its parent.
+
+    Args:
+        parent: its process id.
+        grace: with it this process is sent SIGTERM first, and has so many seconds to save.
+    """
+    if os.name != "posix" or os.getppid() != parent or _watched.get(os.getpid()) == parent:
+        return
+    _watched.clear()
+    _watched[os.getpid()] = parent
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        if grace:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(grace)
+        os._exit(_KILLED)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+_watched: dict[int, int] = {}  # this process -> the parent that it watches; a fork has no threads of its parent
+
+
+def ignore_signals() -> None:
+    """Ignore what asks a program to stop; of the main thread alone."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def begin_helping(parent: int) -> None:
+    """Begin the work of a helper process: signals are the main process's affair, and this one leaves with it."""
+    if threading.current_thread() is threading.main_thread():
+        ignore_signals()
+    if os.name == "posix" and os.getppid() != parent:  # it is gone already
+        os._exit(_KILLED)
+    leave_with(parent)
+
+
+# --- processes that prepare batches ---------------------------------------------------------------------------------
+
+
+def begin_loading(worker: int) -> None:
+    """Begin the work of a process that prepares batches (``worker_init_fn`` of a `torch.utils.data.DataLoader`).
+
+    The first SIGTERM is the group's and is ignored. PyTorch sends another to one that does not end by itself.
+    """
+    ignore_signals()
+    signal.signal(signal.SIGTERM, _first_sigterm)
+    leave_with(os.getppid())
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def _first_sigterm(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def noticing_lost_helpers() -> Iterator[None]:
+    """Turn what PyTorch says when a process that prepares batches was killed into a line.
+
+    Raises:
+        StateError: one was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, StateError) or not str(error).startswith("DataLoader worker"):
+            raise
+        raise StateError(
+            "a process that prepares batches was killed, perhaps for lack of memory: give fewer data.workers, or none"
+        ) from error
+
+
+def loading_context() -> Any:
+    """Return the `multiprocessing` context for processes that prepare batches; None for the usual one.
+
+    From the moment at which one is forked until `begin_loading` it must not be killed by a signal to the group either:
+    signals wait meanwhile.
+    """
+    if sys.platform != "linux" or multiprocessing.get_start_method(allow_none=True) in ("spawn", "forkserver"):
+        return None  # as its owner wishes; in a job of joblib it is joblib's own, which starts nothing but its jobs
+    start_tracker(resource_tracker.ensure_running)
+    return _made_context()
+
+
+def start_tracker(start: Callable[[], None]) -> None:
+    """Start a process that cleans up after helpers so that no signal to the group ends it, as SIGHUP would.
+
+    What waits in this process while another is started waits in that one for ever.
+    """
+    if os.name != "posix":
+        start()
+        return
+    with _signals_wait():
+        start()
+
+
+def _made_context() -> Any:
+    from multiprocessing.context import ForkContext, ForkProcess  # which Windows has not
+
+    class Process(ForkProcess):
+        def start(self) -> None:
+            with _signals_wait():
+                super().start()
+
+    class Context(ForkContext):
+        pass
+
+    Context.Process = Process
+    return Context()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,1 @@
+"""Recipes: what to train, as typed YAML, and the settings in it."""

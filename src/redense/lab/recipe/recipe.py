@@ -1,0 +1,453 @@
+"""Recipes: what to train, on what, and for how long, as typed YAML. No torch here, so that mistakes are found at once.
+
+A recipe is checked before anything heavy is imported. An unknown key names the nearest one; every error is one line.
+YAML is read by a safe loader that also refuses aliases (a few of them can stand for gigabytes) and duplicate keys.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from redense.errors import RecipeError, nearest
+from redense.files.checksums import check_folder, check_sums
+from redense.files.opening import read_text
+from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
+from redense.named_criteria import known_criteria
+from redense.tasks.captioning.config import CaptionData, CaptionModel
+from redense.tasks.classification.config import ImageData, ImageModel
+from redense.tasks.speech.config import SpeechData, SpeechModel
+
+from .precision import Precision, fastest_precision
+from .settings import check_keys, one_line, printable, set_value, shown, value_of
+
+# What each task adds to a recipe: its data section and its model section.
+TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+    "classification": (ImageData, ImageModel),
+    "captioning": (CaptionData, CaptionModel),
+    "speech": (SpeechData, SpeechModel),
+}
+
+_ENTRIES: dict[str, str] = {}
+GIVEN = ("recipe.yaml", "started.json", "environment.json")
+"""Files of a run folder that say what the run is, and on what and where it was started."""
+
+WHEREABOUTS = ("source", "workers", "expected", "broken", "cache_gb")
+"""Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
+
+_NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source trains on
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DecayRecipe(_Section):
+    """How the learning rate falls inside every phase, see `redense.Decay`."""
+
+    kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "cosine"
+    floor: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=1.0, ge=0)
+    every: float = Field(default=1 / 3, gt=0, le=1, description="step: part of the phase between two steps")
+    factor: float = Field(default=0.1, ge=0, le=1, description="step: what each step multiplies by")
+
+
+class OptimizerRecipe(_Section):
+    """The optimizer; its learning rate is that of the first dense phase."""
+
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd and rmsprop")
+    nesterov: bool = Field(default=False, description="sgd")
+    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="adam and adamw")
+    alpha: float = Field(default=0.99, ge=0, lt=1, description="rmsprop: decay of the squared gradient")
+    eps: float = Field(default=1e-8, gt=0, description="adam, adamw and rmsprop")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> OptimizerRecipe:
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise ValueError("nesterov needs the optimizer sgd and a momentum above 0")
+        return self
+
+
+class TrainingRecipe(_Section):
+    """How every phase is trained."""
+
+    batch_size: int = Field(default=64, ge=1)
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    decay: DecayRecipe = DecayRecipe()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one optimizer step")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")
+    clip_value: float | None = Field(default=None, gt=0, description="largest absolute value of each gradient element")
+    precision: Precision = Field(
+        default="fp32", description="bf16: mixed; auto stands for bf16 on a machine with units for it, else for fp32"
+    )
+    channels_last: bool = False
+    compile: bool = False
+    keep: Literal["last", "best", "best-of-run"] = Field(
+        default="last",
+        description="best: of each phase the epoch with the best validation, or where it began; of equal ones the one "
+        "with the lower loss, then the later. best-of-run: every phase goes on from its last epoch, and the run ends "
+        "with the best of all phases",
+    )
+    keep_by: Literal["metric", "loss"] = Field(
+        default="metric",
+        description="what decides which is best on validation data: the task's figure, or the loss, for sets on which "
+        "the figure is 0, or the same, for many epochs",
+    )
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
+        said = write(self)
+        return {key: value for key, value in said.items() if key != "keep_by" or value != "metric"}
+
+    @model_validator(mode="after")
+    def _keeps_by_something(self) -> TrainingRecipe:
+        if self.keep == "last" and self.keep_by != "metric":
+            raise ValueError(f"keep_by {self.keep_by} chooses the best: it needs keep best or best-of-run")
+        return self
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_of_this_machine(cls, precision: Any) -> Any:
+        # Settled here, so that a run's folder and the keys of its phases name what was computed: wherever it is
+        # resumed, it goes on as it began.
+        return fastest_precision() if precision == "auto" else precision
+
+
+class DenseRecipe(_Section):
+    """A dense phase."""
+
+    epochs: float = Field(gt=0, le=100_000)
+    lr: float | None = Field(default=None, gt=0, description="initial learning rate; nothing: see the phase's default")
+    decay: DecayRecipe | None = Field(default=None, description="nothing: training.decay")
+
+
+class SparseRecipe(DenseRecipe):
+    """A sparse phase."""
+
+    sparsity: Fraction | dict[str, Fraction] = Field(
+        default=0.3,
+        description="fraction removed, in [0, 1), or one per parameter name or pattern; 0 trains the control",
+    )
+    criterion: str = Field(default="magnitude", description="magnitude, random, saliency, or one of your own")
+    scope: Literal["layer", "global"] = "layer"
+    pattern: tuple[int, int] | None = Field(
+        default=None, description="[2, 4] keeps 2 of every 4 inputs, instead of a sparsity"
+    )
+
+    @field_validator("sparsity", mode="before")
+    @classmethod
+    def _sparsity_is_no_percentage(cls, sparsity: Any) -> Any:
+        if isinstance(sparsity, str) and "%" in sparsity:
+            raise ValueError("must be a fraction in [0, 1), such as 0.3 for 30 %")
+        return sparsity
+
+    @field_validator("criterion")
+    @classmethod
+    def _criterion_is_known(cls, criterion: str) -> str:
+        known = known_criteria()  # one of the user's own is registered by now
+        if criterion not in known:
+            raise ValueError(f"must be one of {', '.join(known)}{nearest(criterion, known)}")
+        return criterion
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_keeps_some(cls, pattern: tuple[int, int] | None) -> tuple[int, int] | None:
+        if pattern and not 0 < pattern[0] <= pattern[1]:
+            raise ValueError("must be [N, M] with 0 < N <= M")
+        return pattern
+
+    @model_validator(mode="after")
+    def _scope_fits(self) -> SparseRecipe:
+        if self.sparsity == {}:
+            raise ValueError("sparsity names no parameter: give one sparsity for all, or one per name")
+        if self.scope == "global" and (self.pattern or isinstance(self.sparsity, dict)):
+            given = "a pattern" if self.pattern else "one per parameter"
+            raise ValueError(f"scope 'global' needs one sparsity for all weights, not {given}")
+        return self
+
+
+class TuneRecipe(_Section):
+    """How a network that comes trained is tuned in the first dense phase, where it does not stand for that phase."""
+
+    backbone_lr: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="first dense phase: the learning rate of all layers but the last, as a part of the last one's; 0 "
+        "leaves them as they came",
+    )
+
+
+class CycleRecipe(_Section):
+    """One more sparse and dense phase of iterative DSD."""
+
+    sparse: SparseRecipe
+    redense: DenseRecipe
+
+
+class PruneRecipe(_Section):
+    """Which parameters may be pruned, see `redense.prunable` (nothing: the task's rule), and how sparsity is shared."""
+
+    include: list[str] | None = None
+    exclude: list[str] = []
+    first_layer: bool = Field(default=False, description="prune the first convolution too, which the paper never does")
+    allocation: Literal["uniform", "sensitivity", "erk"] = Field(
+        default="uniform",
+        description="how one sparsity is shared over the layers: each the same; by a sensitivity scan on the "
+        "validation split when the phase begins (the paper's v1); Erdos-Renyi-Kernel",
+    )
+
+
+class Recipe(_Section):
+    """A whole recipe; `data` and `model` are the task's own sections."""
+
+    name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
+    about: str = ""
+    task: str = Field(default="classification", description="one of redense.lab.recipe.recipe.TASKS")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    start: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="a trained network in place of the first dense phase: a file (.safetensors, .pt), a run folder, "
+        "a name from `redense data list` that is of weights, or torchvision:IMAGENET1K_V1",
+    )
+    tune: TuneRecipe | None = Field(
+        default=None,
+        description="train the first dense phase from `start`, its last layer made anew where it is of other classes; "
+        "nothing: only where it is",
+    )
+    data: Any = None
+    model: Any = None
+    training: TrainingRecipe = TrainingRecipe()
+    prune: PruneRecipe = PruneRecipe()
+    dense: DenseRecipe
+    sparse: SparseRecipe
+    redense: DenseRecipe
+    cycles: list[CycleRecipe] = Field(
+        default=[], max_length=20, description="more sparse and dense phases: iterative DSD"
+    )
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe, every default written out."""
+        # Escaped beyond ASCII: PyYAML writes the line breaks of Unicode so that it reads them back as spaces.
+        return dump_yaml(self.model_dump(mode="json"))
+
+
+def register_task(name: str, data: type[BaseModel], model: type[BaseModel], *, entry: str) -> None:
+    """Add a task of your own, so that a recipe can name it.
+
+    Args:
+        name: what ``task`` of the recipe says.
+        data: the recipe's section ``data``; every setting has a default.
+        model: the recipe's section ``model``, likewise.
+        entry: the module that has ``make``, ``facts`` and ``sketch``, see `redense.lab.tasks`; often ``__name__``.
+    """
+    TASKS[name] = (data, model)
+    _ENTRIES[name] = entry
+    recipe_type.cache_clear()
+
+
+def entry_of(task: str) -> str:
+    """Return the module that makes the tasks of this name."""
+    return _ENTRIES.get(task, f"redense.tasks.{task}.entry")
+
+
+@cache
+def recipe_type(task: str) -> type[Recipe]:
+    """Return the recipe class of a task."""
+    data, model = TASKS[task]
+    fields: dict[str, Any] = {"data": (data, data()), "model": (model, model())}
+    return create_model(f"{task.title()}Recipe", __base__=Recipe, **fields)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a shipped name or a YAML file, changed by command-line overrides.
+
+    Args:
+        source: a name of `recipe_names`, or the path of a YAML file.
+        overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; a value of a setting that is a text is that text, any
+            other is read as YAML. Another ``--model.name`` drops the recipe's other settings of the model, another
+            ``--data`` what it says of its own data: ``about`` and ``data.expected``.
+
+    Raises:
+        RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
+    """
+    text, label = _read(source)
+    data = parse_yaml(text, label)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    _forget_data_of_shipped(data, label)
+    overridden(data, overrides, label)
+    return build_recipe(data, label)
+
+
+def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "recipe") -> None:
+    """Change the plain data of a recipe as settings of the command line say, in place.
+
+    Raises:
+        RecipeError: there is no such setting, or its value cannot be read.
+    """
+    pairs = list(_pairs(overrides))
+    for key, value in pairs:
+        if key == "model.name" and isinstance(data.get("model"), dict) and data["model"].get("name") != value:
+            data["model"] = {}  # another network: the settings of the one before are not its own
+        if key == "data.source":
+            _forget_own_data(data, value, label)
+    for key, text in pairs:
+        task = data.get("task")  # which a pair before this one may have set
+        kind = recipe_type(task if isinstance(task, str) and task in TASKS else "classification")
+        # A path is never read as YAML.
+        set_value(data, kind, key, text if key in ("data.source", "start") else value_of(kind, key, text))
+
+
+def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:
+    """Drop what a recipe says of its own data where it is to be trained on other data."""
+    section = data.get("data")
+    own = section.get("source") if isinstance(section, dict) else None
+    if source == own or (own is None and source in _NAMES_OF_NOTHING):
+        return
+    data["about"] = f"as {label} trains, on {source}"
+    if isinstance(section, dict):
+        section.pop("expected", None)
+
+
+def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
+    """Drop what a copy of a shipped recipe says of that one's data, where it names other data."""
+    name, section = data.get("name"), data.get("data")
+    shipped = _shipped()
+    if not isinstance(name, str) or name == label or name not in shipped or not isinstance(section, dict):
+        return
+    first = parse_yaml(shipped[name].read_text(encoding="utf-8"), name)
+    own = first.get("data") or {}
+    source = section.get("source")
+    if source == own.get("source") or (own.get("source") is None and source in (None, *_NAMES_OF_NOTHING)):
+        return
+    if data.get("about") == first.get("about"):
+        data["about"] = f"as {name} trains, on {source}"
+    if section.get("expected") == own.get("expected"):
+        section.pop("expected", None)
+
+
+def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
+    """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
+    task = data.get("task", "classification")
+    if not isinstance(task, str) or task not in TASKS:
+        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {shown(task)}")
+    kind = recipe_type(task)
+    check_keys(data, kind, label)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{label}: {one_line(error)}") from None
+
+
+def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
+    """Return the recipe that a run folder was made from, or an export, or an entry of the zoo, after a check of it all.
+
+    So every verb opens such a folder. With ``whole=False`` only what a run is given is checked: what it makes out of
+    that can be made again.
+
+    Raises:
+        CheckpointError: a file in it is damaged.
+        RecipeError: it is no run folder, or its recipe is damaged.
+    """
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        raise RecipeError(f"{folder} is no run folder: it has no recipe.yaml")
+    if whole:
+        check_folder(folder)
+    else:
+        check_sums(folder, *GIVEN)
+    data = parse_yaml(_read(path)[0], str(path))
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of settings, got {type(data).__name__}")
+    return build_recipe(data, str(path))
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the shipped recipes."""
+    return sorted(_shipped())
+
+
+def recipe_text(name: str) -> str:
+    """Return the YAML text of a shipped recipe or of a recipe file."""
+    return _read(name)[0]
+
+
+def _shipped() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def walk(folder: Any, prefix: str) -> None:
+        for item in folder.iterdir():
+            if item.is_dir():
+                walk(item, f"{prefix}{item.name}/")
+            elif item.name.endswith(".yaml"):
+                found[prefix + item.name.removesuffix(".yaml")] = item
+
+    walk(resources.files("redense") / "recipes", "")
+    return found
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    shipped = _shipped()
+    if str(source) in shipped:
+        return shipped[str(source)].read_text(encoding="utf-8"), str(source)
+    path, label = Path(source), printable(str(source))
+    try:
+        if path.suffix not in (".yaml", ".yml") and not path.exists():
+            close = difflib.get_close_matches(str(source), shipped, n=1)
+            families = sorted({f"{name.partition('/')[0]}/..." if "/" in name else name for name in shipped})
+            hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(families)}: see redense recipes)"
+            raise RecipeError(f"no recipe is called '{label}'{hint}; a file of your own ends in .yaml")
+        return read_text(path, MAX_BYTES), str(path)
+    except UnicodeDecodeError:
+        raise RecipeError(f"{label}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{label}: {error.strerror or error}") from None
+
+
+# --- overrides ------------------------------------------------------------------------------------------------------
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    items = iter(arguments)
+    for item in items:
+        if not item.startswith("--") or item == "--":
+            raise RecipeError(
+                f"unexpected argument '{printable(item)}': settings are given as --key value, e.g. --seed 3"
+            )
+        key, equals, text = item[2:].partition("=")
+        if not equals:
+            following = next(items, None)
+            if following is None:
+                raise RecipeError(f"--{key} needs a value")
+            text = following
+        # --data PATH is short for the one thing that most runs change.
+        yield ("data.source" if key == "data" else key), text

@@ -1,0 +1,1 @@
+"""A run as a folder: trained, gone on with, logged, exported, evaluated."""

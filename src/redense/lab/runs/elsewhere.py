@@ -1,0 +1,114 @@
+"""Evaluating a trained network on data that lies elsewhere: its own, moved, or other data of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from redense.errors import DataError, RedenseError, StateError
+from redense.lab.folder import STARTED, read_json
+from redense.lab.recipe.recipe import Recipe, build_recipe, read_run_recipe
+from redense.lab.tasks import make_task
+from redense.tasks.metrics import Metric
+from redense.tasks.task import Split, Task
+
+from .run import engine_of
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The figures of a network on data, and what data that was."""
+
+    metrics: Mapping[str, float]
+    metric: Metric
+    split: str
+    examples: int
+    notes: list[str]
+
+
+def evaluate_elsewhere(folder: Path, source: str, split: str | None = None) -> Evaluated:
+    """Return what the final model of a run, or of its export, gives on data that lies in ``source``.
+
+    If it is the run's own data, it is divided as then. Other images need the run's classes by name; where they have no
+    test split, all of them are evaluated. Other recordings are read with the run's alphabet.
+
+    Args:
+        folder: of the run or export.
+        source: a folder, or whatever else a recipe's ``data.source`` takes.
+        split: ``validation``, ``test``, or for other images ``all``.
+
+    Raises:
+        DataError: the data is broken, or has other classes.
+        StateError: the run is not finished, or its data cannot be other data.
+    """
+    recipe = _with_source(read_run_recipe(folder), source)
+    fingerprint = _fingerprint(folder)
+    task: Task | None = None
+    refusal: DataError | None = None
+    try:
+        task = make_task(recipe)
+    except DataError as error:
+        refusal = error
+    if task is not None and (task.fingerprint == fingerprint or recipe.task not in ("classification", "speech")):
+        if task.fingerprint != fingerprint:
+            raise StateError(f"{source} is not the data of {folder}: a network of {recipe.task} knows its own alone")
+        if split == "all":
+            raise RedenseError(f"{source} is the run's own data, and it was trained on most of it: give --split test")
+        return _evaluated(folder, recipe, task, split or "test", [f"{source} is the data of the run"])
+    if recipe.task == "speech":
+        return _other_recordings(folder, recipe, source, split or "test")
+    if recipe.task != "classification":
+        raise refusal or StateError(f"{source} is not the data of {folder}")
+    return _other_images(folder, recipe, source, split)
+
+
+def _other_images(folder: Path, recipe: Recipe, source: str, split: str | None) -> Evaluated:
+    from redense.tasks.classification.classifier import read_inputs
+    from redense.tasks.classification.other import OtherImages
+
+    data: Any = recipe.data
+    model: Any = recipe.model
+    known = read_inputs(folder)
+    task = OtherImages(data, model, known, split)
+    said = f"{source} is other data than the run's: {task.what}"
+    return _evaluated(folder, recipe, cast("Task", task), "test", [said, *task.notes], task.split)
+
+
+def _other_recordings(folder: Path, recipe: Recipe, source: str, split: str) -> Evaluated:
+    from .trained import alphabet_of
+
+    if split == "all":
+        raise RedenseError("--split all is for images: give test or validation")
+    plain = recipe.model_dump(mode="json")
+    plain["data"]["alphabet"] = "".join(alphabet_of(folder, recipe).symbols)
+    task = make_task(build_recipe(plain, str(folder)))
+    notes = [f"{source} is other data than the run's, read with the run's alphabet", *getattr(task, "notes", ())]
+    return _evaluated(folder, recipe, task, split, notes)
+
+
+def _evaluated(
+    folder: Path, recipe: Recipe, task: Task, split: str, notes: list[str], called: str | None = None
+) -> Evaluated:
+    engine = engine_of(folder, recipe, task)
+    chosen = cast("Split", split)
+    return Evaluated(engine.evaluate(chosen), task.metric, called or split, len(task.examples(chosen)), notes)
+
+
+def _with_source(recipe: Recipe, source: str) -> Recipe:
+    """Return the recipe for other data; how it is trained does not matter any more, and may not stop it."""
+    plain = recipe.model_dump(mode="json")
+    plain["data"] |= {"source": source, "expected": None}
+    plain["training"] |= {"batch_size": 1, "accumulate": 1}
+    return build_recipe(plain | {"start": None, "tune": None}, "recipe")
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """Return the fingerprint of the data that a network was trained on; None where nothing says it."""
+    if (folder / STARTED).is_file():
+        return read_json(folder / STARTED).get("data")
+    if (folder / "zoo.json").is_file():
+        return read_json(folder / "zoo.json").get("data")
+    result = read_json(folder / "result.json")
+    return (result.get("data") or {}).get("fingerprint")

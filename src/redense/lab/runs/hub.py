@@ -1,0 +1,90 @@
+"""Publishing a run's model on the Hugging Face Hub: what `export_run` writes, and a header that the Hub understands."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from redense.errors import MissingExtraError, RedenseError
+from redense.files.writing import write_text
+from redense.lab.folder import read_json
+from redense.tasks.metrics import shown_name
+
+from .export import export_run
+
+_NAME = re.compile(r"hub:(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
+_KINDS = {
+    "classification": "image-classification",
+    "captioning": "image-to-text",
+    "speech": "automatic-speech-recognition",
+}
+
+
+class PublishError(RedenseError, RuntimeError):
+    """The Hub does not take the model, or cannot be reached."""
+
+
+def publish_run(folder: Path, target: str, *, private: bool = False) -> str:
+    """Upload what a user of a run's model needs to ``hub:OWNER/NAME`` in one commit, and return its address.
+
+    Who publishes is known from ``HF_TOKEN`` or ``hf auth login``; ``HF_ENDPOINT`` names another Hub. A repository that
+    exists gets a new commit.
+
+    Raises:
+        PublishError: no such owner, no right, or no network.
+        StateError: the run is not finished.
+    """
+    name = _NAME.fullmatch(target)
+    if name is None:
+        raise PublishError(f"cannot publish to '{target}': expected hub:OWNER/NAME, as in hub:somebody/my-network")
+    try:
+        import huggingface_hub
+        from huggingface_hub import constants
+    except ImportError:
+        raise MissingExtraError("publishing needs huggingface_hub: pip install 'redense[hub]'") from None
+    repository = name["repository"]
+    if huggingface_hub.get_token() is None:
+        raise PublishError(
+            "nobody is logged in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write"
+        )
+    with tempfile.TemporaryDirectory() as place:
+        out = export_run(folder, Path(place) / "model")
+        card = out / "README.md"
+        header = _header(read_json(out / "result.json"))
+        write_text(card, header + card.read_text(encoding="utf-8"))
+        try:
+            api = huggingface_hub.HfApi()
+            api.create_repo(repository, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=repository, folder_path=out, commit_message=f"Model of the redense run {folder.name}"
+            )
+        except Exception as error:  # the Hub's own, and those of whichever HTTP library it uses
+            reason = " ".join(str(error).split())[:300]
+            raise PublishError(f"{repository} was not published: {reason}") from error
+    return f"{constants.ENDPOINT}/{repository}"
+
+
+def _header(result: dict[str, Any]) -> str:
+    """Return the card's header: what the Hub's search and tables show."""
+    metric, last = result["metric"], result["phases"][-1]
+    figure = {
+        "type": metric["name"],
+        "value": round(last["test"][metric["name"]], 4),
+        "name": shown_name(metric["name"]),
+    }
+    kind = {"type": _KINDS.get(result["task"], result["task"]), "name": result["task"]}
+    source = (result.get("data") or {}).get("source") or result["recipe"]
+    dataset = {"name": f"test split of {source}", "type": "redense"}
+    head = {
+        "library_name": "pytorch",
+        "tags": ["redense", "dense-sparse-dense", "pruning", "pytorch"],
+        **({"pipeline_tag": _KINDS[result["task"]]} if result["task"] in _KINDS else {}),
+        "model-index": [
+            {"name": result["recipe"], "results": [{"task": kind, "dataset": dataset, "metrics": [figure]}]}
+        ],
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"

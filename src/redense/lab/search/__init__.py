@@ -1,0 +1,1 @@
+"""Searching settings on validation figures, by halving."""

@@ -1,0 +1,104 @@
+"""Successive halving: many settings with few seeds, the better half with more, until one is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redense.errors import RecipeError
+
+Score = Callable[[Sequence[str], Sequence[int]], Mapping[str, Mapping[int, float]]]
+"""Settings, seeds -> their validation figures by seed; a setting that failed lacks one."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A round: how many settings take part, and with how many seeds in all."""
+
+    settings: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """What came of a rung: the seeds, the mean validation figure of each setting, and which stay."""
+
+    seeds: tuple[int, ...]
+    means: Mapping[str, float | None]
+    stay: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"seeds": list(self.seeds), "means": dict(self.means), "stay": list(self.stay)}
+
+
+def plan_rungs(settings: int, runs: int) -> tuple[Rung, ...]:
+    """Return the rounds for so many settings whose runs stay within a budget; each round has about the same share.
+
+    >>> [(rung.settings, rung.seeds) for rung in plan_rungs(8, 48)], price(plan_rungs(8, 48))
+    ([(8, 3), (4, 6), (2, 12)], 48)
+
+    Raises:
+        RecipeError: the budget is below one run a setting.
+    """
+    if settings < 1 or runs < settings:
+        raise RecipeError(f"a search of {settings} settings takes at least {settings} runs, got {runs}")
+    counts = [settings]
+    while counts[-1] > 2:
+        counts.append(math.ceil(counts[-1] / 2))
+    if settings == 1:
+        return (Rung(1, 1),)
+    seeds = 1
+    while price(_doubled(counts, seeds + 1)) <= runs:
+        seeds += 1
+    rungs = _doubled(counts, seeds)
+    while price(rungs) > runs:  # not even one seed to begin with: the later rounds have fewer
+        most = max(rung.seeds for rung in rungs)
+        rungs = tuple(Rung(rung.settings, min(rung.seeds, most - 1)) for rung in rungs)
+    return rungs
+
+
+def price(rungs: Sequence[Rung]) -> int:
+    """Return how many runs rounds take; a seed that a setting had before is not run again."""
+    before, total = 0, 0
+    for rung in rungs:
+        total += rung.settings * max(0, rung.seeds - before)
+        before = max(before, rung.seeds)
+    return total
+
+
+def halve(
+    names: Sequence[str], rungs: Sequence[Rung], seeds: Sequence[int], score: Score, *, lower_is_better: bool
+) -> tuple[str | None, list[Round]]:
+    """Return the setting that is left, and every round; None where all have failed.
+
+    Args:
+        names: of the settings; of equal ones the first stays.
+        rungs: of `plan_rungs`.
+        seeds: as many as the last rung has.
+        score: trains what is missing.
+        lower_is_better: of the figure.
+    """
+    left, rounds = list(names), list[Round]()
+    for index, rung in enumerate(rungs):
+        used = tuple(seeds[: rung.seeds])
+        figures = score(left, used)
+        means: dict[str, float | None] = {}
+        for name in left:
+            values = [figures.get(name, {}).get(seed) for seed in used]
+            known = [value for value in values if value is not None]
+            means[name] = math.fsum(known) / len(known) if len(known) == len(used) else None
+        sign = 1 if lower_is_better else -1
+        alive = sorted((sign * mean, names.index(name)) for name, mean in means.items() if mean is not None)
+        keep = rungs[index + 1].settings if index + 1 < len(rungs) else 1
+        left = [names[place] for place in sorted(place for _, place in alive[:keep])]
+        rounds.append(Round(used, means, tuple(left)))
+        if not left:
+            return None, rounds
+    return left[0], rounds
+
+
+def _doubled(counts: Sequence[int], seeds: int) -> tuple[Rung, ...]:
+    return tuple(Rung(count, seeds * 2**place) for place, count in enumerate(counts))

@@ -1,0 +1,86 @@
+"""The training of a recipe as a function of a schedule and a seed, for what searches any training."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redense.errors import RecipeError
+from redense.lab.pairs.by_name import schedule_of
+from redense.lab.recipe.recipe import Recipe, build_recipe
+from redense.lab.tasks import make_task
+from redense.lab.training.engine import Engine, steps_per_epoch
+from redense.lab.training.plan import planned, schedule
+from redense.schedule import Schedule
+from redense.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class RecipeTraining:
+    """Trains what a recipe describes, by another schedule and another seed, to the figures of `redense compare`.
+
+    Args:
+        recipe: as plain data, for any process.
+    """
+
+    recipe: Mapping[str, Any]
+
+    def __call__(self, given: Schedule, seed: int) -> dict[str, Any]:
+        """Return the validation and test figures, and the steps."""
+        recipe = build_recipe({**self.recipe, "seed": seed})
+        task = _task(json.dumps(recipe.model_dump(mode="json"), sort_keys=True))
+        first = schedule(recipe, steps_per_epoch(task, recipe)).phases[0]
+        engine = Engine(task, recipe, planned(recipe, given.phases, first=first))
+        while engine.phase_index < len(engine.plan):
+            engine.train()
+        engine.end()
+        outcome = engine.outcome("test")
+        return {
+            "test": task.metrics(outcome),
+            "validation": engine.evaluate("validation"),
+            "steps": given.total_steps,
+        }
+
+    @property
+    def metric(self) -> tuple[str, bool]:
+        """The name of the task's figure, and whether lower is better."""
+        found = _task(json.dumps(dict(self.recipe), sort_keys=True)).metric
+        return found.name, found.lower_is_better
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule that the recipe itself describes."""
+        recipe = build_recipe(dict(self.recipe))
+        return schedule(recipe, steps_per_epoch(_task(json.dumps(dict(self.recipe), sort_keys=True)), recipe))
+
+
+def training_of(recipe: Recipe) -> RecipeTraining:
+    """Return the training of a recipe."""
+    return RecipeTraining(recipe.model_dump(mode="json"))
+
+
+def candidates_of(recipe: Recipe, arms: Iterable[str], points: Sequence[Mapping[str, Any]]) -> dict[str, Schedule]:
+    """Return the schedule of every arm with every point of a sweep, by name: ``dsd sparsity=0.5``.
+
+    Raises:
+        RecipeError: an arm is more than a schedule, or unknown.
+    """
+    found: dict[str, Schedule] = {}
+    for arm in arms:
+        for point in points:
+            data = recipe.model_dump(mode="json")
+            own = training_of(build_recipe({**data, "sparse": {**data["sparse"], **point}}, f"--sweep {point}"))
+            name = " ".join([arm, *(f"{key}={value}" for key, value in point.items())])
+            if name in found:
+                raise RecipeError(f"'{name}' is named twice")
+            found[name] = schedule_of(arm, own.schedule)
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _task(recipe: str) -> Task:
+    """Data is read once for all arms of a seed."""
+    return make_task(build_recipe(json.loads(recipe)))

@@ -1,0 +1,146 @@
+"""The plan of a recipe: its phases in optimizer steps, and what is done around each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redense.errors import RecipeError
+from redense.lab.recipe.recipe import DecayRecipe, DenseRecipe, Recipe, SparseRecipe
+from redense.phase import Decay, Phase
+from redense.schedule import Schedule
+
+from .pretrained import start_digest
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """A phase of a run, and what is changed around it.
+
+    Args:
+        phase: the phase as the core knows it; its learning rate is a factor of the recipe's optimizer's.
+        method: name of a technique that the phase is trained with, see `redense.methods`.
+        options: the technique's settings, plain data.
+        allocation: how the phase's one sparsity is shared over the layers when it begins; ``uniform``: each the same.
+        given: sha256 of the weights that stand in place of the phase, which is then not trained.
+        begins: what tells the weights that the phase begins with, and how it tunes them; it is trained.
+    """
+
+    phase: Phase
+    method: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    allocation: str = "uniform"
+    given: str | None = None
+    begins: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that are trained."""
+        return 0 if self.given else self.phase.steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that determines the phase."""
+        data: dict[str, Any] = {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
+        if self.allocation != "uniform":
+            data["allocation"] = self.allocation
+        if self.given:
+            data["given"] = self.given
+        if self.begins:
+            data["begins"] = self.begins
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PlannedPhase:
+        """Return the phase that `to_dict` gave."""
+        allocation, given = data.get("allocation", "uniform"), data.get("given")
+        phase = Phase.from_dict(data["phase"])
+        return cls(phase, data["method"], data["options"], allocation, given, data.get("begins"))
+
+
+def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
+    """Return the phases that a recipe describes: dense, sparse, dense, and its further cycles.
+
+    Where it starts from trained weights, they stand in place of the first dense phase, or that phase tunes them.
+
+    Raises:
+        RecipeError: the phases do not fit together.
+        StateError: the weights to start from cannot be read.
+    """
+    phases = schedule(recipe, steps_per_epoch).phases
+    return planned(recipe, phases, first=phases[0])
+
+
+def planned(
+    recipe: Recipe, phases: Sequence[Phase | PlannedPhase], *, first: Phase, allocation: str | None = None
+) -> tuple[PlannedPhase, ...]:
+    """Return phases with what a recipe says beside the schedule: the weights to start from, and the allocation.
+
+    Args:
+        recipe: says it.
+        phases: in order; one that is planned already keeps what it has.
+        first: the recipe's own first phase, which is the one that given weights can stand for.
+        allocation: instead of the recipe's.
+
+    Raises:
+        RecipeError: the recipe starts from given weights, and the phases begin with another phase than ``first``.
+        StateError: the weights to start from cannot be read.
+    """
+    shared = recipe.prune.allocation if allocation is None else allocation
+    out: list[PlannedPhase] = []
+    for phase in phases:
+        one = phase if isinstance(phase, PlannedPhase) else PlannedPhase(phase)
+        if shared != "uniform" and isinstance(one.phase.sparsity, float) and one.phase.scope == "layer":
+            one = replace(one, allocation=shared)
+        out.append(one)
+    if recipe.start:
+        if out[0] != PlannedPhase(first):
+            raise RecipeError(
+                "it trains the first dense phase otherwise than the recipe does, "
+                "so that the recipe's `start` cannot stand for it: give a recipe without one"
+            )
+        digest = start_digest(recipe.start)
+        if recipe.tune is None:
+            out[0] = replace(out[0], given=digest)
+        else:  # how it is tuned determines the phase, too
+            out[0] = replace(out[0], begins=f"{digest} {recipe.tune.backbone_lr:g}")
+    return tuple(out)
+
+
+def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
+    """Return the DSD schedule of a recipe, learning rates as factors of the optimizer's.
+
+    Without a learning rate of its own the sparse phase takes the optimizer's, and the re-dense one a tenth of it;
+    in later cycles each takes a tenth of the cycle's before.
+
+    Raises:
+        RecipeError: the phases do not fit together.
+    """
+    base = recipe.training.optimizer.lr
+    cycles = [(recipe.sparse, recipe.redense), *((cycle.sparse, cycle.redense) for cycle in recipe.cycles)]
+
+    def common(section: DenseRecipe, name: str, factor: float) -> dict[str, Any]:
+        return {
+            "steps": max(1, round(section.epochs * steps_per_epoch)),
+            "lr": factor if section.lr is None else section.lr / base,
+            "decay": _decay(section.decay or recipe.training.decay),
+            "name": name,
+        }
+
+    phases = [Phase(**common(recipe.dense, "dense", 1.0))]
+    sparse_lr, redense_lr = 1.0, 0.1
+    for number, (sparse, redense) in enumerate(cycles, start=1):
+        suffix = f"-{number}" if len(cycles) > 1 else ""
+        phases.append(_sparse(sparse, common(sparse, f"sparse{suffix}", sparse_lr)))
+        phases.append(Phase(**common(redense, f"redense{suffix}", redense_lr)))
+        sparse_lr, redense_lr = phases[-2].lr * 0.1, phases[-1].lr * 0.1
+    return Schedule(tuple(phases))
+
+
+def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:
+    sparsity = None if section.pattern else section.sparsity
+    return Phase(**common, sparsity=sparsity, criterion=section.criterion, scope=section.scope, pattern=section.pattern)
+
+
+def _decay(decay: DecayRecipe) -> Decay:
+    return Decay(decay.kind, decay.floor, decay.power, decay.every, decay.factor)

@@ -1,0 +1,107 @@
+"""What a recipe's words become before anything is trained: the accelerator, the optimizer, the rules of pruning."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import GradientAccumulationPlugin
+from torch import Tensor, nn
+
+from redense.errors import RedenseError
+from redense.lab.recipe.recipe import OptimizerRecipe, Recipe
+from redense.methods.base import Method
+from redense.parameters import first_layers
+from redense.tasks.task import Batch, Task
+
+_NORMALISATIONS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+)
+
+
+class BatchError(RedenseError, ValueError):
+    """A batch that is too small for a layer of the network."""
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Return Accelerate's object for the recipe's precision and accumulation, whatever was there in this process."""
+    # Accelerate keeps one precision per process; two runs in one process may differ. Its process group stays.
+    if PartialState._shared_state:
+        AcceleratorState._reset_state(reset_partial_state=not PartialState().use_distributed)
+    return Accelerator(
+        mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
+        # As a plugin, because a number would give way to the launcher's environment.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=recipe.training.accumulate),
+    )
+
+
+def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str] | None, list[str]]:
+    """Return what `redense.prunable` is told to include and to exclude: the recipe's word, or the task's."""
+    prune = recipe.prune
+    own = prune.include if prune.include is not None else task.include
+    include = None if own is None else list(own)
+    if prune.first_layer:
+        include = [*(["*"] if include is None else include), *first_layers(model)]
+    return include, [*task.exclude, *prune.exclude]
+
+
+class LossOf(nn.Module):
+    """A phase's loss of a batch as one module: whatever a technique does to the model, DDP sees one forward pass."""
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model, self._task = model, task
+
+    def forward(self, method: Method, batch: Batch) -> Tensor:
+        """Return the loss that the technique makes of a batch.
+
+        Raises:
+            BatchError: the batch is too small for a batch normalisation.
+        """
+        try:
+            return method.loss(self.model, batch, self._task.outputs, self._task.loss)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise BatchError(
+                f"{self._normalisation(error)} has one value of each channel in a batch, and cannot normalise it: "
+                "raise training.batch_size"
+            ) from None
+
+    def _normalisation(self, error: ValueError) -> str:
+        """Name the layer that has raised."""
+        names = {id(module): name for name, module in self.model.named_modules()}
+        found = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        named = [names[id(module)] for module in found if isinstance(module, _NORMALISATIONS) and id(module) in names]
+        return f"batch normalisation '{named[-1]}'" if named else "batch normalisation"
+
+
+def make_optimizer(
+    model: nn.Module, recipe: OptimizerRecipe, heads: Collection[str] = (), part: float = 1.0
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over all of the model's parameters.
+
+    With ``heads``, names of parameters, those make a group of their own, the first; the ``part`` of its learning rate
+    that tuning gives the others is kept in their group, as ``tuned``.
+    """
+    named = dict(model.named_parameters())
+    parameters: Any = list(named.values())
+    if own := [value for name, value in named.items() if name in heads]:
+        rest = [value for name, value in named.items() if name not in heads]
+        parameters = [{"params": own}, {"params": rest, "tuned": part}]
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.name == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+    if recipe.name == "rmsprop":
+        return torch.optim.RMSprop(parameters, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum, **common)
+    kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
+    return kind(parameters, betas=recipe.betas, eps=recipe.eps, **common)

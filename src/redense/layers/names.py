@@ -1,0 +1,92 @@
+"""Names of parameters as the user's own module has them, and what a name, a module or a pattern stands for."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import cast
+
+from torch import nn
+
+from redense.errors import ParameterError, nearest
+from redense.masks.sharding import refuse_fsdp1
+
+# What wrappers put in front of, or into, the names of the module they wrap.
+_WRAPPERS = {
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "_FabricModule": "_forward_module",
+}
+_WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the user's own module under DDP, DataParallel, FSDP, Fabric and ``torch.compile`` wrappers.
+
+    Raises:
+        ParameterError: it is no module.
+    """
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ParameterError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    inner: object = model
+    while isinstance(inner, nn.Module):
+        model = inner
+        refuse_fsdp1(model)
+        inner = getattr(model, _wrapped_attribute(model), None)
+    return model
+
+
+def clean_modules(model: nn.Module) -> Iterator[tuple[str, str, nn.Module, dict[str, nn.Module]]]:
+    """Give every module once: its name without the parts of wrappers, its own name, it, and those before it by name."""
+    clean, seen = {"": ""}, dict[str, nn.Module]()
+    for path, module in cast("Iterable[tuple[str, nn.Module]]", model.named_modules()):
+        seen[path] = module
+        if path:
+            above, _, last = path.rpartition(".")
+            skipped = last in _WRAPPER_PARTS or last == _wrapped_attribute(seen[above])
+            clean[path] = clean[above] if skipped else f"{clean[above]}.{last}".lstrip(".")
+        yield clean[path], path, module, seen
+
+
+def clean_name(name: str) -> str:
+    """Return a parameter's name without the parts that compile, FSDP and checkpoint wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPER_PARTS)
+
+
+def matching(pattern: str, names: Collection[str]) -> set[str]:
+    """Return the names that a name, a module or a shell pattern stands for.
+
+    What is itself a name stands for no other; else what is the name of a module stands for all that is below it.
+
+    >>> sorted(matching("a[01]", ["a0", "a1", "b"])), sorted(matching("a[01]", ["a0", "a1", "a[01]"]))
+    (['a0', 'a1'], ['a[01]'])
+    >>> sorted(matching("encoder.1", ["encoder.1.weight", "encoder.1.bias", "encoder.10.weight"]))
+    ['encoder.1.bias', 'encoder.1.weight']
+    """
+    if pattern in names:
+        return {pattern}
+    below = {name for name in names if name.startswith(f"{pattern}.")}
+    return below or {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+
+
+def patterns_of(what: str, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return include or exclude as a tuple of names and patterns."""
+    given = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+    for pattern in given:
+        if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ParameterError(f"{what} takes names and shell patterns, got {pattern!r}")
+    return given
+
+
+def all_matching(what: str, pattern: str, names: list[str]) -> set[str]:
+    """Return what `matching` does, or refuse a pattern that stands for nothing."""
+    found = matching(pattern, names)
+    if not found:
+        raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
+    return found
+
+
+def _wrapped_attribute(module: nn.Module) -> str:
+    return next((_WRAPPERS[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in _WRAPPERS), "")

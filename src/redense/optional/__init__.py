@@ -1,0 +1,1 @@
+"""Packages that may be missing, or that do not fit the others."""

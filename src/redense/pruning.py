@@ -1,0 +1,225 @@
+"""Choosing the masks of a phase: criterion, scope and sparsity together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .criteria import criterion_name, get_criterion, magnitude
+from .errors import ParameterError, RedenseError, ScheduleError, ScoreError, SparsityError, nearest
+from .layers.kinds import Kind
+from .layers.names import matching
+from .masks import check_groups
+from .masks import sharded as distributed
+from .masks.sharding import cut, is_sharded, local, wrap
+from .numeric import as_int
+from .phase import Phase, Sparsity
+
+
+def choose(
+    phase: Phase,
+    parameters: Mapping[str, nn.Parameter],
+    previous: Mapping[str, Tensor],
+    seed: Callable[[str], int],
+    inputs: Mapping[str, int | None] | None = None,
+    *,
+    effective: Mapping[str, Callable[[], Tensor]] | None = None,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> dict[str, Tensor]:
+    """Return the masks of a phase: parameter name -> bool, True = kept. What ``previous`` masks prune goes first.
+
+    The mask of a sharded parameter is sharded alike; all ranks must choose together. ``inputs`` has the dimension along
+    which the groups of an N:M pattern run, 1 where it says nothing. ``effective`` gives the weight that a layer
+    computes from a parameter and uses, whose magnitudes count then (of a sharded parameter, its own).
+
+    Raises:
+        ScoreError: a score is NaN or infinite, or a gradient is missing.
+        ParameterError: a shape does not fit.
+    """
+    absolute = get_criterion(phase.criterion) is magnitude and not previous
+    with together():
+        scores = _scores(phase, parameters, previous, seed, absolute, effective or {})
+        plain = {name: values for name, values in scores.items() if not is_sharded(values)}
+        chosen: dict[str, Tensor] = {}
+        if phase.pattern:
+            chosen = _select_patterns(plain, phase.pattern, inputs)
+        elif phase.scope == "layer":
+            shares = per_parameter(phase.sparsity, list(scores))
+            plain = {name: values for name, values in plain.items() if name in shares}
+            chosen = distributed.select_each(plain, shares, absolute=absolute)
+        elif len(plain) == len(scores):
+            chosen = distributed.select_global(plain, cast("float", phase.sparsity), absolute=absolute)
+    if len(plain) == len(scores):
+        return chosen
+    # Of what is sharded all ranks choose together, and tell each other what is wrong with the scores of one.
+    if phase.pattern:
+        sharded = {name: values for name, values in scores.items() if is_sharded(values)}
+        chosen |= _select_patterns(sharded, phase.pattern, inputs)
+    elif phase.scope == "global":
+        chosen = distributed.select_global(scores, cast("float", phase.sparsity), absolute=absolute)
+    else:
+        shares = per_parameter(phase.sparsity, list(scores))
+        sharded = {name: values for name, values in scores.items() if is_sharded(values) and name in shares}
+        chosen |= distributed.select_each(sharded, shares, absolute=absolute)
+    return {name: chosen[name] for name in scores if name in chosen}
+
+
+def _scores(
+    phase: Phase,
+    parameters: Mapping[str, nn.Parameter],
+    previous: Mapping[str, Tensor],
+    seed: Callable[[str], int],
+    absolute: bool,
+    effective: Mapping[str, Callable[[], Tensor]],
+) -> dict[str, Tensor]:
+    """Return the scores of each parameter, or its values if their magnitudes are the scores."""
+    criterion = get_criterion(phase.criterion)
+    scores: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        try:
+            if criterion is magnitude and name in effective and not is_sharded(parameter):
+                values = effective[name]() if absolute else effective[name]().abs()
+            else:
+                values = parameter.detach() if absolute else criterion(parameter, seed(name))
+        except RedenseError as error:
+            raise type(error)(f"'{name}': {error}") from None
+        if not isinstance(values, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ScoreError(
+                f"criterion '{criterion_name(phase.criterion)}' must give a tensor of scores for '{name}', "
+                f"got {values!r}"
+            )
+        if values.shape != parameter.shape:
+            raise ParameterError(
+                f"criterion '{criterion_name(phase.criterion)}' gave scores of shape {tuple(values.shape)} "
+                f"for '{name}' of shape {tuple(parameter.shape)}"
+            )
+        values = cut(values.detach(), parameter)  # a criterion may have scored the whole of a sharded parameter
+        if name in previous:
+            if previous[name].shape != parameter.shape:
+                raise ParameterError(
+                    f"the mask given for '{name}' has shape {tuple(previous[name].shape)}, "
+                    f"the parameter {tuple(parameter.shape)}"
+                )
+            lowest = torch.finfo(values.dtype).min
+            kept = local(cut(previous[name], parameter)).to(local(values).device)
+            values = wrap(local(values).masked_fill(~kept, lowest), values)
+        scores[name] = values.abs() if absolute and phase.pattern else values
+    return scores
+
+
+def _select_patterns(
+    scores: Mapping[str, Tensor], pattern: tuple[int, int], inputs: Mapping[str, int | None] | None
+) -> dict[str, Tensor]:
+    along = {name: _inputs_of(name, inputs) for name in scores}
+    masks = distributed.select_patterns({n: v.movedim(along[n], 1) for n, v in scores.items()}, pattern)
+    return {name: mask.movedim(1, along[name]) for name, mask in masks.items()}
+
+
+def check_left(phase: Phase, name: str, size: int, left: float) -> None:
+    """Refuse to leave nothing of a parameter; ``left`` is a number or a share of its ``size`` weights.
+
+    Raises:
+        SparsityError: it is 0.
+    """
+    if size and not left:
+        raise SparsityError(
+            f"phase '{phase.name}' would prune all {size:,} weights of '{name}', so that nothing passes it: "
+            "lower the sparsity, or exclude it"
+        )
+
+
+def check_rows(phase: Phase, name: str, mask: Tensor, rows: int | None) -> None:
+    """Refuse to leave nothing of a row whose weights are divided by the row's length.
+
+    Args:
+        phase: the phase that prunes.
+        name: of the parameter.
+        mask: any shape, sharded or not; all ranks must ask together.
+        rows: the dimension whose every slice must keep a weight; None: none must.
+
+    Raises:
+        SparsityError: a slice keeps none.
+    """
+    if rows is None:
+        return
+    whole = mask.full_tensor() if is_sharded(mask) else mask  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    left = cast("Tensor", whole).movedim(rows, 0).flatten(1).any(1)
+    if not bool(left.all()):
+        raise SparsityError(
+            f"phase '{phase.name}' would prune all weights of output {int((~left).nonzero()[0])} of '{name}', which "
+            "weight_norm divides by their length, 0: lower the sparsity, or exclude it"
+        )
+
+
+def check_phase(phase: Phase, parameters: Mapping[str, Tensor], kinds: Mapping[str, Kind]) -> None:
+    """Refuse what can be known of a sparse phase before it begins: a weight of which nothing stays, or without groups.
+
+    Raises:
+        SparsityError: a sparsity of each layer would leave nothing of a parameter.
+        ParameterError: a mapping names no prunable parameter, or an N:M pattern does not fit a shape.
+    """
+    if phase.pattern:
+        m = phase.pattern[1]
+        for name, parameter in parameters.items():
+            along = _inputs_of(name, {name: kinds[name].inputs})
+            check_groups(name, parameter.shape, m, along)
+            if kinds[name].run % m:
+                raise ParameterError(
+                    f"'{name}' has {kinds[name].run} inputs for each output, which are not groups of {m}: exclude it"
+                )
+    elif phase.scope == "layer":
+        for name, sparsity in per_parameter(phase.sparsity, list(parameters)).items():
+            size = parameters[name].numel()
+            check_left(phase, name, size, size - round(sparsity * size))
+
+
+def _inputs_of(name: str, inputs: Mapping[str, int | None] | None) -> int:
+    along = 1 if inputs is None else inputs[name]
+    if along is None:
+        raise ParameterError(
+            f"it is not known along which dimension '{name}' has its inputs, along which the groups of an N:M pattern "
+            "run: exclude it, or give a sparsity"
+        )
+    return along
+
+
+def check_seed(seed: object) -> int:
+    """Return a seed as an ``int``.
+
+    Raises:
+        ScheduleError: it is no whole number.
+    """
+    number = as_int(seed)
+    if number is None:
+        raise ScheduleError(f"seed must be a whole number, got {seed!r}")
+    return number
+
+
+def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
+    """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
+    if not isinstance(sparsity, Mapping):
+        return dict.fromkeys(names, sparsity or 0.0)
+    found = {pattern: matching(pattern, names) for pattern in sparsity}
+    for pattern, own in found.items():
+        if not own:
+            raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
+    chosen: dict[str, float] = {}
+    for name in names:
+        pattern = name if name in sparsity else next((p for p, own in found.items() if name in own), None)
+        if pattern is not None:
+            chosen[name] = sparsity[pattern]
+    return chosen
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a seed that depends on the parts alone, in [0, 2**56): no order of calls and no machine changes it.
+
+    >>> derive_seed(0, 1, "fc.weight")
+    29995171111048272
+    """
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")

@@ -1,0 +1,234 @@
+"""The plots of what a comparison comes to: differences, and cost against the metric; as plain data for plotly.js."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
+from redense.report.kit.quantities import number
+
+from .looks import look
+from .numbers import decimals, p_value, points, with_interval
+from .reading import Arm, Comparison, Difference
+from .words import sides
+
+# --- differences ----------------------------------------------------------------------------------------------------
+
+
+def names_of_forests(c: Comparison) -> dict[str, str]:
+    """Return the forest plots that there are: the name in the page -> what the arms are compared with."""
+    return {f"forest-{against}": against for against in dict.fromkeys((c.baseline, *c.controls)) if c.against(against)}
+
+
+def forest(c: Comparison, against: str) -> Plot:
+    """Return the differences against the baseline or a control, one row an arm."""
+    found = c.against(against)
+    unit = points(c)
+    places = decimals(c)
+    rows = [(row, item, arm) for row, item in enumerate(found) if (arm := c.arm(item.arm)) is not None]
+    low, high = _reach(c.differences)
+    limit = max(abs(low), abs(high))
+    bands = [
+        {
+            "type": "rect",
+            "x0": max(-item.detectable, -10 * limit),
+            "x1": min(item.detectable, 10 * limit),
+            "y0": row - 0.36,
+            "y1": row + 0.36,
+            "fillcolor": "--band",
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for row, item, _ in rows
+        if item.detectable is not None
+    ]
+    zero = {
+        "type": "line",
+        "x0": 0,
+        "x1": 0,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": "--ink", "width": 1},
+        "layer": "below",
+    }
+    left, right = sides(c)
+    layout = {
+        **LOOK,
+        "height": 46 * len(rows) + 96,
+        "margin": {"l": 8, "r": 12, "t": 26, "b": 62},
+        "showlegend": False,
+        "hovermode": "closest",
+        "shapes": [*bands, zero],
+        "xaxis": {
+            **AXIS,
+            "title": {
+                "text": f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →",
+                **AXIS["title"],
+            },
+            "range": [low, high],
+            "nticks": 6,
+            "fixedrange": True,
+        },
+        "yaxis": {
+            **AXIS,
+            "tickvals": [row for row, *_ in rows],
+            "ticktext": [_wrapped(item.arm) for _, item, _ in rows],
+            "tickfont": {"color": "--ink", "size": 12},
+            "range": [len(rows) - 0.5, -0.5],
+            "showgrid": False,
+            "ticks": "",
+            "automargin": True,
+            "fixedrange": True,
+        },
+    }
+    data = [trace for row, item, arm in rows for trace in _forest_row(row, item, arm, unit, places)]
+    return {"data": data, "layout": layout, "bands": []}
+
+
+def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) -> list[Plot]:
+    how = look(arm)
+    unit = f" {unit}" if unit else ""
+    values = [value for _, value in item.by_seed]
+    shown = with_interval(item.mean, item.interval, places, signed=True)
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": values,
+        "y": [row + 0.24] * len(values),
+        "text": [
+            no_markup(f"seed {seed}: {'+' if value > 0 else ''}{number(value, places)}{unit}")
+            for seed, value in item.by_seed
+        ],
+        "marker": {"color": how.color, "size": 5, "opacity": 0.75},
+        "hovertemplate": f"<b>{no_template(arm.name)}</b><br>%{{text}}<extra></extra>",
+        "cliponaxis": False,
+    }
+    mean = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [item.mean],
+        "y": [row - 0.04],
+        "marker": {
+            "symbol": how.symbol if item.verdict in ("better", "worse") else f"{how.symbol}-open",
+            "color": how.color,
+            "size": 11,
+            "line": {"color": how.color, "width": 2},
+        },
+        "hovertemplate": f"<b>{no_template(arm.name)}</b><br>{no_template(shown + unit)}<br>"
+        f"{no_template(f'n = {item.n}, p = {p_value(item.p_adjusted)} after Holm')}<br>"
+        f"{no_template(item.verdict)}<extra></extra>",
+        "cliponaxis": False,
+    }
+    if item.interval:
+        mean["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [item.interval[1] - item.mean],
+            "arrayminus": [item.mean - item.interval[0]],
+            "color": how.color,
+            "thickness": 2,
+            "width": 5,
+        }
+    return [dots, mean]
+
+
+def _reach(items: Sequence[Difference]) -> tuple[float, float]:
+    """The same x range for both forest plots: all intervals and seeds, and zero."""
+    values = [0.0, *(value for item in items for value in (item.mean, *(item.interval or ())))]
+    values += [value for item in items for _, value in item.by_seed]
+    pad = 0.06 * (max(values) - min(values)) or 1.0
+    return min(values) - pad, max(values) + pad
+
+
+def _wrapped(name: str) -> str:
+    """A long label over several lines: a swept arm's name and setting."""
+    return "<br>".join(shortened(part) for part in name.split(" ", 3)) if len(name) > 14 else no_markup(name)
+
+
+# --- cost -----------------------------------------------------------------------------------------------------------
+
+
+def cost(c: Comparison) -> Plot | None:
+    """Return gradient evaluations against the mean metric; None if no run came to its end or told them."""
+    arms = [(arm, arm.gradients) for arm in c.arms if arm.mean is not None and arm.gradients is not None]
+    if not arms:
+        return None
+    most = 1.1 * max(gradients for _, gradients in arms)
+    baseline = c.arm(c.baseline)
+    level = baseline.mean if baseline else None
+    places = decimals(c)
+    unit = f" {c.metric.unit}" if c.metric.unit else ""
+    data = [_cost_point(arm, x, places, unit) for arm, x in _side_by_side(arms, most)]
+    layout = {
+        **LOOK,
+        "height": 380,
+        "margin": {"l": 8, "r": 14, "t": 14, "b": 50},
+        "showlegend": False,
+        "hovermode": "closest",
+        "shapes": []
+        if level is None
+        else [
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": level,
+                "y1": level,
+                "line": {"color": "--muted", "width": 1, "dash": "dot"},
+                "layer": "below",
+            }
+        ],
+        "xaxis": {
+            **AXIS,
+            "title": {"text": "gradient evaluations of one run", **AXIS["title"]},
+            "range": [0, most],
+            "separatethousands": True,
+            "exponentformat": "none",
+            "nticks": 6,
+        },
+        "yaxis": {
+            **AXIS,
+            "title": {"text": no_markup(titled(c.figure, c.metric.unit)), **AXIS["title"]},
+            "automargin": True,
+        },
+    }
+    return {"data": data, "layout": layout, "bands": [], "paper": {"showlegend": True}}
+
+
+def _cost_point(arm: Arm, x: float, places: int, unit: str) -> Plot:
+    how = look(arm)
+    shown = f"{with_interval(arm.mean, arm.interval, places)}{unit}, {arm.gradients:,} gradients"
+    low, high = arm.interval or (arm.mean or 0.0, arm.mean or 0.0)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": no_markup(arm.name),
+        "x": [x],
+        "y": [arm.mean],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "visible": arm.interval is not None,
+            "array": [high - (arm.mean or 0.0)],
+            "arrayminus": [(arm.mean or 0.0) - low],
+            "color": how.color,
+            "thickness": 1.5,
+            "width": 4,
+        },
+        "marker": {"color": how.color, "symbol": how.symbol, "size": 11},
+        "hovertemplate": f"<b>{no_template(arm.name)}</b><br>{no_template(shown)}<extra></extra>",
+        "cliponaxis": False,
+    }
+
+
+def _side_by_side(arms: Sequence[tuple[Arm, int]], most: float) -> list[tuple[Arm, float]]:
+    """Arms of the same cost stand beside each other around it, or they would hide one another."""
+    placed: list[tuple[Arm, float]] = []
+    for gradients in sorted({gradients for _, gradients in arms}):
+        same = [arm for arm, own in arms if own == gradients]
+        step = min(0.035, 0.3 / len(same)) * most
+        first = min(gradients - step * (len(same) - 1) / 2, 0.97 * most - step * (len(same) - 1))
+        placed += [(arm, first + step * place) for place, arm in enumerate(same)]
+    return placed

@@ -1,0 +1,348 @@
+"""The page of a comparison: one HTML file that asks nothing of any network, on screen, phone and paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from redense.files.checksums import check_folder
+from redense.lab.judging.words import control_sentence, rule
+from redense.report.kit.document import Page, Section, write_page
+from redense.report.kit.markup import Child, Element, h
+from redense.report.kit.parts import (
+    Cell,
+    Figure,
+    Table,
+    big_figures,
+    command_list,
+    data_link,
+    downloads,
+    environment_table,
+)
+from redense.report.kit.quantities import NOTHING, cell, count, learning_rate, number, share, whole
+from redense.report.runs import commands
+from redense.report.runs.evidence import show_evidence
+
+from . import curves as compare_curves
+from . import diagnosis as diagnosis_part
+from . import figures, words
+from .assets import SCRIPT, STYLE
+from .looks import swatch
+from .numbers import decimals, has_intervals, p_value, points
+from .reading import Comparison, read_comparison
+from .search import search_parts
+from .tables import table_of_arms
+from .verdict import conclusion, gains, headline, key_figures, remarks
+
+_RAW = {
+    "compare.json": "application/json",
+    "compare.csv": "text/csv",
+    "costs.json": "application/json",
+    "curves.json": "application/json",
+    "evidence.json": "application/json",
+    "diagnosis.json": "application/json",
+}
+
+
+def write_compare_report(folder: Path) -> Path:
+    """Write ``report.html`` into the folder of a comparison and return its path.
+
+    Raises:
+        DataError: ``folder`` is no finished comparison, or a file in it is damaged.
+        CheckpointError: a file in it does not match its checksum.
+    """
+    check_folder(folder)
+    return write_page(folder, make_page(read_comparison(folder)))
+
+
+def make_page(c: Comparison) -> Page:
+    """Return the page of a comparison."""
+    flows = diagnosis_part.flows(c.diagnosis, c)
+    sections = [
+        Section("verdict", "Verdict", _verdict(c)),
+        Section("searched", "The search", search_parts(c.search) if c.search else None),
+        Section("arms", "The arms", table_of_arms(c)),
+        Section("differences", "Differences", _differences(c)),
+        Section("validation", "Curves", _curves(c), script=SCRIPT),
+        Section("spent", f"Cost against {c.metric.label}", _cost(c)),
+        Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
+        *show_evidence(c.evidence, f", seed {c.seeds[0]}"),
+        Section("diagnosis", "Diagnosis", _diagnosis(c, flows) if flows else None),
+        Section("method", "How this was decided", h("p", rule(c.decision))),
+        Section("provenance", "To reproduce it", _provenance(c)),
+    ]
+    facts = [c.task, count(len(c.arms), "arm"), count(len(c.seeds), "seed")]
+    if c.test_examples:
+        facts.append(count(c.test_examples, "test example"))
+    return Page(
+        kind="redense comparison" if c.form != "table" else "redense judgement",
+        name=c.recipe,
+        facts=facts,
+        sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
+        style=STYLE,
+    )
+
+
+def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow]) -> list[Child]:
+    return [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *diagnosis_part.parts_of(flows, c.metric)]
+
+
+# --- the sections ---------------------------------------------------------------------------------------------------
+
+
+def _verdict(c: Comparison) -> list[Child]:
+    won = {arm.name for arm in gains(c)}
+    said = [
+        h(
+            "div",
+            h("dt", swatch(arm), arm.name),
+            h("dd", conclusion(c, arm.name), class_="gain" if arm.name in won else None),
+        )
+        for arm in c.arms
+        if arm.name in c.conclusions
+    ]
+    return [
+        h("p", headline(c), class_="sentence"),
+        big_figures(key_figures(c)),
+        h("p", control_sentence(c.decision), class_="note"),
+        *([h("p", c.caution, class_="caution")] if c.caution else []),
+        *([h("dl", said, class_="conclusions")] if said else []),
+        *(h("p", remark, class_="note") for remark in remarks(c) if remark),
+    ]
+
+
+def _differences(c: Comparison) -> list[Child]:
+    forests = figures.names_of_forests(c)
+    if not forests:
+        return [h("p", words.forest_sentence(c))]
+    titles = {name: f"Against {words.named(c, name)}" for name in forests.values()}
+    halves = [
+        h(
+            "div",
+            h("h3", titles[against]),
+            Figure(name, words.describe_forest(c, against), words.pairs(c, against), figures.forest(c, against)),
+        )
+        for name, against in forests.items()
+    ]
+    missing = [] if c.controls else [h("p", "No control without a mask was run.", class_="note")]
+    sentences = [h("li", item.sentence) for item in c.differences]
+    return [
+        h("p", words.forest_sentence(c)),
+        h("div", halves, class_="pair"),
+        *missing,
+        h("p", words.forest_caption(c), class_="note"),
+        h("details", h("summary", "Every comparison in words"), h("ul", sentences, class_="said")),
+        h("details", h("summary", "Every comparison in numbers"), _numbers(c)),
+    ]
+
+
+def _numbers(c: Comparison) -> Table:
+    apart, places = points(c), decimals(c)
+    unit = f", {apart}" if apart else ""
+    columns = [
+        ("Arm", False),
+        ("Against", False),
+        ("n", True),
+        (f"Difference{unit}", True),
+        ("95 % interval", True),
+        ("p, t-test", True),
+        ("p, sign flips", True),
+        ("p, corrected", True),
+        ("d\u2009z", True),
+        (f"At most better{unit}", True),
+        (f"At most worse{unit}", True),
+        (f"Detectable{unit}", True),
+        ("Seeds for 80 %", True),
+        ("Verdict", False),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            item.arm,
+            item.against,
+            str(item.n),
+            cell(item.mean, places, signed=True),
+            f"{number(item.interval[0], places)} to {number(item.interval[1], places)}" if item.interval else NOTHING,
+            p_value(item.p_t),
+            p_value(item.p_flip),
+            p_value(item.p_adjusted),
+            cell(item.effect, 2),
+            *(_at_most(size, places) for size in item.reach or (None, None)),
+            cell(item.detectable, places),
+            whole(item.seeds_needed),
+            item.verdict,
+        ]
+        for item in c.differences
+    ]
+    return Table("Paired differences, arm − other", columns, rows, tall=len(rows) > 20)
+
+
+def _at_most(size: float | None, places: int) -> Cell:
+    """Return how far the interval reaches to a side; a side that it excludes has no number."""
+    return "none" if size is not None and size <= 0 else cell(size, places)
+
+
+def _curves(c: Comparison) -> list[Child]:
+    plot = compare_curves.curves(c)
+    if plot is None:
+        return []
+    arms = [arm for arm in c.arms if arm.curve]
+    labels = [h("label", _checkbox(arm.index), swatch(arm), arm.name) for arm in arms]
+    buttons = [h("button", text, type="button", value=value) for text, value in (("all", "all"), ("none", "none"))]
+    toggles = h("fieldset", h("legend", "Arms"), labels, buttons, class_="toggles")
+    rows: list[list[Cell]] = [
+        [
+            arm.name,
+            whole(point.step),
+            point.phase,
+            cell(point.mean, decimals(c)),
+            f"{number(point.low, decimals(c))} to {number(point.high, decimals(c))}",
+            str(point.seeds),
+            cell(point.loss, 4),
+            learning_rate(point.lr),
+            share(point.sparsity),
+        ]
+        for arm in arms
+        for point in arm.curve
+    ]
+    unit = f", {c.metric.unit}" if c.metric.unit else ""
+    columns = [
+        ("Arm", False),
+        ("Step", True),
+        ("Phase", False),
+        (f"Validation {c.metric.label}{unit}, mean", True),
+        ("Lowest and highest seed", True),
+        ("Seeds", True),
+        ("Training loss", True),
+        ("LR", True),
+        ("Sparsity", True),
+    ]
+    numbers = h(
+        "details", h("summary", "The curves as a table"), Table("Every arm", columns, rows, tall=True), class_="screen"
+    )
+    return [
+        h("p", words.curves_sentence(c)),
+        toggles,
+        Figure("curves", words.describe_curves(c), compare_curves.curves_caption(c), plot),
+        numbers,
+    ]
+
+
+def _checkbox(value: int) -> Element:
+    return h("input", type="checkbox", value=value, checked=True)
+
+
+def _cost(c: Comparison) -> list[Child]:
+    plot = figures.cost(c)
+    if plot is None:
+        return []
+    key = [h("li", swatch(arm), arm.name) for arm in c.arms if arm.mean is not None]
+    mean = "Mean over seeds with its 95 % interval" if has_intervals(c) else "Figures of single runs"
+    caption = f"{mean}; arms of the same cost stand beside each other around it."
+    if (baseline := c.arm(c.decision.baseline)) and baseline.mean is not None:
+        caption += f" Dotted: {c.named(c.baseline)}."
+    return [
+        h("p", words.cost_sentence(c)),
+        h("ul", key, class_="key", aria_label="Key"),
+        Figure("cost", words.describe_cost(c), caption, plot),
+    ]
+
+
+def _mcnemar(c: Comparison) -> list[Child]:
+    parts: list[Child] = [h("p", words.mcnemar_sentence(c))]
+    if any(item.examples for item in c.differences):
+        parts += [_pooled(c), h("p", words.POOLED, class_="note")]
+    for against in dict.fromkeys((c.baseline, *c.controls)):
+        items = [item for item in c.against(against) if item.flips]
+        if not items:
+            continue
+        run = {flips.seed for item in items for flips in item.flips}
+        seeds = [seed for seed in c.seeds if seed in run]
+        columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
+        rows: list[list[Cell]] = []
+        for item in items:
+            by_seed = {flips.seed: flips for flips in item.flips}
+            cells: list[Cell] = [
+                [f"{one.fixed:,} / {one.broken:,}", h("span", f"p {_equals(one.p)}", class_="under")]
+                if (one := by_seed.get(seed))
+                else NOTHING
+                for seed in seeds
+            ]
+            rows.append([item.arm, *cells])
+        other = c.named(against)
+        parts.append(
+            Table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
+        )
+    return parts
+
+
+def _pooled(c: Comparison) -> Table:
+    """The answers of all seeds together: McNemar's test, and the interval that has seeds and examples in it."""
+    columns = [
+        ("Arm", False),
+        ("Against", False),
+        ("Only the arm right", True),
+        ("Only the other", True),
+        ("p", True),
+        ("Share wrong, points", True),
+        ("95 %, other seeds and examples", True),
+    ]
+    rows: list[list[Cell]] = []
+    for item in c.differences:
+        if (found := item.examples) is not None:
+            ends = [100 * end for end in found.interval] if found.interval else []
+            between = f"{number(ends[0], 2)} to {number(ends[1], 2)}" if ends else NOTHING
+            mean = cell(100 * found.mean, 2, signed=True)
+            rows.append(
+                [item.arm, item.against, whole(found.fixed), whole(found.broken), p_value(found.p), mean, between]
+            )
+    return Table("The answers of all seeds, example by example", columns, rows)
+
+
+def _equals(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _provenance(c: Comparison) -> list[Child]:
+    if c.form != "recipe":
+        return _given(c)
+    import yaml
+
+    recipe = c.asked.get("recipe")
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else ""
+    typed = {
+        "As it was started": str(c.environment.get("command") or ""),
+        "The same again, from the recipe below saved as recipe.yaml": commands.compare_same_command(c) if text else "",
+        "The results again, from what the store still has": commands.compare_again_command(c),
+    }
+    save = h("a", "recipe.yaml", href=data_link(text.encode(), "application/yaml"), download="recipe.yaml")
+    return [
+        h("p", f"The recipe, where it ran, and the raw numbers of all {count(len(c.arms) * len(c.seeds), 'run')}."),
+        h("h3", "Commands"),
+        command_list(typed),
+        h("h3", "Recipe"),
+        [h("p", "To save: ", save), h("pre", h("code", text))] if text else h("p", "There is no comparison.json."),
+        h("h3", "Environment"),
+        environment_table(c.environment),
+        h("h3", "Raw numbers"),
+        downloads(c.path, _RAW),
+    ]
+
+
+def _given(c: Comparison) -> list[Child]:
+    """Where the numbers of somebody else's training come from."""
+    runs = count(sum(len(arm.seeds) for arm in c.arms), "run")
+    told = {
+        "function": f"The numbers of {runs} of a training of your own, by redense.compare; the same call goes on.",
+        "command": f"The numbers of {runs} of programs; what each printed lies in the folder, under pairs/.",
+    }
+    typed = {"As it was started": str(c.environment.get("command") or "")}
+    if c.form == "command":
+        typed["To go on with it"] = commands.compare_again_command(c)
+    return [
+        h("p", told.get(c.form, f"The numbers of {runs}, as they were given; nothing was trained here.")),
+        *([h("h3", "Commands"), command_list(typed)] if any(typed.values()) else []),
+        *([h("h3", "Environment"), environment_table(c.environment)] if c.environment else []),
+        h("h3", "Raw numbers"),
+        downloads(c.path, {**({} if c.form == "table" else {"comparison.json": "application/json"}), **_RAW}),
+    ]

@@ -1,3 +1,0 @@
-"""The arms that the report has words of its own for, named as `redense.lab.comparison` does, which needs torch."""
-
-CONTROL = "restart"

@@ -1,0 +1,323 @@
+"""The plots as plain data for plotly.js, their colours named by the page's CSS variables, to follow its theme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from redense.report.kit.plotting import AXIS, LOOK, Plot, finite, log_ticks, no_markup, no_template, panel_title
+from redense.report.kit.quantities import learning_rate, number, percent
+
+from .reading import Run, StepLine
+from .words import metric, metric_decimals, phase_label
+
+_MOST_POINTS = 3000  # of one thin curve: more cannot be seen, and would make the page heavy
+
+# The panels from top to bottom: (y axis, where it begins and ends of the plot's height).
+_PANELS = {
+    "loss": ("y", (0.70, 0.945)),
+    "metric": ("y2", (0.42, 0.635)),
+    "lr": ("y3", (0.21, 0.355)),
+    "sparsity": ("y4", (0.0, 0.145)),
+}
+
+
+def curves(run: Run) -> Plot:
+    """Return training loss, validation metric, learning rate and sparsity over the optimizer steps of the whole run."""
+    unit = f", {run.metric.unit}" if run.metric.unit else ""
+    titles = {
+        "loss": "Training loss",
+        "metric": f"Validation {run.metric.label}{unit}",
+        "lr": "Learning rate",
+        "sparsity": "Sparsity, %",
+    }
+    layout = _layout(run)
+    baseline = _baseline(run)
+    if baseline is not None:
+        layout["shapes"].append(
+            {
+                "type": "line",
+                "x0": 0,
+                "x1": run.ends[-1],
+                "y0": baseline,
+                "y1": baseline,
+                "yref": "y2",
+                "line": {"color": "--muted", "width": 1, "dash": "dot"},
+            }
+        )
+    layout["annotations"] = [panel_title(text, _PANELS[panel][1][1]) for panel, text in titles.items()]
+    return {"data": _traces(run), "layout": layout, "bands": _bands(run)}
+
+
+def layer_bars(run: Run) -> Plot | None:
+    """Return each prunable layer's sparsity at the end of each phase that had any; None if there is nothing to show."""
+    layers = [layer for layer in run.layers if layer.prunable]
+    shown = [
+        (index, phase)
+        for index, phase in enumerate(run.phases)
+        if any(index < len(layer.sparsity) and layer.sparsity[index] > 0 for layer in layers)
+    ]
+    if not shown:
+        return None
+    names = [no_markup(layer.name) for layer in layers]
+    row = 26 if len(names) <= 30 else 15 if len(names) <= 80 else 9
+    opacities = [1.0] if len(shown) == 1 else [0.4 + 0.6 * i / (len(shown) - 1) for i in range(len(shown))]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": no_markup(f"end of {phase.name}"),
+            "y": names,
+            "x": [100 * layer.sparsity[index] for layer in layers],
+            "customdata": [
+                f"{round(layer.sparsity[index] * layer.weights):,} of {layer.weights:,} weights" for layer in layers
+            ],
+            "marker": {"color": "--accent"},
+            "opacity": opacity,
+            "hovertemplate": "<b>%{y}</b><br>%{x:.2f} % zero: %{customdata}<extra>%{fullData.name}</extra>",
+        }
+        for (index, phase), opacity in zip(shown, opacities, strict=True)
+    ]
+    highest = max(100 * value for layer in layers for value in layer.sparsity)
+    layout = {
+        **LOOK,
+        "height": max(150, row * len(names) * (0.65 + 0.35 * len(shown)) + 90),
+        "margin": {"l": 8, "r": 16, "t": 32 if len(shown) == 1 else 56, "b": 44},
+        "bargap": 0.35,
+        "showlegend": len(shown) > 1,
+        "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+        "hovermode": "closest",
+        "xaxis": {
+            **AXIS,
+            "title": {"text": "sparsity, %", "font": {"color": "--muted", "size": 12}},
+            "range": [0, min(100, max(10, math.ceil(highest / 10 + 0.2) * 10))],
+            "fixedrange": True,
+        },
+        "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
+                  "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
+    }  # fmt: skip
+    return {"data": data, "layout": layout, "bands": []}
+
+
+def describe_curves(run: Run) -> str:
+    """Return what the curves show, phase by phase, for someone who cannot see them."""
+    parts = ["Four line plots over the optimizer steps, with the sparse phases shaded."]
+    for index, name in sorted(run.log.phases.items()):
+        lines = [line for line in run.log.epochs if line.phase == index]
+        if lines:
+            first, last = lines[0], lines[-1]
+            parts.append(
+                f"Phase {name}, to step {last.step:,}: training loss {number(first.train_loss, 3)} to "
+                f"{number(last.train_loss, 3)}, validation {run.metric.label} "
+                f"{metric(run, first.validation.get(run.metric.name))} to "
+                f"{metric(run, last.validation.get(run.metric.name))}, learning rate "
+                f"{learning_rate(first.lr)} to {learning_rate(last.lr)}, sparsity {percent(last.sparsity)}."
+            )
+    return " ".join(parts) + " The table below the plots has the numbers."
+
+
+def curves_caption(run: Run) -> str:
+    """Return how to read the curves."""
+    scales = "Loss and learning rate are" if _log_ticks(run) else "The learning rate is"
+    parts = ["Loss: thin is each logged step, bold the mean of each epoch."]
+    if any(phase.sparse for phase in run.phases):
+        parts.append("Shaded: a mask holds some weights at zero.")
+    if _baseline(run) is not None:
+        parts.append("Dotted: where the dense baseline ended.")
+    return " ".join([*parts, f"{scales} on a logarithmic scale."])
+
+
+def describe_bars(run: Run) -> str:
+    """Return what the bar plot shows, for someone who cannot see it."""
+    return "Bar plot: the sparsity of each prunable layer; the table below has the numbers."
+
+
+# --- traces ---------------------------------------------------------------------------------------------------------
+
+
+def _traces(run: Run) -> list[Plot]:
+    thin = thinned(run.log.steps, _MOST_POINTS)
+    epochs = run.log.epochs
+    at = [line.step for line in epochs]
+    lr = _lr_points(run, thin)
+    where = [f"epoch {line.epoch:g} of {line.phase_name}" for line in epochs]
+    values = [line.validation.get(run.metric.name, math.nan) for line in epochs]
+    suffix = f" {run.metric.unit}" if run.metric.unit else ""
+    form = f".{metric_decimals(run)}f"
+    marked = {"mode": "lines+markers", "marker": {"size": 4, "color": "--accent"}, "cliponaxis": False}
+    # The mask is set at a phase's start and logged at each epoch's end: a value holds for the epoch before it.
+    sparsity = [(0, epochs[0].sparsity), *((line.step, line.sparsity) for line in epochs)] if epochs else []
+    return [
+        _line("loss", "loss, step", [s.step for s in thin], [s.loss for s in thin], ".4~g", color="--thin", width=1),
+        _line("loss", "loss, epoch mean", at, [line.train_loss for line in epochs], ".4~g", **marked),
+        _line("metric", f"validation {run.metric.label}", at, values, form, suffix, where, **marked),
+        _line("lr", "learning rate", [x for x, _ in lr], [y if y > 0 else math.nan for _, y in lr], ".3~g"),
+        _line(
+            "sparsity",
+            "sparsity",
+            [x for x, _ in sparsity],
+            [100 * y for _, y in sparsity],
+            ".4~g",
+            " %",
+            shape="vh",
+            fill="tozeroy",
+            fillcolor="--band",
+        ),
+    ]
+
+
+def _lr_points(run: Run, steps: Sequence[StepLine]) -> list[tuple[int, float]]:
+    """The learning rate over the steps, from its first value in each phase on, with a gap where it jumps."""
+    points: list[tuple[int, float]] = []
+    for (index, phase), start in zip(enumerate(run.phases), [0, *run.ends], strict=False):
+        logged = {line.step: line.lr for line in (*steps, *run.log.epochs) if line.phase == index}
+        points += [(start, math.nan), (start, phase.lr or math.nan), *sorted(logged.items())]
+    return points
+
+
+def _line(
+    panel: str,
+    name: str,
+    x: Sequence[int],
+    y: Sequence[float],
+    form: str,
+    suffix: str = "",
+    note: Sequence[str] | None = None,
+    *,
+    color: str = "--accent",
+    width: float = 2,
+    shape: str = "linear",
+    **more: Any,
+) -> Plot:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": no_markup(name),
+        "x": list(x),
+        "y": finite(y),
+        "xaxis": "x",
+        "yaxis": _PANELS[panel][0],
+        "line": {"color": color, "width": width, "shape": shape},
+        "hovertemplate": f"%{{y:{form}}}{no_template(suffix)}{', %{text}' if note else ''}",
+        **({"text": [no_markup(text) for text in note]} if note else {}),
+        **more,
+    }
+
+
+def thinned(lines: Sequence[StepLine], most: int) -> list[StepLine]:
+    """Return at most so many lines: the lowest and the highest loss of each stretch, so that no spike is lost."""
+    if len(lines) <= most:
+        return list(lines)
+    buckets = most // 2
+    kept: list[StepLine] = []
+    for index in range(buckets):
+        stretch = lines[index * len(lines) // buckets : (index + 1) * len(lines) // buckets]
+        known = [line for line in stretch if math.isfinite(line.loss)] or list(stretch[:1])
+        ends = {id(line): line for line in (min(known, key=_loss), max(known, key=_loss))}
+        kept += sorted(ends.values(), key=lambda line: line.step)
+    return kept
+
+
+def _loss(line: StepLine) -> float:
+    return line.loss
+
+
+def _baseline(run: Run) -> float | None:
+    """The validation figure of the dense phase before the first sparse one."""
+    first = next((index for index, phase in enumerate(run.phases) if phase.sparse), 0)
+    value = run.phases[first - 1].validation.get(run.metric.name, math.nan) if first else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _bands(run: Run) -> list[Plot]:
+    """The phases along the x axis; the page's script writes the names that find room."""
+    starts = [0, *run.ends]
+    return [
+        {"start": start, "end": end, "text": no_markup(phase_label(phase))}
+        for phase, start, end in zip(run.phases, starts, run.ends, strict=False)
+    ]
+
+
+# --- layout ---------------------------------------------------------------------------------------------------------
+
+
+def _layout(run: Run) -> Plot:
+    end = run.ends[-1] if run.phases else 1
+    y = {name: {**AXIS, "domain": list(domain), "anchor": "x"} for name, domain in _PANELS.values()}
+    if (ticks := _log_ticks(run)) is not None:
+        y["y"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    y["y3"] |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2, **_lr_range(run)}
+    highest = max((100 * line.sparsity for line in run.log.epochs), default=0)
+    y["y4"] |= {"range": [0, max(10, highest * 1.15)], "nticks": 4}
+    starts = [0, *run.ends]
+    shaded = [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": start,
+            "x1": stop,
+            "y0": 0,
+            "y1": 1,
+            "fillcolor": "--band",
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for phase, start, stop in zip(run.phases, starts, run.ends, strict=False)
+        if phase.sparse
+    ]
+    edges = [
+        {
+            "type": "line",
+            "xref": "x",
+            "yref": "paper",
+            "x0": stop,
+            "x1": stop,
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "--line", "width": 1},
+            "layer": "below",
+        }
+        for stop in run.ends[:-1]
+    ]
+    return {
+        **LOOK,
+        "height": 800,
+        "margin": {"l": 46, "r": 12, "t": 32, "b": 48},
+        "showlegend": False,
+        "hovermode": "x unified",
+        "hoversubplots": "axis",
+        "shapes": [*shaded, *edges],
+        "xaxis": {
+            **AXIS,
+            "anchor": "y4",
+            "range": [0, end],
+            "title": {"text": "optimizer steps", "font": {"color": "--muted", "size": 12}},
+            "separatethousands": True,
+            "exponentformat": "none",
+            "showspikes": True,
+            "spikemode": "across",
+            "spikethickness": 1,
+            "spikecolor": "--muted",
+            "spikedash": "solid",
+        },
+        **{name.replace("y", "yaxis"): axis for name, axis in y.items()},
+    }
+
+
+def _log_ticks(run: Run) -> list[float] | None:
+    return log_ticks([line.loss for line in run.log.steps] + [line.train_loss for line in run.log.epochs])
+
+
+def _lr_range(run: Run) -> Plot:
+    """A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall."""
+    # A phase's first rate is in none of the lines: these come after a step.
+    highest = {index: phase.lr for index, phase in enumerate(run.phases) if phase.lr and math.isfinite(phase.lr)}
+    for line in (*run.log.steps, *run.log.epochs):
+        if math.isfinite(line.lr) and line.lr > 0:
+            highest[line.phase] = max(line.lr, highest.get(line.phase, 0))
+    if not highest:
+        return {}
+    low, high = min(highest.values()) / 100, max(highest.values())
+    return {"range": [math.log10(low), math.log10(high) + 0.15]}

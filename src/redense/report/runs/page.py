@@ -1,0 +1,246 @@
+"""The page of one run: a single HTML file that asks nothing of any network, on screen, phone and paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redense.files.checksums import check_folder
+from redense.report.kit.document import Page, Section, write_page
+from redense.report.kit.markup import Child, h
+from redense.report.kit.parts import (
+    Cell,
+    Figure,
+    Table,
+    big_figures,
+    command_line,
+    command_list,
+    downloads,
+    environment_table,
+)
+from redense.report.kit.quantities import cell, count, duration, learning_rate, share, whole
+from redense.report.server import live as following
+
+from . import commands, figures, words
+from . import moments as moments_part
+from .evidence import can_show, show_evidence
+from .reading import Run, read_run
+
+_RAW = {
+    "metrics.jsonl": "application/x-ndjson",
+    "result.json": "application/json",
+    "evidence.json": "application/json",
+    "moments.json": "application/json",
+    "sensitivity/sensitivity.json": "application/json",
+}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
+
+    The run may be going on, or have been killed: the page then shows what there is.
+
+    Raises:
+        DataError: ``run_dir`` is no run folder, or a file in it is damaged.
+        CheckpointError: a file in it does not match its checksum.
+    """
+    check_folder(run_dir)
+    return write_page(run_dir, make_page(read_run(run_dir)))
+
+
+def make_page(run: Run, *, live: bool = False) -> Page:
+    """Return the page of a run; a ``live`` one follows the run that goes on, through the server that it comes from."""
+    weights = moments_part.parts_of(run.moments) if run.moments is not None else None
+    sections = [
+        Section("verdict", "Verdict", _verdict(run), "verdict"),
+        Section("phases", "Phases", _phases(run)),
+        Section("curves-section", "Curves", _curves(run)),
+        *_evidence(run),
+        Section("layers-section", "Sparsity by layer", _layers(run)),
+        *_scan(run),
+        *([Section("weights", "Weight distribution", weights)] if weights else []),
+        Section("provenance", "To reproduce it", _provenance(run)),
+    ]
+    return Page(
+        kind="redense run report",
+        name=run.name,
+        facts=_facts(run),
+        sections=sections,
+        style=following.STYLE if live else "",
+        scripts=[following.SCRIPT] if live else [],
+        live=live,
+    )
+
+
+def _scan(run: Run) -> list[Section]:
+    """The section on the scan of the run's layers, where one was made."""
+    if not (run.path / "sensitivity" / "sensitivity.json").is_file():
+        return []
+    from redense.report.scans.page import section_of_run  # it needs torch
+
+    return [section_of_run(run.path / "sensitivity")]
+
+
+def _evidence(run: Run) -> list[Section]:
+    """The sections on what the networks did with the test examples, or the reason why they are not there."""
+    shown = show_evidence(run.evidence)
+    if shown or not run.finished or not can_show(str(run.result.get("task"))):
+        return shown
+    missing = run.evidence.missing if run.evidence else None
+    reason = missing or "there is no evidence.json; an older redense finished this run"
+    said = h("p", f"What the networks did example by example is not known: {reason}.")
+    return [Section("classes", "Example by example", said)]
+
+
+def _facts(run: Run) -> list[str]:
+    steps = run.ends[-1] if run.phases else 0
+    seconds = run.result.get("seconds")
+    return [
+        str(run.result.get("task") or run.recipe.get("task") or ""),
+        _trained_on(run),
+        "" if run.seed is None else f"seed {run.seed}",
+        count(sum(phase.epochs for phase in run.phases), "epoch"),
+        count(steps, "optimizer step"),
+        duration(seconds) if isinstance(seconds, int | float) else "",
+        "" if run.finished else "not finished",
+    ]
+
+
+def _trained_on(run: Run) -> str:
+    """What the run was trained on; of one that is not finished, or of an older redense, where its data lies."""
+    data = run.result.get("data")
+    if isinstance(data, dict) and data.get("text"):
+        return f"trained on {data['text']}"
+    section = run.recipe.get("data")
+    source = section.get("source") if isinstance(section, dict) else None
+    return f"trained on {' + '.join(source) if isinstance(source, list) else source}" if source else ""
+
+
+def _verdict(run: Run) -> list[Child]:
+    verdict = words.verdict(run)
+    first, *rest = (*verdict.remarks, "")
+    return [
+        h("p", verdict.sentence, class_="sentence"),
+        big_figures(verdict.figures),
+        h("p", first) if first else None,
+        command_line(verdict.command) if verdict.command else None,
+        [h("p", remark, class_="note") for remark in rest if remark],
+    ]
+
+
+def _phases(run: Run) -> list[Child]:
+    sentence = h("p", words.phases_sentence(run))
+    if not run.phases:
+        return [sentence]
+    unit = f", {run.metric.unit}" if run.metric.unit else ""
+    decimals = words.metric_decimals(run)
+    name = run.metric.name
+    columns = [
+        ("Phase", False),
+        ("Sparsity", True),
+        ("Epochs", True),
+        ("Initial LR" if run.finished else "First LR logged", True),
+        (f"Validation {run.metric.label}{unit}", True),
+        (f"Test {run.metric.label}{unit}", True),
+        ("Time", True),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            phase.name,
+            share(phase.sparsity),
+            f"{phase.epochs:g}",
+            learning_rate(phase.lr),
+            cell(phase.validation.get(name), decimals),
+            cell(phase.test.get(name), decimals),
+            duration(phase.seconds),
+        ]
+        for phase in run.phases
+    ]
+    shown: list[Child] = [sentence, Table("What each phase was, and what came out of it", columns, rows)]
+    kept = words.kept_sentence(run)
+    return [*shown, h("p", kept, class_="note")] if kept else shown
+
+
+def _curves(run: Run) -> list[Child]:
+    sentence = h("p", words.curves_sentence(run))
+    if not (run.log.epochs or run.log.steps):
+        return [sentence]
+    columns = [
+        ("Phase", False),
+        ("Epoch", True),
+        ("Step", True),
+        ("Training loss", True),
+        (f"Validation {run.metric.label}", True),
+        ("LR", True),
+        ("Sparsity", True),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            line.phase_name,
+            f"{line.epoch:g}",
+            whole(line.step),
+            cell(line.train_loss, 4),
+            words.metric_cell(run, line.validation.get(run.metric.name)),
+            learning_rate(line.lr),
+            share(line.sparsity),
+        ]
+        for line in run.log.epochs
+    ]
+    epochs = h(
+        "details",
+        h("summary", "The curves as a table, epoch by epoch"),
+        Table("Every epoch at its end", columns, rows, tall=True),
+        class_="screen",
+    )
+    return [
+        sentence,
+        Figure("curves", figures.describe_curves(run), figures.curves_caption(run), figures.curves(run)),
+        epochs if rows else None,
+    ]
+
+
+def _layers(run: Run) -> list[Child]:
+    sentence = h("p", words.layers_sentence(run))
+    if not run.layers:
+        return [sentence]
+    columns = [
+        ("Layer", False),
+        ("Shape", False),
+        ("Weights", True),
+        ("Pruned", False),
+        *((f"After {phase.name}", True) for phase in run.phases),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            h("code", layer.name),
+            " × ".join(f"{size:,}" for size in layer.shape) or "scalar",
+            whole(layer.weights),
+            "yes" if layer.prunable else f"no: {layer.reason}" if layer.reason else "no",
+            *(share(sparsity) for sparsity in layer.sparsity),
+        ]
+        for layer in run.layers
+    ]
+    bars = figures.layer_bars(run)
+    caption = "Sparsity of the prunable layers at the end of each phase."
+    figure = Figure("layers", figures.describe_bars(run), caption, bars) if bars else None
+    numbers = Table("Every layer, with its sparsity at the end of each phase", columns, rows, tall=len(rows) > 20)
+    return [sentence, figure, numbers]
+
+
+def _provenance(run: Run) -> list[Child]:
+    typed = {
+        "Train the same again": commands.reproduce_command(run),
+        "Go on from the last checkpoint": None if run.finished else commands.resume_command(run),
+        "Evaluate the model": commands.command(run, "evaluate") if run.finished else None,
+        "Export the weights with a model card": f"{commands.command(run, 'export')} OUT" if run.finished else None,
+    }
+    return [
+        h("p", words.provenance_sentence(run)),
+        h("h3", "Commands"),
+        command_list(typed),
+        h("h3", "Recipe"),
+        h("pre", h("code", run.recipe_text)) if run.recipe_text else h("p", "There is no recipe.yaml."),
+        h("h3", "Environment"),
+        environment_table(run.environment),
+        h("h3", "Raw numbers"),
+        downloads(run.path, _RAW) or h("p", "Nothing has been logged yet."),
+    ]

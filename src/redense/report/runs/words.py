@@ -1,0 +1,297 @@
+"""The sentences of the report. No sentence says more than the run shows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from redense.report.kit.parts import BigFigure
+from redense.report.kit.quantities import (
+    Number,
+    cell,
+    count,
+    decimals_for,
+    difference,
+    duration,
+    number,
+    percent,
+    quantity,
+)
+
+from .commands import command, control_command, resume_command
+from .reading import EpochLine, PhaseRow, Run, overall_sparsity, zeros
+
+
+def metric_decimals(run: Run) -> int:
+    """Return how many decimals the run's metric is shown with, everywhere alike."""
+    if run.metric.unit == "%":
+        return 2
+    name = run.metric.name
+    values = [figures.get(name, math.nan) for phase in run.phases for figures in (phase.validation, phase.test)]
+    return decimals_for(max((abs(value) for value in values if math.isfinite(value)), default=0.0))
+
+
+def metric(run: Run, value: float | None) -> str:
+    """Return a figure of the run's metric with its unit."""
+    return quantity(value, run.metric.unit, metric_decimals(run))
+
+
+def metric_cell(run: Run, value: float | None) -> Number:
+    """Return a figure of the run's metric with its unit, for a table."""
+    found = cell(value, metric_decimals(run))
+    return replace(found, shown=metric(run, value), unit=run.metric.unit if found.plain else "")
+
+
+def phase_label(phase: PhaseRow) -> str:
+    """Return a phase's name, with its sparsity if it has one."""
+    return f"{phase.name} {percent(phase.sparsity)}" if phase.sparse and phase.sparsity else phase.name
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sentence that comes first, what has to be said with it, a command to run next, and the figures."""
+
+    sentence: str
+    remarks: tuple[str, ...]
+    command: str | None
+    figures: tuple[BigFigure, ...]
+
+
+def verdict(run: Run) -> Verdict:
+    """Return what the run shows, in the words of the design's rule 7: without its control, nothing is called a gain."""
+    if not run.finished:
+        return _unfinished(run)
+    if not run.phases:
+        return Verdict("The run has no phase: there is nothing to report.", (), None, ())
+    split = "test" if all(run.metric.name in phase.test for phase in run.phases) else "validation"
+    final = run.phases[-1]
+    first_sparse = next((i for i, phase in enumerate(run.phases) if phase.sparse), None)
+    if first_sparse is None:
+        return _control(run, split)
+    what = "sparse model" if final.sparse else "DSD model"
+    label = "Sparse model" if final.sparse else "DSD model"
+    name, value = f"{split} {run.metric.label}", _figure(run, final, split)
+    end = BigFigure(label, metric(run, value), _spent(run, len(run.phases)))
+    no_control = BigFigure("Same budget, no mask", "not run", "the control that matters", missing=True)
+    if first_sparse == 0:
+        return Verdict(
+            f"The {what}'s {name} is {metric(run, value)}; this run has no dense baseline to hold it against.",
+            (*_cost(run), *_seed(run), *_split(run, split)),
+            None,
+            (end,),
+        )
+    baseline = run.phases[first_sparse - 1]
+    base = _figure(run, baseline, split)
+    start = BigFigure("Dense baseline", metric(run, base), _spent(run, first_sparse))
+    sentence, better = _compared(run, f"The {what}'s {name}", value, base, "its own dense baseline")
+    if better:
+        caution = (
+            "That alone does not show that the mask helped: training longer helps too. "
+            "The control with the same steps and learning rates and no mask was not run here; this trains it:"
+        )
+    else:
+        caution = (
+            "What the mask did, as against training longer, only the control with the same steps and learning rates "
+            "and no mask can tell. It was not run here; this trains it:"
+        )
+    return Verdict(
+        sentence,
+        (caution, *_cost(run), *_seed(run), *_split(run, split)),
+        control_command(run),
+        (start, end, no_control),
+    )
+
+
+def _unfinished(run: Run) -> Verdict:
+    if not run.log.phases:
+        return Verdict(
+            "This run has not finished, and has logged nothing so far.", (), command(run, "run", "--resume"), ()
+        )
+    index = len(run.phases)
+    of = f" of {run.planned_phases}" if run.planned_phases else ""
+    step = run.ends[-1]
+    sentence = (
+        f"This run has not finished: its log ends in phase {index}{of}, {run.phases[-1].name}, "
+        f"after {count(step, 'optimizer step')}. There is no test figure yet, and no verdict."
+    )
+    figures = tuple(
+        BigFigure(
+            phase.name.capitalize(),
+            metric(run, phase.validation[run.metric.name]),
+            f"validation {run.metric.label}" + (" so far" if phase is run.phases[-1] else ""),
+        )
+        for phase in run.phases
+        if run.metric.name in phase.validation
+    )
+    return Verdict(
+        sentence, ("If it was stopped, this goes on from its last checkpoint:",), resume_command(run), figures
+    )
+
+
+def _control(run: Run, split: str) -> Verdict:
+    final, name = run.phases[-1], f"{split} {run.metric.label}"
+    value = _figure(run, final, split)
+    end = BigFigure("Final model, no mask", metric(run, value), _spent(run, len(run.phases)))
+    if len(run.phases) == 1:
+        sentence = f"This run trained one dense phase, with no mask: its model's {name} is {metric(run, value)}."
+        return Verdict(sentence, (*_cost(run), *_seed(run), *_split(run, split)), None, (end,))
+    base = _figure(run, run.phases[0], split)
+    start = BigFigure("After the first phase", metric(run, base), _spent(run, 1))
+    compared, _ = _compared(run, f"its final {name}", value, base, "that of its first dense phase", gain_word=False)
+    return Verdict(
+        f"This is a control run, with no mask in any phase: {compared}",
+        (
+            "That is what training on does by itself, with these steps and learning rates. A DSD run of the same "
+            "recipe and seed has to do better than this final figure before its mask can be said to help.",
+            *_cost(run),
+            *_seed(run),
+            *_split(run, split),
+        ),
+        None,
+        (start, end),
+    )
+
+
+def _compared(
+    run: Run, subject: str, value: float, base: float, against: str, *, gain_word: bool = True
+) -> tuple[str, bool]:
+    """The sentence that compares two figures, and whether the first one is the better."""
+    shown = metric(run, value)
+    if not (math.isfinite(value) and math.isfinite(base)):
+        return f"{subject} is {shown}, against {metric(run, base)} of {against}: nothing can be compared.", False
+    lower_is_better = run.metric.lower_is_better is not False
+    better = value < base if lower_is_better else value > base
+    no_gain = ": no gain" if gain_word and not better else ""
+    if value == base:
+        return f"{subject} is {shown}, the same as {against}{no_gain}.", False
+    apart = difference(value - base, run.metric.unit, metric_decimals(run))
+    side = "below" if value < base else "above"
+    return f"{subject} is {shown}, {apart} {side} {against}{no_gain}.", better
+
+
+def _figure(run: Run, phase: PhaseRow, split: str) -> float:
+    return (phase.test if split == "test" else phase.validation).get(run.metric.name, math.nan)
+
+
+def _spent(run: Run, phases: int) -> str:
+    return f"after {count(sum(phase.epochs for phase in run.phases[:phases]), 'epoch')}"
+
+
+def _cost(run: Run) -> tuple[str, ...]:
+    """What was spent, and how much of it on the dense baseline."""
+    steps, seconds = run.ends[-1], run.result.get("seconds")
+    spent = f" and {duration(seconds)}" if isinstance(seconds, int | float) else ""
+    epochs = sum(phase.epochs for phase in run.phases)
+    text = f"It cost {count(epochs, 'epoch')}, {count(steps, 'optimizer step')}{spent}"
+    first = next((index for index, phase in enumerate(run.phases) if phase.sparse), 0)
+    if first and steps:
+        text += f"; up to the dense baseline it was {count(run.ends[first - 1], 'step')}"
+    return (f"{text}.",)
+
+
+def _seed(run: Run) -> tuple[str, ...]:
+    if run.seed is None:
+        return ()
+    return (f"One seed is one seed: how much of any difference is chance, this run (seed {run.seed}) cannot say.",)
+
+
+def _split(run: Run, split: str) -> tuple[str, ...]:
+    if run.metric.lower_is_better is None:
+        better = ""
+    else:
+        better = f"{'Lower' if run.metric.lower_is_better else 'Higher'} is better. "
+    if split == "validation":
+        return (
+            f"{better}The run has no test figure, so these are of the validation split, on which choices were made.",
+        )
+    examples = run.result.get("test_examples")
+    return (f"{better}Measured on {count(examples, 'test example')}." if examples else better.strip(),)
+
+
+# --- the sections' opening sentences --------------------------------------------------------------------------------
+
+
+def phases_sentence(run: Run) -> str:
+    """Return the sentence above the table of phases."""
+    if not run.phases:
+        return "No phase has begun."
+    split = "test" if any(phase.test for phase in run.phases) else "validation"
+    shown = [metric(run, _figure(run, p, split)) for p in run.phases if (p.test if split == "test" else p.validation)]
+    known = sum(phase.seconds for phase in run.phases if phase.seconds is not None)
+    if run.finished:
+        text = f"{count(len(run.phases), 'phase')} took {duration(known)}"
+    else:
+        text = f"{count(len(run.phases), 'phase')} began so far, with {duration(known)} of finished epochs"
+    return f"{text}; {split} {run.metric.label} at the end of each: {', then '.join(shown)}." if shown else f"{text}."
+
+
+def kept_sentence(run: Run) -> str:
+    """Return which epoch each phase has kept, and by what; nothing where all kept their last."""
+    on = "by the loss on validation data" if run.keep_by == "loss" else "on validation data"
+    if run.phases and (last := run.phases[-1]).kept_of:
+        return f"Kept, as the best of the whole run {on}: {last.kept_of} epoch {last.kept:g}."
+    kept = [(phase, phase.kept) for phase in run.phases if phase.kept is not None]
+    told = (f"{p.name} {f'epoch {epoch:g} of {p.epochs:g}' if epoch else 'what it began with'}" for p, epoch in kept)
+    return f"Kept, as the best {on}: {', '.join(told)}." if kept else ""
+
+
+def curves_sentence(run: Run) -> str:
+    """Return the sentence above the curves."""
+    epochs = run.log.epochs
+    if not epochs:
+        logged = count(len(run.log.steps), "step")
+        return f"No epoch has ended yet; {logged} of training loss {'is' if len(run.log.steps) == 1 else 'are'} logged."
+    losses = [line.train_loss for line in epochs]
+    text = (
+        f"The training loss went from {number(losses[0], 3)} in the first epoch to {number(losses[-1], 3)} in the last"
+    )
+    best = best_epoch(run)
+    if best is None:
+        return f"{text}."
+    last = epochs[-1].validation.get(run.metric.name, math.nan)
+    value = best.validation[run.metric.name]
+    extreme = "highest" if run.metric.lower_is_better is False else "lowest"
+    if best is epochs[-1]:
+        return f"{text}; the validation {run.metric.label} was {extreme} at the very end, {metric(run, value)}."
+    return (
+        f"{text}; the validation {run.metric.label} was {extreme}, {metric(run, value)}, at step {best.step:,} "
+        f"in phase {best.phase_name}, and ended at {metric(run, last)}."
+    )
+
+
+def best_epoch(run: Run) -> EpochLine | None:
+    """Return the epoch with the best validation figure, the last of equals."""
+    known = [line for line in run.log.epochs if math.isfinite(line.validation.get(run.metric.name, math.nan))]
+    sign = -1 if run.metric.lower_is_better is False else 1
+    return min(reversed(known), key=lambda line: sign * line.validation[run.metric.name], default=None)
+
+
+def layers_sentence(run: Run) -> str:
+    """Return the sentence above the layers."""
+    if not run.layers:
+        return "The layers and their sparsities are listed when the run has finished."
+    total = sum(layer.weights for layer in run.layers)
+    prunable = sum(layer.prunable for layer in run.layers)
+    layers = list(run.layers)
+    peak = max(range(len(run.phases)), key=lambda index: zeros(layers, index), default=None)
+    of = f"{prunable} of {count(len(layers), 'layer')} may be pruned"
+    if peak is None or not zeros(layers, peak):
+        return f"{of}; at no phase's end was a weight of the {total:,} zero."
+    rate = percent(overall_sparsity(layers, peak))
+    text = (
+        f"{of}; at the end of {run.phases[peak].name}, {zeros(layers, peak):,} of {total:,} weights ({rate}) were zero"
+    )
+    last = len(run.phases) - 1
+    return f"{text}." if peak == last else f"{text}, and {zeros(layers, last):,} at the end of the run."
+
+
+def provenance_sentence(run: Run) -> str:
+    """Return the sentence above recipe, environment and commands."""
+    lines = len((run.recipe_text or "").splitlines())
+    recipe = f"The recipe has {count(lines, 'line')}" if lines else "The recipe is missing"
+    logged = count(len(run.log.steps) + len(run.log.epochs), "record")
+    damaged = f" and {count(run.log.unreadable, 'line')} that cannot be read" if run.log.unreadable else ""
+    return f"{recipe}, the log {logged}{damaged}."

@@ -1,0 +1,1 @@
+"""What captioning networks wrote, on a page."""

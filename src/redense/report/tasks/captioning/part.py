@@ -1,0 +1,185 @@
+"""What networks wrote, as sections of a page: the paper's table, and its figure, images with captions side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redense.report.kit.document import Section
+from redense.report.kit.markup import Child, Element, h
+from redense.report.kit.names import CONTROL
+from redense.report.kit.parts import Cell, Table, scrolled
+from redense.report.kit.quantities import NOTHING, Number, cell, count, number, share
+
+from . import words
+from .assets import SCRIPT, STYLE
+from .reading import Evidence, NetworkRow, Shown
+
+PAPER_RECIPE = "flickr8k/neuraltalk"
+
+# PAPER.md section 3: sparsity, BLEU-1 to BLEU-4. The beam is not stated there.
+_PAPER: dict[str, tuple[float, tuple[float, float, float, float]]] = {
+    "baseline": (0.0, (57.2, 38.6, 25.4, 16.8)),
+    "sparse": (0.8, (58.4, 39.7, 26.3, 17.5)),
+    "DSD": (0.0, (59.2, 40.7, 27.4, 18.5)),
+}
+_MOST_ON_A_CARD = 4  # networks; of more, the first, the control and the last, and the others to be opened
+_BLEU = tuple((f"BLEU-{order}", True) for order in (1, 2, 3, 4))
+
+
+def sections(e: Evidence, of: str = "") -> list[Section]:
+    """Return the sections; ``of`` says in the titles whose networks these are."""
+    found = [Section("bleu", f"BLEU{of}", _figures(e), "bleu", STYLE)]
+    if e.shown:
+        found.append(Section("captions", f"Captions side by side{of}", _captions(e), "captions", STYLE, SCRIPT))
+    return found
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def _figures(e: Evidence) -> list[Child]:
+    columns = [("Network", False), ("Sparsity", True), *_BLEU, ("chrF", True), ("Perplexity", True)]
+    rows: list[list[Cell]] = [_row(row) for row in e.table]
+    if e.recipe == PAPER_RECIPE:
+        rows += [
+            [h("span", f"the paper's {name}", class_="papers"), share(sparsity), *_plain(bleu), NOTHING, NOTHING]
+            for name, (sparsity, bleu) in _PAPER.items()
+        ]
+    return [
+        h("p", words.table_sentence(e)),
+        Table("Test figures of each network, with 95 % intervals; lower perplexity is better", columns, rows),
+        _changes(e) if len(e.table) > 1 else None,
+        h("p", words.method_sentence(e), class_="note"),
+        [h("p", f"{note[:1].upper()}{note[1:]}.", class_="note") for note in e.notes],
+    ]
+
+
+def _row(row: NetworkRow) -> list[Cell]:
+    cells: list[Cell] = [
+        _with_ends(number(v, 1), [number(end, 1) for end in ends])
+        for v, ends in zip(row.bleu, row.interval, strict=True)
+    ]
+    perplexity = cell(row.perplexity, 1) if row.perplexity is not None else "not finite"
+    return [row.name, share(row.sparsity), *cells, cell(row.chrf, 1), perplexity]
+
+
+def _plain(values: Sequence[float]) -> list[Number]:
+    return [cell(value, 1) for value in values]
+
+
+def _with_ends(shown: str, ends: Sequence[str]) -> list[Child]:
+    return [shown, h("small", f"{ends[0]} to {ends[1]}")]
+
+
+def _changes(e: Evidence) -> Table:
+    columns = [("Network", False), *_BLEU]
+    rows: list[list[Cell]] = []
+    for row in e.table[1:]:
+        cells: list[Cell] = [
+            _with_ends(_change(gain, relative), [words.signed(end) for end in ends])
+            for gain, relative, ends in zip(row.gain, row.relative, row.gain_interval, strict=True)
+        ]
+        rows.append([row.name, *cells])
+    if e.recipe == PAPER_RECIPE:
+        base = _PAPER["baseline"][1]
+        rows += [
+            [h("span", f"the paper's {name}", class_="papers"), *_paper_changes(_PAPER[name][1], base)]
+            for name in ("sparse", "DSD")
+        ]
+    caption = f"Change against the {e.before} network, absolute and relative, with 95 % intervals of the absolute one"
+    return Table(caption, columns, rows)
+
+
+def _paper_changes(values: Sequence[float], base: Sequence[float]) -> list[str]:
+    return [_change(value - other, 100 * (value - other) / other) for value, other in zip(values, base, strict=True)]
+
+
+def _change(absolute: float, relative: float | None) -> str:
+    return words.signed(absolute) + (f" ({words.signed(relative)}\u00a0%)" if relative is not None else "")
+
+
+# --- the figure -----------------------------------------------------------------------------------------------------
+
+
+def _captions(e: Evidence) -> list[Child]:
+    cards = [
+        h(
+            "li",
+            _card(e, shown),
+            data_groups=" ".join(shown.groups),
+            data_gain=f"{shown.gain:.2f}",
+            data_index=shown.index,
+        )
+        for shown in sorted(e.shown, key=lambda shown: -shown.gain)
+    ]
+    empty = h("p", "None of the images shown has these words.", class_="note none", hidden=True)
+    gallery = scrolled([h("ul", cards), empty], "Images with what each network wrote", tall=True, class_="gallery")
+    missing = f"There are no pictures: {e.no_pictures}."
+    return [
+        h("p", words.captions_sentence(e)),
+        h("p", words.scores_sentence(e), class_="note"),
+        _controls(e),
+        gallery,
+        h("p", missing, class_="note") if e.no_pictures else None,
+    ]
+
+
+def _controls(e: Evidence) -> Element:
+    def named(group: str, text: str) -> Element | None:
+        found = sum(group in shown.groups for shown in e.shown)
+        return h("option", f"{text} ({found})", value=group) if found else None
+
+    options = [
+        named("random", "a random sample"),
+        named("won", f"{e.after} scores higher, by the most"),
+        named("lost", f"{e.before} scores higher, by the most"),
+        h("option", f"the greatest difference, either way ({len(e.shown)})", value="different"),
+    ]
+    choose = h("label", "Show ", h("select", options))
+    search = h("label", "with the words ", h("input", type="search", autocomplete="off", spellcheck="false"))
+    # The page's script shows them: without one they would do nothing.
+    return h("p", choose, search, class_="controls screen", hidden=True)
+
+
+def _card(e: Evidence, shown: Shown) -> list[Child]:
+    picture = None
+    if shown.picture is not None:
+        source = f"data:image/png;base64,{shown.picture}"
+        picture = h("img", src=source, alt=f"test image {shown.name}", width=96, height=96, loading="lazy")
+    first, rest = _places(e)
+    others = h("details", h("summary", f"{count(len(rest), 'other network')}"), _said(e, shown, rest))
+    told = h(
+        "div",
+        _said(e, shown, first),
+        others if rest else None,
+        h("ul", [h("li", sentence) for sentence in shown.references], class_="references", aria_label="References"),
+        h("div", shown.name, class_="file"),
+        class_="told",
+    )
+    return [picture, told]
+
+
+def _places(e: Evidence) -> tuple[list[int], list[int]]:
+    """Return the networks whose captions are on a card, and those that are to be opened."""
+    every = list(range(len(e.table)))
+    if len(every) <= _MOST_ON_A_CARD:
+        return every, []
+    first = [place for place in every if place in (0, every[-1]) or e.table[place].name == CONTROL]
+    return first, [place for place in every if place not in first]
+
+
+def _said(e: Evidence, shown: Shown, places: Sequence[int]) -> Element:
+    best = max(shown.scores)
+    lines = [
+        h(
+            "div",
+            h("dt", e.table[place].name),
+            h("dd", shown.captions[place])
+            if shown.captions[place]
+            else h("dd", "nothing: the sentence ends at once", class_="none-said"),
+            h("dd", number(shown.scores[place], 1), class_="score"),
+            class_="best" if shown.scores[place] == best > min(shown.scores) else None,
+        )
+        for place in places
+    ]
+    return h("dl", lines)

@@ -1,0 +1,1 @@
+"""What classifiers did, on a page."""

@@ -1,0 +1,1 @@
+"""What recognisers heard, on a page."""

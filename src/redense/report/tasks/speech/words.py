@@ -1,0 +1,140 @@
+"""The sentences on what recognisers heard, set by set and clip by clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redense.report.kit.names import CONTROL
+from redense.report.kit.quantities import NONE, Number, cell, count, duration, number, percent, quantity
+
+from .reading import Clip, Evidence, Rate, SetRow
+
+_DECIMALS = 2
+
+
+def rate(found: Rate) -> Number:
+    """Return a rate in %, without the sign."""
+    return cell(found.rate, _DECIMALS)
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """Return an interval in the unit of its column."""
+    return NONE if bounds is None else f"{number(bounds[0], _DECIMALS)} to {number(bounds[1], _DECIMALS)}"
+
+
+def change_cell(value: float | None) -> Number:
+    """Return a change with its sign, for a table."""
+    return replace(cell(value, _DECIMALS), shown=signed(value))
+
+
+def signed(value: float | None) -> str:
+    """Return a change with its sign."""
+    if value is None:
+        return NONE
+    text = number(value, _DECIMALS)
+    return f"+{text}" if value > 0 and float(f"{value:.{_DECIMALS}f}") else text
+
+
+def rates_sentence(e: Evidence) -> str:
+    """Return the sentence above the rates."""
+    clips = count(e.utterances, "test clip")
+    length = f" ({duration(e.seconds)})" if e.seconds else ""
+    last, first = e.every.words[-1], e.every.words[0]
+    if last.rate is None or first.rate is None:
+        return f"The transcripts of the {clips}{length} have no word: there is no error rate."
+    change = e.every.changes[-1]
+    text = (
+        f"In {clips}{length} the {e.after} network gets {quantity(last.rate, '%', _DECIMALS)} of "
+        f"{count(last.reference, 'word')} wrong (WER), the {e.before} network {quantity(first.rate, '%', _DECIMALS)}"
+    )
+    if change is None or change.points == 0:
+        return f"{text}: no difference."
+    less = "less" if change.points < 0 else "more"
+    text += f": {number(abs(change.points), _DECIMALS)} points {less}"
+    if change.relative is not None:
+        text += f", {percent(round(abs(change.relative) / 100, 4))} of its errors"
+    if change.interval:
+        within = change.interval[0] <= 0 <= change.interval[1]
+        text += f" (95 % interval of the difference {signed(change.interval[0])} to {signed(change.interval[1])} points"
+        text += ": it may be none)" if within else ")"
+    return f"{text}.{_control(e)}"
+
+
+def _control(e: Evidence) -> str:
+    """What training on does without a mask, where it was run."""
+    if CONTROL not in e.networks[1:-1]:
+        return ""
+    found = e.every.words[e.networks.index(CONTROL)]
+    return f" For {CONTROL}, the same budget without a mask, it is {quantity(found.rate, '%', _DECIMALS)}."
+
+
+def interval_note() -> str:
+    """Return what the intervals are, and what they are not."""
+    return (
+        "Intervals: 95 %, 2,000 resamplings of whole clips; they tell of other clips like these, and not of other "
+        "seeds, speakers or rooms. Decoding is greedy, without a language model, as in the paper."
+    )
+
+
+def empties_sentence(e: Evidence) -> str | None:
+    """Return what has to be said of empty references and transcripts; None without any."""
+    said = e.every.words[0].empty_references
+    first, last = e.every.words[0].empty_hypotheses, e.every.words[-1].empty_hypotheses
+    parts: list[str] = []
+    if said:
+        parts.append(f"{count(said, 'clip')} without a word in the reference: all that is heard there is inserted")
+    if first or last:
+        parts.append(
+            f"clips in which nothing is heard: {first:,} by the {e.before} network, {last:,} by the {e.after} network"
+        )
+    return f"{'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}." if parts else None
+
+
+def set_name(found: SetRow) -> str:
+    """Return the name of a set in a table."""
+    return "all" if found.name is None else found.name
+
+
+def clips_sentence(e: Evidence) -> str:
+    """Return the sentence above the clips."""
+    better, worse = e.better, e.worse
+    if not better.total and not worse.total:
+        return f"The {e.after} network makes as many errors as the {e.before} network in every clip."
+    text = (
+        f"Against the {e.before} network the {e.after} network makes fewer word errors in "
+        f"{count(better.total, 'clip')}, of which it now has {better.wholly:,} wholly right, and more in "
+        f"{worse.total:,}, of which {worse.wholly:,} had been wholly right; as many in {e.same.total:,}."
+    )
+    if any(found.total > len(found.shown) for found in (better, worse)):
+        text += " Shown are those with the greatest changes."
+    return text
+
+
+def key() -> str:
+    """Return how to read an alignment in words."""
+    return "Each word as it was said and heard; errors are marked by a sign as well as a colour:"
+
+
+def clip_facts(clip: Clip) -> str:
+    """Return the line above a clip."""
+    before, after = clip.errors
+    facts = [f"clip {clip.index:,}", clip.set or "", f"{number(clip.seconds, 1)}\u00a0s" if clip.seconds else ""]
+    return " · ".join([*filter(None, facts), f"word errors {before:,} → {after:,}"])
+
+
+def spoken(clip: Clip) -> str:
+    """Return what was said in a clip."""
+    return " ".join(edit.said for edit in clip.edits[0] if edit.said is not None)
+
+
+def describe_rates(e: Evidence) -> str:
+    """Return what the plot of the rates shows, for someone who cannot see it."""
+    return (
+        f"Dot plot: the word error rate of each of {len(e.networks)} networks with its 95 % interval"
+        f"{', for each test set' if e.sets else ''}; the table below has the numbers."
+    )
+
+
+def rates_caption(e: Evidence) -> str:
+    """Return how to read the plot of the rates."""
+    return f"Word error rate in the test split, with 95 % intervals{'; one symbol a test set' if e.sets else ''}."

@@ -1,0 +1,1 @@
+"""Sensitivity scans: what pruning each parameter alone costs, and the sparsities that follow."""

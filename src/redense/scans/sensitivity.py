@@ -1,0 +1,369 @@
+"""Sensitivity scans: what pruning each parameter alone costs, at rising sparsity, without retraining.
+
+The curves say which layers can lose most of their weights for nothing and which cannot lose any (Han et al. 2015,
+figure 6); `Scan.allocate` shares an overall sparsity out accordingly. Curves are taken to rise with sparsity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from redense import masks
+from redense.criteria import Criterion, criterion_name
+from redense.errors import CheckpointError, ParameterError, ScoreError, SparsityError, StateError
+from redense.files.checksums import sha256
+from redense.files.json_text import read_json
+from redense.files.writing import write_text
+from redense.layers.names import unwrap
+from redense.parameters import prunable
+from redense.phase import Phase
+from redense.pruning import choose, derive_seed
+
+from .points import knee, undecided
+from .prefix import Prefix
+from .result import Curve, Scan
+
+SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""The default grid."""
+
+_TOLERANCE = 0.005  # of what pruning everything costs: below it a curve counts as flat
+_HOPELESS = 0.2  # of the same: above it nothing more is measured
+_QUANTILES = 200
+_FORMAT = 1
+_GATES = {"LSTM": "ifgo", "LSTMCell": "ifgo", "GRU": "rzn", "GRUCell": "rzn"}  # PyTorch's order of the rows
+
+Evaluate = Callable[[Any], Any]
+"""``evaluate(model) -> number``: puts the model into eval mode and measures it, always on the same data."""
+
+
+def sensitivity(
+    model: nn.Module,
+    evaluate: Evaluate,
+    sparsities: Sequence[float] = SPARSITIES,
+    *,
+    overall: float | Sequence[float] | None = None,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] = (),
+    criterion: str | Criterion = "magnitude",
+    seed: int = 0,
+    lower_is_better: bool = True,
+    grid: Literal["adaptive", "full"] = "adaptive",
+    reuse: bool = True,
+    tolerance: float | None = None,
+    hopeless: float | None = None,
+    gates: bool = False,
+    cache_bytes: int = 1 << 30,
+    path: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> Scan:
+    """Measure what pruning each parameter alone costs, at rising sparsity, without retraining.
+
+    Use validation data, and a smooth value such as the loss rather than the error. Weights, buffers and training modes
+    are afterwards what they were, to the bit, also when ``evaluate`` raises or Ctrl-C stops it. ``evaluate`` is called
+    with gradients switched off.
+
+    Two things make it several times cheaper than the grid. Bisection finds the last sparsity that costs nothing, and
+    from there points are measured up to the first hopeless one, or, with ``overall``, only next to the sparsities that
+    are chosen; both take the curves to rise. And the layers before the pruned one are not computed again (see
+    `redense.scans.prefix`); their results are the same bits.
+
+    Args:
+        model: trained; wrapped or not.
+        evaluate: called with ``model``, returns a number.
+        sparsities: the grid, in (0, 1).
+        overall: measure no more than decides ``allocate(overall)`` for this sparsity, or for each of several; the
+            curves then have gaps, and other targets are answered less well. Nothing: measure what any target needs.
+        include: as in `redense.prunable`.
+        exclude: as in `redense.prunable`.
+        criterion: what scores the weights, by name or as a function; masks are those that a sparse phase would make.
+        seed: of a random criterion.
+        lower_is_better: False for an accuracy.
+        grid: ``adaptive``, or ``full`` to measure every point.
+        reuse: compute the layers before the pruned one once.
+        tolerance: a drop that counts as none; default 0.5 % of what pruning everything to the highest sparsity costs.
+        hopeless: a drop beyond which nothing more is measured; default a fifth of that cost.
+        gates: also measure each gate of LSTM and GRU matrices, as ``lstm.weight_hh_l0[f]``: to look at, for masks are
+            chosen for whole matrices and gates are not allocated.
+        cache_bytes: memory for what layers before the pruned one gave; what does not fit is computed again.
+        path: JSON file that each measurement is saved to; a scan that was stopped goes on from there.
+        progress: called with points done, points of the whole grid, and what comes next.
+
+    Raises:
+        SparsityError: the grid is empty, or a sparsity is not in (0, 1).
+        ParameterError: nothing can be pruned, or a pattern matches nothing.
+        ScoreError: ``evaluate`` returns no number, or the unpruned model's is not finite.
+        StateError: ``path`` holds the scan of another model, or of another evaluation.
+
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> inputs = torch.randn(8, 4)
+    >>> before = model(inputs)
+    >>> scan = sensitivity(model, lambda model: float((model(inputs) - before).square().mean()))
+    >>> scan.allocate(overall=0.5).overall
+    0.5
+    """
+    levels = tuple(sorted({masks.check_sparsity(s, "the scan's grid") for s in sparsities} - {0.0}))
+    if not levels:
+        raise SparsityError("sparsities is empty: give the scan at least one sparsity in (0, 1)")
+    parameters = prunable(model, include=include, exclude=exclude)
+    if not parameters:
+        raise ParameterError("nothing of this model can be pruned: see redense.summary(model)")
+
+    def pruned(part: nn.Parameter, name: str, sparsity: float) -> Tensor:
+        phase = Phase.sparse(1, sparsity, criterion=criterion)
+        return choose(phase, {name: part}, {}, lambda name: derive_seed(seed, 0, name))[name]
+
+    log = _Log(
+        Path(path) if path else None, lambda: _fingerprint(model, criterion_name(criterion), seed, lower_is_better)
+    )
+    meter = _Meter(model, evaluate)
+    with _unchanged(model):
+        baseline = meter.measure()
+        if not math.isfinite(baseline):
+            raise ScoreError(f"evaluate gives {baseline} for the unpruned model: expected a finite number")
+        log.begin(baseline)
+        prefix = Prefix(model, parameters, cache_bytes=cache_bytes if reuse else 0)
+        worst = log.known("*", levels[-1])
+        if worst is _UNKNOWN and (tolerance is None or hopeless is None):
+            with _masked({p: pruned(p, name, levels[-1]) for name, p in parameters.items()}):
+                worst = _finite(meter.measure())
+            log.add("*", levels[-1], worst)
+        sign = 1 if lower_is_better else -1
+        cost = sign * (worst - baseline) if isinstance(worst, float) else math.nan
+        known = math.isfinite(cost) and cost > 0
+        tolerance = tolerance if tolerance is not None else _TOLERANCE * cost if known else 0.0
+        hopeless = hopeless if hopeless is not None else _HOPELESS * cost if known else math.inf
+        prefix.trace(meter.measure, baseline)
+        parts = _parts(model, parameters, prefix.order(), gates)
+        values: dict[str, dict[int, float | None]] = {part.name: {} for part in parts}
+
+        def drop_at(part: _Part, index: int) -> float:
+            seen, sparsity = values[part.name], levels[index]
+            if index not in seen:
+                value = log.known(part.name, sparsity)
+                if value is _UNKNOWN:
+                    done = sum(len(curve) for curve in values.values())
+                    progress(done, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
+                    with _masked({part.tensor: pruned(part.tensor, part.name, sparsity)}):
+                        value = _finite(prefix.evaluate(meter.measure, part.parameter))
+                    log.add(part.name, sparsity, value)
+                seen[index] = cast("float | None", value)
+            value = seen[index]
+            return math.inf if value is None else sign * (value - baseline)
+
+        targets = [overall] if isinstance(overall, (int, float)) else list(overall or ())
+        for part in parts:
+            if grid == "full":
+                for index in range(len(levels)):
+                    drop_at(part, index)
+            elif part.gate or not targets:
+                knee(len(levels), functools.partial(drop_at, part), tolerance, hopeless)
+        whole = [part for part in parts if not part.gate]
+        while targets and grid != "full":
+            drops = {part.name: {index: drop_at(part, index) for index in values[part.name]} for part in whole}
+            sizes = {part.name: part.tensor.numel() for part in whole}
+            asked = undecided(drops, sizes, levels, tolerance=tolerance, hopeless=hopeless, overall=targets[0])
+            if not asked:
+                targets.pop(0)
+            for part in whole:
+                for index in asked.get(part.name, ()):
+                    drop_at(part, index)
+        progress(len(parts) * len(levels), len(parts) * len(levels), "done")
+        prefix.close()
+        curves = tuple(_curve(part, values[part.name], levels) for part in parts)
+    note = f"nothing was reused: {prefix.reason}" if reuse and prefix.reason else ""
+    return Scan(baseline, curves, levels, tolerance, hopeless, lower_is_better, meter.count, note)
+
+
+# --- what is pruned -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A parameter, or one gate of it."""
+
+    name: str
+    parameter: str
+    tensor: nn.Parameter
+    gate: bool
+
+
+def _parts(model: nn.Module, parameters: Mapping[str, nn.Parameter], order: Sequence[str], gates: bool) -> list[_Part]:
+    kinds: dict[int, str] = {}
+    for module in unwrap(model).modules():
+        for attribute, parameter in module.named_parameters(recurse=False):
+            if attribute.startswith(("weight_ih", "weight_hh")):
+                kinds[id(parameter)] = _GATES.get(getattr(module, "mode", type(module).__name__), "")
+    parts: list[_Part] = []
+    for name in order:
+        parameter = parameters[name]
+        parts.append(_Part(name, name, parameter, False))
+        letters = kinds.get(id(parameter), "") if gates else ""
+        for letter, rows in zip(letters, parameter.detach().chunk(len(letters)) if letters else (), strict=True):
+            part = nn.Parameter(rows, requires_grad=False)  # the same memory
+            if parameter.grad is not None:
+                part.grad = parameter.grad.chunk(len(letters))[letters.index(letter)]
+            parts.append(_Part(f"{name}[{letter}]", name, part, True))
+    return parts
+
+
+@contextlib.contextmanager
+def _masked(chosen: Mapping[nn.Parameter, Tensor]) -> Generator[None]:
+    """Set weights to zero for the length of the block, and put back their exact bits."""
+    before = {parameter: parameter.detach().clone() for parameter in chosen}
+    try:
+        for parameter, mask in chosen.items():
+            masks.apply_(masks.like(mask, parameter), parameter.detach())
+        yield
+    finally:
+        _put_back(before)
+
+
+@contextlib.contextmanager
+def _unchanged(model: nn.Module) -> Generator[None]:
+    """Leave every module in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _put_back(before: Mapping[Any, Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, values in before.items():
+            tensor.detach().copy_(values)
+
+
+def _curve(part: _Part, values: Mapping[int, float | None], levels: Sequence[float]) -> Curve:
+    points = tuple((levels[index], values[index]) for index in sorted(values))
+    return Curve(part.name, tuple(part.tensor.shape), points, _magnitudes(part.tensor), part.gate)
+
+
+def _magnitudes(tensor: Tensor) -> tuple[float, ...]:
+    values = tensor.detach().abs().float().flatten().sort().values.cpu()
+    at = torch.linspace(0, values.numel() - 1, _QUANTILES + 1).round().long()
+    return tuple(float(value) for value in values[at])
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+class _Meter:
+    """Calls ``evaluate`` and counts; buffers that it changes are put back."""
+
+    def __init__(self, model: nn.Module, evaluate: Evaluate) -> None:
+        self._model, self._evaluate = model, evaluate
+        self.count = 0
+
+    def measure(self) -> float:
+        """Return the value of the model as it is."""
+        buffers = {buffer: buffer.detach().clone() for buffer in self._model.buffers()}
+        try:
+            with torch.no_grad():
+                value = self._evaluate(self._model)
+        finally:
+            _put_back({buffer: values for buffer, values in buffers.items() if not torch.equal(buffer, values)})
+        self.count += 1
+        try:
+            if isinstance(value, (bool, str)):
+                raise TypeError(value)
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ScoreError(
+                f"evaluate must return one number, got {type(value).__name__}: return the loss or the error as a float"
+            ) from None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+# --- resuming -------------------------------------------------------------------------------------------------------
+
+_UNKNOWN = object()
+
+
+class _Log:
+    """Measurements as they come, in a JSON file; one that was written for the same model is gone on with."""
+
+    def __init__(self, path: Path | None, fingerprint: Callable[[], str]) -> None:
+        self._path = path
+        self._fingerprint = fingerprint() if path else ""
+        self._baseline = 0.0
+        self._values: dict[tuple[str, float], float | None] = {}
+
+    def begin(self, baseline: float) -> None:
+        """Take over what the file holds, if it is of this model and this evaluation."""
+        self._baseline = baseline
+        if self._path is None:
+            return
+        if not self._path.exists():
+            self._write()
+            return
+        try:
+            data = read_json(self._path)
+            if data.get("digest", _digest_of(data["measured"])) != _digest_of(data["measured"]):
+                raise ValueError("a number has changed")
+            known = data["format"] == _FORMAT
+            fingerprint, before = data["fingerprint"], float(data["baseline"])
+            self._values = {(str(name), float(s)): value for name, s, value in data["measured"]}
+        except (AttributeError, OSError, ValueError, KeyError, TypeError):
+            raise StateError(f"{self._path} is no scan that can be gone on with: remove it, or name another") from None
+        if not known or fingerprint != self._fingerprint:
+            raise StateError(
+                f"{self._path} holds the scan of another model or criterion: remove it, or name another file"
+            )
+        if not math.isclose(baseline, before, rel_tol=1e-6):
+            raise StateError(
+                f"{self._path} holds a scan whose unpruned model gave {before:g}, now it gives {baseline:g}: "
+                "evaluate has changed; remove the file, or name another"
+            )
+
+    def known(self, name: str, sparsity: float) -> float | object | None:
+        return self._values.get((name, sparsity), _UNKNOWN)
+
+    def add(self, name: str, sparsity: float, value: float | None) -> None:
+        self._values[name, sparsity] = value
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        measured = [[name, sparsity, value] for (name, sparsity), value in self._values.items()]
+        data = {
+            "format": _FORMAT,
+            "fingerprint": self._fingerprint,
+            "baseline": self._baseline,
+            "measured": measured,
+            "digest": _digest_of(measured),
+        }
+        try:
+            write_text(self._path, json.dumps(data) + "\n")
+        except CheckpointError as error:
+            raise StateError(str(error)) from None
+
+
+def _digest_of(measured: list[Any]) -> str:
+    return sha256(json.dumps(measured).encode())
+
+
+def _fingerprint(model: nn.Module, criterion: str, seed: int, lower_is_better: bool) -> str:
+    digest = hashlib.blake2b(f"{criterion} {seed} {lower_is_better}".encode(), digest_size=16)
+    for name, tensor in unwrap(model).state_dict().items():
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

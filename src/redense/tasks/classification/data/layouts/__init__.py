@@ -1,0 +1,1 @@
+"""The ways in which sets of pictures are stored, one a module."""

@@ -1,0 +1,201 @@
+"""Folders of class folders, the layout of ImageNet: found, listed and named, without opening a file.
+
+A path is bytes in one long array, not a Python object: the workers that prepare batches then share the list of a
+million files instead of each copying it, as reference counts would have them do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from redense.errors import DataError
+from redense.files.opening import read_bytes
+from redense.tasks.folders import ending_of, has_any, is_hidden, subfolders, walk
+from redense.tasks.split_names import by_split, split_of
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+)
+_NAMED = 5  # folders that a message names
+
+
+class Files:
+    """Image files below a folder, by number; ``lengths`` and ``modified`` (in ns) are int64 (n,)."""
+
+    def __init__(self, root: Path, names: list[bytes], lengths: list[int], modified: list[int]) -> None:
+        self.root = root
+        self.lengths, self.modified = np.array(lengths, np.int64), np.array(modified, np.int64)
+        self._ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
+        self._text = np.frombuffer(b"".join(names), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def name(self, index: int) -> str:
+        """Return a path relative to the folder."""
+        return os.fsdecode(self._text[self._ends[index] : self._ends[index + 1]].tobytes())
+
+    def path(self, index: int) -> Path:
+        """Return where a file is."""
+        return self.root / self.name(index)
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of a file."""
+        return read_bytes(self.path(index))
+
+
+@dataclass
+class Listing:
+    """What lies in one split's folder: ``labels`` int64 (n,) number the class folders, sorted by name."""
+
+    files: Files
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    empty: list[str] = field(default_factory=list)  # class folders without an image
+    loose: list[str] = field(default_factory=list)  # images in no class folder
+    others: Counter[str] = field(default_factory=Counter[str])  # endings of files that are no images by their names
+
+
+def find_parts(folder: Path) -> dict[str, Path]:
+    """Return the folder of each split, of ``train``, ``validation`` and ``test``; or of ``all``, if it has none.
+
+    A folder is that of a split if it is called so (`redense.tasks.split_names`) and holds class folders. A test folder
+    without class folders (the unlabelled one of ImageNet) does not count.
+
+    Raises:
+        DataError: there is a folder of another split and none to train on, or two for one split, or a folder that could
+            be a split or a class.
+    """
+    names = subfolders(folder)
+    named = [name for name in names if split_of(name)]
+    sorted_out = [name for name in named if subfolders(folder / name)]
+    if not sorted_out and named:
+        _refuse_doubtful(folder, named, [name for name in names if name not in named])
+    candidates = [
+        (f"{name}/", _inner(folder / name)) for name in named if split_of(name) != "test" or name in sorted_out
+    ]
+    parts: dict[str, Path] = {split: path for split, (_, path) in by_split(candidates, str(folder)).items()}
+    if not parts:
+        _refuse_wrapper(folder, names)
+        return {"all": folder}
+    if "train" not in parts:
+        raise DataError(
+            f"{folder} has {' and '.join(f'{path.name}/' for path in parts.values())} but no train/; "
+            "expected train/CLASS/ beside it, or class folders alone"
+        )
+    return {split: parts[split] for split in ("train", "validation", "test") if split in parts}
+
+
+def beside(folder: Path, parts: Mapping[str, Path]) -> list[str]:
+    """Return a sentence for each folder of images in a set that is none of its parts: what is not used is said."""
+    if "all" in parts:
+        return []
+    notes: list[str] = []
+    for name in subfolders(folder):
+        if any(path == folder / name or folder / name in path.parents for path in parts.values()):
+            continue
+        count = len(walk(folder / name, SUFFIXES).files)
+        if count:
+            why = "has no class folders" if split_of(name) else "is called like no split"
+            images = "1 image" if count == 1 else f"{count:,} images"
+            notes.append(f"{folder.name}/{name}/ {why}: its {images} {'is' if count == 1 else 'are'} not used")
+    return notes
+
+
+def list_folder(folder: Path, root: Path) -> Listing:
+    """List the images of the class folders in ``folder``, however deep; names are relative to ``root``.
+
+    Hidden files and folders are passed over. Links are followed.
+
+    Raises:
+        DataError: it cannot be read, it has no class folders, or they are called like splits.
+    """
+    names: list[bytes] = []
+    lengths: list[int] = []
+    modified: list[int] = []
+    labels: list[int] = []
+    loose: list[str] = []
+    counts: list[int] = []
+    others = Counter[str]()
+    try:
+        classes = subfolders(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file() and not is_hidden(entry.name):
+                    if ending_of(entry.name) in SUFFIXES:
+                        loose.append(entry.name)
+                    else:
+                        others[ending_of(entry.name)] += 1
+        if not classes:
+            raise DataError(_no_classes(folder, len(loose)))
+        if all(map(split_of, classes)):
+            raise DataError(
+                f"{folder}: its class folders {_shown(classes)} are called like splits: give the folder that has the "
+                "splits and nothing else, or give the classes other names"
+            )
+        start = len(os.fsencode(root)) + 1
+        for label, name in enumerate(classes):
+            found = walk(folder / name, SUFFIXES)
+            others += found.others
+            counts.append(len(found.files))
+            for path, status in found.files:
+                names.append(path[start:])
+                lengths.append(status.st_size)
+                modified.append(status.st_mtime_ns)
+                labels.append(label)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
+    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+    files = Files(root, names, lengths, modified)
+    return Listing(files, np.array(labels, np.int64), tuple(classes), empty, sorted(loose), others)
+
+
+def _inner(folder: Path) -> Path:
+    """Return the folder in a split's folder that has the split's name again, as some archives have it."""
+    inside = subfolders(folder)
+    if len(inside) == 1 and split_of(inside[0]) == split_of(folder.name):
+        return folder / inside[0]
+    return folder
+
+
+def _refuse_doubtful(folder: Path, named: list[str], rest: list[str]) -> None:
+    """Refuse folders that are called like splits and hold images as classes do, beside folders of other names."""
+    full = [name for name in named if has_any(folder / name, SUFFIXES)]
+    others = [name for name in rest if has_any(folder / name, SUFFIXES)]
+    if full and others:
+        raise DataError(
+            f"{folder}: {_shown(full)} could be a split or a class beside {_shown(others)}: a class goes to "
+            f"{folder.name}/train/{full[0]}/ beside the others, in a split every image lies in a class folder"
+        )
+
+
+def _refuse_wrapper(folder: Path, names: list[str]) -> None:
+    """Refuse a folder whose only folder is the set, as an archive has unpacked it: that would be one class."""
+    if len(names) != 1:
+        return
+    inside = [name for name in subfolders(folder / names[0]) if has_any(folder / names[0] / name, SUFFIXES)]
+    if inside:
+        raise DataError(
+            f"{folder} holds one folder, {names[0]}/, which holds {_shown(inside)}: give {folder / names[0]} for these"
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    shown = [f"{name}/" for name in names[:_NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+
+
+def _no_classes(folder: Path, loose: int) -> str:
+    if loose:
+        images = "1 image lies" if loose == 1 else f"{loose:,} images lie"
+        return (
+            f"{folder}: {images} in no class folder; move each into a folder named after its class, "
+            f"{folder.name}/CLASS/, as for ImageNet's validation images"
+        )
+    return f"{folder}: there are no class folders in it, expected {folder.name}/CLASS/ with the images of each class"

@@ -1,0 +1,274 @@
+"""Hugging Face data sets, on the hub or in a folder: in memory if all images are of one size, else row by row."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redense.errors import DataError, MissingExtraError, nearest
+from redense.files.opening import read_bytes
+from redense.tasks.classification.data.assemble import Part
+from redense.tasks.classification.data.checking import OnChecked, check
+from redense.tasks.classification.data.pixels import flatten, is_grey, opened
+from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
+from redense.tasks.folders import visible
+from redense.tasks.split_names import by_split
+
+from .tables import LABELS, in_order
+
+# What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
+_MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
+
+
+class Rows:
+    """The encoded images of a table, by row; ``lengths`` int64 (n,) are their sizes in bytes."""
+
+    def __init__(self, table: Any, column: str, part: str, datasets: Any) -> None:
+        self.part, self._column = part, column
+        self._table = table.cast_column(column, datasets.Image(decode=False)).select_columns([column])
+        self.lengths = _lengths(self._table.with_format("arrow"), column)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def name(self, index: int) -> str:
+        """Return the split and the number of a row."""
+        return f"{self.part}: image {index}"
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of a row's image; none if it has none."""
+        cell = self._table[index][self._column] or {}
+        if cell.get("bytes") is not None:
+            return cell["bytes"]
+        return read_bytes(cell["path"]) if cell.get("path") else b""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where image and class are, and what the classes are called, if it is known."""
+
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+
+
+def is_hub_folder(folder: Path) -> bool:
+    """Whether a folder has what only Hugging Face's layouts have: parquet files, or a set saved to disk."""
+    return any(visible(folder.glob(mark), folder) for mark in _MARKS)
+
+
+def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet], list[str]]:
+    """Return the parts of a set whose images are all of one size, and notes on what is left out.
+
+    The parts are ``train``, and ``validation`` and ``test`` if any. A split whose labels are all hidden is none.
+
+    Raises:
+        DataError: it cannot be loaded, or its rows cannot be used; the message names the row.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    datasets, tables = load_tables(source, streaming=not source.startswith("hub:"))
+    columns = _columns(tables["train"].features or {}, source, label, datasets)
+    encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
+    tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
+    decoded = {
+        part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
+    }
+    numbers, classes, notes = _numbered(source, columns, {part: labels for part, (_, labels) in decoded.items()})
+    channels = max(decoded[part][0].shape[1] for part in numbers)
+    return {
+        part: ImageSet(decoded[part][0].expand(-1, channels, -1, -1).contiguous(), torch.from_numpy(own), classes)
+        for part, own in numbers.items()
+    }, notes
+
+
+def read_by_row(
+    source: str, label: str | None, *, full: bool = False, on_checked: OnChecked | None = None
+) -> tuple[dict[str, Part], list[str]]:
+    """Return the parts of a set of any size, decoded when asked for, and notes on what is left out.
+
+    Raises:
+        DataError: it cannot be loaded, or its labels cannot be used.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    datasets, tables = load_tables(source, streaming=False)
+    columns = _columns(tables["train"].features or {}, source, label, datasets)
+    raw = {part: table.with_format(None)[columns.label][:] for part, table in tables.items()}
+    numbers, classes, notes = _numbered(source, columns, raw)
+    parts: dict[str, Part] = {}
+    for part, own in numbers.items():
+        rows = Rows(tables[part], columns.image, part, datasets)
+        place = f"{source} {part} {getattr(tables[part], '_fingerprint', '')}"
+        parts[part] = Part(rows, own, classes, check(rows, place, full=full, on_checked=on_checked))
+    return parts, notes
+
+
+def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the library and the tables of the splits, under our names.
+
+    With ``alone`` a set of one split, whatever it is called, has that as ``train``.
+
+    Raises:
+        DataError: it cannot be loaded, or has no split to train on.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    try:
+        import datasets
+        import PIL  # noqa: F401  # only whether it is there
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{source} is a Hugging Face data set, which needs another package: pip install 'redense[hub]'"
+        ) from error
+    local = not source.startswith("hub:")
+    name, _, config = source.removeprefix("hub:").partition(":") if not local else (source, "", "")
+    path = str(Path(name).expanduser().absolute()) if local else name
+    try:
+        # A local folder is read where it lies; only what is downloaded, or read row by row, goes through a cache.
+        if local and (Path(path) / "dataset_dict.json").is_file():
+            tables: Any = datasets.load_from_disk(path)
+        elif config:
+            tables = datasets.load_dataset(path, config, streaming=streaming)
+        else:
+            tables = datasets.load_dataset(path, streaming=streaming)
+    except Exception as error:  # `datasets` raises what its many back ends raise
+        hint = "its files" if local else "the name and the network"
+        raise DataError(f"{source}: cannot be loaded ({first_line(error)}); check {hint}") from error
+    found = by_split(((str(name), table) for name, table in tables.items()), source)
+    parts: dict[str, Any] = {part: table for part, (_, table) in found.items()}
+    if alone and len(tables) == 1:
+        return datasets, {"train": next(iter(tables.values()))}
+    if "train" not in parts:
+        raise DataError(
+            f"{source}: no split 'train' (it has {', '.join(map(repr, tables))}); expected 'train', and if there are "
+            "any, 'validation' and 'test'"
+        )
+    return datasets, parts
+
+
+def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datasets: Any) -> Columns:
+    """Find the image column and the label column by their types: a ClassLabel, or else the only one that could be."""
+
+    def only(kind: str, names: list[str], hint: str = "") -> str:
+        if len(names) != 1:
+            have = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
+            found = f"the columns {', '.join(map(repr, names))} could all be it{hint}" if names else "there is none"
+            raise DataError(f"{source}: expected one {kind} column, but {found} (columns: {have or 'unknown'})")
+        return names[0]
+
+    image = only("image", [name for name, feature in features.items() if isinstance(feature, datasets.Image)])
+    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    if not labels:
+        kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != image}
+        numbers = [name for name, kind in kinds.items() if "int" in kind]
+        words = [name for name, kind in kinds.items() if kind in ("bool", "string", "large_string")]
+        usual = [name for name in (*numbers, *words) if name.lower() in LABELS]
+        labels = usual if len(usual) == 1 else numbers or words
+    if chosen is not None:
+        if chosen not in features:
+            raise DataError(f"{source}: data.label is {chosen!r}, which is no column{nearest(chosen, features)}")
+        labels = [chosen]
+    label = only("label", labels, ": choose one with data.label")
+    names: list[str] | None = getattr(features[label], "names", None)
+    return Columns(image, label, tuple(names) if names else None)
+
+
+def _numbered(
+    source: str, columns: Columns, raw: Mapping[str, list[Any]]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], list[str]]:
+    """Return the labels of each part as numbers of classes, the classes' names, and notes on parts that are left out.
+
+    Raises:
+        DataError: a label is none.
+    """
+    hidden = {part for part, labels in raw.items() if part != "train" and labels and all(map(_is_hidden, labels))}
+    notes = [
+        f"{source}: the labels of the {len(raw[part]):,} {part} images are hidden: they are not used"
+        for part in sorted(hidden)
+    ]
+    used = {part: labels for part, labels in raw.items() if part not in hidden}
+    for part, labels in used.items():
+        for index, label in enumerate(labels):
+            if _is_hidden(label) or not isinstance(label, int | str) or (columns.names and not isinstance(label, int)):
+                raise DataError(
+                    f"{source} ({part}): image {index} has label {label!r}, expected a number from 0, or a word"
+                )
+    if all(type(label) is int for labels in used.values() for label in labels):
+        top = max((label for labels in used.values() for label in labels), default=0)
+        classes = columns.names or tuple(str(index) for index in range(top + 1))
+        if top >= len(classes):
+            raise DataError(f"{source}: label {top} has no name, expected labels below {len(classes)}")
+        return {part: np.array(labels, np.int64) for part, labels in used.items()}, classes, notes
+    classes = tuple(in_order({str(label) for labels in used.values() for label in labels}))
+    number = {name: index for index, name in enumerate(classes)}
+    found = {part: np.array([number[str(label)] for label in labels], np.int64) for part, labels in used.items()}
+    return found, classes, notes
+
+
+def _is_hidden(label: Any) -> bool:
+    return label is None or (isinstance(label, int) and label < 0) or (isinstance(label, str) and not label.strip())
+
+
+def _lengths(table: Any, column: str) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    lengths: list[np.ndarray] = []
+    for start in range(0, len(table), 1000):  # the images themselves stay on the disk
+        cells = table[start : start + 1000][column].combine_chunks()
+        count = pc.binary_length(pc.struct_field(cells, "bytes"))  # pyright: ignore[reportAttributeAccessIssue]
+        lengths.append(np.asarray(count.fill_null(0), np.int64))
+    return np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+
+
+def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) -> tuple[Tensor, list[Any]]:
+    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, and the labels as they are there."""
+    arrays: list[np.ndarray] = []
+    labels: list[Any] = []
+    stream = iter(rows)
+    for index in itertools.count():
+        try:
+            row = next(stream)
+            array = _pixels(row[image])
+        except StopIteration:
+            break
+        except Exception as error:  # Pillow raises a dozen kinds for a broken image
+            raise DataError(f"{where}: image {index} cannot be decoded ({first_line(error)})") from error
+        if arrays and array.shape[:2] != arrays[0].shape[:2]:
+            raise DataError(
+                f"{where}: image {index} is {array.shape[0]} x {array.shape[1]} pixels but the first is "
+                f"{arrays[0].shape[0]} x {arrays[0].shape[1]}; set data.size to bring them to one size"
+            )
+        if array.size * (index + 1) > MAX_BYTES:
+            raise DataError(
+                f"{where}: more than {MAX_BYTES:,} bytes of pixels, too many for the memory; "
+                f"set data.size, for example to {array.shape[0]}, and they are read one by one"
+            )
+        arrays.append(array)
+        labels.append(row[label])
+    if not arrays:
+        raise DataError(f"{where}: there are no images, expected at least one")
+    channels = max(array.shape[2] for array in arrays)
+    images = np.empty((len(arrays), channels, *arrays[0].shape[:2]), np.uint8)
+    for index, array in enumerate(arrays):
+        images[index] = array.transpose(2, 0, 1)  # a grey image is repeated over the colours
+    return torch.from_numpy(images), labels
+
+
+def _pixels(cell: Any) -> np.ndarray:
+    """Return (h, w, 1) of a grey image, or (h, w, 3), turned as its camera noted, as `datasets` does."""
+    from PIL import ImageOps
+
+    cell = cell or {}
+    content = cell["bytes"] if cell.get("bytes") is not None else read_bytes(cell["path"]) if cell.get("path") else b""
+    if not content:
+        raise ValueError("it is empty")
+    image = ImageOps.exif_transpose(opened(io.BytesIO(content)))
+    if is_grey(image.mode):
+        return np.asarray(flatten(image, grey=True))[:, :, None]
+    return np.asarray(flatten(image, grey=False))

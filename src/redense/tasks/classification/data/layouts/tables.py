@@ -1,0 +1,213 @@
+"""Classes in a table beside the images: ``labels.csv`` with a file and its class a line, as competitions give them.
+
+One table is for all images, or one a split: ``train.csv`` and ``test.csv``, or ``metadata.jsonl`` in ``train/`` and in
+``test/``. A table may lack the line that names its columns. The names in it may lack folder and ending.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redense.errors import DataError, nearest
+from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
+from redense.tasks.names import can_be_a_file
+from redense.tasks.split_names import split_of
+from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows
+
+from .folder import SUFFIXES, Files
+
+LABELS = (
+    *("label", "labels", "class", "class_name", "classname", "category", "target", "species", "breed", "diagnosis"),
+    *("class_id", "classid", "label_id", "y"),
+)
+"""Columns of classes, in small letters; the first that a table has is taken."""
+_TRIED = 50  # rows of a table in which images are looked for
+_UNLABELLED = ("", "-1", "nan", "none", "null")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table that gives images their classes: ``rows`` are line, name of the image as it is there, and its class."""
+
+    path: Path
+    split: str  # train, validation, test or all
+    column: str
+    rows: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The images of one split: ``labels`` int64 (n,), -1 where a table does not say."""
+
+    files: Files
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    hidden: int = 0
+
+
+class Images:
+    """The images below a folder, by path, by name, and by name without ending."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        found = walk(root, SUFFIXES)
+        start = len(os.fsencode(root)) + 1
+        self.others = found.others
+        self.files = {os.fsdecode(path[start:]): status for path, status in found.files}
+        self._short: dict[str, str | None] = {}
+        for path in self.files:
+            name = path.rpartition("/")[2]
+            for key in {name, os.path.splitext(name)[0]}:  # noqa: PTH122
+                self._short[key] = None if key in self._short else path  # one of several is none
+
+    def find(self, name: str, below: str = "") -> str | None:
+        """Return the path of an image that a table names; ``below`` is the folder of the table."""
+        name = name.strip().replace("\\", "/").removeprefix("./")
+        for path in (f"{below}/{name}" if below else name, name):
+            if path in self.files:
+                return path
+        return self._short.get(name.rpartition("/")[2]) if name else None
+
+
+def has_tables(root: Path) -> bool:
+    """Whether a folder, or that of a split in it, has a table of any kind."""
+    return bool(_paths(root))
+
+
+def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[list[LabelTable], list[str]]:
+    """Return the tables of a folder that give its images classes, and notes on those that do not.
+
+    Args:
+        root: of the set.
+        label: the column of the classes, where there are several.
+        images: below the folder.
+
+    Raises:
+        DataError: a table that names images has no column of classes that can be told, or several tables are for one
+            split.
+    """
+    tables: list[LabelTable] = []
+    notes: list[str] = []
+    for path in _paths(root):
+        below = "" if path.parent == root else path.parent.name
+        split = (
+            split_of(below) if below else split_of(path.stem.removesuffix("labels").removesuffix("Labels") or path.stem)
+        )
+        rows = read_rows(
+            path,
+            known=(*FILES, *LABELS),
+            bare=("image", "label"),
+            is_file=lambda cell, below=below: ending_of(cell) in SUFFIXES or images.find(cell, below) is not None,
+        )
+        column = _image_column([row for _, row in rows[:_TRIED]], images, below)
+        if column is None:
+            continue
+        if "submission" in path.stem.lower():
+            notes.append(f"{path.name} is a form to be filled in, and is not used")
+            continue
+        classes = _label_column(rows[0][1], column, label, path)
+        if classes is None:
+            notes.append(f"{path.name} names images and no classes, and is not used")
+            continue
+        named = tuple((line, str(row.get(column) or ""), str(row.get(classes, "")).strip()) for line, row in rows)
+        tables.append(LabelTable(path, split or "all", classes, named))
+    return _one_a_split(tables, root), notes
+
+
+def read_table(table: LabelTable, images: Images, known: Mapping[str, int]) -> Labelled:
+    """Return the images that a table names; those that are not there are ``missing``.
+
+    Raises:
+        DataError: a line names no file, or an image twice with two classes.
+    """
+    below = "" if table.path.parent == images.root else table.path.parent.name
+    labels: dict[str, int] = {}
+    missing: list[str] = []
+    for line, name, label in table.rows:
+        if not can_be_a_file(name):
+            raise DataError(f"{table.path}, line {line}: {name!r} is no name of an image")
+        path = images.find(name, below)
+        if path is None:
+            missing.append(f"{name} in line {line} of {table.path.name}")
+            continue
+        number = -1 if label.lower() in _UNLABELLED else known[label]
+        if labels.setdefault(path, number) != number:
+            raise DataError(f"{table.path}, line {line}: {name} has another class than before")
+    paths = sorted(labels)
+    status = [images.files[path] for path in paths]
+    files = Files(
+        images.root, list(map(os.fsencode, paths)), [s.st_size for s in status], [s.st_mtime_ns for s in status]
+    )
+    numbers = np.array([labels[path] for path in paths], np.int64)
+    return Labelled(files, numbers, tuple(known), tuple(missing), int((numbers < 0).sum()))
+
+
+def classes_of(tables: list[LabelTable]) -> dict[str, int]:
+    """Return class -> number over all tables: numbers in their order, else words by the alphabet."""
+    return {name: number for number, name in enumerate(in_order({c for t in tables for _, _, c in t.rows}))}
+
+
+def in_order(names: set[str]) -> list[str]:
+    """Return the names of classes in order, without those that mean that a class is not known.
+
+    >>> in_order({"10", "9", ""}), in_order({"b", "a", "-1"})
+    (['9', '10'], ['a', 'b'])
+    """
+    known = [name for name in names if name.lower() not in _UNLABELLED]
+    return sorted(known, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+
+
+def _paths(root: Path) -> list[Path]:
+    places = [root, *(root / name for name in subfolders(root) if split_of(name))]
+    found = [path for place in places for path in visible(place.iterdir(), root) if path.suffix.lower() in ENDINGS]
+    return [path for path in found if path.is_file() and not is_hidden(path.name)]
+
+
+def _image_column(rows: list[dict[str, Any]], images: Images, below: str) -> str | None:
+    """Return the column whose cells name images, most of them; None where none does."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        for key, cell in row.items():
+            if isinstance(cell, str) and images.find(cell, below):
+                counts[key] = counts.get(key, 0) + 1
+    return max(counts, key=lambda key: (counts[key], key.lower() in FILES)) if counts else None
+
+
+def _label_column(row: dict[str, Any], image: str, chosen: str | None, path: Path) -> str | None:
+    rest = [key for key in row if key != image]
+    if chosen is not None:
+        if chosen not in rest:
+            raise DataError(
+                f"{path}: data.label is {chosen!r}, which is no column of classes{nearest(chosen, rest)} "
+                f"(columns: {', '.join(map(repr, rest))})"
+            )
+        return chosen
+    if not rest:
+        return None
+    column = rest[0] if len(rest) == 1 else column_of({key: row[key] for key in rest}, LABELS)
+    if column is None:
+        raise DataError(
+            f"{path}: which of the columns {', '.join(map(repr, rest))} has the classes? choose one with data.label"
+        )
+    return column
+
+
+def _one_a_split(tables: list[LabelTable], root: Path) -> list[LabelTable]:
+    splits = [table.split for table in tables]
+    for table in tables:
+        if splits.count(table.split) > 1:
+            both = [str(other.path.relative_to(root)) for other in tables if other.split == table.split]
+            raise DataError(f"{root}: {' and '.join(both)} both give classes: remove or rename one of them")
+    if len(tables) > 1 and "all" in splits:
+        both = [str(other.path.relative_to(root)) for other in tables]
+        if "train" in splits:
+            raise DataError(f"{root}: {' and '.join(both)} all give classes: remove the one that is for no split")
+        tables = [LabelTable(t.path, "train" if t.split == "all" else t.split, t.column, t.rows) for t in tables]
+    return tables

@@ -1,0 +1,1 @@
+"""Texts of speech: alphabets, language models, beam search, scores."""

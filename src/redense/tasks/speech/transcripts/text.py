@@ -1,0 +1,130 @@
+"""Transcripts as they are learned: the letters of a language, and a count of all that was changed. No torch here."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from redense.tasks.words import invisible, is_letter, lower, words_of
+
+_LATIN = "abcdefghijklmnopqrstuvwxyz"
+_BRACKETS = re.compile(r"[\[\]<>{}]")
+_SPOKEN = re.compile(r"[$€£¥%‰&@#=+*/\\^_~|§°ºª©®½¼¾×÷]")
+_ACCENTS = "\u0300", "\u036f"
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"))
+
+
+@dataclass(frozen=True)
+class Language:
+    """The letters of a language, and what is written in more than one way."""
+
+    letters: str
+    apostrophe: bool = False
+    replace: tuple[tuple[str, str], ...] = ()
+
+
+LANGUAGES: dict[str, Language] = {
+    "en": Language(_LATIN, apostrophe=True),
+    "es": Language(_LATIN + "áéíñóúü"),
+    "fr": Language(_LATIN + "àâçèéêëîïôùûüÿ", apostrophe=True, replace=(("œ", "oe"), ("æ", "ae"))),
+    "it": Language(_LATIN + "àèéìíîòóùú", apostrophe=True),
+    "de": Language(_LATIN + "äöüß"),
+    "nl": Language(_LATIN + "áèéêëíïóôöúü", apostrophe=True, replace=(("ĳ", "ij"),)),
+    "pt": Language(_LATIN + "àáâãçéêíóôõúü"),
+    "ro": Language(_LATIN + "ăâîșț", replace=(("ş", "ș"), ("ţ", "ț"))),
+    "cs": Language(_LATIN + "áčďéěíňóřšťúůýž"),
+    "ru": Language("абвгдеёжзийклмнопрстуфхцчшщъыьэюя"),
+    "bg": Language("абвгдежзийклмнопрстуфхцчшщъьюя"),
+}
+"""What is known of languages; any other keeps every letter of Unicode, and apostrophes inside words."""
+
+
+@dataclass
+class Normaliser:
+    """Turns transcripts into symbols to learn; ``changed`` counts the transcripts that each rule changed.
+
+    >>> normaliser = Normaliser("es", accents="fold")
+    >>> normaliser("Una moneda, ¡señor!"), normaliser.changed["accents folded"]
+    (('una moneda senor', None), 1)
+    >>> normaliser("[tono]")
+    ('', 'has brackets, which describe a sound')
+    """
+
+    language: str | None = None
+    accents: Literal["keep", "fold"] = "keep"
+    case: Literal["lower", "keep"] = "lower"
+    digits: Literal["drop", "keep"] = "drop"
+    changed: Counter[str] = field(default_factory=Counter[str])
+
+    def __call__(self, text: str) -> tuple[str, str | None]:
+        """Return the transcript and what is wrong with it, if anything."""
+        if fault := self._fault(text):
+            return "", fault
+        known = LANGUAGES.get(self.language or "")
+        text = text.translate(_APOSTROPHES)
+        if invisible(text):
+            self.changed["without invisible characters"] += 1
+        text = self._note("composed (NFC)", text, unicodedata.normalize("NFC", text))
+        if self.case == "lower":
+            text = self._note("to lower case", text, lower(text, self.language))
+        for before, after in known.replace if known else ():
+            text = self._note(f"{before} -> {after}", text, _replaced(text, before, after))
+        if self.accents == "fold":
+            text = self._note("accents folded", text, fold(text))
+        elif known:
+            letters = known.letters + known.letters.upper()
+            plain = "".join(c if c in letters or not c.isalpha() else fold(c) for c in text)
+            text = self._note("accents of other languages folded", text, plain)
+        keeps = known is None or known.apostrophe
+        text = self._note("without punctuation", text, _words(text, apostrophe=keeps))
+        if known and (foreign := sorted({c for c in text.lower() if c.isalpha() and c not in known.letters})):
+            return "", f"has the letter {foreign[0]!r}, which is none of language {self.language}"
+        return (text, None) if text else ("", "has no words")
+
+    def _fault(self, text: str) -> str | None:
+        if not text.strip():
+            return "has no words"
+        if _BRACKETS.search(text):
+            return "has brackets, which describe a sound"
+        if self.digits == "drop" and any(c.isdigit() for c in text):
+            return "has digits"
+        if found := _SPOKEN.search(text):
+            return f"has the sign {found[0]}"
+        return None
+
+    def _note(self, what: str, before: str, after: str) -> str:
+        if before != after:
+            self.changed[what] += 1
+        return after
+
+
+def fold(text: str) -> str:
+    """Return text without the accents of Latin, Greek and Cyrillic; the marks of other scripts are letters there.
+
+    >>> fold("niño, čeština")
+    'nino, cestina'
+    """
+    parts = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join(c for c in parts if not _ACCENTS[0] <= c <= _ACCENTS[1]))
+
+
+def _replaced(text: str, before: str, after: str) -> str:
+    """Replace letters, capital ones by capital ones: Œuvre -> Oeuvre, ŒUVRE -> OEUVRE."""
+    text = text.replace(before, after)
+    large = re.compile(f"{before.upper()}(?=(.?))")
+    return large.sub(lambda found: after.upper() if found[1].isupper() else after.capitalize(), text)
+
+
+def _words(text: str, *, apostrophe: bool) -> str:
+    """Leave words and one space between them; apostrophes only inside words, hyphens part them."""
+
+    def other(before: str, c: str, after: str) -> str:
+        if c != "'":
+            return " "
+        inside = is_letter(before) and is_letter(after)
+        return ("'" if inside else " ") if apostrophe else ""
+
+    return words_of(text, other)

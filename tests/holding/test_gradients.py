@@ -1,0 +1,176 @@
+"""The gradient of a removed weight takes part in nothing, whoever looks at it and whenever."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import redense
+from redense import Schedule
+from redense.holding.gradients import mask_gradient_
+
+HALF = 0.5
+MIXING: list[Any] = [torch.optim.Adafactor]  # optimizers whose step mixes the entries of a matrix
+MIXING += [torch.optim.Muon] if hasattr(torch.optim, "Muon") else []  # since PyTorch 2.9
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+
+
+def backward(model: nn.Module, **options: Any) -> None:
+    torch.manual_seed(1)
+    model(torch.randn(4, 8)).square().mean().backward(**options)
+
+
+def gradients_under(block: redense.sparse, model: nn.Module) -> Tensor:
+    """The gradients of all removed weights, flat."""
+    parts = [(model.get_parameter(name).grad, mask) for name, mask in block.masks.items()]
+    return torch.cat([grad.to_dense()[~mask] for grad, mask in parts if grad is not None])
+
+
+def gradient_hooks(model: nn.Module) -> int:
+    return sum(len(getattr(p, "_post_accumulate_grad_hooks", None) or {}) for p in model.parameters())
+
+
+def test_what_is_clipped_is_the_gradient_of_the_weights_that_are_there():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with redense.sparse(model, optimizer, 0.9):
+        before = [p.detach().clone() for p in model.parameters()]
+        backward(model)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        assert norm > 2e-3, "nothing would be clipped"
+        optimizer.step()
+        moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(model.parameters(), before, strict=True)])
+    assert float(moved.norm()) == pytest.approx(0.5e-3, rel=1e-3)
+
+
+def test_no_way_to_accumulate_lets_a_gradient_through():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)  # pyright: ignore[reportPrivateImportUsage]
+    with redense.sparse(model, optimizer, HALF) as block:
+        for _ in range(3):  # into what is there already
+            backward(model)
+            assert not gradients_under(block, model).any()
+        model.zero_grad()
+        scaler.scale(model(torch.randn(4, 8)).sum()).backward()
+        scaler.unscale_(optimizer)
+        assert not gradients_under(block, model).any()
+        kept = [p.grad for p in model.parameters() if p.grad is not None]
+        assert all(bool(g.any()) for g in kept)
+        model.zero_grad()
+        with pytest.warns(UserWarning, match="create_graph"):
+            backward(model, create_graph=True)
+        assert not gradients_under(block, model).detach().any()
+        weight = model.get_parameter("2.weight")
+        assert weight.grad is not None
+        assert weight.grad.requires_grad
+        weight.grad.square().sum().backward()  # the graph goes through the mask
+        model.zero_grad()
+
+
+def test_a_gradient_that_was_written_otherwise_is_masked_on_request_and_before_the_step():
+    model = net()
+    optimizer = MIXING[-1]([model.get_parameter("0.weight")], lr=0.1)
+    with redense.sparse(model, optimizer, HALF, include="0.*") as block:
+        weight = model.get_parameter("0.weight")
+        weight.grad = torch.ones_like(weight)
+        block.mask_gradients()
+        assert not gradients_under(block, model).any()
+        assert (weight.grad[block.masks["0.weight"]] == 1).all()
+        weight.grad.add_(1.0)  # noise, say: changed after it was masked
+        seen: list[bool] = []
+        optimizer.register_step_pre_hook(lambda *_: seen.append(bool(gradients_under(block, model).any())))
+        optimizer.step()
+        assert seen == [False]
+
+
+def test_surgery_sees_the_gradients_of_the_weights_that_it_may_splice_back():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = Schedule.surgery(dense=1, sparse=3, redense=2, sparsity=HALF)
+    dsd = redense.DSD(model, optimizer, schedule)
+    backward(model)
+    optimizer.step()
+    backward(model)
+    grad = model.get_parameter("0.weight").grad
+    assert grad is not None
+    assert grad[~dsd.masks["0.weight"]].any()
+    assert gradient_hooks(model) == 0
+
+
+def test_a_sparse_gradient_is_masked_in_its_rows():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 4, sparse=True), nn.Flatten(), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, HALF, include=["0.weight"]) as block:
+        model(torch.tensor([[1, 1], [3, 7]])).sum().backward()
+        grad = model.get_parameter("0.weight").grad
+        assert grad is not None
+        assert grad.is_sparse
+        assert not gradients_under(block, model).any()
+        assert grad.to_dense().any()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_a_number_goes_from_a_dense_gradient_too(bad: float):
+    gradient = torch.full((2, 3), bad)
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    mask_gradient_(gradient, mask)
+    assert (gradient[~mask] == 0).all()
+    assert not gradient[mask].isfinite().any()
+
+
+def test_a_model_whose_gradients_are_masked_can_be_copied_pickled_and_compiled_and_keeps_nothing():
+    torch._dynamo.reset()
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, HALF) as block:
+        assert gradient_hooks(model) == 2
+        twin = copy.deepcopy(model)
+        assert gradient_hooks(twin) == 0
+        backward(twin)
+        assert gradients_under(block, twin).any()
+        stored = io.BytesIO()
+        torch.save(model, stored)
+        stored.seek(0)
+        assert gradient_hooks(torch.load(stored, weights_only=False)) == 0
+        backward(torch.compile(model, backend="aot_eager"))  # pyright: ignore[reportArgumentType]
+        assert not gradients_under(block, model).any()
+    assert gradient_hooks(model) == 0
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("kind", MIXING)
+def test_a_closure_and_a_plain_loop_end_with_the_same_weights_though_the_optimizer_mixes_them(kind: Any):
+    ended: list[list[Tensor]] = []
+    for by_closure in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16, bias=False), nn.Tanh(), nn.Linear(16, 4, bias=False))
+        optimizer = kind(model.parameters(), lr=0.05)
+        redense.DSD(model, optimizer, Schedule.dsd(dense=2, sparse=3, redense=2, sparsity=HALF))
+
+        def loss_of(model: nn.Module = model) -> float:
+            model.zero_grad()
+            backward(model)
+            return 0.0
+
+        for _ in range(7):
+            if by_closure:
+                optimizer.step(loss_of)
+            else:
+                loss_of()
+                optimizer.step()
+        ended.append([p.detach() for p in model.parameters()])
+    for a, b in zip(*ended, strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,135 @@
+"""A comparison: what is compared is read, written and laid out in cells, and what means nothing is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.errors import RecipeError, StateError
+from redense.lab.comparison.comparison import (
+    Comparison,
+    discard_comparison,
+    new_comparison,
+    parse_sweep,
+    read_comparison,
+    seed_list,
+)
+from redense.lab.comparison.grid import Grid
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.store import PhaseStore
+
+Tiny = Callable[..., Recipe]
+
+
+# --- what is swept, and which seeds -----------------------------------------------------------------------------------
+
+
+def test_several_settings_are_swept_in_all_combinations(tiny: Tiny, tmp_path: Path):
+    sweep = {"sparsity": [0.2, 0.5], "criterion": ["magnitude", "random"]}
+    grid = Grid(Comparison(tiny(), ("dsd", "llr"), (0,), sweep), PhaseStore(tmp_path / "s"), tmp_path)
+    labels = [f"dsd sparsity={s} criterion={c}" for s in (0.2, 0.5) for c in ("magnitude", "random")]
+    assert [cell.label for cell in grid.cells] == ["baseline", *labels, "llr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, {}),
+        ("", {}),
+        ("sparsity=0.2,0.3", {"sparsity": [0.2, 0.3]}),
+        ("sparsity=0.2 criterion=random,saliency", {"sparsity": [0.2], "criterion": ["random", "saliency"]}),
+    ],
+)
+def test_a_sweep_is_read(text: str | None, expected: dict[str, Any]):
+    assert parse_sweep(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sparsty=0.2", "no setting 'sparsty'; did you mean 'sparsity'?"),
+        ("sparsity", "give values, as in --sweep sparsity=0.2,0.3,0.5"),
+        ("sparsity=", "give values"),
+        ("epochs=1,2", "the control would have another budget"),
+        ("lr=0.1,0.2", "the control would have another budget"),
+        ("sparsity=0.3,0.2,0.3", "given twice"),
+        ("sparsity=0.3,0.30", "given twice"),
+        ("sparsity=0.3 sparsity=0.2", "given twice"),
+        ("sparsity=[0.3", "not valid YAML"),
+    ],
+)
+def test_a_sweep_that_means_nothing_is_refused(text: str, says: str):
+    with pytest.raises(RecipeError) as caught:
+        parse_sweep(text)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("1", (0,)), ("3", (0, 1, 2)), ("3,7,11", (3, 7, 11)), ("5,", (5,)), ("5,,", None)]
+)
+def test_seeds_are_a_number_or_a_list(text: str, seeds: tuple[int, ...] | None):
+    if seeds is None:
+        with pytest.raises(RecipeError, match="--seeds is a number of seeds, or a list"):
+            seed_list(text)
+    else:
+        assert seed_list(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "3,3", "1,-2", "1,2147483648", "x", "", "1.5", "1;2"])
+def test_seeds_that_mean_nothing_are_refused(text: str):
+    with pytest.raises(RecipeError, match="--seeds") as caught:
+        seed_list(text)
+    assert f"'{text}'" in str(caught.value)
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_is_read_back_as_it_was_written(tiny: Tiny, tmp_path: Path):
+    comparison = Comparison(tiny(seed=3), ("dsd", "llr"), (3, 7), {"sparsity": [0.2, 0.3]})
+    folder = new_comparison(comparison, tmp_path / "deep" / "folder")
+    assert read_comparison(folder) == comparison
+    assert {path.name for path in folder.iterdir()} == {"comparison.json", "environment.json", "SHA256SUMS", ".lock"}
+    named = new_comparison(replace(comparison, recipe=tiny(name="a/b")), root=tmp_path)
+    assert named.parent == tmp_path
+    assert named.name.startswith("compare-a-b-")
+
+
+def test_what_is_no_comparison_or_damaged_is_refused(tiny: Tiny, tmp_path: Path):
+    with pytest.raises(StateError, match=r"is no comparison: it has no comparison\.json"):
+        read_comparison(tmp_path)
+    for text in ("{", "{}", "[]", '{"recipe": 3, "arms": [], "seeds": [], "sweep": {}}'):
+        (tmp_path / "comparison.json").write_text(text)
+        with pytest.raises(StateError, match="is damaged"):
+            read_comparison(tmp_path)
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tiny: Tiny, tmp_path: Path):
+    (tmp_path / "mine").write_text("precious")
+    comparison = Comparison(tiny(), ("dsd",), (0,), {})
+    for taken in (tmp_path, tmp_path / "mine", tmp_path / "mine" / "below"):
+        with pytest.raises(StateError, match=r"not empty|cannot make"):
+            new_comparison(comparison, taken)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_folder_that_is_discarded_keeps_what_is_the_users(tiny: Tiny, tmp_path: Path):
+    comparison = Comparison(tiny(), ("dsd",), (0,), {})
+    discard_comparison(new_comparison(comparison, tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    kept = new_comparison(comparison, tmp_path / "kept")
+    (kept / "notes.txt").write_text("mine")
+    discard_comparison(kept)
+    assert [path.name for path in kept.iterdir()] == ["notes.txt"]
+
+
+def test_comparisons_of_the_same_second_get_folders_of_their_own(tiny: Tiny, tmp_path: Path):
+    comparison = Comparison(tiny(), ("dsd",), (0,), {})
+    folders = {new_comparison(comparison, root=tmp_path) for _ in range(4)}
+    assert len(folders) == 4
+    assert all(read_comparison(folder) == comparison for folder in folders)

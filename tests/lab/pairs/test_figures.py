@@ -1,0 +1,112 @@
+"""Figures of a pair: whatever a training returns or prints, or one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from redense.errors import DataError, RecipeError
+from redense.lab.pairs.figures import Figures, choose_metric, read_figures
+from redense.lab.pairs.printed import checked_expression, figures_of
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("given", "test", "validation"),
+    [
+        (0.13, {"figure": 0.13}, {}),
+        (np.float32(0.5), {"figure": 0.5}, {}),
+        (torch.tensor([0.25]), {"figure": 0.25}, {}),
+        ({"error": 0.13, "model": "resnet", "curve": [1, 2]}, {"error": 0.13}, {}),
+        ({"validation": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"validation_error": 0.12, "test_error": 0.13}, {"error": 0.13}, {"error": 0.12}),
+        ({"test/error": 0.13, "test/loss": NAN, "steps": 3}, {"error": 0.13}, {}),
+        ({"test": {"error": 0.13, "tag": "a"}, "validation": {"error": 0.1}}, {"error": 0.13}, {"error": 0.1}),
+    ],
+)
+def test_figures_are_read_in_every_usual_form(given: Any, test: dict[str, float], validation: dict[str, float]):
+    found = read_figures(given, "error" if "test/loss" in str(given) else None)
+    assert (found.test, found.validation) == (test, validation)
+    assert Figures.from_dict(found.to_dict()) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (None, "expected a number or a dict of figures.*got a NoneType"),
+        ("0.13", "expected a number or a dict of figures.*got a str"),
+        (True, "expected a number"),
+        ({}, "no figure is in it"),
+        ({"error": "low"}, "no figure is in it.*'error'"),
+        ({"error": NAN}, "the test figure 'error' is 'nan': a run that diverged"),
+        ({"validation": "good"}, "'validation' must be a number or a dict of numbers"),
+        ({"error": 1.0, "steps": NAN}, "'steps' is 'nan'"),
+        (torch.zeros(3), "expected a number or a dict of figures"),
+    ],
+)
+def test_what_is_no_figure_is_one_line(given: Any, why: str):
+    with pytest.raises(DataError, match=why) as caught:
+        read_figures(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_which_figure_decides_is_asked_for_where_it_is_not_clear():
+    assert choose_metric(["error"], None, None) == ("error", True)
+    assert choose_metric(["figure"], None, False) == ("figure", False)
+    assert choose_metric(["a", "accuracy"], "accuracy", None) == ("accuracy", False)
+    with pytest.raises(DataError, match=r"more than one figure: say which decides.*'error', 'loss'"):
+        choose_metric(["error", "loss"], None, None)
+    with pytest.raises(DataError, match="of numbers without a name is better is not known"):
+        choose_metric(["figure"], None, None)
+
+
+def printed(folder: Path, text: str) -> Path:
+    (folder / "stdout.txt").write_text(text, encoding="utf-8")
+    return folder / "stdout.txt"
+
+
+def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
+    text = 'begin\n{"error": 0.5}\n{"error": 0.25, "epoch": 3}\n{not json}\nbye\n'
+    assert figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error").test["error"] == 0.25
+
+
+def test_a_file_of_figures_goes_before_what_was_printed(tmp_path: Path):
+    (tmp_path / "metrics.json").write_text('{"error": 0.1}')
+    found = figures_of(tmp_path, printed(tmp_path, '{"error": 0.5}'), expression=None, metric=None)
+    assert found.test == {"error": 0.1}
+
+
+def test_an_expression_finds_the_last_figure_or_figures_by_name(tmp_path: Path):
+    out = printed(tmp_path, "epoch 1 error 0.5 loss 2\nepoch 2 error 0.25 loss 1e-3\n")
+    assert figures_of(tmp_path, out, expression=r"error ([\d.]+)", metric="error").test == {"error": 0.25}
+    named = r"error (?P<error>\S+) loss (?P<loss>\S+)"
+    assert figures_of(tmp_path, out, expression=named, metric="loss").test == {"error": 0.25, "loss": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("text", "expression", "file", "why"),
+    [
+        ("nothing", None, None, "it printed no figure"),
+        ("nothing", "error (.*)", None, "nothing that it printed matches"),
+        ("error low", "error (.*)", None, "found 'low' for 'figure', which is no number"),
+        ("", None, "{", "metrics.json cannot be read"),
+        ("", None, "[1]", "got a list"),
+    ],
+)
+def test_a_program_without_figures_is_told_so(tmp_path: Path, text: str, expression: str, file: str, why: str):
+    if file:
+        (tmp_path / "metrics.json").write_text(file)
+    with pytest.raises(DataError, match=why):
+        figures_of(tmp_path, printed(tmp_path, text), expression=expression, metric=None)
+
+
+def test_an_expression_that_cannot_find_a_figure_is_refused():
+    with pytest.raises(RecipeError, match="no regular expression"):
+        checked_expression("(")
+    with pytest.raises(RecipeError, match="needs a group around the number"):
+        checked_expression("error [0-9.]+")

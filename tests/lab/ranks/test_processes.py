@@ -1,0 +1,133 @@
+"""Helper processes: signals to the whole group stop none of them, and none outlives its parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense import cli
+from redense.errors import StateError
+from redense.lab.ranks.processes import loading_context, noticing_lost_helpers
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.runs.run import new_run, train_run
+from redense.lab.training.engine import Engine, StoppedError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are started otherwise elsewhere")
+
+CHILD = """
+import os, subprocess, sys, time
+from redense.lab.ranks.processes import begin_helping
+if len(sys.argv) > 1:
+    begin_helping(int(sys.argv[1]))
+    print("up", flush=True)
+    time.sleep(60)
+child = subprocess.Popen([sys.executable, __file__, str(os.getpid())], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_helper_leaves_with_its_parent_and_with_no_signal_before(tmp_path: Path):
+    script = tmp_path / "parent.py"
+    script.write_text(CHILD)
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+    assert parent.stdout is not None
+    helper = int(parent.stdout.readline())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(helper, number)
+    time.sleep(0.2)
+    os.kill(helper, 0)  # it is there
+    parent.kill()
+    parent.communicate()
+    since = time.monotonic()
+    while Path(f"/proc/{helper}").exists() and "Z" not in _state(helper) and time.monotonic() - since < 20:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{helper}").exists() or "Z" in _state(helper)
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_sigterm_to_the_processes_that_prepare_batches_loses_nothing(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = tiny(data={"workers": 2, "flip": True})
+    train_run(new_run(tiny(data={"flip": True}), tmp_path / "alone"))
+    asked: list[int] = []
+    before = set(multiprocessing.active_children())  # of other tests
+    backward = Engine._backward  # pyright: ignore[reportPrivateUsage]
+
+    def signalled(engine: Engine, *given: Any) -> Any:
+        own = set(multiprocessing.active_children()) - before
+        asked.append(len(own))
+        if len(asked) == 15:
+            for child in own:
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGTERM)
+        return backward(engine, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_backward", signalled)
+        patch.setattr(os, "cpu_count", lambda: 2)
+        with pytest.raises(StoppedError):
+            train_run(new_run(recipe, tmp_path / "run"), stop=lambda: len(asked) >= 15)
+    assert asked[-1] == 2
+    train_run(tmp_path / "run")
+    model = "model.safetensors"
+    assert (tmp_path / "run" / model).read_bytes() == (tmp_path / "alone" / model).read_bytes()
+
+
+def test_a_helper_that_is_killed_is_a_line():
+    def fail(text: str) -> None:
+        with noticing_lost_helpers():
+            raise RuntimeError(text)
+
+    with pytest.raises(StateError, match=r"a process that prepares batches was killed.*fewer data.workers"):
+        fail("DataLoader worker (pid 3) is killed by signal: Killed. ")
+    with pytest.raises(RuntimeError, match="another thing"):
+        fail("another thing")
+
+
+TRACKERS = """
+import os, signal, time
+from multiprocessing import resource_tracker
+from joblib.externals.loky.backend import resource_tracker as of_joblib
+from redense.lab.ranks.processes import loading_context, start_tracker
+start_tracker(of_joblib.ensure_running)
+loading_context()
+trackers = [one._resource_tracker._pid for one in (resource_tracker, of_joblib)]
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+    for tracker in trackers:
+        os.kill(tracker, number)
+time.sleep(0.3)
+print([os.waitpid(tracker, os.WNOHANG)[0] for tracker in trackers])
+"""
+
+
+def test_no_signal_to_the_group_ends_what_cleans_up_after_helpers(tmp_path: Path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    words = [sys.executable, "-c", TRACKERS]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert (done.stdout, done.stderr) == ("[0, 0]\n", "")
+
+
+def test_a_job_of_joblib_prepares_its_batches_in_forks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "loky")
+    assert loading_context() is not None  # joblib's own can start nothing but jobs
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "spawn")
+    assert loading_context() is None

@@ -1,0 +1,246 @@
+"""Trained weights in place of the first dense phase."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from redense.errors import RecipeError, StateError
+from redense.lab.folder import read_json
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.runs.log import read_records
+from redense.lab.runs.run import new_run, train_run
+from redense.lab.tasks import make_task
+from redense.lab.training.checkpoint import load_tree
+from redense.lab.training.engine import Engine
+from redense.lab.training.plan import plan
+from redense.lab.training.pretrained import heads_of, load_start_, start_digest, tuned
+from redense.tasks.classification.config import ImageData, ImageModel
+from redense.tasks.classification.sketch import SketchedClassification
+
+Tiny = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `tiny`."""
+    folder = new_run(tiny(), tmp_path_factory.mktemp("start") / "trained")
+    train_run(folder)
+    return folder
+
+
+def finished(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    return train_run(new_run(recipe, folder))
+
+
+def test_a_start_stands_in_place_of_the_first_phase_and_is_evaluated_first(trained: Path, tiny: Tiny, tmp_path: Path):
+    result = finished(tiny(start=str(trained)), tmp_path / "run")
+    first, last = result["phases"][0], read_json(trained / "result.json")["phases"][-1]
+    assert (first["steps"], first["epochs"]) == (0, 0)
+    assert first["test"] == last["test"]
+    assert first["validation"] == last["validation"]
+    assert [phase["steps"] for phase in result["phases"]] == [0, 11, 11]
+    epochs = [event for event in read_records(tmp_path / "run" / "metrics.jsonl") if event["kind"] == "epoch"]
+    assert (epochs[0]["phase"], epochs[0]["step"]) == ("dense", 0)
+    assert epochs[0]["validation"] == last["validation"]
+
+
+def test_from_the_checkpoint_of_its_own_first_phase_a_run_ends_with_the_same_weights(
+    trained: Path, tiny: Tiny, tmp_path: Path
+):
+    recipe = tiny(start=str(trained / "checkpoints" / "0-dense.safetensors"), training={"optimizer": {"momentum": 0.0}})
+    without = new_run(tiny(training={"optimizer": {"momentum": 0.0}}), tmp_path / "without")
+    train_run(without)
+    other = tiny(start=str(without / "checkpoints" / "0-dense.safetensors"), training={"optimizer": {"momentum": 0.0}})
+    finished(other, tmp_path / "other")
+    finished(recipe, tmp_path / "run")
+    # Without momentum nothing but the weights passes from phase to phase.
+    expected, found = (load_file(folder / "model.safetensors") for folder in (without, tmp_path / "other"))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    different = load_file(tmp_path / "run" / "model.safetensors")
+    assert not all(torch.equal(expected[name], different[name]) for name in expected)
+
+
+@pytest.mark.parametrize("how", ["state dict", "nested", "of a DDP", "safetensors"])
+def test_files_of_every_usual_kind_are_read(how: str, trained: Path, tiny: Tiny, tmp_path: Path):
+    weights = load_file(trained / "model.safetensors")
+    path = tmp_path / ("weights.safetensors" if how == "safetensors" else "weights.pt")
+    if how == "safetensors":
+        save_file(weights, path)
+    elif how == "nested":
+        torch.save({"epoch": 3, "state_dict": weights}, path)
+    else:
+        torch.save({f"module.{name}": value for name, value in weights.items()} if "DDP" in how else weights, path)
+    model = make_task(tiny()).build_model()
+    load_start_(model, str(path), None)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": Bomb()}, "bomb.pt")
+    with pytest.raises(StateError, match=r"bomb\.pt cannot be read as weights alone"):
+        load_start_(nn.Linear(2, 2), "bomb.pt", None)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "cannot be read as weights alone"), (b"no weights", "cannot be read as weights alone")],
+)
+def test_a_damaged_file_is_named(content: bytes, words: str, tmp_path: Path):
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(content)
+    with pytest.raises(StateError, match=words):
+        load_start_(nn.Linear(2, 2), str(path), None)
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(StateError, match="is damaged or no safetensors file"):
+        load_start_(nn.Linear(2, 2), str(path), None)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"wieght": torch.zeros(2, 2), "bias": torch.zeros(2)}, "it has no 'weight'; did you mean 'wieght'"),
+        ({"weight": torch.zeros(2, 2), "bias": torch.zeros(2), "more": torch.zeros(1)}, "the network has no 'more'"),
+        ({"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}, r"'weight' is \(3, 2\), expected \(2, 2\)"),
+    ],
+    ids=["missing", "unknown", "other shape"],
+)
+def test_weights_of_another_network_are_refused_by_name(weights: dict[str, Any], words: str, tmp_path: Path):
+    save_file(weights, tmp_path / "w.safetensors")
+    model = nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    with pytest.raises(RecipeError, match=f"is of another network: .*{words}"):
+        load_start_(model, str(tmp_path / "w.safetensors"), None)
+    assert torch.equal(model.weight, before)
+
+
+def test_what_is_wrong_with_a_start_is_said_before_anything_is_trained(tiny: Tiny, tmp_path: Path):
+    for start, words in {
+        str(tmp_path / "nothing.pt"): "no such file",
+        str(tmp_path): "is no finished run",
+        "torchvision:IMAGENET1K_V1": "torchvision has no weights of 'mlp'",
+        "timm:pretrained": "is for a network timm/NAME",
+    }.items():
+        recipe = tiny(start=start)
+        with pytest.raises((StateError, RecipeError), match=words):
+            Engine(make_task(recipe), recipe).begin()
+
+
+def test_the_plan_knows_other_weights_of_the_same_name(tiny: Tiny, tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    recipe = tiny(start=str(path))
+    first = plan(recipe, 11)
+    save_file({"weight": torch.ones(3)}, path)
+    assert start_digest(str(path)) != first[0].given
+    assert plan(recipe, 11)[0] != first[0]
+    assert [planned.steps for planned in first] == [0, 11, 11]
+    assert json.loads(json.dumps(first[0].to_dict())) == first[0].to_dict()
+
+
+def test_a_run_from_a_start_that_is_killed_goes_on_without_it(trained: Path, tiny: Tiny, tmp_path: Path):
+    import shutil
+
+    from redense.lab.training.engine import StoppedError
+
+    start = tmp_path / "start"
+    shutil.copytree(trained, start)
+    recipe = tiny(start=str(start))
+    straight, folder = new_run(recipe, tmp_path / "straight"), new_run(recipe, tmp_path / "run")
+    train_run(straight)
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= 5
+
+    with pytest.raises(StoppedError):
+        train_run(folder, stop=stop)
+    train_run(folder)
+    expected, found = (load_file(each / "model.safetensors") for each in (straight, folder))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+# --- a start of other classes ---
+
+
+@pytest.fixture
+def of_seven_classes(trained: Path, tmp_path: Path) -> Path:
+    """The weights of `trained` with a last layer of seven classes, where the data has four."""
+    weights = load_file(trained / "model.safetensors")
+    head = max(name.rpartition(".")[0] for name in weights)
+    weights |= {f"{head}.weight": torch.zeros(7, 8), f"{head}.bias": torch.zeros(7)}
+    save_file(weights, tmp_path / "seven.safetensors")
+    return tmp_path / "seven.safetensors"
+
+
+def test_from_other_classes_the_last_layer_is_new_and_the_dense_phase_trains(
+    of_seven_classes: Path, tiny: Tiny, tmp_path: Path
+):
+    result = finished(tiny(start=str(of_seven_classes)), tmp_path / "run")
+    assert [phase["steps"] for phase in result["phases"]] == [11, 11, 11]
+    assert any("is of 7 classes, here are 4: the last layer" in note for note in result["notes"])
+    # It is the training that `tune` asks for by itself.
+    same = finished(tiny(start=str(of_seven_classes), tune={"backbone_lr": 1}), tmp_path / "same")
+    assert same["phases"][-1]["test"] == result["phases"][-1]["test"]
+
+
+def test_a_backbone_that_is_left_as_it_came_learns_in_the_phases_after(
+    of_seven_classes: Path, tiny: Tiny, tmp_path: Path
+):
+    finished(tiny(start=str(of_seven_classes), tune={"backbone_lr": 0}), tmp_path / "run")
+    start = load_file(of_seven_classes)
+    ends = [load_tree(path)["model"] for path in sorted((tmp_path / "run" / "checkpoints").glob("[0-9]-*"))]
+    first = next(name for name in start if name.endswith("weight"))
+    assert torch.equal(ends[0][first], start[first])
+    assert not torch.equal(ends[1][first], start[first])
+
+
+def test_weights_of_the_same_classes_train_the_dense_phase_only_if_asked(trained: Path, tiny: Tiny, tmp_path: Path):
+    result = finished(tiny(start=str(trained), tune={"backbone_lr": 0.1}), tmp_path / "run")
+    assert [phase["steps"] for phase in result["phases"]] == [11, 11, 11]
+    assert not any("made anew" in note for note in result["notes"])
+
+
+def test_without_a_word_on_tuning_an_engine_refuses_other_classes_with_the_cure(of_seven_classes: Path, tiny: Tiny):
+    recipe = tiny(start=str(of_seven_classes))
+    with pytest.raises(RecipeError, match=r"expected \(4, 8\).*give --tune.backbone_lr 1"):
+        Engine(make_task(recipe), recipe).begin()
+
+
+@pytest.mark.parametrize("name", ["cnn", "squeezenet1_1", "timm/mobilenetv3_small_050"])
+def test_the_last_layer_of_every_library_is_found_and_all_other_weights_are_taken(
+    name: str, tiny: Tiny, tmp_path: Path
+):
+    def of(classes: int) -> SketchedClassification:
+        return SketchedClassification(
+            ImageData(), ImageModel(name=name), shape=(3, 64, 64), classes=classes, examples=4
+        )
+
+    weights = of(7).build_model().state_dict()
+    save_file(weights, tmp_path / "seven.safetensors")
+    recipe, notes = tuned(tiny(start=str(tmp_path / "seven.safetensors")), of(4))
+    assert recipe.tune is not None
+    assert "is of 7 classes, here are 4: the last layer (" in notes[0]
+    network = of(4).build_model()
+    load_start_(network, str(tmp_path / "seven.safetensors"), None, may_be_new=heads_of(of(4)))
+    other = {key for key, value in network.state_dict().items() if value.shape != weights[key].shape}
+    assert other == heads_of(of(4))
+    assert len(other) == 2  # a weight and a bias
+    assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items() if key not in other)

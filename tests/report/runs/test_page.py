@@ -1,0 +1,506 @@
+"""The page of a run: what it says, that no file can smuggle markup into it, and that a browser draws it."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.errors import DataError
+from redense.lab.judging.single import control_settings
+from redense.lab.recipe.recipe import load_recipe
+from redense.report import write_report
+from redense.report.kit.assets import STYLE
+from redense.report.kit.document import script_json
+from redense.report.runs import figures
+from redense.report.runs.reading import StepLine, read_log, read_run
+
+# --- a run folder as the engine writes it ---------------------------------------------------------------------------
+
+STEPS_PER_EPOCH = 141
+LAYERS = [  # name, shape, prunable, reason
+    ("features.0.weight", [32, 1, 3, 3], False, "the first convolution"),
+    ("features.0.bias", [32], False, "a bias"),
+    ("features.1.weight", [32], False, "a norm"),
+    ("features.4.weight", [64, 32, 3, 3], True, ""),
+    ("features.8.weight", [128, 64, 3, 3], True, ""),
+    ("classifier.1.weight", [10, 1152], True, ""),
+    ("classifier.1.bias", [10], False, "a bias"),
+]
+PHASES: list[dict[str, Any]] = [
+    {"name": "dense", "kind": "dense", "sparsity": 0.0, "epochs": 12, "lr": 0.02, "test": 11.74},
+    {"name": "sparse", "kind": "sparse", "sparsity": 0.3, "epochs": 8, "lr": 0.02, "test": 11.31},
+    {"name": "redense", "kind": "dense", "sparsity": 0.0, "epochs": 8, "lr": 0.002, "test": 10.91},
+]
+RECIPE = """\
+name: quickstart
+about: a small CNN on Fashion-MNIST, D -> S -> D; no download
+task: classification
+seed: 0
+training:
+  batch_size: 64
+  optimizer: {name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 0.0005}
+dense: {epochs: 12}
+sparse: {epochs: 8, sparsity: 0.3}
+redense: {epochs: 8, lr: 0.002}
+"""
+ENVIRONMENT = {
+    "redense": "0.1.0",
+    "python": "3.11.2",
+    "packages": {"torch": "2.13.0", "accelerate": "1.2.0", "numpy": "2.1.0"},
+    "hardware": {"cpu": "a processor", "cores": 2, "gpus": []},
+    "commit": None,
+    "deterministic": True,
+}
+
+
+def fake_run(
+    folder: Path,
+    *,
+    phases: Sequence[dict[str, Any]] = PHASES,
+    metric: tuple[str, str, bool] = ("error", "%", True),
+    epochs_done: int | None = None,
+    recipe: str = RECIPE,
+    layers: Sequence[tuple[str, list[int], bool, str]] = LAYERS,
+    log_every: int = 10,
+) -> Path:
+    """Write a run folder; with ``epochs_done`` that of a run which was killed after so many epochs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT), encoding="utf-8")
+    name, unit, lower = metric
+    noise = random.Random(0)
+    lines: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    step = done = 0
+    loss, figure, lr = 1.1, 24.0, 0.0
+    for index, phase in enumerate(phases):
+        target = phase["test"] if lower else 100 - phase["test"]
+        bump = 1.5 if phase["kind"] == "sparse" and phase["sparsity"] else 0.0
+        for epoch in range(1, phase["epochs"] + 1):
+            if done == epochs_done:
+                break
+            part = epoch / phase["epochs"]
+            figure += (target - figure) * (0.25 + 0.4 * part) + noise.gauss(0, 0.25) * (1 - part) + bump * (epoch == 1)
+            start_loss = loss
+            loss = max(0.05, 0.018 * figure + noise.gauss(0, 0.004))
+            for inside in range(STEPS_PER_EPOCH):
+                step += 1
+                x = (epoch - 1 + inside / STEPS_PER_EPOCH) / phase["epochs"]
+                lr = phase["lr"] * (1 + math.cos(math.pi * x)) / 2
+                if step % log_every == 0:
+                    mean = start_loss + (loss - start_loss) * inside / STEPS_PER_EPOCH
+                    lines.append(
+                        {
+                            "kind": "step",
+                            "phase": phase["name"],
+                            "phase_index": index,
+                            "step": step,
+                            "epoch": round(epoch - 1 + inside / STEPS_PER_EPOCH, 3),
+                            "loss": mean * math.exp(noise.gauss(0, 0.25)),
+                            "lr": lr,
+                        }
+                    )
+            shown = figure if lower else 100 - figure
+            lines.append(
+                {
+                    "kind": "epoch",
+                    "phase": phase["name"],
+                    "phase_index": index,
+                    "step": step,
+                    "epoch": epoch,
+                    "train_loss": loss,
+                    "validation": {name: round(shown, 2), "loss": loss * 1.2},
+                    "lr": lr,
+                    "sparsity": phase["sparsity"],
+                    "seconds": 5.4 + noise.gauss(0, 0.1),
+                }
+            )
+            done += 1
+        rows.append(
+            {
+                **phase,
+                "steps": phase["epochs"] * STEPS_PER_EPOCH,
+                "validation": {**(lines[-1].get("validation") or {})} if lines else {},
+                "test": {name: phase["test"], "loss": 0.32},
+                "seconds": 5.4 * phase["epochs"],
+            }
+        )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if epochs_done is None:
+        result = {
+            "recipe": "quickstart",
+            "task": "classification",
+            "seed": 0,
+            "metric": {"name": name, "unit": unit, "lower_is_better": lower},
+            "phases": rows,
+            "layers": [
+                {
+                    "name": layer,
+                    "shape": shape,
+                    "weights": math.prod(shape),
+                    "prunable": prunable,
+                    "reason": reason,
+                    "sparsity": [phase["sparsity"] if prunable else 0.0 for phase in phases],
+                }
+                for layer, shape, prunable, reason in layers
+            ],
+            "test_examples": 10_000,
+            "seconds": sum(row["seconds"] for row in rows),
+            "redense": "0.1.0",
+        }
+        (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    return folder
+
+
+def with_tests(*figures: float, sparsity: float = 0.3) -> list[dict[str, Any]]:
+    """The phases of the quickstart with other test figures."""
+    return [
+        {**phase, "test": figure, "sparsity": sparsity if phase["kind"] == "sparse" else 0.0}
+        for phase, figure in zip(PHASES, figures, strict=True)
+    ]
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+def test_verdict_does_not_call_a_better_figure_a_gain_without_its_control(tmp_path, page_of):
+    text = page_of(fake_run(tmp_path)).text
+    assert "The DSD model's test error is 10.91 %, 0.83 points below its own dense baseline." in text
+    assert "That alone does not show that the mask helped: training longer helps too." in text
+    assert "The control with the same steps and learning rates and no mask was not run here" in text
+    assert "--sparse.sparsity 0" in text
+    assert "One seed is one seed" in text
+    assert "gain" not in text.replace("again", "")
+
+
+@pytest.mark.parametrize(
+    ("dense", "final", "sentence"),
+    [
+        (10.91, 11.74, "The DSD model's test error is 11.74 %, 0.83 points above its own dense baseline: no gain."),
+        (11.0, 11.0, "The DSD model's test error is 11.00 %, the same as its own dense baseline: no gain."),
+        (11.0, 10.996, "The DSD model's test error is 11.00 %, less than 0.01 points below its own dense baseline."),
+        (11.0, math.nan, "nothing can be compared."),
+    ],
+)
+def test_verdict_says_plainly_when_there_is_no_gain(tmp_path, dense, final, sentence, page_of):
+    assert sentence in page_of(fake_run(tmp_path, phases=with_tests(dense, 11.5, final))).text
+
+
+def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_of):
+    phases = with_tests(20.1, 19.0, 21.4)
+    text = page_of(fake_run(tmp_path / "up", phases=phases, metric=("bleu_4", "BLEU", False))).text
+    assert "The DSD model's test bleu 4 is 21.40 BLEU, 1.30 BLEU above its own dense baseline." in text
+    assert "Higher is better." in text
+    assert "error" not in text
+    down = page_of(fake_run(tmp_path / "down", phases=with_tests(21.4, 19.0, 20.1), metric=("wer", "", False))).text
+    assert "The DSD model's test WER is 20.10, 1.30 below its own dense baseline: no gain." in down
+
+
+def test_verdict_of_a_run_without_a_mask_says_that_it_is_a_control(tmp_path, page_of):
+    text = page_of(fake_run(tmp_path, phases=with_tests(11.74, 11.2, 11.0, sparsity=0.0))).text
+    assert (
+        "This is a control run, with no mask in any phase: its final test error is 11.00 %, 0.74 points below" in text
+    )
+    assert "DSD model" not in text
+
+
+def test_control_whose_weights_are_zero_by_chance_is_still_a_control(tmp_path, page_of):
+    recipe = RECIPE.replace("sparsity: 0.3", "sparsity: 0.0")
+    run = fake_run(tmp_path, phases=with_tests(11.74, 11.2, 11.0, sparsity=1e-5), recipe=recipe)
+    assert "This is a control run" in page_of(run).text
+    (run / "result.json").unlink()
+    assert not any(phase.sparse for phase in read_run(run).phases)
+
+
+def test_verdict_without_a_dense_baseline_compares_nothing(tmp_path, page_of):
+    text = page_of(fake_run(tmp_path, phases=PHASES[1:2])).text
+    assert "The sparse model's test error is 11.31 %; this run has no dense baseline to hold it against." in text
+
+
+def test_verdict_of_one_dense_phase_is_its_figure_alone(tmp_path, page_of):
+    assert (
+        "one dense phase, with no mask: its model's test error is 11.74 %."
+        in page_of(fake_run(tmp_path, phases=PHASES[:1])).text
+    )
+
+
+def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_so(tmp_path, page_of):
+    run = fake_run(tmp_path)
+    result = json.loads((run / "result.json").read_text())
+    for phase in result["phases"]:
+        phase["test"] = None
+    (run / "result.json").write_text(json.dumps(result))
+    text = page_of(run).text
+    assert "The DSD model's validation error is" in text
+    assert "no test figure" in text
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        RECIPE.replace("sparsity: 0.3", "pattern: [2, 4]"),
+        RECIPE + "cycles: [{sparse: {epochs: 2, sparsity: 0.2, pattern: [1, 4]}, redense: {epochs: 2}}]\n",
+        RECIPE.replace("sparsity: 0.3", "sparsity: {'classifier.*': 0.5}"),
+    ],
+)
+def test_control_command_takes_every_mask_out_of_the_recipe(tmp_path, recipe):
+    run = read_run(fake_run(tmp_path, recipe=recipe))
+    control = load_recipe(tmp_path / "recipe.yaml", control_settings(run.recipe))
+    before = load_recipe(tmp_path / "recipe.yaml")
+    for sparse in (control.sparse, *(cycle.sparse for cycle in control.cycles)):
+        assert (sparse.sparsity, sparse.pattern) == (0, None)
+    assert control.sparse.epochs == before.sparse.epochs
+    assert len(control.cycles) == len(before.cycles)
+    assert control.training == before.training
+
+
+# --- a run that has not finished ------------------------------------------------------------------------------------
+
+
+def test_page_of_a_run_that_goes_on_shows_what_there_is(tmp_path, page_of):
+    page = page_of(fake_run(tmp_path, epochs_done=15))
+    assert "This run has not finished: its log ends in phase 2 of 3, sparse, after 2,115 optimizer steps." in page.text
+    assert "redense run --resume" in page.text
+    assert "redense evaluate" not in page.text
+    assert len(page.plots()["curves"]["layout"]["shapes"]) == 3  # one shaded phase, one edge, one baseline
+    assert [a["download"] for a in page.all("a") if "download" in a] == ["metrics.jsonl"]
+
+
+def test_page_of_a_run_that_has_just_begun_is_written(tmp_path, page_of):
+    page = page_of(fake_run(tmp_path, epochs_done=0))
+    assert "has logged nothing so far" in page.text
+    assert page.scripts == []
+
+
+def test_page_of_a_run_in_its_first_epoch_is_written(tmp_path, page_of):
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"kind":"step","phase":"dense","phase_index":0,"step":10,"epoch":0.07,"loss":2.3,"lr":0.02}\n'
+    )
+    page = page_of(tmp_path)
+    assert "No epoch has ended yet" in page.text
+    assert "There is no recipe.yaml." in page.text
+
+
+def test_log_leaves_out_the_line_that_is_being_written(tmp_path):
+    run = fake_run(tmp_path, epochs_done=3)
+    whole = (run / "metrics.jsonl").read_text()
+    log = read_log(whole[:-20])
+    assert (len(log.epochs), log.unreadable) == (2, 0)
+
+
+def test_log_counts_damaged_lines_and_the_page_says_so(tmp_path, page_of):
+    run = fake_run(tmp_path)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind":"st{"kind":"step"}\n[]\n{"kind":"step","phase_index":null}\n')
+    assert "3 lines that cannot be read" in page_of(run).text
+
+
+def test_log_counts_a_step_once_that_was_trained_again_after_a_resume(tmp_path):
+    whole = (fake_run(tmp_path, epochs_done=3) / "metrics.jsonl").read_text()
+    again = whole + "".join(line + "\n" for line in whole.splitlines()[-20:])
+    assert read_log(again) == read_log(whole)
+
+
+def test_loss_that_is_no_number_leaves_a_gap(tmp_path, page_of):
+    run = fake_run(tmp_path)
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(re.sub(r'"train_loss": [\d.]+', '"train_loss": NaN', text))
+    means = page_of(run).plots()["curves"]["data"][1]["y"]
+    assert set(means) == {None}
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match="is no run folder"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"phases": [{}]}', '{"phases": [], "metric": 3}'])
+def test_damaged_result_is_refused_by_name(tmp_path, text):
+    (fake_run(tmp_path) / "result.json").write_text(text)
+    with pytest.raises(DataError, match=r"result\.json"):
+        write_report(tmp_path)
+
+
+def test_no_draft_is_left_beside_the_report(tmp_path):
+    report = write_report(fake_run(tmp_path))
+    assert report == tmp_path / "report.html"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "environment.json",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "report.html",
+        "result.json",
+    ]
+
+
+# --- nothing smuggled in, nothing loaded ----------------------------------------------------------------------------
+
+EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'"
+
+
+def evil_run(folder: Path) -> Path:
+    """A run whose every text is an attack."""
+    phases = [{**phase, "name": phase["name"] + EVIL} for phase in PHASES]
+    layers = [(name + EVIL, shape, prunable, reason + EVIL) for name, shape, prunable, reason in LAYERS]
+    run = fake_run(
+        folder, phases=phases, layers=layers, metric=("error" + EVIL, "%" + EVIL, True), recipe=RECIPE + EVIL
+    )
+    (run / "environment.json").write_text(json.dumps({EVIL: {EVIL: [EVIL]}}))
+    result = json.loads((run / "result.json").read_text())
+    result |= {"recipe": EVIL, "task": EVIL, "seed": EVIL, "redense": EVIL, "test_examples": 3}
+    (run / "result.json").write_text(json.dumps(result))
+    return run
+
+
+def test_texts_of_the_run_cannot_become_markup(tmp_path, page_of):
+    harmless, evil = page_of(fake_run(tmp_path / "harmless")), page_of(evil_run(tmp_path / "evil"))
+    assert [tag for tag, _ in evil.elements if tag == "script"] == [
+        tag for tag, _ in harmless.elements if tag == "script"
+    ]
+    assert not evil.all("img")
+    assert not [name for _, attributes in evil.elements for name in attributes if name.startswith("on")]
+    assert EVIL in evil.text
+    assert "dense" + EVIL.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in json.dumps(
+        evil.plots(), ensure_ascii=False
+    ).replace('\\"', '"')
+
+
+def test_json_in_the_page_ends_no_script_and_comes_back_as_it_was(read_page):
+    data = [EVIL, "<!--<script ", "\u2028"]  # what begins a comment or a script hides the real end from a browser
+    assert not set("<>&") & set(script_json(data))
+    block = read_page(f'<script type="application/json">{script_json(data)}</script>')
+    assert [tag for tag, _ in block.elements] == ["script"]
+    assert json.loads(block.scripts[0]) == data
+
+
+def test_page_names_no_address_to_load_from(tmp_path, page_of):
+    page = page_of(fake_run(tmp_path))
+    addresses = [
+        value
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset")
+    ]
+    assert {address[:5] if address.startswith("data:") else address[:1] for address in addresses} == {"data:", "#"}
+    assert "@import" not in STYLE
+    assert "url(" not in STYLE
+    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "http" not in policy
+
+
+def test_plotly_is_in_the_page_once(tmp_path, page_of):
+    assert page_of(fake_run(tmp_path)).source.count("* plotly.js v") == 1
+
+
+def test_raw_files_come_out_of_the_page_as_they_are(tmp_path, page_of):
+    run = fake_run(tmp_path)
+    for link in (a for a in page_of(run).all("a") if "download" in a):
+        data = base64.b64decode(link["href"].partition("base64,")[2])
+        assert data == (run / link["download"]).read_bytes()
+
+
+# --- content --------------------------------------------------------------------------------------------------------
+
+
+def test_table_has_phase_sparsity_epochs_rate_figures_and_time(tmp_path, page_of):
+    text = page_of(fake_run(tmp_path)).text
+    assert "Phase Sparsity Epochs Initial LR Validation error, % Test error, % Time" in text
+    assert re.search(r"sparse 30 % 8 0\.02 \d+\.\d\d 11\.31 43 s", text)
+
+
+def test_layers_say_why_they_are_not_pruned(tmp_path, page_of):
+    text = page_of(fake_run(tmp_path)).text
+    assert "features.0.weight 32 × 1 × 3 × 3 288 no: the first convolution 0 % 0 % 0 %" in text
+    assert "3 of 7 layers may be pruned; at the end of sparse, 31,104 of 104,042 weights (29.9 %) were zero" in text
+
+
+def test_plots_are_valid_plotly_figures(tmp_path, page_of):
+    from plotly import graph_objects
+
+    plots = page_of(fake_run(tmp_path)).plots()
+    assert set(plots) == {"curves", "layers"}
+    for plot in plots.values():
+        text = re.sub(r'"--(\w+)"', '"#123456"', json.dumps({"data": plot["data"], "layout": plot["layout"]}))
+        graph_objects.Figure(json.loads(text))
+        assert set(re.findall(r'"--(\w+)"', json.dumps(plot))) <= set(re.findall(r"--(\w+):", STYLE))
+
+
+def test_learning_rate_begins_each_phase_at_its_initial_value_and_is_not_joined_across_phases(tmp_path, page_of):
+    curve = page_of(fake_run(tmp_path, log_every=100)).plots()["curves"]["data"][3]
+    gaps = [index for index, value in enumerate(curve["y"]) if value is None]
+    starts = [(curve["x"][index + 1], curve["y"][index + 1]) for index in gaps]
+    assert starts == [(0, 0.02), (12 * STEPS_PER_EPOCH, 0.02), (20 * STEPS_PER_EPOCH, 0.002)]
+
+
+def test_many_steps_are_thinned_without_losing_a_spike():
+    lines = [StepLine(0, step, 9.0 if step == 4321 else 1.0 + step % 7 / 10, 0.1) for step in range(50_000)]
+    kept = figures.thinned(lines, 1000)
+    assert len(kept) <= 1000
+    assert max(line.loss for line in kept) == 9.0
+    assert [line.step for line in kept] == sorted({line.step for line in kept})
+
+
+# --- for everyone ---------------------------------------------------------------------------------------------------
+
+
+def test_page_has_language_title_ordered_headings_and_text_for_every_plot(tmp_path, page_of):
+    page = page_of(fake_run(tmp_path))
+    assert page.all("html") == [{"lang": "en"}]
+    assert "<title>quickstart: redense run report</title>" in page.source
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+    assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
+    plots = [attributes for attributes in page.all("div") if attributes.get("class") == "plot"]
+    assert len(plots) == 2
+    assert all(plot["role"] == "group" and len(plot["aria-label"]) > 40 for plot in plots)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
+    assert set(links) <= set(ids)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("text", ["ink", "muted", "accent"])
+@pytest.mark.parametrize("ground", ["paper", "raised", "sunk", "band"])
+def test_text_has_contrast(theme, text, ground, palettes, contrast):
+    palette = palettes(STYLE)[theme]
+    assert contrast(palette[text], palette[ground]) >= 4.5
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------------
+
+
+def test_browser_draws_the_plots_in_the_theme_without_a_word_on_the_console(tmp_path, browse, palettes):
+    document, console = browse(write_report(fake_run(tmp_path / "run")), theme="dark")
+    assert console == []
+    assert document.count('class="scatterlayer') >= 4
+    assert document.count('class="barlayer') >= 1
+    assert set(re.findall(r'data-title="([^"]*)"', document)) == {"Download plot", "Reset axes"}  # and no upload
+    ink = palettes(STYLE)["dark"]["ink"]
+    rgb = ", ".join(str(int(ink[i : i + 2], 16)) for i in (1, 3, 5))
+    assert f"fill: rgb({rgb})" in document
+
+
+def test_browser_runs_no_script_of_the_run(tmp_path, browse, read_page):
+    document, console = browse(write_report(evil_run(tmp_path / "run")))
+    assert console == []
+    page = read_page(document)
+    assert document.count('class="scatterlayer') >= 4
+    assert not page.all("img")
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]

@@ -1,0 +1,142 @@
+"""Folders of class folders: which layouts are understood, what is listed, and which split is which."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redense.errors import DataError
+from redense.tasks.classification.config import ImageData
+from redense.tasks.classification.data import EncodedSet, load_images
+from redense.tasks.classification.data.layouts.folder import Files, find_parts, list_folder
+
+MakeFolder = Callable[..., Path]
+PAIR = {"cat": 10, "dog": 10}
+
+
+def load(folder: Path, **how: object) -> tuple[list[int], tuple[str, ...]]:
+    splits = load_images(ImageData.model_validate({"source": str(folder), "size": 16, **how}))
+    return [len(part) for part in (splits.train, splits.validation, splits.test)], splits.train.classes
+
+
+@pytest.mark.parametrize(
+    ("layout", "lengths"),
+    [
+        ({"train": PAIR, "val": {"cat": 2, "dog": 3}}, [18, 2, 5]),
+        ({"train": PAIR, "test": {"cat": 2, "dog": 3}}, [18, 2, 5]),
+        ({"train": PAIR, "valid": {"cat": 2, "dog": 2}, "test": {"cat": 1, "dog": 2}}, [20, 4, 3]),
+        ({"training": PAIR, "validation": {"cat": 2}, "testing": {"cat": 1}}, [20, 2, 1]),
+        ({"train": PAIR}, [16, 2, 2]),
+        ({"": PAIR}, [16, 2, 2]),
+    ],
+    ids=["val", "test", "valid and test", "other names", "train alone", "class folders alone"],
+)
+def test_each_layout_gives_its_splits(layout: dict[str, dict[str, int]], lengths: list[int], make_folder: MakeFolder):
+    assert load(make_folder(layout)) == (lengths, ("cat", "dog"))
+
+
+def test_a_test_folder_without_labels_is_passed_over_as_in_imagenet(make_folder: MakeFolder):
+    folder = make_folder({"train": PAIR, "val": {"cat": 2, "dog": 3}})
+    (folder / "test").mkdir()
+    (folder / "test" / "unlabelled.jpg").write_bytes((folder / "train/cat/000.jpg").read_bytes())
+    assert load(folder)[0] == [18, 2, 5]
+
+
+def test_validation_images_that_are_not_sorted_into_classes_are_explained(make_folder: MakeFolder):
+    folder = make_folder({"train": PAIR})
+    (folder / "val").mkdir()
+    for index in range(3):
+        (folder / "val" / f"ILSVRC2012_val_{index}.JPEG").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"val: 3 images lie in no class folder; move each into .*val/CLASS/"):
+        load(folder)
+
+
+def test_a_single_folder_is_divided_without_overlap_and_the_same_way_every_time(make_folder: MakeFolder):
+    folder = make_folder({"": {"cat": 20, "dog": 30}})
+    config = ImageData(source=str(folder), size=16, augment="scale-aspect", validation=0.2)
+
+    def names() -> list[set[str]]:
+        splits = load_images(config.model_copy(update={"augment": "scale-aspect"}))
+        assert isinstance(splits.train, EncodedSet)
+        return [{splits.train.name(index) for index in range(len(splits.train))}]
+
+    splits = load_images(config)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [30, 10, 10]
+    assert np.bincount(splits.validation.labels.numpy()).tolist() == [4, 6]
+    assert np.bincount(splits.test.labels.numpy()).tolist() == [4, 6]
+    assert names() == names()
+
+
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(make_folder: MakeFolder):
+    with pytest.raises(DataError, match=r"validation and test cannot each take 0.5 of it; lower data.validation"):
+        load(make_folder({"": PAIR}), validation=0.5)
+
+
+def test_other_splits_without_train_and_two_names_for_one_split_are_refused(make_folder: MakeFolder):
+    with pytest.raises(DataError, match=r"has val/ but no train/"):
+        load(make_folder({"val": PAIR}, name="a"))
+    with pytest.raises(DataError, match=r"has both val/ and valid/"):
+        load(make_folder({"train": PAIR, "val": PAIR, "valid": PAIR}, name="b"))
+
+
+def test_images_are_found_at_any_depth_and_hidden_or_other_files_are_not(make_folder: MakeFolder):
+    folder = make_folder({"train": PAIR})
+    image = (folder / "train/cat/000.jpg").read_bytes()
+    for name in ("deep/er/a.jpg", ".hidden.jpg", "._b.jpg", ".cache/c.jpg", "__MACOSX/d.jpg", "notes.txt"):
+        path = folder / "train" / "cat" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+    (folder / "train" / "README.md").write_text("about")
+    listing = list_folder(folder / "train", folder)
+    names = [listing.files.name(index) for index in range(len(listing.files))]
+    assert len(names) == 21
+    assert "train/cat/deep/er/a.jpg" in names
+    assert listing.others == {".txt": 1, ".md": 1}
+    assert listing.labels.tolist() == [0] * 11 + [1] * 10
+
+
+def test_a_link_to_a_folder_is_followed_once(make_folder: MakeFolder, tmp_path: Path):
+    folder = make_folder({"train": PAIR})
+    (folder / "train" / "cat").rename(tmp_path / "elsewhere")
+    (folder / "train" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    assert len(list_folder(folder / "train", folder).files) == 20
+
+
+def test_the_order_is_that_of_the_names_whatever_the_file_system_says(make_folder: MakeFolder):
+    folder = make_folder({"train": {"b": 3, "a": 3}})
+    listing = list_folder(folder / "train", folder)
+    names = [listing.files.name(index) for index in range(6)]
+    assert names == sorted(names)
+    assert listing.classes == ("a", "b")
+
+
+def test_a_name_that_is_no_unicode_is_read(make_folder: MakeFolder):
+    folder = make_folder({"train": PAIR})
+    (folder / "train/cat/000.jpg").rename(folder / "train/cat" / os.fsdecode(b"\xff\xfe.jpg"))
+    assert load(folder)[0] == [16, 2, 2]
+
+
+def test_a_million_paths_are_a_few_arrays_and_not_a_million_objects():
+    names = [f"train/n{index % 1000:08}/n{index:08}_{index}.JPEG".encode() for index in range(100_000)]
+    files = Files(Path("/data"), names, [1] * len(names), [2] * len(names))
+    assert [files.name(index).encode() for index in (0, 5, 99_999)] == [names[0], names[5], names[99_999]]
+    assert len(pickle.dumps(files)) < 100_000 * 60  # what a worker that is spawned is sent
+    assert all(isinstance(value, np.ndarray | Path) for value in vars(files).values())
+
+
+def test_a_folder_with_no_images_is_refused_with_the_layouts(tmp_path: Path):
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"neither idx files.*nor images in folders train/CLASS/"):
+        load(tmp_path / "empty")
+
+
+def test_parts_are_those_of_the_folder_names(make_folder: MakeFolder):
+    folder = make_folder({"train": PAIR, "val": PAIR})
+    assert find_parts(folder) == {"train": folder / "train", "validation": folder / "val"}
+    assert find_parts(folder / "train") == {"all": folder / "train"}
