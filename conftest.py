@@ -213,8 +213,11 @@ def _tell(item: pytest.Item) -> None:
 
 # --- which process tests what ---------------------------------------------------------------------------------------
 
-TOGETHER = {f"tests/lab/test_{name}.py": "every_arm" for name in ("arms", "compare", "grid", "cards")}
-TOGETHER |= {str(path.relative_to(ROOT)): "browser" for path in ROOT.glob("tests/report/test_*.py")}
+TOGETHER = {
+    f"tests/lab/{name}.py": "every_arm"
+    for name in ("arms/test_arms", "arms/test_cards", "comparison/test_results", "comparison/test_grid")
+}
+TOGETHER |= {str(path.relative_to(ROOT)): "browser" for path in ROOT.glob("tests/report/**/test_*.py")}
 """Files whose tests share a fixture of the session that takes long to make."""
 
 

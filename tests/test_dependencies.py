@@ -24,7 +24,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {"PIL": "pillow", "flashlight": "flashlight-text", "yaml": "PyYAML"}
 """What is imported under another name than it is installed under."""
 
-CORE_FOLDERS = ("integrations", "masks", "methods", "scans")
+CORE_FOLDERS = ("holding", "integrations", "layers", "masks", "methods", "optional", "scans")
 """They and the modules at the top need a plain install; the other folders may import what the extra `lab` brings."""
 CALLBACKS = {"integrations/lightning.py": "lightning", "integrations/transformers.py": "transformers"}
 
@@ -132,7 +132,7 @@ def core_test_files() -> list[Path]:
     """Return the tests that import no more than a plain install, pytest and hypothesis."""
     given = CORE | {"pytest", "hypothesis", "forked"}
     found = list[Path]()
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
         floors = [name for name in re.findall(r"redense(?:\.| import )(\w+)", text) if (SOURCE / name).is_dir()]
         if {name for name, _ in imports(path)} <= given and set(floors) <= {*CORE_FOLDERS} and path.name not in SCRIPTS:
@@ -141,9 +141,9 @@ def core_test_files() -> list[Path]:
 
 
 def test_the_core_test_files_are_found():
-    assert {"test_masks.py", "test_controller.py", "test_schedule.py", "test_scanning.py", "test_distributed.py"} < {
-        path.name for path in core_test_files()
-    }
+    found = {path.relative_to(ROOT / "tests").as_posix() for path in core_test_files()}
+    assert {"masks/test_selection.py", "test_controller.py", "test_schedule.py", "scans/test_sensitivity.py"} < found
+    assert {"masks/test_sharded.py", "holding/test_masked.py"} < found
 
 
 class Installed:

@@ -1,7 +1,8 @@
 """Files from whomever: whatever is in them, they are read, or refused in one line; nothing runs, nothing hangs.
 
 What is known to be nasty is in tables; hypothesis damages and makes up the rest. How a report shows hostile texts is
-tested with each page, in ``tests/report``, and how a checkpoint's damage is found in ``tests/lab/training/test_checkpoint.py``.
+tested with each page, in ``tests/report``, and how a checkpoint's damage is found in
+``tests/lab/training/test_checkpoint.py``.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from redense import masks
 from redense.errors import ParameterError, ScoreError, SparsityError
+from redense.masks import selection as masks
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -16,7 +16,8 @@ pytest.importorskip("torchvision")
 
 def test_torchvision_imports_whoever_imports_it_first_and_once_more_without_a_second_declaration() -> None:
     code = (
-        "import sys; from redense import compat; from redense.tasks.classification import vision; "
+        "import sys; from redense.optional import torchvision as compat; "
+        "from redense.tasks.classification import vision; "
         "vision.make_importable(); assert 'torchvision' not in sys.modules; "
         "import torchvision; assert 'resnet18' in dir(torchvision.models); "
         "a = vision.torchvision(); b = vision.torchvision(); print(a is b, len(compat._declared) <= 1)"

@@ -43,12 +43,12 @@ def test_the_package_keeps_to_its_layers_and_has_no_circle(layers: Any):
 @pytest.mark.parametrize(
     "text",
     [
-        "from ..lab.engine import Engine",
+        "from ..lab.training.engine import Engine",
         "from redense.lab.training.engine import Engine",
         "import redense.lab.training.engine",
-        "from ..lab import engine",
-        "def train():\n    from redense.lab import engine",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..lab.engine import Engine",
+        "from ..lab.training import engine",
+        "def train():\n    from redense.lab.training import engine",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..lab.training.engine import Engine",
         "import typing\nif typing.TYPE_CHECKING:\n    from redense.lab.training.engine import Engine",
         "class Task:\n    def make(self):\n        if self:\n            import redense.lab.training.engine",
     ],
@@ -64,12 +64,13 @@ def test_an_import_of_a_higher_layer_is_found_wherever_and_however_it_is_made(te
 def test_an_import_circle_is_named_whole_also_where_half_of_it_is_for_type_checkers(layers: Any, tmp_path: Path):
     files = {
         "lab/runs/run.py": "from .scan import first",
-        "lab/runs/scan.py": "def first():\n    from . import engine",
-        "lab/training/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from redense.lab.runs.run import run",
+        "lab/runs/scan.py": "def first():\n    from ..training import engine",
+        "lab/training/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+        "    from redense.lab.runs.run import run",
         "lab/training/plan.py": "from .engine import Engine",
     }
     assert found(layers, tmp_path, files) == [
-        "import circle: redense.lab.training.engine, redense.lab.runs.run, redense.lab.runs.scan",
+        "import circle: redense.lab.runs.run, redense.lab.runs.scan, redense.lab.training.engine",
     ]
 
 

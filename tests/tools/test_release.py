@@ -22,7 +22,8 @@ def checkout(tmp_path: Path) -> Path:
     package = tmp_path / "src" / "redense"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text('"""x"""\n__version__ = "0.1.0"\n')
-    (package / "masks.py").write_text("")
+    (package / "masks").mkdir()
+    (package / "masks" / "selection.py").write_text("")
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 0.1.0\nlicense: Apache-2.0\n")
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A thing.\n")
     subprocess.run(["git", "init", "-q", tmp_path], check=True)

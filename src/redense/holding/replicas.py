@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from redense import errors
-from redense import masks as masking
 from redense.errors import RedenseError, StateError
 from redense.layers.names import clean_name, unwrap
+from redense.masks.selection import blocks
 from redense.masks.sharding import Reduce, is_sharded, largest_along, local, reshard
 
 _log = logging.getLogger(__name__)
@@ -255,7 +255,7 @@ def _me() -> str:
 
 def _digest_of(mask: Tensor) -> int:
     digest = hashlib.sha256()
-    for block in masking.blocks(local(mask).detach().reshape(-1)):
+    for block in blocks(local(mask).detach().reshape(-1)):
         digest.update(block.cpu().numpy().tobytes())
     return _positive(digest.digest())
 

@@ -1,8 +1,9 @@
 """The tasks of recipes: made with their data, described without it, or sketched on random examples.
 
 A new task of ours is a package of `redense.tasks` with a module ``entry``, which has these three functions; it is named
-in `redense.lab.recipe.recipe` (its sections) and in `redense.tasks.metrics` (its figure). One of yours is a module anywhere
-with these functions, which calls `redense.lab.recipe.recipe.register_task`; `redense.plugins` says how it is loaded.
+in `redense.lab.recipe.recipe` (its sections) and in `redense.tasks.metrics` (its figure). One of yours is a module
+anywhere with these functions, which calls `redense.lab.recipe.recipe.register_task`; `redense.plugins` says how it is
+loaded.
 """
 
 from __future__ import annotations

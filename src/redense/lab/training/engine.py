@@ -4,8 +4,8 @@ A phase is a pure function of the state before it, the recipe and the seed: ever
 phase and epoch, and a snapshot holds the rest. So a run that was killed ends with the same bits as one that was not,
 and runs that share their first phases can share the result.
 
-Several ranks train the same network (`redense.lab.ranks.ranks`): each takes its part of every batch and evaluates its share
-of a split, the gradients are the mean over all, and rank 0 is the one that writes.
+Several ranks train the same network (`redense.lab.ranks.ranks`): each takes its part of every batch and evaluates its
+share of a split, the gradients are the mean over all, and rank 0 is the one that writes.
 """
 
 from __future__ import annotations

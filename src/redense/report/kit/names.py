@@ -1,3 +1,3 @@
-"""The arms that the report has words of its own for, named as `redense.lab.comparison.comparison` does, which needs torch."""
+"""The arms that the report has words of its own for, named as in `redense.lab.comparison`, which needs torch."""
 
 CONTROL = "restart"
