@@ -22,8 +22,20 @@ demo: .venv/installed  ## install redense and train dense -> sparse -> dense on 
 
 # Each worker computes on one thread: two torch processes with two threads each on two cores are many times slower.
 test: export OMP_NUM_THREADS = 1
-test: check docs  ## every check and every quick test; this is what CI runs
+ifdef PART
+test: .venv/installed-dev
+	$(PY) -m pytest -n $(WORKERS) $(or $(TESTS_$(PART)),tests/$(PART) $(wildcard src/redense/$(PART)))
+else
+test: check docs  ## every check and every quick test; this is what CI runs (PART=core, arms, data, judge, report, cli: some)
 	$(PY) -m pytest -n $(WORKERS)
+endif
+
+# What belongs to a part; any folder of tests/ is one too.
+TESTS_core = tests/holding tests/layers tests/masks tests/test_controller.py tests/test_criteria.py tests/test_parameters.py \
+	tests/test_phase.py tests/test_schedule.py tests/test_surgery.py tests/test_variants.py tests/test_public.py
+TESTS_arms = tests/lab/arms tests/methods tests/test_plugins.py
+TESTS_data = tests/tasks
+TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/test_judge.py
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs; 40 minutes
@@ -40,12 +52,14 @@ test-newest: .venv/installed-dev  ## the quick tests with the newest release of 
 sizes: .venv/installed-dev  ## measure what redense and redense[lab] bring after torch
 	$(PY) tools/compatibility.py sizes
 
+CORE = src/redense/*.py,src/redense/holding/*,src/redense/layers/*,src/redense/masks/*,src/redense/scans/*
+
 coverage: export OMP_NUM_THREADS = 1
 coverage: .venv/installed-dev  ## which branches the quick tests reach; under 97 % of the core is an error
 	rm -f .coverage .coverage.*
 	$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
 	-@$(PY) -m coverage report --include='src/redense/lab/**'
-	$(PY) -m coverage report --include='src/redense/*.py' --fail-under=97
+	$(PY) -m coverage report --include='$(CORE)' --fail-under=97
 
 mutants: export OMP_NUM_THREADS = 1
 mutants: .venv/installed-dev  ## whether a test notices every small change of the modules in tools/mutants.json

@@ -247,6 +247,22 @@ def test_a_folder_says_which_arms_are_controls_and_how_often_it_was_looked_at(tm
         judge(folder)
 
 
+def test_a_folder_says_which_of_its_figures_decides_and_two_folders_must_agree(tmp_path: Path):
+    folders = [folder_of_a_comparison(tmp_path / name) for name in "ab"]
+    for folder, name in zip(folders, ("mine", "loss"), strict=True):
+        told = json.loads((folder / "compare.json").read_text())
+        told["metric"] = {"name": name, "unit": "", "lower_is_better": name == "loss"}
+        (folder / "compare.json").write_text(json.dumps(told))
+        rows = (folder / "compare.csv").read_text().replace("error", "test_mine").split("\n")
+        (folder / "compare.csv").write_text("\n".join([f"{rows[0]},test_loss", *(f"{row},1" for row in rows[1:])]))
+    result = judge(folders[0])
+    assert (result.decision.metric, result.decision.lower_is_better) == ("mine", False)
+    assert judge(folders[0], lower_is_better=True).decision.lower_is_better
+    assert judge(folders[1], metric="mine", lower_is_better=True).decision.metric == "mine"
+    with pytest.raises(DataError, match="say which with --metric, one of 'mine', 'loss'"):
+        judge(folders)
+
+
 def test_settings_and_twins_of_a_control_are_controls_by_their_names():
     numbers = {"baseline": [10.0, 10.1, 9.9], "restart-acdc": [9.0, 9.1, 9.2], "restart rate=0.5": [8.0, 8.1, 8.3]}
     table = numbers | {"restart": [9.5, 9.4, 9.6], "dsd": [9.0, 9.2, 9.1], "restarted": [9.9, 9.8, 9.7]}

@@ -30,6 +30,8 @@ class Told:
         looks: what p-values are multiplied by.
         added: what was added after looking, as a sentence.
         validation_only: the figures that decide are of validation data, whatever their column is called.
+        metric: the figure that decides; None where folders say nothing, or not the same.
+        lower_is_better: of that figure.
     """
 
     arms: tuple[str, ...] = ()
@@ -39,6 +41,8 @@ class Told:
     looks: int = 1
     added: str = ""
     validation_only: bool = False
+    metric: str | None = None
+    lower_is_better: bool | None = None
 
 
 def told_by(table: Any) -> Told:
@@ -74,7 +78,9 @@ def _read(path: Path) -> Told:
         baseline = judged.get("baseline")
         margin = None if margin is None else float(margin)
         baseline, added = str(baseline) if baseline else None, str(judged.get("added") or "")
-        return Told(arms, controls, baseline, margin, looks, added, bool(judged.get("validation_only")))
+        only, metric = bool(judged.get("validation_only")), data.get("metric") or {}
+        lower = metric.get("lower_is_better")
+        return Told(arms, controls, baseline, margin, looks, added, only, metric.get("name"), lower)
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{quoted(path)} is damaged: it is none that redense writes") from None
 
@@ -88,4 +94,5 @@ def _joined(first: Told, second: Told) -> Told:
         max(first.looks, second.looks),
         " ".join(filter(None, (first.added, second.added))),
         first.validation_only or second.validation_only,
+        *((second.metric, second.lower_is_better) if not first.arms or first.metric == second.metric else (None, None)),
     )

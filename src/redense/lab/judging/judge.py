@@ -137,7 +137,7 @@ def judge(
             frame, or a list of dicts, with columns ``arm``, ``seed`` and one of numbers; or ``{arm: values}``, where
             values are ``{seed: number}`` or one number a seed in the same order.
         validation: beside numbers by arm, those on validation data, which choose the control.
-        metric: the column of the figures, where there are several.
+        metric: the column of the figures, where there are several; the one that a folder names, if not given.
         lower_is_better: of the figures, where a well-known name such as ``error`` or ``accuracy`` does not say it.
         baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
         controls: the arms without a mask; those that a folder knows as such, and those named after ``restart``, ``llr``
@@ -158,7 +158,10 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
-    read, told = read_table(table, metric=metric, validation=validation), told_by(table)
+    told = told_by(table)
+    read = read_table(table, metric=metric or told.metric, validation=validation)
+    if lower_is_better is None and read.metric == told.metric:
+        lower_is_better = told.lower_is_better
     lower = is_lower_better(read.metric, lower_is_better)
     first = choose_baseline(read.arms, told.baseline if baseline is None and told.baseline in read.arms else baseline)
     chosen = choose_controls(read.arms, controls, first)
