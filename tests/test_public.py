@@ -31,6 +31,7 @@ def test_the_public_names_are_these():
         "sensitivity",
         "sparse",
         "summary",
+        "tune",
     ]
     assert set(redense.__all__) <= set(dir(redense))
 

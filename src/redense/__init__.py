@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .phase import Decay, Phase
     from .report.compared import compare
     from .report.searched import search
+    from .report.tuned import tune
     from .scans.sensitivity import sensitivity
     from .schedule import Schedule
     from .surgery import Surgery
@@ -43,6 +44,7 @@ _HOME = {
     "sensitivity": "scans.sensitivity",
     "sparse": "controller",
     "summary": "parameters",
+    "tune": "report.tuned",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "sensitivity",
     "sparse",
     "summary",
+    "tune",
 ]
 
 

@@ -159,3 +159,45 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_trained(
 def test_a_search_needs_validation_figures(tmp_path: Path):
     with pytest.raises(DataError, match="a search needs validation figures"):
         search(lambda schedule, seed: {"error": 1.0}, tmp_path)
+
+
+# --- the sparsity alone ---------------------------------------------------------------------------------------------
+
+
+def test_a_sparsity_is_chosen_on_validation_figures_and_told_beside_the_control(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("redense.report.comparisons.page.write_compare_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("redense.report.searched.write_compare_report", lambda folder: folder / "report.html")
+    given: dict[str, Any] = {"sparsities": (0.1, 0.5, 0.7), "runs": 24, "metric": "error", "quiet": True}
+    for gain, best in ((2, 0.7), (-2, 0.1)):  # the dense network is best in the second
+        found = redense.tune(Trained(gain), DSD, out=tmp_path / str(gain), **given)
+        assert found.sparsity == best
+        assert found.gain == (gain > 0)
+        assert f"A sparsity of {best:g} is the best on validation figures." in str(found)
+        assert (f"sparsity={best:g} beats" in found.sentence) == found.gain
+        assert f"A sparsity of {best:g}" in found._repr_html_()
+        assert {"restart", "llr", "longer"} == set(found.searched.rounds["controls"][0].means)
+        assert found.to_dict()["sparsity"] == best
+
+
+ITERATIVE = redense.Schedule.dsd(dense=4, sparse=[2, 2], redense=[2, 2], sparsity=[0.5, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sparsities", "why"),
+    [
+        (ITERATIVE, (0.2,), "tune chooses one sparsity"),
+        (redense.Schedule((redense.Phase.dense(4),)), (0.2,), "tune chooses one sparsity"),
+        (redense.Schedule.dsd(dense=4, sparse=2, redense=2, sparsity={"a": 0.3}), (0.2,), "tune chooses one sparsity"),
+        (DSD, (0.2, 0.2), r"different numbers in \(0, 1\), got 0.2"),
+        (DSD, ("x",), r"different numbers in \(0, 1\), got 'x'"),
+        (DSD, (0.0,), r"different numbers in \(0, 1\), got 0.0"),
+        (DSD, (), "there is no sparsity to try"),
+    ],
+)
+def test_a_schedule_or_sparsities_that_cannot_be_tuned_are_refused(
+    tmp_path: Path, schedule: redense.Schedule, sparsities: Sequence[Any], why: str
+):
+    with pytest.raises(RecipeError, match=why):
+        redense.tune(Trained(0), schedule, sparsities=sparsities, metric="error", out=tmp_path)

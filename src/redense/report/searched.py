@@ -82,6 +82,10 @@ class Searched:
         }
 
     def _repr_html_(self) -> str:
+        return self.html(self.sentence)
+
+    def html(self, caption: str) -> str:
+        """Return what a notebook shows, under a sentence."""
         rows = [
             [pool, str(number), name, str(len(one.seeds)), "failed" if mean is None else f"{mean:.4g}", stays]
             for pool, rounds in self.rounds.items()
@@ -90,10 +94,15 @@ class Searched:
             for stays in ["stays" if name in one.stay else ""]
         ]
         head = ["of", "round", "setting", "seeds", "mean on validation", ""]
-        found = html_table(head, rows, caption=self.sentence, left=(0, 2, 5))
+        found = html_table(head, rows, caption=caption, left=(0, 2, 5))
         return found + (self.confirmed._repr_html_() if self.confirmed else "")
 
     def __str__(self) -> str:
+        return f"{self.table}\n\n{self.sentence}"
+
+    @property
+    def table(self) -> str:
+        """The rounds and the confirmation as text."""
         parts: list[str] = []
         for pool, rounds in self.rounds.items():
             for number, one in enumerate(rounds, 1):
@@ -103,7 +112,7 @@ class Searched:
                     parts.append(f"  {name:<24}{'failed' if mean is None else f'{mean:.4g}'}{stays}")
         if self.confirmed:
             parts += ["", str(self.confirmed)]
-        return "\n".join([*parts, "", self.sentence])
+        return "\n".join(parts)
 
 
 def search(

@@ -38,14 +38,41 @@ def test_the_function_of_a_recipe_has_the_figures_of_compare(
         assert [seed["validation"] for seed in row["seeds"]] == [seed["validation"] for seed in wanted["seeds"]]
 
 
-def test_a_recipe_is_searched_and_the_best_confirmed(run: Run, recipe_file: Path, tmp_path: Path):
-    words = ("search", str(recipe_file), "--sweep", "sparsity=0.3,0.6", "--runs", "10", "--confirm", "5", "--out", "s")
+@pytest.mark.parametrize(
+    ("verb", "asked", "name"),
+    [
+        ("tune", ["--sparsities", "0.3,0.6"], "sparsity=0.6"),
+        pytest.param("search", ["--sweep", "sparsity=0.3,0.6"], "dsd sparsity=0.6", marks=pytest.mark.slow),
+    ],
+)
+def test_a_recipe_is_searched_and_the_best_confirmed(
+    verb: str, asked: list[str], name: str, run: Run, recipe_file: Path, tmp_path: Path
+):
+    words = (verb, str(recipe_file), *asked, "--runs", "10", "--confirm", "5", "--out", "s")
     code, out, err = run(*words)
     assert code == 0, err
     assert "beats" in out or "Nothing here beats the control" in out
     assert "candidates, round 1" in out
-    assert "dsd sparsity=0.6" in (tmp_path / "s/confirm/report.html").read_text(encoding="utf-8")
-    assert run("search", str(recipe_file), "--candidates", "sam", "--out", "t")[2].count("\n") == 1
+    assert ("is the best on validation figures" in out) == (verb == "tune")
+    assert name in (tmp_path / "s/confirm/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["search", "quickstart", "--candidates", "sam"], "sam"),
+        (["tune", "quickstart", "--sparsities", "0.3,x"], "--sparsities are numbers such as 0.2,0.4,0.8, got 0.3,x"),
+        (
+            ["tune", "quickstart", "--sparsities", "0.3,1.5"],
+            "sparsities to try are different numbers in (0, 1), got 1.5",
+        ),
+        (["tune", "quickstart", "--seed", "3"], "a search has seeds of its own"),
+    ],
+)
+def test_what_cannot_be_searched_is_a_line(run: Run, words: list[str], why: str):
+    code, _, err = run(*words, "--out", "t")
+    assert (code, err.count("\n")) == (2, 1)
+    assert why in err
 
 
 @pytest.mark.slow

@@ -1,13 +1,19 @@
-"""The verb of a search: search."""
+"""The verbs of a search: search, tune."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from redense.cli.terminal.printing import say
-from redense.cli.verbs import Verbs
+from redense.cli.verbs import Parser, Verbs
 from redense.errors import RedenseError
+
+if TYPE_CHECKING:
+    from redense.lab.recipe.recipe import Recipe
+    from redense.lab.search.recipes import RecipeTraining
+    from redense.report.searched import Searched
 
 
 def register(verbs: Verbs) -> None:
@@ -23,18 +29,58 @@ def register(verbs: Verbs) -> None:
     search.add_argument("recipe", help="a name of `redense recipes`, or a YAML file of your own")
     search.add_argument("--candidates", metavar="A,B", default="dsd", help="arms by name (default: dsd)")
     search.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.3,0.5,0.7")
-    search.add_argument("--runs", type=int, metavar="N", default=60, help="the budget of the search (default: 60)")
-    search.add_argument("--confirm", type=int, metavar="N", default=10, help="fresh seeds of it (default: 10)")
-    search.add_argument("--out", type=Path, metavar="DIR", required=True, help="the folder; the same command goes on")
-    search.add_argument("--jobs", type=int, metavar="N", default=1, help="runs at once, one thread each (default: 1)")
-    search.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
+    _add_budget(search)
+    tune = verbs.add(
+        "tune",
+        "choose the sparsity on validation figures, and say whether it beats training without a mask",
+        _tune,
+        settings=True,
+        epilog="A search over the sparsity alone, beside controls that are tuned as often; fresh seeds and test "
+        "figures have the last word, once. Settings of the recipe can be given as for run.",
+    )
+    tune.add_argument("recipe", help="a name of `redense recipes`, or a YAML file of your own")
+    tune.add_argument(
+        "--sparsities", metavar="A,B", default="0.2,0.4,0.6,0.8", help="what is tried (default: 0.2,0.4,0.6,0.8)"
+    )
+    _add_budget(tune)
+
+
+def _add_budget(parser: Parser) -> None:
+    parser.add_argument("--runs", type=int, metavar="N", default=60, help="the budget of the search (default: 60)")
+    parser.add_argument("--confirm", type=int, metavar="N", default=10, help="fresh seeds of it (default: 10)")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the folder; the same command goes on")
+    parser.add_argument("--jobs", type=int, metavar="N", default=1, help="runs at once, one thread each (default: 1)")
+    parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
 
 
 def _search(options: argparse.Namespace) -> int:
     from redense.lab.comparison.comparison import parse_sweep, sweep_points
-    from redense.lab.recipe.recipe import load_recipe
-    from redense.lab.search.recipes import candidates_of, training_of
+    from redense.lab.search.recipes import candidates_of
     from redense.report.searched import search
+
+    recipe, training, given = _training(options)
+    arms = [name.strip() for name in options.candidates.split(",") if name.strip()]
+    candidates = candidates_of(recipe, arms, list(sweep_points(parse_sweep(options.sweep))))
+    found = search(training, training.schedule, candidates=candidates, **given)
+    return _say(found, found)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from redense.report.tuned import tune
+
+    _, training, given = _training(options)
+    try:
+        sparsities = [float(value) for value in options.sparsities.split(",") if value.strip()]
+    except ValueError:
+        raise RedenseError(f"--sparsities are numbers such as 0.2,0.4,0.8, got {options.sparsities}") from None
+    found = tune(training, training.schedule, sparsities=sparsities, **given)
+    return _say(found, found.searched)
+
+
+def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict[str, Any]]:
+    """The recipe, its training as a function, and what a search is told beside it."""
+    from redense.lab.recipe.recipe import load_recipe
+    from redense.lab.search.recipes import training_of
 
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a search has seeds of its own: give --runs and --confirm")
@@ -42,21 +88,13 @@ def _search(options: argparse.Namespace) -> int:
     if recipe.start:
         raise RedenseError("a search trains every setting from nothing: the recipe must not start from given weights")
     training = training_of(recipe)
-    arms = [name.strip() for name in options.candidates.split(",") if name.strip()]
     metric, lower_is_better = training.metric
-    found = search(
-        training,
-        training.schedule,
-        candidates=candidates_of(recipe, arms, list(sweep_points(parse_sweep(options.sweep)))),
-        runs=options.runs,
-        confirm=options.confirm,
-        out=options.out,
-        metric=metric,
-        lower_is_better=lower_is_better,
-        jobs=options.jobs,
-        backend=options.backend,
-    )
-    say(found)
+    given = {name: getattr(options, name) for name in ("runs", "confirm", "out", "jobs", "backend")}
+    return recipe, training, {**given, "metric": metric, "lower_is_better": lower_is_better}
+
+
+def _say(told: object, found: Searched) -> int:
+    say(told)
     if found.confirmed and found.confirmed.page:
         say(f"\n{found.confirmed.page}")
     return 0
