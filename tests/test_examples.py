@@ -154,3 +154,43 @@ def test_a_script_of_the_shell_is_judged(redense: Callable[..., tuple[int, str, 
     assert code == 0
     assert "The control is longer, the only one." in out
     assert "average: no gain." in out or "average: a gain." in out
+
+
+# --- techniques in a loop of one's own ------------------------------------------------------------------------------
+
+METHODS = {"averages": "", "sam": "pytorch_optimizer", "distill": "", "others": ""}
+"""Each with the library that it needs."""
+
+
+def test_every_technique_is_here_and_in_the_documentation():
+    assert {path.stem for path in (EXAMPLES / "methods").glob("*.py")} == set(METHODS)
+    text = "".join(page.read_text() for page in DOCS.glob("*.md"))
+    for name in METHODS:
+        assert f'--8<-- "examples/methods/{name}.py:' in text, name
+        assert f"examples/methods/{name}.py" in (EXAMPLES / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # advice of peft
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "sam" else []) for name in METHODS]
+)
+def test_a_technique_runs_in_a_loop_of_ones_own(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    if METHODS[name]:
+        pytest.importorskip(METHODS[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "--quick"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "common", raising=False)
+    path = EXAMPLES / "methods" / f"{name}.py"
+    try:
+        exec(compile(path.read_text(), str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
+    finally:
+        sys.modules.pop("common", None)
+    out = capsys.readouterr().out
+    assert re.search(r"test error (on \w+ )?\d+\.\d\d%", out)
+    if name == "averages":  # the average is as sparse as the network
+        shares = re.search(r"([\d.]+)% of the network is zero, ([\d.]+)% of its EMA", out)
+        assert shares
+        assert shares[1] == shares[2] == "50.0"

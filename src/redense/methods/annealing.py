@@ -6,13 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from redense import masks
 from redense.pruning import derive_seed
 
 from .base import Method
+
+
+def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: float = 1.0, seed: int = 0) -> None:
+    """Add to every weight matrix a random vector of norm scale * ||part that pruning would remove||, in place.
+
+    The control for "any perturbation of this size would do".
+
+    Args:
+        parameters: by name, as `redense.prunable` gives them.
+        sparsity: that pruning would have.
+        scale: of the jump.
+        seed: of the random vectors, each of which depends on the name too.
+    """
+    with torch.no_grad():
+        for name, weight in parameters.items():
+            kept = masks.select(weight, sparsity, name=name, absolute=True)
+            removed = weight.masked_fill(kept, 0.0).norm()
+            generator = torch.Generator().manual_seed(derive_seed(seed, name))
+            step = torch.randn(weight.shape, generator=generator).to(weight)
+            weight.add_(step * (scale * removed / step.norm().clamp_min(1e-12)))
 
 
 class Jump(Method):
@@ -27,10 +47,4 @@ class Jump(Method):
 
     @override
     def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
-        with torch.no_grad():
-            for name, weight in prunable.items():
-                kept = masks.select(weight, self.options["sparsity"], name=name, absolute=True)
-                removed = weight.masked_fill(kept, 0.0).norm()
-                seed = derive_seed(self.seed, name)
-                step = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)).to(weight)
-                weight.add_(step * (self.options["scale"] * removed / step.norm().clamp_min(1e-12)))
+        jump_(prunable, sparsity=self.options["sparsity"], scale=self.options["scale"], seed=self.seed)

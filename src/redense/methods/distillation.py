@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,29 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .base import LossFn, Method
+
+
+def distillation_loss(
+    logits: Tensor, answers: Tensor | Sequence[Tensor], hard: Tensor, *, temperature: float = 4.0, mix: float = 0.5
+) -> Tensor:
+    """Return (1 - mix) * hard + mix * T^2 * KL(teacher(T) || student(T)), a loss for a loop of your own.
+
+    Args:
+        logits: of the student, (rows, classes).
+        answers: logits of the teacher, of the same shape and without gradients; of several, their mean probability at
+            temperature T counts.
+        hard: the loss of the true labels.
+        temperature: T.
+        mix: part of the soft loss, in [0, 1].
+
+    >>> logits = torch.tensor([[2.0, 0.0]])
+    >>> distillation_loss(logits, logits, torch.tensor(1.0), mix=0.25)  # a teacher that agrees
+    tensor(0.7500)
+    """
+    several = [answers] if isinstance(answers, Tensor) else list(answers)
+    soft = torch.stack([F.softmax(answer.float() / temperature, dim=-1) for answer in several]).mean(0)
+    divergence = F.kl_div(F.log_softmax(logits.float() / temperature, dim=-1), soft, reduction="batchmean")
+    return (1 - mix) * hard + mix * temperature**2 * divergence
 
 
 class Distillation(Method):
@@ -34,14 +57,12 @@ class Distillation(Method):
 
     @override
     def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
-        temperature, mix = self.options["temperature"], self.options["mix"]
         with torch.no_grad():
-            answers = [F.softmax(outputs(teacher, batch).float() / temperature, dim=-1) for teacher in self.teachers]
-            soft = torch.stack(answers).mean(0)
+            answers = [outputs(teacher, batch) for teacher in self.teachers]
         student = _once(model)
-        logits = outputs(student, batch).float()
-        divergence = F.kl_div(F.log_softmax(logits / temperature, dim=-1), soft, reduction="batchmean")
-        return (1 - mix) * hard(student, batch) + mix * temperature**2 * divergence
+        logits = outputs(student, batch)
+        settings = {"temperature": self.options["temperature"], "mix": self.options["mix"]}
+        return distillation_loss(logits, answers, hard(student, batch), **settings)
 
     @override
     def state_dict(self) -> dict[str, Any]:

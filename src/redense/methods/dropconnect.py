@@ -15,6 +15,30 @@ from redense.layers.names import unwrap
 from .base import LossFn, Method
 
 
+def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
+    """Return what calls a model with random weights of its fully-connected layers at zero, for one batch.
+
+    Every weight stays with probability 1 - rate, scaled by 1 / (1 - rate). The model itself is not changed: it is
+    called with other values for these weights, and gradients reach its own.
+
+    >>> import torch
+    >>> model = nn.Linear(4, 2)
+    >>> drop_connect(model, rate=0.5)(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
+    """
+    inner = unwrap(model)
+    weights = {
+        f"{path}.weight" if path else "weight": F.dropout(module.weight, rate)
+        for path, module in inner.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+    def dropped(*inputs: Any, **more: Any) -> Any:
+        return functional_call(inner, weights, inputs, more)
+
+    return dropped
+
+
 class DropConnect(Method):
     """Trains every weight of the fully-connected layers with probability 1 - rate, scaled by 1 / (1 - rate).
 
@@ -27,14 +51,4 @@ class DropConnect(Method):
 
     @override
     def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
-        inner = unwrap(model)
-        weights = {
-            f"{path}.weight" if path else "weight": F.dropout(module.weight, self.options["rate"])
-            for path, module in inner.named_modules()
-            if isinstance(module, nn.Linear)
-        }
-
-        def dropped(*inputs: Any) -> Any:
-            return functional_call(inner, weights, inputs)
-
-        return hard(cast("nn.Module", dropped), batch)
+        return hard(cast("nn.Module", drop_connect(model, self.options["rate"])), batch)

@@ -27,6 +27,58 @@ class LowRankLinear(nn.Module):
         return self.up(self.down(x))
 
 
+def factorise_(
+    model: nn.Module,
+    *,
+    energy: float = 0.9,
+    rank: int | None = None,
+    ranks: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Replace fully-connected layers by their truncated SVD, in place; return the rank of each that was replaced.
+
+    A layer is replaced only where that saves weights. The new layers have parameters of their own: make the optimizer
+    afterwards, and train on.
+
+    Args:
+        model: a module that is no fully-connected layer itself.
+        energy: the part of the squared singular values that is kept.
+        rank: the same for all, instead.
+        ranks: by layer; wins over both.
+
+    Raises:
+        ScheduleError: ``energy`` is not in (0, 1].
+
+    >>> model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 2))
+    >>> factorise_(model, rank=4)
+    {'0': 4}
+    """
+    if not 0 < energy <= 1:
+        raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy}")
+    chosen: dict[str, int] = {}
+    for path, module in model.named_modules():
+        if type(module) is not nn.Linear or not path:
+            continue
+        outputs, inputs = module.weight.shape
+        own = (ranks or {}).get(path) or rank or _rank(module.weight, energy)
+        if own * (inputs + outputs) < inputs * outputs:
+            chosen[path] = int(own)
+    _replace(model, chosen)
+    return chosen
+
+
+def _replace(model: nn.Module, ranks: Mapping[str, int]) -> None:
+    for path, rank in ranks.items():
+        parent_path, _, attribute = path.rpartition(".")
+        parent = model.get_submodule(parent_path)
+        setattr(parent, attribute, _factors(getattr(parent, attribute), rank))
+
+
+def _rank(weight: Tensor, energy: float) -> int:
+    squares = torch.linalg.svdvals(weight.detach().float()).square()
+    share = squares.cumsum(0) / squares.sum()
+    return int((share < energy).sum()) + 1
+
+
 class LowRank(Method):
     """Replaces fully-connected layers by their truncated SVD, then trains on (fine-tuning).
 
@@ -39,35 +91,13 @@ class LowRank(Method):
 
     @override
     def reshape(self, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:
-        energy = self.options["energy"]
-        if not 0 < energy <= 1:
-            raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy}")
-        ranks: dict[str, int] = made if made is not None else self._ranks(model)
-        for path, rank in ranks.items():
-            parent_path, _, attribute = path.rpartition(".")
-            parent = model.get_submodule(parent_path)
-            linear = getattr(parent, attribute)
-            setattr(parent, attribute, _factorise(linear, rank))
-        return model, ranks or None
-
-    def _ranks(self, model: nn.Module) -> dict[str, int]:
-        ranks: dict[str, int] = {}
-        for path, module in model.named_modules():
-            if type(module) is not nn.Linear:
-                continue
-            outputs, inputs = module.weight.shape
-            rank = (self.options["ranks"] or {}).get(path) or self.options["rank"] or self._rank(module.weight)
-            if rank * (inputs + outputs) < inputs * outputs:
-                ranks[path] = int(rank)
-        return ranks
-
-    def _rank(self, weight: Tensor) -> int:
-        squares = torch.linalg.svdvals(weight.detach().float()).square()
-        share = squares.cumsum(0) / squares.sum()
-        return int((share < self.options["energy"]).sum()) + 1
+        if made is None:
+            return model, factorise_(model, **self.options) or None
+        _replace(model, made)
+        return model, made
 
 
-def _factorise(linear: nn.Linear, rank: int) -> LowRankLinear:
+def _factors(linear: nn.Linear, rank: int) -> LowRankLinear:
     outputs, inputs = linear.weight.shape
     factors = LowRankLinear(inputs, outputs, rank, bias=linear.bias is not None).to(linear.weight)
     u, s, v = torch.linalg.svd(linear.weight.detach().float(), full_matrices=False)
