@@ -116,6 +116,21 @@ def test_pictures_are_small_and_all_of_them_are_shown():
         assert f"images/{path.name}" in text, path.name
 
 
+def test_the_first_page_shows_the_output_of_the_readme():
+    first, readme = (path.read_text(encoding="utf-8") for path in (ROOT / "docs/index.md", ROOT / "README.md"))
+    shown = first.partition("```text\n")[2].partition("```")[0]
+    assert shown.startswith("phase    sparsity")
+    assert shown in readme
+
+
+def test_the_reference_has_every_public_name():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
+    index = (ROOT / "docs/reference/index.md").read_text(encoding="utf-8")
+    for name in redense.__all__:
+        assert f"`redense.{name}`][redense." in index, name
+        assert name == "RedenseError" or f"::: redense.{name}\n" in pages, name
+
+
 def test_the_drawing_of_the_architecture_is_that_of_the_imports(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import make_architecture_image as tool  # pyright: ignore[reportMissingImports]
