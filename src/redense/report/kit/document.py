@@ -6,8 +6,8 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,21 @@ class Section:
         label = f"{self.name}-heading"
         heading = h("h2", self.title, id=label)
         return h("section", heading, self.parts, id=self.name, class_=self.class_, aria_labelledby=label)
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of the networks whose evidence a section shows.
+
+    Args:
+        recipe: its name; empty where it is not known.
+        sparsities: of the prunable weights of each network, by its name; None where it is not known.
+        of: whose networks these are, for a title: ``, seed 0``.
+    """
+
+    recipe: str = ""
+    sparsities: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    of: str = ""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def test_a_network_without_a_perplexity_or_sparsity_says_so(page):
 def test_the_arms_of_a_comparison_have_the_sparsity_that_they_end_with(tmp_path):
     import json
 
-    from redense.report.tasks.captioning.reading import Evidence, read_evidence
+    from redense.report.runs.evidence import read_evidence
 
     rows = [
         {"arm": arm, "phases": [{"phase": {"steps": 1}}, {"phase": {"steps": 1, **last}}]}
@@ -148,9 +148,9 @@ def test_the_arms_of_a_comparison_have_the_sparsity_that_they_end_with(tmp_path)
     (tmp_path / "compare.json").write_text(json.dumps({"recipe": "r", "rows": rows}))
     (tmp_path / "evidence.json").write_text(json.dumps(DATA))
     found = read_evidence(tmp_path / "evidence.json")
-    assert isinstance(found, Evidence)
-    assert [row.sparsity for row in found.table] == [0.0, 0.7, None]
-    assert found.recipe == "r"
+    assert found is not None
+    assert found.about.sparsities == {"dense": 0.0, "sparse": 0.7, "redense": None}
+    assert found.about.recipe == "r"
 
 
 # --- the figure -----------------------------------------------------------------------------------------------------

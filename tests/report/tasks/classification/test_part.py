@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +14,12 @@ import torch
 
 from redense.errors import DataError
 from redense.report.kit.assets import STYLE
+from redense.report.kit.document import About
 from redense.report.tasks.classification.assets import STYLE as CLASSES_STYLE
 from redense.report.tasks.classification.part import sections
-from redense.report.tasks.classification.reading import Evidence, read_evidence
 from redense.tasks.classification.evidence import evidence
 from redense.tasks.classification.png import thumbnail
+from redense.tasks.classification.schema import ClassificationEvidence
 
 NAMES = ("cat", "dog", "fox")
 #       class  before  after
@@ -247,13 +247,11 @@ def test_figures_in_the_fullest_cell_can_be_read(theme, palettes, contrast):
     assert contrast(colours["muted"], colours["grid"]) >= 4.5  # of the right answers
 
 
-def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet(tmp_path: Path):
+def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet():
     from plotly import graph_objects
 
-    (tmp_path / "evidence.json").write_text(json.dumps(told()))
-    found = read_evidence(tmp_path / "evidence.json")
-    assert isinstance(found, Evidence)
-    (figure,) = sections(found)[0].figures
+    found = ClassificationEvidence.model_validate(told())
+    (figure,) = sections(found, About())[0].figures
     assert figure.name == "classes-plot"
     plot = figure.plot
     text = json.dumps({"data": plot["data"], "layout": plot["layout"]})

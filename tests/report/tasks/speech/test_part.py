@@ -9,7 +9,6 @@ import json
 import re
 import wave
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +16,12 @@ import torch
 
 from redense.errors import DataError
 from redense.report.kit.assets import STYLE
+from redense.report.kit.document import About
 from redense.report.tasks.speech.assets import STYLE as SPEECH_STYLE
 from redense.report.tasks.speech.part import sections
-from redense.report.tasks.speech.reading import Evidence, read_evidence, visible
+from redense.tasks.evidence import visible
 from redense.tasks.speech.evidence import evidence
+from redense.tasks.speech.schema import SpeechEvidence
 from redense.tasks.speech.transcripts.alphabet import Alphabet
 
 #        set   said                 dense              sparse             redense
@@ -235,7 +236,7 @@ def test_hidden_characters_are_shown_and_do_no_harm(page):
 
 
 def test_ordinary_writing_is_left_alone():
-    for text in ("niño, ¿qué?", "žluťoučký kůň", "שלום", "日本語", "a\u0301"):
+    for text in ("niño, ¿qué?", "žluťoučký kůň", "שלום", "می\u200cخواهم", "日本語", "a\u0301"):
         assert visible(text) == text
 
 
@@ -259,13 +260,11 @@ def test_marked_words_can_be_read(theme, name, palettes, contrast):
     assert contrast(colours[name], colours["paper"]) >= 4.5
 
 
-def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet(tmp_path: Path):
+def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet():
     from plotly import graph_objects
 
-    (tmp_path / "evidence.json").write_text(json.dumps(told()))
-    found = read_evidence(tmp_path / "evidence.json")
-    assert isinstance(found, Evidence)
-    (figure,) = sections(found)[0].figures
+    found = SpeechEvidence.model_validate(told())
+    (figure,) = sections(found, About())[0].figures
     assert figure.name == "wer-plot"
     plot = figure.plot
     text = json.dumps({"data": plot["data"], "layout": plot["layout"]})
