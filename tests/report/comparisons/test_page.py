@@ -294,6 +294,20 @@ def test_arm_that_diverges_is_no_gain_and_is_named_with_its_seeds_and_why(tmp_pa
     assert "1 of 5 runs of dsd diverged, so no gain can be claimed." in text
 
 
+def test_page_and_command_line_say_the_same_where_one_run_of_the_control_diverged(tmp_path, page_of):
+    folder = fake_comparison(tmp_path / "c", GAIN, failed={"restart": [1]})
+    text = plain(page_of(folder).text)
+    result = json.loads((folder / "compare.json").read_text())
+    assert result["codes"]["dsd"]["obstacle"] == "diverged"
+    assert result["gains"] == []
+    assert "dsd is a gain" not in text
+    assert headline(folder) in text
+    assert "1 of 5 runs of restart diverged, so" in headline(folder)
+    for arm, said in result["conclusions"].items():  # what the command line prints
+        assert said.removeprefix(f"{arm}: ")[1:] in text
+    assert "1 of 5 runs of restart diverged, so no gain can be claimed." in result["conclusions"]["dsd"]
+
+
 def test_comparison_without_a_single_finished_run_still_has_a_page(tmp_path, page_of):
     figures = {"baseline": 11.7, "dsd": 10.2}
     page = page_of(fake_comparison(tmp_path / "c", figures, failed=dict.fromkeys(figures, range(5))))
