@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from redense.errors import DataError
-from redense.lab.judging.single import control_settings
+from redense.lab.judging.single import control_settings, run_verdict
 from redense.lab.recipe.recipe import load_recipe
 from redense.report import write_report
 from redense.report.kit.assets import STYLE
@@ -183,16 +183,23 @@ def test_verdict_does_not_call_a_better_figure_a_gain_without_its_control(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("dense", "final", "sentence"),
+    ("dense", "final", "sentence", "terminal"),
     [
-        (10.91, 11.74, "The DSD model's test error is 11.74 %, 0.83 points above its own dense baseline: no gain."),
-        (11.0, 11.0, "The DSD model's test error is 11.00 %, the same as its own dense baseline: no gain."),
-        (11.0, 10.996, "The DSD model's test error is 11.00 %, less than 0.01 points below its own dense baseline."),
-        (11.0, math.nan, "nothing can be compared."),
+        (10.91, 11.74, "is 11.74 %, 0.83 points above its own dense baseline: no gain.", "0.83 points worse than"),
+        (11.0, 11.0, "is 11.00 %, the same as its own dense baseline: no gain.", "no better than"),
+        (11.0, 10.996, "is 11.00 %, less than 0.01 points below its own dense baseline.", "0.01 points better than"),
+        (11.0, math.nan, "nothing can be compared.", "which cannot be compared with"),
     ],
 )
-def test_verdict_says_plainly_when_there_is_no_gain(tmp_path, dense, final, sentence, page_of):
-    assert sentence in page_of(fake_run(tmp_path, phases=with_tests(dense, 11.5, final))).text
+def test_verdict_says_plainly_when_there_is_no_gain_and_the_terminal_says_the_same(
+    tmp_path, dense, final, sentence, terminal, page_of
+):
+    run = fake_run(tmp_path, phases=with_tests(dense, 11.5, final))
+    assert sentence in page_of(run).text
+    result = json.loads((run / "result.json").read_text())
+    assert f"{terminal} the dense baseline (11.00 %)".replace("11.00", f"{dense:.2f}") in run_verdict(
+        result, {"sparse": {"sparsity": 0.3}}, "error"
+    )
 
 
 def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_of):
