@@ -27,14 +27,16 @@ from redense.lab.comparison.results import write_results
 from redense.lab.recipe.recipe import load_recipe
 from redense.lab.store import PhaseStore
 from redense.report.comparisons import verdict as compare_verdict
-from redense.report.comparisons.assets import STYLE as COMPARE_STYLE
 from redense.report.comparisons.looks import look
 from redense.report.comparisons.page import write_compare_report
 from redense.report.comparisons.reading import Arm, read_comparison
-from redense.report.kit.assets import STYLE
+from redense.report.kit.assets import asset
 from redense.report.runs import commands
 from redense.tasks.classification.evidence import evidence
 from redense.tasks.metrics import Metric
+
+STYLE = asset("kit/page.css")
+COMPARE_STYLE = asset("comparisons/comparison.css")
 
 # --- the folder of a comparison, as `redense compare` writes it -----------------------------------------------------
 
@@ -740,31 +742,3 @@ def test_no_two_arms_look_alike_and_neighbours_differ_without_colour_too(made):
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
-
-
-def test_browser_hides_an_arm_and_keeps_it_hidden_when_the_plots_are_drawn_again(usual, browse):
-    page = write_compare_report(usual)
-    script = """
-      const shown = () => document.getElementById("curves").data.filter((t) => t.visible ?? true).length;
-      const said = [shown()];
-      document.querySelectorAll(".toggles input")[1].click();
-      said.push(shown());
-      dispatchEvent(new Event("beforeprint"));
-      said.push(shown());
-      dispatchEvent(new Event("afterprint"));
-      said.push(shown());
-      document.querySelector(".toggles button[value=none]").click();
-      said.push(shown());
-      document.querySelector(".toggles button[value=all]").click();
-      document.title = [...said, shown()].join();
-    """
-    document, console = browse(page, script=script)
-    assert console == []
-    assert "<title>30,25,25,25,0,30</title>" in document
-
-
-def test_browser_runs_no_script_of_the_comparison(usual, read_page, browse):
-    document, console = browse(write_compare_report(evil_comparison(usual)))
-    assert console == []
-    assert not read_page(document).all("img")
-    assert document.count("js-plotly-plot") >= 4

@@ -18,10 +18,12 @@ from redense.errors import DataError
 from redense.lab.judging.single import control_settings, run_verdict
 from redense.lab.recipe.recipe import load_recipe
 from redense.report import write_report
-from redense.report.kit.assets import STYLE
+from redense.report.kit.assets import asset
 from redense.report.kit.document import script_json
 from redense.report.runs import figures
 from redense.report.runs.reading import StepLine, read_log, read_run
+
+STYLE = asset("kit/page.css")
 
 # --- a run folder as the engine writes it ---------------------------------------------------------------------------
 
@@ -491,23 +493,3 @@ def test_text_has_contrast(theme, text, ground, palettes, contrast):
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
-
-
-def test_browser_draws_the_plots_in_the_theme_without_a_word_on_the_console(tmp_path, browse, palettes):
-    document, console = browse(write_report(fake_run(tmp_path / "run")), theme="dark")
-    assert console == []
-    assert document.count('class="scatterlayer') >= 4
-    assert document.count('class="barlayer') >= 1
-    assert set(re.findall(r'data-title="([^"]*)"', document)) == {"Download plot", "Reset axes"}  # and no upload
-    ink = palettes(STYLE)["dark"]["ink"]
-    rgb = ", ".join(str(int(ink[i : i + 2], 16)) for i in (1, 3, 5))
-    assert f"fill: rgb({rgb})" in document
-
-
-def test_browser_runs_no_script_of_the_run(tmp_path, browse, read_page):
-    document, console = browse(write_report(evil_run(tmp_path / "run")))
-    assert console == []
-    page = read_page(document)
-    assert document.count('class="scatterlayer') >= 4
-    assert not page.all("img")
-    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from redense.errors import DataError
-from redense.report import write_report
 
 PNG = base64.b64encode(b"png").decode()
 
@@ -237,28 +236,3 @@ def test_sections_have_headings_labels_and_texts(page):
     scrolled = [one for one in found.all("div") if (one.get("class") or "").startswith("scroll")]
     assert all(one["tabindex"] == "0" and len(one["aria-label"]) > 10 for one in scrolled)
     assert found.source.count("<select") + found.source.count("<input") == found.source.count("<label>")
-
-
-def test_browser_sorts_by_who_wins_and_filters_by_words(small_run, browse):
-    page = write_report(small_run({"evidence.json": DATA}, task="captioning", phases=PHASES))
-    script = """
-      const shown = () => [...document.querySelectorAll("#captions .gallery > ul > li")]
-        .filter((card) => card.offsetParent).map((card) => card.dataset.index).join("")
-        + (document.querySelector("#captions .none").hidden ? "" : "none");
-      const select = document.querySelector("#captions select"), search = document.querySelector("#captions input");
-      const said = [select.offsetParent !== null, select.value, shown()];
-      for (const value of ["won", "lost", "different"]) {
-        select.value = value;
-        select.dispatchEvent(new Event("change"));
-        said.push(shown());
-      }
-      for (const value of ["RED Dog", "animal cat", "zebra"]) {
-        search.value = value;
-        search.dispatchEvent(new Event("input"));
-        said.push(shown());
-      }
-      document.title = said.join();
-    """
-    document, console = browse(page, script=script)
-    assert console == []
-    assert "<title>true,random,03,02,1,1023,023,1,none</title>" in document

@@ -12,8 +12,8 @@ from redense.report.kit.quantities import NOTHING, Number, cell, count, number, 
 from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
 from redense.tasks.captioning.schema import Figures, Image
 
+from ...kit.assets import asset
 from . import words
-from .assets import SCRIPT, STYLE
 
 PAPER_RECIPE = "flickr8k/neuraltalk"
 
@@ -29,9 +29,19 @@ _BLEU = tuple((f"BLEU-{order}", True) for order in (1, 2, 3, 4))
 
 def sections(e: Evidence, about: About) -> list[Section]:
     """Return the sections."""
-    found = [Section("bleu", f"BLEU{about.of}", _figures(e, about), "bleu", STYLE)]
+    style, script = asset("tasks/captioning/captioning.css"), asset("tasks/captioning/captioning.js")
+    found = [Section("bleu", f"BLEU{about.of}", _figures(e, about), "bleu", style)]
     if e.shown:
-        found.append(Section("captions", f"Captions side by side{about.of}", _captions(e), "captions", STYLE, SCRIPT))
+        found.append(
+            Section(
+                "captions",
+                f"Captions side by side{about.of}",
+                _captions(e),
+                "captions",
+                style,
+                script,
+            )
+        )
     return found
 
 

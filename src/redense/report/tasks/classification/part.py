@@ -16,8 +16,8 @@ from redense.report.kit.quantities import NOTHING, cell, count, percent, share, 
 from redense.tasks.classification.schema import Changes, ClassRow, Example
 from redense.tasks.classification.schema import ClassificationEvidence as Evidence
 
+from ...kit.assets import asset
 from . import words
-from .assets import SCRIPT, STYLE
 
 _MOST_IN_MATRIX = 30  # classes; more are a list of their commonest confusions
 _MOST_SIDE_BY_SIDE = 12
@@ -27,11 +27,25 @@ _MOST_PAIRS = 30
 
 def sections(e: Evidence, about: About) -> list[Section]:
     """Return the sections."""
+    style, script = asset("tasks/classification/classification.css"), asset("tasks/classification/classification.js")
     of = about.of
     return [
         Section("classes", f"By class{of}", _classes(e)),
-        Section("confusion", f"Confusions{of}", _confusion(e), "confusions", STYLE),
-        Section("changes", f"Fixed and broken{of}", _changes(e), "changes", STYLE, SCRIPT),
+        Section(
+            "confusion",
+            f"Confusions{of}",
+            _confusion(e),
+            "confusions",
+            style,
+        ),
+        Section(
+            "changes",
+            f"Fixed and broken{of}",
+            _changes(e),
+            "changes",
+            style,
+            script,
+        ),
     ]
 
 

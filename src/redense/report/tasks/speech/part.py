@@ -12,8 +12,8 @@ from redense.report.kit.quantities import whole
 from redense.tasks.speech.schema import Clip, Clips, Edit, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
+from ...kit.assets import asset
 from . import words
-from .assets import SCRIPT, STYLE
 
 _MOST_IN_PLOT = 6  # sets
 _COLOURS = ("--accent", "--second", "--muted", "--ink")
@@ -22,10 +22,17 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 
 def sections(e: Evidence, about: About) -> list[Section]:
     """Return the sections."""
+    style, script = asset("tasks/speech/speech.css"), asset("tasks/speech/speech.js")
     of = about.of
     return [
         Section("recognition", f"Word error by test set{of}", _rates(e)),
-        Section("transcripts", f"Fixed and broken transcripts{of}", _transcripts(e), style=STYLE, script=SCRIPT),
+        Section(
+            "transcripts",
+            f"Fixed and broken transcripts{of}",
+            _transcripts(e),
+            style=style,
+            script=script,
+        ),
     ]
 
 
