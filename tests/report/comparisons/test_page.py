@@ -29,7 +29,8 @@ from redense.lab.store import PhaseStore
 from redense.report.comparisons import verdict as compare_verdict
 from redense.report.comparisons.looks import look
 from redense.report.comparisons.page import write_compare_report
-from redense.report.comparisons.reading import Arm, read_comparison
+from redense.report.comparisons.reading import read_comparison
+from redense.report.comparisons.types import Arm
 from redense.report.kit.assets import asset
 from redense.report.runs import commands
 from redense.tasks.classification.evidence import evidence

@@ -29,9 +29,10 @@ from . import diagnosis as diagnosis_part
 from . import figures, words
 from .looks import swatch
 from .numbers import decimals, has_intervals, p_value, points
-from .reading import Comparison, read_comparison
+from .reading import read_comparison
 from .search import search_parts
 from .tables import table_of_arms
+from .types import Comparison
 from .verdict import conclusion, gains, headline, key_figures, remarks
 
 _RAW = {

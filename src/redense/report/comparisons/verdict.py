@@ -7,7 +7,7 @@ from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import count, duration, listed, number, quantity
 
 from .numbers import decimals, has_intervals
-from .reading import Arm, Comparison
+from .types import Arm, Comparison
 
 _FIGURES = 5  # large figures, so that they stay in one row
 
