@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from redense.report.comparisons.page import write_compare_report
 from redense.report.paper.browser import Browser, BrowserPage, find_browser
 from redense.report.runs.page import write_report
+
+sys.path.insert(0, str(Path(__file__).parent / "samples"))  # folders that several tests make
 
 
 class Page(HTMLParser):

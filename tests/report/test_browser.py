@@ -13,8 +13,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import comparison_samples
 import pytest
+import run_samples
 
 from redense.report import write_report
 from redense.report.comparisons.page import write_compare_report
@@ -52,7 +55,7 @@ def of(name: str) -> ModuleType:
 
 def run_page(folder: Path) -> Path:
     classes = of("tasks/classification/test_part")
-    run = of("runs/test_page").fake_run(folder / "run")
+    run = run_samples.fake_run(folder / "run")
     (run / "evidence.json").write_text(json.dumps(classes.told([*classes.CASES, ("fox", "cat", "fox")])))
     (run / "moments.json").write_text(json.dumps({"cycles": [of("runs/test_moments").cycle()]}))
     of("scans/test_page").write(run / "sensitivity")
@@ -60,9 +63,8 @@ def run_page(folder: Path) -> Path:
 
 
 def comparison_page(folder: Path) -> Path:
-    module = of("comparisons/test_page")
-    made = module.fake_comparison(folder / "comparison", seeds=range(3))
-    (made / "diagnosis.json").write_text(json.dumps(module.fake_diagnosis()))
+    made = comparison_samples.fake_comparison(folder / "comparison", seeds=range(3))
+    (made / "diagnosis.json").write_text(json.dumps(comparison_samples.fake_diagnosis()))
     (made / "evidence.json").write_text(json.dumps(of("tasks/classification/test_part").told()))
     return write_compare_report(made)
 
@@ -72,13 +74,13 @@ def scan_page(folder: Path) -> Path:
 
 
 def captions_page(folder: Path) -> Path:
-    run = of("runs/test_page").fake_run(folder / "run")
+    run = run_samples.fake_run(folder / "run")
     (run / "evidence.json").write_text(json.dumps(of("tasks/captioning/test_part").DATA))
     return write_report(run)
 
 
 def speech_page(folder: Path) -> Path:
-    run = of("runs/test_page").fake_run(folder / "run")
+    run = run_samples.fake_run(folder / "run")
     (run / "evidence.json").write_text(json.dumps(of("tasks/speech/test_part").told()))
     return write_report(run)
 
@@ -96,6 +98,7 @@ def tab(
     def get(make: Make) -> BrowserPage:
         if make not in tabs:
             tabs[make] = open_page(make(tmp_path_factory.mktemp(make.__name__)))
+        tabs[make].ask("Page.bringToFront")  # one in the background hears of no other theme
         return tabs[make]
 
     yield get
@@ -247,14 +250,14 @@ def test_browser_runs_no_script_of_what_the_page_is_about(
     tmp_path: Path,
     look: Callable[..., BrowserPage],
     complaints: Callable[[BrowserPage], list[str]],
-    read_page: Callable[..., object],
+    read_page: Callable[..., Any],
 ) -> None:
     if kind == "run":
-        written = write_report(of("runs/test_page").evil_run(tmp_path / "run"))
+        written = write_report(run_samples.evil_run(tmp_path / "run"))
     else:
-        module = of("comparisons/test_page")
-        made = module.fake_comparison(tmp_path / "comparison", seeds=range(2))
-        written = write_compare_report(module.evil_comparison(made))
+        made = comparison_samples.fake_comparison(tmp_path / "comparison", seeds=range(2))
+        (made / "SHA256SUMS").unlink()  # what is changed by hand
+        written = write_compare_report(comparison_samples.evil_comparison(made))
     page = look(written)
     assert complaints(page) == []
     document = page.run("document.documentElement.outerHTML")

@@ -68,10 +68,10 @@ class Searched:
         if self.gain:
             return f"{self.winner} beats {self.control}, the strongest control, {where}."
         decision = self.confirmed.judgement.decision
-        told = decision.contrasts[0].verdict if decision.contrasts else "no run came to its end"
-        found = decision.conclusions[self.winner].obstacle if self.winner in decision.conclusions else None
-        but = f" {words.obstacle(found)}, so no gain can be claimed." if found else ""
-        return f"Nothing here beats the control: {self.winner} against {self.control}, {told} {where}.{but}"
+        verdict = decision.contrasts[0].verdict if decision.contrasts else "no run came to its end"
+        told = decision.conclusions.get(self.winner or "")
+        but = f" {words.obstacle(told.obstacle)}, so no gain can be claimed." if told and told.obstacle else ""
+        return f"Nothing here beats the control: {self.winner} against {self.control}, {verdict} {where}.{but}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole tree and its price as plain data, as ``search.json`` has it."""

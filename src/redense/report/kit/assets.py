@@ -9,4 +9,4 @@ from importlib.resources import files
 @cache
 def asset(path: str) -> str:
     """Return the text of a style sheet or a script, by its path in the report: ``kit/page.css``."""
-    return files(__package__.rpartition(".")[0]).joinpath(*path.split("/")).read_text(encoding="utf-8")
+    return files("redense.report").joinpath(*path.split("/")).read_text(encoding="utf-8")
