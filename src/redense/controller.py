@@ -205,27 +205,32 @@ class DSD(Controller):
         self._in_callback = False
         self._steps = [0] * len(self._optimizers)
         self._index = 0
-        for phase in schedule.phases:  # what is wrong with a later phase is said now, not after days of training
-            if phase.is_sparse:
-                check_phase(phase, self._candidates(phase.sparsity), self._judged)
-        known = self._names()
-        for name in masks or {}:
-            if name not in known:
-                raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
         self._end = End(schedule)
         self._unpruned: list[tuple[Tensor, Tensor, float, int]] = []  # tensor, values before, neutral, version after
-        self._attach()
-        try:
-            if state is None:
-                before = self._copies() if schedule.phases[0].is_sparse else []
-                self._begin(masks or {})
-                self._unpruned = [(*copied, copied[0]._version) for copied in before]
-            else:
-                self.load_state_dict(state)
-        except BaseException:
-            self._detach()
-            raise
+        with self._looking_once():
+            self._check(masks or {})
+            self._attach()
+            try:
+                if state is None:
+                    before = self._copies() if schedule.phases[0].is_sparse else []
+                    self._begin(masks or {})
+                    self._unpruned = [(*copied, copied[0]._version) for copied in before]
+                else:
+                    self.load_state_dict(state)
+            except BaseException:
+                self._detach()
+                raise
         weakref.finalize(self, self._end.say)
+
+    def _check(self, masks: Mapping[str, Tensor]) -> None:
+        """Say what is wrong with a later phase now, and not after days of training."""
+        for phase in self.schedule.phases:
+            if phase.is_sparse:
+                check_phase(phase, self._candidates(phase.sparsity), self._judged)
+        known = [verdict.name for verdict in self._verdicts()] if masks else []
+        for name in masks:
+            if name not in known:
+                raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
 
     @property
     def step(self) -> int:
@@ -247,7 +252,7 @@ class DSD(Controller):
         chosen = {name for sparsity in sparsities for name in self._candidates(sparsity)}
         rows = (
             row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
-            for row in summary_of(self._verdicts(self._include)).rows
+            for row in summary_of(self._verdicts()).rows
         )
         return Summary(tuple(rows))
 

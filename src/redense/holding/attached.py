@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -49,6 +50,7 @@ class Controller:
         # A forward is traced once; shapes are looked at anew, because layers may be added in training.
         self._first = None if inputs is None else first_layers(self._model, inputs)
         self._judged: dict[str, Kind] = {}
+        self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
         self._warned = False
         self._masked: Masked | None = None
         self._trains_nothing = False  # the step that is being made
@@ -137,17 +139,29 @@ class Controller:
         """Whether nothing is left to do, though a hook may still be there."""
         return False
 
-    def _names(self) -> list[str]:
-        return list(named(self._model))
+    @contextlib.contextmanager
+    def _looking_once(self) -> Generator[None]:
+        """Judge the parameters once for all that is asked inside."""
+        self._looks_once = True
+        try:
+            yield
+        finally:
+            self._looks_once, self._looked = False, []
 
-    def _verdicts(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
-        return judge(self._model, include, self._exclude, self._first, strict=strict)
+    def _verdicts(self) -> list[Verdict]:
+        """Return the verdict on every parameter; those of `_looking_once` are looked for once."""
+        if not self._looked:
+            reshard(self._model)
+            found = judge(self._model, self._include, self._exclude, self._first)
+            if not self._looks_once:
+                return found
+            self._looked = found
+        return self._looked
 
     def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """The parameters that a phase prunes: those of the rule that an optimizer holds."""
         mapped: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
-        reshard(self._model)
-        verdicts = self._verdicts(self._include)
+        verdicts = self._verdicts()
         self._judged = {verdict.name: verdict.kind for verdict in verdicts}
         if not self._warned and not mapped:
             self._warned = True
@@ -160,7 +174,7 @@ class Controller:
                     raise ParameterError(
                         f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
                     )
-            own = chosen_of(self._verdicts(mapped, strict=False))
+            own = chosen_of(judge(self._model, mapped, self._exclude, self._first, strict=False))
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
             per_parameter(sparsity, list(chosen))  # refuses a name that is left out
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
