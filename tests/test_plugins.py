@@ -22,6 +22,8 @@ from redense.lab.store import phase_keys
 from redense.lab.training.plan import plan
 from redense.phase import Phase
 from redense.pruning import choose
+from redense.tasks import registry
+from redense.tasks.registry import tasks
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "plugins"
 Tiny = Callable[..., Recipe]
@@ -30,7 +32,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def _forgotten_afterwards() -> Iterator[None]:
-    tables = (ARMS, CRITERIA, recipes.TASKS, recipes._ENTRIES)
+    tasks()
+    tables = (ARMS, CRITERIA, registry._TASKS)
     before, gradients = [dict(table) for table in tables], set(WITH_GRADIENTS)
     yield
     for table, old in zip(tables, before, strict=True):

@@ -7,6 +7,7 @@ opens a folder that redense wrote: a run, an export, a copy of the zoo, a compar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import re
@@ -46,6 +47,21 @@ def file_sum(path: Path) -> str:
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_sum(path: Path) -> str:
+    """Return the sha256 of a regular file, which is read once a process while its size and date stay the same.
+
+    Raises:
+        OSError: it cannot be read, or is none.
+    """
+    status = path.stat()
+    return _remembered(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered(path: Path, size: int, changed: int) -> str:
+    return file_sum(path)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

@@ -1,21 +1,23 @@
 """The tasks of recipes: made with their data, described without it, or sketched on random examples.
 
-A new task of ours is a package of `redense.tasks` with a module ``entry``, which has these three functions; it is named
-in `redense.lab.recipe.recipe` (its sections) and in `redense.tasks.metrics` (its figure). One of yours is a module
-anywhere with these functions, which calls `redense.lab.recipe.recipe.register_task`; `redense.plugins` says how it is
+Each task is one registration, see `redense.tasks.registry`, and names the module that has these three functions. One of
+yours is a module anywhere which calls `redense.lab.recipe.recipe.register_task`; `redense.plugins` says how it is
 loaded.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from redense.tasks.task import Facts, Settings, Task
 
-from .recipe.recipe import Recipe, entry_of
+from .recipe.recipe import Recipe, build_recipe, entry_of
 
 _CLASSES_SHOWN = 10
+_OF_TASK = ("task", "data", "model", "training")  # what our own tasks are made from, see `Settings`
 
 
 class _Entry(Protocol):
@@ -33,6 +35,22 @@ def make_task(recipe: Recipe) -> Task:
         DataError: the data is missing, broken or unfit.
     """
     return _entry(recipe).make(recipe)
+
+
+def shared_task(recipe: Recipe) -> Task:
+    """Return the task of a recipe as `make_task` does; runs that differ in their phases or seeds have it together.
+
+    Raises:
+        DataError: the data is missing, broken or unfit.
+    """
+    return _shared(recipe.model_dump_json(include=set(_OF_TASK) if _is_ours(recipe) else None))
+
+
+@functools.lru_cache(maxsize=2)
+def _shared(recipe: str) -> Task:
+    plain = json.loads(recipe)
+    nothing = {"epochs": 1}
+    return make_task(build_recipe({"dense": nothing, "sparse": nothing, "redense": nothing, **plain}))
 
 
 def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:
@@ -70,3 +88,7 @@ def sketch_task(recipe: Recipe, facts: Facts, examples: int) -> Task:
 
 def _entry(recipe: Recipe) -> _Entry:
     return cast("_Entry", import_module(entry_of(recipe.task)))
+
+
+def _is_ours(recipe: Recipe) -> bool:
+    return entry_of(recipe.task).startswith(f"{__name__.partition('.')[0]}.tasks.")

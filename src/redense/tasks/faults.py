@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 SHOWN = 10
 """Examples of a cause."""
@@ -20,6 +21,25 @@ class Fault:
     def __str__(self) -> str:
         """Return both in a sentence without an end."""
         return f"{self.name} {self.cause}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `redense data check` has found of a set.
+
+    Args:
+        lines: for people.
+        facts: for programs, plain JSON.
+        faults: what cannot be used.
+        refusal: why training with the same settings refuses the set; empty: it does not.
+        broken: something of it is damaged that training would leave out.
+    """
+
+    lines: list[str]
+    facts: dict[str, Any]
+    faults: list[Fault]
+    refusal: str
+    broken: bool = False
 
 
 def by_cause(faults: Iterable[Fault]) -> dict[str, list[Fault]]:

@@ -29,10 +29,3 @@ def shown_name(name: str) -> str:
     """
     first, _, rest = name.partition(" ")
     return f"{_LABELS.get(first, first.replace('_', ' '))} {rest}".rstrip()
-
-
-METRICS = {
-    "classification": Metric("error", "%", lower_is_better=True),
-    "captioning": Metric("bleu4", "", lower_is_better=False),
-    "speech": Metric("wer", "%", lower_is_better=True),
-}

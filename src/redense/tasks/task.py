@@ -37,6 +37,23 @@ class Facts:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
 
+@dataclass(frozen=True)
+class OtherData:
+    """Data that a network was not trained for, in the shape that it knows.
+
+    Args:
+        task: which has it.
+        split: that is to be evaluated.
+        notes: what is said of it, a sentence each.
+        called: what the split is called there, if not as here.
+    """
+
+    task: Task
+    split: Split
+    notes: tuple[str, ...]
+    called: str | None = None
+
+
 class Settings(Protocol):
     """What a task is made from: a recipe, with the task's own sections."""
 

@@ -10,8 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from redense.errors import StateError
+from redense.errors import StateError, resuming
 from redense.files.opening import open_regular
+
+
+def final_weights(folder: Path) -> Path:
+    """Return the file with the weights that a run has ended with.
+
+    Raises:
+        StateError: the run is not finished.
+    """
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
+    return path
 
 
 def load_weights_(network: nn.Module, path: Path) -> None:

@@ -43,7 +43,7 @@ def test_it_learns_to_say_which_colour_it_sees(recipe):
     while engine.phase_index < len(engine.plan):
         engine.train()
         if engine.phase_index == 2:
-            assert engine.sparsity() == pytest.approx(0.5, abs=0.01)
+            assert engine.network.sparsity() == pytest.approx(0.5, abs=0.01)
     trained = engine.evaluate("test")
     assert trained["bleu4"] > 45 > untrained["bleu4"]
     assert trained["perplexity"] < 3 < untrained["perplexity"]

@@ -39,10 +39,11 @@ def _caption(options: argparse.Namespace) -> int:
     if options.beam is not None and not 1 <= options.beam <= 100:
         raise RedenseError(f"--beam is a number of sentences from 1 to 100, got {options.beam}")
     from redense.lab.runs.trained import find_trained
+    from redense.tasks.registry import task_named
 
     folder = find_trained(options.run)
     recipe = read_run_recipe(folder)
-    if recipe.task != "captioning":
+    if task_named(recipe.task).verb != "caption":
         raise RedenseError(f"{options.run} is a run of {recipe.task}, expected one of captioning")
     from redense.tasks.captioning.captioner import open_captioner
     from redense.tasks.captioning.config import CaptionData, CaptionModel

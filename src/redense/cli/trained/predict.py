@@ -39,14 +39,15 @@ def _predict(options: argparse.Namespace) -> int:
     if not options.top.isdecimal() or not int(options.top):
         raise RedenseError(f"--top must be a whole number of at least 1, got '{options.top}'")
     from redense.lab.recipe.recipe import read_run_recipe
-    from redense.lab.runs.trained import find_trained, load_classifier
+    from redense.lab.runs.trained import find_trained, open_trained
+    from redense.tasks.registry import task_named
 
     folder = find_trained(options.run)
     recipe = read_run_recipe(folder)
-    if recipe.task != "classification":
-        verb = {"captioning": "caption", "speech": "transcribe"}.get(recipe.task)
+    verb = task_named(recipe.task).verb
+    if verb != "predict":
         raise RedenseError(f"{options.run} is a run of {recipe.task}" + (f": use redense {verb}" if verb else ""))
-    classifier = load_classifier(folder, recipe)
+    classifier = open_trained(folder, recipe)
     if options.csv:
         _print_row(["image", "rank", "class", "probability"])
     failed = 0

@@ -81,11 +81,12 @@ def _transcribe(options: argparse.Namespace) -> int:
         raise RedenseError(f"--{first} is for a search: give --beam too")
 
     from redense.lab.recipe.recipe import read_run_recipe
-    from redense.lab.runs.trained import find_trained, load_recogniser
+    from redense.lab.runs.trained import find_trained, open_trained
+    from redense.tasks.registry import task_named
 
     folder = find_trained(options.run)
     recipe = read_run_recipe(folder)
-    if recipe.task != "speech":
+    if task_named(recipe.task).verb != "transcribe":
         raise RedenseError(f"{options.run} is a run of {recipe.task}, and no speech recognition")
 
     from redense.tasks.speech.audio import SUFFIXES
@@ -93,7 +94,7 @@ def _transcribe(options: argparse.Namespace) -> int:
     from redense.tasks.speech.streaming import Pieces, read_blocks
 
     pieces = Pieces(seconds=piece)
-    recogniser = load_recogniser(folder, recipe)
+    recogniser = open_trained(folder, recipe)
     beam = None if width is None else _beam(options, folder, recogniser.alphabet, width, given)
     failed = 0
     several = len(options.files) > 1 or options.files[0].is_dir()
@@ -177,9 +178,10 @@ def _decode(options: argparse.Namespace) -> int:
         raise RedenseError("--text trains a language model and --lm gives one: give one of them")
 
     from redense.lab.recipe.recipe import read_run_recipe
+    from redense.tasks.registry import task_named
 
     recipe = read_run_recipe(options.run)
-    if recipe.task != "speech":
+    if task_named(recipe.task).verb != "transcribe":
         raise RedenseError(f"{options.run} is a run of {recipe.task}, and no speech recognition")
 
     from redense.tasks.speech.transcripts.language import ORDERS, read_words

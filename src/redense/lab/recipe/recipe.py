@@ -30,21 +30,11 @@ from redense.files.checksums import check_folder, check_sums
 from redense.files.opening import read_text
 from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
 from redense.named_criteria import known_criteria
-from redense.tasks.captioning.config import CaptionData, CaptionModel
-from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.speech.config import SpeechData, SpeechModel
+from redense.tasks.registry import DEFAULT, Registration, register, task_named, tasks
 
 from .precision import Precision, fastest_precision
 from .settings import check_keys, one_line, printable, set_value, shown, value_of
 
-# What each task adds to a recipe: its data section and its model section.
-TASKS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
-    "classification": (ImageData, ImageModel),
-    "captioning": (CaptionData, CaptionModel),
-    "speech": (SpeechData, SpeechModel),
-}
-
-_ENTRIES: dict[str, str] = {}
 GIVEN = ("recipe.yaml", "started.json", "environment.json")
 """Files of a run folder that say what the run is, and on what and where it was started."""
 
@@ -226,7 +216,7 @@ class Recipe(_Section):
 
     name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
     about: str = ""
-    task: str = Field(default="classification", description="one of redense.lab.recipe.recipe.TASKS")
+    task: str = Field(default=DEFAULT, description="classification, captioning, speech, or one of your own")
     seed: int = Field(default=0, ge=0, lt=2**31)
     start: str | None = Field(
         default=None,
@@ -265,21 +255,22 @@ def register_task(name: str, data: type[BaseModel], model: type[BaseModel], *, e
         data: the recipe's section ``data``; every setting has a default.
         model: the recipe's section ``model``, likewise.
         entry: the module that has ``make``, ``facts`` and ``sketch``, see `redense.lab.tasks`; often ``__name__``.
+
+    `redense.tasks.registry.register` takes more: what the command line and the report show of it.
     """
-    TASKS[name] = (data, model)
-    _ENTRIES[name] = entry
+    register(Registration(name=name, data=data, model=model, entry=entry))
     recipe_type.cache_clear()
 
 
 def entry_of(task: str) -> str:
     """Return the module that makes the tasks of this name."""
-    return _ENTRIES.get(task, f"redense.tasks.{task}.entry")
+    return task_named(task).entry
 
 
 @cache
 def recipe_type(task: str) -> type[Recipe]:
     """Return the recipe class of a task."""
-    data, model = TASKS[task]
+    data, model = tasks()[task].data, tasks()[task].model
     fields: dict[str, Any] = {"data": (data, data()), "model": (model, model())}
     return create_model(f"{task.title()}Recipe", __base__=Recipe, **fields)
 
@@ -322,7 +313,7 @@ def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "rec
             _forget_own_data(data, value, label)
     for key, text in pairs:
         task = data.get("task")  # which a pair before this one may have set
-        kind = recipe_type(task if isinstance(task, str) and task in TASKS else "classification")
+        kind = recipe_type(task if isinstance(task, str) and task in tasks() else DEFAULT)
         # A path is never read as YAML.
         set_value(data, kind, key, text if key in ("data.source", "start") else value_of(kind, key, text))
 
@@ -357,9 +348,9 @@ def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
 
 def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
     """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
-    task = data.get("task", "classification")
-    if not isinstance(task, str) or task not in TASKS:
-        raise RecipeError(f"{label}: task must be one of {', '.join(TASKS)}, got {shown(task)}")
+    task = data.get("task", DEFAULT)
+    if not isinstance(task, str) or task not in tasks():
+        raise RecipeError(f"{label}: task must be one of {', '.join(tasks())}, got {shown(task)}")
     kind = recipe_type(task)
     check_keys(data, kind, label)
     try:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from redense.errors import DataError, RedenseError, StateError
 from redense.lab.folder import STARTED, read_json
 from redense.lab.recipe.recipe import Recipe, build_recipe, read_run_recipe
 from redense.lab.tasks import make_task
 from redense.tasks.metrics import Metric
-from redense.tasks.task import Split, Task
+from redense.tasks.registry import task_named
+from redense.tasks.task import OtherData, Split, Task
 
 from .run import engine_of
 
@@ -51,49 +52,23 @@ def evaluate_elsewhere(folder: Path, source: str, split: str | None = None) -> E
         task = make_task(recipe)
     except DataError as error:
         refusal = error
-    if task is not None and (task.fingerprint == fingerprint or recipe.task not in ("classification", "speech")):
-        if task.fingerprint != fingerprint:
-            raise StateError(f"{source} is not the data of {folder}: a network of {recipe.task} knows its own alone")
+    if task is not None and task.fingerprint == fingerprint:
         if split == "all":
             raise RedenseError(f"{source} is the run's own data, and it was trained on most of it: give --split test")
-        return _evaluated(folder, recipe, task, split or "test", [f"{source} is the data of the run"])
-    if recipe.task == "speech":
-        return _other_recordings(folder, recipe, source, split or "test")
-    if recipe.task != "classification":
-        raise refusal or StateError(f"{source} is not the data of {folder}")
-    return _other_images(folder, recipe, source, split)
+        own = OtherData(task, cast("Split", split or "test"), (f"{source} is the data of the run",))
+        return _evaluated(folder, recipe, own)
+    registered = task_named(recipe.task)
+    if registered.has("other"):
+        return _evaluated(folder, recipe, registered.load("other")(folder, recipe.data, recipe.model, split))
+    knows = "" if task is None else f": a network of {recipe.task} knows its own alone"
+    raise refusal or StateError(f"{source} is not the data of {folder}{knows}")
 
 
-def _other_images(folder: Path, recipe: Recipe, source: str, split: str | None) -> Evaluated:
-    from redense.tasks.classification.classifier import read_inputs
-    from redense.tasks.classification.other import OtherImages
-
-    data: Any = recipe.data
-    model: Any = recipe.model
-    known = read_inputs(folder)
-    task = OtherImages(data, model, known, split)
-    said = f"{source} is other data than the run's: {task.what}"
-    return _evaluated(folder, recipe, cast("Task", task), "test", [said, *task.notes], task.split)
-
-
-def _other_recordings(folder: Path, recipe: Recipe, source: str, split: str) -> Evaluated:
-    from .trained import alphabet_of
-
-    if split == "all":
-        raise RedenseError("--split all is for images: give test or validation")
-    plain = recipe.model_dump(mode="json")
-    plain["data"]["alphabet"] = "".join(alphabet_of(folder, recipe).symbols)
-    task = make_task(build_recipe(plain, str(folder)))
-    notes = [f"{source} is other data than the run's, read with the run's alphabet", *getattr(task, "notes", ())]
-    return _evaluated(folder, recipe, task, split, notes)
-
-
-def _evaluated(
-    folder: Path, recipe: Recipe, task: Task, split: str, notes: list[str], called: str | None = None
-) -> Evaluated:
-    engine = engine_of(folder, recipe, task)
-    chosen = cast("Split", split)
-    return Evaluated(engine.evaluate(chosen), task.metric, called or split, len(task.examples(chosen)), notes)
+def _evaluated(folder: Path, recipe: Recipe, data: OtherData) -> Evaluated:
+    engine, task, split = engine_of(folder, recipe, data.task), data.task, data.split
+    return Evaluated(
+        engine.evaluate(split), task.metric, data.called or split, len(task.examples(split)), list(data.notes)
+    )
 
 
 def _with_source(recipe: Recipe, source: str) -> Recipe:

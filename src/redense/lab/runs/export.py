@@ -11,6 +11,7 @@ from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.tasks.metrics import shown_name
+from redense.tasks.registry import task_named
 
 
 def export_run(folder: Path, out: Path) -> Path:
@@ -84,14 +85,10 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> 
 
 def _usage(recipe: Recipe) -> list[str]:
     """Return the lines of the card that say how to use the model; none for a task that `redense.load` does not know."""
-    uses = {
-        "classification": ("picture.jpg", "classes with their probabilities"),
-        "captioning": ("picture.jpg", "a sentence"),
-        "speech": ("recording.wav", "what is said"),
-    }
-    if recipe.task not in uses:
+    sample = task_named(recipe.task).sample
+    if sample is None:
         return []
-    file, what = uses[recipe.task]
+    file, what = sample
     return [
         "Use it, from this folder:",
         "",

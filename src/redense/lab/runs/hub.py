@@ -13,15 +13,11 @@ from redense.errors import MissingExtraError, RedenseError
 from redense.files.writing import write_text
 from redense.lab.folder import read_json
 from redense.tasks.metrics import shown_name
+from redense.tasks.registry import tasks
 
 from .export import export_run
 
 _NAME = re.compile(r"hub:(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
-_KINDS = {
-    "classification": "image-classification",
-    "captioning": "image-to-text",
-    "speech": "automatic-speech-recognition",
-}
 
 
 class PublishError(RedenseError, RuntimeError):
@@ -76,13 +72,15 @@ def _header(result: dict[str, Any]) -> str:
         "value": round(last["test"][metric["name"]], 4),
         "name": shown_name(metric["name"]),
     }
-    kind = {"type": _KINDS.get(result["task"], result["task"]), "name": result["task"]}
+    task = tasks().get(result["task"])
+    tag = task.tag if task else ""
+    kind = {"type": tag or result["task"], "name": result["task"]}
     source = (result.get("data") or {}).get("source") or result["recipe"]
     dataset = {"name": f"test split of {source}", "type": "redense"}
     head = {
         "library_name": "pytorch",
         "tags": ["redense", "dense-sparse-dense", "pruning", "pytorch"],
-        **({"pipeline_tag": _KINDS[result["task"]]} if result["task"] in _KINDS else {}),
+        **({"pipeline_tag": tag} if tag else {}),
         "model-index": [
             {"name": result["recipe"], "results": [{"task": kind, "dataset": dataset, "metrics": [figure]}]}
         ],

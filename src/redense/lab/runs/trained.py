@@ -6,17 +6,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from redense.errors import MissingExtraError, RecipeError, StateError, resuming
-from redense.lab.folder import read_json
+from redense.errors import MissingExtraError, RecipeError, StateError
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.tasks.registry import task_named
 
 if TYPE_CHECKING:
     from redense.tasks.captioning.captioner import Captioner
     from redense.tasks.classification.classifier import Classifier
     from redense.tasks.speech.recogniser import Recogniser
-    from redense.tasks.speech.transcripts.alphabet import Alphabet
 
 _HUB = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -41,18 +38,7 @@ def load(path: str | Path) -> Classifier | Captioner | Recogniser:
     ('T-shirt/top', 29066)
     """
     folder = find_trained(path)
-    recipe = read_run_recipe(folder)  # which checks all of the folder
-    if recipe.task == "classification":
-        return load_classifier(folder, recipe)
-    if recipe.task == "captioning":
-        from redense.tasks.captioning.captioner import open_captioner
-
-        data: Any = recipe.data
-        model: Any = recipe.model
-        return open_captioner(folder, data, model)
-    if recipe.task == "speech":
-        return load_recogniser(folder, recipe)
-    raise RecipeError(f"{path} is a run of {recipe.task}, which redense.load does not know")
+    return open_trained(folder, read_run_recipe(folder))  # which checks all of the folder
 
 
 def find_trained(path: str | Path) -> Path:
@@ -77,51 +63,17 @@ def find_trained(path: str | Path) -> Path:
         raise RecipeError(f"{name} is no run folder, no export, and no network of the zoo ({error})") from None
 
 
-def load_classifier(folder: Path, recipe: Recipe) -> Classifier:
-    """Return the classifier of a run or export."""
-    from redense.tasks.classification.classifier import open_classifier
-
-    if recipe.task != "classification":
-        raise RecipeError(f"{folder} is a run of {recipe.task}, expected one of classification")
-    data: Any = recipe.data
-    model: Any = recipe.model
-    return open_classifier(folder, data, model)
-
-
-def load_recogniser(folder: Path, recipe: Recipe) -> Recogniser:
-    """Return the recogniser of a run or export.
+def open_trained(folder: Path, recipe: Recipe) -> Any:
+    """Return the trained network of a run or export, as its task opens it.
 
     Raises:
+        RecipeError: the task does not say how its networks are used.
         StateError: the run is not finished, or a file of it is missing or damaged.
     """
-    from redense.tasks.speech.recogniser import Recogniser
-
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data: Any = recipe.data
-    model: Any = recipe.model
-    return Recogniser.load(data, model, alphabet_of(folder, recipe), weights, device)
-
-
-def alphabet_of(folder: Path, recipe: Recipe) -> Alphabet:
-    """Return the symbols of a run: of its recipe, as kept with its result, or of its training data."""
-    from redense.lab.tasks import make_task
-    from redense.tasks.speech.task import Speech
-    from redense.tasks.speech.transcripts.alphabet import Alphabet
-
-    data: Any = recipe.data
-    if data.alphabet:
-        return Alphabet(tuple(data.alphabet))
-    path = folder / "artifacts" / "alphabet.json"
-    symbols: Any = read_json(path) if path.is_file() else None
-    if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
-        return Alphabet(tuple(symbols))
-    task = make_task(recipe)
-    if not isinstance(task, Speech):
-        raise StateError(f"{folder} is a run of {task.name}, and no speech recognition")
-    return task.alphabet
+    task = task_named(recipe.task)
+    if not task.has("opens"):
+        raise RecipeError(f"{folder} is a run of {recipe.task}, which redense.load does not know")
+    return task.load("opens")(folder, recipe.data, recipe.model)
 
 
 def _downloaded(repository: str) -> Path:

@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from redense.errors import StateError, resuming
+from redense.errors import StateError
 from redense.files.checksums import check_folder
 from redense.files.json_text import parse_json
 from redense.files.opening import read_text
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.data.sets import first_line
-from redense.tasks.weights import load_weights_
+from redense.tasks.weights import final_weights, load_weights_
 
 from .beam import Writer, write_all
 from .config import CaptionData, CaptionModel
@@ -86,9 +86,7 @@ def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Capt
         RecipeError: the CNN has no such layer.
         DataError: the CNN's weights cannot be downloaded.
     """
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
+    weights = final_weights(folder)
     check_folder(folder)
     words = _read(folder, "vocabulary.json", vocabulary_from_json)
     features, digest = _read(folder, "features.json", _features)

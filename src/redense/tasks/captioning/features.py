@@ -7,7 +7,6 @@ images share parts, and a computation that was interrupted goes on with the part
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from redense.errors import DataError, RecipeError, StateError, command, nearest, resuming
-from redense.files.checksums import check_folder, file_sum, sha256
+from redense.files.checksums import check_folder, remembered_sum, sha256
 from redense.files.opening import read_bytes, read_text
 from redense.files.writing import write_bytes, write_text
 from redense.files.yaml_text import MAX_BYTES, parse_yaml
@@ -185,9 +184,9 @@ def digest_of(source: FeatureSource) -> str:
     weights = source.weights
     folder = Path(weights).expanduser()
     if (folder / "recipe.yaml").is_file():
-        weights = _sha256(_model_of(folder)) + _sha256(folder / "recipe.yaml")
+        weights = remembered_sum(_model_of(folder)) + remembered_sum(folder / "recipe.yaml")
     elif folder.is_file():
-        weights = _sha256(folder)
+        weights = remembered_sum(folder)
     elif _is_run(weights):
         open_eyes(source)  # says what is missing
     return hashlib.sha256(json.dumps([settings, weights]).encode()).hexdigest()
@@ -339,13 +338,3 @@ def _progress(total: int, place: str, on_progress: OnProgress | None) -> Callabl
             log.warning("%s: the CNN has seen %s of %s images, %.0f s left", place, f"{done:,}", f"{total:,}", left)
 
     return say
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256_at(path: Path, size: int, changed: int) -> str:
-    return file_sum(path)
-
-
-def _sha256(path: Path) -> str:
-    status = path.stat()
-    return _sha256_at(path, status.st_size, status.st_mtime_ns)

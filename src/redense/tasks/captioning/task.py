@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from redense.tasks.classification.data.pixels import decode
 from redense.tasks.classification.png import thumbnail
-from redense.tasks.metrics import METRICS
 from redense.tasks.task import Split
 
 from . import bleu
@@ -26,6 +25,7 @@ from .evidence import evidence
 from .examples import PAD, CaptionedImages, CaptionPairs, Judged, Pairs
 from .features import OnProgress, digest_of, features_of, open_eyes
 from .network import NeuralTalk
+from .registration import METRIC
 from .tokens import vocabulary_of
 
 _EVALUATED = 20_000  # sentences of a beam at once, about
@@ -38,7 +38,7 @@ class Captioning:
     """
 
     name = "captioning"
-    metric = METRICS["captioning"]
+    metric = METRIC
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ("words.*",)  # PAPER.md section 3: everything is pruned but Ws, the word embedding
 

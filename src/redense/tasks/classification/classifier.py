@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from redense.errors import DataError, StateError, resuming
+from redense.errors import DataError, StateError
 from redense.files.json_text import read_json
 from redense.files.opening import read_bytes
-from redense.tasks.weights import load_weights_
+from redense.tasks.weights import final_weights, load_weights_
 
 from .config import ImageData, ImageModel
 from .data.pixels import decode, require_pillow
@@ -143,9 +143,7 @@ def open_classifier(folder: Path, data: ImageData, model: ImageModel) -> Classif
     Raises:
         StateError: the run is not finished, or a file of it is missing or damaged.
     """
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise StateError(f"{folder} has no model.safetensors yet: finish it with: {resuming(folder)}")
+    weights = final_weights(folder)
     known = read_inputs(folder)
     network = build(model, known.shape, len(known.classes))
     load_weights_(network, weights)

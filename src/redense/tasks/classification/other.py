@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from redense.errors import DataError
 from redense.tasks.faults import counted
-from redense.tasks.task import Split
+from redense.tasks.task import OtherData, Split, Task
 
-from .classifier import Inputs
+from .classifier import Inputs, read_inputs
 from .config import ImageData, ImageModel
 from .data.assemble import assemble
 from .data.reading import read_images
@@ -21,6 +23,18 @@ from .examples import TransformedExamples
 from .task import Classification
 
 _NAMES = {"train": "training", "validation": "validation", "test": "test", "all": "all"}
+
+
+def other_images(folder: Path, data: ImageData, model: ImageModel, split: str | None) -> OtherData:
+    """Return images that a run was not trained on, to evaluate its network on.
+
+    Raises:
+        DataError: there are none, or of a class that the network does not know.
+        StateError: the run is not finished.
+    """
+    task = OtherImages(data, model, read_inputs(folder), split)
+    said = f"{data.source} is other data than the run's: {task.what}"
+    return OtherData(cast("Task", task), "test", (said, *task.notes), task.split)
 
 
 class OtherImages(Classification):

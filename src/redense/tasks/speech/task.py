@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from redense.errors import DataError
-from redense.tasks.metrics import METRICS
 from redense.tasks.task import Split
 
 from .audio import Samples, read, resample
@@ -25,6 +24,7 @@ from .data.loading import Corpus, Utterance, load_corpus
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .network.models import EXCLUDE, build
+from .registration import METRIC
 from .spectrogram import spectrogram
 from .store import stored
 from .transcripts.alphabet import BLANK
@@ -46,7 +46,7 @@ class Speech:
 
     name = "speech"
     own_data = "tones, which redense makes itself"
-    metric = METRICS["speech"]
+    metric = METRIC
     include: Sequence[str] | None = None
 
     def __init__(self, data: SpeechData, model: SpeechModel, *, on_done: OnDone | None = None) -> None:

@@ -12,7 +12,7 @@ from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import vocabulary_of
 from redense.tasks.classification.data.checking import OnChecked
 from redense.tasks.classification.data.layouts.folder import SUFFIXES, Files
-from redense.tasks.faults import Fault, counted, fault_lines
+from redense.tasks.faults import Checked, Fault, counted, fault_lines
 from redense.tasks.folders import TEXTS, endings_said, walk
 
 from .coco import find_coco
@@ -50,7 +50,9 @@ class CaptionFacts:
 
 def has_captions(folder: Path) -> bool:
     """Whether a folder has captions in a layout whose files say so."""
-    return bool(find_karpathy(folder) or find_flickr(folder) or find_coco(folder) or find_caption_tables(folder))
+    return folder.is_dir() and bool(
+        find_karpathy(folder) or find_flickr(folder) or find_coco(folder) or find_caption_tables(folder)
+    )
 
 
 def inspect_captions(config: CaptionData, *, full: bool = False, on_checked: OnChecked | None = None) -> CaptionFacts:
@@ -83,6 +85,19 @@ def inspect_captions(config: CaptionData, *, full: bool = False, on_checked: OnC
     return CaptionFacts(
         splits, counts, tuple(sorted(lengths)), tuple(looked.all_faults()), notes, refusal, config.threshold
     )
+
+
+def check(config: CaptionData, full: bool, show: OnChecked) -> Checked:
+    """Return what `redense data check` says of captioned images."""
+    facts = inspect_captions(config, full=full, on_checked=show)
+    splits = {name: {"images": images, "sentences": said} for name, (images, said) in facts.splits.items()}
+    plain = {
+        "splits": splits,
+        "words": facts.counts.total(),
+        "different_words": len(facts.counts),
+        "notes": facts.notes,
+    }
+    return Checked(describe_captions(facts), plain, list(facts.faults), facts.refusal)
 
 
 def describe_captions(facts: CaptionFacts) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.faults import Fault, counted, fault_lines
+from redense.tasks.faults import Checked, Fault, counted, fault_lines
+from redense.tasks.folders import has_any
 
 from .assemble import Part, first_part, shown_classes, unknown_classes
 from .checking import OnChecked
+from .layouts.folder import SUFFIXES
 from .loading import divide_images
 from .reading import read_images
 from .sets import AnySet, ImageSet
@@ -90,6 +93,22 @@ def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnCheck
         facts = [_of_memory(name, part) for name, part in found.in_memory.items()]
     trained = {name: len(part) for name, part in divided.items()}
     return ImageFacts(found.layout, tuple(facts), (*notes, *small_notes(divided)), refusal, trained)
+
+
+def has_images(place: Path) -> bool:
+    """Whether a folder holds pictures."""
+    return place.is_dir() and has_any(place, SUFFIXES)
+
+
+def check(config: ImageData, full: bool, show: OnChecked) -> Checked:
+    """Return what `redense data check` says of images."""
+    facts = inspect_images(config, full=full, on_checked=show)
+    splits = {
+        split.name: {"images": split.images, "classes": split.counts, "sizes": split.sizes} for split in facts.splits
+    }
+    plain = {"layout": facts.layout, "splits": splits, "trained": dict(facts.trained), "notes": facts.notes}
+    faults = [fault for split in facts.splits for fault in split.faults]
+    return Checked(describe_images(facts), plain, faults, facts.refusal)
 
 
 def describe(split: SplitFacts) -> list[str]:

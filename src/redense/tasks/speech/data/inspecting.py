@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from redense.errors import DataError
-from redense.tasks.faults import Fault, counted, fault_lines
+from redense.tasks.faults import Checked, Fault, counted, fault_lines
 from redense.tasks.folders import paths_below
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.speech.config import SpeechData
@@ -117,6 +117,15 @@ def inspect_recordings(config: SpeechData, on_done: OnDone | None = None) -> Rec
         refusal,
         _layout(config),
     )
+
+
+def check(config: SpeechData, full: bool, show: Callable[[int, int], None]) -> Checked:
+    """Return what `redense data check` says of recordings, which it always reads whole."""
+    facts = inspect_recordings(config, lambda _, done, total: show(done, total))
+    splits = {name: {"clips": clips, "seconds": round(seconds, 3)} for name, (clips, seconds) in facts.splits.items()}
+    plain = {"layout": facts.layout, "splits": splits, "words": facts.words[0], "different_words": facts.words[1]}
+    plain |= {"symbols": "".join(sorted(facts.symbols)), "changed": dict(facts.changed), "notes": facts.notes}
+    return Checked(describe_recordings(facts), plain, list(facts.faults), facts.refusal, bool(facts.broken))
 
 
 def describe_recordings(facts: RecordingFacts) -> list[str]:

@@ -1,0 +1,63 @@
+"""Opening the recogniser of a run or export: its symbols, its weights, and other recordings to evaluate it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from redense.errors import RedenseError, StateError
+from redense.files.json_text import read_json
+from redense.tasks.task import OtherData
+from redense.tasks.weights import final_weights
+
+from .config import SpeechData, SpeechModel
+from .recogniser import Recogniser
+from .task import Speech
+from .transcripts.alphabet import Alphabet
+
+
+def open_recogniser(folder: Path, data: SpeechData, model: SpeechModel) -> Recogniser:
+    """Return the recogniser of a run or export, on an accelerator where there is one.
+
+    Raises:
+        StateError: the run is not finished, or a file of it is missing or damaged.
+    """
+    weights = final_weights(folder)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Recogniser.load(data, model, alphabet_of(folder, data, model), weights, device)
+
+
+def alphabet_of(folder: Path, data: SpeechData, model: SpeechModel) -> Alphabet:
+    """Return the symbols of a run: of its recipe, as kept with its result, or of its training data.
+
+    Raises:
+        StateError: what is kept is damaged.
+    """
+    if data.alphabet:
+        return Alphabet(tuple(data.alphabet))
+    path = folder / "artifacts" / "alphabet.json"
+    if path.is_file():
+        try:
+            symbols = read_json(path)
+        except (OSError, ValueError) as error:
+            raise StateError(f"{path} is damaged: {error}") from None
+        if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
+            return Alphabet(tuple(symbols))
+    return Speech(data, model).alphabet
+
+
+def other_recordings(folder: Path, data: SpeechData, model: SpeechModel, split: str | None) -> OtherData:
+    """Return recordings that a run was not trained on, read with its alphabet.
+
+    Raises:
+        DataError: the data is missing, broken or unfit.
+        RedenseError: there is no such split.
+    """
+    chosen = split or "test"
+    if chosen not in ("validation", "test"):
+        raise RedenseError("--split all is for images: give test or validation")
+    known = "".join(alphabet_of(folder, data, model).symbols)
+    task = Speech(SpeechData.model_validate({**data.model_dump(mode="json"), "alphabet": known}), model)
+    said = f"{' + '.join(data.sources)} is other data than the run's, read with the run's alphabet"
+    return OtherData(task, chosen, (said, *task.notes))
