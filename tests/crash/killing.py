@@ -33,7 +33,7 @@ from redense.lab.environment import environment
 from redense.lab.runs import log as records
 from redense.lab.runs import resume as resuming
 from redense.lab.runs import run
-from redense.lab.training import checkpoint, engine
+from redense.lab.training import checkpoint, engine, network
 
 KINDS = ("start", "step", "phase switch", "evaluation", "checkpoint", "metrics", "store", "result", "report")
 PACES = (0.0, 0.02, 30.0)  # seconds between two checkpoints within a phase
@@ -119,7 +119,7 @@ class Moments:
     def watch(self) -> None:
         """Put the hooks in place, for the rest of this process."""
         self._around(torch.optim.SGD, "step", "step")
-        self._around(engine.Engine, "_backward", "step")
+        self._around(network.Network, "backward", "step")
         self._around(engine.Engine, "train", "phase switch")
         self._around(engine, "DSD", "phase switch")
         self._around(engine.Engine, "outcome", "evaluation")

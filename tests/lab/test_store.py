@@ -277,7 +277,8 @@ def test_the_default_store_is_the_variables(monkeypatch: pytest.MonkeyPatch):
 TRAIN = """
 import json, sys, time
 from pathlib import Path
-from redense.lab import grid, store
+from redense.lab import store
+from redense.lab.comparison import grid
 
 go, job = Path(sys.argv[1]), grid.Job(**json.loads(sys.argv[2]))
 put = store.PhaseStore.put

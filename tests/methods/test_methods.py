@@ -670,7 +670,7 @@ def test_kept_momentum_is_that_of_a_loop_that_multiplies_the_weights_by_the_mask
     by_hand = engine_of(recipe, Case(None, sparse=True))
     by_hand.train()
     velocity: dict[str, Tensor] = {}
-    masks = {name: engine._masks[name] for name in engine._masks}
+    masks = {name: engine.progress.masks[name] for name in engine.progress.masks}
     named = dict(by_hand.model.named_parameters())
     for name, weight in named.items():
         velocity[name] = by_hand.optimizer.state[weight]["momentum_buffer"].clone()

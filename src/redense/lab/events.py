@@ -1,8 +1,142 @@
-"""Events: what training tells whoever listens, as it happens."""
+"""Events: what training tells whoever listens, as it happens.
+
+Whoever wants to know of every run and every comparison of a process, also of what the worker processes of a comparison
+train, registers a function::
+
+    from redense.lab.events import listen
+
+    listen(lambda event: print(event["kind"], event.get("step")))
+
+`redense run` tells its terminal and its loggers in the same way. An event is plain JSON; ``kind`` says which it is, and
+the page "Events" of the documentation has the fields of each.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from redense.errors import RedenseError
+
+log = logging.getLogger(__name__)
+
 Event = dict[str, Any]
-"""What happens while training: see `metrics.jsonl` in `redense.lab.runs.run`."""
+"""One thing that happened, plain JSON: ``kind``, and the fields of its kind."""
+
+Listener = Callable[[Event], None]
+"""Called with every event, in the process that `listen` was called in; it must not change it."""
+
+_SECONDS = 0.5  # between two looks at what worker processes have told
+
+
+class TrainingError(RedenseError, RuntimeError):
+    """Training cannot go on: the loss is not finite."""
+
+
+class StoppedError(RedenseError):
+    """The run was asked to stop and has saved its state."""
+
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Call ``listener`` with every event of this process from now on; return what ends that.
+
+    One that raises is told nothing more, and the training goes on.
+    """
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener) if listener in _listeners else None
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call ``listener`` with every event until the block ends."""
+    end = listen(listener)
+    try:
+        yield
+    finally:
+        end()
+
+
+def is_heard() -> bool:
+    """Whether anybody listens."""
+    return bool(_listeners)
+
+
+def tell(event: Event, **of: Any) -> None:
+    """Tell an event to all that listen; ``of`` says what it is of: a folder, or arms and a seed."""
+    for listener in list(_listeners):
+        try:
+            listener({**event, **of})
+        except Exception:  # whatever a listener does must not end a training
+            log.exception("a listener has failed, and is told nothing more")
+            _listeners.remove(listener)
+
+
+# --- between processes ----------------------------------------------------------------------------------------------
+
+
+class Outbox:
+    """Where a worker process leaves its events: lines of a file of its own in a folder that the main one looks into."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+
+    def put(self, event: Event, **of: Any) -> None:
+        """Leave an event; that nobody can read it is no reason to stop."""
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**event, **of}) + "\n")
+
+
+class Inbox:
+    """The events that worker processes leave in a folder, told in this process as they come.
+
+    Args:
+        folder: is made, and goes with the block.
+        tell: called with every event.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[Event], None]) -> None:
+        self._folder, self._tell = folder, tell
+        self._read: dict[Path, int] = {}
+        self._over = threading.Event()
+
+    def __enter__(self) -> Inbox:
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a process that was killed
+        self._folder.mkdir(parents=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.look()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def look(self) -> None:
+        """Tell what has come since the last look: of each process in its order."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            start = self._read.get(path, 0)
+            with path.open("rb") as file:
+                file.seek(start)
+                lines = file.read().splitlines(keepends=True)
+            for line in lines:
+                if not line.endswith(b"\n"):  # it is being written
+                    break
+                start += len(line)
+                self._tell(json.loads(line))
+            self._read[path] = start
+
+    def _watch(self) -> None:
+        while not self._over.wait(_SECONDS):
+            self.look()

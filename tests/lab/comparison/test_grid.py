@@ -21,6 +21,7 @@ from redense.lab.comparison import grid as grid_module
 from redense.lab.comparison.comparison import read_comparison
 from redense.lab.comparison.grid import Grid
 from redense.lab.comparison.results import write_results
+from redense.lab.events import listening
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
@@ -212,7 +213,11 @@ def test_a_swept_value_that_is_impossible_is_refused_before_anything_is_trained(
 def test_two_processes_at_once_give_the_same_bytes(compared: Compared, monkeypatch: pytest.MonkeyPatch):
     one = compared("dsd", "restart", "distill", into="one")
     no_training(monkeypatch)  # in this process
-    two = compared("dsd", "restart", "distill", into="two", store=PhaseStore(one.folder.parent / "other"), jobs=2)
+    heard: list[dict[str, Any]] = []
+    with listening(heard.append):
+        two = compared("dsd", "restart", "distill", into="two", store=PhaseStore(one.folder.parent / "other"), jobs=2)
+    told = {arm for event in heard if event["kind"] == "epoch" for arm in event["arms"]}
+    assert told == {"baseline", "dsd", "restart", "distill"}  # by the workers
     assert two.trained == one.trained
     assert two.raw() == one.raw()
     assert two.raw("compare.csv") == one.raw("compare.csv")
@@ -352,14 +357,14 @@ def test_an_arm_that_diverges_is_a_row_that_says_so_and_stops_no_other(
 
 def test_a_teacher_that_diverged_stops_no_other_arm(compared: Compared, monkeypatch: pytest.MonkeyPatch):
     """The teachers of `distill` are the dense models of all seeds; one may have diverged."""
-    begin = Engine._train_epochs
+    train = Engine.train
 
-    def explode(engine: Engine, *arguments: Any) -> None:
+    def explode(engine: Engine) -> None:
         if engine.recipe.seed == 1 and engine.phase_index == 0:
             raise TrainingError("the loss became nan")
-        begin(engine, *arguments)
+        train(engine)
 
-    monkeypatch.setattr(Engine, "_train_epochs", explode)
+    monkeypatch.setattr(Engine, "train", explode)
     found = compared("distill", "restart")
     assert ["failed" in seed for seed in found.row("restart")["seeds"]] == [False, True]
     failures = [seed["failed"] for seed in found.row("distill")["seeds"]]

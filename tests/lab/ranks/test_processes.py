@@ -19,7 +19,8 @@ from redense.errors import StateError
 from redense.lab.ranks.processes import loading_context, noticing_lost_helpers
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
-from redense.lab.training.engine import Engine, StoppedError
+from redense.lab.training.engine import StoppedError
+from redense.lab.training.network import Network
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are started otherwise elsewhere")
 
@@ -70,19 +71,19 @@ def test_sigterm_to_the_processes_that_prepare_batches_loses_nothing(
     train_run(new_run(tiny(data={"flip": True}), tmp_path / "alone"))
     asked: list[int] = []
     before = set(multiprocessing.active_children())  # of other tests
-    backward = Engine._backward  # pyright: ignore[reportPrivateUsage]
+    backward = Network.backward
 
-    def signalled(engine: Engine, *given: Any) -> Any:
+    def signalled(network: Network, *given: Any) -> Any:
         own = set(multiprocessing.active_children()) - before
         asked.append(len(own))
         if len(asked) == 15:
             for child in own:
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGTERM)
-        return backward(engine, *given)
+        return backward(network, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_backward", signalled)
+        patch.setattr(Network, "backward", signalled)
         patch.setattr(os, "cpu_count", lambda: 2)
         with pytest.raises(StoppedError):
             train_run(new_run(recipe, tmp_path / "run"), stop=lambda: len(asked) >= 15)

@@ -25,7 +25,8 @@ from redense.errors import CheckpointError, SparsityError
 from redense.files.checksums import add_sums
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.runs.run import _diverged, new_run, train_run  # pyright: ignore[reportPrivateUsage]
+from redense.lab.runs.result import _diverged  # pyright: ignore[reportPrivateUsage]
+from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError

@@ -16,7 +16,6 @@ from torch import nn
 from redense import masks
 from redense.errors import CheckpointError, RecipeError, SparsityError, StateError
 from redense.files.checksums import drop_sums
-from redense.lab.allocation import allocate_for
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.runs.scan import (
@@ -29,6 +28,7 @@ from redense.lab.runs.scan import (
     write_scan,
 )
 from redense.lab.store import PhaseStore
+from redense.lab.training.allocation import allocate_for
 from redense.lab.training.engine import Engine, StoppedError
 
 Tiny = Callable[..., Recipe]
@@ -117,14 +117,14 @@ def shares(engine: Engine, overall: float, by: Any = "sensitivity") -> dict[str,
         assert model is engine.model
         return engine.evaluate("validation")["loss"]
 
-    return allocate_for(engine.model, loss, overall, by, include=engine.include, exclude=engine.exclude)
+    return allocate_for(engine.model, loss, overall, by, include=engine.network.include, exclude=engine.network.exclude)
 
 
 @pytest.mark.parametrize("by", ["sensitivity", "erk", "global", "uniform"])
 def test_every_way_to_allocate_is_exact_and_gives_the_same_twice(by: Any, engine: Engine):
     chosen = shares(engine, 0.4, by)
     assert chosen == shares(engine, 0.4, by)
-    parameters = engine.prunable()
+    parameters = engine.network.prunable()
     assert set(chosen) == set(parameters)
     removed = sum(
         int((~masks.select(parameters[name], s, absolute=True)).sum()) for name, s in chosen.items()

@@ -6,6 +6,7 @@ Under torchrun the ranks train one phase after another, all of them together (`G
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import json
@@ -14,28 +15,29 @@ import os
 import shlex
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from redense.errors import CheckpointError, RedenseError, StateError
+from redense.errors import CheckpointError, StateError
 from redense.files.writing import write_text
+from redense.lab.events import Event, Inbox, Outbox, is_heard, tell
+from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers, start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore, shared_store
-from redense.lab.tasks import make_task
-from redense.lab.training.engine import Engine, StoppedError, TrainingError
+from redense.lab.tasks import shared_task
+from redense.lab.training.engine import Engine, StoppedError, TrainingError, Wiring
 from redense.lab.training.plan import PlannedPhase
 from redense.masks import sparsity_of
 from redense.plugins import load_plugins
-from redense.tasks.task import Task
 
 from .comparison import Cell, Comparison, cells, check_started
 
@@ -56,6 +58,7 @@ class Job:
     stop: str
     main: int
     save_seconds: float
+    events: str = ""  # folder in which its events are left, if anybody listens
 
 
 class Grid:
@@ -65,17 +68,17 @@ class Grid:
         self.comparison, self.store, self.folder = comparison, store, folder
         torch.set_num_threads(1)  # as in every job, for the keys
         self.ranks = join()
-        self.task = self.ranks.in_turn(lambda: make_task(comparison.recipe))
+        self.task = self.ranks.in_turn(lambda: shared_task(comparison.recipe))
         self.ranks.agree("the data", self.task.fingerprint)
         self.ranks.main(lambda: check_started(folder, comparison, self.task))
         self.cells = cells(comparison, self.task)
         self._save_seconds, self._damaged = save_seconds, False
-        self._stop = folder / ".stop"
+        self._stop, self._events = folder / ".stop", folder / ".events"
         self._stop.unlink(missing_ok=True)
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
             if cell.seed == comparison.seeds[0]:
-                Engine(self.task, cell.flow.recipe, cell.flow.phases).begin()
+                process_engine(self.task, cell.flow.recipe, cell.flow.phases).begin()
 
     def stop(self) -> None:
         """Ask every worker to save and stop."""
@@ -132,6 +135,7 @@ class Grid:
             str(self._stop.resolve()),
             os.getpid(),
             self._save_seconds,
+            str(self._events.resolve()) if is_heard() else "",
         )
 
     def done(self) -> tuple[float, int]:
@@ -175,16 +179,31 @@ class Grid:
             StateError: a worker process died.
         """
         trained, carry = 0, self._over_ray if backend == "ray" else self._over_processes
-        for wave in self._waves():
-            stopped = False
-            for done in carry(wave, jobs, dict(resources or {})):
-                stopped |= done == Done.STOPPED
-                trained += done == Done.TRAINED
-                self._damaged |= done == Done.DAMAGED
-                tick()
-            if stopped:
-                raise StoppedError("stopped; the state is saved")
+        try:
+            with self._hearing():
+                for wave in self._waves():
+                    stopped = False
+                    for done in carry(wave, jobs, dict(resources or {})):
+                        stopped |= done == Done.STOPPED
+                        trained += done == Done.TRAINED
+                        self._damaged |= done == Done.DAMAGED
+                        tick()
+                    if stopped:
+                        raise StoppedError("stopped; the state is saved")
+        finally:
+            release_engine()
         return trained
+
+    def _hearing(self) -> contextlib.AbstractContextManager[object]:
+        """Tell in this process what its workers tell, each event with the arms and the seed that it is of."""
+        if not is_heard():
+            return contextlib.nullcontext()
+        of: dict[str, dict[str, Any]] = {}
+        for cell in self.cells:
+            for key in cell.keys:
+                of.setdefault(key, {"seed": cell.seed, "arms": []})["arms"].append(cell.label)
+        folder = str(self.folder)
+        return Inbox(self._events, lambda event: tell(event, folder=folder, **of.get(event["key"], {})))
 
     def _over_processes(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
         from joblib import Parallel, delayed, parallel_config
@@ -226,7 +245,7 @@ class Grid:
             wave = next(waves, None)
             return None if wave is None else [asdict(job) for job in wave]
 
-        with noticing_lost_ranks():
+        with noticing_lost_ranks(), self._hearing() if self.ranks.is_main else contextlib.nullcontext():
             while (wave := self.ranks.main(following)) is not None:
                 for job in wave:
                     # Signals are this process's own affair: nobody else would tell it to stop.
@@ -249,10 +268,6 @@ class Done(enum.IntEnum):
     DAMAGED = 3  # what it needs; that was discarded and is to be trained again
 
 
-class _DamagedError(RedenseError):
-    """A phase in the store is damaged, and discarded."""
-
-
 def do(job: Job) -> Done:
     """Train or evaluate one phase, in whatever process."""
     if os.getpid() != job.main and threading.current_thread() is threading.main_thread():
@@ -264,18 +279,16 @@ def do(job: Job) -> Done:
     torch.set_num_threads(1)
     keep_freed_memory()
     load_plugins()
-    recipe = build_recipe(job.recipe)
-    phases = [PlannedPhase.from_dict(phase) for phase in job.phases]
-    store, task = shared_store(Path(job.store)), _task(json.dumps(job.recipe, sort_keys=True))
+    store = shared_store(Path(job.store))
     try:
         with noticing_lost_helpers():
             if job.index < 0:
-                _evaluate(store, task, recipe, phases, job.keys)
+                _evaluate(store, job)
                 return Done.NOTHING
-            return Done.TRAINED if _train(store, task, recipe, phases, job) else Done.NOTHING
+            return Done.TRAINED if _train(store, job) else Done.NOTHING
     except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
         return Done.STOPPED
-    except _DamagedError as error:
+    except DamagedError as error:
         log.warning("%s", error)
         return Done.DAMAGED
     except TrainingError as error:  # a diverged run is a result, and no reason to stop the others
@@ -283,51 +296,33 @@ def do(job: Job) -> Done:
         return Done.TRAINED
 
 
-@functools.lru_cache(maxsize=4)
-def _task(recipe: str) -> Task:
-    return make_task(build_recipe(json.loads(recipe)))
+def _engine(job: Job, **changes: Unpack[Wiring]) -> Engine:
+    """Return the engine of this process, about to train the phases of a job."""
+    recipe = _recipe(json.dumps(job.recipe, sort_keys=True))
+    return process_engine(shared_task(recipe), recipe, [PlannedPhase.from_dict(p) for p in job.phases], **changes)
 
 
-def _train(store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[PlannedPhase], job: Job) -> bool:
+@functools.lru_cache(maxsize=64)
+def _recipe(text: str) -> Recipe:
+    return build_recipe(json.loads(text))
+
+
+def _train(store: PhaseStore, job: Job) -> bool:
+    """Train a phase unless it is there, and say whether it was trained."""
     key, stop = job.keys[job.index], Path(job.stop)
-    with store.locked(key):
-        store.mend(key, held=True)
-        if store.has(key):
-            return False
-        records: list[dict[str, Any]] = []
+    store.mend(key)
+    if store.has(key):
+        return False
+    engine = _engine(job, stop=stop.exists, save_seconds=job.save_seconds, resolve=lambda other: _weights(store, other))
 
-        def emit(event: dict[str, Any]) -> None:
-            if event["kind"] in ("step", "epoch"):
-                records.append(event)
-                store.progress(key, engine.position_in_phase, phases[job.index].steps)
+    def emit(event: Event) -> None:
+        if job.events and engine.ranks.is_main:
+            Outbox(Path(job.events)).put(event, key=key)
+        if event["kind"] in ("step", "epoch"):
+            store.progress(key, engine.position_in_phase, engine.plan[job.index].steps)
 
-        def save(snapshot: dict[str, Any]) -> None:
-            if snapshot["position"]["phase"] > job.index:
-                store.put(key, snapshot, records)
-            else:
-                store.put_partial(key, snapshot, records)
-
-        engine = Engine(
-            task,
-            recipe,
-            phases,
-            emit=emit,
-            stop=stop.exists,
-            save=save,
-            save_seconds=job.save_seconds,
-            resolve=lambda other: _weights(store, other),
-        )
-        partial = store.partial(key)
-        if partial:
-            snapshot, kept = partial
-            engine.restore(snapshot)
-            records.extend(kept)
-        elif job.index:
-            engine.restore(_state(store, job.keys[job.index - 1]))
-        if engine.ranks.asked(stop.exists(), False)[0]:
-            raise StoppedError("stopped; the state is saved")
-        engine.train()
-    return True
+    engine.give_way()
+    return Flow(engine, store, job.keys, emit=emit).advance(job.index) is None
 
 
 def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
@@ -335,42 +330,27 @@ def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
     reason = store.failure([key])
     if reason:
         raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
-    state = _state(store, key)
+    state = state_of(store, key)
     return state.get("best of run", state)["model"]
 
 
-def _state(store: PhaseStore, key: str) -> dict[str, Any]:
-    """Return what a phase ended with.
-
-    Raises:
-        _DamagedError: it is damaged; it is discarded.
-    """
-    try:
-        return store.state(key)
-    except CheckpointError as error:
-        store.discard(key)
-        raise _DamagedError(f"{error}; the phase is trained again") from None
-
-
-def _evaluate(
-    store: PhaseStore, task: Task, recipe: Recipe, phases: Sequence[PlannedPhase], keys: Sequence[str]
-) -> None:
+def _evaluate(store: PhaseStore, job: Job) -> None:
     """Touch the test split with the network that a flow ends with, and count its weights."""
-    engine = Engine(task, recipe, phases)
-    with store.locked(keys[-1]):
-        if store.is_measured(keys[-1]):
+    key, engine = job.keys[-1], _engine(job)
+    with store.locked(key):
+        if store.is_measured(key):
             return
-        engine.restore(_state(store, keys[-1]))
+        engine.restore(state_of(store, key))
         engine.end()
         outcome = engine.outcome("test")
-        store.put_outcome(keys[-1], "test", outcome)
+        store.put_outcome(key, "test", outcome)
         parameters = list(engine.model.parameters())
         weights = sum(parameter.numel() for parameter in parameters)
         facts = {
-            "test": task.metrics(outcome),
+            "test": engine.task.metrics(outcome),
             "validation": engine.evaluate("validation"),
             "parameters": weights,
             "nonzeros": weights - round(sparsity_of(*parameters) * weights),
             **({"kept": engine.kept} if engine.kept else {}),
         }
-        store.put_text(keys[-1], "facts.json", json.dumps(facts) + "\n")
+        store.put_text(key, "facts.json", json.dumps(facts) + "\n")

@@ -11,7 +11,6 @@ from redense.files.notebook import html_table
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
 from .folders import told_by
-from .headline import headline
 from .tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
 
@@ -44,11 +43,6 @@ class Judgement:
         """What has to be said beside the verdicts."""
         return words.caution(self.decision)
 
-    @property
-    def headline(self) -> str:
-        """What the table comes to, in one or two sentences."""
-        return headline(self.decision)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as ``redense judge --json`` prints it; what there is not is None."""
         decision = self.decision
@@ -71,8 +65,6 @@ class Judgement:
                 name: {"gain": told.gain, "text": words.conclusion(decision, name)}
                 for name, told in decision.conclusions.items()
             },
-            "codes": {name: told.to_dict() for name, told in decision.conclusions.items()},
-            "headline": self.headline,
             "caution": self.caution,
         }
 

@@ -166,9 +166,9 @@ def kept_decoder(folder: Path, alphabet: Alphabet, width: int | None = None) -> 
 def _heard(engine: Engine, task: Speech, split: Split) -> _Heard:
     examples = task.examples(split)
     engine.model.eval()
-    device, size = engine.accelerator.device, task.evaluation_batch
+    device, size = engine.network.device, task.evaluation_batch
     frames: list[Tensor] = []
-    with torch.inference_mode(), engine.accelerator.autocast():
+    with torch.inference_mode(), engine.network.accelerator.autocast():
         for start in range(0, len(examples), size):
             batch = examples.__getitems__(range(start, min(start + size, len(examples))))
             log_probs, lengths = task.log_probs(engine.model, type(batch)(*(part.to(device) for part in batch)))

@@ -19,9 +19,10 @@ from redense.errors import DataError
 from redense.lab.environment import environment
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.tasks import facts_of, sketch_task
-from redense.lab.training.engine import Engine, prune_rules
+from redense.lab.training.engine import Engine
 from redense.lab.training.plan import PlannedPhase, plan
 from redense.lab.training.pretrained import to_be_fetched, tuned
+from redense.lab.training.setup import prune_rules
 from redense.parameters import Row, summary
 from redense.pruning import per_parameter
 from redense.tasks.task import Facts

@@ -9,7 +9,6 @@ A scan's folder holds::
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +19,10 @@ from redense.files.checksums import check_sums, note_sum
 from redense.files.writing import write_bytes
 from redense.lab.environment import environment
 from redense.lab.events import Event
+from redense.lab.flow import Flow
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.lab.runs.result import describe_plan
 from redense.lab.store import PhaseStore, phase_keys
 from redense.lab.tasks import make_task
 from redense.lab.training.checkpoint import load_tree
@@ -32,7 +33,6 @@ from redense.scans.result import Scan
 from redense.scans.sensitivity import SPARSITIES, sensitivity
 
 from .resume import check_unchanged
-from .run import describe_plan, stored_phase
 
 Follow = Literal["loss", "metric"]
 
@@ -72,8 +72,8 @@ def scan_engine(
         lambda model: engine.evaluate("validation")[name],
         sparsities,
         overall=overall,
-        include=engine.include,
-        exclude=engine.exclude,
+        include=engine.network.include,
+        exclude=engine.network.exclude,
         lower_is_better=follow == "loss" or metric.lower_is_better,
         grid="full" if plain else "adaptive",
         reuse=not plain,
@@ -129,40 +129,14 @@ def engine_of_recipe(
         StoppedError: ``stop`` said so; the state is in the store.
         TrainingError: the loss is no longer finite.
     """
-    records: list[Event] = []
-
-    def record(event: Event) -> None:
-        if event["kind"] in ("step", "epoch"):
-            records.append(event)
-        emit(event)
-
-    def save(snapshot: dict[str, Any]) -> None:
-        if store and snapshot["position"]["step"]:
-            store.put_partial(keys[engine.phase_index], snapshot, records)
-
     task = make_task(recipe)
-    engine = Engine(task, recipe, emit=record, stop=stop, save=save)
-    keys = phase_keys(recipe, task.fingerprint, engine.plan)
+    engine = Engine(task, recipe, stop=stop)
+    flow = Flow(engine, store, phase_keys(recipe, task.fingerprint, engine.plan), emit=emit)
     index = first_sparse(engine)
-    described = describe_plan(engine)
     notes = list(getattr(task, "notes", ()))
-    emit({"kind": "plan", "phases": described[:index], "metric": vars(task.metric), "notes": notes})
+    emit({"kind": "plan", "phases": describe_plan(engine)[:index], "metric": vars(task.metric), "notes": notes})
     while engine.phase_index < index:
-        key = keys[engine.phase_index]
-        with store.locked(key) if store else contextlib.nullcontext():
-            if store and (found := stored_phase(store, key)):
-                start = {"phase_index": engine.phase_index, "step": engine.step, "start": engine.step}
-                emit({"kind": "phase", **start, "steps": engine.plan[engine.phase_index].steps, "stored": True})
-                engine.restore(found[0])
-                continue
-            records.clear()
-            partial = store.partial(key) if store else None
-            if partial:
-                engine.restore(partial[0])
-                records.extend(partial[1])
-            engine.train()
-            if store:
-                store.put(key, engine.snapshot(), records)
+        flow.advance()
     return engine
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redense.errors import RecipeError
+from redense.lab.flow import process_engine
 from redense.lab.pairs.by_name import schedule_of
 from redense.lab.recipe.recipe import Recipe, build_recipe
-from redense.lab.tasks import make_task
-from redense.lab.training.engine import Engine, steps_per_epoch
+from redense.lab.tasks import shared_task
+from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import planned, schedule
 from redense.schedule import Schedule
-from redense.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,9 @@ class RecipeTraining:
     def __call__(self, given: Schedule, seed: int) -> dict[str, Any]:
         """Return the validation and test figures, and the steps."""
         recipe = build_recipe({**self.recipe, "seed": seed})
-        task = _task(json.dumps(recipe.model_dump(mode="json"), sort_keys=True))
+        task = shared_task(recipe)
         first = schedule(recipe, steps_per_epoch(task, recipe)).phases[0]
-        engine = Engine(task, recipe, planned(recipe, given.phases, first=first))
+        engine = process_engine(task, recipe, planned(recipe, given.phases, first=first))
         while engine.phase_index < len(engine.plan):
             engine.train()
         engine.end()
@@ -47,14 +45,14 @@ class RecipeTraining:
     @property
     def metric(self) -> tuple[str, bool]:
         """The name of the task's figure, and whether lower is better."""
-        found = _task(json.dumps(dict(self.recipe), sort_keys=True)).metric
+        found = shared_task(build_recipe(dict(self.recipe))).metric
         return found.name, found.lower_is_better
 
     @property
     def schedule(self) -> Schedule:
         """The schedule that the recipe itself describes."""
         recipe = build_recipe(dict(self.recipe))
-        return schedule(recipe, steps_per_epoch(_task(json.dumps(dict(self.recipe), sort_keys=True)), recipe))
+        return schedule(recipe, steps_per_epoch(shared_task(recipe), recipe))
 
 
 def training_of(recipe: Recipe) -> RecipeTraining:
@@ -78,9 +76,3 @@ def candidates_of(recipe: Recipe, arms: Iterable[str], points: Sequence[Mapping[
                 raise RecipeError(f"'{name}' is named twice")
             found[name] = schedule_of(arm, own.schedule)
     return found
-
-
-@functools.lru_cache(maxsize=4)
-def _task(recipe: str) -> Task:
-    """Data is read once for all arms of a seed."""
-    return make_task(build_recipe(json.loads(recipe)))

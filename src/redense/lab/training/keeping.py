@@ -10,8 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
+from torch import nn
+
 from redense.errors import StateError
 from redense.tasks.metrics import Metric
+
+from .states import clone
 
 
 def as_good(
@@ -34,6 +39,46 @@ def as_good(
     if by == "loss":
         return loss < best["loss"] or (loss == best["loss"] and not metric.better(best["value"], value))
     return loss <= best["loss"] if value == best["value"] else metric.better(value, best["value"])
+
+
+class Best:
+    """What a phase, and what a run, would keep if it ended now.
+
+    Args:
+        metric: by which the task is judged.
+        keep: ``best``: each phase its best state; ``best-of-run``: the run its best; ``last``: nothing.
+        by: what decides first.
+    """
+
+    def __init__(
+        self, metric: Metric, keep: Literal["last", "best", "best-of-run"], by: Literal["metric", "loss"]
+    ) -> None:
+        self._metric, self._keep = metric, keep
+        self._by: Literal["metric", "loss"] = by
+        self.of_run: dict[str, Any] | None = None
+        """Of ``best-of-run``: figures, phase, epoch and weights of the best state so far."""
+
+    def of_phase(
+        self,
+        best: dict[str, Any] | None,
+        result: Mapping[str, float],
+        epoch: float,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> dict[str, Any] | None:
+        """Return what a phase would keep after an epoch with validation figures ``result``, in place of ``best``."""
+        if self._keep != "best" or not as_good(self._metric, result, best, self._by):
+            return best
+        return {**self._candidate(result, epoch, model), "optimizer": clone(optimizer.state_dict())}
+
+    def offer(self, result: Mapping[str, float], epoch: float, model: nn.Module, **told: Any) -> None:
+        """Let the run end with the weights as they are, if they are its best so far; ``told`` is kept with them."""
+        if self._keep == "best-of-run" and as_good(self._metric, result, self.of_run, self._by):
+            self.of_run = {**self._candidate(result, epoch, model), **told}
+
+    def _candidate(self, result: Mapping[str, float], epoch: float, model: nn.Module) -> dict[str, Any]:
+        figures = {"value": result[self._metric.name], "loss": result["loss"]}
+        return {**figures, "epoch": epoch, "model": clone(model.state_dict())}
 
 
 def refuse_older(best: Mapping[str, Any] | None) -> None:

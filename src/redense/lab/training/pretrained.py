@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from redense.errors import RecipeError, StateError, nearest
-from redense.files.checksums import check_folder, file_sum
+from redense.files.checksums import check_folder, remembered_sum
 from redense.lab.recipe.recipe import Recipe, TuneRecipe
 from redense.layers.names import clean_name
 from redense.tasks import catalog
@@ -35,9 +34,7 @@ def start_digest(start: str) -> str:
         return start
     if known := _fetched_by_name(start):
         return known.files[0].sha256  # which is that of the file, if it is there
-    path = _file(start)
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    return remembered_sum(_file(start))
 
 
 def to_be_fetched(start: str | None) -> str:
@@ -213,8 +210,3 @@ def _differences(
 
 def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    return file_sum(path)

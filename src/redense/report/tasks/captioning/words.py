@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from redense.report.kit.names import CONTROL
 from redense.report.kit.quantities import count, number, percent
-from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
+
+from .reading import Evidence
 
 _LAST = 3  # BLEU-4 among the four
 
@@ -23,9 +24,8 @@ def table_sentence(e: Evidence) -> str:
         verdict = "so these images tell them apart"
     change = f"a change of {signed(last.gain[_LAST])}, 95 % interval {signed(low)} to {signed(high)}, {verdict}."
     control = ""
-    if CONTROL in e.networks[1:-1]:
-        figures = e.table[e.networks.index(CONTROL)]
-        control = f" For {CONTROL}, the same budget without a mask, it is {number(figures.bleu[_LAST], 1)}."
+    if (row := next((row for row in e.table[1:-1] if row.name == CONTROL), None)) is not None:
+        control = f" For {CONTROL}, the same budget without a mask, it is {number(row.bleu[_LAST], 1)}."
     return said + change + control
 
 

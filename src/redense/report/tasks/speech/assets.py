@@ -1,3 +1,8 @@
+"""What the sections on recognisers add to the style sheet and the script of a page."""
+
+from __future__ import annotations
+
+STYLE = """\
 :root { --sub: #8a4b00; --del: #a3151f; --ins: #0b5e43; }
 @media screen and (prefers-color-scheme: dark) {
   :root:not(.print) { --sub: #e8a95a; --del: #f29a9f; --ins: #7fd0ae; }
@@ -30,3 +35,34 @@
   .clips li { break-inside: avoid; }
   .clips audio { display: none; }
 }
+"""
+
+SCRIPT = """\
+"use strict";
+(() => {
+  const finder = document.querySelector("#transcripts .finder");
+  if (!finder) return;
+  const select = finder.querySelector("select");
+  const search = finder.querySelector("input");
+  const apply = () => {
+    const wanted = search.value.trim().toLocaleLowerCase();
+    for (const list of document.querySelectorAll("#transcripts .heard-list")) {
+      let shown = 0;
+      for (const clip of list.querySelectorAll("li")) {
+        const there = clip.querySelector(".heard").textContent.toLocaleLowerCase().includes(wanted);
+        clip.hidden = !there || (select !== null && select.value !== "" && clip.dataset.set !== select.value);
+        shown += !clip.hidden;
+      }
+      list.querySelector(".none").hidden = shown > 0;
+    }
+  };
+  if (select) select.addEventListener("change", apply);
+  search.addEventListener("input", apply);
+  // One clip is heard at a time.
+  document.querySelector("#transcripts").addEventListener("play", (event) => {
+    for (const other of document.querySelectorAll("#transcripts audio")) if (other !== event.target) other.pause();
+  }, true);
+  finder.hidden = false;
+  apply();
+})();
+"""

@@ -1,4 +1,9 @@
-/* A cell's colour is its share of the strongest one. At the fullest it still has contrast with the ink on it. */
+"""What the sections on classifiers add to the style sheet and the script of a page."""
+
+from __future__ import annotations
+
+# A cell's colour is its share of the strongest one. At the fullest it still has contrast with the ink on it.
+STYLE = """\
 :root { --fullest: 62%; }
 @media screen and (prefers-color-scheme: dark) { :root:not(.print) { --fullest: 42%; } }
 .matrix { font-size: 0.75rem; border-collapse: separate; border-spacing: 1px; }
@@ -48,3 +53,26 @@
   .matrix td, .matrix th, .matrix tbody th { padding: 0 0.2rem 0 0; white-space: nowrap; }
   .matrix { print-color-adjust: exact; break-inside: avoid; }
 }
+"""
+
+SCRIPT = """\
+"use strict";
+(() => {
+  const chooser = document.querySelector("#changes .chooser");
+  if (!chooser) return;
+  const select = chooser.querySelector("select");
+  const apply = () => {
+    for (const list of document.querySelectorAll("#changes .changed")) {
+      let shown = 0;
+      for (const card of list.querySelectorAll("li")) {
+        card.hidden = select.value !== "" && card.dataset.label !== select.value;
+        shown += !card.hidden;
+      }
+      list.querySelector(".none").hidden = shown > 0;
+    }
+  };
+  select.addEventListener("change", apply);
+  chooser.hidden = false;
+  apply();
+})();
+"""

@@ -1,6 +1,10 @@
-/* Six hues, each the same in both themes. On paper every one has a contrast of 3 or more; between any two, and ink,
-   the distance is at least 20 (CIE 1976) with normal vision and with each of the three dichromacies (Machado et al.
-   2009). */
+"""What the page of a comparison adds to the style sheet and the script of a run's page."""
+
+from __future__ import annotations
+
+# Six hues, each the same in both themes. On paper every one has a contrast of 3 or more; between any two, and ink, the
+# distance is at least 20 (CIE 1976) with normal vision and with each of the three dichromacies (Machado et al. 2009).
+STYLE = """\
 :root {
   --arm-1: #0b57a4; --arm-2: #742506; --arm-3: #0da35b; --arm-4: #7b13e6; --arm-5: #9a9500; --arm-6: #b76591;
   --strip: #dde1e7;
@@ -74,3 +78,36 @@ td .under { display: block; color: var(--muted); font-size: 0.8125rem; }
   .wrap, th .about { min-width: 0; }
   .scroll:has(.noted) { margin-inline: 0; }
 }
+"""
+
+# Runs after the script of assets.py, which draws all plots, and draws them again for a new width or theme.
+SCRIPT = """\
+"use strict";
+(() => {
+  const plot = document.getElementById("curves");
+  const boxes = [...document.querySelectorAll(".toggles input")];
+  if (!plot || !boxes.length) return;
+
+  function apply() {
+    const hidden = new Set(boxes.filter((box) => !box.checked).map((box) => box.value));
+    const changed = plot.data.map((trace, index) => index).filter((index) => {
+      const trace = plot.data[index];
+      return (trace.visible ?? true) === hidden.has(trace.legendgroup);
+    });
+    if (!changed.length) return;
+    Plotly.restyle(plot, {visible: changed.map((index) => !hidden.has(plot.data[index].legendgroup))}, changed);
+  }
+
+  for (const box of boxes) box.addEventListener("change", apply);
+  for (const button of document.querySelectorAll(".toggles button")) {
+    button.addEventListener("click", () => {
+      for (const box of boxes) box.checked = button.value === "all";
+      apply();
+    });
+  }
+  // The plots are drawn again with all arms. The printer does not wait for the event that says so.
+  plot.on("plotly_afterplot", apply);
+  for (const event of ["beforeprint", "afterprint"]) addEventListener(event, apply);
+  apply();
+})();
+"""

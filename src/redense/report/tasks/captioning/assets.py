@@ -1,3 +1,8 @@
+"""What the sections on captions add to the style sheet and the script of a page."""
+
+from __future__ import annotations
+
+STYLE = """\
 .bleu td small { display: block; color: var(--muted); font-size: 0.75rem; }
 .bleu .papers { color: var(--muted); }
 .captions .controls { display: flex; flex-wrap: wrap; gap: 0.5rem 1.5rem; max-width: none; font-size: 0.875rem; }
@@ -24,8 +29,8 @@
 .gallery .best .score { color: var(--ink); font-weight: 600; }
 .gallery .none-said { color: var(--muted); font-style: italic; }
 .gallery .references { margin-top: 0.4rem; color: var(--muted); }
-.gallery .references li::before { content: "\201C"; }
-.gallery .references li::after { content: "\201D"; }
+.gallery .references li::before { content: "\\201C"; }
+.gallery .references li::after { content: "\\201D"; }
 .gallery .file { color: var(--muted); font-size: 0.6875rem; margin-top: 0.3rem; }
 .gallery details { margin-top: 0.25rem; }
 @media (max-width: 36rem) {
@@ -40,3 +45,39 @@
   .gallery > ul { grid-template-columns: 1fr 1fr; }
   .gallery > ul > li { break-inside: avoid; }
 }
+"""
+
+SCRIPT = """\
+"use strict";
+(() => {
+  const section = document.querySelector("#captions");
+  const controls = section && section.querySelector(".controls");
+  if (!controls) return;
+  const select = controls.querySelector("select"), search = controls.querySelector("input");
+  const list = section.querySelector(".gallery > ul"), cards = [...list.children];
+  const gain = (card) => Number(card.dataset.gain);
+  const orders = {
+    random: (a, b) => a.dataset.index - b.dataset.index,
+    won: (a, b) => gain(b) - gain(a),
+    lost: (a, b) => gain(a) - gain(b),
+    different: (a, b) => Math.abs(gain(b)) - Math.abs(gain(a)),
+  };
+  const texts = new Map(cards.map((card) => [card, card.querySelector(".told").textContent.toLowerCase()]));
+  const apply = () => {
+    const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    let shown = 0;
+    for (const card of [...cards].sort(orders[select.value])) {
+      const chosen = select.value === "different" || card.dataset.groups.split(" ").includes(select.value);
+      card.hidden = !(chosen && words.every((word) => texts.get(card).includes(word)));
+      shown += !card.hidden;
+      list.append(card);
+    }
+    section.querySelector(".gallery").scrollTop = 0;
+    section.querySelector(".none").hidden = shown > 0;
+  };
+  select.addEventListener("change", apply);
+  search.addEventListener("input", apply);
+  controls.hidden = false;
+  apply();
+})();
+"""

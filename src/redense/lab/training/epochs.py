@@ -1,0 +1,158 @@
+"""The epochs of one phase: steps, an evaluation after each epoch, and snapshots in between."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from redense.controller import DSD
+from redense.lab.events import Event, TrainingError
+from redense.lab.ranks.launch import Ranks
+from redense.methods.base import Method
+
+from .keeping import Best
+from .loader import Feed
+from .network import Network
+from .plan import PlannedPhase
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """One phase in training.
+
+    Args:
+        planned: the phase.
+        network: that is trained.
+        progress: how far the run has got; it is moved on.
+        best: what would be kept if it ended now.
+        feed: gives the batches.
+        ranks: that train it.
+        length: optimizer steps of an epoch.
+        log_steps: optimizer steps between two ``step`` events.
+        emit: called with every event.
+        evaluate: gives the validation figures.
+        asked: whether to stop, and whether to save.
+        save: (stop) keeps a snapshot, and raises `StoppedError` if it was asked to stop.
+    """
+
+    planned: PlannedPhase
+    network: Network
+    progress: Progress
+    best: Best
+    feed: Feed
+    ranks: Ranks
+    length: int
+    log_steps: int
+    emit: Callable[[Event], None]
+    evaluate: Callable[[], dict[str, float]]
+    asked: Callable[[], tuple[bool, bool]]
+    save: Callable[[bool], None]
+
+    @property
+    def epoch(self) -> float:
+        """Epochs of the phase that are done."""
+        return round(self.progress.in_phase / self.length, 4)
+
+    def where(self) -> dict[str, Any]:
+        """Return what every event says."""
+        where = {"phase": self.planned.phase.name, "phase_index": self.progress.phase}
+        return {**where, "step": self.progress.step, "epoch": self.epoch}
+
+    def offer(self, result: dict[str, float]) -> None:
+        """Let the run end with the weights as they are, if they are its best so far."""
+        of = round(self.planned.steps / self.length, 4)
+        self.best.offer(result, self.epoch, self.network.model, phase=self.planned.phase.name, of=of)
+
+    def tell(self, train_loss: float, result: dict[str, float], seconds: float) -> None:
+        """Emit the event of an epoch."""
+        event = {"kind": "epoch", **self.where(), "train_loss": train_loss, "validation": result}
+        figures = {"lr": self.network.lr, "sparsity": self.network.sparsity(), "seconds": round(seconds, 3)}
+        self.emit({**event, **figures})
+
+    def train(self, dsd: DSD, method: Method, *, from_best: bool) -> None:
+        """Train the phase, or the rest of it, under the masks of ``dsd``.
+
+        Args:
+            dsd: holds them.
+            method: the technique of the phase.
+            from_best: a phase that keeps its best may keep where it begins.
+
+        Raises:
+            StoppedError: it was asked to stop; the state is saved.
+            TrainingError: the loss is no longer finite.
+        """
+        total, position = self.planned.steps, self.progress.position
+        for key, start in (("loss", 0.0), ("best", None), ("seconds", 0.0)):
+            position.setdefault(key, start)
+        first = self.progress.step - position["step"]
+        self.emit({**self.where(), "kind": "phase", "start": first, "steps": total})
+        if not position["step"] and from_best:
+            began = self.evaluate()  # a phase need not end worse than it begins
+            if math.isfinite(began["loss"]):
+                position["best"] = self._kept(None, began)
+        while position["step"] < total:
+            first = position["step"] // self.length * self.length
+            end = min(first + self.length, total)
+            started = time.monotonic() - position["seconds"]
+            self._train_epoch(dsd, method, first, end, started)
+            mean = self.ranks.mean(position["loss"]) / (end - first)
+            self.check_finite(mean)
+            result = self.evaluate()
+            self.check_finite(result["loss"])  # the last step may have broken what its own loss did not show
+            position["best"] = self._kept(position["best"], result)
+            self.offer(result)
+            self.tell(mean, result, time.monotonic() - started)
+            position.update(loss=0.0, seconds=0.0)
+            stop, due = self.asked()
+            if stop or (due and end < total):
+                self.save(stop)
+
+    def _train_epoch(self, dsd: DSD, method: Method, first: int, end: int, started: float) -> None:
+        progress, position = self.progress, self.progress.position
+        # Goes on adding where a killed run had got to, in the same order.
+        losses = torch.tensor(position["loss"], dtype=torch.float64, device=self.network.device)
+        tunes = bool(self.planned.begins)
+
+        def set_lr() -> None:
+            self.network.set_lr(dsd.schedule.lr_factor(position["step"]), tunes=tunes)
+
+        done = position["step"] - first
+        steps = self.network.steps(
+            self.feed.batches(progress.phase, first // self.length, done, end - first), method, set_lr
+        )
+        with contextlib.closing(steps):  # where it ends early, the processes that prepare batches end with it
+            for loss in steps:
+                method.after_step(self.network.model, position["step"])
+                losses += loss
+                position["step"] += 1
+                if position["step"] % self.log_steps == 0:
+                    mean = self.ranks.mean(float(loss))
+                    self.emit({"kind": "step", **self.where(), "loss": mean, "lr": self.network.lr})
+                stop, due = self.asked() if position["step"] < end else (False, False)
+                if stop or due:
+                    position.update(loss=float(losses), seconds=time.monotonic() - started)
+                    self.check_finite(self.ranks.mean(position["loss"]))
+                    self.save(stop)
+        position["loss"] = float(losses)
+
+    def _kept(self, best: dict[str, Any] | None, result: dict[str, float]) -> dict[str, Any] | None:
+        return self.best.of_phase(best, result, self.epoch, self.network.model, self.network.optimizer)
+
+    def check_finite(self, loss: float) -> None:
+        """Raise if training has broken.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in phase '{self.planned.phase.name}' by step {self.progress.in_phase} of it: "
+                "lower its learning rate, or clip the gradient (training.clip_norm)"
+            )

@@ -1,0 +1,134 @@
+"""The network in training: the model and its optimizer, as precision, compilation and ranks have them train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from redense.lab.ranks.launch import Ranks
+from redense.lab.recipe.recipe import Recipe
+from redense.masks import sparsity_of
+from redense.methods.base import Method
+from redense.parameters import prunable
+from redense.tasks.task import Task
+
+from .pretrained import heads_of
+from .setup import LossOf, make_accelerator, make_optimizer, prune_rules
+
+
+class Network:
+    """A model and its optimizer. ``model`` is the plain one, whatever is wrapped around it for training.
+
+    Args:
+        task: gives the loss of a batch.
+        recipe: says with which optimizer and precision.
+        ranks: that train copies of it.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, ranks: Ranks) -> None:
+        self._task, self._recipe, self._ranks = task, recipe, ranks
+        self.accelerator: Accelerator = make_accelerator(recipe)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is trained."""
+        return self.accelerator.device
+
+    def use(self, model: nn.Module) -> None:
+        """Train this model from now on, with a new optimizer."""
+        training = self._recipe.training
+        if training.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.model: nn.Module = model.to(self.device)
+        tune = self._recipe.tune
+        heads = heads_of(self._task) if tune and tune.backbone_lr < 1 else frozenset[str]()
+        self.optimizer = make_optimizer(self.model, training.optimizer, heads, tune.backbone_lr if tune else 1.0)
+        # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
+        prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        # Accelerate's wrapper is for what scales the loss: each of its steps looks for a library on the whole path.
+        scales = self.accelerator.scaler is not None
+        self._prepared: Any = self.accelerator.prepare_optimizer(self.optimizer) if scales else self.optimizer
+        if training.compile:
+            prepared = cast("nn.Module", torch.compile(prepared))
+        self.loss = self._ranks.parallel(LossOf(prepared, self._task))
+
+    def backward(self, method: Method, batch: Any) -> Tensor:
+        """Add the gradients of a batch to those that there are, and return its part of the step's loss: a scalar."""
+        loss = self.loss(method, batch)
+        self.accelerator.backward(loss)
+        return loss.detach() / self._recipe.training.accumulate
+
+    def steps(self, batches: Iterable[Any], method: Method, set_lr: Callable[[], None]) -> Generator[Tensor]:
+        """Make the optimizer steps of some batches, and give the loss of each: float64, a scalar that is used again.
+
+        Args:
+            batches: on the device.
+            method: may take the gradients of a step's batches again, as SAM does.
+            set_lr: called before every step.
+        """
+        self.loss.train()
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        taken: list[Any] = []  # of the step at hand
+
+        def again() -> None:
+            self._prepared.zero_grad()
+            for batch in taken:
+                self.backward(method, batch)
+            self._clip()
+
+        for batch in batches:
+            if method.gradient_evaluations > 1:
+                taken.append(batch)
+            with self.accelerator.accumulate(self.loss):
+                loss += self.backward(method, batch)
+                if not self.accelerator.sync_gradients:
+                    continue
+                set_lr()
+                self._clip()
+                method.step(self._prepared, again)
+                self._prepared.zero_grad()
+                taken.clear()
+            yield loss
+            loss.zero_()
+
+    def _clip(self) -> None:
+        training = self._recipe.training
+        if training.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        if training.clip_value:
+            self.accelerator.clip_grad_value_(self.model.parameters(), training.clip_value)
+
+    def set_lr(self, factor: float, *, tunes: bool) -> None:
+        """Set the learning rate, as a factor of the recipe's; where it ``tunes``, some groups have a part of it."""
+        for group in self.optimizer.param_groups:
+            part = group.get("tuned", 1.0) if tunes else 1.0
+            group["lr"] = self._recipe.training.optimizer.lr * factor * part
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the optimizer's first group."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    # --- what is pruned ---------------------------------------------------------------------------------------------
+
+    @property
+    def include(self) -> list[str] | None:
+        """What `redense.prunable` is told to include: the recipe's word, or the task's."""
+        return prune_rules(self._recipe, self._task, self.model)[0]
+
+    @property
+    def exclude(self) -> list[str]:
+        """What `redense.prunable` is told to leave out: the task's and the recipe's."""
+        return prune_rules(self._recipe, self._task, self.model)[1]
+
+    def prunable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that pruning chooses from."""
+        return prunable(self.model, include=self.include, exclude=self.exclude)
+
+    def sparsity(self) -> float:
+        """Return the fraction of exact zeros among the prunable weights."""
+        return round(sparsity_of(*self.prunable().values()), 6)

@@ -1,0 +1,113 @@
+"""How far a run has got, and all that the rest of it depends on: what a snapshot holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redense.errors import StateError
+from redense.lab.ranks.launch import Ranks
+from redense.masks import pack, unpack
+from redense.pruning import derive_seed
+
+from .keeping import Best, refuse_older
+from .network import Network
+from .plan import PlannedPhase
+from .states import rng_state
+
+
+class Progress:
+    """The state of a run between two of its steps.
+
+    Args:
+        network: that is trained.
+        plan: the phases.
+        best: what would be kept if it ended now.
+        ranks: that train it.
+        seed: of the run.
+        build: makes the network anew, of the structure that phases have given it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Sequence[PlannedPhase],
+        best: Best,
+        ranks: Ranks,
+        seed: int,
+        build: Callable[[Sequence[Any]], None],
+    ) -> None:
+        self._network, self._plan, self._best, self._ranks, self._seed = network, plan, best, ranks, seed
+        self._build = build
+        self.masks: dict[str, Tensor] = {}
+        self.position: dict[str, Any] = {"phase": 0, "step": 0}
+        self.reshaped: list[Any] = []
+        """[phase, what was made] for each that changed the structure of the model."""
+        self.rng: Any = None
+        """The random numbers of a phase that goes on."""
+
+    @property
+    def phase(self) -> int:
+        """Number of phases that are complete."""
+        return self.position["phase"]
+
+    @property
+    def in_phase(self) -> int:
+        """Optimizer steps since the start of the phase at hand."""
+        return self.position["step"]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps since the start of the run."""
+        return sum(planned.steps for planned in self._plan[: self.phase]) + self.in_phase
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on, as tensors and plain data; on every rank the same."""
+        position, rng = dict(self.position), rng_state(self._network.device)
+        state: dict[str, Any] = {
+            "model": self._network.model.state_dict(),
+            "optimizer": self._network.optimizer.state_dict(),
+            "masks": {name: {"shape": list(m.shape), "bits": pack(m)} for name, m in self.masks.items()},
+            "position": position,
+            "reshaped": list(self.reshaped),
+            "rng": rng,
+        }
+        if self._best.of_run is not None:
+            state["best of run"] = self._best.of_run
+        if self._ranks.many and position["step"]:  # what each rank has for itself
+            state["ranks"] = self._ranks.gather({"rng": rng, "loss": position["loss"]})
+            position["loss"] = sum(own["loss"] for own in state["ranks"]) / self._ranks.world
+        return state
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on where `snapshot` was taken.
+
+        Raises:
+            StateError: it is of another model.
+        """
+        if self.reshaped != list(snapshot["reshaped"]):
+            self.reshaped = list(snapshot["reshaped"])
+            self._build(self.reshaped)
+        try:
+            self._network.model.load_state_dict(snapshot["model"])
+        except (RuntimeError, KeyError) as error:
+            raise StateError(f"the checkpoint is of another model: {' '.join(str(error).split())[:300]}") from None
+        self._network.optimizer.load_state_dict(snapshot["optimizer"])
+        self.masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
+        self._best.of_run = snapshot.get("best of run")
+        self.position = dict(snapshot["position"])
+        refuse_older(self.position.get("best"))
+        self.rng = snapshot["rng"]
+        own = snapshot.get("ranks", [])
+        if len(own) == self._ranks.world:
+            self.rng, self.position["loss"] = own[self._ranks.rank]["rng"], own[self._ranks.rank]["loss"]
+        elif self._ranks.rank:  # it was taken on another number of ranks: rank 0 goes on, the others begin
+            self.draw_for_itself()
+            self.rng = rng_state(self._network.device)
+
+    def draw_for_itself(self) -> None:
+        """Begin random numbers of this rank's own, for dropout and its like."""
+        torch.manual_seed(derive_seed(self._seed, self.phase, "phase", self.step, self._ranks.rank))
