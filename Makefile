@@ -71,6 +71,7 @@ check: .venv/installed-dev  ## lint, format, spelling, Markdown, layers and type
 	$(PY) -m codespell_lib
 	$(PY) -m pymarkdown scan --recurse *.md .github docs
 	$(PY) tools/layers.py
+	$(PY) tools/assets.py
 	$(PY) -m pyright
 
 docs: .venv/installed-dev  ## build the documentation into site/; a broken link is an error

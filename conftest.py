@@ -217,7 +217,9 @@ TOGETHER = {
     f"tests/lab/{name}.py": "every_arm"
     for name in ("arms/test_arms", "arms/test_cards", "comparison/test_results", "comparison/test_grid")
 }
-TOGETHER |= {str(path.relative_to(ROOT)): "browser" for path in ROOT.glob("tests/report/**/test_*.py")}
+TOGETHER |= {
+    f"tests/report/{name}.py": "browser" for name in ("test_browser", "server/test_serving", "paper/test_printing")
+}
 """Files whose tests share a fixture of the session that takes long to make."""
 
 

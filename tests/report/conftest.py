@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from redense.report.comparisons.page import write_compare_report
 from redense.report.paper.browser import Browser, BrowserPage, find_browser
 from redense.report.runs.page import write_report
+
+sys.path.insert(0, str(Path(__file__).parent / "samples"))  # folders that several tests make
 
 
 class Page(HTMLParser):
@@ -107,19 +110,29 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture
-def look(browser: Browser) -> Iterator[Callable[..., BrowserPage]]:
-    """Load a page in a theme, at a width; it is closed after the test."""
-    opened: list[BrowserPage] = []
+@pytest.fixture(scope="session")
+def open_page(browser: Browser) -> Callable[..., BrowserPage]:
+    """Load a page in a theme, at a width, in a tab of its own."""
 
     def load(address: str | Path, *, theme: str = "light", width: int = 1100) -> BrowserPage:
         page = browser.page()
-        opened.append(page)
         _in_theme(page, theme)
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         page.ask("Emulation.setDeviceMetricsOverride", **size)
         page.go(address if isinstance(address, str) else address.as_uri())
         return page
+
+    return load
+
+
+@pytest.fixture
+def look(open_page: Callable[..., BrowserPage]) -> Iterator[Callable[..., BrowserPage]]:
+    """Load a page in a theme, at a width; it is closed after the test."""
+    opened: list[BrowserPage] = []
+
+    def load(address: str | Path, **how: Any) -> BrowserPage:
+        opened.append(open_page(address, **how))
+        return opened[-1]
 
     yield load
     for page in opened:
@@ -151,22 +164,6 @@ def _complaints(page: BrowserPage) -> list[str]:
         elif method == "Network.requestWillBeSent" and about["request"]["url"] != about["documentURL"]:
             said += [url for url in [about["request"]["url"]] if not url.startswith(("data:", "blob:"))]
     return said
-
-
-@pytest.fixture
-def browse(look: Callable[..., BrowserPage]) -> Callable[..., tuple[str, list[str]]]:
-    """Load a page in a theme: its document after the scripts ran, and what it has said, thrown and asked for.
-
-    A ``script`` runs after those of the page.
-    """
-
-    def load(page: Path, *, theme: str = "light", script: str = "") -> tuple[str, list[str]]:
-        shown = look(page, theme=theme)
-        if script:
-            shown.run(f"{{{script}}}; 0")
-        return shown.run("document.documentElement.outerHTML"), _complaints(shown)
-
-    return load
 
 
 # --- colours --------------------------------------------------------------------------------------------------------

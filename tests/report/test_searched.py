@@ -126,6 +126,24 @@ def test_the_best_is_confirmed_on_fresh_seeds_and_the_page_has_the_tree(tmp_path
     assert json.loads((tmp_path / "search.json").read_text()) == found.to_dict()
 
 
+def test_a_winner_whose_control_failed_once_is_no_gain_and_the_sentence_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("redense.report.comparisons.page.write_compare_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("redense.report.searched.write_compare_report", lambda folder: folder / "report.html")
+    whole = Trained(gain=2)
+
+    def train(schedule: redense.Schedule, seed: int) -> Any:
+        if seed == 1000 and not any(phase.sparsity for phase in schedule.phases):
+            raise RuntimeError("out of memory")
+        return whole(schedule, seed)
+
+    found = search(train, tmp_path, confirm=5)
+    assert not found.gain
+    assert "dsd 0.9 against " in found.sentence
+    assert found.sentence.endswith(f"1 of 5 runs of {found.control} failed, so no gain can be claimed.")
+
+
 def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("redense.report.comparisons.page.write_compare_report", lambda folder: folder / "report.html")
     monkeypatch.setattr("redense.report.searched.write_compare_report", lambda folder: folder / "report.html")

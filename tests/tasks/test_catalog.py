@@ -20,7 +20,8 @@ import pytest
 
 from redense.errors import DataError
 from redense.tasks import catalog
-from redense.tasks.catalog import File, Source
+from redense.tasks.catalog import Source
+from redense.tasks.fetching.files import File
 from redense.tasks.fetching.packages import Debian
 
 CONTENTS = {"train.gz": b"train" * 200, "test.gz": b"test" * 100}

@@ -13,6 +13,7 @@ from redense.files.checksums import add_sums
 from redense.files.notebook import html_table
 from redense.files.writing import write_text
 from redense.lab.environment import environment
+from redense.lab.judging import words
 from redense.lab.judging.figures import is_lower_better
 from redense.lab.pairs.by_name import tuned_controls
 from redense.lab.pairs.carrying import Backend, Carrier
@@ -66,9 +67,11 @@ class Searched:
         where = f"on {seeds} fresh seeds and test figures ({tried})"
         if self.gain:
             return f"{self.winner} beats {self.control}, the strongest control, {where}."
-        contrasts = self.confirmed.judgement.decision.contrasts
-        told = contrasts[0].verdict if contrasts else "no run came to its end"
-        return f"Nothing here beats the control: {self.winner} against {self.control}, {told} {where}."
+        decision = self.confirmed.judgement.decision
+        verdict = decision.contrasts[0].verdict if decision.contrasts else "no run came to its end"
+        told = decision.conclusions.get(self.winner or "")
+        but = f" {words.obstacle(told.obstacle)}, so no gain can be claimed." if told and told.obstacle else ""
+        return f"Nothing here beats the control: {self.winner} against {self.control}, {verdict} {where}.{but}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole tree and its price as plain data, as ``search.json`` has it."""

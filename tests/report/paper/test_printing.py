@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
@@ -80,9 +81,11 @@ def test_a_browser_that_ends_as_it_begins_is_an_error_and_leaves_no_process(monk
 
 
 @pytest.mark.timeout(600)
-def test_browser_draws_every_plot_and_every_choice_of_one_as_svg_pdf_and_png(tmp_path: Path) -> None:
-    if browser.find_browser() is None:
-        pytest.skip("needs Chromium or Chrome (Debian: apt-get install chromium)")
+def test_browser_draws_every_plot_and_every_choice_of_one_as_svg_pdf_and_png(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = request.getfixturevalue("browser")  # the one of all tests: to start another takes seconds
+    monkeypatch.setattr(printing, "Browser", lambda: contextlib.nullcontext(running))
     choices = [
         {"data": [{"y": [1, 2]}], "layout": {"xaxis": {"title": {"text": f"weight of {name}"}}}} for name in "ab"
     ]

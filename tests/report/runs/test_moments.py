@@ -11,8 +11,10 @@ import torch
 
 from redense.errors import DataError
 from redense.lab.diagnosis.moments import Cycle, cycle_moments
-from redense.report.kit.assets import STYLE
+from redense.report.kit.assets import asset
 from redense.report.runs.moments import moments_plot
+
+STYLE = asset("kit/page.css")
 
 
 def cycle(names: tuple[str, ...] = ("conv.weight", "fc.weight"), **how: Any) -> dict[str, Any]:
@@ -144,27 +146,3 @@ def test_old_and_regrown_stand_out_from_the_paper_and_from_each_other(theme, pal
     red, blue = ([int(colours[name][i : i + 2], 16) for i in (1, 5)] for name in ("second", "accent"))
     assert red[0] - red[1] > 100  # orange and blue: told apart with any sight
     assert blue[1] - blue[0] > 100
-
-
-def test_browser_draws_another_layer_and_keeps_it_when_the_plots_are_drawn_again(small_run, browse):
-    from redense.report import write_report
-
-    page = write_report(small_run({"moments.json": {"cycles": [cycle()]}}))
-    script = """
-      const plot = document.getElementById("moments");
-      const state = () => [
-        plot.layout.xaxis.title.text, plot.data.length, plot.data[0].y.reduce((a, b) => a + b),
-        [...document.querySelectorAll("[data-choice]")].map((part) => +!part.hidden).join("")].join(" ");
-      const said = [state()];
-      const select = document.querySelector("select[data-plot]");
-      select.value = "1";
-      select.dispatchEvent(new Event("change"));
-      said.push(state());
-      dispatchEvent(new Event("beforeprint"));
-      dispatchEvent(new Event("afterprint"));
-      document.title = [...said, state()].join();
-    """
-    document, console = browse(page, script=script)
-    assert console == []
-    other = "weight of conv.weight 6 200 0101"
-    assert f"<title>weight of fc.weight 6 400 1010,{other},{other}</title>" in document

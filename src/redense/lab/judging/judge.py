@@ -11,6 +11,7 @@ from redense.files.notebook import html_table
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
 from .folders import told_by
+from .headline import headline
 from .tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
 
@@ -43,6 +44,11 @@ class Judgement:
         """What has to be said beside the verdicts."""
         return words.caution(self.decision)
 
+    @property
+    def headline(self) -> str:
+        """What the table comes to, in one or two sentences."""
+        return headline(self.decision)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as ``redense judge --json`` prints it; what there is not is None."""
         decision = self.decision
@@ -65,6 +71,8 @@ class Judgement:
                 name: {"gain": told.gain, "text": words.conclusion(decision, name)}
                 for name, told in decision.conclusions.items()
             },
+            "codes": {name: told.to_dict() for name, told in decision.conclusions.items()},
+            "headline": self.headline,
             "caution": self.caution,
         }
 

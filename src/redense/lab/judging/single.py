@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 
 def control_settings(recipe: Mapping[str, Any]) -> list[str]:
@@ -23,6 +24,22 @@ def control_settings(recipe: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+Beside: TypeAlias = Literal["better", "worse", "same", "unknown"]
+
+
+def beside(value: float, base: float, *, lower_is_better: bool | None) -> Beside:
+    """Return what one figure is beside another; ``unknown`` where one of them is no finite number.
+
+    >>> beside(11.0, 11.004, lower_is_better=True), beside(float("nan"), 11.0, lower_is_better=True)
+    ('better', 'unknown')
+    """
+    if not (math.isfinite(value) and math.isfinite(base)):
+        return "unknown"
+    if value == base:
+        return "same"
+    return "better" if (value < base) == (lower_is_better is not False) else "worse"
+
+
 def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: str) -> str:
     """Return what one run shows, and what it does not (DESIGN.md, rule 7).
 
@@ -34,11 +51,12 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
     metric, phases = result["metric"], result["phases"]
     name, unit = metric["name"], metric["unit"]
     first, last = phases[0]["test"][name], phases[-1]["test"][name]
-    gain = (first - last) if metric["lower_is_better"] else (last - first)
+    found = beside(last, first, lower_is_better=metric["lower_is_better"])
     points = "points" if unit in ("%", "") else unit
-    how = (
-        f"{abs(gain):.2f} {points} {'better' if gain > 0 else 'worse'} than" if abs(gain) >= 0.005 else "no better than"
-    )
+    size = f"{abs(last - first):.2f}"
+    how = f"{'less than 0.01' if size == '0.00' else size} {points} {found} than"
+    if found in ("same", "unknown"):
+        how = "no better than" if found == "same" else "which cannot be compared with"
     shown, base = (f"{value:.2f} {unit}".rstrip() for value in (last, first))
     if not any(phase["sparsity"] > 0 for phase in phases if phase["kind"] == "sparse"):
         return (

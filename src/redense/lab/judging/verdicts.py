@@ -81,20 +81,49 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """Why no gain can be claimed of an arm, whatever the verdicts are; `words.obstacle` says it.
+
+    Args:
+        code: ``diverged``: runs of ``arm`` have no figure; ``no-control``: there is no control; ``longer``: ``arm``
+            trains longer than the control ``against``.
+        arm: of which it is said.
+        against: the control.
+        counts: runs that diverged and all runs, or steps of the arm and of the control.
+        ended: what became of the runs, in a word.
+    """
+
+    code: Literal["diverged", "no-control", "longer"]
+    arm: str = ""
+    against: str = ""
+    counts: tuple[float, float] = (0, 0)
+    ended: str = ""
+
+
+@dataclass(frozen=True)
 class Conclusion:
     """What is said of an arm. ``against`` has its verdict against the baseline and each control that decides.
 
     Args:
         gain: whether it is one.
-        why_none: why no gain can be claimed, whatever the verdicts are; empty where they decide.
+        obstacle: why no gain can be claimed, whatever the verdicts are; None where they decide.
     """
 
     arm: str
     role: Role
     gain: bool
     against: Mapping[str, Verdict]
-    why_none: str = ""
+    obstacle: Obstacle | None = None
     note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, in codes: no sentence has to be read to know what was decided."""
+        return {
+            "role": self.role,
+            "gain": self.gain,
+            "against": dict(self.against),
+            "obstacle": self.obstacle.code if self.obstacle else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -301,23 +330,23 @@ def _conclude(
     against: dict[str, Verdict] = {other: verdicts[name, other] for other in others if (name, other) in verdicts}
     if role != "arm":
         return Conclusion(name, role, False, against, _diverged(arms, (name, *others)), arms[name].note)
-    why = _diverged(arms, (name, *others))
-    if not why and not deciding:
-        why = "No control without a mask is in the table beside the baseline"
-    if not why:
-        why = next(filter(None, (_longer(name, arms[name], one, arms[one]) for one in deciding)), "")
-    gain = not why and all(against.get(other) == "better" for other in others)
-    return Conclusion(name, role, gain, against, why, arms[name].note)
+    found = _diverged(arms, (name, *others))
+    if not found and not deciding:
+        found = Obstacle("no-control")
+    if not found:
+        found = next(filter(None, (_longer(name, arms[name], one, arms[one]) for one in deciding)), None)
+    gain = not found and all(against.get(other) == "better" for other in others)
+    return Conclusion(name, role, gain, against, found, arms[name].note)
 
 
-def _diverged(arms: Mapping[str, ArmFigures], names: Sequence[str]) -> str:
+def _diverged(arms: Mapping[str, ArmFigures], names: Sequence[str]) -> Obstacle | None:
     for name in names:
         if count := arms[name].diverged:
-            return f"{count} of {arms[name].runs} runs of {name} {arms[name].ended}"
-    return ""
+            return Obstacle("diverged", name, counts=(count, arms[name].runs), ended=arms[name].ended)
+    return None
 
 
-def _longer(name: str, arm: ArmFigures, against: str, control: ArmFigures) -> str:
+def _longer(name: str, arm: ArmFigures, against: str, control: ArmFigures) -> Obstacle | None:
     if arm.steps is None or control.steps is None or arm.steps <= control.steps:
-        return ""
-    return f"{name} trains for {arm.steps:,.0f} steps and {against} for {control.steps:,.0f} only"
+        return None
+    return Obstacle("longer", name, against, (arm.steps, control.steps))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from .figures import CONTROLS, shown
 from .power import seeds_for
 from .statistics import LEVEL, Interval, Paired, veto_limit
-from .verdicts import Conclusion, Contrast, Decision
+from .verdicts import Conclusion, Contrast, Decision, Obstacle
 
 ONE_SEED = "one seed shows nothing"
 NO_DIFFERENCE = "no difference shown"
@@ -28,12 +28,22 @@ def conclusion(decision: Decision, arm: str) -> str:
         text = f"{arm}: a gain. {_against(decision, told)}"
     else:
         text = f"{arm}: no gain. {_against(decision, told)}"
-    if told.why_none:
+    if told.obstacle:
         claimed = ", so no gain can be claimed" if told.role == "arm" else ""
-        text += f" {told.why_none}{claimed}."
+        text += f" {obstacle(told.obstacle)}{claimed}."
     if told.note:
         text += f" It differs in more: {told.note}."
     return shown(text)
+
+
+def obstacle(found: Obstacle) -> str:
+    """Return why no gain can be claimed, without the end of the sentence."""
+    if found.code == "no-control":
+        return "No control without a mask is in the table beside the baseline"
+    first, second = found.counts
+    if found.code == "diverged":
+        return f"{first:g} of {second:g} runs of {found.arm} {found.ended}"
+    return f"{found.arm} trains for {first:,.0f} steps and {found.against} for {second:,.0f} only"
 
 
 def _against(decision: Decision, told: Conclusion) -> str:
@@ -58,15 +68,15 @@ def control_sentence(decision: Decision) -> str:
         usual = f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"
         return f"No control without a mask ({usual}) is in the table beside the baseline, so no gain can be claimed."
     if decision.chosen:
-        rest = _listed(name for name in decision.controls if name not in decision.deciding)
+        rest = listed(name for name in decision.controls if name not in decision.deciding)
         return shown(f"The control is {decision.deciding[0]}: on validation figures it is ahead of {rest}.")
     if len(decision.deciding) == 1:
         return shown(f"The control is {decision.deciding[0]}, the only one.")
-    listed = _listed(decision.deciding)
+    every = listed(decision.deciding)
     why = "not every control has a validation figure for every seed"
     if decision.validation_only:
         why = "validation figures decide here"
-    return shown(f"The controls are {listed}, and each has to be beaten: {why}, so the strongest cannot be chosen.")
+    return shown(f"The controls are {every}, and each has to be beaten: {why}, so the strongest cannot be chosen.")
 
 
 def caution(decision: Decision) -> str | None:
@@ -99,7 +109,7 @@ def caution(decision: Decision) -> str | None:
 def sentence(decision: Decision, contrast: Contrast) -> str:
     """Return a contrast with its numbers, as one sentence. A difference of percentages is in points."""
     paired, p, word = contrast.paired, contrast.p_adjusted, contrast.verdict
-    unit = f" {'points' if decision.unit == '%' else decision.unit}".rstrip()
+    unit = _unit(decision)
     metric, other = decision.metric or "figure", other_name(decision, contrast.against).partition(",")[0]
     low, high = paired.interval or (paired.mean, paired.mean)
     point = f".{decimals((high - low) / 2 or abs(paired.mean))}f"
@@ -133,7 +143,7 @@ def reach_text(decision: Decision, contrast: Contrast) -> str:
     if contrast.paired.interval is None:
         return ""
     gain, loss = reach(decision, contrast.paired.interval)
-    unit = f" {'points' if decision.unit == '%' else decision.unit}".rstrip()
+    unit = _unit(decision)
     point = f".{decimals((gain + loss) / 2)}f"
     parts = [f"{size:{point}}{unit} {word}" for word, size in (("better", gain), ("worse", loss)) if size > 0]
     return f"the interval allows up to {' and '.join(parts)}"
@@ -175,6 +185,16 @@ def rule(decision: Decision) -> str:
     )
 
 
+def size(decision: Decision, contrast: Contrast) -> str:
+    """Return how large a difference is, with its unit: ``0.83 points``."""
+    low, high = contrast.paired.interval or (0.0, 2 * contrast.paired.mean)
+    return f"{abs(contrast.paired.mean):.{decimals(abs(high - low) / 2)}f}{_unit(decision)}"
+
+
+def _unit(decision: Decision) -> str:
+    return f" {'points' if decision.unit == '%' else decision.unit}".rstrip()
+
+
 def decimals(size: float) -> int:
     """Return the decimals that show a number of that size to two digits."""
     return min(max(1 - math.floor(math.log10(size)), 0), 9) if size > 0 else 2
@@ -205,7 +225,8 @@ def effect_text(paired: Paired) -> str:
     return "" if paired.effect is None else f"{paired.effect:+.2f}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list in a sentence."""
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 

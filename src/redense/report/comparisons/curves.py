@@ -21,7 +21,7 @@ from redense.report.kit.quantities import number
 
 from .looks import look
 from .numbers import decimals
-from .reading import Arm, Comparison, Point
+from .types import Arm, Comparison, Point
 
 _STRIP = 20  # pixels of an arm's strip of phases
 _CURVES = 380

@@ -16,7 +16,7 @@ from redense.report.runs.moments import moments_plot
 from redense.report.runs.reading import Metric
 
 from .looks import COLOURS, DASHES, look
-from .reading import Comparison
+from .types import Comparison
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from redense.report.kit.quantities import number
 
 from .looks import look
 from .numbers import decimals, p_value, points, with_interval
-from .reading import Arm, Comparison, Difference
+from .types import Arm, Comparison, Difference
 from .words import sides
 
 # --- differences ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redense.report.kit.markup import Element, h
 
-from .reading import Arm
+from .types import Arm
 
 COLOURS = 6  # --arm-1 to --arm-6 of the style sheet
 _SYMBOLS = {  # plotly.js's name: the same as a path around 0, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redense.report.kit.quantities import NONE, decimals_for, estimate
 
-from .reading import Comparison
+from .types import Comparison
 
 
 def decimals(c: Comparison) -> int:

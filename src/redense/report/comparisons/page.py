@@ -23,15 +23,16 @@ from redense.report.kit.quantities import NOTHING, cell, count, learning_rate, n
 from redense.report.runs import commands
 from redense.report.runs.evidence import show_evidence
 
+from ..kit.assets import asset
 from . import curves as compare_curves
 from . import diagnosis as diagnosis_part
 from . import figures, words
-from .assets import SCRIPT, STYLE
 from .looks import swatch
 from .numbers import decimals, has_intervals, p_value, points
-from .reading import Comparison, read_comparison
+from .reading import read_comparison
 from .search import search_parts
 from .tables import table_of_arms
+from .types import Comparison
 from .verdict import conclusion, gains, headline, key_figures, remarks
 
 _RAW = {
@@ -63,7 +64,7 @@ def make_page(c: Comparison) -> Page:
         Section("searched", "The search", search_parts(c.search) if c.search else None),
         Section("arms", "The arms", table_of_arms(c)),
         Section("differences", "Differences", _differences(c)),
-        Section("validation", "Curves", _curves(c), script=SCRIPT),
+        Section("validation", "Curves", _curves(c), script=asset("comparisons/comparison.js")),
         Section("spent", f"Cost against {c.metric.label}", _cost(c)),
         Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
         *show_evidence(c.evidence, f", seed {c.seeds[0]}"),
@@ -79,7 +80,7 @@ def make_page(c: Comparison) -> Page:
         name=c.recipe,
         facts=facts,
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
-        style=STYLE,
+        style=asset("comparisons/comparison.css"),
     )
 
 

@@ -9,7 +9,7 @@ from redense.report.kit.quantities import NOTHING, Number, cell, count, duration
 
 from .looks import swatch
 from .numbers import decimals, has_intervals, points
-from .reading import Arm, Comparison, Difference
+from .types import Arm, Comparison, Difference
 from .words import arms_sentence, table_sentence
 
 

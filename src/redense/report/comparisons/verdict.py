@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from redense.lab.judging.headline import headline as judged
 from redense.report.kit.parts import BigFigure
-from redense.report.kit.quantities import count, difference, duration, listed, number, quantity
+from redense.report.kit.quantities import count, duration, listed, number, quantity
 
 from .numbers import decimals, has_intervals
-from .reading import Arm, Comparison
+from .types import Arm, Comparison
 
 _FIGURES = 5  # large figures, so that they stay in one row
 
@@ -20,73 +19,7 @@ def gains(c: Comparison) -> list[Arm]:
 
 def headline(c: Comparison) -> str:
     """Return the whole comparison in one or two sentences."""
-    over = f"over {count(len(c.seeds), 'seed')}"
-    verdicts = {item.arm: item.verdict for item in c.against(c.baseline)}
-    if not c.differences:
-        return "Nothing can be compared: too few runs came to their end."
-    if len(c.seeds) == 1:
-        return "One seed was run, and one seed shows nothing: whether any arm is a gain is open."
-    compared = [arm.name for arm in c.others if arm.name in verdicts]
-    if not compared:
-        controls = listed([f"{name} {verdict}" for name, verdict in verdicts.items()])
-        return f"Only controls were compared with {c.named(c.baseline)}, {over}: {controls}. There is no arm to judge."
-    better = [name for name in compared if verdicts[name] == "better"]
-    if not c.controls:
-        shown = f"{_are(better)} better than {c.named(c.baseline)}" if better else "No arm is better than the baseline"
-        return (
-            f"No gain can be claimed {over}: no control without a mask was run. "
-            f"{shown}{'; whether training longer does the same is open' if better else ''}."
-        )
-    won = gains(c)
-    if len(won) == 1:
-        return f"{_one_gain(c, won[0])} {over}."
-    if won:
-        names = listed([arm.name for arm in won])
-        return f"{names} are gains {over}: each better than {_beaten(c)}."
-    return f"No arm shows a gain {over}. {_why_not(c, better, verdicts)}"
-
-
-def _one_gain(c: Comparison, arm: Arm) -> str:
-    side = "lower" if c.metric.lower_is_better is not False else "higher"
-    than = [
-        f"{difference(found.mean, c.metric.unit, decimals(c))} {side} than "
-        f"{'its dense baseline' if c.named(other) == 'the dense baseline' else c.named(other)}'s"
-        for other in dict.fromkeys((c.baseline, *c.controls))
-        if (found := c.difference(arm.name, other))
-    ]
-    no_mask = "which has no mask" if len(c.controls) == 1 else "which have no mask"
-    return f"{arm.name} is a gain: its {c.figure} is {listed(than)}, {no_mask},"
-
-
-def _why_not(c: Comparison, better: list[str], verdicts: Mapping[str, str]) -> str:
-    longer = [name for name in c.controls if verdicts.get(name) == "better"]
-    if not better:
-        too = f"; {_are(longer)}, without a mask" if longer else ""
-        return f"None is shown to be better than {_its(c)}{too}."
-    told = c.decision.conclusions
-    ahead = [name for name in better if all(verdict == "better" for verdict in told[name].against.values())]
-    if ahead:  # better than all, and something else is against it
-        return " ".join(f"{told[name].why_none}, so {name} is none." for name in ahead)
-    if longer:
-        so = f"so {'is' if len(longer) == 1 else 'are'} {listed(longer)}"
-        return (
-            f"{_are(better)} better than {c.named(c.baseline)}, but {so}, without a mask: training longer helps by "
-            "itself, and nothing more is shown."
-        )
-    return f"{_are(better)} better than {c.named(c.baseline)}, but not shown to be better than {_controls(c)}."
-
-
-def _its(c: Comparison) -> str:
-    return "its dense baseline" if c.named(c.baseline) == "the dense baseline" else c.named(c.baseline)
-
-
-def _beaten(c: Comparison) -> str:
-    return f"{c.named(c.baseline)} and than {_controls(c)}" if c.decision.baseline else _controls(c)
-
-
-def _controls(c: Comparison) -> str:
-    which = "the control" if len(c.controls) == 1 else "the controls"
-    return f"{listed(list(c.controls))}, {which} without a mask"
+    return judged(c.decision, seeds=len(c.seeds), figure=c.figure, named=c.named)
 
 
 def conclusion(c: Comparison, arm: str) -> str:

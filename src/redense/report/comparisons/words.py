@@ -5,7 +5,7 @@ from __future__ import annotations
 from redense.report.kit.quantities import count, listed, number, quantity
 
 from .numbers import decimals, points, with_interval
-from .reading import Comparison
+from .types import Comparison
 
 POOLED = (
     "All seeds share one test set. The p is McNemar's with the seeds of an example as one cluster: these networks on "

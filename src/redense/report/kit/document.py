@@ -6,8 +6,8 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from redense._version import __version__
 from redense.errors import CheckpointError, StateError
 from redense.files.writing import write_text
 
-from .assets import SCRIPT, STYLE
+from .assets import asset
 from .markup import Child, Element, blocks, h, html
 from .parts import Figure, Table
 from .plotting import Plot
@@ -60,6 +60,21 @@ class Section:
 
 
 @dataclass(frozen=True)
+class About:
+    """What is known of the networks whose evidence a section shows.
+
+    Args:
+        recipe: its name; empty where it is not known.
+        sparsities: of the prunable weights of each network, by its name; None where it is not known.
+        of: whose networks these are, for a title: ``, seed 0``.
+    """
+
+    recipe: str = ""
+    sparsities: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    of: str = ""
+
+
+@dataclass(frozen=True)
 class Page:
     """A page.
 
@@ -69,7 +84,6 @@ class Page:
         facts: short ones, for the line below; empty ones are left out.
         sections: in order.
         style: what this page adds to the style sheet.
-        scripts: what it adds to the script that draws the plots; they run after it.
         live: it may ask the server that it comes from for what is new, and nobody else.
     """
 
@@ -78,7 +92,6 @@ class Page:
     facts: Sequence[str]
     sections: Sequence[Section]
     style: str = ""
-    scripts: Sequence[str] = ()
     live: bool = False
 
     @property
@@ -94,7 +107,10 @@ class Page:
     @property
     def styles(self) -> str:
         """Its style sheet."""
-        return "".join(dict.fromkeys([STYLE, self.style, *(section.style for section in self.sections)]))
+        live = asset("kit/live.css") if self.live else ""
+        return "".join(
+            dict.fromkeys([asset("kit/page.css"), live, self.style, *(section.style for section in self.sections)])
+        )
 
     def html(self) -> str:
         """Return it as one HTML file that asks nothing of any network."""
@@ -115,8 +131,9 @@ class Page:
     def _all_scripts(self) -> list[str]:
         from plotly.offline import get_plotlyjs
 
-        own = dict.fromkeys(filter(None, [*self.scripts, *(section.script for section in self.sections)]))
-        return [*([get_plotlyjs().replace("\r", ""), SCRIPT] if self.plots else []), *own]
+        live = [asset("kit/live.js")] if self.live else []
+        own = dict.fromkeys(filter(None, [*(section.script for section in self.sections), *live]))
+        return [*([get_plotlyjs().replace("\r", ""), asset("kit/page.js")] if self.plots else []), *own]
 
     def _head(self) -> Element:
         return h(

@@ -18,7 +18,6 @@ from redense.report.kit.parts import (
     environment_table,
 )
 from redense.report.kit.quantities import cell, count, duration, learning_rate, share, whole
-from redense.report.server import live as following
 
 from . import commands, figures, words
 from . import moments as moments_part
@@ -65,8 +64,6 @@ def make_page(run: Run, *, live: bool = False) -> Page:
         name=run.name,
         facts=_facts(run),
         sections=sections,
-        style=following.STYLE if live else "",
-        scripts=[following.SCRIPT] if live else [],
         live=live,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from redense.lab.judging.single import beside
 from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import (
     Number,
@@ -160,16 +161,15 @@ def _compared(
 ) -> tuple[str, bool]:
     """The sentence that compares two figures, and whether the first one is the better."""
     shown = metric(run, value)
-    if not (math.isfinite(value) and math.isfinite(base)):
+    found = beside(value, base, lower_is_better=run.metric.lower_is_better)
+    if found == "unknown":
         return f"{subject} is {shown}, against {metric(run, base)} of {against}: nothing can be compared.", False
-    lower_is_better = run.metric.lower_is_better is not False
-    better = value < base if lower_is_better else value > base
-    no_gain = ": no gain" if gain_word and not better else ""
-    if value == base:
+    no_gain = ": no gain" if gain_word and found != "better" else ""
+    if found == "same":
         return f"{subject} is {shown}, the same as {against}{no_gain}.", False
     apart = difference(value - base, run.metric.unit, metric_decimals(run))
     side = "below" if value < base else "above"
-    return f"{subject} is {shown}, {apart} {side} {against}{no_gain}.", better
+    return f"{subject} is {shown}, {apart} {side} {against}{no_gain}.", found == "better"
 
 
 def _figure(run: Run, phase: PhaseRow, split: str) -> float:

@@ -27,7 +27,7 @@ from redense.report.pages import COMPARISON, RUN, SCAN, kind_of
 from redense.report.runs.reading import Run, read_run
 from redense.report.runs.words import verdict
 
-from . import live
+from ..kit.assets import asset
 
 _SHOWN = ("recipe.yaml", "result.json", "comparison.json", "compare.json")
 _DEPTH = 3  # folders below the one that is listed
@@ -263,8 +263,7 @@ def listing_page(root: Path, entries: Mapping[str, Entry]) -> Page:
         name=str(root),
         facts=[],
         sections=[Section("runs", "Runs and comparisons", body)],
-        style=live.STYLE + _STYLE,
-        scripts=[live.SCRIPT],
+        style=asset("server/listing.css"),
         live=True,
     )
 
@@ -287,8 +286,6 @@ def grid_page(name: str, folder: Path) -> Page:
         name=one.title or name,
         facts=["not finished"],
         sections=[Section("progress", "Progress", inside, "verdict")],
-        style=live.STYLE,
-        scripts=[live.SCRIPT],
         live=True,
     )
 
@@ -312,9 +309,3 @@ def _quoted(name: str) -> str:
     from urllib.parse import quote
 
     return quote(name)
-
-
-_STYLE = """\
-main .wrap { display: inline-block; min-width: 16rem; max-width: 34rem; white-space: normal; }
-header, main, footer { max-width: 76rem; }
-"""

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from redense.errors import MissingExtraError
+from redense.tasks.evidence import Missing
 
 from . import bleu
 from .bleu import Words
+from .schema import KIND, CaptioningEvidence, Figures, Four, Image, Intervals
 
-KIND = "captioning"
 MOST_SHOWN = 12  # images of each group that go into the report
 DRAWS = 1000
 
@@ -56,7 +57,7 @@ def evidence(
         MissingExtraError: sacrebleu is not installed.
     """
     if not outcomes or not references:
-        return {"kind": KIND, "missing": "the test split has no images"}
+        return Missing(kind=KIND, missing="the test split has no images").to_dict()
     said = {name: captions(outcome) for name, outcome in outcomes.items()}
     rows = {name: bleu.statistics(written, references) for name, written in said.items()}
     groups = same_references(references)
@@ -65,28 +66,23 @@ def evidence(
     scores = {name: sentence_scores(said[name], references) for name in (first, last)}
     gain = scores[last] - scores[first]
     chosen = choose(gain, groups, most=most, seed=seed)
-    return {
-        "kind": KIND,
-        "networks": list(said),
-        "examples": len(references),
-        "groups": int(groups.max()) + 1,
-        "draws": DRAWS,
-        "references": [min(map(len, references)), max(map(len, references))],
-        "table": [
-            {
-                **_interval(rows[name], rows[first], groups, counts),
-                "chrf": round(bleu.chrf(said[name], references), 4),
-                "perplexity": _perplexity(outcome),
-            }
+    return CaptioningEvidence(
+        networks=tuple(said),
+        examples=len(references),
+        groups=int(groups.max()) + 1,
+        draws=DRAWS,
+        references=(min(map(len, references)), max(map(len, references))),
+        table=tuple(
+            _figures(rows[name], rows[first], groups, counts, bleu.chrf(said[name], references), _perplexity(outcome))
             for name, outcome in outcomes.items()
-        ],
-        "better": int((gain > 0).sum()),
-        "worse": int((gain < 0).sum()),
-        "alike": sum(tuple(a) == tuple(b) for a, b in zip(said[first], said[last], strict=True)),
-        "shown": _shown(chosen, said, scores, references, names, pictures),
-        "notes": list(notes),
-        "no_pictures": None if pictures else "the task gives no pictures of its examples",
-    }
+        ),
+        better=int((gain > 0).sum()),
+        worse=int((gain < 0).sum()),
+        alike=sum(tuple(a) == tuple(b) for a, b in zip(said[first], said[last], strict=True)),
+        shown=_shown(chosen, said, scores, references, names, pictures),
+        notes=tuple(notes),
+        no_pictures=None if pictures else "the task gives no pictures of its examples",
+    ).to_dict()
 
 
 def sentence_scores(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
@@ -155,20 +151,24 @@ def _draws(groups: int, seed: int) -> np.ndarray:
     return drawn.astype(np.float64)
 
 
-def _interval(rows: np.ndarray, base: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
+def _figures(
+    rows: np.ndarray, base: np.ndarray, groups: np.ndarray, counts: np.ndarray, chrf: float, perplexity: float | None
+) -> Figures:
     """Return BLEU-1 to BLEU-4 with 95 % intervals, and what is gained on the baseline, with that of the difference."""
     mine, other = (counts @ _per_group(part, groups) for part in (rows, base))
     value, before = bleu.scores_of(rows.sum(0)[None])[0], bleu.scores_of(base.sum(0)[None])[0]
     scores, scores_before = bleu.scores_of(mine), bleu.scores_of(other)
-    return {
-        "bleu": _rounded(value),
-        "interval": _ends(scores),
-        "gain": _rounded(value - before),
-        "gain_interval": _ends(scores - scores_before),
-        "relative": [
-            round(100 * (a - b) / b, 4) if b > 0 else None for a, b in zip(value.tolist(), before.tolist(), strict=True)
-        ],
-    }
+    pairs = zip(value.tolist(), before.tolist(), strict=True)
+    one, two, three, four = (round(100 * (a - b) / b, 4) if b > 0 else None for a, b in pairs)
+    return Figures(
+        bleu=_rounded(value),
+        interval=_ends(scores),
+        gain=_rounded(value - before),
+        gain_interval=_ends(scores - scores_before),
+        relative=(one, two, three, four),
+        chrf=round(chrf, 4),
+        perplexity=perplexity,
+    )
 
 
 def _per_group(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -177,12 +177,15 @@ def _per_group(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _ends(scores: np.ndarray) -> list[list[float]]:
-    return [_rounded(pair) for pair in np.quantile(scores, [0.025, 0.975], axis=0).T]
+def _ends(scores: np.ndarray) -> Intervals:
+    low, high = (_rounded(ends) for ends in np.quantile(scores, [0.025, 0.975], axis=0))
+    one, two, three, four = zip(low, high, strict=True)
+    return one, two, three, four
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(value), 4) for value in values]
+def _rounded(values: np.ndarray) -> Four:
+    one, two, three, four = (round(float(value), 4) for value in values)
+    return one, two, three, four
 
 
 def _perplexity(outcome: Mapping[str, Tensor]) -> float | None:
@@ -197,7 +200,7 @@ def _shown(
     references: Sequence[Sequence[Words]],
     names: Sequence[str],
     pictures: Pictures | None,
-) -> list[dict[str, Any]]:
+) -> tuple[Image, ...]:
     indices = list(dict.fromkeys(index for group in chosen.values() for index in group))
     own = [references[index] for index in indices]
     scores = {
@@ -205,15 +208,15 @@ def _shown(
         for name in said
     }
     images = pictures(indices) if pictures and indices else [None] * len(indices)
-    return [
-        {
-            "index": index,
-            "name": names[index],
-            "groups": [group for group, members in chosen.items() if index in members],
-            "captions": [" ".join(said[name][index]) for name in said],
-            "scores": [round(float(scores[name][place]), 2) for name in said],
-            "references": [" ".join(words) for words in own[place]],
-            "picture": base64.b64encode(image).decode() if image else None,
-        }
+    return tuple(
+        Image(
+            index=index,
+            name=names[index],
+            groups=tuple(group for group, members in chosen.items() if index in members),
+            captions=tuple(" ".join(said[name][index]) for name in said),
+            scores=tuple(round(float(scores[name][place]), 2) for name in said),
+            references=tuple(" ".join(words) for words in own[place]),
+            picture=base64.b64encode(image).decode() if image else None,
+        )
         for place, (index, image) in enumerate(zip(indices, images, strict=True))
-    ]
+    )

@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-KIND = "classification"
+from redense.tasks.evidence import Missing
+
+from .schema import KIND, Changes, ClassificationEvidence, ClassRow, Example, OfClass
+
 MOST_SHOWN = 24  # examples of each kind that go into the report
 _TOP = 5
 
@@ -88,33 +91,39 @@ def evidence(
         most: how many fixed and broken examples are picked out.
     """
     if not outcomes or any("label" not in outcome for outcome in outcomes.values()):
-        return {"kind": KIND, "missing": "what was right was not kept with the answers; evaluate the networks anew"}
+        why = "what was right was not kept with the answers; evaluate the networks anew"
+        return Missing(kind=KIND, missing=why).to_dict()
     networks = list(outcomes.values())
     before, after = networks[0], networks[-1]
     fixed, broken = flips(before, after)
     label, size = after["label"], len(classes)
     rows = [per_class(outcome, size) for outcome in networks]
     fixed_of, broken_of = (torch.bincount(label[which], minlength=size).tolist() for which in (fixed, broken))
-    return {
-        "kind": KIND,
-        "networks": list(outcomes),
-        "examples": len(label),
-        "classes": [
-            {
-                "name": str(name),
-                "examples": rows[0][index]["examples"],
-                "fixed": fixed_of[index],
-                "broken": broken_of[index],
-                "networks": [{key: value for key, value in row[index].items() if key != "examples"} for row in rows],
-            }
+    cells = [confusion(outcome["label"], outcome["answer"], size) for outcome in (before, after)]
+    first, last = (tuple((row, column, count) for row, column, count in one) for one in cells)
+    return ClassificationEvidence(
+        networks=tuple(outcomes),
+        examples=len(label),
+        classes=tuple(
+            ClassRow(
+                name=str(name),
+                examples=rows[0][index]["examples"],
+                fixed=fixed_of[index],
+                broken=broken_of[index],
+                networks=tuple(OfClass.model_validate(row[index]) for row in rows),
+            )
             for index, name in enumerate(classes)
-        ],
-        "confusion": [confusion(outcome["label"], outcome["answer"], size) for outcome in (before, after)],
-        "ties": [int(((o["rank"] > 0) & (o["answer"] == o["label"])).sum()) for o in (before, after)],
-        "fixed": {"total": len(fixed), "shown": _shown(fixed[:most], before, after, pictures)},
-        "broken": {"total": len(broken), "shown": _shown(broken[:most], before, after, pictures)},
-        "no_pictures": None if pictures else "the task gives no pictures of its examples",
-    }
+        ),
+        confusion=(first, last),
+        ties=(_ties(before), _ties(after)),
+        fixed=Changes(total=len(fixed), shown=_shown(fixed[:most], before, after, pictures)),
+        broken=Changes(total=len(broken), shown=_shown(broken[:most], before, after, pictures)),
+        no_pictures=None if pictures else "the task gives no pictures of its examples",
+    ).to_dict()
+
+
+def _ties(outcome: Outcome) -> int:
+    return int(((outcome["rank"] > 0) & (outcome["answer"] == outcome["label"])).sum())
 
 
 def _count(label: Tensor, which: Tensor, classes: int) -> list[int]:
@@ -126,17 +135,17 @@ def _ordered(which: Tensor, by: Tensor) -> Tensor:
     return indices[torch.sort(by[indices], descending=True, stable=True).indices]
 
 
-def _shown(which: Tensor, before: Outcome, after: Outcome, pictures: Pictures | None) -> list[dict[str, Any]]:
+def _shown(which: Tensor, before: Outcome, after: Outcome, pictures: Pictures | None) -> tuple[Example, ...]:
     indices = which.tolist()
     images = pictures(indices) if pictures and indices else [None] * len(indices)
-    chances = [probability(outcome) for outcome in (before, after)]
-    return [
-        {
-            "index": index,
-            "label": int(after["label"][index]),
-            "answers": [int(before["answer"][index]), int(after["answer"][index])],
-            "probabilities": [round(float(chance[index]), 6) for chance in chances],
-            "picture": base64.b64encode(image).decode() if image else None,
-        }
+    one, other = (probability(outcome) for outcome in (before, after))
+    return tuple(
+        Example(
+            index=index,
+            label=int(after["label"][index]),
+            answers=(int(before["answer"][index]), int(after["answer"][index])),
+            probabilities=(round(float(one[index]), 6), round(float(other[index]), 6)),
+            picture=base64.b64encode(image).decode() if image else None,
+        )
         for index, image in zip(indices, images, strict=True)
-    ]
+    )

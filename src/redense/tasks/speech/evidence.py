@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from redense.errors import DataError
+from redense.tasks.evidence import Missing
 
+from .schema import KIND, Change, Clip, Clips, Edit, Rate, SetRow, SpeechEvidence
 from .transcripts.alphabet import Alphabet
 from .transcripts.decoding import spell
-from .transcripts.scoring import Change, Rows, Score, Unit, align, by_group, change, score, utterance_counts
+from .transcripts.scoring import Rows, Unit, align, by_group, change, score, utterance_counts
 
-KIND = "speech"
 MOST_SHOWN = 12  # clips of each kind that go into the report
 MOST_SOUND = 3 << 20  # bytes of their sound, all together
 RATE = 16_000  # Hz, at most, of a clip in the report
@@ -59,7 +60,7 @@ def evidence(
         MissingExtraError: jiwer is not installed.
     """
     if not outcomes or any(not {"hypothesis", "reference"} <= set(outcome) for outcome in outcomes.values()):
-        return {"kind": KIND, "missing": "what was heard was not kept; evaluate the networks anew"}
+        return Missing(kind=KIND, missing="what was heard was not kept; evaluate the networks anew").to_dict()
     references = spell(next(iter(outcomes.values()))["reference"], alphabet)
     heard = {name: spell(outcome["hypothesis"], alphabet) for name, outcome in outcomes.items()}
     rows: dict[Unit, list[Rows]] = {
@@ -67,36 +68,32 @@ def evidence(
     }
     groups = by_group(sets) if sets is not None and len(set(sets)) > 1 else {}
     every = np.arange(len(references))
-    tables = [{"name": None, **_rates(rows, every)}, *({"name": n, **_rates(rows, p)} for n, p in groups.items())]
+    tables = (_rates(None, rows, every), *(_rates(name, rows, places) for name, places in groups.items()))
     names, texts = list(heard), list(heard.values())
     first, last = rows["words"][0], rows["words"][-1]
     better, worse, same = _ordered(first, last)
-    clips = _Clips(references, (texts[0], texts[-1]), (first, last), sets if groups else None, seconds, sound)
+    recorded = _Recorded(references, (texts[0], texts[-1]), (first, last), sets if groups else None, seconds, sound)
     right = last[:, 1:].sum(axis=1) == 0
     was_right = first[:, 1:].sum(axis=1) == 0
-    return {
-        "kind": KIND,
-        "networks": names,
-        "utterances": len(references),
-        "seconds": round(math.fsum(seconds), 3) if seconds is not None else None,
-        "sets": tables,
-        "better": {
-            "total": len(better),
-            "wholly": int(right[better].sum()),
-            "shown": [clips.shown(index) for index in better[:most]],
-        },
-        "worse": {
-            "total": len(worse),
-            "wholly": int(was_right[worse].sum()),
-            "shown": [clips.shown(index) for index in worse[:most]],
-        },
-        "same": {
-            "total": len(same),
-            "wholly": int(right[same].sum()),
-            "shown": [clips.shown(index) for index in same[: most // 2]],
-        },
-        "no_sound": clips.no_sound,
+
+    def clips(which: list[int], right: NDArray[Any], most: int) -> Clips:
+        shown = tuple(recorded.shown(index) for index in which[:most])
+        return Clips(total=len(which), wholly=int(right[which].sum()), shown=shown)
+
+    # Sound has room for so much: what is better is shown first.
+    kinds = {
+        "better": clips(better, right, most),
+        "worse": clips(worse, was_right, most),
+        "same": clips(same, right, most // 2),
     }
+    return SpeechEvidence(
+        networks=tuple(names),
+        utterances=len(references),
+        seconds=round(math.fsum(seconds), 3) if seconds is not None else None,
+        sets=tables,
+        **kinds,
+        no_sound=recorded.no_sound,
+    ).to_dict()
 
 
 def wav(waveform: Tensor, rate: int) -> tuple[bytes, int]:
@@ -122,7 +119,7 @@ def wav(waveform: Tensor, rate: int) -> tuple[bytes, int]:
     return file.getvalue(), rate
 
 
-class _Clips:
+class _Recorded:
     """Clips for the report, with their sound as long as there is room for it."""
 
     def __init__(
@@ -139,21 +136,22 @@ class _Clips:
         self._room = MOST_SOUND
         self.no_sound = None if sound else "the task gives no sound of its examples"
 
-    def shown(self, index: int) -> dict[str, Any]:
+    def shown(self, index: int) -> Clip:
         """Return one clip: what was said, what both networks heard, its sound."""
         reference = self._references[index]
-        edits = [
-            [[edit.kind, edit.reference, edit.hypothesis] for edit in align(heard[index], reference)]
+        first, last = (
+            tuple(Edit(edit.kind, edit.reference, edit.hypothesis) for edit in align(heard[index], reference))
             for heard in self._heard
-        ]
-        return {
-            "index": index,
-            "set": self._sets[index] if self._sets else None,
-            "seconds": round(float(self._seconds[index]), 2) if self._seconds else None,
-            "errors": [int(rows[index, 1:].sum()) for rows in self._rows],
-            "edits": edits,
-            "sound": self._encoded(index),
-        }
+        )
+        before, after = (int(rows[index, 1:].sum()) for rows in self._rows)
+        return Clip(
+            index=index,
+            set=self._sets[index] if self._sets else None,
+            seconds=round(float(self._seconds[index]), 2) if self._seconds else None,
+            errors=(before, after),
+            edits=(first, last),
+            sound=self._encoded(index),
+        )
 
     def _encoded(self, index: int) -> str | None:
         if self._sound is None:
@@ -174,44 +172,50 @@ class _Clips:
         return base64.b64encode(data).decode()
 
 
-def _rates(rows: Mapping[Unit, Sequence[Rows]], places: NDArray[Any]) -> dict[str, Any]:
+def _rates(name: str | None, rows: Mapping[Unit, Sequence[Rows]], places: NDArray[Any]) -> SetRow:
     """Return the score of every network over some clips, and what the later ones change against the first."""
-    return {
-        "utterances": len(places),
-        "words": [_score(score(one[places], "words")) for one in rows["words"]],
-        "characters": [_score(score(one[places], "characters")) for one in rows["characters"]],
-        "changes": [_change(change(rows["words"][0][places], one[places])) for one in rows["words"][1:]],
-    }
+    return SetRow(
+        name=name,
+        utterances=len(places),
+        words=tuple(_rate(one[places], "words") for one in rows["words"]),
+        characters=tuple(_rate(one[places], "characters") for one in rows["characters"]),
+        changes=tuple(_change(rows["words"][0][places], one[places]) for one in rows["words"][1:]),
+    )
 
 
-def _score(found: Score) -> dict[str, Any]:
-    counts = found.counts
-    return {
-        "rate": _rounded(found.rate),
-        "interval": [round(bound, 4) for bound in found.interval] if found.interval else None,
-        "reference": counts.reference,
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        "wrong": found.wrong,
-        "empty_references": found.empty_references,
-        "empty_hypotheses": found.empty_hypotheses,
-    }
+def _rate(rows: Rows, unit: Unit) -> Rate:
+    found = score(rows, unit)
+    return Rate(
+        rate=_rounded(found.rate),
+        interval=_ends(found.interval),
+        reference=found.counts.reference,
+        substitutions=found.counts.substitutions,
+        deletions=found.counts.deletions,
+        insertions=found.counts.insertions,
+        wrong=found.wrong,
+        empty_references=found.empty_references,
+        empty_hypotheses=found.empty_hypotheses,
+    )
 
 
-def _change(found: Change | None) -> dict[str, Any] | None:
+def _change(before: Rows, after: Rows) -> Change | None:
+    found = change(before, after)
     if found is None:
         return None
-    return {
-        "points": _rounded(found.points),
-        "relative": _rounded(found.relative),
-        "interval": [round(bound, 4) for bound in found.interval] if found.interval else None,
-        "better": _rounded(found.better),
-    }
+    return Change(
+        points=round(found.points, 4),
+        relative=_rounded(found.relative),
+        interval=_ends(found.interval),
+        better=_rounded(found.better),
+    )
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def _ends(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (round(interval[0], 4), round(interval[1], 4))
 
 
 def _ordered(before: Rows, after: Rows) -> tuple[list[int], list[int], list[int]]:

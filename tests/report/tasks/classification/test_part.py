@@ -7,19 +7,21 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from redense.errors import DataError
-from redense.report.kit.assets import STYLE
-from redense.report.tasks.classification.assets import STYLE as CLASSES_STYLE
+from redense.report.kit.assets import asset
+from redense.report.kit.document import About
 from redense.report.tasks.classification.part import sections
-from redense.report.tasks.classification.reading import Evidence, read_evidence
 from redense.tasks.classification.evidence import evidence
 from redense.tasks.classification.png import thumbnail
+from redense.tasks.classification.schema import ClassificationEvidence
+
+STYLE = asset("kit/page.css")
+CLASSES_STYLE = asset("tasks/classification/classification.css")
 
 NAMES = ("cat", "dog", "fox")
 #       class  before  after
@@ -247,13 +249,11 @@ def test_figures_in_the_fullest_cell_can_be_read(theme, palettes, contrast):
     assert contrast(colours["muted"], colours["grid"]) >= 4.5  # of the right answers
 
 
-def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet(tmp_path: Path):
+def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet():
     from plotly import graph_objects
 
-    (tmp_path / "evidence.json").write_text(json.dumps(told()))
-    found = read_evidence(tmp_path / "evidence.json")
-    assert isinstance(found, Evidence)
-    (figure,) = sections(found)[0].figures
+    found = ClassificationEvidence.model_validate(told())
+    (figure,) = sections(found, About())[0].figures
     assert figure.name == "classes-plot"
     plot = figure.plot
     text = json.dumps({"data": plot["data"], "layout": plot["layout"]})
@@ -261,26 +261,3 @@ def test_the_plot_is_a_valid_figure_in_colours_of_the_style_sheet(tmp_path: Path
     graph_objects.Figure(json.loads(re.sub(r'"--[\w-]+"', '"#123456"', text)))
     _, before, after = plot["data"]
     assert (before["x"], after["x"]) == ([50.0, 30.0, 0.0], [50.0, 10.0, 0.0])
-
-
-def test_browser_shows_the_examples_of_one_class(small_run, browse):
-    from redense.report import write_report
-
-    cases = [*CASES, ("fox", "cat", "fox")]
-    page = write_report(small_run({"evidence.json": told(cases)}))
-    script = """
-      const shown = () => [...document.querySelectorAll("#changes .changed")].map((list) =>
-        [...list.querySelectorAll("li")].filter((card) => card.offsetParent).length
-        + (list.querySelector(".none").hidden ? "" : "none"));
-      const select = document.querySelector("#changes select");
-      const said = [select.offsetParent !== null, shown()];
-      for (const value of ["2", "0", ""]) {
-        select.value = value;
-        select.dispatchEvent(new Event("change"));
-        said.push(shown());
-      }
-      document.title = said.join();
-    """
-    document, console = browse(page, script=script)
-    assert console == []
-    assert "<title>true,4,1,1,0none,3,1,4,1</title>" in document

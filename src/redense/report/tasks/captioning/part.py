@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redense.report.kit.document import Section
+from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Table, scrolled
 from redense.report.kit.quantities import NOTHING, Number, cell, count, number, share
+from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
+from redense.tasks.captioning.schema import Figures, Image
 
+from ...kit.assets import asset
 from . import words
-from .assets import SCRIPT, STYLE
-from .reading import Evidence, NetworkRow, Shown
 
 PAPER_RECIPE = "flickr8k/neuraltalk"
 
@@ -26,21 +27,31 @@ _MOST_ON_A_CARD = 4  # networks; of more, the first, the control and the last, a
 _BLEU = tuple((f"BLEU-{order}", True) for order in (1, 2, 3, 4))
 
 
-def sections(e: Evidence, of: str = "") -> list[Section]:
-    """Return the sections; ``of`` says in the titles whose networks these are."""
-    found = [Section("bleu", f"BLEU{of}", _figures(e), "bleu", STYLE)]
+def sections(e: Evidence, about: About) -> list[Section]:
+    """Return the sections."""
+    style, script = asset("tasks/captioning/captioning.css"), asset("tasks/captioning/captioning.js")
+    found = [Section("bleu", f"BLEU{about.of}", _figures(e, about), "bleu", style)]
     if e.shown:
-        found.append(Section("captions", f"Captions side by side{of}", _captions(e), "captions", STYLE, SCRIPT))
+        found.append(
+            Section(
+                "captions",
+                f"Captions side by side{about.of}",
+                _captions(e),
+                "captions",
+                style,
+                script,
+            )
+        )
     return found
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def _figures(e: Evidence) -> list[Child]:
+def _figures(e: Evidence, about: About) -> list[Child]:
     columns = [("Network", False), ("Sparsity", True), *_BLEU, ("chrF", True), ("Perplexity", True)]
-    rows: list[list[Cell]] = [_row(row) for row in e.table]
-    if e.recipe == PAPER_RECIPE:
+    rows = [_row(name, row, about) for name, row in zip(e.networks, e.table, strict=True)]
+    if about.recipe == PAPER_RECIPE:
         rows += [
             [h("span", f"the paper's {name}", class_="papers"), share(sparsity), *_plain(bleu), NOTHING, NOTHING]
             for name, (sparsity, bleu) in _PAPER.items()
@@ -48,19 +59,19 @@ def _figures(e: Evidence) -> list[Child]:
     return [
         h("p", words.table_sentence(e)),
         Table("Test figures of each network, with 95 % intervals; lower perplexity is better", columns, rows),
-        _changes(e) if len(e.table) > 1 else None,
+        _changes(e, about) if len(e.table) > 1 else None,
         h("p", words.method_sentence(e), class_="note"),
         [h("p", f"{note[:1].upper()}{note[1:]}.", class_="note") for note in e.notes],
     ]
 
 
-def _row(row: NetworkRow) -> list[Cell]:
+def _row(name: str, row: Figures, about: About) -> list[Cell]:
     cells: list[Cell] = [
         _with_ends(number(v, 1), [number(end, 1) for end in ends])
         for v, ends in zip(row.bleu, row.interval, strict=True)
     ]
     perplexity = cell(row.perplexity, 1) if row.perplexity is not None else "not finite"
-    return [row.name, share(row.sparsity), *cells, cell(row.chrf, 1), perplexity]
+    return [name, share(about.sparsities.get(name)), *cells, cell(row.chrf, 1), perplexity]
 
 
 def _plain(values: Sequence[float]) -> list[Number]:
@@ -71,16 +82,16 @@ def _with_ends(shown: str, ends: Sequence[str]) -> list[Child]:
     return [shown, h("small", f"{ends[0]} to {ends[1]}")]
 
 
-def _changes(e: Evidence) -> Table:
+def _changes(e: Evidence, about: About) -> Table:
     columns = [("Network", False), *_BLEU]
     rows: list[list[Cell]] = []
-    for row in e.table[1:]:
+    for name, row in zip(e.networks[1:], e.table[1:], strict=True):
         cells: list[Cell] = [
             _with_ends(_change(gain, relative), [words.signed(end) for end in ends])
             for gain, relative, ends in zip(row.gain, row.relative, row.gain_interval, strict=True)
         ]
-        rows.append([row.name, *cells])
-    if e.recipe == PAPER_RECIPE:
+        rows.append([name, *cells])
+    if about.recipe == PAPER_RECIPE:
         base = _PAPER["baseline"][1]
         rows += [
             [h("span", f"the paper's {name}", class_="papers"), *_paper_changes(_PAPER[name][1], base)]
@@ -141,7 +152,7 @@ def _controls(e: Evidence) -> Element:
     return h("p", choose, search, class_="controls screen", hidden=True)
 
 
-def _card(e: Evidence, shown: Shown) -> list[Child]:
+def _card(e: Evidence, shown: Image) -> list[Child]:
     picture = None
     if shown.picture is not None:
         source = f"data:image/png;base64,{shown.picture}"
@@ -161,19 +172,19 @@ def _card(e: Evidence, shown: Shown) -> list[Child]:
 
 def _places(e: Evidence) -> tuple[list[int], list[int]]:
     """Return the networks whose captions are on a card, and those that are to be opened."""
-    every = list(range(len(e.table)))
+    every = list(range(len(e.networks)))
     if len(every) <= _MOST_ON_A_CARD:
         return every, []
-    first = [place for place in every if place in (0, every[-1]) or e.table[place].name == CONTROL]
+    first = [place for place in every if place in (0, every[-1]) or e.networks[place] == CONTROL]
     return first, [place for place in every if place not in first]
 
 
-def _said(e: Evidence, shown: Shown, places: Sequence[int]) -> Element:
+def _said(e: Evidence, shown: Image, places: Sequence[int]) -> Element:
     best = max(shown.scores)
     lines = [
         h(
             "div",
-            h("dt", e.table[place].name),
+            h("dt", e.networks[place]),
             h("dd", shown.captions[place])
             if shown.captions[place]
             else h("dd", "nothing: the sentence ends at once", class_="none-said"),

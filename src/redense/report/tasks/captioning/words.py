@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from redense.report.kit.names import CONTROL
 from redense.report.kit.quantities import count, number, percent
-
-from .reading import Evidence
+from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
 
 _LAST = 3  # BLEU-4 among the four
 
@@ -24,8 +23,9 @@ def table_sentence(e: Evidence) -> str:
         verdict = "so these images tell them apart"
     change = f"a change of {signed(last.gain[_LAST])}, 95 % interval {signed(low)} to {signed(high)}, {verdict}."
     control = ""
-    if (row := next((row for row in e.table[1:-1] if row.name == CONTROL), None)) is not None:
-        control = f" For {CONTROL}, the same budget without a mask, it is {number(row.bleu[_LAST], 1)}."
+    if CONTROL in e.networks[1:-1]:
+        figures = e.table[e.networks.index(CONTROL)]
+        control = f" For {CONTROL}, the same budget without a mask, it is {number(figures.bleu[_LAST], 1)}."
     return said + change + control
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from redense.report.kit.document import Section
+from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled, shown
 from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened
 from redense.report.kit.quantities import NOTHING, cell, count, percent, share, whole
+from redense.tasks.classification.schema import Changes, ClassRow, Example
+from redense.tasks.classification.schema import ClassificationEvidence as Evidence
 
+from ...kit.assets import asset
 from . import words
-from .assets import SCRIPT, STYLE
-from .reading import Changes, ClassRow, Evidence, Example
 
 _MOST_IN_MATRIX = 30  # classes; more are a list of their commonest confusions
 _MOST_SIDE_BY_SIDE = 12
@@ -24,12 +25,27 @@ _MOST_IN_PLOT = 40
 _MOST_PAIRS = 30
 
 
-def sections(e: Evidence, of: str = "") -> list[Section]:
-    """Return the sections; ``of`` says in the titles whose networks these are."""
+def sections(e: Evidence, about: About) -> list[Section]:
+    """Return the sections."""
+    style, script = asset("tasks/classification/classification.css"), asset("tasks/classification/classification.js")
+    of = about.of
     return [
         Section("classes", f"By class{of}", _classes(e)),
-        Section("confusion", f"Confusions{of}", _confusion(e), "confusions", STYLE),
-        Section("changes", f"Fixed and broken{of}", _changes(e), "changes", STYLE, SCRIPT),
+        Section(
+            "confusion",
+            f"Confusions{of}",
+            _confusion(e),
+            "confusions",
+            style,
+        ),
+        Section(
+            "changes",
+            f"Fixed and broken{of}",
+            _changes(e),
+            "changes",
+            style,
+            script,
+        ),
     ]
 
 
@@ -69,16 +85,16 @@ def _classes(e: Evidence) -> list[Child]:
 
 
 def _more_title(e: Evidence) -> str:
-    return "Top-5 error and loss of each class" if e.classes and e.classes[0].top5_wrong else "Loss of each class"
+    return "Top-5 error and loss of each class" if e.classes and e.classes[0].top5_errors else "Loss of each class"
 
 
 def _more(e: Evidence, rows: Sequence[ClassRow], tall: bool) -> Table:
-    top5 = all(row.top5_wrong is not None for row in rows)
+    top5 = all(row.top5_errors for row in rows)
     columns = [("Class", False)]
     columns += [(f"Top-5 error, {name}, %", True) for name in e.networks] if top5 else []
     columns += [(f"Loss, {name}", True) for name in e.networks]
     body: list[list[Cell]] = [
-        [row.name, *(cell(error, 2) for error in row.top5_errors), *(cell(loss, 3) for loss in row.loss)]
+        [row.name, *(cell(error, 2) for error in row.top5_errors), *(cell(one.loss, 3) for one in row.networks)]
         for row in rows
     ]
     return Table(f"{_more_title(e)} in the test split", columns, body, tall=tall)
@@ -156,10 +172,10 @@ def _confusion(e: Evidence) -> list[Child]:
     if len(e.classes) > _MOST_IN_MATRIX:
         return [*head, _pairs(e)]
     strongest = max(
-        (_share(e, pair, cells) for cells in e.confusion for pair in cells if pair[0] != pair[1]), default=1
+        (_share(e, pair, cells) for cells in e.confusions for pair in cells if pair[0] != pair[1]), default=1
     )
     before, after = (
-        _matrix(e, name, cells, strongest) for name, cells in zip((e.before, e.after), e.confusion, strict=True)
+        _matrix(e, name, cells, strongest) for name, cells in zip((e.before, e.after), e.confusions, strict=True)
     )
     key = "A row is a class, a column an answer. Blue: mistakes, the fuller the greater their share of the class. "
     return [
@@ -235,7 +251,7 @@ def _matrix(e: Evidence, network: str, cells: Mapping[tuple[int, int], int], str
 
 
 def _pairs(e: Evidence) -> Table:
-    before, after = e.confusion
+    before, after = e.confusions
     columns = [("Class", False), ("Taken for", False), (e.before, True), (e.after, True), ("Change", True)]
     columns += [("Of the class", True)]
     rows: list[list[Cell]] = []

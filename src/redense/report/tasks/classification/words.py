@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from redense.report.kit.names import CONTROL
 from redense.report.kit.quantities import count, percent, quantity
-
-from .reading import ClassRow, Evidence
+from redense.tasks.classification.schema import ClassificationEvidence as Evidence
+from redense.tasks.classification.schema import ClassRow
 
 _DECIMALS = 2
 
@@ -24,7 +24,7 @@ def classes_sentence(e: Evidence) -> str:
     control = ""
     if CONTROL in e.networks[1:-1]:  # what training on does without a mask
         place = e.networks.index(CONTROL)
-        ahead = sum(row.wrong[place] < row.wrong[0] for row in known)
+        ahead = sum(row.networks[place].wrong < row.networks[0].wrong for row in known)
         control = f" For {CONTROL}, the same budget without a mask, it is lower in {ahead:,}."
     return (
         f"For the {e.after} network {extremes}; against the {e.before} network the error is lower in "
@@ -42,7 +42,7 @@ def _error(row: ClassRow) -> str:
 
 def confused(e: Evidence) -> list[tuple[int, int]]:
     """Return the pairs (class, answer) that either network confuses, what the last one confuses most first."""
-    before, after = e.confusion
+    before, after = e.confusions
     pairs = {pair for pair in (*before, *after) if pair[0] != pair[1]}
     return sorted(pairs, key=lambda pair: (-after.get(pair, 0), -before.get(pair, 0), pair))
 
@@ -52,7 +52,7 @@ def confusion_sentence(e: Evidence) -> str:
     pairs = confused(e)
     if not pairs:
         return "Neither network takes any class for another."
-    before, after = e.confusion
+    before, after = e.confusions
     (row, column), most = pairs[0], after.get(pairs[0], 0)
     if not most:
         return f"The {e.after} network takes no class for another."

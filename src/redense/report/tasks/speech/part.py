@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redense.report.kit.document import Section
+from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled
 from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened
 from redense.report.kit.quantities import whole
+from redense.tasks.speech.schema import Clip, Clips, Edit, SetRow
+from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
+from ...kit.assets import asset
 from . import words
-from .assets import SCRIPT, STYLE
-from .reading import Clip, Clips, Edit, Evidence, SetRow, paper_names
 
 _MOST_IN_PLOT = 6  # sets
 _COLOURS = ("--accent", "--second", "--muted", "--ink")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 
 
-def sections(e: Evidence, of: str = "") -> list[Section]:
-    """Return the sections; ``of`` says in the titles whose networks these are."""
+def sections(e: Evidence, about: About) -> list[Section]:
+    """Return the sections."""
+    style, script = asset("tasks/speech/speech.css"), asset("tasks/speech/speech.js")
+    of = about.of
     return [
         Section("recognition", f"Word error by test set{of}", _rates(e)),
-        Section("transcripts", f"Fixed and broken transcripts{of}", _transcripts(e), style=STYLE, script=SCRIPT),
+        Section(
+            "transcripts",
+            f"Fixed and broken transcripts{of}",
+            _transcripts(e),
+            style=style,
+            script=script,
+        ),
     ]
 
 
@@ -32,14 +41,14 @@ def sections(e: Evidence, of: str = "") -> list[Section]:
 
 def _names(e: Evidence) -> list[str]:
     """Return the networks as the table calls them: with the paper's name where it has one."""
-    letters = paper_names(e.networks)
+    letters = words.paper_names(e.networks)
     return (
         [f"{letter} ({name})" for letter, name in zip(letters, e.networks, strict=True)] if letters else [*e.networks]
     )
 
 
 def _sets(e: Evidence) -> tuple[SetRow, ...]:
-    return (*e.sets, e.every) if e.sets else (e.every,)
+    return (*e.parts, e.every)
 
 
 def _rates(e: Evidence) -> list[Child]:
@@ -63,7 +72,7 @@ def _table_of_rates(e: Evidence) -> Table:
     columns += [("95 % interval", True), ("Change, points", True), ("Fewer errors, %", True), ("CER, %", True)]
     body: list[list[Cell]] = []
     for place, name in enumerate(_names(e)):
-        change = e.every.changes[place]
+        change = e.every.change(place)
         body.append(
             [
                 name,
@@ -74,7 +83,7 @@ def _table_of_rates(e: Evidence) -> Table:
                 words.rate(e.every.characters[place]),
             ]
         )
-    what = "interval, change, fewer errors and CER: of all clips, " if e.sets else ""
+    what = "interval, change, fewer errors and CER: of all clips, " if e.parts else ""
     return Table(f"Errors in the test split; {what}changes against {e.before}", columns, body)
 
 
@@ -105,7 +114,7 @@ def _details(e: Evidence, found: SetRow) -> Table:
 
 def rates_plot(e: Evidence) -> Plot:
     """Return the word error rate of every network with its interval, a line a test set."""
-    sets = _sets(e) if len(e.sets) <= _MOST_IN_PLOT else (e.every,)
+    sets = _sets(e) if len(e.parts) <= _MOST_IN_PLOT else (e.every,)
     at = list(range(len(e.networks)))
     data: list[dict[str, object]] = []
     highest = 1.0
@@ -199,8 +208,8 @@ def _key() -> Element:
 def _finder(e: Evidence) -> Element:
     clips = [clip for found in (e.better, e.worse, e.same) for clip in found.shown]
     parts: list[Child] = [h("label", "Transcripts with ", h("input", type="search", autocomplete="off"))]
-    if e.sets:
-        names = [found.name or "" for found in e.sets]
+    if e.parts:
+        names = [found.name or "" for found in e.parts]
         options = [
             h("option", f"{name} ({sum(clip.set == name for clip in clips)})", value=str(place))
             for place, name in enumerate(names)
@@ -212,7 +221,7 @@ def _finder(e: Evidence) -> Element:
 
 
 def _list(e: Evidence, title: str, found: Clips) -> Element:
-    places = {part.name: place for place, part in enumerate(e.sets)}
+    places = {part.name: place for place, part in enumerate(e.parts)}
     clips = [h("li", _clip(e, clip), data_set=places.get(clip.set)) for clip in found.shown]
     empty = h("p", "No transcript here is like that.", class_="note none", hidden=True)
     inside = [h("ul", clips, class_="clips"), empty]

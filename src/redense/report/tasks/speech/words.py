@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from redense.report.kit.names import CONTROL
 from redense.report.kit.quantities import NONE, Number, cell, count, duration, number, percent, quantity
-
-from .reading import Clip, Evidence, Rate, SetRow
+from redense.tasks.speech.schema import Clip, Rate, SetRow
+from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
 _DECIMALS = 2
+_PHASE = re.compile(r"(?:(?P<dense>dense)|(?P<sparse>sparse)|(?P<redense>redense))(?:-(?P<cycle>[1-9]\d?))?")
+
+
+def paper_names(networks: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return what the paper calls the phases of a run (D0, S1, D1, ...); None where they are no such phases.
+
+    >>> paper_names(("dense", "sparse-1", "redense-1", "sparse-2", "redense-2"))
+    ('D0', 'S1', 'D1', 'S2', 'D2')
+    >>> paper_names(("baseline", "dsd")) is None
+    True
+    """
+    found: list[str] = []
+    for name in networks:
+        match = _PHASE.fullmatch(name)
+        if match is None:
+            return None
+        cycle = match["cycle"] or "1"
+        found.append("D0" if match["dense"] else f"S{cycle}" if match["sparse"] else f"D{cycle}")
+    return tuple(found)
 
 
 def rate(found: Rate) -> Number:
@@ -42,7 +62,7 @@ def rates_sentence(e: Evidence) -> str:
     last, first = e.every.words[-1], e.every.words[0]
     if last.rate is None or first.rate is None:
         return f"The transcripts of the {clips}{length} have no word: there is no error rate."
-    change = e.every.changes[-1]
+    change = e.every.change(len(e.networks) - 1)
     text = (
         f"In {clips}{length} the {e.after} network gets {quantity(last.rate, '%', _DECIMALS)} of "
         f"{count(last.reference, 'word')} wrong (WER), the {e.before} network {quantity(first.rate, '%', _DECIMALS)}"
@@ -131,10 +151,10 @@ def describe_rates(e: Evidence) -> str:
     """Return what the plot of the rates shows, for someone who cannot see it."""
     return (
         f"Dot plot: the word error rate of each of {len(e.networks)} networks with its 95 % interval"
-        f"{', for each test set' if e.sets else ''}; the table below has the numbers."
+        f"{', for each test set' if e.parts else ''}; the table below has the numbers."
     )
 
 
 def rates_caption(e: Evidence) -> str:
     """Return how to read the plot of the rates."""
-    return f"Word error rate in the test split, with 95 % intervals{'; one symbol a test set' if e.sets else ''}."
+    return f"Word error rate in the test split, with 95 % intervals{'; one symbol a test set' if e.parts else ''}."

@@ -1,10 +1,5 @@
-"""The script of a page that is served while its run goes on: it takes what `document.changes` tells."""
-
-from __future__ import annotations
-
-# Asks the server for what has changed, and puts it where it belongs: what is unfolded, chosen or zoomed stays so.
-SCRIPT = """\
 "use strict";
+// Asks the server for what has changed, and puts it where it belongs: what is unfolded, chosen or zoomed stays so.
 (() => {
   const seconds = 2;
   const whole = new Set(["MAIN", "SECTION", "DIV", "DETAILS", "FIGURE", "HEADER"]);
@@ -56,8 +51,3 @@ SCRIPT = """\
   document.querySelector("header").after(lost);
   follow();
 })();
-"""
-STYLE = """\
-#lost { max-width: 58rem; margin: 1rem auto 0; padding: 0 1.5rem; }
-progress { width: 8rem; accent-color: var(--accent); vertical-align: middle; }
-"""

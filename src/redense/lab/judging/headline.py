@@ -1,0 +1,129 @@
+"""A whole comparison in one or two sentences, the first that a page says. They say no more than the conclusions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .figures import shown
+from .verdicts import Decision
+from .words import listed, obstacle, other_name, size
+
+Name = Callable[[str], str]
+
+
+def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", named: Name | None = None) -> str:
+    """Return what a comparison comes to.
+
+    Args:
+        decision: on all arms.
+        seeds: how many were run; the fewest that a comparison has, if not given.
+        figure: what decides, in words: ``test error``; the metric, if not given.
+        named: what the baseline is called in a sentence: ``the dense baseline``.
+    """
+    said = _Headline(decision, seeds or decision.seeds, figure or decision.metric or "figure", named)
+    return shown(said.text())
+
+
+@dataclass(frozen=True)
+class _Headline:
+    decision: Decision
+    seeds: int
+    figure: str
+    name: Name | None
+
+    def text(self) -> str:
+        decision, over = self.decision, f"over {_seeds(self.seeds)}"
+        if not decision.contrasts:
+            return "Nothing can be compared: too few runs came to their end."
+        if self.seeds == 1:
+            return "One seed was run, and one seed shows nothing: whether any arm is a gain is open."
+        first = self.first
+        verdicts = {item.arm: item.verdict for item in decision.contrasts if item.against == first}
+        arms = [name for name, told in decision.conclusions.items() if told.role == "arm" and told.against]
+        if not arms:
+            controls = listed([f"{name} {verdict}" for name, verdict in verdicts.items()])
+            said = f"Only controls were compared with {self.named(first)}, {over}: {controls}."
+            return f"{said} There is no arm to judge."
+        better = [name for name in arms if verdicts.get(name) == "better"]
+        if not decision.deciding:
+            ahead = "No arm is better than the baseline."
+            if better:
+                than = f"{_are(better)} better than {self.named(first)}"
+                ahead = f"{than}; whether training longer does the same is open."
+            return f"No gain can be claimed {over}: no control without a mask was run. {ahead}"
+        won = [name for name in arms if decision.conclusions[name].gain]
+        if len(won) == 1:
+            return f"{self.one_gain(won[0])} {over}."
+        if won:
+            return f"{listed(won)} are gains {over}: each better than {self.beaten}."
+        return f"No arm shows a gain {over}. {self.why_not(arms, better)}"
+
+    @property
+    def first(self) -> str:
+        """What every arm is compared with first: the baseline, or a control where there is none."""
+        return self.decision.baseline or next(iter(self.decision.deciding), "")
+
+    def named(self, other: str) -> str:
+        if self.name is not None:
+            return self.name(other)
+        return other_name(self.decision, other).partition(",")[0]
+
+    @property
+    def beaten(self) -> str:
+        return f"{self.named(self.first)} and than {self.controls}" if self.decision.baseline else self.controls
+
+    @property
+    def controls(self) -> str:
+        which = "the control" if len(self.decision.deciding) == 1 else "the controls"
+        return f"{listed(self.decision.deciding)}, {which} without a mask"
+
+    def one_gain(self, arm: str) -> str:
+        decision = self.decision
+        side = "lower" if decision.lower_is_better else "higher"
+        than = [
+            f"{size(decision, found)} {side} than {self.its(other)}'s"
+            for other in dict.fromkeys((self.first, *decision.deciding))
+            if (found := decision.contrast(arm, other))
+        ]
+        no_mask = "which has no mask" if len(decision.deciding) == 1 else "which have no mask"
+        return f"{arm} is a gain: its {self.figure} is {listed(than)}, {no_mask},"
+
+    def its(self, other: str) -> str:
+        name = self.named(other)
+        return "its dense baseline" if name == "the dense baseline" else name
+
+    def why_not(self, arms: Sequence[str], better: Sequence[str]) -> str:
+        told, decision = self.decision.conclusions, self.decision
+        # A control some of whose runs diverged says nothing of training longer.
+        longer = [
+            one
+            for one in decision.deciding
+            if one in told and told[one].against.get(self.first) == "better" and not told[one].obstacle
+        ]
+        # Better than all that could be compared, and something else is against it.
+        ahead = [name for name in arms if all(verdict == "better" for verdict in told[name].against.values())]
+        if ahead:
+            return " ".join(f"{self.obstacle(name)}, so {name} is none." for name in ahead)
+        if not better:
+            too = f"; {_are(longer)}, without a mask" if longer else ""
+            return f"None is shown to be better than {self.its(self.first)}{too}."
+        but = f"not shown to be better than {self.controls}"
+        if longer:
+            also = f"so {'is' if len(longer) == 1 else 'are'} {listed(longer)}"
+            but = f"{also}, without a mask: training longer helps by itself, and nothing more is shown"
+        others = list(dict.fromkeys(filter(None, map(self.obstacle, better))))
+        rest = f" {'; '.join(others)}: no gain could be claimed anyway." if others else ""
+        return f"{_are(better)} better than {self.named(self.first)}, but {but}.{rest}"
+
+    def obstacle(self, arm: str) -> str:
+        found = self.decision.conclusions[arm].obstacle
+        return obstacle(found) if found else ""
+
+
+def _seeds(number: int) -> str:
+    return f"{number:,} seed{'' if number == 1 else 's'}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{listed(names)} {'is' if len(names) == 1 else 'are'}"

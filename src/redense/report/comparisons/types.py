@@ -1,0 +1,224 @@
+"""A comparison as its page knows it: arms, the runs of each, differences, and what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redense.lab.judging.results import Tried
+from redense.lab.judging.verdicts import Decision
+from redense.report.runs.evidence import Found
+from redense.report.runs.reading import Metric
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase of an arm, from step to step since the start."""
+
+    name: str
+    start: int
+    end: int
+    sparse: bool
+    about: str
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One run of an arm; ``test`` is ``None`` where it diverged, and ``failed`` says why. A seed is a label."""
+
+    seed: int | str
+    test: float | None
+    validation: float | None
+    parameters: int | None
+    nonzeros: int | None
+    failed: str | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """The validation metric of an arm at a step: mean, lowest and highest over the seeds that did not diverge.
+
+    The training loss, the learning rate and the sparsity are means too; None where a seed has none.
+    """
+
+    step: int
+    phase: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    loss: float | None = None
+    lr: float | None = None
+    sparsity: float | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm with all its runs. ``interval`` is the 95 % one of the mean; ``seconds`` are per seed.
+
+    Steps, gradients and seconds are None where nobody told them; ``ended`` is a word for what became of a run without
+    a figure.
+    """
+
+    index: int
+    name: str
+    about: str
+    source: str
+    note: str
+    steps: int | None
+    gradients: int | None
+    phases: tuple[Span, ...]
+    seeds: tuple[Seed, ...]
+    mean: float | None
+    interval: tuple[float, float] | None
+    seconds: float | None
+    tried: Tried
+    curve: tuple[Point, ...] = ()
+    ended: str = "diverged"
+    is_baseline: bool = False
+
+    @property
+    def alive(self) -> list[Seed]:
+        """The runs that did not diverge."""
+        return [seed for seed in self.seeds if seed.failed is None]
+
+    @property
+    def diverged(self) -> list[Seed]:
+        """The runs that did."""
+        return [seed for seed in self.seeds if seed.failed is not None]
+
+    @property
+    def parameters(self) -> int | None:
+        """Weights of the final network, the same for every seed."""
+        return next((seed.parameters for seed in self.alive if seed.parameters is not None), None)
+
+    @property
+    def nonzeros(self) -> float | None:
+        """Weights that are not zero in the final network, mean over the seeds."""
+        known = [seed.nonzeros for seed in self.alive if seed.nonzeros is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Flips:
+    """McNemar's test of one seed: examples that only the arm, or only the other, gets right."""
+
+    seed: int | str
+    fixed: int
+    broken: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the answers of all seeds say; see `redense.lab.judging.examples.Pooled`."""
+
+    fixed: int
+    broken: int
+    p: float | None
+    mean: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm against the baseline or a control that decides, paired by seed; see `redense.lab.judging`."""
+
+    arm: str
+    against: str
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+    p_t: float | None
+    p_flip: float | None
+    p_adjusted: float | None
+    detectable: float | None
+    effect: float | None
+    reach: tuple[float, float] | None
+    seeds_needed: int | None
+    by_seed: tuple[tuple[int | str, float], ...]
+    verdict: str
+    sentence: str
+    flips: tuple[Flips, ...]
+    examples: Examples | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison's folder says. ``asked`` is ``comparison.json``, empty where it is missing.
+
+    ``form`` says who trained it: ``recipe``, ``function``, ``command``, or ``table`` for numbers that were given.
+    ``split`` is that of the figures that decide, empty where nobody told it.
+    """
+
+    path: Path
+    recipe: str
+    task: str
+    metric: Metric
+    seeds: tuple[int | str, ...]
+    test_examples: int | None
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
+    decision: Decision
+    """Made from the raw numbers by today's rule, also for a folder whose stored verdicts are of an older one."""
+    caution: str | None
+    conclusions: Mapping[str, str]
+    asked: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    diagnosis: Any
+    evidence: Found | None
+    """What the networks of the first seed did with the test examples; None where nothing was kept."""
+    form: str = "recipe"
+    split: str = "test"
+    search: Mapping[str, Any] | None = None
+    """What was searched before, where this confirms it: ``search.json``."""
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with first; a control where there is no baseline."""
+        return self.decision.baseline or next(iter(self.decision.deciding), "")
+
+    @property
+    def figure(self) -> str:
+        """The figure that decides, in words: ``test error``."""
+        return f"{self.split} {self.metric.label}".strip()
+
+    def named(self, other: str) -> str:
+        """Return what an arm is compared with, in a sentence."""
+        if other != self.decision.baseline:
+            return other
+        dense = self.form == "recipe" or any(arm.name == other and arm.phases for arm in self.arms)
+        return (
+            f"the dense {'baseline' if other in ('baseline', 'dense') else f'baseline {other}'}"
+            if dense
+            else ("the baseline" if other == "baseline" else f"the baseline {other}")
+        )
+
+    @property
+    def ended(self) -> str:
+        """What became of runs without a figure, in a word."""
+        return next((arm.ended for arm in self.arms), "diverged")
+
+    def arm(self, name: str) -> Arm | None:
+        """Return the arm of a name, if it was run."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def against(self, other: str) -> list[Difference]:
+        """Return the differences from the baseline, or from a control, in the order of the arms."""
+        return [item for item in self.differences if item.against == other]
+
+    def difference(self, arm: str, against: str) -> Difference | None:
+        """Return how an arm differs from another, if the two were compared."""
+        return next((item for item in self.against(against) if item.arm == arm), None)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The controls that decide: the strongest, or all of them where none could be chosen."""
+        return self.decision.deciding
+
+    @property
+    def others(self) -> list[Arm]:
+        """The arms that are neither the baseline nor a control."""
+        return [arm for arm in self.arms if arm.name not in (self.baseline, *self.decision.controls)]

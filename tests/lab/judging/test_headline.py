@@ -1,0 +1,97 @@
+"""The headline of a comparison: it says what the conclusions say, whatever diverged."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import pytest
+
+from redense.lab.judging import words
+from redense.lab.judging.figures import ArmFigures
+from redense.lab.judging.headline import headline
+from redense.lab.judging.verdicts import Decision, decide
+
+ARMS = ("baseline", "dsd", "random", "restart", "llr")
+
+
+def decision(means: dict[str, float], lost: dict[str, int] | None = None, seeds: int = 5) -> Decision:
+    """Arms with these mean errors; of some, so many runs diverged."""
+    figures: dict[str, ArmFigures] = {}
+    for arm, mean in means.items():
+        noise = random.Random(arm)
+        values = {str(seed): mean + noise.gauss(0, 0.05) for seed in range(seeds)}
+        kept = dict(list(values.items())[(lost or {}).get(arm, 0) :])
+        figures[arm] = ArmFigures(kept, {seed: value + 0.1 for seed, value in kept.items()}, 100.0, seeds)
+    controls = [arm for arm in ("restart", "llr") if arm in means]
+    return decide(figures, lower_is_better=True, baseline="baseline", controls=controls, metric="error", unit="%")
+
+
+def test_one_gain_is_said_with_its_size_against_baseline_and_control():
+    said = headline(decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0}), figure="test error")
+    assert re.fullmatch(
+        r"dsd is a gain: its test error is (1\.9|2\.0)\d* points lower than the baseline's and (0\.9|1\.0)\d* points "
+        r"lower than restart's, which has no mask, over 5 seeds\.",
+        said,
+    )
+
+
+def test_a_control_whose_run_diverged_takes_the_gain_in_every_place_that_says_it():
+    whole = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0})
+    broken = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0}, {"restart": 1})
+    assert whole.conclusions["dsd"].gain
+    told = broken.conclusions["dsd"]
+    assert (told.gain, dict(told.against)) == (False, {"baseline": "better", "restart": "better"})
+    assert told.to_dict()["obstacle"] == "diverged"
+    assert headline(broken) == "No arm shows a gain over 4 seeds. 1 of 5 runs of restart diverged, so dsd is none."
+    assert words.conclusion(broken, "dsd").endswith("1 of 5 runs of restart diverged, so no gain can be claimed.")
+
+
+def test_a_control_whose_run_diverged_says_nothing_of_training_longer():
+    means = {"baseline": 12.0, "dsd": 11.0, "restart": 11.0}
+    assert "training longer helps by itself" in headline(decision(means))
+    said = headline(decision(means, {"restart": 1}))
+    assert "training longer" not in said
+    assert said.endswith(
+        "dsd is better than the baseline, but not shown to be better than restart, the control without a mask. "
+        "1 of 5 runs of restart diverged: no gain could be claimed anyway."
+    )
+
+
+@pytest.mark.parametrize("lost", [*({arm: n} for arm in ARMS for n in (1, 5)), {"dsd": 1, "restart": 1}, {}], ids=str)
+def test_headline_and_conclusions_name_the_same_gains_and_the_same_obstacles(lost: dict[str, int]):
+    for dsd, restart, llr in itertools.product((9.0, 11.0, 12.0), (10.0, 12.0), (10.5, 12.0)):
+        found = decision({"baseline": 12.0, "dsd": dsd, "random": 11.5, "restart": restart, "llr": llr}, lost)
+        said = headline(found)
+        won = [arm for arm, told in found.conclusions.items() if told.gain]
+        assert won == [arm for arm in found.conclusions if words.conclusion(found, arm).startswith(f"{arm}: a gain.")]
+        named = re.match(r"(?:(.+) are gains|(\w+) is a gain)", said)
+        listed = re.split(r", | and ", named[1] or named[2]) if named else []
+        assert listed == won, said
+        for arm, told in found.conclusions.items():
+            if told.obstacle:
+                assert not told.gain
+                assert words.obstacle(told.obstacle) in words.conclusion(found, arm)
+            ahead = told.role == "arm" and told.against and set(told.against.values()) == {"better"}
+            if not won and ahead and told.obstacle:
+                assert words.obstacle(told.obstacle) in said
+        ended = set(re.findall(r"runs of (\w+) diverged", said))
+        assert ended <= set(lost)
+
+
+def test_a_baseline_without_any_run_is_no_error_and_no_gain():
+    found = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0}, {"baseline": 5})
+    assert headline(found) == "No arm shows a gain over 5 seeds. 5 of 5 runs of baseline diverged, so dsd is none."
+
+
+def test_codes_say_what_the_sentences_say():
+    found = decision({"baseline": 12.0, "dsd": 10.0, "random": 11.9, "restart": 11.0})
+    assert found.conclusions["dsd"].to_dict() == {
+        "role": "arm",
+        "gain": True,
+        "against": {"baseline": "better", "restart": "better"},
+        "obstacle": None,
+    }
+    alone = decision({"baseline": 12.0, "dsd": 10.0}).conclusions["dsd"].to_dict()
+    assert (alone["gain"], alone["obstacle"]) == (False, "no-control")
