@@ -127,6 +127,7 @@ NOT_CHECKED = {  # words and figures of other programs, which are checked apart
     ("docs/explanation/reading-measurements.md", "Beside other judges", ""),
 }
 ELSEWHERE = {  # what is not measured by comparisons of arms
+    "docs/which-method.md",  # tests/test_which_method.py
     "docs/performance.md",  # timings of scripts, benchmarks/results/
     "docs/compatibility.md",  # sizes of installs
     "docs/explanation/what-is-pruned.md",  # tools/architectures.py writes its tables

@@ -1,0 +1,350 @@
+"""Write docs/which-method.md: what helped, over all experiments of results/, against the strongest simple control.
+
+Every number of the page is computed here from the raw tables, and every sentence on them stands beside a condition on
+the numbers: a sentence that is no longer true stops this script. `tests/test_which_method.py` runs it again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import redense
+from redense.lab.arms import ARMS
+from redense.lab.judging.figures import ArmFigures
+from redense.lab.judging.judge import Judgement
+from redense.lab.judging.statistics import compare_paired
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "which-method.md"
+TEMPLATE = Path(__file__).with_name("which_method.md")
+BASELINE = "baseline"
+DRAWS = 4000  # resamples of the pooled table
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A folder of results/ and what it is called in the tables."""
+
+    folder: str
+    label: str
+
+
+CONVERGED = "Right labels, images, a baseline that is trained to its end"
+GROUPS = {
+    "Right labels, images": (
+        Experiment("quickstart", "quickstart's CNN"),
+        Experiment("fashion-mnist-cnn", "the CNN, 60,000 images"),
+        Experiment("fashion-mnist-resnet20", "ResNet-20"),
+        Experiment("fashion-mnist-squeezenet", "SqueezeNet"),
+        Experiment("fashion-mnist-vgg", "VGG"),
+    ),
+    "Right labels, images, a baseline that is trained to its end": (
+        Experiment("converged", "quickstart's CNN, 40 epochs"),
+    ),
+    "Wrong labels": (
+        Experiment("noisy-labels", "MLP, learned by heart"),
+        Experiment("noisy-labels-best", "the best epoch kept"),
+        Experiment("noisy-labels-search", "the same, a search"),
+        Experiment("noisy-labels-early-llr", "every phase stopped early"),
+    ),
+    "Captions and speech": (
+        Experiment("emoji-neuraltalk", "NeuralTalk, BLEU-4"),
+        Experiment("prompts-es-deepspeech", "Deep Speech, WER"),
+        Experiment("prompts-es-blstm", "BLSTM, WER"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm in one experiment.
+
+    Args:
+        gain: points ahead of the control, whichever way is better; negative: behind it.
+        interval: of 95 %, not corrected.
+        verdict: corrected over all of the experiment's verdicts (Holm); empty where there is none.
+        wins: for each seed 1 where the arm is ahead of the control, 0.5 where they tie.
+        steps: optimizer steps as a multiple of the control's.
+    """
+
+    setting: str
+    gain: float
+    interval: tuple[float, float]
+    verdict: str
+    wins: tuple[float, ...]
+    steps: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """An experiment, judged: the control that decides, and each other arm at the setting that validation chose."""
+
+    experiment: Experiment
+    control: str
+    n: int
+    cells: dict[str, Cell]
+    seconds: dict[str, float]
+    figures: dict[str, ArmFigures]
+    lower: bool
+
+    def ahead(self, arm: str, other: str) -> list[float]:
+        """How far an arm is ahead of another, a value a seed, each at the setting that validation chose."""
+        first, second = (self.figures[self.setting(name)].values for name in (arm, other))
+        sign = 1 if self.lower else -1
+        return [sign * (second[seed] - first[seed]) for seed in sorted(set(first) & set(second))]
+
+    def setting(self, arm: str) -> str:
+        return self.control if arm == self.control else self.cells[arm].setting
+
+    def has(self, *arms: str) -> bool:
+        return all(arm in self.cells or arm == self.control for arm in arms)
+
+
+def best_on_validation(names: Iterable[str], arms: dict[str, ArmFigures], lower: bool) -> str:
+    """Return the setting with the best mean on validation figures; the first of equal ones."""
+    sign = 1 if lower else -1
+    return min(names, key=lambda name: sign * float(np.mean(list(arms[name].validation.values()))))
+
+
+def judged(experiment: Experiment) -> Column:
+    folder = ROOT / "results" / experiment.folder
+    whole = folder / "compare.json"
+    result: Judgement = redense.judge(folder if whole.exists() else folder / "compare.csv")
+    decision, arms = result.decision, dict(result.figures)
+    (control,) = decision.deciding
+    lower = decision.lower_is_better
+    named: dict[str, list[str]] = {}
+    for arm in arms:
+        named.setdefault(arm.partition(" ")[0], []).append(arm)
+    cells: dict[str, Cell] = {}
+    for name, settings in named.items():
+        chosen = best_on_validation(settings, arms, lower)
+        if chosen == control:
+            continue
+        seeds = sorted(set(arms[chosen].values) & set(arms[control].values))
+        ahead = [arms[control].values[s] - arms[chosen].values[s] for s in seeds]
+        ahead = ahead if lower else [-value for value in ahead]
+        paired = compare_paired(ahead, [0.0] * len(ahead))
+        assert paired.interval is not None
+        # The arm's own verdict is the folder's; a baseline has none, so it is the control's, turned round.
+        # Two controls are not set against each other: no verdict.
+        told: dict[tuple[str, str], str] = {(c.arm, c.against): c.verdict for c in decision.contrasts}
+        turned = {"better": "worse", "worse": "better"}
+        back = told.get((control, chosen), "")
+        verdict = told.get((chosen, control)) or turned.get(back, back)
+        steps = (arms[chosen].steps or 0) / (arms[control].steps or 1)
+        wins = tuple(1.0 if value > 0 else 0.5 if value == 0 else 0.0 for value in ahead)
+        cells[name] = Cell(chosen, paired.mean, (paired.interval[0], paired.interval[1]), verdict, wins, steps)
+    costs = folder / "costs.json"
+    seconds = json.loads(costs.read_text()) if costs.exists() else {}
+    return Column(experiment, control, decision.seeds, cells, seconds, arms, lower)
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def signed(value: float, digits: int = 2) -> str:
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else f"{'−' if value < 0 else '+'}{text}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def arms_of(columns: Iterable[Column]) -> list[str]:
+    """The arms that any of the experiments has: baseline and controls, then the others as `redense arms` lists them."""
+    found = {name for column in columns for name in (*column.cells, column.control.partition(" ")[0])}
+    first = [BASELINE, "restart", "llr", "longer"]
+    order = [*first, *(name for name in ARMS if name not in first)]
+    return [name for name in order if name in found]
+
+
+def group_table(columns: Sequence[Column]) -> str:
+    def cell(column: Column, name: str) -> str:
+        if name == column.control.partition(" ")[0]:
+            return "the control"
+        if name not in column.cells:
+            return ""
+        one = column.cells[name]
+        setting = one.setting.partition(" ")[2].replace("sparsity=", "")
+        low, high = (signed(value) for value in one.interval)
+        said = f"{signed(one.gain)} ({low} to {high}){'*' if one.verdict in ('better', 'worse') else ''}"
+        return f"{said}, at {setting}" if setting else said
+
+    head = ["arm", *(f"{column.experiment.label}, n = {column.n}" for column in columns)]
+    return table(head, ([f"`{name}`", *(cell(column, name) for column in columns)] for name in arms_of(columns)))
+
+
+def pooled(columns: Sequence[Column], name: str) -> tuple[float, float, float, int]:
+    """The probability that an arm is ahead of the control in a seed, a mean over experiments, with its 95 % interval.
+
+    As in Agarwal et al., NeurIPS 2021 (rliable), for paired seeds: seeds are drawn again within each experiment.
+    """
+    wins = [np.array(column.cells[name].wins) for column in columns if name in column.cells]
+    random = np.random.default_rng(0)
+    draws = np.mean([w[random.integers(0, len(w), (DRAWS, len(w)))].mean(1) for w in wins], axis=0)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(np.mean([w.mean() for w in wins])), float(low), float(high), len(wins)
+
+
+def pooled_table(groups: dict[str, list[Column]]) -> str:
+    def cell(columns: list[Column], name: str) -> str:
+        if not any(name in column.cells for column in columns):
+            return ""
+        value, low, high, count = pooled(columns, name)
+        return f"{value:.0%} ({low:.0%} to {high:.0%}), {count}".replace("%", " %")
+
+    everything = [column for columns in groups.values() for column in columns]
+    head = ["arm", *groups]
+    return table(head, ([f"`{name}`", *(cell(c, name) for c in groups.values())] for name in arms_of(everything)))
+
+
+def cost_table(columns: Sequence[Column]) -> str:
+    rows: list[list[str]] = []
+    for name in arms_of(columns):
+        has = [column for column in columns if name in column.cells]
+        steps = [column.cells[name].steps for column in has]
+        seconds = [
+            column.seconds[column.cells[name].setting] / column.seconds[column.control]
+            for column in has
+            if column.cells[name].setting in column.seconds and column.control in column.seconds
+        ]
+        if not has:
+            continue
+        spread = f"{min(steps):.2f}" if max(steps) - min(steps) < 0.005 else f"{min(steps):.2f} to {max(steps):.2f}"
+        took = f"{np.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})" if seconds else "not kept"
+        gradients = "2" if name in ("sam", "sam-sparse") else "1"
+        rows.append([f"`{name}`", str(len(has)), spread, gradients, took])
+    return table(["arm", "experiments", "steps", "gradients a step", "seconds, median and range"], rows)
+
+
+# --- sentences ------------------------------------------------------------------------------------------------------
+
+
+def claim(condition: bool, sentence: str) -> str:
+    """Return a sentence that holds.
+
+    Raises:
+        SystemExit: it does not.
+    """
+    if not condition:
+        raise SystemExit(f"which-method: no longer true: {sentence}")
+    return sentence
+
+
+def answers(groups: dict[str, list[Column]]) -> Iterator[str]:
+    """The answer in plain sentences; the first two are README's."""
+    clean, others = groups["Right labels, images"], groups["Captions and speech"]
+    right = [*clean, *others]
+    by_name = {column.experiment.folder: column for columns in groups.values() for column in columns}
+
+    behind = [-column.cells[BASELINE].gain for column in clean]
+    yield claim(
+        all(column.control.startswith("restart") and column.cells[BASELINE].verdict == "worse" for column in clean)
+        and max(cell.gain for column in clean for cell in column.cells.values()) < 0,
+        "Train on without a mask first: with right labels, the steps and learning rates of DSD alone (`restart`) end "
+        f"{min(behind):.1f} to {max(behind):.1f} points of test error ahead of the dense baseline in all {len(clean)} "
+        "experiments on images, and every other arm has a worse mean than they in each of them.",
+    )
+    yield claim(
+        not any(cell.verdict == "better" for column in right for cell in column.cells.values()),
+        f"In none of the {len(right)} experiments with right labels, on images, captions and speech, is "
+        "dense-sparse-dense training or any other arm shown to be ahead of the strongest control without a mask.",
+    )
+    llr = [column.ahead("dsd", "llr") for column in clean]
+    means = [float(np.mean(values)) for values in llr]
+    yield claim(
+        min(map(min, llr)) > 0,
+        f"A lower learning rate (`llr`), the paper's control, is too weak a control: DSD is ahead of it in all "
+        f"{sum(map(len, llr))} seeds of these experiments on images, by {min(means):.2f} to {max(means):.2f} points, "
+        "and would pass for a gain.",
+    )
+    means = [float(np.mean(column.ahead("dsd", "random"))) for column in clean]
+    yield claim(
+        min(means) > 0,
+        "If you prune, prune by magnitude: at random costs "
+        f"{min(means):.1f} to {max(means):.1f} points more on images.",
+    )
+    twice = [column for column in right if column.has("dsd", "dsd-iter")]
+    yield claim(
+        len(twice) == 2 and all(np.mean(column.ahead("dsd", "dsd-iter")) > 0 for column in twice),
+        "Two iterations in as many steps as one (`dsd-iter`) have the worse mean in both experiments with right labels "
+        "that tried them.",
+    )
+    heart, kept, early = (by_name[name] for name in ("noisy-labels", "noisy-labels-best", "noisy-labels-early-llr"))
+    dsd, random = heart.cells["dsd"], heart.cells["random"]
+    yield claim(
+        (dsd.setting, random.setting) == ("dsd sparsity=0.95", "random sparsity=0.8")
+        and (dsd.verdict, random.verdict) == ("better", "better"),
+        "With wrong labels that the network has learned by heart, and no early stopping, a strong mask makes it forget "
+        f"them: `dsd` at 95 % ends {dsd.gain:.1f} points ahead of the control, and `random` at 80 % {random.gain:.1f}.",
+    )
+    stopped, forgot = kept.figures[BASELINE].values, heart.figures[dsd.setting].values
+    gain = [forgot[seed] - stopped[seed] for seed in sorted(stopped)]
+    yield claim(
+        set(stopped) == set(forgot) and len(gain) == 8 and min(gain) > 0,
+        f"But keep the best epoch instead: the dense network alone, at its best epoch, is {np.mean(gain):.1f} points "
+        "ahead of that DSD over the same eight seeds, and ahead in each.",
+    )
+    yield claim(
+        early.control == "llr" and early.cells["dsd"].verdict == "worse",
+        "Where every phase is stopped early, lower the learning rate: `llr` is "
+        f"{-early.cells['dsd'].gain:.2f} points ahead of `dsd` over {early.n} seeds.",
+    )
+    yield claim(
+        all(column.n == 5 and column.control == "restart" for column in others),
+        "For captions and speech, five seeds a recipe show nothing ahead of `restart`.",
+    )
+    if CONVERGED in groups:
+        (column,) = groups[CONVERGED]
+        apart = max(abs(cell.gain) for name, cell in column.cells.items() if name != "random")
+        yield (
+            "On a baseline that is trained to its end, no arm but `random` is further than "
+            f"{apart:.2f} points from the control."
+        )
+    else:
+        yield (
+            "Not known yet: a baseline that is trained to its end (begun), small data, a pretrained start, and the "
+            "arms at the end of this page."
+        )
+
+
+def page() -> str:
+    """Return the page."""
+    groups = {
+        group: columns
+        for group, experiments in GROUPS.items()
+        if (columns := [judged(one) for one in experiments if (ROOT / "results" / one.folder / "compare.csv").exists()])
+    }
+    every = [column for columns in groups.values() for column in columns]
+    parts = {
+        "answers": "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(answers(groups), 1)),
+        "arms": "\n\n".join(f"### {group}\n\n{group_table(columns)}" for group, columns in groups.items()),
+        "pooled": pooled_table(groups),
+        "costs": cost_table(every),
+        "missing": ", ".join(f"`{name}`" for name in ARMS if name not in arms_of(every)),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        text = text.replace(f"{{{{ {name} }}}}", part)
+    return text
+
+
+def main() -> int:
+    if "--check" in sys.argv[1:]:
+        return int(OUT.read_text(encoding="utf-8") != page())
+    OUT.write_text(page(), encoding="utf-8")
+    print(OUT.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
