@@ -1,4 +1,4 @@
-"""What can go wrong, one class per cause. Every message says what was given, what was expected and what to do."""
+"""Errors, one class per cause. Every message says what was given, what was expected and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters are pruned, by what rule, and how sparse they are now."""
+"""The prunable parameters of a model: the rule that covers each, and how sparse it is now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `redense` alone prints: the five things that one does with it."""
+"""The text of `redense` without a verb: the five things that one does with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verbs share: the parser that knows which options are its own, and the answer to Ctrl-C."""
+"""The common part of all verbs: the parser that knows which options are its own, and the answer to Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: a table and sentences, in the notebook's own colours, light or dark."""
+"""HTML of a result for a notebook: a table and sentences, in the notebook's own colours, light or dark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sparse` and `DSD` share: the model, its optimizers and their hooks, and the masks that are chosen and held."""
+"""The common part of `sparse` and `DSD`: the model, its optimizers and their hooks, the masks chosen and held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the callbacks share: the library or how to install it, and what they log."""
+"""The common part of the callbacks: the library or how to install it, and what they log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on this machine, and what would not work: for ``redense doctor``, and to be pasted into an issue."""
+"""A check of this machine for ``redense doctor``: versions, hardware, expected failures, to paste into an issue."""
 
 from __future__ import annotations
 

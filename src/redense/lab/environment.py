@@ -1,4 +1,4 @@
-"""Where a result was made: versions, hardware, commit."""
+"""The environment of a result: versions, hardware, commit."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the parameters of a network are: their names, their kind in their layer, and which layers read the input."""
+"""The parameters of a network: their names, their kind in their layer, and the layers that read the input."""

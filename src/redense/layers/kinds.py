@@ -1,4 +1,4 @@
-"""What a parameter is in its layer: a matrix that is pruned, or something that stays dense, and why.
+"""The kind of a parameter in its layer: a matrix that is pruned, or something that stays dense, and the reason.
 
 A matrix multiplies what comes in: the weights of linear, convolution, recurrent and attention layers, of experts, and
 what a layer of another library calls a weight, a projection or a kernel. What is added, looked up or scaled with is

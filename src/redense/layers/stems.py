@@ -1,4 +1,4 @@
-"""Which layers read the input: they are left dense, because an image's few channels make them very sensitive.
+"""The layers that read the input: they are left dense, because an image's few channels make them very sensitive.
 
 The paper leaves its networks' first convolution dense (Han et al. 2017, section 3). Where an example input is given,
 the forward is traced and the layers that multiply it are the ones. Where none is, shapes tell: images and sounds have

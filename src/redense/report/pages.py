@@ -1,4 +1,4 @@
-"""Which page a folder has: that of a run, of a comparison, or of a sensitivity scan."""
+"""The page of a folder: that of a run, of a comparison, or of a sensitivity scan."""
 
 from __future__ import annotations
 

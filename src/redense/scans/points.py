@@ -1,4 +1,4 @@
-"""Which points of a curve have to be measured, so that what is decided from them is what the whole grid would decide.
+"""The points of a curve that must be measured to decide as the whole grid would.
 
 Curves are taken to rise with sparsity. Points are numbered along the grid.
 """

@@ -1,4 +1,4 @@
-"""What redense keeps in its cache so as not to make it twice: what each kind is, how large, and how it is cleared.
+"""The caches of redense: the content and size of each kind, and how to clear it.
 
 All of it can be made anew: clearing costs time, no result. Every kind is checked by a checksum when it is read.
 """

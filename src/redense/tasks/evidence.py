@@ -1,4 +1,4 @@
-"""What networks did with the test examples, as a task writes it for the report and as the report reads it: one schema.
+"""Evidence: the networks' answers to test examples. One schema, for the writing task and the reading report.
 
 A kind of evidence is a subclass of `Evidence`: the task makes one, ``evidence.json`` has its plain data, and the report
 reads it through the same class. Text comes from networks and other people's files, so that any character in it is made

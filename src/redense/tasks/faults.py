@@ -1,4 +1,4 @@
-"""What cannot be used of a set, cause by cause: many faults of one kind are a number and a few examples."""
+"""Faults of a data set, counted by cause: many of one kind are a number and a few examples."""
 
 from __future__ import annotations
 

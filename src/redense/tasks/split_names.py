@@ -1,4 +1,4 @@
-"""What people call training, validation and test: one rule for folders, files, tables and columns of all tasks."""
+"""Names of training, validation and test splits: one rule for folders, files, tables and columns of all tasks."""
 
 from __future__ import annotations
 

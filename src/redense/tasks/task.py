@@ -1,4 +1,4 @@
-"""What the engine needs to know of a task: its data, model, loss and metrics. Everything else is the same for all."""
+"""The interface of a task to the engine: data, model, loss and metrics. Everything else is the same for all tasks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the command line shows: texts, tables, bars."""
+"""Terminal output: texts, tables, progress bars."""

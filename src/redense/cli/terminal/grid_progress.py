@@ -1,4 +1,4 @@
-"""What a person sees of a comparison: a live table of arms and seeds, and the result."""
+"""Progress of a comparison: a live table of arms and seeds, and the result."""
 
 from __future__ import annotations
 

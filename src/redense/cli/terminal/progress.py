@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar a phase on a terminal, a line an epoch elsewhere."""
+"""Progress of a run: a bar a phase on a terminal, a line an epoch elsewhere."""
 
 from __future__ import annotations
 

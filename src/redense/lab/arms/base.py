@@ -1,4 +1,4 @@
-"""What an arm is, and the table of them."""
+"""The type of an arm, and the table of arms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison was planned to be looked at, and what was added to it after somebody had looked.
+"""Extending a comparison: the planned number of looks, and what was added after one.
 
 Beside what is compared, ``comparison.json`` has ``looks`` (planned with ``--looks``), ``margin``, and ``looked``: the
 seeds and arms that there were each time when results had been written and something was added.

@@ -1,1 +1,1 @@
-"""What a training did to a network: barrier, curvature, moments, distances."""
+"""Measurements of trained networks: barrier, curvature, moments, distances."""

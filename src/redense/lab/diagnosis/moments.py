@@ -1,4 +1,4 @@
-"""How a layer's weights are distributed at the five moments of D-S-D: the figure of Han et al. 2017."""
+"""The distribution of a layer's weights at the five moments of D-S-D: the figure of Han et al. 2017."""
 
 from __future__ import annotations
 

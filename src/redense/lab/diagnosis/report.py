@@ -1,4 +1,4 @@
-"""What DSD did to a network: the hypotheses of the paper (Han et al. 2017, sections 1 and 5), measured.
+"""The paper's hypotheses measured (Han et al. 2017, sections 1 and 5): the effect of DSD on a network.
 
 The paper explains its gain by an escape from saddle points, better minima, smoother solutions that noise disturbs
 less, and weights that start anew; it measured none of it. `diagnose` does, for the solutions at the ends of the phases

@@ -1,4 +1,4 @@
-"""What the folder of a comparison says beside its table: which arms are controls, and how often it was looked at."""
+"""The facts that a comparison's folder states beside its table: controls, metric, margin, number of looks."""
 
 from __future__ import annotations
 

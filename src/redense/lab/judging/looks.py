@@ -1,4 +1,4 @@
-"""How often results are looked at, and what it costs to add to them after somebody has looked."""
+"""Looks at results, and the price of adding seeds after one."""
 
 from __future__ import annotations
 

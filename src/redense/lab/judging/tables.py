@@ -1,4 +1,4 @@
-"""From a table as somebody wrote it to the figures of arms, or to one line that says what is wrong with it."""
+"""Reading a table of results, however it was written: the figures of arms, or one line on what is wrong with it."""
 
 from __future__ import annotations
 

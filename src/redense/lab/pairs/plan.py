@@ -1,4 +1,4 @@
-"""What is compared: arms, seeds, and what was said beforehand of how they are judged; as plain data in a folder."""
+"""The plan of a comparison of any training: arms, seeds, and the rules of judging, as plain data in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arms share: those that begin with the same dense phase start from one state, which is trained once a seed."""
+"""Sharing between arms: those that begin with the same dense phase start from one state, trained once a seed."""
 
 from __future__ import annotations
 

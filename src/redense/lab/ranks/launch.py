@@ -1,4 +1,4 @@
-"""How this process was launched: alone, or by torchrun or `accelerate launch` as one rank of several. No torch here.
+"""The launch of this process: alone, or by torchrun or `accelerate launch` as one rank of several. No torch here.
 
 `Ranks` is what one rank alone does: nothing, in most cases. `redense.lab.ranks.ranks` has the same for several.
 """

@@ -1,4 +1,4 @@
-"""What the C library does with memory that a training step gives back: by default it returns large blocks at once.
+"""Memory that a training step frees: by default the C library returns large blocks to the system at once.
 
 Every step then asks the system for the same blocks again, which clears them page by page: of the quickstart's step that
 is more than a thousand page faults (docs/performance.md).

@@ -1,4 +1,4 @@
-"""Which precision a machine trains fastest in: what ``training.precision: auto`` of a recipe stands for."""
+"""The precision that a machine trains fastest in: the meaning of ``training.precision: auto``."""
 
 from __future__ import annotations
 

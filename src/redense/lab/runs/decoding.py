@@ -1,4 +1,4 @@
-"""What a trained recogniser gives with a language model: trained, tuned on validation, measured once on the test split.
+"""Decoding with a language model: trained, tuned on validation, measured once on the test split.
 
 It lies in the run folder, below ``decoding/``, where `redense transcribe --beam` finds it::
 

@@ -1,4 +1,4 @@
-"""What the report shows besides figures: what networks did with the test examples, if the task can say it."""
+"""Writing the evidence of a run: the answers to test examples, where the task can give them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe would train, before anything is: its plan, its layers, and the time that it is likely to take.
+"""The outline of a recipe before training: its plan, its layers, and the time that it is likely to take.
 
 The data need not be on the machine: a recipe that says what its data is (``data.expected``) is outlined and dry-run on
 random examples of the real shape. The dry run trains the real network, a few steps of every phase, through the engine.

@@ -1,4 +1,4 @@
-"""What a network answers for a split: every example once, in order, whoever evaluates it."""
+"""Evaluation of a network on a split: every example once, in order, whoever evaluates it."""
 
 from __future__ import annotations
 

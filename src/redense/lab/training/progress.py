@@ -1,4 +1,4 @@
-"""How far a run has got, and all that the rest of it depends on: what a snapshot holds."""
+"""The progress of a run: the state that a snapshot holds, and on which the rest of the run depends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe's words become before anything is trained: the accelerator, the optimizer, the rules of pruning."""
+"""Setting up a training from a recipe: the accelerator, the optimizer, the rules of pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How arms look: every arm has one colour, symbol and dash in all plots, keys and tables."""
+"""The look of each arm: one colour, symbol and dash in all plots, keys and tables."""
 
 from __future__ import annotations
 

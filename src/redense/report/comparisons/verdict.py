@@ -1,4 +1,4 @@
-"""What a comparison comes to. The verdicts are the lab's; no sentence here says more than they do."""
+"""The verdict at the top of a comparison's page. It is the lab's: no sentence here says more."""
 
 from __future__ import annotations
 

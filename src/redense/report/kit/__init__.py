@@ -1,1 +1,1 @@
-"""What every page is built of."""
+"""The building blocks of every page."""

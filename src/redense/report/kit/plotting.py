@@ -1,4 +1,4 @@
-"""What all plots share: their look, and texts that plotly.js cannot take for markup or for a template."""
+"""The look that all plots share, and texts that plotly.js cannot take for markup or for a template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What networks did with the test examples, on a page: each kind of evidence has its schema and its own sections."""
+"""Evidence on a page: each kind has its schema and its own sections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the weights of a layer were distributed at the five moments of D-S-D: a plot, and a section of a run's page."""
+"""The distribution of a layer's weights at the five moments of D-S-D: a plot, and a section of a run's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a folder of runs: runs, comparisons and scans, how far each is, and what it says, as a page."""
+"""A list of the runs, comparisons and scans in a folder, with progress and result of each, as a page."""
 
 from __future__ import annotations
 

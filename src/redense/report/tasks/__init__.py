@@ -1,1 +1,1 @@
-"""What each task adds to a page."""
+"""The sections that each task adds to a page."""

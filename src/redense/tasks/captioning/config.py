@@ -1,4 +1,4 @@
-"""What a recipe can say about the data and the network of caption generation. No torch here."""
+"""The settings of a recipe for the data and the network of caption generation. No torch here."""
 
 from __future__ import annotations
 

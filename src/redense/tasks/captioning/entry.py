@@ -1,4 +1,4 @@
-"""How caption generation joins the lab: made with its data, described without it, sketched on random features."""
+"""The entry of caption generation: a task made with its data, described without it, or sketched on random features."""
 
 from __future__ import annotations
 

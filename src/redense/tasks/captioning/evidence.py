@@ -1,4 +1,4 @@
-"""What networks wrote under the same test images: the paper's table and its figure, as plain data for the report.
+"""Evidence of caption generation: captions of the same test images, the paper's table and figure, as plain data.
 
 Figures of a set are BLEU as `bleu` has it. A single sentence seldom shares four words in a row with a reference, so the
 score beside a caption is smoothed: sacrebleu's sentence BLEU, of as many orders as the sentence has words for, up to

@@ -1,4 +1,4 @@
-"""What a frozen CNN sees in the images: computed once, kept in the cache, and taken from there by everyone later.
+"""Image features of a frozen CNN: computed once, cached, and read from the cache by every later run.
 
 Features are kept in parts of 256 images. The name of a part is a hash of all that its numbers depend on: the CNN's
 weights, how images are brought to its size, and the bytes of the images. So a part is never stale, sets that share

@@ -1,4 +1,4 @@
-"""What networks wrote under test images: the schema of ``evidence.json``."""
+"""The schema of ``evidence.json`` for caption generation: captions of test images."""
 
 from __future__ import annotations
 

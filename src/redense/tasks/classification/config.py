@@ -1,4 +1,4 @@
-"""What a recipe can say about the data and the network of image classification. No torch here."""
+"""The settings of a recipe for the data and the network of image classification. No torch here."""
 
 from __future__ import annotations
 

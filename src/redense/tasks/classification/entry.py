@@ -1,4 +1,4 @@
-"""How image classification joins the lab: made with its data, described without it, sketched on random images."""
+"""The entry of image classification: a task made with its data, described without it, or sketched on random images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trained classifiers did, class by class and example by example: evidence for the report, as plain data.
+"""Evidence of image classification: answers by class and by example, as plain data for the report.
 
 Networks are compared by what they answered for the same examples. An outcome is what `Classification.outcome` gives:
 ``label``, ``answer``, ``rank`` (0 = right) and ``loss`` of every example, (n,) each.

@@ -1,4 +1,4 @@
-"""What classifiers did, class by class and example by example: the schema of ``evidence.json``."""
+"""The schema of ``evidence.json`` for image classification: answers by class and by example."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How data is fetched: the tools of one package system each, and what puts a source's files in order. No torch here."""
+"""Fetching data: tools for one package system each, and modules that sort a source's files. No torch here."""

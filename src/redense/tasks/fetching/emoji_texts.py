@@ -1,4 +1,4 @@
-"""What people wrote about emoji, as captions of their pictures: emojipedia's descriptions and Unicode's names.
+"""Texts on emoji as captions of their pictures: emojipedia's descriptions and Unicode's names.
 
 A description is cut into sentences. Those that speak of how a vendor draws the thing, of Unicode, of history, of other
 emoji, or of what it is used for and means say nothing that can be seen, and are left out, and so is what is too short

@@ -1,4 +1,4 @@
-"""What tells the right files from others: their names and checksums, one by one or in a list."""
+"""Checks of fetched files: their names and checksums, one by one or in a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe can say about the recordings and the network of speech recognition. No torch here."""
+"""The settings of a recipe for the recordings and the network of speech recognition. No torch here."""
 
 from __future__ import annotations
 

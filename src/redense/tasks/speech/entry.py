@@ -1,4 +1,4 @@
-"""How speech recognition joins the lab: made with its data, described without it, sketched on random frames."""
+"""The entry of speech recognition: a task made with its data, described without it, or sketched on random frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trained recognisers heard, set by set and clip by clip: evidence for the report, as plain data.
+"""Evidence of speech recognition: the transcripts of trained networks, by set and clip, as plain data for the report.
 
 Networks are compared by what they heard in the same clips. An outcome has ``hypothesis`` and ``reference``, the symbols
 of every clip, (n, width) padded with -1.

@@ -1,4 +1,4 @@
-"""What recognisers heard, set by set and clip by clip: the schema of ``evidence.json``."""
+"""The schema of ``evidence.json`` for speech recognition: transcripts by set and by clip."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What captioning networks wrote, on a page."""
+"""The sections on caption generation."""

@@ -1,4 +1,4 @@
-"""What networks wrote, as sections of a page: the paper's table, and its figure, images with captions side by side."""
+"""Sections on caption generation: the paper's table, and its figure of images with captions side by side."""
 
 from __future__ import annotations
 

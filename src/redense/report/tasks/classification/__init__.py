@@ -1,1 +1,1 @@
-"""What classifiers did, on a page."""
+"""The sections on image classification."""

@@ -1,4 +1,4 @@
-"""What classifiers did as sections of a page: the classes, the confusions, the examples that were fixed and broken."""
+"""Sections on image classification: classes, confusions, examples that were fixed and broken."""
 
 from __future__ import annotations
 

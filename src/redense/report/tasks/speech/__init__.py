@@ -1,1 +1,1 @@
-"""What recognisers heard, on a page."""
+"""The sections on speech recognition."""

@@ -1,4 +1,4 @@
-"""What recognisers heard as sections of a page: word error by phase and set, transcripts aligned, with a player."""
+"""Sections on speech recognition: word error rate by phase and set, aligned transcripts, with a player."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `redense data check PATH` finds out about a set of captioned images."""
+"""`redense data check PATH` for captioned images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a recipe says of its data to three splits of captioned images."""
+"""Loading the captioned images that a recipe names: three splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source of captioned images is, whatever its layout: the images, and what is said of each."""
+"""A source of captioned images, whatever its layout: the images, and the captions of each."""
 
 from __future__ import annotations
 

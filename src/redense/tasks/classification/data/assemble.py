@@ -1,4 +1,4 @@
-"""From checked files to three splits: what cannot be used is named, counted, and refused or left out."""
+"""Three splits from checked files: what cannot be used is named, counted, and refused or left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan needs to know of a set that may not be on this machine: nothing is loaded here."""
+"""The facts that a plan needs about a set that may not be on this machine. Nothing is loaded here."""
 
 from __future__ import annotations
 

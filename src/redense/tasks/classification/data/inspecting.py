@@ -1,4 +1,4 @@
-"""What `redense data check PATH` finds out about a set of images of one's own."""
+"""`redense data check PATH` for labelled images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a recipe says of its data to three splits: which layout a source has, and who reads it."""
+"""Loading the labelled images that a recipe names: the layout of the source, its reader, three splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to pixels, and what can be said of a file without decoding it. Needs Pillow."""
+"""Decoding image files to pixels, and facts about a file without decoding it. Needs Pillow."""
 
 from __future__ import annotations
 

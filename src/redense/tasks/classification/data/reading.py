@@ -1,4 +1,4 @@
-"""Which layout a source of labelled images has, and who reads it: the same for training and for `data check`."""
+"""The layout of a source of labelled images, and its reader: the same for training and for `redense data check`."""
 
 from __future__ import annotations
 

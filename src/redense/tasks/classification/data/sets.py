@@ -1,4 +1,4 @@
-"""What a loaded set is: images in memory, or encoded ones that are decoded when they are asked for."""
+"""A loaded set: images in memory, or encoded images that are decoded when they are asked for."""
 
 from __future__ import annotations
 

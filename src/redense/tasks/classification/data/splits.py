@@ -1,4 +1,4 @@
-"""Which image is in which split: stratified, seeded, and the same with every version of everything."""
+"""Splits of images: stratified, seeded, and equal with every version of every library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an image to the network's input size: torchvision's v2 transforms, seeded image by image."""
+"""Transforms of images to the network's input size: torchvision's v2 transforms, seeded image by image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `redense data check PATH` finds out about a set of recordings: every clip is listened to."""
+"""`redense data check PATH` for recordings: every clip is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layout a source has, and who reads it."""
+"""The layouts of sets of recordings, and the reader of each."""
 
 from __future__ import annotations
 

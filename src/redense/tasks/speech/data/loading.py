@@ -1,4 +1,4 @@
-"""From what a recipe says of its data to three splits of clips that can be used, and a word on all that cannot."""
+"""Loading the recordings that a recipe names: three splits of usable clips, and a note on what cannot be used."""
 
 from __future__ import annotations
 

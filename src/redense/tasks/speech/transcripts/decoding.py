@@ -1,4 +1,4 @@
-"""What a network heard: the paper's greedy ("max") decoding of CTC, and words with the frames that they span.
+"""Greedy ("max") decoding of CTC, as in the paper, and words with the frames that they span.
 
 Graves et al., Connectionist temporal classification, 2006, section 3.2: the best path, repeats merged, blanks dropped.
 """

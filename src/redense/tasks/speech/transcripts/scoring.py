@@ -1,4 +1,4 @@
-"""How wrong transcripts are: word and character errors by exact alignment (jiwer), with intervals by the bootstrap.
+"""Word and character error rates by exact alignment (jiwer), with bootstrap intervals.
 
 The rate of a set is its errors over its reference's length, both summed over the utterances: not a mean of rates. An
 empty reference is scored as any other (all that is heard there is inserted) and counted, so that it can be told.
