@@ -58,4 +58,4 @@ def test_what_is_checked_at_every_commit_is_what_make_checks():
     checked = set(re.findall(r"\(PY\) ((?:-m )?[\w./]+(?: (?:check|format|scan))?)", rule[1]))
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
     assert {hook["entry"].partition("python ")[2].partition(" --")[0] for hook in hooks} == checked
-    assert len(checked) == 6
+    assert {"-m ruff check", "-m pyright", "tools/layers.py"} < checked

@@ -49,7 +49,7 @@ def draw(phases: Sequence[Phase], rate: Callable[[int], float]) -> Element:
 
 
 def _about(phase: Phase) -> str:
-    """What is removed, in a word or two."""
+    """Describe in a word or two what is removed."""
     if phase.pattern is not None:
         return f"{phase.pattern[0]} of {phase.pattern[1]} kept"
     if isinstance(phase.sparsity, Mapping):

@@ -20,7 +20,7 @@ _DECAYS = ("constant", "cosine", "linear", "step", "polynomial")
 
 @dataclass(frozen=True)
 class Decay:
-    """How the learning rate falls inside a phase, from the phase's initial rate.
+    """The decay of the learning rate inside a phase, from the phase's initial rate.
 
     With x in [0, 1) the part of the phase that is done:
 

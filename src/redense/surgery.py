@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Surgery:
-    """How the mask of a sparse phase is revised.
+    """The revision of a sparse phase's mask.
 
     Args:
         c: threshold t = mean(|W|) + c * std(|W|) of each layer at the start of the phase. ``None`` chooses the t that

@@ -331,11 +331,11 @@ class Controller:
                 self._masked.follow(now)
 
     def _in_force(self) -> dict[str, Any]:
-        """What must be the same on all ranks that train copies of the model, besides the masks."""
+        """State that all ranks that train copies of the model must share, besides the masks."""
         return self._settings()
 
     def _settings(self) -> dict[str, Any]:
-        """What decides over later masks besides schedule and weights."""
+        """Settings that decide over later masks besides schedule and weights."""
         include = None if self._include is None else list(_patterns(self._include))
         return {"seed": self._seed, "include": include, "exclude": list(_patterns(self._exclude))}
 

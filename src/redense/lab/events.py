@@ -86,7 +86,7 @@ def tell(event: Event, **of: Any) -> None:
 
 
 class Outbox:
-    """Where a worker process leaves its events: lines of a file of its own in a folder that the main one looks into."""
+    """The outbox of a worker process: events as lines of its own file in a folder that the main process reads."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"

@@ -21,7 +21,7 @@ _OF_TASK = ("task", "data", "model", "training")  # what our own tasks are made 
 
 
 class _Entry(Protocol):
-    """What the module ``entry`` of a task has."""
+    """The interface of a task's module ``entry``."""
 
     def make(self, settings: Settings) -> Task: ...
     def facts(self, settings: Settings) -> Facts: ...

@@ -57,13 +57,13 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """What its two files of weights take."""
+        """The size of its two files of weights, in bytes."""
         return sum((self.folder / file).stat().st_size for file in MODELS.values())
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a network gave now, beside what its card says."""
+    """The figures of a network now, beside those of its card."""
 
     model: str
     found: float

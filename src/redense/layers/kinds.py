@@ -40,7 +40,7 @@ NO_RULE = "no rule covers"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a parameter is in one place where it is used.
+    """The kind of a parameter in one place where it is used.
 
     Args:
         prunable: whether the rule prunes it.

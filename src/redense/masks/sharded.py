@@ -33,7 +33,7 @@ _NOTHING = torch.iinfo(torch.int64).min  # what a rank gives to a maximum that i
 
 @dataclass(frozen=True)
 class Piece:
-    """What a rank holds of one tensor of scores.
+    """The piece of one tensor of scores that a rank holds.
 
     Args:
         scores: the rank's part, of the layout's ``local_shape``.

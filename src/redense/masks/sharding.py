@@ -24,7 +24,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Which elements of a whole tensor a rank holds: those at ``positions`` along every dimension.
+    """The elements of a whole tensor that a rank holds: those at ``positions`` along every dimension.
 
     Args:
         shape: of the whole tensor.
@@ -149,7 +149,7 @@ def layout_of(weight: Tensor) -> Layout:
 
 @dataclass(frozen=True)
 class Ranks:
-    """What a rank can learn of the others: the sum, and the largest, of what each of them gives."""
+    """Reductions over ranks: the sum, and the largest, of what each of them gives."""
 
     sum: Reduce
     largest: Reduce

@@ -24,7 +24,7 @@ from redense.tasks.metrics import shown_name
 
 @dataclass(frozen=True)
 class Compared:
-    """What `redense.compare` found. ``str()`` of it is text, a notebook shows a table.
+    """The result of `redense.compare`. ``str()`` of it is text, a notebook shows a table.
 
     Attributes:
         folder: where every number, the table and the page lie.

@@ -13,7 +13,7 @@ from .kit.document import Page
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder can be: ``marks`` are files of which it has one, ``file`` the name of its page's file.
+    """A kind of folder: ``marks`` are files of which it has one, ``file`` the name of its page's file.
 
     ``write`` writes the page and returns its path, ``page`` returns the page.
     """

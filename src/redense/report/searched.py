@@ -34,7 +34,7 @@ _LEAST_SEEDS = 5
 
 @dataclass(frozen=True)
 class Searched:
-    """What `redense.search` found. ``str()`` of it is text.
+    """The result of `redense.search`. ``str()`` of it is text.
 
     Attributes:
         folder: where everything lies.
@@ -59,7 +59,7 @@ class Searched:
 
     @property
     def sentence(self) -> str:
-        """What the search comes to."""
+        """The result of the search in a sentence."""
         tried = f"{sum(self.runs.values()):,} runs, {self.runs['search']:,} of them to search"
         if self.confirmed is None:
             return f"Nothing could be confirmed: every candidate or every control failed ({tried})."
@@ -255,7 +255,7 @@ def _pools(
 
 
 def _runs(rounds: Sequence[Round]) -> int:
-    """How many runs rounds have taken."""
+    """Return the number of runs that rounds have taken."""
     return price([Rung(len(one.means), len(one.seeds)) for one in rounds])
 
 

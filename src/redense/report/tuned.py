@@ -19,7 +19,7 @@ SPARSITIES = (0.2, 0.4, 0.6, 0.8)
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `redense.tune` found. ``str()`` of it is text, a notebook shows tables.
+    """The result of `redense.tune`. ``str()`` of it is text, a notebook shows tables.
 
     Attributes:
         sparsity: the best on validation figures; None where every run failed.
@@ -36,7 +36,7 @@ class Tuned:
 
     @property
     def sentence(self) -> str:
-        """What the search comes to: the sparsity, and whether it is worth a mask at all."""
+        """The result in a sentence: the sparsity, and whether it is worth a mask at all."""
         if self.sparsity is None:
             return self.searched.sentence
         return f"A sparsity of {self.sparsity:g} is the best on validation figures. {self.searched.sentence}"

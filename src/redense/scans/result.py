@@ -16,7 +16,7 @@ from .allocation import Allocation, Method
 
 @dataclass(frozen=True)
 class Curve:
-    """What pruning one parameter alone gives.
+    """The cost of pruning one parameter alone.
 
     Args:
         name: of the parameter; of a gate ``lstm.weight_hh_l0[f]``.

@@ -25,7 +25,7 @@ class Cache:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The folder of the cache."""
         return cache_dir() / self.name
 
     def size(self) -> int:

@@ -40,7 +40,7 @@ class Plain(BaseModel):
 
 
 class Evidence(Plain):
-    """What several networks did with the same test examples; the first is the baseline, the last is judged.
+    """The answers of several networks to the same test examples; the first is the baseline, the last is judged.
 
     A kind of evidence is a subclass with a ``kind`` of its own, the name of the task.
 
@@ -67,7 +67,7 @@ class Evidence(Plain):
 
 
 class Missing(Plain):
-    """Why there is no evidence of a kind."""
+    """The reason why there is no evidence of a kind."""
 
     kind: str
     missing: Text

@@ -25,7 +25,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `redense data check` has found of a set.
+    """The findings of `redense data check` on a set.
 
     Args:
         lines: for people.

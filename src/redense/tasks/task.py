@@ -18,7 +18,7 @@ Batch = Any
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plan has to know of the data of a recipe.
+    """The facts of a recipe's data that a plan needs.
 
     Args:
         train: training examples.
@@ -55,7 +55,7 @@ class OtherData:
 
 
 class Settings(Protocol):
-    """What a task is made from: a recipe, with the task's own sections."""
+    """The settings that a task is made from: a recipe, with the task's own sections."""
 
     data: Any
     model: Any

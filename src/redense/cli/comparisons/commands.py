@@ -101,7 +101,7 @@ def compare_commands(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> Any:
-    """What is to be compared: as it was typed, or as the folder has it, with what is added."""
+    """Return the plan of the comparison: as typed, or the folder's, with what is added."""
     from dataclasses import replace
 
     from redense.lab.comparison.comparison import seed_list

@@ -20,7 +20,7 @@ from redense.variants import restarted
 
 @dataclass(frozen=True)
 class Flow:
-    """What one arm trains for one seed.
+    """The training of one arm for one seed.
 
     Args:
         phases: in order.
@@ -35,7 +35,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an arm starts from.
+    """The starting point of an arm.
 
     Args:
         recipe: with the seed at hand.

@@ -58,7 +58,7 @@ _BUDGET = "each phase's epochs and learning rate, which are those of the recipe'
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says in words. The phases, the budget and the results on it are computed.
+    """The words of a card. The phases, the budget and the results on it are computed.
 
     Args:
         does: what the arm does, and how it differs from `dsd` or from `restart`.

@@ -66,7 +66,7 @@ def llr(setting: Setting) -> Flow:
 
 @arm("longer", NAMED["longer"].about, source=NAMED["longer"].source, knob=RATE)
 def longer(setting: Setting) -> Flow:
-    """What most people would do with the budget."""
+    """Train one dense phase over the whole budget, as most people would."""
     return setting.flow(rescaled(variants.lengthened(setting.dsd), setting.tuned or 1.0))
 
 

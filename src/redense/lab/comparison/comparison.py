@@ -36,7 +36,7 @@ _NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: a recipe, arms, seeds, and settings of the sparse phase that are swept."""
+    """A comparison: a recipe, arms, seeds, and swept settings of the sparse phase."""
 
     recipe: Recipe
     arms: tuple[str, ...]

@@ -92,7 +92,7 @@ def _batches(task: Task, split: Split, limit: int, device: torch.device) -> Iter
 
 
 def _count(task: Task, split: Split, limit: int) -> int:
-    """How many examples make equal batches, so that the mean over batches is the mean over examples."""
+    """Return the number of examples that make equal batches: the mean over batches is then the mean over examples."""
     count = min(limit, len(task.examples(split)))
     return count - count % min(_BATCH, count)
 
@@ -111,7 +111,7 @@ def _disturbed(batch: Batch, scale: float, generator: torch.Generator) -> Batch:
 
 
 def _hidden(task: Task, model: nn.Module, batch: Batch) -> Tensor:
-    """What goes into the last linear layer: (examples, units)."""
+    """Return the inputs of the last linear layer: (examples, units)."""
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     seen: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().flatten(1)))

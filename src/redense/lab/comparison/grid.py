@@ -260,7 +260,7 @@ class Grid:
 
 
 class Done(enum.IntEnum):
-    """What became of a job."""
+    """The end of a job."""
 
     NOTHING = 0  # another had trained it, or it was to be evaluated
     TRAINED = 1

@@ -57,7 +57,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Probes:
-    """What the caller's task can measure of a model. What is ``None`` is left out of the diagnosis.
+    """The measurements that the caller's task can make of a model. ``None`` is left out of the diagnosis.
 
     Args:
         loss: mean loss over a fixed sample, differentiable.
@@ -76,7 +76,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class Settings:
-    """How finely `diagnose` measures; see the functions for each."""
+    """The resolution of `diagnose`; see the functions for each setting."""
 
     points: int = 21
     tolerance: float = 0.01
@@ -180,7 +180,7 @@ def diagnose(
 
 
 def _parts(model: nn.Module, states: Mapping[str, State], probes: Probes, settings: Settings) -> list[_Part]:
-    """What needs the model, cheap parts first."""
+    """Yield the parts that need the model, cheap ones first."""
     at = partial(_at, model)
     seed, draws = settings.seed, settings.draws
     parts: list[_Part] = []

@@ -21,7 +21,7 @@ _MOST_MATCHED = 1024  # units whose partners are looked for: the assignment is c
 
 @dataclass(frozen=True)
 class Travel:
-    """How far some weights moved, L2: ``length = |b - a|``; ``start = |a|``; ``relative = length / start``."""
+    """The distance that weights moved, L2: ``length = |b - a|``; ``start = |a|``; ``relative = length / start``."""
 
     weights: int
     length: float
@@ -91,7 +91,7 @@ def _travel(part: Sequence[float]) -> Travel:
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike two layers are on the same examples; see `similarity`. ``None``: every unit of one is constant."""
+    """The similarity of two layers on the same examples; see `similarity`. ``None``: every unit of one is constant."""
 
     examples: int
     units: tuple[int, int]

@@ -43,7 +43,7 @@ class Columns:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(next(iter(self.cells.values()), ()))
 
     def place(self, row: int) -> str:

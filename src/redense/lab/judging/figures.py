@@ -17,7 +17,7 @@ _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """What came out of an arm.
+    """The figures of an arm.
 
     Args:
         values: the figure that decides, by seed; without the runs that diverged.
@@ -37,7 +37,7 @@ class ArmFigures:
 
     @property
     def diverged(self) -> int:
-        """How many runs have no figure."""
+        """The number of runs without a figure."""
         return max(0, self.runs - len(self.values))
 
 

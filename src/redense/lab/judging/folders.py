@@ -21,7 +21,7 @@ _LARGEST = 1 << 30  # bytes
 
 @dataclass(frozen=True)
 class Told:
-    """What folders say of their arms.
+    """The facts that folders state of their arms.
 
     Args:
         arms: those that they know.

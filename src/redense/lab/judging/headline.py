@@ -61,7 +61,7 @@ class _Headline:
 
     @property
     def first(self) -> str:
-        """What every arm is compared with first: the baseline, or a control where there is none."""
+        """The arm that every other is compared with first: the baseline, or a control where there is none."""
         return self.decision.baseline or next(iter(self.decision.deciding), "")
 
     def named(self, other: str) -> str:

@@ -24,7 +24,7 @@ _LEGEND = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a table of results says. ``str()`` of it is text, a notebook shows a table.
+    """The judgement of a table of results. ``str()`` of it is text, a notebook shows a table.
 
     Attributes:
         decision: the arms, comparisons and conclusions with all their numbers.
@@ -41,12 +41,12 @@ class Judgement:
 
     @property
     def caution(self) -> str | None:
-        """What has to be said beside the verdicts."""
+        """The caution that belongs to the verdicts."""
         return words.caution(self.decision)
 
     @property
     def headline(self) -> str:
-        """What the table comes to, in one or two sentences."""
+        """The result of the table in one or two sentences."""
         return headline(self.decision)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Judgement:
 
     @property
     def caption(self) -> str:
-        """What the figures are, and how they are compared."""
+        """A caption: the figures, and the way in which they are compared."""
         return self._first_line()
 
     def _repr_html_(self) -> str:

@@ -10,7 +10,7 @@ from .verdicts import MOST_LOOKS
 
 @dataclass(frozen=True)
 class Looks:
-    """How often results are looked at.
+    """The number of looks at results.
 
     Args:
         planned: looks that were planned before the first.
@@ -26,13 +26,13 @@ class Looks:
 
     @property
     def correction(self) -> int:
-        """What p-values are multiplied by: the planned looks, and twice as much at each look beyond them."""
+        """The factor of p-values: the planned looks, and twice as much at each look beyond them."""
         beyond = max(0, len(self.looked) + 1 - self.planned)
         return min(self.planned * 2 ** min(beyond, 64), MOST_LOOKS)
 
     @property
     def added(self) -> str:
-        """What was added after looking, and what that costs, as a sentence; empty where nothing was."""
+        """A sentence on what was added after looking, and its price; empty where nothing was."""
         if not self.looked:
             return ""
         steps = [*self.looked, self.now]

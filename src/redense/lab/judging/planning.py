@@ -27,7 +27,7 @@ class PlannedSeeds:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many seeds an effect takes, and what other numbers of seeds would give."""
+    """The number of seeds that an effect takes, and the effects that other numbers would detect."""
 
     sd: float
     effect: float

@@ -285,5 +285,5 @@ def _finite(values: Sequence[float], what: str) -> Floats:
 
 
 def _rounding(*values: Floats) -> float:
-    """How far apart two differences can be by floating-point rounding alone."""
+    """Return the distance of two differences that floating-point rounding alone can make."""
     return 8 * float(np.finfo(np.float64).eps) * max(float(np.abs(array).max()) for array in values)

@@ -25,7 +25,7 @@ MOST_LOOKS = 10**6
 
 @dataclass(frozen=True)
 class Family:
-    """What is corrected for: the comparisons that are printed together, and how often they are looked at."""
+    """The family that is corrected for: the comparisons printed together, and the number of looks at them."""
 
     comparisons: int
     looks: int = 1
@@ -82,7 +82,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why no gain can be claimed of an arm, whatever the verdicts are; `words.obstacle` says it.
+    """The reason why no gain can be claimed of an arm, whatever the verdicts are; `words.obstacle` says it.
 
     Args:
         code: ``diverged``: runs of ``arm`` have no figure; ``no-control``: there is no control; ``longer``: ``arm``
@@ -102,7 +102,7 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What is said of an arm. ``against`` has its verdict against the baseline and each control that decides.
+    """The conclusion on an arm. ``against`` has its verdict against the baseline and each control that decides.
 
     Args:
         gain: whether it is one.

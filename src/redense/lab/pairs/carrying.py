@@ -20,7 +20,7 @@ MOST_JOBS = 1000
 
 @dataclass(frozen=True)
 class Carrier:
-    """How jobs are done.
+    """The way in which jobs are done.
 
     Args:
         jobs: how many at once.

@@ -20,7 +20,7 @@ _MOST = 1000  # figures of one pair
 
 @dataclass(frozen=True)
 class Figures:
-    """What came out of one training.
+    """The figures of one training.
 
     Args:
         test: the figures that decide, by name; those of no named split are here.

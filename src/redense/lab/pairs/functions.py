@@ -182,7 +182,7 @@ class Comparing:
         return Job("", seed, train, self._parts.part(key), part=key, leave=leave, threads=threads)
 
     def _weight(self, arm: str) -> float:
-        """What an arm has to do, for the time that is left: its steps where they are known."""
+        """Return the work of an arm, to estimate the time that is left: its steps where they are known."""
         own = self._trained[arm]
         if self._parts.key(arm):
             return float(self._parts.rest(arm).total_steps)

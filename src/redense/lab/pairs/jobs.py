@@ -30,7 +30,7 @@ _LONGEST = 400  # characters of a line that says why a pair failed
 
 @dataclass(frozen=True)
 class Job:
-    """What a process has to do for one pair.
+    """The job of a process for one pair.
 
     Args:
         arm: its name; empty for a part that arms share and that is no arm itself.
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What a job gives: the outcome, what it left for other arms and its sha256, where it failed, for a person."""
+    """The result of a job: the outcome, the state for other arms and its sha256, the place of a failure."""
 
     arm: str
     seed: int

@@ -33,7 +33,7 @@ _RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a pair.
+    """The outcome of a pair.
 
     Args:
         figures: of the training; None where it failed.

@@ -89,7 +89,7 @@ def filled(command: str, values: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class CommandJob:
-    """What is run for a pair: the line for the shell, and where its files lie."""
+    """The command of a pair: the line for the shell, and the place of its files."""
 
     arm: str
     seed: int

@@ -51,7 +51,7 @@ class _Section(BaseModel):
 
 
 class DecayRecipe(_Section):
-    """How the learning rate falls inside every phase, see `redense.Decay`."""
+    """The decay of the learning rate inside every phase, see `redense.Decay`."""
 
     kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "cosine"
     floor: float = Field(default=0.0, ge=0, le=1)
@@ -80,7 +80,7 @@ class OptimizerRecipe(_Section):
 
 
 class TrainingRecipe(_Section):
-    """How every phase is trained."""
+    """The training of every phase."""
 
     batch_size: int = Field(default=64, ge=1)
     optimizer: OptimizerRecipe = OptimizerRecipe()
@@ -180,7 +180,7 @@ class SparseRecipe(DenseRecipe):
 
 
 class TuneRecipe(_Section):
-    """How a network that comes trained is tuned in the first dense phase, where it does not stand for that phase."""
+    """Tuning a network that comes trained in the first dense phase, where it does not stand for that phase."""
 
     backbone_lr: float = Field(
         default=1.0,
@@ -199,7 +199,7 @@ class CycleRecipe(_Section):
 
 
 class PruneRecipe(_Section):
-    """Which parameters may be pruned, see `redense.prunable` (nothing: the task's rule), and how sparsity is shared."""
+    """The prunable parameters, see `redense.prunable` (nothing: the task's rule), and the allocation of sparsity."""
 
     include: list[str] | None = None
     exclude: list[str] = []

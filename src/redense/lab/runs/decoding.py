@@ -38,7 +38,7 @@ FOLDER = "decoding"
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a search with a language model gives, beside the greedy reading of the same network.
+    """The result of a search with a language model, beside the greedy reading of the same network.
 
     Args:
         perplexity: of the model on the validation transcripts.

@@ -51,7 +51,7 @@ def check_records(folder: Path, step: int) -> None:
 
 
 def _marks(folder: Path) -> list[dict[str, Any]]:
-    """What `Recorder.mark` has noted: step, bytes and sha256 of the lines at each checkpoint."""
+    """Return the notes of `Recorder.mark`: step, bytes and sha256 of the lines at each checkpoint."""
     found: list[dict[str, Any]] = []
     path = folder / _SUMS
     for line in path.read_bytes().split(b"\n") if path.exists() else []:

@@ -23,7 +23,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Round:
-    """What came of a rung: the seeds, the mean validation figure of each setting, and which stay."""
+    """The result of a rung: the seeds, the mean validation figure of each setting, and those that stay."""
 
     seeds: tuple[int, ...]
     means: Mapping[str, float | None]

@@ -48,7 +48,7 @@ SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score t
 
 
 class Wiring(TypedDict, total=False):
-    """What an engine tells, asks and calls, see `Engine`."""
+    """The connections of an engine: listeners, questions and calls, see `Engine`."""
 
     emit: Callable[[Event], None]
     stop: Callable[[], bool]
@@ -139,7 +139,7 @@ class Engine:
 
     @property
     def kept(self) -> dict[str, Any] | None:
-        """Which epoch the last complete phase kept, 0 for where it began; None unless it kept its best.
+        """The epoch that the last complete phase kept, 0 for its start; None unless it kept its best.
 
         Of `keep: best-of-run` it is that of the whole run, with its ``phase``, after `end`.
         """

@@ -42,7 +42,7 @@ def as_good(
 
 
 class Best:
-    """What a phase, and what a run, would keep if it ended now.
+    """The states that a phase, and a run, would keep if it ended now.
 
     Args:
         metric: by which the task is judged.

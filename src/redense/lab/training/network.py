@@ -35,7 +35,7 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where it is trained."""
+        """The device of the training."""
         return self.accelerator.device
 
     def use(self, model: nn.Module) -> None:
@@ -117,12 +117,12 @@ class Network:
 
     @property
     def include(self) -> list[str] | None:
-        """What `redense.prunable` is told to include: the recipe's word, or the task's."""
+        """The ``include`` of `redense.prunable`: the recipe's, or the task's."""
         return prune_rules(self._recipe, self._task, self.model)[0]
 
     @property
     def exclude(self) -> list[str]:
-        """What `redense.prunable` is told to leave out: the task's and the recipe's."""
+        """The ``exclude`` of `redense.prunable`: the task's and the recipe's."""
         return prune_rules(self._recipe, self._task, self.model)[1]
 
     def prunable(self) -> dict[str, nn.Parameter]:

@@ -21,7 +21,7 @@ from .types import Comparison
 
 @dataclass(frozen=True)
 class Flow:
-    """What was measured of one flow: section -> rows."""
+    """The measurements of one flow: section -> rows."""
 
     label: str
     color: str

@@ -24,7 +24,7 @@ DASHES = ("solid", "7px,3px", "2px,2px", "8px,3px,2px,3px", "12px,4px")
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm looks: six colours, eight symbols and five dashes repeat together after 120 arms."""
+    """The look of an arm: six colours, eight symbols and five dashes repeat together after 120 arms."""
 
     color: str
     symbol: str

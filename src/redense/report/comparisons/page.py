@@ -331,7 +331,7 @@ def _provenance(c: Comparison) -> list[Child]:
 
 
 def _given(c: Comparison) -> list[Child]:
-    """Where the numbers of somebody else's training come from."""
+    """Describe the source of the numbers of somebody else's training."""
     runs = count(sum(len(arm.seeds) for arm in c.arms), "run")
     told = {
         "function": f"The numbers of {runs} of a training of your own, by redense.compare; the same call goes on.",

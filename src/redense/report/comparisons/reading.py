@@ -136,7 +136,7 @@ _BESIDE = ("train_loss", "lr", "sparsity")
 
 
 def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
-    """Where a seed has no figure there is no mean: it would jump as that seed comes and goes."""
+    """Return a mean curve; none where a seed has no figure, because it would jump as that seed comes and goes."""
     phases: dict[int, str] = {}
     values: dict[int, list[float]] = {}
     others: dict[int, list[list[float]]] = {}

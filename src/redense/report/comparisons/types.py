@@ -113,7 +113,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class Examples:
-    """What the answers of all seeds say; see `redense.lab.judging.examples.Pooled`."""
+    """The answers of all seeds; see `redense.lab.judging.examples.Pooled`."""
 
     fixed: int
     broken: int
@@ -198,7 +198,7 @@ class Comparison:
 
     @property
     def ended(self) -> str:
-        """What became of runs without a figure, in a word."""
+        """The end of runs without a figure, in a word."""
         return next((arm.ended for arm in self.arms), "diverged")
 
     def arm(self, name: str) -> Arm | None:

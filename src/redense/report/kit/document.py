@@ -61,7 +61,7 @@ class Section:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of the networks whose evidence a section shows.
+    """Facts about the networks whose evidence a section shows.
 
     Args:
         recipe: its name; empty where it is not known.
@@ -96,7 +96,7 @@ class Page:
 
     @property
     def title(self) -> str:
-        """What a browser calls it."""
+        """The title in a browser."""
         return f"{self.name}: {self.kind}"
 
     @cached_property

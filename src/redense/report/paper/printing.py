@@ -121,7 +121,7 @@ def on_paper(plot: Plot, colours: Mapping[str, str]) -> Plot:
 
 
 def _legend_rows(names: list[str]) -> int:
-    """How many rows of entries plotly.js makes: all are as wide as the widest."""
+    """Return the number of rows of entries that plotly.js makes: all are as wide as the widest."""
     widest = max((7 * len(name) + 46 for name in names), default=1)
     return -(-len(names) // max(1, (WIDTH - 60) // widest))
 

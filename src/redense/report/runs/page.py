@@ -103,7 +103,7 @@ def _facts(run: Run) -> list[str]:
 
 
 def _trained_on(run: Run) -> str:
-    """What the run was trained on; of one that is not finished, or of an older redense, where its data lies."""
+    """Describe the run's training data; of an unfinished or older run, the place of its data."""
     data = run.result.get("data")
     if isinstance(data, dict) and data.get("text"):
         return f"trained on {data['text']}"

@@ -33,7 +33,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """What a phase was and what came out of it; ``None`` where that is not known (yet)."""
+    """A phase and its results; ``None`` where something is not known (yet)."""
 
     name: str
     sparse: bool
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What to call the run: its recipe's name."""
+        """The name of the run: its recipe's."""
         return str(self.result.get("recipe") or self.recipe.get("name") or self.path.resolve().name)
 
     @property
@@ -131,7 +131,7 @@ class Run:
 
     @property
     def keep_by(self) -> str:
-        """What decided which epoch is kept: the metric or the loss."""
+        """The figure that decides which epoch is kept: the metric or the loss."""
         training = self.recipe.get("training")
         return str(training.get("keep_by", "metric")) if isinstance(training, Mapping) else "metric"
 
@@ -146,7 +146,7 @@ class Run:
 
     @property
     def planned_phases(self) -> int | None:
-        """How many phases the recipe asks for."""
+        """The number of phases that the recipe asks for."""
         if not {"dense", "sparse", "redense"} <= self.recipe.keys():
             return None
         return 3 + 2 * len(self.recipe.get("cycles") or [])

@@ -181,7 +181,7 @@ def _spent(run: Run, phases: int) -> str:
 
 
 def _cost(run: Run) -> tuple[str, ...]:
-    """What was spent, and how much of it on the dense baseline."""
+    """Describe the cost, and the dense baseline's share of it."""
     steps, seconds = run.ends[-1], run.result.get("seconds")
     spent = f" and {duration(seconds)}" if isinstance(seconds, int | float) else ""
     epochs = sum(phase.epochs for phase in run.phases)

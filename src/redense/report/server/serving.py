@@ -38,7 +38,7 @@ class Served:
 
     @property
     def news(self) -> str:
-        """What a page that follows has to know, as JSON."""
+        """The news for a page that follows a run, as JSON."""
         return changes(self.page, self.version, self.over)
 
 
@@ -84,7 +84,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """The address for a browser."""
         return f"http://127.0.0.1:{self.port}/"
 
     def listing(self) -> Served:

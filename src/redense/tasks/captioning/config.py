@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ExpectedCaptions(BaseModel):
-    """What a set is known to be, so that a plan can be made where it is not at hand."""
+    """The known facts of a set, so that a plan can be made where it is not at hand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class FeatureSource(BaseModel):
 
 
 class CaptionData(BaseModel):
-    """Where images and sentences come from, and what is done to them."""
+    """The source of images and sentences, and their processing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,7 +81,7 @@ class CaptionData(BaseModel):
 
 
 class CaptionModel(BaseModel):
-    """Which network, how it is regularised, and how it writes."""
+    """The network, its regularisation, and its search for a caption."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

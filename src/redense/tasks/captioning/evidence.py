@@ -146,7 +146,7 @@ def _one_of_each(order: Sequence[int], groups: np.ndarray, most: int) -> list[in
 
 
 def _draws(groups: int, seed: int) -> np.ndarray:
-    """How often each group is drawn in each of the bootstrap's sets: the same for every network, so that they pair."""
+    """Return the counts of each group in each bootstrap set: the same for every network, so that they pair."""
     drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=DRAWS)
     return drawn.astype(np.float64)
 

@@ -57,7 +57,7 @@ class Image(Plain):
 
 
 class CaptioningEvidence(Evidence):
-    """What several networks wrote for the same test images.
+    """The captions of several networks for the same test images.
 
     Args:
         examples: images.

@@ -25,7 +25,7 @@ from .networks import split_heads
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a classifier's run keeps of its data: ``artifacts/inputs.json``.
+    """The facts of its data that a classifier's run keeps: ``artifacts/inputs.json``.
 
     Args:
         classes: a name each.

@@ -15,7 +15,7 @@ from pydantic import (
 
 
 class ExpectedData(BaseModel):
-    """What a set is known to be, so that a plan can be made where it is not at hand."""
+    """The known facts of a set, so that a plan can be made where it is not at hand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,7 +25,7 @@ class ExpectedData(BaseModel):
 
 
 class ImageData(BaseModel):
-    """Where the images come from, and what is done to them."""
+    """The source of the images, and their processing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,7 +108,7 @@ class ImageData(BaseModel):
 
 
 class ImageModel(BaseModel):
-    """Which network."""
+    """The network."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -14,7 +14,7 @@ KIND = "classification"
 
 
 class OfClass(Plain):
-    """What a network did with the examples of a class; ``top5_wrong`` is there for more than five classes."""
+    """The answers for the examples of a class; ``top5_wrong`` is there for more than five classes."""
 
     wrong: Count
     top5_wrong: Count | None = None
@@ -61,14 +61,14 @@ class Example(Plain):
 
 
 class Changes(Plain):
-    """How many examples were fixed, or broken, and those that are shown."""
+    """The number of examples that were fixed, or broken, and those that are shown."""
 
     total: Count
     shown: tuple[Example, ...]
 
 
 class ClassificationEvidence(Evidence):
-    """What several classifiers answered for the same test examples.
+    """The answers of several classifiers to the same test examples.
 
     Args:
         examples: how many there are.

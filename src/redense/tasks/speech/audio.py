@@ -31,7 +31,7 @@ _SILENT = 1e-4  # of full scale: 80 dB below it
 
 @dataclass(frozen=True)
 class Sound:
-    """What a file holds, or why it cannot be used. ``digest`` tells its bytes from others."""
+    """The content of a file, or the reason why it cannot be used. ``digest`` tells its bytes from others."""
 
     seconds: float = 0.0
     digest: str = ""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class ExpectedSpeech(BaseModel):
-    """What a set is known to be, so that a plan can be made where it is not at hand."""
+    """The known facts of a set, so that a plan can be made where it is not at hand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,7 +18,7 @@ class ExpectedSpeech(BaseModel):
 
 
 class SpectrogramSettings(BaseModel):
-    """From samples to what a network sees: the logarithm of the power in frequency bins, frame by frame."""
+    """The network's input: the logarithm of the power in frequency bins, frame by frame."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ class SpecAugment(BaseModel):
 
 
 class SpeechData(BaseModel):
-    """Where the recordings come from, and what is done to them and to their transcripts."""
+    """The source of the recordings, and the processing of recordings and transcripts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -127,7 +127,7 @@ class SpeechData(BaseModel):
 
 
 class SpeechModel(BaseModel):
-    """Which network, and how large."""
+    """The network and its size."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

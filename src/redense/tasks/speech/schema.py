@@ -26,7 +26,7 @@ class Rate(Plain):
 
 
 class Change(Plain):
-    """What a network changes against the first: points of WER, relative reduction in %, interval of the points."""
+    """The change of a network against the first: points of WER, relative reduction in %, interval of the points."""
 
     points: float
     relative: float | None
@@ -84,7 +84,7 @@ class Clips(Plain):
 
 
 class SpeechEvidence(Evidence):
-    """What several networks heard in the same test clips.
+    """The transcripts of several networks for the same test clips.
 
     Args:
         utterances: clips.

@@ -35,7 +35,7 @@ LogProbs = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Pieces:
-    """How a recording is cut.
+    """The cutting of a recording.
 
     Args:
         seconds: of a piece.

@@ -303,7 +303,7 @@ def _examples(e: Evidence, name: str, title: str, changes: Changes) -> Element:
 
 
 def _card(e: Evidence, example: Example, wrong: int) -> list[Child]:
-    """What one example is; ``wrong`` is the place of the network that got it wrong."""
+    """Return the card of one example; ``wrong`` is the place of the network that got it wrong."""
     true = e.classes[example.label].name
     picture = None
     if example.picture is not None:

@@ -81,7 +81,7 @@ def rates_sentence(e: Evidence) -> str:
 
 
 def _control(e: Evidence) -> str:
-    """What training on does without a mask, where it was run."""
+    """Describe the result of training on without a mask, where it was run."""
     if CONTROL not in e.networks[1:-1]:
         return ""
     found = e.every.words[e.networks.index(CONTROL)]

@@ -27,7 +27,7 @@ _FEW = 100  # images of a validation or test split: fewer are said
 
 @dataclass(frozen=True)
 class CaptionFacts:
-    """What a set has.
+    """The facts of a set of captioned images.
 
     Args:
         splits: split -> usable images and their sentences, as the set divides them.

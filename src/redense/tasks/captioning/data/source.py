@@ -30,7 +30,7 @@ def caption_split(name: str) -> SplitName | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is said of one image.
+    """The captions of one image.
 
     Args:
         name: of its file, below the folder of the images; of a row, how a message calls it.

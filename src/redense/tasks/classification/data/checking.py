@@ -35,7 +35,7 @@ _SAY_SECONDS = 20.0  # between two lines in the log
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What was seen of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones.
+    """The facts of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones.
 
     Files that differ in ``marks``, uint64 (n,), differ: they are of the length and the last bytes.
     """
@@ -110,7 +110,7 @@ def _progress(total: int, place: str, on_checked: OnChecked | None) -> Iterator[
 
 
 class _Memory:
-    """What is known of the files of one place: plain arrays in a file of the cache."""
+    """The known facts of the files of one place: plain arrays in a file of the cache."""
 
     def __init__(self, place: str) -> None:
         name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:24]

@@ -27,7 +27,7 @@ _HEAD = struct.Struct("<32s3I")  # checksum, channels or 0, height, width
 
 @dataclass
 class Kept:
-    """Where pictures are kept; ``writes``: whether new ones are."""
+    """The cache of decoded pictures; ``writes``: whether it takes new ones."""
 
     folder: Path
     writes: bool = True

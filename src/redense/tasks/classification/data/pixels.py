@@ -28,7 +28,7 @@ _TAIL = 4096  # some cameras and sites append a little to an image
 
 @dataclass(frozen=True)
 class Look:
-    """What one file is: its size in pixels, whether it is grey, and why it cannot be used, or nothing."""
+    """The facts of one file: its size in pixels, whether it is grey, and why it cannot be used, or nothing."""
 
     height: int = 0
     width: int = 0

@@ -34,7 +34,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Found:
-    """What a source holds: sets ``in_memory``, or ``parts`` of files; one of the two has something.
+    """The content of a source: sets ``in_memory``, or ``parts`` of files; one of the two has something.
 
     Args:
         layout: what it was taken for.

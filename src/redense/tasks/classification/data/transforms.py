@@ -64,7 +64,7 @@ def _middle_of_strip(image: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """What is done to every picture before anything random: always the same, so that its result can be kept.
+    """The preparation of every picture before anything random: deterministic, so that its result can be kept.
 
     Args:
         name: tells it from others.

@@ -66,7 +66,7 @@ def _key(clip: Clip, longest: float) -> str:
 
 
 class _Memory:
-    """What is known of the clips of one place."""
+    """The known facts of the clips of one place."""
 
     def __init__(self, place: str) -> None:
         name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:24]

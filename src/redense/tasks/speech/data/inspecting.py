@@ -27,7 +27,7 @@ _FEW = 100  # clips of a validation or test split: fewer are said
 
 @dataclass(frozen=True)
 class RecordingFacts:
-    """What a set has.
+    """The facts of a set of recordings.
 
     Args:
         splits: split -> usable clips, and their seconds.

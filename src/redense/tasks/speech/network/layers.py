@@ -15,7 +15,7 @@ GATES = ("input", "forget", "cell", "output")
 
 
 class Packing:
-    """Where the frames of a batch lie: ``rows`` (n, ...) are those that clips have, padded is (t, b, ...)."""
+    """The places of a batch's frames: ``rows`` (n, ...) are those that clips have, padded is (t, b, ...)."""
 
     def __init__(self, lengths: Tensor) -> None:
         self.lengths, self.clips = lengths, len(lengths)

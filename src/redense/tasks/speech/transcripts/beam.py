@@ -38,7 +38,7 @@ WORD_SCORES = (-1.0, 0.0, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Search:
-    """How wide a search is, and how much language model and words count.
+    """The width of a search, and the weights of language model and words.
 
     Args:
         width: hypotheses that are kept.

@@ -35,7 +35,7 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Counts:
-    """How the units of a reference came out; hits, substitutions and deletions are all of them."""
+    """The units of a reference by result; hits, substitutions and deletions are all of them."""
 
     hits: int = 0
     substitutions: int = 0

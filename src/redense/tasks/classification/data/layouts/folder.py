@@ -52,7 +52,7 @@ class Files:
 
 @dataclass
 class Listing:
-    """What lies in one split's folder: ``labels`` int64 (n,) number the class folders, sorted by name."""
+    """The files of one split's folder: ``labels`` int64 (n,) number the class folders, sorted by name."""
 
     files: Files
     labels: np.ndarray

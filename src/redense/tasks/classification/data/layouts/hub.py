@@ -53,7 +53,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where image and class are, and what the classes are called, if it is known."""
+    """The columns of image and class, and the names of the classes, if known."""
 
     image: str
     label: str

@@ -117,7 +117,7 @@ class IdxFiles:
 
     @property
     def shown(self) -> str:
-        """What a message calls it."""
+        """The name in a message."""
         return f"{self.folder}{f' ({self.name})' if self.name else ''}"
 
 
