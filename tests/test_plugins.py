@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
@@ -116,6 +117,16 @@ def test_the_example_task_trains_and_is_judged_by_its_own_figure(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert 0 < result["phases"][-1]["test"]["bits"] < 6
     assert str(tmp_path / "text") in (tmp_path / "run" / "report.html").read_text()  # what it was trained on
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Where the redense network differs most from the dense network, in the test text." in page
+    evidence = json.loads((tmp_path / "run" / "evidence.json").read_text())
+    assert (evidence["kind"], evidence["networks"]) == ("characters", ["dense", "sparse", "redense"])
+    assert page.count(evidence["pieces"][0]["text"]) == 1
+    (tmp_path / "run" / "SHA256SUMS").unlink()
+    (tmp_path / "run" / "evidence.json").write_text(json.dumps({**evidence, "pieces": [{"text": 3, "bits": []}]}))
+    code, _, err = redense("report", tmp_path / "run")
+    assert code == 2
+    assert re.search(r"evidence\.json is not what redense writes: pieces\.0\.text: .*\n\Z", err)
     assert redense("recipes", "show", EXAMPLES / "characters.yaml", *small, "--dry-run")[0] == 0
     code, _, err = redense("run", EXAMPLES / "characters.yaml", "--data", tmp_path / "none")
     assert code == 2

@@ -14,8 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from redense.errors import DataError
-from redense.lab.recipe.recipe import register_task
+from redense.files.markup import h
+from redense.report.kit.document import About, Section
+from redense.report.kit.parts import Cell, Table
+from redense.report.kit.quantities import cell
+from redense.tasks.evidence import Evidence, Plain, Text
 from redense.tasks.metrics import Metric
+from redense.tasks.registry import Registration, register
 from redense.tasks.task import Facts, Settings, Split
 
 
@@ -120,8 +125,50 @@ class Characters:
         loss = float(outcome["loss"].double().mean())
         return {"loss": loss, "bits": loss / math.log(2)}
 
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> "CharactersEvidence":
+        bits = torch.stack([outcome["loss"].double() for outcome in outcomes.values()]) / math.log(
+            2
+        )  # networks, examples
+        most = (bits[-1] - bits[0]).abs().argsort(descending=True, stable=True)[:12]
+        windows = self._splits["test"].windows
+        return CharactersEvidence(
+            networks=tuple(outcomes),
+            pieces=tuple(
+                Piece(
+                    text="".join(self.alphabet[code] for code in windows[index, 1:].tolist()),
+                    bits=tuple(round(value, 4) for value in bits[:, index].tolist()),
+                )
+                for index in most.tolist()
+            ),
+        )
+
 
 # --8<-- [end:task]
+# --8<-- [start:evidence]
+class Piece(Plain):
+    """A piece of the test text, and the bits per character that each network needs for it."""
+
+    text: Text
+    bits: tuple[float, ...]
+
+
+class CharactersEvidence(Evidence):
+    """The pieces for which the last network differs most from the first: what `evidence.json` of a run holds."""
+
+    kind = "characters"
+    pieces: tuple[Piece, ...]
+
+
+def sections(evidence: CharactersEvidence, about: About) -> list[Section]:
+    """Return what the report shows of it."""
+    columns = [("Piece", False), *((name, True) for name in evidence.networks)]
+    rows: list[list[Cell]] = [[piece.text, *(cell(bits, 2) for bits in piece.bits)] for piece in evidence.pieces]
+    table = Table("Bits per character of each piece, the greatest difference first", columns, rows)
+    said = f"Where the {evidence.after} network differs most from the {evidence.before} network, in the test text."
+    return [Section("pieces", f"Piece by piece{about.of}", [h("p", said), table])]
+
+
+# --8<-- [end:evidence]
 # --8<-- [start:entry]
 def make(settings: Settings) -> Characters:
     """Return the task of a recipe, its data loaded."""
@@ -141,5 +188,16 @@ def sketch(settings: Settings, facts: Facts, examples: int) -> Characters:
     return make(settings)
 
 
-register_task("characters", TextData, TextModel, entry=__name__)
+register(
+    Registration(
+        name="characters",
+        data=TextData,
+        model=TextModel,
+        entry=__name__,
+        metric=Characters.metric,
+        things="pieces of text",
+        evidence=f"{__name__}:CharactersEvidence",
+        report=f"{__name__}:sections",
+    )
+)
 # --8<-- [end:entry]

@@ -46,8 +46,10 @@ class Registration:
         tag: what the Hugging Face Hub calls the task.
         other: ``module:name`` of a function (folder, data, model, split) -> `OtherData`, where a network can be
             evaluated on data that it was not trained for.
-        evidence: ``module:name`` of the schema of what it writes into ``evidence.json``.
-        report: ``module:name`` of the function of the report that shows it.
+        evidence: ``module:name`` of the schema of what it writes into ``evidence.json``, a subclass of
+            `redense.tasks.evidence.Evidence`.
+        report: ``module:name`` of a function (evidence, `redense.report.kit.document.About`) -> the sections of a page
+            that show it.
     """
 
     name: str
@@ -67,6 +69,11 @@ class Registration:
     other: str = ""
     evidence: str = ""
     report: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of redense's own."""
+        return self.entry.startswith(f"{__package__}.")
 
     def has(self, field: str) -> bool:
         """Whether a field that is given as ``module:name`` is."""
@@ -113,7 +120,7 @@ def task_named(name: str) -> Registration:
 
 def _rank(item: tuple[str, Registration]) -> tuple[bool, bool, str]:
     name, task = item
-    added = not task.entry.startswith(f"{__package__}.")
+    added = not task.is_ours
     return added, name != DEFAULT, "" if added else name  # those that were added: in their order
 
 

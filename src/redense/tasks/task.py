@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from typing_extensions import override
 
 from .metrics import Metric
+
+if TYPE_CHECKING:
+    from .evidence import Evidence, Missing
 
 Split = Literal["train", "validation", "test"]
 Batch = Any
@@ -146,8 +149,10 @@ class Task(Protocol):
 class ShowsEvidence(Protocol):
     """A task that has more to show of trained networks than their metrics. What that is, is its own affair."""
 
-    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        """Return plain JSON data on what networks did with the test split; ``kind`` says how the report reads it.
+    def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Any] | Evidence | Missing:
+        """Return what networks did with the test split, by the schema that the task is registered with.
+
+        Plain JSON data of that schema will do: its ``kind`` is the name of the task.
 
         ``outcomes``: network -> the outcome of all test examples, in order; the first network is the baseline, the
         last the one that is judged.

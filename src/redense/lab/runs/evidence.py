@@ -20,6 +20,8 @@ def write_evidence(folder: Path, task: Task, outcomes: Mapping[str, Mapping[str,
     """
     path = folder / "evidence.json"
     if len(outcomes) > 1 and isinstance(task, ShowsEvidence):
-        write_text(path, json.dumps(task.evidence(outcomes), allow_nan=False) + "\n")
+        told = task.evidence(outcomes)
+        data = told if isinstance(told, Mapping) else told.to_dict()
+        write_text(path, json.dumps(data, allow_nan=False) + "\n")
     else:
         path.unlink(missing_ok=True)

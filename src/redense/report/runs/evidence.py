@@ -1,26 +1,19 @@
-"""Evidence on a page: each kind has its schema and its own sections."""
+"""Evidence on a page: the registration of a task names its schema and its sections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from pydantic import ValidationError
 
-from redense.errors import DataError
+from redense.errors import DataError, PluginError
 from redense.report.kit.document import About, Section
 from redense.report.kit.loading import load_object
-from redense.report.tasks.captioning import part as captioning_part
-from redense.report.tasks.classification import part as classification_part
-from redense.report.tasks.speech import part as speech_part
-from redense.tasks.captioning.schema import CaptioningEvidence
-from redense.tasks.classification.schema import ClassificationEvidence
 from redense.tasks.evidence import Evidence, visible
-from redense.tasks.speech.schema import SpeechEvidence
-
-Show: TypeAlias = Callable[[Any, About], list[Section]]
+from redense.tasks.registry import Registration, tasks
 
 
 @dataclass(frozen=True)
@@ -32,13 +25,6 @@ class Found:
     about: About = field(default_factory=About)
 
 
-_KINDS: dict[str, tuple[type[Evidence], Show]] = {
-    "classification": (ClassificationEvidence, classification_part.sections),
-    "speech": (SpeechEvidence, speech_part.sections),
-    "captioning": (CaptioningEvidence, captioning_part.sections),
-}
-
-
 def read_evidence(path: Path) -> Found | None:
     """Return the evidence in a file; None where there is no file, or it is of a kind that this report cannot show.
 
@@ -48,13 +34,13 @@ def read_evidence(path: Path) -> Found | None:
         DataError: it is damaged.
     """
     data = load_object(path)
-    kind = data.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
+    task = _shown(data.get("kind"))
+    if task is None:
         return None
     if "missing" in data:
         return Found(missing=visible(str(data["missing"])))
     try:
-        return Found(_KINDS[kind][0].model_validate(data), about=_about(path.parent))
+        return Found(_schema(task).model_validate(data), about=_about(path.parent))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -68,12 +54,34 @@ def show_evidence(found: Found | None, of: str = "") -> list[Section]:
     """Return what evidence adds to a page: nothing where there is none."""
     if found is None or found.data is None:
         return []
-    return _KINDS[found.data.kind][1](found.data, replace(found.about, of=of))
+    task = tasks()[found.data.kind]
+    try:
+        return list(task.load("report")(found.data, replace(found.about, of=of)))
+    except Exception as error:
+        if task.is_ours:
+            raise
+        raise PluginError(f"the report of the task '{task.name}' failed: {type(error).__name__}: {error}") from error
 
 
 def can_show(task: str) -> bool:
     """Whether the report knows the evidence of a task."""
-    return task in _KINDS
+    return _shown(task) is not None
+
+
+def _shown(kind: object) -> Registration | None:
+    """The task whose evidence is of a kind, if the report knows how to show it."""
+    found = tasks().get(kind) if isinstance(kind, str) else None
+    return found if found is not None and found.has("evidence") and found.has("report") else None
+
+
+def _schema(task: Registration) -> type[Evidence]:
+    schema = task.load("evidence")
+    if not (isinstance(schema, type) and issubclass(schema, Evidence) and getattr(schema, "kind", None) == task.name):
+        raise PluginError(
+            f"the evidence of the task '{task.name}' must be a subclass of redense.tasks.evidence.Evidence whose kind "
+            f"is '{task.name}', got {schema!r}"
+        )
+    return schema
 
 
 def _about(folder: Path) -> About:

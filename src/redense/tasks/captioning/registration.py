@@ -25,6 +25,6 @@ register(
         sample=("picture.jpg", "a sentence"),
         tag="image-to-text",
         evidence="redense.tasks.captioning.schema:CaptioningEvidence",
-        report="redense.report.tasks.captioning:sections",
+        report="redense.report.tasks.captioning.part:sections",
     )
 )

@@ -26,6 +26,6 @@ register(
         tag="image-classification",
         other="redense.tasks.classification.other:other_images",
         evidence="redense.tasks.classification.schema:ClassificationEvidence",
-        report="redense.report.tasks.classification:sections",
+        report="redense.report.tasks.classification.part:sections",
     )
 )

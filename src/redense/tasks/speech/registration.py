@@ -27,6 +27,6 @@ register(
         tag="automatic-speech-recognition",
         other="redense.tasks.speech.opening:other_recordings",
         evidence="redense.tasks.speech.schema:SpeechEvidence",
-        report="redense.report.tasks.speech:sections",
+        report="redense.report.tasks.speech.part:sections",
     )
 )
