@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from redense import errors
 from redense.errors import RedenseError, StateError
 from redense.layers.names import clean_name, unwrap
-from redense.masks.selection import blocks
+from redense.masks.blocks import blocks
 from redense.masks.sharding import Reduce, is_sharded, largest_along, local, reshard
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from redense.errors import ParameterError
+from redense.numeric import check_pattern, check_sparsity
 
 from . import selection as masking
+from .blocks import Key, blocks, magnitude_bits, ordered_bits
+from .digits import Search, find, kth, width_of
 from .sharding import Layout, Ranks, Reduce, is_sharded, layout_of, local, ranks_of, wrap
+from .threshold import unordered
 
-_ROOM = 1 << 11  # counts that a call sends, of all weights together: 16 KB
-_NARROWEST, _WIDEST = 4, 11  # bits found a call
 _WHOLE = 2  # how many times its counts of one call a weight may be large to be sent whole
 _NOTHING = torch.iinfo(torch.int64).min  # what a rank gives to a maximum that it has nothing for
 
@@ -104,7 +106,7 @@ def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "wei
 
 def select_patterns(scores: Mapping[str, Tensor], pattern: tuple[int, int]) -> dict[str, Tensor]:
     """Return what `select_pattern` gives for each of many tensors, in two calls to the other ranks."""
-    _, m = masking.check_pattern(pattern)
+    _, m = check_pattern(pattern)
     sharded: dict[Any, dict[str, Piece]] = {}
     for name, values in scores.items():
         if is_sharded(values):
@@ -146,7 +148,7 @@ def select_pieces(
     tensor([ True, False,  True,  True])
     """
     names = ", ".join(f"'{name}'" for name in pieces)
-    sparsity = masking.check_sparsity(sparsity, names if len(pieces) == 1 else "all weights together")
+    sparsity = check_sparsity(sparsity, names if len(pieces) == 1 else "all weights together")
     return _select([_Problem(pieces, sparsity, absolute)], ranks)
 
 
@@ -154,93 +156,8 @@ def select_pieces_each(
     pieces: Mapping[str, Piece], sparsities: Mapping[str, float], ranks: Ranks, *, absolute: bool = False
 ) -> dict[str, Tensor]:
     """Return this rank's masks, of every tensor by itself; see `select_pieces`."""
-    checked = {name: masking.check_sparsity(sparsities[name], f"'{name}'") for name in pieces}
+    checked = {name: check_sparsity(sparsities[name], f"'{name}'") for name in pieces}
     return _select([_Problem({name: pieces[name]}, s, absolute) for name, s in checked.items()], ranks)
-
-
-def kth(blocks: Blocks, k: int, low: int, high: int, reduce: Reduce) -> tuple[int, int, int]:
-    """Return the k-th smallest (k from 1) of all ranks' integers, how many are smaller, and how many are equal.
-
-    Args:
-        blocks: gives this rank's integers, in parts, as often as it is called.
-        k: from 1 to the number of all ranks' integers.
-        low: at most the integer that is looked for.
-        high: at least that.
-        reduce: adds up an int64 tensor over all ranks.
-
-    >>> kth(lambda: [torch.tensor([7, 3]), torch.tensor([3, 9])], 2, 0, 15, reduce=lambda counts: counts)
-    (3, 0, 2)
-    """
-    search = _Search(blocks, k, low, high)
-    _find([search], reduce)
-    return search.low, search.below, search.equal
-
-
-Blocks = Callable[[], Iterable[Tensor]]
-"""Gives a rank's integers, in parts, as often as it is called."""
-
-
-class _Search:
-    """The k-th smallest of all ranks' integers, which is between ``low`` and ``high``."""
-
-    def __init__(self, blocks: Blocks, k: int, low: int, high: int) -> None:
-        self.low, self.high = low, high
-        self.below = self.equal = 0
-        self.found = False
-        self._blocks, self._k = blocks, k
-        self._shift = self._base = self._under = 0
-
-    def within(self) -> _Search:
-        """Read this rank's integers once, and keep those between the bounds."""
-        inside = list[Tensor]()
-        for block in self._blocks():
-            self._under += int((block < self.low).count_nonzero())
-            inside.append(block[(block >= self.low) & (block <= self.high)])
-        self._blocks = lambda: inside
-        return self
-
-    def counts(self, width: int) -> Tensor:
-        """Count this rank's integers by the next ``width`` bits, ``(1 + 2**width,)``: before all, those below."""
-        span = 1 << width
-        self._shift = 0
-        while (self.high >> self._shift) - (self.low >> self._shift) >= span:
-            self._shift += 1
-        self._base = self.low >> self._shift
-        counts = torch.zeros(span + 2, dtype=torch.int64)
-        counts[0], self._under = self._under, 0
-        for block in self._blocks():
-            digit = ((block.long() >> self._shift) - self._base).clamp_(-1, span) + 1
-            counts += torch.bincount(digit, minlength=span + 2).cpu()
-        return counts[:-1]
-
-    def narrow(self, counts: Tensor) -> None:
-        """Go on with the digit that the counts of all ranks show."""
-        upto = counts.cumsum(0)
-        place = int(torch.searchsorted(upto, self._k - self.below))
-        self.equal = int(counts[place])
-        self.below += int(upto[place]) - self.equal
-        digit = self._base + place - 1
-        self.low = max(self.low, digit << self._shift)
-        self.high = min(self.high, ((digit + 1) << self._shift) - 1)
-        self.found = not self._shift
-        if not self.found:
-            shift = self._shift
-            chosen = [block[(block.long() >> shift) == digit] for block in self._blocks()]
-            self._blocks = lambda: chosen
-
-
-def _find(searches: Iterable[_Search], reduce: Reduce) -> None:
-    """Run many searches to their ends, each call to the other ranks for all of them."""
-    left: list[_Search] = list(searches)
-    while left:
-        width = min(_width(len(left)), max((search.high - search.low).bit_length() for search in left))
-        for search, counts in zip(left, reduce(torch.stack([s.counts(width) for s in left])), strict=True):
-            search.narrow(counts)
-        left = [search for search in left if not search.found]
-
-
-def _width(searches: int) -> int:
-    return max(_NARROWEST, min(_WIDEST, (_ROOM // searches).bit_length() - 1))
 
 
 class _Problem:
@@ -251,7 +168,7 @@ class _Problem:
         self.total = sum(piece.layout.numel for piece in pieces.values())
         self.count = round(sparsity * self.total)
         dtype = masking.common_dtype(piece.scores for piece in pieces.values())
-        key = masking.magnitude_bits if absolute else masking.ordered_bits
+        key = magnitude_bits if absolute else ordered_bits
         bases = _bases(pieces.values())
         self.parts = [_Part(piece, base, dtype, key) for piece, base in zip(pieces.values(), bases, strict=True)]
         self._half = 1 << (8 * dtype.itemsize - 1)
@@ -271,14 +188,14 @@ class _Problem:
         threshold, _, _ = kth(self._keys, k, -self._half, self._half - 1, lambda counts: counts)
         return [min(-threshold, -(_NOTHING + 1)), threshold]
 
-    def search(self, bounds: Tensor) -> _Search:
+    def search(self, bounds: Tensor) -> Search:
         """Return the search for the threshold."""
-        return _Search(self._keys, self.count, -int(bounds[0]), int(bounds[1])).within()
+        return Search(self._keys, self.count, -int(bounds[0]), int(bounds[1])).within()
 
-    def search_tie(self, found: _Search) -> _Search:
+    def search_tie(self, found: Search) -> Search:
         """Return the search for the index of the last score at the threshold that is pruned."""
         ties = [index for part in self._mine for index in part.ties(found.low)]
-        return _Search(lambda: ties, self.count - found.below, 0, self.total - 1)
+        return Search(lambda: ties, self.count - found.below, 0, self.total - 1)
 
     def spread(self) -> Tensor:
         """Return a place for every score of all ranks, with the keys that this rank counts in theirs."""
@@ -296,7 +213,7 @@ class _Problem:
 
 def _select(problems: list[_Problem], ranks: Ranks) -> dict[str, Tensor]:
     """Solve many problems together: the scores of small ones are sent, of the others bounds and then counts."""
-    room = _WHOLE << _width(max(len(problems), 1))
+    room = _WHOLE << width_of(max(len(problems), 1))
     small = [0 < p.total <= room and bool(p.count) for p in problems]
     pieces = {name: piece for problem in problems for name, piece in problem.pieces.items()}
     bad = _unordered(pieces)
@@ -310,7 +227,7 @@ def _select(problems: list[_Problem], ranks: Ranks) -> dict[str, Tensor]:
     if all_heard[0]:
         _raise_unordered(pieces, bad, ranks.sum)
     masks: dict[str, Tensor] = {}
-    searches: list[tuple[_Problem, _Search]] = []
+    searches: list[tuple[_Problem, Search]] = []
     for problem, is_small, values in zip(problems, small, heard, strict=True):
         if not problem.count:
             masks |= {name: torch.ones_like(p.scores, dtype=torch.bool) for name, p in problem.pieces.items()}
@@ -319,10 +236,10 @@ def _select(problems: list[_Problem], ranks: Ranks) -> dict[str, Tensor]:
             masks |= problem.masks(int(values[last]), last)
         else:
             searches.append((problem, problem.search(values)))
-    _find((search for _, search in searches), ranks.sum)
+    find((search for _, search in searches), ranks.sum)
     # More may tie at the threshold than go.
     ties = [p.search_tie(s) if s.below + s.equal > p.count else None for p, s in searches]
-    _find(filter(None, ties), ranks.sum)
+    find(filter(None, ties), ranks.sum)
     for (problem, search), tie in zip(searches, ties, strict=True):
         masks |= problem.masks(search.low, tie.low if tie else -1)
     return {name: masks[name] for name in pieces}
@@ -338,7 +255,7 @@ class _Part:
         key: makes integers of them.
     """
 
-    def __init__(self, piece: Piece, base: int, dtype: torch.dtype, key: masking.Key) -> None:
+    def __init__(self, piece: Piece, base: int, dtype: torch.dtype, key: Key) -> None:
         self.layout, self.base = piece.layout, base
         self._shape = piece.scores.shape
         self._flat = piece.scores.detach().to(dtype).reshape(-1)
@@ -351,7 +268,7 @@ class _Part:
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Give each block's start in the part and its keys."""
         start = 0
-        for block in masking.blocks(self._flat):
+        for block in blocks(self._flat):
             yield start, self._key(block)
             start += block.numel()
 
@@ -382,7 +299,7 @@ def _bases(pieces: Iterable[Piece]) -> Iterator[int]:
 def _unordered(pieces: Mapping[str, Piece]) -> list[int]:
     """Count the scores of each tensor that are NaN or infinite, of those that this rank counts."""
     return [
-        sum(int((~torch.isfinite(block)).sum()) for block in masking.blocks(piece.scores.detach().reshape(-1)))
+        sum(int((~torch.isfinite(block)).sum()) for block in blocks(piece.scores.detach().reshape(-1)))
         if piece.layout.counted
         else 0
         for piece in pieces.values()
@@ -393,7 +310,7 @@ def _raise_unordered(pieces: Mapping[str, Piece], bad: list[int], reduce: Reduce
     """Raise on every rank, so that none waits for the others, for the first tensor that has such scores on any."""
     for (name, piece), count in zip(pieces.items(), reduce(torch.tensor(bad)), strict=True):
         if count:
-            raise masking.unordered(name, int(count), piece.layout.numel)
+            raise unordered(name, int(count), piece.layout.numel)
 
 
 def _refuse_unordered(pieces: Mapping[str, Piece], reduce: Reduce) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from redense.errors import ParameterError
 
-from . import selection as masking
+from . import applying
 
 Reduce = Callable[[Tensor], Tensor]
 """A rank's tensor -> its sum (or another reduction) over all ranks, on CPU. Every rank calls it alike."""
@@ -120,7 +120,7 @@ def cut(tensor: Tensor, weight: Tensor) -> Tensor:
 
 def like(mask: Tensor, weight: Tensor) -> Tensor:
     """Return the mask cut as the weight is, on its device and in its memory layout."""
-    return wrap(masking.like(local(cut(mask, weight)), local(weight)), weight)
+    return wrap(applying.like(local(cut(mask, weight)), local(weight)), weight)
 
 
 def layout_of(weight: Tensor) -> Layout:
@@ -209,7 +209,7 @@ def sparsity_of(weight: Tensor) -> float:
 
 def sparsities_of(weights: Mapping[str, Tensor]) -> dict[str, float]:
     """Return what `sparsity_of` gives for each of many tensors, in one call to the other ranks of a mesh."""
-    found = {name: masking.sparsity_of(weight) for name, weight in weights.items() if not is_sharded(weight)}
+    found = {name: applying.sparsity_of(weight) for name, weight in weights.items() if not is_sharded(weight)}
     sharded: dict[Any, dict[str, int]] = {}
     for name, weight in weights.items():
         if is_sharded(weight):

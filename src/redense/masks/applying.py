@@ -1,0 +1,111 @@
+"""Masks on weights: removed weights set to exactly 0, and how many zeros there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from .blocks import INT_OF_SIZE, block_of, blocks
+
+_ALONE = 1 << 22  # weights over which a mask is applied on a GPU by a kernel of its own
+_TOGETHER = 1 << 24  # weights of the smaller masks that are applied in one go there: bounds the temporary
+
+
+def apply_(mask: Tensor, *tensors: Tensor) -> None:
+    """Set every tensor to exactly 0 where the mask is False, in place; NaN and infinity go too.
+
+    The bit patterns are multiplied as integers by 0 or 1. That is exact, drops a NaN as ``torch.where`` does, and is
+    several times faster on CPU than a boolean fill. The mask is read once for all tensors.
+
+    Args:
+        mask: bool, True = kept.
+        tensors: any dtype, the mask's shape and device; same strides are the fast path.
+    """
+    apply_all_([(mask, tensors)])
+
+
+def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
+    """Do what `apply_` does to the tensors of many masks: on a GPU in few kernels, however many masks there are."""
+    work: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, list[Tensor]]]] = {}
+    with torch.no_grad():
+        for mask, tensors in masked:
+            fast: dict[torch.dtype, list[Tensor]] = {}
+            for tensor in tensors:
+                # As integers also where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
+                integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
+                pattern = tensor.detach() if integer is None else tensor.detach().view(integer)
+                if integer and pattern.stride() == mask.stride() and _is_dense(pattern):
+                    fast.setdefault(integer, []).append(_flat(pattern))
+                else:
+                    pattern.masked_fill_(~mask, 0)
+            for integer, patterns in fast.items():
+                work.setdefault((mask.device, integer), []).append((_flat(mask), patterns))
+        for (device, integer), parts in work.items():
+            (_multiply_by_blocks if device.type == "cpu" else _multiply_together)(parts, integer)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one run of memory, in whatever order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+def _multiply_by_blocks(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
+    buffer = torch.empty(min(block_of(work[0][0]), max(mask.numel() for mask, _ in work)), dtype=integer)
+    for mask, patterns in work:
+        narrow = mask.view(torch.uint8)  # which is widened a tenth faster than booleans
+        for block, *parts in zip(blocks(narrow), *(blocks(pattern) for pattern in patterns), strict=True):
+            factor = buffer[: block.numel()].copy_(block)
+            for part in parts:
+                part.mul_(factor)
+
+
+def _multiply_together(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
+    """Multiply as suits a GPU: many tensors in a kernel, for which all of them, and the masks, must be of one dtype."""
+    groups: list[list[tuple[Tensor, list[Tensor]]]] = [[]]
+    room = _TOGETHER
+    for mask, patterns in work:
+        if mask.numel() > _ALONE:
+            for pattern in patterns:
+                pattern.mul_(mask)
+        else:
+            if mask.numel() > room:
+                groups.append([])
+                room = _TOGETHER
+            groups[-1].append((mask, patterns))
+            room -= mask.numel()
+    for group in filter(None, groups):
+        sizes = [mask.numel() for mask, _ in group]
+        factors = torch.split(torch.empty(sum(sizes), dtype=integer, device=group[0][0].device), sizes)
+        of_each = [factor for factor, (_, patterns) in zip(factors, group, strict=True) for _ in patterns]
+        foreach = torch.ops.aten  # public are only the optimizers that are made of these
+        foreach._foreach_copy_(factors, [mask for mask, _ in group])
+        foreach._foreach_mul_.List([pattern for _, patterns in group for pattern in patterns], of_each)
+
+
+def like(mask: Tensor, weight: Tensor) -> Tensor:
+    """Return the mask on the weight's device and in its memory layout, which makes `apply_` fast."""
+    if mask.device == weight.device and mask.stride() == weight.stride():
+        return mask
+    return torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+
+
+def sparsity_of(*tensors: Tensor) -> float:
+    """Return the fraction of exact zeros in all tensors together; 0.0 for none.
+
+    >>> sparsity_of(torch.tensor([0.0, 1.0, 0.0, 2.0]))
+    0.5
+    """
+    total = sum(tensor.numel() for tensor in tensors)
+    return 1 - sum(int(torch.count_nonzero(t.detach())) for t in tensors) / total if total else 0.0
