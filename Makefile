@@ -104,7 +104,7 @@ clean:  ## remove what make made; runs/ stays
 	@touch .venv/installed $@
 
 .venv/installed-slow: .venv/installed-dev
-	@echo "Installing what the slow tests need beside: Ray and a fuzzer, 0.1 GB of downloads ..."
+	@echo "Installing what the slow tests need beside: Ray, a fuzzer and loggers, 0.2 GB of downloads ..."
 	@$(PIP) --editable '.[dev,slow]'
 	@touch $@
 

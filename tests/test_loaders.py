@@ -43,6 +43,7 @@ ELSEWHERE = {
     "report/paper/browser.py": "what Chromium writes for us; Popen",
     "plugins.py": "code that the user runs anyway",
     "lab/runs/log.py": "our own log, which is checked and written here",
+    "lab/loggers/local.py": "writes",
     "lab/runs/tensorboard.py": "writes",
     "tasks/speech/transcripts/language.py": "writes",
     "tasks/speech/evidence.py": "writes",

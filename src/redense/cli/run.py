@@ -48,10 +48,18 @@ def register(verbs: Verbs) -> None:
     export = verbs.add("export", "write the model of a run as safetensors with a model card, or publish it", _export)
     export.add_argument("run", type=Path, help="a run folder")
     export.add_argument("out", help="a new folder, or hub:OWNER/NAME to publish on the Hugging Face Hub")
+    export.add_argument(
+        "--format",
+        choices=("safetensors", "onnx", "torch-export"),
+        default="safetensors",
+        help="onnx, torch-export: the network too, as graphs of any batch size and length, compared with it "
+        "(default: safetensors, the weights)",
+    )
     export.add_argument("--private", action="store_true", help="hub: for you and your organisation alone")
 
 
 def _run(options: argparse.Namespace) -> int:
+    from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import build_recipe, load_recipe, read_run_recipe
 
     ranks = join_ranks()
@@ -66,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.print_config:
         say(recipe.to_yaml() if ranks.is_main else "", end="")
         return 0
+    check_loggers(recipe.log or ())
 
     from .terminal.screen import SafeConsole
 
@@ -76,6 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         from redense.lab.runs.run import discard_unstarted, has_checkpoint, new_run, train_run
         from redense.lab.store import PhaseStore, default_store
         from redense.lab.training.engine import StoppedError, TrainingError
+        from redense.report.runs.page import write_report
         from redense.tasks.metrics import shown_name
 
         from .terminal.progress import RunProgress, result_table
@@ -94,12 +104,11 @@ def _run(options: argparse.Namespace) -> int:
     with Signals() as signals:
         try:
             with RunProgress(SafeConsole(quiet=True) if options.quiet else console) as progress:
-                result = train_run(folder, emit=progress, stop=lambda: signals.received is not None, store=store)
+                result = train_run(
+                    folder, emit=progress, stop=lambda: signals.received is not None, store=store, report=write_report
+                )
             if not ranks.is_main:
                 return 0
-            from redense.report.runs.page import write_report
-
-            write_report(folder)
         except StoppedError:
             return signals.stopped(go_on, ranks.gather(signals.received or 0))
         except KeyboardInterrupt:  # twice: at once, and what was saved before is what there is
@@ -152,13 +161,13 @@ def _export(options: argparse.Namespace) -> int:
     if options.out.startswith("hub:"):
         from redense.lab.runs.hub import publish_run
 
-        say(publish_run(options.run, options.out, private=options.private))
+        say(publish_run(options.run, options.out, private=options.private, form=options.format, tell=say))
         return 0
     if options.private:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
     from redense.lab.runs.export import export_run
 
-    out = export_run(options.run, Path(options.out))
+    out = export_run(options.run, Path(options.out), options.format, tell=say)
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         say(f"{path}  {path.stat().st_size:,} bytes")
     return 0

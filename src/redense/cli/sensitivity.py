@@ -11,7 +11,7 @@ from typing import Any
 from redense.errors import RedenseError
 
 from .terminal.printing import say
-from .verbs import Signals, Verbs
+from .verbs import Signals, Verbs, refuse_log
 
 
 def register(verbs: Verbs) -> None:
@@ -52,6 +52,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     if run and options.settings:
         raise RedenseError("a run has its own recipe: give no settings beside a run folder")
     recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
+    refuse_log(options.settings, "a scan")
 
     from redense.lab.runs.scan import (
         engine_of_file,

@@ -77,6 +77,16 @@ class Verbs:
         return self.parsers[name]
 
 
+def refuse_log(settings: Sequence[str], what: str) -> None:
+    """Raise where settings name loggers for what does not log.
+
+    Raises:
+        RedenseError: they do.
+    """
+    if any(setting.partition("=")[0] == "--log" for setting in settings):
+        raise RedenseError(f"--log is for run and compare: {what} logs nothing")
+
+
 def join_ranks() -> Ranks:
     """Return the ranks of the job that this process is of; no torch is imported where it is alone."""
     if not launched():

@@ -106,6 +106,15 @@ def test_the_hub_gets_what_an_export_holds(hub: Hub, redense: Run, run: Path, tm
     figure = facts["model-index"][0]["results"][0]["metrics"][0]
     assert figure == {"type": "error", "value": round(result["phases"][-1]["test"]["error"], 4), "name": "error"}
     assert facts["pipeline_tag"] == "image-classification"
+    # As the Hub's own parser reads it.
+    read: Any = huggingface_hub.ModelCard(sent).data
+    assert read.model_name == result["recipe"]
+    found = {figure.metric_type: figure for figure in read.eval_results or []}
+    assert found["error"].metric_value == figure["value"]
+    assert found["accuracy"].metric_value == pytest.approx(1 - figure["value"] / 100, abs=1e-6)
+    assert {(one.task_type, one.dataset_split) for one in found.values()} == {("image-classification", "test")}
+    assert {one.dataset_type for one in found.values()} == {Path(result["data"]["source"]).name}
+    assert str(Path(result["data"]["source"]).parent) not in header
 
 
 @pytest.mark.parametrize("code", [401, 403])

@@ -74,6 +74,7 @@ def register(verbs: Verbs) -> None:
 def _compare(options: argparse.Namespace) -> int:
     if commanding.is_of_commands(options):
         return commanding.compare_commands(options)
+    from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import load_recipe
 
     own = (options.recipe, options.settings, options.out, options.sweep, options.looks, options.margin)
@@ -95,6 +96,7 @@ def _compare(options: argparse.Namespace) -> int:
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
     recipe = None if options.resume else load_recipe(options.recipe, options.settings)
+    check_loggers((recipe.log if recipe else None) or ())
     jobs = options.jobs or os.cpu_count() or 1
     if options.backend == "ray":  # before there is a folder
         from redense.lab.comparison.ray_cluster import join_cluster
@@ -127,6 +129,7 @@ def _compare(options: argparse.Namespace) -> int:
     if recipe is None:
         folder: Path = options.resume
         before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
+        check_loggers(before.recipe.log or ())
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
     else:
         listed = _default_arms(recipe.start, console) if options.arms is None else options.arms
@@ -178,9 +181,10 @@ def _compare(options: argparse.Namespace) -> int:
         result = _results(folder, grid, jobs, options.backend, resources)
         if options.diagnose:
             _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
+        from redense.lab.loggers.compared import log_comparison
         from redense.report.comparisons.page import write_compare_report
 
-        write_compare_report(folder)
+        log_comparison(folder, grid, result, write_compare_report(folder))
         console.print("", comparison_table(result, folder), "", sep="\n")
         for said in (result["control_sentence"], *result["conclusions"].values()):
             console.print(said, soft_wrap=not console.is_terminal)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redense.cli.terminal.printing import say
-from redense.cli.verbs import Parser, Verbs
+from redense.cli.verbs import Parser, Verbs, refuse_log
 from redense.errors import RedenseError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a search has seeds of its own: give --runs and --confirm")
     recipe = load_recipe(options.recipe, options.settings)
+    refuse_log(options.settings, "a search")
     if recipe.start:
         raise RedenseError("a search trains every setting from nothing: the recipe must not start from given weights")
     training = training_of(recipe)

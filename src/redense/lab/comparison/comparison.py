@@ -128,7 +128,7 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
 def comparison_digest(comparison: Comparison) -> str:
     """Return a checksum of all that decides the numbers of a comparison."""
     plain = comparison.to_dict()
-    for name in ("name", "about"):
+    for name in ("name", "about", "log"):
         plain["recipe"].pop(name, None)
     for name in WHEREABOUTS:
         plain["recipe"]["data"].pop(name, None)

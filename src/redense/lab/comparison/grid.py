@@ -128,7 +128,7 @@ class Grid:
     def _job(self, cell: Cell, index: int) -> Job:
         return Job(
             str(self.store.root.resolve()),
-            cell.flow.recipe.model_dump(mode="json"),
+            cell.flow.recipe.model_dump(mode="json", exclude={"log"}),  # which is the affair of the main process
             tuple(planned.to_dict() for planned in cell.flow.phases),
             cell.keys,
             index,

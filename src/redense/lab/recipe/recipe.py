@@ -29,6 +29,7 @@ from redense.errors import RecipeError, nearest
 from redense.files.checksums import check_folder, check_sums
 from redense.files.opening import read_text
 from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
+from redense.lab.loggers.base import check_names
 from redense.named_criteria import known_criteria
 from redense.tasks.registry import DEFAULT, Registration, register, task_named, tasks
 
@@ -230,6 +231,12 @@ class Recipe(_Section):
         description="train the first dense phase from `start`, its last layer made anew where it is of other classes; "
         "nothing: only where it is",
     )
+    log: list[Annotated[str, Field(min_length=1, max_length=80)]] | None = Field(
+        default=None,
+        max_length=20,
+        description="where the numbers of a run go: tensorboard, csv, wandb, mlflow, trackio, or a logger of your own; "
+        "nothing: tensorboard for a run, nowhere for a comparison",
+    )
     data: Any = None
     model: Any = None
     training: TrainingRecipe = TrainingRecipe()
@@ -241,10 +248,20 @@ class Recipe(_Section):
         default=[], max_length=20, description="more sparse and dense phases: iterative DSD"
     )
 
+    @field_validator("log", mode="before")
+    @classmethod
+    def _log_may_be_words(cls, log: Any) -> Any:
+        return [name.strip() for name in log.split(",")] if isinstance(log, str) else log
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than comparisons, whose files hold the whole recipe: unless it is chosen, they are those of before.
+        return {key: value for key, value in write(self).items() if key != "log" or value is not None}
+
     def to_yaml(self) -> str:
         """Return the resolved recipe, every default written out."""
         # Escaped beyond ASCII: PyYAML writes the line breaks of Unicode so that it reads them back as spaces.
-        return dump_yaml(self.model_dump(mode="json"))
+        return dump_yaml({"log": None, **self.model_dump(mode="json")})
 
 
 def register_task(name: str, data: type[BaseModel], model: type[BaseModel], *, entry: str) -> None:
@@ -296,7 +313,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
     _forget_data_of_shipped(data, label)
     overridden(data, overrides, label)
-    return build_recipe(data, label)
+    recipe = build_recipe(data, label)
+    check_names(recipe.log or ())  # here alone: a run that was logged can be read where its logger is not
+    return recipe
 
 
 def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "recipe") -> None:

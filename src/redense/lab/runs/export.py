@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +13,43 @@ from redense.files.checksums import write_sums
 from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.lab.runs.formats import Compared, ExportError, check_format
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
 
 
-def export_run(folder: Path, out: Path) -> Path:
+def export_run(
+    folder: Path,
+    out: Path,
+    form: str = "safetensors",
+    *,
+    tell: Callable[[Compared], None] = lambda compared: None,
+) -> Path:
     """Copy what a user of the model needs to ``out``: weights, artifacts, recipe, result, and a model card.
+
+    Args:
+        folder: of a finished run.
+        out: a new folder.
+        form: ``safetensors``, or ``onnx`` or ``torch-export``: then the network is written too, as
+            graphs of any batch size and any length, each compared with the network on validation data.
+        tell: called with each comparison.
 
     Raises:
         StateError: the run is not finished, or ``out`` is not empty.
         CheckpointError: what would be copied is damaged.
+        ExportError: the network cannot be written so, or the graph gives other numbers.
+        DataError: a graph is to be compared, and the data of the run is not here.
     """
+    check_format(form)
     recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
+    write: Callable[[], list[Compared]] = list
+    if form != "safetensors":
+        from redense.lab.runs.graphs import write_graphs
+
+        from .run import load_model
+
+        engine = load_model(folder)
+        write = functools.partial(write_graphs, engine.task, engine.model, out, form, tell)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise StateError(f"{out} exists and is not empty: name another folder")
@@ -31,15 +59,19 @@ def export_run(folder: Path, out: Path) -> Path:
         for path in sorted((folder / "artifacts").glob("*")):
             (out / "artifacts").mkdir(exist_ok=True)
             write_bytes(out / "artifacts" / path.name, path.read_bytes())
+        graphs = write()
         taken = [path for path in out.rglob("*") if path.is_file()]
         write_sums(out, taken)
-        write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json")))
+        write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json"), graphs))
+    except ExportError:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
     return out
 
 
-def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> str:
+def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], graphs: Sequence[Compared] = ()) -> str:
     """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
     metric = result["metric"]
     name = shown_name(metric["name"])
@@ -76,11 +108,39 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any]) -> 
         'model.load_state_dict(load_file("model.safetensors"), strict=True)',
         "```",
         "",
+        *(line for graph in graphs for line in _graph_usage(graph)),
         f"Made with Python {made.get('python')}, PyTorch {made.get('torch')} on {made.get('processor')}. "
         "The whole recipe is in `recipe.yaml`, every figure in `result.json`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _graph_usage(graph: Compared) -> list[str]:
+    """Return the lines of the card that say what a graph takes and gives, and how to run it."""
+    names = ", ".join(graph.inputs)
+    if graph.file.endswith(".onnx"):
+        given = ", ".join(f'"{name}": {name}' for name in graph.inputs)
+        code = [
+            "import onnxruntime",
+            f'session = onnxruntime.InferenceSession("{graph.file}")',
+            f"{', '.join(graph.outputs)}{',' * (len(graph.outputs) == 1)} = session.run(None, {{{given}}})  # of numpy",
+        ]
+    else:
+        code = [
+            "import torch",
+            f'network = torch.export.load("{graph.file}").module()',
+            f"{', '.join(graph.outputs)} = network({names})",
+        ]
+    compared = (
+        ""
+        if graph.difference is None
+        else (
+            f" Compared with the network on {graph.calls} inputs of validation data by {graph.by}: the largest "
+            f"difference is {graph.difference:.1e}."
+        )
+    )
+    return [f"`{graph.file}` takes {graph.about}.{compared}", "", "```python", *code, "```", ""]
 
 
 def _usage(recipe: Recipe) -> list[str]:

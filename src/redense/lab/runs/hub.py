@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from redense.errors import MissingExtraError, RedenseError
 from redense.files.writing import write_text
 from redense.lab.folder import read_json
+from redense.lab.runs.formats import Compared
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import tasks
 
@@ -24,11 +27,18 @@ class PublishError(RedenseError, RuntimeError):
     """The Hub does not take the model, or cannot be reached."""
 
 
-def publish_run(folder: Path, target: str, *, private: bool = False) -> str:
+def publish_run(
+    folder: Path,
+    target: str,
+    *,
+    private: bool = False,
+    form: str = "safetensors",
+    tell: Callable[[Compared], None] = lambda compared: None,
+) -> str:
     """Upload what a user of a run's model needs to ``hub:OWNER/NAME`` in one commit, and return its address.
 
     Who publishes is known from ``HF_TOKEN`` or ``hf auth login``; ``HF_ENDPOINT`` names another Hub. A repository that
-    exists gets a new commit.
+    exists gets a new commit. ``form`` and ``tell`` are those of `export_run`.
 
     Raises:
         PublishError: no such owner, no right, or no network.
@@ -48,7 +58,7 @@ def publish_run(folder: Path, target: str, *, private: bool = False) -> str:
             "nobody is logged in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write"
         )
     with tempfile.TemporaryDirectory() as place:
-        out = export_run(folder, Path(place) / "model")
+        out = export_run(folder, Path(place) / "model", form, tell=tell)
         card = out / "README.md"
         header = _header(read_json(out / "result.json"))
         write_text(card, header + card.read_text(encoding="utf-8"))
@@ -67,22 +77,28 @@ def publish_run(folder: Path, target: str, *, private: bool = False) -> str:
 def _header(result: dict[str, Any]) -> str:
     """Return the card's header: what the Hub's search and tables show."""
     metric, last = result["metric"], result["phases"][-1]
-    figure = {
-        "type": metric["name"],
-        "value": round(last["test"][metric["name"]], 4),
-        "name": shown_name(metric["name"]),
-    }
+    names = [metric["name"], *(name for name in last["test"] if name not in (metric["name"], "loss"))]
+    figures = [
+        {"type": name, "value": round(last["test"][name], 4), "name": shown_name(name)}
+        for name in names
+        if math.isfinite(last["test"][name])
+    ]
+    if metric["name"] == "error":  # the Hub's tables know accuracy, as a fraction
+        accuracy = round(1 - last["test"]["error"] / 100, 6)
+        figures.insert(1, {"type": "accuracy", "value": accuracy, "name": "accuracy"})
     task = tasks().get(result["task"])
     tag = task.tag if task else ""
     kind = {"type": tag or result["task"], "name": result["task"]}
-    source = (result.get("data") or {}).get("source") or result["recipe"]
-    dataset = {"name": f"test split of {source}", "type": "redense"}
+    source = str((result.get("data") or {}).get("source") or result["recipe"])
+    # Where the data lies on this machine is nobody's affair.
+    source = source.removeprefix("hub:") if source.startswith("hub:") else Path(source).name
+    dataset = {"name": source, "type": source, "split": "test"}
     head = {
         "library_name": "pytorch",
         "tags": ["redense", "dense-sparse-dense", "pruning", "pytorch"],
         **({"pipeline_tag": tag} if tag else {}),
         "model-index": [
-            {"name": result["recipe"], "results": [{"task": kind, "dataset": dataset, "metrics": [figure]}]}
+            {"name": result["recipe"], "results": [{"task": kind, "dataset": dataset, "metrics": figures}]}
         ],
     }
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"

@@ -1,4 +1,4 @@
-"""Metrics of a run as they come: metrics.jsonl, and TensorBoard for live curves.
+"""Metrics of a run as they come: metrics.jsonl, and the loggers that its recipe names.
 
 Before a checkpoint is written, the lines so far are synced, and ``metrics.sums`` gets their checksum: so a resumed run
 has every line that its checkpoint has seen, none twice, and none that a broken disk has changed.
@@ -10,15 +10,18 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from redense._version import __version__
 from redense.errors import CheckpointError, StateError
 from redense.files.writing import write_bytes, write_text
 from redense.lab.events import Event
-
-from .tensorboard import Board
+from redense.lab.loggers.base import flat
+from redense.lab.loggers.sending import RunSenders
+from redense.lab.recipe.recipe import Recipe
+from redense.tasks.task import Task
 
 _LINES, _SUMS = "metrics.jsonl", "metrics.sums"
 
@@ -76,12 +79,27 @@ def _seen(folder: Path, step: int) -> bytes | None:
     return None
 
 
-class Recorder:
-    """Writes events to metrics.jsonl and TensorBoard; after a kill it forgets what came after the checkpoint."""
+def recorder_of(folder: Path, recipe: Recipe, task: Task) -> Recorder:
+    """Return what writes the metrics of a run, and sends them to the loggers that its recipe names."""
+    names = ("tensorboard",) if recipe.log is None else recipe.log
+    facts = {"folder": folder.resolve().name, "data_fingerprint": task.fingerprint, "redense": __version__}
+    return Recorder(folder, names, {**flat(recipe.model_dump(mode="json", exclude={"log"})), **facts})
 
-    def __init__(self, folder: Path) -> None:
+
+class Recorder:
+    """Writes events to metrics.jsonl and to loggers; after a kill it forgets what came after the checkpoint.
+
+    Args:
+        folder: of the run.
+        loggers: their names.
+        settings: of the run, for the loggers, by names with dots.
+    """
+
+    def __init__(
+        self, folder: Path, loggers: Sequence[str] = ("tensorboard",), settings: Mapping[str, Any] | None = None
+    ) -> None:
         self._folder, self._path = folder, folder / _LINES
-        self._board_path = folder / "tensorboard"
+        self._names, self._settings = loggers, settings or {}
 
     def __enter__(self) -> Recorder:
         return self
@@ -91,7 +109,10 @@ class Recorder:
 
         Raises:
             CheckpointError: the files cannot be written.
+            RedenseError: a logger cannot begin.
         """
+        last = self._last() if step is not None else None
+        self._loggers = RunSenders(self._folder, self._names, step or 0, last, self._settings)
         data, marks = b"", list[dict[str, Any]]()
         if step is not None:
             marks = [mark for mark in _marks(self._folder) if mark["step"] < step]
@@ -108,7 +129,6 @@ class Recorder:
         with self._writing():
             self._file = self._path.open("ab", buffering=0)
             self._sums = (self._folder / _SUMS).open("ab", buffering=0)
-            self._board = Board(self._board_path, purge_step=(step or 0) + 1)
 
     def mark(self, step: int) -> None:
         """Sync what was written and note its checksum, for the checkpoint of this step that is to be written now.
@@ -136,19 +156,24 @@ class Recorder:
                 raise OSError("the disk is full")
         self._digest.update(line)
         self._bytes += len(line)
-        step = event["step"]
-        if event["kind"] == "step":
-            self._board.add_scalar("train/loss", event["loss"], step)
-            self._board.add_scalar("train/lr", event["lr"], step)
-        else:
-            self._board.add_scalar("train/sparsity", event["sparsity"], step)
-            for name, value in event["validation"].items():
-                self._board.add_scalar(f"validation/{name}", value, step)
+        self._loggers.event(event)
+
+    def finish(self, result: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """Hand the figures that the run ends with to its loggers, and files: the page."""
+        self._loggers.finish(result, files)
 
     def __exit__(self, *exception: object) -> None:
-        for name in ("_file", "_sums", "_board"):
+        for name in ("_file", "_sums", "_loggers"):
             if hasattr(self, name):
                 getattr(self, name).close()
+
+    def _last(self) -> Event | None:
+        """The last event that was written before; of damaged lines, that of the last one that is whole."""
+        last = None
+        with contextlib.suppress(StateError):
+            for event in read_records(self._path):
+                last = event
+        return last
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -130,7 +130,9 @@ def _is_mended(path: Path, store: PhaseStore | None, key: str) -> bool:
 
 def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:
     unsaid = {} if recipe.tune else {"tune": True}  # runs that are older than this setting can be resumed
-    settings = recipe.model_dump_json(exclude={"name": True, "about": True, "data": set(WHEREABOUTS)} | unsaid)
+    settings = recipe.model_dump_json(
+        exclude={"name": True, "about": True, "log": True, "data": set(WHEREABOUTS)} | unsaid
+    )
     return {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
 
 

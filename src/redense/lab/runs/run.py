@@ -8,7 +8,8 @@ A run folder holds everything and is enough to go on after a kill::
     artifacts/             what the model needs beside its weights where the data is not: a vocabulary, a scale
     metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
     metrics.sums           the checksum of its lines at every checkpoint
-    tensorboard/           the same for live curves
+    tensorboard/           the same for live curves, and log.csv, unless `log` of the recipe names other loggers
+    loggers.json           what other loggers call the run, for a resumed one to go on in theirs
     checkpoints/           last.safetensors, and one a phase: 0-dense.safetensors, 1-sparse.safetensors, ...
     outcome.safetensors    what each phase's network answered for every test example
     evidence.json          what they did class by class and example by example, for the report
@@ -24,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ from redense.lab.training.pretrained import tuned
 from redense.tasks.task import KeepsArtifacts, Task
 from redense.tasks.weights import final_weights
 
-from .log import Recorder, read_records
+from .log import read_records, recorder_of
 from .resume import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,9 @@ def discard_unstarted(folder: Path) -> None:
     """Remove the folder of a new run that could not begin, so that the corrected command may use its name."""
     if (folder / "metrics.jsonl").exists():
         return
-    discard_folder(folder, (*GIVEN, SUMS, LOCK), ("checkpoints",))
+    for name in ("tensorboard", "wandb"):  # of a logger that could begin, before another that could not
+        shutil.rmtree(folder / name, ignore_errors=True)
+    discard_folder(folder, (*GIVEN, SUMS, LOCK, "log.csv"), ("checkpoints",))
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -92,10 +96,12 @@ def train_run(
     stop: Callable[[], bool] = lambda: False,
     save_seconds: float = 30.0,
     store: PhaseStore | None = None,
+    report: Callable[[Path], Path] | None = None,
 ) -> dict[str, Any]:
     """Train the run of a folder from where it is, and return its result.
 
-    With a store, a phase that was trained before is taken from there, and what is trained now is kept there.
+    With a store, a phase that was trained before is taken from there, and what is trained now is kept there. ``report``
+    writes the page of the finished run, on rank 0; the loggers of the recipe get it.
 
     In a process that torchrun has started, all ranks call it together: rank 0 alone touches the folder and the store.
 
@@ -117,7 +123,7 @@ def train_run(
         if notes:
             store = None  # what a run of two halves gives is no phase that others may share
         shared = SharedStore(store.root, ranks) if store and ranks.many else store
-        with Recorder(folder) if ranks.is_main else contextlib.nullcontext() as recorder:
+        with recorder_of(folder, recipe, task) if ranks.is_main else contextlib.nullcontext() as recorder:
 
             def record(event: Event) -> None:
                 if recorder:
@@ -145,8 +151,8 @@ def train_run(
             else:
                 engine.restore(snapshot)
                 show({"kind": "resumed", "step": engine.step, "notes": notes})
+            ranks.main(lambda: recorder.begin(None if snapshot is None else engine.step) if recorder else None)
             if recorder:
-                recorder.begin(None if snapshot is None else engine.step)
                 flow.resume(e for e in read_records(folder / "metrics.jsonl") if e["phase_index"] == engine.phase_index)
             ranks.main(lambda: _keep_artifacts(folder, task))
             with ranks.held(lambda: store.used() if store else contextlib.nullcontext()):
@@ -155,8 +161,9 @@ def train_run(
                         for event in taken.events:  # a phase goes by other names in other arms
                             record({**event, "phase": engine.plan[index].phase.name})
                         keep(taken.state)
-        show({"kind": "testing"})
-        result = finish(folder, engine, of_task)
+            show({"kind": "testing"})
+            result = finish(folder, engine, of_task)
+            ranks.main(lambda: recorder.finish(result, [report(folder)] if report else []) if recorder else None)
         if "phase" in (kept := result["phases"][-1].get("kept", {})):  # of the whole run
             show({"kind": "kept", **kept})
         return result

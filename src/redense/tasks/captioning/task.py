@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from redense.tasks.classification.data.pixels import decode
 from redense.tasks.classification.png import thumbnail
+from redense.tasks.graphs import Graph
 from redense.tasks.task import Split
 
-from . import bleu
+from . import bleu, exporting
 from .beam import Writer, write
 from .config import CaptionData, CaptionModel
 from .data import CaptionSet, CaptionSplits, load_captions
@@ -28,6 +29,7 @@ from .network import NeuralTalk
 from .registration import METRIC
 from .tokens import vocabulary_of
 
+_COMPARED = 32  # images that an export is compared with the network on
 _EVALUATED = 20_000  # sentences of a beam at once, about
 
 
@@ -150,6 +152,10 @@ class Captioning:
             **bleu.bleu(bleu.statistics(said, references)),
             "chrf": bleu.chrf(said, references),
         }
+
+    def graphs(self, model: nn.Module) -> list[Graph]:
+        """Return the two steps of writing a sentence: looking at an image, and one more word."""
+        return exporting.graphs(model, self.examples("validation").features[:_COMPARED], self._model.longest)
 
     def artifacts(self) -> dict[str, str]:
         """Return ``vocabulary.json``, and ``features.json``, which tells the CNN from others."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from redense.errors import DataError
+from redense.tasks.graphs import Graph
 from redense.tasks.task import Split
 
 from .audio import Samples, read, resample
@@ -23,6 +24,7 @@ from .data.checking import OnDone
 from .data.loading import Corpus, Utterance, load_corpus
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
+from .exporting import exportable
 from .network.models import EXCLUDE, build
 from .registration import METRIC
 from .spectrogram import spectrogram
@@ -33,6 +35,7 @@ from .transcripts.scoring import Unit, error_counts
 
 log = logging.getLogger(__name__)
 
+_COMPARED = 8  # clips that an export is compared with the network on
 _EVALUATED = 40_000  # frames evaluated at once
 
 
@@ -186,6 +189,27 @@ class Speech:
             if rows and len(rows) < len(said):
                 out[f"wer {part}"] = _rate([heard[row] for row in rows], [said[row] for row in rows], "words")
         return out
+
+    def graphs(self, model: nn.Module) -> list[Graph]:
+        """Return the network as a graph of frames and lengths to logits and lengths."""
+        examples = self.examples("validation")
+        clips = examples.__getitems__(range(min(len(examples), _COMPARED)))
+        alone = examples.__getitems__([len(examples) - 1])
+        about = (
+            f"frames (batch, time, {self._data.spectrogram.bins}) and the frames of each clip (batch) to logits "
+            f"(time / {self._model.frames_to_one}, batch, {self.alphabet.size}) and their number (batch)"
+        )
+        return [
+            Graph(
+                "model",
+                exportable(model),
+                model,
+                {"frames": {0: "batch", 1: "time"}, "lengths": {0: "batch"}},
+                ("logits", "logit_lengths"),
+                [(batch.frames, batch.lengths) for batch in (clips, alone)],
+                about,
+            )
+        ]
 
     def artifacts(self) -> dict[str, str]:
         """Return what `redense transcribe` needs beside the weights: the alphabet."""

@@ -1,0 +1,208 @@
+"""The numbers of a run on their way to its loggers.
+
+A logger is a guest: what it does with the random generators is undone after each call, and one that fails while the
+run is trained is named in a warning and left out. Only its beginning is strict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from redense.errors import RedenseError
+from redense.files.writing import write_text
+from redense.lab.folder import read_json
+
+from .base import LoggedRun, Logger, LoggerError, check_loggers, find_logger
+
+log = logging.getLogger(__name__)
+
+FILE = "loggers.json"
+"""In a run folder: what each logger calls the run, and what was sent before it was resumed."""
+
+Place = tuple[int, int]
+"""Where numbers stand in a run: the step, and 0 for a ``step`` event, 1 for an ``epoch``, 2 for the figures."""
+
+START: Place = (-1, 0)
+_ORDER = ("step", "epoch")
+
+
+class Senders:
+    """The loggers of one run, begun; use it as a context manager.
+
+    Args:
+        names: of the loggers.
+        run: what they are told.
+        identities: what each returned when the run was begun before; none for a new run.
+        sent: what was logged before, up to which place; a logger that does not rewind is not sent it again.
+
+    Raises:
+        RedenseError: a logger cannot be used here, or cannot begin.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        run: LoggedRun,
+        identities: Mapping[str, str | None] | None = None,
+        sent: Place = START,
+    ) -> None:
+        self._loggers: dict[str, Logger] = {}
+        self._after: dict[str, Place] = {}
+        self.identities: dict[str, str | None] = {}
+        check_loggers(names)
+        known = identities or {}
+        name = ""
+        try:
+            for name in names:
+                cls = find_logger(name)
+                with _as_they_were():
+                    logger = cls()
+                    self.identities[name] = logger.begin(replace(run, identity=known.get(name)))
+                self._loggers[name] = logger
+                resumed = name in known and not getattr(cls, "rewinds", False)
+                self._after[name] = sent if resumed else START
+        except RedenseError:
+            self.close()
+            raise
+        except Exception as error:  # whatever another's package raises
+            self.close()
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise LoggerError(f"log: {name} cannot begin: {reason}") from error
+
+    def __enter__(self) -> Senders:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def send(self, values: Mapping[str, float], place: Place) -> None:
+        """Hand numbers to every logger that has not had them before the run was resumed."""
+        names = [name for name in self._loggers if place > self._after[name]]
+        self._each(lambda logger: logger.log(values, place[0]), names)
+
+    def attach(self, path: Path) -> None:
+        """Hand a file to every logger."""
+        self._each(lambda logger: logger.attach(path), list(self._loggers))
+
+    def close(self) -> None:
+        """End every logger."""
+        self._each(lambda logger: logger.close(), list(self._loggers))
+        self._loggers.clear()
+
+    def _each(self, do: Callable[[Logger], None], names: Sequence[str]) -> None:
+        for name in names:
+            try:
+                with _as_they_were():
+                    do(self._loggers[name])
+            except Exception as error:  # noqa: BLE001  # a guest's fault must not end a training of days
+                log.warning("log: %s failed, and the run goes on without it: %s", name, " ".join(str(error).split()))
+                self._loggers.pop(name, None)
+
+
+@contextlib.contextmanager
+def _as_they_were() -> Iterator[None]:
+    """Put the random generators back as they were: training draws from them."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # others may use it
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+# --- of a run folder ------------------------------------------------------------------------------------------------
+
+
+class RunSenders:
+    """The loggers of a run folder: begun anew, or resumed under the names that ``loggers.json`` has kept.
+
+    Args:
+        folder: of the run.
+        names: of the loggers.
+        step: after which the run is resumed; 0 for a new one.
+        last: the last event that was written before; what follows ``step`` is trained again to the same numbers.
+        settings: what a new run is described by.
+
+    Raises:
+        RedenseError: a logger cannot be used here, or cannot begin.
+    """
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], step: int, last: Mapping[str, Any] | None, settings: Mapping[str, Any]
+    ) -> None:
+        self._path = folder / FILE
+        kept: dict[str, Any] = read_json(self._path) if self._path.exists() else {}
+        self._sent: Place = max(tuple(kept.get("sent", START)), place_of(last) if last else START)
+        self._step = step
+        run = LoggedRun(folder.resolve().name, str(settings.get("name", "redense")), folder, settings, step=step)
+        self._senders = Senders(names, run, kept.get("ids"), self._sent)
+        self._keep()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Send the numbers of a ``step`` or an ``epoch``."""
+        self._step = event["step"]
+        self._senders.send(values_of(event), place_of(event))
+
+    def finish(self, result: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """Send the figures that the run ends with, and files; nothing where that was done before."""
+        place = (self._step, 2)
+        self._senders.send(figures_of(result), place)
+        if place > self._sent:
+            for path in files:
+                self._senders.attach(path)
+        self._sent = max(self._sent, place)
+        self._keep()
+
+    def close(self) -> None:
+        """End every logger."""
+        self._senders.close()
+
+    def _keep(self) -> None:
+        ids = {name: known for name, known in self._senders.identities.items() if known is not None}
+        if ids:  # those that write into the folder need no name
+            write_text(self._path, json.dumps({"ids": ids, "sent": list(self._sent)}) + "\n")
+
+
+def place_of(event: Mapping[str, Any]) -> Place:
+    """Return where the numbers of an event stand."""
+    return event["step"], _ORDER.index(event["kind"])
+
+
+# --- what is sent ---------------------------------------------------------------------------------------------------
+
+
+def values_of(event: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a ``step`` or an ``epoch`` event, under the names that loggers show."""
+    if event["kind"] == "step":
+        return {"train/loss": event["loss"], "train/lr": event["lr"]}
+    return {
+        "train/sparsity": event["sparsity"],
+        "train/phase": float(event["phase_index"] + 1),
+        "train/epoch_loss": event["train_loss"],
+        **{f"validation/{name}": value for name, value in event["validation"].items()},
+    }
+
+
+def figures_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures that a run ends with, from its ``result.json``."""
+    found: dict[str, float] = {}
+    for phase in result["phases"]:
+        place = f"result/{phase['name']}"
+        found[f"{place}/sparsity"] = phase["sparsity"]
+        for split in ("validation", "test"):
+            found |= {f"{place}/{split}_{name}": value for name, value in phase[split].items()}
+    return found

@@ -1,0 +1,176 @@
+"""Loggers of other packages, by way of Accelerate's trackers: Weights & Biases, MLflow, Trackio.
+
+To add one that Accelerate knows, see `AccelerateLogger`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .base import LoggedRun, register_logger
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+_REFUSED = re.compile(r"[^\w.\- :/]")  # by MLflow, in the name of a metric
+
+
+class AccelerateLogger:
+    """A logger made of one of Accelerate's trackers: ``make`` returns it, the rest is here.
+
+    A class below this one may say how a run is named there (`identity`) and how it takes a file (`attach`).
+    """
+
+    def make(self, run: LoggedRun) -> GeneralTracker:
+        """Return the tracker of a run, not yet started; of ``run.identity`` it resumes the run of that name."""
+        raise NotImplementedError
+
+    def identity(self) -> str | None:
+        """Return what names the run there, so that it can be resumed."""
+        return None
+
+    def begin(self, run: LoggedRun) -> str | None:
+        """Start the tracker, and hand it the settings of a new run."""
+        from accelerate.state import PartialState
+
+        PartialState()  # the trackers ask it which process is the main one
+        with _printing_no_result():
+            self.tracker: Any = self.make(run)
+            if hasattr(self.tracker, "start"):  # older versions start where they are made
+                self.tracker.start()
+            if run.identity is None:
+                self.store_settings(run.settings)
+        return self.identity()
+
+    def store_settings(self, settings: Mapping[str, Any]) -> None:
+        """Hand the settings of a new run to the tracker."""
+        self.tracker.store_init_configuration(dict(settings))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log numbers."""
+        self.tracker.log(dict(values), step=step)
+
+    def attach(self, path: Path) -> None:
+        """Do nothing: not every tracker takes files."""
+
+    def close(self) -> None:
+        """Wait until everything was sent."""
+        with _printing_no_result():
+            self.tracker.finish()
+
+
+@register_logger("wandb")
+class WandbLogger(AccelerateLogger):
+    """Weights & Biases; offline where ``WANDB_MODE`` says so, with its files in the run folder."""
+
+    needs = "wandb"
+
+    def make(self, run: LoggedRun) -> GeneralTracker:
+        """Return the tracker; the run has an id of ours, so that a resumed one is known by it."""
+        import wandb  # pyright: ignore[reportMissingImports]
+        from accelerate.tracking import WandBTracker
+
+        return WandBTracker(
+            os.environ.get("WANDB_PROJECT") or run.project.replace("/", "-"),
+            id=run.identity or uuid.uuid4().hex[:12],
+            name=run.name,
+            group=run.group,
+            dir=os.environ.get("WANDB_DIR") or str(run.folder),
+            resume="allow",
+            config=dict(run.settings),
+            settings=wandb.Settings(console="off"),  # the terminal is ours
+            reinit="create_new",  # whoever calls us may have a run of their own
+        )
+
+    def identity(self) -> str | None:
+        """Return the run's id."""
+        return self.tracker.tracker.id
+
+    def store_settings(self, settings: Mapping[str, Any]) -> None:
+        """Do nothing: they were given when the run was made."""
+
+    def attach(self, path: Path) -> None:
+        """Log the file as an artefact of its own name."""
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        run = self.tracker.tracker
+        artifact = wandb.Artifact(f"{path.stem}-{run.id}", type=path.stem)
+        artifact.add_file(str(path))
+        run.log_artifact(artifact)
+
+
+@register_logger("mlflow")
+class MlflowLogger(AccelerateLogger):
+    """MLflow, where ``MLFLOW_TRACKING_URI`` says; the experiment is the project."""
+
+    needs = "mlflow"
+
+    def make(self, run: LoggedRun) -> GeneralTracker:
+        """Return the tracker; MLflow gives the run its id."""
+        from accelerate.tracking import MLflowTracker
+
+        tags = {"redense.group": run.group} if run.group else None
+        return MLflowTracker(run.project, run_id=run.identity, run_name=run.name, tags=tags)
+
+    def identity(self) -> str | None:
+        """Return the run's id."""
+        return self.tracker.tracker.info.run_id
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log numbers; a character that MLflow refuses in a name becomes a dash."""
+        super().log({_REFUSED.sub("-", name): value for name, value in values.items()}, step)
+
+    def attach(self, path: Path) -> None:
+        """Log the file as an artifact of the run."""
+        self.tracker.log_artifact(str(path))
+
+
+@register_logger("trackio")
+class TrackioLogger(AccelerateLogger):
+    """Trackio: a database of this machine, or a Space that ``TRACKIO_SPACE_ID`` names."""
+
+    needs = "trackio"
+
+    def make(self, run: LoggedRun) -> GeneralTracker:
+        """Return the tracker; a run is known by its name."""
+        from accelerate.tracking import TrackioTracker
+
+        self._name = run.identity or run.name
+        return TrackioTracker(
+            run.project.replace("/", "-"),
+            name=self._name,
+            group=run.group,
+            config=dict(run.settings),
+            resume="allow" if run.identity else "never",
+            embed=False,
+        )
+
+    def identity(self) -> str | None:
+        """Return the run's name."""
+        return self._name
+
+    def store_settings(self, settings: Mapping[str, Any]) -> None:
+        """Do nothing: they were given when the run was made."""
+
+    def attach(self, path: Path) -> None:
+        """Log the file as an artifact of its own name."""
+        import trackio  # pyright: ignore[reportMissingImports]
+
+        run = self.tracker.tracker
+        artifact = trackio.Artifact(f"{path.stem}-{self._name}".replace(" ", "-"), type=path.stem)
+        artifact.add_file(str(path))
+        run.log_artifact(artifact)
+
+
+@contextlib.contextmanager
+def _printing_no_result() -> Any:
+    """Send what a tracker prints to the error output: the output of a verb is its result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
