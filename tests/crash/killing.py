@@ -31,8 +31,7 @@ from redense import cli
 from redense.files import writing
 from redense.lab.environment import environment
 from redense.lab.runs import log as records
-from redense.lab.runs import resume as resuming
-from redense.lab.runs import run
+from redense.lab.runs import resume, run
 from redense.lab.training import checkpoint, engine, network
 
 KINDS = ("start", "step", "phase switch", "evaluation", "checkpoint", "metrics", "store", "result", "report")
@@ -221,7 +220,7 @@ def _break(how: str) -> None:
         engine.set_rng_state = lambda state, device: None
     elif how == "no log":
         records.Recorder.mark = lambda self, step: None
-        records.check_records = resuming.check_records = lambda folder, step: None
+        records.check_records = resume.check_records = lambda folder, step: None
 
 
 BROKEN = ("no sync", "in place", "no generator", "no log")

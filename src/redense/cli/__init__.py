@@ -19,33 +19,26 @@ from redense.lab.ranks.signals import StoppedBySignal, raising
 from redense.optional.extras import missing_extra
 from redense.plugins import load_plugins
 
-from . import doctor, sensitivity
-from . import report as reporting
-from . import run as running
-from .comparisons import compare as comparing
-from .comparisons import judge as judging
-from .comparisons import search as searching
-from .data import recipes as listing
+from . import doctor, report, run, sensitivity
+from .comparisons import compare, judge, search
+from .data import recipes
 from .starting import print_five
 from .terminal.printing import complain, flush_or_hush, prepare
-from .trained import caption as captioning
-from .trained import predict as predicting
-from .trained import transcribe as transcribing
-from .trained import zoo
+from .trained import caption, predict, transcribe, zoo
 from .verbs import Parser, Verb, Verbs
 
 # Help lists the verbs in this order.
 _MODULES = (
-    running,
-    comparing,
-    searching,
-    judging,
-    reporting,
+    run,
+    compare,
+    search,
+    judge,
+    report,
     sensitivity,
-    predicting,
-    captioning,
-    transcribing,
-    listing,
+    predict,
+    caption,
+    transcribe,
+    recipes,
     zoo,
     doctor,
 )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from redense.lab.ranks import memory as allocator
+from redense.lab.ranks import memory
 from redense.lab.ranks.memory import keep_freed_memory
 
 # The module is run by itself: importing torch twice would take most of the test's time.
@@ -30,7 +30,7 @@ glibc = pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc
 
 def faults(how: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(allocator.__file__), how], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, str(memory.__file__), how], capture_output=True, text=True, check=True
     )
     return int(done.stdout)
 

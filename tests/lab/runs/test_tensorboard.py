@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redense.lab.runs import tensorboard as board
+from redense.lab.runs import tensorboard
 from redense.lab.runs.tensorboard import Board
 
 
@@ -32,8 +32,9 @@ def test_tensorboard_reads_every_point_and_forgets_what_a_later_start_purges(tmp
 def test_files_of_one_second_are_read_in_the_order_in_which_they_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     moments = [5_012_345_678, 5_987_654_321, 12_000_000_001]
     for number, moment in enumerate(moments):
-        monkeypatch.setattr(board.time, "time_ns", lambda moment=moment: moment)
-        monkeypatch.setattr(board.os, "getpid", lambda number=number: 900 - number)  # numbers of processes wrap around
+        monkeypatch.setattr(tensorboard.time, "time_ns", lambda moment=moment: moment)
+        # Numbers of processes wrap around.
+        monkeypatch.setattr(tensorboard.os, "getpid", lambda number=number: 900 - number)
         Board(tmp_path, purge_step=number).close()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name.split(".")[3:5] for name in names] == [

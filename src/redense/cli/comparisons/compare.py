@@ -14,7 +14,7 @@ from redense.cli.terminal.printing import say
 from redense.cli.verbs import Signals, Verbs, join_ranks
 from redense.errors import RedenseError
 
-from . import commands as commanding
+from . import commands
 
 _MOST_JOBS = 1000
 
@@ -62,7 +62,7 @@ def register(verbs: Verbs) -> None:
         help="go on with a comparison that was stopped, or add --seeds or --arms to it",
     )
 
-    commanding.add_options(compare)
+    commands.add_options(compare)
 
     verbs.add("arms", "list what can be compared", _arms)
 
@@ -72,8 +72,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if commanding.is_of_commands(options):
-        return commanding.compare_commands(options)
+    if commands.is_of_commands(options):
+        return commands.compare_commands(options)
     from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import load_recipe
 

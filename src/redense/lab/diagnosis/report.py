@@ -180,7 +180,7 @@ def diagnose(
 
 
 def _parts(model: nn.Module, states: Mapping[str, State], probes: Probes, settings: Settings) -> list[_Part]:
-    """Yield the parts that need the model, cheap ones first."""
+    """Return the parts that need the model, cheap ones first."""
     at = partial(_at, model)
     seed, draws = settings.seed, settings.draws
     parts: list[_Part] = []

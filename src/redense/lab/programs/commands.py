@@ -32,7 +32,7 @@ from redense.lab.pairs.printed import METRICS, figures_of, tail
 from redense.lab.pairs.progress import ProgressLine
 from redense.schedule import Schedule
 
-from . import supervision as supervise
+from . import supervision
 
 _PLACE = re.compile(r"\{(seed|out|arm|schedule)\}")
 _GRACE = 10.0  # seconds in which a command that is asked to stop may save
@@ -155,7 +155,7 @@ class Commanding:
     def _supervised(self, job: CommandJob) -> dict[str, Any]:
         """Run a job in a process group of its own, beside a process that ends it if this one goes away."""
         reading, writing = os.pipe()
-        words = [sys.executable, "-I", supervise.__file__, str(writing)]
+        words = [sys.executable, "-I", supervision.__file__, str(writing)]
         words += [str(float(self._how.get("timeout") or 0)), str(_GRACE), job.line]
         with (
             (job.folder / "stdout.txt").open("wb") as out,
