@@ -26,10 +26,9 @@ from .criteria import Criterion
 from .errors import ParameterError, ScheduleError, StateError, nearest
 from .holding.attached import Controller, remove
 from .holding.ending import End
-from .holding.neutral import Neutrals
 from .holding.optimizers import make_hookable
 from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
-from .masks.sharding import local
+from .holding.undo import FirstPruning
 from .parameters import Row, Summary, summary_of
 from .phase import Phase, Sparsity
 from .pruning import check_phase
@@ -206,15 +205,16 @@ class DSD(Controller):
         self._steps = [0] * len(self._optimizers)
         self._index = 0
         self._end = End(schedule)
-        self._unpruned: list[tuple[Tensor, Tensor, float, int]] = []  # tensor, values before, neutral, version after
+        self._first_pruning = FirstPruning()
         with self._looking_once():
             self._check(masks or {})
             self._attach()
             try:
                 if state is None:
-                    before = self._copies() if schedule.phases[0].is_sparse else []
+                    if schedule.phases[0].is_sparse:
+                        self._first_pruning.copy(self._candidates(schedule.phases[0].sparsity), self._optimizers)
                     self._begin(masks or {})
-                    self._unpruned = [(*copied, copied[0]._version) for copied in before]
+                    self._first_pruning.done()
                 else:
                     self.load_state_dict(state)
             except BaseException:
@@ -306,7 +306,7 @@ class DSD(Controller):
         check_format(state, "settings", self._settings(), needs=())
         if len(state["steps"]) != len(self._steps):
             raise StateError(f"the saved state is of {len(state['steps'])} optimizers, this DSD has {len(self._steps)}")
-        self._undo_first_pruning()
+        self._first_pruning.undo()
         index = int(state["phase"])
         phases = self.schedule.phases
         over = index >= len(phases)
@@ -317,22 +317,6 @@ class DSD(Controller):
             self._detach()
         elif not self._handles:
             self._attach()
-
-    def _copies(self) -> list[tuple[Tensor, Tensor, float]]:
-        parameters = self._candidates(self.schedule.phases[0].sparsity)
-        tensors: list[tuple[Tensor, float]] = [(parameter, 0.0) for parameter in parameters.values()]
-        neutrals = Neutrals()
-        for optimizer in self._optimizers:
-            for name, parameter in parameters.items():
-                tensors += [(s.tensor, s.neutral) for s in neutrals.states(optimizer, name, parameter)]
-        return [(tensor, tensor.detach().clone(), neutral) for tensor, neutral in tensors]
-
-    def _undo_first_pruning(self) -> None:
-        for tensor, values, neutral, version in self._unpruned:
-            # Else it was loaded or trained since.
-            if tensor._version == version and _is_pruned(tensor, values, neutral):
-                local(tensor.detach()).copy_(local(values))
-        self._unpruned = []
 
     def close(self, *, release: bool = True) -> None:
         """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left.
@@ -355,15 +339,14 @@ class DSD(Controller):
             self._detach()
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        # What was loaded since stays as it is, though a step that trains nothing may come between.
-        self._unpruned = [kept for kept in self._unpruned if kept[0]._version == kept[3]]
+        self._first_pruning.forget_changed()
         return super()._before_step(optimizer, args, kwargs)
 
     def _stepped(self, optimizer: Optimizer) -> None:
         if not self._hold(optimizer):
-            self._unpruned = [(t, values, neutral, t._version) for t, values, neutral, _ in self._unpruned]
+            self._first_pruning.done()
             return
-        self._unpruned = []
+        self._first_pruning.forget()
         if self.phase is None:
             return
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
@@ -410,13 +393,6 @@ def _reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any
         raise StateError("redense.sparse(...) prunes nothing until it is entered: write `with redense.sparse(...):`")
 
     return refuse
-
-
-def _is_pruned(tensor: Tensor, values: Tensor, neutral: float) -> bool:
-    """Whether a tensor is what pruning leaves of its values."""
-    # Versions do not tell: a distributed checkpoint is loaded into the shard of a detached DTensor, which has its own.
-    now = local(tensor.detach())
-    return bool(((now == local(values)) | (now == neutral)).all())
 
 
 def _overruled(row: Row, chosen: bool) -> Row:

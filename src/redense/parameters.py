@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +11,15 @@ from typing import Any
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
-from torch.nn.utils.parametrize import ParametrizationList
 
 from .errors import LeftDenseWarning, ParameterError
 from .files.notebook import html_table
-from .layers.kinds import Kind, is_matrix, kind_of
-from .layers.names import all_matching, clean_modules, patterns_of, unwrap
-from .layers.stems import stems_by_shape, stems_by_trace
+from .layers.kinds import Kind, is_matrix
+from .layers.names import all_matching, patterns_of, unwrap
+from .layers.owners import Owner, first_layers_of, owners_of
 from .masks import check_storage
 from .masks.sharding import is_sharded, local, refuse_flattened, sparsity_of
 
-_READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
 _HEAD = ("name", "shape", "weights", "pruned", "sparsity", "why")
 _MUCH = 0.01  # of a model's weights: if more is left dense for want of a rule, that is said
 
@@ -178,12 +175,12 @@ def first_layers(model: nn.Module, inputs: Any = None) -> dict[str, str]:
     >>> first_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
     {'0.weight': 'reads the input: 3 channels'}
     """
-    return _first_layers(unwrap(model), _owners(unwrap(model)), inputs)
+    return first_layers_of(unwrap(model), owners_of(unwrap(model)), inputs)
 
 
 def named(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return every parameter of a model once, under its name without the parts that wrappers put into it."""
-    return {name: owner.parameter for name, owner in _owners(unwrap(model)).items()}
+    return {name: owner.parameter for name, owner in owners_of(unwrap(model)).items()}
 
 
 # --- the verdict on each parameter ------------------------------------------------------------------------------------
@@ -224,9 +221,9 @@ def judge(
     """
     model = unwrap(model)
     refuse_flattened(model)
-    owners = _owners(model)
+    owners = owners_of(model)
     names = list(owners)
-    first = _first_layers(model, owners, None) if first is None else first
+    first = first_layers_of(model, owners, None) if first is None else first
     wanted, unwanted = None if include is None else patterns_of("include", include), patterns_of("exclude", exclude)
     excluded = set[str]().union(*(all_matching("exclude", pattern, names) for pattern in unwanted))
     ruled = {name: _rule(name, owner, first) for name, owner in owners.items()}
@@ -315,7 +312,7 @@ def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:
     )
 
 
-def _rule(name: str, owner: _Owner, first: Mapping[str, str]) -> tuple[bool, str, Kind]:
+def _rule(name: str, owner: Owner, first: Mapping[str, str]) -> tuple[bool, str, Kind]:
     parameter, kinds = owner.parameter, owner.kinds
     if isinstance(parameter, UninitializedParameter):
         raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
@@ -345,57 +342,3 @@ def _selects_nothing(pattern: str, reasons: Mapping[str, str]) -> ParameterError
         f"include '{pattern}' matches {count} parameter{'s' if count > 1 else ''} and selects none ({why}): "
         f"give exact names, for example '{min(reasons)}'"
     )
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Owner:
-    """A parameter, and what it is in every place where it is used."""
-
-    parameter: nn.Parameter
-    modules: list[nn.Module]
-    kinds: list[Kind]
-
-
-def _owners(model: nn.Module) -> dict[str, _Owner]:
-    """Each parameter once, under its first name."""
-    names: dict[int, str] = {}
-    owners: dict[str, _Owner] = {}
-    for clean, path, module, modules in clean_modules(model):
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in names:
-                name = f"{clean}.{attribute}" if clean else attribute
-                names[id(parameter)] = name
-                owners[name] = _Owner(parameter, [], [])
-            owner = owners[names[id(parameter)]]
-            above, _, last = path.rpartition(".")
-            # At layer.parametrizations.weight
-            layer = modules[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
-            owner.modules.append(module if layer is None else layer)
-            owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
-    return owners
-
-
-def _may_read(name: str, kind: Kind) -> bool:
-    """Whether a parameter that a kernel of the input was given is what multiplies it: of recurrent layers not all."""
-    return kind.prunable and (not kind.reason.startswith("recurrent") or _READS_INPUT.search(name) is not None)
-
-
-def _first_layers(model: nn.Module, owners: Mapping[str, _Owner], inputs: Any) -> dict[str, str]:
-    if inputs is None:
-        stems = stems_by_shape(model)
-        return {
-            name: stems[module]
-            for name, owner in owners.items()
-            for module, kind in zip(owner.modules, owner.kinds, strict=True)
-            if module in stems and kind.prunable
-        }
-    names = {id(owner.parameter): name for name, owner in owners.items()}
-    reading = stems_by_trace(model, inputs, names)
-    return {
-        name: "reads the input, as a traced forward shows"
-        for name, owner in owners.items()
-        if name in reading and any(_may_read(name, kind) for kind in owner.kinds)
-    }

@@ -1,0 +1,69 @@
+"""Every parameter of a model once, and what it is in each layer that uses it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from .kinds import Kind, kind_of
+from .names import clean_modules
+from .stems import stems_by_shape, stems_by_trace
+
+_READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A parameter, and what it is in every place where it is used."""
+
+    parameter: nn.Parameter
+    modules: list[nn.Module]
+    kinds: list[Kind]
+
+
+def owners_of(model: nn.Module) -> dict[str, Owner]:
+    """Each parameter once, under its first name."""
+    names: dict[int, str] = {}
+    owners: dict[str, Owner] = {}
+    for clean, path, module, modules in clean_modules(model):
+        for attribute, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in names:
+                name = f"{clean}.{attribute}" if clean else attribute
+                names[id(parameter)] = name
+                owners[name] = Owner(parameter, [], [])
+            owner = owners[names[id(parameter)]]
+            above, _, last = path.rpartition(".")
+            # At layer.parametrizations.weight
+            layer = modules[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
+            owner.modules.append(module if layer is None else layer)
+            owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
+    return owners
+
+
+def _may_read(name: str, kind: Kind) -> bool:
+    """Whether a parameter that a kernel of the input was given is what multiplies it: of recurrent layers not all."""
+    return kind.prunable and (not kind.reason.startswith("recurrent") or _READS_INPUT.search(name) is not None)
+
+
+def first_layers_of(model: nn.Module, owners: Mapping[str, Owner], inputs: Any) -> dict[str, str]:
+    """Return the weights that read the input, name -> why: as a traced forward shows, or shapes without ``inputs``."""
+    if inputs is None:
+        stems = stems_by_shape(model)
+        return {
+            name: stems[module]
+            for name, owner in owners.items()
+            for module, kind in zip(owner.modules, owner.kinds, strict=True)
+            if module in stems and kind.prunable
+        }
+    names = {id(owner.parameter): name for name, owner in owners.items()}
+    reading = stems_by_trace(model, inputs, names)
+    return {
+        name: "reads the input, as a traced forward shows"
+        for name, owner in owners.items()
+        if name in reading and any(_may_read(name, kind) for kind in owner.kinds)
+    }
