@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -15,15 +16,20 @@ import torch
 
 from redense import plugins
 from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
-from redense.errors import PluginError, RecipeError
-from redense.lab.arms import ARMS
+from redense.errors import PluginError, RecipeError, ScheduleError
+from redense.lab.arms import ARMS, Setting, card_of
+from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.store import phase_keys
+from redense.lab.tasks import make_task
+from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan
+from redense.methods.base import TECHNIQUES, Method, technique
 from redense.phase import Phase
 from redense.pruning import choose
 from redense.tasks import registry
+from redense.tasks.classification.models import NETWORKS, network
 from redense.tasks.registry import tasks
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "plugins"
@@ -34,13 +40,21 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def _forgotten_afterwards() -> Iterator[None]:
     tasks()
-    tables = (ARMS, CRITERIA, registry._TASKS)
+    tables = (ARMS, CRITERIA, TECHNIQUES, registry._TASKS)
     before, gradients = [dict(table) for table in tables], set(WITH_GRADIENTS)
     yield
     for table, old in zip(tables, before, strict=True):
         for name in set(table) - set(old):
-            del table[name]
-    for name in ("one_threshold", "lamp", "characters", "failing", "named_plugin", "installed_plugin"):
+            del table[name]  # pyright: ignore[reportIndexIssue]  # each is a mutable mapping
+    for name in (
+        "one_threshold",
+        "lamp",
+        "characters",
+        "gradient_noise",
+        "failing",
+        "named_plugin",
+        "installed_plugin",
+    ):
         sys.modules.pop(name, None)
     WITH_GRADIENTS.intersection_update(gradients)
     recipes.recipe_type.cache_clear()
@@ -149,12 +163,6 @@ def test_what_another_version_of_the_code_has_trained_is_not_taken(
     assert first[2] != second[2]
 
 
-def test_redenses_own_code_is_not_hashed():
-    assert plugins.code_of(get_criterion("magnitude")) is None
-    assert plugins.code_of(recipes.entry_of("speech")) is None
-    assert plugins.code_of(test_redenses_own_code_is_not_hashed) is not None
-
-
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -164,6 +172,26 @@ def test_redenses_own_code_is_not_hashed():
         (
             "from redense.lab.arms import arm\n@arm('dsd', 'mine')\ndef mine(setting): ...",
             "there is an arm 'dsd' already",
+        ),
+        (
+            "from redense.lab.arms import arm\n@arm('baseline', 'mine')\ndef mine(setting): ...",
+            "'baseline' is the dense phase alone, which every comparison has",
+        ),
+        (
+            "from redense.lab.arms import arm\n@arm('a,b', 'mine')\ndef mine(setting): ...",
+            "no arm can be called 'a,b', because nothing could ask for it",
+        ),
+        (
+            "import redense\n@redense.criterion('magnitude')\ndef mine(parameter, seed): ...",
+            "there is a criterion 'magnitude' already",
+        ),
+        (
+            "import redense\n@redense.criterion('mine')\ndef mine(parameter): ...",
+            "criterion 'failing:mine' is called with (parameter, seed)",
+        ),
+        (
+            "from redense.methods.base import Method, technique\n@technique('sam')\nclass Mine(Method): ...",
+            "there is a technique 'sam' already",
         ),
     ],
 )
@@ -199,6 +227,107 @@ def test_a_module_by_name_and_an_installed_one_are_loaded_once(
     sys.modules["named_plugin"].count.append(1)
     assert load("named_plugin", EXAMPLES / "one_threshold.py")[1:] == ("named_plugin", "one_threshold")
     assert sys.modules["named_plugin"].count == [1]
+
+
+def test_a_folder_names_the_plugin_that_it_needs_and_says_so_where_that_is_missing(
+    redense: Run, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REDENSE_PLUGINS", f"{EXAMPLES / 'lamp.py'},{EXAMPLES / 'one_threshold.py'}")
+    (tmp_path / "own.yaml").write_text(tiny(sparse={"criterion": "random"}).to_yaml().replace("random", "lamp"))
+    run, compared = tmp_path / "run", tmp_path / "compared"
+    assert redense("run", tmp_path / "own.yaml", "--out", run, "--quiet")[0] == 0
+    assert json.loads((run / "environment.json").read_text())["plugins"] == {"criterion lamp": "lamp.py"}
+    new_comparison(Comparison(tiny(), ("dsd", "restart-one-threshold"), (0,), {}), compared)
+    needed = {"arm one-threshold": "one_threshold.py"}
+    assert json.loads((compared / "environment.json").read_text())["plugins"] == needed
+    monkeypatch.delenv("REDENSE_PLUGINS")
+    del CRITERIA["lamp"], ARMS["one-threshold"]
+    for command, what, plugin in (
+        (("evaluate", run), "the criterion 'lamp'", "lamp.py"),
+        (("compare", "--resume", compared), "the arm 'one-threshold'", "one_threshold.py"),
+    ):
+        code, _, err = redense(*command)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"needs {what} of the plugin {plugin}, which is not loaded: set REDENSE_PLUGINS={plugin}" in err
+
+
+def test_the_example_technique_is_one_short_file_with_its_arm_and_card_and_resumes_to_the_same_bits(
+    tiny: Tiny, tmp_path: Path, load: Callable[..., tuple[str, ...]]
+):
+    path = EXAMPLES / "gradient_noise.py"
+    assert len(path.read_text().splitlines()) <= 60
+    load(path)
+    own = ARMS["gradient-noise"]
+    assert card_of(own) is not None
+    recipe = tiny()
+    flow, task = own.make(Setting(recipe, 11, (0,), str)), make_task(recipe)
+    ends: list[dict[str, torch.Tensor]] = []
+    for stop in (1000, 15):
+        saved: list[dict[str, object]] = []
+        engine = Engine(task, recipe, flow.phases, save=saved.append)
+        engine._stop = lambda engine=engine, stop=stop: engine.step == stop
+        try:
+            while engine.phase_index < 3:
+                engine.train()
+        except StoppedError:
+            engine = Engine(task, recipe, flow.phases)
+            engine.restore(saved[-1])
+            while engine.phase_index < 3:
+                engine.train()
+        ends.append(engine.model.state_dict())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    plain = Engine(task, recipe, [replace(phase, method=None) for phase in flow.phases])
+    while plain.phase_index < 3:
+        plain.train()
+    assert not torch.equal(plain.model.state_dict()["fc1.weight"], ends[0]["fc1.weight"])
+
+
+def test_a_technique_with_the_arguments_of_before_is_refused_in_a_line_that_names_the_change():
+    class Old(Method):
+        def begin(self, model: object, prunable: object) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    with pytest.raises(
+        ScheduleError,
+        match=r"begin of the technique 'old' takes \(self, model, prunable\); it is called with a context, as "
+        r"\(self, run\): what was given one by one is in `run` now",
+    ):
+        technique("old")(Old)
+
+
+def test_a_network_of_ones_own_is_built_and_its_code_is_in_the_keys(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    @network("own-network")
+    def own(config: object, shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[1] * shape[2] * shape[0], classes))
+
+    try:
+        recipe = tiny(model={"name": "own-network", "widths": None, "dropout": None})
+        assert [type(m).__name__ for m in make_task(recipe).build_model().children()] == ["Flatten", "Linear"]
+        before = phase_keys(recipe, "data", plan(recipe, 11))
+        monkeypatch.setattr("redense.lab.store.code_of", lambda thing: "another" if thing is own else None)
+        assert not set(before) & set(phase_keys(recipe, "data", plan(recipe, 11)))
+    finally:
+        del NETWORKS["own-network"]
+    with pytest.raises(RecipeError, match="there is a network 'cnn' already"):
+        network("cnn")(own)
+
+
+def test_a_cell_that_is_run_twice_registers_twice_and_nobody_else_takes_the_name():
+    things: plugins.Registry[object] = plugins.Registry("thing for a test", RecipeError)
+
+    def cell() -> object:
+        def mine() -> None: ...
+
+        return mine
+
+    for _ in range(2):  # as a notebook runs it again
+        things.register("mine", cell())
+    with pytest.raises(RecipeError, match=r"there is a thing for a test 'mine' already, of .*test_plugins"):
+        things.register("mine", load_recipe)
+    with pytest.raises(RecipeError, match=r"unknown thing for a test 'mien'; did you mean 'mine'\? \(known: mine\)"):
+        things.get_named("mien")
+    for odd in ("", "two words", "a=b", "-x", "x" * 65, "a\n"):
+        with pytest.raises(RecipeError, match="no thing for a test can be called"):
+            things.register(odd, cell())
 
 
 @pytest.mark.slow

@@ -36,6 +36,12 @@ def test_the_public_names_are_these():
     assert set(redense.__all__) <= set(dir(redense))
 
 
+def test_the_variants_of_a_schedule_are_there_after_import_redense():
+    schedule = redense.Schedule.dsd(dense=4, sparse=2, redense=2, sparsity=0.5)
+    assert [phase.kind for phase in redense.variants.restarted(schedule).phases] == ["dense"] * 3
+    assert "variants" in dir(redense)
+
+
 @pytest.mark.parametrize("name", redense.__all__)
 def test_every_public_name_loads_and_is_documented(name: str):
     value = getattr(redense, name)

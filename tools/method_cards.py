@@ -15,8 +15,9 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from redense.lab.arms import Arm, Setting, get_arms
-from redense.lab.arms.cards import CARDS, PAPERS
+from redense.errors import RecipeError
+from redense.lab.arms import Arm, Setting, card_of, get_arms
+from redense.lab.arms.cards import PAPERS
 from redense.lab.judging.results import decide_rows
 from redense.lab.judging.verdicts import Decision
 from redense.lab.recipe.recipe import load_recipe
@@ -41,12 +42,14 @@ def setting() -> Setting:
 
 def gradients(phases: Sequence[PlannedPhase]) -> int:
     """Return how many gradients of a batch phases take."""
-    return sum(p.steps * make_method(p.method, {}, 0).gradient_evaluations for p in phases)
+    return round(sum(p.steps * make_method(p.method, p.options, 0).gradient_evaluations for p in phases))
 
 
 def card(arm: Arm) -> str:
     """Return the page of an arm."""
-    words, flow, dsd = CARDS[arm.name], arm.make(setting()), get_arms(["dsd"])[0].make(setting())
+    words, flow, dsd = card_of(arm), arm.make(setting()), get_arms(["dsd"])[0].make(setting())
+    if words is None:
+        raise RecipeError(f"the arm '{arm.name}' has no card")
     own, whole = gradients(flow.phases), gradients(dsd.phases)
     budget = "That of `dsd`" if own == whole else f"{own / whole:.0%} of the gradients of `dsd`".replace("%", " %")
     steps = sum(phase.steps for phase in flow.phases)
@@ -58,6 +61,10 @@ def card(arm: Arm) -> str:
         + ".",
         "Network at the end": "sparse" if flow.phases[-1].phase.is_sparse else "dense, like the one it began with",
     }
+    if arm.name == "ensemble":
+        facts["Network at the end"] = "several, whose answers are averaged: as many times the cost at inference"
+    if arm.name == "batchnorm":
+        facts["Network at the end"] = "dense, with batch normalisation"
     if arm.name == "svd":
         facts["Network at the end"] = "fully-connected layers in two factors"
     rows = [f"| **{name}** | {text} |" for name, text in facts.items()]
@@ -103,12 +110,28 @@ def _phases(phases: Sequence[PlannedPhase]) -> list[str]:
         sparsity = f"{phase.sparsity:.0%}".replace("%", " %") if isinstance(phase.sparsity, float) else "dense"
         how = [f"method `{planned.method}`"] if planned.method else []
         how += [f"{k} {v}" for k, v in planned.options.items() if k not in ("teachers", "steps")]
+        how += [f"`{key}` {value}" for key, value in _changes(planned.changes)]
+        how += [f"from the end of {phases[planned.after].phase.name}"] if planned.after is not None else []
+        how += ["the ends of " + ", ".join(_part(phases, part) for part in planned.joins)] if planned.joins else []
         how += [f"criterion {phase.criterion}"] if phase.is_sparse and phase.criterion != "magnitude" else []
         how += ["one threshold for all layers"] if phase.scope == "global" else []
         how += [f"shares by {planned.allocation}"] if planned.allocation != "uniform" else []
         how += ["a mask that is revised"] if phase.surgery else []
-        lines.append(f"| {phase.name} | {phase.steps:,} | {phase.lr * base:.3g} | {sparsity} | {', '.join(how)} |")
+        lines.append(f"| {phase.name} | {planned.steps:,} | {phase.lr * base:.3g} | {sparsity} | {', '.join(how)} |")
     return lines
+
+
+def _changes(changes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return settings that a phase changes, as ``training.label_smoothing``, with their values."""
+    found: list[tuple[str, Any]] = []
+    for key, value in changes.items():
+        found += _changes(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _part(phases: Sequence[PlannedPhase], part: int | str) -> str:
+    """Return what joins a phase: one of the flow by its name, or the dense phase of a seed."""
+    return phases[part].phase.name if isinstance(part, int) else f"the dense phase of seed {part.removeprefix('dense')}"
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from . import variants as variants
     from .controller import DSD, sparse
     from .criteria import criterion
     from .errors import RedenseError
@@ -46,6 +47,8 @@ _HOME = {
     "summary": "parameters",
     "tune": "report.tuned",
 }
+_MODULES = ("variants",)
+"""Modules that are public as a whole: ``redense.variants.restarted(schedule)``."""
 
 __all__ = [
     "DSD",
@@ -70,6 +73,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'redense' has no attribute '{name}'")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -78,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_MODULES])

@@ -19,10 +19,19 @@ from torch import Tensor
 
 from .errors import ScoreError
 from .masks.sharding import Layout, is_sharded, layout_of, local, wrap
-from .named_criteria import CRITERIA, WITH_GRADIENTS, Criterion, criterion, criterion_name, get_criterion
+from .named_criteria import (
+    CRITERIA,
+    WITH_ACTIVATIONS,
+    WITH_GRADIENTS,
+    Criterion,
+    criterion,
+    criterion_name,
+    get_criterion,
+)
 
 __all__ = [
     "CRITERIA",
+    "WITH_ACTIVATIONS",
     "WITH_GRADIENTS",
     "Criterion",
     "criterion",

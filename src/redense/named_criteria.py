@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ScoreError, nearest
+from .plugins import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,17 +25,37 @@ _F = TypeVar("_F", bound=Criterion)
 OURS = ("magnitude", "random", "saliency")
 """What `redense.criteria` has of itself."""
 
-CRITERIA: dict[str, Criterion] = {}
+
+def _check(name: str, function: Criterion) -> None:
+    check_criterion(function)
+
+
+# A saved schedule calls a function that is not registered `module:name`: it may be registered under that.
+CRITERIA: Registry[Criterion] = Registry(
+    "criterion", ScoreError, pattern=re.compile(r"[^\s,=\[\]{}]{1,200}"), ours=OURS, check=_check
+)
 WITH_GRADIENTS: set[str] = {"saliency"}
 """The criteria that need ``parameter.grad``."""
+WITH_ACTIVATIONS: set[str] = set()
+"""The criteria that need `redense.layers.inputs.input_norms`."""
 
 
-def criterion(name: str, *, gradients: bool = False) -> Callable[[_F], _F]:
-    """Register a criterion under ``name``, so that a schedule or a recipe can name it; ``gradients``: it needs them."""
+def criterion(name: str, *, gradients: bool = False, activations: bool = False) -> Callable[[_F], _F]:
+    """Register a criterion under ``name``, so that a schedule or a recipe can name it.
+
+    Args:
+        name: what it is asked for by.
+        gradients: it scores with ``parameter.grad``.
+        activations: it scores with ``redense.layers.inputs.input_norms(parameter)``.
+
+    Raises:
+        ScoreError: the name is taken, or no recipe could give it; or the function does not take a parameter and a seed.
+    """
 
     def register(function: _F) -> _F:
-        CRITERIA[name] = function
+        CRITERIA.register(name, function)
         (WITH_GRADIENTS.add if gradients else WITH_GRADIENTS.discard)(name)
+        (WITH_ACTIVATIONS.add if activations else WITH_ACTIVATIONS.discard)(name)
         return function
 
     return register

@@ -1,4 +1,4 @@
-"""Code of your own for the command line: arms, criteria and tasks in a file beside your recipe, or in a package.
+"""Code of your own: arms, techniques, criteria, tasks and more in a file next to your recipe, or in a package.
 
 ``REDENSE_PLUGINS`` names files and modules, separated by commas, which are imported before a command begins; in Python
 you import them yourself. An installed package declares its own once for all, in its ``pyproject.toml``::
@@ -6,24 +6,175 @@ you import them yourself. An installed package declares its own once for all, in
     [project.entry-points."redense.plugins"]
     mine = "my_package.arms"
 
-A plugin is code, so that a recipe never names one: a recipe from elsewhere can start nothing.
+A plugin is code, so that a recipe never names one: a recipe from elsewhere can start nothing. All that can be added is
+kept in one kind of table, `Registry`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import os
+import pkgutil
+import re
 import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, TypeVar
 
-from .errors import PluginError
+from .errors import PluginError, RedenseError, nearest
+from .files.sources import is_installed, is_own
 
 VARIABLE = "REDENSE_PLUGINS"
 GROUP = "redense.plugins"
+
+T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Registry(MutableMapping[str, T]):
+    """What there is of one kind, by name: redense's own, and what plugins add.
+
+    A name that is taken, or that no recipe and no command could ask for, is refused when it is registered, and so is
+    what ``check`` refuses. The same function of the same module may be registered again, as a notebook does whose cell
+    is run twice.
+
+    Args:
+        kind: what the things are called: ``arm``.
+        error: what is raised for a name that is unknown, taken or unfit.
+        pattern: of names; by default letters, digits, ``.``, ``_`` and ``-``, at most 64.
+        check: (name, thing) -> raises for a thing that cannot be used.
+        hint: what the error of an unknown name ends with.
+        ours: the names of our own things, where those are registered later, with what they need.
+        home: the package of ours whose modules register what we have ourselves; they are imported when they are needed.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        error: type[RedenseError],
+        *,
+        pattern: re.Pattern[str] = _NAME,
+        check: Callable[[str, T], None] = lambda name, thing: None,
+        hint: str = "",
+        ours: Collection[str] = (),
+        home: str | None = None,
+    ) -> None:
+        self.kind, self._ours = kind, ours
+        self._homes = [home] if home else []
+        self._error, self._pattern, self._check, self._hint = error, pattern, check, hint
+        self._things: dict[str, T] = {}
+        self._makers: dict[str, object] = {}
+        _ALL[kind] = self
+
+    def add_home(self, package: str) -> None:
+        """Say where more of our own things are: a package whose modules register them when they are needed."""
+        self._homes.append(package)
+
+    def register(self, name: str, thing: T, *, maker: object = None) -> T:
+        """Add a thing under a name and return it.
+
+        Args:
+            name: what it is asked for by.
+            thing: what is added.
+            maker: the function, the class or the name of the module that it is made of, if that is not the thing.
+
+        Raises:
+            RedenseError: of the registry's class: the name is taken or unfit, or the thing cannot be used.
+        """
+        maker = thing if maker is None else maker
+        if not isinstance(name, str) or not self._pattern.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise self._error(
+                f"no {self.kind} can be called {name!r}, because nothing could ask for it: take letters, digits, "
+                "'.', '_' and '-'"
+            )
+        if not is_own(maker):
+            self._settle()
+            if name in self._ours:
+                raise self._error(f"there is {_a(self.kind)} '{name}' already: call yours otherwise")
+        if name in self._things and _origin(self._makers[name]) != _origin(maker):
+            taken = f"there is {_a(self.kind)} '{name}' already{_by(self._makers[name])}"
+            raise self._error(f"{taken}: call yours otherwise")
+        self._check(name, thing)
+        self._things[name], self._makers[name] = thing, maker
+        return thing
+
+    def get_named(self, name: str) -> T:
+        """Return the thing of a name.
+
+        Raises:
+            RedenseError: of the registry's class: there is none; it names the nearest.
+        """
+        self._settle()
+        if name not in self._things:
+            known = f" (known: {', '.join(sorted(self._things))})"
+            raise self._error(f"unknown {self.kind} '{name}'{nearest(name, self._things)}{self._hint or known}")
+        return self._things[name]
+
+    def plugin_of(self, name: str) -> str | None:
+        """Return what ``REDENSE_PLUGINS`` has to name for a thing: a file or a module; None for our own."""
+        maker = self._makers.get(name)
+        return None if maker is None or is_own(maker) else _shown(_module_of(maker))
+
+    def _settle(self) -> None:
+        """Import the modules that have our own things, once; each of them registers some while it is imported."""
+        while self._homes:
+            home = self._homes.pop()
+            for module in pkgutil.iter_modules(importlib.import_module(home).__path__):
+                importlib.import_module(f"{home}.{module.name}")
+
+    def __getitem__(self, name: str) -> T:
+        self._settle()
+        return self._things[name]
+
+    def __setitem__(self, name: str, thing: T) -> None:
+        self.register(name, thing)
+
+    def __delitem__(self, name: str) -> None:
+        del self._things[name], self._makers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._settle()
+        return iter(self._things)
+
+    def __len__(self) -> int:
+        self._settle()
+        return len(self._things)
+
+
+_ALL: dict[str, Registry[Any]] = {}
+
+
+def plugins_of(used: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return which plugins things need: ``{"criterion lamp": "lamp.py"}`` of ``{"criterion": ["lamp", "random"]}``."""
+    found = {
+        f"{kind} {name}": _ALL[kind].plugin_of(name)
+        for kind, names in used.items()
+        if kind in _ALL
+        for name in dict.fromkeys(names)
+    }
+    return {what: plugin for what, plugin in found.items() if plugin is not None}
+
+
+def refuse_missing(needed: object, where: str) -> None:
+    """Raise if something that a folder was made with is registered nowhere.
+
+    Args:
+        needed: what `plugins_of` returned when the folder was made; what is no such mapping is passed over.
+        where: the folder.
+
+    Raises:
+        PluginError: a plugin is not loaded.
+    """
+    for what, plugin in needed.items() if isinstance(needed, dict) else ():
+        kind, _, name = str(what).partition(" ")
+        if name not in _ALL.get(kind, {}):
+            raise PluginError(
+                f"{where} needs the {kind} '{name}' of the plugin {plugin}, which is not loaded: set "
+                f"{VARIABLE}={plugin}, or install it"
+            )
 
 
 def load_plugins() -> tuple[str, ...]:
@@ -34,26 +185,6 @@ def load_plugins() -> tuple[str, ...]:
     """
     named = (item.strip() for item in os.environ.get(VARIABLE, "").split(","))
     return (*_installed(), *(_load(item) for item in named if item))
-
-
-def code_of(thing: object) -> str | None:
-    """Return a hash of the source that defines a function or class, or of a module; None for redense's own.
-
-    Phases that it trained are stored under it, so that none is taken for the work of another version. It covers the
-    file, and the files beside it where it is in a package.
-    """
-    name = thing if isinstance(thing, str) else thing.__module__
-    if name.partition(".")[0] == (__package__ or ""):
-        return None
-    module = sys.modules.get(name)
-    source = getattr(module, "__file__", None)
-    if source is None:  # typed into an interpreter: there is nothing to tell two versions by but the name
-        return name
-    files = sorted(Path(source).parent.glob("*.py")) if getattr(module, "__package__", "") else [Path(source)]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:32]
 
 
 @cache
@@ -102,3 +233,32 @@ def _failed(name: str, error: BaseException) -> str:
         return f"the plugin {name} cannot be loaded: it ends the program while it is imported"
     first, *_ = str(error).splitlines() or [""]
     return f"the plugin {name} cannot be loaded: {type(error).__name__}: {first}"
+
+
+# --- who made a thing -----------------------------------------------------------------------------------------------
+
+
+def _module_of(maker: object) -> str:
+    """Return the module that a thing was made in."""
+    inner = getattr(maker, "func", None) or getattr(maker, "__func__", None) or maker  # of a partial, of a method
+    if isinstance(inner, str):
+        return inner
+    return str(getattr(inner, "__module__", None) or type(inner).__module__)
+
+
+def _origin(maker: object) -> tuple[str, str]:
+    return _module_of(maker), str(getattr(maker, "__qualname__", type(maker).__qualname__))
+
+
+def _shown(module: str) -> str:
+    """Return a module as ``REDENSE_PLUGINS`` would name it: of a file that is no package's, the file."""
+    source = getattr(sys.modules.get(module), "__file__", None)
+    return module if source is None or "." in module or is_installed(Path(source)) else Path(source).name
+
+
+def _by(maker: object) -> str:
+    return "" if is_own(maker) else f", of {_shown(_module_of(maker))}"
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -137,8 +137,8 @@ def pruned(dsd: Phases, *, rounds: int = 3) -> Phases:
     if not rest:
         raise ScheduleError("the last sparsity is trained for the steps after the sparse phase, and there are none")
     phases = [
-        replace(sparse, steps=length, sparsity=_scaled(sparse.sparsity, (i + 1) / rounds), name=f"prune-{i + 1}")
-        for i, length in enumerate(_shares(sparse.steps, rounds))
+        replace(sparse, steps=length, sparsity=scaled(sparse.sparsity, (i + 1) / rounds), name=f"prune-{i + 1}")
+        for i, length in enumerate(shares(sparse.steps, rounds))
     ]
     end = replace(phases[-1], steps=_steps(*rest), lr=rest[-1].lr, decay=rest[-1].decay, name="prune-end")
     return (*first, *phases, end)
@@ -164,7 +164,7 @@ def alternating(dsd: Phases, *, cycles: int = 4) -> Phases:
     first, sparse, rest = _parts(dsd)
     cycles = _count("cycles", cycles, (sparse.steps + 1) // 2, "at least one step a phase")
     phases: list[Phase] = []
-    for i, length in enumerate(_shares(sparse.steps, 2 * cycles - 1)):
+    for i, length in enumerate(shares(sparse.steps, 2 * cycles - 1)):
         part = replace(sparse, steps=length, scope="global", name=f"compressed-{i // 2 + 1}")
         phases.append(_without_mask(part, f"decompressed-{i // 2 + 1}") if i % 2 else part)
     return (*first, *phases, *rest)
@@ -186,9 +186,9 @@ def iterated(dsd: Phases, *, cycles: int = 2, falling: float = 0.5) -> Phases:
     cycles = _count("cycles", cycles, min(sparse.steps, redense.steps), "at least one step a phase")
     fall = redense.lr / sparse.lr if sparse.lr else 1.0
     phases, lr = list(first), sparse.lr
-    lengths = zip(_shares(sparse.steps, cycles), _shares(redense.steps, cycles), strict=True)
+    lengths = zip(shares(sparse.steps, cycles), shares(redense.steps, cycles), strict=True)
     for i, (sparse_steps, dense_steps) in enumerate(lengths):
-        sparsity = _scaled(sparse.sparsity, falling**i)
+        sparsity = scaled(sparse.sparsity, falling**i)
         phases.append(replace(sparse, steps=sparse_steps, sparsity=sparsity, lr=lr, name=f"sparse-{i + 1}"))
         lr *= fall
         phases.append(replace(redense, steps=dense_steps, lr=lr, name=f"redense-{i + 1}"))
@@ -208,13 +208,15 @@ def _masked_as(sparse: Phase, phase: Phase, name: str) -> Phase:
     return replace(sparse, steps=phase.steps, lr=phase.lr, decay=phase.decay, name=name)
 
 
-def _scaled(sparsity: Sparsity, factor: float) -> Sparsity:
+def scaled(sparsity: Sparsity, factor: float, *, most: float = 1.0) -> Sparsity:
+    """Return a sparsity times a factor, ``most`` at most."""
     if isinstance(sparsity, Mapping):
-        return {name: round(value * factor, 12) for name, value in sparsity.items()}
-    return round(sparsity * factor, 12)
+        return {name: min(most, round(value * factor, 12)) for name, value in sparsity.items()}
+    return min(most, round(sparsity * factor, 12))
 
 
-def _shares(steps: int, parts: int) -> list[int]:
+def shares(steps: int, parts: int) -> list[int]:
+    """Return whole numbers of steps that are as alike as can be, and ``steps`` together."""
     return [steps * (i + 1) // parts - steps * i // parts for i in range(parts)]
 
 

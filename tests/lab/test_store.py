@@ -22,11 +22,20 @@ from redense.lab.comparison.grid import Grid
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore, default_store, phase_keys
 from redense.lab.training.plan import PlannedPhase, plan
+from redense.methods.dropconnect import DropConnect
 
 Tiny = Callable[..., Recipe]
 
 KEY = "0123456789abcdef" * 2
 STATE = {"model": {"w": torch.arange(3.0)}, "position": {"phase": 1, "step": 0}}
+STORED_KEYS = [
+    "bdd003e2fbeadd46e888ca50cbc6ff47",
+    "8385a168999191ca5883f33a711fedad",
+    "f65bea9f6702f61cdfa4fdb0260c67b2",
+    "69b3075fb4aaf0ba89f21978ce0c1ec9",
+    "98d3111dc1c891bcddf2d2c0c2fac7f3",
+    "da0b267c9b5a241e3825eab613bfbc38",
+]
 RECORDS = [{"kind": "step", "loss": 0.25}, {"kind": "epoch", "loss": 0.5}]
 
 
@@ -55,6 +64,49 @@ def test_another_rule_of_keep_best_makes_other_keys_of_keep_best_alone(tiny: Tin
     monkeypatch.setattr(store, "KEEP_VERSION", store.KEEP_VERSION + 1)
     assert keys(tiny()) == last
     assert not set(keys(tiny(training={"keep": "best"}))) & set(best)
+
+
+def test_keys_are_those_of_phases_that_older_versions_have_stored(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    """What was trained and kept before keys covered plugins, defaults of techniques and libraries is still found."""
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(store, "device_name", lambda: "cpu")
+    phases = plan(tiny(), 11)
+    found = keys(tiny())
+    for method, options in (("average", {"kind": "ema"}), ("distill", {}), ("release", {"start": "fresh"})):
+        way = PlannedPhase(phases[1].phase, method, options)
+        found.append(keys(tiny(), phases=(phases[0], way))[1])
+    assert found == STORED_KEYS
+
+
+def test_another_torchvision_or_timm_makes_other_keys_of_what_it_computes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    models = {"mlp": (), "resnet20": ("torchvision",), "vgg-small": ("torchvision",), "timm/resnet18": ("timm",)}
+    recipes = {name: tiny(model={"name": name, "widths": None, "dropout": None}) for name in models}
+    recipes["cut to a size"], models["cut to a size"] = tiny(data={"size": 8}), ("torchvision",)
+    before = {name: keys(recipe) for name, recipe in recipes.items()}
+    for library in ("torchvision", "timm"):
+        monkeypatch.setattr(store, "version_of", lambda name, other=library: "another" if name == other else "same")
+        changed = {name for name, recipe in recipes.items() if keys(recipe)[0] != _with_same(recipe, monkeypatch)[0]}
+        assert changed == {name for name, used in models.items() if library in used}
+    assert keys(recipes["mlp"]) == before["mlp"]
+
+
+def _with_same(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "version_of", lambda name: "same")
+        return keys(recipe)
+
+
+def test_a_default_of_a_technique_that_changes_makes_other_keys(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    phases = plan(tiny(), 11)
+
+    def found(**options: Any) -> str:
+        return keys(tiny(), phases=(PlannedPhase(phases[0].phase, "dropconnect", options),))[0]
+
+    before, given = found(), found(rate=0.5)
+    monkeypatch.setattr(DropConnect, "defaults", {"rate": 0.4})
+    assert found() != before
+    assert found(rate=0.5) == given
 
 
 EVERY_PHASE: list[dict[str, Any]] = [

@@ -13,13 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from redense.errors import ScheduleError, StateError
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.engine import Engine, StoppedError, steps_per_epoch
 from redense.lab.training.plan import PlannedPhase, plan, schedule
-from redense.methods.base import make_method
+from redense.methods.base import Context, make_method
 from redense.methods.dropconnect import DropConnect
 from redense.phase import Phase
 from redense.pruning import derive_seed
@@ -62,13 +63,24 @@ CASES = {
     "momentum": Case("momentum", sparse=True),
     "momentum, adam": Case("momentum", sparse=True, changes={"training": {"optimizer": {"name": "adam", "lr": 0.01}}}),
     "sam": Case("sam", {"rho": 0.1}),
+    "sam now and then": Case("sam", {"every": 4}),
+    "born again": Case("born-again"),
+    "depth": Case(
+        "depth", {"rate": 0.5}, changes={"model": {"name": "resnet20", "widths": [4, 4, 4], "dropout": None}}
+    ),
+    "dropout": Case("dropout", {"first": 0.9}),
+    "forget": Case("forget"),
+    "gce": Case("gce", {"q": 0.5}),
+    "latest": Case("latest", {"every": 3, "last": 2}),
+    "mixup": Case("mixup", {"alpha": 1.0}),
+    "shrink": Case("shrink"),
     "sam, adam": Case("sam", changes={"training": {"optimizer": {"name": "adam", "lr": 0.01}}}),
     "distill, accumulate": Case("distill", changes={"training": {"batch_size": 16, "accumulate": 2}}),
     "distill, bf16": Case("distill", changes={"training": {"precision": "bf16"}}),
     "dropconnect, cnn": Case("dropconnect", changes={"model": {"name": "cnn", "widths": [4, 6]}}),
 }
 each = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
-OTHERWISE = ("momentum, adam", "sam, adam", "distill, bf16", "dropconnect, cnn")
+OTHERWISE = ("momentum, adam", "sam, adam", "distill, bf16", "dropconnect, cnn", "depth", "gce", "mixup", "shrink")
 """They change what an interrupted phase must save; the other questions they are asked by the slow tests."""
 each_method = pytest.mark.parametrize(
     "case",
@@ -214,14 +226,16 @@ def test_a_step_takes_as_many_gradients_as_the_method_says(case: Case, tiny: Tin
         counted += torch.is_grad_enabled()
 
     # On a layer that every technique keeps; a deep copy of the model has the hook too, but takes no gradient.
-    handle = next(m for m in engine.model.modules() if isinstance(m, nn.ReLU)).register_forward_hook(count)
+    kept = next(m for m in engine.model.modules() if isinstance(m, nn.ReLU | nn.BatchNorm2d))
+    handle = kept.register_forward_hook(count)
     try:
         engine.train()
     finally:
         handle.remove()
     training = engine.recipe.training
     expected = make_method(case.method, case.options, 0).gradient_evaluations * training.accumulate
-    assert counted == engine.plan[1].phase.steps * expected
+    # A technique of every so many steps begins with one.
+    assert counted == math.ceil(engine.plan[1].phase.steps * expected)
 
 
 @each_method
@@ -246,7 +260,7 @@ def test_evaluation_in_a_phase_is_that_of_the_plain_model(case: Case, tiny: Tiny
 
 
 def test_an_unknown_method_or_option_is_refused_before_anything_is_trained(tiny: Tiny):
-    with pytest.raises(ScheduleError, match=r"unknown method 'distil'; did you mean 'distill'\?"):
+    with pytest.raises(ScheduleError, match=r"unknown technique 'distil'; did you mean 'distill'\?"):
         engine_of(tiny(), Case("distil"))
     with pytest.raises(ScheduleError, match=r"unknown option 'temprature' of method 'distill'; did you mean"):
         engine_of(tiny(), Case("distill", {"temprature": 2}))
@@ -270,7 +284,7 @@ def test_an_impossible_option_is_refused_by_name(method: str, options: dict[str,
 def test_a_teacher_that_is_in_no_store_is_named():
     method = make_method("distill", {"teachers": ["abc"]}, 0)
     with pytest.raises(StateError, match=r"phase abc is not in a store here.*redense compare"):
-        method.begin(nn.Linear(2, 2), {})
+        method.begin(Context(nn.Linear(2, 2)))
 
 
 # --- averaging ------------------------------------------------------------------------------------------------------
@@ -324,12 +338,13 @@ def test_the_statistics_of_batch_normalisation_are_those_of_the_average():
     model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
     weight = model.get_parameter("0.weight")
     method = make_method("average", {"kind": "swa"}, 0)
-    method.begin(model, {})
     batches = [(torch.randn(8, 3), torch.zeros(8)) for _ in range(4)]
-    for value in (1.0, 3.0):
+    run = Context(model, batches=lambda: iter(batches))
+    method.begin(run)
+    for run.step, value in enumerate((1.0, 3.0), start=1):
         weight.data.fill_(value)
-        method.after_step(model, 0)
-    method.finish(model, {}, lambda: iter(batches))
+        method.after_step(run)
+    method.finish(run)
     assert torch.equal(weight, torch.full((2, 3), 2.0))
     inputs = torch.stack([batch @ weight.detach().T for batch, _ in batches])
     buffers = dict(model.named_buffers())
@@ -340,12 +355,25 @@ def test_the_statistics_of_batch_normalisation_are_those_of_the_average():
 # --- distillation ---------------------------------------------------------------------------------------------------
 
 
-def outputs(model: nn.Module, batch: Any) -> Tensor:
-    return model(batch[0])
+class Pairs:
+    """A task of inputs and classes."""
 
+    name = "pairs"
 
-def hard(model: nn.Module, batch: Any) -> Tensor:
-    return F.cross_entropy(model(batch[0]), batch[1])
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        return model(batch[0])
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    def inputs(self, batch: Any) -> Tensor:
+        return batch[0]
+
+    def targets(self, batch: Any) -> Tensor:
+        return batch[1]
+
+    def replaced(self, batch: Any, inputs: Tensor, targets: Tensor | None = None) -> Any:
+        return inputs, batch[1] if targets is None else targets
 
 
 @pytest.mark.parametrize("teachers", [1, 3])
@@ -355,10 +383,10 @@ def test_the_soft_loss_is_t_squared_times_the_divergence_written_out(teachers: i
     student = nn.Linear(4, 3)
     states = {str(i): nn.Linear(4, 3).state_dict() for i in range(teachers)}
     method = make_method("distill", {"temperature": T, "mix": mix, "teachers": list(states)}, 0)
-    method.resolve = states.__getitem__
-    method.begin(student, {})
+    run = Context(student, task=Pairs(), stored=states.__getitem__)
+    method.begin(run)
     x, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
-    loss = method.loss(student, (x, labels), outputs, hard)
+    loss = method.loss(run, student, (x, labels))
     gradient, value = torch.autograd.grad(loss, student.weight)[0], float(loss.detach())
 
     def logits(state: dict[str, Tensor], row: int) -> list[float]:
@@ -388,15 +416,15 @@ def test_the_teacher_is_the_model_before_the_phase_and_does_not_learn_or_drop():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     before = copy.deepcopy(model.state_dict())
-    method = make_method("distill", {"mix": 1.0, "temperature": 1.0}, 0)
-    method.begin(model, {})
+    method, run = make_method("distill", {"mix": 1.0, "temperature": 1.0}, 0), Context(model, task=Pairs())
+    method.begin(run)
     model.eval()
     batch = (torch.randn(6, 4), torch.zeros(6, dtype=torch.long))
-    agreed = method.loss(model, batch, outputs, hard)
+    agreed = method.loss(run, model, batch)
     assert float(agreed.detach()) == pytest.approx(0.0, abs=1e-6)  # it agrees with itself
     with torch.no_grad():
         model.get_parameter("0.weight").mul_(-2.0)
-    first, second = (method.loss(model, batch, outputs, hard).detach() for _ in range(2))
+    first, second = (method.loss(run, model, batch).detach() for _ in range(2))
     assert float(first) > 1e-3
     assert float(first) == float(second)
     (state,) = method.state_dict()["teachers"]
@@ -408,19 +436,22 @@ def test_both_losses_are_of_one_forward_pass_with_one_draw_of_dropout():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     method = make_method("distill", {"mix": 0.5}, 0)
-    method.begin(model, {})
+    method.begin(Context(model))
     seen: list[Tensor] = []
     batch = (torch.randn(6, 4), torch.zeros(6, dtype=torch.long))
 
-    def looking(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def look(model: Any, batch: Any) -> Tensor:
-            if torch.is_grad_enabled():
-                seen.append(model(batch[0]))
-            return part(model, batch)
+    class Looking(Pairs):
+        @override
+        def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+            seen.extend([model(batch[0])] if torch.is_grad_enabled() else [])
+            return super().outputs(model, batch)
 
-        return look
+        @override
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            seen.append(model(batch[0]))
+            return super().loss(model, batch)
 
-    method.loss(model, batch, looking(outputs), looking(hard))
+    method.loss(Context(model, task=Looking()), model, batch)
     assert len(seen) == 2
     assert seen[0] is seen[1]
 
@@ -433,11 +464,13 @@ def dropped_once(model: nn.Module, rate: float) -> Tensor:
     size = next(model.parameters()).shape[1]
     seen: list[Tensor] = []
 
-    def look(model: nn.Module, batch: Any) -> Tensor:
-        seen.append(model(torch.eye(size)).detach())
-        return seen[-1].sum()
+    class Looking(Pairs):
+        @override
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            seen.append(model(torch.eye(size)).detach())
+            return seen[-1].sum()
 
-    DropConnect({"rate": rate}, 0).loss(model, None, outputs, look)
+    DropConnect({"rate": rate}, 0).loss(Context(model, task=Looking()), model, None)
     return seen[0]
 
 
@@ -462,7 +495,13 @@ def test_dropconnect_leaves_biases_and_convolutions_alone_and_dropped_weights_ge
     seen: list[Tensor] = []
     model[0].register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     plain = model(x)
-    loss = DropConnect({"rate": 0.5}, 0).loss(model, (x,), outputs, lambda m, b: m(b[0]).sum())
+
+    class Sum(Pairs):
+        @override
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            return model(batch[0]).sum()
+
+    loss = DropConnect({"rate": 0.5}, 0).loss(Context(model, task=Sum()), model, (x,))
     loss.backward()
     assert torch.equal(seen[0], seen[1])
     gradient = model.get_parameter("2.weight").grad
@@ -484,7 +523,7 @@ def test_a_jump_is_as_large_as_what_pruning_would_remove(sparsity: float, scale:
     weights = {name: p for name, p in model.named_parameters() if name.endswith("weight")}
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
-    make_method("jump", {"sparsity": sparsity, "scale": scale}, 7).begin(model, weights)
+    make_method("jump", {"sparsity": sparsity, "scale": scale}, 7).begin(Context(model, prunable=weights))
     assert torch.equal(torch.get_rng_state(), state)
     directions: list[Tensor] = []
     for name, parameter in model.named_parameters():
@@ -502,7 +541,7 @@ def test_a_jump_is_as_large_as_what_pruning_would_remove(sparsity: float, scale:
     for seed, same in ((7, True), (8, sparsity == 0)):
         again.load_state_dict(before)
         own = {name: p for name, p in again.named_parameters() if name in weights}
-        make_method("jump", {"sparsity": sparsity, "scale": scale}, seed).begin(again, own)
+        make_method("jump", {"sparsity": sparsity, "scale": scale}, seed).begin(Context(again, prunable=own))
         assert torch.equal(again.get_parameter("0.weight"), model.get_parameter("0.weight")) == same
 
 
@@ -534,7 +573,7 @@ def named(linear: nn.Linear) -> nn.Module:
 def test_a_matrix_of_low_rank_is_reproduced_exactly_with_t_times_n_plus_k_weights(options: dict[str, Any]):
     linear = linear_of([5.0, 3.0, 1.0], inputs=20, outputs=12)
     x, weight, bias = torch.randn(6, 20), linear.weight.detach().clone(), linear.bias.detach().clone()
-    model, made = make_method("lowrank", options, 0).reshape(named(linear))
+    model, made = make_method("lowrank", options, 0).reshape(Context(linear), named(linear))
     assert made == {"fc": 3}
     torch.testing.assert_close(product(model), weight, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(model(x), F.linear(x, weight, bias), rtol=1e-4, atol=1e-5)
@@ -546,7 +585,7 @@ def test_a_matrix_of_low_rank_is_reproduced_exactly_with_t_times_n_plus_k_weight
 def test_the_rank_is_the_smallest_that_keeps_the_energy(energy: float, rank: int):
     linear = linear_of([5.0, 3.0, 1.0], inputs=20, outputs=12)
     weight = linear.weight.detach().clone()
-    model, made = make_method("lowrank", {"energy": energy}, 0).reshape(named(linear))
+    model, made = make_method("lowrank", {"energy": energy}, 0).reshape(Context(linear), named(linear))
     assert made == {"fc": rank}
     lost = float((weight - product(model)).square().sum())
     assert lost == pytest.approx(sum([25.0, 9.0, 1.0][rank:]), abs=1e-3)  # Eckart and Young: the best of this rank
@@ -554,9 +593,11 @@ def test_the_rank_is_the_smallest_that_keeps_the_energy(energy: float, rank: int
 
 def test_a_layer_is_only_replaced_where_that_saves_weights():
     linear = linear_of([5.0, 3.0, 1.0], inputs=20, outputs=12)
-    _, made = make_method("lowrank", {"rank": 8}, 0).reshape(named(linear))  # 8 * 32 > 20 * 12 > 7 * 32
+    _, made = make_method("lowrank", {"rank": 8}, 0).reshape(
+        Context(linear), named(linear)
+    )  # 8 * 32 > 20 * 12 > 7 * 32
     assert made is None
-    assert make_method("lowrank", {"rank": 7}, 0).reshape(named(linear))[1] == {"fc": 7}
+    assert make_method("lowrank", {"rank": 7}, 0).reshape(Context(linear), named(linear))[1] == {"fc": 7}
 
 
 def test_what_was_made_is_made_again_from_a_fresh_model(tiny: Tiny, tmp_path: Path):
@@ -625,13 +666,13 @@ def test_sam_steps_with_the_gradient_at_the_climbed_point(foreach: bool | None):
         places.append(weight.detach().clone())
         (0.5 * slopes * weight.square()).sum().backward()
 
-    method = make_method("sam", {"rho": rho}, 0)
+    method, run = make_method("sam", {"rho": rho}, 0), Context(nn.Module())
     groups = [set(group) for group in optimizer.param_groups]
     velocity = torch.zeros(3)
     for _ in range(3):
         start = weight.detach().clone()
         gradient()
-        method.step(optimizer, gradient)
+        method.step(run, optimizer, gradient)
         g = slopes * start
         climbed = start + rho * g / g.norm()
         torch.testing.assert_close(places[-1], climbed)

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from redense._version import __version__
+from redense.plugins import plugins_of
 
 from .ranks.launch import launch_id
 from .ranks.ranks import world
@@ -37,6 +39,12 @@ def environment() -> dict[str, Any]:
         "command": _command(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def needed_plugins(used: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Return what `environment.json` says of the plugins that a folder needs; nothing where it needs none."""
+    plugins = plugins_of(used)
+    return {"plugins": plugins} if plugins else {}
 
 
 def arithmetic() -> dict[str, Any]:

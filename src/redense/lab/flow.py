@@ -100,8 +100,12 @@ class Flow:
         if part:
             self.engine.restore(part[0])
             self._records = list(part[1])
-        elif self.store and index != self.engine.phase_index:
-            self.engine.restore(state_of(self.store, self.keys[index - 1]))
+        elif self.store:
+            after = self.engine.plan[index].after
+            if after is not None:  # a branch
+                self.engine.restore(state_of(self.store, self.keys[after]), at=index)
+            elif index != self.engine.phase_index:
+                self.engine.restore(state_of(self.store, self.keys[index - 1]))
 
     def _emit(self, event: Event) -> None:
         if event["kind"] in ("step", "epoch"):

@@ -2,7 +2,8 @@
 
 Each task is one registration, see `redense.tasks.registry`, and names the module that has these three functions. One of
 yours is a module anywhere which calls `redense.lab.recipe.recipe.register_task`; `redense.plugins` says how it is
-loaded.
+loaded. It may have two more: ``libraries(settings)``, the names of packages beside torch whose version may change the
+numbers, and ``parts(settings)``, functions and classes of plugins that take part.
 """
 
 from __future__ import annotations
@@ -51,6 +52,18 @@ def _shared(recipe: str) -> Task:
     plain = json.loads(recipe)
     nothing = {"epochs": 1}
     return make_task(build_recipe({"dense": nothing, "sparse": nothing, "redense": nothing, **plain}))
+
+
+def libraries_of(recipe: Recipe) -> tuple[str, ...]:
+    """Return the packages beside torch whose version may change the numbers of a recipe; the task's entry says it."""
+    said = getattr(import_module(entry_of(recipe.task)), "libraries", None)
+    return tuple(said(recipe)) if said else ()
+
+
+def parts_of(recipe: Recipe) -> tuple[object, ...]:
+    """Return what plugins have brought that a recipe's network or data is made with; the task's entry says it."""
+    said = getattr(import_module(entry_of(recipe.task)), "parts", None)
+    return tuple(said(recipe)) if said else ()
 
 
 def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from redense import masks
 from redense.pruning import derive_seed
 
-from .base import Method
+from .base import Context, Method, technique
 
 
 def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: float = 1.0, seed: int = 0) -> None:
@@ -35,6 +35,7 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
             weight.add_(step * (scale * removed / step.norm().clamp_min(1e-12)))
 
 
+@technique("jump")
 class Jump(Method):
     """Adds to every prunable weight a random vector of norm scale * ||pruned part||, then trains dense.
 
@@ -42,9 +43,8 @@ class Jump(Method):
     which an arm lets fall from one phase to the next.
     """
 
-    name = "jump"
     defaults: Mapping[str, Any] = {"sparsity": 0.3, "scale": 1.0}
 
     @override
-    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
-        jump_(prunable, sparsity=self.options["sparsity"], scale=self.options["scale"], seed=self.seed)
+    def begin(self, run: Context) -> None:
+        jump_(run.prunable, sparsity=self.options["sparsity"], scale=self.options["scale"], seed=self.seed)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
 
-from .base import Method
+from .base import Context, Method, technique
 
 
+@technique("average")
 class Average(Method):
     """Trains as usual, and ends with the average of the weights along the way.
 
@@ -21,33 +21,33 @@ class Average(Method):
     the weights are added; ``start`` part of the phase after which averaging begins.
     """
 
-    name = "average"
     defaults: Mapping[str, Any] = {"kind": "swa", "decay": 0.999, "every": 1, "start": 0.0, "steps": 0}
 
     @override
-    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
+    def begin(self, run: Context) -> None:
         if self.options["kind"] not in ("swa", "ema"):
             raise ScheduleError(f"kind of averaging must be 'swa' or 'ema', got {self.options['kind']!r}")
         average = get_ema_multi_avg_fn(self.options["decay"]) if self.options["kind"] == "ema" else None
-        self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=False)
+        self.averaged = AveragedModel(run.model, multi_avg_fn=average, use_buffers=False)
 
     @override
-    def after_step(self, model: nn.Module, step: int) -> None:
+    def after_step(self, run: Context) -> None:
         first = self.options["start"] * self.options["steps"]
-        if step >= first and (step + 1) % self.options["every"] == 0:
-            self.averaged.update_parameters(model)
+        if run.step - 1 >= first and run.step % self.options["every"] == 0:
+            self.averaged.update_parameters(run.model)
 
     @override
-    def finish(self, model: nn.Module, masks: Mapping[str, Tensor], batches: Callable[[], Iterable[Any]]) -> None:
+    def finish(self, run: Context) -> None:
         if int(self.averaged.n_averaged):
-            model.load_state_dict(self.averaged.module.state_dict())
-            update_bn(batches(), model)  # the average was never run, so its batch statistics are those of the start
+            run.model.load_state_dict(self.averaged.module.state_dict())
+            # The average was never run: its batch statistics are those of the start.
+            update_bn(run.batches(), run.model)
 
     @override
     def state_dict(self) -> dict[str, Any]:
         return {"averaged": self.averaged.state_dict()}
 
     @override
-    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
-        self.begin(model, {})
+    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
+        self.begin(run)
         self.averaged.load_state_dict(state["averaged"])

@@ -2,36 +2,148 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense.errors import ScheduleError, StateError, nearest
+from redense.phase import Phase
+from redense.plugins import Registry
+from redense.pruning import derive_seed
 
-# name -> module and class; a technique is loaded when a phase names it
-_HOME = {
-    "anew": ("anew", "Anew"),
-    "average": ("averaging", "Average"),
-    "distill": ("distillation", "Distillation"),
-    "dropconnect": ("dropconnect", "DropConnect"),
-    "jump": ("annealing", "Jump"),
-    "lowrank": ("lowrank", "LowRank"),
-    "momentum": ("momentum", "KeptMomentum"),
-    "release": ("release", "Release"),
-    "sam": ("sharpness", "SharpnessAware"),
-}
+
+class Problem(Protocol):
+    """What a technique may ask of the task that is trained."""
+
+    name: str
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the task's own loss of a batch, a scalar."""
+        ...
+
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the logits of a batch, (rows, classes)."""
+        ...
+
+
+class Context:
+    """What a technique sees of the phase that it trains. The engine makes one for a phase and keeps it up to date.
+
+    Args:
+        model: what is trained.
+        phase: steps, learning rate and sparsity of the phase.
+        task: gives loss, outputs, inputs and targets of a batch.
+        optimizer: the one that trains the phase; none for a technique that is tried by hand.
+        prunable: parameters that pruning chooses from, by name.
+        seed: of everything random in the technique.
+        build: makes the network with new weights.
+        stored: gives the weights of a stored phase by its key.
+        batches: gives the training batches of one epoch, for statistics of batch normalisation.
+        steps_per_epoch: optimizer steps of one epoch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        phase: Phase | None = None,
+        task: Problem | None = None,
+        *,
+        optimizer: Optimizer | None = None,
+        prunable: Mapping[str, nn.Parameter] | None = None,
+        seed: int = 0,
+        build: Callable[[], nn.Module] | None = None,
+        stored: Callable[[str], dict[str, Tensor]] | None = None,
+        batches: Callable[[], Iterable[Any]] = tuple,
+        steps_per_epoch: int = 1,
+    ) -> None:
+        self.model, self.phase, self.optimizer, self.seed = model, phase, optimizer, seed
+        self.prunable: Mapping[str, nn.Parameter] = prunable or {}
+        self.masks: Mapping[str, Tensor] = {}
+        """Of the phase, True = kept; empty in a dense phase, and before a sparse one has chosen them."""
+        self.step = 0
+        """Optimizer steps of the phase that are done."""
+        self.batch_number = 0
+        """Batches of the phase that are done; several make a step where gradients are accumulated."""
+        self.batches, self.steps_per_epoch = batches, steps_per_epoch
+        self._task, self._build, self._stored = task, build, stored
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the phase."""
+        return self.phase.steps if self.phase else 0
+
+    @property
+    def progress(self) -> float:
+        """The part of the phase that is done, in [0, 1)."""
+        return self.step / self.steps if self.steps else 0.0
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the task's own loss of a batch."""
+        return self._asked("loss")(model, batch)
+
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the logits of a batch, (rows, classes)."""
+        return self._asked("outputs")(model, batch)
+
+    def inputs(self, batch: Any) -> Tensor:
+        """Return what the network sees of a batch, (examples, ...)."""
+        return self._asked("inputs")(batch)
+
+    def targets(self, batch: Any) -> Tensor:
+        """Return the right class of every row of `outputs`, int64 (rows,)."""
+        return self._asked("targets")(batch)
+
+    def replaced(self, batch: Any, inputs: Tensor, targets: Tensor | None = None) -> Any:
+        """Return a batch with other inputs, and other targets if they are given."""
+        return self._asked("replaced")(batch, inputs, targets)
+
+    def built(self, *what: object) -> nn.Module:
+        """Return the network with new weights, drawn by the technique's seed and ``what``; nothing else is drawn from.
+
+        Raises:
+            StateError: it is not known how the network is built.
+        """
+        if self._build is None:
+            raise StateError("a new network needs to know how one is built: train this phase with the engine")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, *what) if what else self.seed)
+            return self._build()
+
+    def stored(self, key: str) -> dict[str, Tensor]:
+        """Return the weights that another arm's phase ended with.
+
+        Raises:
+            StateError: there is no store here.
+        """
+        if self._stored is None:
+            raise StateError(
+                f"phase {key} is not in a store here: this technique needs other arms, use `redense compare`"
+            )
+        return self._stored(key)
+
+    def generator(self, *what: object) -> torch.Generator:
+        """Return random numbers of the technique's own on the CPU: the same for this batch whenever it is trained."""
+        return torch.Generator().manual_seed(derive_seed(self.seed, self.batch_number, *what))
+
+    def _asked(self, what: str) -> Callable[..., Any]:
+        found = getattr(self._task, what, None)
+        if found is None:
+            name = getattr(self._task, "name", "none")
+            raise StateError(f"the task '{name}' does not say what the {what} of a batch are")
+        return found
 
 
 class Method:
     """Changes nothing; a technique overrides what it changes.
 
     The engine calls, for one phase: `begin` before its first step and before anything is pruned, `pruned` right after
-    the masks of the phase are chosen; then for every step
-    `loss` (once a batch) and `step`, then `after_step`; and `finish` when the phase is over and its masks are released.
-    A phase that is interrupted goes on with a new object that was given `load_state_dict` instead of `begin`.
+    the masks of the phase are chosen; then for every step `loss` (once a batch) and `step`, then `after_step`; and
+    `finish` when the phase is over and its masks are released. A phase that is interrupted goes on with a new object
+    that was given `load_state_dict` instead of `begin`. Each is given the `Context` of the phase, ``run``.
 
     Args:
         options: the settings of the phase, plain data; an unknown one is an error.
@@ -40,10 +152,12 @@ class Method:
 
     name = ""
     defaults: Mapping[str, Any] = {}
-    gradient_evaluations = 1
-    """Gradients of a batch that one optimizer step takes."""
+    needs: tuple[str, ...] = ()
+    """What of the task it cannot do without, beside loss and outputs: ``inputs``, ``targets``, ``replaced``."""
     keeps_gradients = False
     """Whether the gradients of removed weights take part in the steps of a sparse phase."""
+    libraries: tuple[str, ...] = ()
+    """Packages that it computes with: phases that another version of them has trained are not taken from the store."""
 
     def __init__(self, options: Mapping[str, Any], seed: int) -> None:
         for key in options:
@@ -51,44 +165,54 @@ class Method:
                 raise ScheduleError(f"unknown option '{key}' of method '{self.name}'{nearest(key, self.defaults)}")
         self.options: dict[str, Any] = {**self.defaults, **options}
         self.seed = seed
-        self.resolve: Callable[[str], dict[str, Tensor]] = _nothing_stored
-        self.build: Callable[[], nn.Module] | None = None  # the engine sets it: makes the network with new weights
-        self.optimizer: Optimizer | None = None  # the engine sets the one that trains the phase, before `begin`
 
-    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
+    @property
+    def gradient_evaluations(self) -> float:
+        """Gradients of a batch that one optimizer step takes, on average."""
+        return 1
+
+    def check(self, model: nn.Module, task: Problem) -> None:
+        """Refuse, before anything is trained, a network or a task that the technique cannot work with.
+
+        Raises:
+            ScheduleError: it cannot.
+        """
+        for what in self.needs:
+            if not hasattr(task, what):
+                raise ScheduleError(
+                    f"the technique '{self.name}' needs the {what} of a batch, and the task '{task.name}' does not say "
+                    "what they are"
+                )
+
+    def begin(self, run: Context) -> None:
         """Prepare, with the weights that the phase before left; may change their values in place."""
 
-    def pruned(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-        """Look at the masks that were just chosen, True = kept; may change the weights that are kept, in place."""
+    def pruned(self, run: Context) -> None:
+        """Look at the masks that were just chosen, ``run.masks``; may change the weights that are kept, in place."""
 
-    def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
-        """Return the training loss of a batch.
+    def loss(self, run: Context, model: nn.Module, batch: Any) -> Tensor:
+        """Return the training loss of a batch; ``model`` is what has to be called, ``run.model`` with what wraps it."""
+        return run.loss(model, batch)
 
-        Args:
-            model: what is trained.
-            batch: one batch of the task.
-            outputs: (model, batch) -> logits, (rows, classes).
-            hard: (model, batch) -> the task's own loss.
-        """
-        return hard(model, batch)
-
-    def step(self, optimizer: Optimizer, again: Callable[[], object]) -> None:
+    def step(self, run: Context, optimizer: Optimizer, again: Callable[[], object]) -> None:
         """Make the optimizer step; ``again()`` clears the gradients and computes them anew at the current weights."""
         optimizer.step()
 
-    def after_step(self, model: nn.Module, step: int) -> None:
-        """Look at the weights after optimizer step ``step`` of the phase, from 0."""
+    def after_step(self, run: Context) -> None:
+        """Look at the weights after the optimizer step that brought the phase to ``run.step`` steps."""
 
-    def finish(self, model: nn.Module, masks: Mapping[str, Tensor], batches: Callable[[], Iterable[Any]]) -> None:
-        """Leave the weights that the phase ends with.
+    def finish(self, run: Context) -> None:
+        """Leave the weights that the phase ends with; ``run.masks`` are those that it held."""
 
-        Args:
-            model: what was trained.
-            masks: the masks that the phase held, True = kept; empty after a dense phase.
-            batches: gives the training batches once more, for statistics of batch normalisation.
+    def join(self, run: Context, ends: Sequence[Mapping[str, Tensor]]) -> None:
+        """Leave the weights of a phase that joins others, and is not trained: made of those that they ended with.
+
+        Raises:
+            ScheduleError: the technique trains a phase, and joins none.
         """
+        raise ScheduleError(f"the technique '{self.name}' joins no phases: it trains one")
 
-    def reshape(self, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:
+    def reshape(self, run: Context, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:
         """Return the model that the phase trains, in another structure, and plain data that says what was made.
 
         Given that data again as ``made``, it makes the same structure from a freshly built model. ``None`` in its place
@@ -100,26 +224,58 @@ class Method:
         """Return what an interrupted phase needs to go on: tensors and plain data."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
         """Go on where `state_dict` was taken."""
 
 
-LossFn = Callable[[nn.Module, Any], Tensor]
+_HOOKS = ("check", "begin", "pruned", "loss", "step", "after_step", "finish", "join", "reshape", "load_state_dict")
 
 
-def _nothing_stored(key: str) -> dict[str, Tensor]:
-    raise StateError(f"phase {key} is not in a store here: this technique needs other arms, use `redense compare`")
+def _check(name: str, cls: type[Method]) -> None:
+    if not isinstance(cls, type) or not issubclass(cls, Method):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ScheduleError(f"the technique '{name}' must be a class below redense.methods.base.Method, got {cls!r}")
+    for hook in _HOOKS:
+        own, expected = (list(inspect.signature(getattr(kind, hook)).parameters) for kind in (cls, Method))
+        if own[: len(expected)] != expected:
+            raise ScheduleError(
+                f"{hook} of the technique '{name}' takes ({', '.join(own)}); it is called with a context, as "
+                f"({', '.join(expected)}): what was given one by one is in `run` now"
+            )
+
+
+TECHNIQUES: Registry[type[Method]] = Registry("technique", ScheduleError, check=_check, home=__package__)
+
+_M = TypeVar("_M", bound=type[Method])
+
+
+def technique(name: str) -> Callable[[_M], _M]:
+    """Register a technique, so that a phase can name it.
+
+    Raises:
+        ScheduleError: the name is taken, or no phase could give it; or it has a method with other arguments.
+    """
+
+    def register(cls: _M) -> _M:
+        cls.name = name
+        TECHNIQUES.register(name, cls)
+        return cls
+
+    return register
+
+
+def get_technique(name: str) -> type[Method]:
+    """Return the technique of a name.
+
+    Raises:
+        ScheduleError: there is none.
+    """
+    return TECHNIQUES.get_named(name)
 
 
 def make_method(name: str | None, options: Mapping[str, Any], seed: int) -> Method:
-    """Return the technique called ``name``, or one that changes nothing.
+    """Return the technique called ``name`` for one phase, or one that changes nothing.
 
     Raises:
         ScheduleError: no technique has this name, or an option is unknown.
     """
-    if name is None:
-        return Method(options, seed)
-    if name not in _HOME:
-        raise ScheduleError(f"unknown method '{name}'{nearest(name, _HOME)} (known: {', '.join(sorted(_HOME))})")
-    module, cls = _HOME[name]
-    return getattr(importlib.import_module(f".{module}", __package__), cls)(options, seed)
+    return (Method if name is None else get_technique(name))(options, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .base import LossFn, Method
+from .base import Context, Method, technique
 
 
 def distillation_loss(
@@ -37,6 +37,7 @@ def distillation_loss(
     return (1 - mix) * hard + mix * temperature**2 * divergence
 
 
+@technique("distill")
 class Distillation(Method):
     """Trains with (1 - mix) * hard loss + mix * T^2 * KL(teacher(T) || student(T)).
 
@@ -47,30 +48,29 @@ class Distillation(Method):
     Options: ``temperature``, ``mix`` in [0, 1], ``teachers``.
     """
 
-    name = "distill"
     defaults: Mapping[str, Any] = {"temperature": 4.0, "mix": 0.5, "teachers": []}
 
     @override
-    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
-        states = [self.resolve(key) for key in self.options["teachers"]] or [model.state_dict()]
-        self._make_teachers(model, states)
+    def begin(self, run: Context) -> None:
+        states = [run.stored(key) for key in self.options["teachers"]] or [run.model.state_dict()]
+        self._make_teachers(run.model, states)
 
     @override
-    def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
+    def loss(self, run: Context, model: nn.Module, batch: Any) -> Tensor:
         with torch.no_grad():
-            answers = [outputs(teacher, batch) for teacher in self.teachers]
-        student = _once(model)
-        logits = outputs(student, batch)
+            answers = [run.outputs(teacher, batch) for teacher in self.teachers]
+        student = called_once(model)
+        logits = run.outputs(student, batch)
         settings = {"temperature": self.options["temperature"], "mix": self.options["mix"]}
-        return distillation_loss(logits, answers, hard(student, batch), **settings)
+        return distillation_loss(logits, answers, run.loss(student, batch), **settings)
 
     @override
     def state_dict(self) -> dict[str, Any]:
         return {"teachers": [teacher.state_dict() for teacher in self.teachers]}
 
     @override
-    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
-        self._make_teachers(model, state["teachers"])
+    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
+        self._make_teachers(run.model, state["teachers"])
 
     def _make_teachers(self, model: nn.Module, states: list[dict[str, Tensor]]) -> None:
         self.teachers: list[nn.Module] = []
@@ -80,8 +80,8 @@ class Distillation(Method):
             self.teachers.append(teacher)
 
 
-def _once(model: nn.Module) -> nn.Module:
-    """The model, called once for the same inputs: both losses are of one forward pass, with one draw of dropout."""
+def called_once(model: nn.Module) -> nn.Module:
+    """Return a model that is called once for the same inputs: two losses are of one pass, with one draw of dropout."""
     answers: list[tuple[tuple[Any, ...], Any]] = []
 
     def answer(*inputs: Any) -> Any:

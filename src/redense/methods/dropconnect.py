@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from redense.layers.names import unwrap
 
-from .base import LossFn, Method
+from .base import Context, Method, technique
 
 
 def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
@@ -39,6 +39,7 @@ def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
     return dropped
 
 
+@technique("dropconnect")
 class DropConnect(Method):
     """Trains every weight of the fully-connected layers with probability 1 - rate, scaled by 1 / (1 - rate).
 
@@ -46,9 +47,8 @@ class DropConnect(Method):
     the phase is over. Options: ``rate``.
     """
 
-    name = "dropconnect"
     defaults: Mapping[str, Any] = {"rate": 0.5}
 
     @override
-    def loss(self, model: nn.Module, batch: Any, outputs: Callable[[nn.Module, Any], Tensor], hard: LossFn) -> Tensor:
-        return hard(cast("nn.Module", drop_connect(model, self.options["rate"])), batch)
+    def loss(self, run: Context, model: nn.Module, batch: Any) -> Tensor:
+        return run.loss(cast("nn.Module", drop_connect(model, self.options["rate"])), batch)

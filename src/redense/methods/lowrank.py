@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from redense.errors import ScheduleError
 
-from .base import Method
+from .base import Context, Method, technique
 
 
 class LowRankLinear(nn.Module):
@@ -79,6 +79,7 @@ def _rank(weight: Tensor, energy: float) -> int:
     return int((share < energy).sum()) + 1
 
 
+@technique("lowrank")
 class LowRank(Method):
     """Replaces fully-connected layers by their truncated SVD, then trains on (fine-tuning).
 
@@ -86,11 +87,10 @@ class LowRank(Method):
     that is kept; or ``rank``, the same for all; ``ranks`` per layer wins over both.
     """
 
-    name = "lowrank"
     defaults: Mapping[str, Any] = {"energy": 0.9, "rank": None, "ranks": None}
 
     @override
-    def reshape(self, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:
+    def reshape(self, run: Context, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:
         if made is None:
             return model, factorise_(model, **self.options) or None
         _replace(model, made)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from .base import Method
+from .base import Context, Method, technique
 
 
+@technique("momentum")
 class KeptMomentum(Method):
     """A sparse phase in which pruned weights are zero but their momentum is not, so that they move when released.
 
@@ -22,17 +23,16 @@ class KeptMomentum(Method):
     ``training.keep: best`` it is the state of the last step.
     """
 
-    name = "momentum"
     keeps_gradients = True
 
     @override
-    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
-        self.parameters = dict(prunable)
+    def begin(self, run: Context) -> None:
+        self.parameters = dict(run.prunable)
         self.kept: dict[str, dict[str, Tensor]] = {}
 
     @override
-    def step(self, optimizer: Optimizer, again: Callable[[], object]) -> None:
-        own = self.optimizer or optimizer
+    def step(self, run: Context, optimizer: Optimizer, again: Callable[[], object]) -> None:
+        own = run.optimizer or optimizer
         self._put_back(own)
         handle = own.register_step_post_hook(self._set_aside)
         # Before the hook that masks, which was there first; PyTorch has no other way to say so.
@@ -43,19 +43,19 @@ class KeptMomentum(Method):
             handle.remove()
 
     @override
-    def finish(self, model: nn.Module, masks: Mapping[str, Tensor], batches: Callable[[], Iterable[Any]]) -> None:
-        if self.optimizer is not None:
-            self._put_back(self.optimizer)
+    def finish(self, run: Context) -> None:
+        if run.optimizer is not None:
+            self._put_back(run.optimizer)
 
     @override
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept}
 
     @override
-    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
-        named = dict(model.named_parameters())
+    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
+        named = dict(run.model.named_parameters())
         self.parameters = {name: named[name] for name in state["kept"]}
-        device = next(model.parameters()).device
+        device = next(run.model.parameters()).device
         self.kept = {
             name: {key: value.to(device) for key, value in tensors.items()} for name, tensors in state["kept"].items()
         }

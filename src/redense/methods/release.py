@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
 
-from .base import Method
+from .base import Context, Method, technique
 
 
+@technique("release")
 class Release(Method):
     """Lets a sparse phase end with its pruned weights at the value before pruning, or freshly initialised.
 
     The paper releases from zero, which needs no method. Option: ``start``, ``value`` or ``fresh``.
     """
 
-    name = "release"
     defaults: Mapping[str, Any] = {"start": "value"}
 
     @override
-    def begin(self, model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> None:
+    def begin(self, run: Context) -> None:
         if self.options["start"] not in ("value", "fresh"):
             raise ScheduleError(f"start of released weights must be 'value' or 'fresh', got {self.options['start']!r}")
-        source = model if self.options["start"] == "value" else self._fresh(model)
+        source = run.model if self.options["start"] == "value" else self._fresh(run.model)
         values = dict(source.named_parameters())
-        self.values = {name: values[name].detach().clone() for name in prunable}
+        self.values = {name: values[name].detach().clone() for name in run.prunable}
 
     @override
-    def finish(self, model: nn.Module, masks: Mapping[str, Tensor], batches: Callable[[], Iterable[Any]]) -> None:
-        weights = dict(model.named_parameters())
+    def finish(self, run: Context) -> None:
+        weights = dict(run.model.named_parameters())
         with torch.no_grad():
-            for name, mask in masks.items():
+            for name, mask in run.masks.items():
                 weights[name].copy_(torch.where(mask, weights[name], self.values[name]))
 
     @override
@@ -44,8 +44,8 @@ class Release(Method):
         return {"values": self.values}
 
     @override
-    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
-        device = next(model.parameters()).device
+    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
+        device = next(run.model.parameters()).device
         self.values = {name: value.to(device) for name, value in state["values"].items()}
 
     def _fresh(self, model: nn.Module) -> nn.Module:

@@ -11,18 +11,29 @@ from typing_extensions import override
 from redense.errors import MissingExtraError
 from redense.holding.optimizers import unwrap_optimizer
 
-from .base import Method
+from .base import Context, Method, technique
 
 
+@technique("sam")
 class SharpnessAware(Method):
-    """Steps with the gradient at the worst point within rho: two gradients a step. Option: ``rho``."""
+    """Steps with the gradient at the worst point within rho: two gradients a step.
 
-    name = "sam"
-    defaults: Mapping[str, Any] = {"rho": 0.05}
-    gradient_evaluations = 2
+    Options: ``rho``; ``every`` so many steps, those between being plain ones (of one gradient).
+    """
+
+    defaults: Mapping[str, Any] = {"rho": 0.05, "every": 1}
+    libraries = ("pytorch_optimizer",)
+
+    @property
+    @override
+    def gradient_evaluations(self) -> float:
+        return 1 + 1 / self.options["every"]
 
     @override
-    def step(self, optimizer: Optimizer, again: Callable[[], object]) -> None:
+    def step(self, run: Context, optimizer: Optimizer, again: Callable[[], object]) -> None:
+        if run.step % self.options["every"]:
+            optimizer.step()
+            return
         try:
             from pytorch_optimizer import SAM
         except ImportError:

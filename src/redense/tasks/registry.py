@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from redense.errors import RecipeError
+from redense.plugins import Registry
 
 from .metrics import Metric
 
@@ -91,13 +92,18 @@ class Registration:
         return getattr(importlib.import_module(module), name)
 
 
-_TASKS: dict[str, Registration] = {}
+_TASKS: Registry[Registration] = Registry("task", RecipeError)
 
 
 def register(task: Registration) -> Registration:
-    """Add a task and return it; one of the same name is replaced."""
-    _TASKS[task.name] = task
-    return task
+    """Add a task and return it; the same module may register it again.
+
+    Raises:
+        RecipeError: the name is taken by another module, or no recipe could give it.
+    """
+    if not task.entry.startswith(f"{__package__}."):
+        _import_ours()
+    return _TASKS.register(task.name, task, maker=task.entry)
 
 
 def tasks() -> Mapping[str, Registration]:

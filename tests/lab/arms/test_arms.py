@@ -33,7 +33,8 @@ def test_every_arm_with_a_mask_has_a_control_with_its_steps_and_rates(tiny: Tiny
         assert [(p.steps, p.phase.lr, p.phase.decay) for p in cell.flow.phases] == [
             (p.steps, p.phase.lr, p.phase.decay) for p in phases
         ]
-        assert not any(p.phase.is_sparse or p.method or p.allocation != "uniform" for p in cell.flow.phases)
+        assert not any(p.phase.is_sparse or p.changes or p.allocation != "uniform" for p in cell.flow.phases)
+        assert not any(p.method and p.joins is None for p in cell.flow.phases)
     # An arm whose phases are those of `dsd` has `restart` for its control, to the key.
     assert controls["restart-dsd"].keys[-1] == controls["restart-random"].keys[-1] == own["restart"].keys[-1]
     for name in ("dsd-iter", "acdc", "early", "surgery"):

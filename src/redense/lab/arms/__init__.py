@@ -8,6 +8,19 @@ A new arm is a module in this folder, or a plugin of yours (`redense.plugins`), 
 """
 
 from . import schedules, techniques
-from .base import ARMS, Arm, Flow, Setting, arm, get_arms
+from .base import ARMS, Arm, Flow, Setting, arm, card_of, get_arms
+from .cards import Card, Paper
 
-__all__ = ["ARMS", "Arm", "Flow", "Setting", "arm", "get_arms", "schedules", "techniques"]
+__all__ = [
+    "ARMS",
+    "Arm",
+    "Card",
+    "Flow",
+    "Paper",
+    "Setting",
+    "arm",
+    "card_of",
+    "get_arms",
+    "schedules",
+    "techniques",
+]

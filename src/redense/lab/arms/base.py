@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redense.errors import RecipeError, nearest
-from redense.lab.pairs.named import RATES, TWIN, rescaled
+from redense.lab.pairs.named import BASELINE, RATES, TWIN, rescaled
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.training.plan import PlannedPhase, planned, schedule
 from redense.methods.base import make_method
 from redense.phase import Phase
+from redense.plugins import Registry
 from redense.schedule import Schedule
 from redense.variants import restarted
+
+from .cards import CARDS, PAPERS, Card, Paper
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,32 @@ class Setting:
         recipe = recipe or self.recipe
         return Flow(planned(recipe, listed, first=self.dsd.phases[0], allocation=allocation), recipe, note)
 
-    def after_dense(self, method: str, options: Mapping[str, Any] | None = None, *, note: str = "") -> Flow:
-        """Return the control's phases, with every phase after the dense one trained by a method."""
+    def after_dense(
+        self,
+        method: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        note: str = "",
+    ) -> Flow:
+        """Return the control's phases, with every phase after the dense one trained by a method, or otherwise.
+
+        Args:
+            method: name of a technique.
+            options: its settings.
+            changes: settings of the recipe that are others after the dense phase: section -> setting -> value.
+            note: in what budget or network differ.
+        """
         first, *rest = restarted(self.dsd).phases
-        return self.flow([first, *(PlannedPhase(phase, method, options or {}) for phase in rest)], note=note)
+        after = [PlannedPhase(phase, method, options or {}, changes=changes or {}) for phase in rest]
+        return self.flow([first, *after], note=note)
+
+    def with_changes(
+        self, phases: Iterable[Phase | PlannedPhase], changes: Mapping[str, Any], *, start: int = 0
+    ) -> list[PlannedPhase]:
+        """Return phases, from the one at ``start`` on with other settings of the recipe."""
+        listed = [phase if isinstance(phase, PlannedPhase) else PlannedPhase(phase) for phase in phases]
+        return [*listed[:start], *(replace(planned, changes=changes) for planned in listed[start:])]
 
     def changed(self, **sections: Mapping[str, Any]) -> Recipe:
         """Return the recipe with other values in some sections."""
@@ -117,22 +140,48 @@ class Arm:
     make: Callable[[Setting], Flow]
     masked: bool
     knob: Knob | None = None
+    card: Card | None = None
 
 
-ARMS: dict[str, Arm] = {}
+def _check(name: str, own: Arm) -> None:
+    if name == BASELINE:
+        raise RecipeError(f"'{name}' is the dense phase alone, which every comparison has: call your arm otherwise")
+    if name.startswith(TWIN):
+        raise RecipeError(f"'{name}' is the name of the control of '{name[len(TWIN) :]}': call yours otherwise")
+
+
+ARMS: Registry[Arm] = Registry("arm", RecipeError, check=_check, home=__package__)
 
 
 def arm(
-    name: str, about: str, *, source: str = "Han et al. 2017", masked: bool = False, knob: Knob | None = None
+    name: str,
+    about: str,
+    *,
+    source: str | Paper = "Han et al. 2017",
+    masked: bool = False,
+    knob: Knob | None = None,
+    card: Card | None = None,
 ) -> Callable[[Callable[[Setting], Flow]], Callable[[Setting], Flow]]:
-    """Declare an arm; ``masked``: the recipe's sparsity matters to it; ``knob``: `Setting.tuned` does."""
+    """Declare an arm.
+
+    Args:
+        name: what commands call it.
+        about: one line.
+        source: the paper that it is from.
+        masked: the recipe's sparsity matters to it.
+        knob: `Setting.tuned` matters to it, and has these values.
+        card: what the documentation says of it.
+
+    Raises:
+        RecipeError: the name is taken, or no command could ask for it.
+    """
 
     def register(make: Callable[[Setting], Flow]) -> Callable[[Setting], Flow]:
-        if name in ARMS:
-            raise RecipeError(f"there is an arm '{name}' already: call yours otherwise")
-        if name.startswith(TWIN):
-            raise RecipeError(f"'{name}' is the name of the control of '{name[len(TWIN) :]}': call yours otherwise")
-        ARMS[name] = Arm(name, about, source, lambda setting: _budgeted(make(setting), setting), masked, knob)
+        told = source if isinstance(source, str) else source.short
+        own = Arm(name, about, told, lambda setting: _budgeted(make(setting), setting), masked, knob, card)
+        ARMS.register(name, own, maker=make)
+        if isinstance(source, Paper):
+            PAPERS[source.short] = (source.title, source.link)
         return make
 
     return register
@@ -148,7 +197,7 @@ def _budgeted(flow: Flow, setting: Setting) -> Flow:
 
 
 def _gradients(phases: Sequence[PlannedPhase]) -> int:
-    return sum(p.steps * make_method(p.method, p.options, 0).gradient_evaluations for p in phases)
+    return round(sum(p.steps * make_method(p.method, p.options, 0).gradient_evaluations for p in phases))
 
 
 def get_arms(names: Sequence[str] | None = None) -> list[Arm]:
@@ -157,9 +206,6 @@ def get_arms(names: Sequence[str] | None = None) -> list[Arm]:
     Raises:
         RecipeError: no arm has a name, or one is given twice.
     """
-    package = importlib.import_module(__package__ or "")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
     if names is None:
         return list(ARMS.values())
     for name in names:
@@ -169,6 +215,11 @@ def get_arms(names: Sequence[str] | None = None) -> list[Arm]:
     if len(set(names)) < len(names):
         raise RecipeError(f"an arm is named twice: {', '.join(names)}")
     return [ARMS[name] if name in ARMS else twin(ARMS[name[len(TWIN) :]]) for name in names]
+
+
+def card_of(own: Arm) -> Card | None:
+    """Return the card of an arm; None for one that has none, which a plugin's need not."""
+    return own.card or CARDS.get(own.name)
 
 
 def twin(own: Arm) -> Arm:
@@ -183,7 +234,12 @@ def twin(own: Arm) -> Arm:
     def make(setting: Setting) -> Flow:
         flow = own.make(setting)
         phases = rescaled(restarted(Schedule(tuple(p.phase for p in flow.phases))), setting.tuned or 1.0, start=1)
-        return _budgeted(setting.flow(phases, recipe=flow.recipe), setting)
+        # Where the flow branches and joins, its control does, too.
+        plain = [
+            replace(p, phase=phase) if p.joins else PlannedPhase(phase, after=p.after)
+            for phase, p in zip(phases.phases, flow.phases, strict=True)
+        ]
+        return _budgeted(setting.flow(plain, recipe=flow.recipe), setting)
 
     about = f"the steps and learning rates of {own.name}, no mask"
     return Arm(f"{TWIN}{own.name}", about, "our own control", make, masked=False, knob=RATE)

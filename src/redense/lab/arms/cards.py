@@ -50,10 +50,25 @@ PAPERS = {
 }
 """A source as `Arm.source` has it -> its title, and where to read it."""
 
-_SPARSE = (
+SPARSE = (
     "`sparse.sparsity`, `sparse.criterion`, `sparse.scope`, `sparse.pattern`, `prune`, and each phase's epochs and lr"
 )
-_BUDGET = "each phase's epochs and learning rate, which are those of the recipe's `sparse` and `redense`"
+BUDGET = "each phase's epochs and learning rate, which are those of the recipe's `sparse` and `redense`"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method is from.
+
+    Args:
+        short: authors and year, as a table has it.
+        title: with the place where it appeared.
+        link: to read it.
+    """
+
+    short: str
+    title: str
+    link: str
 
 
 @dataclass(frozen=True)
@@ -71,12 +86,12 @@ class Card:
     use: str
 
 
-CARDS = {
+CARDS: dict[str, Card] = {
     "dsd": Card(
         "Trains dense; removes the weights of the smallest magnitude and trains on under the mask, which is held "
         "after every step; then lets the removed weights restart from zero, with no velocity, and trains dense "
         "again at a tenth of the learning rate. This is the recipe itself.",
-        _SPARSE,
+        SPARSE,
         "Always, and never without `restart`, `llr` and `longer` beside it. The one thing to choose is the sparsity: "
         "the paper uses 25 to 50 % for images; where the network has learned wrong labels by heart, our own figures "
         "ask for 80 % and more, and are behind those of a network that is stopped early.",
@@ -85,46 +100,46 @@ CARDS = {
         "Shares out the steps of the sparse and the re-dense phase over two cycles. The second cycle prunes half "
         "as much as the first and goes on at the learning rate that the first has ended with, as the paper's Deep "
         "Speech 2.",
-        f"{_SPARSE}. A recipe with `cycles` of its own is taken as it is.",
+        f"{SPARSE}. A recipe with `cycles` of its own is taken as it is.",
         "When one cycle helps: to see whether a second one is worth its complexity at the same budget. Its own "
         "control, with its steps and rates and no mask, is `restart-dsd-iter`.",
     ),
     "dsd-iter3": Card(
         "As `dsd-iter`, with three cycles, at the sparsity, half of it and a quarter of it.",
-        f"{_SPARSE}. A recipe with `cycles` of its own is taken as it is.",
+        f"{SPARSE}. A recipe with `cycles` of its own is taken as it is.",
         "Beside `dsd-iter`, where that is better than `dsd`. Its own control is `restart-dsd-iter3`.",
     ),
     "dsd-sensitivity": Card(
         "Scans the network when the sparse phase begins: each layer alone is pruned at rising sparsity and the "
         "loss on the validation split is watched. The same number of weights goes as in `dsd`, but where they cost "
         "the least.",
-        f"{_SPARSE}. `prune.allocation: sensitivity` says the same in a recipe.",
+        f"{SPARSE}. `prune.allocation: sensitivity` says the same in a recipe.",
         "From 50 % on, where layers differ: right after pruning its shares are better than uniform ones, at 80 % by no "
         "more than chance in our one measurement. Whether that lasts through the re-dense phase, the comparison tells.",
     ),
     "dsd-erk": Card(
         "Shares the sparsity over the layers by their shapes (Erdos-Renyi-Kernel): the larger a layer, the more "
         "goes. Nothing is measured, so that it costs nothing.",
-        f"{_SPARSE}. `prune.allocation: erk` says the same in a recipe.",
+        f"{SPARSE}. `prune.allocation: erk` says the same in a recipe.",
         "As the cheap control of `dsd-sensitivity`.",
     ),
     "dsd-first": Card(
         "As `dsd`, but the first convolution is pruned too. The paper leaves it dense: with one to three input "
         "channels it has few weights, and is very sensitive.",
-        f"{_SPARSE}. `prune.first_layer: true` says the same in a recipe.",
+        f"{SPARSE}. `prune.first_layer: true` says the same in a recipe.",
         "To test the paper's rule on your network.",
     ),
     "dsd-momentum": Card(
         "As `dsd`, but the optimizer's state of a masked weight is kept. Released weights then move at once, in "
         "the direction of a momentum that was gathered under the mask.",
-        _SPARSE,
+        SPARSE,
         "To see what a loop loses that multiplies the weights by a mask and does no more. The paper leaves this open.",
     ),
     "restart": Card(
         "DSD's phases, steps and learning rates, without a mask. What `dsd` gains over its dense baseline may be "
         "the gain of training longer and of starting the learning rate again; this arm has both. The paper lacks "
         "it.",
-        _BUDGET,
+        BUDGET,
         "Always, and `llr` and `longer` beside it: which of the controls is the strongest depends on the network and "
         "the data, and a gain has to beat the strongest. An arm with other steps or rates than `dsd` has a control of "
         "its own: `restart-ARM`, such as `restart-acdc`.",
@@ -132,7 +147,7 @@ CARDS = {
     "llr": Card(
         "Trains dense, and then goes on dense at a tenth of the learning rate for all of DSD's other steps. The "
         "paper's own control.",
-        _BUDGET,
+        BUDGET,
         "Always. It lacks the restart of the learning rate that the sparse phase has: where a restart helps it is the "
         "weaker control, and where a high rate harms, as with wrong labels, the stronger.",
     ),
@@ -145,32 +160,32 @@ CARDS = {
     ),
     "random": Card(
         "As `dsd`, with a mask drawn at random (the paper's Random-Cut) in place of the smallest weights.",
-        _SPARSE,
+        SPARSE,
         "To see whether it matters which weights go. Where random is as good or better, what helps is forgetting, "
         "and not the choice.",
     ),
     "early": Card(
         "Prunes half-way through the dense phase, at the learning rate that it has there: it is not annealed first. "
         "The steps that this saves are added to the sparse phase.",
-        _SPARSE,
+        SPARSE,
         "To see whether the dense phase has to be trained to its end before pruning. Its own control is "
         "`restart-early`.",
     ),
     "early-quarter": Card(
         "As `early`, after a quarter of the dense phase.",
-        _SPARSE,
+        SPARSE,
         "Beside `early`.",
     ),
     "scratch": Card(
         "As the paper's ablation: the dense phase is trained for its mask alone. Then a new network takes its place, "
         "which begins with other weights under that mask, and trains for all of DSD's other steps at the rate and "
         "decay of the dense phase.",
-        _SPARSE,
+        SPARSE,
         "To see whether the mask, or the weights that are left, are what counts. The network stays sparse.",
     ),
     "scratch-own": Card(
         "Sparse from the first step to the last: the untrained weights are pruned, and the mask stays.",
-        _SPARSE,
+        SPARSE,
         "Beside `scratch`: a mask that knows nothing of a trained network.",
     ),
     "prune": Card(
@@ -196,41 +211,41 @@ CARDS = {
     "distill": Card(
         "`restart`, taught by the mean answer of the dense models of all seeds at temperature 4, mixed half and "
         "half with the labels. The training of the teachers is not counted in its budget.",
-        f"{_BUDGET}; `--seeds` decides how many teachers there are",
+        f"{BUDGET}; `--seeds` decides how many teachers there are",
         "As what a user might do instead of DSD, with several trained networks at hand.",
     ),
     "svd": Card(
         "Replaces each fully-connected layer by its truncated SVD with 90 % of the energy, where that saves "
         "weights, and trains on as `restart`. The network has fewer parameters and another structure.",
-        _BUDGET,
+        BUDGET,
         "As another way of removing and regularising, where the network has fully-connected layers.",
     ),
     "dropout": Card(
         "`restart` with dropout 0.5 in every phase; or without any, where the recipe has some.",
-        f"{_BUDGET}; `model.dropout`",
+        f"{BUDGET}; `model.dropout`",
         "To see whether DSD does more than the usual regulariser. Its first dense phase is its own.",
     ),
     "dropconnect": Card(
         "`restart`, with half the weights of the linear layers dropped at random, anew for every batch.",
-        _BUDGET,
+        BUDGET,
         "As the regulariser nearest to pruning: random, and gone with each batch.",
     ),
     "swa": Card(
         "`restart`'s steps in one phase at a constant half of the learning rate, of which it takes the mean of the "
         "weights over the second half.",
-        _BUDGET,
+        BUDGET,
         "As a cheap technique that a user would try first.",
     ),
     "ema": Card(
         "`restart`, ending with an exponential moving average of the weights over about the last tenth of its last "
         "phase.",
-        _BUDGET,
+        BUDGET,
         "As the cheapest technique of all.",
     ),
     "sam": Card(
         "`restart` with sharpness-aware minimisation (rho 0.05) after the dense phase, for half the steps, since "
         "each step takes two gradients. Needs `pip install 'redense[methods]'`.",
-        _BUDGET,
+        BUDGET,
         "If you believe that DSD works by finding flatter minima: SAM looks for them directly.",
     ),
     "anneal": Card(
@@ -241,12 +256,13 @@ CARDS = {
     ),
     "release-value": Card(
         "As `dsd`, but a released weight restarts from the value that it had before pruning, and not from zero.",
-        _SPARSE,
+        SPARSE,
         "To see whether restarting from zero is what matters.",
     ),
     "release-fresh": Card(
         "As `dsd`, but a released weight restarts from a fresh random initialisation.",
-        _SPARSE,
+        SPARSE,
         "Beside `release-value`.",
     ),
 }
+"""The cards of the arms in `schedules` and `techniques`; every other arm has its own where it is declared."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from redense.errors import RecipeError
 from redense.lab.training.plan import PlannedPhase
-from redense.phase import Decay
+from redense.phase import Decay, Phase
 from redense.variants import restarted
 
 from .base import Flow, Setting, arm
+from .cards import SPARSE, Card
 
 
 @arm("distill", "the control, taught by the mean of all seeds' dense models", source="Hinton et al. 2015")
@@ -56,8 +58,33 @@ def swa(setting: Setting) -> Flow:
 def ema(setting: Setting) -> Flow:
     """An exponential moving average over the last phase."""
     first, *middle, last = restarted(setting.dsd).phases
-    decay = 1 - 1 / max(2, last.steps // 10)
-    return setting.flow([first, *middle, PlannedPhase(last, "average", {"kind": "ema", "decay": round(decay, 6)})])
+    return setting.flow([first, *middle, _averaged(last)])
+
+
+def _averaged(phase: Phase) -> PlannedPhase:
+    decay = 1 - 1 / max(2, phase.steps // 10)
+    return PlannedPhase(phase, "average", {"kind": "ema", "decay": round(decay, 6)})
+
+
+@arm(
+    "dsd-ema",
+    "DSD, ending with a moving average of its weights",
+    source="Polyak and Juditsky 1992",
+    masked=True,
+    card=Card(
+        "`dsd`, ending with an exponential moving average of the weights over about the last tenth of its last phase.",
+        SPARSE,
+        "Beside `dsd` and `ema`: whether the two add up. `ema` is its control.",
+    ),
+)
+def dsd_ema(setting: Setting) -> Flow:
+    """DSD with a moving average over its last phase."""
+    *before, last = setting.dsd.phases
+    if last.is_sparse:
+        raise RecipeError(
+            "a moving average of DSD is one over its last dense phase, and the recipe ends with a sparse one"
+        )
+    return setting.flow([*before, _averaged(last)])
 
 
 @arm("sam", "the control with SAM for half the steps, as each takes two gradients", source="Foret et al. 2021")

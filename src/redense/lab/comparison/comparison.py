@@ -19,15 +19,23 @@ from redense.files.checksums import add_sums, check_sums, note_sum
 from redense.files.locks import LOCK
 from redense.files.writing import write_bytes, write_text
 from redense.lab.arms import Arm, Flow, Setting, get_arms
-from redense.lab.environment import environment
+from redense.lab.environment import environment, needed_plugins
 from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
-from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, SparseRecipe, build_recipe, parse_yaml
+from redense.lab.pairs.named import BASELINE, TWIN
+from redense.lab.recipe.recipe import (
+    WHEREABOUTS,
+    Recipe,
+    SparseRecipe,
+    build_recipe,
+    names_in,
+    parse_yaml,
+    refuse_unloaded,
+)
 from redense.lab.store import phase_keys
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import plan
 from redense.tasks.task import Task
 
-BASELINE = "baseline"
 CONTROL = "restart"
 _GIVEN = ("comparison.json", "environment.json", STARTED)
 _MOST_SEEDS = 1000
@@ -86,7 +94,9 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
         StateError: the folder exists and is not empty, or cannot be made.
     """
     with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
-        write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        used = {**names_in(comparison.recipe), "arm": [name.removeprefix(TWIN) for name in comparison.arms]}
+        told = {**environment(), **needed_plugins(used)}
+        write_text(folder / "environment.json", json.dumps(told, indent=2) + "\n")
         data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()
         add_sums(folder, [folder / "environment.json"])
         note_sum(folder, "comparison.json", data)
@@ -100,10 +110,12 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         StateError: it is no folder of a comparison.
         CheckpointError: it is damaged.
+        PluginError: it was made with a plugin that is not loaded.
     """
     if not (folder / "comparison.json").exists():
         raise StateError(f"{folder} is no comparison: it has no comparison.json")
     check_sums(folder, *_GIVEN)
+    refuse_unloaded(folder)
     try:
         return Comparison.from_dict(read_json(folder / "comparison.json"))
     except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):

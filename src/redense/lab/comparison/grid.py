@@ -313,7 +313,13 @@ def _train(store: PhaseStore, job: Job) -> bool:
     store.mend(key)
     if store.has(key):
         return False
-    engine = _engine(job, stop=stop.exists, save_seconds=job.save_seconds, resolve=lambda other: _weights(store, other))
+    engine = _engine(
+        job,
+        stop=stop.exists,
+        save_seconds=job.save_seconds,
+        resolve=lambda other: _weights(store, other),
+        ended=lambda index: state_of(store, job.keys[index]),
+    )
 
     def emit(event: Event) -> None:
         if job.events and engine.ranks.is_main:

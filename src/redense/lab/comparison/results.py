@@ -172,7 +172,7 @@ def _outcomes(grid: Grid) -> dict[str, dict[str, torch.Tensor]]:
 
 def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:
     """Return the number of gradients of a batch that a phase takes; some criteria take some before the first step."""
-    steps = planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations
+    steps = round(planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations)
     if planned.phase.criterion in WITH_GRADIENTS:
         steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
     return steps * recipe.training.accumulate

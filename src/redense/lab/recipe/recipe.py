@@ -27,12 +27,15 @@ from pydantic import (
 
 from redense.errors import RecipeError, nearest
 from redense.files.checksums import check_folder, check_sums
+from redense.files.json_text import read_json
 from redense.files.opening import read_text
 from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
 from redense.lab.loggers.base import check_names
 from redense.named_criteria import known_criteria
+from redense.plugins import refuse_missing
 from redense.tasks.registry import DEFAULT, Registration, register, task_named, tasks
 
+from .optimizers import OPTIMIZERS
 from .precision import Precision, fastest_precision
 from .settings import check_keys, one_line, printable, set_value, shown, value_of
 
@@ -64,14 +67,31 @@ class DecayRecipe(_Section):
 class OptimizerRecipe(_Section):
     """The optimizer; its learning rate is that of the first dense phase."""
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    name: str = Field(
+        default="sgd",
+        description="sgd, adam, adamw, rmsprop; muon and schedule-free of redense[methods]; or one of your own",
+    )
     lr: float = Field(default=0.1, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd and rmsprop")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd and rmsprop; muon, schedule-free")
     nesterov: bool = Field(default=False, description="sgd")
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="adam and adamw")
     alpha: float = Field(default=0.99, ge=0, lt=1, description="rmsprop: decay of the squared gradient")
     eps: float = Field(default=1e-8, gt=0, description="adam, adamw and rmsprop")
+    options: dict[str, Any] = Field(default={}, description="what an optimizer of your own takes besides")
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
+        said = write(self)
+        return {key: value for key, value in said.items() if key != "options" or value}
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in OPTIMIZERS:
+            raise ValueError(f"must be one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
+        return name
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> OptimizerRecipe:
@@ -112,6 +132,12 @@ class TrainingRecipe(_Section):
         # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
         said = write(self)
         return {key: value for key, value in said.items() if key != "keep_by" or value != "metric"}
+
+    @model_validator(mode="after")
+    def _averages_to_the_end(self) -> TrainingRecipe:
+        if self.optimizer.name == "schedule-free" and self.keep != "last":
+            raise ValueError(f"the optimizer schedule-free ends with an average: it needs keep last, not {self.keep}")
+        return self
 
     @model_validator(mode="after")
     def _keeps_by_something(self) -> TrainingRecipe:
@@ -365,6 +391,17 @@ def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
         section.pop("expected", None)
 
 
+def names_in(recipe: Recipe) -> dict[str, list[str]]:
+    """Return what a recipe names that a plugin may have brought: kind -> names, for `redense.plugins.plugins_of`."""
+    phases = [recipe.sparse, *(cycle.sparse for cycle in recipe.cycles)]
+    return {
+        "task": [recipe.task],
+        "criterion": [phase.criterion for phase in phases],
+        "optimizer": [recipe.training.optimizer.name],
+        "network": [str(getattr(recipe.model, "name", ""))],
+    }
+
+
 def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
     """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
     task = data.get("task", DEFAULT)
@@ -387,6 +424,7 @@ def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
     Raises:
         CheckpointError: a file in it is damaged.
         RecipeError: it is no run folder, or its recipe is damaged.
+        PluginError: it was made with a plugin that is not loaded.
     """
     path = folder / "recipe.yaml"
     if not path.exists():
@@ -398,7 +436,24 @@ def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
     data = parse_yaml(_read(path)[0], str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, got {type(data).__name__}")
+    refuse_unloaded(folder)
     return build_recipe(data, str(path))
+
+
+def refuse_unloaded(folder: Path) -> None:
+    """Raise if a folder was made with a plugin that is not loaded.
+
+    Raises:
+        PluginError: it was; the plugin is named.
+    """
+    made = folder / "environment.json"
+    if not made.is_file():
+        return
+    try:
+        told = read_json(made)
+    except (OSError, ValueError, RecursionError):  # which others say: it decides nothing
+        return
+    refuse_missing(told.get("plugins") if isinstance(told, dict) else None, str(folder))
 
 
 def recipe_names() -> list[str]:

@@ -35,14 +35,14 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import add_sums, note_sum
 from redense.files.locks import LOCK, locked
 from redense.files.writing import write_bytes, write_text
-from redense.lab.environment import environment
+from redense.lab.environment import environment, needed_plugins
 from redense.lab.events import Event, tell
 from redense.lab.flow import Flow
 from redense.lab.folder import begun, discard_folder
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import noticing_lost_helpers
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
-from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, read_run_recipe
+from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, read_run_recipe
 from redense.lab.runs.result import describe_plan, finish
 from redense.lab.store import PhaseStore, SharedStore, phase_keys
 from redense.lab.tasks import make_task
@@ -67,7 +67,10 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     left = ("checkpoints", "environment.json", SUMS, LOCK)
     with begun(out, f"{recipe.name}-seed{recipe.seed}", root, left=left) as folder:
         (folder / "checkpoints").mkdir(exist_ok=True)
-        write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_text(
+            folder / "environment.json",
+            json.dumps({**environment(), **needed_plugins(names_in(recipe))}, indent=2) + "\n",
+        )
         text = recipe.to_yaml().encode()
         add_sums(folder, [folder / "environment.json"])
         note_sum(folder, "recipe.yaml", text)

@@ -18,27 +18,32 @@ from typing import Any, ClassVar, TypedDict, Unpack, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from redense.controller import DSD
-from redense.criteria import WITH_GRADIENTS
+from redense.criteria import WITH_ACTIVATIONS, WITH_GRADIENTS
+from redense.errors import ScheduleError
 from redense.lab.events import Event, StoppedError, TrainingError
 from redense.lab.ranks import ranks
 from redense.lab.recipe.recipe import Recipe
-from redense.methods.base import Method, make_method
+from redense.layers.inputs import forget_inputs, measured_inputs
+from redense.methods.base import Context, Method, make_method
 from redense.pruning import derive_seed
 from redense.schedule import Schedule
 from redense.tasks.task import Split, Task
 
 from .allocation import allocate_for
+from .changes import changed, set_optimizer_, varied
 from .epochs import Epochs
 from .evaluation import outcome_of
 from .keeping import Best
 from .loader import Feed, steps_per_epoch
+from .modes import end_average_, evaluated, go_on_
 from .network import Network
 from .plan import PlannedPhase, plan
 from .pretrained import heads_of, load_start_
 from .progress import Progress
-from .states import set_rng_state
+from .states import clone, set_rng_state
 
 __all__ = ["Engine", "StoppedError", "TrainingError", "steps_per_epoch"]
 
@@ -55,6 +60,7 @@ class Wiring(TypedDict, total=False):
     save: Callable[[dict[str, Any]], None]
     save_seconds: float
     resolve: Callable[[str], dict[str, Tensor]]
+    ended: Callable[[int], Mapping[str, Any]]
 
 
 class Engine:
@@ -71,6 +77,8 @@ class Engine:
         save_seconds: time between two snapshots inside a phase.
         log_steps: optimizer steps between two ``step`` events.
         resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
+        ended: gives the snapshot that a phase of this flow ended with, for branches; by default the engine keeps those
+            that are needed, and each of its snapshots has them.
 
     Raises:
         RecipeError: the batches cannot be parted among the ranks.
@@ -93,6 +101,7 @@ class Engine:
         self.network = Network(task, recipe, self.ranks)
         self._log_steps = log_steps
         self._checked: list[tuple[PlannedPhase, ...]] = []
+        self._varied: dict[str, Task] = {}  # the task with settings that change for a phase, by those settings
         self.follow(recipe, plan(recipe, self.steps_per_epoch) if phases is None else phases, **wiring)
         Engine._last = [weakref.ref(self)]
 
@@ -116,7 +125,10 @@ class Engine:
         self.recipe, self.plan = recipe, tuple(phases)
         self.emit, self.save = wiring.get("emit", lambda event: None), wiring.get("save", lambda state: None)
         self._stop, self._save_seconds = wiring.get("stop", lambda: False), wiring.get("save_seconds", 30.0)
-        self._resolve = wiring.get("resolve")
+        self._resolve, self._ended = wiring.get("resolve"), wiring.get("ended")
+        self._recipes = tuple(changed(recipe, planned.changes) for planned in self.plan)
+        self._tasks = tuple(self._task_of(own) for own in self._recipes)
+        self.network.own = self._recipes[0]
         self._feed = Feed(self.task, recipe, self.ranks, self.network.device)
         self._best = Best(self.task.metric, recipe.training.keep, recipe.training.keep_by)
         self.progress = Progress(self.network, self.plan, self._best, self.ranks, recipe.seed, self._build)
@@ -164,29 +176,63 @@ class Engine:
         """Return all that the rest of the run depends on, as tensors and plain data; on every rank the same."""
         return self.progress.snapshot()
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
+    def restore(self, snapshot: Mapping[str, Any], *, at: int | None = None) -> None:
         """Go on where `snapshot` was taken.
+
+        Args:
+            snapshot: of this engine, or of another one with the same recipe.
+            at: the phase to go on with, where that is not the one after the phase that ended.
 
         Raises:
             StateError: it is of another model.
         """
-        self.progress.restore(snapshot)
+        index, step = snapshot["position"]["phase"], snapshot["position"]["step"]
+        self.network.settle(self._recipes[index if step else max(0, index - 1)])  # whose optimizer's state it is
+        self.progress.restore(snapshot, at=at)
 
     def _build(self, reshaped: Sequence[Any]) -> None:
         """Make model and optimizer; the structure is that after the phases that have reshaped it."""
         torch.manual_seed(derive_seed(self.recipe.seed, "model"))
         model = self.task.build_model()
         for index, made in reshaped:
-            model, _ = self._method(index).reshape(model, made)
+            model, _ = self._method(index).reshape(self._context(index, model), model, made)
         self.network.use(model)
 
     def _method(self, index: int) -> Method:
         planned = self.plan[index]
-        method = make_method(planned.method, planned.options, derive_seed(self.recipe.seed, index, "method"))
-        if self._resolve:
-            method.resolve = self._resolve
-        method.build = self.task.build_model
-        return method
+        return make_method(planned.method, planned.options, derive_seed(self.recipe.seed, index, "method"))
+
+    def _context(self, index: int, model: nn.Module | None = None) -> Context:
+        """Return what the technique of a phase sees; of a ``model`` that is being made, only that."""
+        return Context(
+            self.model if model is None else model,
+            self.plan[index].phase,
+            self._tasks[index],
+            optimizer=self.optimizer if model is None else None,
+            prunable=self.network.prunable() if model is None else {},
+            seed=derive_seed(self.recipe.seed, index, "method"),
+            build=self.task.build_model,
+            stored=self._resolve,
+            # Statistics are taken over whole batches, the same on every rank.
+            batches=lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True),
+            steps_per_epoch=self.steps_per_epoch,
+        )
+
+    def _task_of(self, own: Recipe) -> Task:
+        """Return the task as a phase has it, made once."""
+        if own is self.recipe:
+            return self.task
+        key = own.model_dump_json(include={"data", "training"})
+        if key not in self._varied:
+            self._varied[key] = varied(self.task, self.recipe, own)
+        return self._varied[key]
+
+    def _settle(self, index: int) -> None:
+        """Take the settings that a phase changes: the optimizer's, the task's."""
+        self.network.settle(self._recipes[index])
+        if any(planned.changes for planned in self.plan):
+            set_optimizer_(self.optimizer, self._recipes[index].training.optimizer)
+            self._feed = Feed(self._tasks[index], self._recipes[index], self.ranks, self.network.device)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -232,28 +278,36 @@ class Engine:
             BatchError: a batch is too small for batch normalisation.
         """
         index = self.phase_index
-        planned, position = self.plan[index], self.progress.position
-        epochs = self._epochs(planned)
+        planned = self.plan[index]
+        resumed = bool(self.position_in_phase)
+        if not resumed and planned.after is not None and planned.after != self.progress.came_from:
+            self.restore(self._end_of(planned.after), at=index)
+        self._settle(index)
+        position, epochs = self.progress.position, self._epochs(planned)
         if planned.given:
             self._start(epochs)
             return
         position.pop("kept", None)  # of the phase before
         method = self._method(index)
-        resumed = bool(position["step"])
         if not resumed:
             if planned.begins:
                 self.begin()
             torch.manual_seed(derive_seed(self.recipe.seed, index, "phase"))
             self._reshape(method, index)
-        method.optimizer = self.optimizer
+        run = self._context(index)
+        if planned.joins is not None:
+            self._join(planned.joins, method, run, epochs)
+            return
         if not resumed:
-            method.begin(self.model, self.network.prunable())
+            method.begin(run)
             if self.ranks.many:
                 self.progress.draw_for_itself()
             if planned.allocation != "uniform":
                 position["sparsity"] = self._allocate(planned)
             if planned.phase.criterion in WITH_GRADIENTS:
                 self._take_gradients(index)
+            if planned.phase.criterion in WITH_ACTIVATIONS:
+                self._measure_inputs(index)
         dsd = DSD(
             self.model,
             self.optimizer,
@@ -264,18 +318,21 @@ class Engine:
             masks=None if resumed else self.progress.masks,
             state=position["dsd"] if resumed else None,
         )
+        forget_inputs(self.model)
+        run.masks = dsd.masks
         if not resumed:
-            method.pruned(self.model, dsd.masks)
+            method.pruned(run)
         if method.keeps_gradients:
             dsd.keep_gradients()
         self.optimizer.zero_grad()
         try:
             if resumed:
-                method.load_state_dict(position["method"], self.model)
+                method.load_state_dict(position["method"], run)
                 set_rng_state(self.progress.rng, self.network.device)
             self._now = dsd, method
-            epochs.train(dsd, method, from_best=bool(index) and self.recipe.training.keep == "best")
-            self.progress.masks = dsd.masks
+            go_on_(self.optimizer)
+            epochs.train(dsd, method, run, from_best=bool(index) and self.recipe.training.keep == "best")
+            self.progress.masks = run.masks = dsd.masks
         finally:
             dsd.close()
         best = position["best"]
@@ -286,16 +343,40 @@ class Engine:
             of = round(planned.steps / self.steps_per_epoch, 4)
             kept = {"kept": {"epoch": best["epoch"], "of": of, self.task.metric.name: best["value"]}}
             self.emit({"kind": "kept", **epochs.where(), **kept["kept"]})
-        # Statistics are taken over whole batches, the same on every rank.
-        method.finish(
-            self.model, self.progress.masks, lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True)
-        )
+        if end_average_(self.optimizer):
+            update_bn(run.batches(), self.model)  # the average was never run
+        method.finish(run)
         self.ranks.agree_on_weights(self.model, self.progress.masks)
         # A technique may have changed the weights that the last epoch was measured with.
         if planned.method and self.recipe.training.keep == "best-of-run":
             epochs.offer(self.evaluate("validation"))
-        self.progress.position = {"phase": index + 1, "step": 0, **kept}
+        self._end_phase(kept)
+
+    def _end_phase(self, kept: Mapping[str, Any] = {}) -> None:
+        """Go to the next phase, and keep the state as it is now."""
+        index = self.phase_index
+        later = self.plan[index + 1 :]
+        needed = any(planned.after == index or index in (planned.joins or ()) for planned in later)
+        self.progress.end(index, kept, keep=needed and self._ended is None)
         self.save(self.snapshot())
+
+    def _end_of(self, index: int) -> Mapping[str, Any]:
+        """Return the state that an earlier phase ended with: a copy, because an optimizer goes on with its tensors."""
+        return clone(self.progress.ends[str(index)]) if self._ended is None else self._ended(index)
+
+    def _join(self, parts: Sequence[int | str], method: Method, run: Context, epochs: Epochs) -> None:
+        """Make the weights of a phase that is not trained of those that other phases ended with."""
+        began = time.monotonic()
+        self.emit({**epochs.where(), "kind": "phase", "start": self.step, "steps": 0})
+        method.join(run, [self._end_of(part)["model"] if isinstance(part, int) else run.stored(part) for part in parts])
+        self.progress.masks = {}
+        self.optimizer.state.clear()
+        self.ranks.agree_on_weights(self.model, self.progress.masks)
+        result = self.evaluate("validation")
+        epochs.check_finite(result["loss"])
+        epochs.offer(result)
+        epochs.tell(self._loss_of_given(), result, time.monotonic() - began)
+        self._end_phase()
 
     def _epochs(self, planned: PlannedPhase) -> Epochs:
         return Epochs(
@@ -322,8 +403,7 @@ class Engine:
         epochs.check_finite(result["loss"])
         epochs.offer(result)
         epochs.tell(self._loss_of_given(), result, time.monotonic() - began)
-        self.progress.position = {"phase": self.phase_index + 1, "step": 0}
-        self.save(self.snapshot())
+        self._end_phase()
 
     def _loss_of_given(self) -> float:
         """Mean loss of given weights over some training batches, as an epoch of training would have reported it."""
@@ -345,11 +425,19 @@ class Engine:
     def _take_gradients(self, index: int) -> None:
         """Leave gradients in the parameters, for the criterion that scores with them."""
         self.network.loss.train()
+        run = self._context(index)
         for batch in self._feed.batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS)):
-            self.network.backward(Method({}, 0), batch)
+            self.network.backward(Method({}, 0), run, batch)
+
+    def _measure_inputs(self, index: int) -> None:
+        """Measure the sizes of the layers' inputs for the criterion that scores with them."""
+        self.model.eval()
+        with torch.no_grad(), measured_inputs(self.model, self.network.prunable()):
+            for batch in self._feed.batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS), whole=True):
+                self.task.outputs(self.model, batch)
 
     def _reshape(self, method: Method, index: int) -> None:
-        model, made = method.reshape(self.model)
+        model, made = method.reshape(self._context(index), self.model)
         if made is not None:  # other parameters: the optimizer starts anew
             self.progress.reshaped.append([index, made])
             self._best.of_run = None  # its weights fit the network no longer
@@ -376,9 +464,9 @@ class Engine:
 
     def outcome(self, split: Split) -> dict[str, Tensor]:
         """Return the task's outcome of every example of a split, in order, on CPU."""
-        return outcome_of(
-            self.task, self.model, split, self._feed.load, self.ranks, self.network.accelerator.autocast()
-        )
+        with evaluated(self.optimizer):
+            autocast = self.network.accelerator.autocast()
+            return outcome_of(self.task, self.model, split, self._feed.load, self.ranks, autocast)
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Return the task's metrics of a split."""
@@ -387,8 +475,12 @@ class Engine:
     def _check_plan(self) -> None:
         if self.plan in self._checked:
             return
-        for index in range(len(self.plan)):
-            self._method(index)
+        for index, planned in enumerate(self.plan):
+            self._method(index).check(self.model, self._tasks[index])
+            parts = (planned.after, *(planned.joins or ()))
+            if any(isinstance(part, int) and not 0 <= part < index for part in parts):
+                name = planned.phase.name
+                raise ScheduleError(f"phase '{name}' begins from, or joins, a phase that is not before it")
         # A phase that cannot train is not waited for; the sparsities of one that is allocated are not known yet.
         phases = tuple(
             p.phase if p.allocation == "uniform" or not p.phase.is_sparse else replace(p.phase, sparsity=0.0)

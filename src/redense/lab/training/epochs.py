@@ -14,7 +14,7 @@ import torch
 from redense.controller import DSD
 from redense.lab.events import Event, TrainingError
 from redense.lab.ranks.launch import Ranks
-from redense.methods.base import Method
+from redense.methods.base import Context, Method
 
 from .keeping import Best
 from .loader import Feed
@@ -76,12 +76,13 @@ class Epochs:
         figures = {"lr": self.network.lr, "sparsity": self.network.sparsity(), "seconds": round(seconds, 3)}
         self.emit({**event, **figures})
 
-    def train(self, dsd: DSD, method: Method, *, from_best: bool) -> None:
+    def train(self, dsd: DSD, method: Method, run: Context, *, from_best: bool) -> None:
         """Train the phase, or the rest of it, under the masks of ``dsd``.
 
         Args:
             dsd: holds them.
             method: the technique of the phase.
+            run: what it sees; it is kept up to date.
             from_best: a phase that keeps its best may keep where it begins.
 
         Raises:
@@ -101,7 +102,7 @@ class Epochs:
             first = position["step"] // self.length * self.length
             end = min(first + self.length, total)
             started = time.monotonic() - position["seconds"]
-            self._train_epoch(dsd, method, first, end, started)
+            self._train_epoch(dsd, method, run, first, end, started)
             mean = self.ranks.mean(position["loss"]) / (end - first)
             self.check_finite(mean)
             result = self.evaluate()
@@ -114,7 +115,7 @@ class Epochs:
             if stop or (due and end < total):
                 self.save(stop)
 
-    def _train_epoch(self, dsd: DSD, method: Method, first: int, end: int, started: float) -> None:
+    def _train_epoch(self, dsd: DSD, method: Method, run: Context, first: int, end: int, started: float) -> None:
         progress, position = self.progress, self.progress.position
         # Goes on adding where a killed run had got to, in the same order.
         losses = torch.tensor(position["loss"], dtype=torch.float64, device=self.network.device)
@@ -124,12 +125,15 @@ class Epochs:
             self.network.set_lr(dsd.schedule.lr_factor(position["step"]), tunes=tunes)
 
         done = position["step"] - first
+        run.step = position["step"]
+        run.batch_number = run.step * self.network.own.training.accumulate
         steps = self.network.steps(
-            self.feed.batches(progress.phase, first // self.length, done, end - first), method, set_lr
+            self.feed.batches(progress.phase, first // self.length, done, end - first), method, run, set_lr
         )
         with contextlib.closing(steps):  # where it ends early, the processes that prepare batches end with it
             for loss in steps:
-                method.after_step(self.network.model, position["step"])
+                run.step += 1
+                method.after_step(run)
                 losses += loss
                 position["step"] += 1
                 if position["step"] % self.log_steps == 0:

@@ -10,9 +10,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from redense.lab.ranks.launch import Ranks
+from redense.lab.recipe.optimizers import OPTIMIZERS
 from redense.lab.recipe.recipe import Recipe
 from redense.masks import sparsity_of
-from redense.methods.base import Method
+from redense.methods.base import Context, Method
 from redense.parameters import prunable
 from redense.tasks.task import Task
 
@@ -31,6 +32,8 @@ class Network:
 
     def __init__(self, task: Task, recipe: Recipe, ranks: Ranks) -> None:
         self._task, self._recipe, self._ranks = task, recipe, ranks
+        self.own = recipe
+        """The recipe as the phase at hand has it."""
         self.accelerator: Accelerator = make_accelerator(recipe)
 
     @property
@@ -46,7 +49,9 @@ class Network:
         self.model: nn.Module = model.to(self.device)
         tune = self._recipe.tune
         heads = heads_of(self._task) if tune and tune.backbone_lr < 1 else frozenset[str]()
-        self.optimizer = make_optimizer(self.model, training.optimizer, heads, tune.backbone_lr if tune else 1.0)
+        own = self.own.training.optimizer
+        last = heads_of(self._task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
+        self.optimizer = make_optimizer(self.model, own, heads, tune.backbone_lr if tune else 1.0, last)
         # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
         prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         # Accelerate's wrapper is for what scales the loss: each of its steps looks for a library on the whole path.
@@ -54,20 +59,30 @@ class Network:
         self._prepared: Any = self.accelerator.prepare_optimizer(self.optimizer) if scales else self.optimizer
         if training.compile:
             prepared = cast("nn.Module", torch.compile(prepared))
-        self.loss = self._ranks.parallel(LossOf(prepared, self._task))
+        self.loss = self._ranks.parallel(LossOf(prepared))
 
-    def backward(self, method: Method, batch: Any) -> Tensor:
+    def settle(self, recipe: Recipe) -> None:
+        """Take the recipe as a phase has it; another optimizer takes the place of the one before, with no state."""
+        another = recipe.training.optimizer.name != self.own.training.optimizer.name
+        self.own = recipe
+        if another:
+            self.use(self.model)
+
+    def backward(self, method: Method, run: Context, batch: Any) -> Tensor:
         """Add the gradients of a batch to those that there are, and return its part of the step's loss: a scalar."""
-        loss = self.loss(method, batch)
+        loss = self.loss(method, run, batch)
         self.accelerator.backward(loss)
         return loss.detach() / self._recipe.training.accumulate
 
-    def steps(self, batches: Iterable[Any], method: Method, set_lr: Callable[[], None]) -> Generator[Tensor]:
+    def steps(
+        self, batches: Iterable[Any], method: Method, run: Context, set_lr: Callable[[], None]
+    ) -> Generator[Tensor]:
         """Make the optimizer steps of some batches, and give the loss of each: float64, a scalar that is used again.
 
         Args:
             batches: on the device.
             method: may take the gradients of a step's batches again, as SAM does.
+            run: what it sees; its number of batches is counted on.
             set_lr: called before every step.
         """
         self.loss.train()
@@ -77,26 +92,27 @@ class Network:
         def again() -> None:
             self._prepared.zero_grad()
             for batch in taken:
-                self.backward(method, batch)
+                self.backward(method, run, batch)
             self._clip()
 
         for batch in batches:
             if method.gradient_evaluations > 1:
                 taken.append(batch)
             with self.accelerator.accumulate(self.loss):
-                loss += self.backward(method, batch)
+                loss += self.backward(method, run, batch)
+                run.batch_number += 1
                 if not self.accelerator.sync_gradients:
                     continue
                 set_lr()
                 self._clip()
-                method.step(self._prepared, again)
+                method.step(run, self._prepared, again)
                 self._prepared.zero_grad()
                 taken.clear()
             yield loss
             loss.zero_()
 
     def _clip(self) -> None:
-        training = self._recipe.training
+        training = self.own.training
         if training.clip_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         if training.clip_value:
@@ -105,8 +121,8 @@ class Network:
     def set_lr(self, factor: float, *, tunes: bool) -> None:
         """Set the learning rate, as a factor of the recipe's; where it ``tunes``, some groups have a part of it."""
         for group in self.optimizer.param_groups:
-            part = group.get("tuned", 1.0) if tunes else 1.0
-            group["lr"] = self._recipe.training.optimizer.lr * factor * part
+            part = (group.get("tuned", 1.0) if tunes else 1.0) * group.get("share", 1.0)
+            group["lr"] = self.own.training.optimizer.lr * factor * part
 
     @property
     def lr(self) -> float:

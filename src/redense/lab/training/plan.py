@@ -8,10 +8,13 @@ from typing import Any
 
 from redense.errors import RecipeError
 from redense.lab.recipe.recipe import DecayRecipe, DenseRecipe, Recipe, SparseRecipe
+from redense.methods.base import TECHNIQUES
 from redense.phase import Decay, Phase
 from redense.schedule import Schedule
 
 from .pretrained import start_digest
+
+TECHNIQUES.add_home("redense.lab.arms.rivals")  # each has its arm and its card beside it
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class PlannedPhase:
         allocation: how the phase's one sparsity is shared over the layers when it begins; ``uniform``: each the same.
         given: sha256 of the weights that stand in place of the phase, which is then not trained.
         begins: what tells the weights that the phase begins with, and how it tunes them; it is trained.
+        changes: settings of the recipe that are others in this phase alone, section -> setting -> value.
+        after: the phase that this one begins from, by its place in the flow; None: the one before it. So a flow
+            branches.
+        joins: phases whose ends the technique makes one network of, by their place in the flow or by their key in the
+            store; the phase itself is not trained.
     """
 
     phase: Phase
@@ -33,11 +41,14 @@ class PlannedPhase:
     allocation: str = "uniform"
     given: str | None = None
     begins: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    after: int | None = None
+    joins: tuple[int | str, ...] | None = None
 
     @property
     def steps(self) -> int:
         """Optimizer steps that are trained."""
-        return 0 if self.given else self.phase.steps
+        return 0 if self.given or self.joins is not None else self.phase.steps
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that determines the phase."""
@@ -48,6 +59,12 @@ class PlannedPhase:
             data["given"] = self.given
         if self.begins:
             data["begins"] = self.begins
+        if self.changes:
+            data["changes"] = dict(self.changes)
+        if self.after is not None:
+            data["after"] = self.after
+        if self.joins is not None:
+            data["joins"] = list(self.joins)
         return data
 
     @classmethod
@@ -55,7 +72,18 @@ class PlannedPhase:
         """Return the phase that `to_dict` gave."""
         allocation, given = data.get("allocation", "uniform"), data.get("given")
         phase = Phase.from_dict(data["phase"])
-        return cls(phase, data["method"], data["options"], allocation, given, data.get("begins"))
+        joins = data.get("joins")
+        return cls(
+            phase,
+            data["method"],
+            data["options"],
+            allocation,
+            given,
+            data.get("begins"),
+            data.get("changes", {}),
+            data.get("after"),
+            None if joins is None else tuple(joins),
+        )
 
 
 def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:

@@ -16,7 +16,7 @@ from redense.pruning import derive_seed
 from .keeping import Best, refuse_older
 from .network import Network
 from .plan import PlannedPhase
-from .states import rng_state
+from .states import clone, rng_state
 
 
 class Progress:
@@ -46,6 +46,10 @@ class Progress:
         self.position: dict[str, Any] = {"phase": 0, "step": 0}
         self.reshaped: list[Any] = []
         """[phase, what was made] for each that changed the structure of the model."""
+        self.ends: dict[str, Any] = {}
+        """Snapshots that phases ended with from which others begin, or which they join, by their place in the plan."""
+        self.came_from = -1
+        """The phase whose end the state is."""
         self.rng: Any = None
         """The random numbers of a phase that goes on."""
 
@@ -77,13 +81,23 @@ class Progress:
         }
         if self._best.of_run is not None:
             state["best of run"] = self._best.of_run
+        if self.ends:
+            state["ends"] = dict(self.ends)
         if self._ranks.many and position["step"]:  # what each rank has for itself
             state["ranks"] = self._ranks.gather({"rng": rng, "loss": position["loss"]})
             position["loss"] = sum(own["loss"] for own in state["ranks"]) / self._ranks.world
         return state
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where `snapshot` was taken.
+    def end(self, index: int, kept: Mapping[str, Any], *, keep: bool) -> None:
+        """Go to the phase after ``index``; ``keep``: a later phase needs what it ended with."""
+        self.position, self.came_from = {"phase": index + 1, "step": 0, **kept}, index
+        if keep:
+            snapshot = self.snapshot()
+            snapshot.pop("ends", None)
+            self.ends[str(index)] = clone(snapshot)
+
+    def restore(self, snapshot: Mapping[str, Any], *, at: int | None = None) -> None:
+        """Go on where `snapshot` was taken, with the phase ``at`` if it is given.
 
         Raises:
             StateError: it is of another model.
@@ -98,7 +112,9 @@ class Progress:
         self._network.optimizer.load_state_dict(snapshot["optimizer"])
         self.masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
         self._best.of_run = snapshot.get("best of run")
-        self.position = dict(snapshot["position"])
+        self.came_from = snapshot["position"]["phase"] - 1
+        self.ends = {**self.ends, **snapshot.get("ends", {})}
+        self.position = dict(snapshot["position"]) if at is None else {"phase": at, "step": 0}
         refuse_older(self.position.get("best"))
         self.rng = snapshot["rng"]
         own = snapshot.get("ranks", [])

@@ -12,9 +12,10 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 
-from redense.errors import RedenseError
+from redense.errors import RecipeError, RedenseError
+from redense.lab.recipe.optimizers import OPTIMIZERS
 from redense.lab.recipe.recipe import OptimizerRecipe, Recipe
-from redense.methods.base import Method
+from redense.methods.base import Context, Method
 from redense.parameters import first_layers
 from redense.tasks.task import Batch, Task
 
@@ -57,18 +58,18 @@ def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str]
 class LossOf(nn.Module):
     """A phase's loss of a batch as one module: whatever a technique does to the model, DDP sees one forward pass."""
 
-    def __init__(self, model: nn.Module, task: Task) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self._task = model, task
+        self.model = model
 
-    def forward(self, method: Method, batch: Batch) -> Tensor:
+    def forward(self, method: Method, run: Context, batch: Batch) -> Tensor:
         """Return the loss that the technique makes of a batch.
 
         Raises:
             BatchError: the batch is too small for a batch normalisation.
         """
         try:
-            return method.loss(self.model, batch, self._task.outputs, self._task.loss)
+            return method.loss(run, self.model, batch)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -86,22 +87,36 @@ class LossOf(nn.Module):
 
 
 def make_optimizer(
-    model: nn.Module, recipe: OptimizerRecipe, heads: Collection[str] = (), part: float = 1.0
+    model: nn.Module,
+    recipe: OptimizerRecipe,
+    heads: Collection[str] = (),
+    part: float = 1.0,
+    last: Collection[str] = (),
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over all of the model's parameters.
 
     With ``heads``, names of parameters, those make a group of their own, the first; the ``part`` of its learning rate
-    that tuning gives the others is kept in their group, as ``tuned``.
+    that tuning gives the others is kept in their group, as ``tuned``. An optimizer that treats matrices otherwise has
+    those in a group of their own, but for embeddings and the ``last`` layer's, by name.
+
+    Raises:
+        RecipeError: the optimizer has groups of its own, and tuning would make others.
     """
-    named = dict(model.named_parameters())
+    kind, named = OPTIMIZERS.get_named(recipe.name), dict(model.named_parameters())
     parameters: Any = list(named.values())
-    if own := [value for name, value in named.items() if name in heads]:
+    own = [value for name, value in named.items() if name in heads]
+    if own and kind.by_shape:
+        raise RecipeError(f"the optimizer {recipe.name} makes groups of its own: tune.backbone_lr must be 1 with it")
+    if own:
         rest = [value for name, value in named.items() if name not in heads]
         parameters = [{"params": own}, {"params": rest, "tuned": part}]
-    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    if recipe.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
-    if recipe.name == "rmsprop":
-        return torch.optim.RMSprop(parameters, alpha=recipe.alpha, eps=recipe.eps, momentum=recipe.momentum, **common)
-    kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
-    return kind(parameters, betas=recipe.betas, eps=recipe.eps, **common)
+    elif kind.by_shape:
+        embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        hidden = {
+            name: value.ndim >= 2 and name not in last and id(value) not in embedded for name, value in named.items()
+        }
+        parameters = [
+            {"params": [named[name] for name, is_hidden in hidden.items() if is_hidden == wanted], "use_muon": wanted}
+            for wanted in (True, False)
+        ]
+    return kind.make(parameters, recipe)

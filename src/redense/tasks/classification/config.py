@@ -13,6 +13,9 @@ from pydantic import (
     model_validator,
 )
 
+WITHOUT_NORM = ("cnn", "mlp", "vgg-small", "squeezenet-small", "alexnet", "squeezenet1_0", "squeezenet1_1")
+"""Networks that have no batch normalisation; the plain VGGs of torchvision have none either."""
+
 
 class ExpectedData(BaseModel):
     """The known facts of a set, so that a plan can be made where it is not at hand."""
@@ -53,9 +56,10 @@ class ImageData(BaseModel):
         le=2048,
         description="their shorter side before the middle is cut out; nothing: 8/7 of size, 256 for 224",
     )
-    augment: Literal["none", "scale-aspect"] = Field(
+    augment: Literal["none", "scale-aspect", "trivial"] = Field(
         default="none",
-        description="scale-aspect: of each training image a random part of 8 to 100 %, 3:4 to 4:3, mirrored or not",
+        description="scale-aspect: of each training image a random part of 8 to 100 %, 3:4 to 4:3, mirrored or not; "
+        "trivial: TrivialAugment, one random operation an image",
     )
     flip: bool = Field(default=False, description="mirror half of the training images")
     crop: int = Field(
@@ -102,7 +106,7 @@ class ImageData(BaseModel):
     def _fits(self) -> ImageData:
         if self.resize is not None and (self.size is None or self.resize < self.size):
             raise ValueError(f"resize needs a size that is no larger, got resize {self.resize} and size {self.size}")
-        if self.augment != "none" and self.crop:
+        if self.augment == "scale-aspect" and self.crop:
             raise ValueError(f"crop {self.crop} is for augment none: {self.augment} crops in its own way")
         return self
 
@@ -116,7 +120,7 @@ class ImageModel(BaseModel):
         default="cnn",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
         description="cnn (3x3 convolutions, each pooled by 2), mlp, resnet20 and its kin for small images, vgg-small, "
-        "squeezenet-small; any classification model of torchvision; timm/NAME",
+        "squeezenet-small, densenet40 and densenet100; any classification model of torchvision; timm/NAME",
     )
     widths: tuple[Annotated[int, Field(gt=0, le=16384)], ...] | None = Field(
         default=None,
@@ -127,6 +131,23 @@ class ImageModel(BaseModel):
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="rate of every dropout layer; nothing: the network's own"
     )
+    batch_norm: bool | None = Field(
+        default=None,
+        description="true: batch normalisation after every layer but the last (cnn and mlp); false: none of it, in any "
+        "network; nothing: the network's own",
+    )
     transform_input: bool = Field(
         default=False, description="googlenet and inception_v3 with torchvision's weights, which expect it"
     )
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
+        said = write(self)
+        return {key: value for key, value in said.items() if key != "batch_norm" or value is not None}
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the network has batch normalisation."""
+        plain = self.name in WITHOUT_NORM or (self.name.startswith("vgg") and not self.name.endswith("_bn"))
+        return not plain if self.batch_norm is None else self.batch_norm

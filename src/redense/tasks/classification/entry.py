@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+from redense.files.sources import is_own
 from redense.tasks.faults import counted
 from redense.tasks.task import Facts, Settings, Split
 
 from .data import expected_data
 from .data.inspecting import small_notes
+from .models import NETWORKS, PLAIN
 from .sketch import SketchedClassification
 from .task import Classification
 
@@ -46,6 +48,23 @@ def facts(settings: Settings) -> Facts:
         details={"shape": list(shape), "classes": classes},
         notes=notes,
     )
+
+
+def libraries(settings: Settings) -> tuple[str, ...]:
+    """Return the packages that the network, or what is done to its images, is taken from."""
+    data, name = settings.data, settings.model.name
+    random = data.source is not None and (data.flip or data.crop)  # of images in memory they are our own
+    found = {"timm"} if name.startswith("timm/") else {"torchvision"}
+    if name in PLAIN or (name in NETWORKS and not is_own(NETWORKS[name])):
+        found = set()
+    if data.size is not None or data.augment != "none" or random:
+        found.add("torchvision")
+    return tuple(sorted(found))
+
+
+def parts(settings: Settings) -> tuple[object, ...]:
+    """Return the function that builds the network, where it is registered."""
+    return (NETWORKS[settings.model.name],) if settings.model.name in NETWORKS else ()
 
 
 def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedClassification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from redense.tasks.graphs import Graph
-from redense.tasks.task import Split
+from redense.tasks.task import Settings, Split
 
 from .config import ImageData, ImageModel
 from .data.checking import OnChecked
@@ -54,7 +55,7 @@ class Classification:
         self.fingerprint, self.notes = splits.fingerprint, splits.notes
         self.classes = splits.train.classes
         self.shape = shape_of(splits.train, data.size)
-        self._data, self._model, self._smoothing = data, model, label_smoothing
+        self._data, self._model, self._smoothing, self._train = data, model, label_smoothing, splits.train
         self.scale = mean_and_deviation(splits.train, data, self.shape)
         self._splits: dict[Split, ImageExamples | TransformedExamples] = {
             "train": self._examples(splits.train, training=True),
@@ -95,6 +96,27 @@ class Classification:
             return [thumbnail(images.picture(index)) for index in indices]
         prepared = evaluation(self._data)
         return [thumbnail(prepared.picture(images, index)) for index in indices]
+
+    def varied(self, settings: Settings) -> Classification:
+        """Return the task with another label smoothing, or other augmentation of the same training images."""
+        other = copy.copy(self)
+        other._data, other._smoothing = settings.data, settings.training.label_smoothing
+        other._splits = {**self._splits, "train": other._examples(self._train, training=True)}
+        return other
+
+    def inputs(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the images of a batch: (b, c, h, w)."""
+        return batch[0]
+
+    def targets(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the classes of a batch: (b,)."""
+        return batch[1]
+
+    def replaced(
+        self, batch: tuple[Tensor, Tensor], inputs: Tensor, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return a batch of other images, and of other classes if they are given."""
+        return inputs, batch[1] if targets is None else targets
 
     def build_model(self) -> nn.Module:
         """Return a freshly initialised network."""

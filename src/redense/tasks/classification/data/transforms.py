@@ -124,7 +124,7 @@ def evaluation(config: ImageData) -> Preparation:
 
 def before_random(config: ImageData) -> Preparation:
     """Return what is done to a training image before its augmentation."""
-    if config.augment == "none":
+    if config.augment != "scale-aspect":
         return evaluation(config)
     return Preparation(f"whole {config.size}", None, _ENOUGH_TO_CUT * (config.size or 0))
 
@@ -175,7 +175,7 @@ def training_transform(config: ImageData, own: tuple[int, int]) -> Transform | N
     if config.augment == "scale-aspect":
         crop = v2.RandomResizedCrop(size, scale=AREA, ratio=ASPECT, antialias=True)
         return v2.Compose([crop, v2.RandomHorizontalFlip(), _to_tensor])
-    steps: list[Any] = []
+    steps: list[Any] = [v2.TrivialAugmentWide()] if config.augment == "trivial" else []
     if config.crop:
         steps.append(v2.RandomCrop(size, padding=config.crop))
     if config.flip:

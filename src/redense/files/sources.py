@@ -1,0 +1,323 @@
+"""A checksum of code: of a function or a class, of what it holds, and of all modules that it is made of.
+
+What code has trained is stored under it. It covers the source of every module of the user's that the thing's own
+module imports, near or far, the versions of installed packages among those, and what an object holds beside its source:
+the arguments of a `functools.partial`, defaults, values that a closure keeps, plain data of its module that it reads.
+Files that the code opens when it runs are not covered.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import functools
+import hashlib
+import inspect
+import json
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping
+from importlib import metadata, util
+from pathlib import Path, PurePath
+from typing import Any, cast
+
+from redense.errors import PluginError
+
+_OWN = __name__.partition(".")[0]
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_NOT_IN_KEYS = ("__doc__", "__module__", "__dict__", "__weakref__", "__annotations__")
+
+
+def is_own(thing: object) -> bool:
+    """Whether a function, a class, or a module by its name is redense's own, and nothing is bound to it."""
+    name = thing if isinstance(thing, str) else getattr(thing, "__module__", None)
+    if isinstance(thing, functools.partial | types.MethodType) or not isinstance(name, str):
+        return False
+    return name.partition(".")[0] == _OWN and isinstance(thing, str | type | types.FunctionType)
+
+
+def code_of(thing: object) -> str | None:
+    """Return a checksum of what a thing does, 32 hexadecimal digits; None for redense's own.
+
+    Args:
+        thing: a function, a class, a bound method, a partial, an object with ``__call__``, or the name of a module.
+
+    Raises:
+        PluginError: it holds a value whose versions cannot be told apart.
+    """
+    if is_own(thing):
+        return None
+    found = _Found()
+    if isinstance(thing, str):
+        found.module(thing)
+    else:
+        found.add("thing", found.value(thing, _label(thing)))
+    return hashlib.sha256(json.dumps(sorted(found.lines)).encode()).hexdigest()[:32]
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file is of a package that was installed, and not of a folder that somebody works in."""
+    paths = sysconfig.get_paths()
+    found = any(path.is_relative_to(paths[key]) for key in ("purelib", "platlib"))
+    return found or bool({"site-packages", "dist-packages"} & set(path.parts))
+
+
+def version_of(package: str) -> str:
+    """Return the installed version of what is imported under a name; ``?`` where no distribution has it."""
+    for name in (package, *_distributions().get(package, ())):
+        try:
+            return metadata.version(name)
+        except (metadata.PackageNotFoundError, ValueError):
+            continue
+    return "?"
+
+
+class _Found:
+    """What was found of a thing: lines of text, the same for the same code."""
+
+    def __init__(self) -> None:
+        self.lines: set[str] = set()
+        self._modules: set[str] = set()
+        self._root: str | None = None  # the package that the thing itself is of: its files count, not its version
+        self._texts: dict[int, tuple[object, str | None]] = {}  # with the object, so that its number stays its own
+
+    def add(self, *parts: str) -> None:
+        self.lines.add(" ".join(parts))
+
+    # --- modules --------------------------------------------------------------------------------------------------
+
+    def module(self, name: str, path: Path | None = None) -> None:
+        """Add the source of a module and of all that it imports."""
+        if name in self._modules:
+            return
+        self._modules.add(name)
+        top, path = name.partition(".")[0], path or _file_of(name)
+        if top == _OWN or path is None:
+            return
+        self._root = self._root or top
+        place = _place(path)
+        if place == "installed" and top != self._root:
+            self.add("package", top, version_of(top))
+        elif place != "standard":
+            self._source(name, path)
+
+    def _source(self, name: str, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return
+        self.add("source", name, hashlib.sha256(data).hexdigest())
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        if package:  # the files next to it: what one of them imports by a name made at run time is mostly there
+            for sibling in sorted(path.parent.glob("*.py")):
+                self.add("source", package, sibling.name, hashlib.sha256(sibling.read_bytes()).hexdigest())
+        try:
+            tree = ast.parse(data)
+        except (SyntaxError, ValueError):  # not Python: a module of C
+            return
+        for imported in _imports(tree, package):
+            if found := _file_of(imported, path.parent):
+                self.module(imported, found)
+
+    # --- values ---------------------------------------------------------------------------------------------------
+
+    def value(self, value: Any, label: str) -> str:
+        """Return a value as text that is the same for the same value, and add the code in it.
+
+        Raises:
+            PluginError: there is no such text.
+        """
+        if isinstance(value, _PLAIN):
+            return f"{type(value).__name__} {value!r}"
+        if id(value) in self._texts:
+            return self._texts[id(value)][1] or "itself"
+        self._texts[id(value)] = (value, None)
+        text = self._text(value, label)
+        self._texts[id(value)] = (value, text)
+        return text
+
+    def _text(self, value: Any, label: str) -> str:
+        if isinstance(value, functools.partial):
+            bound = cast("functools.partial[Any]", value)
+            parts = [self.value(item, label) for item in (bound.func, bound.args, bound.keywords)]
+            return f"partial {parts}"
+        if isinstance(value, types.ModuleType):
+            self.module(value.__name__)
+            return f"module {value.__name__}"
+        if isinstance(value, types.MethodType):
+            return f"method {self.value(value.__func__, label)} {self.value(value.__self__, label)}"
+        if isinstance(value, types.BuiltinFunctionType):
+            return f"builtin {value.__module__} {value.__qualname__}"
+        if isinstance(value, types.FunctionType):
+            return self._function(value, label)
+        if isinstance(value, type):
+            return self._class(value, label)
+        if isinstance(value, Mapping):
+            items = sorted((self.value(k, label), self.value(v, label)) for k, v in cast("Any", value).items())
+            return f"mapping {items}"
+        if isinstance(value, list | tuple | set | frozenset):
+            texts = [self.value(item, label) for item in cast("Any", value)]
+            return f"{type(value).__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
+        if isinstance(value, PurePath):
+            return f"path {value}"
+        return self._object(value, label)
+
+    def _function(self, function: types.FunctionType, label: str) -> str:
+        self.module(function.__module__)
+        if is_own(function):
+            return f"function {function.__module__}.{function.__qualname__}"
+        if getattr(sys.modules.get(function.__module__), "__file__", None) is None:  # typed into an interpreter
+            self.add("typed", function.__qualname__, _typed(function))
+        held: list[Any] = [function.__defaults__, function.__kwdefaults__]
+        held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+        texts = [self.value(item, label) for item in held]
+        for name in sorted(set(_names(function.__code__))):
+            used = function.__globals__.get(name)
+            if _is_plain(used) or (callable(used) and not is_own(used) and _is_users(used)):
+                texts.append(f"{name} {self.value(used, label)}")
+        return f"function {function.__module__}.{function.__qualname__} {texts}"
+
+    def _class(self, cls: type, label: str) -> str:
+        self.module(cls.__module__)
+        texts: list[str] = []
+        if _is_users(cls):
+            for name, member in sorted(vars(cls).items()):
+                if name not in _NOT_IN_KEYS and (_is_plain(member) or isinstance(member, types.FunctionType)):
+                    texts.append(f"{name} {self.value(member, label)}")
+            texts += [self.value(base, label) for base in cls.__bases__ if base is not object]
+        return f"class {cls.__module__}.{cls.__qualname__} {texts}"
+
+    def _object(self, value: Any, label: str) -> str:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if isinstance(value, enum.Enum):
+            return f"{kind} {value.name}"
+        if hasattr(value, "detach") and hasattr(value, "untyped_storage"):  # a tensor
+            flat = value.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
+            return f"{kind} {value.dtype} {tuple(value.shape)} {_digest(flat.numpy().tobytes())}"
+        if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array
+            return f"{kind} {value.dtype} {value.shape} {_digest(value.tobytes())}"
+        if hasattr(value, "__dict__"):
+            return f"{self.value(type(value), label)} {self.value(vars(value), label)}"
+        if " at 0x" not in repr(value):  # a dtype, a device, a function of C
+            return f"{kind} {value!r}"
+        raise PluginError(
+            f"{label} holds {type(value).__name__} {str(value)[:60]!r}, of which two versions cannot be told apart, so "
+            "that the store could serve what another one has trained: give it numbers, texts, tensors or functions"
+        )
+
+
+# --- modules --------------------------------------------------------------------------------------------------------
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Give the names of all modules that a source may import, at its top and inside of functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            if base:
+                parts = base.split(".")
+                yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file_of(name: str, beside: Path | None = None) -> Path | None:
+    """Return the file of a module, imported or not; nothing is imported for it."""
+    module = sys.modules.get(name)
+    if module is not None:
+        source = getattr(module, "__file__", None)
+        return None if source is None else Path(source)
+    top, *below = name.split(".")
+    folder = _folder_of(top)
+    if folder is None and beside is not None:
+        folder = beside / top if (beside / top).is_dir() else beside / f"{top}.py"
+    if folder is None:
+        return None
+    for part in below:
+        if folder.suffix == ".py":
+            return None
+        folder = folder / part if (folder / part).is_dir() else folder / f"{part}.py"
+    file = folder / "__init__.py" if folder.is_dir() else folder
+    return file if file.is_file() else None
+
+
+def _folder_of(top: str) -> Path | None:
+    """Return the folder of a package, or the file of a module."""
+    try:
+        spec = util.find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(spec.origin) if spec.has_location and spec.origin else None
+
+
+def _place(path: Path) -> str:
+    """Return where a file lies: ``standard``, ``installed``, or ``own`` for the user's."""
+    if is_installed(path):
+        return "installed"
+    paths = sysconfig.get_paths()
+    return "standard" if any(path.is_relative_to(paths[key]) for key in ("stdlib", "platstdlib")) else "own"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def _is_users(thing: Any) -> bool:
+    """Whether a function or class is code of the user's, and not of an installed package."""
+    name = getattr(thing, "__module__", None)
+    if not isinstance(name, str) or name.partition(".")[0] in (_OWN, "builtins"):
+        return False
+    path = _file_of(name)
+    return name not in sys.builtin_module_names and (path is None or _place(path) == "own")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(k) and _is_plain(v) for k, v in cast("Any", value).items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, cast("Any", value)))
+    return isinstance(value, _PLAIN)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Give the global names that a function may read, those of the functions inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _typed(function: types.FunctionType) -> str:
+    try:
+        return _digest(inspect.getsource(function).encode())
+    except (OSError, TypeError):  # no notebook has kept it
+        return _digest(repr(_bytes_of(function.__code__)).encode())
+
+
+def _bytes_of(code: types.CodeType) -> list[object]:
+    inner = [_bytes_of(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return [code.co_code.hex(), code.co_names, inner]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _label(thing: Any) -> str:
+    named = getattr(thing, "__qualname__", None) or type(thing).__name__
+    return f"'{named}'"

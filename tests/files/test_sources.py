@@ -1,0 +1,136 @@
+"""A checksum of code changes with all that the code is made of, and with nothing else."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from redense.criteria import get_criterion, magnitude
+from redense.errors import PluginError
+from redense.files import sources
+from redense.files.sources import code_of
+from redense.lab.recipe.recipe import entry_of
+
+MODULES = ("outer_for_a_test", "near_for_a_test", "far_for_a_test", "lazy_for_a_test", "package_for_a_test")
+
+
+@pytest.fixture
+def outer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
+    """A function whose module imports a second one, which imports a third; one import is made when it is called."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "far_for_a_test.py").write_text("LIMIT = 1\n")
+    (tmp_path / "lazy_for_a_test.py").write_text("")
+    (tmp_path / "near_for_a_test.py").write_text("from far_for_a_test import LIMIT\n")
+    (tmp_path / "package_for_a_test").mkdir()
+    (tmp_path / "package_for_a_test" / "__init__.py").write_text("")
+    (tmp_path / "package_for_a_test" / "inner.py").write_text("")
+    (tmp_path / "outer_for_a_test.py").write_text(
+        "import yaml\nfrom near_for_a_test import LIMIT\n\n"
+        "def function(weight, seed, power=2):\n    import lazy_for_a_test\n    from package_for_a_test import inner\n"
+    )
+    yield lambda: importlib.import_module("outer_for_a_test").function
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    "file", ["outer_for_a_test", "near_for_a_test", "far_for_a_test", "lazy_for_a_test", "package_for_a_test/inner"]
+)
+def test_an_edited_module_near_or_far_changes_it(file: str, outer: Callable[[], Any], tmp_path: Path):
+    before = code_of(outer())
+    assert before == code_of(outer())
+    (tmp_path / "next_to_it.py").write_text("# which nobody imports\n")
+    assert before == code_of(outer())
+    path = tmp_path / f"{file}.py"
+    path.write_text(f"{path.read_text()}# edited\n")
+    assert code_of(outer()) != before
+    assert code_of("outer_for_a_test") != before  # a module by its name is covered as well
+
+
+def test_another_version_of_an_installed_package_changes_it(outer: Callable[[], Any], monkeypatch: pytest.MonkeyPatch):
+    before, own = code_of(outer()), sources.version_of
+    asked: list[str] = []
+
+    def version(package: str) -> str:
+        asked.append(package)
+        return "another" if package == "yaml" else own(package)
+
+    monkeypatch.setattr(sources, "version_of", version)
+    assert code_of(outer()) != before
+    assert "sys" not in asked
+    assert own("yaml") == importlib.import_module("yaml").__version__  # its distribution is called PyYAML
+
+
+def _power(weight: Any, seed: int, power: float = 1.0, parts: Any = ()) -> Any:
+    return weight
+
+
+_LIMITS = {"low": 0.1}
+
+
+def _limited(weight: Any, seed: int) -> Any:
+    return _LIMITS["low"]
+
+
+def _held(value: Any) -> Callable[..., Any]:
+    return lambda weight, seed: value
+
+
+class _Scorer:
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+    def __call__(self, weight: Any, seed: int) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda value: functools.partial(_power, power=value),
+        lambda value: functools.partial(functools.partial(_power, parts=[value]), power=2.0),
+        lambda value: functools.partial(_power, parts=torch.full((3,), value, dtype=torch.bfloat16)),
+        lambda value: functools.partial(_power, parts=_held(value)),
+        lambda value: _held({"deep": [value]}),
+        _Scorer,
+        lambda value: _Scorer(value).__call__,
+        lambda value: torch.no_grad()(_held(value)),
+        lambda value: functools.partial(magnitude, seed=int(value)),
+    ],
+)
+def test_what_a_function_holds_changes_it_and_the_same_again_does_not(made: Callable[[float], Any]):
+    found = [code_of(made(value)) for value in (1.5, 1.5, 2.5)]
+    assert found[0] == found[1] != found[2]
+    assert None not in found
+
+
+def test_a_value_of_its_module_that_it_reads_changes_it(monkeypatch: pytest.MonkeyPatch):
+    before = code_of(_limited)
+    monkeypatch.setitem(_LIMITS, "low", 0.2)
+    assert code_of(_limited) != before
+
+
+def test_a_function_that_was_typed_is_told_by_what_it_does():
+    found: list[str | None] = []
+    for body in ("weight.abs()", "weight.abs()", "-weight.abs()"):
+        space: dict[str, Any] = {"__name__": "typed_for_a_test"}
+        exec(f"def typed(weight, seed):\n    return {body}", space)  # as a console does
+        found.append(code_of(space["typed"]))
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_cannot_be_told_apart_is_refused_by_name():
+    with pytest.raises(PluginError, match=r"_held.* holds generator .*give it numbers, texts, tensors or functions"):
+        code_of(_held(number for number in (1, 2)))
+
+
+def test_redenses_own_code_has_none():
+    assert code_of(get_criterion("magnitude")) is None
+    assert code_of(entry_of("speech")) is None
+    assert code_of(test_redenses_own_code_has_none) is not None

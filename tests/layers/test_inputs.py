@@ -1,0 +1,77 @@
+"""A layer's inputs are measured as they were given, and a criterion that asks for them gets them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from redense.criteria import CRITERIA, WITH_ACTIVATIONS, criterion
+from redense.errors import ScoreError
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.tasks import make_task
+from redense.lab.training.engine import Engine
+from redense.lab.training.states import clone
+from redense.layers.inputs import forget_inputs, input_norms, measured_inputs
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.Linear(3, 2), torch.randn(4, 5, 3)),
+        (nn.Conv2d(3, 4, 2), torch.randn(5, 3, 6, 7)),
+        (nn.Conv2d(4, 6, 1, groups=2), torch.randn(5, 4, 3, 3)),
+        (nn.Conv1d(2, 3, 3), torch.randn(5, 2, 9)),
+    ],
+)
+def test_the_norm_of_an_input_is_its_root_mean_square_over_all_batches(layer: nn.Module, x: Tensor):
+    with measured_inputs(layer):
+        layer(x)
+        layer(2 * x)
+    found = input_norms(layer.get_parameter("weight"))
+    channels = x.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1).double()
+    expected = (torch.cat([channels, 2 * channels], 1).square().mean(1)).sqrt()
+    groups = getattr(layer, "groups", 1)
+    weight = layer.get_parameter("weight")
+    for out in range(weight.shape[0]):  # the inputs of an output are those of its group
+        first = out // (weight.shape[0] // groups) * weight.shape[1]
+        row = torch.broadcast_to(found, weight.shape)[out].flatten(1)[:, 0] if weight.ndim > 2 else found[0]
+        torch.testing.assert_close(row, expected[first : first + weight.shape[1]])
+    assert not layer._forward_pre_hooks
+    forget_inputs(layer)
+    with pytest.raises(ScoreError, match="no inputs were measured"):
+        input_norms(weight)
+
+
+def test_the_engine_measures_before_each_phase_whether_the_one_before_came_from_the_store(
+    tiny: Callable[..., Recipe],
+):
+    seen: list[Tensor] = []
+
+    @criterion("wanda-for-a-test", activations=True)
+    def wanda(parameter: Tensor, seed: int) -> Tensor:
+        seen.append(input_norms(parameter))
+        return parameter.detach().abs() * seen[-1]
+
+    try:
+        recipe = tiny(sparse={"criterion": "wanda-for-a-test"})
+        task = make_task(recipe)
+        through = Engine(task, recipe)
+        through.train()
+        stored = clone(through.snapshot())
+        through.train()
+        again = Engine(task, recipe)
+        again.restore(stored)
+        again.train()
+        assert len(seen) == 4
+        assert torch.equal(seen[0], seen[2])
+        assert torch.equal(seen[1], seen[3])
+        for name, value in through.model.state_dict().items():
+            assert torch.equal(value, again.model.state_dict()[name])
+        with pytest.raises(ScoreError, match="no inputs were measured"):
+            input_norms(through.model.get_parameter("fc1.weight"))
+    finally:
+        del CRITERIA["wanda-for-a-test"]
+        WITH_ACTIVATIONS.discard("wanda-for-a-test")
