@@ -50,6 +50,19 @@ def test_the_papers_networks_have_the_papers_numbers_of_weights(name: str):
     assert f"{first}.weight" not in prunable_names(network)
 
 
+@pytest.mark.parametrize(("name", "weights"), [("densenet40", 176_122), ("densenet100", 769_162)])
+def test_a_small_densenet_has_the_papers_number_of_weights_and_halves_the_image_twice(name: str, weights: int):
+    """Huang et al. 2017, table 2: DenseNet-BC of growth 12 and 100 layers has 0.8 M weights on CIFAR-10."""
+    network = on_meta(name, (3, 32, 32), 10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == weights
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) + 1 == int(name.removeprefix("densenet"))  # and the linear layer
+    assert network.get_submodule("features")(torch.empty(1, 3, 32, 32, device="meta")).shape[2:] == (8, 8)
+    assert list(first_layers(network)) == ["features.conv0.weight"]
+    with pytest.raises(RecipeError, match="the layers of densenet40 all have 12 channels"):
+        build(ImageModel(name="densenet40", widths=(8,)), (3, 32, 32), 10)
+
+
 def prunable_names(network: nn.Module) -> list[str]:
     # `prunable` needs storage; the rule is the same for a network without.
     from redense.parameters import summary

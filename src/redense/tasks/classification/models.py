@@ -7,12 +7,13 @@ the paper's families at the size of small images, made of torchvision's own bloc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from redense.errors import RecipeError
+from redense.plugins import Registry
 
 from . import networks
 from .config import ImageModel
@@ -22,12 +23,20 @@ _DROPOUT = 0.5
 # name -> number of blocks in each of its three stages (He et al. 2016, section 4.2: depth 6n + 2)
 _CIFAR_RESNETS = {f"resnet{6 * n + 2}": n for n in (3, 5, 7, 9, 18)}
 
-SMALL = ("cnn", "mlp", "vgg-small", "squeezenet-small", *_CIFAR_RESNETS)
+# name -> number of layers in each of its three blocks (Huang et al. 2017, DenseNet-BC of growth 12: depth 6n + 4)
+_DENSENETS = {f"densenet{6 * n + 4}": n for n in (6, 16)}
+_GROWTH = 12
+
+SMALL = ("cnn", "mlp", "vgg-small", "squeezenet-small", *_CIFAR_RESNETS, *_DENSENETS)
 """The networks that are built here."""
+PLAIN = ("cnn", "mlp")
+"""Those of them that take nothing of torchvision's."""
 
 
 def build(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Return the network that a recipe names, for images of ``shape`` (channels, height, width).
+
+    Without a word on batch normalisation it is the network's own.
 
     Raises:
         RecipeError: no network is called so, it has no such setting, or it cannot take images of this size.
@@ -35,27 +44,110 @@ def build(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.M
     """
     if config.transform_input and config.name not in networks.TRANSFORM_INPUT:
         raise RecipeError(f"model.transform_input is for {' and '.join(networks.TRANSFORM_INPUT)}, not {config.name}")
-    dropout = _DROPOUT if config.dropout is None else config.dropout
-    widths = config.widths
-    if config.name == "mlp":
-        return mlp(shape[0] * shape[1] * shape[2], widths or (512, 512), classes, dropout)
-    if config.name in ("cnn", "vgg-small"):
-        widths = widths or (32, 64, 128)
-        _refuse_small_images(len(widths), shape)
-        return (cnn if config.name == "cnn" else vgg)(shape, widths, classes, dropout)
-    if config.name == "squeezenet-small":
-        widths = widths or (32, 64, 96)
-        _refuse_small_images(len(widths), shape)
-        return squeezenet(shape[0], widths, classes, dropout)
-    if config.name in _CIFAR_RESNETS:
-        if config.dropout is not None:
-            raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
-        if widths is not None and len(widths) != 3:
-            raise RecipeError(f"model.widths of {config.name} are those of its 3 stages, got {len(widths)}")
-        return CifarResNet(shape[0], widths or (16, 32, 64), _CIFAR_RESNETS[config.name], classes)
-    if widths is not None:
+    if config.name in NETWORKS:
+        network = NETWORKS[config.name](config, shape, classes)
+    elif config.widths is not None:
         raise RecipeError(f"model.widths is for {', '.join(SMALL)}; {config.name} has its own")
-    return networks.build(config, shape, classes, known=SMALL)
+    else:
+        network = networks.build(config, shape, classes, known=tuple(NETWORKS))
+    return network if config.batch_norm is None else _normalised(network, config)
+
+
+Build = Callable[[ImageModel, tuple[int, int, int], int], nn.Module]
+"""``(config, (channels, height, width), classes) -> network``; the network's answer is (b, classes)."""
+
+NETWORKS: Registry[Build] = Registry("network", RecipeError)
+
+
+def network(name: str) -> Callable[[Build], Build]:
+    """Register a network, so that ``model.name`` of a recipe can be its name.
+
+    Raises:
+        RecipeError: the name is taken, or no recipe could give it.
+    """
+
+    def register(make: Build) -> Build:
+        return NETWORKS.register(name, make)
+
+    return register
+
+
+def _dropout(config: ImageModel) -> float:
+    return _DROPOUT if config.dropout is None else config.dropout
+
+
+@network("mlp")
+def _mlp(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return mlp(shape[0] * shape[1] * shape[2], config.widths or (512, 512), classes, _dropout(config))
+
+
+@network("cnn")
+def _cnn(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return cnn(shape, _halving(config, shape, (32, 64, 128)), classes, _dropout(config))
+
+
+@network("vgg-small")
+def _vgg(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return vgg(shape, _halving(config, shape, (32, 64, 128)), classes, _dropout(config))
+
+
+@network("squeezenet-small")
+def _squeezenet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return squeezenet(shape[0], _halving(config, shape, (32, 64, 96)), classes, _dropout(config))
+
+
+def _halving(config: ImageModel, shape: tuple[int, int, int], usual: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the widths of a network each of which halves the image."""
+    widths = config.widths or usual
+    _refuse_small_images(len(widths), shape)
+    return widths
+
+
+def _cifar_resnet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if config.dropout is not None:
+        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
+    if config.widths is not None and len(config.widths) != 3:
+        raise RecipeError(f"model.widths of {config.name} are those of its 3 stages, got {len(config.widths)}")
+    return CifarResNet(shape[0], config.widths or (16, 32, 64), _CIFAR_RESNETS[config.name], classes)
+
+
+def _densenet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if config.widths is not None:
+        raise RecipeError(f"model.widths: the layers of {config.name} all have {_GROWTH} channels")
+    if config.dropout is not None:
+        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
+    if min(shape[1:]) < 4:
+        raise RecipeError(f"{config.name} halves images twice, and these are {shape[1]} x {shape[2]} pixels")
+    return densenet(shape[0], _DENSENETS[config.name], classes)
+
+
+for _name in _CIFAR_RESNETS:
+    NETWORKS.register(_name, _cifar_resnet)
+for _name in _DENSENETS:
+    NETWORKS.register(_name, _densenet)
+
+
+def _normalised(network: nn.Module, config: ImageModel) -> nn.Module:
+    """Return a network with batch normalisation after its hidden layers, or without any."""
+    found = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)]
+    if not config.batch_norm:
+        for name in found:
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, nn.Identity())
+        return network
+    if found:
+        return network
+    if config.name not in PLAIN or not isinstance(network, nn.Sequential):
+        raise RecipeError(f"model.batch_norm: true is for {' and '.join(PLAIN)}, not {config.name}")
+    layers: list[tuple[str, nn.Module]] = []
+    *_, last = (name for name, module in network.named_children() if isinstance(module, nn.Linear))
+    for name, module in network.named_children():
+        layers.append((name, module))
+        if isinstance(module, nn.Conv2d):
+            layers.append((f"norm{name.removeprefix('conv')}", nn.BatchNorm2d(module.out_channels)))
+        elif isinstance(module, nn.Linear) and name != last:
+            layers.append((f"norm{name.removeprefix('fc')}", nn.BatchNorm1d(module.out_features)))
+    return _named(layers)
 
 
 def cnn(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
@@ -146,6 +238,21 @@ def squeezenet(channels: int, widths: Sequence[int], classes: int, dropout: floa
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             _zero_bias(module)
     nn.init.normal_(network.get_submodule("classifier").get_parameter("weight"), std=0.01)
+    return network
+
+
+def densenet(channels: int, layers: int, classes: int) -> nn.Module:
+    """DenseNet-BC for small images (Huang et al. 2017, section 4.2): three blocks, of growth 12, halved between them.
+
+    Torchvision's, with the paper's first layer for 32 x 32 images: a 3x3 convolution of 24 channels, and no pooling.
+    DenseNet-BC-100 has 0.77 M weights for ten classes. (b, channels, h, w) -> (b, classes).
+    """
+    network = torchvision().models.DenseNet(_GROWTH, (layers,) * 3, num_init_features=2 * _GROWTH, num_classes=classes)
+    first = nn.Conv2d(channels, 2 * _GROWTH, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(first.weight)
+    network.features.conv0 = first
+    for name in ("norm0", "relu0", "pool0"):  # each layer begins with its own normalisation
+        setattr(network.features, name, nn.Identity())
     return network
 
 
