@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Registry(MutableMapping[str, T]):
-    """What there is of one kind, by name: redense's own, and what plugins add.
+    """A table of the things of one kind, by name: redense's own, and those that plugins add.
 
     A name that is taken, or that no recipe and no command could ask for, is refused when it is registered, and so is
     what ``check`` refuses. The same function of the same module may be registered again, as a notebook does whose cell

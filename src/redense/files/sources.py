@@ -74,7 +74,7 @@ def version_of(package: str) -> str:
 
 
 class _Found:
-    """What was found of a thing: lines of text, the same for the same code."""
+    """Findings on the code of a thing: lines of text, the same for the same code."""
 
     def __init__(self) -> None:
         self.lines: set[str] = set()

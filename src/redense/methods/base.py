@@ -17,7 +17,7 @@ from redense.pruning import derive_seed
 
 
 class Problem(Protocol):
-    """What a technique may ask of the task that is trained."""
+    """The task that is trained, as far as a technique may ask it."""
 
     name: str
 
@@ -31,7 +31,7 @@ class Problem(Protocol):
 
 
 class Context:
-    """What a technique sees of the phase that it trains. The engine makes one for a phase and keeps it up to date.
+    """The phase in training, as a technique sees it. The engine makes one for each phase and keeps it up to date.
 
     Args:
         model: what is trained.

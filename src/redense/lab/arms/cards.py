@@ -58,7 +58,7 @@ BUDGET = "each phase's epochs and learning rate, which are those of the recipe's
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method is from.
+    """The paper that a method is from.
 
     Args:
         short: authors and year, as a table has it.

@@ -24,7 +24,7 @@ _ADAM_RATE = 0.015  # of Muon's own, for what it leaves to Adam: 3e-4 at 0.02
 
 @dataclass(frozen=True)
 class OptimizerKind:
-    """How an optimizer is made.
+    """A way to make an optimizer.
 
     Args:
         make: makes it.
