@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from redense.optional.torchvision import make_importable
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DOCS = EXAMPLES.parent / "docs" / "how-to"
 NEEDS = {"with_lightning": "pytorch_lightning", "with_transformers": "transformers"}
@@ -158,7 +160,7 @@ def test_a_script_of_the_shell_is_judged(redense: Callable[..., tuple[int, str, 
 
 # --- techniques in a loop of one's own ------------------------------------------------------------------------------
 
-METHODS = {"averages": "", "sam": "pytorch_optimizer", "distill": "", "others": ""}
+METHODS = {"averages": "", "sam": "pytorch_optimizer", "distill": "", "others": "", "with_peft": "peft"}
 """Each with the library that it needs."""
 
 
@@ -172,12 +174,13 @@ def test_every_technique_is_here_and_in_the_documentation():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # advice of peft
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "sam" else []) for name in METHODS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("sam", "with_peft") else []) for name in METHODS]
 )
 def test_a_technique_runs_in_a_loop_of_ones_own(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     if METHODS[name]:
+        make_importable()  # peft imports transformers, and that torchvision
         pytest.importorskip(METHODS[name])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, "--quick"])

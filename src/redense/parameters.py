@@ -271,21 +271,16 @@ def chosen_of(verdicts: Iterable[Verdict]) -> dict[str, nn.Parameter]:
 
 def summary_of(verdicts: Iterable[Verdict]) -> Summary:
     """Return what `summary` shows."""
-    return Summary(
-        tuple(
-            Row(
-                verdict.name,
-                tuple(verdict.parameter.shape),
-                verdict.parameter.numel(),
-                verdict.prunable,
-                verdict.reason,
-                # Nothing is sent, so that one rank alone may print it.
-                0.0 if verdict.parameter.is_meta else sparsity_of(local(verdict.parameter)),
-                is_sharded(verdict.parameter),
-            )
-            for verdict in verdicts
-        )
-    )
+    rows = list[Row]()
+    for verdict in verdicts:
+        parameter = verdict.parameter
+        # Nothing is sent, so that one rank alone may print it.
+        sparsity = 0.0 if parameter.is_meta else sparsity_of(local(parameter))
+        zeros = verdict.prunable and sparsity == 1 and not is_sharded(parameter)
+        reason = f"{verdict.reason}, all zeros: not yet" if zeros else verdict.reason
+        shape, shard = tuple(parameter.shape), is_sharded(parameter)
+        rows.append(Row(verdict.name, shape, parameter.numel(), verdict.prunable, reason, sparsity, shard))
+    return Summary(tuple(rows))
 
 
 def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:

@@ -10,13 +10,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .criteria import criterion_name, get_criterion, magnitude
+from .criteria import criterion_name, get_criterion, magnitude, saliency
 from .errors import ParameterError, RedenseError, ScheduleError, ScoreError, SparsityError, nearest
 from .layers.kinds import Kind
 from .layers.names import matching
 from .masks import check_groups
 from .masks import sharded as distributed
-from .masks.sharding import cut, is_sharded, local, wrap
+from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
 from .numeric import as_int
 from .phase import Phase, Sparsity
 
@@ -130,6 +130,36 @@ def check_left(phase: Phase, name: str, size: int, left: float) -> None:
         raise SparsityError(
             f"phase '{phase.name}' would prune all {size:,} weights of '{name}', so that nothing passes it: "
             "lower the sparsity, or exclude it"
+        )
+
+
+def check_zeros(
+    phase: Phase, parameters: Mapping[str, Tensor], shares: Mapping[str, float], previous: Mapping[str, Tensor]
+) -> None:
+    """Refuse a mask that sizes of weights decide where every weight is zero: the order in memory would decide it.
+
+    Args:
+        phase: the phase that prunes.
+        parameters: by name, sharded or not; all ranks must ask together.
+        shares: the part of each that would go.
+        previous: masks that decided a part of it.
+
+    Raises:
+        ScoreError: a parameter of which something would go is all zeros.
+    """
+    if get_criterion(phase.criterion) not in (magnitude, saliency):
+        return
+    asked = [name for name, share in shares.items() if share and name not in previous]
+    sharded = sparsities_of({name: parameters[name] for name in asked if is_sharded(parameters[name])})
+    for name in asked:
+        values = parameters[name].detach()
+        # A first look at the weights of one output is nearly always enough.
+        first = values[:1] if values.dim() else values
+        if sharded[name] < 1 if name in sharded else bool(first.any()) or bool(values.any()):
+            continue
+        raise ScoreError(
+            f"'{name}' is all zeros: nothing tells which of its {values.numel():,} weights phase '{phase.name}' is to "
+            "prune; train it before (begin with a dense phase), exclude it, or take criterion='random'"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import redense
-from redense.errors import OptimizerError, ParameterError
+from redense.errors import OptimizerError, ParameterError, ScoreError
 from redense.holding.optimizers import unwrap_optimizer
 from redense.masks.sharding import is_sharded, local, whole, wrap
 
@@ -99,6 +99,19 @@ def alone(tmp_path: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_sharded_tensor_of_zeros_is_refused_by_name():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = nn.Linear(8, 4)
+    nn.init.zeros_(model.weight)
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ScoreError, match="'weight' is all zeros"), redense.sparse(model, optimizer, sparsity=0.5):
+        pass
 
 
 @pytest.mark.usefixtures("alone")

@@ -20,7 +20,16 @@ from redense.layers.names import clean_name, matching, unwrap
 from redense.masks.sharding import like, local, reshard, sparsities_of
 from redense.parameters import Verdict, chosen_of, first_layers, judge, named, warn_of_overlooked
 from redense.phase import Phase, Sparsity
-from redense.pruning import check_left, check_phase, check_rows, check_seed, choose, derive_seed, per_parameter
+from redense.pruning import (
+    check_left,
+    check_phase,
+    check_rows,
+    check_seed,
+    check_zeros,
+    choose,
+    derive_seed,
+    per_parameter,
+)
 
 from .masked import Masked
 from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
@@ -217,7 +226,9 @@ class Controller:
             together=self._replicas.together,
         )
         self._replicas.agree_on_masks(masks)
-        for name, sparsity in sparsities_of(masks).items():
+        shares = sparsities_of(masks)
+        check_zeros(phase, parameters, shares, previous)
+        for name, sparsity in shares.items():
             check_left(phase, name, masks[name].numel(), 1 - sparsity)
             check_rows(phase, name, masks[name], self._judged[name].rows)
         self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
