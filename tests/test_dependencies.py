@@ -130,7 +130,8 @@ SCRIPTS = {"test_benchmarks.py", "test_examples.py", "test_memory.py"}
 
 def core_test_files() -> list[Path]:
     """Return the tests that import no more than a plain install, pytest and hypothesis."""
-    given = CORE | {"pytest", "hypothesis", "forked"}
+    helpers = {path.stem for path in (ROOT / "tests").rglob("*.py") if not path.name.startswith("test_")}
+    given = CORE | {"pytest", "hypothesis"} | helpers
     found = list[Path]()
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")

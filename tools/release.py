@@ -28,7 +28,7 @@ def prepare(version: str, root: Path = ROOT, today: datetime.date | None = None)
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise SystemExit(f"a version is MAJOR.MINOR.PATCH, three numbers, got {version}")
-    package, citation, changelog = root / "src/redense/__init__.py", root / "CITATION.cff", root / "CHANGELOG.md"
+    package, citation, changelog = root / "src/redense/_version.py", root / "CITATION.cff", root / "CHANGELOG.md"
     present = version_of(package)
     text = changelog.read_text(encoding="utf-8")
     released = f"## [{present}]" in text
@@ -52,7 +52,7 @@ def check(folder: Path, root: Path = ROOT) -> str:
     wheels = sorted(folder.glob("redense-*.whl"))
     if len(wheels) != 1:
         raise SystemExit(f"{folder} has {len(wheels)} wheels of redense, expected one: empty it and build again")
-    version = version_of(root / "src/redense/__init__.py")
+    version = version_of(root / "src/redense/_version.py")
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = set(wheel.namelist())
         about = f"redense-{version}.dist-info"

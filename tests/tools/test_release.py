@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import redense
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import release  # noqa: E402  # pyright: ignore[reportMissingImports]  # tools/ is no package
@@ -21,7 +23,8 @@ DAY = datetime.date(2027, 1, 2)
 def checkout(tmp_path: Path) -> Path:
     package = tmp_path / "src" / "redense"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text('"""x"""\n__version__ = "0.1.0"\n')
+    (package / "__init__.py").write_text("")
+    (package / "_version.py").write_text('"""x"""\n__version__ = "0.1.0"\n')
     (package / "masks").mkdir()
     (package / "masks" / "selection.py").write_text("")
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 0.1.0\nlicense: Apache-2.0\n")
@@ -39,7 +42,7 @@ def test_a_release_is_written_into_package_citation_and_changelog(checkout: Path
     text = (checkout / "CHANGELOG.md").read_text()
     (checkout / "CHANGELOG.md").write_text(text.replace("[Unreleased]\n", "[Unreleased]\n\n- New.\n"))
     release.prepare("0.2.0", checkout, DAY)
-    assert '__version__ = "0.2.0"' in (checkout / "src/redense/__init__.py").read_text()
+    assert '__version__ = "0.2.0"' in (checkout / "src/redense/_version.py").read_text()
     assert (checkout / "CITATION.cff").read_text().splitlines()[:2] == ["cff-version: 1.2.0", "version: 0.2.0"]
     assert (checkout / "CHANGELOG.md").read_text() == (
         "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2027-01-02\n\n- New.\n\n"
@@ -64,6 +67,7 @@ def wheel(folder: Path, version: str = "0.1.0", **changed: str | None) -> Path:
     about = f"redense-{version}.dist-info"
     files = {
         "redense/__init__.py": "",
+        "redense/_version.py": "",
         "redense/masks/selection.py": "",
         f"{about}/METADATA": "Name: redense\nDescription-Content-Type: text/markdown\n\n# redense\n",
         f"{about}/entry_points.txt": "[console_scripts]\nredense = redense.cli:main\n",
@@ -79,7 +83,7 @@ def wheel(folder: Path, version: str = "0.1.0", **changed: str | None) -> Path:
 
 
 def test_a_wheel_is_what_git_has(checkout: Path):
-    assert release.check(wheel(checkout / "dist"), checkout).startswith("redense-0.1.0-py3-none-any.whl: 2 files")
+    assert release.check(wheel(checkout / "dist"), checkout).startswith("redense-0.1.0-py3-none-any.whl: 3 files")
 
 
 @pytest.mark.parametrize(
@@ -103,3 +107,7 @@ def test_two_wheels_are_refused(checkout: Path):
     (folder / "redense-0.0.9-py3-none-any.whl").write_bytes(b"")
     with pytest.raises(SystemExit, match="has 2 wheels of redense, expected one"):
         release.check(folder, checkout)
+
+
+def test_the_version_is_found_where_it_is():
+    assert release.version_of(ROOT / "src/redense/_version.py") == redense.__version__
