@@ -10,10 +10,13 @@ from redense.report.kit.plotting import (
     AXIS,
     LOOK,
     Plot,
+    axis,
+    band,
     log_ticks,
     no_markup,
     no_template,
     panel_title,
+    rows_axis,
     shortened,
     titled,
 )
@@ -72,15 +75,13 @@ def curves(c: Comparison) -> Plot | None:
     # The baseline's curve is a part of the others': on top, so that what they share is drawn as the baseline.
     order = sorted(arms, key=lambda arm: arm.is_baseline)
     focus = _focus(arms)
-    metric_axis = {
-        **AXIS,
-        "domain": [bottom, top],
-        "anchor": "x",
-        "title": {"text": no_markup(titled(f"validation {c.metric.label}", c.metric.unit)), **AXIS["title"]},
-        "automargin": True,
-    }
-    if focus:
-        metric_axis["range"] = list(focus)
+    metric_axis = axis(
+        no_markup(titled(f"validation {c.metric.label}", c.metric.unit)),
+        domain=[bottom, top],
+        anchor="x",
+        automargin=True,
+        **({"range": list(focus)} if focus else {}),
+    )
     layout = {
         **LOOK,
         "height": inner + 76,
@@ -90,44 +91,27 @@ def curves(c: Comparison) -> Plot | None:
         "barmode": "overlay",
         "bargap": 0.3,
         "shapes": [
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": band["start"],
-                "x1": band["end"],
-                "y0": (strips + _GAP) / inner,
-                "y1": 1,
-                "fillcolor": "--band",
-                "line": {"width": 0},
-                "layer": "below",
-            }
-            for band in bands
-            if band["sparse"]
+            band((span["start"], span["end"]), ((strips + _GAP) / inner, 1), xref="x", yref="paper")
+            for span in bands
+            if span["sparse"]
         ],
-        "xaxis": {
-            **AXIS,
-            "anchor": "y2",
-            "range": [0, end],
-            "title": {"text": "optimizer steps", **AXIS["title"]},
-            "separatethousands": True,
-            "exponentformat": "none",
-            "nticks": 8,
-            "showgrid": False,
-        },
+        "xaxis": axis(
+            "optimizer steps",
+            anchor="y2",
+            range=[0, end],
+            separatethousands=True,
+            exponentformat="none",
+            nticks=8,
+            showgrid=False,
+        ),
         "yaxis": metric_axis,
-        "yaxis2": {
-            **AXIS,
-            "domain": [0, strips / inner],
-            "anchor": "x",
-            "tickvals": list(range(len(arms))),
-            "ticktext": [shortened(arm.name) for arm in arms],
-            "range": [len(arms) - 0.5, -0.5],
-            "showgrid": False,
-            "ticks": "",
-            "automargin": True,
-            "fixedrange": True,
-        },
+        "yaxis2": rows_axis(
+            [shortened(arm.name) for arm in arms],
+            domain=[0, strips / inner],
+            anchor="x",
+            tickfont=AXIS["tickfont"],
+            showgrid=False,
+        ),
         "annotations": [panel_title(panel.title, high) for panel, high in zip(panels, tops, strict=True)],
         **{
             panel.axis.replace("y", "yaxis"): _axis(panel, arms, high - panel.height / inner, high)
@@ -193,10 +177,10 @@ def _curve(arm: Arm, c: Comparison) -> Plot:
 
 
 def _axis(panel: _Panel, arms: Sequence[Arm], low: float, high: float) -> Plot:
-    axis: Plot = {**AXIS, "domain": [max(0.0, low), high], "anchor": "x"}
+    made = axis(domain=[max(0.0, low), high], anchor="x")
     values = panel.values(arms)
     if panel.field == "loss" and (ticks := log_ticks(values)) is not None:
-        axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        made |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     if panel.field == "lr" and (rates := [value for value in values if value > 0]):
         # A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall.
         highest: dict[tuple[int, str], float] = {}
@@ -205,11 +189,11 @@ def _axis(panel: _Panel, arms: Sequence[Arm], low: float, high: float) -> Plot:
                 phase = (arm.index, point.phase)
                 highest[phase] = max(point.lr or 0.0, highest.get(phase, 0.0))
         least = min((rate for rate in highest.values() if rate > 0), default=min(rates)) / 100
-        axis |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2}
-        axis["range"] = [math.log10(least), math.log10(max(rates)) + 0.15]
+        made |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2}
+        made["range"] = [math.log10(least), math.log10(max(rates)) + 0.15]
     if panel.field == "sparsity":
-        axis |= {"range": [0, max(10.0, 1.15 * max(values))], "nticks": 4}
-    return axis
+        made |= {"range": [0, max(10.0, 1.15 * max(values))], "nticks": 4}
+    return made
 
 
 def _beside(panel: _Panel, arm: Arm) -> Plot:

@@ -10,7 +10,7 @@ from typing import Any
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Figure, Table
-from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, titled
+from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, titled
 from redense.report.kit.quantities import NONE, NOTHING, Number, cell, count, listed, number, share, whole
 from redense.report.runs.moments import moments_plot
 from redense.report.runs.reading import Metric
@@ -314,10 +314,10 @@ def _plot(data: list[Plot], x: str, y: str) -> Plot | None:
         "height": 330 + 20 * ((len(data) + 1) // 2),
         "margin": {"l": 8, "r": 12, "t": 12, "b": 46},
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "legend": {**KEY, "y": 1.02},
         "hovermode": "closest",
-        "xaxis": {**AXIS, "title": {"text": x, **AXIS["title"]}},
-        "yaxis": {**AXIS, "title": {"text": no_markup(y), **AXIS["title"]}, "automargin": True},
+        "xaxis": axis(x),
+        "yaxis": axis(no_markup(y), automargin=True),
     }
     return {"data": data, "layout": layout, "bands": []}
 

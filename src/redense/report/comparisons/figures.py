@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened, titled
+from redense.report.kit.plotting import (
+    LOOK,
+    Plot,
+    axis,
+    band,
+    no_markup,
+    no_template,
+    rows_axis,
+    segment,
+    shortened,
+    titled,
+)
 from redense.report.kit.quantities import number
 
 from .looks import look
@@ -29,29 +40,11 @@ def forest(c: Comparison, against: str) -> Plot:
     low, high = _reach(c.differences)
     limit = max(abs(low), abs(high))
     bands = [
-        {
-            "type": "rect",
-            "x0": max(-item.detectable, -10 * limit),
-            "x1": min(item.detectable, 10 * limit),
-            "y0": row - 0.36,
-            "y1": row + 0.36,
-            "fillcolor": "--band",
-            "line": {"width": 0},
-            "layer": "below",
-        }
+        band((max(-item.detectable, -10 * limit), min(item.detectable, 10 * limit)), (row - 0.36, row + 0.36))
         for row, item, _ in rows
         if item.detectable is not None
     ]
-    zero = {
-        "type": "line",
-        "x0": 0,
-        "x1": 0,
-        "yref": "paper",
-        "y0": 0,
-        "y1": 1,
-        "line": {"color": "--ink", "width": 1},
-        "layer": "below",
-    }
+    zero = segment((0, 0), (0, 1), "--ink", yref="paper", layer="below")
     left, right = sides(c)
     layout = {
         **LOOK,
@@ -60,27 +53,13 @@ def forest(c: Comparison, against: str) -> Plot:
         "showlegend": False,
         "hovermode": "closest",
         "shapes": [*bands, zero],
-        "xaxis": {
-            **AXIS,
-            "title": {
-                "text": f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →",
-                **AXIS["title"],
-            },
-            "range": [low, high],
-            "nticks": 6,
-            "fixedrange": True,
-        },
-        "yaxis": {
-            **AXIS,
-            "tickvals": [row for row, *_ in rows],
-            "ticktext": [_wrapped(item.arm) for _, item, _ in rows],
-            "tickfont": {"color": "--ink", "size": 12},
-            "range": [len(rows) - 0.5, -0.5],
-            "showgrid": False,
-            "ticks": "",
-            "automargin": True,
-            "fixedrange": True,
-        },
+        "xaxis": axis(
+            f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →",
+            range=[low, high],
+            nticks=6,
+            fixedrange=True,
+        ),
+        "yaxis": rows_axis([_wrapped(item.arm) for _, item, _ in rows], showgrid=False),
     }
     data = [trace for row, item, arm in rows for trace in _forest_row(row, item, arm, unit, places)]
     return {"data": data, "layout": layout, "bands": []}
@@ -168,31 +147,15 @@ def cost(c: Comparison) -> Plot | None:
         "hovermode": "closest",
         "shapes": []
         if level is None
-        else [
-            {
-                "type": "line",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": level,
-                "y1": level,
-                "line": {"color": "--muted", "width": 1, "dash": "dot"},
-                "layer": "below",
-            }
-        ],
-        "xaxis": {
-            **AXIS,
-            "title": {"text": "gradient evaluations of one run", **AXIS["title"]},
-            "range": [0, most],
-            "separatethousands": True,
-            "exponentformat": "none",
-            "nticks": 6,
-        },
-        "yaxis": {
-            **AXIS,
-            "title": {"text": no_markup(titled(c.figure, c.metric.unit)), **AXIS["title"]},
-            "automargin": True,
-        },
+        else [segment((0, 1), (level, level), "--muted", "dot", xref="paper", layer="below")],
+        "xaxis": axis(
+            "gradient evaluations of one run",
+            range=[0, most],
+            separatethousands=True,
+            exponentformat="none",
+            nticks=6,
+        ),
+        "yaxis": axis(no_markup(titled(c.figure, c.metric.unit)), automargin=True),
     }
     return {"data": data, "layout": layout, "bands": [], "paper": {"showlegend": True}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Plot = dict[str, Any]
@@ -25,6 +25,45 @@ LOOK: Plot = {
     "hoverlabel": {"bgcolor": "--raised", "bordercolor": "--line", "font": {"color": "--ink", "size": 12}},
     "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "--muted", "activecolor": "--ink"},
 }
+
+
+KEY: Plot = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
+"""A key in a row above the plot."""
+
+
+def axis(title: str = "", **more: Any) -> Plot:
+    """Return an axis with its title, which has been through `no_markup` where it comes from elsewhere."""
+    named = {"title": {"text": title, **AXIS["title"]}} if title else {}
+    return {**AXIS, **named, **more}
+
+
+def rows_axis(labels: Sequence[str], **more: Any) -> Plot:
+    """Return an axis of named rows, from top to bottom."""
+    return {
+        **AXIS,
+        "tickvals": list(range(len(labels))),
+        "ticktext": list(labels),
+        "tickfont": {"color": "--ink", "size": 12},
+        "range": [len(labels) - 0.5, -0.5],
+        "ticks": "",
+        "automargin": True,
+        "fixedrange": True,
+        **more,
+    }
+
+
+def segment(x: tuple[float, float], y: tuple[float, float], color: str, dash: str = "", **more: Any) -> Plot:
+    """Return a thin straight line from the first to the second of two points."""
+    (x0, x1), (y0, y1) = x, y
+    pen = {"color": color, "width": 1, **({"dash": dash} if dash else {})}
+    return {"type": "line", "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": pen, **more}
+
+
+def band(x: tuple[float, float], y: tuple[float, float], **more: Any) -> Plot:
+    """Return a shaded stretch below everything else."""
+    (x0, x1), (y0, y1) = x, y
+    look = {"fillcolor": "--band", "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect", "x0": x0, "x1": x1, "y0": y0, "y1": y1, **look, **more}
 
 
 def log_ticks(values: Iterable[float]) -> list[float] | None:

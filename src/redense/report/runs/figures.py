@@ -6,7 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from redense.report.kit.plotting import AXIS, LOOK, Plot, finite, log_ticks, no_markup, no_template, panel_title
+from redense.report.kit.plotting import (
+    AXIS,
+    KEY,
+    LOOK,
+    Plot,
+    axis,
+    band,
+    finite,
+    log_ticks,
+    no_markup,
+    no_template,
+    panel_title,
+    segment,
+)
 from redense.report.kit.quantities import learning_rate, number, percent
 
 from .reading import Run, StepLine
@@ -35,17 +48,7 @@ def curves(run: Run) -> Plot:
     layout = _layout(run)
     baseline = _baseline(run)
     if baseline is not None:
-        layout["shapes"].append(
-            {
-                "type": "line",
-                "x0": 0,
-                "x1": run.ends[-1],
-                "y0": baseline,
-                "y1": baseline,
-                "yref": "y2",
-                "line": {"color": "--muted", "width": 1, "dash": "dot"},
-            }
-        )
+        layout["shapes"].append(segment((0, run.ends[-1]), (baseline, baseline), "--muted", "dot", yref="y2"))
     layout["annotations"] = [panel_title(text, _PANELS[panel][1][1]) for panel, text in titles.items()]
     return {"data": _traces(run), "layout": layout, "bands": _bands(run)}
 
@@ -86,14 +89,11 @@ def layer_bars(run: Run) -> Plot | None:
         "margin": {"l": 8, "r": 16, "t": 32 if len(shown) == 1 else 56, "b": 44},
         "bargap": 0.35,
         "showlegend": len(shown) > 1,
-        "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+        "legend": KEY,
         "hovermode": "closest",
-        "xaxis": {
-            **AXIS,
-            "title": {"text": "sparsity, %", "font": {"color": "--muted", "size": 12}},
-            "range": [0, min(100, max(10, math.ceil(highest / 10 + 0.2) * 10))],
-            "fixedrange": True,
-        },
+        "xaxis": axis(
+            "sparsity, %", range=[0, min(100, max(10, math.ceil(highest / 10 + 0.2) * 10))], fixedrange=True
+        ),
         "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
                   "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
     }  # fmt: skip
@@ -252,35 +252,11 @@ def _layout(run: Run) -> Plot:
     y["y4"] |= {"range": [0, max(10, highest * 1.15)], "nticks": 4}
     starts = [0, *run.ends]
     shaded = [
-        {
-            "type": "rect",
-            "xref": "x",
-            "yref": "paper",
-            "x0": start,
-            "x1": stop,
-            "y0": 0,
-            "y1": 1,
-            "fillcolor": "--band",
-            "line": {"width": 0},
-            "layer": "below",
-        }
+        band((start, stop), (0, 1), xref="x", yref="paper")
         for phase, start, stop in zip(run.phases, starts, run.ends, strict=False)
         if phase.sparse
     ]
-    edges = [
-        {
-            "type": "line",
-            "xref": "x",
-            "yref": "paper",
-            "x0": stop,
-            "x1": stop,
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": "--line", "width": 1},
-            "layer": "below",
-        }
-        for stop in run.ends[:-1]
-    ]
+    edges = [segment((stop, stop), (0, 1), "--line", xref="x", yref="paper", layer="below") for stop in run.ends[:-1]]
     return {
         **LOOK,
         "height": 800,
@@ -289,19 +265,18 @@ def _layout(run: Run) -> Plot:
         "hovermode": "x unified",
         "hoversubplots": "axis",
         "shapes": [*shaded, *edges],
-        "xaxis": {
-            **AXIS,
-            "anchor": "y4",
-            "range": [0, end],
-            "title": {"text": "optimizer steps", "font": {"color": "--muted", "size": 12}},
-            "separatethousands": True,
-            "exponentformat": "none",
-            "showspikes": True,
-            "spikemode": "across",
-            "spikethickness": 1,
-            "spikecolor": "--muted",
-            "spikedash": "solid",
-        },
+        "xaxis": axis(
+            "optimizer steps",
+            anchor="y4",
+            range=[0, end],
+            separatethousands=True,
+            exponentformat="none",
+            showspikes=True,
+            spikemode="across",
+            spikethickness=1,
+            spikecolor="--muted",
+            spikedash="solid",
+        ),
         **{name.replace("y", "yaxis"): axis for name, axis in y.items()},
     }
 

@@ -11,7 +11,7 @@ from redense.errors import DataError
 from redense.report.kit.loading import load_object
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table
-from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, on_panel
+from redense.report.kit.plotting import AXIS, LOOK, Plot, axis, no_markup, no_template, on_panel
 from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, small, whole
 
 LayerMoments = Mapping[str, Any]
@@ -34,23 +34,22 @@ def moments_plot(row: LayerMoments) -> Plot:
         "barmode": "stack",
         "bargap": 0,
         "annotations": [],
-        "xaxis": {
-            **AXIS,
-            "anchor": f"y{len(panels)}" if len(panels) > 1 else "y",
-            "range": [edges[0], edges[-1]],
-            "title": {"text": no_markup(f"weight of {row.get('name') or row.get('layer')}"), **AXIS["title"]},
-        },
+        "xaxis": axis(
+            no_markup(f"weight of {row.get('name') or row.get('layer')}"),
+            anchor=f"y{len(panels)}" if len(panels) > 1 else "y",
+            range=[edges[0], edges[-1]],
+        ),
     }
     data: list[Plot] = []
     for place, (moment, parts) in enumerate(panels):
-        axis = "y" if place == 0 else f"y{place + 1}"
+        name = "y" if place == 0 else f"y{place + 1}"
         top = 1 - place / len(panels)
         domain = [max(0.0, top - 1 / len(panels)), top - _HEADING / _PANEL / len(panels)]
         bars = [(n, x) for _, part, _ in parts for n, x in zip(part["counts"], middles, strict=False)]
         # The weights that are exactly zero would flatten everything else.
         spike = sum(n for n, x in bars if abs(x) <= 1e-12)
         highest = max((n for n, x in bars if abs(x) > 1e-12), default=1)
-        layout[axis.replace("y", "yaxis")] = {
+        layout[name.replace("y", "yaxis")] = {
             **AXIS,
             "domain": domain,
             "range": [0, 1.15 * (highest or 1)],
@@ -65,7 +64,7 @@ def moments_plot(row: LayerMoments) -> Plot:
                 "x0": middles[0],
                 "dx": middles[1] - middles[0],
                 "y": part["counts"],
-                "yaxis": axis,
+                "yaxis": name,
                 "xaxis": "x",
                 "marker": {"color": color, "line": {"width": 0}},
                 "hovertemplate": f"{no_template(f'{moment}, {label}')}<br>%{{x:.3~g}}: %{{y:,}} weights<extra></extra>",

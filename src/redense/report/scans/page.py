@@ -11,7 +11,7 @@ from redense.lab.runs.scan import read_scan
 from redense.report.kit.document import Page, Section, write_page
 from redense.report.kit.markup import Child, h
 from redense.report.kit.parts import Cell, Figure, Table, flattened
-from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup
+from redense.report.kit.plotting import AXIS, KEY, LOOK, Plot, axis, no_markup, segment
 from redense.report.kit.quantities import cell, count, number, percent, share, whole
 from redense.scans.allocation import Allocation
 from redense.scans.result import Curve, Scan
@@ -207,24 +207,11 @@ def _curves(scan: Scan, chosen: Allocation, what: str) -> Plot:
             "height": 460,
             "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
             "showlegend": len(scan.curves) <= _IN_LEGEND,
-            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+            "legend": KEY,
             "hovermode": "closest",
-            "xaxis": {**AXIS, "title": _titled("sparsity of the one layer, %"), "range": [0, 100]},
-            "yaxis": {
-                **AXIS,
-                "title": _titled(what),
-                **({"range": [span[0] - room, span[1] + room]} if span else {}),
-            },
-            "shapes": [
-                {
-                    "type": "line",
-                    "x0": 0,
-                    "x1": 100,
-                    "y0": scan.baseline,
-                    "y1": scan.baseline,
-                    "line": {"color": "--muted", "width": 1, "dash": "dot"},
-                }
-            ],
+            "xaxis": axis("sparsity of the one layer, %", range=[0, 100]),
+            "yaxis": axis(no_markup(what), **({"range": [span[0] - room, span[1] + room]} if span else {})),
+            "shapes": [segment((0, 100), (scan.baseline, scan.baseline), "--muted", "dot")],
         },
         "bands": [],
     }
@@ -282,15 +269,11 @@ def _shares(chosen: Allocation) -> Plot:
             "margin": {"l": 8, "r": 16, "t": 56, "b": 44},
             "bargap": 0.35,
             "showlegend": True,
-            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+            "legend": KEY,
             "hovermode": "closest",
-            "xaxis": {**AXIS, "title": _titled("sparsity, %"), "range": [0, 100], "fixedrange": True},
+            "xaxis": axis("sparsity, %", range=[0, 100], fixedrange=True),
             "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
                       "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
         },
         "bands": [],
     }  # fmt: skip
-
-
-def _titled(text: str) -> Plot:
-    return {"text": no_markup(text), "font": {"color": "--muted", "size": 12}}

@@ -11,7 +11,7 @@ from typing_extensions import override
 from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled, shown
-from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened
+from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, rows_axis, shortened
 from redense.report.kit.quantities import NOTHING, cell, count, percent, share, whole
 from redense.tasks.classification.schema import Changes, ClassRow, Example
 from redense.tasks.classification.schema import ClassificationEvidence as Evidence
@@ -141,24 +141,10 @@ def classes_plot(e: Evidence) -> Plot:
         "height": 26 * len(rows) + 110,
         "margin": {"l": 8, "r": 16, "t": 40, "b": 46},
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "legend": KEY,
         "hovermode": "closest",
-        "xaxis": {
-            **AXIS,
-            "title": {"text": "test error, %", **AXIS["title"]},
-            "range": [0, 1.06 * max([*before, *after, 1.0])],
-            "fixedrange": True,
-        },
-        "yaxis": {
-            **AXIS,
-            "tickvals": at,
-            "ticktext": [shortened(row.name) for row in rows],
-            "tickfont": {"color": "--ink", "size": 12},
-            "range": [len(rows) - 0.5, -0.5],
-            "ticks": "",
-            "automargin": True,
-            "fixedrange": True,
-        },
+        "xaxis": axis("test error, %", range=[0, 1.06 * max([*before, *after, 1.0])], fixedrange=True),
+        "yaxis": rows_axis([shortened(row.name) for row in rows]),
     }
     return {"data": [joined, *dots], "layout": layout, "bands": []}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled
-from redense.report.kit.plotting import AXIS, LOOK, Plot, no_markup, no_template, shortened
+from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, rows_axis, shortened
 from redense.report.kit.quantities import whole
 from redense.tasks.speech.schema import Clip, Clips, Edit, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
@@ -153,24 +153,10 @@ def rates_plot(e: Evidence) -> Plot:
         "height": 34 * len(at) + 20 * len(sets) + 110,
         "margin": {"l": 8, "r": 16, "t": 40, "b": 46},
         "showlegend": len(sets) > 1,
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "legend": KEY,
         "hovermode": "closest",
-        "xaxis": {
-            **AXIS,
-            "title": {"text": "word error rate, %", **AXIS["title"]},
-            "range": [0, 1.06 * highest],
-            "fixedrange": True,
-        },
-        "yaxis": {
-            **AXIS,
-            "tickvals": at,
-            "ticktext": [shortened(name) for name in _names(e)],
-            "tickfont": {"color": "--ink", "size": 12},
-            "range": [len(at) - 0.5, -0.5],
-            "ticks": "",
-            "automargin": True,
-            "fixedrange": True,
-        },
+        "xaxis": axis("word error rate, %", range=[0, 1.06 * highest], fixedrange=True),
+        "yaxis": rows_axis([shortened(name) for name in _names(e)]),
     }
     return {"data": data, "layout": layout, "bands": []}
 
