@@ -31,8 +31,13 @@ _layer("methods", "core")
 _layer("integrations", "core")
 _layer("tasks", "core")
 _layer("judging", "files")
-_layer("lab", "tasks", "methods", "scans", "judging")
-_layer("report", "lab")
+_layer("ranks", "tasks")
+_layer("recipe", "ranks")
+_layer("training", "recipe", "methods", "scans")
+_layer("flow", "training")
+_layer("runs", "flow", "judging")
+_layer("comparison", "runs")
+_layer("report", "comparison")
 _layer("cli", "report")
 _layer("face", "cli", "integrations")  # `redense` itself gives names of any part, and loads none
 
@@ -48,8 +53,25 @@ PLACES = {
     "redense.methods": "methods",
     "redense.integrations": "integrations",
     "redense.tasks": "tasks",
-    "redense.lab": "lab",
+    "redense.lab": "comparison",
+    "redense.lab.diagnosis": "training",
+    "redense.lab.doctor": "runs",
+    "redense.lab.environment": "ranks",
+    "redense.lab.events": "ranks",
+    "redense.lab.flow": "flow",
+    "redense.lab.folder": "ranks",
     "redense.lab.judging": "judging",
+    "redense.lab.loggers": "runs",
+    "redense.lab.loggers.base": "recipe",
+    "redense.lab.loggers.compared": "comparison",
+    "redense.lab.ranks": "ranks",
+    "redense.lab.recipe": "recipe",
+    "redense.lab.runs": "runs",
+    "redense.lab.store": "training",
+    "redense.lab.tasks": "training",
+    "redense.lab.training": "training",
+    "redense.lab.training.checkpoint": "ranks",
+    "redense.lab.zoo": "runs",
     "redense.report": "report",
     "redense.cli": "cli",
 }

@@ -33,7 +33,7 @@ def uses() -> list[tuple[str, str]]:
 
 def _part(module: str) -> str:
     layer = layer_of(module)
-    return {"masks": "core", "scans": "core", "judging": "lab"}.get(layer, layer)
+    return "lab" if module.startswith("redense.lab") else {"masks": "core", "scans": "core"}.get(layer, layer)
 
 
 def drawing() -> str:

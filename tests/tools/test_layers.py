@@ -56,7 +56,7 @@ def test_the_package_keeps_to_its_layers_and_has_no_circle(layers: Any):
 def test_an_import_of_a_higher_layer_is_found_wherever_and_however_it_is_made(text: str, layers: Any, tmp_path: Path):
     line = text.count("\n") + 1
     assert found(layers, tmp_path, {"tasks/speech.py": text, "lab/training/engine.py": ""}) == [
-        f"redense/tasks/speech.py:{line}: redense.tasks.speech (tasks) imports redense.lab.training.engine (lab), "
+        f"redense/tasks/speech.py:{line}: redense.tasks.speech (tasks) imports redense.lab.training.engine (training), "
         "which is no layer below it"
     ]
 
