@@ -64,13 +64,13 @@ def test_an_import_of_a_higher_layer_is_found_wherever_and_however_it_is_made(te
 def test_an_import_circle_is_named_whole_also_where_half_of_it_is_for_type_checkers(layers: Any, tmp_path: Path):
     files = {
         "lab/runs/run.py": "from .scan import first",
-        "lab/runs/scan.py": "def first():\n    from ..training import engine",
-        "lab/training/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+        "lab/runs/scan.py": "def first():\n    from . import engine",
+        "lab/runs/engine.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
         "    from redense.lab.runs.run import run",
-        "lab/training/plan.py": "from .engine import Engine",
+        "lab/runs/plan.py": "from .engine import Engine",
     }
     assert found(layers, tmp_path, files) == [
-        "import circle: redense.lab.runs.run, redense.lab.runs.scan, redense.lab.training.engine",
+        "import circle: redense.lab.runs.engine, redense.lab.runs.run, redense.lab.runs.scan",
     ]
 
 
