@@ -18,6 +18,7 @@ from typing import Any
 import comparison_samples
 import pytest
 import run_samples
+import scan_samples
 
 from redense.report import write_report
 from redense.report.comparisons.page import write_compare_report
@@ -58,7 +59,7 @@ def run_page(folder: Path) -> Path:
     run = run_samples.fake_run(folder / "run")
     (run / "evidence.json").write_text(json.dumps(classes.told([*classes.CASES, ("fox", "cat", "fox")])))
     (run / "moments.json").write_text(json.dumps({"cycles": [of("runs/test_moments").cycle()]}))
-    of("scans/test_page").write(run / "sensitivity")
+    scan_samples.write_scan(run / "sensitivity")
     return write_report(run)
 
 
@@ -70,7 +71,7 @@ def comparison_page(folder: Path) -> Path:
 
 
 def scan_page(folder: Path) -> Path:
-    return write_sensitivity_page(of("scans/test_page").write(folder / "scan"))
+    return write_sensitivity_page(scan_samples.write_scan(folder / "scan"))
 
 
 def captions_page(folder: Path) -> Path:

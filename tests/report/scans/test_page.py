@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
+from scan_samples import DATA, scan, write_scan
 
 from redense.report.scans.page import make_page, sentence, write_sensitivity_page
-from redense.scans.result import Curve, Scan
-
-MAGNITUDES = tuple(i / 200 for i in range(201))
-DATA: dict[str, Any] = {
-    "recipe": "<b>tiny</b>",
-    "seed": 3,
-    "source": "quickstart",
-    "follows": "loss",
-    "unit": "",
-    "validation_examples": 500,
-    "environment": {"torch": "2.13", "cores": 2},
-}
-
-
-def scan(**changes: Any) -> Scan:
-    curves = (
-        Curve("first</script>.weight", (10, 10), ((0.3, 0.51), (0.6, 0.9), (0.9, None)), MAGNITUDES),
-        Curve("rnn.weight_hh_l0", (40, 10), ((0.3, 0.5), (0.6, 0.5), (0.9, 0.53)), MAGNITUDES),
-        Curve("rnn.weight_hh_l0[i]", (10, 10), ((0.6, 0.55),), MAGNITUDES, gate=True),
-    )
-    return Scan(0.5, curves, (0.3, 0.6, 0.9), **{"tolerance": 0.01, "hopeless": 0.4, "evaluations": 9, **changes})
 
 
 def test_the_page_loads_nothing_and_escapes_every_name():
@@ -82,27 +60,7 @@ def test_a_scan_without_a_hopeless_bound_and_one_where_higher_is_better_can_be_d
         make_page(found, found.allocate(0.2), DATA).html()
 
 
-def write(folder: Path) -> Path:
-    """Write a scan as `redense sensitivity` does."""
-    found = scan()
-    chosen = found.allocate(0.5)
-    kept = {
-        "scan": found.to_dict(),
-        "allocation": {
-            "sparsities": chosen.to_dict(),
-            "predicted": chosen.predicted,
-            "beside": chosen.beside,
-            "predictions": {
-                name: value if math.isfinite(value) else None for name, value in chosen.predictions.items()
-            },
-        },
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sensitivity.json").write_text(json.dumps({**DATA, **kept}))
-    return folder
-
-
 def test_the_page_is_written_beside_the_scan(tmp_path: Path):
-    path = write_sensitivity_page(write(tmp_path))
+    path = write_sensitivity_page(write_scan(tmp_path))
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["sensitivity.html", "sensitivity.json"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scan_samples import write_scan
 
 from redense.errors import AddressError, DataError
 from redense.report.paper.browser import BrowserPage
@@ -231,6 +232,14 @@ def test_browser_follows_a_run_that_goes_on_and_asks_nobody_else(server, root, l
     })""")
     assert seen[0] == [10, 20, 30]
     assert "its log ends in phase 2 of 3, sparse, after 30 optimizer steps" in seen[1].replace("\u00a0", " ")
+    write_scan(root / "group" / "alive" / "sensitivity")  # a section that was not there
+    order = page.run("""new Promise((done) => {
+      const began = Date.now();
+      const watch = () => document.querySelector("#sensitivities .main-svg") || Date.now() - began > 100000
+        ? done([...document.querySelectorAll("main > section")].map((section) => section.id)) : setTimeout(watch, 50);
+      watch();
+    })""")
+    assert order == ["verdict", "phases", "curves-section", "layers-section", "sensitivity", "provenance"]
     asked = {e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"}
     assert all(url.startswith((server.address, "data:", "blob:")) for url in asked)
     assert not [e for e in page.events if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
