@@ -16,7 +16,7 @@ import torch
 
 from redense import plugins
 from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
-from redense.errors import PluginError, RecipeError, ScheduleError
+from redense.errors import DataError, PluginError, RecipeError, ScheduleError
 from redense.lab.arms import ARMS, Setting, card_of
 from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.recipe import recipe as recipes
@@ -29,6 +29,10 @@ from redense.methods.base import TECHNIQUES, Method, technique
 from redense.phase import Phase
 from redense.pruning import choose
 from redense.tasks import registry
+from redense.tasks.classification.config import ImageData
+from redense.tasks.classification.data.loading import load_splits
+from redense.tasks.classification.data.reading import READERS, Found, layout
+from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.models import NETWORKS, network
 from redense.tasks.registry import tasks
 
@@ -309,6 +313,30 @@ def test_a_network_of_ones_own_is_built_and_its_code_is_in_the_keys(tiny: Tiny, 
         del NETWORKS["own-network"]
     with pytest.raises(RecipeError, match="there is a network 'cnn' already"):
         network("cnn")(own)
+
+
+def test_a_layout_of_ones_own_is_asked_before_ours_and_a_file_that_nobody_takes_is_refused(tmp_path: Path):
+    file = tmp_path / "images.own"
+    file.write_text("4")
+
+    @layout("four by four")
+    def own(found: Path, config: ImageData) -> Found | None:
+        if found.suffix != ".own":
+            return None
+        images = torch.arange(40 * 16, dtype=torch.uint8).reshape(40, 1, 4, 4)
+        part = ImageSet(images, torch.arange(40) % 2, ("even", "odd"))
+        return Found("four by four", {"train": part, "test": part.take(torch.arange(10))})
+
+    try:
+        splits = load_splits(str(file))
+        assert (splits.train.images.shape[1:], splits.train.classes) == ((1, 4, 4), ("even", "odd"))
+        (tmp_path / "other").write_text("")
+        with pytest.raises(DataError, match="no reader of a plugin takes this file"):
+            load_splits(str(tmp_path / "other"))
+        with pytest.raises(DataError, match="there is a data layout 'idx files' already"):
+            layout("idx files")(own)
+    finally:
+        del READERS["four by four"]
 
 
 def test_a_cell_that_is_run_twice_registers_twice_and_nobody_else_takes_the_name():

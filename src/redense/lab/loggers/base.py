@@ -1,4 +1,4 @@
-"""What a logger is, and which there are. No torch here: a recipe names loggers.
+"""Loggers by name, and what one has to have. No torch here: a recipe names loggers.
 
 To add one, decorate a class that has the four methods of `Logger` with `register_logger`, in a plugin
 (`redense.plugins`); ``log: [its name]`` in a recipe, or ``--log``, then sends the numbers of a run to it.
@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from redense.errors import MissingExtraError, RecipeError, RedenseError, nearest
+from redense.plugins import Registry
 
 T = TypeVar("T", bound="type[Logger]")
 
-LOGGERS: dict[str, type[Logger]] = {}
-"""Every logger by its name; those of redense are added when the module that has them is imported."""
-
 _HOMES = {"tensorboard": "local", "csv": "local", "wandb": "trackers", "mlflow": "trackers", "trackio": "trackers"}
+
+LOGGERS: Registry[type[Logger]] = Registry("logger", RecipeError, ours=tuple(_HOMES))
+"""Every logger by its name; those of redense are added when the module that has them is imported."""
 
 
 class LoggerError(RedenseError, RuntimeError):
@@ -29,7 +30,7 @@ class LoggerError(RedenseError, RuntimeError):
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """What a logger is told when a run begins, or is resumed.
+    """A run as a logger is told of it when it begins, or is resumed.
 
     Args:
         name: of the run: that of its folder, or ``dsd seed 3`` in a comparison.
@@ -71,7 +72,7 @@ class Logger(Protocol):
 
 
 def register_logger(name: str) -> Callable[[T], T]:
-    """Return a decorator that adds a class with the methods of `Logger` under a name.
+    """Return a decorator that adds a class with the methods of `Logger` under a name that is free.
 
     A class may have two attributes more: ``needs``, the package that it imports, so that a machine without it is told
     at the start; and ``rewinds``, true where `begin` forgets what was logged after ``run.step``, so that a resumed run
@@ -79,7 +80,7 @@ def register_logger(name: str) -> Callable[[T], T]:
     """
 
     def add(cls: T) -> T:
-        LOGGERS[name] = cls
+        LOGGERS.register(name, cls)
         return cls
 
     return add

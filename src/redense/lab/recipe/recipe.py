@@ -399,6 +399,7 @@ def names_in(recipe: Recipe) -> dict[str, list[str]]:
         "criterion": [phase.criterion for phase in phases],
         "optimizer": [recipe.training.optimizer.name],
         "network": [str(getattr(recipe.model, "name", ""))],
+        "logger": list(recipe.log or ()),
     }
 
 

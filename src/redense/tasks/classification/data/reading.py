@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from redense.errors import DataError, nearest
+from redense.plugins import Registry
 from redense.tasks import catalog
 from redense.tasks.classification.config import ImageData
 from redense.tasks.faults import Fault, counted
@@ -30,6 +32,25 @@ LAYOUTS = (
     "parquet files, a table of files and classes (labels.csv), or images in folders train/CLASS/ and val/CLASS/ or "
     "test/CLASS/"
 )
+
+
+Reader = Callable[[Path, ImageData], "Found | None"]
+"""(folder or file, config) -> its content, or None if it is in another layout."""
+
+READERS: Registry[Reader] = Registry("data layout", DataError, pattern=re.compile(r"[^\x00-\x1f]{1,60}"))
+
+
+def layout(name: str) -> Callable[[Reader], Reader]:
+    """Register the reader of a layout. Those of plugins are asked first, each whether a source is in its layout.
+
+    Raises:
+        DataError: the name is taken.
+    """
+
+    def register(reader: Reader) -> Reader:
+        return READERS.register(name, reader)
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -65,7 +86,8 @@ def find_images(source: str | None) -> Path | str:
     if source.startswith("hub:"):
         return source
     place = Path(source).expanduser()
-    if not place.is_dir() and not find_npz(place):
+    added = any(READERS.plugin_of(name) for name in READERS)
+    if not place.is_dir() and not find_npz(place) and not (added and place.exists()):
         names = ["sample", "debian", *catalog.SOURCES]
         raise DataError(
             f"no data at {source!r}: expected one of {', '.join(names)}, an existing folder, a .npz file, "
@@ -92,14 +114,11 @@ def read_images(
     found, place = find_images(config.source), config.source or "sample"
     if isinstance(found, str):
         return _hub(place, config, by_row, full, on_checked)
-    if idx := find_idx(found, config.label) if found.is_dir() else None:
-        training, test = read_idx_set(idx)
-        return Found("idx files", {"train": training, "test": test})
-    if path := find_npz(found):
-        return Found(f"arrays in {path.name}", read_npz(path))
-    if cifar := find_cifar(found):
-        sets, notes = read_cifar(*cifar, config.label)
-        return Found("CIFAR's binary files", sets, notes=tuple(notes))
+    for name in sorted(READERS, key=lambda name: READERS.plugin_of(name) is None):
+        if (read := READERS[name](found, config)) is not None:
+            return read
+    if not found.is_dir():
+        raise DataError(f"{found}: no reader of a plugin takes this file; of files redense reads .npz alone")
     if is_hub_folder(found):
         return _hub(place, config, by_row, full, on_checked)
     if not has_any(found, SUFFIXES):
@@ -112,6 +131,30 @@ def read_images(
         if tables:
             return _labelled(root, place, tables, images, extra, full=full, on_checked=on_checked)
     return _class_folders(root, place, extra, full=full, on_checked=on_checked)
+
+
+@layout("idx files")
+def _idx(found: Path, config: ImageData) -> Found | None:
+    idx = find_idx(found, config.label) if found.is_dir() else None
+    if not idx:
+        return None
+    training, test = read_idx_set(idx)
+    return Found("idx files", {"train": training, "test": test})
+
+
+@layout("arrays")
+def _npz(found: Path, config: ImageData) -> Found | None:
+    path = find_npz(found)
+    return Found(f"arrays in {path.name}", read_npz(path)) if path else None
+
+
+@layout("CIFAR's binary files")
+def _cifar(found: Path, config: ImageData) -> Found | None:
+    cifar = find_cifar(found) if found.is_dir() else None
+    if not cifar:
+        return None
+    sets, notes = read_cifar(*cifar, config.label)
+    return Found("CIFAR's binary files", sets, notes=tuple(notes))
 
 
 def _hub(place: str, config: ImageData, by_row: bool, full: bool, on_checked: OnChecked | None) -> Found:
