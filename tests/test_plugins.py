@@ -19,9 +19,9 @@ from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
 from redense.errors import DataError, PluginError, RecipeError, ScheduleError
 from redense.lab.arms import ARMS, Setting, card_of
 from redense.lab.comparison.comparison import Comparison, new_comparison
+from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
-from redense.lab.store import phase_keys
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan

@@ -61,6 +61,7 @@ PLACES = {
     "redense.lab.flow": "flow",
     "redense.lab.folder": "ranks",
     "redense.lab.judging": "judging",
+    "redense.lab.keys": "training",
     "redense.lab.loggers": "runs",
     "redense.lab.loggers.base": "recipe",
     "redense.lab.loggers.compared": "comparison",

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from redense.errors import CheckpointError, StateError
-from redense.lab import store
+from redense.lab import keys as key_module
 from redense.lab.comparison import grid
 from redense.lab.comparison.comparison import Comparison
 from redense.lab.comparison.grid import Grid
+from redense.lab.keys import phase_keys
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.store import PhaseStore, default_store, phase_keys
+from redense.lab.store import PhaseStore, default_store
 from redense.lab.training.plan import PlannedPhase, plan
 from redense.methods.dropconnect import DropConnect
 
@@ -61,7 +62,7 @@ def test_keys_are_folder_names_one_a_phase_and_the_same_every_time(tiny: Tiny):
 def test_another_rule_of_keep_best_makes_other_keys_of_keep_best_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     last, best = keys(tiny()), keys(tiny(training={"keep": "best"}))
     assert not set(keys(tiny(training={"keep": "best", "keep_by": "loss"}))) & set(best)
-    monkeypatch.setattr(store, "KEEP_VERSION", store.KEEP_VERSION + 1)
+    monkeypatch.setattr(key_module, "KEEP_VERSION", key_module.KEEP_VERSION + 1)
     assert keys(tiny()) == last
     assert not set(keys(tiny(training={"keep": "best"}))) & set(best)
 
@@ -70,7 +71,7 @@ def test_keys_are_those_of_phases_that_older_versions_have_stored(tiny: Tiny, mo
     """What was trained and kept before keys covered plugins, defaults of techniques and libraries is still found."""
     monkeypatch.setattr(torch, "__version__", "2.13.0")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(store, "device_name", lambda: "cpu")
+    monkeypatch.setattr(key_module, "device_name", lambda: "cpu")
     phases = plan(tiny(), 11)
     found = keys(tiny())
     for method, options in (("average", {"kind": "ema"}), ("distill", {}), ("release", {"start": "fresh"})):
@@ -85,7 +86,9 @@ def test_another_torchvision_or_timm_makes_other_keys_of_what_it_computes(tiny: 
     recipes["cut to a size"], models["cut to a size"] = tiny(data={"size": 8}), ("torchvision",)
     before = {name: keys(recipe) for name, recipe in recipes.items()}
     for library in ("torchvision", "timm"):
-        monkeypatch.setattr(store, "version_of", lambda name, other=library: "another" if name == other else "same")
+        monkeypatch.setattr(
+            key_module, "version_of", lambda name, other=library: "another" if name == other else "same"
+        )
         changed = {name for name, recipe in recipes.items() if keys(recipe)[0] != _with_same(recipe, monkeypatch)[0]}
         assert changed == {name for name, used in models.items() if library in used}
     assert keys(recipes["mlp"]) == before["mlp"]
@@ -93,7 +96,7 @@ def test_another_torchvision_or_timm_makes_other_keys_of_what_it_computes(tiny: 
 
 def _with_same(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch:
-        patch.setattr(store, "version_of", lambda name: "same")
+        patch.setattr(key_module, "version_of", lambda name: "same")
         return keys(recipe)
 
 
@@ -172,7 +175,7 @@ def test_keys_do_not_depend_on_names_or_on_where_and_how_the_data_is_read(tiny: 
 def test_keys_depend_on_the_data_the_threads_and_the_versions(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     found = {keys(tiny())[0], keys(tiny(), data="other data")[0]}
     for owner, name, value in (
-        (store, "ENGINE_VERSION", store.ENGINE_VERSION + 1),
+        (key_module, "ENGINE_VERSION", key_module.ENGINE_VERSION + 1),
         (torch, "__version__", "0.0"),
         (torch, "get_num_threads", lambda: 77),
     ):

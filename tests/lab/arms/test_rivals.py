@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from redense.errors import RecipeError, ScheduleError
 from redense.lab.arms import ARMS, Setting, get_arms
+from redense.lab.keys import phase_keys
 from redense.lab.recipe.optimizers import OPTIMIZERS, optimizer
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.store import phase_keys
 from redense.lab.training.engine import Engine
 from redense.lab.training.plan import PlannedPhase, plan
 from redense.methods.base import Context, make_method

@@ -208,7 +208,7 @@ MISTAKES = [
     ("training: {optimizer: {lr: .inf}}", ["training.optimizer.lr", "finite", "inf"]),
     ("training: {optimizer: {lr: .nan}}", ["training.optimizer.lr", "finite", "nan"]),
     ("training: {optimizer: {lr: True}}", ["training.optimizer.lr", "yes-or-no"]),
-    ("training: {optimizer: {name: sdg}}", ["training.optimizer.name", "'sgd', 'adam'", "'sdg'"]),
+    ("training: {optimizer: {name: sdg}}", ["training.optimizer.name", "must be one of sgd, adam", "'sdg'"]),
     ("training: {optimizer: {betas: [0.9, 1]}}", ["training.optimizer.betas.1", "less than 1"]),
     ("training: {optimizer: {nesterov: true}}", ["training.optimizer", "nesterov needs", "momentum"]),
     ("training: {keep: first}", ["training.keep", "'last', 'best' or 'best-of-run'", "'first'"]),

@@ -21,17 +21,10 @@ from redense.files.writing import write_bytes, write_text
 from redense.lab.arms import Arm, Flow, Setting, get_arms
 from redense.lab.environment import environment, needed_plugins
 from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
+from redense.lab.keys import phase_keys
 from redense.lab.pairs.named import BASELINE, TWIN
-from redense.lab.recipe.recipe import (
-    WHEREABOUTS,
-    Recipe,
-    SparseRecipe,
-    build_recipe,
-    names_in,
-    parse_yaml,
-    refuse_unloaded,
-)
-from redense.lab.store import phase_keys
+from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, build_recipe, names_in, parse_yaml, refuse_unloaded
+from redense.lab.recipe.sections import SparseRecipe
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import plan
 from redense.tasks.task import Task

@@ -39,12 +39,13 @@ from redense.lab.environment import environment, needed_plugins
 from redense.lab.events import Event, tell
 from redense.lab.flow import Flow
 from redense.lab.folder import begun, discard_folder
+from redense.lab.keys import phase_keys
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import noticing_lost_helpers
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, read_run_recipe
 from redense.lab.runs.result import describe_plan, finish
-from redense.lab.store import PhaseStore, SharedStore, phase_keys
+from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
 from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.engine import Engine

@@ -21,9 +21,10 @@ from redense.lab.environment import environment
 from redense.lab.events import Event
 from redense.lab.flow import Flow
 from redense.lab.folder import read_json
+from redense.lab.keys import phase_keys
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs.result import describe_plan
-from redense.lab.store import PhaseStore, phase_keys
+from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
 from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.engine import Engine

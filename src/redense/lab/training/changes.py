@@ -9,7 +9,8 @@ import torch
 
 from redense.errors import RecipeError, nearest
 from redense.lab.recipe.optimizers import OPTIMIZERS
-from redense.lab.recipe.recipe import OptimizerRecipe, Recipe, build_recipe
+from redense.lab.recipe.recipe import Recipe, build_recipe
+from redense.lab.recipe.sections import OptimizerRecipe
 from redense.tasks.task import Task, Varies
 
 _CHANGEABLE: Mapping[str, tuple[str, ...]] = {

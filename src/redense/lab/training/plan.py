@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redense.errors import RecipeError
-from redense.lab.recipe.recipe import DecayRecipe, DenseRecipe, Recipe, SparseRecipe
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.recipe.sections import DecayRecipe, DenseRecipe, SparseRecipe
 from redense.methods.base import TECHNIQUES
 from redense.phase import Decay, Phase
 from redense.schedule import Schedule

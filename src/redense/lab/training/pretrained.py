@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from redense.errors import RecipeError, StateError, nearest
 from redense.files.checksums import check_folder, remembered_sum
-from redense.lab.recipe.recipe import Recipe, TuneRecipe
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.recipe.sections import TuneRecipe
 from redense.layers.names import clean_name
 from redense.tasks import catalog
 from redense.tasks.classification.renaming import to_timm

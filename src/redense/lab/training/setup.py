@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from redense.errors import RecipeError, RedenseError
 from redense.lab.recipe.optimizers import OPTIMIZERS
-from redense.lab.recipe.recipe import OptimizerRecipe, Recipe
+from redense.lab.recipe.recipe import Recipe
+from redense.lab.recipe.sections import OptimizerRecipe
 from redense.methods.base import Context, Method
 from redense.parameters import first_layers
 from redense.tasks.task import Batch, Task

@@ -1,0 +1,120 @@
+"""Keys of phases: a hash of all that determines a trained phase.
+
+A key covers the recipe (without what does not matter to the bits, such as its name), the data's fingerprint, the seed,
+the phase and all phases before it, torch's version, the accelerator, the number of threads and of ranks, the version of
+the engine's arithmetic, those of the libraries that networks and techniques are taken from, and all code of the user's
+own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from redense.criteria import get_criterion
+from redense.files.sources import code_of, version_of
+from redense.methods.base import get_technique
+
+from .environment import device_name
+from .recipe.optimizers import OPTIMIZERS
+from .recipe.recipe import WHEREABOUTS, Recipe, entry_of
+from .tasks import libraries_of, parts_of
+from .training.changes import changed
+from .training.plan import PlannedPhase
+
+ENGINE_VERSION = 1  # raise it when the same recipe and seed would give other numbers
+KEEP_VERSION = 2  # of `keep: best` alone: 1 had not where a phase begins, and of equal epochs took the first
+# The defaults of techniques when keys had only the options that were given: they are not said, or keys would change.
+_UNSAID: Mapping[str, Mapping[str, Any]] = {
+    "average": {"kind": "swa", "decay": 0.999, "every": 1, "start": 0.0, "steps": 0},
+    "distill": {"temperature": 4.0, "mix": 0.5, "teachers": []},
+    "dropconnect": {"rate": 0.5},
+    "jump": {"sparsity": 0.3, "scale": 1.0},
+    "lowrank": {"energy": 0.9, "rank": None, "ranks": None},
+    "release": {"start": "value"},
+    "sam": {"rho": 0.05, "every": 1},
+}
+
+
+def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase], ranks: int = 1) -> list[str]:
+    """Return the key of every phase trained on so many ranks, each covering the phases before it."""
+    base: dict[str, Any] = {
+        "engine": ENGINE_VERSION,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),  # sums of another order end in other digits
+        "data": fingerprint,
+        "seed": recipe.seed,
+        "task": recipe.task,
+        "model": recipe.model.model_dump(mode="json"),
+        "training": recipe.training.model_dump(mode="json"),
+        "augmentation": recipe.data.model_dump(mode="json", exclude=set(WHEREABOUTS)),
+    }
+    own = code_of(entry_of(recipe.task))
+    if own:
+        base["code"] = own
+    optimizer = OPTIMIZERS.get_named(recipe.training.optimizer.name)
+    if own := code_of(optimizer.make):
+        base["optimizer"] = own
+    if parts := [own for part in parts_of(recipe) if (own := code_of(part))]:
+        base["parts"] = parts
+    if libraries := {*libraries_of(recipe), *optimizer.libraries}:
+        base["libraries"] = {library: version_of(library) for library in sorted(libraries)}
+    if recipe.training.keep != "last":
+        base["keep"] = KEEP_VERSION
+    if ranks > 1:  # the same training, but for the last digits
+        base["ranks"] = ranks
+    if device_name() != "cpu":  # its sums are of another order, too
+        base["device"] = device_name()
+    prune = recipe.prune.model_dump(mode="json", exclude={"allocation"})  # which is the phase's
+    keys: list[str] = []
+    depths: list[int] = []
+    for place, planned in enumerate(phases):
+        # The name of a phase is for people; `dsd`'s and `restart`'s first phase are the same phase.
+        phase = planned.to_dict()
+        phase["phase"].pop("name", None)
+        if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
+            phase["prune"] = prune
+        own = code_of(get_criterion(planned.phase.criterion)) if planned.phase.is_sparse else None
+        if own:
+            phase["code"] = own
+        if planned.method:
+            phase |= _technique(planned.method, planned.options)
+        if planned.changes:
+            phase |= _changes(changed(recipe, planned.changes))
+        parent = place - 1 if planned.after is None else planned.after
+        depths.append(0 if parent < 0 else depths[parent] + 1)
+        phase.pop("after", None)
+        if depths[-1] != place:  # random numbers are those of the place in the flow
+            phase["place"] = place
+        if planned.joins is not None:
+            phase["joins"] = [keys[part] if isinstance(part, int) else part for part in planned.joins]
+        base = {"before": base if parent < 0 else keys[parent], "phase": phase}
+        keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
+    return keys
+
+
+def _changes(recipe: Recipe) -> dict[str, Any]:
+    """Return what of the settings that change for a phase determines it beside their values."""
+    optimizer = OPTIMIZERS.get_named(recipe.training.optimizer.name)
+    libraries = sorted({*libraries_of(recipe), *optimizer.libraries})
+    found: dict[str, Any] = {"changed libraries": {library: version_of(library) for library in libraries}}
+    if own := code_of(optimizer.make):
+        found["changed optimizer"] = own
+    return found
+
+
+def _technique(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a technique determines a phase beside its name and the options that were given."""
+    found, cls = {}, get_technique(name)
+    settled = {**cls.defaults, **options}
+    if settled != {**_UNSAID.get(name, {}), **options}:
+        found["settled"] = settled
+    if cls.libraries:
+        found["libraries"] = {library: version_of(library) for library in cls.libraries}
+    if own := code_of(cls):
+        found["technique"] = own
+    return found
