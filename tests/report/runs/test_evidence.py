@@ -98,6 +98,7 @@ def test_a_schema_of_another_kind_and_a_function_that_fails_are_errors_of_one_li
         show_evidence(read_evidence(file))
 
 
-def test_evidence_of_a_task_that_is_not_loaded_is_left_out(file: Path):
+def test_a_page_says_which_task_its_evidence_is_of_where_no_plugin_has_it(file: Path, small_run: Any, page_of: Any):
     assert not can_show("towers")
-    assert read_evidence(file) is None
+    text = page_of(small_run({"evidence.json": file.read_text()}, task="towers")).text
+    assert "is not known: it is of the task 'towers', which no plugin here has (see REDENSE_PLUGINS)." in text

@@ -26,7 +26,7 @@ class Found:
 
 
 def read_evidence(path: Path) -> Found | None:
-    """Return the evidence in a file; None where there is no file, or it is of a kind that this report cannot show.
+    """Return the evidence in a file, or why it cannot be shown; None where there is no file, or nothing to show of it.
 
     What ``result.json`` or ``compare.json`` beside it say of the networks comes with it.
 
@@ -34,9 +34,12 @@ def read_evidence(path: Path) -> Found | None:
         DataError: it is damaged.
     """
     data = load_object(path)
-    task = _shown(data.get("kind"))
+    kind = data.get("kind")
+    task = _shown(kind)
     if task is None:
-        return None
+        if not isinstance(kind, str) or kind in tasks():
+            return None
+        return Found(missing=f"it is of the task '{visible(kind)}', which no plugin here has (see REDENSE_PLUGINS)")
     if "missing" in data:
         return Found(missing=visible(str(data["missing"])))
     try:

@@ -80,9 +80,9 @@ def _scan(run: Run) -> list[Section]:
 def _evidence(run: Run) -> list[Section]:
     """The sections on what the networks did with the test examples, or the reason why they are not there."""
     shown = show_evidence(run.evidence)
-    if shown or not run.finished or not can_show(str(run.result.get("task"))):
-        return shown
     missing = run.evidence.missing if run.evidence else None
+    if shown or not run.finished or not (missing or can_show(str(run.result.get("task")))):
+        return shown
     reason = missing or "there is no evidence.json; an older redense finished this run"
     said = h("p", f"What the networks did example by example is not known: {reason}.")
     return [Section("classes", "Example by example", said)]
