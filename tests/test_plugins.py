@@ -307,7 +307,7 @@ def test_a_network_of_ones_own_is_built_and_its_code_is_in_the_keys(tiny: Tiny, 
         recipe = tiny(model={"name": "own-network", "widths": None, "dropout": None})
         assert [type(m).__name__ for m in make_task(recipe).build_model().children()] == ["Flatten", "Linear"]
         before = phase_keys(recipe, "data", plan(recipe, 11))
-        monkeypatch.setattr("redense.lab.store.code_of", lambda thing: "another" if thing is own else None)
+        monkeypatch.setattr("redense.lab.keys.code_of", lambda thing: "another" if thing is own else None)
         assert not set(before) & set(phase_keys(recipe, "data", plan(recipe, 11)))
     finally:
         del NETWORKS["own-network"]
