@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from redense.errors import RecipeError, ScheduleError
 from redense.lab.arms import ARMS, Setting, get_arms
+from redense.lab.judging.results import decide_rows
 from redense.lab.keys import phase_keys
 from redense.lab.recipe.optimizers import OPTIMIZERS, optimizer
 from redense.lab.recipe.recipe import Recipe
@@ -312,8 +313,19 @@ def test_an_ensemble_is_the_mean_probability_of_the_dense_networks(every_arm: An
         alone.append(model(images).softmax(-1))
     torch.testing.assert_close(engine.model(images).exp(), torch.stack(alone).mean(0))
     assert "2 networks: 2 times the cost at inference" in cell.flow.note
+    rows = every_arm.result["rows"]
+    assert [row["arm"] for row in rows if row.get("bound")] == ["ensemble"]
+    few = [row for row in rows if row["arm"] in ("baseline", "dsd", "restart", "ensemble")]
+    best = [{**row, "seeds": [_perfect(seed) for seed in row["seeds"]]} if row.get("bound") else row for row in few]
+    decision = decide_rows(best, every_arm.result["metric"])
+    assert decision.deciding == ("restart",)  # not the one that costs twice as much
+    assert not decision.conclusions["ensemble"].gain
     with pytest.raises(RecipeError, match="at least two seeds"):
         ARMS["ensemble"].make(setting_of(cell.flow.recipe, seeds=(1,)))
+
+
+def _perfect(seed: dict[str, Any]) -> dict[str, Any]:
+    return {**seed, "test": {"error": 0.0}, "validation": {"error": 0.0}}
 
 
 # --- other networks and optimizers ------------------------------------------------------------------------------------

@@ -27,11 +27,13 @@ class Flow:
         phases: in order.
         recipe: the recipe that they belong to, where the arm changes it.
         note: in what its budget or model differs from the others'.
+        bound: it costs more at inference than the others, so that no arm has to beat it.
     """
 
     phases: tuple[PlannedPhase, ...]
     recipe: Recipe
     note: str = ""
+    bound: bool = False
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
                 "note": cell.flow.note,
                 "steps": sum(planned.steps for planned in cell.flow.phases),
                 "gradients": sum(_gradients(planned, cell.flow.recipe, grid.task) for planned in cell.flow.phases),
+                **({"bound": True} if cell.flow.bound else {}),
                 "phases": [planned.to_dict() for planned in cell.flow.phases],
                 "seeds": [],
             },

@@ -26,6 +26,7 @@ class ArmFigures:
         runs: how many there were; more than ``values`` where some diverged.
         note: how the arm differs from the others in more than its phases.
         ended: what became of the runs without a figure, in a word.
+        bound: it costs more at inference than the others: no arm has to beat it, and it is no gain.
     """
 
     values: Mapping[str, float]
@@ -34,6 +35,7 @@ class ArmFigures:
     runs: int = 0
     note: str = ""
     ended: str = "diverged"
+    bound: bool = False
 
     @property
     def diverged(self) -> int:

@@ -148,4 +148,5 @@ def _figures(row: Mapping[str, Any], metric: str) -> ArmFigures:
         runs=len(runs),
         note=str(row.get("note") or ""),
         ended=str(row.get("ended") or "diverged"),
+        bound=bool(row.get("bound")),
     )

@@ -193,7 +193,7 @@ def decide(
     """
     check_margin(margin)
     check_looks(looks)
-    deciding, chosen = strongest(arms, controls, lower_is_better)
+    deciding, chosen = strongest(arms, [name for name in controls if not arms[name].bound], lower_is_better)
     pairs = _pairs(arms, baseline, controls, deciding)
     adjusted = holm([paired.p for *_, paired in pairs])
     family = Family(len(pairs), looks)

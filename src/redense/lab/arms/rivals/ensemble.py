@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class Together(Method):
         "The mean answer of the dense networks of this seed and the next ones of the comparison, five at most. "
         "An upper "
         "bound and no competitor: it costs as many times the inference, and as many trained networks, which its budget "
-        "does not count. Nothing is trained after the dense phase. For classification.",
+        "does not count; no arm has to beat it. Nothing is trained after the dense phase. For classification.",
         "`--seeds` decides how many networks there are",
         "To see how much there is to be gained at all. Its rows share networks, so that they differ less from seed to "
         "seed than those of the others: its interval is too narrow.",
@@ -79,4 +80,4 @@ def ensemble(setting: Setting) -> Flow:
     keys = tuple(setting.dense_key(seeds[(place + i) % len(seeds)]) for i in range(count))
     joined = PlannedPhase(Phase.dense(1, name="ensemble"), "ensemble", {"members": count}, joins=keys)
     note = f"{count} networks: {count} times the cost at inference; the training of the others is not counted"
-    return setting.flow([PlannedPhase(setting.dsd.phases[0]), joined], note=note)
+    return replace(setting.flow([PlannedPhase(setting.dsd.phases[0]), joined], note=note), bound=True)

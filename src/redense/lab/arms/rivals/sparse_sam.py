@@ -32,5 +32,5 @@ _EVERY = 10
 def sam_sparse(setting: Setting) -> Flow:
     """SAM now and then."""
     first, *rest = restarted(setting.dsd).phases
-    fewer = [replace(phase, steps=max(1, round(phase.steps / (1 + 1 / _EVERY)))) for phase in rest]
+    fewer = [replace(phase, steps=max(1, phase.steps * _EVERY // (_EVERY + 1))) for phase in rest]
     return setting.flow([first, *(PlannedPhase(phase, "sam", {"every": _EVERY}) for phase in fewer)])
