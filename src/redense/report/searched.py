@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,17 +164,8 @@ def search(
     """
     lower = is_lower_better(metric, lower_is_better)
     pools = _pools(train, schedule, candidates, controls)
-    sizes = {pool: len(trained) for pool, trained in pools.items()}
-    if sizes["controls"] < sizes["candidates"]:
-        raise RecipeError(
-            f"{sizes['candidates']} candidates beside {sizes['controls']} controls: controls are to be tuned as often"
-        )
-    if isinstance(confirm, bool) or not isinstance(confirm, int) or not _LEAST_SEEDS <= confirm <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
-    rungs = {pool: plan_rungs(size, runs // 2) for pool, size in sizes.items()}
+    rungs = _rungs(pools, runs, confirm)
     most = max(rung.seeds for pool in rungs.values() for rung in pool)
-    if most > _FRESH:
-        raise RecipeError(f"{runs:,} runs are {most:,} seeds of a setting: a search has at most {_FRESH:,}")
     everything = [one for trained in pools.values() for one in trained]
     plan = make_plan(
         [one.arm for one in everything],
@@ -193,24 +185,7 @@ def search(
     found: dict[str, tuple[str | None, list[Round]]] = {}
     with kept(folder / "search", plan, environment()) as held:
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
-        work = Comparing(held, everything, carrier, progress)
-
-        def score(names: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, float]]:
-            wanted = [(name, seed) for seed in seeds for name in names]
-            outcomes = work.run(pairs=wanted)
-            known = {pair: outcomes[pair].figures for pair in wanted}
-            first = next((figures for figures in known.values() if figures), None)
-            if first is None:
-                return {}
-            own = choose_metric(first.names, metric, lower)[0]
-            if not any(figures and _validation(figures, own) is not None for figures in known.values()):
-                raise DataError("a search needs validation figures: train returns {'validation': ..., 'test': ...}")
-            read = {pair: _validation(figures, own) for pair, figures in known.items() if figures}
-            return {
-                name: {seed: value for (arm, seed), value in read.items() if arm == name and value is not None}
-                for name in names
-            }
-
+        score = partial(_score, Comparing(held, everything, carrier, progress), metric, lower)
         try:
             for pool, trained in pools.items():
                 names = [one.arm.name for one in trained]
@@ -232,12 +207,61 @@ def search(
         )
         confirmed = compared(two, last, folder / "confirm", carrier, retry_failed=False, quiet=quiet)
     counted = {"search": sum(map(_runs, rounds.values())), "confirm": 2 * confirm if confirmed else 0}
-    result = Searched(folder, winner, control, rounds, counted, confirmed)
-    for place in (folder, *([folder / "confirm"] if confirmed else [])):
+    return _written(Searched(folder, winner, control, rounds, counted, confirmed))
+
+
+def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> dict[str, tuple[Rung, ...]]:
+    """Plan the rounds of each pool.
+
+    Raises:
+        RecipeError: there are fewer controls than candidates, or the budget is too small or too large.
+    """
+    sizes = {pool: len(trained) for pool, trained in pools.items()}
+    if sizes["controls"] < sizes["candidates"]:
+        raise RecipeError(
+            f"{sizes['candidates']} candidates beside {sizes['controls']} controls: controls are to be tuned as often"
+        )
+    if isinstance(confirm, bool) or not isinstance(confirm, int) or not _LEAST_SEEDS <= confirm <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
+    rungs = {pool: plan_rungs(size, runs // 2) for pool, size in sizes.items()}
+    most = max(rung.seeds for pool in rungs.values() for rung in pool)
+    if most > _FRESH:
+        raise RecipeError(f"{runs:,} runs are {most:,} seeds of a setting: a search has at most {_FRESH:,}")
+    return rungs
+
+
+def _score(
+    work: Comparing, metric: str | None, lower: bool, names: Sequence[str], seeds: Sequence[int]
+) -> dict[str, dict[int, float]]:
+    """Train settings on seeds and return the validation figures of those that did not fail.
+
+    Raises:
+        DataError: there are no validation figures.
+    """
+    wanted = [(name, seed) for seed in seeds for name in names]
+    outcomes = work.run(pairs=wanted)
+    known = {pair: outcomes[pair].figures for pair in wanted}
+    first = next((figures for figures in known.values() if figures), None)
+    if first is None:
+        return {}
+    own = choose_metric(first.names, metric, lower)[0]
+    if not any(figures and _validation(figures, own) is not None for figures in known.values()):
+        raise DataError("a search needs validation figures: train returns {'validation': ..., 'test': ...}")
+    read = {pair: _validation(figures, own) for pair, figures in known.items() if figures}
+    return {
+        name: {seed: value for (arm, seed), value in read.items() if arm == name and value is not None}
+        for name in names
+    }
+
+
+def _written(result: Searched) -> Searched:
+    """Write what was found beside the search and beside its confirmation, whose page then has the tree."""
+    places = (result.folder, *([result.confirmed.folder] if result.confirmed else []))
+    for place in places:
         write_text(place / "search.json", json.dumps(result.to_dict(), indent=2) + "\n")
         add_sums(place, [place / "search.json"])
-    if confirmed and confirmed.page:  # again, with the tree
-        write_compare_report(confirmed.folder)
+    if result.confirmed and result.confirmed.page:
+        write_compare_report(result.confirmed.folder)
     return result
 
 
