@@ -146,11 +146,11 @@ def by_redense(images: int, validation: float, device: str, precision: str = "fp
     """The engine with what `redense run` gives it: a recorder, and checkpoints in a run folder."""
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # it would take a GPU where there is one
+    from redense.lab.checkpoint import save_tree
     from redense.lab.ranks.memory import keep_freed_memory
     from redense.lab.recipe.recipe import load_recipe
     from redense.lab.runs.log import Recorder
     from redense.lab.tasks import make_task
-    from redense.lab.training.checkpoint import save_tree
     from redense.lab.training.engine import Engine
 
     short = [f"--{phase}.epochs=1" for phase in ("dense", "sparse", "redense")]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import redense
-from redense.lab.training.checkpoint import save_tree
+from redense.lab.checkpoint import save_tree
 
 HUNT = Path(__file__).parent / "fuzz" / "hunt.py"
 

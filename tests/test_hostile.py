@@ -24,9 +24,9 @@ from torch import nn
 
 from redense.errors import CheckpointError, DataError, RecipeError, RedenseError, StateError
 from redense.files.yaml_text import parse_yaml
+from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore
-from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.pretrained import load_start_
 from redense.report.kit.loading import load_json
 from redense.tasks.captioning.data.coco import read_coco

@@ -71,7 +71,7 @@ PLACES = {
     "redense.lab.store": "training",
     "redense.lab.tasks": "training",
     "redense.lab.training": "training",
-    "redense.lab.training.checkpoint": "ranks",
+    "redense.lab.checkpoint": "ranks",
     "redense.lab.zoo": "runs",
     "redense.report": "report",
     "redense.cli": "cli",

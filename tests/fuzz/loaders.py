@@ -16,11 +16,11 @@ from torch import nn
 from redense.errors import RecipeError, RedenseError
 from redense.files.checksums import check_folder
 from redense.files.yaml_text import parse_yaml
+from redense.lab.checkpoint import load_tree
 from redense.lab.comparison.comparison import read_comparison as read_plan
 from redense.lab.folder import read_json
 from redense.lab.judging.tables import read_table
 from redense.lab.recipe.recipe import build_recipe
-from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.pretrained import load_start_
 from redense.report.comparisons.reading import read_comparison
 from redense.report.runs.reading import read_run

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from redense.lab.training.checkpoint import save_tree
+from redense.lab.checkpoint import save_tree
 from redense.tasks.captioning.tokens import Vocabulary
 
 SEEDS = Path(__file__).resolve().parent / "seeds"

@@ -21,8 +21,8 @@ atheris: Any = importlib.import_module("atheris")  # so that types are checked w
 with atheris.instrument_imports(include=["redense", "yaml"]):
     from redense.errors import RedenseError
     from redense.files.yaml_text import parse_yaml
+    from redense.lab.checkpoint import load_tree
     from redense.lab.recipe.recipe import build_recipe
-    from redense.lab.training.checkpoint import load_tree
     from redense.tasks.captioning.data.coco import read_coco
     from redense.tasks.captioning.data.flickr import read_flickr
     from redense.tasks.captioning.data.karpathy import read_karpathy

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from redense.criteria import CRITERIA, WITH_ACTIVATIONS, criterion
 from redense.errors import ScoreError
+from redense.lab.checkpoint import clone
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
-from redense.lab.training.states import clone
 from redense.layers.inputs import forget_inputs, input_norms, measured_inputs
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ScheduleError, StateError
+from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.engine import Engine, StoppedError, steps_per_epoch
 from redense.lab.training.plan import PlannedPhase, plan, schedule
 from redense.methods.base import Context, make_method

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from redense.errors import DataError, RecipeError, RedenseError, StateError
+from redense.lab.checkpoint import load_tree
 from redense.lab.ranks import ranks as job
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
 from redense.lab.training.batches import Batches, Parts
-from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
 from redense.masks import unpack

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from redense.lab.recipe.recipe import Recipe
+from redense.tasks.classification.data.png import thumbnail
 from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.evidence import confusion, evidence, flips, per_class, probability
-from redense.tasks.classification.png import thumbnail
 from redense.tasks.classification.task import Classification
 from redense.tasks.task import ShowsEvidence
 

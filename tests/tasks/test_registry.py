@@ -44,8 +44,7 @@ def leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registration]:
 
     vars(module).update(check=check, recognises=lambda path: (path / "a.leaf").exists(), opens=lambda *given: given)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    tasks()
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+    before = set(tasks())
     yield register(
         Registration(
             name="leaves",
@@ -58,6 +57,8 @@ def leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registration]:
             opens="leaves_of_a_test:opens",
         )
     )
+    for name in set(tasks()) - before:
+        del registry._TASKS[name]
     recipe_type.cache_clear()
 
 

@@ -1,6 +1,6 @@
 """Checksums of the files of a folder in ``SHA256SUMS``, which ``sha256sum -c`` can check too.
 
-A checkpoint is checked by its own digest (`redense.lab.training.checkpoint`). Everything else that results are
+A checkpoint is checked by its own digest (`redense.lab.checkpoint`). Everything else that results are
 read from has a line here, so that a flipped bit is an error and not another result. `check_folder` is how every verb
 opens a folder that redense wrote: a run, an export, a copy of the zoo, a comparison.
 """

@@ -30,9 +30,9 @@ from redense.files.locks import locked
 from redense.files.opening import is_regular, read_bytes
 from redense.files.writing import sweep, write_bytes
 
+from .checkpoint import load_tree, save_tree
 from .ranks.launch import Ranks
 from .ranks.ranks import current
-from .training.checkpoint import load_tree, save_tree
 
 log = logging.getLogger(__name__)
 _KEY = re.compile("[0-9a-f]{32}")

@@ -30,10 +30,10 @@ from redense.files.checksums import add_sums, check_sums, file_sum, write_sums
 from redense.files.writing import write_bytes, write_text
 from redense.tasks.metrics import Metric, shown_name
 
+from .checkpoint import load_tree
 from .folder import new_folder, read_json
 from .recipe.recipe import Recipe, read_run_recipe
 from .runs.run import load_model
-from .training.checkpoint import load_tree
 from .training.engine import Engine
 
 MODELS = {"dense": "dense.safetensors", "dsd": "model.safetensors"}

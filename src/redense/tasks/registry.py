@@ -1,8 +1,8 @@
 """The tasks that there are: each is one registration, and no other file of redense names it.
 
-A task of ours is a package of `redense.tasks` with a module ``registration``, which calls `register` and imports no
-torch. One of yours calls `redense.lab.recipe.recipe.register_task`, or `register` with all that it has. What is given
-as ``module:name`` is loaded when it is first used.
+A task of ours is a package of `redense.tasks`, whose ``__init__`` calls `register` and imports no torch. One of yours
+calls `redense.lab.recipe.recipe.register_task`, or `register` with all that it has. What is given as ``module:name`` is
+loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -134,6 +134,5 @@ def _rank(item: tuple[str, Registration]) -> tuple[bool, bool, str]:
 def _import_ours() -> None:
     home = importlib.import_module(__package__ or "")
     for module in pkgutil.iter_modules(home.__path__):
-        name = f"{__package__}.{module.name}.registration"
-        if module.ispkg and importlib.util.find_spec(name):
-            importlib.import_module(name)
+        if module.ispkg:
+            importlib.import_module(f"{__package__}.{module.name}")

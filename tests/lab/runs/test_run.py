@@ -21,11 +21,11 @@ from torch import nn
 
 from redense.errors import CheckpointError, StateError
 from redense.files.checksums import drop_sums
+from redense.lab.checkpoint import load_tree
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs.export import export_run
 from redense.lab.runs.run import discard_unstarted, load_model, new_run, train_run
-from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.engine import StoppedError
 from redense.tasks.classification.data import load_splits
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import redense
 from redense.errors import DataError, ParameterError, StateError
+from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.batches import Batches
-from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.pruning import derive_seed
 from redense.tasks.classification.data import load_splits

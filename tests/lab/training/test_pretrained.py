@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redense.errors import RecipeError, StateError
+from redense.lab.checkpoint import load_tree
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.log import read_records
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.tasks import make_task
-from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.engine import Engine
 from redense.lab.training.plan import plan
 from redense.lab.training.pretrained import heads_of, load_start_, start_digest, tuned

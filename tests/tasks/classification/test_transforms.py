@@ -18,8 +18,8 @@ from redense.lab.recipe.recipe import Recipe, load_recipe
 from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.data import EncodedSet, ImageSet, load_images, load_splits, transforms
+from redense.tasks.classification.data.png import thumbnail
 from redense.tasks.classification.examples import ImageExamples, TransformedExamples
-from redense.tasks.classification.png import thumbnail
 from redense.tasks.classification.task import Classification
 from redense.tasks.task import Split
 

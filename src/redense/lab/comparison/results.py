@@ -25,7 +25,7 @@ from redense.lab.judging.examples import pooled
 from redense.lab.judging.results import decide_rows, described, tried
 from redense.lab.pairs.results import csv_of
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.runs.evidence import write_evidence
+from redense.lab.runs.result import write_evidence
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import SALIENCY_STEPS, steps_per_epoch
 from redense.lab.training.plan import PlannedPhase

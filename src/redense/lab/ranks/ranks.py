@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from typing_extensions import override
 
 from redense.errors import RedenseError, StateError
-from redense.lab.training.checkpoint import pack_tree, unpack_tree
+from redense.lab.checkpoint import pack_tree, unpack_tree
 
 from .launch import ALONE, Ranks, is_first, launched
 from .processes import leave_with

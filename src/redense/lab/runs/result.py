@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from redense._version import __version__
 from redense.files.checksums import drop_sums, read_sums, write_sums
 from redense.files.writing import write_bytes, write_text
+from redense.lab.checkpoint import load_tree
 from redense.lab.diagnosis.moments import Cycle, cycle_moments
 from redense.lab.events import Event
 from redense.lab.recipe.recipe import GIVEN
 from redense.lab.tasks import data_of
-from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.engine import Engine
 from redense.masks import sparsity_of, unpack
 from redense.parameters import summary
+from redense.tasks.task import ShowsEvidence, Task
 
-from .evidence import write_evidence
 from .log import read_records
 from .resume import notes_on, phase_path
 
@@ -164,3 +166,18 @@ def _moments(names: list[str], snapshots: list[dict[str, Any]]) -> list[dict[str
         return []
     states = {name: snapshot["model"] for name, snapshot in zip(names, snapshots, strict=True)}
     return [cycle_moments(states, Cycle(masks, names[0], names[1], names[2]))]
+
+
+def write_evidence(folder: Path, task: Task, outcomes: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write ``evidence.json``, unless there is nothing to compare or the task has nothing to show.
+
+    ``outcomes``: network -> outcome of all test examples, in order; the first network is the baseline, the last the one
+    that is judged.
+    """
+    path = folder / "evidence.json"
+    if len(outcomes) > 1 and isinstance(task, ShowsEvidence):
+        told = task.evidence(outcomes)
+        data = told if isinstance(told, Mapping) else told.to_dict()
+        write_text(path, json.dumps(data, allow_nan=False) + "\n")
+    else:
+        path.unlink(missing_ok=True)

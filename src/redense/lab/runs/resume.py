@@ -12,11 +12,11 @@ from typing import Any
 from redense.errors import CheckpointError
 from redense.files.checksums import add_sums, drop_sums
 from redense.files.writing import sweep, write_again, write_text
+from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.environment import arithmetic, differences, environment, note_on_ranks
 from redense.lab.folder import STARTED, read_json, refuse_changed
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe
 from redense.lab.store import PhaseStore
-from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.plan import PlannedPhase
 from redense.tasks.task import Task
 

@@ -35,6 +35,7 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import add_sums, note_sum
 from redense.files.locks import LOCK, locked
 from redense.files.writing import write_bytes, write_text
+from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.environment import environment, needed_plugins
 from redense.lab.events import Event, tell
 from redense.lab.flow import Flow
@@ -47,7 +48,6 @@ from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, rea
 from redense.lab.runs.result import describe_plan, finish
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
-from redense.lab.training.checkpoint import load_tree, save_tree
 from redense.lab.training.engine import Engine
 from redense.lab.training.pretrained import tuned
 from redense.tasks.task import KeepsArtifacts, Task

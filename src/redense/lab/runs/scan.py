@@ -17,6 +17,7 @@ from typing import Any, Literal
 from redense.errors import StateError, resuming
 from redense.files.checksums import check_sums, note_sum
 from redense.files.writing import write_bytes
+from redense.lab.checkpoint import load_tree
 from redense.lab.environment import environment
 from redense.lab.events import Event
 from redense.lab.flow import Flow
@@ -26,7 +27,6 @@ from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs.result import describe_plan
 from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
-from redense.lab.training.checkpoint import load_tree
 from redense.lab.training.engine import Engine
 from redense.lab.training.pretrained import load_start_
 from redense.scans.allocation import Allocation

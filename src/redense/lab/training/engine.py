@@ -23,6 +23,7 @@ from torch.optim.swa_utils import update_bn
 from redense.controller import DSD
 from redense.criteria import WITH_ACTIVATIONS, WITH_GRADIENTS
 from redense.errors import ScheduleError
+from redense.lab.checkpoint import clone
 from redense.lab.events import Event, StoppedError, TrainingError
 from redense.lab.ranks import ranks
 from redense.lab.recipe.recipe import Recipe
@@ -42,8 +43,7 @@ from .modes import end_average_, evaluated, go_on_
 from .network import Network
 from .plan import PlannedPhase, plan
 from .pretrained import heads_of, load_start_
-from .progress import Progress
-from .states import clone, set_rng_state
+from .progress import Progress, set_rng_state
 
 __all__ = ["Engine", "StoppedError", "TrainingError", "steps_per_epoch"]
 

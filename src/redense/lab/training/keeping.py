@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from redense.errors import StateError
+from redense.lab.checkpoint import clone
 from redense.tasks.metrics import Metric
-
-from .states import clone
 
 
 def as_good(

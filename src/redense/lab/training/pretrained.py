@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from redense.errors import RecipeError, StateError, nearest
 from redense.files.checksums import check_folder, remembered_sum
+from redense.lab.checkpoint import is_tree, load_tree
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.recipe.sections import TuneRecipe
 from redense.layers.names import clean_name
 from redense.tasks import catalog
 from redense.tasks.classification.renaming import to_timm
 from redense.tasks.weights import read_weights
-
-from .checkpoint import is_tree, load_tree
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import StateError
+from redense.lab.checkpoint import clone
 from redense.lab.ranks.launch import Ranks
 from redense.masks import pack, unpack
 from redense.pruning import derive_seed
@@ -16,7 +17,6 @@ from redense.pruning import derive_seed
 from .keeping import Best, refuse_older
 from .network import Network
 from .plan import PlannedPhase
-from .states import clone, rng_state
 
 
 class Progress:
@@ -127,3 +127,18 @@ class Progress:
     def draw_for_itself(self) -> None:
         """Begin random numbers of this rank's own, for dropout and its like."""
         torch.manual_seed(derive_seed(self._seed, self.phase, "phase", self.step, self._ranks.rank))
+
+
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """Return the state of what models draw from: the CPU's generator, and that of the GPU that is trained on."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = [torch.cuda.get_rng_state(device)]
+    return state
+
+
+def set_rng_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Go on drawing where `rng_state` was taken."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"][0], device)

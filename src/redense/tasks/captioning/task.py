@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from redense.tasks.classification.data.pixels import decode
-from redense.tasks.classification.png import thumbnail
+from redense.tasks.classification.data.png import thumbnail
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Split
 
-from . import bleu, exporting
+from . import METRIC, bleu, exporting
 from .beam import Writer, write
 from .config import CaptionData, CaptionModel
 from .data import CaptionSet, CaptionSplits, load_captions
@@ -26,7 +26,6 @@ from .evidence import evidence
 from .examples import PAD, CaptionedImages, CaptionPairs, Judged, Pairs
 from .features import OnProgress, digest_of, features_of, open_eyes
 from .network import NeuralTalk
-from .registration import METRIC
 from .tokens import vocabulary_of
 
 _COMPARED = 32  # images that an export is compared with the network on

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Settings, Split
 
+from . import METRIC
 from .config import ImageData, ImageModel
 from .data.checking import OnChecked
 from .data.loading import load_images
+from .data.png import thumbnail
 from .data.sets import AnySet, ImageSet
 from .data.transforms import before_random, evaluation, shape_of, training_transform
 from .evidence import evidence
@@ -26,8 +28,6 @@ from .examples import ImageExamples, TransformedExamples
 from .models import build
 from .networks import pretrained, split_heads
 from .normalisation import mean_and_deviation
-from .png import thumbnail
-from .registration import METRIC
 
 _TOP = 5
 _COMPARED = 32  # images that an export is compared with the network on

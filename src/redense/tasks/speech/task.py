@@ -18,6 +18,7 @@ from redense.errors import DataError
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Split
 
+from . import METRIC
 from .audio import Samples, read, resample
 from .config import SpeechData, SpeechModel
 from .data.checking import OnDone
@@ -26,7 +27,6 @@ from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .exporting import exportable
 from .network.models import EXCLUDE, build
-from .registration import METRIC
 from .spectrogram import spectrogram
 from .store import stored
 from .transcripts.alphabet import BLANK

@@ -16,8 +16,8 @@ from redense.errors import DataError
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About
 from redense.report.tasks.classification.part import sections
+from redense.tasks.classification.data.png import thumbnail
 from redense.tasks.classification.evidence import evidence
-from redense.tasks.classification.png import thumbnail
 from redense.tasks.classification.schema import ClassificationEvidence
 
 STYLE = asset("kit/page.css")

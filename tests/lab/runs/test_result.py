@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from redense.lab.runs.evidence import write_evidence
+from redense.lab.runs.result import write_evidence
 
 OUTCOME = {"rank": torch.tensor([0, 1])}
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from redense.errors import CheckpointError
 from redense.files.writing import write_bytes, write_text
-from redense.lab.training.checkpoint import load_tree, save_tree
+from redense.lab.checkpoint import load_tree, save_tree
 
 DTYPES = (
     torch.float32,
@@ -237,7 +237,7 @@ def test_garbage_is_refused(tmp_path_factory: pytest.TempPathFactory, data: byte
 
 def forged(path: Path, tensors: dict[str, Tensor], skeleton: str) -> None:
     """Write a file whose digest is right, as someone could who wants to."""
-    from redense.lab.training import checkpoint
+    from redense.lab import checkpoint
 
     digest = checkpoint._digest(skeleton, tensors)  # pyright: ignore[reportPrivateUsage]
     save_tree(path, None)

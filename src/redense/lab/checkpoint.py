@@ -136,3 +136,12 @@ def _put_together(node: Any, tensors: dict[str, Tensor]) -> Any:
         raise ValueError(kind)
     items = [_put_together(item, tensors) for item in value]
     return tuple(items) if kind == "tuple" else items
+
+
+def clone(tree: Any) -> Any:
+    """Return a copy of a tree of dicts, lists and tensors that shares no tensor with it."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: clone(value) for key, value in tree.items()}
+    return [clone(value) for value in tree] if isinstance(tree, list) else tree
