@@ -47,7 +47,7 @@ PLACES = {
     "redense._version": "files",
     "redense.errors": "files",
     "redense.files": "files",
-    "redense.numeric": "masks",
+    "redense.schedules.numeric": "masks",
     "redense.masks": "masks",
     "redense.scans": "scans",
     "redense.methods": "methods",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import ScoreError
 from .masks.sharding import Layout, is_sharded, layout_of, local, wrap
-from .named_criteria import (
+from .schedules.named_criteria import (
     CRITERIA,
     WITH_ACTIVATIONS,
     WITH_GRADIENTS,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
 from .errors import ScheduleError, SparsityError, nearest
-from .named_criteria import CRITERIA, Criterion, check_criterion, criterion_name
-from .numeric import as_float, as_int, check_pattern, check_sparsity, plain
+from .schedules.named_criteria import CRITERIA, Criterion, check_criterion, criterion_name
+from .schedules.numeric import as_float, as_int, check_pattern, check_sparsity, plain
 from .surgery import Surgery
 
 Sparsity = float | Mapping[str, float]

@@ -17,8 +17,8 @@ from .layers.names import matching
 from .masks import check_groups
 from .masks import sharded as distributed
 from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
-from .numeric import as_int
 from .phase import Phase, Sparsity
+from .schedules.numeric import as_int
 
 
 def choose(

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import variants
-from .drawing import draw
 from .errors import RedenseError, ScheduleError
 from .files.json_text import read_json
-from .named_criteria import Criterion
-from .numeric import as_float, as_int, plain
 from .phase import Decay, Phase, Sparsity, refuse_unknown
+from .schedules.drawing import draw
+from .schedules.named_criteria import Criterion
+from .schedules.numeric import as_float, as_int, plain
 from .surgery import Surgery
 
 _LARGEST_FILE = 1 << 22  # bytes of a file with a schedule

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import ScheduleError
-from .numeric import as_float, plain
+from .schedules.numeric import as_float, plain
 
 if TYPE_CHECKING:
     from torch import Tensor

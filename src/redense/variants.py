@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .errors import ScheduleError
-from .numeric import as_float, as_int
 from .phase import Phase, Sparsity
+from .schedules.numeric import as_float, as_int
 from .surgery import Surgery
 
 Phases = tuple[Phase, ...]

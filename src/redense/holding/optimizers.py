@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from redense.errors import OptimizerError
 from redense.masks.sharding import is_sharded, largest_over, local
-from redense.numeric import as_float
+from redense.schedules.numeric import as_float
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Masks: exact selection of what to prune, applying it, measuring it, packing it to bits."""
 
-from redense.numeric import check_pattern, check_sparsity
+from redense.schedules.numeric import check_pattern, check_sparsity
 
 from .applying import apply_, apply_all_, like, sparsity_of
 from .packing import pack, unpack

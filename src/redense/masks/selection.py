@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import ParameterError
-from redense.numeric import check_pattern, check_sparsity
+from redense.schedules.numeric import check_pattern, check_sparsity
 
 from .blocks import magnitude_bits, ordered_bits
 from .threshold import lowest_of, prune_lowest

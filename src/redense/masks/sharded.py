@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import ParameterError
-from redense.numeric import check_pattern, check_sparsity
+from redense.schedules.numeric import check_pattern, check_sparsity
 
 from . import selection as masking
 from .blocks import Key, blocks, magnitude_bits, ordered_bits

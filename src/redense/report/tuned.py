@@ -9,8 +9,8 @@ from typing import Any
 
 from redense.errors import RecipeError
 from redense.lab.pairs.carrying import Backend
-from redense.numeric import as_float
 from redense.schedule import Schedule
+from redense.schedules.numeric import as_float
 
 from .searched import Searched, search
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from redense.errors import nearest
-from redense.named_criteria import known_criteria
+from redense.schedules.named_criteria import known_criteria
 
 from .optimizers import OPTIMIZERS
 from .precision import Precision, fastest_precision

@@ -20,7 +20,7 @@ import redense
 from redense import Decay, Phase, Schedule, Surgery
 from redense.errors import RedenseError
 from redense.masks import check_pattern, select
-from redense.numeric import as_float, as_int, plain
+from redense.schedules.numeric import as_float, as_int, plain
 
 DSD: Any = Schedule.dsd  # taken with what its signature does not promise
 WHOLE: list[Callable[[int], Any]] = [int, np.int64, np.uint8, np.array, torch.tensor, Fraction]

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import ScoreError, nearest
-from .plugins import Registry
+from redense.errors import ScoreError, nearest
+from redense.plugins import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def get_criterion(chosen: str | Criterion) -> Criterion:
     if isinstance(chosen, str):
         check_criterion(chosen)
         if chosen not in CRITERIA:
-            importlib.import_module(f"{__package__}.criteria")
+            importlib.import_module("redense.criteria")
         return CRITERIA[chosen]
     check_criterion(chosen)
     return chosen

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Rational, Real
 from typing import Any, cast
 
-from .errors import SparsityError
+from redense.errors import SparsityError
 
 
 def as_float(value: object) -> float | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from .files.markup import Element, h
-from .phase import Phase
+from redense.files.markup import Element, h
+from redense.phase import Phase
 
 _WIDTH, _HEIGHT, _EDGE = 640.0, 150.0, 8.0
 _FOOT, _BLOCK = 132.0, 34.0  # y of the lower edge of the blocks, and the height of a dense one
