@@ -1,4 +1,4 @@
-"""The dense network teaches the sparse one (Hinton et al. 2015). About 50 s.
+"""The dense network teaches the sparse one (Hinton et al. 2015). About 40 s.
 
 python examples/methods/distill.py
 """

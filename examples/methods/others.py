@@ -1,4 +1,4 @@
-"""Two alternatives to a mask, as pieces: DropConnect (Wan et al. 2013) and low rank (Denton et al. 2014). About 40 s.
+"""Two alternatives to a mask, as pieces: DropConnect (Wan et al. 2013) and low rank (Denton et al. 2014). About 25 s.
 
 python examples/methods/others.py
 """

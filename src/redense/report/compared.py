@@ -70,11 +70,15 @@ class Compared:
         return to_latex(self.judgement)
 
     def __str__(self) -> str:
-        failed = [f"{arm}, seed {seed} failed: {why}" for (arm, seed), why in self.failed.items()]
+        failed = self._failures
         return "\n".join([str(self.judgement), *(["", *failed] if failed else [])])
 
     def _repr_html_(self) -> str:
-        return self.judgement._repr_html_()
+        return self.judgement.html(self._failures)
+
+    @property
+    def _failures(self) -> list[str]:
+        return [f"{arm}, seed {seed} failed: {why}" for (arm, seed), why in self.failed.items()]
 
 
 def compare(

@@ -106,6 +106,7 @@ def test_a_failure_is_kept_as_that_of_its_pair_and_the_others_go_on(tmp_path: Pa
     result = compare(train, tmp_path)
     assert len(train.calls) == 15
     assert result.failed == {("llr", 1): "ValueError: no luck at all"}
+    assert "llr, seed 1 failed: ValueError: no luck at all" in result._repr_html_()
     assert "Traceback" in (tmp_path / "pairs/llr/1/traceback.txt").read_text()
     assert not result.gains
     assert "1 of 3 runs of llr failed" in str(result)

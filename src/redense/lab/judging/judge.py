@@ -107,8 +107,12 @@ class Judgement:
         return self._first_line()
 
     def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self, more: Iterable[str] = ()) -> str:
+        """Return what a notebook shows, with more sentences below it."""
         head, rows = self.table
-        return html_table(head, rows, caption=self.caption, said=self.said)
+        return html_table(head, rows, caption=self.caption, said=[*self.said, *more])
 
     def _first_line(self) -> str:
         decision = self.decision
