@@ -24,9 +24,9 @@ from torch.utils.hooks import RemovableHandle
 
 from .criteria import Criterion
 from .errors import ParameterError, ScheduleError, StateError, nearest
-from .holding.attached import Controller, remove
+from .holding.attached import Controller
 from .holding.ending import End
-from .holding.optimizers import make_hookable
+from .holding.optimizers import make_hookable, remove
 from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
 from .holding.undo import FirstPruning
 from .parameters import Row, Summary, summary_of

@@ -32,7 +32,7 @@ from redense.pruning import (
 )
 
 from .masked import Masked
-from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, unwrap_optimizer, was_skipped
+from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, remove, unwrap_optimizer, was_skipped
 from .replicas import Replicas
 from .saving import masked_from
 
@@ -370,13 +370,6 @@ def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:
 
 def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]
-
-
-def remove(handles: list[RemovableHandle]) -> None:
-    """Take hooks away."""
-    for handle in handles:
-        handle.remove()
-    handles.clear()
 
 
 Hook = Callable[[Optimizer, Any, Any], Any]

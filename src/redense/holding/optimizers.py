@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError
 from redense.masks.sharding import is_sharded, largest_over, local
@@ -235,3 +236,10 @@ def _asked_by_torch() -> bool:
         if frame.f_code.co_name == "_init_optim_state":
             return True
     return False
+
+
+def remove(handles: list[RemovableHandle]) -> None:
+    """Take hooks away."""
+    for handle in handles:
+        handle.remove()
+    handles.clear()
