@@ -19,7 +19,7 @@ from redense.files.yaml_text import parse_yaml
 from redense.lab.checkpoint import load_tree
 from redense.lab.comparison.comparison import read_comparison as read_plan
 from redense.lab.folder import read_json
-from redense.lab.judging.tables import read_table
+from redense.lab.judging.reading.tables import read_table
 from redense.lab.recipe.recipe import build_recipe
 from redense.lab.training.pretrained import load_start_
 from redense.report.comparisons.reading import read_comparison

@@ -10,9 +10,9 @@ from redense.files.notebook import html_table
 
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
-from .folders import told_by
 from .headline import headline
-from .tables import read_table
+from .reading.folders import told_by
+from .reading.tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
 
 _LEGEND = (

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redense.errors import DataError, nearest
-from redense.lab.judging.cells import finite
 from redense.lab.judging.figures import is_lower_better, quoted
+from redense.lab.judging.reading.cells import finite
 
 FACTS = ("steps", "gradients", "parameters", "nonzeros")
 UNNAMED = "figure"  # what a number without a name is called

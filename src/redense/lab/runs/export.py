@@ -13,9 +13,10 @@ from redense.files.checksums import write_sums
 from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
-from redense.lab.runs.formats import Compared, ExportError, check_format
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
+
+from .formats import Compared, ExportError, check_format
 
 
 def export_run(
@@ -44,8 +45,7 @@ def export_run(
     recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
     write: Callable[[], list[Compared]] = list
     if form != "safetensors":
-        from redense.lab.runs.graphs import write_graphs
-
+        from .graphs import write_graphs
         from .run import load_model
 
         engine = load_model(folder)

@@ -14,11 +14,11 @@ import yaml
 from redense.errors import MissingExtraError, RedenseError
 from redense.files.writing import write_text
 from redense.lab.folder import read_json
-from redense.lab.runs.formats import Compared
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import tasks
 
 from .export import export_run
+from .formats import Compared
 
 _NAME = re.compile(r"hub:(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
 

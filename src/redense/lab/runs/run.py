@@ -45,7 +45,6 @@ from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import noticing_lost_helpers
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, read_run_recipe
-from redense.lab.runs.result import describe_plan, finish
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
@@ -54,6 +53,7 @@ from redense.tasks.task import KeepsArtifacts, Task
 from redense.tasks.weights import final_weights
 
 from .log import read_records, recorder_of
+from .result import describe_plan, finish
 from .resume import begin, check_unchanged, last_snapshot, notes_on, phase_path, save
 
 log = logging.getLogger(__name__)

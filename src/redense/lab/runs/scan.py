@@ -24,7 +24,6 @@ from redense.lab.flow import Flow
 from redense.lab.folder import read_json
 from redense.lab.keys import phase_keys
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
-from redense.lab.runs.result import describe_plan
 from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
@@ -33,6 +32,7 @@ from redense.scans.allocation import Allocation
 from redense.scans.result import Scan
 from redense.scans.sensitivity import SPARSITIES, sensitivity
 
+from .result import describe_plan
 from .resume import check_unchanged
 
 Follow = Literal["loss", "metric"]

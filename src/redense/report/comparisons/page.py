@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redense.files.checksums import check_folder
 from redense.lab.judging.words import control_sentence, rule
+from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import (
@@ -23,7 +24,6 @@ from redense.report.kit.quantities import NOTHING, cell, count, learning_rate, n
 from redense.report.runs import commands
 from redense.report.runs.evidence import show_evidence
 
-from ..kit.assets import asset
 from . import curves as compare_curves
 from . import diagnosis as diagnosis_part
 from . import figures, words

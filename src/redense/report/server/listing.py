@@ -18,6 +18,7 @@ from redense.files.json_text import read_json
 from redense.files.visible import visible_line
 from redense.report.comparisons.reading import read_comparison
 from redense.report.comparisons.verdict import headline
+from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section
 from redense.report.kit.loading import load_object
 from redense.report.kit.markup import Child, Element, h
@@ -26,8 +27,6 @@ from redense.report.kit.quantities import NOTHING, count, duration, listed, perc
 from redense.report.pages import COMPARISON, RUN, SCAN, kind_of
 from redense.report.runs.reading import Run, read_run
 from redense.report.runs.words import verdict
-
-from ..kit.assets import asset
 
 _SHOWN = ("recipe.yaml", "result.json", "comparison.json", "compare.json")
 _DEPTH = 3  # folders below the one that is listed

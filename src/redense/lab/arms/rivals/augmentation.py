@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 
 
 @arm(

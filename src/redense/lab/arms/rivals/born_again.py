@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from typing_extensions import override
 
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.lab.training.plan import PlannedPhase
 from redense.methods.anew import renew_
 from redense.methods.base import Context, technique
 from redense.methods.distillation import Distillation
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 
 @technique("born-again")

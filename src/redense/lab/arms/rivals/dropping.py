@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.lab.training.plan import PlannedPhase
 from redense.methods.base import Context, Method, Problem, technique
 from redense.variants import restarted
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 _LIU = Paper("Liu et al. 2023", "Dropout Reduces Underfitting, ICML 2023", "https://arxiv.org/abs/2303.01500")
 _RATE = 0.5  # of dropout, where the recipe says none

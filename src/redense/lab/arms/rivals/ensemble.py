@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import RecipeError
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import Card, Paper
 from redense.lab.training.plan import PlannedPhase
 from redense.methods.base import Context, Method, technique
 from redense.phase import Phase
-
-from ..base import Flow, Setting, arm
-from ..cards import Card, Paper
 
 _MOST = 5  # networks
 

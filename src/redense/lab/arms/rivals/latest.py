@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from typing_extensions import override
 
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.lab.training.plan import PlannedPhase
 from redense.methods.base import Context, Method, technique
 from redense.variants import restarted
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 
 @technique("latest")

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.methods.base import Context, Method, technique
 from redense.methods.distillation import called_once
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 
 @technique("mixup")

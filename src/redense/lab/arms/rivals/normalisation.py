@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from redense.errors import RecipeError
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.variants import restarted
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 
 @arm(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.phase import Decay
 from redense.variants import restarted
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 _MUON_LR = 0.02
 

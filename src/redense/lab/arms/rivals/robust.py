@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.methods.base import Context, Method, Problem, technique
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, Card, Paper
 
 
 @technique("gce")

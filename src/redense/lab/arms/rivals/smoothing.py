@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, SPARSE, Card, Paper
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, SPARSE, Card, Paper
 
 _SMOOTHING = 0.1
 _TIMES, _LEAST = 5.0, 5e-4

@@ -11,13 +11,12 @@ from torch.optim.swa_utils import update_bn
 from typing_extensions import override
 
 from redense.errors import RecipeError, ScheduleError
+from redense.lab.arms.base import Flow, Setting, arm
+from redense.lab.arms.cards import BUDGET, SPARSE, Card, Paper
 from redense.lab.training.plan import PlannedPhase
 from redense.methods.base import Context, Method, technique
 from redense.phase import Phase
 from redense.variants import restarted, scaled, shares
-
-from ..base import Flow, Setting, arm
-from ..cards import BUDGET, SPARSE, Card, Paper
 
 _BRANCHES = 3
 _SPARSITIES = (0.5, 1.0, 1.5)  # times the recipe's

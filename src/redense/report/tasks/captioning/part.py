@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
@@ -12,7 +13,6 @@ from redense.report.kit.quantities import NOTHING, Number, cell, count, number, 
 from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
 from redense.tasks.captioning.schema import Figures, Image
 
-from ...kit.assets import asset
 from . import words
 
 PAPER_RECIPE = "flickr8k/neuraltalk"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
+from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled, shown
@@ -16,7 +17,6 @@ from redense.report.kit.quantities import NOTHING, cell, count, percent, share, 
 from redense.tasks.classification.schema import Changes, ClassRow, Example
 from redense.tasks.classification.schema import ClassificationEvidence as Evidence
 
-from ...kit.assets import asset
 from . import words
 
 _MOST_IN_MATRIX = 30  # classes; more are a list of their commonest confusions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled
@@ -12,7 +13,6 @@ from redense.report.kit.quantities import whole
 from redense.tasks.speech.schema import Clip, Clips, Edit, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
-from ...kit.assets import asset
 from . import words
 
 _MOST_IN_PLOT = 6  # sets

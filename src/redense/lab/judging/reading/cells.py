@@ -16,9 +16,8 @@ import numpy as np
 
 from redense.errors import DataError
 from redense.files.opening import read_bytes
-
-from .figures import quoted, shown
-from .statistics import LARGEST
+from redense.lab.judging.figures import quoted, shown
+from redense.lab.judging.statistics import LARGEST
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)

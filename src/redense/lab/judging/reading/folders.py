@@ -10,10 +10,10 @@ from typing import Any
 
 from redense.errors import DataError
 from redense.files.json_text import read_json
+from redense.lab.judging.figures import quoted
+from redense.lab.judging.results import is_control
 
 from .cells import IN_A_FOLDER
-from .figures import quoted
-from .results import is_control
 
 _RESULTS = "compare.json"
 _LARGEST = 1 << 30  # bytes

@@ -13,7 +13,7 @@ import pytest
 
 from redense.errors import DataError
 from redense.lab.judging.judge import judge
-from redense.lab.judging.tables import read_table
+from redense.lab.judging.reading.tables import read_table
 
 ROWS = [
     {"arm": arm, "seed": seed, "error": value}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
+from redense.lab.judging.figures import ArmFigures, Table, check_seeds, quoted, shown
 
 from .cells import (
     Columns,
@@ -23,7 +24,6 @@ from .cells import (
     read_stream,
     without_prefixes,
 )
-from .figures import ArmFigures, Table, check_seeds, quoted, shown
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
 _SPLITS = ("test", "validation")

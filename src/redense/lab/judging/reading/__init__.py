@@ -1,0 +1,1 @@
+"""Reading tables of results, whoever wrote them: cells, tables, folders of comparisons."""
