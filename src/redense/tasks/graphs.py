@@ -1,4 +1,4 @@
-"""What is exported of a task's network: graphs of tensors alone, with inputs to compare them with the network on."""
+"""Graphs of a task's network for export: tensors alone, with inputs to compare them with the network on."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class ExportError(RedenseError, RuntimeError):
 
 @dataclass(frozen=True)
 class Compared:
-    """How far a graph is from the network.
+    """The distance of a graph from the network.
 
     Args:
         file: of the graph.

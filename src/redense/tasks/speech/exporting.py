@@ -40,7 +40,7 @@ def exportable(network: nn.Module) -> nn.Module:
 
 
 class _Windowed(nn.Module):
-    """What looks at windows of frames."""
+    """A layer over windows of frames."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
