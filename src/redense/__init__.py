@@ -12,6 +12,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import variants as variants
+    from .cli import calls as verbs  # noqa: F401  # it is no name of `__all__`
     from .controller import DSD, sparse
     from .criteria import criterion
     from .errors import RedenseError
@@ -47,8 +48,8 @@ _HOME = {
     "summary": "parameters",
     "tune": "report.tuned",
 }
-_MODULES = ("variants",)
-"""Modules that are public as a whole: ``redense.variants.restarted(schedule)``."""
+_MODULES = {"variants": "variants", "verbs": "cli.calls"}
+"""Modules that are public as a whole: ``redense.variants.restarted(schedule)``, ``redense.verbs.run("quickstart")``."""
 
 __all__ = [
     "DSD",
@@ -74,7 +75,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'redense' has no attribute '{name}'")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -21,9 +21,10 @@ from redense.plugins import load_plugins
 
 from . import doctor, report, run, sensitivity
 from .comparisons import compare, judge, search
+from .completion import SHELLS, completion_of
 from .data import recipes
 from .starting import print_five
-from .terminal.printing import complain, flush_or_hush, prepare
+from .terminal.printing import complain, flush_or_hush, prepare, say
 from .trained import caption, predict, transcribe, zoo
 from .verbs import Parser, Verb, Verbs
 
@@ -52,6 +53,9 @@ def build() -> tuple[Parser, Verbs]:
         epilog="Start with: redense run quickstart",
     )
     parser.add_argument("--version", action="version", version=f"redense {__version__}")
+    parser.add_argument(
+        "--print-completion", choices=SHELLS, metavar="SHELL", help="print what completes commands in bash, zsh or tcsh"
+    )
     verbs = Verbs(parser)
     for module in _MODULES:
         module.register(verbs)
@@ -89,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     try:
         options, verbs = parse(arguments)
+        if options.print_completion:
+            say(completion_of(build()[0], options.print_completion))
+            return 0
         if not options.verb:
             print_five()
             return 0

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from redense.errors import RedenseError, resuming
 
@@ -30,6 +31,7 @@ def register(verbs: Verbs) -> None:
     run.add_argument("--no-store", action="store_true", help="train everything anew, and keep only the run folder")
     run.add_argument("--print-config", action="store_true", help="show the resolved recipe and train nothing")
     run.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    run.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to the error output")
 
     evaluate = verbs.add("evaluate", "evaluate the final model of a run", _evaluate)
     evaluate.add_argument("run", help="a run folder, its export, or a name of the zoo")
@@ -55,6 +57,7 @@ def register(verbs: Verbs) -> None:
         help="onnx, torch-export: the network too, as graphs of any batch size and length, compared with it "
         "(default: safetensors, the weights)",
     )
+    export.add_argument("--json", action="store_true", help="print JSON")
     export.add_argument("--private", action="store_true", help="hub: for you and your organisation alone")
 
 
@@ -78,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from .terminal.screen import SafeConsole
 
-    console = SafeConsole(quiet=not ranks.is_main)
+    console = SafeConsole(quiet=not ranks.is_main, stderr=options.json)
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
         from redense.lab.folder import restarted_folder
         from redense.lab.judging.single import run_verdict
@@ -120,6 +123,9 @@ def _run(options: argparse.Namespace) -> int:
                 raise
             where = f"in {folder}" if isinstance(error, TrainingError) else f"and goes on with: {go_on}"
             raise RedenseError(f"{error}; what was trained before is kept {where}") from error
+    if options.json:
+        say(json.dumps({"folder": str(folder), "report": str(folder / "report.html"), **result}))
+        return 0
     console.print("", result_table(result), "", sep="\n")
     said = run_verdict(result, recipe.model_dump(mode="json"), shown_name(result["metric"]["name"]))
     console.print(said, "", sep="\n", soft_wrap=not console.is_terminal)
@@ -158,16 +164,29 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    graphs: list[Any] = []
+
+    def tell(graph: Any) -> None:
+        graphs.append(graph)
+        if not options.json:
+            say(graph)
+
     if options.out.startswith("hub:"):
         from redense.lab.runs.hub import publish_run
 
-        say(publish_run(options.run, options.out, private=options.private, form=options.format, tell=say))
+        address = publish_run(options.run, options.out, private=options.private, form=options.format, tell=tell)
+        say(json.dumps({"address": address, "graphs": list(map(vars, graphs))}) if options.json else address)
         return 0
     if options.private:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
     from redense.lab.runs.export import export_run
 
-    out = export_run(options.run, Path(options.out), options.format, tell=say)
-    for path in sorted(path for path in out.rglob("*") if path.is_file()):
-        say(f"{path}  {path.stat().st_size:,} bytes")
+    out = export_run(options.run, Path(options.out), options.format, tell=tell)
+    files = {path: path.stat().st_size for path in sorted(path for path in out.rglob("*") if path.is_file())}
+    if options.json:
+        listed = [{"path": str(path), "bytes": size} for path, size in files.items()]
+        say(json.dumps({"folder": str(out), "files": listed, "graphs": list(map(vars, graphs))}))
+        return 0
+    for path, size in files.items():
+        say(f"{path}  {size:,} bytes")
     return 0

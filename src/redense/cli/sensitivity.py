@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def register(verbs: Verbs) -> None:
         "--sparsities", metavar="A,B", help="the grid (default: 0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,0.95)"
     )
     scan.add_argument("--follow", choices=("loss", "metric"), default="loss", help="what is measured (default: loss)")
+    scan.add_argument("--json", action="store_true", help="print JSON; progress goes to the error output")
     scan.add_argument("--plain", action="store_true", help="measure the whole grid, and compute every layer each time")
 
 
@@ -70,7 +72,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     from .terminal.progress import RunProgress
     from .terminal.screen import SafeConsole
 
-    console = SafeConsole()
+    console = SafeConsole(stderr=options.json)
     again = shlex.join(["redense", *sys.argv[1:]])
     with Signals() as signals:
 
@@ -87,7 +89,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
                 with RunProgress(console) as shown:
                     engine = engine_of_recipe(recipe, PhaseStore(root) if root else None, emit=shown, stop=stop)
             folder = scan_folder(recipe, options.out, run)
-            with _Bar(console, stop) as bar:
+            with _Bar(console, stop, quiet=options.json) as bar:
                 scan = scan_engine(
                     engine,
                     follow=options.follow,
@@ -110,6 +112,10 @@ def _sensitivity(options: argparse.Namespace) -> int:
         from redense.report.runs.page import write_report
 
         write_report(run)  # it shows the scan
+    if options.json:
+        measured = {"scan": scan.to_dict(), "allocation": chosen.to_dict()}
+        say(json.dumps({"folder": str(folder), "report": str(page), **measured}))
+        return 0
     what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
     say(f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n")
     say(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
@@ -126,12 +132,12 @@ def _number(flag: str, text: str | None) -> float | None:
 class _Bar:
     """A bar on a terminal, a line a layer elsewhere; stops between two measurements when asked to."""
 
-    def __init__(self, console: Any, stop: Any) -> None:
+    def __init__(self, console: Any, stop: Any, *, quiet: bool = False) -> None:
         from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
         from .terminal.screen import SafeColumn
 
-        self._stop, self._live, self._layer = stop, console.is_terminal, ""
+        self._stop, self._live, self._layer, self._quiet = stop, console.is_terminal, "", quiet
         columns = (SafeColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
         self._bars = Progress(*columns, console=console, transient=True, disable=not self._live)
         self._bar = self._bars.add_task("scan")
@@ -150,6 +156,6 @@ class _Bar:
             raise StoppedError("stopped; what was measured is kept")
         self._bars.update(self._bar, completed=done, total=total, description=what)
         layer = what.partition(" at ")[0]
-        if not self._live and layer not in (self._layer, "done"):
+        if not self._live and not self._quiet and layer not in (self._layer, "done"):
             say(f"scanning {what}", flush=True)
             self._layer = layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,11 @@ def compare_commands(options: argparse.Namespace) -> int:
     carrier = Carrier(1 if options.jobs is None else options.jobs, "threading")
     carrier.join()
     with kept(options.resume or options.out, plan, environment()) as held:
-        say(f"comparison: {held.path}", flush=True)
+        if not options.json:
+            say(f"comparison: {held.path}", flush=True)
         write_schedules(held)
         if template := (held.plan.how or {}).get("submit"):
-            return _submit(held, template, retry_failed=bool(options.retry_failed))
+            return _submit(held, template, options)
         progress = ProgressLine(len(held.plan.pairs), jobs=carrier.jobs)
         work = Commanding(held, carrier, progress)
         with Signals(work.stop, "stopping the commands") as signals:
@@ -97,7 +99,7 @@ def compare_commands(options: argparse.Namespace) -> int:
                 return signals.stopped(command("redense", "compare", "--resume", held.path))
             finally:
                 progress.end()
-        return _finish(held, outcomes)
+        return _finish(held, outcomes, as_json=options.json)
 
 
 def _plan(options: argparse.Namespace) -> Any:
@@ -142,30 +144,35 @@ def _plan(options: argparse.Namespace) -> Any:
     )
 
 
-def _submit(held: Any, template: str, *, retry_failed: bool) -> int:
+def _submit(held: Any, template: str, options: argparse.Namespace) -> int:
     from redense.lab.programs.submission import collect, write_scripts
 
-    outcomes = collect(held, retry_failed=retry_failed)
+    outcomes = collect(held, retry_failed=bool(options.retry_failed))
     left = len(held.plan.pairs) - len(outcomes)
     if not left:
-        return _finish(held, outcomes)
+        return _finish(held, outcomes, as_json=options.json)
     path = write_scripts(held, outcomes, template)
+    if options.json:
+        say(json.dumps({"folder": str(held.path), "done": len(outcomes), "left": left, "send": f"sh {path}"}))
+        return 0
     say(f"{len(outcomes):,} of {len(held.plan.pairs):,} pairs are done; what sends the other {left:,}: sh {path}")
     say(f"collect them with: {command('redense', 'compare', '--resume', held.path)}")
     return 0
 
 
-def _finish(held: Any, outcomes: Any) -> int:
+def _finish(held: Any, outcomes: Any, *, as_json: bool) -> int:
     from redense.lab.pairs.results import write_results
     from redense.report.compared import judgement_of
     from redense.report.comparisons.page import write_compare_report
 
     results = write_results(held, outcomes)
-    say(judgement_of(results))
+    page = write_compare_report(held.path)
+    say(json.dumps({"folder": str(held.path), **results}) if as_json else judgement_of(results))
     for (arm, seed), outcome in outcomes.items():
         if outcome.failed:
             complain(f"{arm}, seed {seed} failed: {outcome.failed}")
-    say(f"\nraw numbers, CSV and report: {write_compare_report(held.path)}")
+    if not as_json:
+        say(f"\nraw numbers, CSV and report: {page}")
     return 0
 
 

@@ -63,12 +63,15 @@ def register(verbs: Verbs) -> None:
     )
 
     commands.add_options(compare)
+    compare.add_argument("--json", action="store_true", help="print JSON; progress goes to the error output")
 
-    verbs.add("arms", "list what can be compared", _arms)
+    arms = verbs.add("arms", "list what can be compared", _arms)
+    arms.add_argument("--json", action="store_true", help="print JSON")
 
     store = verbs.add("store", "show how much the phase store holds, or clear it", _store)
     store.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
     store.add_argument("--store", type=Path, metavar="DIR", help="(default: runs/store)")
+    store.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -123,7 +126,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.store import PhaseStore, default_store
     from redense.lab.training.engine import StoppedError
 
-    console = SafeConsole(quiet=not ranks.is_main)
+    console = SafeConsole(quiet=not ranks.is_main, stderr=options.json)
     if not console.is_terminal:
         console.width = 160  # a file has room for the whole table
     if recipe is None:
@@ -185,6 +188,9 @@ def _compare(options: argparse.Namespace) -> int:
         from redense.report.comparisons.page import write_compare_report
 
         log_comparison(folder, grid, result, write_compare_report(folder))
+        if options.json:
+            say(json.dumps({"folder": str(folder), **result}))
+            return 0
         console.print("", comparison_table(result, folder), "", sep="\n")
         for said in (result["control_sentence"], *result["conclusions"].values()):
             console.print(said, soft_wrap=not console.is_terminal)
@@ -251,9 +257,13 @@ def _diagnose(console: Any, grid: Any, folder: Path) -> None:
 def _arms(options: argparse.Namespace) -> int:
     from redense.lab.arms import get_arms
 
-    for arm in get_arms():
-        print(f"{arm.name:<17}{arm.about}  ({arm.source})")
-    print(f"{'restart-ARM':<17}the steps and learning rates of any ARM with a mask, without it  (our own control)")
+    twins = "the steps and learning rates of any ARM with a mask, without it"
+    listed = [(arm.name, arm.about, arm.source) for arm in get_arms()] + [("restart-ARM", twins, "our own control")]
+    if options.json:
+        say(json.dumps([{"name": name, "about": about, "source": source} for name, about, source in listed]))
+        return 0
+    for name, about, source in listed:
+        say(f"{name:<17}{about}  ({source})")
     return 0
 
 
@@ -264,9 +274,14 @@ def _store(options: argparse.Namespace) -> int:
     if root is None:
         raise RedenseError("REDENSE_STORE is 'none': there is no store")
     store = PhaseStore(root)
-    say(f"{store.root}: {len(store.phases())} phases, {store.size() / 1e6:.1f} MB")
+    phases, size = len(store.phases()), store.size()
     if options.action == "clear":
         store.clear()
+    if options.json:
+        say(json.dumps({"folder": str(store.root), "phases": phases, "bytes": size}))
+        return 0
+    say(f"{store.root}: {phases} phases, {size / 1e6:.1f} MB")
+    if options.action == "clear":
         say("cleared: what is needed again is trained again")
     return 0
 

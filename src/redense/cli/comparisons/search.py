@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from redense.lab.recipe.recipe import Recipe
     from redense.lab.search.recipes import RecipeTraining
     from redense.report.searched import Searched
+    from redense.report.tuned import Tuned
 
 
 def register(verbs: Verbs) -> None:
@@ -51,6 +53,7 @@ def _add_budget(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the folder; the same command goes on")
     parser.add_argument("--jobs", type=int, metavar="N", default=1, help="runs at once, one thread each (default: 1)")
     parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -62,7 +65,7 @@ def _search(options: argparse.Namespace) -> int:
     arms = [name.strip() for name in options.candidates.split(",") if name.strip()]
     candidates = candidates_of(recipe, arms, list(sweep_points(parse_sweep(options.sweep))))
     found = search(training, training.schedule, candidates=candidates, **given)
-    return _say(found, found)
+    return _say(found, found, options)
 
 
 def _tune(options: argparse.Namespace) -> int:
@@ -74,7 +77,7 @@ def _tune(options: argparse.Namespace) -> int:
     except ValueError:
         raise RedenseError(f"--sparsities are numbers such as 0.2,0.4,0.8, got {options.sparsities}") from None
     found = tune(training, training.schedule, sparsities=sparsities, **given)
-    return _say(found, found.searched)
+    return _say(found, found.searched, options)
 
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict[str, Any]]:
@@ -94,7 +97,10 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
     return recipe, training, {**given, "metric": metric, "lower_is_better": lower_is_better}
 
 
-def _say(told: object, found: Searched) -> int:
+def _say(told: Searched | Tuned, found: Searched, options: argparse.Namespace) -> int:
+    if options.json:
+        say(json.dumps({"folder": str(found.folder), **told.to_dict()}))
+        return 0
     say(told)
     if found.confirmed and found.confirmed.page:
         say(f"\n{found.confirmed.page}")

@@ -51,7 +51,7 @@ def register(verbs: Verbs) -> None:
     data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
     data.add_argument("--label", metavar="COLUMN", help="check: the column of the classes, if there are several")
     data.add_argument("--task", metavar="TASK", help="check: classification, captioning or speech, if it could be two")
-    data.add_argument("--json", action="store_true", help="check, cache: print JSON")
+    data.add_argument("--json", action="store_true", help="list, check, cache: print JSON")
     data.add_argument("--clear", metavar="NAME", help="cache: remove what is kept of one kind, or all")
 
 
@@ -106,6 +106,13 @@ def _data(options: argparse.Namespace) -> int:
             f"settings of the data are for check and cache, got {options.settings[0]} (see redense data --help)"
         )
     if options.action == "list":
+        if options.json:
+            rows = [
+                {"name": s.name, "state": catalog.status(s), "megabytes": s.megabytes, "about": s.description}
+                for s in catalog.SOURCES.values()
+            ]
+            say(json.dumps(rows))
+            return 0
         for source in catalog.SOURCES.values():
             say(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
         say(f"kept in {catalog.cache_dir()}")

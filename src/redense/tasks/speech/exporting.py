@@ -52,13 +52,13 @@ class _Windowed(nn.Module):
         own = torch.arange(frames.shape[1], device=frames.device)[None, :] < lengths[:, None]
         frames = frames * own[:, :, None]
         half = self.context // 2
-        padded = F.pad(frames, (0, 0, half, half))
+        padded = F.pad(frames, (0, 0, half, half)).transpose(0, 1)  # here, so that what follows needs no copy
         count = (frames.shape[1] + self.stride - 1) // self.stride
         starts = torch.arange(count, device=frames.device) * self.stride
         # (t', b, bins, context), in the order of `Tensor.unfold`
-        around = torch.stack([padded.index_select(1, starts + offset) for offset in range(self.context)], -1)
+        around = torch.stack([padded.index_select(0, starts + offset) for offset in range(self.context)], -1)
         lengths = shortened(lengths, self.stride)
-        return around.transpose(0, 1).flatten(2), _mask(count, lengths), lengths
+        return around.flatten(2), _mask(count, lengths), lengths
 
 
 class _DeepSpeech(_Windowed):
