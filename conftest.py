@@ -215,7 +215,13 @@ def _tell(item: pytest.Item) -> None:
 
 TOGETHER = {
     f"tests/lab/{name}.py": "every_arm"
-    for name in ("arms/test_arms", "arms/test_cards", "comparison/test_results", "comparison/test_grid")
+    for name in (
+        "arms/test_arms",
+        "arms/test_cards",
+        "arms/test_rivals",
+        "comparison/test_results",
+        "comparison/test_grid",
+    )
 }
 TOGETHER |= {
     f"tests/report/{name}.py": "browser" for name in ("test_browser", "server/test_serving", "paper/test_printing")
