@@ -747,3 +747,21 @@ def test_surgery_with_two_optimizers_revises_each_layer_once_a_step():
             assert (model.get_parameter(name)[~mask] == 0).all()
     assert dsd.step == 5
     dsd.close()
+
+
+def test_the_modules_are_walked_as_often_for_many_phases_as_for_one(monkeypatch: pytest.MonkeyPatch):
+    walks, named_modules = [0], nn.Module.named_modules
+
+    def counted(module: nn.Module, memo: Any = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
+        walks[0] += memo is None  # the walk of a model, and not of a part of it
+        return named_modules(module, memo, prefix, remove_duplicate)
+
+    monkeypatch.setattr(nn.Module, "named_modules", counted)
+    found: list[int] = []
+    for cycles in (1, 4):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        walks[0] = 0
+        schedule = Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=[0.5] * cycles)
+        redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), schedule).close()
+        found.append(walks[0])
+    assert found[0] == found[1]

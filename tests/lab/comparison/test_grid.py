@@ -26,6 +26,7 @@ from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase, plan
+from redense.tasks.classification import entry
 from redense.variants import restarted
 
 Tiny = Callable[..., Recipe]
@@ -233,6 +234,20 @@ def test_two_processes_at_once_give_the_same_bytes(compared: Compared, monkeypat
     assert two.trained == one.trained
     assert two.raw() == one.raw()
     assert two.raw("compare.csv") == one.raw("compare.csv")
+
+
+def test_a_comparison_makes_one_engine_and_one_task_a_process(compared: Compared, monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **named: (made.append(name), real(*given, **named))[1])
+
+    counted(Engine, "__init__")
+    counted(entry, "make")
+    found = compared("dsd", "restart", changes={"data": {"flip": True}})  # data of no other test's task
+    assert found.trained == 10
+    assert sorted(made) == ["__init__", "make"]
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
