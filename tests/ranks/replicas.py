@@ -114,7 +114,7 @@ def check_a_nan_and_any_other_error_of_one_rank_are_raised_by_all() -> None:
     )
     assert_all_raise(ScoreError, says, optimizer.step)
 
-    @redense.criterion("breaks on one rank")
+    @redense.criterion("breaks-on-one-rank")
     def _(parameter: Tensor, seed: int) -> Tensor:
         if RANK == LAST:
             raise KeyError("no such table")
@@ -125,7 +125,7 @@ def check_a_nan_and_any_other_error_of_one_rank_are_raised_by_all() -> None:
         if shard:
             fully_shard(inner)
         wrapped = inner if shard else DistributedDataParallel(inner)
-        block = redense.sparse(wrapped, sgd(wrapped), 0.4, criterion="breaks on one rank")
+        block = redense.sparse(wrapped, sgd(wrapped), 0.4, criterion="breaks-on-one-rank")
         if RANK == LAST:
             assert_all_raise(KeyError, "no such table", block.__enter__)
         else:

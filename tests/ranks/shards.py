@@ -236,9 +236,9 @@ def check_random_scores_of_a_shard_are_its_part_of_the_whole() -> None:
 
 
 def check_a_criterion_may_score_the_whole_of_a_sharded_weight() -> None:
-    redense.criterion("by index")(lambda parameter, seed: torch.arange(float(parameter.numel())).view(parameter.shape))
+    redense.criterion("by-index")(lambda parameter, seed: torch.arange(float(parameter.numel())).view(parameter.shape))
     weight = nn.Parameter(distribute_tensor(torch.zeros(5, 4), init_device_mesh("cpu", (WORLD,)), (Shard(0),)))
-    chosen = choose(Phase.sparse(1, 0.5, criterion="by index"), {"w": weight}, {}, lambda name: 0)
+    chosen = choose(Phase.sparse(1, 0.5, criterion="by-index"), {"w": weight}, {}, lambda name: 0)
     assert torch.equal(whole(chosen["w"]), torch.arange(20).view(5, 4) >= 10)
 
 
