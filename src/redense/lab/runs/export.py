@@ -16,7 +16,7 @@ from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
 
-from .formats import Compared, ExportError, check_format
+from .formats import WITHOUT_GUARDS, Compared, ExportError, check_format
 
 
 def export_run(
@@ -127,9 +127,10 @@ def _graph_usage(graph: Compared) -> list[str]:
             f"{', '.join(graph.outputs)}{',' * (len(graph.outputs) == 1)} = session.run(None, {{{given}}})  # of numpy",
         ]
     else:
+        guards = "check_guards=False" if graph.by == WITHOUT_GUARDS else ""
         code = [
             "import torch",
-            f'network = torch.export.load("{graph.file}").module()',
+            f'network = torch.export.load("{graph.file}").module({guards})',
             f"{', '.join(graph.outputs)} = network({names})",
         ]
     compared = (

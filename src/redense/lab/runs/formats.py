@@ -13,6 +13,9 @@ ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 FORMATS = ("safetensors", *ENDINGS)
 """What a network is written as; the weights as safetensors are always there."""
 
+WITHOUT_GUARDS = "torch.export, check_guards=False"
+"""What runs a graph of torch.export whose own checks refuse sizes that it computes rightly."""
+
 _NEEDED = {"onnx": ("onnx", "onnxscript")}
 
 
