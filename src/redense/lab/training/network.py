@@ -95,21 +95,25 @@ class Network:
                 self.backward(method, run, batch)
             self._clip()
 
-        for batch in batches:
-            if method.gradient_evaluations > 1:
-                taken.append(batch)
-            with self.accelerator.accumulate(self.loss):
-                loss += self.backward(method, run, batch)
-                run.batch_number += 1
-                if not self.accelerator.sync_gradients:
-                    continue
-                set_lr()
-                self._clip()
-                method.step(run, self._prepared, again)
-                self._prepared.zero_grad()
-                taken.clear()
-            yield loss
-            loss.zero_()
+        try:
+            for batch in batches:
+                if method.gradient_evaluations > 1:
+                    taken.append(batch)
+                with self.accelerator.accumulate(self.loss):
+                    loss += self.backward(method, run, batch)
+                    run.batch_number += 1
+                    if not self.accelerator.sync_gradients:
+                        continue
+                    set_lr()
+                    self._clip()
+                    method.step(run, self._prepared, again)
+                    self._prepared.zero_grad()
+                    taken.clear()
+                yield loss
+                loss.zero_()
+        finally:  # where it ends early, the processes that prepare batches end with it
+            if isinstance(batches, Generator):
+                batches.close()
 
     def _clip(self) -> None:
         training = self.own.training
