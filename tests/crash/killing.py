@@ -29,10 +29,11 @@ import torch
 
 from redense import cli
 from redense.files import writing
+from redense.lab import checkpoint
 from redense.lab.environment import environment
 from redense.lab.runs import log as records
-from redense.lab.runs import resume, run
-from redense.lab.training import checkpoint, engine, network
+from redense.lab.runs import result, resume, run
+from redense.lab.training import engine, network
 
 KINDS = ("start", "step", "phase switch", "evaluation", "checkpoint", "metrics", "store", "result", "report")
 PACES = (0.0, 0.02, 30.0)  # seconds between two checkpoints within a phase
@@ -215,7 +216,8 @@ def _break(how: str) -> None:
         writing.os = type("os", (), {**vars(os), "fsync": staticmethod(lambda descriptor: None)})
         records.os = writing.os
     elif how == "in place":
-        writing.write_bytes = checkpoint.write_bytes = run.write_bytes = records.write_bytes = _in_place
+        for module in (writing, checkpoint, run, result, records):
+            vars(module)["write_bytes"] = _in_place
     elif how == "no generator":
         engine.set_rng_state = lambda state, device: None
     elif how == "no log":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from redense import masks
 from redense.errors import ParameterError, ScoreError, SparsityError
+from redense.masks import digits
 from redense.masks import sharded as distributed
 from redense.masks.sharded import Piece, kth, select_pieces, select_pieces_each
 from redense.masks.sharding import Layout, Ranks
@@ -139,7 +140,7 @@ def problems(draw: st.DrawFn) -> tuple[Pieces, dict[str, Tensor], float, bool]:
 def test_any_layout_gives_the_masks_of_one_process(whole: bool, problem: tuple[Pieces, dict[str, Tensor], float, bool]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "_WHOLE", 2 if whole else 0)
-        patch.setattr(distributed, "_ROOM", 2048 if whole else 256)  # the more digits
+        patch.setattr(digits, "_ROOM", 2048 if whole else 256)  # the more digits
         assert_equal_masks(*problem)
 
 
