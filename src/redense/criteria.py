@@ -24,9 +24,9 @@ from .schedules.named_criteria import (
     WITH_ACTIVATIONS,
     WITH_GRADIENTS,
     Criterion,
+    check_criterion,
     criterion,
     criterion_name,
-    get_criterion,
 )
 
 __all__ = [
@@ -43,6 +43,19 @@ __all__ = [
 ]
 
 _DRAWN = 1 << 20  # random scores drawn at a time for a sharded parameter
+
+
+def get_criterion(chosen: str | Criterion) -> Criterion:
+    """Return the criterion of a name, or the function itself if one is given.
+
+    >>> criterion_name(get_criterion("magnitude"))
+    'magnitude'
+
+    Raises:
+        ScoreError: no criterion has this name, or the function does not take a parameter and a seed.
+    """
+    check_criterion(chosen)
+    return CRITERIA[chosen] if isinstance(chosen, str) else chosen
 
 
 @criterion("magnitude")

@@ -1,11 +1,7 @@
-"""The criteria that a schedule or a recipe can name. No torch here: `redense.criteria` has what they compute.
-
-Those of redense are loaded when one of them is first asked for.
-"""
+"""The criteria that a schedule or a recipe can name. No torch here: `redense.criteria` has what they compute."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -61,21 +57,6 @@ def criterion(name: str, *, gradients: bool = False, activations: bool = False) 
     return register
 
 
-def get_criterion(chosen: str | Criterion) -> Criterion:
-    """Return the criterion of a name, or the function itself if one is given.
-
-    Raises:
-        ScoreError: no criterion has this name, or the function does not take a parameter and a seed.
-    """
-    if isinstance(chosen, str):
-        check_criterion(chosen)
-        if chosen not in CRITERIA:
-            importlib.import_module("redense.criteria")
-        return CRITERIA[chosen]
-    check_criterion(chosen)
-    return chosen
-
-
 def known_criteria() -> list[str]:
     """Return the names that a schedule or a recipe can use now, in alphabetical order."""
     return sorted({*OURS, *CRITERIA})
@@ -108,11 +89,7 @@ def check_criterion(chosen: str | Criterion) -> None:
 
 
 def criterion_name(chosen: str | Criterion) -> str:
-    """Return what a saved schedule calls a criterion: its registered name, else ``module:qualified name``.
-
-    >>> criterion_name(get_criterion("magnitude"))
-    'magnitude'
-    """
+    """Return what a saved schedule calls a criterion: its registered name, else ``module:qualified name``."""
     if isinstance(chosen, str):
         return chosen
     registered = next((name for name, function in CRITERIA.items() if function is chosen), None)
