@@ -372,11 +372,7 @@ class Engine:
         self.progress.masks = {}
         self.optimizer.state.clear()
         self.ranks.agree_on_weights(self.model, self.progress.masks)
-        result = self.evaluate("validation")
-        epochs.check_finite(result["loss"])
-        epochs.offer(result)
-        epochs.tell(self._loss_of_given(), result, time.monotonic() - began)
-        self._end_phase()
+        self._end_untrained(epochs, began)
 
     def _epochs(self, planned: PlannedPhase) -> Epochs:
         return Epochs(
@@ -399,6 +395,10 @@ class Engine:
         began = time.monotonic()
         self.begin()
         self.emit({**epochs.where(), "kind": "phase", "start": 0, "steps": 0})
+        self._end_untrained(epochs, began)
+
+    def _end_untrained(self, epochs: Epochs, began: float) -> None:
+        """Evaluate the weights of a phase without steps, as its only epoch, and end it."""
         result = self.evaluate("validation")
         epochs.check_finite(result["loss"])
         epochs.offer(result)
