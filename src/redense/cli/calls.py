@@ -50,7 +50,7 @@ def evaluate(run: Place, *, data: Place | None = None, split: str | None = None)
     return _do("evaluate", **vars())
 
 
-def export(run: Place, out: Place, *, format: str = "safetensors", private: bool = False) -> Any:  # noqa: A002
+def export(run: Place, out: Place, *, format: str = "safetensors", private: bool = False) -> Any:  # noqa: A002  # the option's own name
     """Write the model of a run with its card, and graphs of it; return the files, and how far graphs are from it."""
     return _do("export", **vars())
 
@@ -152,7 +152,7 @@ def judge(
 def report(
     path: Place,
     *,
-    open: bool = False,  # noqa: A002
+    open: bool = False,  # noqa: A002  # the option's own name
     figures: Place | None = None,
     serve: bool = False,
     port: int | None = None,
@@ -188,7 +188,7 @@ def caption(
     images: Places,
     *,
     beam: int | None = None,
-    all: bool = False,  # noqa: A002
+    all: bool = False,  # noqa: A002  # the option's own name
     cnn: Place | None = None,
 ) -> Any:
     """Return captions of pictures, by the captioner of a run."""
