@@ -27,7 +27,8 @@ class Flow:
         phases: in order.
         recipe: the recipe that they belong to, where the arm changes it.
         note: in what its budget or model differs from the others'.
-        bound: it costs more at inference than the others, so that no arm has to beat it.
+        bound: it ends in another network than the others (which costs more at inference, or has other layers), so that
+            no arm has to beat it.
     """
 
     phases: tuple[PlannedPhase, ...]

@@ -26,7 +26,7 @@ class ArmFigures:
         runs: how many there were; more than ``values`` where some diverged.
         note: how the arm differs from the others in more than its phases.
         ended: what became of the runs without a figure, in a word.
-        bound: it costs more at inference than the others: no arm has to beat it, and it is no gain.
+        bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
     """
 
     values: Mapping[str, float]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redense.errors import RecipeError
 from redense.lab.arms.base import Flow, Setting, arm
 from redense.lab.arms.cards import BUDGET, Card, Paper
@@ -21,7 +23,7 @@ from redense.variants import restarted
         "without any, "
         "where the recipe's network has some: `model.batch_norm`, the other way round. In every phase, so that "
         "its dense "
-        "phase is its own, and another network at the end.",
+        "phase is its own. Another network at the end, which takes part in no verdict.",
         f"{BUDGET}; `model.batch_norm`",
         "To see whether a gain is one that normalisation would have given as well.",
     ),
@@ -33,4 +35,5 @@ def batchnorm(setting: Setting) -> Flow:
         raise RecipeError(f"the networks of the task '{setting.recipe.task}' have no batch normalisation to switch")
     recipe = setting.changed(model={"batch_norm": not normalises})
     how = "without" if normalises else "with"
-    return setting.flow(restarted(setting.dsd), recipe=recipe, note=f"{how} batch normalisation in every phase")
+    note = f"{how} batch normalisation in every phase"
+    return replace(setting.flow(restarted(setting.dsd), recipe=recipe, note=note), bound=True)
