@@ -19,6 +19,7 @@ from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
 from redense.errors import DataError, PluginError, RecipeError, ScheduleError
 from redense.lab.arms import ARMS, Setting, card_of
 from redense.lab.comparison.comparison import Comparison, new_comparison
+from redense.lab.comparison.extension import write_extended
 from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
@@ -244,11 +245,17 @@ def test_a_folder_names_the_plugin_that_it_needs_and_says_so_where_that_is_missi
     new_comparison(Comparison(tiny(), ("dsd", "restart-one-threshold"), (0,), {}), compared)
     needed = {"arm one-threshold": "one_threshold.py"}
     assert json.loads((compared / "environment.json").read_text())["plugins"] == needed
+    plain, more = Comparison(tiny(), ("dsd",), (0,), {}), Comparison(tiny(), ("dsd", "one-threshold"), (0,), {})
+    grown = new_comparison(plain, tmp_path / "grown")
+    assert "plugins" not in json.loads((grown / "environment.json").read_text())
+    write_extended(grown, plain, more)  # compare --resume --arms one-threshold
+    assert json.loads((grown / "environment.json").read_text())["plugins"] == needed
     monkeypatch.delenv("REDENSE_PLUGINS")
     del CRITERIA["lamp"], ARMS["one-threshold"]
     for command, what, plugin in (
         (("evaluate", run), "the criterion 'lamp'", "lamp.py"),
         (("compare", "--resume", compared), "the arm 'one-threshold'", "one_threshold.py"),
+        (("compare", "--resume", grown), "the arm 'one-threshold'", "one_threshold.py"),
     ):
         code, _, err = redense(*command)
         assert (code, err.count("\n")) == (2, 1)

@@ -87,14 +87,18 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
         StateError: the folder exists and is not empty, or cannot be made.
     """
     with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
-        used = {**names_in(comparison.recipe), "arm": [name.removeprefix(TWIN) for name in comparison.arms]}
-        told = {**environment(), **needed_plugins(used)}
+        told = {**environment(), **plugins_needed_by(comparison)}
         write_text(folder / "environment.json", json.dumps(told, indent=2) + "\n")
         data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()
         add_sums(folder, [folder / "environment.json"])
         note_sum(folder, "comparison.json", data)
         write_bytes(folder / "comparison.json", data)
     return folder
+
+
+def plugins_needed_by(comparison: Comparison) -> dict[str, dict[str, str]]:
+    """Return what `environment.json` says of the plugins that a comparison needs; nothing where it needs none."""
+    return needed_plugins({**names_in(comparison.recipe), "arm": [arm.removeprefix(TWIN) for arm in comparison.arms]})
 
 
 def read_comparison(folder: Path) -> Comparison:

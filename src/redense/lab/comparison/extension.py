@@ -19,9 +19,10 @@ from redense.lab.folder import STARTED, read_json
 from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
 
-from .comparison import Comparison, comparison_digest
+from .comparison import Comparison, comparison_digest, plugins_needed_by
 
 _FILE = "comparison.json"
+_ENVIRONMENT = "environment.json"
 
 
 def plan_looks(folder: Path, looks: int | None, margin: float | None) -> None:
@@ -59,7 +60,10 @@ def extended(comparison: Comparison, seeds: Sequence[int] | None, arms: Sequence
 
 
 def write_extended(folder: Path, before: Comparison, after: Comparison) -> None:
-    """Write what a comparison has become, and that it was looked at before if it had results."""
+    """Write what a comparison has become, which plugins it needs now, and that it was looked at if it had results."""
+    told = read_json(folder / _ENVIRONMENT)
+    if (needed := {**told, **plugins_needed_by(after)}) != told:
+        _write(folder, _ENVIRONMENT, _json(needed))  # first: a folder may need a plugin that it does not use yet
     data = read_json(folder / _FILE)
     if _was_judged(folder / "compare.json", before):
         data["looked"] = [*(data.get("looked") or ()), list(_size(before))]
