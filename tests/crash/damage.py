@@ -228,7 +228,7 @@ def files_of(folder: Path, kind: str) -> dict[str, Path]:
         name = path.relative_to(folder).as_posix()
         if path.is_file() and not any(part in name for part in _SKIPPED):
             found.setdefault(path.name if kind == "store" else name, path)
-    return found
+    return dict(sorted(found.items()))  # by name: where a phase lies depends on its key
 
 
 def outcome(root: Path, kind: str, name: str, how: str, verb: Verb, whole: Any) -> str:
