@@ -15,6 +15,7 @@ from redense import Phase, Schedule
 from redense.lab.pairs import progress as lines
 from redense.lab.search.halving import Round
 from redense.report.searched import Searched
+from redense.report.tuned import Tuned
 from redense.scans.result import Curve, Scan
 
 ODD = "<img src=x onerror=alert(1)>\x1b[2J"
@@ -58,7 +59,7 @@ def scan(**changed: Any) -> Scan:
 
 def searched() -> Searched:
     rounds = {"candidates": [Round((0, 1), {ODD: 1.25, "b": None}, (ODD,))], "controls": []}
-    return Searched(Path(), None, None, rounds, {"search": 4, "confirm": 0}, None)
+    return Searched(Path(), None, None, rounds, {"search": 4, "confirm": 0}, None, 7)
 
 
 SHOWN = {
@@ -70,7 +71,8 @@ SHOWN = {
         lambda: redense.judge(TABLE, lower_is_better=True),
         ["2.3 [", "no gain"],
     ),
-    "search": (searched, ["1.25", "failed", "Nothing could be confirmed"]),
+    "search": (searched, ["1.25", "failed", "Nothing could be confirmed", "3 of its budget of 7 are left over"]),
+    "tuned": (lambda: Tuned(0.4, searched()), ["1.25", "A sparsity of 0.4 is the best"]),
 }
 
 
@@ -86,6 +88,8 @@ def test_a_result_is_shown_with_the_numbers_of_its_text_and_nothing_in_a_name_is
     for words in told:
         assert words in found.text
         assert words in str(value)
+    assert "\x1b" not in str(value)
+    assert "\\u001b[2J" in str(value)
 
 
 def test_a_cell_of_a_scan_is_tinted_by_its_drop():

@@ -53,6 +53,7 @@ PLACES = {
     "redense.methods": "methods",
     "redense.integrations": "integrations",
     "redense.tasks": "tasks",
+    "redense.tasks.metrics": "files",
     "redense.lab": "comparison",
     "redense.lab.diagnosis": "training",
     "redense.lab.doctor": "runs",

@@ -47,6 +47,13 @@ CASES: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor]], dict[str, Any]]] 
     "convolutions": (pictures, {"target_modules": ["1", "3"]}),
     "gpt-2": (words, {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}),
 }
+
+
+def looked_up() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(20, 16), nn.Flatten(), nn.Linear(64, 4)), torch.randint(0, 20, (8, 4))
+
+
 SCHEDULE = Schedule.dsd(dense=3, sparse=4, redense=3, sparsity=0.4)
 
 
@@ -94,6 +101,32 @@ def test_a_new_adapter_is_refused_where_a_phase_prunes_at_once_and_nothing_is_ch
     with pytest.raises(ScoreError, match=r"lora_B.default.weight' is all zeros"):
         redense.DSD(model, optimizer, Schedule.dsd(dense=0, sparse=4, redense=3, sparsity=0.4))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["LoRA on an embedding", "AdaLoRA"])
+def test_matrices_that_peft_keeps_by_adapter_are_pruned_and_what_is_looked_up_is_not(kind: str):
+    if kind == "AdaLoRA":
+        (base, inputs), prefix, own = plain(), "lora", ("0", "2")
+        config = peft.AdaLoraConfig(init_r=4, target_r=2, total_step=100, target_modules=list(own))
+        expected = {f"base_model.model.{layer}.lora_{side}.default" for layer in own for side in "AB"}
+    else:
+        (base, inputs), prefix = looked_up(), "lora_embedding"
+        config = peft.LoraConfig(r=4, target_modules=["0"], init_lora_weights=False)
+        expected = {"base_model.model.0.lora_embedding_B.default"}
+    model = peft.get_peft_model(base, config)
+    chosen = redense.prunable(model)
+    assert set(chosen) == expected
+    reasons = {row.name: row.reason for row in redense.summary(model).rows if f".{prefix}_" in row.name}
+    assert {reasons[name] for name in expected} == {"linear"}
+    if kind != "AdaLoRA":
+        assert reasons["base_model.model.0.lora_embedding_A.default"] == "an embedding"
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=0.01)
+    redense.DSD(model, optimizer, SCHEDULE)
+    for number in range(SCHEDULE.total_steps):
+        step(model, optimizer, inputs)
+        if 3 <= number < 6:
+            assert all(int((one == 0).sum()) == round(0.4 * one.numel()) for one in chosen.values())
+    assert all(int((one == 0).sum()) == 0 for one in chosen.values())
 
 
 def test_a_resumed_adapter_ends_with_the_bits_of_one_that_was_not_stopped():

@@ -35,6 +35,9 @@ _LOOKED_UP = re.compile(
 )
 _NORM_NAME = re.compile(r"Norm(Act)?(\dd)?$")
 _STANDARDISED = re.compile(r"StdConv|WeightStandardi[sz]ed|^WS(Conv|Linear)")
+# What peft keeps in a ParameterDict of this name, a matrix of each adapter: the first of an embedding is looked up, as
+# the embedding is; the second multiplies what was found there, (outputs, rank). AdaLoRA keeps all of its own so.
+_OF_ADAPTERS = {"lora_embedding_A": False, "lora_embedding_B": True, "lora_A": True, "lora_B": True}
 NO_RULE = "no rule covers"
 
 
@@ -71,7 +74,7 @@ def kind_of(module: nn.Module, attribute: str, parameter: Tensor, parent: nn.Mod
         attribute: its name there.
         parameter: any shape.
         parent: under ``torch.nn.utils.parametrize``, the layer whose tensor is computed; else None.
-        tensor: name of that tensor, for example ``weight``.
+        tensor: name of that tensor, for example ``weight``; of a ParameterDict, its own name.
     """
     if parent is not None:
         return _parametrized(cast("nn.ModuleList", module), attribute, parameter, parent, tensor)
@@ -82,6 +85,8 @@ def kind_of(module: nn.Module, attribute: str, parameter: Tensor, parent: nn.Mod
             kind = _computed(_plain(module, base, parameter), how, length=suffix == "_g", dim=_hook_dim(module, base))
             lengths = getattr(module, f"{base}_g", None)
             return _normed(kind, parameter, lengths, _hook_dim(module, base)) if suffix == "_v" else kind
+    if isinstance(module, nn.ParameterDict) and tensor in _OF_ADAPTERS and parameter.dim() == 2:
+        return Kind(True, "linear", inputs=1) if _OF_ADAPTERS[tensor] else Kind(False, "an embedding")
     return _plain(module, attribute, parameter)
 
 

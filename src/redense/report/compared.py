@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from redense.errors import RecipeError
+from redense.files.visible import visible_line
 from redense.lab.judging.judge import Judgement
-from redense.lab.judging.results import decide_rows
+from redense.lab.judging.results import decide_rows, is_dense
 from redense.lab.pairs.carrying import Backend, Carrier
 from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
 from redense.lab.pairs.jobs import name_of
@@ -78,7 +79,7 @@ class Compared:
 
     @property
     def _failures(self) -> list[str]:
-        return [f"{arm}, seed {seed} failed: {why}" for (arm, seed), why in self.failed.items()]
+        return [visible_line(f"{arm}, seed {seed} failed: {why}") for (arm, seed), why in self.failed.items()]
 
 
 def compare(
@@ -199,4 +200,6 @@ def finished(held: Kept, results: Mapping[str, Any], progress: ProgressLine) -> 
 def judgement_of(results: Mapping[str, Any]) -> Judgement:
     """Return the verdicts of results as they were written."""
     metric = results["metric"]
-    return Judgement(decide_rows(results["rows"], metric, name=shown_name(metric["name"]), **results["judged"]))
+    decision = decide_rows(results["rows"], metric, name=shown_name(metric["name"]), **results["judged"])
+    dense = is_dense(results, decision.baseline)
+    return Judgement(decision, split=results["split"], seeds=len(results["seeds"]), dense=dense)

@@ -44,9 +44,6 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
     """The judgement in the form of ``compare.json``, which the page is made of."""
     decision = judgement.decision
     metric = decision.metric or "figure"
-    split = "validation" if decision.validation_only else ""
-    if any(figures.validation for figures in judgement.figures.values()):
-        split = "test"
     rows: list[dict[str, Any]] = []
     for arm in decision.arms:
         figures = judgement.figures[arm.name]
@@ -58,12 +55,14 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
             }
             for seed, value in figures.values.items()
         ]
+        seeds += [{"seed": int(s) if s.isdecimal() else s, "failed": why} for s, why in figures.failures.items()]
         rows.append(
             {
                 "arm": arm.name,
                 "control": arm.role == "control",
                 "ended": figures.ended,
                 "note": figures.note,
+                **({"bound": True} if figures.bound else {}),
                 "steps": None if figures.steps is None else round(figures.steps),
                 "gradients": None,
                 "phases": [],
@@ -74,10 +73,11 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
         )
     return {
         "form": "table",
+        "dense": judgement.dense,
         "recipe": name,
         "task": "",
-        "split": split,
-        "metric": {"name": metric, "unit": "", "lower_is_better": decision.lower_is_better},
+        "split": judgement.split,
+        "metric": {"name": metric, "unit": decision.unit, "lower_is_better": decision.lower_is_better},
         "seeds": list(dict.fromkeys(seed["seed"] for row in rows for seed in row["seeds"])),
         "test_examples": None,
         "rows": rows,

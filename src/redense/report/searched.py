@@ -12,6 +12,7 @@ from typing import Any
 from redense.errors import DataError, RecipeError
 from redense.files.checksums import add_sums
 from redense.files.notebook import html_table
+from redense.files.visible import visible_line
 from redense.files.writing import write_text
 from redense.lab.environment import environment
 from redense.lab.judging import words
@@ -44,6 +45,7 @@ class Searched:
         rounds: of the candidates and of the controls.
         runs: how many were trained for the search, and for the confirmation.
         confirmed: the winner against the control on fresh seeds; None where there was no winner.
+        budget: how many runs the search was allowed.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Searched:
     rounds: Mapping[str, Sequence[Round]]
     runs: Mapping[str, int]
     confirmed: Compared | None
+    budget: int = 0
 
     @property
     def gain(self) -> bool:
@@ -62,6 +65,8 @@ class Searched:
     def sentence(self) -> str:
         """The result of the search in a sentence."""
         tried = f"{sum(self.runs.values()):,} runs, {self.runs['search']:,} of them to search"
+        if left := self.left:
+            tried += f"; {left:,} of its budget of {self.budget:,} are left over"
         if self.confirmed is None:
             return f"Nothing could be confirmed: every candidate or every control failed ({tried})."
         seeds = len(self.confirmed.results["seeds"])
@@ -74,6 +79,11 @@ class Searched:
         but = f" {words.obstacle(told.obstacle)}, so no gain can be claimed." if told and told.obstacle else ""
         return f"Nothing here beats the control: {self.winner} against {self.control}, {verdict} {where}.{but}"
 
+    @property
+    def left(self) -> int:
+        """The runs that the search was allowed and did not need."""
+        return max(0, self.budget - self.runs["search"])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the whole tree and its price as plain data, as ``search.json`` has it."""
         return {
@@ -81,7 +91,7 @@ class Searched:
             "control": self.control,
             "gain": self.gain,
             "sentence": self.sentence,
-            "runs": dict(self.runs),
+            "runs": {**self.runs, "budget": self.budget, "left": self.left},
             "rounds": {pool: [one.to_dict() for one in rounds] for pool, rounds in self.rounds.items()},
         }
 
@@ -102,7 +112,7 @@ class Searched:
         return found + (self.confirmed._repr_html_() if self.confirmed else "")
 
     def __str__(self) -> str:
-        return f"{self.table}\n\n{self.sentence}"
+        return f"{self.table}\n\n{visible_line(self.sentence)}"
 
     @property
     def table(self) -> str:
@@ -110,10 +120,10 @@ class Searched:
         parts: list[str] = []
         for pool, rounds in self.rounds.items():
             for number, one in enumerate(rounds, 1):
-                parts.append(f"{pool}, round {number}, {len(one.seeds)} seeds:")
+                parts.append(f"{visible_line(pool)}, round {number}, {len(one.seeds)} seeds:")
                 for name, mean in one.means.items():
                     stays = "  stays" if name in one.stay else ""
-                    parts.append(f"  {name:<24}{'failed' if mean is None else f'{mean:.4g}'}{stays}")
+                    parts.append(f"  {visible_line(name):<24}{'failed' if mean is None else f'{mean:.4g}'}{stays}")
         if self.confirmed:
             parts += ["", str(self.confirmed)]
         return "\n".join(parts)
@@ -207,7 +217,7 @@ def search(
         )
         confirmed = compared(two, last, folder / "confirm", carrier, retry_failed=False, quiet=quiet)
     counted = {"search": sum(map(_runs, rounds.values())), "confirm": 2 * confirm if confirmed else 0}
-    return _written(Searched(folder, winner, control, rounds, counted, confirmed))
+    return _written(Searched(folder, winner, control, rounds, counted, confirmed, runs))
 
 
 def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> dict[str, tuple[Rung, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import RecipeError
+from redense.files.visible import visible_line
 from redense.lab.pairs.carrying import Backend
 from redense.schedule import Schedule
 from redense.schedules.numeric import as_float
@@ -46,7 +47,7 @@ class Tuned:
         return {"sparsity": self.sparsity, **self.searched.to_dict(), "sentence": self.sentence}
 
     def __str__(self) -> str:
-        return f"{self.searched.table}\n\n{self.sentence}"
+        return f"{self.searched.table}\n\n{visible_line(self.sentence)}"
 
     def _repr_html_(self) -> str:
         return self.searched.html(self.sentence)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from redense.errors import SparsityError
 from redense.files.notebook import html_table
+from redense.files.visible import visible_line
 from redense.masks import check_sparsity, select_global
 
 Method = Literal["sensitivity", "uniform", "erk", "global"]
@@ -103,6 +104,7 @@ class Allocation(Mapping[str, float]):
 
 def as_table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of text as lines with straight columns: the first to the left, the others to the right."""
+    rows = [[visible_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = (
         "  ".join(

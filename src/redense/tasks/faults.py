@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redense.files.visible import visible_line
+
 SHOWN = 10
 """Examples of a cause."""
 
@@ -20,7 +22,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Return both in a sentence without an end."""
-        return f"{self.name} {self.cause}"
+        return visible_line(f"{self.name} {self.cause}")
 
 
 @dataclass(frozen=True)

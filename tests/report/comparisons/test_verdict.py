@@ -6,14 +6,17 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from comparison_samples import (
     GAIN,
     fake_comparison,
     plain,
 )
 
+from redense.lab.judging.judge import judge
 from redense.report.comparisons import verdict as compare_verdict
 from redense.report.comparisons.reading import read_comparison
+from redense.report.judged import write_judgement
 from redense.tasks.metrics import Metric
 
 
@@ -105,6 +108,29 @@ def test_page_and_command_line_say_the_same_where_one_run_of_the_control_diverge
     for arm, said in result["conclusions"].items():  # what the command line prints
         assert said.removeprefix(f"{arm}: ")[1:] in text
     assert "1 of 5 runs of restart diverged, so no gain can be claimed." in result["conclusions"]["dsd"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "failed"),
+    [
+        (GAIN, {}),
+        (GAIN, {"restart": [1]}),
+        (GAIN, {"dsd": [1], "llr": range(5)}),
+        ({"baseline": 11.7, "restart": 11.0, "sam": 9.8, "dsd": 9.0}, {"baseline": [0]}),
+    ],
+)
+def test_a_folder_is_judged_as_its_own_page_says_whatever_diverged(tmp_path, figures, failed):
+    folder = fake_comparison(tmp_path / "c", figures, failed=failed)
+    judged, page, result = judge(folder), read_comparison(folder), json.loads((folder / "compare.json").read_text())
+    assert judged.headline == headline(folder)
+    assert str(judged).startswith(judged.headline)
+    told = judged.to_dict()
+    assert told["codes"] == result["codes"]
+    assert {name: one["text"] for name, one in told["conclusions"].items()} == dict(page.conclusions)
+    write_judgement(judged, tmp_path / "out", "c")
+    again = read_comparison(tmp_path / "out")
+    assert compare_verdict.headline(again) == judged.headline
+    assert dict(again.conclusions) == dict(page.conclusions)
 
 
 def test_comparison_without_a_single_finished_run_still_has_a_page(tmp_path, page_of):

@@ -186,12 +186,15 @@ def _compare(options: argparse.Namespace) -> int:
             _diagnose(console, grid, folder)  # on rank 0 alone, as it is the only one left
         from redense.lab.loggers.compared import log_comparison
         from redense.report.comparisons.page import write_compare_report
+        from redense.report.comparisons.reading import read_comparison as read_results
+        from redense.report.comparisons.verdict import headline
 
         log_comparison(folder, grid, result, write_compare_report(folder))
         if options.json:
             say(json.dumps({"folder": str(folder), **result}))
             return 0
-        console.print("", comparison_table(result, folder), "", sep="\n")
+        said = headline(read_results(folder))
+        console.print("", said, "", comparison_table(result, folder), "", sep="\n", soft_wrap=not console.is_terminal)
         for said in (result["control_sentence"], *result["conclusions"].values()):
             console.print(said, soft_wrap=not console.is_terminal)
         if told := tried_sentence(tried(result["rows"], result["metric"])):

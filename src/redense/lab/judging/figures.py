@@ -24,6 +24,7 @@ class ArmFigures:
         validation: the figure on validation data, by seed: it chooses the control.
         steps: optimizer steps of a run, mean over seeds; None where they are not known.
         runs: how many there were; more than ``values`` where some diverged.
+        failures: why a run has no figure, by seed, where that is told.
         note: how the arm differs from the others in more than its phases.
         ended: what became of the runs without a figure, in a word.
         bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
@@ -36,6 +37,12 @@ class ArmFigures:
     note: str = ""
     ended: str = "diverged"
     bound: bool = False
+    failures: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The seeds of all runs, those that failed among them."""
+        return (*self.values, *self.failures)
 
     @property
     def diverged(self) -> int:
@@ -148,13 +155,13 @@ def check_seeds(arms: Mapping[str, ArmFigures]) -> None:
         DataError: they have not; the message names arms and seeds.
     """
     first, reference = next(iter(arms.items()))
-    everywhere = set(reference.values)
+    everywhere = set(reference.seeds)
     for name, figures in arms.items():
-        seeds = set(figures.values)
+        seeds = set(figures.seeds)
         if seeds == everywhere:
             continue
-        lacks = [seed for seed in reference.values if seed not in seeds]
-        more = [seed for seed in figures.values if seed not in everywhere]
+        lacks = [seed for seed in reference.seeds if seed not in seeds]
+        more = [seed for seed in figures.seeds if seed not in everywhere]
         # Where most arms lack a seed, it is the first arm that has one too many: both are named.
         parts = [f"{quoted(name)} has no seed {_listed(lacks)}, which {quoted(first)} has"] if lacks else []
         parts += [f"{quoted(name)} has seed {_listed(more)}, which {quoted(first)} has not"] if more else []

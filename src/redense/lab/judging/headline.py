@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .figures import shown
+from .figures import BASELINES, shown
 from .verdicts import Decision
-from .words import listed, obstacle, other_name, size
-
-Name = Callable[[str], str]
+from .words import listed, obstacle, size
 
 
-def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", named: Name | None = None) -> str:
+def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", dense: bool = False) -> str:
     """Return what a comparison comes to.
 
     Args:
         decision: on all arms.
         seeds: how many were run; the fewest that a comparison has, if not given.
         figure: what decides, in words: ``test error``; the metric, if not given.
-        named: what the baseline is called in a sentence: ``the dense baseline``.
+        dense: the baseline is the dense phase that the other arms begin with.
     """
-    said = _Headline(decision, seeds or decision.seeds, figure or decision.metric or "figure", named)
+    said = _Headline(decision, seeds or decision.seeds, figure or decision.metric or "figure", dense)
     return shown(said.text())
+
+
+def called(decision: Decision, other: str, *, dense: bool) -> str:
+    """Return what an arm that others are compared with is called in a sentence: ``the dense baseline``, ``restart``."""
+    if other != decision.baseline:
+        return other
+    if dense:
+        return "the dense baseline" if other in BASELINES else f"the dense baseline {other}"
+    return "the baseline" if other == "baseline" else f"the baseline {other}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class _Headline:
     decision: Decision
     seeds: int
     figure: str
-    name: Name | None
+    dense: bool
 
     def text(self) -> str:
         decision, over = self.decision, f"over {_seeds(self.seeds)}"
@@ -65,9 +72,7 @@ class _Headline:
         return self.decision.baseline or next(iter(self.decision.deciding), "")
 
     def named(self, other: str) -> str:
-        if self.name is not None:
-            return self.name(other)
-        return other_name(self.decision, other).partition(",")[0]
+        return called(self.decision, other, dense=self.dense)
 
     @property
     def beaten(self) -> str:

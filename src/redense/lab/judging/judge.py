@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redense.files.notebook import html_table
+from redense.tasks.metrics import shown_name
 
 from . import words
 from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
@@ -29,10 +30,16 @@ class Judgement:
     Attributes:
         decision: the arms, comparisons and conclusions with all their numbers.
         figures: what was judged, by arm; empty where it lies elsewhere.
+        split: of the figures that decide, empty where nobody told it.
+        seeds: how many were run, those that failed among them; None for as many as a comparison has.
+        dense: the baseline is the dense phase that the other arms begin with.
     """
 
     decision: Decision
     figures: Mapping[str, ArmFigures] = field(default_factory=dict[str, ArmFigures], repr=False, compare=False)
+    split: str = ""
+    seeds: int | None = None
+    dense: bool = False
 
     @property
     def gains(self) -> tuple[str, ...]:
@@ -46,8 +53,9 @@ class Judgement:
 
     @property
     def headline(self) -> str:
-        """The result of the table in one or two sentences."""
-        return headline(self.decision)
+        """The result of the table in one or two sentences, as the page says it."""
+        figure = f"{self.split} {shown_name(self.decision.metric or '')}".strip()
+        return headline(self.decision, seeds=self.seeds, figure=figure, dense=self.dense)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as ``redense judge --json`` prints it; what there is not is None."""
@@ -79,7 +87,7 @@ class Judgement:
     def __str__(self) -> str:
         decision = self.decision
         head, rows = _table(decision)
-        parts = [self._first_line(), "", *words.aligned([head, *rows])]
+        parts = [self.headline, "", self._first_line(), "", *words.aligned([head, *rows])]
         if decision.contrasts:
             parts += ["", *words.aligned(_evidence(decision), left=2)]
             parts += [_LEGEND] if decision.seeds > 1 else []
@@ -180,19 +188,25 @@ def judge(
     if controls is None:
         known = [name for name in told.controls if name in read.arms and name != first]
         chosen = tuple(dict.fromkeys([*(name for name in chosen if name not in told.arms), *known]))
+    arms = {name: replace(figures, **told.beside.get(name, {})) for name, figures in read.arms.items()}
+    only = read.validation_only or told.validation_only
     return Judgement(
         decide(
-            read.arms,
+            arms,
             lower_is_better=lower,
             baseline=first,
             controls=chosen,
             metric=read.metric,
+            unit=told.unit if read.metric == told.metric else "",
             margin=told.margin if margin is None else float(margin),
             looks=max(int(looks), told.looks),
-            validation_only=read.validation_only or told.validation_only,
+            validation_only=only,
             added=told.added if told.looks >= looks else "",
         ),
-        read.arms,
+        arms,
+        split="validation" if only else "test" if any(one.validation for one in arms.values()) else "",
+        seeds=max(one.runs for one in arms.values()),
+        dense=told.dense and baseline is None,
     )
 
 

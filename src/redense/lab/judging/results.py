@@ -68,6 +68,23 @@ def is_control(row: Mapping[str, Any]) -> bool:
     return not any(item["phase"].get("sparsity") or item["phase"].get("pattern") for item in phases)
 
 
+def is_dense(result: Mapping[str, Any], baseline: str | None) -> bool:
+    """Return whether the baseline of ``compare.json`` is the dense phase that its other arms begin with."""
+    if (told := result.get("dense")) is not None:
+        return bool(told)
+    of_it = (row for row in result["rows"] if row["arm"] == (baseline or BASELINES[0]))
+    return (result.get("form") or "recipe") == "recipe" or any(row.get("phases") for row in of_it)
+
+
+def told_beside(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row of ``compare.json`` says of an arm's `ArmFigures` beside its numbers."""
+    return {
+        "note": str(row.get("note") or ""),
+        "ended": str(row.get("ended") or "diverged"),
+        "bound": bool(row.get("bound")),
+    }
+
+
 @dataclass(frozen=True)
 class Tried:
     """A row as one of the settings that were tried of an arm.
@@ -146,7 +163,6 @@ def _figures(row: Mapping[str, Any], metric: str) -> ArmFigures:
         validation={seed: float(value) for seed, value in validation.items() if value is not None},
         steps=None if row["steps"] is None else float(row["steps"]),
         runs=len(runs),
-        note=str(row.get("note") or ""),
-        ended=str(row.get("ended") or "diverged"),
-        bound=bool(row.get("bound")),
+        failures={str(run["seed"]): str(run.get("failed") or "") for run in runs if str(run["seed"]) not in alive},
+        **told_beside(row),
     )

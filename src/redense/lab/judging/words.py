@@ -112,7 +112,7 @@ def sentence(decision: Decision, contrast: Contrast) -> str:
     unit = _unit(decision)
     metric, other = decision.metric or "figure", other_name(decision, contrast.against).partition(",")[0]
     low, high = paired.interval or (paired.mean, paired.mean)
-    point = f".{decimals((high - low) / 2 or abs(paired.mean))}f"
+    point = _form((high - low) / 2 or abs(paired.mean))
     shift = f"{metric} {paired.mean:+z{point}}{unit}"
     if p is None or paired.p_flip is None:
         return shown(f"{contrast.arm} against {other}: {word} ({shift}).")
@@ -144,7 +144,7 @@ def reach_text(decision: Decision, contrast: Contrast) -> str:
         return ""
     gain, loss = reach(decision, contrast.paired.interval)
     unit = _unit(decision)
-    point = f".{decimals((gain + loss) / 2)}f"
+    point = _form((gain + loss) / 2)
     parts = [f"{size:{point}}{unit} {word}" for word, size in (("better", gain), ("worse", loss)) if size > 0]
     return f"the interval allows up to {' and '.join(parts)}"
 
@@ -188,11 +188,16 @@ def rule(decision: Decision) -> str:
 def size(decision: Decision, contrast: Contrast) -> str:
     """Return how large a difference is, with its unit: ``0.83 points``."""
     low, high = contrast.paired.interval or (0.0, 2 * contrast.paired.mean)
-    return f"{abs(contrast.paired.mean):.{decimals(abs(high - low) / 2)}f}{_unit(decision)}"
+    return f"{abs(contrast.paired.mean):{_form(abs(high - low) / 2)}}{_unit(decision)}"
 
 
 def _unit(decision: Decision) -> str:
     return f" {'points' if decision.unit == '%' else decision.unit}".rstrip()
+
+
+def _form(size: float) -> str:
+    """Return how numbers are written whose spread is of that size: two digits of it, and no row of zeros."""
+    return f".{decimals(size)}f" if 1e-7 < size < 1e6 or not size else ".4g"
 
 
 def decimals(size: float) -> int:
@@ -215,7 +220,7 @@ def interval_text(value: float, interval: Interval | None, *, sign: bool = False
     '-0.83 [-1.10, -0.57]'
     """
     half = (interval[1] - interval[0]) / 2 if interval else abs(value)
-    form = f"z.{decimals(half)}f" if 1e-7 < half < 1e6 or not half else ".4g"
+    form = f"z{_form(half)}"
     text = format(value, f"{'+' if sign else ''}{form}")
     return f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else text
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from redense.errors import DataError
 from redense.lab.judging import words
-from redense.lab.judging.results import Tried, decide_rows, tried
+from redense.lab.judging.results import Tried, decide_rows, is_dense, tried
 from redense.lab.judging.verdicts import Contrast, Decision
 from redense.report.kit.loading import load_json
 from redense.report.kit.quantities import count, learning_rate, percent
@@ -60,6 +60,7 @@ def read_comparison(folder: Path) -> Comparison:
             evidence=read_evidence(folder / "evidence.json"),
             form=str(data.get("form") or "recipe"),
             split=str(data.get("split", "test")),
+            dense=is_dense(data, decision.baseline),
             search=load_json(folder / "search.json"),
         )
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

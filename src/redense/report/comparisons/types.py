@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redense.lab.judging.headline import called
 from redense.lab.judging.results import Tried
 from redense.lab.judging.verdicts import Decision
 from redense.report.runs.evidence import Found
@@ -172,6 +173,8 @@ class Comparison:
     """What the networks of the first seed did with the test examples; None where nothing was kept."""
     form: str = "recipe"
     split: str = "test"
+    dense: bool = True
+    """The baseline is the dense phase that the other arms begin with."""
     search: Mapping[str, Any] | None = None
     """What was searched before, where this confirms it: ``search.json``."""
 
@@ -187,14 +190,7 @@ class Comparison:
 
     def named(self, other: str) -> str:
         """Return what an arm is compared with, in a sentence."""
-        if other != self.decision.baseline:
-            return other
-        dense = self.form == "recipe" or any(arm.name == other and arm.phases for arm in self.arms)
-        return (
-            f"the dense {'baseline' if other in ('baseline', 'dense') else f'baseline {other}'}"
-            if dense
-            else ("the baseline" if other == "baseline" else f"the baseline {other}")
-        )
+        return called(self.decision, other, dense=self.dense)
 
     @property
     def ended(self) -> str:

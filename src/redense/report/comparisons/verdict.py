@@ -19,7 +19,7 @@ def gains(c: Comparison) -> list[Arm]:
 
 def headline(c: Comparison) -> str:
     """Return the whole comparison in one or two sentences."""
-    return judged(c.decision, seeds=len(c.seeds), figure=c.figure, named=c.named)
+    return judged(c.decision, seeds=len(c.seeds), figure=c.figure, dense=c.dense)
 
 
 def conclusion(c: Comparison, arm: str) -> str:

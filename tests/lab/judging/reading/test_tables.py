@@ -200,10 +200,18 @@ def test_python_tables_are_refused_too(table: Any, options: dict[str, Any], word
         read_table(table, **options)
 
 
-def test_a_run_that_failed_is_named_with_its_reason(write: Callable[[str | bytes], Path]):
-    table = "arm,seed,failed,test_error\nbaseline,0,,1\ndsd,0,loss is NaN at step 3,\n"
-    with pytest.raises(DataError, match="seed '0': 'test_error' is empty because the run failed: 'loss is NaN at step"):
-        read_table(write(table))
+def test_a_run_that_failed_is_counted_and_a_table_of_nothing_else_is_refused(write: Callable[[str | bytes], Path]):
+    head, lost = "arm,seed,failed,validation_error,test_error\n", "dsd,1,loss is NaN at step 3,7,\n"
+    table = read_table(write(f"{head}baseline,0,,2,1\nbaseline,1,,2,1\ndsd,0,,2,3\n{lost}"))
+    dsd = table.arms["dsd"]
+    assert (dict(dsd.values), dict(dsd.validation), dsd.runs, dsd.diverged) == ({"0": 3.0}, {"0": 2.0}, 2, 1)
+    assert dict(dsd.failures) == {"1": "loss is NaN at step 3"}
+    with pytest.raises(DataError, match="every run of the table failed; arm 'dsd', seed '1': 'loss is NaN at step 3'"):
+        read_table(write(head + lost), metric="error")
+    with pytest.raises(DataError, match="'test_error' is empty: a run without a figure"):
+        read_table(write(f"{head}baseline,0,,2,1\ndsd,0,False,2,\n"))
+    with pytest.raises(DataError, match="'dsd' has no seed '0'"):
+        read_table(write(f"{head}baseline,0,,2,1\nbaseline,1,,2,1\n{lost}"))
 
 
 @pytest.mark.parametrize("prefixes", [("params.", "metrics."), ("config.", "summary."), ("config/", "summary/")])

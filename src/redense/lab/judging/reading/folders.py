@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.json_text import read_json
 from redense.lab.judging.figures import quoted
-from redense.lab.judging.results import is_control
+from redense.lab.judging.results import is_control, is_dense, told_beside
 
 from .cells import IN_A_FOLDER
 
@@ -32,6 +32,9 @@ class Told:
         validation_only: the figures that decide are of validation data, whatever their column is called.
         metric: the figure that decides; None where folders say nothing, or not the same.
         lower_is_better: of that figure.
+        beside: by arm, what a table has no column for: ``note``, ``ended`` and ``bound`` of `ArmFigures`.
+        unit: of that figure, where a folder alone says it.
+        dense: the baseline is the dense phase that the other arms begin with.
     """
 
     arms: tuple[str, ...] = ()
@@ -43,6 +46,9 @@ class Told:
     validation_only: bool = False
     metric: str | None = None
     lower_is_better: bool | None = None
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    dense: bool = False
+    unit: str = ""
 
 
 def told_by(table: Any) -> Told:
@@ -80,7 +86,22 @@ def _read(path: Path) -> Told:
         baseline, added = str(baseline) if baseline else None, str(judged.get("added") or "")
         only, metric = bool(judged.get("validation_only")), data.get("metric") or {}
         lower = metric.get("lower_is_better")
-        return Told(arms, controls, baseline, margin, looks, added, only, metric.get("name"), lower)
+        beside = {str(row["arm"]): told_beside(row) for row in rows}
+        dense = is_dense(data, baseline)
+        return Told(
+            arms,
+            controls,
+            baseline,
+            margin,
+            looks,
+            added,
+            only,
+            metric.get("name"),
+            lower,
+            beside,
+            dense,
+            str(metric.get("unit") or ""),
+        )
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{quoted(path)} is damaged: it is none that redense writes") from None
 
@@ -95,4 +116,7 @@ def _joined(first: Told, second: Told) -> Told:
         " ".join(filter(None, (first.added, second.added))),
         first.validation_only or second.validation_only,
         *((second.metric, second.lower_is_better) if not first.arms or first.metric == second.metric else (None, None)),
+        {**first.beside, **second.beside},
+        second.dense and (first.dense or not first.arms),
+        second.unit if not first.arms or first.unit == second.unit else "",
     )

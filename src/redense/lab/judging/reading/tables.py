@@ -70,10 +70,11 @@ def _read(file: Any) -> Columns:
 
 @dataclass
 class _Arm:
-    """An arm while its rows are read: split -> seed -> figure."""
+    """An arm while its rows are read: split -> seed -> figure, or why there is none."""
 
     values: dict[str, dict[str, float]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
     steps: dict[str, dict[str, float]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
+    failed: dict[str, dict[str, str]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
 
 
 def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
@@ -91,9 +92,13 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
                 raise DataError(f"{_where(columns, arm, seed, row)} is there twice{which}")
             seen.add((arm, seed, split))
             kept = arms.setdefault(arm, _Arm())
-            before = kept.values[split].setdefault(seed, value)
+            before = kept.failed[split].get(seed, kept.values[split].get(seed, value))
+            if isinstance(value, str):
+                kept.failed[split][seed] = value
+            else:
+                kept.values[split][seed] = value
             if before != value:
-                said = f"{before:g} in one table and {value:g} in another"
+                said = f"{_told(before)} in one table and {_told(value)} in another"
                 raise DataError(f"{_where(columns, arm, seed, row)} is {said}: they are not of one family")
             if steps is not None:
                 kept.steps[split][seed] = steps
@@ -103,22 +108,32 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
 
 
 def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Table:
-    only = split_by and not any(arm.values["test"] for arm in arms.values())
+    only = split_by and not any(arm.values["test"] or arm.failed["test"] for arm in arms.values())
     deciding = "validation" if only else "test"
     made: dict[str, ArmFigures] = {}
     for name, arm in arms.items():
         steps = list(arm.steps[deciding].values())
+        failed = arm.failed[deciding]
         made[name] = ArmFigures(
             values=arm.values[deciding],
-            validation={} if only else arm.values["validation"],
+            validation={} if only else {s: v for s, v in arm.values["validation"].items() if s not in failed},
             steps=math.fsum(steps) / len(steps) if steps else None,
-            runs=len(arm.values[deciding]),
+            runs=len(arm.values[deciding]) + len(failed),
+            ended="failed",
+            failures=failed,
         )
+    if not any(arm.values for arm in made.values()):
+        name, seed, why = next((n, s, w) for n, arm in made.items() for s, w in arm.failures.items())
+        raise DataError(f"every run of the table failed; arm {quoted(name)}, seed {quoted(seed)}: {quoted(why)}")
     check_seeds(made)
     return Table(metric, made, only)
 
 
-_Row = tuple[str, str, str, float, float | None, int]  # arm, seed, split, figure, steps, index
+_Row = tuple[str, str, str, float | str, float | None, int]  # arm, seed, split, figure or why none, steps, index
+
+
+def _told(value: float | str) -> str:
+    return "failed" if isinstance(value, str) else f"{value:g}"
 
 
 def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[_Row]]:
@@ -167,11 +182,9 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
             cell = columns.cells[name][index]
             if (value := plain(cell)) is None:
-                where = f"{_where(columns, arm, seed, index)}: {quoted(name)}"
                 why = label(failed[index]) if failed is not None else ""
-                if why and label(cell) == "":
-                    raise DataError(f"{where} is empty because the run failed: {quoted(why)}")
-                value = finite(cell, where)
+                failing = why if label(cell) == "" and why.casefold() not in ("false", "no", "0") else ""
+                value = failing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
             steps = None if all_steps is None else plain(all_steps[index])
             if steps is None and all_steps is not None:
                 steps = finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
