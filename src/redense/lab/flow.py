@@ -17,8 +17,9 @@ from redense.tasks.task import Task
 from .events import Event
 from .recipe.recipe import Recipe
 from .store import PhaseStore
-from .training.engine import Engine, Wiring
+from .training.engine import Engine
 from .training.plan import PlannedPhase
+from .training.wiring import Wiring
 
 log = logging.getLogger(__name__)
 

@@ -50,7 +50,7 @@ def weights(engine: Engine) -> dict[str, Tensor]:
 
 
 def method_of(engine: Engine, index: int) -> tuple[Any, Context]:
-    return engine._method(index), engine._context(index)
+    return engine.prepared.method(index), engine.prepared.context(index)
 
 
 # --- settings that change for a phase ---------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ def test_decay_is_five_times_the_weight_decay_after_the_dense_phase_and_the_mome
 
 def test_augment_changes_training_images_after_the_dense_phase_and_no_others(tiny: Tiny, task: Classification):
     engine = engine_of("augment", tiny(), task)
-    changed = engine._tasks[1]
-    assert engine._tasks[0] is task
+    changed = engine.prepared.tasks[1]
+    assert engine.prepared.tasks[0] is task
     assert changed.examples("test") is task.examples("test")
     plain, other = (one.examples("train") for one in (task, changed))
     seen: list[Tensor] = []

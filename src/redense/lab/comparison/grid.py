@@ -34,8 +34,9 @@ from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore, shared_store
 from redense.lab.tasks import shared_task
-from redense.lab.training.engine import Engine, StoppedError, TrainingError, Wiring
+from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
+from redense.lab.training.wiring import Wiring
 from redense.masks import sparsity_of
 from redense.plugins import load_plugins
 

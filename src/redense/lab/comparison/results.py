@@ -27,8 +27,9 @@ from redense.lab.pairs.results import csv_of
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.result import write_evidence
 from redense.lab.store import PhaseStore
-from redense.lab.training.engine import SALIENCY_STEPS, steps_per_epoch
+from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import PlannedPhase
+from redense.lab.training.preparation import SALIENCY_STEPS
 from redense.methods.base import make_method
 from redense.tasks.metrics import shown_name
 from redense.tasks.task import Task

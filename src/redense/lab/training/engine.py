@@ -12,55 +12,37 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, TypedDict, Unpack, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from redense.controller import DSD
-from redense.criteria import WITH_ACTIVATIONS, WITH_GRADIENTS
-from redense.errors import ScheduleError
 from redense.lab.checkpoint import clone
-from redense.lab.events import Event, StoppedError, TrainingError
+from redense.lab.events import StoppedError, TrainingError
 from redense.lab.ranks import ranks
 from redense.lab.recipe.recipe import Recipe
-from redense.layers.inputs import forget_inputs, measured_inputs
-from redense.methods.base import Context, Method, make_method
+from redense.methods.base import Context, Method
 from redense.pruning import derive_seed
-from redense.schedule import Schedule
 from redense.tasks.task import Split, Task
 
-from .allocation import allocate_for
-from .changes import changed, set_optimizer_, varied
 from .epochs import Epochs
 from .evaluation import outcome_of
 from .keeping import Best
-from .loader import Feed, steps_per_epoch
+from .loader import steps_per_epoch
 from .modes import end_average_, evaluated, go_on_
 from .network import Network
 from .plan import PlannedPhase, plan
+from .preparation import Preparation
 from .pretrained import heads_of, load_start_
 from .progress import Progress, set_rng_state
+from .wiring import Wiring
 
 __all__ = ["Engine", "StoppedError", "TrainingError", "steps_per_epoch"]
 
 _LOG_STEPS = 20  # optimizer steps between two `step` events
 _OF_ENGINE = ("task", "data", "model", "training", "tune", "prune", "start")  # of a recipe; the rest are phases
-SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
-
-
-class Wiring(TypedDict, total=False):
-    """The connections of an engine: listeners, questions and calls, see `Engine`."""
-
-    emit: Callable[[Event], None]
-    stop: Callable[[], bool]
-    save: Callable[[dict[str, Any]], None]
-    save_seconds: float
-    resolve: Callable[[str], dict[str, Tensor]]
-    ended: Callable[[int], Mapping[str, Any]]
 
 
 class Engine:
@@ -70,15 +52,8 @@ class Engine:
         task: what is trained.
         recipe: how.
         phases: instead of the phases of the recipe.
-        emit: called with every event, on every rank.
-        stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`. It is
-            enough that one rank is told to.
-        save: called with a snapshot to keep it, on every rank; one of them has to write it.
-        save_seconds: time between two snapshots inside a phase.
         log_steps: optimizer steps between two ``step`` events.
-        resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
-        ended: gives the snapshot that a phase of this flow ended with, for branches; by default the engine keeps those
-            that are needed, and each of its snapshots has them.
+        wiring: who listens, who is asked, and who keeps what is trained.
 
     Raises:
         RecipeError: the batches cannot be parted among the ranks.
@@ -125,17 +100,25 @@ class Engine:
         self.recipe, self.plan = recipe, tuple(phases)
         self.emit, self.save = wiring.get("emit", lambda event: None), wiring.get("save", lambda state: None)
         self._stop, self._save_seconds = wiring.get("stop", lambda: False), wiring.get("save_seconds", 30.0)
-        self._resolve, self._ended = wiring.get("resolve"), wiring.get("ended")
-        self._recipes = tuple(changed(recipe, planned.changes) for planned in self.plan)
-        self._tasks = tuple(self._task_of(own) for own in self._recipes)
-        self.network.own = self._recipes[0]
-        self._feed = Feed(self.task, recipe, self.ranks, self.network.device)
+        self._ended = wiring.get("ended")
+        self.prepared = Preparation(
+            self.task,
+            recipe,
+            self.plan,
+            self.network,
+            self.ranks,
+            self.steps_per_epoch,
+            wiring.get("resolve"),
+            self._varied,
+        )
         self._best = Best(self.task.metric, recipe.training.keep, recipe.training.keep_by)
         self.progress = Progress(self.network, self.plan, self._best, self.ranks, recipe.seed, self._build)
         self._has_start = False
         self._build(())
         self._saved = time.monotonic()
-        self._check_plan()
+        if self.plan not in self._checked:
+            self.prepared.check()
+            self._checked.append(self.plan)
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -187,7 +170,8 @@ class Engine:
             StateError: it is of another model.
         """
         index, step = snapshot["position"]["phase"], snapshot["position"]["step"]
-        self.network.settle(self._recipes[index if step else max(0, index - 1)])  # whose optimizer's state it is
+        of = index if step else max(0, index - 1)  # the phase whose optimizer's state it is
+        self.network.settle(self.prepared.recipes[of])
         self.progress.restore(snapshot, at=at)
 
     def _build(self, reshaped: Sequence[Any]) -> None:
@@ -195,44 +179,8 @@ class Engine:
         torch.manual_seed(derive_seed(self.recipe.seed, "model"))
         model = self.task.build_model()
         for index, made in reshaped:
-            model, _ = self._method(index).reshape(self._context(index, model), model, made)
+            model, _ = self.prepared.method(index).reshape(self.prepared.context(index, model), model, made)
         self.network.use(model)
-
-    def _method(self, index: int) -> Method:
-        planned = self.plan[index]
-        return make_method(planned.method, planned.options, derive_seed(self.recipe.seed, index, "method"))
-
-    def _context(self, index: int, model: nn.Module | None = None) -> Context:
-        """Return what the technique of a phase sees; of a ``model`` that is being made, only that."""
-        return Context(
-            self.model if model is None else model,
-            self.plan[index].phase,
-            self._tasks[index],
-            optimizer=self.optimizer if model is None else None,
-            prunable=self.network.prunable() if model is None else {},
-            seed=derive_seed(self.recipe.seed, index, "method"),
-            build=self.task.build_model,
-            stored=self._resolve,
-            # Statistics are taken over whole batches, the same on every rank.
-            batches=lambda: self._feed.batches(index, 0, 0, self.steps_per_epoch, whole=True),
-            steps_per_epoch=self.steps_per_epoch,
-        )
-
-    def _task_of(self, own: Recipe) -> Task:
-        """Return the task as a phase has it, made once."""
-        if own is self.recipe:
-            return self.task
-        key = own.model_dump_json(include={"data", "training"})
-        if key not in self._varied:
-            self._varied[key] = varied(self.task, self.recipe, own)
-        return self._varied[key]
-
-    def _settle(self, index: int) -> None:
-        """Take the settings that a phase changes: the optimizer's, the task's."""
-        self.network.settle(self._recipes[index])
-        if any(planned.changes for planned in self.plan):
-            set_optimizer_(self.optimizer, self._recipes[index].training.optimizer)
-            self._feed = Feed(self._tasks[index], self._recipes[index], self.ranks, self.network.device)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -282,19 +230,19 @@ class Engine:
         resumed = bool(self.position_in_phase)
         if not resumed and planned.after is not None and planned.after != self.progress.came_from:
             self.restore(self._end_of(planned.after), at=index)
-        self._settle(index)
+        self.prepared.settle(index)
         position, epochs = self.progress.position, self._epochs(planned)
         if planned.given:
             self._start(epochs)
             return
         position.pop("kept", None)  # of the phase before
-        method = self._method(index)
+        method = self.prepared.method(index)
         if not resumed:
             if planned.begins:
                 self.begin()
             torch.manual_seed(derive_seed(self.recipe.seed, index, "phase"))
             self._reshape(method, index)
-        run = self._context(index)
+        run = self.prepared.context(index)
         if planned.joins is not None:
             self._join(planned.joins, method, run, epochs)
             return
@@ -303,11 +251,8 @@ class Engine:
             if self.ranks.many:
                 self.progress.draw_for_itself()
             if planned.allocation != "uniform":
-                position["sparsity"] = self._allocate(planned)
-            if planned.phase.criterion in WITH_GRADIENTS:
-                self._take_gradients(index)
-            if planned.phase.criterion in WITH_ACTIVATIONS:
-                self._measure_inputs(index)
+                position["sparsity"] = self.prepared.allocate(index, lambda model: self.evaluate("validation")["loss"])
+            self.prepared.score(index)
         dsd = DSD(
             self.model,
             self.optimizer,
@@ -335,14 +280,7 @@ class Engine:
             self.progress.masks = run.masks = dsd.masks
         finally:
             dsd.close()
-        best = position["best"]
-        kept: dict[str, Any] = {}
-        if best is not None:
-            self.model.load_state_dict(best["model"])
-            self.optimizer.load_state_dict(best["optimizer"])
-            of = round(planned.steps / self.steps_per_epoch, 4)
-            kept = {"kept": {"epoch": best["epoch"], "of": of, self.task.metric.name: best["value"]}}
-            self.emit({"kind": "kept", **epochs.where(), **kept["kept"]})
+        kept = epochs.take_best(self.task.metric.name)
         if end_average_(self.optimizer):
             update_bn(run.batches(), self.model)  # the average was never run
         method.finish(run)
@@ -380,7 +318,7 @@ class Engine:
             self.network,
             self.progress,
             self._best,
-            self._feed,
+            self.prepared.feed,
             self.ranks,
             self.steps_per_epoch,
             self._log_steps,
@@ -402,42 +340,11 @@ class Engine:
         result = self.evaluate("validation")
         epochs.check_finite(result["loss"])
         epochs.offer(result)
-        epochs.tell(self._loss_of_given(), result, time.monotonic() - began)
+        epochs.tell(self.prepared.loss(), result, time.monotonic() - began)
         self._end_phase()
 
-    def _loss_of_given(self) -> float:
-        """Mean loss of given weights over some training batches, as an epoch of training would have reported it."""
-        self.model.eval()
-        with torch.no_grad():
-            steps = min(self.steps_per_epoch, SALIENCY_STEPS)
-            losses = [float(self.task.loss(self.model, batch)) for batch in self._feed.batches(0, 0, 0, steps)]
-        return self.ranks.mean(sum(losses) / len(losses))
-
-    def _allocate(self, planned: PlannedPhase) -> dict[str, float]:
-        """Share the one sparsity of a phase over the layers, from the weights as they are now."""
-        overall, by = float(cast("float", planned.phase.sparsity)), cast("Any", planned.allocation)
-        include, exclude = self.network.include, self.network.exclude
-        return allocate_for(self.model, self._validation_loss, overall, by, include=include, exclude=exclude)
-
-    def _validation_loss(self, model: nn.Module) -> float:
-        return self.evaluate("validation")["loss"]
-
-    def _take_gradients(self, index: int) -> None:
-        """Leave gradients in the parameters, for the criterion that scores with them."""
-        self.network.loss.train()
-        run = self._context(index)
-        for batch in self._feed.batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS)):
-            self.network.backward(Method({}, 0), run, batch)
-
-    def _measure_inputs(self, index: int) -> None:
-        """Measure the sizes of the layers' inputs for the criterion that scores with them."""
-        self.model.eval()
-        with torch.no_grad(), measured_inputs(self.model, self.network.prunable()):
-            for batch in self._feed.batches(index, 0, 0, min(self.steps_per_epoch, SALIENCY_STEPS), whole=True):
-                self.task.outputs(self.model, batch)
-
     def _reshape(self, method: Method, index: int) -> None:
-        model, made = method.reshape(self._context(index), self.model)
+        model, made = method.reshape(self.prepared.context(index), self.model)
         if made is not None:  # other parameters: the optimizer starts anew
             self.progress.reshaped.append([index, made])
             self._best.of_run = None  # its weights fit the network no longer
@@ -466,26 +373,8 @@ class Engine:
         """Return the task's outcome of every example of a split, in order, on CPU."""
         with evaluated(self.optimizer):
             autocast = self.network.accelerator.autocast()
-            return outcome_of(self.task, self.model, split, self._feed.load, self.ranks, autocast)
+            return outcome_of(self.task, self.model, split, self.prepared.feed.load, self.ranks, autocast)
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Return the task's metrics of a split."""
         return self.task.metrics(self.outcome(split))
-
-    def _check_plan(self) -> None:
-        if self.plan in self._checked:
-            return
-        for index, planned in enumerate(self.plan):
-            self._method(index).check(self.model, self._tasks[index])
-            parts = (planned.after, *(planned.joins or ()))
-            if any(isinstance(part, int) and not 0 <= part < index for part in parts):
-                name = planned.phase.name
-                raise ScheduleError(f"phase '{name}' begins from, or joins, a phase that is not before it")
-        # A phase that cannot train is not waited for; the sparsities of one that is allocated are not known yet.
-        phases = tuple(
-            p.phase if p.allocation == "uniform" or not p.phase.is_sparse else replace(p.phase, sparsity=0.0)
-            for p in self.plan
-        )
-        include, exclude = self.network.include, self.network.exclude
-        DSD(self.model, self.optimizer, Schedule(phases), include=include, exclude=exclude).close()
-        self._checked.append(self.plan)

@@ -149,6 +149,17 @@ class Epochs:
     def _kept(self, best: dict[str, Any] | None, result: dict[str, float]) -> dict[str, Any] | None:
         return self.best.of_phase(best, result, self.epoch, self.network.model, self.network.optimizer)
 
+    def take_best(self, figure: str) -> dict[str, Any]:
+        """Load the state that the phase keeps, where it keeps its best; return which epoch that is, as ``kept``."""
+        best = self.progress.position["best"]
+        if best is None:
+            return {}
+        self.network.model.load_state_dict(best["model"])
+        self.network.optimizer.load_state_dict(best["optimizer"])
+        kept = {"epoch": best["epoch"], "of": round(self.planned.steps / self.length, 4), figure: best["value"]}
+        self.emit({"kind": "kept", **self.where(), **kept})
+        return {"kept": kept}
+
     def check_finite(self, loss: float) -> None:
         """Raise if training has broken.
 
