@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from redense import cli
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe, parse_yaml, recipe_text
 
+from ..trainings import timeless
+
 Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -31,12 +33,6 @@ def finished(redense: Run, recipe_file: Path, tmp_path: Path) -> Path:
     code, _, err = redense("run", recipe_file, "--out", tmp_path / "run", "--quiet")
     assert (code, err) == (0, "")
     return tmp_path / "run"
-
-
-def timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key != "seconds"}
-    return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def result_of(folder: Path) -> Any:

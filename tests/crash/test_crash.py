@@ -25,7 +25,8 @@ HARNESS = Path(__file__).with_name("killing.py")
 def killed(tiny: Tiny, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(number: int, *options: object) -> dict[str, Any]:
         recipe, out = tmp_path / "tiny.yaml", tmp_path / "kills.json"
-        recipe.write_text(tiny(sparse={"epochs": 2}).to_yaml())
+        changes: dict[str, Any] = {"data": {"flip": True, "crop": 1}, "training": {"keep": "best"}}
+        recipe.write_text(tiny(**changes, sparse={"epochs": 2}).to_yaml())
         said, errors = forked.start(HARNESS, recipe, "--runs", number, "--out", out, *options).communicate()
         assert out.exists(), errors
         sys.stdout.write(said)

@@ -25,6 +25,8 @@ from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import StoppedError
 
+from ...trainings import stop_after
+
 Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -96,11 +98,6 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def stop_after(count: int) -> Callable[[], bool]:
-    asked = iter(range(1_000_000))
-    return lambda: next(asked) >= count - 1
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

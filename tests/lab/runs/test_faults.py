@@ -25,7 +25,6 @@ from redense.errors import CheckpointError, SparsityError
 from redense.files.checksums import add_sums
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.runs.result import _diverged  # pyright: ignore[reportPrivateUsage]
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
@@ -33,17 +32,13 @@ from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.setup import BatchError
 from redense.report.runs.page import write_report
 
+from ...trainings import stop_after, timeless
+
 Tiny = Callable[..., Recipe]
 Command = Callable[..., tuple[int, str, str]]
 
 LONGER: dict[str, Any] = {"sparse": {"epochs": 2}}
 STARTS = (0, 11, 33)  # optimizer steps before each phase
-
-
-def timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key != "seconds"}
-    return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def all_of(folder: Path) -> dict[str, Any]:
@@ -54,11 +49,6 @@ def all_of(folder: Path) -> dict[str, Any]:
         "metrics": timeless([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]),
         "result": {name: value for name, value in result.items() if name != "notes"},
     }
-
-
-def stop_after(step: int) -> Callable[[], bool]:
-    asked = iter(range(1_000_000))
-    return lambda: next(asked) >= step - 1
 
 
 def flip(path: Path, place: float = 0.5) -> None:
@@ -379,25 +369,6 @@ def test_a_loss_that_is_not_finite_names_its_phase_and_what_was_trained_is_kept(
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*"))
     assert kept == ["0-dense.safetensors", "1-sparse.safetensors"][: ("dense", "sparse", "redense").index(phase)]
     assert ("what was trained before is kept in run" in err) == bool(kept)
-
-
-def test_a_loss_that_rises_to_a_multiple_is_noted_and_one_that_falls_or_is_nothing_is_not():
-    losses = ([2.0, 1.0, 5.9], [1.0, 0.5, 3.1], [9.0, 8.0], [1e-9, 2e-2])
-    names = ("dense", "sparse", "redense", "more")
-    phases = [{"name": name, "steps": 1} for name in names]
-    records = [
-        {"kind": "epoch", "phase_index": index, "train_loss": loss} for index, own in enumerate(losses) for loss in own
-    ]
-    sparse, redense = _diverged(phases, records)
-    assert sparse.startswith("phase 'sparse' diverged, its training loss rose from 1 to 3.1")
-    assert redense.startswith("phase 'redense' diverged, its training loss rose from 2 to 8")
-    assert _diverged([{"name": "given", "steps": 0}, *phases[1:3]], records)[1:] == []  # given weights may have no loss
-
-
-def test_a_phase_that_diverges_without_becoming_infinite_is_in_the_result(tiny: Tiny, tmp_path: Path):
-    training: dict[str, Any] = {"decay": {"kind": "constant"}, "clip_norm": 1.0}
-    recipe = tiny(redense={"lr": 8.0}, training=training)
-    assert "phase 'redense' diverged" in " ".join(train_run(new_run(recipe, tmp_path / "run"))["notes"])
 
 
 def test_a_layer_that_a_mask_would_leave_nothing_of_is_named_before_anything_is_trained(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import random
 import shutil
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +26,11 @@ from redense.lab.runs.run import discard_unstarted, load_model, new_run, train_r
 from redense.lab.training.engine import StoppedError
 from redense.tasks.classification.data import load_splits
 
+from ...trainings import stop_after, timeless
+
 Tiny = Callable[..., Recipe]
 
 PHASES = ("0-dense", "1-sparse", "2-redense")
-
-
-def stop_after(step: int) -> Callable[[], bool]:
-    """A request to stop that comes after so many steps of this process."""
-    asked = iter(range(1_000_000))
-    return lambda: next(asked) >= step - 1
 
 
 def stopped(recipe: Recipe, folder: Path, step: int) -> Path:
@@ -50,13 +43,6 @@ def stopped(recipe: Recipe, folder: Path, step: int) -> Path:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def timeless(value: Any) -> Any:
-    """A result or a log without what the clock says."""
-    if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key != "seconds"}
-    return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def assert_same_run(a: Path, b: Path, moved: tuple[str, str] = ("", "")) -> None:
@@ -425,58 +411,6 @@ def test_a_disk_that_is_full_stops_the_run_and_it_goes_on_later(
             train_run(folder)
     train_run(folder)
     assert_same_run(folder, finished)
-
-
-# --- killed for real ------------------------------------------------------------------------------------------------
-
-HELPER = """
-import sys
-from pathlib import Path
-from redense.lab.runs.run import train_run
-train_run(Path(sys.argv[1]), save_seconds=0.01)
-"""
-
-
-def progress(folder: Path) -> int:
-    path = folder / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def wait_for(condition: Callable[[], bool], process: forked.Started) -> None:
-    while not condition() and process.poll() is None:
-        time.sleep(0.002)
-
-
-@pytest.fixture
-def children() -> Iterator[list[forked.Started]]:
-    started: list[forked.Started] = []
-    yield started
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
-    tiny: Tiny, tmp_path: Path, children: list[forked.Started]
-):
-    changes: dict[str, Any] = {"data": {"flip": True, "crop": 1}, "training": {"keep": "best"}}
-    recipe = tiny(**changes, dense={"epochs": 8}, sparse={"epochs": 8}, redense={"epochs": 8})
-    undisturbed, killed = new_run(recipe, tmp_path / "undisturbed"), new_run(recipe, tmp_path / "killed")
-    train_run(undisturbed)
-    # The moments are random; what they hit differs from run to run, and the result must not.
-    for target in sorted(random.sample(range(2, 24), 3)):
-        child = forked.start("-c", HELPER, killed)
-        children.append(child)
-        wait_for(lambda target=target: progress(killed) >= target, child)
-        time.sleep(random.random() * 0.03)
-        assert child.poll() is None, child.communicate()[1]
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        assert not (killed / "result.json").exists()
-    assert (killed / "checkpoints" / "last.safetensors").exists()
-    train_run(killed)
-    assert_same_run(killed, undisturbed)
 
 
 # --- export ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import Engine, StoppedError
 
+from ...trainings import timeless
+
 Tiny = Callable[..., Recipe]
 
 
@@ -36,12 +38,6 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 @pytest.fixture
 def store(tmp_path: Path) -> PhaseStore:
     return PhaseStore(tmp_path / "store")
-
-
-def timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key != "seconds"}
-    return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def all_of(folder: Path) -> dict[str, Any]:

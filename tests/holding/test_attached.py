@@ -1,0 +1,247 @@
+"""Hooks around the steps of optimizers: whose parameters are held, one controller at a time, and what is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed
+from torch import nn
+
+import redense
+from redense import Phase, Schedule, Surgery
+from redense.errors import OptimizerError, ParameterError, StateError
+
+from ..by_hand import DSD, hooks, net, pruned, sgd, train
+
+# --- optimizers -----------------------------------------------------------------------------------------------------
+
+
+def test_an_optimizer_that_holds_a_part_prunes_that_part():
+    model = net()
+    optimizer = sgd(model[2])
+    with redense.sparse(model, optimizer, 0.5) as block:
+        assert list(block.masks) == ["2.weight"]
+        assert pruned(model) == {"0.weight": 0, "2.weight": 16}
+    with pytest.raises(OptimizerError, match=r"no optimizer holds '0\.weight', so no mask could be held on it"):
+        redense.sparse(model, optimizer, {"0.weight": 0.5}).__enter__()
+    for include in ("0.weight", ["0.weight"], ("2.weight", "0.weight")):
+        with pytest.raises(OptimizerError, match=r"no optimizer holds '0\.weight'"):
+            redense.DSD(model, optimizer, DSD, include=include)
+    later = Schedule((Phase.dense(1), Phase.sparse(1, {"2.*": 0.5, "0.*": 0.5})))
+    with pytest.raises(ParameterError, match=r"sparsity names '0\.\*', which is no prunable parameter"):
+        redense.DSD(model, optimizer, later)
+    with pytest.raises(OptimizerError, match="the optimizers hold none of the prunable parameters: see print"):
+        redense.sparse(model, sgd(nn.Linear(1, 1)), 0.5).__enter__()
+
+
+def test_several_optimizers_hold_their_own_parameters_and_a_step_is_one_of_each():
+    model = net()
+    first, second = sgd(model[0]), torch.optim.Adam(model[2].parameters(), lr=0.01)
+    dsd = redense.DSD(model, [first, second], DSD)
+    for done in range(6):
+        assert dsd.step == done
+        assert bool(dsd.masks) == (done in (2, 3))
+        train(model, first)
+        assert dsd.step == done
+        train(model, second)
+        for name, mask in dsd.masks.items():
+            assert (model.get_parameter(name)[~mask] == 0).all()
+    assert dsd.phase is None
+    assert hooks(first) == hooks(second) == 0
+
+
+@pytest.mark.parametrize("given", [[], ()])
+def test_no_optimizer_is_an_error(given: Any):
+    with pytest.raises(OptimizerError, match="no optimizer was given"):
+        redense.DSD(net(), given, DSD)
+
+
+def test_the_same_optimizer_twice_is_an_error():
+    model = net()
+    optimizer = sgd(model)
+    with pytest.raises(OptimizerError, match="the same optimizer was given twice"):
+        redense.DSD(model, [optimizer, optimizer], DSD)
+    assert hooks(optimizer) == 0
+
+
+def test_parameters_that_the_optimizer_gets_later_are_left_alone():
+    model = net()
+    optimizer = sgd(model[0])
+    with redense.sparse(model, optimizer, 0.5) as block:
+        optimizer.add_param_group({"params": model[2].parameters()})
+        train(model, optimizer)
+        assert list(block.masks) == ["0.weight"]
+        assert pruned(model) == {"0.weight": 32, "2.weight": 0}
+
+
+# --- one at a time --------------------------------------------------------------------------------------------------
+
+
+def test_entering_twice_is_an_error_and_leaves_the_first_in_force():
+    model = net()
+    optimizer = sgd(model)
+    with redense.sparse(model, optimizer, 0.5) as block:
+        for second in (block, redense.sparse(model, optimizer, 0.25), redense.sparse(model[0], optimizer, 0.25)):
+            with pytest.raises(StateError, match="sparse already controls this model and optimizer: leave its block"):
+                second.__enter__()
+        with pytest.raises(StateError, match="sparse already controls"):
+            redense.DSD(model, optimizer, DSD)
+        train(model, optimizer)
+        assert pruned(model) == {"0.weight": 32, "2.weight": 16}
+    assert hooks(optimizer) == 0
+
+
+def test_a_dsd_is_alone_until_it_is_over_or_closed():
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, DSD)
+    with pytest.raises(StateError, match=r"DSD already controls this model and optimizer: .* call its close\(\) first"):
+        redense.sparse(model, optimizer, 0.5).__enter__()
+    dsd.close()
+    with redense.sparse(model, optimizer, 0.5):
+        pass
+    redense.DSD(model, optimizer, DSD)
+    train(model, optimizer, steps=6)
+    redense.DSD(model, optimizer, DSD).close()
+
+
+def test_hooks_of_others_do_not_hide_a_controller():
+    model = net()
+    optimizer = sgd(model)
+    optimizer.register_step_post_hook(lambda *_: None)
+    with (
+        redense.sparse(model, optimizer, 0.5),
+        pytest.raises(StateError, match="sparse already controls"),
+    ):
+        redense.DSD(model, optimizer, DSD)
+
+
+def test_a_block_that_could_not_begin_has_no_masks():
+    model = net()
+    optimizer = sgd(model)
+    weight = model.get_parameter("2.weight")
+    optimizer.state[weight] = {"exp_avg": torch.zeros(weight.shape, dtype=torch.uint8)}
+    block = redense.sparse(model, optimizer, 0.5)
+    with pytest.raises(OptimizerError, match=r"keeps a quantised state 'exp_avg' for '2\.weight'"):
+        block.__enter__()
+    assert block.masks == {}
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
+
+
+def test_two_models_may_share_an_optimizer():
+    first, second = net(), net()
+    optimizer = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+    with redense.sparse(first, optimizer, 0.5), redense.sparse(second, optimizer, 0.25):
+        train(first, optimizer)
+        train(second, optimizer)
+        assert pruned(first) == {"0.weight": 32, "2.weight": 16}
+        assert pruned(second) == {"0.weight": 16, "2.weight": 8}
+    assert hooks(optimizer) == 0
+
+
+def test_closing_takes_the_hooks_away_though_others_came_after():
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, DSD)
+    optimizer.register_step_post_hook(lambda *_: None)
+    dsd.close()
+    assert hooks(optimizer) == 1
+
+
+def test_a_schedule_ends_though_one_of_two_optimizers_has_a_later_hook():
+    model = net()
+    first, second = sgd(model[0]), sgd(model[2])
+    dsd = redense.DSD(model, [first, second], DSD)
+    second.register_step_post_hook(lambda *_: None)
+    train(model, first, second, steps=7)
+    assert dsd.phase is None
+    dsd.close()
+    assert (hooks(first), hooks(second)) == (0, 1)
+
+
+# --- hooks of others ------------------------------------------------------------------------------------------------
+
+
+def test_hooks_that_the_user_registered_live_on_and_can_be_removed():
+    model = net()
+    optimizer = sgd(model)
+    calls: list[str] = []
+    before = optimizer.register_step_post_hook(lambda *_: calls.append("before"))
+    pre = optimizer.register_step_pre_hook(lambda *_: calls.append("pre"))
+    dsd = redense.DSD(model, optimizer, DSD)
+    after = optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    train(model, optimizer, steps=8)
+    assert calls == ["pre", "before", "after"] * 8
+    assert dsd.phase is None
+    with redense.sparse(model, optimizer, 0.5):  # what is over is in nobody's way, even if its hook could not go
+        train(model, optimizer)
+        assert pruned(model) == {"0.weight": 32, "2.weight": 16}
+    for handle in (before, pre, after):
+        handle.remove()
+    dsd.close()
+    assert hooks(optimizer) == 0
+    train(model, optimizer)
+    assert len(calls) == 27
+
+
+def test_closing_inside_the_callback_takes_the_hooks_away_at_once():
+    model = net()
+    optimizer = sgd(model)
+    redense.DSD(model, optimizer, DSD, on_phase_end=lambda dsd: dsd.close())
+    train(model, optimizer, steps=2)
+    assert hooks(optimizer) == 0
+
+
+@pytest.mark.parametrize("hook_after", [False, True])
+@pytest.mark.parametrize("in_phase", ["dense", "sparse", "redense"])
+def test_closing_inside_the_callback_ends_the_schedule_there(hook_after: bool, in_phase: str):
+    model = net()
+    optimizer = sgd(model)
+    ended: list[str] = []
+
+    def stop(dsd: redense.DSD) -> None:
+        assert dsd.phase is not None
+        ended.append(dsd.phase.name)
+        if dsd.phase.name == in_phase:
+            dsd.close()
+
+    dsd = redense.DSD(model, optimizer, DSD, on_phase_end=stop)
+    if hook_after:
+        optimizer.register_step_post_hook(lambda *_: None)
+    train(model, optimizer, steps=8)
+    assert ended[-1] == in_phase
+    assert dsd.phase is None
+    assert dsd.masks == {}
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
+    dsd.close()
+    assert hooks(optimizer) == hook_after
+
+
+def test_an_error_of_the_callback_comes_out_of_the_step():
+    model = net()
+    optimizer = sgd(model)
+
+    def fail(dsd: redense.DSD) -> None:
+        raise ZeroDivisionError
+
+    dsd = redense.DSD(model, optimizer, DSD, on_phase_end=fail)
+    with pytest.raises(ZeroDivisionError):
+        train(model, optimizer, steps=2)
+    dsd.close()
+    assert hooks(optimizer) == 0
+
+
+def test_surgery_with_two_optimizers_revises_each_layer_once_a_step():
+    model = net()
+    first, second = sgd(model[0]), sgd(model[2])
+    dsd = redense.DSD(
+        model, [first, second], Schedule((Phase.dense(1), Phase.sparse(4, 0.5, surgery=Surgery(power=0))))
+    )
+    for _ in range(5):
+        train(model, first, second)
+        for name, mask in dsd.masks.items():
+            assert (model.get_parameter(name)[~mask] == 0).all()
+    assert dsd.step == 5
+    dsd.close()

@@ -1,0 +1,76 @@
+"""SWA and EMA: means of the weights, and the statistics that belong to them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from redense.lab.training.engine import Engine
+from redense.methods.base import Context, make_method
+
+from ..trainings import Tiny, same_tree
+from .cases import CASES, Case, engine_of, weights_of
+
+# --- averaging ------------------------------------------------------------------------------------------------------
+
+
+def steps_of(engine: Engine) -> list[dict[str, Tensor]]:
+    """Record the weights after every optimizer step from now on."""
+    seen: list[dict[str, Tensor]] = []
+    engine.optimizer.register_step_post_hook(lambda *_: seen.append(weights_of(engine)))
+    return seen
+
+
+def test_swa_is_the_mean_of_the_weights_at_its_steps(tiny: Tiny):
+    engine = engine_of(tiny(), CASES["swa"])
+    engine.train()
+    seen = steps_of(engine)
+    engine.train()
+    assert len(seen) == 11
+    taken = [seen[i] for i in (7, 9)]  # every second step of those from 5.5 on
+    for name, weight in engine.model.state_dict().items():
+        expected = (taken[0][name].double() + taken[1][name].double()) / 2
+        torch.testing.assert_close(weight.double(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_ema_is_the_moving_average_of_the_weights_at_every_step(tiny: Tiny):
+    engine = engine_of(tiny(), CASES["ema"])
+    engine.train()
+    seen = steps_of(engine)
+    engine.train()
+    for name, weight in engine.model.state_dict().items():
+        expected = seen[0][name].double()
+        for step in seen[1:]:
+            expected = 0.8 * expected + 0.2 * step[name].double()
+        torch.testing.assert_close(weight.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_of_nothing_keeps_the_weights_and_one_under_a_mask_stays_sparse(tiny: Tiny):
+    engine = engine_of(tiny(), Case("average", {"kind": "swa", "every": 100}))
+    engine.train()
+    seen = steps_of(engine)
+    engine.train()
+    assert same_tree(dict(engine.model.state_dict()), seen[-1])
+    masked = engine_of(tiny(), CASES["swa under a mask"])
+    masked.train()
+    masked.train()
+    assert int((masked.model.get_parameter("fc1.weight") == 0).sum()) == round(0.3 * 512)
+
+
+def test_the_statistics_of_batch_normalisation_are_those_of_the_average():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
+    weight = model.get_parameter("0.weight")
+    method = make_method("average", {"kind": "swa"}, 0)
+    batches = [(torch.randn(8, 3), torch.zeros(8)) for _ in range(4)]
+    run = Context(model, batches=lambda: iter(batches))
+    method.begin(run)
+    for run.step, value in enumerate((1.0, 3.0), start=1):
+        weight.data.fill_(value)
+        method.after_step(run)
+    method.finish(run)
+    assert torch.equal(weight, torch.full((2, 3), 2.0))
+    inputs = torch.stack([batch @ weight.detach().T for batch, _ in batches])
+    buffers = dict(model.named_buffers())
+    torch.testing.assert_close(buffers["1.running_mean"], inputs.mean((0, 1)))
+    torch.testing.assert_close(buffers["1.running_var"], inputs.var(1).mean(0))

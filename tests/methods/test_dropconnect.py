@@ -1,0 +1,72 @@
+"""DropConnect: what is dropped, scaled and left alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from redense.methods.base import Context
+from redense.methods.dropconnect import DropConnect
+
+from .cases import Pairs
+
+# --- DropConnect ----------------------------------------------------------------------------------------------------
+
+
+def dropped_once(model: nn.Module, rate: float) -> Tensor:
+    """The weights of the one linear layer of ``model`` as a training pass sees them: (in, out)."""
+    size = next(model.parameters()).shape[1]
+    seen: list[Tensor] = []
+
+    class Looking(Pairs):
+        @override
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            seen.append(model(torch.eye(size)).detach())
+            return seen[-1].sum()
+
+    DropConnect({"rate": rate}, 0).loss(Context(model, task=Looking()), model, None)
+    return seen[0]
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_dropconnect_drops_about_the_rate_and_scales_what_is_left(rate: float):
+    torch.manual_seed(0)
+    model = nn.Linear(200, 200, bias=False)
+    weight = model.weight.detach().T.clone()
+    first, second = dropped_once(model, rate), dropped_once(model, rate)
+    assert float((first == 0).float().mean()) == pytest.approx(rate, abs=4 * math.sqrt(rate * (1 - rate) / 40_000))
+    kept = first != 0
+    torch.testing.assert_close(first[kept], weight[kept] / (1 - rate))
+    assert not torch.equal(first == 0, second == 0)
+    assert torch.equal(model.weight.T, weight)
+    assert torch.equal(model(torch.eye(200)), weight)  # called as usual, it is as it was
+
+
+def test_dropconnect_leaves_biases_and_convolutions_alone_and_dropped_weights_get_no_gradient():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(18, 50))
+    x = torch.randn(3, 1, 4, 4)
+    seen: list[Tensor] = []
+    model[0].register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    plain = model(x)
+
+    class Sum(Pairs):
+        @override
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            return model(batch[0]).sum()
+
+    loss = DropConnect({"rate": 0.5}, 0).loss(Context(model, task=Sum()), model, (x,))
+    loss.backward()
+    assert torch.equal(seen[0], seen[1])
+    gradient = model.get_parameter("2.weight").grad
+    assert gradient is not None
+    assert 0.4 < float((gradient == 0).float().mean()) < 0.6
+    bias = model.get_parameter("2.bias").grad
+    assert bias is not None
+    assert torch.equal(bias, torch.full((50,), 3.0))
+    assert not torch.equal(loss.detach(), plain.sum())

@@ -1,0 +1,179 @@
+"""The weights that a block or a phase prunes: by name, pattern, scope and criterion, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+import redense
+from redense import Phase, Schedule
+from redense.errors import ParameterError, RedenseError, ScoreError, SparsityError
+
+from .by_hand import DSD, hooks, net, pruned, sgd, train
+
+
+def test_sparsity_zero_prunes_nothing_and_changes_nothing():
+    model, twin = net(), net()
+    optimizer, other = sgd(model), sgd(twin)
+    with redense.sparse(model, optimizer, 0.0):
+        torch.manual_seed(5)
+        train(model, optimizer, steps=3)
+    torch.manual_seed(5)
+    train(twin, other, steps=3)
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_mapping_leaves_what_it_does_not_name_dense_and_a_name_beats_a_pattern():
+    model = net().append(nn.Linear(4, 4))
+    sparsities = {"*.weight": 0.5, "2.weight": 0.25}
+    with redense.sparse(model, sgd(model), sparsities):
+        assert pruned(model) == {"0.weight": 32, "2.weight": 8, "3.weight": 8}
+    model = net()
+    with redense.sparse(model, sgd(model), {"2.*": 0.25, "*.weight": 0.5}):
+        assert pruned(model) == {"0.weight": 32, "2.weight": 8}
+    model = net()
+    with redense.sparse(model, sgd(model), {"2.weight": 0.5, "0.bias": 0.5}) as block:
+        assert set(block.masks) == {"2.weight", "0.bias"}
+        assert pruned(model) == {"0.weight": 0, "2.weight": 16}
+        assert int((model.get_parameter("0.bias") == 0).sum()) == 4
+
+
+def test_a_name_may_hold_what_patterns_are_made_of():
+    model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "a0": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
+    with redense.sparse(model, sgd(model), {"a[0].weight": 0.5}) as block:
+        assert list(block.masks) == ["a[0].weight"]
+    with redense.sparse(model, sgd(model), 0.5, include=["a[0].weight"], exclude=["a0.weight"]) as block:
+        assert list(block.masks) == ["a[0].weight"]
+    with redense.sparse(model, sgd(model), 0.5, exclude=["a[0].weight"]) as block:
+        assert list(block.masks) == ["a0.weight", "b.weight"]
+    model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "a0": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
+    with redense.sparse(model, sgd(model), {"a[0].weight": 0.5, "a[0-9].*": 0.25}):
+        assert {name: count for name, count in pruned(model).items() if count} == {"a[0].weight": 32, "a0.weight": 16}
+
+
+def test_include_narrows_a_mapping_of_patterns_and_exclude_beats_it():
+    model = net()
+    with redense.sparse(model, sgd(model), {"*": 0.5}, include="0.*"):
+        assert pruned(model) == {"0.weight": 32, "2.weight": 0}
+    model = net()
+    with redense.sparse(model, sgd(model), {"0.bias": 0.5, "*": 0.25}, include="2.*") as block:
+        assert set(block.masks) == {"0.bias", "2.weight"}
+    model = net()
+    with redense.sparse(model, sgd(model), 0.5, exclude="0.*"):
+        assert pruned(model) == {"0.weight": 0, "2.weight": 16}
+    with pytest.raises(ParameterError, match=r"sparsity names '0\.weight', which is no prunable parameter"):
+        redense.sparse(model, sgd(model), {"0.weight": 0.5, "2.weight": 0.5}, exclude="0.*").__enter__()
+
+
+def test_a_global_scope_prunes_by_one_threshold():
+    model = net()
+    with torch.no_grad():
+        model.get_parameter("2.weight").mul_(100)
+    with redense.sparse(model, sgd(model), 0.5, scope="global"):
+        assert pruned(model) == {"0.weight": 48, "2.weight": 0}
+
+
+def test_a_pattern_keeps_two_of_every_four_inputs():
+    model = net()
+    optimizer = sgd(model)
+    with redense.sparse(model, optimizer, pattern=(2, 4)):
+        train(model, optimizer)
+        for weight in redense.prunable(model).values():
+            assert ((weight.view(-1, 4) == 0).sum(1) == 2).all()
+
+
+def test_random_cut_depends_on_seed_parameter_and_nothing_else():
+    def chosen(seed: int) -> dict[str, Tensor]:
+        model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+        with redense.sparse(model, sgd(model), 0.5, criterion="random", seed=seed) as block:
+            return block.masks
+
+    first, again, other = chosen(1), chosen(1), chosen(2)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    schedule = Schedule((Phase.sparse(2, 0.5, criterion="random"),))
+    dsd = redense.DSD(model, sgd(model), schedule, seed=1)  # a block is a schedule's first phase
+    assert all(torch.equal(mask, dsd.masks[name]) for name, mask in first.items())
+    dsd.close()
+    with redense.sparse(model, sgd(model), 0.5, criterion="random") as block:
+        masks_of_no_seed = block.masks
+    assert torch.equal(masks_of_no_seed["0.weight"], chosen(0)["0.weight"])
+    dsd = redense.DSD(model, sgd(model), schedule)
+    assert torch.equal(masks_of_no_seed["0.weight"], dsd.masks["0.weight"])
+    dsd.close()
+    for name, mask in first.items():
+        assert torch.equal(mask, again[name])
+        assert not torch.equal(mask, other[name])
+    assert not torch.equal(first["0.weight"], first["1.weight"])
+
+
+def test_saliency_prunes_what_the_loss_does_not_feel():
+    model = net()
+    optimizer = sgd(model)
+    model(torch.randn(4, 8)).square().mean().backward()
+    for weight in redense.prunable(model).values():
+        assert weight.grad is not None
+        weight.grad[:, :4] = 0
+    with redense.sparse(model, optimizer, 0.5, criterion="saliency"):
+        for weight in redense.prunable(model).values():
+            assert (weight[:, :4] == 0).all()
+            assert (weight[:, 4:] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"sparsity": 1.0}, SparsityError, r"must be in \[0, 1\), got 1\.0"),
+        ({"sparsity": -0.1}, SparsityError, r"must be in \[0, 1\), got -0\.1"),
+        ({"sparsity": "30 %"}, SparsityError, "got '30 %'; write 30 % as 0.3"),
+        ({}, SparsityError, "needs a sparsity"),
+        (
+            {"sparsity": 0.99},
+            SparsityError,
+            r"phase 'sparse' would prune all 32 weights of '2\.weight', so that nothing",
+        ),
+        ({"sparsity": {"0.wieght": 0.5}}, ParameterError, r"sparsity names '0\.wieght', .*; did you mean '0\.weight'"),
+        ({"sparsity": {"*.bias": 0.5}}, ParameterError, r"sparsity names '\*\.bias', which is no prunable parameter"),
+        ({"sparsity": {"9.*": 0.5}}, ParameterError, r"sparsity names '9\.\*', which matches no parameter"),
+        ({"sparsity": 0.5, "exclude": "9.*"}, ParameterError, r"exclude '9\.\*' matches no parameter"),
+        ({"sparsity": 0.5, "exclude": "*"}, ParameterError, "the model has no prunable parameter"),
+        ({"sparsity": 0.5, "criterion": "hessian"}, ScoreError, "unknown criterion 'hessian'"),
+        ({"sparsity": 0.5, "scope": "all"}, RedenseError, "scope of phase 'sparse'"),
+        ({"pattern": (2, 3)}, ParameterError, r"'0\.weight' of shape \(8, 8\) has no groups of 3"),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused_by_name_and_leaves_no_trace(
+    arguments: dict[str, Any], error: type[RedenseError], says: str
+):
+    model = net()
+    optimizer = sgd(model)
+    with pytest.raises(error, match=says), redense.sparse(model, optimizer, **arguments):
+        pass
+    assert hooks(optimizer) == 0
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_diverged_weight_is_named_and_nothing_is_pruned(bad: float):
+    model = net()
+    with torch.no_grad():
+        model.get_parameter("2.weight")[0, 0] = bad
+    optimizer = sgd(model)
+    with pytest.raises(ScoreError, match=r"1 of the 32 scores of '2\.weight' are NaN or infinite"):
+        redense.sparse(model, optimizer, 0.5).__enter__()
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
+    assert hooks(optimizer) == 0
+
+
+def test_a_meta_model_is_refused_by_name():
+    with torch.device("meta"):
+        model = nn.Linear(4, 4)
+    with pytest.raises(ParameterError, match="'weight' is on the meta device"):
+        redense.sparse(model, sgd(model), 0.5).__enter__()
+    with pytest.raises(ParameterError, match="'weight' is on the meta device"):
+        redense.DSD(model, sgd(model), DSD)
