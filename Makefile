@@ -32,7 +32,7 @@ endif
 
 # What belongs to a part; any folder of tests/ is one too.
 TESTS_core = tests/holding tests/layers tests/masks tests/schedules tests/test_controller.py tests/test_criteria.py tests/test_parameters.py \
-	tests/test_phase.py tests/test_schedule.py tests/test_surgery.py tests/test_variants.py tests/test_public.py
+	tests/test_phase.py tests/test_pruning.py tests/test_schedule.py tests/test_surgery.py tests/test_variants.py tests/test_public.py
 TESTS_arms = tests/lab/arms tests/methods tests/test_plugins.py
 TESTS_data = tests/tasks
 TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/test_judge.py

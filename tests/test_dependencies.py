@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -128,23 +129,34 @@ SCRIPTS = {"test_benchmarks.py", "test_examples.py", "test_memory.py"}
 """Tests of scripts, which may need more than redense does."""
 
 
+def with_helpers(path: Path) -> Iterator[Path]:
+    """Give a test file and the helpers that it imports from next to it or above, theirs included."""
+    yield path
+    for dots, name in re.findall(r"^from (\.+)([\w.]+) import", path.read_text(encoding="utf-8"), re.MULTILINE):
+        yield from with_helpers(path.parents[len(dots) - 1].joinpath(*name.split(".")).with_suffix(".py"))
+
+
 def core_test_files() -> list[Path]:
     """Return the tests that import no more than a plain install, pytest and hypothesis."""
     helpers = {path.stem for path in (ROOT / "tests").rglob("*.py") if not path.name.startswith("test_")}
     given = CORE | {"pytest", "hypothesis"} | helpers
-    found = list[Path]()
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+
+    def is_core(path: Path) -> bool:
         text = path.read_text(encoding="utf-8")
         floors = [name for name in re.findall(r"redense(?:\.| import )(\w+)", text) if (SOURCE / name).is_dir()]
-        if {name for name, _ in imports(path)} <= given and set(floors) <= {*CORE_FOLDERS} and path.name not in SCRIPTS:
-            found.append(path)
-    return found
+        return {name for name, _ in imports(path)} <= given and set(floors) <= {*CORE_FOLDERS}
+
+    files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if path.name not in SCRIPTS)
+    return [path for path in files if all(map(is_core, with_helpers(path)))]
 
 
 def test_the_core_test_files_are_found():
     found = {path.relative_to(ROOT / "tests").as_posix() for path in core_test_files()}
     assert {"masks/test_selection.py", "test_controller.py", "test_schedule.py", "scans/test_sensitivity.py"} < found
-    assert {"masks/test_sharded.py", "holding/test_masked.py"} < found
+    assert {"masks/test_sharded.py", "holding/test_masked.py", "test_pruning.py"} < found
+    assert "methods/test_sharpness.py" not in found, (
+        "what it shares with its neighbours trains through the engine of the lab"
+    )
 
 
 class Installed:

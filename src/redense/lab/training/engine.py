@@ -13,18 +13,22 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from redense.controller import DSD
 from redense.lab.checkpoint import clone
 from redense.lab.events import StoppedError, TrainingError
 from redense.lab.ranks import ranks
 from redense.lab.recipe.recipe import Recipe
+from redense.layers.inputs import forget_inputs
 from redense.methods.base import Context, Method
 from redense.pruning import derive_seed
+from redense.schedule import Schedule
 from redense.tasks.task import Split, Task
 
 from .epochs import Epochs
