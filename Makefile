@@ -20,14 +20,17 @@ help:  ## show this list
 demo: .venv/installed  ## install redense and train dense -> sparse -> dense on real images (about 3 minutes)
 	.venv/bin/redense run quickstart
 
+# Compiled tests are kept: to compile them costs 9 s. (An empty value is none.)
+export PYTHONDONTWRITEBYTECODE =
+
 # Each worker computes on one thread: two torch processes with two threads each on two cores are many times slower.
 test: export OMP_NUM_THREADS = 1
 ifdef PART
 test: .venv/installed-dev
-	$(PY) -m pytest -n $(WORKERS) $(or $(TESTS_$(PART)),tests/$(PART) $(wildcard src/redense/$(PART)))
+	$(PY) -m pytest --workers $(WORKERS) $(or $(TESTS_$(PART)),tests/$(PART) $(wildcard src/redense/$(PART)))
 else
 test: check docs  ## every check and every quick test; this is what CI runs (PART=core, arms, data, judge, report, cli: some)
-	$(PY) -m pytest -n $(WORKERS)
+	$(PY) -m pytest --workers $(WORKERS)
 endif
 
 # What belongs to a part; any folder of tests/ is one too.
@@ -39,7 +42,7 @@ TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/te
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs; 40 minutes
-	$(PY) -m pytest -n $(WORKERS) -m slow --timeout 1200
+	$(PY) -m pytest --workers $(WORKERS) -m slow --timeout 1200
 
 # In environments of their own under build/. What passes is written into docs/compatibility.md.
 test-lowest test-newest sizes: export OMP_NUM_THREADS = 1
@@ -57,7 +60,7 @@ CORE = src/redense/*.py,src/redense/holding/*,src/redense/layers/*,src/redense/m
 coverage: export OMP_NUM_THREADS = 1
 coverage: .venv/installed-dev  ## which branches the quick tests reach; under 97 % of the core is an error
 	rm -f .coverage .coverage.*
-	$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
+	$(PY) -m pytest --workers $(WORKERS) --cov --cov-report=
 	-@$(PY) -m coverage report --include='src/redense/lab/**'
 	$(PY) -m coverage report --include='$(CORE)' --fail-under=97
 

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -99,7 +98,7 @@ def _rules() -> str:
 
 def _settle() -> None:
     """Set the environment of this process and of those that it starts, before anything of redense is imported."""
-    rules = os.environ.get("REDENSE_TEST_RULES") or _rules()  # a worker of xdist is told them
+    rules = os.environ.get("REDENSE_TEST_RULES") or _rules()  # a test that runs pytest has told them
     for name in list(os.environ):
         if name.startswith(_OURS) and not name.startswith(_KEPT):
             del os.environ[name]
@@ -118,6 +117,11 @@ def _settle() -> None:
     if not hasattr(sys.modules.get("sitecustomize"), "Breach"):  # else Python has imported it at its start
         sys.modules.pop("sitecustomize", None)
         importlib.import_module("sitecustomize")
+
+
+def _folder() -> Path:
+    """Return the folder of this process: `FOLDER`, or what a worker has inside it."""
+    return Path(os.environ["REDENSE_TEST_BREACHES"]).parent
 
 
 def _move(home: Path) -> None:
@@ -162,7 +166,7 @@ def breaches() -> Breaches:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Give each test a home of its own. A slow one may use the network, and shares what others of the run fetched."""
-    _move(FOLDER / "homes" / str(next(_numbers)))
+    _move(_folder() / "homes" / str(next(_numbers)))
     item.stash[_BEGAN] = _processor_seconds()
     with pytest.MonkeyPatch.context() as patch:
         if _is_slow(item):
@@ -229,18 +233,42 @@ TOGETHER |= {
 """Files whose tests share a fixture of the session that takes long to make."""
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a file to one worker of xdist as a whole, so that what its tests share is trained once."""
-    from xdist.scheduler import LoadScopeScheduling
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--workers``."""
+    parser.addoption("--workers", type=int, default=1, help="processes that share the tests: tests/processes")
 
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return TOGETHER.get(file, file)
 
-    config.option.loadscopereorder = False  # the order below is better than by the number of tests
-    return ByFile(config, log)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Share the tests out among processes, a file to one as a whole, so that what its tests share is trained once."""
+    options = session.config.option
+    if options.workers < 2 or options.collectonly or options.usepdb or session.testsfailed:
+        return None
+    from workers import Workers
+
+    if any("ranks" in getattr(item, "fixturenames", ()) or hasattr(_module(item), "forked") for item in session.items):
+        importlib.import_module("forked").begin()
+    workers = Workers(session, options.workers, _group, _begin_worker, lambda: _dear)
+    workers.run()
+    _dear.extend(workers.said)
+    return True
+
+
+def _group(item: pytest.Item) -> str:
+    file = item.nodeid.partition("::")[0]
+    return TOGETHER.get(file, file)
+
+
+def _module(item: pytest.Item) -> object:
+    return getattr(item, "module", None)
+
+
+def _begin_worker(number: int) -> None:
+    """Give a worker homes and breaches of its own, in a folder inside that of the process that it was forked from."""
+    folder = FOLDER / f"worker-{number}"
+    os.environ["REDENSE_TEST_BREACHES"] = str(folder / "breaches")
+    _breaches.told = 0
+    _move(folder / "home")
 
 
 @pytest.hookimpl(trylast=True)  # of those that are not deselected
@@ -252,37 +280,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # --- what all of them cost ------------------------------------------------------------------------------------------
 
-_of_workers: list[float] = []
 _dear: list[str] = []
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the process that others were forked from, so that it counts, and tell xdist's controller what all cost."""
+def pytest_sessionfinish() -> None:
+    """End the process that others were forked from, so that it counts."""
     if forked := sys.modules.get("forked"):
         forked.stop()
-    if (output := getattr(session.config, "workeroutput", None)) is not None:
-        output["processor_seconds"] = _processor_seconds()
-        output["dear"] = _dear
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Note what a worker of xdist has spent."""
-    output = getattr(node, "workeroutput", {})
-    _of_workers.append(output.get("processor_seconds", 0.0))
-    _dear.extend(output.get("dear", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the tests cost, processes that they started included."""
-    # The workers are no children that have been waited for yet, or they are counted twice.
-    spent = sum(_of_workers) if _of_workers else _processor_seconds()
     for line in _dear:
         terminalreporter.write_line(f"{line}: mark it slow, or make it smaller")
+    spent = _processor_seconds()
     terminalreporter.write_line(f"processor time: {spent:.0f} s; the quick tests together have {BUDGET} s")
 
 
 def pytest_unconfigure() -> None:
     """Take away the homes of this process's tests."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    shutil.rmtree(_folder(), ignore_errors=True)

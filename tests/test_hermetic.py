@@ -109,16 +109,32 @@ def test_is_slow_and_may_ask():
         assert "quick test" not in str(error)
 '''
 
+DEATHS = """
+import os, signal, pytest
+
+def test_is_before():
+    pass
+
+def test_kills_its_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@pytest.mark.parametrize("number", range(3))
+def test_is_after(number, tmp_path):
+    assert number != 1
+"""
+
 
 def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_process(tmp_path: Path):
     (tmp_path / "test_probes.py").write_text(PROBES)
+    (tmp_path / "test_deaths.py").write_text(DEATHS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "-rfE", str(tmp_path)]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "-rfE"]
+    words += ["--workers", "2", str(tmp_path)]  # and the tests of a process that has died are run by another
     paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
     done = subprocess.run(
         words, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert re.search(r"3 failed, 2 passed, 1 error", done.stdout), done.stdout + done.stderr
+    assert re.search(r"5 failed, 5 passed, 1 error", done.stdout), done.stdout + done.stderr
     for name, what in {
         "test_speaks_and_hides_it": f"spoke to {ELSEWHERE} port 80",
         "test_reads_and_hides_it": f"opened {SECRET}",
@@ -126,6 +142,8 @@ def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_
         "test_has_a_fixture_that_reads": f"opened {SECRET}",
     }.items():
         assert re.search(rf"test_probes\.py::{name} .*{re.escape(what)}", done.stdout), done.stdout
+    assert "test_deaths.py::test_kills_its_process: its process ended with signal SIGKILL" in done.stdout
+    assert "FAILED test_deaths.py::test_is_after[1] - assert 1 != 1" in done.stdout
 
 
 def test_what_killed_test_processes_left_is_removed_and_what_is_in_use_is_not(

@@ -76,7 +76,7 @@ def install_newest(python: Path) -> None:
 def test(name: str, python: Path, workers: int, more: list[str]) -> str:
     """Run the quick tests; return what the page says of them."""
     log = ROOT / "build" / f"{name}.log"
-    words = [python, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", "-q", *more]
+    words = [python, "-m", "pytest", "--workers", workers, "-p", "no:cacheprovider", "-q", *more]
     print("$", *words, f"> {log.relative_to(ROOT)}", flush=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("w", encoding="utf-8") as file:

@@ -48,7 +48,7 @@ from mutants import Mutant, mutants  # noqa: E402
 
 PLAN = ROOT / "tools" / "mutants.json"
 RESULTS = ROOT / "benchmarks" / "results"
-PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0"]
+PYTEST = ["-q", "-p", "no:cacheprovider", "-o", "timeout=0"]
 WALL = 900  # seconds that a mutant may wait for the processor or sleep; its work is limited by processor time
 
 

@@ -107,6 +107,20 @@ def start(
     return Started([str(word) for word in words], str(cwd or Path.cwd()), env or os.environ, start_new_session)
 
 
+def begin() -> None:
+    """Start the process that the others are forked from, for this process and for those that it forks."""
+    _context.set_forkserver_preload(IMPORTED)
+    multiprocessing.forkserver.ensure_running()
+    os.register_at_fork(after_in_child=_borrow)
+
+
+def _borrow() -> None:
+    """Use the process of who forked this one: to wait for it, or to stop it, is its parent's."""
+    server: Any = multiprocessing.forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+    server._forkserver_pid = None
+    server.ensure_running = lambda: None
+
+
 def stop() -> None:
     """End the process that the others are forked from; its processor time is then that of the one that calls."""
     server: Any = multiprocessing.forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
