@@ -107,7 +107,7 @@ clean:  ## remove what make made; runs/ stays
 	@touch .venv/installed $@
 
 .venv/installed-slow: .venv/installed-dev
-	@echo "Installing what the slow tests need beside: Ray, a fuzzer and loggers, 0.2 GB of downloads ..."
+	@echo "Installing what the slow tests need beside: Ray, a fuzzer, loggers, ONNX and peft, 0.3 GB of downloads ..."
 	@$(PIP) --editable '.[dev,slow]'
 	@touch $@
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -82,6 +83,12 @@ def test_every_import_is_declared_and_every_declared_package_is_imported():
     assert declared - imported - indirectly <= {"typing_extensions"}
 
 
+def test_every_declared_package_has_a_pin():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = names([line for line in lines if line and not line.startswith("#")])
+    assert names([*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)]) - pinned == set()
+
+
 def test_a_module_is_imported_with_what_its_floor_has():
     lacking = dict[str, set[str]]()
     for path in PATHS:
@@ -99,17 +106,29 @@ def test_the_packages_of_the_lab_are_those_that_a_verb_is_told_of():
     assert {MODULES.get(name, name).lower() for name in extras.LAB} == LAB
 
 
-def test_a_verb_without_its_extra_says_the_line_that_installs_it():
+OF_THE_LAB = ("compare", "judge", "load", "search", "tune")
+"""Public names that need the extra `lab`."""
+
+
+def test_a_verb_and_a_name_without_their_extra_say_the_line_that_installs_it():
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({sorted(extras.LAB)!r}))  # as if they were not installed
+import redense
 from redense.cli import main
+for name in {OF_THE_LAB!r}:
+    try:
+        getattr(redense, name)
+    except redense.RedenseError as error:
+        print(error)
 sys.exit(main(sys.argv[1:]))
 """
     for words in (["run", "quickstart"], ["compare", "quickstart"], ["recipes"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert re.fullmatch(rf"redense: redense {words[0]} needs \w+: pip install 'redense\[lab\]'\n", done.stderr)
+        lines = re.findall(r"redense\.(\w+) needs \w+: pip install 'redense\[lab\]'\n", done.stdout)
+        assert lines == [*OF_THE_LAB]
 
 
 def test_help_needs_no_extra(redense):
@@ -125,8 +144,8 @@ def test_the_version_stands_in_one_place():
 
 # --- installed, in environments of their own --------------------------------------------------------------------------
 
-SCRIPTS = {"test_benchmarks.py", "test_examples.py", "test_memory.py"}
-"""Tests of scripts, which may need more than redense does."""
+SCRIPTS = {"test_benchmarks.py", "test_examples.py", "test_memory.py", "test_assets.py", "test_mutants.py"}
+"""Tests of scripts and tools, which may need more than redense does."""
 
 
 def with_helpers(path: Path) -> Iterator[Path]:
@@ -142,6 +161,9 @@ def core_test_files() -> list[Path]:
     given = CORE | {"pytest", "hypothesis"} | helpers
 
     def is_core(path: Path) -> bool:
+        folder = path.relative_to(ROOT / "tests").parts[0]
+        if (SOURCE / folder).is_dir() and folder not in CORE_FOLDERS:
+            return False  # the conftest.py beside it may import more
         text = path.read_text(encoding="utf-8")
         floors = [name for name in re.findall(r"redense(?:\.| import )(\w+)", text) if (SOURCE / name).is_dir()]
         return {name for name, _ in imports(path)} <= given and set(floors) <= {*CORE_FOLDERS}
@@ -157,6 +179,7 @@ def test_the_core_test_files_are_found():
     assert "methods/test_sharpness.py" not in found, (
         "what it shares with its neighbours trains through the engine of the lab"
     )
+    assert not any(name.startswith(("lab/", "tasks/")) for name in found)
 
 
 class Installed:
@@ -170,7 +193,11 @@ class Installed:
         self.environment |= {"HOME": str(folder / "home"), "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
         self.environment = {k: v for k, v in self.environment.items() if not k.startswith("REDENSE_")}
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-        self.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT)
+        # Of a copy: setuptools would take in what an earlier build has left in build/lib.
+        skipped = shutil.ignore_patterns(".*", "build", "dist", "runs", "site", "*.egg-info", "__pycache__")
+        shutil.copytree(ROOT, folder / "checkout", ignore=skipped)
+        self.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, folder / "checkout")
+        shutil.rmtree(folder / "checkout")
         (wheel,) = folder.glob("redense-*.whl")
         self.run("python", "-m", "pip", "install", "-q", *(what.replace("redense", str(wheel)) for what in wanted))
 
@@ -196,6 +223,9 @@ def test_the_core_needs_no_more_than_a_plain_install(tmp_path: Path):
     here = installed.run("python", "-c", "import redense; print(redense.__file__)")
     assert Path(here.strip()).is_relative_to(tmp_path), "the wheel is not what is tested"
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    for name in OF_THE_LAB:
+        said = installed.run("python", "-c", f"from redense import {name}", code=1)
+        assert f"redense.{name} needs " in said.splitlines()[-1]
     out = installed.run("python", *words, *core_test_files())
     assert int(re.search(r"(\d+) passed", out)[1]) > 600  # pyright: ignore[reportOptionalSubscript]
     assert installed.run("redense", "--version") == f"redense {redense.__version__}\n"

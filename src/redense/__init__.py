@@ -78,7 +78,14 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'redense' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .optional.extras import missing_extra
+
+        if (missing := missing_extra(error, f"redense.{name}")) is None:
+            raise
+        raise missing from error
     globals()[name] = value
     return value
 

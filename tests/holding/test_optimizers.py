@@ -88,6 +88,7 @@ def test_a_checkpoint_at_any_step_counts_as_none_and_moves_nothing(optimizer: st
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")  # PyTorch 2.8 uses it itself, to save
 @pytest.mark.parametrize(
     ("optimizer", "schedule"),
     [("sgd", DENSE_FIRST), ("sgd", SPARSE_FIRST), ("adamw", SPARSE_FIRST), ("adamw", SURGERY_FIRST)],

@@ -43,6 +43,7 @@ def test_it_is_multi_bleus_of_every_order(cases):
         assert scores[f"bleu{order}"] == pytest.approx(multi_bleu(hypotheses, references, order), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_it_is_pycocoevalcaps_too():
     scorer = pytest.importorskip("pycocoevalcap.bleu.bleu_scorer")
     random = np.random.default_rng(0)
