@@ -83,6 +83,7 @@ def compare(
     schedule: Place | None = None,
     submit: str | None = None,
     retry_failed: bool = False,
+    changed_code: bool = False,
 ) -> Any:
     """Compare arms of a recipe, or commands, over several seeds, and return the results with ``folder``."""
     return _do("compare", **vars())

@@ -92,11 +92,11 @@ class _Found:
         if name in self._modules:
             return
         self._modules.add(name)
-        top, path = name.partition(".")[0], path or _file_of(name)
+        top, path = name.partition(".")[0], path or file_of(name)
         if top == _OWN or path is None:
             return
         self._root = self._root or top
-        place = _place(path)
+        place = place_of(path)
         if place == "installed" and top != self._root:
             self.add("package", top, version_of(top))
         elif place != "standard":
@@ -116,8 +116,8 @@ class _Found:
             tree = ast.parse(data)
         except (SyntaxError, ValueError):  # not Python: a module of C
             return
-        for imported in _imports(tree, package):
-            if found := _file_of(imported, path.parent):
+        for imported in imports_of(tree, package):
+            if found := file_of(imported, path.parent):
                 self.module(imported, found)
 
     # --- values ---------------------------------------------------------------------------------------------------
@@ -174,16 +174,16 @@ class _Found:
         texts = [self.value(item, label) for item in held]
         for name in sorted(set(_names(function.__code__))):
             used = function.__globals__.get(name)
-            if _is_plain(used) or (callable(used) and not is_own(used) and _is_users(used)):
+            if is_plain(used) or (callable(used) and not is_own(used) and is_users(used)):
                 texts.append(f"{name} {self.value(used, label)}")
         return f"function {function.__module__}.{function.__qualname__} {texts}"
 
     def _class(self, cls: type, label: str) -> str:
         self.module(cls.__module__)
         texts: list[str] = []
-        if _is_users(cls):
+        if is_users(cls):
             for name, member in sorted(vars(cls).items()):
-                if name not in _NOT_IN_KEYS and (_is_plain(member) or isinstance(member, types.FunctionType)):
+                if name not in _NOT_IN_KEYS and (is_plain(member) or isinstance(member, types.FunctionType)):
                     texts.append(f"{name} {self.value(member, label)}")
             texts += [self.value(base, label) for base in cls.__bases__ if base is not object]
         return f"class {cls.__module__}.{cls.__qualname__} {texts}"
@@ -210,7 +210,7 @@ class _Found:
 # --- modules --------------------------------------------------------------------------------------------------------
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+def imports_of(tree: ast.AST, package: str) -> Iterator[str]:
     """Give the names of all modules that a source may import, at its top and inside of functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -228,7 +228,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
                 yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _file_of(name: str, beside: Path | None = None) -> Path | None:
+def file_of(name: str, beside: Path | None = None) -> Path | None:
     """Return the file of a module, imported or not; nothing is imported for it."""
     module = sys.modules.get(name)
     if module is not None:
@@ -261,7 +261,7 @@ def _folder_of(top: str) -> Path | None:
     return Path(spec.origin) if spec.has_location and spec.origin else None
 
 
-def _place(path: Path) -> str:
+def place_of(path: Path) -> str:
     """Return where a file lies: ``standard``, ``installed``, or ``own`` for the user's."""
     if is_installed(path):
         return "installed"
@@ -277,20 +277,21 @@ def _distributions() -> Mapping[str, list[str]]:
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
-def _is_users(thing: Any) -> bool:
+def is_users(thing: Any) -> bool:
     """Whether a function or class is code of the user's, and not of an installed package."""
     name = getattr(thing, "__module__", None)
     if not isinstance(name, str) or name.partition(".")[0] in (_OWN, "builtins"):
         return False
-    path = _file_of(name)
-    return name not in sys.builtin_module_names and (path is None or _place(path) == "own")
+    path = file_of(name)
+    return name not in sys.builtin_module_names and (path is None or place_of(path) == "own")
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, or a collection of such."""
     if isinstance(value, Mapping):
-        return all(_is_plain(k) and _is_plain(v) for k, v in cast("Any", value).items())
+        return all(is_plain(k) and is_plain(v) for k, v in cast("Any", value).items())
     if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_plain, cast("Any", value)))
+        return all(map(is_plain, cast("Any", value)))
     return isinstance(value, _PLAIN)
 
 

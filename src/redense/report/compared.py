@@ -101,6 +101,7 @@ def compare(
     resources: Mapping[str, float] | None = None,
     threads: int | None = 1,
     retry_failed: bool = False,
+    changed_code: bool = False,
     quiet: bool = False,
 ) -> Compared:
     """Train arms beside each other over several seeds, with a training of your own, and say what is gained.
@@ -132,11 +133,13 @@ def compare(
         resources: what Ray reserves for a job: ``{"num_cpus": 1, "num_gpus": 0.5}``.
         threads: of PyTorch in each job; None leaves them as they are. The last digits depend on it.
         retry_failed: try pairs again that have failed before.
+        changed_code: go on with the pairs in ``out`` though the code of ``train`` has changed since they were trained:
+            it makes the same numbers.
         quiet: say nothing on the error output.
 
     Raises:
         RecipeError: an arm, a seed or ``train`` cannot be what it is.
-        StateError: ``out`` is of another comparison, or another process works in it.
+        StateError: ``out`` is of another comparison, or of other code, or another process works in it.
         DataError: the figures lack the one that decides, or do not say which way is better; all pairs failed.
         MissingExtraError: more than one job needs joblib, Ray needs Ray.
     """
@@ -158,17 +161,25 @@ def compare(
         threads=threads,
     )
     carrier = Carrier(jobs, backend, resources or {})
-    return compared(trained, plan, None if out is None else Path(out), carrier, retry_failed=retry_failed, quiet=quiet)
+    again = {"retry_failed": retry_failed, "changed_code": changed_code}
+    return compared(trained, plan, None if out is None else Path(out), carrier, **again, quiet=quiet)
 
 
 def compared(
-    trained: Sequence[Trained], plan: Plan, out: Path | None, carrier: Carrier, *, retry_failed: bool, quiet: bool
+    trained: Sequence[Trained],
+    plan: Plan,
+    out: Path | None,
+    carrier: Carrier,
+    *,
+    retry_failed: bool,
+    changed_code: bool,
+    quiet: bool,
 ) -> Compared:
     """Train what a plan has, or go on with it, and judge it."""
     carrier.join()
     from redense.lab.environment import environment
 
-    with kept(out, plan, environment()) as held:
+    with kept(out, plan, environment(), changed_code=changed_code) as held:
         order = {arm.name: place for place, arm in enumerate(held.plan.arms)}
         progress = ProgressLine(len(held.plan.pairs), jobs=carrier.jobs, quiet=quiet)
         try:

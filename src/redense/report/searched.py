@@ -143,6 +143,7 @@ def search(
     jobs: int = 1,
     backend: Backend = "loky",
     threads: int | None = 1,
+    changed_code: bool = False,
     quiet: bool = False,
 ) -> Searched:
     """Search for the best of many candidates, then confirm it against the strongest control, or say that it is none.
@@ -166,6 +167,7 @@ def search(
         jobs: how many runs at once.
         backend: processes of this machine, or a Ray cluster.
         threads: of PyTorch in each job.
+        changed_code: go on in ``out`` though the code of ``train`` has changed: it makes the same numbers.
         quiet: say nothing on the error output.
 
     Raises:
@@ -193,7 +195,7 @@ def search(
     carrier.join()
     folder = Path(out)
     found: dict[str, tuple[str | None, list[Round]]] = {}
-    with kept(folder / "search", plan, environment()) as held:
+    with kept(folder / "search", plan, environment(), changed_code=changed_code) as held:
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
         score = partial(_score, Comparing(held, everything, carrier, progress), metric, lower)
         try:
@@ -215,7 +217,8 @@ def search(
             controls=(control,),
             settings=None,
         )
-        confirmed = compared(two, last, folder / "confirm", carrier, retry_failed=False, quiet=quiet)
+        again = {"retry_failed": False, "changed_code": changed_code}
+        confirmed = compared(two, last, folder / "confirm", carrier, **again, quiet=quiet)
     counted = {"search": sum(map(_runs, rounds.values())), "confirm": 2 * confirm if confirmed else 0}
     return _written(Searched(folder, winner, control, rounds, counted, confirmed, runs))
 

@@ -66,6 +66,7 @@ def tune(
     jobs: int = 1,
     backend: Backend = "loky",
     threads: int | None = 1,
+    changed_code: bool = False,
     quiet: bool = False,
 ) -> Tuned:
     """Choose the sparsity of a schedule on validation figures, and say whether it beats training without a mask.
@@ -87,6 +88,7 @@ def tune(
         jobs: how many runs at once.
         backend: processes of this machine, or a Ray cluster.
         threads: of PyTorch in each job.
+        changed_code: go on in ``out`` though the code of ``train`` has changed: it makes the same numbers.
         quiet: say nothing on the error output.
 
     Raises:
@@ -107,6 +109,7 @@ def tune(
         jobs=jobs,
         backend=backend,
         threads=threads,
+        changed_code=changed_code,
         quiet=quiet,
     )
     return tuned(found, candidates)

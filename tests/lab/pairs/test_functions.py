@@ -171,6 +171,51 @@ def test_another_comparison_in_the_folder_is_refused_in_one_line(tmp_path: Path,
     assert not train.calls
 
 
+def written(gain: float, fails: int = -1, **more: Any) -> Any:
+    """A training whose body has a number in it, as one that was typed anew."""
+    given: dict[str, Any] = {"redense": redense, **more}
+    text = (
+        "def train(schedule, seed, start=None):\n"
+        f"    if seed == {fails}:\n        raise ValueError('no luck')\n"
+        f"    return {{'error': 1 + seed / 7 - {gain} * len(schedule.phases), 'state': {{'seen': {gain}}}}}\n"
+    )
+    exec(text, given)
+    return given["train"]
+
+
+def test_a_training_whose_body_has_changed_is_refused_and_named(tmp_path: Path):
+    compare(written(0.1), tmp_path)
+    compare(written(0.1), tmp_path, seeds=4, looks=1)
+    with pytest.raises(
+        StateError, match=r"the code that trains arm 'baseline' of .* has changed .'train'. since"
+    ) as told:
+        compare(written(0.2), tmp_path, seeds=4)
+    assert "4 of its pairs were trained: name another folder, or say" in str(told.value)
+    assert str(told.value).endswith("that its numbers are the same as before, changed_code=True")
+    assert (
+        compare(written(0.2), tmp_path, seeds=4, changed_code=True).results["rows"][0]["seeds"][0]["test"]["error"]
+        == 0.9
+    )
+    compare(written(0.2), tmp_path, seeds=4)  # which is the code now
+
+
+def test_code_that_only_failed_may_be_mended(tmp_path: Path):
+    arms = {"base": written(0.1), "new": written(0.1, fails=0)}
+    given: dict[str, Any] = {"baseline": "base", "seeds": 1, "out": tmp_path, "quiet": True, "metric": "error"}
+    assert redense.compare(None, DSD, arms=[arms], **given).failed
+    mended = redense.compare(None, DSD, arms=[{**arms, "new": written(0.2)}], **given, retry_failed=True)
+    assert not mended.failed
+
+
+def test_what_other_code_has_left_to_be_shared_is_trained_again(tmp_path: Path):
+    compare(written(0.1, fails=1), tmp_path, share="dense", seeds=1, arms=("dsd", "restart", "longer"))
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "old.pt").write_bytes(b"")
+    given: dict[str, Any] = {"share": "dense", "seeds": 1, "arms": ("dsd", "restart", "longer")}
+    compare(written(0.2), tmp_path, **given, changed_code=True)
+    assert not (tmp_path / "shared").exists()
+
+
 def test_two_runs_of_one_folder_are_refused(tmp_path: Path):
     def train(schedule: redense.Schedule, seed: int) -> Any:
         with pytest.raises(StateError, match="another process is training"):

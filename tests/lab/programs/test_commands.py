@@ -17,6 +17,7 @@ import pytest
 import redense as library
 from redense.errors import RecipeError
 from redense.lab.programs.commands import arms_of_commands, filled
+from redense.lab.programs.scripts import scripts_of
 
 Run = Callable[..., tuple[int, str, str]]
 DSD = library.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
@@ -173,6 +174,50 @@ def test_a_comparison_of_commands_that_is_killed_ten_times_goes_on(run: Run, tmp
 
 
 # --- the shell, schedules, a queue ----------------------------------------------------------------------------------
+
+
+def test_a_script_that_has_changed_is_refused_and_named(run: Run, tmp_path: Path):
+    (tmp_path / "train.sh").write_text("#!/bin/sh\necho '{\"error\": 1.'$1'}'\n")
+    (tmp_path / "data.txt").write_text("1")
+    words = ("--command", "base,new=sh train.sh {seed} <data.txt", "--baseline", "base", "--out", "c")
+    assert run("compare", *words, "--seeds", "2")[0] == 0
+    (tmp_path / "data.txt").write_text("2")  # data are not looked at
+    assert run("compare", "--resume", "c")[0] == 0
+    (tmp_path / "train.sh").write_text("#!/bin/sh\necho '{\"error\": 2.'$1'}'\n")
+    for again in (("--resume", "c"), (*words, "--seeds", "3")):
+        code, _, err = run("compare", *again)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "the code that trains arm 'base' of c has changed ('train.sh') since 2 of its pairs were trained" in err
+        assert "--changed-code" in err
+    assert run("compare", "--resume", "c", "--seeds", "3", "--changed-code")[0] == 0
+    assert "base,2,,,,,,2.2\n" in (tmp_path / "c/compare.csv").read_text()
+    assert run("compare", "--resume", "c")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("python train.py --seed {seed}", ["near", "train.py"]),
+        ("cd . && nice python ./train.py --config=a.yaml {seed} >{out}/log", ["a.yaml", "near", "train.py"]),
+        ("sh -c 'python train.py {seed}'", ["near", "train.py"]),
+        ("python -m kit.run {seed}", ["run.py"]),
+        ("./tool {seed} table.csv", ["tool"]),
+        ('awk \'BEGIN { print "{seed}" }', []),
+    ],
+)
+def test_the_scripts_that_a_command_names_are_found(tmp_path: Path, command: str, named: list[str]):
+    (tmp_path / "kit").mkdir()
+    files = {
+        "train.py": "import near",
+        "near.py": "",
+        "a.yaml": "",
+        "kit/run.py": "",
+        "table.csv": "",
+        "tool": "#!/bin/x",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert sorted(scripts_of(command, tmp_path)) == named
 
 
 def test_names_of_folders_and_arms_are_no_commands(run: Run, tmp_path: Path):

@@ -14,7 +14,7 @@ from redense.errors import RedenseError, command
 
 _OF_COMMANDS = (
     *("control", "baseline", "metric", "lower_is_better", "higher_is_better", "metric_regex", "timeout", "schedule"),
-    *("submit", "retry_failed"),
+    *("submit", "retry_failed", "changed_code"),
 )
 _OF_RECIPES = ("recipe", "arms", "sweep", "store", "cpus_per_job", "gpus_per_job", "settings")
 
@@ -41,6 +41,12 @@ def add_options(compare: Parser) -> None:
         "--submit", metavar="'... {command}'", help="run nothing: write the jobs of a queue, collect later"
     )
     own.add_argument("--retry-failed", action="store_true", default=None, help="run pairs again that have failed")
+    own.add_argument(
+        "--changed-code",
+        action="store_true",
+        default=None,
+        help="go on though a script of a command has changed: it makes the same numbers",
+    )
 
 
 def is_of_commands(options: argparse.Namespace) -> bool:
@@ -70,6 +76,7 @@ def compare_commands(options: argparse.Namespace) -> int:
     from redense.lab.pairs.keeping import kept
     from redense.lab.pairs.progress import ProgressLine
     from redense.lab.programs.commands import Commanding, StoppedError, write_schedules
+    from redense.lab.programs.scripts import with_scripts
 
     if foreign := next((name for name in _OF_RECIPES if getattr(options, name) not in (None, [])), None):
         raise RedenseError(f"'{foreign.replace('_', '-')}' is of a comparison of a recipe, and not of --command")
@@ -82,9 +89,11 @@ def compare_commands(options: argparse.Namespace) -> int:
         if not 0 < options.timeout < 1e9:
             raise RedenseError(f"--timeout must be a number of seconds above 0, got {options.timeout:g}")
         plan = replace(plan, how={**(plan.how or {}), "timeout": options.timeout})
+    plan = with_scripts(plan, Path((plan.how or {}).get("cwd") or "."))
     carrier = Carrier(1 if options.jobs is None else options.jobs, "threading")
     carrier.join()
-    with kept(options.resume or options.out, plan, environment()) as held:
+    folder, changed = options.resume or options.out, bool(options.changed_code)
+    with kept(folder, plan, environment(), changed_code=changed) as held:
         if not options.json:
             say(f"comparison: {held.path}", flush=True)
         write_schedules(held)
@@ -116,7 +125,7 @@ def _plan(options: argparse.Namespace) -> Any:
 
     listed = seed_list(options.seeds) if options.seeds else None
     if options.resume and not options.command:
-        own = [name for name in _OF_COMMANDS if name not in ("timeout", "retry_failed")]
+        own = [name for name in _OF_COMMANDS if name not in ("timeout", "retry_failed", "changed_code")]
         if given := next((n for n in (*own, "looks", "margin", "out") if getattr(options, n) is not None), None):
             raise RedenseError(
                 f"--resume goes on with the comparison's own settings: give no --{given.replace('_', '-')}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redense.errors import DataError, RecipeError
+from redense.files.pieces import pieces_of
 from redense.files.writing import write_text
 from redense.schedule import Schedule
 
@@ -59,7 +60,8 @@ def arms_of(
         about = "the dense phase alone: fewer steps than the others"
         first = schedule_of(BASELINE, schedule)
         found.insert(0, Trained(scheduled_arm(BASELINE, first, about), _needed(train, BASELINE), first))
-    return found
+    pieces = {id(one.train): pieces_of(one.train) for one in found}
+    return [replace(one, arm=replace(one.arm, pieces=pieces[id(one.train)])) for one in found]
 
 
 def _asked(arms: Arms | None, schedule: Schedule | None) -> Iterator[tuple[str, Any]]:

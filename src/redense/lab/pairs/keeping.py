@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import add_sums, check_sums, drop_sums, is_intact, sha256
 from redense.files.json_text import read_json
 from redense.files.locks import LOCK, locked
+from redense.files.pieces import changed_pieces
 from redense.files.writing import sweep, write_text
 from redense.lab.folder import new_folder
 
 from .figures import Figures
 from .plan import Plan, continued, looks_of
+from .sharing import drop_parts
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +107,14 @@ class Kept:
 
 
 @contextlib.contextmanager
-def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any]) -> Iterator[Kept]:
+def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, changed_code: bool = False) -> Iterator[Kept]:
     """Hold the folder of a comparison: a new one, or one that was begun, which then goes on.
 
     Args:
         out: the folder; None for one named after the plan and the time.
         plan: what is to be compared; a folder that was begun must be of the same.
         environment: where it is done, for a new folder.
+        changed_code: go on with pairs that other code has trained.
 
     Raises:
         StateError: another process works in it, something else lies in it, or it is of another comparison.
@@ -121,7 +125,11 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any]) -> Iterat
             sweep(out)
             before, looked = read_plan(out)
             judged = (out / "compare.json").is_file()
-            after = continued(before, plan, out, judged=judged)
+            changed = _changed(before, plan)
+            done = {} if changed_code or not changed else _done(Kept(out, before, looked))
+            after = continued(before, plan, out, judged=judged, done=done)
+            if changed:
+                drop_parts(out)
             if after != before:
                 if _was_judged(out, before):
                     looked.append([len(before.seeds), len(before.arms)])
@@ -136,6 +144,17 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any]) -> Iterat
         add_sums(folder, [folder / "environment.json"])
         _write_plan(folder, plan, [])
         yield Kept(folder, plan, [])
+
+
+def _changed(before: Plan, now: Plan) -> bool:
+    """Whether the code of an arm that there is already is another than before."""
+    then = {arm.name: arm.pieces for arm in before.arms}
+    return any(changed_pieces(then.get(arm.name), arm.pieces) for arm in now.arms)
+
+
+def _done(held: Kept) -> dict[str, int]:
+    """Return how many pairs of each arm have figures; those that failed are no reason to keep the code that failed."""
+    return Counter(arm for (arm, _), outcome in held.outcomes().items() if outcome.figures)
 
 
 def read_plan(folder: Path) -> tuple[Plan, list[list[int]]]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from redense.errors import RecipeError, StateError
+from redense.files.pieces import changed_pieces
 from redense.lab.judging.figures import BASELINES, CONTROLS, choose_baseline, choose_controls, quoted
 from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
@@ -30,6 +31,7 @@ class PlannedArm:
         code: the name of the function that trains it, where that is one of its own.
         about: one line of help.
         source: where it comes from.
+        pieces: checksums of the code that trains it, by name; None in a folder that does not say.
     """
 
     name: str
@@ -38,6 +40,7 @@ class PlannedArm:
     code: str | None = None
     about: str = ""
     source: str = ""
+    pieces: Mapping[str, str] | None = None
 
     @property
     def phases(self) -> list[dict[str, Any]]:
@@ -201,10 +204,17 @@ _JUDGED = {
 }
 
 
-def continued(before: Plan, now: Plan, folder: object, *, judged: bool) -> Plan:
+def continued(before: Plan, now: Plan, folder: object, *, judged: bool, done: Mapping[str, int]) -> Plan:
     """Return the plan with which a comparison goes on: that of before, with what was added in seeds and arms.
 
     How it is judged may be said anew until it has been judged once.
+
+    Args:
+        before: as it was begun.
+        now: as it is asked for.
+        folder: of it, for messages.
+        judged: whether it was judged.
+        done: how many pairs of an arm were trained by the code of before, which must not have changed then.
 
     Raises:
         StateError: something that decides the numbers or the verdicts is another than before.
@@ -226,12 +236,23 @@ def continued(before: Plan, now: Plan, folder: object, *, judged: bool) -> Plan:
                     f"the {part} of arm {quoted(arm.name)} is another than that of {folder}: name another folder, or "
                     "give it another name as a further arm"
                 )
+        changed = changed_pieces(arm.pieces, new.pieces)
+        if changed and (count := done.get(arm.name, 0)):
+            cure = "--changed-code" if before.form == "command" else "changed_code=True"
+            raise StateError(
+                f"the code that trains arm {quoted(arm.name)} of {folder} has changed ({_listed(changed)}) since "
+                f"{'one of its pairs was' if count == 1 else f'{count:,} of its pairs were'} trained: name another "
+                f"folder, or say that its numbers are the same as before, {cure}"
+            )
         if judged and (arm.name in before.controls) != (arm.name in now.controls):
             raise StateError(f"whether {quoted(arm.name)} is a control was decided otherwise in {folder}")
     if missing := [str(seed) for seed in before.seeds if seed not in now.seeds]:
         raise StateError(f"seeds {', '.join(missing)} of {folder} are left out: seeds can be added, not taken away")
     known = {arm.name for arm in before.arms}
-    arms = (*before.arms, *(arm for arm in now.arms if arm.name not in known))
+    arms = (
+        *(replace(arm, pieces=names[arm.name].pieces) for arm in before.arms),
+        *(arm for arm in now.arms if arm.name not in known),
+    )
     seeds = (*before.seeds, *(seed for seed in now.seeds if seed not in before.seeds))
     settled = {name: getattr(now, name) for name in (*_JUDGED, "how")}
     return replace(
@@ -242,6 +263,11 @@ def continued(before: Plan, now: Plan, folder: object, *, judged: bool) -> Plan:
 def looks_of(plan: Plan, looked: Sequence[Sequence[int]]) -> Looks:
     """Return what was planned, and when it was looked at before."""
     return Looks(plan.looks, plan.margin, tuple((s, a) for s, a in looked), (len(plan.seeds), len(plan.arms)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(map(quoted, names[:3]))}{more}"
 
 
 def _told(value: Any) -> str:

@@ -76,10 +76,15 @@ class Parts:
 
     def clear(self) -> None:
         """Remove the states: they are as large as the networks, and what needs one again trains it again."""
-        for path in self._folder.glob("*"):
-            path.unlink()
-        if self._folder.is_dir():
-            self._folder.rmdir()
+        drop_parts(self._folder.parent)
+
+
+def drop_parts(folder: Path) -> None:
+    """Remove the states of shared parts from the folder of a comparison."""
+    for path in (folder / _FOLDER).glob("*"):
+        path.unlink()
+    if (folder / _FOLDER).is_dir():
+        (folder / _FOLDER).rmdir()
 
 
 def _key(schedule: Schedule) -> str:

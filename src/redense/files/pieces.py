@@ -1,0 +1,263 @@
+"""The code that a training is made of, piece by piece, to tell whether it is that which trained an earlier result.
+
+`redense.files.sources` takes whole modules. Here a piece is a function, with the plain values that it reads: a script
+that calls `redense.compare` with more seeds than before trains by the same code. What is compared is compiled code, so
+that comments, documentation and lines do not count. Not compared are installed packages, files that are read when the
+code runs, tensors, what an object keeps (but for a frozen dataclass), and lists and dicts that are not named in
+capitals, as constants are: a training may write into them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import dis
+import functools
+import hashlib
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from .sources import file_of, imports_of, is_own, is_plain, is_users, place_of
+
+PYTHON = "Python"
+"""The entry of the version: compiled code of another one cannot be compared."""
+
+Pieces = Mapping[str, str]
+"""Name of a piece -> checksum."""
+
+
+def pieces_of(thing: object) -> dict[str, str]:
+    """Return a checksum of each piece of the user's code that a function is made of, by name.
+
+    Args:
+        thing: a function, a bound method, a partial, an object with ``__call__``.
+    """
+    found = _Pieces()
+    found.take(thing)
+    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}"}
+
+
+def modules_from(path: Path) -> dict[str, str]:
+    """Return checksums of a script and of the user's modules that it imports from its folder, by file name.
+
+    Args:
+        path: of a program in any language; modules are looked for if it is Python.
+    """
+    found: dict[str, str] = {}
+    _read_module(path, path.stem, found, path.parent)
+    return {path.name if name == path.stem else name: checksum for name, checksum in found.items()}
+
+
+def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
+    """Return the names of the pieces that are not what they were; none where they cannot be compared.
+
+    >>> changed_pieces({"train": "a", "Net": "b", "old": "c"}, {"train": "a", "Net": "x", "new": "d"})
+    ['Net', 'new', 'old']
+    """
+    if before is None or now is None or before.get(PYTHON) != now.get(PYTHON):
+        return []
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+class _Pieces:
+    """Findings on what a function is made of."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, set[str]] = {}
+        self._seen: dict[int, object] = {}  # with the object, so that its number stays its own
+        self._modules: dict[str, str] = {}
+
+    def checksums(self) -> dict[str, str]:
+        own = {name: _digest(json.dumps(sorted(texts)).encode()) for name, texts in self._texts.items()}
+        return {**own, **self._modules}
+
+    def take(self, thing: Any) -> None:
+        """Add what a thing is made of, if it is the user's."""
+        if id(thing) in self._seen:
+            return
+        self._seen[id(thing)] = thing
+        if isinstance(thing, functools.partial):
+            bound = cast("functools.partial[Any]", thing)
+            self.take(bound.func)
+            self._values(f"arguments of {_name(bound.func)}", [*enumerate(bound.args), *bound.keywords.items()])
+        elif isinstance(thing, types.MethodType):
+            self.take(thing.__func__)
+            self._object(thing.__self__)
+        elif isinstance(thing, staticmethod | classmethod):
+            self.take(cast("Any", thing).__func__)
+        elif isinstance(thing, property):
+            for part in (thing.fget, thing.fset):
+                self.take(part)
+        elif isinstance(thing, types.FunctionType):
+            self._function(thing)
+        elif isinstance(thing, type):
+            self._class(thing)
+        elif isinstance(thing, types.ModuleType):
+            self._module(thing.__name__)
+        elif callable(thing) and not isinstance(thing, types.BuiltinFunctionType):
+            self.take(getattr(thing, "__wrapped__", None))  # of functools.cache
+            self._object(thing)
+
+    def _function(self, function: types.FunctionType) -> None:
+        name, code = _name(function), function.__code__
+        typed = place_of(Path(code.co_filename)) == "own"
+        if is_own(function) or not (typed or is_users(function)):
+            return
+        if typed:  # else a decorator of a library around one of the user's
+            self._texts.setdefault(name, set()).add(json.dumps(_compiled(code)))
+        written, read = set[str](), set[str]()
+        for part in _codes(code):
+            for opcode, value, imported in _instructions(part, function.__globals__.get("__package__")):
+                if opcode in ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME"):
+                    written.add(value)
+                elif opcode in ("LOAD_GLOBAL", "LOAD_NAME"):
+                    read.add(value)
+                elif opcode == "IMPORT_NAME":
+                    self._module(imported)
+        held = {read_: function.__globals__[read_] for read_ in read if read_ in function.__globals__}
+        cells = zip(code.co_freevars, function.__closure__ or (), strict=False)
+        held |= {free: cell.cell_contents for free, cell in cells if cell != types.CellType()}
+        values = [(key, value) for key, value in held.items() if key not in written and _is_setting(key, value)]
+        defaults = [*enumerate(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
+        self._values(name, [*values, *((f"default {key}", value) for key, value in defaults)])
+        for value in held.values():
+            self._part(value)
+
+    def _part(self, value: Any) -> None:
+        """Add what a function uses, if it is code: a function, a class, a module, or an object of the user's class."""
+        if callable(value) or isinstance(value, types.ModuleType):
+            self.take(value)
+        elif is_users(type(value)):
+            self._object(value)
+
+    def _object(self, value: Any) -> None:
+        kind = cast("Any", type(value))
+        self.take(kind)
+        if dataclasses.is_dataclass(kind) and cast("Any", kind).__dataclass_params__.frozen:
+            fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(kind)]
+            self._values(_name(type(value)), fields)
+
+    def _class(self, cls: type) -> None:
+        if is_own(cls) or not is_users(cls):
+            return
+        members = [(key, value) for key, value in vars(cls).items() if not isinstance(value, type)]
+        self._values(_name(cls), [(key, value) for key, value in members if not key.startswith("__")])
+        for _, member in members:
+            if isinstance(member, types.FunctionType | staticmethod | classmethod | property):
+                self.take(member)
+        for base in cls.__bases__:
+            self.take(base)
+
+    def _values(self, name: str, values: list[tuple[Any, Any]]) -> None:
+        plain = [f"{key} {_text(value)}" for key, value in values if is_plain(value)]
+        if plain:
+            self._texts.setdefault(name, set()).add(json.dumps(sorted(plain)))
+
+    def _module(self, name: str) -> None:
+        path = file_of(name)
+        if path is not None and not is_own(name):
+            _read_module(path, name, self._modules)
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Whether a value that a function reads is one of its settings, and not what it keeps its books in."""
+    return not isinstance(value, list | dict | set) or name.isupper()
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Give a function's code and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _instructions(code: types.CodeType, package: str | None) -> Iterator[tuple[str, str, str]]:
+    """Give each instruction with its name and, of an import, the whole name of the module."""
+    before: list[Any] = [0, 0]
+    for each in dis.get_instructions(code):
+        imported = ""
+        if each.opname == "IMPORT_NAME":
+            level = before[-2] if isinstance(before[-2], int) else 0
+            try:
+                imported = importlib.util.resolve_name("." * level + str(each.argval), package)
+            except ImportError:
+                imported = ""
+        before = [before[-1], each.argval]
+        yield each.opname, str(each.argval), imported
+
+
+def _compiled(code: types.CodeType) -> list[Any]:
+    """Return what a function does: its arguments and instructions, without the places of lines and constants."""
+    parts: list[Any] = [list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])]
+    for each in dis.get_instructions(code):
+        if each.opname in ("EXTENDED_ARG", "RESUME"):
+            continue
+        value = each.argval
+        if value == "__firstlineno__":  # of a class inside, in Python 3.13
+            parts.pop()
+            continue
+        parts.append([each.opname, _compiled(value) if isinstance(value, types.CodeType) else _text(value)])
+    return parts
+
+
+def _read_module(path: Path, name: str, found: dict[str, str], script: Path | None = None) -> None:
+    """Add the source of a module, and of the user's modules that it imports, by their names.
+
+    Args:
+        path: of the module.
+        name: of it.
+        found: what is added to.
+        script: the folder of a script that another process will run, which looks for modules there first.
+    """
+    if name in found or place_of(path) != "own":
+        return
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return
+    found[name] = _digest(data)
+    if path.suffix != ".py":
+        return
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):
+        return
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for imported in imports_of(tree, package):
+        own = _inside(script, imported) or file_of(imported, path.parent)
+        if own and not is_own(imported):
+            _read_module(own, imported, found, script)
+
+
+def _inside(folder: Path | None, name: str) -> Path | None:
+    """Return the file of a module in a folder."""
+    if folder is None:
+        return None
+    place = folder.joinpath(*name.split("."))
+    tried = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((path for path in tried if path.is_file()), None)
+
+
+def _text(value: Any) -> str:
+    """Return a plain value as text that is the same for the same value."""
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return f"{{{', '.join(sorted(f'{_text(key)}: {_text(own)}' for key, own in items))}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        texts = [_text(own) for own in cast("Any", value)]
+        return f"{type(value).__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
+    return f"{type(value).__name__} {value!r}"
+
+
+def _name(thing: Any) -> str:
+    return getattr(thing, "__qualname__", type(thing).__qualname__).replace("<locals>.", "")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

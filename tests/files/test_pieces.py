@@ -1,0 +1,172 @@
+"""What a training is made of, piece by piece: what changes it, and what does not."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.files import pieces
+from redense.files.pieces import changed_pieces, modules_from, pieces_of
+
+MINE = """
+import functools
+import torch
+import near_for_pieces
+from far_for_pieces import scale
+
+RATE = 0.1
+WIDTHS = [8, 8]
+SETTINGS = {"wide": True, "kinds": {"b", "a"}}
+calls = []
+count = 0
+
+class Net(torch.nn.Module):
+    depth = 2
+
+    def __init__(self):
+        super().__init__()
+
+    @property
+    def size(self):
+        return 3
+
+def layer(width):
+    return width + 1
+
+def unused():
+    return 1
+
+@torch.no_grad()
+def train(schedule, seed, momentum=0.9):
+    global count
+    count += 1
+    calls.append(seed)
+    from late_for_pieces import late
+    kinds = seed in {"x", "y", "z"}
+    def inner(x):
+        return layer(x) * RATE
+    return [inner(w) for w in WIDTHS], Net().size, near_for_pieces.double(2), scale(1), SETTINGS, late
+
+# compare(train, seeds=5)
+"""
+FILES = {
+    "mine_for_pieces": MINE,
+    "near_for_pieces": "import far_for_pieces\n\ndef double(x):\n    return 2 * x\n",
+    "far_for_pieces": "def scale(x):\n    return x\n\ndef other(x):\n    return x\n",
+    "late_for_pieces": "late = 1\n",
+}
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
+    """Return the pieces of ``train`` after a text of a file was replaced by another."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def changed(file: str = "mine_for_pieces", old: str = "", new: str = "") -> dict[str, str]:
+        for name, text in FILES.items():
+            assert name != file or old in text
+            (tmp_path / f"{name}.py").write_text(text.replace(old, new, 1) if name == file and old else text)
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        try:
+            return pieces_of(importlib.import_module("mine_for_pieces").train)
+        finally:
+            for name in FILES:
+                sys.modules.pop(name, None)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# compare(train, seeds=5)", "compare = 10\n\n\n"),
+        ("    global count", '    "Train."\n\n    # and count\n    global count'),
+        ("    return 1", "    return 2"),
+        ("calls = []", "calls = [1, 2]"),
+        ("count = 0", "count = 7"),
+        ('{"b", "a"}', '{"a", "b"}'),
+        ("\nclass Net", "\n\n\nclass Net"),
+    ],
+)
+def test_what_a_training_does_not_use_changes_nothing(read: Callable[..., dict[str, str]], old: str, new: str):
+    assert changed_pieces(read(), read("mine_for_pieces", old, new)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("mine_for_pieces", "count += 1", "count += 2", ["train"]),
+        ("mine_for_pieces", "layer(x) * RATE", "layer(x) / RATE", ["train"]),
+        ("mine_for_pieces", "RATE = 0.1", "RATE = 0.2", ["train"]),
+        ("mine_for_pieces", "WIDTHS = [8, 8]", "WIDTHS = [8, 9]", ["train"]),
+        ("mine_for_pieces", '"wide": True', '"wide": False', ["train"]),
+        ("mine_for_pieces", "momentum=0.9", "momentum=0.8", ["train"]),
+        ("mine_for_pieces", '"y", "z"', '"y", "w"', ["train"]),
+        ("mine_for_pieces", "return width + 1", "return width + 2", ["layer"]),
+        ("mine_for_pieces", "super().__init__()", "super().__init__(); self.a = 1", ["Net.__init__"]),
+        ("mine_for_pieces", "depth = 2", "depth = 3", ["Net"]),
+        ("mine_for_pieces", "return 3", "return 4", ["Net.size"]),
+        ("near_for_pieces", "2 * x", "3 * x", ["near_for_pieces"]),
+        ("far_for_pieces", "return x", "return -x", ["far_for_pieces", "scale"]),
+        ("late_for_pieces", "late = 1", "late = 2", ["late_for_pieces"]),
+    ],
+)
+def test_what_a_training_uses_is_named_when_it_changes(
+    read: Callable[..., dict[str, str]], file: str, old: str, new: str, named: list[str]
+):
+    assert changed_pieces(read(), read(file, old, new)) == named
+
+
+def test_values_that_are_bound_count_and_what_an_object_keeps_does_not():
+    def train(schedule: Any, seed: int, rate: float = 0.1) -> float:
+        return rate
+
+    def holding(rate: float) -> Callable[..., float]:
+        return lambda schedule, seed: rate
+
+    class Kept:
+        def __init__(self, rate: float) -> None:
+            self.rate = rate
+
+        def __call__(self, schedule: Any, seed: int) -> float:
+            return self.rate
+
+    partial = functools.partial
+    assert pieces_of(partial(train, rate=1)) == pieces_of(partial(train, rate=1))
+    assert changed_pieces(pieces_of(partial(train, rate=1)), pieces_of(partial(train, rate=2)))
+    assert changed_pieces(pieces_of(holding(1)), pieces_of(holding(2)))
+    assert pieces_of(Kept(1)) == pieces_of(Kept(2))
+    assert pieces_of(Kept(1).__call__) == pieces_of(Kept(1))
+    assert any("Kept" in name for name in pieces_of(Kept(1)))
+
+
+def test_what_is_of_an_installed_package_or_of_c_has_no_pieces():
+    assert list(pieces_of(pytest.approx)) == [pieces.PYTHON]
+    assert list(pieces_of(len)) == [pieces.PYTHON]
+
+
+def test_compiled_code_of_two_versions_of_python_is_not_compared():
+    assert changed_pieces({"train": "a", pieces.PYTHON: "3.11"}, {"train": "b", pieces.PYTHON: "3.12"}) == []
+    assert changed_pieces(None, {"train": "b"}) == []
+
+
+def test_a_script_has_its_own_bytes_and_those_of_modules_next_to_it(tmp_path: Path):
+    (tmp_path / "run.py").write_text("import json, numpy\nfrom near import x\nfrom kit.part import y\n")
+    (tmp_path / "near.py").write_text("x = 1\n")
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit" / "part.py").write_text("y = 1\n")
+    (tmp_path / "alone.py").write_text("")
+    before = modules_from(tmp_path / "run.py")
+    assert sorted(before) == ["kit.part", "near", "run.py"]
+    (tmp_path / "kit" / "part.py").write_text("y = 2\n")
+    assert changed_pieces(before, modules_from(tmp_path / "run.py")) == ["kit.part"]
+    (tmp_path / "run.R").write_text("cat(1)\n")
+    assert list(modules_from(tmp_path / "run.R")) == ["run.R"]
