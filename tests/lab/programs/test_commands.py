@@ -72,7 +72,7 @@ def test_commands_are_compared_and_what_they_print_is_kept(run: Run, tmp_path: P
     assert "dsd: a gain. Against the baseline: better; against restart, the control: better." in out
     assert (tmp_path / "c/pairs/dsd/2/stderr.txt").read_text() == "working on 2\n"
     assert "error" in (tmp_path / "c/pairs/dsd/2/stdout.txt").read_text()
-    judged = library.judge(tmp_path / "c/compare.csv", metric="error", controls=["restart"])
+    judged = library.judge(tmp_path / "c", metric="error", controls=["restart"])
     assert str(judged) in out
     assert run("compare", *THREE, "--seeds", "3", "--out", "c")[0] == 0  # nothing is run again
     assert run("compare", "--resume", "c")[1].endswith(out.partition("error:")[2])
