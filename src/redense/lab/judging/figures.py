@@ -57,11 +57,13 @@ class Table:
     Args:
         metric: the name of the figure; None where there is none.
         validation_only: there are no test figures, and those of validation are in their place.
+        by_split: it says of which split each figure is.
     """
 
     metric: str | None
     arms: Mapping[str, ArmFigures]
     validation_only: bool = False
+    by_split: bool = False
 
 
 def shown(name: object) -> str:

@@ -204,7 +204,7 @@ def judge(
             added=told.added if told.looks >= looks else "",
         ),
         arms,
-        split="validation" if only else "test" if any(one.validation for one in arms.values()) else "",
+        split="validation" if only else "test" if read.by_split or any(a.validation for a in arms.values()) else "",
         seeds=max(one.runs for one in arms.values()),
         dense=told.dense and baseline is None,
     )

@@ -126,7 +126,7 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
         name, seed, why = next((n, s, w) for n, arm in made.items() for s, w in arm.failures.items())
         raise DataError(f"every run of the table failed; arm {quoted(name)}, seed {quoted(seed)}: {quoted(why)}")
     check_seeds(made)
-    return Table(metric, made, only)
+    return Table(metric, made, only, split_by)
 
 
 _Row = tuple[str, str, str, float | str, float | None, int]  # arm, seed, split, figure or why none, steps, index
