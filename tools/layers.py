@@ -1,6 +1,7 @@
 """Check which module of the package may import which: layers, no circles, and what needs no torch.
 
-Every import counts: relative and absolute ones, those inside functions, and those that are for type checkers only.
+Every import counts: relative and absolute ones, those inside functions, those that are for type checkers only, and
+those by a string, ``import_module("redense.criteria")`` or ``check="redense.tasks.speech.data.inspecting:check"``.
 `make check` runs it. A new folder of ``src/redense`` needs a line in ``LAYERS``.
 """
 
@@ -78,6 +79,13 @@ PLACES = {
     "redense.cli": "cli",
 }
 
+# Modules above that a layer names in a string and does not import: whoever needs them does. Any other module that is
+# named counts as imported, but for the packages around the one that names it and the modules of its own package.
+NAMED = {
+    "tasks": "redense.report.tasks",  # a registration says which sections the report shows; the report loads them
+    "training": "redense.lab.arms.rivals",  # the registry of techniques finds ours there when it is first asked
+}
+
 # What a layer may import of others' packages; the layers that are not here may import whatever is declared.
 PACKAGES = {"files": {"yaml"}, "masks": {"torch"}, "core": {"torch"}, "scans": {"torch"}}
 
@@ -119,7 +127,13 @@ class Tree:
     def _imports_of(self, name: str) -> Iterator[Import]:
         path = self.files[name]
         home = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        for node, now in _statements(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for line, of in _named(tree, home):
+            above = NAMED.get(layer_of(name), "-") if self.package == "redense" else "-"
+            apart = not f"{of}.".startswith((f"{above}.", f"{name}.")) and not name.startswith(f"{of}.")
+            if of in self.files and apart:
+                yield Import(name, of, line, now=False)
+        for node, now in _statements(tree):
             if isinstance(node, ast.Import):
                 found = [alias.name for alias in node.names]
             else:
@@ -207,6 +221,19 @@ def _statements(tree: ast.AST, *, now: bool = True) -> Iterator[tuple[ast.Import
         else:
             later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
             yield from _statements(node, now=now and not later)
+
+
+def _named(tree: ast.AST, home: str) -> Iterator[tuple[int, str]]:
+    """Give the line and the module of every string that may name one; in a call of ``import_module``, relative too."""
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            name = getattr(node.args[0], "value", None)
+            if isinstance(name, str) and name.startswith("."):
+                above = home.split(".")[: len(home.split(".")) - (len(name) - len(name.lstrip("."))) + 1]
+                yield node.lineno, ".".join([*above, name.lstrip(".")])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
+            yield node.lineno, node.value.partition(":")[0]
 
 
 def _knots(users: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:

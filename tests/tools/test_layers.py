@@ -51,6 +51,9 @@ def test_the_package_keeps_to_its_layers_and_has_no_circle(layers: Any):
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..lab.training.engine import Engine",
         "import typing\nif typing.TYPE_CHECKING:\n    from redense.lab.training.engine import Engine",
         "class Task:\n    def make(self):\n        if self:\n            import redense.lab.training.engine",
+        "from importlib import import_module\nengine = import_module('redense.lab.training.engine')",
+        "import importlib\nengine = importlib.import_module('..lab.training.engine', __package__)",
+        "ENTRY = 'redense.lab.training.engine:Engine'",
     ],
 )
 def test_an_import_of_a_higher_layer_is_found_wherever_and_however_it_is_made(text: str, layers: Any, tmp_path: Path):
@@ -72,6 +75,23 @@ def test_an_import_circle_is_named_whole_also_where_half_of_it_is_for_type_check
     assert found(layers, tmp_path, files) == [
         "import circle: redense.lab.runs.engine, redense.lab.runs.run, redense.lab.runs.scan",
     ]
+
+
+def test_a_circle_is_found_of_which_one_half_is_a_string_and_a_docstring_is_no_import(layers: Any, tmp_path: Path):
+    files = {
+        "schedules/named.py": "from importlib import import_module\ndef get():\n"
+        "    return import_module('redense.criteria')",
+        "criteria.py": '"""redense.phase"""\nfrom .schedules.named import get',
+        "phase.py": "from .criteria import magnitude",
+    }
+    assert found(layers, tmp_path, files) == ["import circle: redense.criteria, redense.schedules.named"]
+
+
+def test_a_task_may_name_its_part_of_the_report_and_nothing_else_above(layers: Any, tmp_path: Path):
+    text = "REPORT = 'redense.report.tasks.speech.part:sections'\nOTHER = 'redense.report.pages:Kind'"
+    files = {"tasks/speech.py": text, "report/tasks/speech/part.py": "", "report/pages.py": ""}
+    (only,) = found(layers, tmp_path, files)
+    assert only.startswith("redense/tasks/speech.py:2: redense.tasks.speech (tasks) imports redense.report.pages")
 
 
 def test_the_core_imports_nothing_of_others_but_torch(layers: Any, tmp_path: Path):
