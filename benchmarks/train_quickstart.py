@@ -147,6 +147,7 @@ def by_redense(images: int, validation: float, device: str, precision: str = "fp
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # it would take a GPU where there is one
     from redense.lab.checkpoint import save_tree
+    from redense.lab.events import tell
     from redense.lab.ranks.memory import keep_freed_memory
     from redense.lab.recipe.recipe import load_recipe
     from redense.lab.runs.log import Recorder
@@ -161,11 +162,15 @@ def by_redense(images: int, validation: float, device: str, precision: str = "fp
     with tempfile.TemporaryDirectory() as name, Recorder(Path(name)) as recorder:
         recorder.begin(0)
 
+        def emit(event: dict[str, Any]) -> None:
+            recorder({"step": 0, **event})
+            tell({"step": 0, **event}, folder=name)
+
         def run() -> None:
             engine = Engine(
                 task,
                 recipe,
-                emit=lambda event: recorder({"step": 0, **event}),
+                emit=emit,
                 save=lambda snapshot: save_tree(Path(name) / "last.safetensors", snapshot),
             )
             for _ in engine.plan:

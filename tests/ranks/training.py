@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from redense.errors import DataError, RecipeError, RedenseError, StateError
 from redense.lab.checkpoint import load_tree
+from redense.lab.events import listening
 from redense.lab.ranks import ranks as job
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
@@ -359,7 +360,8 @@ def check_one_process_goes_on_with_the_run_of_many() -> None:
     store = PhaseStore(path_for("fewer-store"))
     with job.by_itself():
         if RANK == 0:
-            train_run(folder, emit=said.append, store=store)
+            with listening(said.append):
+                train_run(folder, store=store)
             notes = [note for event in said if event["kind"] == "resumed" for note in event["notes"]]
             assert any(f"ranks were {WORLD}, are 1: the result may differ" in note for note in notes), notes
             assert not store.phases()  # a run of two halves is no phase that others may share
@@ -375,7 +377,8 @@ def check_a_phase_is_trained_once_and_then_taken_from_the_store() -> None:
     first, second = run_folder("first", made), run_folder("second", made)
     one = train_run(first, store=store)
     said: list[dict[str, Any]] = []
-    two = train_run(second, store=store, emit=said.append)
+    with listening(said.append):
+        two = train_run(second, store=store)
     assert [event.get("stored") for event in said if event["kind"] == "phase"] == ([True] * 3 if RANK == 0 else [])
     assert [phase["test"] for phase in one["phases"]] == [phase["test"] for phase in two["phases"]]
     if RANK == 0:

@@ -83,6 +83,7 @@ def _run(options: argparse.Namespace) -> int:
 
     console = SafeConsole(quiet=not ranks.is_main, stderr=options.json)
     with console.status("loading PyTorch and data") if console.is_terminal else contextlib.nullcontext():
+        from redense.lab.events import listening
         from redense.lab.folder import restarted_folder
         from redense.lab.judging.single import run_verdict
         from redense.lab.runs.run import discard_unstarted, has_checkpoint, new_run, train_run
@@ -106,10 +107,9 @@ def _run(options: argparse.Namespace) -> int:
     go_on = resuming(folder)
     with Signals() as signals:
         try:
-            with RunProgress(SafeConsole(quiet=True) if options.quiet else console) as progress:
-                result = train_run(
-                    folder, emit=progress, stop=lambda: signals.received is not None, store=store, report=write_report
-                )
+            shown = RunProgress(SafeConsole(quiet=True) if options.quiet else console)
+            with shown, listening(shown):
+                result = train_run(folder, stop=lambda: signals.received is not None, store=store, report=write_report)
             if not ranks.is_main:
                 return 0
         except StoppedError:

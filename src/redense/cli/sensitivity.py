@@ -56,6 +56,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
     refuse_log(options.settings, "a scan")
 
+    from redense.lab.events import listening
     from redense.lab.runs.scan import (
         engine_of_file,
         engine_of_recipe,
@@ -86,8 +87,8 @@ def _sensitivity(options: argparse.Namespace) -> int:
                 engine = engine_of_run(run)
             else:
                 root = options.store or default_store()
-                with RunProgress(console) as shown:
-                    engine = engine_of_recipe(recipe, PhaseStore(root) if root else None, emit=shown, stop=stop)
+                with RunProgress(console) as shown, listening(shown):
+                    engine = engine_of_recipe(recipe, PhaseStore(root) if root else None, stop=stop)
             folder = scan_folder(recipe, options.out, run)
             with _Bar(console, stop, quiet=options.json) as bar:
                 scan = scan_engine(

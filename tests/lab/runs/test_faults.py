@@ -23,6 +23,7 @@ from torch import nn
 
 from redense.errors import CheckpointError, SparsityError
 from redense.files.checksums import add_sums
+from redense.lab.events import listening
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
@@ -189,7 +190,8 @@ def test_a_phase_that_is_damaged_in_the_store_is_trained_again_by_a_run(
     assert re.search("the phase is trained again|made again", caplog.text)
     assert all_of(tmp_path / "run") == all_of(runs / "finished")
     events: list[dict[str, Any]] = []
-    train_run(new_run(tiny(**LONGER), tmp_path / "again"), store=store, emit=events.append)
+    with listening(events.append):
+        train_run(new_run(tiny(**LONGER), tmp_path / "again"), store=store)
     assert [event.get("stored") for event in events if event["kind"] == "phase"] == [True] * 3  # and mended
 
 
@@ -301,7 +303,8 @@ def test_another_torch_is_said_and_what_it_gives_is_shared_with_no_other_run(sto
     (stopped / "environment.json").write_text(json.dumps({**made, "torch": "1.0.0"}))
     add_sums(stopped, [stopped / "environment.json"])
     store, events = PhaseStore(tmp_path / "store"), list[dict[str, Any]]()
-    result = train_run(stopped, store=store, emit=events.append)
+    with listening(events.append):
+        result = train_run(stopped, store=store)
     (said,) = [event["notes"] for event in events if event["kind"] == "resumed"]
     assert said == [f"torch was 1.0.0, is {made['torch']}: the result may differ in its last digits"]
     assert said[0] in result["notes"]
@@ -317,7 +320,8 @@ def test_a_run_that_was_for_a_while_on_other_threads_says_so_ever_after(stopped:
             train_run(stopped, store=store, stop=stop_after(3))
     finally:
         torch.set_num_threads(threads)
-    result = train_run(stopped, store=store, emit=events.append)
+    with listening(events.append):
+        result = train_run(stopped, store=store)
     assert any(f"threads was {threads + 1}, is {threads}" in note for note in result["notes"])
     assert store.phases() == []
     assert [one["threads"] for one in read_json(stopped / "environment.json")["resumed"]] == [threads + 1]
@@ -514,7 +518,8 @@ def test_a_signal_in_any_phase_saves_says_so_in_a_line_and_the_run_goes_on_to_th
     assert "Traceback" not in err
     if isinstance(place, int):
         events: list[dict[str, Any]] = []
-        train_run(tmp_path / "run", emit=events.append)
+        with listening(events.append):
+            train_run(tmp_path / "run")
         assert next(event["step"] for event in events if event["kind"] == "resumed") == STARTS[place] + 4
     else:
         assert redense("run", "--resume", "run", "--no-store")[0] == 0

@@ -19,6 +19,7 @@ from torch import nn
 from redense.errors import CheckpointError, StateError
 from redense.files.checksums import drop_sums
 from redense.lab.checkpoint import load_tree
+from redense.lab.events import listening
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs.export import export_run
@@ -301,7 +302,8 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(
     folder = stopped(read_run_recipe(finished), tmp_path / "run", 50)
     damage(folder / "checkpoints" / "last.safetensors")
     events: list[dict[str, Any]] = []
-    train_run(folder, emit=events.append)
+    with listening(events.append):
+        train_run(folder)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "last.safetensors is damaged" in caplog.text
     assert next(event for event in events if event["kind"] == "resumed")["step"] == 44
@@ -315,7 +317,8 @@ def test_with_two_damaged_checkpoints_the_third_is_taken(
     damage(folder / "checkpoints" / "last.safetensors")
     damage(folder / "checkpoints" / "1-sparse.safetensors")
     events: list[dict[str, Any]] = []
-    train_run(folder, emit=events.append)
+    with listening(events.append):
+        train_run(folder)
     assert len(caplog.records) == 2
     assert next(event for event in events if event["kind"] == "resumed")["step"] == 22
     assert_same_run(folder, finished)
@@ -393,7 +396,8 @@ def test_two_trainings_of_one_process_do_not_share_a_folder_either(tiny: Tiny, t
                 train_run(folder)
             met.append("refused")
 
-    train_run(folder, emit=second)
+    with listening(second):
+        train_run(folder)
     assert met
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from redense.lab.events import listening
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
@@ -63,7 +64,8 @@ def test_a_second_run_trains_nothing_and_is_the_same(
     first = run(tiny(), tmp_path / "first", store)
     assert trained == [(0, 0), (1, 0), (2, 0)]
     events: list[dict[str, Any]] = []
-    second = run(tiny(), tmp_path / "second", store, emit=events.append)
+    with listening(events.append):
+        second = run(tiny(), tmp_path / "second", store)
     assert len(trained) == 3
     assert [event["stored"] for event in events if event["kind"] == "phase"] == [True] * 3
     assert all_of(second) == all_of(first)

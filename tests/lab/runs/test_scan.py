@@ -16,6 +16,7 @@ from torch import nn
 from redense import masks
 from redense.errors import CheckpointError, RecipeError, SparsityError, StateError
 from redense.files.checksums import drop_sums
+from redense.lab.events import listening
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.runs.scan import (
@@ -49,11 +50,13 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 def test_a_recipe_is_trained_up_to_its_first_sparse_phase_through_the_store(tiny: Tiny, tmp_path: Path):
     store, events = PhaseStore(tmp_path / "store"), list[dict[str, Any]]()
-    first = engine_of_recipe(tiny(), store, emit=events.append)
+    with listening(events.append):
+        first = engine_of_recipe(tiny(), store)
     assert first.phase_index == 1
     assert len(store.phases()) == 1
     assert not any(event.get("stored") for event in events)
-    second = engine_of_recipe(tiny(), store, emit=events.append)
+    with listening(events.append):
+        second = engine_of_recipe(tiny(), store)
     assert events[-1]["stored"]
     assert same(weights_of(first), weights_of(second))
     assert same(weights_of(first), weights_of(engine_of_recipe(tiny(), None)))
@@ -64,7 +67,8 @@ def test_a_run_takes_the_phase_that_a_scan_has_trained(tiny: Tiny, tmp_path: Pat
     engine = engine_of_recipe(tiny(), store)
     folder = new_run(tiny(), tmp_path / "run")
     events: list[dict[str, Any]] = []
-    train_run(folder, store=store, emit=events.append)
+    with listening(events.append):
+        train_run(folder, store=store)
     assert [event.get("stored", False) for event in events if event["kind"] == "phase"] == [True, False, False]
     assert same(weights_of(engine), weights_of(engine_of_run(folder)))
 

@@ -18,7 +18,7 @@ from .screen import SafeColumn
 
 
 class RunProgress:
-    """Shows the events of an engine; use it as a context manager and pass it as ``emit``."""
+    """Shows the events of a run; use it as a context manager, and have it listen."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -20,6 +20,7 @@ import torch
 
 from redense.errors import RedenseError
 from redense.files.writing import write_text
+from redense.lab.events import listen
 from redense.lab.folder import read_json
 
 from .base import LoggedRun, Logger, LoggerError, check_loggers, find_logger
@@ -144,18 +145,20 @@ class RunSenders:
     def __init__(
         self, folder: Path, names: Sequence[str], step: int, last: Mapping[str, Any] | None, settings: Mapping[str, Any]
     ) -> None:
-        self._path = folder / FILE
+        self._folder, self._path = str(folder), folder / FILE
         kept: dict[str, Any] = read_json(self._path) if self._path.exists() else {}
         self._sent: Place = max(tuple(kept.get("sent", START)), place_of(last) if last else START)
         self._step = step
         run = LoggedRun(folder.resolve().name, str(settings.get("name", "redense")), folder, settings, step=step)
         self._senders = Senders(names, run, kept.get("ids"), self._sent)
         self._keep()
+        self._end = listen(self)
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Send the numbers of a ``step`` or an ``epoch``."""
-        self._step = event["step"]
-        self._senders.send(values_of(event), place_of(event))
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Send the numbers of a ``step`` or an ``epoch`` of the run; it listens until `close`."""
+        if event["kind"] in _ORDER and event.get("folder") == self._folder:
+            self._step = event["step"]
+            self._senders.send(values_of(event), place_of(event))
 
     def finish(self, result: Mapping[str, Any], files: Sequence[Path]) -> None:
         """Send the figures that the run ends with, and files; nothing where that was done before."""
@@ -168,7 +171,8 @@ class RunSenders:
         self._keep()
 
     def close(self) -> None:
-        """End every logger."""
+        """Listen no longer, and end every logger."""
+        self._end()
         self._senders.close()
 
     def _keep(self) -> None:

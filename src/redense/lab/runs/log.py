@@ -1,4 +1,4 @@
-"""Metrics of a run as they come: metrics.jsonl, and the loggers that its recipe names.
+"""Metrics of a run as they come: metrics.jsonl; and the loggers that its recipe names begin and end with it.
 
 Before a checkpoint is written, the lines so far are synced, and ``metrics.sums`` gets their checksum: so a resumed run
 has every line that its checkpoint has seen, none twice, and none that a broken disk has changed.
@@ -80,14 +80,14 @@ def _seen(folder: Path, step: int) -> bytes | None:
 
 
 def recorder_of(folder: Path, recipe: Recipe, task: Task) -> Recorder:
-    """Return what writes the metrics of a run, and sends them to the loggers that its recipe names."""
+    """Return what writes the metrics of a run, and has the loggers that its recipe names listen to it."""
     names = ("tensorboard",) if recipe.log is None else recipe.log
     facts = {"folder": folder.resolve().name, "data_fingerprint": task.fingerprint, "redense": __version__}
     return Recorder(folder, names, {**flat(recipe.model_dump(mode="json", exclude={"log"})), **facts})
 
 
 class Recorder:
-    """Writes events to metrics.jsonl and to loggers; after a kill it forgets what came after the checkpoint.
+    """Writes events to metrics.jsonl while loggers listen; after a kill it forgets what came after the checkpoint.
 
     Args:
         folder: of the run.
@@ -156,7 +156,6 @@ class Recorder:
                 raise OSError("the disk is full")
         self._digest.update(line)
         self._bytes += len(line)
-        self._loggers.event(event)
 
     def finish(self, result: Mapping[str, Any], files: Sequence[Path]) -> None:
         """Hand the figures that the run ends with to its loggers, and files: the page."""

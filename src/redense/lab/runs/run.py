@@ -96,7 +96,6 @@ def has_checkpoint(folder: Path) -> bool:
 def train_run(
     folder: Path,
     *,
-    emit: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
     save_seconds: float = 30.0,
     store: PhaseStore | None = None,
@@ -104,6 +103,7 @@ def train_run(
 ) -> dict[str, Any]:
     """Train the run of a folder from where it is, and return its result.
 
+    Who wants to see it listens to its events (`redense.lab.events`), as the terminal and the loggers of its recipe do.
     With a store, a phase that was trained before is taken from there, and what is trained now is kept there. ``report``
     writes the page of the finished run, on rank 0; the loggers of the recipe get it.
 
@@ -136,7 +136,6 @@ def train_run(
 
             def show(event: Event) -> None:
                 if ranks.is_main:
-                    emit(event)
                     tell(event, folder=str(folder))
 
             engine = Engine(task, recipe, stop=stop, save_seconds=save_seconds)

@@ -19,7 +19,7 @@ from redense.files.checksums import check_sums, note_sum
 from redense.files.writing import write_bytes
 from redense.lab.checkpoint import load_tree
 from redense.lab.environment import environment
-from redense.lab.events import Event
+from redense.lab.events import tell
 from redense.lab.flow import Flow
 from redense.lab.folder import read_json
 from redense.lab.keys import phase_keys
@@ -118,7 +118,6 @@ def engine_of_recipe(
     recipe: Recipe,
     store: PhaseStore | None,
     *,
-    emit: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Engine:
     """Return an engine with the network that the recipe's first sparse phase would prune.
@@ -132,10 +131,10 @@ def engine_of_recipe(
     """
     task = make_task(recipe)
     engine = Engine(task, recipe, stop=stop)
-    flow = Flow(engine, store, phase_keys(recipe, task.fingerprint, engine.plan), emit=emit)
+    flow = Flow(engine, store, phase_keys(recipe, task.fingerprint, engine.plan), emit=tell)
     index = first_sparse(engine)
     notes = list(getattr(task, "notes", ()))
-    emit({"kind": "plan", "phases": describe_plan(engine)[:index], "metric": vars(task.metric), "notes": notes})
+    tell({"kind": "plan", "phases": describe_plan(engine)[:index], "metric": vars(task.metric), "notes": notes})
     while engine.phase_index < index:
         flow.advance()
     return engine
