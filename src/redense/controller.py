@@ -14,7 +14,6 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -29,7 +28,7 @@ from .holding.ending import End
 from .holding.optimizers import make_hookable, remove
 from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
 from .holding.undo import FirstPruning
-from .parameters import Row, Summary, summary_of
+from .parameters import Summary
 from .phase import Phase, Sparsity
 from .pruning import check_phase
 from .schedule import Schedule
@@ -206,7 +205,7 @@ class DSD(Controller):
         self._index = 0
         self._end = End(schedule)
         self._first_pruning = FirstPruning()
-        with self._looking_once():
+        with self._candidates.looking_once():
             self._check(masks or {})
             self._attach()
             try:
@@ -226,8 +225,8 @@ class DSD(Controller):
         """Say what is wrong with a later phase now, and not after days of training."""
         for phase in self.schedule.phases:
             if phase.is_sparse:
-                check_phase(phase, self._candidates(phase.sparsity), self._judged)
-        known = [verdict.name for verdict in self._verdicts()] if masks else []
+                check_phase(phase, self._candidates(phase.sparsity), self._candidates.kinds)
+        known = [verdict.name for verdict in self._candidates.verdicts()] if masks else []
         for name in masks:
             if name not in known:
                 raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
@@ -248,13 +247,7 @@ class DSD(Controller):
 
     def summary(self) -> Summary:
         """Return what is pruned, why, and how sparse each parameter is now; print it."""
-        sparsities = (p.sparsity for p in self.schedule.phases if p.is_sparse)
-        chosen = {name for sparsity in sparsities for name in self._candidates(sparsity)}
-        rows = (
-            row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
-            for row in summary_of(self._verdicts()).rows
-        )
-        return Summary(tuple(rows))
+        return self._candidates.summary(phase.sparsity for phase in self.schedule.phases if phase.is_sparse)
 
     def state_dict(self) -> dict[str, Any]:
         """Return step, phase and packed masks as tensors and plain data, at any step.
@@ -393,8 +386,3 @@ def _reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any
         raise StateError("redense.sparse(...) prunes nothing until it is entered: write `with redense.sparse(...):`")
 
     return refuse
-
-
-def _overruled(row: Row, chosen: bool) -> Row:
-    reason = "named by the schedule" if chosen else "not named by the schedule, or no optimizer holds it"
-    return replace(row, prunable=chosen, reason=reason)

@@ -16,7 +16,7 @@ from .errors import LeftDenseWarning, ParameterError
 from .files.notebook import html_table
 from .files.visible import visible_line
 from .layers.kinds import Kind, is_matrix
-from .layers.names import all_matching, patterns_of, unwrap
+from .layers.names import Modules, all_matching, patterns_of, unwrap, walk
 from .layers.owners import Owner, first_layers_of, owners_of
 from .masks import check_storage
 from .masks.sharding import is_sharded, local, refuse_flattened, sparsity_of
@@ -176,12 +176,13 @@ def first_layers(model: nn.Module, inputs: Any = None) -> dict[str, str]:
     >>> first_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
     {'0.weight': 'reads the input: 3 channels'}
     """
-    return first_layers_of(unwrap(model), owners_of(unwrap(model)), inputs)
+    modules = walk(unwrap(model))
+    return first_layers_of(modules, owners_of(modules), inputs)
 
 
 def named(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return every parameter of a model once, under its name without the parts that wrappers put into it."""
-    return {name: owner.parameter for name, owner in owners_of(unwrap(model)).items()}
+    return {name: owner.parameter for name, owner in owners_of(walk(unwrap(model))).items()}
 
 
 # --- the verdict on each parameter ------------------------------------------------------------------------------------
@@ -207,6 +208,7 @@ def judge(
     first: Mapping[str, str] | None = None,
     *,
     strict: bool = True,
+    modules: Modules | None = None,
 ) -> list[Verdict]:
     """Return the verdict on every parameter, in the model's order.
 
@@ -216,15 +218,16 @@ def judge(
         exclude: as in `prunable`.
         first: the weights that read the input, name -> why; None: as their shapes tell.
         strict: refuse a pattern that matches parameters and selects none of them.
+        modules: of the model without wrappers, where somebody has walked it already.
 
     Raises:
         ParameterError: as `prunable` does, but for storage.
     """
-    model = unwrap(model)
-    refuse_flattened(model)
-    owners = owners_of(model)
+    modules = walk(unwrap(model)) if modules is None else modules
+    refuse_flattened(modules)
+    owners = owners_of(modules)
     names = list(owners)
-    first = first_layers_of(model, owners, None) if first is None else first
+    first = first_layers_of(modules, owners, None) if first is None else first
     wanted, unwanted = None if include is None else patterns_of("include", include), patterns_of("exclude", exclude)
     excluded = set[str]().union(*(all_matching("exclude", pattern, names) for pattern in unwanted))
     ruled = {name: _rule(name, owner, first) for name, owner in owners.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,16 @@ def test_a_mutant_says_how_it_can_be_put_into_a_loaded_module(mutants: Any):
     assert (default.kind, default.function, default.qualname) == ("default", None, "outer")
     assert (inner.kind, inner.function) == ("body", (9, "outer"))  # the function that is there to be changed
     assert (method.kind, method.function) == ("body", (5, "Box.size"))  # from its decorator on, as Python counts
+
+
+def test_what_is_explained_is_a_mutant_that_there_is_and_the_tests_of_a_module_are_there(mutants: Any):
+    root = Path(__file__).parents[2]
+    for module, plan in json.loads((root / "tools" / "mutants.json").read_text(encoding="utf-8")).items():
+        source = root.joinpath("src", *module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+        names = [mutant.name for mutant in mutants.mutants(source)]
+        assert [key for key in plan["explained"] if not any(stands_for(name, key) for name in names)] == [], module
+        assert [test for test in plan["tests"] if test[0] != "-" and not (root / test).exists()] == [], module
+
+
+def stands_for(name: str, key: str) -> bool:
+    return name == key or (key.endswith("*") and name.startswith(key[:-1]))

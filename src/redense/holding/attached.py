@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,12 +13,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from redense import masks as masking
-from redense.errors import OptimizerError, ParameterError, StateError, nearest
-from redense.layers.kinds import Kind
-from redense.layers.names import clean_name, matching, unwrap
-from redense.masks.sharding import like, local, reshard, sparsities_of
-from redense.parameters import Verdict, chosen_of, first_layers, judge, named, warn_of_overlooked
-from redense.phase import Phase, Sparsity
+from redense.errors import OptimizerError, ParameterError, StateError
+from redense.layers.names import clean_name, unwrap
+from redense.masks.sharding import like, local, sparsities_of
+from redense.parameters import named
+from redense.phase import Phase
 from redense.pruning import (
     check_left,
     check_phase,
@@ -28,9 +26,9 @@ from redense.pruning import (
     check_zeros,
     choose,
     derive_seed,
-    per_parameter,
 )
 
+from .candidates import Candidates
 from .masked import Masked
 from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, remove, unwrap_optimizer, was_skipped
 from .replicas import Replicas
@@ -56,11 +54,7 @@ class Controller:
         self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
         self._include, self._exclude = include, exclude
         self._seed = check_seed(seed)
-        # A forward is traced once; shapes are looked at anew, because layers may be added in training.
-        self._first = None if inputs is None else first_layers(self._model, inputs)
-        self._judged: dict[str, Kind] = {}
-        self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
-        self._warned = False
+        self._candidates = Candidates(self._model, self._optimizers, include, exclude, inputs)
         self._masked: Masked | None = None
         self._trains_nothing = False  # the step that is being made
         self._handles: list[RemovableHandle] = []
@@ -148,74 +142,14 @@ class Controller:
         """Whether nothing is left to do, though a hook may still be there."""
         return False
 
-    @contextlib.contextmanager
-    def _looking_once(self) -> Generator[None]:
-        """Judge the parameters once for all that is asked inside."""
-        self._looks_once = True
-        try:
-            yield
-        finally:
-            self._looks_once, self._looked = False, []
-
-    def _verdicts(self) -> list[Verdict]:
-        """Return the verdict on every parameter; those of `_looking_once` are looked for once."""
-        if not self._looked:
-            reshard(self._model)
-            found = judge(self._model, self._include, self._exclude, self._first)
-            if not self._looks_once:
-                return found
-            self._looked = found
-        return self._looked
-
-    def _candidates(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
-        """The parameters that a phase prunes: those of the rule that an optimizer holds."""
-        mapped: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
-        verdicts = self._verdicts()
-        self._judged = {verdict.name: verdict.kind for verdict in verdicts}
-        if not self._warned and not mapped:
-            self._warned = True
-            warn_of_overlooked(verdicts)
-        chosen = chosen_of(verdicts)
-        if mapped:
-            known = list(self._judged)
-            for pattern in mapped:
-                if not matching(pattern, known):
-                    raise ParameterError(
-                        f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
-                    )
-            own = chosen_of(judge(self._model, mapped, self._exclude, self._first, strict=False))
-            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
-            per_parameter(sparsity, list(chosen))  # refuses a name that is left out
-        updated = {i for optimizer in self._optimizers for i in held(optimizer)}
-        exact = {*mapped, *([self._include] if isinstance(self._include, str) else self._include or ())}
-        for name, parameter in chosen.items():
-            if id(parameter) not in updated and name in exact:
-                raise OptimizerError(
-                    f"no optimizer holds '{name}', so no mask could be held on it: pass its optimizer too"
-                )
-            if hasattr(parameter, "_in_backward_optimizers"):
-                raise OptimizerError(
-                    f"the optimizer of '{name}' steps inside backward, where no step can be counted or masked: "
-                    "call optimizer.step() after backward instead"
-                )
-        candidates = {name: p for name, p in chosen.items() if id(p) in updated}
-        if not candidates:
-            why = (
-                "the optimizers hold none of the prunable parameters"
-                if chosen
-                else "the model has no prunable parameter"
-            )
-            raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
-        return candidates
-
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
         self._replicas.find()
         self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
         with self._replicas.together():
             parameters = self._candidates(phase.sparsity)
-            check_phase(phase, parameters, self._judged)
-        inputs = {name: self._judged[name].inputs for name in parameters}
-        kinds = self._judged
+            check_phase(phase, parameters, self._candidates.kinds)
+        kinds = self._candidates.kinds
+        inputs = {name: kinds[name].inputs for name in parameters}
         masks = choose(
             phase,
             parameters,
@@ -230,7 +164,7 @@ class Controller:
         check_zeros(phase, parameters, shares, previous)
         for name, sparsity in shares.items():
             check_left(phase, name, masks[name].numel(), 1 - sparsity)
-            check_rows(phase, name, masks[name], self._judged[name].rows)
+            check_rows(phase, name, masks[name], kinds[name].rows)
         self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
         if self._masked:
             self._masked.begin()
@@ -251,14 +185,13 @@ class Controller:
         self._masked = masked
 
     def _attach(self) -> None:
-        mine = {id(p) for p in self._model.parameters()}
         for optimizer in self._optimizers:
             make_hookable(optimizer)
             for hook in optimizer._optimizer_step_post_hooks.values():  # pyright: ignore[reportPrivateUsage]
                 other = getattr(hook, "controller", None)
                 if not isinstance(other, Controller) or other._over:
                     continue
-                if mine & {id(p) for p in other._model.parameters()}:
+                if {id(p) for p in self._model.parameters()} & {id(p) for p in other._model.parameters()}:
                     raise StateError(
                         f"{type(other).__name__} already controls this model and optimizer: "
                         "leave its block or call its close() first"

@@ -67,7 +67,7 @@ class Replicas:
         dist = _distributed()
         if self._group is False or dist is None or dist.get_world_size() == 1:
             return False
-        reshard(self._model)
+        reshard(self._model.modules())
         named = {clean_name(name): p for name, p in self._model.named_parameters()}
         if self._group is not None:
             self._circles = [_of_group(self._group, named, list(named), "the given process group")]

@@ -38,10 +38,19 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def clean_modules(model: nn.Module) -> Iterator[tuple[str, str, nn.Module, dict[str, nn.Module]]]:
-    """Give every module once: its name without the parts of wrappers, its own name, it, and those before it by name."""
+Modules = Sequence[tuple[str, nn.Module]]
+"""Every module of a model once, with its name."""
+
+
+def walk(model: nn.Module) -> Modules:
+    """Return every module of a model once, with its name: whoever asks several things of them walks once."""
+    return list(cast("Iterable[tuple[str, nn.Module]]", model.named_modules()))
+
+
+def clean_modules(modules: Modules) -> Iterator[tuple[str, str, nn.Module, dict[str, nn.Module]]]:
+    """Give every module: its name without the parts of wrappers, its own name, it, and those before it by name."""
     clean, seen = {"": ""}, dict[str, nn.Module]()
-    for path, module in cast("Iterable[tuple[str, nn.Module]]", model.named_modules()):
+    for path, module in modules:
         seen[path] = module
         if path:
             above, _, last = path.rpartition(".")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from .kinds import Kind, kind_of
-from .names import clean_modules
+from .names import Modules, clean_modules
 from .stems import stems_by_shape, stems_by_trace
 
 _READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
@@ -26,11 +26,11 @@ class Owner:
     kinds: list[Kind]
 
 
-def owners_of(model: nn.Module) -> dict[str, Owner]:
+def owners_of(modules: Modules) -> dict[str, Owner]:
     """Each parameter once, under its first name."""
     names: dict[int, str] = {}
     owners: dict[str, Owner] = {}
-    for clean, path, module, modules in clean_modules(model):
+    for clean, path, module, before in clean_modules(modules):
         for attribute, parameter in module.named_parameters(recurse=False):
             if id(parameter) not in names:
                 name = f"{clean}.{attribute}" if clean else attribute
@@ -39,7 +39,7 @@ def owners_of(model: nn.Module) -> dict[str, Owner]:
             owner = owners[names[id(parameter)]]
             above, _, last = path.rpartition(".")
             # At layer.parametrizations.weight
-            layer = modules[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
+            layer = before[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
             owner.modules.append(module if layer is None else layer)
             owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
     return owners
@@ -50,10 +50,10 @@ def _may_read(name: str, kind: Kind) -> bool:
     return kind.prunable and (not kind.reason.startswith("recurrent") or _READS_INPUT.search(name) is not None)
 
 
-def first_layers_of(model: nn.Module, owners: Mapping[str, Owner], inputs: Any) -> dict[str, str]:
+def first_layers_of(modules: Modules, owners: Mapping[str, Owner], inputs: Any) -> dict[str, str]:
     """Return the weights that read the input, name -> why: as a traced forward shows, or shapes without ``inputs``."""
     if inputs is None:
-        stems = stems_by_shape(model)
+        stems = stems_by_shape(modules)
         return {
             name: stems[module]
             for name, owner in owners.items()
@@ -61,7 +61,7 @@ def first_layers_of(model: nn.Module, owners: Mapping[str, Owner], inputs: Any) 
             if module in stems and kind.prunable
         }
     names = {id(owner.parameter): name for name, owner in owners.items()}
-    reading = stems_by_trace(model, inputs, names)
+    reading = stems_by_trace(modules[0][1], inputs, names)
     return {
         name: "reads the input, as a traced forward shows"
         for name, owner in owners.items()

@@ -23,6 +23,7 @@ from redense.errors import ParameterError
 from redense.masks.sharding import is_sharded
 
 from .kinds import CONVOLUTIONS, TRANSPOSED
+from .names import Modules
 
 _FEW = 4  # channels of an image or a sound: grey or mono, with alpha, RGB or YUV, RGB with depth or alpha
 _SIDE = 4  # pixels of the smallest patch
@@ -40,7 +41,7 @@ _EMBEDDING = frozenset(("embed", "embedding", "stem", "to_embedding"))
 _NO_PATCH_EMBEDDING = re.compile(r"unembed|merg|expand|pred|unpatch")
 
 
-def stems_by_shape(model: nn.Module) -> dict[nn.Module, str]:
+def stems_by_shape(modules: Modules) -> dict[nn.Module, str]:
     """Return the layers that read the input as their shapes tell: module -> why.
 
     - convolutions of one to four channels into more, except those that a layer of their block gives their channels, as
@@ -49,7 +50,6 @@ def stems_by_shape(model: nn.Module) -> dict[nn.Module, str]:
     - where it has none at all: the first layer, if it is a convolution;
     - linear layers that embed patches, known by their names.
     """
-    modules = list(cast("Iterator[tuple[str, nn.Module]]", model.named_modules()))
     convolutions = {path: cast("Any", m) for path, m in modules if isinstance(m, CONVOLUTIONS)}
     fed = _fed_by_a_sibling(modules)
     few = [m for m in convolutions.values() if _widens(m) and m.in_channels <= _FEW]
@@ -94,7 +94,7 @@ def _out(module: nn.Module) -> int | None:
     return module.out_features if isinstance(module, nn.Linear) else None
 
 
-def _fed_by_a_sibling(modules: list[tuple[str, nn.Module]]) -> set[nn.Module]:
+def _fed_by_a_sibling(modules: Modules) -> set[nn.Module]:
     """Return the convolutions whose channels are what a layer before them in the same block gives."""
     alone = Counter(path.rpartition(".")[0] for path, module in modules if _out(module) is not None)
     given, fed = dict[str, set[int]](), set[nn.Module]()
@@ -112,7 +112,7 @@ def _fed_by_a_sibling(modules: list[tuple[str, nn.Module]]) -> set[nn.Module]:
     return fed
 
 
-def _widths(modules: list[tuple[str, nn.Module]]) -> Counter[int]:
+def _widths(modules: Modules) -> Counter[int]:
     """Count what the layers give: output channels and features, sizes of embeddings and of recurrent layers."""
     widths = Counter[int]()
     for _, module in modules:
@@ -130,7 +130,7 @@ def _widths(modules: list[tuple[str, nn.Module]]) -> Counter[int]:
 
 
 def _patch_embeddings(
-    modules: list[tuple[str, nn.Module]], found: Mapping[nn.Module, str], given: Counter[int]
+    modules: Modules, found: Mapping[nn.Module, str], given: Counter[int]
 ) -> Iterator[tuple[nn.Module, str]]:
     """Give the linear layers that embed patches: the first one in a module called after that, if no convolution is."""
     paths = {id(module): path for path, module in modules}

@@ -195,9 +195,9 @@ def _reduction(mesh: Any, axes: Iterable[int], operation: str) -> Reduce:
     return reduce
 
 
-def reshard(model: nn.Module) -> None:
+def reshard(modules: Iterable[nn.Module]) -> None:
     """Let FSDP2 modules show their sharded parameters, which an evaluation may have left gathered."""
-    for module in model.modules():
+    for module in modules:
         if any(cls.__name__ == "FSDPModule" for cls in type(module).__mro__):
             module.reshard()  # pyright: ignore[reportCallIssue]
 
@@ -238,20 +238,20 @@ def refuse_fsdp1(module: nn.Module) -> None:
         )
 
 
-def refuse_flattened(model: nn.Module) -> None:
-    """Refuse a model whose weights are parts of flat buffers, where no weight has its own shape.
+def refuse_flattened(modules: Iterable[tuple[str, nn.Module]]) -> None:
+    """Refuse a model whose weights are parts of flat buffers, where no weight has its own shape; given by name.
 
     Raises:
         ParameterError: it is sharded by FSDP1 or by DeepSpeed ZeRO-3.
     """
-    for module in model.modules():
+    for path, module in modules:
         refuse_fsdp1(module)
-    for name, parameter in model.named_parameters():
-        if hasattr(parameter, "ds_id"):
-            raise ParameterError(
-                f"'{name}' is partitioned by DeepSpeed ZeRO-3, which leaves no rank a weight of its own shape: "
-                "shard the model with torch.distributed.fsdp.fully_shard (FSDP2) instead"
-            )
+        for name, parameter in module.named_parameters(path, recurse=False):
+            if hasattr(parameter, "ds_id"):
+                raise ParameterError(
+                    f"'{name}' is partitioned by DeepSpeed ZeRO-3, which leaves no rank a weight of its own shape: "
+                    "shard the model with torch.distributed.fsdp.fully_shard (FSDP2) instead"
+                )
 
 
 def _dtensor(tensor: Tensor) -> Any:

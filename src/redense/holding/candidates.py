@@ -1,0 +1,133 @@
+"""The parameters that a phase may prune: those that the rule or a name chooses, and that an optimizer holds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from redense.errors import OptimizerError, ParameterError, nearest
+from redense.layers.kinds import Kind
+from redense.layers.names import matching, walk
+from redense.masks.sharding import reshard
+from redense.parameters import Row, Summary, Verdict, chosen_of, first_layers, judge, summary_of, warn_of_overlooked
+from redense.phase import Sparsity
+from redense.pruning import per_parameter
+
+from .optimizers import held
+
+
+class Candidates:
+    """What of a model may be pruned; called with the sparsity of a phase, it returns the phase's parameters.
+
+    Args:
+        model: the plain module.
+        optimizers: that train it.
+        include: see `redense.prunable`.
+        exclude: see `redense.prunable`.
+        inputs: see `redense.prunable`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        include: str | Sequence[str] | None,
+        exclude: str | Sequence[str],
+        inputs: Any,
+    ) -> None:
+        self._model, self._optimizers = model, optimizers
+        self._include, self._exclude = include, exclude
+        # A forward is traced once; shapes are looked at anew, because layers may be added in training.
+        self._first = None if inputs is None else first_layers(model, inputs)
+        self.kinds: dict[str, Kind] = {}
+        """Every parameter's, as it was when candidates were last asked for."""
+        self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
+        self._warned = False
+
+    @contextlib.contextmanager
+    def looking_once(self) -> Generator[None]:
+        """Judge the parameters once for all that is asked inside."""
+        self._looks_once = True
+        try:
+            yield
+        finally:
+            self._looks_once, self._looked = False, []
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the verdict on every parameter; those of `looking_once` are looked for once."""
+        if not self._looked:
+            found = self._judge(self._include)
+            if not self._looks_once:
+                return found
+            self._looked = found
+        return self._looked
+
+    def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
+        modules = walk(self._model)
+        reshard(module for _, module in modules)
+        return judge(self._model, include, self._exclude, self._first, strict=strict, modules=modules)
+
+    def __call__(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
+        """Return the parameters that a phase prunes: name -> parameter.
+
+        Raises:
+            ParameterError: a name matches no parameter, or nothing can be pruned.
+            OptimizerError: no optimizer holds a parameter that was named, or any of them.
+        """
+        mapped: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
+        verdicts = self.verdicts()
+        self.kinds = {verdict.name: verdict.kind for verdict in verdicts}
+        if not self._warned and not mapped:
+            self._warned = True
+            warn_of_overlooked(verdicts)
+        chosen = chosen_of(verdicts)
+        if mapped:
+            known = list(self.kinds)
+            for pattern in mapped:
+                if not matching(pattern, known):
+                    raise ParameterError(
+                        f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
+                    )
+            own = chosen_of(self._judge(mapped, strict=False))
+            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
+            per_parameter(sparsity, list(chosen))  # refuses a name that is left out
+        updated = {i for optimizer in self._optimizers for i in held(optimizer)}
+        exact = {*mapped, *([self._include] if isinstance(self._include, str) else self._include or ())}
+        for name, parameter in chosen.items():
+            if id(parameter) not in updated and name in exact:
+                raise OptimizerError(
+                    f"no optimizer holds '{name}', so no mask could be held on it: pass its optimizer too"
+                )
+            if hasattr(parameter, "_in_backward_optimizers"):
+                raise OptimizerError(
+                    f"the optimizer of '{name}' steps inside backward, where no step can be counted or masked: "
+                    "call optimizer.step() after backward instead"
+                )
+        candidates = {name: p for name, p in chosen.items() if id(p) in updated}
+        if not candidates:
+            why = (
+                "the optimizers hold none of the prunable parameters"
+                if chosen
+                else "the model has no prunable parameter"
+            )
+            raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
+        return candidates
+
+    def summary(self, sparsities: Iterable[Sparsity | None]) -> Summary:
+        """Return what is pruned in any of several phases, why, and how sparse each parameter is now."""
+        chosen = {name for sparsity in sparsities for name in self(sparsity)}
+        rows = (
+            row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
+            for row in summary_of(self.verdicts()).rows
+        )
+        return Summary(tuple(rows))
+
+
+def _overruled(row: Row, chosen: bool) -> Row:
+    reason = "named by the schedule" if chosen else "not named by the schedule, or no optimizer holds it"
+    return replace(row, prunable=chosen, reason=reason)
