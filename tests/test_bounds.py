@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,25 @@ def test_too_many_pixels_are_refused_and_nothing_is_decoded(monkeypatch: pytest.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 255)
     content = encoded("PNG")
     assert "has 256 pixels, over Pillow's limit of 255" in look(io.BytesIO(content), len(content)).fault
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_a_picture_that_unpacks_to_far_more_than_its_file_is_refused_before_it_is_decoded(kind: str):
+    stream, large = io.BytesIO(), (9000, 5000)
+    Image.new("L", (1, 1)).save(stream, kind)
+    content = bytearray(stream.getvalue())
+    if kind == "png":
+        content[16:24] = struct.pack(">2I", *large)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    else:
+        content[6:10] = struct.pack("<2H", *large)
+    fault = look(io.BytesIO(content), len(content), full=True).fault
+    assert fault == f"has 45,000,000 pixels in {len(content)} bytes: it unpacks to far more than it is"
+    with pytest.raises(Image.DecompressionBombError):
+        decode(bytes(content))
+    page = io.BytesIO()
+    Image.new("RGB", (2500, 2000), "white").save(page, "png")  # an empty page is none
+    assert decode(page.getvalue()).size == (2500, 2000)
     with pytest.raises(Image.DecompressionBombError):
         decode(content)
 

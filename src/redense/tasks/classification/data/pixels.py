@@ -21,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 KNOWN = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, PGM"
 
 _PIXELS = 1 << 27  # where somebody has switched Pillow's limit off
+_FEW = 1 << 22  # pixels that a file of any size may have
+_A_BYTE = 2048  # and pixels more for each of its bytes: an empty ground in colours has a sixth of that as a PNG
 _ROOM = 1.5  # times as large as is enough: not worth another resampling
 _BILINEAR = 2  # Pillow's number; with its antialiasing
 _TAIL = 4096  # some cameras and sites append a little to an image
@@ -52,11 +54,12 @@ def opened(stream: BinaryIO) -> Image:
     """Return a picture whose header is read and whose pixels are not.
 
     Every picture of redense is opened here: by the decoders of the documented formats and by no other (Pillow has some
-    forty, of which one starts Ghostscript), and only up to Pillow's limit of pixels.
+    forty, of which one starts Ghostscript), and only up to Pillow's limit of pixels, and to a limit that grows with the
+    file: a WebP of 474 bytes may have a ground of 50 million pixels.
 
     Raises:
         UnidentifiedImageError: it is of none of the formats.
-        DecompressionBombError: it has too many pixels.
+        DecompressionBombError: it has too many pixels, altogether or for its bytes.
         Exception: Pillow raises a dozen kinds for a broken image.
     """
     from PIL import Image
@@ -67,6 +70,11 @@ def opened(stream: BinaryIO) -> Image:
     pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS or _PIXELS
     if pixels > limit:
         raise Image.DecompressionBombError(f"{pixels} pixels are over Pillow's limit of {limit}")
+    place = stream.tell()
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(place)
+    if pixels > _FEW + _A_BYTE * length:
+        raise Image.DecompressionBombError(f"{pixels:,} pixels in {length:,} bytes: it unpacks to far more than it is")
     return image
 
 
@@ -155,6 +163,8 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
                 image.load()
                 flatten(image, grey=seen.grey)  # as training does it: an index may lie beyond its palette
     except Image.DecompressionBombError as error:
+        if str(error).endswith("than it is"):
+            return Look(fault=f"has {error}")
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels[0]):,}" if pixels else "too many"
         return Look(fault=f"has {count} pixels, over Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}")
