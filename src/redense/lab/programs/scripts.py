@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from redense.files.opening import open_regular
 from redense.files.pieces import modules_from
 from redense.files.sources import place_of
 from redense.lab.pairs.plan import Plan
@@ -71,7 +72,7 @@ def _is_script(path: Path) -> bool:
             return False
         if path.suffix.lower() in _SCRIPTS:
             return True
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(2) == b"#!"
     except (OSError, ValueError):  # a name that no file can have
         return False
