@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from redense.lab.recipe.recipe import load_recipe
 from redense.plugins import load_plugins
 from redense.tasks.captioning.tokens import vocabulary_from_json
 from redense.tasks.classification.config import ImageData, ImageModel
+from redense.tasks.classification.data import transforms
 from redense.tasks.classification.data.pixels import FORMATS, decode, look
-from redense.tasks.classification.data.transforms import evaluation_transform
+from redense.tasks.classification.data.transforms import evaluation_transform, fitting_transform
 from redense.tasks.speech.audio import look as sound_of
 from redense.tasks.speech.data.manifests import read_manifest
 from redense.tasks.speech.transcripts.beam import Search
@@ -68,6 +70,33 @@ def test_a_strip_is_cut_before_it_is_enlarged():
 
     plain = v2.Compose([v2.Resize(73, antialias=True), v2.CenterCrop(64)])
     assert transform(wide).equal(plain(wide))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 12), (3, 1, 40)])
+def test_a_strip_is_cut_before_it_is_fitted_to_a_network_and_other_pictures_are_what_torchvision_makes_of_them(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+):
+    enlarged: list[tuple[int, ...]] = []
+    resize = transforms.interpolate
+
+    def interpolate(image: torch.Tensor, size: list[int], **how: Any) -> torch.Tensor:
+        enlarged.append((image.numel(), size[0] * size[1]))
+        return resize(image, size, **how)
+
+    monkeypatch.setattr(transforms, "interpolate", interpolate)
+    fit, mode = fitting_transform(ImageData(), shape), "L" if shape[0] == 1 else "RGB"
+    for size in ((100_000, 1), (1, 100_000), (60_000, 3)):
+        assert fit(Image.new(mode, size)).shape == shape
+    assert all(before < 50_000 and after < 50_000 for before, after in enlarged)
+    from torchvision.transforms import v2
+
+    for height, width in ((9, 7), (30, 31), (1, 30), (240, 10), (8, 8)):
+        pixels = torch.randint(256, (shape[0], height, width), dtype=torch.uint8)
+        scale = max(shape[1] / height, shape[2] / width)
+        covering = [max(shape[1], round(height * scale)), max(shape[2], round(width * scale))]
+        plain = v2.Compose([v2.Resize(covering, antialias=True), v2.CenterCrop(list(shape[1:]))])
+        if max(covering[0] / shape[1], covering[1] / shape[2]) <= 32:
+            assert fit(pixels).equal(plain(pixels))
 
 
 def test_too_many_pixels_are_refused_and_nothing_is_decoded(monkeypatch: pytest.MonkeyPatch):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from redense.tasks.classification.config import ImageData
 from redense.tasks.classification.vision import torchvision
@@ -46,17 +47,18 @@ def evaluation_transform(config: ImageData) -> Transform:
     return v2.Compose([_middle_of_strip, resize, v2.CenterCrop(config.size), _to_tensor])
 
 
-def _middle_of_strip(image: Any) -> Any:
-    """Return the middle of a picture that is more than 32 times as long as wide; what is then cropped lies inside it.
+def _middle_of_strip(image: Any, height: int = 1, width: int = 1) -> Any:
+    """Return the middle of a picture that is more than 32 times as long as what a network of that shape sees of it.
 
     A file of some hundred bytes can be 100,000 x 1 pixels: brought to a shorter side of 224, it would take 15 GB.
     """
-    height, width = image.shape[-2:] if isinstance(image, Tensor) else (image.height, image.width)
-    longest = _STRIP * min(height, width)
-    if max(height, width) <= longest:
+    own = image.shape[-2:] if isinstance(image, Tensor) else (image.height, image.width)
+    scale = max(height / own[0], width / own[1])
+    longest = (round(_STRIP * height / scale), round(_STRIP * width / scale))
+    if own[0] <= longest[0] and own[1] <= longest[1]:
         return image
-    top, left = (max(0, (side - longest) // 2) for side in (height, width))
-    bottom, right = min(height, top + longest), min(width, left + longest)
+    top, left = (max(0, (side - most) // 2) for side, most in zip(own, longest, strict=True))
+    bottom, right = min(own[0], top + longest[0]), min(own[1], left + longest[1])
     if isinstance(image, Tensor):
         return image[..., top:bottom, left:right]
     return image.crop((left, top, right, bottom))
@@ -146,15 +148,16 @@ def fitting_transform(config: ImageData, shape: tuple[int, int, int]) -> Transfo
 
     def fit(picture: Any) -> Tensor:
         pixels = _to_tensor(picture)
-        own = pixels.shape[1:]
-        if tuple(own) == (height, width):
+        if pixels.shape[1:] == (height, width):
             return pixels
-        torchvision()
-        from torchvision.transforms import v2
-
+        pixels = _middle_of_strip(pixels, height, width)
+        own = pixels.shape[1:]
         scale = max(height / own[0], width / own[1])
         covering = [max(height, round(own[0] * scale)), max(width, round(own[1] * scale))]
-        return v2.Compose([v2.Resize(covering, antialias=True), v2.CenterCrop([height, width])])(pixels)
+        # torchvision's Resize of a tensor does the same, and its import takes longer than all the rest of a prediction
+        pixels = interpolate(pixels[None], covering, mode="bilinear", align_corners=False, antialias=True)[0]
+        top, left = (round((side - seen) / 2) for side, seen in zip(covering, (height, width), strict=True))
+        return pixels[:, top : top + height, left : left + width]
 
     return fit
 
