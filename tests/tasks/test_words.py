@@ -34,6 +34,10 @@ SCRIPTS = {
     "Mongolian": "ᠮᠣᠩᠭᠣᠯ ᠪᠢᠴᠢᠭ",
     "Persian": "می\u200cخواهم بروم",  # noqa: RUF001
     "Polytonic Greek": "ἄνθρωπος ᾠδή",
+    "Adlam": "𞤢𞤣𞤤𞤢𞤥 𞤨𞤵𞤤𞤢𞤪",
+    "Javanese": "ꦱꦼꦭꦩꦠ꧀ ꦥꦒꦶ",
+    "Meetei": "ꯃꯤꯇꯩ ꯂꯣꯟ",
+    "N'Ko": "ߒߞߏ ߞߊ߲",
     "Sinhala": "ශ්\u200dරී ලංකා",
     "Tamil": "தமிழ் மொழி",
     "Telugu": "తెలుగు భాష",
@@ -124,3 +128,9 @@ def test_folding_takes_accents_and_no_vowel_signs():
 )
 def test_capital_letters_are_letters_of_their_language_where_case_is_kept(language: str, text: str, expected: str):
     assert Normaliser(language, case="keep")(text) == (expected, None)
+
+
+@pytest.mark.parametrize("divider", "\u0f0b\u1361\u16eb\U0001039f\U000103d0\U0001091f")
+def test_what_parts_words_in_a_script_without_spaces_parts_them(divider: str):
+    assert tokenize(f"a{divider}b") == ("a", "b")
+    assert Normaliser(None)(f"a{divider}b") == ("a b", None)

@@ -1,9 +1,11 @@
-"""Names of files that come out of lists which somebody else wrote."""
+"""Names of files and classes that somebody else wrote."""
 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+from collections.abc import Iterable
 
 
 def can_be_a_file(name: str) -> bool:
@@ -19,3 +21,18 @@ def can_be_a_file(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return bool(name) and not any(unicodedata.category(letter) == "Cc" for letter in name)
+
+
+def called_alike(names: Iterable[str]) -> list[list[str]]:
+    r"""Return the names that look like one: they differ in case, spaces, how letters are composed, or leading zeros.
+
+    >>> called_alike(["cat", "Cat ", "hot dog", "hot_dog", "dogs", "7", "07", "10"])
+    [['cat', 'Cat '], ['hot dog', 'hot_dog'], ['7', '07']]
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        shown = "".join(c for c in plain if unicodedata.category(c) not in ("Cf", "Cc"))
+        key = " ".join(re.split(r"[\s_-]+", shown)).strip()
+        found.setdefault(re.sub(r"^0+(?=\d+$)", "", key), []).append(name)
+    return [own for own in found.values() if len(own) > 1]

@@ -45,17 +45,11 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 def split_of(name: str) -> Split | None:
     """Return the split that a whole name means, in any case; None for the name of anything else, as of a class.
 
-    >>> [split_of(name) for name in ("Training", "seg_test", "train2017", "valid", "TestImages", "train_station")]
+    >>> [split_of(name) for name in ("Training", "seg_test", "train2017", "vaLid", "TestImages", "train_station")]
     ['train', 'test', 'train', 'validation', 'test', None]
     """
-    words = _words(name)
-    left = [word for word in words if word not in _BESIDE and not word.isdigit()]
-    if len(left) == 1:
-        word = next(
-            (left[0].removesuffix(end) for end in ("set", "data") if left[0].removesuffix(end) in MARKS), left[0]
-        )
-        return MARKS.get(word)
-    return None
+    plain = unicodedata.normalize("NFKC", name).strip()
+    return _meant(_WORDS.findall(plain)) or _meant(_WORDS.findall(_CAMEL.sub(" ", plain)))
 
 
 def split_named(name: str) -> tuple[Split | None, str]:
@@ -64,7 +58,7 @@ def split_named(name: str) -> tuple[Split | None, str]:
     >>> split_named("dev-clean"), split_named("Test_92"), split_named("clips"), split_named("trainer")
     (('validation', 'clean'), ('test', '92'), (None, 'clips'), (None, 'trainer'))
     """
-    plain = unicodedata.normalize("NFC", name).casefold()
+    plain = unicodedata.normalize("NFKC", name).casefold()
     for mark in sorted(MARKS, key=len, reverse=True):
         rest = plain.removeprefix(mark)
         if rest != plain and (not rest or not rest[0].isalpha()):
@@ -91,6 +85,9 @@ def by_split(names: Iterable[tuple[str, T]], place: str) -> dict[Split, tuple[st
     return found
 
 
-def _words(name: str) -> list[str]:
-    parted = _CAMEL.sub(" ", unicodedata.normalize("NFC", name).strip())
-    return [word.casefold() for word in _WORDS.findall(parted)]
+def _meant(words: Iterable[str]) -> Split | None:
+    left = [word for word in map(str.casefold, words) if word not in _BESIDE and not word.isdigit()]
+    if len(left) != 1:
+        return None
+    ends = (left[0].removesuffix(end) for end in ("set", "data"))
+    return MARKS.get(next((word for word in ends if word in MARKS), left[0]))

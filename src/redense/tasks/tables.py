@@ -12,12 +12,17 @@ from redense.errors import DataError
 from redense.files.json_text import parse_json
 from redense.files.opening import open_text
 
+from .split_names import split_named, split_of
+from .task import Split
+
 ENDINGS = (".csv", ".tsv", ".jsonl")
 FILES = (
     *("file_name", "filename", "file", "filepath", "file_path", "path", "image", "image_path", "image_name", "img"),
     *("image_id", "id", "name", "picture", "fname", "audio_filepath", "wav_filename", "audio"),
 )
 """Columns that name a file, in small letters."""
+SPLITS = ("split", "set", "subset", "partition")
+"""Columns that divide the rows into splits, in small letters."""
 _DELIMITERS = ",;\t|"
 _LOOKED_AT = 50  # rows
 
@@ -73,7 +78,8 @@ def cells(path: Path) -> list[tuple[int, list[str]]]:
             rows = _rows(file, delimiter)
             return [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
     except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} is no table that can be read: {error}") from None
+        hint = "; save it as text in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"{path} is no table that can be read: {error}{hint}") from None
 
 
 def _delimiter(file: TextIO) -> str:
@@ -116,3 +122,30 @@ def column_of(row: Mapping[str, Any], names: Collection[str]) -> str | None:
     """Return the column of a row that is called like one of ``names``, the first of these, in any case."""
     own = {key.strip().lower(): key for key in row}
     return next((own[name] for name in names if name in own), None)
+
+
+def split_in(
+    row: Mapping[str, Any], path: Path, line: int, known: Callable[[str], Split | None] = split_of
+) -> Split | None:
+    """Return the split that a column of a row names; None where there is no such column, or nothing in it.
+
+    Args:
+        row: of a table.
+        path: of the table, for messages.
+        line: of the row.
+        known: gives the split of a name.
+
+    Raises:
+        DataError: the column ``split`` has another word: what it means is not guessed.
+    """
+    for name in SPLITS:
+        column = column_of(row, (name,))
+        said = str(row[column]).strip() if column and row[column] is not None else ""
+        if split := (known(said) or split_named(said)[0]) if said else None:
+            return split
+        if said and name == SPLITS[0]:
+            raise DataError(
+                f"{path}, line {line}: {said[:60]!r} in the column {column!r}, expected train, validation or test; "
+                "call the column otherwise if it means something else"
+            )
+    return None

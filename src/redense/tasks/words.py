@@ -17,7 +17,11 @@ JOINERS = "\u200c\u200d"
 _PRESENTATION = "\ufe0e\ufe0f\u20e3"  # picture or text, and the frame of a key: how a sign is drawn
 _INSIDE = "\u00b7\u05f3\u05f4"  # the middle dot of Catalan, geresh and gershayim of Hebrew
 _OVER = "\u055b\u055c\u055e"  # Armenian writes its marks of emphasis, exclamation and question inside the word
-_BETWEEN = "\u0f0b\u0f0c\u1361\u1680"  # punctuation that is a script's space: Tibetan, Ethiopic, Ogham
+# Punctuation that is a script's space: Tibetan, Ethiopic, Ogham, Runic; Aegean, Ugaritic, Old Persian, Aramaic,
+# Phoenician, cuneiform.
+_BETWEEN = "\u0f0b\u0f0c\u1361\u1680\u16eb\u16ec\u16ed\u2e31" + (
+    "\U00010100\U00010101\U0001039f\U000103d0\U00010857\U0001091f\U00012470"
+)
 _WITHOUT_SPACES = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "CJK", "HIRAGANA", "KATAKANA", "JAVANESE", "BALINESE")
 
 

@@ -127,6 +127,40 @@ def two_folders_for_validation(at: Path) -> None:
     make.classes(at / "valid", 3)
 
 
+@images("each of cat/, dog/ holds test/, train/", "expected train/cat/ and not cat/train/", code=2)
+def splits_inside_classes(at: Path) -> None:
+    for kind in PAIR:
+        make.classes(at / kind, names=("train", "test"))
+
+
+@images("line 12: 'holdout' in the column 'split', expected train, validation or test", code=2)
+def a_column_of_splits_with_another_word(at: Path) -> None:
+    make.pictures(at, range(20))
+    rows = [(f"{n}.png", PAIR[n % 2], "train" if n < 10 else "holdout") for n in range(20)]
+    make.rows(at / "labels.csv", [("file", "label", "split"), *rows])
+
+
+@images("line 22: no split, where other lines have one", code=2)
+def a_row_without_a_split(at: Path) -> None:
+    make.pictures(at, range(21))
+    rows = [(f"{n}.png", PAIR[n % 2], "train" if n < 20 else "") for n in range(21)]
+    make.rows(at / "labels.csv", [("file", "label", "split"), *rows])
+
+
+@images("is no table that can be read", "save it as text in UTF-8", code=2)
+def a_table_in_utf_16(at: Path) -> None:
+    make.pictures(at, range(20))
+    make.write(at / "labels.csv", "".join(f"{n}.png,{PAIR[n % 2]}\n" for n in range(20)).encode("utf-16"))
+
+
+@images("gone/7.png in line 9 of labels.csv is missing", options=("--label", "label"))
+def a_picture_of_another_folder_is_not_taken_for_a_missing_one(at: Path) -> None:
+    make.pictures(at / "gone", range(7))
+    make.pictures(at / "here", range(7, 20))
+    rows = [(f"{'gone' if n < 8 else 'here'}/{n}.png", PAIR[n % 2]) for n in range(20)]
+    make.rows(at / "labels.csv", [("file", "label"), *rows])
+
+
 @images("has test/ but no train/", code=2)
 def a_test_without_training(at: Path) -> None:
     make.classes(at / "test")
@@ -324,6 +358,15 @@ def transcripts_that_cannot_be_learned(at: Path) -> None:
 def a_test_in_letters_that_training_lacks(at: Path) -> None:
     talk(at)
     make.json_lines(at / "test.jsonl", [{"audio_filepath": "test0.wav", "text": "привет"}])
+
+
+@spoken("12.m4a ", "training leaves these clips out")
+def a_transcript_whose_sound_is_of_another_format(at: Path) -> None:
+    for n in range(12):
+        make.wav(at / f"{n}.WAV")
+        make.write(at / f"{n}.TXT", f"one two{' three' * (n % 3)}")
+    make.write(at / "12.m4a", "no sound")
+    make.write(at / "12.txt", "one")
 
 
 @spoken("no transcripts found", "LJSpeech", code=2)

@@ -67,6 +67,23 @@ def kaggles_training_and_testing(at: Path) -> None:
     make.classes(at / "Testing", 4)
 
 
+@images({"train": 20, "validation": 8})
+def names_of_splits_in_any_letters(at: Path) -> None:
+    make.classes(at / "\uff34\uff32\uff21\uff29\uff2e")  # full-width
+    make.classes(at / "VaLiD", 4)
+
+
+@images({"all": 28}, ("Testen", "Trainieren"), said=("each holds cat/, dog/; if those are the classes",))
+def splits_in_a_language_that_is_not_known(at: Path) -> None:
+    make.classes(at / "Trainieren")
+    make.classes(at / "Testen", 4)
+
+
+@images({"all": 30}, ("Cat", "cat", "dog"), said=("'Cat' and 'cat' are called alike",))
+def two_classes_of_one_name(at: Path) -> None:
+    make.classes(at, names=("Cat", "cat", "dog"))
+
+
 @images({"train": 20, "test": 8}, said=("seg_pred/", "3 images"))
 def intels_seg_train_with_the_name_twice(at: Path) -> None:
     make.classes(at / "seg_train" / "seg_train")
@@ -206,6 +223,19 @@ def hugging_faces_image_folder_with_metadata(at: Path) -> None:
         )
 
 
+@images({"train": 14, "validation": 2, "test": 4})
+def a_column_that_divides_the_table(at: Path) -> None:
+    make.pictures(at / "x", range(20))
+    split = ["Training"] * 14 + ["dev"] * 2 + ["TEST"] * 4
+    make.rows(at / "labels.csv", [("file", "what", "Split"), *((f"{n}.png", PAIR[n % 2], split[n]) for n in range(20))])
+
+
+@images({"all": 20})
+def a_table_from_another_file_system(at: Path) -> None:
+    make.pictures(at / "x", [f"e\u0301te\u0301 {n}" for n in range(20)])
+    make.rows(at / "labels.csv", [("file", "label"), *((f"X\\\u00c9t\u00e9 {n}.PNG", PAIR[n % 2]) for n in range(20))])
+
+
 @images({"all": 20}, ("1", "2", "10"), options=("--label", "grade"))
 def one_of_several_columns(at: Path) -> None:
     make.pictures(at / "x", range(20))
@@ -286,6 +316,14 @@ def metadata_in_the_folder_of_each_split(at: Path) -> None:
         make.json_lines(at / split / "metadata.jsonl", make.captions(count))
 
 
+@captioned({"train": 30, "validation": 5, "test": 5})
+def captions_of_windows_with_a_column_of_splits(at: Path) -> None:
+    make.pictures(at / "images", range(40))
+    split = ["restval"] * 30 + ["Val"] * 5 + ["testing"] * 5
+    lines = [(f"images\\{n}.PNG", "a red dog runs", split[n]) for n in range(40)]
+    make.rows(at / "captions.csv", [("image", "caption", "SPLIT"), *lines], ";")
+
+
 @captioned({"not divided": 40}, said=("1 image without a sentence about it", "lost.png", "2 .heic"))
 def captions_csv_with_commas_in_sentences(at: Path) -> None:
     make.pictures(at, [*range(40), "lost"])
@@ -356,6 +394,15 @@ def sounds_with_texts_beside_them(at: Path) -> None:
             make.wav(at / f"s{n % 2}" / f"{n}.wav").with_suffix(".txt"), "one two three four".rsplit(" ", n % 4)[0]
         )
     make.wav(at / "s0" / "._0.wav")
+
+
+@spoken({"train": 20, "validation": 2, "test": 2}, said=("passed over for their endings: 1 .m4a",))
+def a_list_with_librispeechs_splits(at: Path) -> None:
+    split = ["train-clean-100"] * 20 + ["dev-other"] * 2 + ["test"] * 2
+    for n in range(24):
+        make.wav(at / f"{n}.wav")
+    make.json_lines(at / "all.jsonl", ({"audio": f"{n}.wav", "text": "one two", "split": split[n]} for n in range(24)))
+    make.write(at / "more.m4a", "x")
 
 
 @spoken({"train": 20, "validation": 2, "test": 2})

@@ -12,10 +12,11 @@ from typing import Any, cast
 
 from redense.errors import DataError, nearest
 from redense.tasks.classification.data.layouts.folder import SUFFIXES
+from redense.tasks.classification.data.layouts.tables import Images
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows
+from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in
 
 from .hub import USUAL, complete
 from .source import Entry, Source, SplitName, caption_split, files_of
@@ -48,6 +49,7 @@ def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place
     """
     sentences: dict[str, list[str]] = {}
     splits: dict[str, SplitName | None] = {}
+    index: Images | None = None
     for path in paths:
         own = split_of(path.parent.name) if path.parent != folder else split_of(path.stem)
         below = f"{path.parent.relative_to(folder)}/" if path.parent != folder else ""
@@ -59,9 +61,12 @@ def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place
                     f"{path}, line {line}: no name of an image, expected one of the columns {', '.join(FILES[:4])}"
                 )
             key = below + name.strip()
-            said = row.get("split")
+            if key not in splits and not (folder / key).is_file():
+                index = index or Images(folder)
+                key = index.find(name, below.rstrip("/"), alike=True) or key
+            said = None if own else split_in(row, path, line, caption_split)
             first = caption_split(name.partition("/")[0]) if "/" in name else None
-            splits.setdefault(key, own or (caption_split(said) if isinstance(said, str) else None) or first)
+            splits.setdefault(key, own or said or first)
             for column in _columns(row, text, path, line):
                 sentences.setdefault(key, []).extend(_texts(row[column], path, line))
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]

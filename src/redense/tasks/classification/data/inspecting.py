@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from redense.errors import DataError
+from redense.files.visible import visible_line
 from redense.tasks.classification.config import ImageData
 from redense.tasks.faults import Checked, Fault, counted, fault_lines
 from redense.tasks.folders import has_any
@@ -114,9 +115,10 @@ def check(config: ImageData, full: bool, show: OnChecked) -> Checked:
 def describe(split: SplitFacts) -> list[str]:
     """Return lines that show a split: its classes with their counts, its sizes, and what is wrong with it."""
     shown = [name for name, count in split.counts.items() if count]
+    told = {name: visible_line(name) for name in shown}
     lines = [f"{split.name}: {counted(split.images, 'image')} of {counted(len(shown), 'class')}"]
-    width = max(map(len, shown), default=0)
-    lines += [f"  {name:<{width}}  {split.counts[name]:>9,}" for name in shown]
+    width = max(map(len, told.values()), default=0)
+    lines += [f"  {told[name]:<{width}}  {split.counts[name]:>9,}" for name in shown]
     if split.sizes:
         smallest, largest = (f"{height} x {width}" for height, width, _ in (split.sizes[0], split.sizes[-1]))
         many = f"{smallest} to {largest} pixels, {len(split.sizes):,} sizes"

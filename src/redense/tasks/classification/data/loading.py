@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
+from redense.tasks.names import called_alike
 
 from .assemble import assemble, divide, verify_labels
 from .checking import OnChecked
@@ -21,6 +23,7 @@ from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
 from .transforms import Preparation, before_random, evaluation, fits_in_memory, shape_of, to_memory
 
+_NAMED = 3  # kinds of classes that are called alike
 _REDUCED = 1  # of the rule by which large pictures are decoded at a fraction of their size
 
 
@@ -111,6 +114,7 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
             sets = {name: part.with_channels(config.channels) for name, part in found.in_memory.items()}
     training = sets["all"] if "all" in sets else sets["train"]
     notes += _expected(place, config, training)
+    notes += _alike(place, training.classes)
     train, validation, test = divide(place, sets, config.validation, seed)
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
@@ -150,6 +154,17 @@ def _verify(place: str, sets: Mapping[str, ImageSet]) -> None:
         if unknown := sorted(set(part.labels.unique().tolist()) - known):
             names = ", ".join(repr(part.classes[label]) for label in unknown[:5])
             raise DataError(f"{place}: the {name} images show classes that no training image shows: {names}")
+
+
+def _alike(place: str, classes: Sequence[str]) -> list[str]:
+    """Say which classes are called alike: nobody would see from their names that they are two."""
+    found = called_alike(classes)
+    notes: list[str] = []
+    for own in found[:_NAMED]:
+        seen = {unicodedata.normalize("NFC", repr(name)) for name in own}
+        names = " and ".join(map(repr if len(seen) == len(own) else ascii, own))
+        notes.append(f"{place}: the classes {names} are called alike; if they are one, give them one name")
+    return [*notes, *([f"{place}: so are {len(found) - _NAMED:,} more"] if len(found) > _NAMED else [])]
 
 
 def _expected(place: str, config: ImageData, training: AnySet) -> list[str]:

@@ -19,7 +19,7 @@ from redense.tasks.split_names import split_of
 from .assemble import Part
 from .checking import OnChecked, check
 from .layouts.cifar import find_cifar, read_cifar
-from .layouts.folder import SUFFIXES, beside, find_parts, list_folder
+from .layouts.folder import SUFFIXES, beside, find_parts, list_folder, same_inside
 from .layouts.hub import is_hub_folder, read_by_row, read_in_memory
 from .layouts.idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
 from .layouts.npz import find_npz, read_npz
@@ -174,16 +174,19 @@ def _tables(root: Path, config: ImageData) -> tuple[list[LabelTable], Images, li
     sorted_in = _are_class_folders(root)
     try:
         tables, notes = find_label_tables(root, config.label, images)
-    except DataError:
+    except DataError as error:
         if sorted_in and config.label is None:
-            return [], images, []
+            return [], images, [f"a table is not used ({error}): the class folders are"]
         raise
     if sorted_in and config.label is None and not any(table.path.stem == "metadata" for table in tables):
         names = " and ".join(table.path.name for table in tables)
         return (
             [],
             images,
-            [f"{names} not used: the class folders are (data.label takes a table's column)"] if tables else [],
+            [
+                *notes,
+                *([f"{names} not used: the class folders are (data.label takes a table's column)"] if tables else []),
+            ],
         )
     return tables, images, notes
 
@@ -227,7 +230,7 @@ def _labelled(
     others = Counter({ending: count for ending, count in images.others.items() if ending not in TEXTS})
     if others:
         notes.append(f"passed over for their endings: {endings_said(others)}")
-    shown = " and ".join(f"{table.path.name} (column {table.column!r})" for table in tables)
+    shown = " and ".join(dict.fromkeys(f"{table.path.name} (column {table.column!r})" for table in tables))
     return Found(
         f"images with their classes in {shown}", parts=parts, notes=tuple(f"{place}: {note}" for note in notes)
     )
@@ -235,7 +238,7 @@ def _labelled(
 
 def _class_folders(root: Path, place: str, extra: list[str], *, full: bool, on_checked: OnChecked | None) -> Found:
     below = find_parts(root)
-    notes = [*extra, *beside(root, below)]
+    notes = [*extra, *beside(root, below), *(same_inside(root) if "all" in below else [])]
     parts: dict[str, Part] = {}
     passed_over = Counter[str]()
     for name, folder in below.items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from redense.errors import DataError
 from redense.files.opening import is_regular, open_text, read_text
-from redense.tasks.folders import paths_below, subfolders, visible
+from redense.tasks.folders import TEXTS, paths_below, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.split_names import split_named
@@ -111,14 +112,24 @@ def read_text_files(folder: Path) -> list[Clip]:
     Raises:
         DataError: a transcript is no text in UTF-8.
     """
+    texts = {path.with_suffix(""): path for path in paths_below(folder, (".txt",))}
+    sounds = paths_below(folder, SUFFIXES)
+    heard = {path.with_suffix("") for path in sounds}
+    if any(path in texts for path in heard):
+        sounds += [path for stem in texts if stem not in heard for path in _beside(stem)]
     clips: list[Clip] = []
-    for path in paths_below(folder, SUFFIXES):
+    for path in sorted(sounds):
         name = path.relative_to(folder)
         split = split_named(name.parts[0])[0] if len(name.parts) > 1 else None
-        transcript = path.with_suffix(".txt")
-        text = " ".join(_lines(transcript)) if transcript.is_file() else ""
-        clips.append(Clip(path, str(name), text, split=split))
+        transcript = texts.get(path.with_suffix(""))
+        clips.append(Clip(path, str(name), " ".join(_lines(transcript)) if transcript else "", split=split))
     return clips if any(clip.text for clip in clips) else []
+
+
+def _beside(stem: Path) -> list[Path]:
+    """Return the files beside a transcript that are called like it and no text: sounds of an ending not read here."""
+    found = visible(stem.parent.glob(f"{glob.escape(stem.name)}.*"), stem.parent)
+    return [path for path in found if path.suffix.lower() not in TEXTS and path.with_suffix("") == stem]
 
 
 def _has_bars(path: Path) -> bool:

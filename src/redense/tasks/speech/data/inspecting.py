@@ -9,7 +9,7 @@ from pathlib import Path
 
 from redense.errors import DataError
 from redense.tasks.faults import Checked, Fault, counted, fault_lines
-from redense.tasks.folders import paths_below
+from redense.tasks.folders import TEXTS, endings_said, paths_below, walk
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.transcripts.text import Normaliser
@@ -174,6 +174,8 @@ def _unnamed(config: SpeechData, clips: Sequence[Clip]) -> list[str]:
     for source in config.sources:
         folder = Path(source).expanduser().absolute()
         if folder.is_dir() and not is_wsj(folder):
+            if others := Counter({end: n for end, n in walk(folder, SUFFIXES).others.items() if end not in TEXTS}):
+                notes.append(f"{source}: passed over for their endings: {endings_said(others)}")
             rest = [path for path in paths_below(folder, SUFFIXES) if path not in named]
             if rest:
                 some = rest[0].relative_to(folder)

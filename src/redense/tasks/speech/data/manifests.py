@@ -10,8 +10,8 @@ from redense.errors import DataError
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
-from redense.tasks.split_names import split_named, split_of
-from redense.tasks.tables import ENDINGS, json_lines, read_rows
+from redense.tasks.split_names import split_named
+from redense.tasks.tables import ENDINGS, json_lines, read_rows, split_in
 from redense.tasks.task import Split
 
 from .clips import Clip
@@ -115,13 +115,11 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
     length = _seconds(entry, "duration", path, line) if "offset" in entry else None
-    if isinstance(own := entry.get("split"), str) and split_of(own):
-        split = split_of(own)
     return Clip(
         path=path.parent / _expanded(name),
         name=f"{name}@{start:g}" if start else name,
         text=text,
-        split=split,
+        split=split_in(entry, path, line) or split,
         part=part if split == "test" else "",
         speaker=str(entry.get("speaker") or ""),
         start=start,

@@ -108,6 +108,30 @@ def beside(folder: Path, parts: Mapping[str, Path]) -> list[str]:
     return notes
 
 
+def same_inside(folder: Path) -> list[str]:
+    """Return a sentence where every class folder holds folders of the same names: one of the two could be the splits.
+
+    Raises:
+        DataError: those inside are called like splits.
+    """
+    inside = {name: subfolders(folder / name) for name in subfolders(folder) if has_any(folder / name, SUFFIXES)}
+    if len(inside) < 2 or len(set(map(tuple, inside.values()))) > 1:
+        return []
+    (first, names), others = next(iter(inside.items())), _shown(list(inside))
+    if len(names) < 2:
+        return []
+    if all(map(split_of, names)):
+        split = next((name for name in names if split_of(name) == "train"), names[0])
+        raise DataError(
+            f"{folder}: each of {others} holds {_shown(names)}, which are called like splits; "
+            f"expected {split}/{first}/ and not {first}/{split}/"
+        )
+    return [
+        f"the classes are {others}, and each holds {_shown(names)}; if those are the classes, and the folders around "
+        "them splits, call these train/, validation/ and test/"
+    ]
+
+
 def list_folder(folder: Path, root: Path) -> Listing:
     """List the images of the class folders in ``folder``, however deep; names are relative to ``root``.
 

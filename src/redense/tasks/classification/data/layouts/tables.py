@@ -7,8 +7,10 @@ One table is for all images, or one a split: ``train.csv`` and ``test.csv``, or 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from redense.errors import DataError, nearest
 from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows
+from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in
 
 from .folder import SUFFIXES, Files
 
@@ -53,7 +55,7 @@ class Labelled:
 
 
 class Images:
-    """The images below a folder, by path, by name, and by name without ending."""
+    """The images below a folder, by path, and by name with and without its ending where no other is called so."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -61,19 +63,40 @@ class Images:
         start = len(os.fsencode(root)) + 1
         self.others = found.others
         self.files = {os.fsdecode(path[start:]): status for path, status in found.files}
-        self._short: dict[str, str | None] = {}
-        for path in self.files:
-            name = path.rpartition("/")[2]
-            for key in {name, os.path.splitext(name)[0]}:  # noqa: PTH122
-                self._short[key] = None if key in self._short else path  # one of several is none
+        self._short = _index(self.files, lambda path: path.rpartition("/")[2])
 
-    def find(self, name: str, below: str = "") -> str | None:
-        """Return the path of an image that a table names; ``below`` is the folder of the table."""
+    @cached_property
+    def _folders(self) -> set[str]:
+        return {path.rpartition("/")[0] for path in self.files}
+
+    @cached_property
+    def _alike(self) -> dict[str, str | None]:
+        return _index(self.files, _plain)
+
+    @cached_property
+    def _short_alike(self) -> dict[str, str | None]:
+        return _index(self.files, lambda path: _plain(path).rpartition("/")[2])
+
+    def find(self, name: str, below: str = "", *, alike: bool = False) -> str | None:
+        """Return the path of an image that a table names.
+
+        Args:
+            name: as it is there; folder and ending may lack. A folder that is there is believed.
+            below: the folder of the table.
+            alike: take a file whose name differs in capitals or in how its letters are composed, as it comes out of
+                other file systems and of archives.
+        """
         name = name.strip().replace("\\", "/").removeprefix("./")
-        for path in (f"{below}/{name}" if below else name, name):
+        paths = (f"{below}/{name}", name) if below else (name,)
+        for path in paths:
             if path in self.files:
                 return path
-        return self._short.get(name.rpartition("/")[2]) if name else None
+        if alike and (same := next(filter(None, (self._alike.get(_plain(path)) for path in paths)), None)):
+            return same
+        folder, _, short = name.rpartition("/")
+        if not short or (folder and any(path.rpartition("/")[0] in self._folders for path in paths)):
+            return None
+        return self._short.get(short) or (self._short_alike.get(_plain(short)) if alike else None)
 
 
 def has_tables(root: Path) -> bool:
@@ -108,6 +131,10 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
         )
         column = _image_column([row for _, row in rows[:_TRIED]], images, below)
         if column is None:
+            column = _image_column([row for _, row in rows[:_TRIED]], images, below, alike=True)
+        if column is None:
+            if images.files:
+                notes.append(f"{path.name} is not used: no column of its names images that are here, one each")
             continue
         if "submission" in path.stem.lower():
             notes.append(f"{path.name} is a form to be filled in, and is not used")
@@ -117,7 +144,7 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
             notes.append(f"{path.name} names images and no classes, and is not used")
             continue
         named = tuple((line, str(row.get(column) or ""), str(row.get(classes, "")).strip()) for line, row in rows)
-        tables.append(LabelTable(path, split or "all", classes, named))
+        tables += _divided(LabelTable(path, split or "all", classes, named), [row for _, row in rows])
     return _one_a_split(tables, root), notes
 
 
@@ -133,7 +160,7 @@ def read_table(table: LabelTable, images: Images, known: Mapping[str, int]) -> L
     for line, name, label in table.rows:
         if not can_be_a_file(name):
             raise DataError(f"{table.path}, line {line}: {name!r} is no name of an image")
-        path = images.find(name, below)
+        path = images.find(name, below) or images.find(name, below, alike=True)
         if path is None:
             missing.append(f"{name} in line {line} of {table.path.name}")
             continue
@@ -170,18 +197,18 @@ def _paths(root: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not is_hidden(path.name)]
 
 
-def _image_column(rows: list[dict[str, Any]], images: Images, below: str) -> str | None:
+def _image_column(rows: list[dict[str, Any]], images: Images, below: str, *, alike: bool = False) -> str | None:
     """Return the column whose cells name images, most of them; None where none does."""
     counts: dict[str, int] = {}
     for row in rows:
         for key, cell in row.items():
-            if isinstance(cell, str) and images.find(cell, below):
+            if isinstance(cell, str) and images.find(cell, below, alike=alike):
                 counts[key] = counts.get(key, 0) + 1
     return max(counts, key=lambda key: (counts[key], key.lower() in FILES)) if counts else None
 
 
 def _label_column(row: dict[str, Any], image: str, chosen: str | None, path: Path) -> str | None:
-    rest = [key for key in row if key != image]
+    rest = [key for key in row if key != image and (key == chosen or key.strip().lower() not in SPLITS)]
     if chosen is not None:
         if chosen not in rest:
             raise DataError(
@@ -197,6 +224,41 @@ def _label_column(row: dict[str, Any], image: str, chosen: str | None, path: Pat
             f"{path}: which of the columns {', '.join(map(repr, rest))} has the classes? choose one with data.label"
         )
     return column
+
+
+def _divided(table: LabelTable, rows: list[dict[str, Any]]) -> list[LabelTable]:
+    """Return a table for each split that a column of it names, or the table itself.
+
+    Raises:
+        DataError: some rows name a split, and others none.
+    """
+    rest = [{key: cell for key, cell in row.items() if key != table.column} for row in rows]
+    splits = [split_in(row, table.path, line) for row, (line, _, _) in zip(rest, table.rows, strict=True)]
+    if not any(splits):
+        return [table]
+    if None in splits:
+        line = table.rows[splits.index(None)][0]
+        raise DataError(f"{table.path}, line {line}: no split, where other lines have one")
+    named = zip(splits, table.rows, strict=True)
+    parts: dict[str, list[tuple[int, str, str]]] = {}
+    for split, row in named:
+        parts.setdefault(str(split), []).append(row)
+    return [LabelTable(table.path, split, table.column, tuple(own)) for split, own in parts.items()]
+
+
+def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, str | None]:
+    """Return key, and key without ending -> the path; None where several have it."""
+    found: dict[str, str | None] = {}
+    for path in paths:
+        name = key(path)
+        for own in {name, os.path.splitext(name)[0]}:  # noqa: PTH122
+            found[own] = None if own in found else path
+    return found
+
+
+def _plain(name: str) -> str:
+    """Return a file's name as file systems and archives that change letters would still know it."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _one_a_split(tables: list[LabelTable], root: Path) -> list[LabelTable]:
