@@ -13,6 +13,7 @@ import json
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from redense.tasks.caches import used, used_by
 from redense.tasks.task import Facts, Settings, Task
 
 from .recipe.recipe import Recipe, build_recipe, entry_of
@@ -35,7 +36,10 @@ def make_task(recipe: Recipe) -> Task:
     Raises:
         DataError: the data is missing, broken or unfit.
     """
-    return _entry(recipe).make(recipe)
+    with used():
+        task = _entry(recipe).make(recipe)
+        used_by(task)
+    return task
 
 
 def shared_task(recipe: Recipe) -> Task:

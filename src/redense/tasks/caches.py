@@ -5,12 +5,17 @@ All of it can be made anew: clearing costs time, no result. Every kind is checke
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import threading
 import uuid
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from redense.errors import DataError, nearest
+from redense.errors import DataError, StateError, nearest
+from redense.files.locks import locked
 
 from .catalog import cache_dir
 from .fetching.packages import bytes_below
@@ -33,11 +38,16 @@ class Cache:
         return bytes_below(self.folder)
 
     def clear(self) -> int:
-        """Remove it, and return how many bytes that were; what is open stays readable to who has it open.
+        """Remove it, and return how many bytes that were.
 
         Raises:
             DataError: it cannot be removed.
+            StateError: another process trains from the caches.
         """
+        with _alone():
+            return self._clear()
+
+    def _clear(self) -> int:
         size = self.size()
         gone = self.folder.with_name(f".{self.name}-{uuid.uuid4().hex[:8]}")
         try:
@@ -69,3 +79,73 @@ def find_cache(name: str) -> Cache:
     if name not in known:
         raise DataError(f"no cache is called {name!r}, expected {', '.join(known)} or all{nearest(name, known)}")
     return known[name]
+
+
+# --- in use ---------------------------------------------------------------------------------------------------------
+
+_mutex = threading.Lock()
+_held: dict[Path, tuple[contextlib.ExitStack, int]] = {}  # folder of the caches -> its lock, and how many use it here
+
+
+def used_by(thing: object) -> None:
+    """Hold the caches for as long as a thing that reads from them lives: no other process clears them meanwhile."""
+    folder = _hold()
+    try:
+        weakref.finalize(thing, _let_go, folder)
+    except TypeError:  # of a task of others that takes no weak references: until the process ends
+        return
+
+
+@contextlib.contextmanager
+def used() -> Iterator[None]:
+    """Hold the caches among others that use them."""
+    folder = _hold()
+    try:
+        yield
+    finally:
+        _let_go(folder)
+
+
+def _hold() -> Path:
+    folder = cache_dir()
+    with _mutex:
+        stack, count = _held.get(folder) or (_shared(folder), 0)
+        _held[folder] = stack, count + 1
+    return folder
+
+
+def _let_go(folder: Path) -> None:
+    with _mutex:
+        stack, count = _held.pop(folder)
+        if count > 1:
+            _held[folder] = stack, count - 1
+        else:
+            stack.close()
+
+
+def _shared(folder: Path) -> contextlib.ExitStack:
+    stack = contextlib.ExitStack()
+    with contextlib.suppress(OSError, StateError):  # who can only read it can only hope
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(folder, wait=True, shared=True))
+    return stack
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the caches for this process alone.
+
+    Raises:
+        StateError: another process uses them.
+    """
+    folder = cache_dir()
+    with _mutex:
+        own = _held.get(folder)
+        if own:
+            own[0].close()
+        try:
+            with locked(folder, f"with what is kept in {folder}") if folder.is_dir() else contextlib.nullcontext():
+                yield
+        finally:
+            if own:
+                _held[folder] = _shared(folder), own[1]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from redense import cli
 from redense.lab.runs.export import export_run
-from redense.tasks.captioning.captioner import open_captioner
+from redense.tasks.captioning.captioner import Caption, Captioner, open_captioner
 from redense.tasks.captioning.config import CaptionData, CaptionModel
 from redense.tasks.captioning.features import open_eyes
 
@@ -198,7 +198,15 @@ def test_another_cnn_than_that_of_the_training_is_refused(redense: Run, trained:
     code, _, err = redense("caption", trained / "talker", path, "--cnn", other)
     assert code == 2
     assert f"{other} is not the CNN that {trained / 'talker'} was trained with" in err
-    assert "no such file or run folder" in redense("caption", trained / "talker", path, "--cnn", tmp_path / "no")[2]
+    assert "if it has moved" in redense("caption", trained / "talker", path, "--cnn", tmp_path / "no")[2]
+
+
+def test_a_caption_without_a_word_is_said(redense: Run, trained: Path, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Captioner, "captions", lambda self, pictures, beam: [[Caption("", -0.1)] for _ in pictures])
+    paths = [draw(tmp_path / f"{name}.png", "red") for name in "ab"]
+    code, out, err = redense("caption", trained / "talker", *paths)
+    assert (code, out) == (0, f"{paths[0]}: \n{paths[1]}: \n")
+    assert err.startswith("note: 2 captions have no word")
 
 
 def test_damaged_inputs_of_the_cnn_are_named(trained: Path, tmp_path):

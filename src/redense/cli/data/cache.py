@@ -41,21 +41,26 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from redense.tasks.caches import used
     from redense.tasks.classification.data.loading import divide_images, preparations, with_cache
     from redense.tasks.classification.data.reading import read_images
     from redense.tasks.classification.data.room import fill, large_ones
     from redense.tasks.classification.data.sets import EncodedSet
 
+    if options.task not in (None, "classification"):
+        raise RedenseError(
+            f"a cache is filled with pictures of classes, got --task {options.task}; run fills the others"
+        )
     data: Any = section_of("classification", options, place)
     if data.size is None:
         raise RedenseError("pictures are kept as the network sees them: give its size too, for example --data.size 224")
     console = Console(stderr=True)
     began = time.monotonic()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with used(), Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("looking at every image", total=None)
         found = read_images(data, on_checked=lambda done, total: progress.update(bar, completed=done, total=total))
         splits = with_cache(divide_images(data, found), data)
-        for note in splits.notes:
+        for note in () if options.json else splits.notes:
             say(f"note: {note}")
         parts = [(part, how) for part, how in preparations(splits, data) if isinstance(part, EncodedSet) and part.kept]
         if any(part.kept and not part.kept.writes for part, _ in parts):
@@ -63,10 +68,14 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
         total = sum(len(large_ones(part, how)) for part, how in parts)
         progress.update(bar, description="decoding", completed=0, total=total)
         count = sum(fill(part, how, threads=data.workers, on_done=lambda: progress.advance(bar)) for part, how in parts)
+    seconds = time.monotonic() - began
+    if options.json:
+        say(json.dumps({"path": place, "kept": count, "seconds": round(seconds, 3), "notes": splits.notes}))
+        return 0
     if not count:
         say("nothing to keep: no picture is so much larger than the network's that it would be quicker")
         return 0
-    say(f"{count:,} pictures are kept, {time.monotonic() - began:.0f} s; the same settings train from them")
+    say(f"{count:,} pictures are kept, {seconds:.0f} s; the same settings train from them")
     return 0
 
 

@@ -18,6 +18,9 @@ from .outline import print_outline
 if TYPE_CHECKING:
     from redense.lab.recipe.recipe import Recipe
 
+_FOR = {"clear": ("cache",), "full": ("check", "get"), "label": ("check", "cache"), "task": ("check", "get", "cache")}
+"""Options of `redense data` -> the actions that take them."""
+
 
 def register(verbs: Verbs) -> None:
     """Add the verbs of this module."""
@@ -49,9 +52,9 @@ def register(verbs: Verbs) -> None:
     data.add_argument("action", nargs="?", choices=("list", "get", "check", "cache"), default="list")
     data.add_argument("name", nargs="?", help="one of the list; check, cache: also a folder, or hub:OWNER/NAME")
     data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
-    data.add_argument("--label", metavar="COLUMN", help="check: the column of the classes, if there are several")
+    data.add_argument("--label", metavar="COLUMN", help="check, cache: the column of the classes, if there are several")
     data.add_argument("--task", metavar="TASK", help="check: classification, captioning or speech, if it could be two")
-    data.add_argument("--json", action="store_true", help="list, check, cache: print JSON")
+    data.add_argument("--json", action="store_true", help="print JSON")
     data.add_argument("--clear", metavar="NAME", help="cache: remove what is kept of one kind, or all")
 
 
@@ -105,6 +108,9 @@ def _data(options: argparse.Namespace) -> int:
         raise RedenseError(
             f"settings of the data are for check and cache, got {options.settings[0]} (see redense data --help)"
         )
+    for name, actions in _FOR.items():
+        if getattr(options, name) and options.action not in actions:
+            raise RedenseError(f"--{name} is for redense data {' and '.join(actions)}")
     if options.action == "list":
         if options.json:
             rows = [
@@ -117,8 +123,6 @@ def _data(options: argparse.Namespace) -> int:
             say(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
         say(f"kept in {catalog.cache_dir()}")
         return 0
-    if options.clear and options.action != "cache":
-        raise RedenseError("--clear is for redense data cache")
     if options.action == "cache":
         if options.name and options.clear:
             raise RedenseError("--clear removes what is kept of all sets: give no set with it")
@@ -137,5 +141,13 @@ def _data(options: argparse.Namespace) -> int:
             path = catalog.get(source, lambda what, part: progress.update(bar, description=what, completed=part))
     else:
         path = catalog.check(source)
-    say(f"{source.name} is whole: {path}")
-    return check_content(options, source.name) if options.full else 0
+    if options.full:
+        if not options.json:
+            say(f"{source.name} is whole: {path}")
+        return check_content(options, source.name)
+    say(
+        json.dumps({"name": source.name, "whole": True, "path": str(path)})
+        if options.json
+        else f"{source.name} is whole: {path}"
+    )
+    return 0

@@ -54,16 +54,24 @@ def _caption(options: argparse.Namespace) -> int:
     if options.cnn:
         data = data.model_copy(update={"features": data.features.model_copy(update={"weights": options.cnn})})
     captioner = open_captioner(folder, data, model)
-    failed = False
+    failed, empty = False, 0
     for path, found in _captioned(captioner, options.images, options.beam):
         if isinstance(found, str):
             failed = True
             complain(f"{path} {found}")
-        elif not options.json:
-            _print(path, found, everything=options.all)
+        else:
+            empty += not found[0].text
+            if not options.json:
+                _print(path, found, everything=options.all)
         if options.json:
             said = {"error": found} if isinstance(found, str) else _plain(found, everything=options.all)
             say(json.dumps({"image": str(path), **said}, ensure_ascii=False))
+    if empty:
+        which = "a caption has" if empty == 1 else f"{empty:,} captions have"
+        complain(
+            f"{which} no word: the network finds it likeliest that a sentence ends at once; train it for longer",
+            before="note: ",
+        )
     return 2 if failed else 0
 
 

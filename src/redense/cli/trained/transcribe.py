@@ -229,7 +229,7 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in read_text(path).splitlines()]
+        lines = [line.strip() for line in read_text(path).removeprefix("\ufeff").splitlines()]
     except OSError as error:
         raise RedenseError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -126,9 +126,10 @@ def open_eyes(source: FeatureSource) -> Eyes:
     if (folder / "recipe.yaml").is_file():
         return _eyes_of_run(folder, source)
     if _is_run(source.weights) and not folder.exists():
+        train = command("redense", "run", "emoji/cnn", "--out", source.weights)
         raise StateError(
-            f"data.features.weights: no such file or run folder {source.weights}; train the CNN there first, for "
-            f"example: {command('redense', 'run', 'emoji/cnn', '--out', source.weights)}"
+            f"data.features.weights: no such file or run folder {source.weights}; if it has moved, say where it is "
+            f"(redense caption: --cnn), or train the CNN there first, for example: {train}"
         )
     return _eyes_of_library(source)
 

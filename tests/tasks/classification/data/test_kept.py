@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -13,15 +14,25 @@ from PIL import Image
 from torch import Tensor
 
 from redense.cli import main
+from redense.errors import StateError
+from redense.files.locks import locked
+from redense.lab.recipe.recipe import build_recipe
+from redense.lab.tasks import make_task
 from redense.tasks.caches import PICTURES
+from redense.tasks.catalog import cache_dir
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import ImageSet, load_images, transforms
+from redense.tasks.classification.data import ImageSet, load_images, room, transforms
 from redense.tasks.classification.data.pixels import decode
 from redense.tasks.classification.task import Classification
 
 LARGE = ((200, 150), (160, 240))
 MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_free", lambda folder: None)  # this machine's disk is no part of the test
 
 
 @pytest.fixture
@@ -148,3 +159,45 @@ def test_the_verb_fills_shows_and_clears(large: Path, capsys: pytest.CaptureFixt
     assert "did you mean 'pictures'" in capsys.readouterr().err
     assert main(["data", "cache", str(large)]) == 2
     assert "--data.size 224" in capsys.readouterr().err
+    assert main(["data", "cache", str(large), *settings, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["path"], said["kept"], len(kept())) == (str(large), 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["cache", "FOLDER", "--full"], "--full is for redense data check and get"),
+        (["cache", "FOLDER", "--task", "speech"], "a cache is filled with pictures of classes, got --task speech"),
+        (["list", "--label", "x"], "--label is for redense data check and cache"),
+        (["check", "FOLDER", "--clear", "all"], "--clear is for redense data cache"),
+    ],
+)
+def test_an_option_that_an_action_does_not_take_is_refused(
+    options: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["data", *(str(tmp_path) if option == "FOLDER" else option for option in options)]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_caches_are_not_cleared_while_another_process_trains_from_them(large: Path, capsys: pytest.CaptureFixture[str]):
+    nothing = {"epochs": 1}
+    phases = {"dense": nothing, "sparse": nothing | {"sparsity": 0.5}, "redense": nothing}
+    data = {"source": str(large), "size": 8, "augment": "scale-aspect"}
+    task = make_task(build_recipe({"name": "x", "task": "classification", "data": data, **phases}))
+    with pytest.raises(StateError, match="another process is training"), locked(cache_dir(), "with it"):
+        pass
+    assert main(["data", "cache", "--clear", "all"]) == 0  # one's own process does one thing after another
+    with pytest.raises(StateError), locked(cache_dir()):
+        pass
+    del task
+    gc.collect()
+    with locked(cache_dir(), shared=True):  # as a training elsewhere has it
+        capsys.readouterr()
+        assert main(["data", "cache", "--clear", "pictures"]) == 2
+        assert "another process is training with what is kept in" in capsys.readouterr().err
+        again = make_task(build_recipe({"name": "x", "task": "classification", "data": data, **phases}))
+        assert len(again.examples("train")) == 11
+    del again
+    gc.collect()
+    assert main(["data", "cache", "--clear", "pictures"]) == 0

@@ -88,10 +88,10 @@ def find_images(source: str | None) -> Path | str:
     place = Path(source).expanduser()
     added = any(READERS.plugin_of(name) for name in READERS)
     if not place.is_dir() and not find_npz(place) and not (added and place.exists()):
-        names = ["sample", "debian", *catalog.SOURCES]
+        names = ["sample", "debian", *(name for name, known in catalog.SOURCES.items() if not known.weights)]
         raise DataError(
             f"no data at {source!r}: expected one of {', '.join(names)}, an existing folder, a .npz file, "
-            f"or hub:OWNER/NAME{nearest(source, names)}"
+            f"or hub:OWNER/NAME{nearest(source, names)}; if it has moved, --data says where it is"
         )
     return place
 

@@ -16,7 +16,7 @@ from .kept import Kept
 from .sets import EncodedSet
 from .transforms import Preparation
 
-_SPARED = 0.05  # of the disk
+_SPARED, _MOST_SPARED = 0.05, 5e9  # of the disk, for others; bytes
 
 
 def room_for(parts: Sequence[tuple[EncodedSet, Preparation]], limit: float, place: str) -> tuple[Kept | None, str]:
@@ -39,13 +39,13 @@ def room_for(parts: Sequence[tuple[EncodedSet, Preparation]], limit: float, plac
             needed -= sum(int(own[i]) for i in chosen.tolist() if kept.has(images.identity(i), preparation.name))
     free = _free(kept.folder)
     if there + needed > limit:
-        why = f"{there / 1e9:.1f} GB are there and data.cache_gb is {limit / 1e9:g}"
+        why = f"{_said(there)} are there and data.cache_gb is {limit / 1e9:g}"
     elif free is not None and needed > free:
-        why = f"the disk has {max(free, 0) / 1e9:.1f} GB to spare"
+        why = f"the disk has {_said(max(free, 0))} to spare, beside what it needs for others"
     else:
         return kept, ""
     return Kept(kept.folder, writes=False), (
-        f"{place}: decoded pictures are not kept: {needed / 1e9:.1f} GB more would be needed, {why}"
+        f"{place}: decoded pictures are not kept: {_said(needed)} more would be needed, {why}"
     )
 
 
@@ -72,6 +72,10 @@ def fill(images: EncodedSet, preparation: Preparation, *, threads: int, on_done:
     return len(chosen)
 
 
+def _said(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
 def _free(folder: Path) -> int | None:
     """Return the bytes that may be written to a disk, if it tells."""
     place = next((path for path in (folder, *folder.parents) if path.exists()), None)
@@ -79,4 +83,4 @@ def _free(folder: Path) -> int | None:
         usage = shutil.disk_usage(place) if place else None
     except OSError:
         return None
-    return None if usage is None else usage.free - int(_SPARED * usage.total)
+    return None if usage is None else usage.free - int(min(_SPARED * usage.total, _MOST_SPARED))
