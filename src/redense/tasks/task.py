@@ -146,23 +146,6 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class HasTargets(Protocol):
-    """A task whose batches are inputs and, for each row of its outputs, the right class: techniques may change them."""
-
-    def inputs(self, batch: Batch) -> Tensor:
-        """Return what the network sees of a batch, (examples, ...)."""
-        ...
-
-    def targets(self, batch: Batch) -> Tensor:
-        """Return the right class of every row of ``outputs``, int64 (rows,)."""
-        ...
-
-    def replaced(self, batch: Batch, inputs: Tensor, targets: Tensor | None = None) -> Batch:
-        """Return a batch with other inputs, and other targets if they are given."""
-        ...
-
-
-@runtime_checkable
 class Varies(Protocol):
     """A task whose loss, or what is random about its training examples, may be another one in some phases."""
 

@@ -14,7 +14,6 @@ from redense.errors import MissingExtraError, RedenseError, StateError
 JobT = TypeVar("JobT")
 T = TypeVar("T")
 Backend = Literal["loky", "threading", "ray"]
-BACKENDS = ("loky", "ray")
 MOST_JOBS = 1000
 
 

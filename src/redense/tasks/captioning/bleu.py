@@ -4,7 +4,7 @@ Words are compared as they are: nothing is tokenised again, no case is changed, 
 references the one nearest in length counts for brevity, the shorter of two that are equally near.
 
 What a sentence adds to the score of a set is a row of integers, so that any choice of sentences can be scored without
-going back to their words, which is what the bootstrap needs.
+going back to their words, which is what a bootstrap over images needs.
 """
 
 from __future__ import annotations
@@ -71,19 +71,6 @@ def scores_of(sums: np.ndarray) -> np.ndarray:
         brevity = np.where(written >= wanted, 1.0, np.exp(1 - wanted / written))
         means = np.exp(np.cumsum(np.log(precision), axis=1) / np.arange(1, 5))
     return np.where(written[:, None] > 0, 100 * brevity[:, None] * means, 0.0)
-
-
-def bootstrap(rows: np.ndarray, *, draws: int = 1000, level: float = 0.95, seed: int = 0) -> np.ndarray:
-    """Return intervals of BLEU-1 to BLEU-4, (4, 2): percentiles over sets drawn with replacement from the images.
-
-    Koehn 2004. It says how much hangs on which images the test set happens to have, and nothing of other seeds.
-    """
-    rows = np.asarray(rows, np.float64)
-    generator = np.random.default_rng(seed)
-    # How often each image is drawn: a product of matrices instead of a thousand sums.
-    counts = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
-    scores = scores_of(counts @ rows)
-    return np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
 def chrf(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
