@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from redense.errors import BrowserError
+from redense.files.markup import h
 from redense.report.kit.document import Page, Section
-from redense.report.kit.markup import h
 from redense.report.kit.parts import Figure, Table
 from redense.report.kit.plotting import AXIS, LOOK
 from redense.report.paper import browser, printing

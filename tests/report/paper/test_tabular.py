@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redense.files.markup import h
 from redense.report.kit.document import Section
-from redense.report.kit.markup import h
 from redense.report.kit.parts import Cell, Table
 from redense.report.kit.quantities import NOTHING, cell, estimate, share
 from redense.report.paper.tabular import latex, to_csv, to_latex, to_markdown

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redense.report.kit.markup import Child, Element, h
+from redense.files.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Figure, Table
 from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, titled

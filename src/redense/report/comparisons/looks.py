@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redense.report.kit.markup import Element, h
+from redense.files.markup import Element, h
 
 from .types import Arm
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from redense.files.checksums import check_folder
+from redense.files.markup import Child, Element, h
 from redense.lab.judging.words import control_sentence, rule
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
-from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import (
     Cell,
     Figure,
@@ -33,7 +33,7 @@ from .reading import read_comparison
 from .search import search_parts
 from .tables import table_of_arms
 from .types import Comparison
-from .verdict import conclusion, gains, headline, key_figures, remarks
+from .verdict import gains, headline, key_figures, remarks, said_of
 
 _RAW = {
     "compare.json": "application/json",
@@ -97,7 +97,7 @@ def _verdict(c: Comparison) -> list[Child]:
         h(
             "div",
             h("dt", swatch(arm), arm.name),
-            h("dd", conclusion(c, arm.name), class_="gain" if arm.name in won else None),
+            h("dd", said_of(c, arm.name), class_="gain" if arm.name in won else None),
         )
         for arm in c.arms
         if arm.name in c.conclusions

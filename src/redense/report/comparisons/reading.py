@@ -53,7 +53,7 @@ def read_comparison(folder: Path) -> Comparison:
             ),
             decision=decision,
             caution=words.caution(decision),
-            conclusions={name: words.conclusion(decision, name) for name in decision.conclusions},
+            conclusions={name: words.said_of(decision, name) for name in decision.conclusions},
             asked=dict(asked),
             environment=dict(environment),
             diagnosis=diagnosis,

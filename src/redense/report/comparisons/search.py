@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from redense.report.kit.markup import Child, h
+from redense.files.markup import Child, h
 from redense.report.kit.parts import Cell, Table
 from redense.report.kit.quantities import NOTHING, cell, count, number
 

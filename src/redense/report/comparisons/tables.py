@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from redense.files.markup import Child, Element, h
 from redense.lab.judging.results import tried_sentence
-from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Table
 from redense.report.kit.quantities import NOTHING, Number, cell, count, duration, estimate, whole
 

@@ -22,7 +22,7 @@ def headline(c: Comparison) -> str:
     return judged(c.decision, seeds=len(c.seeds), figure=c.figure, dense=c.dense)
 
 
-def conclusion(c: Comparison, arm: str) -> str:
+def said_of(c: Comparison, arm: str) -> str:
     """Return the lab's conclusion on an arm, without the name that it begins with."""
     text = c.conclusions[arm].removeprefix(f"{arm}: ")
     return text[:1].upper() + text[1:]

@@ -14,10 +14,10 @@ from typing import Any
 
 from redense._version import __version__
 from redense.errors import CheckpointError, StateError
+from redense.files.markup import Child, Element, blocks, h, html
 from redense.files.writing import write_text
 
 from .assets import asset
-from .markup import Child, Element, blocks, h, html
 from .parts import Figure, Table
 from .plotting import Plot
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .markup import Child, Element, h
+from redense.files.markup import Child, Element, h
+
 from .plotting import Plot
 from .quantities import NBSP, Number
 

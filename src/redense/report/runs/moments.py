@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
+from redense.files.markup import Child, Element, h
 from redense.report.kit.loading import load_object
-from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table
 from redense.report.kit.plotting import AXIS, LOOK, Plot, axis, no_markup, no_template, on_panel
 from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, small, whole

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from redense.files.checksums import check_folder
+from redense.files.markup import Child, h
 from redense.report.kit.document import Page, Section, write_page
-from redense.report.kit.markup import Child, h
 from redense.report.kit.parts import (
     Cell,
     Figure,

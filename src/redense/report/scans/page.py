@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from redense.files.markup import Child, h
 from redense.lab.runs.scan import read_scan
 from redense.report.kit.document import Page, Section, write_page
-from redense.report.kit.markup import Child, h
 from redense.report.kit.parts import Cell, Figure, Table, flattened
 from redense.report.kit.plotting import AXIS, KEY, LOOK, Plot, axis, no_markup, segment
 from redense.report.kit.quantities import cell, count, number, percent, share, whole

@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redense.errors import AddressError, DataError
 from redense.files.checksums import check_folder
+from redense.files.markup import h
 from redense.report.kit.document import Page, Section, changes
-from redense.report.kit.markup import h
 from redense.report.pages import RUN, kind_of
 
 from .listing import Entry, entry, found, grid_page, listing_page, reason_of, signature, unreadable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redense.files.markup import Child, Element, h
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
-from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Table, scrolled
 from redense.report.kit.quantities import NOTHING, Number, cell, count, number, share

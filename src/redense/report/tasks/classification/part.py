@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
+from redense.files.markup import Child, Element, h
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
-from redense.report.kit.markup import Child, Element, h
 from redense.report.kit.parts import Cell, Figure, Table, scrolled, shown
 from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, rows_axis, shortened
 from redense.report.kit.quantities import NOTHING, cell, count, percent, share, whole
