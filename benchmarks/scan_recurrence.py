@@ -17,7 +17,7 @@ import torch
 from common import Bar, Contestant, Ratio, Seconds, finish, measure, parser, ratio, table
 from torch import Tensor, nn
 
-from redense.tasks.speech.network.layers import ClippedRecurrence, Packing
+from redense.tasks.speech.network.modules import ClippedRecurrence, Packing
 from redense.tasks.speech.network.recurrence import reference, scan
 
 AT_MOST = 1.5

@@ -19,7 +19,7 @@ from common import Bar, Ratio, finish, parser
 from torch import Tensor
 
 from redense.masks.sharded import Piece, select_pieces, select_pieces_each
-from redense.masks.sharding import Layout, Ranks
+from redense.masks.sharding import Extent, Ranks
 
 RANKS = 2
 SPARSITY = 0.3
@@ -58,9 +58,9 @@ def count(layers: int, size: int, dtype: torch.dtype, scope: str) -> list[int]:
     generator = torch.Generator().manual_seed(0)
     shards: list[dict[str, Piece]] = []
     for rank in range(RANKS):
-        layout = Layout(shape, (torch.arange(rows) + rank * rows, torch.arange(columns)))
+        extent = Extent(shape, (torch.arange(rows) + rank * rows, torch.arange(columns)))
         drawn = (torch.randn(rows, columns, generator=generator).to(dtype) for _ in range(layers))
-        shards.append({f"{layer}": Piece(scores, layout) for layer, scores in enumerate(drawn)})
+        shards.append({f"{layer}": Piece(scores, extent) for layer, scores in enumerate(drawn)})
     wire, errors = Wire(), list[BaseException]()
 
     def choose(rank: int) -> None:

@@ -1,4 +1,4 @@
-"""Selection over shards equals the selection of one process, to the bit, whatever the layout."""
+"""Selection over shards equals the selection of one process, to the bit, however they are cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redense.errors import ParameterError, ScoreError, SparsityError
 from redense.masks import digits
 from redense.masks import sharded as distributed
 from redense.masks.sharded import Piece, kth, select_pieces, select_pieces_each
-from redense.masks.sharding import Layout, Ranks
+from redense.masks.sharding import Extent, Ranks
 
 Pieces = list[dict[str, Piece]]
 
@@ -73,8 +73,8 @@ def cut(scores: Tensor, owners: Sequence[Tensor], ranks: int) -> list[Piece]:
             parts = int(owners[dimension].max()) + 1 if size else 1
             positions.append((owners[dimension] == rest % parts).nonzero().flatten())
             rest //= parts
-        layout = Layout(tuple(scores.shape), tuple(positions), counted=rest == 0)
-        pieces.append(Piece(layout.take(scores), layout))
+        extent = Extent(tuple(scores.shape), tuple(positions), counted=rest == 0)
+        pieces.append(Piece(extent.take(scores), extent))
     return pieces
 
 
@@ -98,7 +98,7 @@ def assert_equal_masks(ranks: Pieces, scores: dict[str, Tensor], sparsity: float
             assert list(chosen) == list(scores)
             for name, mask in chosen.items():
                 assert mask.dtype == torch.bool
-                assert torch.equal(mask, ranks[rank][name].layout.take(right[name])), (rank, name)
+                assert torch.equal(mask, ranks[rank][name].extent.take(right[name])), (rank, name)
     return calls
 
 
@@ -129,15 +129,15 @@ def problems(draw: st.DrawFn) -> tuple[Pieces, dict[str, Tensor], float, bool]:
                 of_rank[rank][name] = piece
         if parts > ranks:  # more parts than ranks: everybody holds everything instead, and one counts
             for rank in range(ranks):
-                layout = Layout.whole(tuple(shape), counted=rank == 0)
-                of_rank[rank][name] = Piece(scores[name], layout)
+                extent = Extent.whole(tuple(shape), counted=rank == 0)
+                of_rank[rank][name] = Piece(scores[name], extent)
     return of_rank, scores, draw(st.floats(0, 0.99)), draw(st.booleans())
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["sent whole", "searched"])
 @settings(max_examples=50)
 @given(problem=problems())
-def test_any_layout_gives_the_masks_of_one_process(whole: bool, problem: tuple[Pieces, dict[str, Tensor], float, bool]):
+def test_any_extent_gives_the_masks_of_one_process(whole: bool, problem: tuple[Pieces, dict[str, Tensor], float, bool]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "_WHOLE", 2 if whole else 0)
         patch.setattr(digits, "_ROOM", 2048 if whole else 256)  # the more digits
@@ -157,7 +157,7 @@ def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(
     each = -(-scores.shape[dimension] // ranks)
     owners[dimension] = torch.arange(scores.shape[dimension]) // each
     pieces = [{"w": piece} for piece in cut(scores, owners, int(owners[dimension].max()) + 1)]
-    nothing = Layout((5, 3, 6), tuple(torch.arange(0 if d == dimension else s) for d, s in enumerate(scores.shape)))
+    nothing = Extent((5, 3, 6), tuple(torch.arange(0 if d == dimension else s) for d, s in enumerate(scores.shape)))
     pieces += [{"w": Piece(nothing.take(scores), nothing)} for _ in range(ranks - len(pieces))]
     for sparsity in (0.1, 0.93):
         for absolute in (False, True):
@@ -187,7 +187,7 @@ def test_a_choice_sends_a_few_batches_of_16_kilobytes_however_many_weights_there
     for own, chosen in zip(pieces, results, strict=True):
         assert isinstance(chosen, dict), chosen
         for name, mask in chosen.items():
-            assert torch.equal(mask, own[name].layout.take(masks.select(scores[name], shares[name], absolute=True)))
+            assert torch.equal(mask, own[name].extent.take(masks.select(scores[name], shares[name], absolute=True)))
     # A call a layer and digit would be 32 x 5 calls.
     assert len(calls) <= most, calls
     assert max(calls) <= 8 * layers * (1 + 64), calls
@@ -211,7 +211,7 @@ def test_replicas_are_counted_once():
     scores = torch.randn(6, 4)
     rows = [torch.arange(3), torch.arange(3, 6)]
     ranks = [
-        {"w": Piece(scores[r], Layout((6, 4), (r, torch.arange(4)), counted=first))}
+        {"w": Piece(scores[r], Extent((6, 4), (r, torch.arange(4)), counted=first))}
         for first in (True, False)
         for r in rows
     ]
@@ -228,7 +228,7 @@ def test_a_nan_on_one_rank_is_an_error_on_every_rank():
 
 
 def test_a_sparsity_out_of_range_is_refused_before_anything_is_sent():
-    piece = Piece(torch.ones(3), Layout.whole((3,)))
+    piece = Piece(torch.ones(3), Extent.whole((3,)))
 
     def sent(own: Tensor) -> Tensor:
         raise AssertionError("sent")
@@ -252,19 +252,19 @@ def test_the_kth_of_signed_integers_is_that_of_the_sorted_list(parts: list[list[
     assert results == [expected] * len(parts)
 
 
-def test_a_layout_knows_the_index_of_every_element_it_holds():
+def test_an_extent_knows_the_index_of_every_element_it_holds():
     whole = torch.arange(60).view(3, 4, 5)
-    layout = Layout((3, 4, 5), (torch.tensor([0, 2]), torch.tensor([1, 2]), torch.tensor([0, 3, 4])))
-    part = layout.take(whole)
-    assert part.shape == layout.local_shape
-    assert torch.equal(layout.index(torch.arange(12)), part.reshape(-1))
-    assert layout.numel == 60
+    extent = Extent((3, 4, 5), (torch.tensor([0, 2]), torch.tensor([1, 2]), torch.tensor([0, 3, 4])))
+    part = extent.take(whole)
+    assert part.shape == extent.local_shape
+    assert torch.equal(extent.index(torch.arange(12)), part.reshape(-1))
+    assert extent.numel == 60
 
 
 def test_a_part_that_is_one_block_is_a_view():
     whole = torch.arange(12).view(4, 3)
-    layout = Layout((4, 3), (torch.tensor([1, 2]), torch.arange(3)))
-    assert layout.take(whole).data_ptr() == whole[1].data_ptr()
+    extent = Extent((4, 3), (torch.tensor([1, 2]), torch.arange(3)))
+    assert extent.take(whole).data_ptr() == whole[1].data_ptr()
 
 
 def test_plain_tensors_are_chosen_as_ever_and_nothing_is_sent():

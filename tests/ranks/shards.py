@@ -29,7 +29,7 @@ from redense import Phase, Schedule, Surgery, masks
 from redense.criteria import get_criterion
 from redense.errors import ParameterError, ScoreError, StateError
 from redense.masks import sharded as distributed
-from redense.masks.sharding import layout_of, local, sparsity_of, whole
+from redense.masks.sharding import extent_of, local, sparsity_of, whole
 from redense.pruning import choose
 
 RANK, WORLD = int(sys.argv[1]), int(sys.argv[2])
@@ -246,7 +246,7 @@ def check_partial_sums_have_no_scores() -> None:
     from torch.distributed.tensor import Partial
 
     partial = DTensor.from_local(torch.ones(2, 2), init_device_mesh("cpu", (WORLD,)), (Partial(),))
-    assert_raises(ParameterError, "partial sum", lambda: layout_of(partial))
+    assert_raises(ParameterError, "partial sum", lambda: extent_of(partial))
 
 
 # --- training -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from redense.schedules.numeric import check_pattern, check_sparsity
 from . import selection as masking
 from .blocks import Key, blocks, magnitude_bits, ordered_bits
 from .digits import Search, find, kth, width_of
-from .sharding import Layout, Ranks, Reduce, is_sharded, layout_of, local, ranks_of, wrap
+from .sharding import Extent, Ranks, Reduce, extent_of, is_sharded, local, ranks_of, wrap
 from .threshold import unordered
 
 _WHOLE = 2  # how many times its counts of one call a weight may be large to be sent whole
@@ -38,12 +38,12 @@ class Piece:
     """The piece of one tensor of scores that a rank holds.
 
     Args:
-        scores: the rank's part, of the layout's ``local_shape``.
-        layout: where its elements are in the whole.
+        scores: the rank's part, of the extent's ``local_shape``.
+        extent: where its elements are in the whole.
     """
 
     scores: Tensor
-    layout: Layout
+    extent: Extent
 
 
 def select(scores: Tensor, sparsity: float, *, name: str = "weight", absolute: bool = False) -> Tensor:
@@ -68,7 +68,7 @@ def select_each(
     for name, values in scores.items():
         if is_sharded(values):
             masking.check_storage(name, values)
-            sharded.setdefault(_mesh(values), {})[name] = Piece(local(values), layout_of(values))
+            sharded.setdefault(_mesh(values), {})[name] = Piece(local(values), extent_of(values))
         else:
             chosen[name] = masking.select(values, sparsities[name], name=name, absolute=absolute)
     for mesh, pieces in sharded.items():
@@ -90,7 +90,7 @@ def select_global(scores: Mapping[str, Tensor], sparsity: float, *, absolute: bo
     for name, values in scores.items():
         masking.check_storage(name, values)
     mesh = _common_mesh(scores)
-    pieces = {name: Piece(local(values), _layout(values, mesh)) for name, values in scores.items()}
+    pieces = {name: Piece(local(values), _extent(values, mesh)) for name, values in scores.items()}
     masks = select_pieces(pieces, sparsity, ranks_of(mesh), absolute=absolute)
     return {name: wrap(mask, scores[name]) for name, mask in masks.items()}
 
@@ -111,7 +111,7 @@ def select_patterns(scores: Mapping[str, Tensor], pattern: tuple[int, int]) -> d
     for name, values in scores.items():
         if is_sharded(values):
             masking.check_groups(name, values.shape, m)
-            sharded.setdefault(_mesh(values), {})[name] = Piece(local(values), layout_of(values))
+            sharded.setdefault(_mesh(values), {})[name] = Piece(local(values), extent_of(values))
     for mesh, pieces in sharded.items():
         _refuse_torn(pieces, m, ranks_of(mesh).largest)
         _refuse_unordered(pieces, ranks_of(mesh).sum)
@@ -143,7 +143,7 @@ def select_pieces(
         SparsityError: the sparsity is not in [0, 1).
         ScoreError: a score of any rank is NaN or infinite.
 
-    >>> piece = Piece(torch.tensor([3.0, 1.0, 1.0, 2.0]), Layout.whole((4,)))
+    >>> piece = Piece(torch.tensor([3.0, 1.0, 1.0, 2.0]), Extent.whole((4,)))
     >>> select_pieces({"weight": piece}, 0.25, Ranks.alone())["weight"]
     tensor([ True, False,  True,  True])
     """
@@ -165,14 +165,14 @@ class _Problem:
 
     def __init__(self, pieces: Mapping[str, Piece], sparsity: float, absolute: bool) -> None:
         self.pieces = pieces
-        self.total = sum(piece.layout.numel for piece in pieces.values())
+        self.total = sum(piece.extent.numel for piece in pieces.values())
         self.count = round(sparsity * self.total)
         dtype = masking.common_dtype(piece.scores for piece in pieces.values())
         key = magnitude_bits if absolute else ordered_bits
         bases = _bases(pieces.values())
         self.parts = [_Part(piece, base, dtype, key) for piece, base in zip(pieces.values(), bases, strict=True)]
         self._half = 1 << (8 * dtype.itemsize - 1)
-        self._mine = [part for part in self.parts if part.layout.counted]
+        self._mine = [part for part in self.parts if part.extent.counted]
 
     def _keys(self) -> Iterator[Tensor]:
         return (keys for part in self._mine for _, keys in part.blocks())
@@ -203,7 +203,7 @@ class _Problem:
         for part in self._mine:
             for start, block in part.blocks():
                 where = torch.arange(start, start + block.numel(), device=block.device)
-                keys[(part.layout.index(where) + part.base).cpu()] = block.long().cpu()
+                keys[(part.extent.index(where) + part.base).cpu()] = block.long().cpu()
         return keys
 
     def masks(self, threshold: int, last: int) -> dict[str, Tensor]:
@@ -256,7 +256,7 @@ class _Part:
     """
 
     def __init__(self, piece: Piece, base: int, dtype: torch.dtype, key: Key) -> None:
-        self.layout, self.base = piece.layout, base
+        self.extent, self.base = piece.extent, base
         self._shape = piece.scores.shape
         self._flat = piece.scores.detach().to(dtype).reshape(-1)
         self._key = key
@@ -276,7 +276,7 @@ class _Part:
         """Give the index, among the elements of all whole tensors, of each key that is the threshold."""
         for start, keys in self.blocks():
             where = (keys == threshold).nonzero().flatten()
-            yield self.layout.index(where + start) + self.base
+            yield self.extent.index(where + start) + self.base
 
     def mask(self, threshold: int, last: int) -> Tensor:
         """Keep what is above the threshold, and what ties with it after index ``last``; none of the ties if -1."""
@@ -285,7 +285,7 @@ class _Part:
             torch.gt(keys, threshold, out=out[start : start + keys.numel()])
             if last >= 0:
                 where = (keys == threshold).nonzero().flatten() + start
-                out[where[self.layout.index(where) + self.base > last]] = True
+                out[where[self.extent.index(where) + self.base > last]] = True
         return out.view(self._shape)
 
 
@@ -293,14 +293,14 @@ def _bases(pieces: Iterable[Piece]) -> Iterator[int]:
     base = 0
     for piece in pieces:
         yield base
-        base += piece.layout.numel
+        base += piece.extent.numel
 
 
 def _unordered(pieces: Mapping[str, Piece]) -> list[int]:
     """Count the scores of each tensor that are NaN or infinite, of those that this rank counts."""
     return [
         sum(int((~torch.isfinite(block)).sum()) for block in blocks(piece.scores.detach().reshape(-1)))
-        if piece.layout.counted
+        if piece.extent.counted
         else 0
         for piece in pieces.values()
     ]
@@ -310,7 +310,7 @@ def _raise_unordered(pieces: Mapping[str, Piece], bad: list[int], reduce: Reduce
     """Raise on every rank, so that none waits for the others, for the first tensor that has such scores on any."""
     for (name, piece), count in zip(pieces.items(), reduce(torch.tensor(bad)), strict=True):
         if count:
-            raise unordered(name, int(count), piece.layout.numel)
+            raise unordered(name, int(count), piece.extent.numel)
 
 
 def _refuse_unordered(pieces: Mapping[str, Piece], reduce: Reduce) -> None:
@@ -320,7 +320,7 @@ def _refuse_unordered(pieces: Mapping[str, Piece], reduce: Reduce) -> None:
 def _refuse_torn(pieces: Mapping[str, Piece], m: int, reduce: Reduce) -> None:
     torn: list[int] = []
     for piece in pieces.values():
-        inputs = piece.layout.positions[1]
+        inputs = piece.extent.positions[1]
         groups = inputs[: inputs.numel() // m * m].view(-1, m)
         cut = bool(inputs.numel() % m or (groups[:, 0] % m).any() or (groups[:, -1] - groups[:, 0] != m - 1).any())
         torn.append(int(cut))
@@ -351,8 +351,8 @@ def _common_mesh(scores: Mapping[str, Tensor]) -> Any:
     return mesh
 
 
-def _layout(values: Tensor, mesh: Any) -> Layout:
+def _extent(values: Tensor, mesh: Any) -> Extent:
     if is_sharded(values):
-        return layout_of(values)
+        return extent_of(values)
     coordinate = mesh.get_coordinate()
-    return Layout.whole(tuple(values.shape), counted=coordinate is not None and not any(coordinate))
+    return Extent.whole(tuple(values.shape), counted=coordinate is not None and not any(coordinate))

@@ -23,7 +23,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Extent:
     """The elements of a whole tensor that a rank holds: those at ``positions`` along every dimension.
 
     Args:
@@ -66,8 +66,8 @@ class Layout:
         return out
 
     @classmethod
-    def whole(cls, shape: tuple[int, ...], *, counted: bool = True) -> Layout:
-        """Return the layout of a rank that holds everything."""
+    def whole(cls, shape: tuple[int, ...], *, counted: bool = True) -> Extent:
+        """Return the extent of a rank that holds everything."""
         return cls(tuple(shape), tuple(torch.arange(size) for size in shape), counted)
 
 
@@ -111,7 +111,7 @@ def cut(tensor: Tensor, weight: Tensor) -> Tensor:
     if not is_sharded(weight):
         return whole(tensor)
     if not is_sharded(tensor):
-        return wrap(layout_of(weight).take(tensor).to(local(weight).device), weight)
+        return wrap(extent_of(weight).take(tensor).to(local(weight).device), weight)
     mesh, placements = _dtensor(weight).device_mesh, _dtensor(weight).placements
     if _dtensor(tensor).device_mesh == mesh and _dtensor(tensor).placements == placements:
         return tensor
@@ -123,7 +123,7 @@ def like(mask: Tensor, weight: Tensor) -> Tensor:
     return wrap(applying.like(local(cut(mask, weight)), local(weight)), weight)
 
 
-def layout_of(weight: Tensor) -> Layout:
+def extent_of(weight: Tensor) -> Extent:
     """Return which elements of a DTensor this rank holds.
 
     Raises:
@@ -144,7 +144,7 @@ def layout_of(weight: Tensor) -> Layout:
             positions[dimension] = parts[coordinate[axis]].reshape(-1)
         else:
             raise ParameterError(f"a DTensor that is a partial sum ({placement}) has no values to choose from")
-    return Layout(tuple(weight.shape), tuple(positions), counted)
+    return Extent(tuple(weight.shape), tuple(positions), counted)
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def sparsities_of(weights: Mapping[str, Tensor]) -> dict[str, float]:
         if is_sharded(weight):
             zeros = local(weight).numel() - int(torch.count_nonzero(local(weight)))
             of_mesh = sharded.setdefault(_dtensor(weight).device_mesh, {})
-            of_mesh[name] = zeros if layout_of(weight).counted else 0
+            of_mesh[name] = zeros if extent_of(weight).counted else 0
     for mesh, counts in sharded.items():
         totals = summed_over(mesh)(torch.tensor(list(counts.values())))
         found |= {

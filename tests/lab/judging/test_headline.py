@@ -45,7 +45,7 @@ def test_a_control_whose_run_diverged_takes_the_gain_in_every_place_that_says_it
     assert (told.gain, dict(told.against)) == (False, {"baseline": "better", "restart": "better"})
     assert told.to_dict()["obstacle"] == "diverged"
     assert headline(broken) == "No arm shows a gain over 4 seeds. 1 of 5 runs of restart diverged, so dsd is none."
-    assert words.conclusion(broken, "dsd").endswith("1 of 5 runs of restart diverged, so no gain can be claimed.")
+    assert words.said_of(broken, "dsd").endswith("1 of 5 runs of restart diverged, so no gain can be claimed.")
 
 
 def test_a_control_whose_run_diverged_says_nothing_of_training_longer():
@@ -65,14 +65,14 @@ def test_headline_and_conclusions_name_the_same_gains_and_the_same_obstacles(los
         found = decision({"baseline": 12.0, "dsd": dsd, "random": 11.5, "restart": restart, "llr": llr}, lost)
         said = headline(found)
         won = [arm for arm, told in found.conclusions.items() if told.gain]
-        assert won == [arm for arm in found.conclusions if words.conclusion(found, arm).startswith(f"{arm}: a gain.")]
+        assert won == [arm for arm in found.conclusions if words.said_of(found, arm).startswith(f"{arm}: a gain.")]
         named = re.match(r"(?:(.+) are gains|(\w+) is a gain)", said)
         listed = re.split(r", | and ", named[1] or named[2]) if named else []
         assert listed == won, said
         for arm, told in found.conclusions.items():
             if told.obstacle:
                 assert not told.gain
-                assert words.obstacle(told.obstacle) in words.conclusion(found, arm)
+                assert words.obstacle(told.obstacle) in words.said_of(found, arm)
             ahead = told.role == "arm" and told.against and set(told.against.values()) == {"better"}
             if not won and ahead and told.obstacle:
                 assert words.obstacle(told.obstacle) in said

@@ -44,7 +44,7 @@ def check_content(options: argparse.Namespace, place: str) -> int:
         say(json.dumps(said, ensure_ascii=False))
     else:
         say(*found.lines, sep="\n")
-        say(_conclusion(tasks()[task], found, options.full))
+        say(_in_short(tasks()[task], found, options.full))
     return int(bool(found.refusal) or found.broken)
 
 
@@ -104,7 +104,7 @@ def section_of(task: str, options: argparse.Namespace, place: str) -> Any:
         raise RecipeError(f"data.{one_line(error)}") from None
 
 
-def _conclusion(task: Registration, found: Checked, full: bool) -> str:
+def _in_short(task: Registration, found: Checked, full: bool) -> str:
     what = task.things
     if found.refusal:
         if found.faults and "data.broken: skip" in found.refusal:

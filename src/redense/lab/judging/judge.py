@@ -76,7 +76,7 @@ class Judgement:
             "control": list(decision.deciding),
             "family": vars(decision.family).copy(),
             "conclusions": {
-                name: {"gain": told.gain, "text": words.conclusion(decision, name)}
+                name: {"gain": told.gain, "text": words.said_of(decision, name)}
                 for name, told in decision.conclusions.items()
             },
             "codes": {name: told.to_dict() for name, told in decision.conclusions.items()},
@@ -92,7 +92,7 @@ class Judgement:
             parts += ["", *words.aligned(_evidence(decision), left=2)]
             parts += [_LEGEND] if decision.seeds > 1 else []
         parts += ["", words.control_sentence(decision), ""]
-        parts += [words.conclusion(decision, name) for name in decision.conclusions]
+        parts += [words.said_of(decision, name) for name in decision.conclusions]
         if self.caution:
             parts += ["", self.caution]
         return "\n".join(parts)
@@ -106,7 +106,7 @@ class Judgement:
     def said(self) -> list[str]:
         """The control and how it was chosen, the conclusion on each arm, and the caution."""
         told = [words.control_sentence(self.decision)]
-        told += [words.conclusion(self.decision, name) for name in self.decision.conclusions]
+        told += [words.said_of(self.decision, name) for name in self.decision.conclusions]
         return told + ([self.caution] if self.caution else [])
 
     @property

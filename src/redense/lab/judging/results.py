@@ -148,7 +148,7 @@ def described(decision: Decision) -> dict[str, Any]:
             for item in decision.contrasts
         ],
         "caution": words.caution(decision),
-        "conclusions": {name: words.conclusion(decision, name) for name in decision.conclusions},
+        "conclusions": {name: words.said_of(decision, name) for name in decision.conclusions},
         "codes": {name: told.to_dict() for name, told in decision.conclusions.items()},
         "gains": [name for name, told in decision.conclusions.items() if told.gain],
     }

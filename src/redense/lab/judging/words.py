@@ -18,7 +18,7 @@ _NO_MORE_SEEDS = (
 )
 
 
-def conclusion(decision: Decision, arm: str) -> str:
+def said_of(decision: Decision, arm: str) -> str:
     """Return what is said of an arm, beginning with its name."""
     told = decision.conclusions[arm]
     if told.role == "control":

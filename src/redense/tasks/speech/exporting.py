@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from redense.errors import StateError
 
-from .network.layers import GATES, ClippedConvolution, ClippedLinear, ClippedRecurrence, GatedLSTM, clipped, shortened
 from .network.models import BLSTM, DeepSpeech, DeepSpeech2
+from .network.modules import GATES, ClippedConvolution, ClippedLinear, ClippedRecurrence, GatedLSTM, clipped, shortened
 from .network.recurrence import CEILING, CLOSED
 
 

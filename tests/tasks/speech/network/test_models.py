@@ -6,8 +6,8 @@ from torch import nn
 
 from redense import prunable
 from redense.tasks.speech.config import SpeechModel
-from redense.tasks.speech.network.layers import GATES, ClippedLinear, GatedLSTM, Packing
 from redense.tasks.speech.network.models import EXCLUDE, build
+from redense.tasks.speech.network.modules import GATES, ClippedLinear, GatedLSTM, Packing
 
 BINS, SIZE = 21, 6
 SMALL: dict[str, SpeechModel] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from redense.tasks.speech.config import SpeechModel
 
-from .layers import (
+from .modules import (
     ClippedConvolution,
     ClippedLinear,
     ClippedRecurrence,
