@@ -7,8 +7,8 @@ import io
 import re
 from collections.abc import Sequence
 
+from redense.files import markup
 from redense.files.csv_text import safe_cell
-from redense.report.kit import markup
 from redense.report.kit.parts import Cell, Table
 from redense.report.kit.quantities import NBSP, NONE, Number
 
