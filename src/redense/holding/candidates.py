@@ -22,7 +22,7 @@ from .optimizers import held
 
 
 class Candidates:
-    """What of a model may be pruned; called with the sparsity of a phase, it returns the phase's parameters.
+    """The parameters of a model that may be pruned; called with the sparsity of a phase, it returns the phase's own.
 
     Args:
         model: the plain module.

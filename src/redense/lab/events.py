@@ -20,11 +20,14 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from redense.errors import RedenseError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,28 @@ class TrainingError(RedenseError, RuntimeError):
 
 class StoppedError(RedenseError):
     """The run was asked to stop and has saved its state."""
+
+
+class Wiring(TypedDict, total=False):
+    """Functions that an engine calls, and one number.
+
+    Args:
+        emit: called with every event, on every rank.
+        stop: asked after every optimizer step whether to stop; the engine then saves and raises `StoppedError`. It is
+            enough that one rank is told to.
+        save: called with a snapshot to keep it, on every rank; one of them has to write it.
+        save_seconds: time between two snapshots inside a phase.
+        resolve: gives the weights of a stored phase by its key, for techniques that need other arms' models.
+        ended: gives the snapshot that a phase of this flow ended with, for branches; by default the engine keeps those
+            that are needed, and each of its snapshots has them.
+    """
+
+    emit: Callable[[Event], None]
+    stop: Callable[[], bool]
+    save: Callable[[dict[str, Any]], None]
+    save_seconds: float
+    resolve: Callable[[str], dict[str, Tensor]]
+    ended: Callable[[int], Mapping[str, Any]]
 
 
 _listeners: list[Listener] = []

@@ -14,12 +14,11 @@ from typing import Any, Unpack
 from redense.errors import CheckpointError, RedenseError, StateError
 from redense.tasks.task import Task
 
-from .events import Event
+from .events import Event, Wiring
 from .recipe.recipe import Recipe
 from .store import PhaseStore
 from .training.engine import Engine
 from .training.plan import PlannedPhase
-from .training.wiring import Wiring
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from redense.errors import CheckpointError, SparsityError
 from redense.files.checksums import add_sums
@@ -28,9 +26,7 @@ from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
-from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
-from redense.lab.training.setup import BatchError
 from redense.report.runs.page import write_report
 
 from ...trainings import stop_after, timeless
@@ -396,32 +392,6 @@ def test_a_layer_that_a_global_mask_leaves_nothing_of_is_named_and_the_phase_bef
     with pytest.raises(SparsityError, match=r"would prune all 32 weights of 'fc2\.weight'"):
         train_run(folder)
     assert (folder / "checkpoints" / "0-dense.safetensors").exists()
-
-
-def test_a_batch_of_one_under_batch_normalisation_is_named(tiny: Tiny):
-    recipe = tiny(training={"batch_size": 1})
-    task = make_task(recipe)
-    layers = [nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 4)]
-    task.build_model = lambda: nn.Sequential(*layers)
-    with pytest.raises(BatchError, match=r"batch normalisation '2' has one value .*raise training\.batch_size"):
-        Engine(task, recipe).train()
-
-
-@pytest.mark.parametrize(("labels", "words"), [([3], "class"), ([], "empty|announces")], ids=["one class", "no images"])
-def test_data_of_one_class_or_none_is_a_line(
-    labels: list[int], words: str, image_folder: Path, tiny: Tiny, redense: Command, tmp_path: Path
-):
-    data = Path(shutil.copytree(image_folder, tmp_path / "data"))
-    for part, images in (("train", 400), ("t10k", 100)):
-        count = images * len(labels)
-        array = np.full(count, *labels, dtype=np.uint8) if labels else np.zeros(0, np.uint8)
-        header = bytes((0, 0, 8, 1)) + count.to_bytes(4, "big")
-        (data / f"{part}-labels-idx1-ubyte").write_bytes(header + array.tobytes())
-    (tmp_path / "r.yaml").write_text(tiny(data={"source": str(data)}).to_yaml())
-    code, _, err = redense("run", "r.yaml", "--out", "run", "--no-store")
-    assert (code, err.count("\n")) == (2, 1)
-    assert re.search(words, err)
-    assert not (tmp_path / "run").exists()
 
 
 # --- two at once ----------------------------------------------------------------------------------------------------

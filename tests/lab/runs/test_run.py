@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import forked
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,6 +32,7 @@ from redense.tasks.classification.data import load_splits
 from ...trainings import stop_after, timeless
 
 Tiny = Callable[..., Recipe]
+Command = Callable[..., tuple[int, str, str]]
 
 PHASES = ("0-dense", "1-sparse", "2-redense")
 
@@ -240,6 +243,23 @@ def test_a_run_that_never_began_can_be_discarded_and_one_that_did_not(tiny: Tiny
     before = sorted(p.name for p in begun.iterdir())
     discard_unstarted(begun)
     assert sorted(p.name for p in begun.iterdir()) == before
+
+
+@pytest.mark.parametrize(("labels", "words"), [([3], "class"), ([], "empty|announces")], ids=["one class", "no images"])
+def test_data_of_one_class_or_none_is_a_line(
+    labels: list[int], words: str, image_folder: Path, tiny: Tiny, redense: Command, tmp_path: Path
+):
+    data = Path(shutil.copytree(image_folder, tmp_path / "data"))
+    for part, images in (("train", 400), ("t10k", 100)):
+        count = images * len(labels)
+        array = np.full(count, *labels, dtype=np.uint8) if labels else np.zeros(0, np.uint8)
+        header = bytes((0, 0, 8, 1)) + count.to_bytes(4, "big")
+        (data / f"{part}-labels-idx1-ubyte").write_bytes(header + array.tobytes())
+    (tmp_path / "r.yaml").write_text(tiny(data={"source": str(data)}).to_yaml())
+    code, _, err = redense("run", "r.yaml", "--out", "run", "--no-store")
+    assert (code, err.count("\n")) == (2, 1)
+    assert re.search(words, err)
+    assert not (tmp_path / "run").exists()
 
 
 # --- going on -------------------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from redense.lab.runs.scan import (
     write_scan,
 )
 from redense.lab.store import PhaseStore
-from redense.lab.training.allocation import allocate_for
 from redense.lab.training.engine import Engine, StoppedError
+from redense.lab.training.preparation import allocate_for
 
 Tiny = Callable[..., Recipe]
 

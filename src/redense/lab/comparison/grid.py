@@ -26,7 +26,7 @@ from torch import Tensor
 
 from redense.errors import CheckpointError, StateError
 from redense.files.writing import write_text
-from redense.lab.events import Event, Inbox, Outbox, is_heard, tell
+from redense.lab.events import Event, Inbox, Outbox, Wiring, is_heard, tell
 from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers, start_tracker
@@ -36,7 +36,6 @@ from redense.lab.store import PhaseStore, shared_store
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
-from redense.lab.training.wiring import Wiring
 from redense.masks import sparsity_of
 from redense.plugins import load_plugins
 

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import update_bn
 
 from redense.controller import DSD
 from redense.lab.checkpoint import clone
-from redense.lab.events import StoppedError, TrainingError
+from redense.lab.events import StoppedError, TrainingError, Wiring
 from redense.lab.ranks import ranks
 from redense.lab.recipe.recipe import Recipe
 from redense.layers.inputs import forget_inputs
@@ -41,7 +41,6 @@ from .plan import PlannedPhase, plan
 from .preparation import Preparation
 from .pretrained import heads_of, load_start_
 from .progress import Progress, set_rng_state
-from .wiring import Wiring
 
 __all__ = ["Engine", "StoppedError", "TrainingError", "steps_per_epoch"]
 

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 
 from redense.controller import DSD
 from redense.criteria import WITH_ACTIVATIONS, WITH_GRADIENTS
-from redense.errors import ScheduleError
+from redense.errors import ScheduleError, SparsityError
 from redense.lab.ranks.launch import Ranks
 from redense.lab.recipe.recipe import Recipe
 from redense.layers.inputs import measured_inputs
 from redense.methods.base import Context, Method, make_method
+from redense.parameters import prunable
 from redense.pruning import derive_seed
+from redense.scans import allocation
+from redense.scans.sensitivity import sensitivity
 from redense.schedule import Schedule
 from redense.tasks.task import Task
 
-from .allocation import allocate_for
 from .changes import changed, set_optimizer_, varied
 from .loader import Feed
 from .network import Network
@@ -158,3 +160,40 @@ class Preparation:
     def _some(self, index: int, *, whole: bool = False) -> Iterator[Any]:
         """Give some training batches of a phase."""
         return iter(self.feed.batches(index, 0, 0, min(self._length, SALIENCY_STEPS), whole=whole))
+
+
+def allocate_for(
+    model: nn.Module,
+    evaluate: Callable[[nn.Module], float],
+    overall: float,
+    by: allocation.Method = "sensitivity",
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> dict[str, float]:
+    """Return a sparsity for each prunable parameter of a network: parameter name -> fraction removed.
+
+    It depends on the network's weights and, for ``sensitivity``, on what ``evaluate`` says, and on nothing else.
+
+    Args:
+        model: the network.
+        evaluate: its loss on validation data; lower is better.
+        overall: fraction removed of all prunable weights together, in [0, 1).
+        by: how it is shared.
+        include: see `redense.prunable`.
+        exclude: see `redense.prunable`.
+
+    Raises:
+        SparsityError: the overall sparsity is not in [0, 1) or above what a scan measures, or ``by`` is unknown.
+    """
+    if by == "sensitivity":
+        scan = sensitivity(model, evaluate, overall=overall, include=include, exclude=exclude)
+        return scan.allocate(overall).to_dict()
+    parameters = prunable(model, include=include, exclude=exclude)
+    if by == "erk":
+        return allocation.erk({name: tuple(parameter.shape) for name, parameter in parameters.items()}, overall)
+    if by == "global":
+        return allocation.global_magnitude(parameters, overall)
+    if by == "uniform":
+        return allocation.uniform({name: parameter.numel() for name, parameter in parameters.items()}, overall)
+    raise SparsityError(f"by must be one of {', '.join(allocation.METHODS)}, got {by!r}")

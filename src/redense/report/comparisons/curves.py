@@ -48,7 +48,7 @@ class _Panel:
         return 100 * found if found is not None and self.field == "sparsity" else found
 
     def values(self, arms: Sequence[Arm]) -> list[float]:
-        """Return all that is drawn."""
+        """Return the values of the arms that are drawn, at every point of their curves."""
         return [value for arm in arms for point in arm.curve if (value := self.value(point)) is not None]
 
 

@@ -120,7 +120,7 @@ class Browser:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End it."""
+        """Close the browser and the connection to it."""
         with contextlib.suppress(BrowserError, OSError):
             self._connection.ask("Browser.close", {})
         self._connection.close()

@@ -91,7 +91,7 @@ class ClassificationEvidence(Evidence):
 
     @cached_property
     def confusions(self) -> tuple[Mapping[tuple[int, int], int], Mapping[tuple[int, int], int]]:
-        """Of the first and of the last network: (class, answer) -> examples, where that is not 0."""
+        """Return (class, answer) -> examples, where that is not 0, of the first and of the last network."""
         before, after = ({(row, column): count for row, column, count in cells} for cells in self.confusion)
         return before, after
 

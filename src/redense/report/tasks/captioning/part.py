@@ -28,7 +28,7 @@ _BLEU = tuple((f"BLEU-{order}", True) for order in (1, 2, 3, 4))
 
 
 def sections(e: Evidence, about: About) -> list[Section]:
-    """Return the sections."""
+    """Return the sections of a page on captions."""
     style, script = asset("tasks/captioning/captioning.css"), asset("tasks/captioning/captioning.js")
     found = [Section("bleu", f"BLEU{about.of}", _figures(e, about), "bleu", style)]
     if e.shown:

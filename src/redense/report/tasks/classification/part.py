@@ -26,7 +26,7 @@ _MOST_PAIRS = 30
 
 
 def sections(e: Evidence, about: About) -> list[Section]:
-    """Return the sections."""
+    """Return the sections of a page on classes."""
     style, script = asset("tasks/classification/classification.css"), asset("tasks/classification/classification.js")
     of = about.of
     return [

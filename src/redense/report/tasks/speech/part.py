@@ -21,7 +21,7 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 
 
 def sections(e: Evidence, about: About) -> list[Section]:
-    """Return the sections."""
+    """Return the sections of a page on transcripts."""
     style, script = asset("tasks/speech/speech.css"), asset("tasks/speech/speech.js")
     of = about.of
     return [

@@ -40,7 +40,7 @@ def find_flickr(folder: Path) -> Path | None:
 
 
 def read_flickr(path: Path, folder: Path, images: Path | None, place: str) -> Source:
-    """Return what a file of sentences describes.
+    """Return the images that a file of sentences names, each with its sentences.
 
     Args:
         path: of the file.
