@@ -115,6 +115,7 @@ def test_a_sharded_tensor_of_zeros_is_refused_by_name():
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")  # PyTorch 2.8 uses it itself, to save
 def test_what_a_distributed_checkpoint_has_loaded_is_not_undone_as_the_first_pruning_is(tmp_path: Path):
     import torch.distributed.checkpoint
     from torch.distributed.device_mesh import init_device_mesh

@@ -37,7 +37,7 @@ def passes_in_an_environment_with(package: str, test: str, folder: Path) -> None
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    (packages / "outer.pth").write_text(f"import site; [site.addsitedir(path) for path in {site.getsitepackages()!r}]")
+    (packages / "outer.pth").write_text(f"import site; list(map(site.addsitedir, {site.getsitepackages()!r}))")
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     (folder / "pins.txt").write_text("\n".join(pin for pin in pins if pin.partition("==")[0] not in OTHERS))
     environment = os.environ | {"PIP_CONSTRAINT": str(folder / "pins.txt")}

@@ -82,7 +82,8 @@ def start(folder: Path, what: str, rank: int, step: int, *arguments: object, wor
             process.kill()
     lines = [line for _, error in outputs for line in lines_of(error)]
     assert not any("Traceback" in error for _, error in outputs), outputs
-    return Job([process.wait() for process in processes], [out for out, _ in outputs], lines)
+    told = [re.sub(r"^\[Gloo\] .*\n", "", out, flags=re.MULTILINE) for out, _ in outputs]  # PyTorch 2.8's own
+    return Job([process.wait() for process in processes], told, lines)
 
 
 def launch(folder: Path, launcher: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -186,7 +186,7 @@ def _lanczos(hessian: _Operator, start: Tensor, products: int) -> _Ends:
     beside: list[float] = []
     before, vector, beta = torch.zeros_like(start), start, 0.0
     while True:
-        image = hessian(vector) - beta * before
+        image = hessian(vector).detach() - beta * before
         diagonal.append(finite(torch.dot(image, vector), "the curvature"))
         image -= diagonal[-1] * vector
         beta = float(image.norm())
@@ -216,7 +216,7 @@ def _power(hessian: _Operator, start: Tensor, products: int) -> _Ends:
 def _power_once(hessian: _Operator, vector: Tensor, products: int, shift: float) -> tuple[float, float]:
     value = residual = 0.0
     for _ in range(products):
-        image = hessian(vector) - shift * vector
+        image = hessian(vector).detach() - shift * vector
         value = finite(torch.dot(vector, image), "the curvature")
         residual = float((image - value * vector).norm())
         norm = float(image.norm())
