@@ -150,7 +150,7 @@ def judge(
 ) -> Judgement:
     """Judge a table of results: is an arm better than its baseline, and than the strongest control without a mask?
 
-    Any program may have made the table. Arms are paired by seed; DESIGN.md's rule 7 decides, in `redense.lab.judging`.
+    Any program may have made the table. Arms are paired by seed; `redense.lab.judging.verdicts` has the rule of a gain.
 
     Args:
         table: a path of a CSV or JSON file, or the open file (or several, or folders of ``redense compare``), a data
