@@ -266,6 +266,7 @@ class Loaded:
     def __init__(self, module: str, source: Path) -> None:
         self.module, self.source = sys.modules[module], source
         self.functions: dict[tuple[int, str], list[types.FunctionType]] = {}
+        gc.unfreeze()  # what the tests have frozen is in no list of objects
         for thing in gc.get_objects():
             if type(thing) is types.FunctionType and Path(thing.__code__.co_filename).resolve() == source:
                 key = thing.__code__.co_firstlineno, thing.__code__.co_qualname
