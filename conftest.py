@@ -230,7 +230,10 @@ TOGETHER = {
 TOGETHER |= {
     f"tests/report/{name}.py": "browser" for name in ("test_browser", "server/test_serving", "paper/test_printing")
 }
-"""Files whose tests share a fixture of the session that takes long to make."""
+TOGETHER |= dict.fromkeys(
+    ("tests/lab/training/test_pretrained.py", "tests/tasks/classification/test_networks.py"), "timm"
+)
+"""Files whose tests share a fixture of the session that takes long to make, or a library that takes long to import."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

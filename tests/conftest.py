@@ -26,7 +26,7 @@ make_importable()
 
 # PyTorch formats the whole stack at every `torch.manual_seed`, once for each kind of accelerator that has not begun.
 # Under pytest, whose stacks are deep, that was a twentieth of what the tests of the lab cost.
-for accelerator in (torch.cuda, torch.xpu):
+for accelerator in (torch.cuda, torch.mtia, torch.xpu):
     vars(accelerator)["traceback"] = SimpleNamespace(format_stack=list)
 
 # Scripts that tests start in processes of their own, and the guard that every process of a test has.

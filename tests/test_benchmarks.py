@@ -33,7 +33,9 @@ TINY = {
     "hold_networks": ["--networks", "squeezenet1_1", "--batch", "1", "--side", "32"],
     "overhead_quickstart": ["--set", "data.limit=64", "dense.epochs=1", "sparse.epochs=1", "redense.epochs=1"],
 }
-DEAR = ("train_quickstart", "overhead_quickstart", "write_captions", "load_images")  # seconds of processor time each
+DEAR = ("train_quickstart", "overhead_quickstart", "write_captions", "load_images", "measure_memory", "train_layers")
+DEAR += ("hold_masks", "cost_by_size")
+"""They cost seconds of processor time each."""
 ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart")
 
 

@@ -52,7 +52,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
         inner
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
@@ -166,7 +166,7 @@ def core_test_files() -> list[Path]:
             return False  # the conftest.py beside it may import more
         text = path.read_text(encoding="utf-8")
         floors = [name for name in re.findall(r"redense(?:\.| import )(\w+)", text) if (SOURCE / name).is_dir()]
-        return {name for name, _ in imports(path)} <= given and set(floors) <= {*CORE_FOLDERS}
+        return set(floors) <= {*CORE_FOLDERS} and {name for name, _ in imports(path)} <= given
 
     files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if path.name not in SCRIPTS)
     return [path for path in files if all(map(is_core, with_helpers(path)))]

@@ -128,7 +128,13 @@ def test_every_comparison_is_here_and_in_the_documentation():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # advice of Lightning and transformers
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("name", COMPARING)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("spam", "lightning_module") else [])
+        for name in COMPARING
+    ],
+)
 def test_a_training_of_ones_own_is_judged(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -366,7 +366,7 @@ def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(words, text=True, **{**pipes, "env": {**os.environ, "PYTHONPATH": paths}, **options})
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_says_how_to_go_on_and_the_run_ends_as_if_it_had_not_come(
     number: signal.Signals, redense: Run, tiny: Tiny, tmp_path: Path
 ):

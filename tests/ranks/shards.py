@@ -47,6 +47,8 @@ SCHEDULES = {
 FEWER = WORLD < 3  # of what does not depend on the number of ranks; `make test-slow` has all of it on four
 SAVED = ("dsd", "surgery", "scratch")
 KILLED = {"dsd": (1, 3, 6), "surgery": (3,), "scratch": (1,)} if FEWER else dict.fromkeys(SAVED, (1, 3, 6))
+WRITTEN = {"dsd": (3,), "surgery": (3,), "scratch": (1,)} if FEWER else KILLED  # as distributed checkpoints
+CHANGES = (2, 3, 5, 7)  # steps after which a phase begins, has made a step, or ends
 
 
 # --- selection ------------------------------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ def check_masks_are_those_of_one_process_to_the_bit_and_cost_little_to_send() ->
     torch.manual_seed(0)
     for mesh, where in placements():
         for shape, absolute in (((13, 6), False), ((2, 9), True)):
-            for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            for dtype in (torch.float32, torch.bfloat16) if FEWER else (torch.float32, torch.float64, torch.bfloat16):
                 for scores in (torch.randn(shape), torch.randn(shape).round(), torch.ones(shape)):
                     expected = masks.select(scores.to(dtype), 0.37, absolute=absolute)
                     sharded = distribute_tensor(scores.to(dtype), mesh, where)
@@ -154,7 +156,8 @@ def check_every_schedule_trains_sharded_as_it_does_in_one_process() -> None:
             for number in range(schedule.total_steps):
                 one.step(number)
                 many.step(number)
-                assert_same(one, many, (name, kind, number))
+                if not FEWER or number + 1 in CHANGES:  # what differs once never becomes the same again
+                    assert_same(one, many, (name, kind, number))
                 for mask_name, mask in many.dsd.masks.items():
                     assert isinstance(mask, DTensor)
                     weight = many.model.get_parameter(mask_name)
@@ -293,7 +296,8 @@ def check_a_state_is_whole_and_goes_from_shards_to_one_process_and_back() -> Non
             for number in range(kill, schedule.total_steps):
                 one.step(number)
                 many.step(number)
-                assert_same(one, many, (name, kill, number))
+                if not FEWER or number + 1 in CHANGES:
+                    assert_same(one, many, (name, kill, number))
 
 
 def _plain(state: Any) -> Any:
@@ -325,7 +329,7 @@ def _checkpoint(training: Training) -> dict[str, Any]:
 
 
 def check_a_distributed_checkpoint_is_written() -> None:
-    for name, kills in KILLED.items():
+    for name, kills in WRITTEN.items():
         for kill in kills:
             training = Training(SCHEDULES[name], shard)
             training.steps(0, kill)
@@ -357,7 +361,7 @@ def check_distributed_checkpoints_of_other_numbers_of_ranks_go_on_with_the_same_
                 training.steps(kill, schedule.total_steps)
                 assert_same(one, training, (folder.name, WORLD))
                 found += 1
-    assert found >= 2 * sum(map(len, KILLED.values()))
+    assert found >= 2 * sum(map(len, WRITTEN.values()))
 
 
 def check_a_sharded_state_without_a_mask_is_of_another_model() -> None:

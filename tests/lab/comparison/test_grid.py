@@ -223,9 +223,27 @@ def test_a_swept_value_that_is_impossible_is_refused_before_anything_is_trained(
 # --- how it is run --------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_at_once_give_the_same_bytes(compared: Compared, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture(params=["fork", pytest.param("loky", marks=pytest.mark.slow)])
+def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """How the processes of a comparison are started: as always, each importing PyTorch and redense, or forked."""
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.backend import context
+
+    monkeypatch.setattr(context, "_DEFAULT_START_METHOD", request.param)
+    yield request.param
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+
+
+@pytest.mark.filterwarnings("ignore:`fork` start method should not be used")  # loky, of its threads: it has none yet
+def test_two_processes_at_once_give_the_same_bytes(started: str, compared: Compared, monkeypatch: pytest.MonkeyPatch):
     one = compared("dsd", "restart", "distill", into="one")
-    no_training(monkeypatch)  # in this process
+    here, train = os.getpid(), Engine.train
+
+    def elsewhere(engine: Engine) -> None:
+        assert os.getpid() != here
+        train(engine)
+
+    monkeypatch.setattr(Engine, "train", elsewhere)
     heard: list[dict[str, Any]] = []
     with listening(heard.append):
         two = compared("dsd", "restart", "distill", into="two", store=PhaseStore(one.folder.parent / "other"), jobs=2)
@@ -272,7 +290,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     monkeypatch.setattr(Grid, "__init__", make)
 
 
-@pytest.mark.parametrize("at", [1, 8])
+@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_a_comparison_that_was_stopped_keeps_what_it_did_and_ends_with_the_same_bytes(
     at: int, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

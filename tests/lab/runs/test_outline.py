@@ -18,6 +18,8 @@ Tiny = Callable[..., Recipe]
 
 LARGE = {"imagenet/squeezenet"}
 """The one large network that is worth the wait in the quick tests."""
+DEAR = {"elpv/efficientnet-lite0", "fashion-mnist/densenet40"}
+"""Small ones that cost two seconds each: built and run by the quick tests of the networks, trained by the slow ones."""
 
 
 def test_a_plan_says_what_will_be_trained(tiny: Tiny):
@@ -88,7 +90,7 @@ def test_every_recipe_opens_with_its_command_its_data_its_time_and_the_papers_fi
         pytest.param(
             name,
             marks=[pytest.mark.slow]
-            if name.startswith(("imagenet/", "wsj/", "flickr8k/")) and name not in LARGE
+            if name in DEAR or (name.startswith(("imagenet/", "wsj/", "flickr8k/")) and name not in LARGE)
             else [],
         )
         for name in recipe_names()

@@ -184,7 +184,7 @@ def test_a_run_over_a_folder_trains_and_a_second_one_gives_the_same_bits(folder:
 
     recipe = build_recipe(
         {
-            "data": {"source": str(folder), "size": 16, "augment": "scale-aspect", "workers": 1},
+            "data": {"source": str(folder), "size": 16, "augment": "scale-aspect", "workers": 0},
             "model": {"widths": [4, 4]},
             "training": {"batch_size": 6},
             **{phase: {"epochs": 1} for phase in ("dense", "sparse", "redense")},
