@@ -81,7 +81,9 @@ def changes_sentence(e: Evidence) -> str:
         return f"The {e.after} network is right and wrong where the {e.before} network is."
     balance = fixed - broken
     total = (
-        f"{abs(balance):,} {'fewer' if balance > 0 else 'more'} errors in all" if balance else "as many errors in all"
+        f"{count(abs(balance), 'fewer error' if balance > 0 else 'more error')} in all"
+        if balance
+        else "as many errors in all"
     )
     shown = ""
     if fixed > len(e.fixed.shown) or broken > len(e.broken.shown):
