@@ -50,7 +50,9 @@ _KEPT = ("REDENSE_TEST_", "REDENSE_BROWSER", "XDG_RUNTIME_DIR")
 DEAREST = 15.0
 """Seconds of processor time that a quick test may cost. What it has forked counts in the sum alone."""
 BUDGET = 420
-"""Seconds of processor time for all quick tests together."""
+"""Seconds of processor time that all quick tests together are to cost. What fails is `make test`'s ``--budget``."""
+REFERENCE = 0.33
+"""Seconds of processor time that `_work` takes on the processor that budgets are told for, an AMD EPYC."""
 
 _BEGAN = pytest.StashKey[float]()
 
@@ -238,6 +240,8 @@ TOGETHER |= dict.fromkeys(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--workers``."""
+    says = "fail if the tests cost more seconds of processor time than this, on an AMD EPYC; a slower one has more"
+    parser.addoption("--budget", type=float, help=says)
     parser.addoption("--workers", type=int, default=1, help="processes that share the tests: tests/processes")
 
 
@@ -284,19 +288,50 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # --- what all of them cost ------------------------------------------------------------------------------------------
 
 _dear: list[str] = []
+_over: list[str] = []
+
+
+def _work() -> None:
+    """Compute something fixed, in Python: tests spend their time there and in imports, little of it in kernels."""
+    records = [{"step": step, "loss": step / 7, "name": f"layer{step % 9}.weight"} for step in range(2000)]
+    for _ in range(60):
+        json.loads(json.dumps(list(map(dict, records))))
+
+
+def _slowness() -> float:
+    """Return how much longer than the reference this processor takes, as it is now; 1 where it is faster."""
+    before = _processor_seconds()
+    _work()
+    return max(1.0, (_processor_seconds() - before) / REFERENCE)
+
+
+def too_much(spent: float, budget: float, slowness: float) -> str:
+    """Return what to say of tests that cost more than their budget, or nothing."""
+    if spent <= budget * slowness:
+        return ""
+    allowed = f"{budget:.0f} s, times {slowness:.2f} for this processor"
+    return f"the tests cost {spent:.0f} s of processor time and have {allowed}: CONTRIBUTING.md says how to save"
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish() -> None:
-    """End the process that others were forked from, so that it counts."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the process that others were forked from, so that it counts, and fail if all cost more than the budget."""
     if forked := sys.modules.get("forked"):
         forked.stop()
+    budget = session.config.option.budget
+    if budget is None or _folder() != FOLDER:  # of a worker: the first process judges the sum
+        return
+    if said := too_much(_processor_seconds(), budget, _slowness()):
+        _over.append(said)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the tests cost, processes that they started included."""
     for line in _dear:
         terminalreporter.write_line(f"{line}: mark it slow, or make it smaller")
+    for line in _over:
+        terminalreporter.write_line(f"ERROR {line}", red=True)
     spent = _processor_seconds()
     terminalreporter.write_line(f"processor time: {spent:.0f} s; the quick tests together have {BUDGET} s")
 

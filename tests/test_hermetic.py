@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,7 +130,13 @@ def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_
     (tmp_path / "test_deaths.py").write_text(DEATHS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow")
     words = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "-rfE"]
-    words += ["--workers", "2", str(tmp_path)]  # and the tests of a process that has died are run by another
+    words += [
+        "--workers",
+        "2",
+        "--budget",
+        "0",
+        str(tmp_path),
+    ]  # and the tests of a process that has died are run by another
     paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
     done = subprocess.run(
         words, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, check=False
@@ -143,6 +150,7 @@ def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_
     }.items():
         assert re.search(rf"test_probes\.py::{name} .*{re.escape(what)}", done.stdout), done.stdout
     assert "test_deaths.py::test_kills_its_process: its process ended with signal SIGKILL" in done.stdout
+    assert re.search(r"ERROR the tests cost \d+ s of processor time and have 0 s, times \d\.\d\d for", done.stdout)
     assert "FAILED test_deaths.py::test_is_after[1] - assert 1 != 1" in done.stdout
 
 
@@ -168,3 +176,19 @@ def test_the_files_that_go_to_one_worker_are_there(pytestconfig: pytest.Config):
     conftest: Any = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
     assert set(conftest.TOGETHER.values()) == {"every_arm", "browser", "timm"}
     assert [file for file in conftest.TOGETHER if not (ROOT / file).is_file()] == []
+
+
+def test_tests_that_cost_more_than_their_budget_fail_and_a_slower_processor_has_more(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+):
+    conftest: Any = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    assert conftest.too_much(500.0, 650.0, 1.0) == ""
+    assert conftest.too_much(700.0, 650.0, 1.5) == ""
+    assert "the tests cost 700 s of processor time and have 650 s" in conftest.too_much(700.0, 650.0, 1.0)
+    monkeypatch.setattr(conftest, "_folder", lambda: conftest.FOLDER)  # as in the first process
+    monkeypatch.setattr(conftest, "_over", [])
+    monkeypatch.setitem(sys.modules, "forked", None)
+    for budget, status in ((None, 0), (1e9, 0), (0.0, 1)):
+        session = SimpleNamespace(config=SimpleNamespace(option=SimpleNamespace(budget=budget)), exitstatus=0)
+        conftest.pytest_sessionfinish(session)
+        assert session.exitstatus == status
