@@ -50,7 +50,14 @@ def evaluate(run: Place, *, data: Place | None = None, split: str | None = None)
     return _do("evaluate", **vars())
 
 
-def export(run: Place, out: Place, *, format: str = "safetensors", private: bool = False) -> Any:  # noqa: A002  # the option's own name
+def export(
+    run: Place,
+    out: Place,
+    *,
+    format: str = "safetensors",  # noqa: A002  # the option's own name
+    data: Place | None = None,
+    private: bool = False,
+) -> Any:
     """Write the model of a run with its card, and graphs of it; return the files, and how far graphs are from it."""
     return _do("export", **vars())
 

@@ -57,6 +57,11 @@ def register(verbs: Verbs) -> None:
         help="onnx, torch-export: the network too, as graphs of any batch size and length, compared with it "
         "(default: safetensors, the weights)",
     )
+    export.add_argument(
+        "--data",
+        metavar="PATH",
+        help="what graphs are compared on, if it is not where the recipe says: the run's data, or other of its kind",
+    )
     export.add_argument("--json", action="store_true", help="print JSON")
     export.add_argument("--private", action="store_true", help="hub: for you and your organisation alone")
 
@@ -174,14 +179,16 @@ def _export(options: argparse.Namespace) -> int:
     if options.out.startswith("hub:"):
         from redense.lab.runs.hub import publish_run
 
-        address = publish_run(options.run, options.out, private=options.private, form=options.format, tell=tell)
+        address = publish_run(
+            options.run, options.out, private=options.private, form=options.format, data=options.data, tell=tell
+        )
         say(json.dumps({"address": address, "graphs": list(map(vars, graphs))}) if options.json else address)
         return 0
     if options.private:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
     from redense.lab.runs.export import export_run
 
-    out = export_run(options.run, Path(options.out), options.format, tell=tell)
+    out = export_run(options.run, Path(options.out), options.format, data=options.data, tell=tell)
     files = {path: path.stat().st_size for path in sorted(path for path in out.rglob("*") if path.is_file())}
     if options.json:
         listed = [{"path": str(path), "bytes": size} for path, size in files.items()]

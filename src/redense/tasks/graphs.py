@@ -21,7 +21,8 @@ class Graph:
         network: what the network itself gives for the same inputs.
         inputs: a name for each input, each with its axes of any length: ``{"images": {0: "batch"}}``.
         outputs: a name for each output.
-        calls: inputs to compare on, from the validation split; the first has lengths above 1 in every such axis.
+        calls: inputs to compare on, from the validation split if it is there; the first has lengths above 1 in every
+            such axis.
         about: what it takes and gives, in a line of the card.
     """
 
@@ -32,6 +33,23 @@ class Graph:
     outputs: tuple[str, ...]
     calls: Sequence[Inputs]
     about: str
+
+
+@dataclass(frozen=True, eq=False)
+class Standalone:
+    """A trained network without the data that it learned from.
+
+    Args:
+        network: in evaluation mode.
+        make: returns the graphs of it, or of a copy, with inputs made at random.
+    """
+
+    network: nn.Module
+    make: Callable[[nn.Module], list[Graph]]
+
+    def graphs(self, model: nn.Module) -> list[Graph]:
+        """Return the graphs of the network, or of a copy."""
+        return self.make(model)
 
 
 @runtime_checkable

@@ -42,6 +42,8 @@ class Registration:
         recognises: ``module:name`` of a function (path) -> whether a folder or file is data for it.
         check: ``module:name`` of a function (data, full, show) -> `redense.tasks.faults.Checked`.
         opens: ``module:name`` of a function (folder, data, model) -> a trained network to be used.
+        alone: ``module:name`` of a function (folder, data, model) -> `redense.tasks.graphs.Standalone`: the graphs of a
+            trained network where its data is not.
         verb: the command that uses a trained network.
         sample: a file that a trained network is given, and what it answers, for the card of a model.
         tag: what the Hugging Face Hub calls the task.
@@ -64,6 +66,7 @@ class Registration:
     recognises: str = ""
     check: str = ""
     opens: str = ""
+    alone: str = ""
     verb: str = ""
     sample: tuple[str, str] | None = None
     tag: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from redense.lab.recipe.recipe import Recipe
+from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs import formats
 from redense.lab.runs.formats import Compared, ExportError
 from redense.lab.runs.graphs import write_graphs
@@ -119,6 +120,28 @@ def test_a_classifier_is_written_for_torch_alone_and_compared(redense: Run, run:
     space: dict[str, Any] = {"images": images}
     exec(code.replace('"model.pt2"', repr(str(tmp_path / "out" / "model.pt2"))), space)
     torch.testing.assert_close(space["logits"], engine.model.eval()(images))
+
+
+def test_a_run_whose_data_is_gone_is_exported_on_random_inputs_or_on_other_data_and_says_so(
+    redense: Run, run: Path, tmp_path: Path
+):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved, ignore=shutil.ignore_patterns("SHA256SUMS"))
+    recipe = read_run_recipe(moved)
+    gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": str(tmp_path / "gone")})})
+    (moved / "recipe.yaml").write_text(gone.to_yaml())
+    code, out, err = redense("export", "run", "out", "--format", "torch-export")
+    assert code == 0
+    assert "inputs are made at random, because the data of the run is not here: " in err
+    assert out.startswith("model.pt2: as the network on 2 inputs made at random, by torch.export: largest difference ")
+    assert "on 2 inputs made at random by torch.export" in (tmp_path / "out" / "README.md").read_text()
+    code, out, err = redense("export", "run", "again", "--format", "torch-export", "--data", "sample")
+    assert (code, err) == (0, "")
+    assert out.startswith("model.pt2: as the network on 2 inputs of validation data, by torch.export")
+    code, out, err = redense("export", "run", "third", "--data", "sample")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--data is for graphs" in err
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_graph_with_other_numbers_is_refused_and_nothing_is_left(run: Path, tmp_path: Path):

@@ -44,6 +44,20 @@ def evaluate_elsewhere(folder: Path, source: str, split: str | None = None) -> E
         DataError: the data is broken, or has other classes.
         StateError: the run is not finished, or its data cannot be other data.
     """
+    recipe, data, _ = data_elsewhere(folder, source, split)
+    engine, task, split = engine_of(folder, recipe, data.task), data.task, data.split
+    return Evaluated(
+        engine.evaluate(split), task.metric, data.called or split, len(task.examples(split)), list(data.notes)
+    )
+
+
+def data_elsewhere(folder: Path, source: str, split: str | None = None) -> tuple[Recipe, OtherData, bool]:
+    """Return the recipe of a run with data that lies in ``source``, that data, and whether it is the run's own.
+
+    Raises:
+        DataError: the data is broken, or has other classes.
+        StateError: the run is not finished, or its data cannot be other data.
+    """
     recipe = _with_source(read_run_recipe(folder), source)
     fingerprint = _fingerprint(folder)
     task: Task | None = None
@@ -56,19 +70,12 @@ def evaluate_elsewhere(folder: Path, source: str, split: str | None = None) -> E
         if split == "all":
             raise RedenseError(f"{source} is the run's own data, and it was trained on most of it: give --split test")
         own = OtherData(task, cast("Split", split or "test"), (f"{source} is the data of the run",))
-        return _evaluated(folder, recipe, own)
+        return recipe, own, True
     registered = task_named(recipe.task)
     if registered.has("other"):
-        return _evaluated(folder, recipe, registered.load("other")(folder, recipe.data, recipe.model, split))
+        return recipe, registered.load("other")(folder, recipe.data, recipe.model, split), False
     knows = "" if task is None else f": a network of {recipe.task} knows its own alone"
     raise refusal or StateError(f"{source} is not the data of {folder}{knows}")
-
-
-def _evaluated(folder: Path, recipe: Recipe, data: OtherData) -> Evaluated:
-    engine, task, split = engine_of(folder, recipe, data.task), data.task, data.split
-    return Evaluated(
-        engine.evaluate(split), task.metric, data.called or split, len(task.examples(split)), list(data.notes)
-    )
 
 
 def _with_source(recipe: Recipe, source: str) -> Recipe:

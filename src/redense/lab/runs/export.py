@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from redense.errors import StateError
+from redense.errors import DataError, StateError
 from redense.files.checksums import write_sums
 from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
@@ -16,7 +17,9 @@ from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
 
-from .formats import WITHOUT_GUARDS, Compared, ExportError, check_format
+from .formats import OTHER, RANDOM, VALIDATION, WITHOUT_GUARDS, Compared, ExportError, check_format
+
+log = logging.getLogger(__name__)
 
 
 def export_run(
@@ -24,6 +27,7 @@ def export_run(
     out: Path,
     form: str = "safetensors",
     *,
+    data: str | None = None,
     tell: Callable[[Compared], None] = lambda compared: None,
 ) -> Path:
     """Copy what a user of the model needs to ``out``: weights, artifacts, recipe, result, and a model card.
@@ -32,24 +36,27 @@ def export_run(
         folder: of a finished run.
         out: a new folder.
         form: ``safetensors``, or ``onnx`` or ``torch-export``: then the network is written too, as
-            graphs of any batch size and any length, each compared with the network on validation data.
+            graphs of any batch size and any length, each compared with the network.
+        data: where the run's data lies now, or other data of the same kind, to compare on; if not given, the run's own
+            validation data, or inputs made at random where that is not here.
         tell: called with each comparison.
 
     Raises:
         StateError: the run is not finished, or ``out`` is not empty.
         CheckpointError: what would be copied is damaged.
         ExportError: the network cannot be written so, or the graph gives other numbers.
-        DataError: a graph is to be compared, and the data of the run is not here.
+        DataError: ``data`` is broken or unfit, or the run's data is not here, of a task that cannot do without.
     """
     check_format(form)
     recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
     write: Callable[[], list[Compared]] = list
     if form != "safetensors":
         from .graphs import write_graphs
-        from .run import load_model
 
-        engine = load_model(folder)
-        write = functools.partial(write_graphs, engine.task, engine.model, out, form, tell)
+        task, model, of = _network_of(folder, recipe, data)
+        write = functools.partial(write_graphs, task, model, out, form, tell, of=of)
+    elif data is not None:
+        raise ExportError("--data is for graphs, which are compared on it: give --format onnx or torch-export too")
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise StateError(f"{out} exists and is not empty: name another folder")
@@ -69,6 +76,39 @@ def export_run(
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
     return out
+
+
+def _network_of(folder: Path, recipe: Recipe, data: str | None) -> tuple[Any, Any, str]:
+    """Return what has the graphs of a run, its network, and what inputs they are compared on.
+
+    Raises:
+        StateError: the run is not finished, or its data has changed.
+        DataError: there is no data, and the task cannot do without; or ``data`` is unfit.
+    """
+    from redense.lab.tasks import make_task
+    from redense.tasks.weights import final_weights
+
+    from .elsewhere import data_elsewhere
+    from .resume import check_unchanged
+    from .run import engine_of
+
+    final_weights(folder)
+    if data is not None:
+        other, found, own = data_elsewhere(folder, data)
+        engine = engine_of(folder, other, found.task)
+        return engine.task, engine.model, VALIDATION if own else OTHER
+    try:
+        task = make_task(recipe)
+    except (DataError, StateError) as error:  # of captions also: its CNN is not here
+        known = task_named(recipe.task)
+        if not known.has("alone"):
+            raise
+        log.warning("inputs are made at random, because the data of the run is not here: %s; or give --data", error)
+        alone = known.load("alone")(folder, recipe.data, recipe.model)
+        return alone, alone.network, RANDOM
+    check_unchanged(folder, recipe, task)
+    engine = engine_of(folder, recipe, task)
+    return engine.task, engine.model, VALIDATION
 
 
 def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], graphs: Sequence[Compared] = ()) -> str:
@@ -137,7 +177,7 @@ def _graph_usage(graph: Compared) -> list[str]:
         ""
         if graph.difference is None
         else (
-            f" Compared with the network on {graph.calls} inputs of validation data by {graph.by}: the largest "
+            f" Compared with the network on {graph.calls} inputs {graph.of} by {graph.by}: the largest "
             f"difference is {graph.difference:.1e}."
         )
     )

@@ -23,6 +23,11 @@ class ExportError(RedenseError, RuntimeError):
     """A network cannot be exported as a graph, or the graph gives other numbers."""
 
 
+VALIDATION = "of validation data"
+RANDOM = "made at random"
+OTHER = "of other data than the run's"
+
+
 @dataclass(frozen=True)
 class Compared:
     """The distance of a graph from the network.
@@ -36,6 +41,7 @@ class Compared:
         bound: the largest difference that is rounding.
         calls: how many inputs were compared, of different sizes.
         by: what ran the graph.
+        of: what the inputs are.
     """
 
     file: str
@@ -46,12 +52,13 @@ class Compared:
     bound: float
     calls: int
     by: str
+    of: str = VALIDATION
 
     def __str__(self) -> str:
         if self.difference is None:
             return f"{self.file}: not compared with the network: {self.by} is not installed"
         return (
-            f"{self.file}: as the network on {self.calls} inputs of validation data, by {self.by}: largest difference "
+            f"{self.file}: as the network on {self.calls} inputs {self.of}, by {self.by}: largest difference "
             f"{self.difference:.1e}, bound {self.bound:.1e}"
         )
 

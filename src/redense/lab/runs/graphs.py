@@ -18,7 +18,7 @@ from redense.errors import RedenseError
 from redense.files.writing import write_bytes
 from redense.tasks.graphs import ExportsGraphs, Graph, Inputs
 
-from .formats import ENDINGS, WITHOUT_GUARDS, Compared, ExportError
+from .formats import ENDINGS, VALIDATION, WITHOUT_GUARDS, Compared, ExportError
 
 BOUND = 1e-4
 """The largest difference to the network that is taken for rounding, as a part of its largest output, or of 1."""
@@ -27,16 +27,23 @@ Answer = Callable[[Inputs], Sequence[Tensor]]
 
 
 def write_graphs(
-    task: Any, model: torch.nn.Module, out: Path, form: str, tell: Callable[[Compared], None] = lambda compared: None
+    task: Any,
+    model: torch.nn.Module,
+    out: Path,
+    form: str,
+    tell: Callable[[Compared], None] = lambda compared: None,
+    *,
+    of: str = VALIDATION,
 ) -> list[Compared]:
     """Write the graphs of a trained network into a folder, and compare each with the network.
 
     Args:
-        task: of the network, with its data.
+        task: of the network, with its data; or a `Standalone`.
         model: trained.
         out: the folder.
         form: ``onnx`` or ``torch-export``.
         tell: called with each comparison.
+        of: what the inputs are.
 
     Raises:
         ExportError: the network cannot be exported, or a graph gives other numbers than the network.
@@ -59,7 +66,7 @@ def write_graphs(
             except Exception as error:  # torch.export raises dozens of kinds
                 reason = " ".join(str(error).split())[:300]
                 raise ExportError(f"this network cannot be written as {form}: {reason}") from error
-        found.append(_compare(graph, path, answer, by))
+        found.append(_compare(graph, path, answer, by, of))
         tell(found[-1])
     return found
 
@@ -127,7 +134,7 @@ _WRITERS: Mapping[str, Callable[[Any, Graph, Path], tuple[Answer | None, str]]] 
 
 
 @torch.no_grad()
-def _compare(graph: Graph, path: Path, answer: Answer | None, by: str) -> Compared:
+def _compare(graph: Graph, path: Path, answer: Answer | None, by: str, of: str) -> Compared:
     largest, scale = 0.0, 1.0
     for inputs in graph.calls if answer else ():
         expected, found = _tuple(graph.network(*inputs)), answer(inputs) if answer else ()
@@ -152,7 +159,8 @@ def _compare(graph: Graph, path: Path, answer: Answer | None, by: str) -> Compar
             f"{bound:.1e} would be rounding"
         )
     difference = largest if answer else None
-    return Compared(path.name, graph.about, tuple(graph.inputs), graph.outputs, difference, bound, len(graph.calls), by)
+    calls = len(graph.calls)
+    return Compared(path.name, graph.about, tuple(graph.inputs), graph.outputs, difference, bound, calls, by, of)
 
 
 def _tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:

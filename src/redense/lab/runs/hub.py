@@ -33,12 +33,13 @@ def publish_run(
     *,
     private: bool = False,
     form: str = "safetensors",
+    data: str | None = None,
     tell: Callable[[Compared], None] = lambda compared: None,
 ) -> str:
     """Upload what a user of a run's model needs to ``hub:OWNER/NAME`` in one commit, and return its address.
 
     Who publishes is known from ``HF_TOKEN`` or ``hf auth login``; ``HF_ENDPOINT`` names another Hub. A repository that
-    exists gets a new commit. ``form`` and ``tell`` are those of `export_run`.
+    exists gets a new commit. ``form``, ``data`` and ``tell`` are those of `export_run`.
 
     Raises:
         PublishError: no such owner, no right, or no network.
@@ -58,7 +59,7 @@ def publish_run(
             "nobody is logged in to the Hub: run `hf auth login`, or set HF_TOKEN to a token that may write"
         )
     with tempfile.TemporaryDirectory() as place:
-        out = export_run(folder, Path(place) / "model", form, tell=tell)
+        out = export_run(folder, Path(place) / "model", form, data=data, tell=tell)
         card = out / "README.md"
         header = _header(read_json(out / "result.json"))
         write_text(card, header + card.read_text(encoding="utf-8"))

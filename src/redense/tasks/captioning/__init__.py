@@ -21,6 +21,7 @@ register(
         recognises="redense.tasks.captioning.data.inspecting:has_captions",
         check="redense.tasks.captioning.data.inspecting:check",
         opens="redense.tasks.captioning.captioner:open_captioner",
+        alone="redense.tasks.captioning.exporting:alone",
         verb="caption",
         sample=("picture.jpg", "a sentence"),
         tag="image-to-text",

@@ -86,19 +86,29 @@ def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Capt
         RecipeError: the CNN has no such layer.
         DataError: the CNN's weights cannot be downloaded.
     """
-    weights = final_weights(folder)
-    check_folder(folder)
-    words = _read(folder, "vocabulary.json", vocabulary_from_json)
-    features, digest = _read(folder, "features.json", _features)
+    network, words, digest = open_writer(folder, model)
     if digest_of(data.features) != digest:
         raise StateError(
             f"{data.features.weights} is not the CNN that {folder} was trained with: its weights or settings differ"
         )
-    network = NeuralTalk(features, len(words), model)
-    load_weights_(network, weights)
     eyes = open_eyes(data.features)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return Captioner(eyes, network.eval().to(device), words, model)
+    return Captioner(eyes, network.to(device), words, model)
+
+
+def open_writer(folder: Path, model: CaptionModel) -> tuple[NeuralTalk, Vocabulary, str]:
+    """Return the network of a finished run or export, its words, and the digest of the CNN that sees for it.
+
+    Raises:
+        StateError: the run is not finished, or a file of it is missing or damaged.
+    """
+    weights = final_weights(folder)
+    check_folder(folder)
+    words = _read(folder, "vocabulary.json", vocabulary_from_json)
+    features, digest = _read(folder, "features.json", _features)
+    network = NeuralTalk(features, len(words), model)
+    load_weights_(network, weights)
+    return network.eval(), words, digest
 
 
 def _features(text: str) -> tuple[int, str]:

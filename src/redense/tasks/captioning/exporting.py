@@ -5,13 +5,17 @@ Both are steps of one LSTM cell, written out: one form for PyTorch's kernel and 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from redense.errors import StateError
-from redense.tasks.graphs import Graph, Inputs
+from redense.tasks.graphs import Graph, Inputs, Standalone
 
+from .captioner import open_writer
+from .config import CaptionData, CaptionModel
 from .network import NeuralTalk, OneBiasLSTM
 
 _STATE = ("output", "cell")
@@ -61,6 +65,17 @@ def graphs(model: nn.Module, features: Tensor, longest: int) -> list[Graph]:
             f"words (batch), 0 first, and {state}, to logits of the next word (batch, {words}), and the state then",
         ),
     ]
+
+
+def alone(folder: Path, data: CaptionData, model: CaptionModel) -> Standalone:
+    """Return the network of a run or export without its data, and without the CNN that sees pictures for it.
+
+    Raises:
+        StateError: the run is not finished, or a file of it is missing or damaged.
+    """
+    network = open_writer(folder, model)[0]
+    features = torch.rand(32, network.image.in_features, generator=torch.Generator().manual_seed(0))
+    return Standalone(network, lambda copied: graphs(copied, features, model.longest))
 
 
 @torch.no_grad()

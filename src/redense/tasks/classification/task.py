@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Settings, Split
 
-from . import METRIC
+from . import METRIC, exporting
 from .config import ImageData, ImageModel
 from .data.checking import OnChecked
 from .data.loading import load_images
@@ -30,7 +30,6 @@ from .networks import pretrained, split_heads
 from .normalisation import mean_and_deviation
 
 _TOP = 5
-_COMPARED = 32  # images that an export is compared with the network on
 _EVALUATED = 1 << 24  # numbers evaluated at once
 
 
@@ -172,29 +171,12 @@ class Classification:
     def graphs(self, model: nn.Module) -> list[Graph]:
         """Return the network as a graph of images to logits."""
         examples = self.examples("validation")
-        images = examples.__getitems__(range(min(len(examples), _COMPARED)))[0]
-        c, h, w = self.shape
-        about = f"normalised images (batch, {c}, {h}, {w}) to logits (batch, {len(self.classes)})"
-        logits = OnlyLogits(model)
-        return [
-            Graph("model", logits, logits, {"images": {0: "batch"}}, ("logits",), [(images,), (images[:1],)], about)
-        ]
+        images = examples.__getitems__(list(range(min(len(examples), exporting.COMPARED))))[0]
+        return exporting.graphs(model, images, len(self.classes))
 
     def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return figures of every class, the confusions, and the test images that were fixed and broken."""
         return evidence(outcomes, self.classes, partial(self.pictures, "test"))
-
-
-class OnlyLogits(nn.Module):
-    """A network without what it gives beside its logits."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (b, c, h, w) to logits (b, classes)."""
-        return split_heads(self.network(images))[0]
 
 
 def _percent(wrong: Tensor) -> float:

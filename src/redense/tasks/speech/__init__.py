@@ -22,6 +22,7 @@ register(
         recognises="redense.tasks.speech.data.layouts:looks_like_recordings",
         check="redense.tasks.speech.data.inspecting:check",
         opens="redense.tasks.speech.opening:open_recogniser",
+        alone="redense.tasks.speech.opening:alone",
         verb="transcribe",
         sample=("recording.wav", "what is said"),
         tag="automatic-speech-recognition",

@@ -7,7 +7,7 @@ where a layer looks beyond one frame. A clip gives the same numbers, but for rou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from redense.errors import StateError
+from redense.tasks.graphs import Graph, Inputs
 
 from .network.models import BLSTM, DeepSpeech, DeepSpeech2
 from .network.modules import GATES, ClippedConvolution, ClippedLinear, ClippedRecurrence, GatedLSTM, clipped, shortened
 from .network.recurrence import CEILING, CLOSED
+
+
+def graphs(network: nn.Module, calls: Sequence[Inputs], frames_to_one: int, symbols: int) -> list[Graph]:
+    """Return the network as a graph of frames and lengths to logits and lengths.
+
+    Args:
+        network: in evaluation mode.
+        calls: to compare on, frames (b, t, bins) and lengths (b,) each.
+        frames_to_one: frames to one output.
+        symbols: how many, CTC's blank among them.
+
+    Raises:
+        StateError: it is another network.
+    """
+    about = (
+        f"frames (batch, time, {calls[0][0].shape[2]}) and the frames of each clip (batch) to logits "
+        f"(time / {frames_to_one}, batch, {symbols}) and their number (batch)"
+    )
+    inputs = {"frames": {0: "batch", 1: "time"}, "lengths": {0: "batch"}}
+    return [Graph("model", exportable(network), network, inputs, ("logits", "logit_lengths"), calls, about)]
 
 
 def exportable(network: nn.Module) -> nn.Module:

@@ -8,10 +8,12 @@ import torch
 
 from redense.errors import RedenseError, StateError
 from redense.files.json_text import read_json
+from redense.tasks.graphs import Inputs, Standalone
 from redense.tasks.task import OtherData
 from redense.tasks.weights import final_weights
 
 from .config import SpeechData, SpeechModel
+from .exporting import graphs
 from .recogniser import Recogniser
 from .task import Speech
 from .transcripts.alphabet import Alphabet
@@ -26,6 +28,22 @@ def open_recogniser(folder: Path, data: SpeechData, model: SpeechModel) -> Recog
     weights = final_weights(folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Recogniser.load(data, model, alphabet_of(folder, data, model), weights, device)
+
+
+def alone(folder: Path, data: SpeechData, model: SpeechModel) -> Standalone:
+    """Return the network of a run or export without its data.
+
+    Raises:
+        StateError: the run is not finished, or a file of it is missing or damaged.
+    """
+    opened, random = open_recogniser(folder, data, model), torch.Generator().manual_seed(0)
+    calls: list[Inputs] = []
+    for lengths in ([150, 97, 41], [60]):
+        frames = torch.randn(len(lengths), max(lengths), data.spectrogram.bins, generator=random)
+        own = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+        calls.append((frames * own[:, :, None], torch.tensor(lengths)))
+    size, stride = opened.alphabet.size, opened.stride
+    return Standalone(opened.network, lambda network: graphs(network, calls, stride, size))
 
 
 def alphabet_of(folder: Path, data: SpeechData, model: SpeechModel) -> Alphabet:

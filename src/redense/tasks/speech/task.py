@@ -25,7 +25,7 @@ from .data.checking import OnDone
 from .data.loading import Corpus, Utterance, load_corpus
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
-from .exporting import exportable
+from .exporting import graphs
 from .network.models import EXCLUDE, build
 from .spectrogram import spectrogram
 from .store import stored
@@ -193,23 +193,10 @@ class Speech:
     def graphs(self, model: nn.Module) -> list[Graph]:
         """Return the network as a graph of frames and lengths to logits and lengths."""
         examples = self.examples("validation")
-        clips = examples.__getitems__(range(min(len(examples), _COMPARED)))
-        alone = examples.__getitems__([len(examples) - 1])
-        about = (
-            f"frames (batch, time, {self._data.spectrogram.bins}) and the frames of each clip (batch) to logits "
-            f"(time / {self._model.frames_to_one}, batch, {self.alphabet.size}) and their number (batch)"
-        )
-        return [
-            Graph(
-                "model",
-                exportable(model),
-                model,
-                {"frames": {0: "batch", 1: "time"}, "lengths": {0: "batch"}},
-                ("logits", "logit_lengths"),
-                [(batch.frames, batch.lengths) for batch in (clips, alone)],
-                about,
-            )
-        ]
+        chosen = (range(min(len(examples), _COMPARED)), [len(examples) - 1])
+        batches = [examples.__getitems__(list(numbers)) for numbers in chosen]
+        calls = [(batch.frames, batch.lengths) for batch in batches]
+        return graphs(model, calls, self._model.frames_to_one, self.alphabet.size)
 
     def artifacts(self) -> dict[str, str]:
         """Return what `redense transcribe` needs beside the weights: the alphabet."""
