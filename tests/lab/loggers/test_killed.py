@@ -1,4 +1,4 @@
-"""Runs with a logger that a real SIGKILL ends and that are resumed: every point is there, once; and runs of two ranks."""
+"""Runs with a logger that a real SIGKILL ends, resumed: every point is there, once; and runs of two ranks."""
 
 from __future__ import annotations
 
