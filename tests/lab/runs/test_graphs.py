@@ -123,7 +123,7 @@ def test_a_classifier_is_written_for_torch_alone_and_compared(redense: Run, run:
 
 
 def test_a_run_whose_data_is_gone_is_exported_on_random_inputs_or_on_other_data_and_says_so(
-    redense: Run, run: Path, tmp_path: Path
+    redense: Run, run: Path, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     moved = tmp_path / "run"
     shutil.copytree(run, moved, ignore=shutil.ignore_patterns("SHA256SUMS"))
@@ -132,10 +132,10 @@ def test_a_run_whose_data_is_gone_is_exported_on_random_inputs_or_on_other_data_
     (moved / "recipe.yaml").write_text(gone.to_yaml())
     code, out, err = redense("export", "run", "out", "--format", "torch-export")
     assert code == 0
-    assert "inputs are made at random, because the data of the run is not here: " in err
+    assert "inputs are made at random, because the data of the run is not here: " in caplog.text
     assert out.startswith("model.pt2: as the network on 2 inputs made at random, by torch.export: largest difference ")
     assert "on 2 inputs made at random by torch.export" in (tmp_path / "out" / "README.md").read_text()
-    code, out, err = redense("export", "run", "again", "--format", "torch-export", "--data", "sample")
+    code, out, err = redense("export", "run", "again", "--format", "torch-export", "--data", image_folder)
     assert (code, err) == (0, "")
     assert out.startswith("model.pt2: as the network on 2 inputs of validation data, by torch.export")
     code, out, err = redense("export", "run", "third", "--data", "sample")
