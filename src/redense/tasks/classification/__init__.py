@@ -21,7 +21,7 @@ register(
         recognises="redense.tasks.classification.data.inspecting:has_images",
         check="redense.tasks.classification.data.inspecting:check",
         opens="redense.tasks.classification.classifier:open_classifier",
-        alone="redense.tasks.classification.exporting:alone",
+        alone="redense.tasks.classification.classifier:alone",
         verb="predict",
         sample=("picture.jpg", "classes with their probabilities"),
         tag="image-classification",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from redense.errors import DataError, StateError
 from redense.files.json_text import read_json
 from redense.files.opening import read_bytes
+from redense.tasks.graphs import Standalone
 from redense.tasks.weights import final_weights, load_weights_
 
 from .config import ImageData, ImageModel
@@ -20,7 +21,9 @@ from .data.pixels import decode, require_pillow
 from .data.sets import first_line
 from .data.transforms import fitting, fitting_transform
 from .models import build
-from .networks import split_heads
+from .networks import graphs, split_heads
+
+_RANDOM = 32  # images that an export is compared with the network on where the data is not
 
 
 @dataclass(frozen=True)
@@ -149,3 +152,14 @@ def open_classifier(folder: Path, data: ImageData, model: ImageModel) -> Classif
     load_weights_(network, weights)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return Classifier(network.eval().to(device), known, data)
+
+
+def alone(folder: Path, data: ImageData, model: ImageModel) -> Standalone:
+    """Return the network of a run or export without its data.
+
+    Raises:
+        StateError: the run is not finished, or a file of it is missing or damaged.
+    """
+    opened = open_classifier(folder, data, model)
+    images = torch.randn(_RANDOM, *opened.known.shape, generator=torch.Generator().manual_seed(0))
+    return Standalone(opened.network, lambda network: graphs(network, images, len(opened.classes)))

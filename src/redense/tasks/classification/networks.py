@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from redense.errors import DataError, MissingExtraError, RecipeError, nearest
+from redense.tasks.graphs import Graph
 
 from .config import ImageModel
 from .vision import make_importable, torchvision
@@ -175,3 +176,29 @@ def _is_meta(module: nn.Module) -> bool:
 
 def _std(weight: Tensor) -> float:
     return float(weight.detach().std())
+
+
+def graphs(network: nn.Module, images: Tensor, classes: int) -> list[Graph]:
+    """Return the network as a graph.
+
+    Args:
+        network: in evaluation mode.
+        images: to compare on, (b, c, h, w).
+        classes: how many.
+    """
+    c, h, w = images.shape[1:]
+    about = f"normalised images (batch, {c}, {h}, {w}) to logits (batch, {classes})"
+    logits = OnlyLogits(network)
+    return [Graph("model", logits, logits, {"images": {0: "batch"}}, ("logits",), [(images,), (images[:1],)], about)]
+
+
+class OnlyLogits(nn.Module):
+    """A network without what it gives beside its logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, c, h, w) to logits (b, classes)."""
+        return split_heads(self.network(images))[0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Settings, Split
 
-from . import METRIC, exporting
+from . import METRIC
 from .config import ImageData, ImageModel
 from .data.checking import OnChecked
 from .data.loading import load_images
@@ -26,10 +26,12 @@ from .data.transforms import before_random, evaluation, shape_of, training_trans
 from .evidence import evidence
 from .examples import ImageExamples, TransformedExamples
 from .models import build
+from .networks import graphs as graphs_of
 from .networks import pretrained, split_heads
 from .normalisation import mean_and_deviation
 
 _TOP = 5
+_COMPARED = 32  # images that an export is compared with the network on
 _EVALUATED = 1 << 24  # numbers evaluated at once
 
 
@@ -171,8 +173,8 @@ class Classification:
     def graphs(self, model: nn.Module) -> list[Graph]:
         """Return the network as a graph of images to logits."""
         examples = self.examples("validation")
-        images = examples.__getitems__(list(range(min(len(examples), exporting.COMPARED))))[0]
-        return exporting.graphs(model, images, len(self.classes))
+        images = examples.__getitems__(list(range(min(len(examples), _COMPARED))))[0]
+        return graphs_of(model, images, len(self.classes))
 
     def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return figures of every class, the confusions, and the test images that were fixed and broken."""
