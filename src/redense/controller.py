@@ -26,6 +26,7 @@ from .errors import ParameterError, ScheduleError, StateError, nearest
 from .holding.attached import Controller
 from .holding.ending import End
 from .holding.optimizers import make_hookable, remove
+from .holding.owners import Owners
 from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
 from .holding.undo import FirstPruning
 from .parameters import Summary
@@ -223,9 +224,11 @@ class DSD(Controller):
 
     def _check(self, masks: Mapping[str, Tensor]) -> None:
         """Say what is wrong with a later phase now, and not after days of training."""
-        for phase in self.schedule.phases:
-            if phase.is_sparse:
-                check_phase(phase, self._candidates(phase.sparsity), self._candidates.kinds)
+        every: dict[str, nn.Parameter] = {}
+        for phase in (phase for phase in self.schedule.phases if phase.is_sparse):
+            every |= (candidates := self._candidates(phase.sparsity))
+            check_phase(phase, candidates, self._candidates.kinds)
+        self._owners = Owners(self._model, every)
         known = [verdict.name for verdict in self._candidates.verdicts()] if masks else []
         for name in masks:
             if name not in known:

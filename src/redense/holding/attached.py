@@ -31,6 +31,7 @@ from redense.pruning import (
 from .candidates import Candidates
 from .masked import Masked
 from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, remove, unwrap_optimizer, was_skipped
+from .owners import Owners
 from .replicas import Replicas
 from .saving import masked_from
 
@@ -56,6 +57,7 @@ class Controller:
         self._seed = check_seed(seed)
         self._candidates = Candidates(self._model, self._optimizers, include, exclude, inputs)
         self._masked: Masked | None = None
+        self._owners = Owners(self._model, {})  # of what is to be pruned
         self._trains_nothing = False  # the step that is being made
         self._handles: list[RemovableHandle] = []
         self._calls = Calls()
@@ -143,6 +145,7 @@ class Controller:
         return False
 
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
+        self._owners.refuse_replaced(self._optimizers)
         self._replicas.find()
         self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
         with self._replicas.together():
@@ -183,6 +186,8 @@ class Controller:
         if self._masked:
             self._masked.end()
         self._masked = masked
+        if masked:
+            self._owners = Owners(self._model, masked.parameters)
 
     def _attach(self) -> None:
         for optimizer in self._optimizers:
@@ -273,6 +278,9 @@ class Controller:
             mine = set[int]().union(*(held(optimizer) for optimizer in self._optimizers))
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
+                self._owners = Owners(self._model, self._masked.parameters)
+        if self._masked:
+            self._owners.refuse_replaced(self._optimizers)
 
     def _in_force(self) -> dict[str, Any]:
         """State that all ranks that train copies of the model must share, besides the masks."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import OptimizerError
+from redense.masks.applying import is_dense
 
 PLACES = 64  # looked at in each weight
 
@@ -76,10 +77,9 @@ def flat(tensor: Tensor) -> Tensor:
     """Return the elements of a dense tensor in the order of memory, as a view; of another, in logical order."""
     if tensor.is_contiguous():
         return tensor.detach().view(-1)
-    try:
-        return tensor.detach().as_strided((tensor.numel(),), (1,), tensor.storage_offset())
-    except RuntimeError:
+    if not is_dense(tensor):  # a view that leaves out columns, say, has others' elements between its own
         return tensor.detach().reshape(-1)
+    return tensor.detach().as_strided((tensor.numel(),), (1,), tensor.storage_offset())
 
 
 def _some_removed(mask: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
                 # As integers also where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
                 integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
                 pattern = tensor.detach() if integer is None else tensor.detach().view(integer)
-                if integer and pattern.stride() == mask.stride() and _is_dense(pattern):
+                if integer and pattern.stride() == mask.stride() and is_dense(pattern):
                     fast.setdefault(integer, []).append(_flat(pattern))
                 else:
                     pattern.masked_fill_(~mask, 0)
@@ -46,7 +46,7 @@ def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
             (_multiply_by_blocks if device.type == "cpu" else _multiply_together)(parts, integer)
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill one run of memory, in whatever order of dimensions."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):

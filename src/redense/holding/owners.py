@@ -1,0 +1,57 @@
+"""The places of a model where its parameters lie, to notice one that was replaced while its optimizer was not told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+from torch.optim import Optimizer
+
+from redense.errors import OptimizerError
+from redense.masks.sharding import is_sharded
+
+from .optimizers import held
+
+
+class Owners:
+    """The modules and attributes that hold some parameters of a model.
+
+    Args:
+        model: the module.
+        parameters: of it, by name. Sharded ones are passed over: FSDP2 itself puts others in their places for a while.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+        names = {id(parameter): name for name, parameter in parameters.items() if not is_sharded(parameter)}
+        self._model = model
+        self._places: dict[str, list[tuple[list[str], str, nn.Parameter]]] = {}
+        for path, module in model.named_modules():
+            for attribute, parameter in module._parameters.items():
+                if parameter is not None and id(parameter) in names:
+                    place = (path.split(".") if path else [], attribute, parameter)
+                    self._places.setdefault(names[id(parameter)], []).append(place)
+
+    def refuse_replaced(self, optimizers: Iterable[Optimizer]) -> None:
+        """Refuse a model in which another parameter lies in all places of one, and no optimizer trains the other.
+
+        Raises:
+            OptimizerError: there is one; it is named.
+        """
+        for name, places in self._places.items():
+            now = [self._at(path, attribute) for path, attribute, _ in places]
+            if any(new is parameter for new, (*_, parameter) in zip(now, places, strict=True)):
+                continue
+            mine = set[int]().union(*map(held, optimizers))
+            if any(new is not None and new.requires_grad and id(new) not in mine for new in now):
+                raise OptimizerError(
+                    f"'{name}' of the model is another parameter than before (by load_state_dict(assign=True), a new "
+                    "layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make the "
+                    "optimizer and then redense's object after the change, or load values into the parameter"
+                )
+
+    def _at(self, path: list[str], attribute: str) -> nn.Parameter | None:
+        """Return what lies in a place now; None where there is no such place any more."""
+        module: nn.Module | None = self._model
+        for part in path:
+            module = module._modules.get(part) if module is not None else None
+        return module._parameters.get(attribute) if module is not None else None
