@@ -42,6 +42,13 @@ BEGIN, END = "<!-- begin: written by tools/architectures.py -->", "<!-- end -->"
 LIBRARIES = ("torchvision", "timm", "transformers")
 PATIENCE = 60  # seconds for one model: a default configuration may have tens of thousands of modules
 MULTIPLIES = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "convolution", "_grouped_mm")
+_NO_BASE = (
+    "Names of transformers are types of configurations. 196 of them have no entry in its `AutoModel` and are not",
+    "looked at by themselves: 147 configure a part of another model (a text or an image encoder), 49 have only a",
+    "model for a task (`depth_anything`, `superpoint`), are backbones, or are put together of two models (`rag`,",
+    "`encoder-decoder`). Of the 37 that are not built the defaults lack a value that the model asks for, a",
+    "package is missing, or building takes more than 60 s; `results/architectures.json` has the reason of each.",
+)
 LOOKS_UP = ("embedding", "index", "index_select", "gather", "_embedding_bag")
 
 
@@ -353,7 +360,7 @@ def tables(found: list[Architecture], failed: list[list[str]], versions: dict[st
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += [
         "",
-        "Names of transformers are types of configurations; those without a base model of their own are not looked at.",
+        *_NO_BASE,
     ]
     lines += ["", "Those of which less than half is pruned, or where it warns, by what stays dense most:", ""]
     lines += ["| what stays dense | architectures, with the share that is pruned |", "|---|---|"]

@@ -92,6 +92,29 @@ def test_phases_change_at_real_steps_under_accumulation(manual: bool):
     assert module.rates == pytest.approx([0.1] * 10 + [0.01] * 4)
 
 
+class Chain(Module):
+    """Two layers, of which the first reads the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two = nn.Linear(4, 8)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.two(self.one(batch))
+
+    def training_step(self, batch: Tensor, number: int) -> Tensor:
+        return self(batch).square().mean()
+
+
+@pytest.mark.parametrize(("inputs", "removed"), [(None, 16), (torch.zeros(1, 8), 0)])
+def test_with_an_example_of_the_inputs_the_layer_that_reads_them_stays_dense(inputs: Any, removed: int):
+    torch.manual_seed(0)
+    module = Chain()
+    fit(module, DSDCallback(SCHEDULE, inputs=inputs), 3)
+    assert module.zeros[-1] == removed
+    assert int((module.two.weight == 0).sum()) == 16
+
+
 def test_a_step_of_two_optimizers_is_complete_when_both_have_stepped():
     torch.manual_seed(0)
     module, callback = Module(manual=True, optimizers=2), DSDCallback(SCHEDULE)

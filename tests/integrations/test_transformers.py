@@ -193,6 +193,17 @@ def test_the_trainer_may_restore_the_callback_itself(whole: Any, tmp_path: Path)
     assert_same(weights(again.model), weights(whole.model))
 
 
+def test_an_example_of_the_inputs_is_followed_and_is_not_kept_in_a_checkpoint(tmp_path: Path):
+    inputs = {"input_ids": torch.ones(1, 4, dtype=torch.long)}
+    trainer(tmp_path, [DSDTrainerCallback(SCHEDULE, inputs=inputs), Until(4)]).train()
+    resumed = trainer(tmp_path, [DSDTrainerCallback(SCHEDULE, inputs=inputs)])
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 7
+    lost = trainer(tmp_path, [DSDTrainerCallback(SCHEDULE)], restore_callback_states_from_checkpoint=True)
+    with pytest.raises(StateError, match="a checkpoint does not keep the inputs of DSDTrainerCallback: leave out"):
+        lost.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
 def test_a_checkpoint_without_redense_is_where_it_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     trainer(tmp_path, [Until(3)]).train()
     seen = Rates()

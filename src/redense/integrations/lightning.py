@@ -56,6 +56,7 @@ class DSDCallback(_Base):
         include: names or patterns of the module's parameters, see `redense.prunable`.
         exclude: names or patterns to leave dense.
         seed: of the random criterion and of surgery.
+        inputs: an example of what the module is called with, to find the layers that read it; see `redense.prunable`.
         optimizers: indices into what ``configure_optimizers`` returns, for a module of several (a GAN's generator)
             whose others step at other times; all of them if left out.
         log: whether to log.
@@ -73,13 +74,14 @@ class DSDCallback(_Base):
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] = (),
         seed: int = 0,
+        inputs: Any = None,
         optimizers: Sequence[int] | None = None,
         log: bool = True,
     ) -> None:
         super().__init__()
         self.schedule = schedule
         self.dsd: DSD | None = None
-        self._options: dict[str, Any] = {"include": include, "exclude": exclude, "seed": seed}
+        self._options: dict[str, Any] = {"include": include, "exclude": exclude, "seed": seed, "inputs": inputs}
         self._indices = optimizers
         self._log = log
         self._reading = Reading()

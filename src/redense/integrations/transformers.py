@@ -27,6 +27,7 @@ else:
 
 __all__ = ["DSDTrainerCallback"]
 
+_NOT_KEPT = "not kept"  # stands for inputs in a checkpoint
 FILE = "redense.pt"  # in the Trainer's checkpoint folders
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         include: names or patterns of the model's parameters, see `redense.prunable`.
         exclude: names or patterns to leave dense.
         seed: of the random criterion and of surgery.
+        inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
         scale_lr: multiply the learning rate of the Trainer's scheduler by ``schedule.lr_factor``.
         resume_from_checkpoint: the folder to resume from, where it is not in ``output_dir``; the Trainer does not tell.
 
@@ -71,13 +73,20 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] = (),
         seed: int = 0,
+        inputs: Any = None,
         scale_lr: bool = False,
         resume_from_checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
+        if isinstance(inputs, str) and inputs == _NOT_KEPT:
+            raise StateError(
+                "a checkpoint does not keep the inputs of DSDTrainerCallback: leave out "
+                "restore_callback_states_from_checkpoint, and give the callback again"
+            )
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule.from_dict(schedule)
         self.dsd: DSD | None = None
         self.saved = ""  # marks the file that belongs to the last trainer_state.json
         self._options: dict[str, Any] = {"include": include, "exclude": exclude, "seed": seed}
+        self._inputs = inputs
         self._scale_lr = scale_lr
         self._folder = resume_from_checkpoint
         self._reading = Reading()
@@ -97,7 +106,8 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         entries.setdefault(type(self).__name__, self.state())
         if self._scale_lr:
             self._follow_schedule(kwargs["lr_scheduler"], min(saved["steps"]) if saved else 0)
-        self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **self._options, state=saved)
+        options = {**self._options, "inputs": self._inputs, "state": saved}
+        self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **options)
         if state.global_step and not saved:
             _log.warning("resumed at step %d from a checkpoint without redense: it starts here", state.global_step)
 
@@ -144,8 +154,9 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         options = {
             key: value if isinstance(value, str | int | None) else list(value) for key, value in self._options.items()
         }
+        inputs = {} if self._inputs is None else {"inputs": _NOT_KEPT}
         return {
-            "args": {"schedule": self.schedule.to_dict(), **options, "scale_lr": self._scale_lr},
+            "args": {"schedule": self.schedule.to_dict(), **options, "scale_lr": self._scale_lr, **inputs},
             "attributes": {"saved": self.saved},
         }
 
