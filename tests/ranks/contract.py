@@ -384,7 +384,8 @@ def by_hand(*, sparse: bool = True, sharded: bool = False) -> dict[str, Tensor]:
 def reference(loop: Loop) -> dict[str, Tensor]:
     """The weights to end with: those of one process, where PyTorch itself trains shards to the same bits.
 
-    FSDP2 of PyTorch 2.7 does not, without redense either: the loop by hand is over shards, too, then.
+    Over gloo, FSDP2 of PyTorch 2.8 takes the sum of gradients for their average, without redense too: the loop by hand
+    is over shards, too, then.
     """
     if loop in (fsdp2, accelerate_fsdp2) and not same(by_hand(sparse=False), by_hand(sparse=False, sharded=True)):
         return by_hand(sharded=True)
