@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import Replicate, Shard
 
 import redense
@@ -84,6 +84,9 @@ def shard(model: nn.Module, **more: Any) -> None:
         if isinstance(layer, nn.Linear) and not isinstance(model, Tied):
             fully_shard(layer, **more)
     fully_shard(model, **more)
+    for part in model.modules():
+        if isinstance(part, FSDPModule):  # over gloo, PyTorch 2.8 takes the sum of gradients for their average
+            part.set_force_sum_reduction_for_comms(True)
 
 
 def assert_same(one: Training, two: Training, where: object) -> None:
