@@ -20,7 +20,7 @@ import pytest
 from safetensors.torch import load_file
 
 from redense import cli
-from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe, parse_yaml, recipe_text
+from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe, parse_yaml, recipe_names, recipe_text
 
 from ..trainings import timeless
 
@@ -80,6 +80,7 @@ def test_version_is_that_of_the_package(redense: Run):
 def test_recipes_are_listed_shown_and_copied(redense: Run, tmp_path: Path):
     code, out, _ = redense("recipes")
     assert code == 0
+    assert all(f"{name} " in out for name in recipe_names())  # and no name runs into its words
     assert out == redense("recipes", "list")[1]
     assert any(line.startswith("quickstart ") and "Fashion-MNIST" in line for line in out.splitlines())
     assert redense("recipes", "show", "quickstart", "--yaml")[:2] == (0, recipe_text("quickstart"))

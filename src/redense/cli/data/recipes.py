@@ -68,8 +68,9 @@ def _recipes(options: argparse.Namespace) -> int:
         if options.json:
             say(json.dumps(about, indent=2))
             return 0
+        width = max(map(len, about))
         for name, words in about.items():
-            say(f"{name:<28}{words}")
+            say(f"{name:<{width}}  {words}")
         return 0
     if not options.name:
         raise RedenseError(f"which recipe? redense recipes {options.action} NAME (known: {', '.join(recipe_names())})")
