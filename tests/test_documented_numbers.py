@@ -130,6 +130,7 @@ ELSEWHERE = {  # what is not measured by comparisons of arms
     "docs/which-method.md",  # tests/test_which_method.py
     "docs/performance.md",  # timings of scripts, benchmarks/results/
     "docs/compatibility.md",  # sizes of installs
+    "docs/project/inside.md",  # lines of our own source
     "docs/explanation/what-is-pruned.md",  # tools/architectures.py writes its tables
 }
 
