@@ -41,7 +41,7 @@ TESTS_data = tests/tasks
 TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/test_judge.py
 
 test-slow: export OMP_NUM_THREADS = 1
-test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs; 40 minutes
+test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs
 	$(PY) -m pytest --workers $(WORKERS) -m slow --timeout 1200
 
 # In environments of their own under build/. What passes is written into docs/compatibility.md.
