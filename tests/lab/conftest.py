@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from redense.lab.comparison.grid import Grid
 from redense.lab.comparison.results import write_results
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
+from redense.lab.training.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,23 @@ def every_arm(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Reci
     )
     names = [arm.name for arm in get_arms() if arm.name not in left_out]
     return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), names)
+
+
+@pytest.fixture(params=["fork", pytest.param("loky", marks=pytest.mark.slow)])
+def train_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Let nothing be trained in this process from the call on.
+
+    The processes of a comparison are forked, or started as always, each importing PyTorch and redense.
+    """
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.backend import context
+
+    here, train = os.getpid(), Engine.train
+
+    def elsewhere(engine: Engine) -> None:
+        assert os.getpid() != here
+        train(engine)
+
+    monkeypatch.setattr(context, "_DEFAULT_START_METHOD", request.param)
+    yield lambda: monkeypatch.setattr(Engine, "train", elsewhere)
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)

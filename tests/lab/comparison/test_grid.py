@@ -223,27 +223,10 @@ def test_a_swept_value_that_is_impossible_is_refused_before_anything_is_trained(
 # --- how it is run --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["fork", pytest.param("loky", marks=pytest.mark.slow)])
-def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """How the processes of a comparison are started: as always, each importing PyTorch and redense, or forked."""
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.backend import context
-
-    monkeypatch.setattr(context, "_DEFAULT_START_METHOD", request.param)
-    yield request.param
-    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
-
-
 @pytest.mark.filterwarnings("ignore:`fork` start method should not be used")  # loky, of its threads: it has none yet
-def test_two_processes_at_once_give_the_same_bytes(started: str, compared: Compared, monkeypatch: pytest.MonkeyPatch):
+def test_two_processes_at_once_give_the_same_bytes(train_elsewhere: Callable[[], None], compared: Compared):
     one = compared("dsd", "restart", "distill", into="one")
-    here, train = os.getpid(), Engine.train
-
-    def elsewhere(engine: Engine) -> None:
-        assert os.getpid() != here
-        train(engine)
-
-    monkeypatch.setattr(Engine, "train", elsewhere)
+    train_elsewhere()
     heard: list[dict[str, Any]] = []
     with listening(heard.append):
         two = compared("dsd", "restart", "distill", into="two", store=PhaseStore(one.folder.parent / "other"), jobs=2)
