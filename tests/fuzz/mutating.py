@@ -116,8 +116,8 @@ def _in_gzip(data: bytes, chance: random.Random, others: Sequence[bytes]) -> byt
 def _in_zip(data: bytes, chance: random.Random, others: Sequence[bytes]) -> bytes | None:
     if not data.startswith(b"PK"):
         return None
-    out = io.BytesIO()
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+    out, damaged = io.BytesIO(), (zipfile.BadZipFile, zlib.error, EOFError)
+    with contextlib.suppress(OSError, ValueError, NotImplementedError, RuntimeError, *damaged):
         with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
             members = old.infolist()
             chosen = chance.randrange(len(members)) if members else 0
