@@ -98,4 +98,5 @@ def train_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(context, "_DEFAULT_START_METHOD", request.param)
     yield lambda: monkeypatch.setattr(Engine, "train", elsewhere)
-    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+    executor: Any = get_reusable_executor
+    executor(reuse=True).shutdown(kill_workers=True)

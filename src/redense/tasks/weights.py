@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
 from redense.errors import StateError, resuming
 from redense.files.opening import open_regular
+
+_LONGEST = 1000  # characters of the name of a class
+_LEGACY = 4  # pickles before the tensors of a file that is no archive
 
 
 def final_weights(folder: Path) -> Path:
@@ -50,6 +54,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         _check_claims(path)
+        _check_names(path)
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
         return loaded
 
@@ -63,3 +68,27 @@ def _check_claims(path: Path) -> None:
             sum(member.file_size for member in members) > path.stat().st_size
         ):
             raise ValueError("its parts are compressed, or lie over each other, as torch.save never writes them")
+
+
+def _check_names(path: Path) -> None:
+    """Raise where a pickle names a class by more characters than any has.
+
+    PyTorch (2.13) searches the message about a class that it does not allow by patterns that take a time that grows
+    with the square of the name's length: 5 s for 14,000 characters. Nothing is made of what is read here.
+    """
+    if not zipfile.is_zipfile(path):
+        with open_regular(path) as file:
+            for _ in range(_LEGACY):
+                _check_pickle(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pkl"):
+                with archive.open(name) as file:
+                    _check_pickle(file)
+
+
+def _check_pickle(file: IO[bytes]) -> None:
+    for operation, argument, _ in pickletools.genops(file):
+        if operation.name in ("GLOBAL", "INST") and len(str(argument)) > _LONGEST:
+            raise ValueError(f"it names a class by {len(str(argument)):,} characters")

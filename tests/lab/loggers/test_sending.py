@@ -54,7 +54,8 @@ def of_tensorboard(folder: Path, curves: Curves) -> Curves:
 
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    return {name: [(p.step, pytest.approx(p.value, rel=1e-5)) for p in events.Scalars(name)] for name in curves}
+    near: Any = pytest.approx
+    return {name: [(p.step, near(p.value, rel=1e-5)) for p in events.Scalars(name)] for name in curves}
 
 
 def of_mlflow(folder: Path, curves: Curves) -> Curves:
