@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from redense.errors import OptimizerError, ParameterError, nearest
 from redense.layers.kinds import Kind
-from redense.layers.names import matching, walk
+from redense.layers.names import Modules, matching, walk
 from redense.masks.sharding import reshard
 from redense.parameters import Row, Summary, Verdict, chosen_of, first_layers, judge, summary_of, warn_of_overlooked
 from redense.phase import Sparsity
@@ -46,6 +46,8 @@ class Candidates:
         self._first = None if inputs is None else first_layers(model, inputs)
         self.kinds: dict[str, Kind] = {}
         """Every parameter's, as it was when candidates were last asked for."""
+        self.modules: Modules = ()
+        """Those of the model, as they were then."""
         self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
         self._warned = False
 
@@ -68,9 +70,9 @@ class Candidates:
         return self._looked
 
     def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
-        modules = walk(self._model)
-        reshard(module for _, module in modules)
-        return judge(self._model, include, self._exclude, self._first, strict=strict, modules=modules)
+        self.modules = walk(self._model)
+        reshard(module for _, module in self.modules)
+        return judge(self._model, include, self._exclude, self._first, strict=strict, modules=self.modules)
 
     def __call__(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """Return the parameters that a phase prunes: name -> parameter.

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError
+from redense.layers.names import Modules, walk
 from redense.masks.sharding import is_sharded
 
 from .optimizers import held
@@ -19,13 +20,18 @@ class Owners:
     Args:
         model: the module.
         parameters: of it, by name. Sharded ones are passed over: FSDP2 itself puts others in their places for a while.
+        modules: of the model, where somebody has walked them just now.
     """
 
-    def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], modules: Modules | None = None
+    ) -> None:
         names = {id(parameter): name for name, parameter in parameters.items() if not is_sharded(parameter)}
         self._model = model
         self._places: dict[str, list[tuple[list[str], str, nn.Parameter]]] = {}
-        for path, module in model.named_modules():
+        if not names:
+            return
+        for path, module in walk(model) if modules is None else modules:
             for attribute, parameter in module._parameters.items():
                 if parameter is not None and id(parameter) in names:
                     place = (path.split(".") if path else [], attribute, parameter)
