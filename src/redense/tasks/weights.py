@@ -53,28 +53,17 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     with open_regular(path) as file:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _check_claims(path)
-        _check_names(path)
+        _check(path)
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
         return loaded
 
 
-def _check_claims(path: Path) -> None:
-    """Raise where a file would fill more memory than it has bytes: ``torch.save`` compresses nothing."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        if any(member.compress_type for member in members) or (
-            sum(member.file_size for member in members) > path.stat().st_size
-        ):
-            raise ValueError("its parts are compressed, or lie over each other, as torch.save never writes them")
+def _check(path: Path) -> None:
+    """Raise where a file would take more memory or time to read than its bytes are worth.
 
-
-def _check_names(path: Path) -> None:
-    """Raise where a pickle names a class by more characters than any has.
-
-    PyTorch (2.13) searches the message about a class that it does not allow by patterns that take a time that grows
-    with the square of the name's length: 5 s for 14,000 characters. Nothing is made of what is read here.
+    ``torch.save`` compresses nothing, and names no class by thousands of characters: PyTorch (2.13) searches its
+    message about a class that it does not allow by patterns whose time grows with the square of the name's length, 5 s
+    for 14,000. Nothing is made of the pickles that are read here.
     """
     if not zipfile.is_zipfile(path):
         with open_regular(path) as file:
@@ -82,9 +71,14 @@ def _check_names(path: Path) -> None:
                 _check_pickle(file)
         return
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".pkl"):
-                with archive.open(name) as file:
+        members = archive.infolist()
+        if any(member.compress_type for member in members) or (
+            sum(member.file_size for member in members) > path.stat().st_size
+        ):
+            raise ValueError("its parts are compressed, or lie over each other, as torch.save never writes them")
+        for member in members:
+            if member.filename.endswith(".pkl"):
+                with archive.open(member) as file:
                     _check_pickle(file)
 
 
