@@ -13,7 +13,6 @@ import ast
 import dataclasses
 import dis
 import functools
-import hashlib
 import importlib.util
 import json
 import sys
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from .checksums import sha256
 from .sources import file_of, imports_of, is_own, is_plain, is_users, place_of
 
 PYTHON = "Python"
@@ -73,7 +73,7 @@ class _Pieces:
         self._modules: dict[str, str] = {}
 
     def checksums(self) -> dict[str, str]:
-        own = {name: _digest(json.dumps(sorted(texts)).encode()) for name, texts in self._texts.items()}
+        own = {name: _short(json.dumps(sorted(texts)).encode()) for name, texts in self._texts.items()}
         return {**own, **self._modules}
 
     def take(self, thing: Any) -> None:
@@ -221,7 +221,7 @@ def _read_module(path: Path, name: str, found: dict[str, str], script: Path | No
         data = path.read_bytes()
     except OSError:
         return
-    found[name] = _digest(data)
+    found[name] = _short(data)
     if path.suffix != ".py":
         return
     try:
@@ -259,5 +259,5 @@ def _name(thing: Any) -> str:
     return getattr(thing, "__qualname__", type(thing).__qualname__).replace("<locals>.", "")
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def _short(data: bytes) -> str:
+    return sha256(data)[:16]

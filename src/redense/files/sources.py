@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import enum
 import functools
-import hashlib
 import inspect
 import json
 import sys
@@ -23,6 +22,8 @@ from pathlib import Path, PurePath
 from typing import Any, cast
 
 from redense.errors import PluginError
+
+from .checksums import sha256
 
 _OWN = __name__.partition(".")[0]
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -53,7 +54,7 @@ def code_of(thing: object) -> str | None:
         found.module(thing)
     else:
         found.add("thing", found.value(thing, _label(thing)))
-    return hashlib.sha256(json.dumps(sorted(found.lines)).encode()).hexdigest()[:32]
+    return sha256(json.dumps(sorted(found.lines)).encode())[:32]
 
 
 def is_installed(path: Path) -> bool:
@@ -107,11 +108,11 @@ class _Found:
             data = path.read_bytes()
         except OSError:
             return
-        self.add("source", name, hashlib.sha256(data).hexdigest())
+        self.add("source", name, sha256(data))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if package:  # the files next to it: what one of them imports by a name made at run time is mostly there
             for sibling in sorted(path.parent.glob("*.py")):
-                self.add("source", package, sibling.name, hashlib.sha256(sibling.read_bytes()).hexdigest())
+                self.add("source", package, sibling.name, sha256(sibling.read_bytes()))
         try:
             tree = ast.parse(data)
         except (SyntaxError, ValueError):  # not Python: a module of C
@@ -194,9 +195,9 @@ class _Found:
             return f"{kind} {value.name}"
         if hasattr(value, "detach") and hasattr(value, "untyped_storage"):  # a tensor
             flat = value.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
-            return f"{kind} {value.dtype} {tuple(value.shape)} {_digest(flat.numpy().tobytes())}"
+            return f"{kind} {value.dtype} {tuple(value.shape)} {sha256(flat.numpy().tobytes())}"
         if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array
-            return f"{kind} {value.dtype} {value.shape} {_digest(value.tobytes())}"
+            return f"{kind} {value.dtype} {value.shape} {sha256(value.tobytes())}"
         if hasattr(value, "__dict__"):
             return f"{self.value(type(value), label)} {self.value(vars(value), label)}"
         if " at 0x" not in repr(value):  # a dtype, a device, a function of C
@@ -305,18 +306,14 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _typed(function: types.FunctionType) -> str:
     try:
-        return _digest(inspect.getsource(function).encode())
+        return sha256(inspect.getsource(function).encode())
     except (OSError, TypeError):  # no notebook has kept it
-        return _digest(repr(_bytes_of(function.__code__)).encode())
+        return sha256(repr(_bytes_of(function.__code__)).encode())
 
 
 def _bytes_of(code: types.CodeType) -> list[object]:
     inner = [_bytes_of(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
     return [code.co_code.hex(), code.co_names, inner]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _label(thing: Any) -> str:
