@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from trees import same_tree
 
 from redense.lab.arms import ARMS, Setting
 from redense.lab.checkpoint import load_tree, save_tree
-from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.engine import Engine, StoppedError
 from redense.tasks.classification.task import Classification
 
-Tiny = Callable[..., Recipe]
+from ...trainings import Tiny, same_tree
 
 QUICK = ("dsd-soup", "smooth", "muon", "schedule-free", "lawa")
 """A flow with branches, a changed setting, two optimizers with states of their own, an average."""

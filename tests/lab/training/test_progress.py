@@ -41,7 +41,7 @@ def interrupted(recipe: Recipe, path: Path, *, every: int = 1, **options: Any) -
         def stop() -> bool:
             return engine.step - began >= every  # noqa: B023  # asked only in this turn of the loop
 
-        save = lambda state: save_tree(path, state)  # noqa: E731
+        save = lambda state: save_tree(path, state)  # noqa: E731  # a formula of one line
         engine = Engine(task, recipe, emit=events.append, stop=stop, save=save, **options)
         if path.exists():
             engine.restore(load_tree(path))
@@ -185,11 +185,17 @@ def test_what_the_process_drew_before_changes_no_bit(tiny: Tiny):
     assert undisturbed(tiny()).same_as(expected)
 
 
-def test_a_request_to_stop_is_heard_after_the_step_at_hand_and_saves_it(tiny: Tiny):
-    recipe, saved = tiny(), list[dict[str, Any]]()
-    engine = Engine(make_task(recipe), recipe, stop=lambda: engine.step >= 5, save=saved.append)
+def stopped(recipe: Recipe, step: int) -> tuple[Engine, list[dict[str, Any]]]:
+    """An engine that was asked to stop at a step, and what it saved."""
+    saved: list[dict[str, Any]] = []
+    engine = Engine(make_task(recipe), recipe, stop=lambda: engine.step >= step, save=saved.append)
     with pytest.raises(StoppedError):
         engine.train()
+    return engine, saved
+
+
+def test_a_request_to_stop_is_heard_after_the_step_at_hand_and_saves_it(tiny: Tiny):
+    engine, saved = stopped(tiny(), 5)
     assert engine.step == 5
     assert len(saved) == 1
     assert saved[0]["position"]["step"] == 5
@@ -197,10 +203,8 @@ def test_a_request_to_stop_is_heard_after_the_step_at_hand_and_saves_it(tiny: Ti
 
 
 def test_a_request_to_stop_at_the_last_step_of_a_phase_is_heard_too(tiny: Tiny):
-    recipe, saved = tiny(), list[dict[str, Any]]()
-    engine = Engine(make_task(recipe), recipe, stop=lambda: engine.step >= 11, save=saved.append)
-    with pytest.raises(StoppedError):
-        engine.train()
+    recipe = tiny()
+    engine, saved = stopped(recipe, 11)
     assert engine.step == 11
     again = Engine(make_task(recipe), recipe)
     again.restore(saved[-1])

@@ -21,8 +21,12 @@ from redense.tasks.classification.data.splits import with_noise
 # Splitting
 
 
+COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(lambda counts: sum(counts) > 0)
+"""Examples of each class."""
+
+
 @given(
-    counts=st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(lambda counts: sum(counts) > 0),
+    counts=COUNTS,
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 3),
 )
@@ -53,7 +57,7 @@ def test_a_split_depends_on_its_seed_alone():
 
 
 @given(
-    counts=st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(lambda counts: sum(counts) > 0),
+    counts=COUNTS,
     limit=st.integers(1, 200),
     seed=st.integers(0, 3),
 )
