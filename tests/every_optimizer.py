@@ -228,7 +228,7 @@ def train_by_lightning(entry: Entry, *, redensed: bool = True) -> list[Tensor]:
 
         def training_step(self, batch: Any, index: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
             torch.manual_seed(100 + index)
-            np.random.seed(100 + index)  # noqa: NPY002
+            np.random.seed(100 + index)  # noqa: NPY002  # what an optimizer of others may draw from
             return (self.net(batch[0]) - batch[1]).square().mean()
 
         def configure_optimizers(self) -> Any:

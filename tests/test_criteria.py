@@ -174,7 +174,7 @@ def test_what_cannot_be_called_with_a_parameter_and_a_seed_is_refused_at_once(cr
 
 def test_scores_that_are_no_tensor_name_criterion_and_parameter():
     layer = nn.Linear(2, 2)
-    three: Any = lambda p, seed: 3  # noqa: E731
+    three: Any = lambda p, seed: 3  # noqa: E731  # of any type, on purpose
     block = redense.sparse(layer, torch.optim.SGD(layer.parameters(), lr=0.1), 0.5, criterion=three)
     with pytest.raises(ScoreError, match=r"<lambda>' must give a tensor of scores for 'weight', got 3"), block:
         pass

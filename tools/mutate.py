@@ -43,8 +43,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
-import pytest  # noqa: E402
-from mutants import Mutant, mutants  # noqa: E402
+import pytest  # noqa: E402  # after the path is set
+from mutants import Mutant, mutants  # noqa: E402  # after the path is set
 
 PLAN = ROOT / "tools" / "mutants.json"
 RESULTS = ROOT / "benchmarks" / "results"

@@ -156,9 +156,9 @@ def test_a_velocity_that_others_gradients_feed_is_gone_at_the_release():
         mask = block.masks["weight"].clone()
         state = optimizer.state[model.weight]
         assert state["exp_avg_sq"][~mask].any(), "the others' gradients reach a removed weight"
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # the generator that others draw from
     assert random.getstate() == before[0]
-    assert str(np.random.get_state()) == str(before[1])  # noqa: NPY002
+    assert str(np.random.get_state()) == str(before[1])  # noqa: NPY002  # the generator that others draw from
     assert torch.equal(torch.get_rng_state(), before[2])
     assert torch.equal(state["exp_avg"] != 0, mask)
     train(model, optimizer, 1, scale=0.0)

@@ -16,9 +16,9 @@ from redense.errors import OptimizerError, ScheduleError, StateError
 
 transformers = pytest.importorskip("transformers")
 
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments  # noqa: E402
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments  # noqa: E402  # after importorskip
 
-from redense.integrations.transformers import FILE, DSDTrainerCallback  # noqa: E402
+from redense.integrations.transformers import FILE, DSDTrainerCallback  # noqa: E402  # after importorskip
 
 # transformers' advice about the loss type and pinned memory, and what it still calls of its own deprecations.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]

@@ -43,7 +43,7 @@ def ending(engine: Engine, events: list[dict[str, Any]]) -> dict[str, Any]:
 def resumed(recipe: Recipe, case: Case, path: Path, events: list[dict[str, Any]], *, stop_at: int) -> Engine:
     """A new engine that goes on with what is saved."""
     torch.manual_seed(99)  # whatever the process did before must not matter
-    save = lambda state: save_tree(path, state)  # noqa: E731
+    save = lambda state: save_tree(path, state)  # noqa: E731  # a formula of one line
     engine = engine_of(recipe, case, emit=events.append, stop=lambda: engine.step >= stop_at, save=save)
     if path.exists():
         engine.restore(load_tree(path))

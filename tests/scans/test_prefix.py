@@ -408,7 +408,7 @@ def test_a_reason_that_the_evaluation_swallows_is_noticed():
     def evaluate() -> float:
         try:
             return evaluation(model, other)()
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001  # whatever ends it is no loss
             return -1.0
 
     with torch.no_grad():

@@ -32,7 +32,7 @@ SCRIPTS = {
     "Lao": "ສະບາຍດີ ໂລກ",
     "Malayalam": "മലയാളം ഭാഷ",
     "Mongolian": "ᠮᠣᠩᠭᠣᠯ ᠪᠢᠴᠢᠭ",
-    "Persian": "می\u200cخواهم بروم",  # noqa: RUF001
+    "Persian": "می\u200cخواهم بروم",  # noqa: RUF001  # so it is written
     "Polytonic Greek": "ἄνθρωπος ᾠδή",
     "Adlam": "𞤢𞤣𞤤𞤢𞤥 𞤨𞤵𞤤𞤢𞤪",
     "Javanese": "ꦱꦼꦭꦩꦠ꧀ ꦥꦒꦶ",

@@ -43,7 +43,7 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
             out.mkdir(parents=True, exist_ok=True)
             return out
         root.mkdir(parents=True, exist_ok=True)
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005  # a name for the user, in the user's time
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")  # for the user, in the user's time
         first = root / f"{name.replace('/', '-')}-{stamp}"
         folder, number = first, 1
         while not _made(folder):

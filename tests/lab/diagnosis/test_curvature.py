@@ -138,7 +138,7 @@ def test_curvature_of_a_network_is_that_of_its_full_hessian(method: Method, tole
     flat = torch.cat([state[name].reshape(-1) for name in names])
     hessian = torch.autograd.functional.hessian(flat_loss, flat)
     expected = torch.linalg.eigvalsh(hessian)
-    loss = lambda model: F.cross_entropy(model(x), Y)  # noqa: E731
+    loss = lambda model: F.cross_entropy(model(x), Y)  # noqa: E731  # a formula of one line
     found = sharpness(model, state, loss, tolerance=tolerance, method=method)
     width = float(expected[-1] - expected[0])
     assert found.top == pytest.approx(float(expected[-1]), abs=tolerance * width)
@@ -151,7 +151,7 @@ def test_frozen_and_tied_weights_count_as_the_optimizer_counts_them() -> None:
     model = Point(1.0, 1.0)
     model.register_parameter("frozen", nn.Parameter(torch.tensor([5.0]), requires_grad=False))
     model.register_parameter("tied", model.w)
-    loss = lambda m: (m.w * torch.tensor([1.0, 3.0]) * m.tied).sum() + 100 * m.frozen.square().sum()  # noqa: E731
+    loss = lambda m: (m.w * torch.tensor([1.0, 3.0]) * m.tied).sum() + 100 * m.frozen.square().sum()  # noqa: E731  # a formula of one line
     found = sharpness(model, copy(model), loss)
     assert found.weights == 2
     assert (found.top, found.bottom) == (pytest.approx(6), pytest.approx(2))

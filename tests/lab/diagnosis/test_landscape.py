@@ -32,7 +32,7 @@ def test_barrier_of_a_double_well_is_its_hill() -> None:
 
 
 def test_barrier_is_measured_from_the_chord_not_from_zero() -> None:
-    tilted = lambda model: double_well(model) + 3 * model.w.sum()  # noqa: E731
+    tilted = lambda model: double_well(model) + 3 * model.w.sum()  # noqa: E731  # a formula of one line
     found = line(Point(7.0), {"w": torch.tensor([-1.0])}, {"w": torch.tensor([1.0])}, tilted)
     assert found.barrier == pytest.approx(1.0)
     assert (found.barrier_at, found.lowest_at) == (0.5, 0)
@@ -195,7 +195,7 @@ def test_input_noise_gives_every_scale_the_same_draws() -> None:
 
 def test_noise_is_the_same_for_the_same_seed_and_no_other() -> None:
     state = copy(network(1))
-    loss = lambda model: float(cross_entropy(model))  # noqa: E731
+    loss = lambda model: float(cross_entropy(model))  # noqa: E731  # a formula of one line
     torch.manual_seed(1)
     first = weight_noise(network(2), state, loss, [0.3], draws=3, seed=5)
     torch.manual_seed(2)

@@ -251,7 +251,7 @@ def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, str | N
     found: dict[str, str | None] = {}
     for path in paths:
         name = key(path)
-        for own in {name, os.path.splitext(name)[0]}:  # noqa: PTH122
+        for own in {name, os.path.splitext(name)[0]}:  # noqa: PTH122  # the text of a table, and not a path
             found[own] = None if own in found else path
     return found
 
