@@ -20,6 +20,7 @@ from redense.lab.comparison.grid import Grid
 from redense.lab.comparison.results import write_results
 from redense.lab.loggers.base import LOGGERS, LoggedRun, LoggerError, check_loggers, register_logger
 from redense.lab.loggers.compared import log_comparison
+from redense.lab.loggers.sending import Senders
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
@@ -162,6 +163,19 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_logs_nothing_twice(tiny: Tiny
 
 def timeless(points: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
     return [(step, {name: value for name, value in values.items() if "seconds" not in name}) for step, values in points]
+
+
+@pytest.mark.parametrize(("skips", "steps"), [(True, [20, 40, 40, 60]), (False, [60])])
+def test_a_logger_that_passes_over_what_it_has_is_sent_all_points_of_a_resumed_run(
+    tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch, skips: bool, steps: list[int]
+):
+    monkeypatch.setattr(fake, "skips", skips, raising=False)
+    fake.runs["known"] = LoggedRun("run", "of tests", tmp_path)
+    with Senders(["fake"], LoggedRun("run", "of tests", tmp_path, step=20), {"fake": "known"}, sent=(40, 0)) as senders:
+        senders.send_again({"kind": "step", "step": step, "loss": 1.0, "lr": 0.1} for step in (20, 40))
+        senders.send({"train/loss": 1.0}, (40, 0))
+        senders.send({"train/loss": 1.0}, (60, 0))
+    assert [step for step, _ in fake.points["known"]] == steps
 
 
 def test_a_logger_changes_no_bit_and_no_key(tiny: Tiny, tmp_path: Path, fake: type[Fake]):

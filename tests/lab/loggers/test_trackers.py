@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import site
-import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from apart import passes_in_an_environment_with
 
+from redense.lab.loggers.offline import offline_records
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.training.engine import StoppedError
@@ -26,25 +23,6 @@ pytestmark = [
 
 Tiny = Callable[..., Recipe]
 Curves = dict[str, list[tuple[int, float]]]
-
-ROOT = Path(__file__).parents[3]
-OTHERS = ("pillow",)
-"""Pins of constraints.txt that trackio does not admit: it is tested in an environment of its own."""
-
-
-def passes_in_an_environment_with(package: str, test: str, folder: Path) -> None:
-    """Install a package before what is installed here, and run a test of this file there."""
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    python = folder / "venv" / "bin" / "python"
-    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    (packages / "outer.pth").write_text(f"import site; list(map(site.addsitedir, {site.getsitepackages()!r}))")
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    (folder / "pins.txt").write_text("\n".join(pin for pin in pins if pin.partition("==")[0] not in OTHERS))
-    environment = os.environ | {"PIP_CONSTRAINT": str(folder / "pins.txt")}
-    subprocess.run([python, "-m", "pip", "install", "-q", package], env=environment, check=True)
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "slow", "-k", test, __file__]
-    done = subprocess.run([python, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert "1 passed" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @pytest.fixture
@@ -91,7 +69,7 @@ def test_wandb_offline_has_the_curves_of_a_resumed_run_under_one_id(resumed: Cal
     found: Curves = {name: [] for name in curves}
     pages, projects, settings = list[str](), set[str](), dict[str, str]()
     for part in parts:
-        for data in records(part.read_bytes()):
+        for data in offline_records(part.read_bytes()):
             record: Any = proto.Record()
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":
@@ -106,21 +84,6 @@ def test_wandb_offline_has_the_curves_of_a_resumed_run_under_one_id(resumed: Cal
                 pages += [content.path for content in record.artifact.manifest.contents]
     assert found == curves
     assert (projects, settings["sparse.sparsity"], pages) == ({"tiny-of-tests"}, "0.3", ["report.html"])
-
-
-def records(data: bytes) -> Iterator[bytes]:
-    """Give the records of a W&B file: LevelDB's log, after a head of seven bytes."""
-    at, record = 7, b""
-    while at + 7 <= len(data):
-        if (left := 32768 - at % 32768) < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        record += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield record
-            record = b""
 
 
 def test_mlflow_has_one_run_with_the_curves_and_the_page(resumed: Callable[[str], tuple[Path, Curves]]):
@@ -146,7 +109,7 @@ def test_trackio_has_one_run_with_the_curves_and_the_page(
     request: pytest.FixtureRequest,
 ):
     if find_spec("trackio") is None:
-        passes_in_an_environment_with("trackio", request.node.name, tmp_path)
+        passes_in_an_environment_with("trackio", Path(__file__), request.node.name, tmp_path)
         return
     _, curves = resumed("trackio")
     import trackio  # pyright: ignore[reportMissingImports]

@@ -76,7 +76,8 @@ def register_logger(name: str) -> Callable[[T], T]:
 
     A class may have two attributes more: ``needs``, the package that it imports, so that a machine without it is told
     at the start; and ``rewinds``, true where `begin` forgets what was logged after ``run.step``, so that a resumed run
-    logs those steps again.
+    logs those steps again. After `begin`, an instance may have ``skips``, true where `log` passes over the points that
+    the resumed run already has: it is then sent all points from the first one, and lacks none that a kill lost.
     """
 
     def add(cls: T) -> T:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Senders:
     ) -> None:
         self._loggers: dict[str, Logger] = {}
         self._after: dict[str, Place] = {}
+        self._skipping: list[str] = []
         self.identities: dict[str, str | None] = {}
         check_loggers(names)
         known = identities or {}
@@ -70,8 +71,11 @@ class Senders:
                     logger = cls()
                     self.identities[name] = logger.begin(replace(run, identity=known.get(name)))
                 self._loggers[name] = logger
-                resumed = name in known and not getattr(cls, "rewinds", False)
+                skips = getattr(logger, "skips", False)
+                resumed = name in known and not skips and not getattr(cls, "rewinds", False)
                 self._after[name] = sent if resumed else START
+                if name in known and skips:
+                    self._skipping.append(name)
         except RedenseError:
             self.close()
             raise
@@ -90,6 +94,12 @@ class Senders:
         """Hand numbers to every logger that has not had them before the run was resumed."""
         names = [name for name in self._loggers if place > self._after[name]]
         self._each(lambda logger: logger.log(values, place[0]), names)
+
+    def send_again(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Hand the numbers of earlier events to each logger of a resumed run that passes over those that it has."""
+        for event in events if self._skipping else ():
+            names = [name for name in self._skipping if name in self._loggers]
+            self._each(lambda logger, event=event: logger.log(values_of(event), event["step"]), names)
 
     def attach(self, path: Path) -> None:
         """Hand a file to every logger."""
@@ -153,6 +163,10 @@ class RunSenders:
         self._senders = Senders(names, run, kept.get("ids"), self._sent)
         self._keep()
         self._end = listen(self)
+
+    def catch_up(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Send what the checkpoint has seen and a kill has lost on its way to a logger."""
+        self._senders.send_again(events)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Send the numbers of a ``step`` or an ``epoch`` of the run; it listens until `close`."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import LoggedRun, register_logger
+from .offline import Point, offline_points
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -25,8 +26,11 @@ _REFUSED = re.compile(r"[^\w.\- :/]")  # by MLflow, in the name of a metric
 class AccelerateLogger:
     """A logger made of one of Accelerate's trackers: ``make`` returns it, the rest is here.
 
-    A class below this one may say how a run is named there (`identity`) and how it takes a file (`attach`).
+    A class below this one may say how a run is named there (`identity`), how it takes a file (`attach`), and which
+    points a resumed run has (`points`).
     """
+
+    skips = False
 
     def make(self, run: LoggedRun) -> GeneralTracker:
         """Return the tracker of a run, not yet started; of ``run.identity`` it resumes the run of that name."""
@@ -34,6 +38,10 @@ class AccelerateLogger:
 
     def identity(self) -> str | None:
         """Return what names the run there, so that it can be resumed."""
+        return None
+
+    def points(self, run: LoggedRun) -> set[Point] | None:
+        """Return the points that the tracker has of a resumed run; None where only its server knows them."""
         return None
 
     def begin(self, run: LoggedRun) -> str | None:
@@ -47,6 +55,8 @@ class AccelerateLogger:
                 self.tracker.start()
             if run.identity is None:
                 self.store_settings(run.settings)
+            found = None if run.identity is None else self.points(run)
+        self.skips, self._points = found is not None, found or set[Point]()
         return self.identity()
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
@@ -54,8 +64,10 @@ class AccelerateLogger:
         self.tracker.store_init_configuration(dict(settings))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log numbers."""
-        self.tracker.log(dict(values), step=step)
+        """Log the numbers that the run has not yet."""
+        new = {name: value for name, value in values.items() if (name, step) not in self._points}
+        if new:
+            self.tracker.log(new, step=step)
 
     def attach(self, path: Path) -> None:
         """Do nothing: not every tracker takes files."""
@@ -93,6 +105,15 @@ class WandbLogger(AccelerateLogger):
         """Return the run's id."""
         return self.tracker.tracker.id
 
+    def points(self, run: LoggedRun) -> set[Point] | None:
+        """Return what earlier starts of the run have left in their files, where W&B is offline.
+
+        Its process keeps up to 15 s in memory, which a SIGKILL loses.
+        """
+        if not self.tracker.tracker.offline:
+            return None
+        return offline_points(Path(self.tracker.tracker.dir).parents[1], self.tracker.tracker.id)
+
     def store_settings(self, settings: Mapping[str, Any]) -> None:
         """Do nothing: they were given when the run was made."""
 
@@ -122,6 +143,14 @@ class MlflowLogger(AccelerateLogger):
     def identity(self) -> str | None:
         """Return the run's id."""
         return self.tracker.tracker.info.run_id
+
+    def points(self, run: LoggedRun) -> set[Point]:
+        """Return what the server or the files of MLflow have."""
+        import mlflow  # pyright: ignore[reportMissingImports]
+
+        client: Any = mlflow.MlflowClient()
+        names: list[str] = list(client.get_run(self.identity()).data.metrics)
+        return {(name, one.step) for name in names for one in client.get_metric_history(self.identity(), name)}
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log numbers; a character that MLflow refuses in a name becomes a dash."""
@@ -155,6 +184,15 @@ class TrackioLogger(AccelerateLogger):
     def identity(self) -> str | None:
         """Return the run's name."""
         return self._name
+
+    def points(self, run: LoggedRun) -> set[Point] | None:
+        """Return what the database of this machine has; a Space keeps its own."""
+        if any(os.environ.get(name) for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")):
+            return None
+        import trackio  # pyright: ignore[reportMissingImports]
+
+        rows: list[dict[str, Any]] = trackio.SQLiteStorage.get_logs(self.tracker.run_name, self._name)
+        return {(name, row["step"]) for row in rows for name in row}
 
     def store_settings(self, settings: Mapping[str, Any]) -> None:
         """Do nothing: they were given when the run was made."""
