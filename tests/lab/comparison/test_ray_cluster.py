@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,12 +16,22 @@ from redense.lab.comparison.ray_cluster import carried, join_cluster
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import Engine
 
+TOKEN = "0" * 32
+
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'redense[ray]'")
+def ray(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ray as a test wants it. A local cluster would make a token in the home, which the next test has not."""
+    module = pytest.importorskip("ray", reason="Ray is not installed: pip install 'redense[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "120")  # 30 are not enough beside other processes
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # it is 15, and other processes come first
+    return module
+
+
+@pytest.fixture
+def cluster(ray: Any) -> Iterator[Any]:
     environment = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS") if name in os.environ}
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", runtime_env={"env_vars": environment})
     yield ray
@@ -43,13 +56,10 @@ def test_a_local_ray_cluster_gives_the_same_bytes(
 
 
 @pytest.fixture
-def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def two_machines(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of two nodes with one processor each, as of two machines that share a disk."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'redense[ray]'")
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "120")  # 30 are not enough beside other processes
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1)
     made.wait_for_nodes()
@@ -57,6 +67,14 @@ def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield made
     ray.shutdown()
     made.shutdown()
+
+
+def joined_without_a_token() -> str:
+    """Return what a process without the token of the cluster says."""
+    code = "from redense.lab.comparison.ray_cluster import join_cluster; join_cluster(1, {})"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -67,6 +85,8 @@ def test_two_nodes_share_a_comparison_and_a_node_that_goes_is_a_line(
 ):
     with pytest.raises(StateError, match="a job needs 2 processors, and the largest machine of the Ray cluster has 1"):
         join_cluster(1, {"num_cpus": 2.0})
+    refused = "StateError: Ray does not start: Token .* needs RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN$"
+    assert re.search(refused, joined_without_a_token())
     join_cluster(2, {"num_cpus": 1.0})
     alone = compared("dsd", "restart", into="alone")
     monkeypatch.setattr(Engine, "train", lambda engine: pytest.fail("trained here and not by Ray"))

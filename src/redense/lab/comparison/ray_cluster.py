@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _REACH = 5.0  # seconds in which the head of a cluster has to answer
 _LOOK = 1.0  # seconds after which Ctrl-C is answered at the latest
+_TOKEN = "RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN"
 _NAMES = {"num_cpus": ("CPU", "processors"), "num_gpus": ("GPU", "GPUs")}
 
 
@@ -33,7 +34,8 @@ def join_cluster(jobs: int, resources: Mapping[str, float]) -> None:
 
     Raises:
         MissingExtraError: Ray is not installed.
-        StateError: nothing answers at the address, or no machine of the cluster has what a job needs.
+        StateError: nothing answers at the address, the cluster wants another token, or no machine of it has what a job
+            needs.
     """
     ray = _ray()
     address = os.environ.get("RAY_ADDRESS", "")
@@ -41,8 +43,9 @@ def join_cluster(jobs: int, resources: Mapping[str, float]) -> None:
         _reach(address)
         try:
             ray.init(logging_level="ERROR", log_to_driver=False)
-        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-            raise StateError(f"Ray does not start: {' '.join(str(error).split())[:200]}") from error
+        except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
+            asks = f"; a cluster that asks for a token needs {_TOKEN}" if address else ""
+            raise StateError(f"Ray does not start: {' '.join(str(error).split())[:200]}{asks}") from error
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for name, needed in {"num_cpus": 1.0, **resources}.items():
         key, words = _NAMES[name]
