@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from redense.tasks.classification.data import ImageSet, load_images
 from redense.tasks.classification.data.transforms import evaluation_transform
 from redense.tasks.classification.models import build
 from redense.tasks.fetching import elpv, pypi
-from redense.tasks.fetching.packages import Pypi
+from redense.tasks.fetching.packages import Pypi, run_tool
 
 
 def wheel(path: Path, members: dict[str, bytes]) -> Pypi:
@@ -94,6 +95,14 @@ def test_why_pip_could_not_is_said(tmp_path: Path, pip: Callable[[Path | None], 
     package = Pypi("tiny", "1.0", "0" * 64, "tiny", 0.1)
     with pytest.raises(DataError, match=r"cannot download the PyPI package tiny 1.0: No matching.*check the network"):
         pypi.fetch(package, tmp_path, lambda what, done: None)
+
+
+def test_pins_of_the_environment_whose_file_is_named_from_another_folder_do_not_stop_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PIP_CONSTRAINT", "pins.txt")  # as `make` sets it
+    show = "import os; print(os.environ.get('PIP_CONSTRAINT'))"
+    assert run_tool([sys.executable, "-S", "-c", show], tmp_path) == (True, "None")
 
 
 def test_cells_are_sorted_by_what_the_annotators_thought_and_split_by_name(tmp_path: Path, monkeypatch: Any):

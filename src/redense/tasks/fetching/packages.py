@@ -95,11 +95,14 @@ def run_tool(
 ) -> tuple[bool, str]:
     """Run ``command`` in ``folder``; return whether it succeeded, and its last line of complaint.
 
+    It has no pins of pip: their file may be named from another folder, and what is fetched is known by its checksum.
+
     ``temporary``: the folder for its temporary files, if it is to have one of its own.
     """
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     if temporary is not None:
         environment["TMPDIR"] = str(temporary)
+    environment.pop("PIP_CONSTRAINT", None)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
