@@ -21,13 +21,12 @@ TOKEN = "0" * 32
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Ray as a test wants it. A local cluster would make a token in the home, which the next test has not."""
-    module = pytest.importorskip("ray", reason="Ray is not installed: pip install 'redense[ray]'")
+    """Ray with a token: a local cluster would make one in the home, which the next test has not."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     monkeypatch.setenv("RAY_worker_niceness", "0")  # it is 15, and other processes come first
-    return module
+    return pytest.importorskip("ray", reason="Ray is not installed: pip install 'redense[ray]'")  # it reads them now
 
 
 @pytest.fixture
