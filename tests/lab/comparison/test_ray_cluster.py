@@ -62,7 +62,7 @@ def two_machines(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1)
     made.wait_for_nodes()
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    monkeypatch.setenv("RAY_ADDRESS", str(made.address))
     yield made
     ray.shutdown()
     made.shutdown()

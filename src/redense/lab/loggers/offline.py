@@ -1,4 +1,4 @@
-"""What W&B has written of a run while it was offline.
+"""The records that W&B has written of a run while it was offline.
 
 A file ``run-ID.wandb`` is a log of LevelDB: seven bytes, then blocks of 32 KiB with records of W&B's protocol buffers.
 A kill may leave the last record cut off; `wandb sync` reads up to there, and so does this.
