@@ -50,7 +50,7 @@ ENDS = (*itertools.product(ASKING, ("group", "process")), ("SIGKILL", "process")
 """What is sent, and to whom."""
 
 _MARK = "REDENSE_TEST_LEADER"  # in the environment of all that the first process starts
-_GONE = 20.0  # seconds in which all processes of a group have to be gone
+_GONE = 20.0  # seconds in which all processes of a group have to be gone, where nothing else computes
 
 
 def words_of(way: Way, recipe: Path, folder: Path, *, again: bool = False) -> list[str]:
@@ -108,8 +108,10 @@ def _end_group(leader: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
-def disturb(way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: random.Random) -> tuple[str, list[str]]:
-    """Disturb one and let it end; return whom the signal met, and what was wrong."""
+def disturb(
+    way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: random.Random, gone: float
+) -> tuple[str, list[str]]:
+    """Disturb one and let it end, within so many seconds; return whom the signal met, and what was wrong."""
     name, target = end
     number = getattr(signal, name)
     log = folder / "log.txt"
@@ -134,7 +136,7 @@ def disturb(way: Way, end: tuple[str, str], recipe: Path, folder: Path, chance: 
     except TimeoutError:
         code = None
     since = time.monotonic()
-    while members(child.pid) and time.monotonic() - since < _GONE:
+    while members(child.pid) and time.monotonic() - since < gone:
         time.sleep(0.1)
     if left := members(child.pid):
         wrong.append(f"{len(left)} processes are left: {[_command(one) for one in left]}")
@@ -220,7 +222,9 @@ def plan(times: int, seed: int) -> list[tuple[Way, tuple[str, str]]]:
     return found[:times]
 
 
-def harness(recipe: Path, numbers: range, seed: int, root: Path, out: IO[str]) -> list[dict[str, Any]]:
+def harness(
+    recipe: Path, numbers: range, seed: int, root: Path, out: IO[str], gone: float = _GONE
+) -> list[dict[str, Any]]:
     """Disturb those of the plan, and compare each with one that nobody disturbs."""
     each: list[dict[str, Any]] = []
     planned = plan(numbers.stop, seed)
@@ -235,7 +239,7 @@ def harness(recipe: Path, numbers: range, seed: int, root: Path, out: IO[str]) -
         folder = root / f"{number}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        met, wrong = disturb(way, end, recipe, folder, random.Random(f"{seed}/{number}"))
+        met, wrong = disturb(way, end, recipe, folder, random.Random(f"{seed}/{number}"), gone)
         wrong += go_on(way, recipe, folder)
         if not wrong and (not whole or bytes_of(folder) != whole):
             wrong.append("other bytes than without a signal")
@@ -256,13 +260,14 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=len(WAYS) * len(ENDS))
     parser.add_argument("--first", type=int, default=0, help="leave out those before it: go on with a harness")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gone", type=float, default=_GONE, help="seconds in which all have to be gone (default: 20)")
     parser.add_argument("--root", type=Path, help="where the folders are made and kept, so that it can go on")
     parser.add_argument("--out", type=Path, help="write the raw result here")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     with tempfile.TemporaryDirectory() as temporary:
         root, numbers = options.root or Path(temporary), range(options.first, options.first + options.times)
-        each = harness(options.recipe.resolve(), numbers, options.seed, root.resolve(), sys.stdout)
+        each = harness(options.recipe.resolve(), numbers, options.seed, root.resolve(), sys.stdout, options.gone)
     same = sum(not one["wrong"] for one in each)
     sys.stdout.write(f"{same} of {len(each)} identical\n")
     if options.out:

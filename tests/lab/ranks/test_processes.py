@@ -30,19 +30,26 @@ from redense.lab.ranks.processes import begin_helping
 if len(sys.argv) > 1:
     begin_helping(int(sys.argv[1]))
     print("up", flush=True)
-    time.sleep(60)
-child = subprocess.Popen([sys.executable, __file__, str(os.getpid())], stdout=subprocess.PIPE)
+    os.read(0, 1)  # until the parent has gone, who held the other end
+    try:
+        raise ConnectionResetError("lost")
+    except ConnectionResetError:
+        sys.excepthook(*sys.exc_info())
+    print("a traceback was printed", file=sys.stderr)
+pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+child = subprocess.Popen([sys.executable, __file__, str(os.getpid())], **pipes)
 child.stdout.readline()
 print(child.pid, flush=True)
 time.sleep(60)
 """
 
 
-def test_a_helper_leaves_with_its_parent_and_with_no_signal_before(tmp_path: Path):
+def test_a_helper_leaves_with_its_parent_without_a_word_and_with_no_signal_before(tmp_path: Path):
     script = tmp_path / "parent.py"
     script.write_text(CHILD)
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen([sys.executable, str(script)], env=environment, **pipes)
     assert parent.stdout is not None
     helper = int(parent.stdout.readline())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,7 +57,7 @@ def test_a_helper_leaves_with_its_parent_and_with_no_signal_before(tmp_path: Pat
     time.sleep(0.2)
     os.kill(helper, 0)  # it is there
     parent.kill()
-    parent.communicate()
+    assert parent.communicate()[1] == ""  # it ends when the helper has gone, whose standard error is the same
     since = time.monotonic()
     while Path(f"/proc/{helper}").exists() and "Z" not in _state(helper) and time.monotonic() - since < 20:
         time.sleep(0.05)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
+from types import TracebackType
 from typing import Any
 
 from redense.errors import StateError
@@ -22,6 +23,7 @@ from redense.errors import StateError
 from .signals import STOPPING
 
 _LOOK = 1.0  # seconds between two looks at the parent
+_GOING = 0.2  # seconds from the end of a process's connections to that of its own, at most
 _KILLED = 137  # 128 + SIGKILL
 
 
@@ -45,7 +47,26 @@ def leave_with(parent: int, grace: float = 0.0) -> None:
             time.sleep(grace)
         os._exit(_KILLED)
 
+    if not grace:
+        _say_nothing_of_a_lost(parent)
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _say_nothing_of_a_lost(parent: int) -> None:
+    """Leave, and print no traceback, when a connection breaks off because the parent has gone.
+
+    The thread by which `multiprocessing` hands over files notices that before anybody can ask for the parent.
+    """
+    say = sys.excepthook
+
+    def said(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        if isinstance(error, (ConnectionError, EOFError)):
+            time.sleep(_GOING)
+        if os.getppid() != parent:
+            os._exit(_KILLED)
+        say(kind, error, where)
+
+    sys.excepthook = said
 
 
 _watched: dict[int, int] = {}  # this process -> the parent that it watches; a fork has no threads of its parent
