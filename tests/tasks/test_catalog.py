@@ -145,6 +145,8 @@ def test_every_source_of_the_catalogue_is_complete():
 def test_an_unknown_name_is_refused_with_the_nearest_one():
     with pytest.raises(DataError, match=r"'fashion-mnits'.*did you mean 'fashion-mnist'"):
         catalog.find("fashion-mnits")
+    with pytest.raises(DataError, match="there is no file or folder"):
+        catalog.find("pictures/of-mine")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ def find(name: str) -> Source:
         DataError: There is none; the message names the nearest one.
     """
     if name not in SOURCES:
+        if os.sep in name:
+            raise DataError(f"there is no file or folder {name!r}")
         known = ", ".join(sorted(SOURCES))
         raise DataError(f"no data set is called {name!r}, expected one of {known}{nearest(name, SOURCES)}")
     return SOURCES[name]

@@ -50,9 +50,11 @@ def test_verdict_says_plainly_when_there_is_no_gain_and_the_terminal_says_the_sa
     run = fake_run(tmp_path, phases=with_tests(dense, 11.5, final))
     assert sentence in page_of(run).text
     result = json.loads((run / "result.json").read_text())
-    assert f"{terminal} the dense baseline (11.00 %)".replace("11.00", f"{dense:.2f}") in run_verdict(
-        result, {"sparse": {"sparsity": 0.3}}, "error"
-    )
+    said = run_verdict(result, {"sparse": {"sparsity": 0.3}}, "error")
+    assert f"{terminal} the dense baseline (11.00 %)".replace("11.00", f"{dense:.2f}") in said
+    assert "That is one seed, and" in said
+    said = run_verdict({**result, "test_examples": 66}, {"sparse": {"sparsity": 0.3}}, "error")
+    assert "That is one seed, on 66 test examples, and" in said
 
 
 def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_of):

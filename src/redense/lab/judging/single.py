@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+_FEW = 100  # test examples: one of fewer weighs more than a point
+
 
 def control_settings(recipe: Mapping[str, Any]) -> list[str]:
     """Return the settings that take every mask out of a recipe: the control with its steps and learning rates.
@@ -63,8 +65,10 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
             f"test {figure} {shown}, {how} after the first phase ({base}). "
             "Nothing was pruned: this is the control, DSD's steps and learning rates without a mask."
         )
+    count = result["test_examples"]
+    few = f", on {count} test example{'s' if count != 1 else ''}" if count < _FEW else ""
     return (
         f"test {figure} {shown}, {how} the dense baseline ({base}). "
-        "That is one seed, and more steps help too: the control on the same budget is the same command "
+        f"That is one seed{few}, and more steps help too: the control on the same budget is the same command "
         f"with {shlex.join(control_settings(recipe))}."
     )
