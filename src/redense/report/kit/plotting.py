@@ -45,7 +45,9 @@ def rows_axis(labels: Sequence[str], **more: Any) -> Plot:
         "ticktext": list(labels),
         "tickfont": {"color": "--ink", "size": 12},
         "range": [len(labels) - 0.5, -0.5],
-        "ticks": "",
+        "ticks": "outside",  # not seen: room between a name and a mark at the left end
+        "ticklen": 8,
+        "tickcolor": "rgba(0,0,0,0)",
         "automargin": True,
         "fixedrange": True,
         **more,
