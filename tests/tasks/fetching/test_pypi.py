@@ -169,18 +169,8 @@ def test_the_weights_of_lite0_call_a_flower_a_daisy_and_a_temple_a_palace(tmp_pa
 def test_the_pretrained_network_is_fine_tuned_on_solar_cells_and_names_one(tmp_path: Path, redense: Any):
     for name in ("elpv", "efficientnet-lite0"):
         catalog.get(catalog.find(name))
-    short = [
-        "--data.limit",
-        "256",
-        "--dense.epochs",
-        "2",
-        "--sparse.epochs",
-        "1",
-        "--redense.epochs",
-        "1",
-        "--no-store",
-    ]
-    code, out, err = redense("run", "elpv/efficientnet-lite0", *short, "--out", "run")
+    short = ["--data.limit", "64", "--dense.epochs", "1", "--sparse.epochs", "1", "--redense.epochs", "1"]
+    code, out, err = redense("run", "elpv/efficientnet-lite0", *short, "--no-store", "--out", "run")
     assert code == 0, err
     assert "is of 1,000 classes, here are 2: the last layer (classifier) is made anew" in out + err
     cell = catalog.cache_dir() / "elpv" / "images" / "cell0001.png"
