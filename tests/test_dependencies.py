@@ -182,6 +182,13 @@ def test_the_core_test_files_are_found():
     assert not any(name.startswith(("lab/", "tasks/")) for name in found)
 
 
+def made(folder: str, names: list[str]) -> set[str]:
+    """Return what make and Python have made in a folder of the checkout; packages are called ``runs``, too."""
+    top = {"build", "dist", "runs", "site"} if Path(folder) == ROOT else set[str]()
+    found = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")(folder, names)
+    return {*found, *top.intersection(names)}
+
+
 class Installed:
     """redense as a wheel in an environment of its own, used in an empty folder with an empty home."""
 
@@ -194,8 +201,7 @@ class Installed:
         self.environment = {k: v for k, v in self.environment.items() if not k.startswith("REDENSE_")}
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         # Of a copy: setuptools would take in what an earlier build has left in build/lib.
-        skipped = shutil.ignore_patterns(".*", "build", "dist", "runs", "site", "*.egg-info", "__pycache__")
-        shutil.copytree(ROOT, folder / "checkout", ignore=skipped)
+        shutil.copytree(ROOT, folder / "checkout", ignore=made)
         self.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, folder / "checkout")
         shutil.rmtree(folder / "checkout")
         (wheel,) = folder.glob("redense-*.whl")
