@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "redense"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-MODULES = {"PIL": "pillow", "flashlight": "flashlight-text", "yaml": "PyYAML"}
+MODULES = {"PIL": "pillow", "flashlight": "flashlight-text", "mlflow": "mlflow-skinny", "yaml": "PyYAML"}
 """What is imported under another name than it is installed under."""
 
 CORE_FOLDERS = ("holding", "integrations", "layers", "masks", "methods", "optional", "scans")
@@ -79,7 +79,7 @@ def test_every_import_is_declared_and_every_declared_package_is_imported():
     declared = CORE | names([line for name in users for line in EXTRAS[name]])
     imported = {name for path in PATHS for name, _ in imports(path)}
     assert imported - declared == set()
-    indirectly = {"ray", "onnx", "onnxscript", "mlflow_skinny"}  # through joblib, PyTorch's exporter, Accelerate
+    indirectly = {"ray", "onnx", "onnxscript"}  # through joblib, PyTorch's exporter
     assert declared - imported - indirectly <= {"typing_extensions"}
 
 
