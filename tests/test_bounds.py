@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from redense.errors import DataError, PluginError, RecipeError
 from redense.files.yaml_text import parse_yaml
-from redense.lab.comparison.comparison import seed_list
+from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import load_recipe
 from redense.plugins import load_plugins
 from redense.tasks.captioning.tokens import vocabulary_from_json

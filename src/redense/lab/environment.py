@@ -14,24 +14,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from redense._version import __version__
 from redense.plugins import plugins_of
 
 from .ranks.launch import launch_id
-from .ranks.ranks import world
 
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "pydantic")
 
 
-def environment() -> dict[str, Any]:
-    """Return versions, hardware and, inside a git checkout, the commit, as plain data."""
+def environment(*, of_programs: bool = False) -> dict[str, Any]:
+    """Return versions, hardware and, inside a git checkout, the commit, as plain data.
+
+    Args:
+        of_programs: that other programs train. The threads of PyTorch in this process say nothing of them, and it is
+            not imported, which takes longer than all else that a comparison of programs does.
+    """
     return {
         "redense": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        **arithmetic(),
+        **({} if of_programs else arithmetic()),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "launch": launch_id(),
@@ -49,6 +51,10 @@ def needed_plugins(used: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
 
 def arithmetic() -> dict[str, Any]:
     """Return what a result depends on to the last bit, beside its recipe and data."""
+    import torch
+
+    from .ranks.ranks import world
+
     return {
         "torch": _version("torch"),
         "processor": _processor(),
@@ -67,6 +73,8 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def device_name() -> str:
     """Return what networks are trained on here: ``cpu``, or the accelerator's name."""
+    import torch
+
     found = torch.accelerator.current_accelerator(check_available=True)
     if found is None or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on"):
         return "cpu"

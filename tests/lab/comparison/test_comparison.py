@@ -16,9 +16,9 @@ from redense.lab.comparison.comparison import (
     new_comparison,
     parse_sweep,
     read_comparison,
-    seed_list,
 )
 from redense.lab.comparison.grid import Grid
+from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
 

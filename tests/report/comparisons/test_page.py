@@ -23,7 +23,8 @@ from comparison_samples import (
 )
 
 from redense.errors import DataError
-from redense.lab.comparison.comparison import parse_sweep, seed_list
+from redense.lab.comparison.comparison import parse_sweep
+from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import load_recipe
 from redense.report.comparisons.looks import look
 from redense.report.comparisons.page import write_compare_report

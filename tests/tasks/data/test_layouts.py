@@ -191,6 +191,12 @@ def labels_csv_beside_a_folder(at: Path) -> None:
     make.rows(at / "labels.csv", [("id", "label"), *((f"{n}.png", PAIR[n % 2]) for n in range(20))])
 
 
+@images({"all": 20}, ("N/A", "cat"), said=("'N/A' is a class like others here, of 10 training images",))
+def a_table_that_says_not_available(at: Path) -> None:
+    make.pictures(at, range(20))
+    make.rows(at / "labels.csv", [("id", "label"), *((f"{n}.png", ("cat", "N/A")[n % 2]) for n in range(20))])
+
+
 @images({"all": 20})
 def labels_without_ending_and_without_a_head(at: Path) -> None:
     make.pictures(at / "img", range(100, 120))

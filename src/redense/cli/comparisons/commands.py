@@ -93,7 +93,7 @@ def compare_commands(options: argparse.Namespace) -> int:
     carrier = Carrier(1 if options.jobs is None else options.jobs, "threading")
     carrier.join()
     folder, changed = options.resume or options.out, bool(options.changed_code)
-    with kept(folder, plan, environment(), changed_code=changed) as held:
+    with kept(folder, plan, environment(of_programs=True), changed_code=changed) as held:
         if not options.json:
             say(f"comparison: {held.path}", flush=True)
         write_schedules(held)
@@ -115,9 +115,8 @@ def _plan(options: argparse.Namespace) -> Any:
     """Return the plan of the comparison: as typed, or the folder's, with what is added."""
     from dataclasses import replace
 
-    from redense.lab.comparison.comparison import seed_list
     from redense.lab.pairs.keeping import read_plan
-    from redense.lab.pairs.plan import make_plan, seeds_of
+    from redense.lab.pairs.plan import make_plan, seed_list, seeds_of
     from redense.lab.pairs.printed import checked_expression
     from redense.lab.programs.commands import arms_of_commands
     from redense.lab.programs.submission import checked_template

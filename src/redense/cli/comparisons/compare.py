@@ -115,7 +115,6 @@ def _compare(options: argparse.Namespace) -> int:
         new_comparison,
         parse_sweep,
         read_comparison,
-        seed_list,
     )
     from redense.lab.comparison.extension import extended, plan_looks, write_extended
     from redense.lab.comparison.grid import Grid
@@ -123,6 +122,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.folder import restarted_folder
     from redense.lab.judging.results import tried, tried_sentence
     from redense.lab.judging.verdicts import check_looks, check_margin
+    from redense.lab.pairs.plan import seed_list
     from redense.lab.store import PhaseStore, default_store
     from redense.lab.training.engine import StoppedError
 

@@ -31,7 +31,6 @@ from redense.tasks.task import Task
 
 CONTROL = "restart"
 _GIVEN = ("comparison.json", "environment.json", STARTED)
-_MOST_SEEDS = 1000
 _NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
 
 
@@ -237,23 +236,3 @@ def parse_sweep(text: str | None) -> dict[str, list[Any]]:
             raise RecipeError(f"--sweep {text}: '{key}' or one of its values is given twice")
         sweep[key] = found
     return sweep
-
-
-def seed_list(text: str) -> tuple[int, ...]:
-    """Return seeds from ``5`` (0 to 4), from ``3,7,11``, or from ``3,`` (3 alone: a job of an array).
-
-    Raises:
-        RecipeError: neither a number nor a list of different ones.
-    """
-    try:
-        listed = text.removesuffix(",").split(",")
-        seeds = tuple(map(int, listed)) if "," in text else tuple(range(min(int(text), _MOST_SEEDS + 1)))
-    except ValueError:
-        raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
-    if len(seeds) > _MOST_SEEDS:
-        raise RecipeError(
-            f"--seeds: more than {_MOST_SEEDS:,} seeds are too many for one comparison; got '{text[:40]}'"
-        )
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
-        raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
-    return seeds

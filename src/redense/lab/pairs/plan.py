@@ -165,6 +165,24 @@ def scheduled_arm(name: str, schedule: Schedule, about: str = "", source: str = 
     return PlannedArm(name, json.loads(json.dumps(schedule.to_dict())), about=about, source=source)
 
 
+def seed_list(text: str) -> tuple[int, ...]:
+    """Return seeds from ``5`` (0 to 4), from ``3,7,11``, or from ``3,`` (3 alone: a job of an array).
+
+    Raises:
+        RecipeError: neither a number nor a list of different ones.
+    """
+    try:
+        listed = text.removesuffix(",").split(",")
+        seeds = tuple(map(int, listed)) if "," in text else tuple(range(min(int(text), MOST_SEEDS + 1)))
+    except ValueError:
+        raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
+    if len(seeds) > MOST_SEEDS:
+        raise RecipeError(f"--seeds: more than {MOST_SEEDS:,} seeds are too many for one comparison; got '{text[:40]}'")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
+    return seeds
+
+
 def seeds_of(given: int | Iterable[int]) -> tuple[int, ...]:
     """Return seeds: a number of them from 0 on, or those listed.
 

@@ -91,7 +91,7 @@ def test_a_large_test_picture_is_close_to_the_one_that_is_decoded_whole_and_a_pn
     prepared = transforms.evaluation(config)
     for name, most in (("a.jpg", 0.5), ("a.png", 0.0)):
         path = tmp_path / name
-        picture(1, (400, 304)).save(path, quality=95)
+        picture(1, (800, 608)).save(path, quality=95)
         content = path.read_bytes()
         whole = transforms.evaluation_transform(config)(decode(content))
         part = transforms.evaluation_transform(config)(decode(content, least=prepared.least))
@@ -106,6 +106,8 @@ def test_a_large_test_picture_is_close_to_the_one_that_is_decoded_whole_and_a_pn
         ((4000, 3000), 0, (4000, 3000)),
         ((1024, 1023), 512, (1024, 1023)),  # the shorter side is not twice as long
         ((1024, 1024), 512, (512, 512)),
+        ((511, 400), 100, (511, 400)),  # small both ways: quick to decode whole
+        ((512, 400), 100, (128, 100)),
         ((160, 1600), 10, (20, 200)),  # no fraction is smaller than an eighth
         ((161, 1607), 10, (20, 200)),  # what is left over of a column is cut off
     ],

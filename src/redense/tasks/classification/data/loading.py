@@ -12,6 +12,7 @@ import numpy as np
 
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
+from redense.tasks.faults import counted
 from redense.tasks.names import called_alike
 
 from .assemble import assemble, divide, verify_labels
@@ -24,7 +25,8 @@ from .splits import limit_to, with_noise
 from .transforms import Preparation, before_random, evaluation, fits_in_memory, shape_of, to_memory
 
 _NAMED = 3  # kinds of classes that are called alike
-_REDUCED = 1  # of the rule by which large pictures are decoded at a fraction of their size
+_NO_CLASS = ("n/a", "#n/a", "<na>", "na", "n.a.", "?", "missing", "undefined")
+_REDUCED = 2  # of the rule by which large pictures are decoded at a fraction of their size
 
 
 def load_splits(source: str | None, *, validation: float = 0.1, seed: int = 0) -> Splits[ImageSet]:
@@ -115,6 +117,7 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
     training = sets["all"] if "all" in sets else sets["train"]
     notes += _expected(place, config, training)
     notes += _alike(place, training.classes)
+    notes += _unknown(place, training)
     train, validation, test = divide(place, sets, config.validation, seed)
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
@@ -217,3 +220,16 @@ def _prepare(config: ImageData, train: AnySet, validation: AnySet, test: AnySet)
 
 def _shape(images: ImageSet) -> str:
     return str(tuple(images.images.shape[1:]))
+
+
+def _unknown(place: str, training: AnySet) -> list[str]:
+    """Say which classes have names that tables write where nobody knows the class."""
+    notes: list[str] = []
+    for number, name in enumerate(training.classes):
+        if name.strip().casefold() in _NO_CLASS:
+            count = counted(int((training.labels == number).sum()), "training image")
+            notes.append(
+                f"{place}: {name!r} is a class like others here, of {count}; if it says that the class is not known, "
+                "leave it empty, write -1, or take these images away"
+            )
+    return notes

@@ -86,7 +86,7 @@ def decode(content: bytes, *, grey: bool = False, least: int = 0, exact: bool = 
         grey: without colours.
         least: pixels of the shorter side that are enough; 0: all that there are. A JPEG of at least twice as many is
             decoded at a half, a fourth or an eighth of its size, which takes a fraction of the time; any smaller
-            picture is decoded as it is, whatever is asked.
+            picture, and one whose sides are both under `SMALL`, is decoded as it is, whatever is asked.
         exact: bring a picture of at least twice as many, of any format, down to about ``least``.
     """
     image = opened(io.BytesIO(content))
@@ -107,9 +107,13 @@ def decode(content: bytes, *, grey: bool = False, least: int = 0, exact: bool = 
     return picture
 
 
+SMALL = 512
+"""Pixels: a picture that is smaller both ways is quick to decode whole, and a fraction would change what is seen."""
+
+
 def is_reduced(height: int, width: int, least: int) -> bool:
     """Whether `decode` may give less of a picture of this size than there is, where ``least`` pixels are enough."""
-    return bool(least) and min(height, width) >= 2 * least
+    return bool(least) and min(height, width) >= 2 * least and max(height, width) >= SMALL
 
 
 def _flat(image: Image, grey: bool) -> Image:

@@ -71,6 +71,36 @@ def test_a_parquet_folder_is_read_by_the_types_of_its_columns(hf: Any, tmp_path:
     assert sorted(map(bytes, seen)) == sorted(np.asarray(image).tobytes() for image in images)
 
 
+@pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
+def test_a_column_of_splits_divides_a_table_of_one_file(hf: Any, tmp_path: Path, size: int | None):
+    said = [*["train"] * 20, *["dev"] * 2, *["TEST"] * 4]
+    rows = table(hf, pictures(26), [0, 1] * 13).add_column("Split", said)
+    source = parquet(tmp_path / "set", train=rows)
+    splits = load_images(ImageData(source=source, size=size)) if size else load_splits(source)
+    assert [len(part.labels) for part in (splits.train, splits.validation, splits.test)] == [20, 2, 4]
+    assert splits.test.labels.tolist() == [0, 1] * 2
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["train", "left"] * 10, "'left' in the column 'split', expected train, validation or test"),
+        (["train", ""] * 10, "row 2 names no split, where others do"),
+        (["test"] * 20, "no row of its column 'split' says train"),
+    ],
+)
+def test_a_column_of_splits_that_cannot_be_used_is_refused(hf: Any, tmp_path: Path, said: list[str], message: str):
+    rows = table(hf, pictures(20), [0, 1] * 10).add_column("split", said)
+    with pytest.raises(DataError, match=message):
+        load_splits(parquet(tmp_path / "set", train=rows))
+
+
+def test_a_split_whose_rows_say_another_split_is_refused(hf: Any, tmp_path: Path):
+    rows = table(hf, pictures(20), [0, 1] * 10).add_column("split", ["train"] * 20)
+    with pytest.raises(DataError, match="the files of test have rows whose column 'split' says train"):
+        load_splits(parquet(tmp_path / "set", train=rows, test=rows))
+
+
 def test_labels_without_names_are_digits_and_one_coloured_image_makes_all_coloured(hf: Any, tmp_path: Path):
     grey = pictures(20)
     train = table(hf, grey, [0, 2] * 10, hf.Value("int64"))

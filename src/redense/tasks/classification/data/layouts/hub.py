@@ -21,10 +21,12 @@ from redense.tasks.classification.data.pixels import flatten, is_grey, opened
 from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
 from redense.tasks.folders import visible
 from redense.tasks.split_names import by_split
+from redense.tasks.tables import SPLITS, split_in
 
 from .tables import LABELS, in_order
 
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
+_TEXT = ("string", "large_string")
 _MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
 
 
@@ -78,6 +80,7 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
     columns = _columns(tables["train"].features or {}, source, label, datasets)
     encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
     tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
+    tables = _divided(tables, columns, source)
     decoded = {
         part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
     }
@@ -100,6 +103,7 @@ def read_by_row(
     """
     datasets, tables = load_tables(source, streaming=False)
     columns = _columns(tables["train"].features or {}, source, label, datasets)
+    tables = _divided(tables, columns, source)
     raw = {part: table.with_format(None)[columns.label][:] for part, table in tables.items()}
     numbers, classes, notes = _numbered(source, columns, raw)
     parts: dict[str, Part] = {}
@@ -167,7 +171,7 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
     if not labels:
         kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != image}
         numbers = [name for name, kind in kinds.items() if "int" in kind]
-        words = [name for name, kind in kinds.items() if kind in ("bool", "string", "large_string")]
+        words = [name for name, kind in kinds.items() if kind in ("bool", *_TEXT) and name.lower() not in SPLITS]
         usual = [name for name in (*numbers, *words) if name.lower() in LABELS]
         labels = usual if len(usual) == 1 else numbers or words
     if chosen is not None:
@@ -177,6 +181,41 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
     label = only("label", labels, ": choose one with data.label")
     names: list[str] | None = getattr(features[label], "names", None)
     return Columns(image, label, tuple(names) if names else None)
+
+
+def _divided(tables: dict[str, Any], columns: Columns, source: str) -> dict[str, Any]:
+    """Return a table for each split that a column of text names; the tables themselves where none does.
+
+    Raises:
+        DataError: a row names no split where others do, or another split than that of its file, or none trains.
+    """
+    features: Mapping[str, Any] = tables["train"].features or {}
+    kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != columns.label}
+    named = [name for name, kind in kinds.items() if name.strip().lower() in SPLITS and kind in _TEXT]
+    if not named:
+        return tables
+    parts: dict[str, Any] = {}
+    for part, table in tables.items():
+        rows: list[dict[str, Any]] = list(table.select_columns(named))
+        splits = [split_in(row, Path(source), index) for index, row in enumerate(rows, start=1)]
+        if not any(splits):
+            parts[part] = table
+            continue
+        if None in splits:
+            raise DataError(f"{source}: row {splits.index(None) + 1} names no split, where others do")
+        if len(tables) > 1:
+            other = next((split for split in splits if split != part), None)
+            if other:
+                raise DataError(f"{source}: the files of {part} have rows whose column {named[0]!r} says {other}")
+            parts[part] = table
+            continue
+        for split in sorted({str(split) for split in splits}):
+            said = [row for row, own in zip(rows, splits, strict=True) if own == split]
+            values = {tuple(row[name] for name in named) for row in said}
+            parts[split] = table.filter(lambda *row, values=values: tuple(row) in values, input_columns=named)
+    if "train" not in parts:
+        raise DataError(f"{source}: no row of its column {named[0]!r} says train")
+    return parts
 
 
 def _numbered(
