@@ -17,6 +17,7 @@ import redense
 from redense.scans.result import Scan
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+ONE_EPOCH = ("dense.epochs=1", "sparse.epochs=1", "redense.epochs=1")
 TINY = {
     "select_weights": ["--size", "16"],
     "hold_masks": ["--width", "2"],
@@ -31,10 +32,11 @@ TINY = {
     "send_choices": ["--layers", "2", "--size", "64"],
     "cost_by_size": ["--millions", "0.05", "0.1"],
     "hold_networks": ["--networks", "squeezenet1_1", "--batch", "1", "--side", "32"],
-    "overhead_quickstart": ["--set", "data.limit=64", "dense.epochs=1", "sparse.epochs=1", "redense.epochs=1"],
+    "overhead_compare": ["--set", "data.limit=64", *ONE_EPOCH, "--steps", "4", "--seeds", "2"],
+    "overhead_quickstart": ["--set", "data.limit=64", *ONE_EPOCH],
 }
-DEAR = ("train_quickstart", "overhead_quickstart", "write_captions", "load_images", "measure_memory", "train_layers")
-DEAR += ("hold_masks", "cost_by_size")
+DEAR = ("train_quickstart", "overhead_quickstart", "overhead_compare", "write_captions", "load_images")
+DEAR += ("measure_memory", "train_layers", "hold_masks", "cost_by_size")
 """They cost seconds of processor time each."""
 ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart")
 
