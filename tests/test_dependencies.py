@@ -20,6 +20,9 @@ import redense
 from redense.optional import extras
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from layers import imports_of  # noqa: E402  # pyright: ignore[reportAttributeAccessIssue]  # tools/ is no package
+
 SOURCE = ROOT / "src" / "redense"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -47,22 +50,14 @@ def names(lines: list[str]) -> set[str]:
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Return the packages that a module imports, each with whether it does so when it is imported itself."""
     found = list[tuple[str, bool]]()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    later = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
+    for node, now in imports_of(ast.parse(path.read_text(encoding="utf-8"))):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level and node.module:
             modules = [node.module]
         for module in modules:
             name = module.partition(".")[0]
             if name not in sys.stdlib_module_names and name != "redense":
-                found.append((MODULES.get(name, name).lower().replace("-", "_"), node not in later))
+                found.append((MODULES.get(name, name).lower().replace("-", "_"), now))
     return found
 
 
@@ -121,14 +116,14 @@ for name in {OF_THE_LAB!r}:
         getattr(redense, name)
     except redense.RedenseError as error:
         print(error)
-sys.exit(main(sys.argv[1:]))
+print([main(words) for words in (["run", "quickstart"], ["compare", "quickstart"], ["recipes"])])
 """
-    for words in (["run", "quickstart"], ["compare", "quickstart"], ["recipes"]):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert re.fullmatch(rf"redense: redense {words[0]} needs \w+: pip install 'redense\[lab\]'\n", done.stderr)
-        lines = re.findall(r"redense\.(\w+) needs \w+: pip install 'redense\[lab\]'\n", done.stdout)
-        assert lines == [*OF_THE_LAB]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for verb, line in zip(("run", "compare", "recipes"), done.stderr.splitlines(), strict=True):
+        assert re.fullmatch(rf"redense: redense {verb} needs \w+: pip install 'redense\[lab\]'", line)
+    lines = re.findall(r"redense\.(\w+) needs \w+: pip install 'redense\[lab\]'\n", done.stdout)
+    assert lines == [*OF_THE_LAB]
+    assert done.stdout.endswith("[2, 2, 2]\n")
 
 
 def test_help_needs_no_extra(redense):

@@ -78,7 +78,10 @@ def _fuzz() -> Iterator[None]:
 
 def opening_calls(path: Path) -> Iterator[int]:
     """Give the lines in which a module opens a file by another way than ours."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if not re.search(rf"{_OPENS.pattern}\(", text):
+        return
+    tree = ast.parse(text)
     ours = {
         name.asname or name.name
         for node in ast.walk(tree)

@@ -8,6 +8,7 @@ those by a string, ``import_module("redense.criteria")`` or ``check="redense.tas
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,13 +128,15 @@ class Tree:
     def _imports_of(self, name: str) -> Iterator[Import]:
         path = self.files[name]
         home = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for line, of in _named(tree, home):
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        names_one = "import_module" in text or re.search(rf"[\"']{self.package}", text)
+        for line, of in _named(tree, home) if names_one else ():
             above = NAMED.get(layer_of(name), "-") if self.package == "redense" else "-"
             apart = not f"{of}.".startswith((f"{above}.", f"{name}.")) and not name.startswith(f"{of}.")
             if of in self.files and apart:
                 yield Import(name, of, line, now=False)
-        for node, now in _statements(tree):
+        for node, now in imports_of(tree):
             if isinstance(node, ast.Import):
                 found = [alias.name for alias in node.names]
             else:
@@ -211,29 +214,32 @@ def _modules(source: Path, package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def _statements(tree: ast.AST, *, now: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+def imports_of(tree: ast.AST, *, now: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
     """Give every import below a node, and whether it is made as the module is imported."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node, now
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from _statements(node, now=False)
-        else:
-            later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            yield from _statements(node, now=now and not later)
+            yield from imports_of(node, now=False)
+        elif not isinstance(node, ast.expr):  # no import is in an expression
+            yield from imports_of(node, now=now and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
 def _named(tree: ast.AST, home: str) -> Iterator[tuple[int, str]]:
     """Give the line and the module of every string that may name one; in a call of ``import_module``, relative too."""
     said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+        if isinstance(node, ast.Call) and _called(node).endswith("import_module") and node.args:
             name = getattr(node.args[0], "value", None)
             if isinstance(name, str) and name.startswith("."):
                 above = home.split(".")[: len(home.split(".")) - (len(name) - len(name.lstrip("."))) + 1]
                 yield node.lineno, ".".join([*above, name.lstrip(".")])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
             yield node.lineno, node.value.partition(":")[0]
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def _knots(users: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
