@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 Attribute: TypeAlias = str | bool | int | None
 _VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
 _VERBATIM = frozenset({"script", "style"})  # HTML reads no entities in these
+_LISTS = (tuple, list)  # no blocks: asked first, because to ask whether something fits a protocol takes long
 
 
 @runtime_checkable
@@ -32,7 +33,7 @@ class Element:
 
     def __str__(self) -> str:
         """Return it as HTML."""
-        return "".join(_written(self))
+        return html(self)
 
 
 Child: TypeAlias = str | Element | Block | Iterable["Child"] | None
@@ -54,7 +55,9 @@ def html(*children: Child) -> str:
     >>> html("a & b", [h("br"), None])
     'a &amp; b<br>'
     """
-    return "".join(_written(children))
+    parts: list[str] = []
+    _write(children, parts)
+    return "".join(parts)
 
 
 def text(child: Child) -> str:
@@ -72,30 +75,30 @@ def blocks(child: Child) -> Iterator[Block]:
     """Yield the tables and figures in a part of a page, in order, wherever they are nested."""
     if isinstance(child, Element):
         yield from blocks(child.children)
-    elif isinstance(child, Block):
+    elif not isinstance(child, _LISTS) and isinstance(child, Block):
         yield child
     elif child is not None and not isinstance(child, str):
         for one in child:
             yield from blocks(one)
 
 
-def _written(child: Child) -> Iterator[str]:
+def _write(child: Child, to: list[str]) -> None:
     if isinstance(child, str):
-        yield escape(child)
+        to.append(escape(child))
     elif isinstance(child, Element):
-        written = "".join(_attribute(name, value) for name, value in child.attributes.items())
-        yield f"<{child.tag}{written}>"
+        attributes = "".join(_attribute(name, value) for name, value in child.attributes.items())
+        to.append(f"<{child.tag}{attributes}>")
         if child.tag in _VERBATIM:
-            yield from (part for part in child.children if isinstance(part, str))
+            to += [part for part in child.children if isinstance(part, str)]
         else:
-            yield from _written(child.children)
+            _write(child.children, to)
         if child.tag not in _VOID:
-            yield f"</{child.tag}>"
-    elif isinstance(child, Block):
-        yield from _written(child.elements())
+            to.append(f"</{child.tag}>")
+    elif not isinstance(child, _LISTS) and isinstance(child, Block):
+        _write(child.elements(), to)
     elif child is not None:
         for one in child:
-            yield from _written(one)
+            _write(one, to)
 
 
 def _read(child: Child) -> Iterator[str]:
@@ -112,7 +115,7 @@ def _read(child: Child) -> Iterator[str]:
         yield before
         yield from _read(child.children)
         yield after
-    elif isinstance(child, Block):
+    elif not isinstance(child, _LISTS) and isinstance(child, Block):
         yield from _read(child.elements())
     elif child is not None:
         for one in child:
