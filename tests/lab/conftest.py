@@ -1,7 +1,8 @@
-"""What the tests of a comparison share: one that is finished, with every arm."""
+"""What the tests of a comparison share: one that is finished, with arms of every kind."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from redense.lab.arms import get_arms
 from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.comparison.grid import Grid
 from redense.lab.comparison.results import write_results
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import Engine
+
+from .which_arms import OTHER_ARMS, SOME_ARMS
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,17 @@ def compared(tmp_path: Path, tiny: Callable[..., Recipe]) -> Callable[..., Finis
 
 
 @pytest.fixture(scope="session")
-def every_arm(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> Finished:
-    """Every arm with two seeds, trained in this process; the tests must not change it.
+def some_arms(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> Finished:
+    """A few arms of every kind with two seeds, trained in this process; the tests must not change it."""
+    folder = tmp_path_factory.mktemp("some_arms")
+    return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), SOME_ARMS)
 
-    An arm that is another one with another number is left out, because each costs half a second of processor time, and
-    one whose network the recipe has not.
-    """
-    folder = tmp_path_factory.mktemp("every_arm")
-    left_out = (
-        "dsd-iter3",
-        "early-quarter",
-        "dsd-erk",
-        "release-fresh",
-        "ema",
-        "dsd-ema",
-        "dsd-smooth",
-        "sam-sparse",
-        "late-depth",
-        "gce",
-        "shrink-perturb",
-    )
-    names = [arm.name for arm in get_arms() if arm.name not in left_out]
-    return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), names)
+
+@pytest.fixture(scope="session")
+def other_arms(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> Finished:
+    """The other arms, beside `dsd`; for slow tests, because each costs half a second of processor time."""
+    folder = tmp_path_factory.mktemp("other_arms")
+    return compare(folder / "compared", PhaseStore(folder / "store"), tiny(), ("dsd", *OTHER_ARMS))
 
 
 @pytest.fixture(params=["fork", pytest.param("loky", marks=pytest.mark.slow)])
@@ -90,6 +81,8 @@ def train_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.backend import context
 
+    gc.collect()
+    gc.freeze()  # each collection of a forked worker would go over all that the tests before have left, and copy it
     here, train = os.getpid(), Engine.train
 
     def elsewhere(engine: Engine) -> None:

@@ -20,12 +20,12 @@ from redense.masks import unpack
 Tiny = Callable[..., Recipe]
 
 
-def test_every_arm_with_a_mask_has_a_control_with_its_steps_and_rates(tiny: Tiny, every_arm: Any):
-    comparison = replace(every_arm.grid.comparison, arms=tuple(f"restart-{a.name}" for a in get_arms() if a.masked))
-    controls = {cell.label: cell for cell in cells(comparison, every_arm.grid.task) if cell.seed == 0}
+def test_every_arm_with_a_mask_has_a_control_with_its_steps_and_rates(tiny: Tiny, some_arms: Any):
+    comparison = replace(some_arms.grid.comparison, arms=tuple(f"restart-{a.name}" for a in get_arms() if a.masked))
+    controls = {cell.label: cell for cell in cells(comparison, some_arms.grid.task) if cell.seed == 0}
     assert len(controls) > 10
     arms = replace(comparison, arms=tuple(arm.name for arm in get_arms() if arm.masked or arm.name == "restart"))
-    own = {cell.label: cell for cell in cells(arms, every_arm.grid.task) if cell.seed == 0}
+    own = {cell.label: cell for cell in cells(arms, some_arms.grid.task) if cell.seed == 0}
     for label, cell in controls.items():
         if label == "baseline":
             continue
@@ -62,14 +62,14 @@ def test_another_budget_than_that_of_dsd_is_told(tiny: Tiny):
         del ARMS["short-for-a-test"]
 
 
-def test_scratch_is_a_new_network_under_the_mask_of_the_trained_one(tiny: Tiny, every_arm: Any):
-    cell = next(cell for cell in every_arm.grid.cells if (cell.label, cell.seed) == ("scratch", 0))
-    dsd = next(cell for cell in every_arm.grid.cells if (cell.label, cell.seed) == ("dsd", 0))
-    store = every_arm.grid.store
+def test_scratch_is_a_new_network_under_the_mask_of_the_trained_one(tiny: Tiny, some_arms: Any):
+    cell = next(cell for cell in some_arms.grid.cells if (cell.label, cell.seed) == ("scratch", 0))
+    dsd = next(cell for cell in some_arms.grid.cells if (cell.label, cell.seed) == ("dsd", 0))
+    store = some_arms.grid.store
     own, theirs = (store.state(one.keys[1])["masks"] for one in (cell, dsd))
     assert all(torch.equal(own[name]["bits"], item["bits"]) for name, item in theirs.items())  # of the same weights
     still = replace(cell.flow.phases[1], phase=replace(cell.flow.phases[1].phase, lr=0.0, steps=1))
-    engine = Engine(every_arm.grid.task, tiny(seed=0), (cell.flow.phases[0], still))
+    engine = Engine(some_arms.grid.task, tiny(seed=0), (cell.flow.phases[0], still))
     before = {name: value.clone() for name, value in engine.model.state_dict().items()}
     engine.restore(store.state(cell.keys[0]))
     trained = {name: value.clone() for name, value in engine.model.state_dict().items()}
@@ -84,8 +84,8 @@ def test_scratch_is_a_new_network_under_the_mask_of_the_trained_one(tiny: Tiny, 
             assert not value[~masks[name]].any()
 
 
-def test_a_sweep_tries_as_many_settings_of_every_control(tiny: Tiny, every_arm: Any):
-    arms, task = ("dsd", "restart", "llr", "longer", "restart-acdc", "swa"), every_arm.grid.task
+def test_a_sweep_tries_as_many_settings_of_every_control(tiny: Tiny, some_arms: Any):
+    arms, task = ("dsd", "restart", "llr", "longer", "restart-acdc", "swa"), some_arms.grid.task
     comparison = Comparison(tiny(), arms, (0,), {"sparsity": [0.2, 0.3, 0.5]}, tuned=True)
     rows = {cell.label: cell.flow.phases for cell in cells(comparison, task)}
     assert list(rows)[:4] == ["baseline", *(f"dsd sparsity={value}" for value in (0.2, 0.3, 0.5))]
@@ -112,8 +112,8 @@ def test_a_sweep_tries_as_many_settings_of_every_control(tiny: Tiny, every_arm: 
         cells(replace(comparison, sweep={"sparsity": shares}), task)
 
 
-def test_a_comparison_that_an_older_redense_began_goes_on_without_tuned_controls(tiny: Tiny, every_arm: Any):
+def test_a_comparison_that_an_older_redense_began_goes_on_without_tuned_controls(tiny: Tiny, some_arms: Any):
     plain = Comparison(tiny(), ("dsd", "restart"), (0,), {"sparsity": [0.2, 0.3]}).to_dict()
     assert "tuned" not in plain
-    labels = [cell.label for cell in cells(Comparison.from_dict(plain), every_arm.grid.task)]
+    labels = [cell.label for cell in cells(Comparison.from_dict(plain), some_arms.grid.task)]
     assert labels == ["baseline", "dsd sparsity=0.2", "dsd sparsity=0.3", "restart"]

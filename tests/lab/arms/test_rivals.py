@@ -262,9 +262,9 @@ class _Sums:
 # --- flows that branch and join ---------------------------------------------------------------------------------------
 
 
-def test_a_soup_is_the_mean_of_branches_that_begin_from_the_dense_phase(every_arm: Any):
-    store = every_arm.grid.store
-    cells = {cell.label: cell for cell in every_arm.grid.cells if cell.seed == 0}
+def test_a_soup_is_the_mean_of_branches_that_begin_from_the_dense_phase(some_arms: Any):
+    store = some_arms.grid.store
+    cells = {cell.label: cell for cell in some_arms.grid.cells if cell.seed == 0}
     soup, masked = cells["soup"], cells["dsd-soup"]
     assert soup.keys[0] == cells["dsd"].keys[0]
     ends = [store.state(soup.keys[index])["model"] for index in (2, 4, 6)]
@@ -278,9 +278,9 @@ def test_a_soup_is_the_mean_of_branches_that_begin_from_the_dense_phase(every_ar
     dense = store.state(soup.keys[0])["model"]
     assert not torch.equal(dense["fc1.weight"], ends[0]["fc1.weight"])
     assert len({*soup.keys, *masked.keys}) == 15
-    twin = get_arms(["restart-dsd-soup"])[0].make(setting_of(every_arm.grid.comparison.recipe))
-    control = phase_keys(twin.recipe, every_arm.grid.task.fingerprint, twin.phases)
-    assert control == phase_keys(soup.flow.recipe, every_arm.grid.task.fingerprint, soup.flow.phases)
+    twin = get_arms(["restart-dsd-soup"])[0].make(setting_of(some_arms.grid.comparison.recipe))
+    control = phase_keys(twin.recipe, some_arms.grid.task.fingerprint, twin.phases)
+    assert control == phase_keys(soup.flow.recipe, some_arms.grid.task.fingerprint, soup.flow.phases)
 
 
 def test_a_branch_goes_on_from_its_phase_and_not_from_the_one_before_it(tiny: Tiny, task: Classification):
@@ -297,11 +297,11 @@ def test_a_branch_goes_on_from_its_phase_and_not_from_the_one_before_it(tiny: Ti
         Engine(task, tiny(), [first, replace(second, after=1), third])
 
 
-def test_an_ensemble_is_the_mean_probability_of_the_dense_networks(every_arm: Any):
-    cell = next(cell for cell in every_arm.grid.cells if (cell.label, cell.seed) == ("ensemble", 1))
-    dense = [c for c in every_arm.grid.cells if c.label == "baseline"]
+def test_an_ensemble_is_the_mean_probability_of_the_dense_networks(some_arms: Any):
+    cell = next(cell for cell in some_arms.grid.cells if (cell.label, cell.seed) == ("ensemble", 1))
+    dense = [c for c in some_arms.grid.cells if c.label == "baseline"]
     assert cell.flow.phases[1].joins == (dense[1].keys[0], dense[0].keys[0])  # this seed, and the next
-    store, task = every_arm.grid.store, every_arm.grid.task
+    store, task = some_arms.grid.store, some_arms.grid.task
     engine = Engine(task, cell.flow.recipe, cell.flow.phases)
     engine.restore(store.state(cell.keys[-1]))
     engine.model.eval()
@@ -313,11 +313,11 @@ def test_an_ensemble_is_the_mean_probability_of_the_dense_networks(every_arm: An
         alone.append(model(images).softmax(-1))
     torch.testing.assert_close(engine.model(images).exp(), torch.stack(alone).mean(0))
     assert "2 networks: 2 times the cost at inference" in cell.flow.note
-    rows = every_arm.result["rows"]
+    rows = some_arms.result["rows"]
     assert {row["arm"] for row in rows if row.get("bound")} == {"ensemble", "batchnorm"}  # other networks at the end
     few = [row for row in rows if row["arm"] in ("baseline", "dsd", "restart", "ensemble")]
     best = [{**row, "seeds": [_perfect(seed) for seed in row["seeds"]]} if row.get("bound") else row for row in few]
-    decision = decide_rows(best, every_arm.result["metric"])
+    decision = decide_rows(best, some_arms.result["metric"])
     assert decision.deciding == ("restart",)  # not the one that costs twice as much
     assert not decision.conclusions["ensemble"].gain
     with pytest.raises(RecipeError, match="at least two seeds"):

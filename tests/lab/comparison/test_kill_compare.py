@@ -211,7 +211,7 @@ def resumed(err: str) -> list[str]:
 
 def test_sigterm_saves_says_how_to_go_on_and_exits_with_143(tiny: Tiny, tmp_path: Path):
     recipe = tmp_path / "long.yaml"
-    recipe.write_text(tiny(dense={"epochs": 15}).to_yaml())
+    recipe.write_text(tiny(dense={"epochs": 8}).to_yaml())
     folder, store = tmp_path / "a folder", tmp_path / "a store"  # the command must be one that can be pasted
     err = stopped(recipe, folder, store, signal.SIGTERM, 1)
     assert "stopped by SIGTERM" in err
