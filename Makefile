@@ -42,7 +42,7 @@ TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/te
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs
-	$(PY) -m pytest --workers $(WORKERS) -m slow --timeout 1200
+	$(PY) -m pytest --workers $(WORKERS) -m "slow or hypothesis" --hypothesis-profile many --timeout 1200
 
 # In environments of their own under build/. What passes is written into docs/compatibility.md.
 test-lowest test-newest sizes: export OMP_NUM_THREADS = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -32,8 +33,10 @@ for accelerator in (torch.cuda, torch.mtia, torch.xpu):
 # Scripts that tests start in processes of their own, and the guard that every process of a test has.
 collect_ignore = ["crash/killing.py", "crash/groups.py", "crash/damage.py", "fuzz", "processes", "ranks"]
 
-# The same examples every time, so that a failure is the change's; `--hypothesis-profile thorough` looks for new ones.
-settings.register_profile("quick", derandomize=True, deadline=None, max_examples=60)
+# The same examples every time, so that a failure is the change's: few of them, and `make test-slow` asks the same
+# properties of many. `--hypothesis-profile thorough` looks for new ones.
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("many", derandomize=True, deadline=None, max_examples=200)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("quick")
 
@@ -93,9 +96,18 @@ def recipe_file(tiny: Callable[..., Recipe], tmp_path: Path) -> Path:
     return path
 
 
+_build_once = functools.cache(cli.build)
+
+
+@pytest.fixture
+def one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse with the parser of the tests before: to make it takes as long as to tell a mistake."""
+    monkeypatch.setattr(cli, "build", _build_once)
+
+
 @pytest.fixture
 def redense(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_parser: None
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)

@@ -143,6 +143,7 @@ def test_the_drawing_of_the_architecture_is_that_of_the_imports(monkeypatch: pyt
         tool.drawing()
 
 
+@pytest.mark.usefixtures("one_parser")
 @pytest.mark.parametrize(("place", "command"), COMMANDS, ids=[f"{place} {command}" for place, command in COMMANDS])
 def test_every_command_is_one_that_the_command_line_takes(place: str, command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(CRITERIA, "lamp", CRITERIA["magnitude"])  # of examples/plugins

@@ -84,9 +84,9 @@ class Session:
         # Not earlier: pytest wants to rewrite hypothesis's asserts first, and conftest.py loads a profile of its own.
         from hypothesis import Phase, settings
 
-        settings.register_profile(
-            "mutation", settings.get_profile("quick"), database=None, phases=[Phase.explicit, Phase.generate]
-        )
+        phases = [Phase.explicit, Phase.generate]
+        quick = settings.get_profile("quick")
+        settings.register_profile("mutation", quick, database=None, phases=phases, max_examples=60)
         settings.load_profile("mutation")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +29,18 @@ Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained") / "run"
+
+
 @pytest.fixture
-def finished(redense: Run, recipe_file: Path, tmp_path: Path) -> Path:
-    code, _, err = redense("run", recipe_file, "--out", tmp_path / "run", "--quiet")
-    assert (code, err) == (0, "")
-    return tmp_path / "run"
+def finished(redense: Run, recipe_file: Path, tmp_path: Path, trained: Path) -> Path:
+    """A finished run of the test's own, a copy of the one that the first of these tests trains."""
+    if not trained.exists():
+        code, _, err = redense("run", recipe_file, "--out", trained, "--quiet")
+        assert (code, err) == (0, "")
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def result_of(folder: Path) -> Any:
