@@ -148,7 +148,7 @@ def test_what_it_saves_is_the_plain_model(whole: Any, tmp_path: Path):
     assert int((sparse.transformer.h[0].mlp.c_fc.weight == 0).sum()) == 128
 
 
-@pytest.mark.parametrize("kill", [1, 4, 6])
+@pytest.mark.parametrize("kill", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_it_resumes_in_every_phase_with_the_same_bits(whole: Any, tmp_path: Path, kill: int):
     callback = DSDTrainerCallback(SCHEDULE, scale_lr=True)
     trainer(tmp_path, [callback, Until(kill)]).train()

@@ -20,13 +20,21 @@ from redense.methods.base import Context, make_method
 from ..trainings import Tiny, same_tree
 from .cases import CASES, Case, engine_of, train_all, weights_of
 
-each = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
-OTHERWISE = ("momentum, adam", "sam, adam", "distill, bf16", "dropconnect, cnn", "depth", "gce", "mixup", "shrink")
+SAVED = ("gce", "mixup", "shrink", "dropconnect, cnn")
 """They change what an interrupted phase must save; the other questions they are asked by the slow tests."""
+FURTHER = (
+    *("none", "ema", "swa under a mask", "distill, itself", "distill, ensemble", "distill, bf16", "lowrank, rank"),
+    *("release, fresh", "momentum, adam", "sam", "sam, adam", "depth"),
+)
+"""Techniques that another one of the cases has, too, or that are dear: asked by the slow tests."""
+each = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.slow] if name in FURTHER else []) for name, case in CASES.items()],
+)
 each_method = pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=name, marks=[pytest.mark.slow] if name in OTHERWISE else [])
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if name in (*FURTHER, *SAVED) else [])
         for name, case in CASES.items()
         if case.method
     ],

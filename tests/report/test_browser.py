@@ -208,9 +208,7 @@ def test_browser_finds_transcripts_by_set_and_word(tab: Callable[[Make], Browser
     [
         run_page,  # with a scan
         comparison_page,
-        pytest.param(scan_page, marks=pytest.mark.slow),
-        captions_page,
-        speech_page,
+        *(pytest.param(make, marks=pytest.mark.slow) for make in (scan_page, captions_page, speech_page)),
     ],
 )
 def test_page_is_drawn_says_and_asks_nothing_and_can_be_read_in_both_themes_on_a_phone_and_on_paper(

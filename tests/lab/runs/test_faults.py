@@ -91,7 +91,7 @@ def finished(runs: Path, tmp_path: Path) -> Path:
     ("name", "place"),
     [
         ("checkpoints/last.safetensors", 0.5),
-        ("checkpoints/last.safetensors", 0.0),
+        pytest.param("checkpoints/last.safetensors", 0.0, marks=pytest.mark.slow),
         ("metrics.jsonl", 0.97),  # in the sparse phase: the dense one's checkpoint has not seen it
         ("metrics.sums", 0.9),
     ],
@@ -175,7 +175,10 @@ def test_a_flipped_bit_in_a_finished_run_is_named_by_whoever_reads_it(finished: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "metrics.jsonl", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "name",
+    ["state.safetensors", *(pytest.param(name, marks=pytest.mark.slow) for name in ("metrics.jsonl", "SHA256SUMS"))],
+)
 def test_a_phase_that_is_damaged_in_the_store_is_trained_again_by_a_run(
     name: str, tiny: Tiny, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -447,7 +450,12 @@ def test_a_second_comparison_in_one_folder_is_refused(compared: Callable[..., An
 
 @pytest.mark.parametrize(
     ("number", "place"),
-    [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGTERM, "test"), (signal.SIGINT, "twice")],
+    [
+        (signal.SIGTERM, 1),
+        (signal.SIGTERM, "test"),
+        (signal.SIGINT, "twice"),
+        *(pytest.param(signal.SIGINT, phase, marks=pytest.mark.slow) for phase in (0, 2)),
+    ],
     ids=str,
 )
 def test_a_signal_in_any_phase_saves_says_so_in_a_line_and_the_run_goes_on_to_the_same_end(

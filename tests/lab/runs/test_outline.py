@@ -16,10 +16,14 @@ from redense.tasks import catalog
 
 Tiny = Callable[..., Recipe]
 
-LARGE = {"imagenet/squeezenet"}
-"""The one large network that is worth the wait in the quick tests."""
-DEAR = {"elpv/efficientnet-lite0", "fashion-mnist/densenet40"}
-"""Small ones that cost two seconds each: built and run by the quick tests of the networks, trained by the slow ones."""
+DEAR = {
+    "elpv/efficientnet-lite0",
+    "emoji/cnn",
+    "fashion-mnist/densenet40",
+    "fashion-mnist/resnet20",
+    "tones/deepspeech",
+}
+"""They cost seconds each, and the quick tests train their kind of network in another recipe, or build and run it."""
 
 
 def test_a_plan_says_what_will_be_trained(tiny: Tiny):
@@ -89,9 +93,7 @@ def test_every_recipe_opens_with_its_command_its_data_its_time_and_the_papers_fi
     [
         pytest.param(
             name,
-            marks=[pytest.mark.slow]
-            if name in DEAR or (name.startswith(("imagenet/", "wsj/", "flickr8k/")) and name not in LARGE)
-            else [],
+            marks=[pytest.mark.slow] if name in DEAR or name.startswith(("imagenet/", "wsj/", "flickr8k/")) else [],
         )
         for name in recipe_names()
     ],

@@ -224,7 +224,10 @@ def test_without_a_word_on_tuning_an_engine_refuses_other_classes_with_the_cure(
         Engine(make_task(recipe), recipe).begin()
 
 
-@pytest.mark.parametrize("name", ["cnn", "squeezenet1_1", "timm/mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name",
+    ["cnn", "squeezenet1_1", "timm/resnet10t", pytest.param("timm/mobilenetv3_small_050", marks=pytest.mark.slow)],
+)
 def test_the_last_layer_of_every_library_is_found_and_all_other_weights_are_taken(
     name: str, tiny: Tiny, tmp_path: Path
 ):

@@ -41,7 +41,13 @@ def on_meta(name: str, shape: tuple[int, int, int] = IMAGENET, classes: int = 10
         return build(ImageModel(name=name), shape, classes)
 
 
-@pytest.mark.parametrize("name", COUNTS)
+DEEP = ("vgg16_bn", "resnet152", "densenet121")
+"""To make them costs a second, and they have the layers of the others: asked by the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in COUNTS]
+)
 def test_the_papers_networks_have_the_papers_numbers_of_weights(name: str):
     network = on_meta(name)
     assert sum(parameter.numel() for parameter in network.parameters()) == COUNTS[name]
@@ -50,7 +56,9 @@ def test_the_papers_networks_have_the_papers_numbers_of_weights(name: str):
     assert f"{first}.weight" not in prunable_names(network)
 
 
-@pytest.mark.parametrize(("name", "weights"), [("densenet40", 176_122), ("densenet100", 769_162)])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("densenet40", 176_122), pytest.param("densenet100", 769_162, marks=pytest.mark.slow)]
+)
 def test_a_small_densenet_has_the_papers_number_of_weights_and_halves_the_image_twice(name: str, weights: int):
     """Huang et al. 2017, table 2: DenseNet-BC of growth 12 and 100 layers has 0.8 M weights on CIFAR-10."""
     network = on_meta(name, (3, 32, 32), 10)
@@ -145,7 +153,7 @@ def test_a_replaced_first_convolution_keeps_the_size_of_its_outputs():
         ({"name": "resnet20", "dropout": 0.5}, "resnet20 has no dropout layer"),
         ({"name": "resnet18", "widths": [8]}, "resnet18 has its own"),
         ({"name": "resnet20", "widths": [8, 8]}, "those of its 3 stages, got 2"),
-        ({"name": "vgg16"}, "vgg16 cannot take images of 3 x 16 x 16"),
+        ({"name": "squeezenet1_1"}, "squeezenet1_1 cannot take images of 3 x 16 x 16"),
         ({"name": "vgg-small", "widths": [8] * 5}, "give fewer widths"),
         ({"name": "resnet18", "transform_input": True}, "transform_input is for googlenet and inception_v3"),
     ],
