@@ -118,19 +118,20 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-QUICK = ("sgd-nesterov", "adamw-fused", "adafactor")  # on every model: flat, fused and factored states
+QUICK = ("sgd-nesterov", "adamw-fused", "adafactor")  # on the models: flat, fused and factored states
+ALIKE = ("gru", "mlp-fp64", "resnet")  # another of the models is of their kind
 
 
 def pairs(*models: str, whole: tuple[str, ...] = ("mlp",)) -> list[Any]:
     """Every optimizer on every model, LBFGS (slow, and blind to the kind of model) on a few.
 
-    Quick are all optimizers on the models of ``whole``, and those of `QUICK` on the others.
+    Quick are all optimizers on the models of ``whole``, and those of `QUICK` on the others that are not `ALIKE`.
     """
     few = ("mlp", "mlp-fp64", "tied")
     every = [(m, o) for m in models for o in OPTIMIZERS if m in few or not o.startswith("lbfgs")]
     # PyTorch 2.13's fused SGD with momentum leaves most bfloat16 weights on CPU as they are, without redense too.
     return [
-        pytest.param(m, o, marks=[] if m in whole or o in QUICK else [pytest.mark.slow])
+        pytest.param(m, o, marks=[] if m in whole or (o in QUICK and m not in ALIKE) else [pytest.mark.slow])
         for m, o in every
         if (m, o) != ("mlp-bf16", "sgd-fused")
     ]

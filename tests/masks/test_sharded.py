@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor
 
 from redense import masks
@@ -135,7 +135,6 @@ def problems(draw: st.DrawFn) -> tuple[Pieces, dict[str, Tensor], float, bool]:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["sent whole", "searched"])
-@settings(max_examples=50)
 @given(problem=problems())
 def test_any_extent_gives_the_masks_of_one_process(whole: bool, problem: tuple[Pieces, dict[str, Tensor], float, bool]):
     with pytest.MonkeyPatch.context() as patch:
@@ -144,7 +143,9 @@ def test_any_extent_gives_the_masks_of_one_process(whole: bool, problem: tuple[P
         assert_equal_masks(*problem)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4, 7])
+@pytest.mark.parametrize(
+    "ranks", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow), 7]
+)
 @pytest.mark.parametrize("dimension", [0, 1, 2])
 @pytest.mark.parametrize("ties", [False, True])
 def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(

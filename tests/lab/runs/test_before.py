@@ -37,6 +37,7 @@ def test_a_run_of_before_is_evaluated_shown_and_exported(before: Path, redense: 
     assert hashlib.sha256((before / "exported" / "model.safetensors").read_bytes()).digest() == digest
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_before_goes_on(before: Path, redense: Redense):
     code, _, err = redense("run", "--resume", "stopped")
     assert code == 0, err

@@ -36,6 +36,7 @@ def recipe(captioned, colour_blind):
     return make
 
 
+@pytest.mark.slow
 def test_it_learns_to_say_which_colour_it_sees(recipe):
     made = recipe()
     engine = Engine(make_task(made), made)

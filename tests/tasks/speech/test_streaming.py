@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
@@ -44,7 +44,6 @@ def noise(length, seed=0):
     sizes=st.lists(st.integers(0, 900), max_size=8),
     seconds=st.sampled_from([0.05, 0.4, 1]),
 )
-@settings(deadline=None, max_examples=60)
 def test_pieces_are_the_whole_for_a_network_without_long_memory(length, sizes, seconds):
     samples = noise(length)
     blocks = cut(samples, sizes)
