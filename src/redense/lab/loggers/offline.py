@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from redense.files.opening import read_bytes
+
 Point = tuple[str, int]
 """A number in a tracker: its name and step."""
 
@@ -29,7 +31,7 @@ def offline_points(folder: Path, identity: str) -> set[Point]:
 
     found = set[Point]()
     for path in folder.glob(f"offline-run-*-{identity}/run-{identity}.wandb"):
-        for data in offline_records(path.read_bytes()):
+        for data in offline_records(read_bytes(path)):
             record: Any = proto.Record()
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":
