@@ -38,8 +38,12 @@ def dataset(part: str) -> torch.utils.data.TensorDataset:
 
 
 def loader(steps: int = STEPS, *, batch_size: int = 64) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
-    """Return batches for so many steps of every rank, each image once an epoch; a rank has its own."""
+    """Return batches for so many steps of every rank, each image once an epoch; a rank has its own.
+
+    With ``--quick`` a batch has 8 images.
+    """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    batch_size = 8 if QUICK else batch_size
     data = dataset("train")
     epochs = -(-steps * batch_size * world // len(data))
     generator = torch.Generator().manual_seed(0)

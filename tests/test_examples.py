@@ -54,7 +54,7 @@ def test_redense_needs_a_few_lines(name: str):
             name,
             plain,
             id=f"{name}-{'plain' if plain else 'dsd'}",
-            marks=[pytest.mark.slow] if plain and name != "plain_loop" else [],
+            marks=[pytest.mark.slow] if name == "fsdp2" or (plain and name != "plain_loop") else [],
         )
         for name in LINES
         for plain in (False, True)

@@ -50,7 +50,7 @@ KILLED = {"dsd": (6,), "surgery": (3,), "scratch": (1,)} if FEWER else dict.from
 WRITTEN = {"dsd": (3,), "scratch": (1,)} if FEWER else KILLED  # as distributed checkpoints
 TRAINED = [(name, kind) for name in SCHEDULES for kind in (Plain, Tied) if (name, kind) != ("pattern", Tied)]
 if FEWER:
-    TRAINED = [("dsd", Tied), ("global", Plain), ("saliency", Plain), ("pattern", Plain)]
+    TRAINED = [("dsd", Tied), ("global", Plain), ("saliency", Plain)]
 CHANGES = (2, 3, 5, 7)  # steps after which a phase begins, has made a step, or ends
 
 

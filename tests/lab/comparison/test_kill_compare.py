@@ -135,7 +135,8 @@ def test_killed_at_ten_random_moments_a_comparison_ends_with_the_same_bytes(
     assert (tmp_path / "again" / "compare.json").read_bytes() == (folder / "compare.json").read_bytes()
 
 
-def test_killed_once_a_comparison_ends_with_the_same_bytes(recipe: Path, tmp_path: Path):
+def test_killed_once_a_comparison_ends_with_the_same_bytes(recipe: Path, tiny: Tiny, tmp_path: Path):
+    recipe.write_text(tiny(dense={"epochs": 2}).to_yaml())
     arms = ["--arms", "restart", "--seeds", "2"]
     folder, store = tmp_path / "killed", tmp_path / "killed-store"
     child = start_alone(recipe, *arms, "--jobs", 1, "--out", folder, "--store", store)
