@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from redense import cli
-from redense.lab.comparison.comparison import seed_list
+from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
