@@ -81,7 +81,7 @@ def of_wandb(folder: Path, curves: Curves) -> Curves:
     found: Curves = {name: [] for name in curves}
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         for data in offline_records(path.read_bytes()):
-            record: Any = proto.Record()
+            record: Any = proto.Record()  # pyright: ignore[reportAttributeAccessIssue]  # made when it is imported
             record.ParseFromString(data)
             for item in record.history.item:
                 name = "/".join(item.nested_key) or item.key

@@ -70,7 +70,7 @@ def test_wandb_offline_has_the_curves_of_a_resumed_run_under_one_id(resumed: Cal
     pages, projects, settings = list[str](), set[str](), dict[str, str]()
     for part in parts:
         for data in offline_records(part.read_bytes()):
-            record: Any = proto.Record()
+            record: Any = proto.Record()  # pyright: ignore[reportAttributeAccessIssue]  # made when it is imported
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":
                 for item in record.history.item:

@@ -32,7 +32,7 @@ def offline_points(folder: Path, identity: str) -> set[Point]:
     found = set[Point]()
     for path in folder.glob(f"offline-run-*-{identity}/run-{identity}.wandb"):
         for data in offline_records(read_bytes(path)):
-            record: Any = proto.Record()
+            record: Any = proto.Record()  # pyright: ignore[reportAttributeAccessIssue]  # made when it is imported
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":
                 step: int = record.history.step.num
