@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse(...)`
     """Prune on entry, hold the masks after every optimizer step until the block ends, then release from zero.
 
-    The S phase of DSD (Han et al. 2017, section 2) for a loop of your own::
+    The S phase of DSD (Han et al. 2017, section 2) for a loop of your own:
 
         train(model, optimizer)  # D
         with redense.sparse(model, optimizer, sparsity=0.3):  # S
@@ -139,8 +139,6 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
 
 class DSD(Controller):
     """A whole schedule in a loop of your own: counts optimizer steps, prunes, holds and releases at the right ones.
-
-    ::
 
         schedule = redense.Schedule.dsd(dense=9000, sparse=4500, redense=4500, sparsity=0.3)
         dsd = redense.DSD(model, optimizer, schedule)
@@ -265,7 +263,7 @@ class DSD(Controller):
         """Return what ``torch.distributed.checkpoint`` saves, and loads into on any number of ranks.
 
         Nothing is gathered: the masks are uint8 tensors placed as the weights are. The keys are the same at every
-        step, for DCP loads only what it is asked for::
+        step, for DCP loads only what it is asked for:
 
             dcp.save({"model": ..., "optimizer": ..., "dsd": dsd.sharded_state_dict()}, checkpoint_id=path)
             state = {"model": ..., "optimizer": ..., "dsd": dsd.sharded_state_dict()}

@@ -2,7 +2,7 @@
 
 A criterion is one function, ``(parameter, seed) -> scores``, that returns a tensor of the parameter's shape.
 A schedule takes the function itself. Decorate it with `criterion` to use it by name, as recipes and saved schedules
-do::
+do:
 
     @criterion("signed")
     def signed(parameter, seed):

@@ -1,7 +1,7 @@
 """Code of your own: arms, techniques, criteria, tasks and more in a file next to your recipe, or in a package.
 
 ``REDENSE_PLUGINS`` names files and modules, separated by commas, which are imported before a command begins; in Python
-you import them yourself. An installed package declares its own once for all, in its ``pyproject.toml``::
+you import them yourself. An installed package declares its own once for all, in its ``pyproject.toml``:
 
     [project.entry-points."redense.plugins"]
     mine = "my_package.arms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import random
@@ -13,10 +14,9 @@ import pytest
 
 import redense
 from redense.errors import DataError, RecipeError
-from redense.lab.judging.figures import ArmFigures
-from redense.lab.judging.verdicts import decide
 from redense.lab.search.halving import halve, plan_rungs, price
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DSD = redense.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
 
 
@@ -48,34 +48,30 @@ def test_the_better_half_stays_and_what_failed_does_not():
     assert halve(["d"], plan_rungs(1, 2), range(9), score, lower_is_better=True)[0] is None
 
 
-def confirmed(draw: random.Random, gain: float = 0.0, spread: float = 1.0) -> bool:
-    """Search among eight candidates, the third better by ``gain``, and eight controls; confirm the best."""
-    names = [f"{kind}{place}" for kind in ("new", "control") for place in range(8)]
-    shared = {seed: draw.gauss(0, 2) for seed in range(30)}
-
-    def figure(name: str, seed: int) -> float:
-        tail = draw.gauss(0, spread) * (3 if draw.random() < 0.1 else 1)
-        return shared[seed] + tail - gain * (name == "new2")
-
-    def score(settings: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Mapping[int, float]]:
-        return {name: {seed: figure(name, seed) for seed in seeds} for name in settings}
-
-    rungs = plan_rungs(8, 40)
-    new, control = (halve(names[i : i + 8], rungs, range(20), score, lower_is_better=True)[0] for i in (0, 8))
-    assert new
-    assert control
-    fresh = {name: ArmFigures({str(seed): figure(name, seed) for seed in range(20, 30)}) for name in (new, control)}
-    return decide(fresh, lower_is_better=True, baseline="", controls=[control]).conclusions[new].gain
+@pytest.fixture
+def null(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("null_searches")
 
 
-def test_where_nothing_is_better_at_most_one_search_in_twenty_confirms_a_gain():
+def test_where_nothing_is_better_at_most_one_search_in_twenty_confirms_a_gain(null: Any):
     draw = random.Random(5)
-    assert sum(confirmed(draw) for _ in range(200)) <= 10
+    assert sum(null.confirmed(draw, null.KINDS["normal, heavy tails"]) for _ in range(200)) <= 10
 
 
-def test_what_is_better_by_much_is_found_and_confirmed():
+def test_what_is_better_by_much_is_found_and_confirmed(null: Any):
     draw = random.Random(6)
-    assert sum(confirmed(draw, gain=2.5) for _ in range(50)) >= 40
+    assert sum(null.confirmed(draw, null.KINDS["normal, heavy tails"], gain=2.5) for _ in range(50)) >= 40
+
+
+def test_the_stored_searches_are_those_that_the_page_tells(null: Any):
+    stored = json.loads((BENCHMARKS / "results" / "null_searches.json").read_text(encoding="utf-8"))
+    counts = [len(searches) for searches in stored["confirmed"].values()]
+    assert stored["settings"]["searches"] == 1000
+    assert stored["confirmed"].keys() == null.KINDS.keys()
+    page = (BENCHMARKS.parent / "docs" / "how-to" / "compare-your-training.md").read_text(encoding="utf-8")
+    told = f"of 1,000 simulated searches without any difference {min(counts)} to {max(counts)} confirm a gain"
+    assert told in " ".join(page.split())
 
 
 # --- with a training ------------------------------------------------------------------------------------------------

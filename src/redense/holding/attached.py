@@ -109,7 +109,7 @@ class Controller:
         """Set to zero in a copy of the model what the masks in force remove: in an average of its weights, say.
 
         An average (EMA, SWA) that goes on through a sparse phase holds what the removed weights were for long. Masked
-        after each of its updates it is as sparse as the model, and grows back with it::
+        after each of its updates it is as sparse as the model, and grows back with it:
 
             average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
             ...

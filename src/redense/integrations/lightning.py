@@ -29,7 +29,7 @@ __all__ = ["DSDCallback"]
 class DSDCallback(_Base):
     """Prune, hold and release at the right optimizer steps of ``Trainer.fit``.
 
-    ::
+    :
 
         schedule = redense.Schedule.dsd(dense=9000, sparse=4500, redense=4500, sparsity=0.3)  # optimizer steps
         trainer = Trainer(max_steps=schedule.total_steps, callbacks=[DSDCallback(schedule)])
@@ -40,7 +40,7 @@ class DSDCallback(_Base):
     plain module's.
 
     The learning rate is the module's: return a scheduler that is stepped with the optimizer from
-    ``configure_optimizers``::
+    ``configure_optimizers``:
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 class DSDTrainerCallback(TrainerCallback, ExportableState):
     """Prune, hold and release at the right optimizer steps of ``Trainer.train``.
 
-    ::
+    :
 
         schedule = redense.Schedule.dsd(dense=2000, sparse=1000, redense=1000, sparsity=0.3)  # optimizer steps
         arguments = TrainingArguments(..., max_steps=schedule.total_steps, lr_scheduler_type="constant")

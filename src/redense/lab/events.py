@@ -1,7 +1,7 @@
 """Events: what training tells whoever listens, as it happens.
 
 Whoever wants to know of every run and every comparison of a process, also of what the worker processes of a comparison
-train, registers a function::
+train, registers a function:
 
     from redense.lab.events import listen
 

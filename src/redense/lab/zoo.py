@@ -1,7 +1,7 @@
 """The zoo: small trained networks in a folder each, with the figures they reached and what shows the figures again.
 
 A network of the zoo lies as an exported run does, so that `redense evaluate`, `redense transcribe` and a recipe's
-``start`` take its folder too::
+``start`` take its folder too:
 
     zoo.json               what is here: figures, digests, who made it
     recipe.yaml            the resolved recipe

@@ -1,6 +1,6 @@
 """Arms: what a comparison can set beside each other. Each is declared in one place, in one short function.
 
-A new arm is a module in this folder, or a plugin of yours (`redense.plugins`), with a function like::
+A new arm is a module in this folder, or a plugin of yours (`redense.plugins`), with a function like:
 
     @arm("restart", "DSD's steps and learning rates, no mask: the control that matters")
     def restart(setting: Setting) -> Flow:

@@ -1,6 +1,6 @@
 """The optimizers that a recipe can name. No torch here: each is imported when it is made.
 
-One of your own, in a plugin::
+One of your own, in a plugin:
 
     @optimizer("lion", settings=("betas",))
     def lion(parameters, settings):  # groups of parameters, and training.optimizer of the recipe

@@ -1,6 +1,6 @@
 """Decoding with a language model: trained, tuned on validation, measured once on the test split.
 
-It lies in the run folder, below ``decoding/``, where `redense transcribe --beam` finds it::
+It lies in the run folder, below ``decoding/``, where `redense transcribe --beam` finds it:
 
     language.arpa     the n-gram model of the training transcripts, unless one was given
     decoding.json     where the model is, the words, the weights, and the error rates with and without

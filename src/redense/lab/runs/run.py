@@ -1,6 +1,6 @@
 """One run: its folder, training and resuming it, its result.
 
-A run folder holds everything and is enough to go on after a kill::
+A run folder holds everything and is enough to go on after a kill:
 
     recipe.yaml            the resolved recipe
     environment.json       versions, hardware, commit

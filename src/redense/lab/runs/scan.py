@@ -1,6 +1,6 @@
 """Sensitivity of an engine's network: what `redense sensitivity` does.
 
-A scan's folder holds::
+A scan's folder holds:
 
     measured.json       every measurement as it comes: the same command goes on from there
     sensitivity.json    the scan, the allocation, where and how it was made

@@ -1,7 +1,7 @@
 """NeuralTalk (Karpathy and Fei-Fei 2015; Vinyals et al. 2015): an LSTM that reads an image, then a sentence.
 
 The image's features are the LSTM's first input, the words so far the next ones; after every word it says which one
-comes next::
+comes next:
 
     x0 = We f + be,  xt = Ws[word t],  h, c = LSTM(x, h, c),  logits t = Wd ht + bd
 
