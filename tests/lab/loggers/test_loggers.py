@@ -21,6 +21,7 @@ from redense.lab.comparison.results import write_results
 from redense.lab.loggers.base import LOGGERS, LoggedRun, LoggerError, check_loggers, register_logger
 from redense.lab.loggers.compared import log_comparison
 from redense.lab.loggers.sending import Senders
+from redense.lab.loggers.trackers import MlflowLogger
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.store import PhaseStore
@@ -260,6 +261,15 @@ def test_a_package_that_is_missing_is_named_with_its_install(monkeypatch: pytest
 
 
 # --- comparisons ----------------------------------------------------------------------------------------------------
+
+
+def test_mlflow_without_its_database_says_what_to_install_or_to_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def without(logger: Any, run: LoggedRun) -> Any:
+        raise ModuleNotFoundError("No module named 'alembic'", name="alembic")
+
+    monkeypatch.setattr(MlflowLogger, "make", without)
+    with pytest.raises(MissingExtraError, match="needs the package alembic: pip install mlflow, or name a server"):
+        MlflowLogger().begin(LoggedRun("run", "of tests", tmp_path))
 
 
 def test_a_comparison_logs_each_arm_and_seed_as_a_run_and_only_what_is_new(

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redense.errors import MissingExtraError
+
 from .base import LoggedRun, register_logger
 from .offline import Point, offline_points
 
@@ -132,6 +134,20 @@ class MlflowLogger(AccelerateLogger):
     """MLflow, where ``MLFLOW_TRACKING_URI`` says; the experiment is the project."""
 
     needs = "mlflow"
+
+    def begin(self, run: LoggedRun) -> str | None:
+        """Start the run.
+
+        Raises:
+            MissingExtraError: `mlflow-skinny`, which lacks MLflow's own database, and no server or files are named.
+        """
+        try:
+            return super().begin(run)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"log: mlflow keeps a database here, which needs the package {error.name}: pip install mlflow, or name "
+                "a server or files in MLFLOW_TRACKING_URI"
+            ) from error
 
     def make(self, run: LoggedRun) -> GeneralTracker:
         """Return the tracker; MLflow gives the run its id."""
