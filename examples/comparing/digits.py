@@ -1,4 +1,4 @@
-"""A plain loop on scikit-learn's digits: does DSD help a small network, beside its controls? About 20 s of one core.
+"""A plain loop on scikit-learn's digits: does DSD help a small network? 20 s to a minute of one core.
 
 python examples/comparing/digits.py
 """

@@ -22,7 +22,7 @@ def main() -> None:
     optimizer = SAM(model.parameters(), torch.optim.SGD, rho=0.05, lr=0.05, momentum=0.9, weight_decay=5e-4)
     schedule = redense.Schedule.dsd(dense=DENSE, sparse=SPARSE, redense=REDENSE, sparsity=0.3)
     redense.DSD(model, optimizer, schedule)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.lr_factor)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer.base_optimizer, schedule.lr_factor)
     for x, y in loader():
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.first_step(zero_grad=True)  # climb; a removed weight takes no part in the radius
