@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,6 +78,14 @@ def test_commands_are_compared_and_what_they_print_is_kept(run: Run, tmp_path: P
     assert str(judged) in out
     assert run("compare", *THREE, "--seeds", "3", "--out", "c")[0] == 0  # nothing is run again
     assert run("compare", "--resume", "c")[1].endswith(out.partition("error:")[2])
+
+
+def test_a_comparison_of_commands_imports_no_torch(tmp_path: Path):
+    code = "import sys; from redense.cli import main; code = main(sys.argv[1:]); print(code, 'torch' in sys.modules)"
+    words = ["compare", "--command", "new,base=echo '{\"error\": {seed}}'", "--baseline", "base", "--seeds", "2"]
+    line = [sys.executable, "-c", code, *words, "--out", str(tmp_path / "out")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"
 
 
 def test_a_command_that_fails_is_told_and_the_others_go_on(run: Run, tmp_path: Path):
