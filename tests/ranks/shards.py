@@ -46,7 +46,7 @@ SCHEDULES = {
 
 FEWER = WORLD < 3  # of what does not depend on the number of ranks; `make test-slow` has all of it on four
 SAVED = ("dsd", "surgery", "scratch")
-KILLED = {"dsd": (6,), "surgery": (3,), "scratch": (1,)} if FEWER else dict.fromkeys(SAVED, (1, 3, 6))
+KILLED = {"dsd": (6,), "surgery": (3,)} if FEWER else dict.fromkeys(SAVED, (1, 3, 6))
 WRITTEN = {"dsd": (3,), "scratch": (1,)} if FEWER else KILLED  # as distributed checkpoints
 TRAINED = [(name, kind) for name in SCHEDULES for kind in (Plain, Tied) if (name, kind) != ("pattern", Tied)]
 if FEWER:

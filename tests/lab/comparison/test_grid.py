@@ -221,6 +221,7 @@ def test_a_swept_value_that_is_impossible_is_refused_before_anything_is_trained(
 # --- how it is run --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(240)  # and so early: to fork a process that has run many tests costs ten seconds more
 @pytest.mark.filterwarnings("ignore:`fork` start method should not be used")  # loky, of its threads: it has none yet
 def test_two_processes_at_once_give_the_same_bytes(train_elsewhere: Callable[[], None], compared: Compared):
     one = compared("dsd", "restart", "distill", into="one")
