@@ -141,7 +141,9 @@ def start(folder: Path, *more: str) -> forked.Started:
     return forked.start(*words, "--seeds", "1", "--jobs", "2", "--out", str(folder), *more, start_new_session=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_however_redense_ends_no_command_stays(tmp_path: Path, number: int):
     child = start(tmp_path / "c")
     left = [pid_in(tmp_path / f"c/pairs/{arm}/0/out/pid") for arm in ("base", "new")]

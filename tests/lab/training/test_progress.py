@@ -135,7 +135,9 @@ def test_stopping_now_and_then_changes_no_bit(every: int, tiny: Tiny, tmp_path: 
     assert result.same_as(undisturbed(recipe))
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "random", "saliency"])
+@pytest.mark.parametrize(
+    "criterion", ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("magnitude", "saliency"))]
+)
 def test_a_sparse_phase_after_a_sparse_one_can_be_stopped_too(criterion: str, tiny: Tiny, tmp_path: Path):
     # The masks of the second depend on those of the first; on resume neither may be selected again.
     recipe = tiny(sparse={"criterion": criterion})
