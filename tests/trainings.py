@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +13,11 @@ from redense.lab.recipe.recipe import Recipe
 
 Tiny = Callable[..., Recipe]
 """The fixture `tiny`: a recipe that trains in a blink, with what is changed in it."""
+
+
+def slow(*row: Any) -> Any:
+    """Return a row of a table that another row proves: it is asked by the slow tests."""
+    return pytest.param(*row, marks=pytest.mark.slow)
 
 
 def stop_after(step: int) -> Callable[[], bool]:

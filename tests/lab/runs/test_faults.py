@@ -29,7 +29,7 @@ from redense.lab.store import PhaseStore
 from redense.lab.training.engine import Engine, StoppedError
 from redense.report.runs.page import write_report
 
-from ...trainings import stop_after, timeless
+from ...trainings import slow, stop_after, timeless
 
 Tiny = Callable[..., Recipe]
 Command = Callable[..., tuple[int, str, str]]
@@ -91,7 +91,7 @@ def finished(runs: Path, tmp_path: Path) -> Path:
     ("name", "place"),
     [
         ("checkpoints/last.safetensors", 0.5),
-        pytest.param("checkpoints/last.safetensors", 0.0, marks=pytest.mark.slow),
+        slow("checkpoints/last.safetensors", 0.0),
         ("metrics.jsonl", 0.97),  # in the sparse phase: the dense one's checkpoint has not seen it
         ("metrics.sums", 0.9),
     ],
@@ -175,10 +175,7 @@ def test_a_flipped_bit_in_a_finished_run_is_named_by_whoever_reads_it(finished: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["state.safetensors", *(pytest.param(name, marks=pytest.mark.slow) for name in ("metrics.jsonl", "SHA256SUMS"))],
-)
+@pytest.mark.parametrize("name", ["state.safetensors", *map(slow, ("metrics.jsonl", "SHA256SUMS"))])
 def test_a_phase_that_is_damaged_in_the_store_is_trained_again_by_a_run(
     name: str, tiny: Tiny, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -450,12 +447,7 @@ def test_a_second_comparison_in_one_folder_is_refused(compared: Callable[..., An
 
 @pytest.mark.parametrize(
     ("number", "place"),
-    [
-        (signal.SIGTERM, 1),
-        (signal.SIGTERM, "test"),
-        (signal.SIGINT, "twice"),
-        *(pytest.param(signal.SIGINT, phase, marks=pytest.mark.slow) for phase in (0, 2)),
-    ],
+    [(signal.SIGTERM, 1), (signal.SIGTERM, "test"), (signal.SIGINT, "twice"), *map(slow, [signal.SIGINT] * 2, (0, 2))],
     ids=str,
 )
 def test_a_signal_in_any_phase_saves_says_so_in_a_line_and_the_run_goes_on_to_the_same_end(
