@@ -13,6 +13,7 @@ OF_SEVERAL = {
     "lab/arms": {"interrupted"},
     "lab/comparison": {"kill_compare"},
     "lab/judging": {"rates"},
+    "lab/pairs": {"killed_examples"},
     "lab/recipe": {"anything"},
     "lab/runs": {"before", "faults", "run_store"},
     "report": {"browser"},
