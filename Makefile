@@ -30,7 +30,7 @@ test: .venv/installed-dev
 	$(PY) -m pytest --workers $(WORKERS) $(or $(TESTS_$(PART)),tests/$(PART) $(wildcard src/redense/$(PART)))
 else
 test: check docs  ## every check and every quick test; this is what CI runs (PART=core, arms, data, judge, report, cli: some)
-	$(PY) -m pytest --workers $(WORKERS) --budget 520
+	$(PY) -m pytest --workers $(WORKERS) --budget 700
 endif
 
 # What belongs to a part; any folder of tests/ is one too.
