@@ -7,18 +7,25 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes
+
 
 def can_be_a_file(name: str) -> bool:
     r"""Whether a file can be called so and a terminal can show it: no control characters, no half characters.
 
-    A name that is no UTF-8 is one, as Python reads it from the file system.
+    A name that is no UTF-8 is one, as Python reads it from the file system. Of a path no part has more than 255 bytes,
+    and all of it fewer than 4,096, as on Linux; to ask for a longer one is an error of the system.
 
     >>> [can_be_a_file(name) for name in ("dog.png", "caf\udce9.png", "", "a\0.png", "\x1b[2J", "\ud800")]
     [True, True, False, False, False, False]
+    >>> [can_be_a_file(name) for name in ("a/" * 9 + "b" * 255, "a/" + "b" * 256, "é" * 128, "a/" * 2048)]
+    [True, False, False, False]
     """
     try:
-        os.fsencode(name)
+        encoded = os.fsencode(name)
     except UnicodeEncodeError:
+        return False
+    if len(encoded) > _LONGEST_PATH or max(map(len, encoded.split(b"/"))) > _LONGEST_NAME:
         return False
     return bool(name) and not any(unicodedata.category(letter) == "Cc" for letter in name)
 
