@@ -78,4 +78,6 @@ def test_every_error_is_a_redense_error_and_also_the_builtin_one_would_expect():
 def test_nearest_says_nothing_when_nothing_is_near():
     assert errors.nearest("sparisty", ["steps", "sparsity"]) == "; did you mean 'sparsity'?"
     assert errors.nearest("xyz", ["steps", "sparsity"]) == ""
+    long = "x" * 300_000  # difflib would compare for minutes
+    assert errors.nearest(long, ["xx", long]) == errors.nearest("steps", [long]) == ""
     assert errors.nearest("x", []) == ""

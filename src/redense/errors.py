@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import shlex
 from collections.abc import Iterable
+
+_LONGEST = 200  # characters of a name that others are compared with
 
 
 class RedenseError(Exception):
@@ -95,5 +98,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("sparisty", ["sparsity", "steps"])
     "; did you mean 'sparsity'?"
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = closest(name, known)
+    return f"; did you mean '{close}'?" if close else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like another, if one is; of long names none, and of many the first are tried.
+
+    Comparing takes the square of a name's length, and both may come from a stranger's file.
+    """
+    if len(name) > _LONGEST:
+        return None
+    tried = [other for other in itertools.islice(known, 5000) if len(other) <= _LONGEST]
+    return next(iter(difflib.get_close_matches(name, tried, n=1, cutoff=0.6)), None)

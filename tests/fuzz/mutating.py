@@ -19,6 +19,48 @@ TOKENS = (
     *(b"\xe2\x80\xae", b"\x1b[31m", b"[/b]", b"\xf0\x9f\x98\x80", b"\xed\xa0\x80", b"\\ud800", b"1:30", b"0x1f"),
 )
 
+RUNS = (
+    *(
+        b"9",
+        b"0",
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"a",
+        b"_",
+        b"-",
+        b".",
+        b",",
+        b";",
+        b":",
+        b"|",
+        b"#",
+        b"&",
+        b"<",
+        b"(",
+        b"[",
+    ),
+    *(
+        b"{",
+        b'"',
+        b"'",
+        b"\\",
+        b"/",
+        b"../",
+        b"1,",
+        b"1_",
+        b"a ",
+        b"<a",
+        b"&a ",
+        b'""',
+        b'","',
+        b"\xc3\xa9",
+        b"\xe2\x80\x8b",
+    ),
+    *(b"e\xcc\x81", b"\xcc\x81", b"\xf0\x9f\x98\x80", b"\0", b"\xff"),
+)
+
 
 def mutated(data: bytes, chance: random.Random, others: Sequence[bytes] = ()) -> bytes:
     """Return a file that was changed in one to five places, or inside of its packing."""
@@ -94,8 +136,15 @@ def _splice(data: bytes, chance: random.Random, others: Sequence[bytes]) -> byte
     return data[: _place(data, chance)] + other[_place(other, chance) :]
 
 
+def _run(data: bytes, chance: random.Random, others: Sequence[bytes]) -> bytes:
+    """Put in a long run of one token, which a pattern that goes back over it reads again for each of its places."""
+    at, token = _place(data, chance), chance.choice(RUNS)
+    length = chance.choice((2_000, 20_000, 100_000)) // len(token)
+    return data[:at] + token * length + chance.choice((b"", b"x", b" ", b"\n")) + data[at + chance.choice((0, 0, 1)) :]
+
+
 _CHANGES: tuple[Callable[[bytes, random.Random, Sequence[bytes]], bytes], ...] = (
-    *(_flip, _byte, _number, _number, _digits, _token, _token, _cut, _again, _splice),
+    *(_flip, _byte, _number, _number, _digits, _token, _token, _cut, _again, _splice, _run),
 )
 
 

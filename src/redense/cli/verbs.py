@@ -17,7 +17,7 @@ from .terminal.printing import complain
 
 Verb = Callable[[argparse.Namespace], int]
 
-_NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|nan)$", re.IGNORECASE)
+_NEGATIVE = re.compile(r"-(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|inf|nan)$", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):

@@ -41,5 +41,5 @@ def called_alike(names: Iterable[str]) -> list[list[str]]:
         plain = unicodedata.normalize("NFKC", name).casefold()
         shown = "".join(c for c in plain if unicodedata.category(c) not in ("Cf", "Cc"))
         key = " ".join(re.split(r"[\s_-]+", shown)).strip()
-        found.setdefault(re.sub(r"^0+(?=\d+$)", "", key), []).append(name)
+        found.setdefault((key.lstrip("0") or "0") if key.isdecimal() else key, []).append(name)
     return [own for own in found.values() if len(own) > 1]

@@ -6,7 +6,6 @@ YAML is read by a safe loader that also refuses aliases (a few of them can stand
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -23,7 +22,7 @@ from pydantic import (
     model_serializer,
 )
 
-from redense.errors import RecipeError
+from redense.errors import RecipeError, closest
 from redense.files.checksums import check_folder, check_sums
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
@@ -294,9 +293,9 @@ def _read(source: str | Path) -> tuple[str, str]:
     path, label = Path(source), printable(str(source))
     try:
         if path.suffix not in (".yaml", ".yml") and not path.exists():
-            close = difflib.get_close_matches(str(source), shipped, n=1)
+            close = closest(str(source), shipped)
             families = sorted({f"{name.partition('/')[0]}/..." if "/" in name else name for name in shipped})
-            hint = f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(families)}: see redense recipes)"
+            hint = f"; did you mean '{close}'?" if close else f" (known: {', '.join(families)}: see redense recipes)"
             raise RecipeError(f"no recipe is called '{label}'{hint}; a file of your own ends in .yaml")
         return read_text(path, MAX_BYTES), str(path)
     except UnicodeDecodeError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from redense.errors import RecipeError
+from redense.errors import RecipeError, nearest
 from redense.files.yaml_text import parse_value
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
@@ -138,13 +138,14 @@ def _known(kind: type[BaseModel]) -> str:
 def _nearest_setting(key: str, known: list[str]) -> str:
     """Name the nearest setting, first among those whose last part is alike: `--sparsity` means `--sparse.sparsity`."""
     by_last = {name: name.rpartition(".")[2] for name in known}
-    last = key.rpartition(".")[2]
-    section = key.rpartition(".")[0]
+    section, _, last = key.rpartition(".")
+    if len(key) > 200:
+        return ""
     alike = [n for n, end in by_last.items() if end == last or difflib.SequenceMatcher(None, end, last).ratio() > 0.8]
     alike = [n for n in alike if n.rpartition(".")[0] == section] or alike
-    close = sorted(alike, key=lambda n: -difflib.SequenceMatcher(None, n, key).ratio())
-    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    if alike:
+        key = max(alike, key=lambda n: difflib.SequenceMatcher(None, n, key).ratio())
+    return nearest(key, known)
 
 
 def one_line(error: ValidationError) -> str:

@@ -132,6 +132,7 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
     ("text", "words"),
     [
         ("", "is empty"),
+        (",,\n\n,\n", "has no cell that is filled"),
         ("arm,seed,error\n", "has no rows"),
         ("arm,run,error\nbaseline,0,1\n", "no column 'seed'; it has arm, run, error"),
         ("Arm,seed,error\nbaseline,0,1\n", "no column 'arm'; it has Arm, seed, error"),
@@ -144,6 +145,7 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("11.2", " "), "'error' is empty"),
         (CSV.replace("11.2", "1_1.2"), "'1_1.2', which is no number"),
         (CSV.replace(",", ";").replace("11.2", "11,2"), "'11,2', which is no number; write a decimal point"),
+        (CSV.replace("11.2", "9" * 200_000 + "x"), "999...', which is no number"),  # in no square of its length
         (CSV.replace("11.2", "11,2"), "line 6: 4 cells under 3 columns"),
         (CSV.replace("dsd,1", ",1"), "line 6: 'arm' is empty"),
         (CSV.replace("dsd,1", "dsd, "), "line 6: 'seed' is empty"),

@@ -19,7 +19,7 @@ from redense.files.opening import read_bytes
 from redense.lab.judging.figures import quoted, shown
 from redense.lab.judging.statistics import LARGEST
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:params|metrics|tags|config|summary)[./](?=.)")  # of MLflow, and of W&B
 IN_A_FOLDER = "compare.csv"  # of `redense compare`
@@ -249,6 +249,8 @@ def _csv(text: str, source: str) -> Columns:
             begins = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{source}, line {begins}: no CSV: {quoted(error)}") from None
+    if not rows:
+        raise DataError(f"{source} has no cell that is filled: expected a header and rows")
     head = [name.strip() for name in rows[0]]
     _check_head(head, source)
     wide = len(head)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from string import digits
 from typing import Any, cast
 
 import numpy as np
@@ -115,9 +115,10 @@ def _text_columns(features: Mapping[str, Any], chosen: str | None, place: str) -
     usual = [name for name in texts if name.lower() in USUAL]
     if len(usual) == 1:
         return usual
-    stems = {match[1] for name in texts if (match := re.fullmatch(r"(.+?)_?\d+", name))}
-    if len(stems) == 1:
-        return [name for name in texts if re.fullmatch(re.escape(next(iter(stems))) + r"_?\d+", name)]
+    numbered = [name for name in texts if name.endswith(tuple(digits)) and name.strip(digits)]  # caption_0, caption_1
+    stems = {name: name.rstrip(digits).removesuffix("_") for name in numbered}
+    if len(set(stems.values())) == 1:
+        return list(stems)
     found = f"{', '.join(map(repr, texts))} could all be it: choose with data.text" if texts else "there is none"
     raise DataError(f"{place}: expected a column of sentences, but {found} (columns: {_named(features)})")
 
