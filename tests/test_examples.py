@@ -45,6 +45,10 @@ def test_redense_needs_a_few_lines(name: str):
     assert "redense" not in re.sub(r"REDENSE|\bredense=|\n\"\"\".*?\"\"\"|^\"\"\".*?\"\"\"", "", rest, flags=re.DOTALL)
 
 
+DEAR = ("fsdp2", "with_lightning", "with_transformers")
+"""The quick tests ask their frameworks in tests/integrations."""
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # advice of Lightning and transformers
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_redense_needs_a_few_lines(name: str):
             name,
             plain,
             id=f"{name}-{'plain' if plain else 'dsd'}",
-            marks=[pytest.mark.slow] if name == "fsdp2" or (plain and name != "plain_loop") else [],
+            marks=[pytest.mark.slow] if name in DEAR or (plain and name != "plain_loop") else [],
         )
         for name in LINES
         for plain in (False, True)

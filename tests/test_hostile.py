@@ -66,7 +66,7 @@ def read_or_refused(read: Callable[[], object]) -> None:
         *('a: "\\UFFFFFFFF"', "a: \0", "a: \x1b[31m"),
         *("a: &x [1]\nb: *x", "a: !!python/object/apply:os.system [x]", "!!python/name:os.system"),
         *("a:\n" * 3, "a: 1\n---\nb: 2", "%YAML 9.9\n---\na: 1", "? [a]\n: b", "{? {a: b} : c}"),
-        *("[" * 10_000, "- " * 10_000, "? " * 10_000, "{a: " * 10_000, "x" * (1 << 20) + "y", "a: |9\n  x"),
+        *("[" * 3_000, "- " * 10_000, "? " * 10_000, "{a: " * 10_000, "x" * (1 << 20) + "y", "a: |9\n  x"),
     ],
     ids=lambda text: repr(text[:24]),
 )

@@ -171,7 +171,14 @@ def test_a_run_killed_between_the_steps_of_two_optimizers_goes_on_with_the_secon
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [("dsd", "sgd"), ("scratch", "sgd"), ("surgery, then dense", "sgd"), ("acdc", "sgd"), ("dsd", "lbfgs")],
+    [
+        ("dsd", "sgd"),
+        ("surgery, then dense", "sgd"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("scratch", "sgd"), ("acdc", "sgd"), ("dsd", "lbfgs"))
+        ),
+    ],
 )
 def test_the_order_of_loading_does_not_matter(name: str, optimizer: str):
     schedule = SCHEDULES[name]

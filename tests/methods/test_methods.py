@@ -20,11 +20,11 @@ from redense.methods.base import Context, make_method
 from ..trainings import Tiny, same_tree
 from .cases import CASES, Case, engine_of, train_all, weights_of
 
-SAVED = ("gce", "mixup", "shrink", "dropconnect, cnn")
+SAVED = ("gce", "mixup", "shrink", "dropconnect, cnn", "lowrank under a mask")
 """They change what an interrupted phase must save; the other questions they are asked by the slow tests."""
 FURTHER = (
     *("none", "ema", "swa under a mask", "distill, itself", "distill, ensemble", "distill, bf16", "lowrank, rank"),
-    *("release, fresh", "momentum, adam", "sam", "sam, adam", "depth"),
+    *("release, fresh", "momentum, adam", "sam", "sam, adam", "depth", "distill, accumulate"),
 )
 """Techniques that another one of the cases has, too, or that are dear: asked by the slow tests."""
 each = pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_only_kernels_after_the_first_use_are_run():
     assert any("addmm" in name or "linear" in name for name in runs)
 
 
-@pytest.mark.parametrize("room", [0.1, 0.4, 0.7])
+@pytest.mark.parametrize("room", [0.4, *(pytest.param(room, marks=pytest.mark.slow) for room in (0.1, 0.7))])
 def test_the_cache_stays_within_its_bytes_and_the_bits_are_the_same(room: float):
     model, data, parameters = made("residual")
     with torch.no_grad():

@@ -21,10 +21,6 @@ def assets() -> ModuleType:
     return module
 
 
-def test_the_style_sheets_and_scripts_of_the_report_have_no_fault(assets, capsys):
-    assert assets.main() == 0, capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("sheet", "fault"),
     [

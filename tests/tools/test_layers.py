@@ -36,10 +36,6 @@ def found(layers: Any, folder: Path, files: dict[str, str]) -> list[str]:
     return [text.replace(f"{folder}/", "") for text in layers.faults(tree(layers, folder, files))]
 
 
-def test_the_package_keeps_to_its_layers_and_has_no_circle(layers: Any):
-    assert list(layers.faults(layers.Tree(layers.SOURCE))) == []
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -15,10 +15,10 @@ from redense.tasks.classification.task import Classification
 
 from ...trainings import Tiny, same_tree
 
-QUICK = ("dsd-soup", "smooth", "muon", "schedule-free", "lawa")
-"""A flow with branches, a changed setting, two optimizers with states of their own, an average."""
-RIVALS = ("soup", "decay", "mixup", "augment", "dsd-smooth", "dsd-ema", "sam-sparse", "forget", "shrink-perturb", "gce",
-          "self-distill", "early-dropout", "batchnorm")  # fmt: skip
+QUICK = ("dsd-soup", "muon", "lawa")
+"""A flow with branches, two optimizers with states of their own, an average."""
+RIVALS = ("smooth", "schedule-free", "soup", "decay", "mixup", "augment", "dsd-smooth", "dsd-ema", "sam-sparse",
+          "forget", "shrink-perturb", "gce", "self-distill", "early-dropout", "batchnorm")  # fmt: skip
 LATE_DEPTH = {"model": {"name": "resnet20", "widths": [4, 4, 4], "dropout": None}}
 
 

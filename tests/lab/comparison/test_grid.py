@@ -272,7 +272,8 @@ def stopping(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     monkeypatch.setattr(Grid, "__init__", make)
 
 
-@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow), 8])
+@pytest.mark.slow  # the quick tests kill one: test_kill_compare.py
+@pytest.mark.parametrize("at", [1, 8])
 def test_a_comparison_that_was_stopped_keeps_what_it_did_and_ends_with_the_same_bytes(
     at: int, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

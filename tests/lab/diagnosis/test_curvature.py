@@ -74,6 +74,7 @@ def test_the_ends_stand_out_of_a_large_flat_bulk(seed: int) -> None:
     assert found.converged
 
 
+@pytest.mark.slow
 def test_the_power_iteration_needs_many_more_products_for_the_smallest() -> None:
     hessian, state = quadratic(rotated(*bulk(400, 10.0, 4.0, -0.4))), {"w": torch.zeros(400)}
     few = sharpness(Point(*[0.1] * 400), state, hessian, method="power", products=2 * products_needed(400, 0.01))

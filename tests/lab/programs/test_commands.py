@@ -176,10 +176,6 @@ def kill_often(run: Run, tmp_path: Path, times: int) -> None:
     assert (tmp_path / "c/compare.csv").read_bytes() == (tmp_path / "whole/compare.csv").read_bytes()
 
 
-def test_a_comparison_of_commands_that_is_killed_goes_on(run: Run, tmp_path: Path):
-    kill_often(run, tmp_path, 1)
-
-
 @pytest.mark.slow
 def test_a_comparison_of_commands_that_is_killed_ten_times_goes_on(run: Run, tmp_path: Path):
     kill_often(run, tmp_path, 10)

@@ -38,7 +38,8 @@ def test_two_ranks_part_batches_and_answers_and_fail_together(ranks: Ranks, tiny
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if "lengths" in name else []) for name in LONG]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if "lengths" in name or "technique" in name else []) for name in LONG],
 )
 def test_two_ranks(name: str, ranks: Ranks, tiny: Tiny, tmp_path: Path):
     assert_passed(ranks, tiny, tmp_path, 2, [name], timeout=280)

@@ -99,7 +99,7 @@ def test_a_comparison_and_a_run_share_their_phases(
     assert all_of(folder) == all_of(run(tiny(seed=3), tmp_path / "plain", None))
 
 
-@pytest.mark.parametrize("step", [1, 11, 17, 33])
+@pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 33)), 11, 17])
 def test_a_run_that_was_stopped_goes_on_from_its_own_checkpoint_and_from_the_store(
     step: int, tiny: Tiny, tmp_path: Path, store: PhaseStore, trained: list[tuple[int, int]]
 ):

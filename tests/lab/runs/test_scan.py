@@ -141,7 +141,9 @@ def test_an_unknown_way_to_allocate_is_named(engine: Engine):
         shares(engine, 0.4, "magic")
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "safetensors", "pt", "nested pt"])
+@pytest.mark.parametrize(
+    "kind", ["checkpoint", "nested pt", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("safetensors", "pt"))]
+)
 def test_weights_are_read_from_every_kind_of_file(kind: str, tiny: Tiny, tmp_path: Path):
     folder = new_run(tiny(), tmp_path / "run")
     train_run(folder)

@@ -78,6 +78,7 @@ def prunable_names(network: nn.Module) -> list[str]:
     return [row.name for row in summary(network).rows if row.prunable]
 
 
+@pytest.mark.slow
 def test_googlenet_has_57_convolutions_beside_its_auxiliary_heads_and_trains_through_them():
     network = on_meta("googlenet")
     convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
@@ -122,10 +123,17 @@ def test_a_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros():
     assert not y[:, [0, 1, 4, 5]].any()
 
 
-OTHERS = ("resnet18", "squeezenet1_1", "mobilenet_v3_small", "timm/resnet10t")
+OTHERS = ("squeezenet1_1", "timm/resnet10t")
+DEARER = (("resnet18", 1), ("resnet18", 3), ("mobilenet_v3_small", 1))
 
 
-@pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in (*SMALL, *OTHERS)), ("resnet18", 3)])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        *((name, 1) for name in (*SMALL, *OTHERS)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in DEARER),
+    ],
+)
 def test_networks_take_images_of_any_number_of_channels(name: str, channels: int):
     if name.startswith("timm/"):
         pytest.importorskip("timm")
