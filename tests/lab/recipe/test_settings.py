@@ -51,6 +51,9 @@ def test_what_the_command_line_gives_for_a_text_is_that_text():
         told("--seed", "3 #4")
     with pytest.raises(RecipeError, match=r"seed: .*got '1:30'"):
         told("--seed", "1:30")
+    for text in ("--seed=1_0", "--sparse.sparsity=0_0.5", "--model.widths=[8, 1_0]", "--training.optimizer.lr=1_0e-3"):
+        with pytest.raises(RecipeError, match=r"is '.*_.*', which is text in YAML 1.2: write it without '_'"):
+            told(text)
 
 
 def test_a_recipe_on_other_data_does_not_speak_of_its_own():

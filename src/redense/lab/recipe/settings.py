@@ -90,6 +90,24 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types of what a setting, a list or a pair may hold; a mapping is none of these."""
+    if typing.get_origin(annotation) is dict:
+        return set()
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    inner = typing.get_args(annotation)
+    return set().union(*map(_kinds, inner)) if inner else {annotation}
+
+
+def _underscored(value: Any) -> str | None:
+    """Return a text with an underscore among values, which pydantic would take for a number, as Python does."""
+    return next(
+        (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and "_" in item),
+        None,
+    )
+
+
 def _is_list(annotation: Any) -> bool:
     return any(typing.get_origin(option) is list for option in _options(annotation))
 
@@ -122,6 +140,10 @@ def check_keys(
         annotation = kind.model_fields[key].annotation
         if isinstance(value, bool) and bool not in _options(annotation):
             raise RecipeError(f"{label}: {prefix}{key} is no yes-or-no setting, got {str(value).lower()}")
+        if (text := _underscored(value)) and _kinds(annotation) <= {int, float, types.NoneType, ...}:
+            raise RecipeError(
+                f"{label}: {prefix}{key} is {shown(text)}, which is text in YAML 1.2: write it without '_'"
+            )
         inner = _model_in(annotation)
         if inner is None:
             continue
