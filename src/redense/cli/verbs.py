@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
         self._values: dict[str, int] = {}
         super().__init__(allow_abbrev=False, **options)
         self._negative_number_matcher = _NEGATIVE  # argparse's own takes -1e-3 for an option
+        for kind in (int, float):
+            self.register("type", kind, _plain(kind))
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         """Add an argument, and note how many values it has."""
@@ -53,6 +55,17 @@ class Parser(argparse.ArgumentParser):
             if not equals:
                 settings.extend(value for value in [next(items, None)] if value is not None)
         return own, settings
+
+
+def _plain(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return what reads a number without the underscores of Python, which no other number of redense may have."""
+
+    def read(text: str) -> Any:
+        if "_" in text:
+            raise ValueError(text)
+        return kind(text)
+
+    return read
 
 
 class Verbs:

@@ -113,6 +113,8 @@ class NamedBytes(io.BytesIO):
         ("judge t.csv --lower-is-better --higher-is-better", "not allowed with argument"),
         ("judge t.csv --margin -1", "the margin must be a number above 0"),
         ("judge t.csv --margin x", "invalid float value: 'x'"),
+        ("judge t.csv --margin 1_0", "invalid float value: '1_0'"),
+        ("judge t.csv --looks 1_0", "invalid int value: '1_0'"),
         ("judge t.csv --looks 0", "looks must be a whole number from 1"),
         ("judge t.csv --sd 1", "--sd is of a plan"),
         ("judge --plan --sd 1 --effect 1", "--plan needs --arms"),

@@ -70,7 +70,8 @@ def test_a_sweep_that_means_nothing_is_refused(text: str, says: str):
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("1", (0,)), ("3", (0, 1, 2)), ("3,7,11", (3, 7, 11)), ("5,", (5,)), ("5,,", None)]
+    ("text", "seeds"),
+    [("1", (0,)), ("3", (0, 1, 2)), ("3,7,11", (3, 7, 11)), ("5,", (5,)), ("5,,", None), ("1_0", None)],
 )
 def test_seeds_are_a_number_or_a_list(text: str, seeds: tuple[int, ...] | None):
     if seeds is None:

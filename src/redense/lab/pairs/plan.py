@@ -17,6 +17,7 @@ from redense.schedule import Schedule
 
 Form = Literal["function", "command"]
 MOST_SEEDS = 1000
+_WHOLE = re.compile(r" *-?[0-9]{1,20} *")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=-]{0,59}")
 
 
@@ -171,16 +172,16 @@ def seed_list(text: str) -> tuple[int, ...]:
     Raises:
         RecipeError: neither a number nor a list of different ones.
     """
+    parts = text.removesuffix(",").split(",")
     try:
-        listed = text.removesuffix(",").split(",")
-        seeds = tuple(map(int, listed)) if "," in text else tuple(range(min(int(text), MOST_SEEDS + 1)))
-    except ValueError:
-        raise RecipeError(f"--seeds is a number of seeds, or a list such as 3,7,11; got '{text}'") from None
-    if len(seeds) > MOST_SEEDS:
-        raise RecipeError(f"--seeds: more than {MOST_SEEDS:,} seeds are too many for one comparison; got '{text[:40]}'")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
-        raise RecipeError(f"--seeds needs at least one seed, all different and in [0, 2^31); got '{text}'")
-    return seeds
+        if all(_WHOLE.fullmatch(part) for part in parts):
+            return seeds_of(list(map(int, parts)) if "," in text else int(text))
+    except RecipeError:
+        pass
+    raise RecipeError(
+        f"--seeds is a number of seeds, or a list such as 3,7,11: different ones in [0, 2^31), "
+        f"1 to {MOST_SEEDS:,} of them; got {quoted(text)}"
+    )
 
 
 def seeds_of(given: int | Iterable[int]) -> tuple[int, ...]:
