@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -72,6 +73,25 @@ class Excited(nn.Module):
         return torch.cat([part(squeeze(x)) for part in expand], 1)
 
 
+class Ghost(nn.Module):
+    """Two blocks of RepGhostNet: the second reads the four channels of the first, which is no brother of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.blocks = nn.Sequential(*(self.block(*channels) for channels in ((16, 4), (4, 8))))
+
+    @staticmethod
+    def block(before: int, after: int) -> nn.Module:
+        parts = {"primary": nn.Sequential(nn.Conv2d(before, after, 1), nn.ReLU())}
+        return nn.Sequential(
+            OrderedDict(parts, cheap=nn.Sequential(nn.Conv2d(after, after, 3, padding=1, groups=after)))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.stem(x))
+
+
 class Speech(nn.Module):
     """An encoder of spectrograms: 80 channels, which nothing else gives; its depthwise convolution reads no input."""
 
@@ -102,6 +122,7 @@ NETWORKS: list[tuple[nn.Module, Any, list[str]]] = [
     (TwoStems(), {"colour": IMAGE, "depth": torch.randn(1, 1, 12, 12)}, ["colour.weight", "depth.weight"]),
     (Patches(), IMAGE, ["to_patch_embedding.1.weight"]),
     (Excited(), IMAGE, ["stem.weight"]),
+    (Ghost(), IMAGE, ["stem.weight"]),
     (Speech(), torch.randn(1, 80, 9), ["conv1.weight"]),
     (Gan(), (torch.randn(1, 100, 1, 1), IMAGE), ["generator.0.weight", "discriminator.0.weight"]),
     (nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)), torch.ones(1, 2, dtype=torch.int64), []),

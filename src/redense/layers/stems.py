@@ -45,7 +45,7 @@ def stems_by_shape(modules: Modules) -> dict[nn.Module, str]:
     """Return the layers that read the input as their shapes tell: module -> why.
 
     - convolutions of one to four channels into more, except those that a layer of their block gives their channels, as
-      in squeeze and excitation;
+      in squeeze and excitation, and those of four that any layer gives where others read fewer;
     - where a model has none for signals of that dimension: the first convolution whose channels no other layer gives;
     - where it has none at all: the first layer, if it is a convolution;
     - linear layers that embed patches, known by their names.
@@ -54,8 +54,9 @@ def stems_by_shape(modules: Modules) -> dict[nn.Module, str]:
     fed = _fed_by_a_sibling(modules)
     few = [m for m in convolutions.values() if _widens(m) and m.in_channels <= _FEW]
     few = [m for m in few if m not in fed] or few
-    found = {cast("nn.Module", m): f"reads the input: {_channels(m.in_channels)}" for m in few}
     given = _widths(modules)
+    few = [m for m in few if m.in_channels < _FEW or not given[_FEW]] or few  # four may be inside, three never are
+    found = {cast("nn.Module", m): f"reads the input: {_channels(m.in_channels)}" for m in few}
     maps = {m.out_features for _, m in modules if isinstance(m, nn.Linear)}  # which a decoder folds into channels
     done = {_kind(m) for m in few}
     for m in convolutions.values():
