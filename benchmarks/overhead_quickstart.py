@@ -59,7 +59,7 @@ class Clock:
 @contextmanager
 def clocked() -> Iterator[Clock]:
     """Put a clock on everything that `redense run` writes, and that it reads for no other reason."""
-    from redense.lab.runs import run
+    from redense.lab.runs import result, run
     from redense.lab.runs.log import Recorder
     from redense.lab.store import PhaseStore
     from redense.report.runs import page
@@ -69,10 +69,10 @@ def clocked() -> Iterator[Clock]:
         ("log", Recorder, "begin"),
         ("log", Recorder, "__call__"),
         ("checkpoints", run, "save"),
-        ("store", run, "_keep_in_store"),
         ("store", PhaseStore, "has"),
-        ("result", run, "_moments"),
-        ("result", run, "_write_result"),
+        ("store", PhaseStore, "put"),
+        ("result", result, "_moments"),
+        ("result", result, "_write_result"),
         ("report", page, "write_report"),
     ]
     with ExitStack() as blocks:

