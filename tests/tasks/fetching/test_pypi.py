@@ -75,7 +75,7 @@ def test_without_pip_nothing_is_started(
 
     calls = pip(None)
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(DataError, match="tiny 1.0 is downloaded by pip, which .* does not have"):
+    with pytest.raises(DataError, match=r"tiny 1\.0 is downloaded by pip, which .* does not have"):
         pypi.fetch(Pypi("tiny", "1.0", "0" * 64, "tiny/data", 0.1), tmp_path, lambda what, done: None)
     assert calls == []
 
