@@ -58,6 +58,16 @@ def test_several_tables_are_judged_as_one_family(redense_run: Run, table: Path, 
     assert told["family"]["comparisons"] == 8
 
 
+def test_where_all_runs_end_alike_no_arm_is_called_the_best_and_no_run_a_single_one(redense_run: Run, tmp_path: Path):
+    rows = "".join(f"{arm},{seed},0.5\n" for arm in ("baseline", "dsd", "restart") for seed in range(3))
+    (tmp_path / "t.csv").write_text(f"arm,seed,error\n{rows}")
+    assert redense_run("judge", "t.csv", "--out", "page")[0] == 0
+    page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert "The lowest mean error is that of baseline, dsd and restart, 0.5" in page
+    assert "Means over seeds that all have the same figure" in page
+    assert "single runs" not in page
+
+
 def test_a_plan_is_printed_as_text_and_as_json(redense_run: Run):
     options = ("judge", "--plan", "--sd", 0.4, "--effect", -0.4, "--arms", 2)
     code, out, _ = redense_run(*options)

@@ -58,6 +58,8 @@ def table_of_arms(c: Comparison) -> list[Child]:
     caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
     if not has_intervals(c):
         caption = "The figures of single runs; what of a difference is chance cannot be told"
+        if any(len(arm.alive) > 1 for arm in c.arms):
+            caption = "Means over seeds that all have the same figure; without a spread there is no interval"
     settings = tried_sentence({arm.name: arm.tried for arm in c.arms})
     return [
         h("p", table_sentence(c)),

@@ -31,7 +31,8 @@ def table_sentence(c: Comparison) -> str:
     best = min(known, key=lambda arm: sign * (arm.mean or 0.0))
     extreme = "highest" if sign < 0 else "lowest"
     value = quantity(best.mean, c.metric.unit, decimals(c))
-    text = f"The {extreme} mean {c.figure} is that of {best.name}, {value}"
+    names = [arm.name for arm in known if arm.mean == best.mean]
+    text = f"The {extreme} mean {c.figure} is that of {listed(names)}, {value}"
     budgets = {arm.gradients for arm in c.arms if arm.name != c.baseline}
     if None in budgets:
         return f"{text}."
