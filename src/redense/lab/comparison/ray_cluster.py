@@ -57,7 +57,10 @@ def join_cluster(jobs: int, resources: Mapping[str, float]) -> None:
                 f"give a smaller --{name.removeprefix('num_')}-per-job"
             )
         if needed * jobs > whole:
-            log.warning("the Ray cluster has %g %s: %d jobs run at once", whole, words, int(whole // needed))
+            fit = int(whole // needed)
+            log.warning(
+                "the Ray cluster has %g %s: %d %s at once", whole, words, fit, "jobs run" if fit > 1 else "job runs"
+            )
 
 
 def carried(
