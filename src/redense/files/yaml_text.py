@@ -6,8 +6,6 @@ is Norwegian; `0100` is a hundred and `1:30` is text; nothing is a date.
 
 from __future__ import annotations
 
-import copy
-import functools
 import re
 from typing import Any
 
@@ -20,7 +18,6 @@ from redense.errors import RecipeError
 MAX_BYTES = 1 << 18
 """A recipe is a page of text."""
 
-_PAGE = 1 << 13  # characters; what is longer is not kept
 _MAX_NODES = 20_000  # names and values; PyYAML takes a second for so many
 _MAX_DIGITS = 400  # of a number: a long one takes minutes, and Python refuses it at 4,300
 
@@ -45,7 +42,7 @@ def parse_yaml(text: str, label: str) -> Any:
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{label}: {len(text):,} characters are too many for a recipe")
     try:
-        return copy.deepcopy(_page(text)) if len(text) <= _PAGE else yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # _Loader is a SafeLoader
     except RecursionError:
         raise RecipeError(f"{label}: not valid YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -53,12 +50,6 @@ def parse_yaml(text: str, label: str) -> Any:
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or type(error).__name__
         raise RecipeError(f"{label}: not valid YAML{where}: {' '.join(str(problem).split())}") from None
-
-
-@functools.lru_cache(maxsize=64)
-def _page(text: str) -> Any:
-    """Return what a short text says, the same object each time: a process reads the recipe of a run again and again."""
-    return yaml.load(text, _Loader)  # _Loader is a SafeLoader
 
 
 def dump_yaml(data: Any, *, ascii_only: bool = True) -> str:
