@@ -27,12 +27,10 @@ class GridProgress:
 
     def __init__(self, console: Console, grid: Grid, jobs: int) -> None:
         self._console, self._grid = console, grid
-        many = grid.ranks.many
-        self._how = (
-            f"{grid.ranks.world} ranks train each phase"
-            if many
-            else f"{jobs} job{'s' if jobs > 1 else ''} of one thread"
-        )
+        if grid.ranks.many:
+            self._how = f"{grid.ranks.world} ranks train each phase"
+        else:
+            self._how = f"{jobs} job{'s' if jobs > 1 else ''} of one thread"
         self._began = self._said = time.monotonic()
         self._done_before, self._total = grid.done()
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)

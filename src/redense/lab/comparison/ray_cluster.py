@@ -58,9 +58,7 @@ def join_cluster(jobs: int, resources: Mapping[str, float]) -> None:
             )
         if needed * jobs > whole:
             fit = int(whole // needed)
-            log.warning(
-                "the Ray cluster has %g %s: %d %s at once", whole, words, fit, "jobs run" if fit > 1 else "job runs"
-            )
+            log.warning("the Ray cluster has %g %s: %d of %d jobs can run at once", whole, words, fit, jobs)
 
 
 def carried(
