@@ -7,7 +7,8 @@ import itertools
 import shlex
 from collections.abc import Iterable
 
-_LONGEST = 200  # characters of a name that others are compared with
+LONGEST = 200
+"""Characters of a name that others are compared with: that takes the square of its length."""
 
 
 class RedenseError(Exception):
@@ -105,9 +106,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like another, if one is; of long names none, and of many the first are tried.
 
-    Comparing takes the square of a name's length, and both may come from a stranger's file.
+    Both may come from a stranger's file.
     """
-    if len(name) > _LONGEST:
+    if len(name) > LONGEST:
         return None
-    tried = [other for other in itertools.islice(known, 5000) if len(other) <= _LONGEST]
+    tried = [other for other in itertools.islice(known, 5000) if len(other) <= LONGEST]
     return next(iter(difflib.get_close_matches(name, tried, n=1, cutoff=0.6)), None)

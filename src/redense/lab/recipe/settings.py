@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from redense.errors import RecipeError, nearest
+from redense.errors import LONGEST, RecipeError, nearest
 from redense.files.yaml_text import parse_value
 
 _SHOWN = 80  # characters of a wrong value that an error repeats
@@ -159,15 +159,15 @@ def _known(kind: type[BaseModel]) -> str:
 
 def _nearest_setting(key: str, known: list[str]) -> str:
     """Name the nearest setting, first among those whose last part is alike: `--sparsity` means `--sparse.sparsity`."""
+    if len(key) > LONGEST:
+        return ""
     by_last = {name: name.rpartition(".")[2] for name in known}
     section, _, last = key.rpartition(".")
-    if len(key) > 200:
-        return ""
     alike = [n for n, end in by_last.items() if end == last or difflib.SequenceMatcher(None, end, last).ratio() > 0.8]
     alike = [n for n in alike if n.rpartition(".")[0] == section] or alike
-    if alike:
-        key = max(alike, key=lambda n: difflib.SequenceMatcher(None, n, key).ratio())
-    return nearest(key, known)
+    if not alike:
+        return nearest(key, known)
+    return nearest(max(alike, key=lambda n: difflib.SequenceMatcher(None, n, key).ratio()), alike)
 
 
 def one_line(error: ValidationError) -> str:

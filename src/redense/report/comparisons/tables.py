@@ -55,11 +55,12 @@ def table_of_arms(c: Comparison) -> list[Child]:
     noted = "noted"
     if not any(arm.note or arm.diverged for arm in c.arms):
         columns, rows, noted = columns[:-1], [row[:-1] for row in rows], ""
-    caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
-    if not has_intervals(c):
+    if has_intervals(c):
+        caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
+    elif any(len(arm.alive) > 1 for arm in c.arms):
+        caption = "Means over seeds that all have the same figure; without a spread there is no interval"
+    else:
         caption = "The figures of single runs; what of a difference is chance cannot be told"
-        if any(len(arm.alive) > 1 for arm in c.arms):
-            caption = "Means over seeds that all have the same figure; without a spread there is no interval"
     settings = tried_sentence({arm.name: arm.tried for arm in c.arms})
     return [
         h("p", table_sentence(c)),
