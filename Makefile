@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow test-lowest test-newest sizes coverage mutants docs dist bench results clean
+.PHONY: help demo test check test-slow test-cuda test-lowest test-newest sizes coverage mutants docs dist bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -43,6 +43,13 @@ TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/te
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs
 	$(PY) -m pytest --workers $(WORKERS) -m "slow or hypothesis" --hypothesis-profile many --timeout 1200
+
+# In one process: a fork cannot use a GPU that its parent has begun to use.
+test-cuda: .venv/installed-slow  ## what a CUDA GPU must do as the CPU does; the other tests do not look at one
+	REDENSE_TEST_CUDA=1 $(PY) -m pytest -m "slow or not slow" tests/test_cuda.py $(TESTS_cuda)
+
+TESTS_cuda = tests/masks/test_selection.py tests/holding tests/methods tests/lab/arms/test_interrupted.py \
+	tests/lab/comparison/test_results.py tests/lab/pairs tests/lab/search tests/cli/trained tests/test_benchmarks.py
 
 # In environments of their own under build/. What passes is written into docs/compatibility.md.
 test-lowest test-newest sizes: export OMP_NUM_THREADS = 1

@@ -113,6 +113,8 @@ def _settle() -> None:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # more fight over the cores, and forks need one
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path)),
     }
+    if not os.environ.get("REDENSE_TEST_CUDA"):  # `make test-cuda`; else what a test says does not hang on the machine
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     _move(FOLDER / "home")
     if str(PROCESSES) not in sys.path:
         sys.path.insert(0, str(PROCESSES))

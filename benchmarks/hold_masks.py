@@ -1,6 +1,6 @@
-"""Holding ResNet-50's masks after each optimizer step on CPU: what redense adds, against copies and against its peers.
+"""Holding ResNet-50's masks after each optimizer step: what redense adds, against copies and against its peers.
 
-    python benchmarks/hold_masks.py [--check] [--width 64] [--rounds 31]
+    python benchmarks/hold_masks.py [--check] [--width 64] [--device cpu] [--rounds 31]
 
 The bars: holding costs at most one copy of all weights, ``clone()``, under AdamW, and 0.9 under SGD with momentum.
 ``copy_`` into memory that is there already is faster: its ratio is shown beside it. "hold" is redense's work alone, of
@@ -8,6 +8,9 @@ a step after the first few of a phase: the gradients are masked, some places of 
 step, and the weights are masked after it. "step" and "step, held" are whole
 steps of two optimizers of the same kind on equal models, the second one inside ``redense.sparse``; no backward writes
 gradients there, so that they are not masked anew.
+
+With ``--device cuda`` (skipped where there is none) the bars are the same: work on ResNet-50's small tensors is as long
+there as it takes to launch its kernels, and a copy of each of them is a kernel, too.
 """
 
 from __future__ import annotations
@@ -18,7 +21,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
-from common import Bar, Contestant, finish, holding, measure, parser, ratio, table
+from common import (
+    Bar,
+    Contestant,
+    add_device,
+    device_of,
+    finish,
+    holding,
+    measure,
+    on_device,
+    parser,
+    ratio,
+    table,
+)
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -60,7 +75,7 @@ def resnet50(width: int = 64) -> nn.Sequential:
 def with_gradients(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
-        parameter.grad = 1e-3 * torch.randn(parameter.shape, generator=generator)
+        parameter.grad = (1e-3 * torch.randn(parameter.shape, generator=generator)).to(parameter.device)
     return model
 
 
@@ -133,10 +148,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Time, check what was held, print, store; return the exit status."""
     options = parser(__doc__ or "", rounds=31)
     options.add_argument("--width", type=int, default=64, help="channels of the first convolution (ResNet-50: 64)")
+    add_device(options)
     given = options.parse_args(arguments)
+    device = device_of(given)
+    if device is None:
+        return 0
 
     torch.manual_seed(0)
-    model = resnet50(given.width)
+    model = resnet50(given.width).to(device)
     total = sum(parameter.numel() for parameter in model.parameters())
     if given.width == 64:
         assert total == RESNET50, total
@@ -146,7 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
         contestants = copies_and_peers(model, masks)
         for kind in OPTIMIZERS:
             contestants |= steps(kind, model, masks, blocks)
-        seconds = measure(contestants, given.rounds)
+        timed = {n: Contestant(on_device(c.run, device), on_device(c.prepare, device)) for n, c in contestants.items()}
+        seconds = measure(timed, given.rounds)
 
     ratios = [ratio(seconds, name, unit) for name in contestants for unit in ("clone()", "copy_()")]
     added = {
@@ -161,7 +181,13 @@ def main(arguments: list[str] | None = None) -> int:
     return finish(
         "hold_masks",
         given,
-        settings={"width": given.width, "weights": total, "masked": masked, "sparsity": SPARSITY},
+        settings={
+            "width": given.width,
+            "weights": total,
+            "masked": masked,
+            "sparsity": SPARSITY,
+            "timed": "the clock",
+        },
         seconds={"hold": seconds},
         ratios=[*ratios, *added.values()],
         bars=[

@@ -1,10 +1,10 @@
 """A training step of three layers that punish masks made in the forward pass: dense, redense, and its peers.
 
-    python benchmarks/train_layers.py [--check] [--width 2048] [--batch 256] [--rounds 9]
+    python benchmarks/train_layers.py [--check] [--width 2048] [--batch 256] [--device cpu] [--rounds 9]
 
 - an LSTM cell that is called in a loop of 20, its four gates pruned;
 - four linear layers of 2048 x 2048;
-- the same linear layers under DDP (one process, gloo).
+- the same linear layers under DDP (one process; gloo, nccl on a GPU).
 
 A contestant's step is forward, backward and SGD, with 30 % of the weights pruned: dense has no masks; redense is
 ``redense.sparse``; prune is ``torch.nn.utils.prune``, which multiplies weight and mask in every forward; lightning is
@@ -15,7 +15,7 @@ weight; fasterai multiplies the weights after each step, and prunes no LSTM cell
 The bar: redense adds at most 2 % to the dense step of each. A step varies by more than that from round to round, so
 what redense adds is timed by itself too, "its hook": the work in backward, and around the optimizer's step. The bar is
 judged by that. It costs the same whatever the batch, so its share falls with it: ``--batch 1024`` is the other stored
-result.
+result. With ``--device cuda`` (skipped where there is none) it is the clock that is timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from common import Bar, Contestant, finish, holding, measure, parser, ratio, table
+from common import (
+    Bar,
+    Contestant,
+    add_device,
+    device_of,
+    finish,
+    holding,
+    measure,
+    on_device,
+    parser,
+    ratio,
+    table,
+)
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -158,11 +170,11 @@ def hook_of(model: nn.Module, data: Tensor, blocks: ExitStack) -> Contestant:
     return Contestant(holding(block._masked, optimizer), prepare=optimizer.step)
 
 
-def contestants(given: argparse.Namespace, blocks: ExitStack) -> dict[str, dict[str, Contestant]]:
+def contestants(given: argparse.Namespace, device: torch.device, blocks: ExitStack) -> dict[str, dict[str, Contestant]]:
     """Return every case: name of the case -> name of the contestant -> it."""
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(given.batch, given.width, generator=generator)
-    sequences = torch.randn(given.batch // 4, CALLS, given.width // 4, generator=generator)
+    rows = torch.randn(given.batch, given.width, generator=generator).to(device)
+    sequences = torch.randn(given.batch // 4, CALLS, given.width // 4, generator=generator).to(device)
     cases: dict[str, tuple[Callable[[], nn.Module], Tensor, bool]] = {
         f"LSTM cell {given.width // 4}, loop of {CALLS}": (lambda: Cell(given.width // 4), sequences, False),
         f"Linear 4 x {given.width}": (lambda: linear(given.width), rows, False),
@@ -173,9 +185,10 @@ def contestants(given: argparse.Namespace, blocks: ExitStack) -> dict[str, dict[
         made[case] = {}
         for peer in PEERS:
             torch.manual_seed(0)
-            if takes_part(peer, own := model()):
-                made[case][peer] = Contestant(step_of(own, data, peer, blocks, ddp=ddp))
-        made[case][HOOK] = hook_of(model(), data, blocks)
+            if takes_part(peer, own := model().to(device)):
+                made[case][peer] = Contestant(on_device(step_of(own, data, peer, blocks, ddp=ddp), device))
+        hook = hook_of(model().to(device), data, blocks)
+        made[case][HOOK] = Contestant(on_device(hook.run, device), hook.prepare)
     return made
 
 
@@ -184,30 +197,36 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__ or "", rounds=9)
     options.add_argument("--width", type=int, default=2048, help="of the linear layers; the cell has a quarter")
     options.add_argument("--batch", type=int, default=256, help="rows of the linear layers; the cell has a quarter")
+    add_device(options)
     given = options.parse_args(arguments)
+    device = device_of(given)
+    if device is None:
+        return 0
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as blocks:
         mine = not dist.is_initialized()
         if mine:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             store = dist.FileStore(f"{folder}/ranks", 1)  # pyright: ignore[reportPrivateImportUsage]
-            dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+            dist.init_process_group("gloo" if device.type == "cpu" else "nccl", store=store, rank=0, world_size=1)
             blocks.callback(dist.destroy_process_group)
         if importlib.util.find_spec("fasterai") is None:
             print("fasterai is not installed, and takes no part")
         seconds = {
-            case: measure(those, given.rounds, time.process_time) for case, those in contestants(given, blocks).items()
+            case: measure(those, given.rounds, time.process_time)
+            for case, those in contestants(given, device, blocks).items()
         }
+    timed = "processor time" if device.type == "cpu" else "the clock"
     ratios, bars = [], []
     for case, times in seconds.items():
-        table(f"{case}, batch {given.batch}: processor time of a step", times, ("dense",))
+        table(f"{case}, batch {given.batch}: {timed} of a step", times, ("dense",))
         own = {peer: ratio(times, peer, "dense") for peer in times if peer != "dense"}
         ratios += own.values()
         bars.append(Bar(own[HOOK], at_most=AT_MOST_ADDED))
     return finish(
         "train_layers" if given.batch == 256 else f"train_layers-batch-{given.batch}",
         given,
-        settings={"width": given.width, "batch": given.batch, "sparsity": SPARSITY, "timed": "processor time"},
+        settings={"width": given.width, "batch": given.batch, "sparsity": SPARSITY, "timed": timed},
         seconds=seconds,
         ratios=ratios,
         bars=bars,

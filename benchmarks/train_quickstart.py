@@ -75,7 +75,7 @@ def train(model: nn.Module, batches: Callable[[], Any], held_out: Callable[[], A
             optimizer.zero_grad()
             schedule.step()
         model.eval()
-        wrong, total = 0, torch.zeros(())
+        wrong, total = 0, torch.zeros((), device=next(model.parameters()).device)
         with torch.no_grad():
             for images, labels in held_out():
                 logits = model(images)

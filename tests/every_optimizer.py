@@ -22,8 +22,13 @@ from redense.errors import RedenseError
 from redense.holding.neutral import Neutrals
 
 SCHEDULE = Schedule.dsd(dense=3, sparse=6, redense=5, sparsity=0.5)
-_GENERATOR = torch.Generator().manual_seed(1)
-BATCHES = [(torch.randn(8, 6, generator=_GENERATOR), torch.randn(8, 4, generator=_GENERATOR)) for _ in range(14)]
+DEVICE = torch.device("cpu")  # tests/test_cuda.py asks the same of a GPU
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    drawn = torch.Generator().manual_seed(1)
+    return [tuple(torch.randn(8, n, generator=drawn).to(DEVICE) for n in (6, 4)) for _ in range(14)]  # pyright: ignore[reportReturnType]
+
 
 Look = Callable[[int, Any, nn.Module, Optimizer], None]
 
@@ -49,10 +54,10 @@ def of_torch() -> Iterator[Entry]:
 
     for info in optim_db:
         kind: Any = info.optim_cls
-        for given in info.optim_inputs_func(device="cpu"):
+        for given in info.optim_inputs_func(device=str(DEVICE)):
             forms: list[dict[str, Any]] = [{}]
             forms += [{"foreach": True}] if "foreach" in info.supported_impls else []
-            forms += [{"fused": True}] if "cpu" in info.supports_fused_on else []
+            forms += [{"fused": True}] if DEVICE.type in info.supports_fused_on else []
             for form in forms:
                 options = {**given.kwargs, **form}
                 shown = ",".join(f"{key}={value}" for key, value in options.items())
@@ -134,7 +139,8 @@ def by_use(model: nn.Module) -> Any:
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8, bias=False), nn.Tanh(), nn.Linear(8, 4))
+    made = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8, bias=False), nn.Tanh(), nn.Linear(8, 4))
+    return made.to(DEVICE)
 
 
 def train(
@@ -150,7 +156,7 @@ def train(
     """Train the schedule, killed and resumed at the given steps, and return the weights."""
     model, optimizer, backward = _made(entry, fabric)
     dsd = redense.DSD(model, optimizer, SCHEDULE) if redensed else None
-    for number, (x, y) in enumerate(BATCHES[:steps]):
+    for number, (x, y) in enumerate(batches()[:steps]):
         if number in resume:
             saved = copy.deepcopy((model.state_dict(), optimizer.state_dict(), dsd.state_dict() if dsd else {}))
             model, optimizer, backward = _made(entry, fabric)
@@ -180,7 +186,7 @@ def _made(entry: Entry, fabric: bool) -> tuple[nn.Module, Any, Callable[..., Any
         return model, optimizer, Tensor.backward
     from lightning_fabric import Fabric
 
-    own = Fabric(accelerator="cpu", devices=1)
+    own = Fabric(accelerator=_accelerator(), devices=1)
     return (*own.setup(model, optimizer), own.backward)
 
 
@@ -239,13 +245,13 @@ def train_by_lightning(entry: Entry, *, redensed: bool = True) -> list[Tensor]:
         max_steps=14,
         callbacks=[DSDCallback(SCHEDULE, log=False)] if redensed else [],
         logger=False,
-        accelerator="cpu",
+        accelerator=_accelerator(),
         devices=1,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    data: Any = BATCHES
+    data: Any = batches()
     trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
     return [p.detach().clone() for p in module.net.parameters()]
 
@@ -314,11 +320,15 @@ def released(entry: Entry) -> set[str]:
         for state in Neutrals().states(optimizer, name, model.get_parameter(name)):
             if (state.tensor[~mask] != state.neutral).any():
                 problems.add(f"{state.key} is not neutral")
-    x, y = BATCHES[9]
+    x, y = batches()[9]
     step(entry, model, optimizer, lambda: (model(x) - y).square().mean() * 0.0, False, 9)
     if any((model.get_parameter(name)[~mask] != 0).any() for name, mask in masks.items()):
         problems.add("a step without a gradient moves released weights")
     return problems
+
+
+def _accelerator() -> str:
+    return "cpu" if DEVICE.type == "cpu" else "gpu"
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:

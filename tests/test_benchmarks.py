@@ -39,7 +39,7 @@ DEAR = ("train_quickstart", "overhead_quickstart", "overhead_compare", "write_ca
 DEAR += ("measure_memory", "train_layers", "hold_masks", "cost_by_size", "hold_networks", "load_large_images")
 DEAR += ("step_quickstart",)
 """They cost a second of processor time or more each."""
-ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart")
+ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart", "hold_masks", "train_layers")
 
 
 @pytest.fixture

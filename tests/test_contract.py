@@ -16,6 +16,7 @@ from redense import Schedule
 from redense.holding.neutral import Neutrals, State
 
 SPARSITY = 0.4
+DEVICE = torch.device("cpu")  # tests/test_cuda.py asks the same of a GPU
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -146,10 +147,10 @@ class Training:
     def __init__(self, model: str, optimizer: str) -> None:
         torch.manual_seed(0)
         make, shape, dtype = MODELS[model]
-        self.model = make().to(dtype)
+        self.model = make().to(DEVICE, dtype)
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
-        self.x = torch.randn(8, *shape).to(dtype)
-        self.y = torch.randint(3, (8, shape[0]))
+        self.x = torch.randn(8, *shape).to(DEVICE, dtype)
+        self.y = torch.randint(3, (8, shape[0])).to(DEVICE)
 
     def step(self, number: int) -> None:
         def loss_of() -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
+
+from . import every_optimizer
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "optimizers.md"
 
@@ -19,11 +20,6 @@ def exceptions() -> dict[str, str]:
 
 def examined(entries: str) -> tuple[dict[str, set[str]], int]:
     """Return what does not hold of each optimizer in any of its configurations, and how many there are."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    try:
-        import every_optimizer  # pyright: ignore[reportMissingImports]
-    finally:
-        sys.path.pop(0)
     found: dict[str, set[str]] = {}
     number = 0
     for entry in getattr(every_optimizer, entries)():

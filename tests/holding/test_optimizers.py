@@ -22,6 +22,7 @@ from torch.optim import SGD, Adafactor, AdamW, Optimizer, Rprop
 
 import redense
 from redense import Phase, Schedule, Surgery
+from redense.errors import OptimizerError
 from redense.holding.optimizers import fills_state
 
 DENSE_FIRST = Schedule.dsd(dense=1, sparse=3, redense=2, sparsity=0.5)
@@ -189,3 +190,22 @@ def test_only_zero_rates_with_zero_gradients_of_every_parameter_train_nothing(ch
         two.grad = None
         two.requires_grad_(False)
     assert fills_state(optimizer) is empty
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_cuda_graph_around_a_step_is_refused_in_every_phase(sparse: bool, monkeypatch: pytest.MonkeyPatch):
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = redense.Schedule.dsd(dense=0 if sparse else 2, sparse=2, redense=2, sparsity=0.5)
+    dsd = redense.DSD(model, optimizer, schedule)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    loss = model(torch.ones(2, 4)).sum()
+    if sparse:  # the graph would keep the mask of this phase for ever
+        with pytest.raises(OptimizerError, match="make_graphed_callables"):
+            loss.backward()
+    with pytest.raises(OptimizerError, match="make_graphed_callables"):
+        optimizer.step()
+    monkeypatch.undo()
+    optimizer.step()
+    assert dsd.step == 1

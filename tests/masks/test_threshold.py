@@ -12,6 +12,7 @@ from mask_samples import prune_by_sorting
 from torch import Tensor
 
 from redense import masks
+from redense.errors import ScoreError
 from redense.masks import blocks, threshold
 
 
@@ -127,3 +128,52 @@ def test_the_highest_are_kept_whatever_their_number():
 def test_a_block_of_ones_is_summed_without_an_overflow():
     for size in (3, 1 << 14, 1 << 17, 3 << 15, (1 << 17) + 1):
         assert threshold._sum(torch.ones(size, dtype=torch.int16)) == size  # pyright: ignore[reportPrivateUsage]
+
+
+# --- what a GPU does, on the CPU ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["normal", "few values", "equal", "sorted", "mostly one"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("numel", [7, 300_001])
+def test_to_choose_from_all_at_once_is_a_stable_sort(kind: str, dtype: torch.dtype, numel: int):
+    normal = torch.randn(numel, generator=torch.Generator().manual_seed(3))
+    scores = {
+        "normal": normal,
+        "few values": (3 * normal).round(),
+        "equal": torch.full_like(normal, -0.5),
+        "sorted": normal.sort().values,
+        "mostly one": torch.where(normal.abs() > 1.9, normal, 1.0),
+    }[kind].to(dtype)
+    parts = {"a": scores[: numel // 3], "b": scores[numel // 3 :]}
+    for key, rule in ((blocks.magnitude_bits, torch.abs), (blocks.ordered_bits, torch.clone)):
+        for sparsity in (0.2, 0.5, 0.9999):
+            count = round(sparsity * numel)
+            chosen = {name: torch.empty(part.shape, dtype=torch.bool) for name, part in parts.items()}
+            threshold._prune_at_once(parts, chosen, count, key)  # pyright: ignore[reportPrivateUsage]
+            expected = prune_by_sorting({name: rule(part) for name, part in parts.items()}, sparsity)
+            assert all(torch.equal(chosen[name], expected[name]) for name in parts)
+
+
+def test_from_all_at_once_little_is_sorted(monkeypatch: pytest.MonkeyPatch):
+    sizes = list[int]()
+
+    def noting(self: Tensor, *, stable: bool) -> Tensor:
+        sizes.append(self.numel())
+        return torch.argsort(self, stable=stable)
+
+    monkeypatch.setattr(torch.Tensor, "argsort", noting)
+    scores = torch.randn(300_001, generator=torch.Generator().manual_seed(3))
+    chosen = {"w": torch.empty(scores.shape, dtype=torch.bool)}
+    threshold._prune_at_once({"w": scores}, chosen, 90_000, blocks.magnitude_bits)  # pyright: ignore[reportPrivateUsage]
+    assert sum(sizes) < 0.05 * scores.numel()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("numel", [7, 300_001])
+def test_from_all_at_once_a_score_without_an_order_is_found(bad: float, numel: int):
+    scores = {"a": torch.ones(numel), "b": torch.ones(numel)}
+    scores["b"][numel // 2] = bad
+    chosen = {name: torch.empty(numel, dtype=torch.bool) for name in scores}
+    with pytest.raises(ScoreError, match=f"1 of the {numel} scores of 'b'"):
+        threshold._prune_at_once(scores, chosen, 3, blocks.magnitude_bits)  # pyright: ignore[reportPrivateUsage]

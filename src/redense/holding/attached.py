@@ -30,7 +30,17 @@ from redense.pruning import (
 
 from .candidates import Candidates
 from .masked import Masked
-from .optimizers import Calls, fills_state, held, inner_optimizers, make_hookable, remove, unwrap_optimizer, was_skipped
+from .optimizers import (
+    Calls,
+    fills_state,
+    held,
+    inner_optimizers,
+    make_hookable,
+    refuse_capture,
+    remove,
+    unwrap_optimizer,
+    was_skipped,
+)
 from .owners import Owners
 from .replicas import Replicas
 from .saving import masked_from
@@ -215,6 +225,7 @@ class Controller:
         return optimizer if any(optimizer is own for own in self._optimizers) else unwrap_optimizer(optimizer)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        refuse_capture()
         optimizer = self._own(optimizer)
         if not self._calls.begin(optimizer):
             return None

@@ -2,7 +2,8 @@
 
 A hook on each parameter masks its gradient as soon as backward has accumulated it. That is before DDP reduces it,
 before a GradScaler unscales it and before anybody clips it. FSDP2 calls the same hook when it has reduced a gradient.
-What is written into ``.grad`` in another way is masked before the optimizer steps.
+What is written into ``.grad`` in another way is masked before the optimizer steps. Writes that PyTorch does not count
+(through ``.data``, by a kernel of one's own, by the replay of a CUDA graph) are found by a look at some places.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ from torch.utils.hooks import RemovableHandle
 from redense import masks as masking
 from redense.masks.sharding import local
 
+from .optimizers import refuse_capture
+from .watching import flat
+
 
 class GradientMasks:
     """Masks the gradients of some parameters while it is attached.
 
     Args:
         mask_of: the mask of a parameter's name as its gradient lies in memory, of this rank's part.
+        places_of: flat indices of some of its removed weights, in the order of memory.
     """
 
-    def __init__(self, mask_of: Callable[[str], Tensor]) -> None:
+    def __init__(self, mask_of: Callable[[str], Tensor], places_of: Callable[[str], Tensor]) -> None:
         self.seen = 0  # backward passes of the parameter that had most
-        self._mask_of = mask_of
+        self._mask_of, self._places_of = mask_of, places_of
         self._handles: list[RemovableHandle] = []
         self._masked: dict[str, tuple[weakref.ref[Tensor], int]] = {}  # the gradient that was masked, and its version
         self._passes: dict[str, int] = {}
@@ -49,13 +54,27 @@ class GradientMasks:
 
     def mask(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
         """Mask the gradients that were written or changed since they were masked last."""
+        refuse_capture()
+        together: list[tuple[Tensor, list[Tensor]]] = []
         for name, parameter in parameters:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            known, version = self._masked.get(name, (None, -1))
-            if known is None or known() is not gradient or version != _version(gradient):
-                self._mask(name, gradient)
+            mask = self._mask_of(name)
+            if mask.device.type != "cpu" and _is_plain(gradient):  # to look would be to wait; to mask costs less there
+                together.append((mask, [local(gradient)]))
+            elif not self._is_masked(name, gradient, mask):
+                self._mask(name, gradient, mask)
+        masking.apply_all_(together)
+
+    def _is_masked(self, name: str, gradient: Tensor, mask: Tensor) -> bool:
+        known, version = self._masked.get(name, (None, -1))
+        if known is None or known() is not gradient or version != _version(gradient):
+            return False
+        own = local(gradient)
+        if not _is_plain(gradient) or own.stride() != mask.stride():
+            return True
+        return not bool(flat(own).index_select(0, self._places_of(name)).any())
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         # The garbage collector does not look into a tensor's hooks: what they held would live as long as the model.
@@ -69,12 +88,13 @@ class GradientMasks:
         return mask_gradient
 
     def _accumulated(self, name: str, gradient: Tensor) -> None:
+        refuse_capture()
         self._passes[name] = self._passes.get(name, 0) + 1
         self.seen = max(self.seen, self._passes[name])
-        self._mask(name, gradient)
+        self._mask(name, gradient, self._mask_of(name))
 
-    def _mask(self, name: str, gradient: Tensor) -> None:
-        mask_gradient_(gradient, self._mask_of(name))
+    def _mask(self, name: str, gradient: Tensor, mask: Tensor) -> None:
+        mask_gradient_(gradient, mask)
         self._masked[name] = (weakref.ref(gradient), _version(gradient))
 
 
@@ -93,6 +113,11 @@ def mask_gradient_(gradient: Tensor, mask: Tensor) -> None:
     else:
         with torch.no_grad():
             masking.apply_(mask, local(gradient))
+
+
+def _is_plain(gradient: Tensor) -> bool:
+    """Whether a gradient is dense and has no graph of its own."""
+    return not gradient.is_sparse and not gradient.requires_grad
 
 
 def _version(gradient: Tensor) -> int:

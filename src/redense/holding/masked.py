@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from redense.surgery import Surgery
 from .gradients import GradientMasks
 from .neutral import Neutrals, State
 from .optimizers import forget_curvature, held
-from .watching import Watch, flat
+from .watching import Questions, Watch, flat
 
 _EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at
 _EVERY = 8  # steps after which, later in a phase, some places are looked at
@@ -31,7 +32,8 @@ class Masked:
     gradient too, and its states are neutral when the phase begins, so that an optimizer that treats each weight by
     itself leaves them as they are. Which optimizers do is not in a list: the states are looked at, all of them after
     the first steps and some places now and then. Where one has moved, the states of that parameter are masked after
-    every step from then on. A release makes all of them neutral in any case.
+    every step from then on. Elsewhere than on a CPU what a later look finds is read before the next step, so that the
+    device is not waited for. A release makes all states neutral in any case.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class Masked:
         self.steps = 0
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
-        self._gradients = GradientMasks(lambda name: self._now(name)[1])
         self._neutrals = Neutrals()
         self._watch = Watch()
+        self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
+        self._gradients = GradientMasks(lambda name: self._now(name)[1], self._places)
         # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
         self.full: dict[str, Tensor] = {}
         self.thresholds: dict[str, float] = {}
@@ -107,8 +110,9 @@ class Masked:
             OptimizerError: a removed weight has been moved since the last step.
         """
         parts = {name: self._now(name) for name in self._names(optimizer)}
-        self._watch.check({name: (self.masks[name], *part) for name, part in parts.items()})
+        self._watch.check(id(optimizer), {name: (self.masks[name], *part) for name, part in parts.items()})
         self.mask_gradients()
+        self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())
         self._restore(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
@@ -133,7 +137,7 @@ class Masked:
             self._mask(optimizer)
         elif not skipped:
             if self.steps < _EXACT or self.steps % _EVERY == 0:
-                self.drifting.update(self._drifted(optimizer))
+                self._look_for_drift(optimizer)
             self._mask(optimizer, with_state=self.drifting)
         if not skipped and optimizer is self.optimizers[-1]:
             self.steps += 1
@@ -164,25 +168,33 @@ class Masked:
 
         return masked
 
-    def _drifted(self, optimizer: Optimizer) -> Iterator[str]:
-        """Give the parameters a state of which a step has moved under the mask."""
+    def _look_for_drift(self, optimizer: Optimizer) -> None:
+        """Note the parameters a state of which a step has moved under the mask."""
         exact = self.steps < _EXACT
+        questions = self._drifts[id(optimizer)]
+        asked: list[tuple[str, Tensor]] = []
         for name in self._names(optimizer):
             if name in self.drifting:
                 continue
-            _, mask = self._now(name)
-            if mask.device.type != "cpu":  # to look would be to wait for the device; there masking costs less
-                yield name
-                continue
-            places = self._watch.places(name, self.masks[name], mask)
+            mask, places = self._now(name)[1], self._places(name)
             for state in self._neutrals.states(optimizer, name, self.parameters[name]):
                 if exact or state.tensor.stride() != mask.stride():
-                    moved = (state.tensor.ne(state.neutral) & ~mask).any()
+                    moved = (state.tensor.ne(state.neutral) & ~mask).any().view(1)
                 else:
-                    moved = flat(state.tensor).index_select(0, places).ne(state.neutral).any()
-                if moved:
-                    yield name
+                    moved = flat(state.tensor).index_select(0, places).ne(state.neutral)
+                if moved.device.type != "cpu":
+                    asked.append((name, moved))
+                elif bool(moved.any()):
+                    self.drifting.add(name)
                     break
+        questions.ask(asked)
+        if exact:  # three times a phase the device is waited for
+            self.drifting.update(questions.answers())
+
+    def _mask_drifting(self, optimizer: Optimizer, names: list[str]) -> None:
+        self.drifting.update(names)
+        if names:
+            self._mask(optimizer, with_state=names)
 
     def _mask(self, optimizer: Optimizer, *, with_state: bool | Collection[str] = False) -> None:
         masking.apply_all_(self._zeroed(optimizer, with_state))
@@ -209,6 +221,11 @@ class Masked:
             self.masks[name] = like(self.masks[name], parameter)
             mask = local(self.masks[name])
         return weight, mask
+
+    def _places(self, name: str) -> Tensor:
+        """Return flat indices of some removed weights of this rank's part."""
+        mask = self._now(name)[1]
+        return self._watch.places(name, self.masks[name], mask)
 
     def _save(self, optimizer: Optimizer) -> None:
         if self.full:

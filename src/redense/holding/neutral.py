@@ -13,12 +13,9 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-import random
-import sys
 import warnings
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -29,6 +26,7 @@ from redense.errors import OptimizerError
 from redense.masks.sharding import local
 
 from .optimizers import inner_optimizers
+from .randomness import random_kept, seed_all
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +51,13 @@ class Fresh:
 
     new: Tensor
     own: bool
+    neutral: float = field(init=False)
+    """The entry that all weights have in it; 0 where they differ, which are then drawn or estimated."""
+
+    def __post_init__(self) -> None:
+        """Read the entry once: on a GPU to read is to wait."""
+        first = float(self.new.flatten()[0]) if self.new.numel() else 0.0
+        object.__setattr__(self, "neutral", first if bool((self.new == first).all()) else 0.0)
 
 
 _tried: dict[Any, Mapping[Path, Fresh] | None] = {}
@@ -98,8 +103,8 @@ class Neutrals:
             if tensor.shape not in shapes and (known is None or parameter.dim() == 1 or numel != tensor.shape[0]):
                 continue  # flat, and not known to be one entry a weight
             if tensor.is_floating_point():
-                part = local(tensor)
-                yield State(str(path[0]), part.view(local(parameter).shape) if part.dim() == 1 else part, _entry(known))
+                part, neutral = local(tensor), 0.0 if known is None else known.neutral
+                yield State(str(path[0]), part.view(local(parameter).shape) if part.dim() == 1 else part, neutral)
             elif tensor.dtype in (torch.uint8, torch.int8):
                 raise OptimizerError(
                     f"{type(optimizer).__name__} keeps a quantised state '{path[0]}' for '{name}', in which 0 is not "
@@ -144,7 +149,7 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
     zeros = _small(like.dim()).to(dtype=like.dtype, device=device)
     others = torch.linspace(-1, 1, zeros.numel()).view(zeros.shape).to(zeros)
     others.view(-1)[0] = 0
-    with warnings.catch_warnings(), _random_kept(device):
+    with warnings.catch_warnings(), random_kept():
         warnings.simplefilter("ignore")
         try:  # in both the first weight's own gradient is zero; in the second the others' are not
             alone, among = (_Trial(kind, options, gradient) for gradient in (zeros, others))
@@ -163,20 +168,6 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
             own |= among.velocities(kind, options)
     _tried[key] = {path: Fresh(tensor, own=path in own) for path, tensor in alone.first.items()}
     return _tried[key]
-
-
-@contextmanager
-def _random_kept(device: torch.device) -> Generator[None]:
-    """Draw no random number of anybody's: some optimizers draw torch's, Python's or NumPy's."""
-    numpy = cast("Any", sys.modules.get("numpy"))
-    before, of_numpy = random.getstate(), numpy.random.get_state() if numpy else None
-    try:
-        with cast("Any", torch.random).fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(before)
-        if numpy:
-            numpy.random.set_state(of_numpy)
 
 
 class _Trial:
@@ -209,10 +200,7 @@ class _Trial:
         }
 
     def train(self) -> None:
-        cast("Any", torch).manual_seed(0)
-        random.seed(0)
-        if numpy := cast("Any", sys.modules.get("numpy")):
-            numpy.random.seed(0)
+        seed_all(0)  # some optimizers draw torch's, Python's or NumPy's random numbers
         try:
             self.weight.grad = self.gradient.clone()
             if not self.optimizer.state.get(self.weight):
@@ -269,11 +257,3 @@ def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _small(dimensions: int) -> Tensor:
     return torch.zeros(*(_SIDES[i % len(_SIDES)] for i in range(dimensions)))
-
-
-def _entry(fresh: Fresh | None) -> float:
-    """Return the entry that all weights have in a new state; 0 where they differ, which are then drawn or estimated."""
-    if fresh is None or not fresh.new.numel():
-        return 0.0
-    first = float(fresh.new.flatten()[0])
-    return first if bool((fresh.new == first).all()) else 0.0

@@ -203,6 +203,20 @@ def was_skipped(optimizer: Optimizer) -> bool:
     return isinstance(found, Tensor) and bool(found.item())
 
 
+def refuse_capture() -> None:
+    """Refuse to be recorded into a CUDA graph, whose replays call no hook: no step would be counted, no phase end.
+
+    Raises:
+        OptimizerError: a graph is being captured.
+    """
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise OptimizerError(
+            "a CUDA graph is being captured around what redense does at each step, and no replay would do it: capture "
+            'the network alone (torch.cuda.make_graphed_callables, torch.compile(model, mode="reduce-overhead")), and '
+            "call backward() and optimizer.step() outside"
+        )
+
+
 def fills_state(optimizer: Optimizer) -> bool:
     """Whether a step is the one by which ``torch.distributed.checkpoint`` fills the state of a fresh optimizer.
 

@@ -1,13 +1,14 @@
 """Notice what moves a masked weight between two optimizer steps: an outer optimizer, a swap of weights, another loop.
 
 A few masked places of every weight are looked at before each step. On the CPU that is exact in time; elsewhere the
-answer is fetched without waiting for the device, and so comes one step later.
+answer is read one step later, when the device has come to it, so that no work waits for the question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,17 +19,47 @@ from redense.masks.applying import is_dense
 PLACES = 64  # looked at in each weight
 
 
+class Questions:
+    """Questions to devices whose answers are read later: whether anything in a tensor is not zero."""
+
+    def __init__(self) -> None:
+        self._asked: list[tuple[list[str], list[int], Tensor, Any]] = []
+
+    def ask(self, parts: Iterable[tuple[str, Tensor]]) -> None:
+        """Ask it of one-dimensional tensors; in few kernels, however many there are."""
+        of: dict[torch.device, list[tuple[str, Tensor]]] = {}
+        for name, values in parts:
+            of.setdefault(values.device, []).append((name, values))
+        for device, asked in of.items():
+            names, values = [name for name, _ in asked], [part for _, part in asked]
+            found = torch.cat(values).ne(0).to("cpu", non_blocking=True)
+            event = torch.Event(device)
+            event.record()
+            self._asked.append((names, [part.numel() for part in values], found, event))
+
+    def answers(self) -> list[str]:
+        """Return the names for which something is not zero, of all that was asked; wait where it is not known yet."""
+        yes: dict[str, None] = {}
+        for names, sizes, found, event in self._asked:
+            event.synchronize()
+            if bool(found.any()):
+                flags = zip(names, torch.split(found, sizes), strict=True)
+                yes |= dict.fromkeys(name for name, flag in flags if bool(flag.any()))
+        self._asked.clear()
+        return list(yes)
+
+
 class Watch:
     """A sample of the masked places of some weights; everything here is this rank's part."""
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[Tensor, Tensor]] = {}  # the mask that was sampled, flat indices where it is False
-        self._pending: list[tuple[list[str], Tensor, Any]] = []
+        self._questions = defaultdict[int, Questions](Questions)  # of each asker, so that none waits for another's
 
     def forget(self) -> None:
         """Draw the places anew: the masks have changed."""
         self._places.clear()
-        self._pending.clear()
+        self._questions.clear()
 
     def places(self, name: str, whole: Tensor, mask: Tensor) -> Tensor:
         """Return flat indices, in the order of memory, of some places where a mask is False.
@@ -43,34 +74,25 @@ class Watch:
             known = self._places[name] = (whole, _some_removed(mask))
         return known[1]
 
-    def check(self, weights: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> None:
+    def check(self, asker: int, weights: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> None:
         """Raise if a masked weight is not zero.
 
         Args:
+            asker: who asks once a step: an optimizer's id.
             weights: name -> the mask of all ranks; this rank's part of the weight and of the mask, of the same strides.
 
         Raises:
             OptimizerError: it is not; the weight is named.
         """
-        self._ask()
-        found: dict[torch.device, list[tuple[str, Tensor]]] = {}
+        _refuse(self._questions[asker].answers())
+        here, elsewhere = list[tuple[str, Tensor]](), list[tuple[str, Tensor]]()
         for name, (whole, weight, mask) in weights.items():
             places = self.places(name, whole, mask)
             if places.numel():
-                found.setdefault(weight.device, []).append((name, flat(weight).index_select(0, places)))
-        for device, samples in found.items():
-            names = [name for name, _ in samples]
-            if device.type == "cpu":
-                if any(bool(values.any()) for _, values in samples):
-                    _refuse(names, torch.stack([values.any() for _, values in samples]))
-            else:
-                moved = torch.stack([values.ne(0).any() for _, values in samples])
-                self._pending.append((names, moved.to("cpu", non_blocking=True), _recorded(device)))
-
-    def _ask(self) -> None:
-        while self._pending and self._pending[0][2].query():
-            names, moved, _ = self._pending.pop(0)
-            _refuse(names, moved)
+                values = flat(weight).index_select(0, places)
+                (here if values.device.type == "cpu" else elsewhere).append((name, values))
+        _refuse([name for name, values in here if bool(values.any())])
+        self._questions[asker].ask(elsewhere)
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -89,14 +111,7 @@ def _some_removed(mask: Tensor) -> Tensor:
     return removed[::step][:PLACES].clone()
 
 
-def _recorded(device: torch.device) -> Any:
-    event = torch.Event(device)
-    event.record()
-    return event
-
-
-def _refuse(names: list[str], moved: Tensor) -> None:
-    bad = [name for name, yes in zip(names, cast("Any", moved).tolist(), strict=True) if yes]
+def _refuse(bad: list[str]) -> None:
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise OptimizerError(

@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from redense.errors import ParameterError
+from redense.holding.randomness import random_kept
 from redense.masks.sharding import is_sharded
 
 from .kinds import CONVOLUTIONS, TRANSPOSED
@@ -214,10 +215,8 @@ def _as_before(model: nn.Module) -> Generator[None]:
     """Run the block in eval mode; put the modes, the buffers and the random state back."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
-    devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices):  # pyright: ignore[reportUnknownMemberType]
+        with random_kept():
             model.eval()
             yield
     finally:

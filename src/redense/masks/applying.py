@@ -23,7 +23,16 @@ def apply_(mask: Tensor, *tensors: Tensor) -> None:
         mask: bool, True = kept.
         tensors: any dtype, the mask's shape and device; same strides are the fast path.
     """
-    apply_all_([(mask, tensors)])
+    if mask.device.type == "cpu":
+        apply_all_([(mask, tensors)])
+        return
+    with torch.no_grad():
+        for tensor in tensors:
+            integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
+            if integer and tensor.stride() == mask.stride():
+                tensor.view(integer).mul_(mask)  # one kernel
+            else:
+                _fill(mask, tensor)
 
 
 def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
@@ -33,21 +42,28 @@ def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
         for mask, tensors in masked:
             fast: dict[torch.dtype, list[Tensor]] = {}
             for tensor in tensors:
-                # As integers also where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
                 integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
-                pattern = tensor.detach() if integer is None else tensor.detach().view(integer)
+                pattern = tensor if integer is None else tensor.view(integer)
                 if integer and pattern.stride() == mask.stride() and is_dense(pattern):
                     fast.setdefault(integer, []).append(_flat(pattern))
                 else:
-                    pattern.masked_fill_(~mask, 0)
+                    _fill(mask, tensor)
             for integer, patterns in fast.items():
                 work.setdefault((mask.device, integer), []).append((_flat(mask), patterns))
         for (device, integer), parts in work.items():
             (_multiply_by_blocks if device.type == "cpu" else _multiply_together)(parts, integer)
 
 
+def _fill(mask: Tensor, tensor: Tensor) -> None:
+    # As integers where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
+    integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
+    (tensor if integer is None else tensor.view(integer)).masked_fill_(~mask, 0)
+
+
 def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill one run of memory, in whatever order of dimensions."""
+    if tensor.is_contiguous():
+        return True
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:
@@ -58,7 +74,7 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    return tensor.as_strided((tensor.numel(),), (1,))
+    return tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
 
 
 def _multiply_by_blocks(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
@@ -76,7 +92,7 @@ def _multiply_together(work: list[tuple[Tensor, list[Tensor]]], integer: torch.d
     groups: list[list[tuple[Tensor, list[Tensor]]]] = [[]]
     room = _TOGETHER
     for mask, patterns in work:
-        if mask.numel() > _ALONE:
+        if mask.numel() > _ALONE or len(work) == 1:
             for pattern in patterns:
                 pattern.mul_(mask)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -92,6 +92,9 @@ def wrap(part: Tensor, weight: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor
 
     like = _dtensor(weight)
+    if part.device.type != like.device_mesh.device_type:  # FSDP2 has offloaded it: from_local would move it back
+        meta = like._spec.tensor_meta._replace(dtype=part.dtype)
+        return cast("Any", DTensor)(part, replace(like._spec, tensor_meta=meta), requires_grad=False)
     return DTensor.from_local(
         part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
     )

@@ -4,7 +4,8 @@ Nothing is sorted to get there. Floats of one sign order as their bit patterns d
 (-0.0 equals 0.0, and no dtype rounds), and magnitudes in fp32 first by half of their bits. A random sample brackets the
 threshold; one pass prunes what is below the bracket, keeps what is above, and collects the few in it, which are then
 told apart by all their bits. It goes block by block, so that the temporaries stay in the cache. The sample only steers
-the search; the result does not depend on it.
+the search; the result does not depend on it. On a CUDA GPU the same is done for all scores at once and nothing leaves
+it: what costs there is to wait for an answer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .blocks import Key, blocks, magnitude_bits, upper_bits
 
 _PARTITION_BELOW = 1 << 17  # scores under which to partition all of them is the fastest selection
 _SAMPLE = 1 << 16  # elements sampled to bracket a threshold
+_AT_ONCE = 1 << 27  # scores that a GPU chooses from at once: bounds the temporaries
 _ROW = 1 << 14  # how many times 1 can be added up in 16 bits, at least
 
 
@@ -50,13 +52,49 @@ def unordered(name: str, bad: int, total: int) -> ScoreError:
 
 def prune_lowest(flat: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, key: Key) -> None:
     """Set to False the ``count`` lowest of all scores, equal ones by index. All tensors are one-dimensional."""
-    if sum(values.numel() for values in flat.values()) > _PARTITION_BELOW and _prune_by_sample(flat, masks, count, key):
+    total = sum(values.numel() for values in flat.values())
+    devices = {values.device for values in flat.values()}
+    if total <= _AT_ONCE and len(devices) == 1 and next(iter(devices)).type == "cuda":
+        _prune_at_once(flat, masks, count, key)
+        return
+    if total > _PARTITION_BELOW and _prune_by_sample(flat, masks, count, key):
         return
     for name, values in flat.items():
         lowest_of(name, values)
     kept = _keep_highest([key(values) for values in flat.values()], count)
     for mask, part in zip(masks.values(), kept, strict=True):
         mask.copy_(part)
+
+
+def _prune_at_once(flat: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, key: Key) -> None:
+    """Do what `prune_lowest` does without blocks, on the device of the scores; to sort is fast there."""
+    keys = [key(values) for values in flat.values()]
+    every = torch.cat(keys) if len(keys) > 1 else keys[0]
+    first = next(iter(flat.values()))
+    if bool(every.amax() >= key(first.new_full((1,), math.inf))):
+        for name, values in flat.items():
+            lowest_of(name, values)
+    kept = _kept_by_sample(every, count) if every.numel() > _PARTITION_BELOW else None
+    if kept is None:
+        kept = torch.ones(every.shape, dtype=torch.bool, device=every.device)
+        kept[every.argsort(stable=True)[:count]] = False
+    for mask, part in zip(masks.values(), torch.split(kept, [v.numel() for v in flat.values()]), strict=True):
+        mask.copy_(part)
+
+
+def _kept_by_sample(keys: Tensor, count: int) -> Tensor | None:
+    """Return which keys stay if the ``count`` lowest go, equal ones by index; None if the sample misleads."""
+    sample = keys[:: keys.numel() // _SAMPLE].sort().values
+    first, _, final = _ranks(sample.numel(), count / keys.numel())
+    ends = torch.iinfo(keys.dtype)
+    kept = keys > (sample[first] if first >= 0 else ends.min)
+    where = (kept & (keys < (sample[final] if final < sample.numel() else ends.max))).nonzero().flatten()
+    left = count - (keys.numel() - int(kept.count_nonzero()))
+    if not 0 <= left <= where.numel():
+        return None
+    order = keys[where].argsort(stable=True)
+    kept[where[order[:left]]] = False
+    return kept
 
 
 def _prune_by_sample(flat: Mapping[str, Tensor], masks: Mapping[str, Tensor], count: int, key: Key) -> bool:
@@ -89,12 +127,21 @@ def _bracket(flat: Mapping[str, Tensor], quantile: float, look: Key) -> tuple[in
         where = torch.randint(max(values.numel(), 1), (size,), generator=generator)
         parts.append(look(values[where.to(values.device)]).cpu())
     sample = torch.cat(parts).sort().values
-    last, ends = sample.numel() - 1, torch.iinfo(sample.dtype)
-    margin = 3 * math.sqrt(last * quantile * (1 - quantile)) + 2
-    first, final = math.floor(last * quantile - margin), math.ceil(last * quantile + margin)
+    ends = torch.iinfo(sample.dtype)
+    first, middle, final = _ranks(sample.numel(), quantile)
     low = int(sample[first]) if first >= 0 else ends.min
-    high = int(sample[final]) if final <= last else ends.max
-    return low, int(sample[round(last * quantile)]), high
+    high = int(sample[final]) if final < sample.numel() else ends.max
+    return low, int(sample[middle]), high
+
+
+def _ranks(size: int, quantile: float) -> tuple[int, int, int]:
+    """Return the ranks in a sorted sample that very likely enclose a quantile of the whole, its own between them.
+
+    The first may be -1 or lower, and the last ``size`` or higher: nothing in the sample is that low, or that high.
+    """
+    last = size - 1
+    margin = 3 * math.sqrt(last * quantile * (1 - quantile)) + 2
+    return math.floor(last * quantile - margin), round(last * quantile), math.ceil(last * quantile + margin)
 
 
 def _prune_outside(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense.errors import ScheduleError, StateError, nearest
+from redense.holding.randomness import random_kept
 from redense.phase import Phase
 from redense.plugins import Registry
 from redense.pruning import derive_seed
@@ -109,8 +110,7 @@ class Context:
         """
         if self._build is None:
             raise StateError("a new network needs to know how one is built: train this phase with the engine")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, *what) if what else self.seed)
+        with random_kept(derive_seed(self.seed, *what) if what else self.seed):
             return self._build()
 
     def stored(self, key: str) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
+from redense.holding.randomness import random_kept
 
 from .base import Context, Method, technique
 
@@ -51,8 +52,7 @@ class Release(Method):
     def _fresh(self, model: nn.Module) -> nn.Module:
         """The model with every layer initialised as its class does it; the caller's random state is left alone."""
         fresh = copy.deepcopy(model)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with random_kept(self.seed):
             for module in fresh.modules():
                 reset = getattr(module, "reset_parameters", None)
                 if callable(reset):

@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from redense.holding.randomness import generators
+
 from .operators import Call, Departed, Replay, Storages, Tracer, address_of, same_bits
 
 _READS = ("numpy", "tolist", "__dlpack__")  # what hands a tensor's values to Python without any kernel
@@ -234,10 +236,7 @@ def _same_float(a: float, b: float) -> bool:
 
 
 def _random_state() -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states += torch.cuda.get_rng_state_all()
-    return states
+    return [generator.get_state() for generator in generators()]
 
 
 @contextlib.contextmanager

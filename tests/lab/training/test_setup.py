@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any, cast
+
 import pytest
+import torch
 from torch import nn
 
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
-from redense.lab.training.setup import BatchError
+from redense.lab.training.setup import BatchError, deterministic
 
 from ...trainings import Tiny
 
@@ -19,3 +23,27 @@ def test_a_batch_of_one_under_batch_normalisation_is_named(tiny: Tiny):
     task.build_model = lambda: nn.Sequential(*layers)
     with pytest.raises(BatchError, match=r"batch normalisation '2' has one value .*raise training\.batch_size"):
         Engine(task, recipe).train()
+
+
+@pytest.mark.parametrize("before", [(False, False), (True, False), (True, True)])
+def test_a_gpu_is_asked_for_the_same_bits_each_time_while_it_trains(
+    before: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+):
+    def asked() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # which is put back in the end
+    del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    filling = cast("Any", torch.utils.deterministic).fill_uninitialized_memory
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    try:
+        with deterministic(torch.device("cpu")):
+            assert asked() == before
+        with deterministic(torch.device("cuda", 0)):
+            assert asked() == (True, before != (True, False))
+            assert not cast("Any", torch.utils.deterministic).fill_uninitialized_memory
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert asked() == before
+        assert cast("Any", torch.utils.deterministic).fill_uninitialized_memory == filling
+    finally:
+        torch.use_deterministic_algorithms(False)

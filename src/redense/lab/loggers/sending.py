@@ -6,20 +6,16 @@ run is trained is named in a warning and left out. Only its beginning is strict.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from redense.errors import RedenseError
 from redense.files.writing import write_text
+from redense.holding.randomness import random_kept
 from redense.lab.events import listen
 from redense.lab.folder import read_json
 
@@ -67,7 +63,7 @@ class Senders:
         try:
             for name in names:
                 cls = find_logger(name)
-                with _as_they_were():
+                with random_kept():  # training draws from them
                     logger = cls()
                     self.identities[name] = logger.begin(replace(run, identity=known.get(name)))
                 self._loggers[name] = logger
@@ -113,26 +109,11 @@ class Senders:
     def _each(self, do: Callable[[Logger], None], names: Sequence[str]) -> None:
         for name in names:
             try:
-                with _as_they_were():
+                with random_kept():  # training draws from them
                     do(self._loggers[name])
             except Exception as error:  # noqa: BLE001  # a guest's fault must not end a training of days
                 log.warning("log: %s failed, and the run goes on without it: %s", name, " ".join(str(error).split()))
                 self._loggers.pop(name, None)
-
-
-@contextlib.contextmanager
-def _as_they_were() -> Iterator[None]:
-    """Put the random generators back as they were: training draws from them."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # others may use it
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002  # others may use it
-        torch.set_rng_state(states[2])
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
 
 
 # --- of a run folder ------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from .plan import PlannedPhase, plan
 from .preparation import Preparation
 from .pretrained import heads_of, load_start_
 from .progress import Progress, set_rng_state
+from .setup import deterministic
 
 __all__ = ["Engine", "StoppedError", "TrainingError", "steps_per_epoch"]
 
@@ -228,6 +229,10 @@ class Engine:
             SparsityError: the mask leaves nothing of a layer.
             BatchError: a batch is too small for batch normalisation.
         """
+        with deterministic(self.network.device):
+            self._train()
+
+    def _train(self) -> None:
         index = self.phase_index
         planned = self.plan[index]
         resumed = bool(self.position_in_phase)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import traceback
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -44,6 +46,29 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         # As a plugin, because a number would give way to the launcher's environment.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=recipe.training.accumulate),
     )
+
+
+@contextlib.contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Let a GPU compute so that the same training gives the same bits: else a resumed run would end with others.
+
+    Of an operator that has no such form there (the gradient of CTC in some shapes) PyTorch warns and takes what it has.
+    A CPU does so by itself.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    memory = cast("Any", torch.utils.deterministic)
+    filling = memory.fill_uninitialized_memory
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=before != (True, False))  # who wants an error keeps it
+    memory.fill_uninitialized_memory = False  # a pass over every new tensor, to find bugs
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filling
 
 
 def prune_rules(recipe: Recipe, task: Task, model: nn.Module) -> tuple[list[str] | None, list[str]]:

@@ -35,7 +35,8 @@ class Soup(Method):
     def join(self, run: Context, ends: Sequence[Mapping[str, Tensor]]) -> None:
         with torch.no_grad():
             for name, value in run.model.named_parameters():
-                value.copy_(torch.stack([end[name] for end in ends]).mean(0))
+                # On one device, wherever the ends come from, so that the mean is the same bits.
+                value.copy_(torch.stack([end[name].to(value.device) for end in ends]).mean(0))
         update_bn(run.batches(), run.model)
 
 

@@ -139,11 +139,15 @@ class GatedLSTM(nn.Module):
         return rows
 
     def _scan(self, padded: Tensor, gates: Any) -> Tensor:
-        parts = [gates[name] for name in GATES]
-        weights = [torch.cat([getattr(gate, part).weight for gate in parts]) for part in ("inputs", "hidden")]
-        biases = [torch.cat([getattr(gate, part).bias for gate in parts]) for part in ("inputs", "hidden")]
+        parts = [getattr(gates[name], part) for part in ("inputs", "hidden") for name in GATES]
+        # In one run of memory, as cuDNN wants them: else it would copy them together at every call.
+        values = torch.cat([v.flatten() for v in (*(p.weight for p in parts), *(p.bias for p in parts))])
+        rows, inputs = len(GATES) * self.hidden, padded.shape[2]
+        sizes = [rows * inputs, rows * self.hidden, rows, rows]
+        w_inputs, w_hidden, *biases = torch.split(values, sizes)
+        weights = [w_inputs.view(rows, inputs), w_hidden.view(rows, self.hidden), *biases]
         state = padded.new_zeros(1, padded.shape[1], self.hidden)
-        out, _, _ = torch.lstm(padded, (state, state), weights + biases, True, 1, 0.0, self.training, False, False)
+        out, _, _ = torch.lstm(padded, (state, state), weights, True, 1, 0.0, self.training, False, False)
         return out
 
 
