@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from apart import passes_in_an_environment_with
 
+from redense.lab.loggers import trackers
 from redense.lab.loggers.offline import offline_records
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
@@ -123,3 +126,19 @@ def test_trackio_has_one_run_with_the_curves_and_the_page(
         assert [(row["step"], row[name]) for row in rows if name in row] == points
     blobs = [path for path in (tmp_path / "trackio" / "artifacts").rglob("*") if path.is_file()]
     assert [path.read_text() for path in blobs] == ["a page"]
+
+
+def test_a_start_waits_for_a_second_that_no_start_before_it_has(monkeypatch: pytest.MonkeyPatch):
+    """W&B names the folder of a start by the second: two within one would share their files."""
+    now = [99.25]
+
+    def sleep(seconds: float) -> None:
+        assert seconds > 0
+        now[0] += 0.25
+
+    clock = {"gmtime": lambda: time.gmtime(now[0]), "localtime": lambda: time.gmtime(now[0] + 3600)}
+    monkeypatch.setattr(trackers, "time", SimpleNamespace(**clock, sleep=sleep, strftime=time.strftime))
+    trackers.await_another_second([])
+    assert now == [99.25]
+    trackers.await_another_second(["offline-run-19700101_010139-x", "offline-run-19700101_000140-x"])
+    assert now == [101.0]

@@ -9,8 +9,9 @@ import contextlib
 import os
 import re
 import sys
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,16 @@ class AccelerateLogger:
             self.tracker.finish()
 
 
+def await_another_second(folders: Iterable[str]) -> None:
+    """Wait while it is the second that one of the folders is named by: W&B gives each start of a run such a folder.
+
+    A run that is resumed within a second of its start would write into the files of that start.
+    """
+    names = " ".join(folders)
+    while any(time.strftime("%Y%m%d_%H%M%S", now) in names for now in (time.localtime(), time.gmtime())):
+        time.sleep(0.02)
+
+
 @register_logger("wandb")
 class WandbLogger(AccelerateLogger):
     """Weights & Biases; offline where ``WANDB_MODE`` says so, with its files in the run folder."""
@@ -91,12 +102,15 @@ class WandbLogger(AccelerateLogger):
         import wandb  # pyright: ignore[reportMissingImports]
         from accelerate.tracking import WandBTracker
 
+        folder = Path(os.environ.get("WANDB_DIR") or str(run.folder))
+        if run.identity:
+            await_another_second(path.name for path in folder.glob(f"wandb/*run-*-{run.identity}"))
         return WandBTracker(
             os.environ.get("WANDB_PROJECT") or run.project.replace("/", "-"),
             id=run.identity or uuid.uuid4().hex[:12],
             name=run.name,
             group=run.group,
-            dir=os.environ.get("WANDB_DIR") or str(run.folder),
+            dir=str(folder),
             resume="allow",
             config=dict(run.settings),
             settings=wandb.Settings(console="off"),  # the terminal is ours
