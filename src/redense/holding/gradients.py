@@ -28,10 +28,10 @@ class GradientMasks:
 
     Args:
         mask_of: the mask of a parameter's name as its gradient lies in memory, of this rank's part.
-        places_of: flat indices of some of its removed weights, in the order of memory.
+        places_of: flat indices of some of its removed weights, in the order of memory, given that mask.
     """
 
-    def __init__(self, mask_of: Callable[[str], Tensor], places_of: Callable[[str], Tensor]) -> None:
+    def __init__(self, mask_of: Callable[[str], Tensor], places_of: Callable[[str, Tensor], Tensor]) -> None:
         self.seen = 0  # backward passes of the parameter that had most
         self._mask_of, self._places_of = mask_of, places_of
         self._handles: list[RemovableHandle] = []
@@ -74,7 +74,7 @@ class GradientMasks:
         own = local(gradient)
         if not _is_plain(gradient) or own.stride() != mask.stride():
             return True
-        return not bool(flat(own).index_select(0, self._places_of(name)).any())
+        return not bool(flat(own).index_select(0, self._places_of(name, mask)).any())
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         # The garbage collector does not look into a tensor's hooks: what they held would live as long as the model.

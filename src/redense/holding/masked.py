@@ -176,7 +176,8 @@ class Masked:
         for name in self._names(optimizer):
             if name in self.drifting:
                 continue
-            mask, places = self._now(name)[1], self._places(name)
+            mask = self._now(name)[1]
+            places = self._places(name, mask)
             for state in self._neutrals.states(optimizer, name, self.parameters[name]):
                 if exact or state.tensor.stride() != mask.stride():
                     moved = (state.tensor.ne(state.neutral) & ~mask).any().view(1)
@@ -222,9 +223,8 @@ class Masked:
             mask = local(self.masks[name])
         return weight, mask
 
-    def _places(self, name: str) -> Tensor:
-        """Return flat indices of some removed weights of this rank's part."""
-        mask = self._now(name)[1]
+    def _places(self, name: str, mask: Tensor) -> Tensor:
+        """Return flat indices of some removed weights, given this rank's part of the mask."""
         return self._watch.places(name, self.masks[name], mask)
 
     def _save(self, optimizer: Optimizer) -> None:
