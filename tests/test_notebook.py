@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ SHOWN = {
         ["2.3 [", "no gain"],
     ),
     "search": (searched, ["1.25", "failed", "Nothing could be confirmed", "3 of its budget of 7 are left over"]),
+    "search, one run left": (lambda: replace(searched(), budget=5), ["1 of its budget of 5 is left over"]),
     "tuned": (lambda: Tuned(0.4, searched()), ["1.25", "A sparsity of 0.4 is the best"]),
 }
 

@@ -7,6 +7,7 @@ the numbers: a sentence that is no longer true stops this script. `tests/test_wh
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ OUT = ROOT / "docs" / "which-method.md"
 TEMPLATE = Path(__file__).with_name("which_method.md")
 BASELINE = "baseline"
 DRAWS = 4000  # resamples of the pooled table
+_RANKED = 20  # a table of more arms is in the order of its first column
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Experiment:
     label: str
 
 
+EVERYONE = "Every arm, at its defaults"
 CONVERGED = "Right labels, images, a baseline that is trained to its end"
 GROUPS = {
     "Right labels, images": (
@@ -44,9 +47,8 @@ GROUPS = {
         Experiment("fashion-mnist-squeezenet", "SqueezeNet"),
         Experiment("fashion-mnist-vgg", "VGG"),
     ),
-    "Right labels, images, a baseline that is trained to its end": (
-        Experiment("converged", "quickstart's CNN, 40 epochs"),
-    ),
+    CONVERGED: (Experiment("converged", "quickstart's CNN, 40 epochs"),),
+    EVERYONE: (Experiment("arms-quickstart", "quickstart's CNN"),),
     "Wrong labels": (
         Experiment("noisy-labels", "MLP, learned by heart"),
         Experiment("noisy-labels-best", "the best epoch kept"),
@@ -101,6 +103,10 @@ class Column:
 
     def setting(self, arm: str) -> str:
         return self.control if arm == self.control else self.cells[arm].setting
+
+    def has_control(self, arm: str) -> bool:
+        """Whether the control is a setting of this arm."""
+        return arm == self.control.partition(" ")[0]
 
     def has(self, *arms: str) -> bool:
         return all(arm in self.cells or arm == self.control for arm in arms)
@@ -159,6 +165,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def gradients_a_step(column: Column, arm: str) -> float:
+    """The gradients that a step of an arm takes, in the mean; 1 where the experiment keeps no such number."""
+    whole = ROOT / "results" / column.experiment.folder / "compare.json"
+    rows = json.loads(whole.read_text())["rows"] if whole.exists() else []
+    found = next((row for row in rows if row["arm"] == column.setting(arm)), {})
+    return found.get("gradients", 1) / found["steps"] if found.get("gradients") else 1.0
+
+
 def arms_of(columns: Iterable[Column]) -> list[str]:
     """The arms that any of the experiments has: baseline and controls, then the others as `redense arms` lists them."""
     found = {name for column in columns for name in (*column.cells, column.control.partition(" ")[0])}
@@ -169,7 +183,7 @@ def arms_of(columns: Iterable[Column]) -> list[str]:
 
 def group_table(columns: Sequence[Column]) -> str:
     def cell(column: Column, name: str) -> str:
-        if name == column.control.partition(" ")[0]:
+        if column.has_control(name):
             return "the control"
         if name not in column.cells:
             return ""
@@ -177,10 +191,18 @@ def group_table(columns: Sequence[Column]) -> str:
         setting = one.setting.partition(" ")[2].replace("sparsity=", "")
         low, high = (signed(value) for value in one.interval)
         said = f"{signed(one.gain)} ({low} to {high}){'*' if one.verdict in ('better', 'worse') else ''}"
+        said += "†" if column.figures[one.setting].bound else ""
         return f"{said}, at {setting}" if setting else said
 
+    def place(name: str) -> float:
+        first = columns[0]
+        return -first.cells[name].gain if name in first.cells else 0.0 if first.has_control(name) else math.inf
+
     head = ["arm", *(f"{column.experiment.label}, n = {column.n}" for column in columns)]
-    return table(head, ([f"`{name}`", *(cell(column, name) for column in columns)] for name in arms_of(columns)))
+    names = arms_of(columns)
+    if len(names) > _RANKED:
+        names = sorted(names, key=place)
+    return table(head, ([f"`{name}`", *(cell(column, name) for column in columns)] for name in names))
 
 
 def pooled(columns: Sequence[Column], name: str) -> tuple[float, float, float, int]:
@@ -202,9 +224,10 @@ def pooled_table(groups: dict[str, list[Column]]) -> str:
         value, low, high, count = pooled(columns, name)
         return f"{value:.0%} ({low:.0%} to {high:.0%}), {count}".replace("%", " %")
 
-    everything = [column for columns in groups.values() for column in columns]
-    head = ["arm", *groups]
-    return table(head, ([f"`{name}`", *(cell(c, name) for c in groups.values())] for name in arms_of(everything)))
+    several = {group: columns for group, columns in groups.items() if len(columns) > 1}  # one is in its own table
+    everything = [column for columns in several.values() for column in columns]
+    head = ["arm", *several]
+    return table(head, ([f"`{name}`", *(cell(c, name) for c in several.values())] for name in arms_of(everything)))
 
 
 def cost_table(columns: Sequence[Column]) -> str:
@@ -221,47 +244,66 @@ def cost_table(columns: Sequence[Column]) -> str:
             continue
         spread = f"{min(steps):.2f}" if max(steps) - min(steps) < 0.005 else f"{min(steps):.2f} to {max(steps):.2f}"
         took = f"{np.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})" if seconds else "not kept"
-        gradients = "2" if name in ("sam", "sam-sparse") else "1"
-        rows.append([f"`{name}`", str(len(has)), spread, gradients, took])
+        gradients = max(gradients_a_step(column, name) for column in has)
+        rows.append([f"`{name}`", str(len(has)), spread, f"{gradients:.3g}", took])
     return table(["arm", "experiments", "steps", "gradients a step", "seconds, median and range"], rows)
 
 
 # --- sentences ------------------------------------------------------------------------------------------------------
 
 
-def claim(condition: bool, sentence: str) -> str:
-    """Return a sentence that holds.
+def claim(name: str, condition: bool, sentence: str) -> tuple[str, str]:
+    """Return a sentence that holds, behind its name.
 
     Raises:
         SystemExit: it does not.
     """
     if not condition:
         raise SystemExit(f"which-method: no longer true: {sentence}")
-    return sentence
+    return name, sentence
 
 
-def answers(groups: dict[str, list[Column]]) -> Iterator[str]:
-    """The answer in plain sentences; the first two are README's."""
+def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
+    """The answer in plain sentences, by the names of their numbers in the template; the first two are README's."""
     clean, others = groups["Right labels, images"], groups["Captions and speech"]
-    right = [*clean, *others]
+    (everyone,) = groups[EVERYONE]
+    right = [*clean, everyone, *others]
     by_name = {column.experiment.folder: column for columns in groups.values() for column in columns}
 
-    behind = [-column.cells[BASELINE].gain for column in clean]
+    ranked = sorted(everyone.cells, key=lambda name: -everyone.cells[name].gain)
+    same = [name for name in ranked if not everyone.figures[name].bound]  # as the network that the control ends with
     yield claim(
-        all(column.control.startswith("restart") and column.cells[BASELINE].verdict == "worse" for column in clean)
-        and max(cell.gain for column in clean for cell in column.cells.values()) < 0,
-        "Train on without a mask first: with right labels, the steps and learning rates of DSD alone (`restart`) end "
-        f"{min(behind):.1f} to {max(behind):.1f} points of test error ahead of the dense baseline in all {len(clean)} "
-        "experiments on images, and every other arm has a worse mean than they in each of them.",
+        "longer",
+        everyone.control == "longer"
+        and everyone.cells[same[0]].gain < 0
+        and everyone.cells["dsd"].verdict == "worse"
+        and everyone.cells["surgery"].verdict == "equivalent"
+        and everyone.cells[BASELINE].gain < everyone.cells["dsd"].gain < everyone.cells["restart"].gain,
+        "Train on without a mask first, in one long schedule: where all arms were tried, untuned, on the quickstart, "
+        "`longer` has the best mean error of all that end in its network, "
+        f"{-everyone.cells[BASELINE].gain:.1f} points ahead of the dense baseline, "
+        f"{-everyone.cells['restart'].gain:.1f} of `restart` (DSD's steps and rates without its mask) and "
+        f"{-everyone.cells['dsd'].gain:.1f} of DSD.",
     )
     yield claim(
+        "none",
         not any(cell.verdict == "better" for column in right for cell in column.cells.values()),
         f"In none of the {len(right)} experiments with right labels, on images, captions and speech, is "
         "dense-sparse-dense training or any other arm shown to be ahead of the strongest control without a mask.",
     )
+    behind = [-column.cells[BASELINE].gain for column in clean]
+    yield claim(
+        "restart",
+        all(column.control.startswith("restart") and column.cells[BASELINE].verdict == "worse" for column in clean)
+        and max(cell.gain for column in clean for cell in column.cells.values()) < 0,
+        "The steps and learning rates of DSD alone (`restart`) end "
+        f"{min(behind):.1f} to {max(behind):.1f} points of test error ahead of the dense baseline in all {len(clean)} "
+        "other experiments on images with right labels, which had no `longer`; every other arm has a worse mean there.",
+    )
     llr = [column.ahead("dsd", "llr") for column in clean]
     means = [float(np.mean(values)) for values in llr]
     yield claim(
+        "llr",
         min(map(min, llr)) > 0,
         f"A lower learning rate (`llr`), the paper's control, is too weak a control: DSD is ahead of it in all "
         f"{sum(map(len, llr))} seeds of these experiments on images, by {min(means):.2f} to {max(means):.2f} points, "
@@ -269,19 +311,24 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[str]:
     )
     means = [float(np.mean(column.ahead("dsd", "random"))) for column in clean]
     yield claim(
+        "magnitude",
         min(means) > 0,
         "If you prune, prune by magnitude: at random costs "
         f"{min(means):.1f} to {max(means):.1f} points more on images.",
     )
     twice = [column for column in right if column.has("dsd", "dsd-iter")]
     yield claim(
-        len(twice) == 2 and all(np.mean(column.ahead("dsd", "dsd-iter")) > 0 for column in twice),
-        "Two iterations in as many steps as one (`dsd-iter`) have the worse mean in both experiments with right labels "
-        "that tried them.",
+        "twice",
+        len(twice) == 3
+        and all(np.mean(column.ahead("dsd", "dsd-iter")) > 0 for column in twice)
+        and everyone.cells["dsd-iter3"].gain < everyone.cells["dsd-iter"].gain,
+        "Two iterations in as many steps as one (`dsd-iter`) have the worse mean in all three experiments with right "
+        "labels that tried them, and three iterations a worse one than two.",
     )
     heart, kept, early = (by_name[name] for name in ("noisy-labels", "noisy-labels-best", "noisy-labels-early-llr"))
     dsd, random = heart.cells["dsd"], heart.cells["random"]
     yield claim(
+        "heart",
         (dsd.setting, random.setting) == ("dsd sparsity=0.95", "random sparsity=0.8")
         and (dsd.verdict, random.verdict) == ("better", "better"),
         "With wrong labels that the network has learned by heart, and no early stopping, a strong mask makes it forget "
@@ -290,16 +337,19 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[str]:
     stopped, forgot = kept.figures[BASELINE].values, heart.figures[dsd.setting].values
     gain = [forgot[seed] - stopped[seed] for seed in sorted(stopped)]
     yield claim(
+        "best",
         set(stopped) == set(forgot) and len(gain) == 8 and min(gain) > 0,
         f"But keep the best epoch instead: the dense network alone, at its best epoch, is {np.mean(gain):.1f} points "
         "ahead of that DSD over the same eight seeds, and ahead in each.",
     )
     yield claim(
+        "early",
         early.control == "llr" and early.cells["dsd"].verdict == "worse",
         "Where every phase is stopped early, lower the learning rate: `llr` is "
         f"{-early.cells['dsd'].gain:.2f} points ahead of `dsd` over {early.n} seeds.",
     )
     yield claim(
+        "others",
         all(column.n == 5 and column.control == "restart" for column in others),
         "For captions and speech, five seeds a recipe show nothing ahead of `restart`.",
     )
@@ -307,13 +357,15 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[str]:
         (column,) = groups[CONVERGED]
         apart = max(abs(cell.gain) for name, cell in column.cells.items() if name != "random")
         yield (
+            "converged",
             "On a baseline that is trained to its end, no arm but `random` is further than "
-            f"{apart:.2f} points from the control."
+            f"{apart:.2f} points from the control.",
         )
     else:
         yield (
+            "open",
             "Not known yet: a baseline that is trained to its end (begun), small data, a pretrained start, and the "
-            "arms at the end of this page."
+            "arms at the end of this page.",
         )
 
 
@@ -325,8 +377,10 @@ def page() -> str:
         if (columns := [judged(one) for one in experiments if (ROOT / "results" / one.folder / "compare.csv").exists()])
     }
     every = [column for columns in groups.values() for column in columns]
+    told = list(answers(groups))
     parts = {
-        "answers": "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(answers(groups), 1)),
+        "answers": "\n".join(f"{number}. {sentence}" for number, (_, sentence) in enumerate(told, 1)),
+        **{f"#{name}": str(number) for number, (name, _) in enumerate(told, 1)},
         "arms": "\n\n".join(f"### {group}\n\n{group_table(columns)}" for group, columns in groups.items()),
         "pooled": pooled_table(groups),
         "costs": cost_table(every),

@@ -151,3 +151,12 @@ def test_an_allocation_is_a_mapping_for_schedules_and_yaml_for_recipes():
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(chosen.to_yaml()) == {"sparse": {"sparsity": dict(chosen)}}
     assert str(chosen).splitlines()[-1].split() == ["overall", "200", "37.5", "%"]
+
+
+def test_a_share_beyond_what_was_scanned_of_a_layer_has_no_drop():
+    beside = {"erk": {"fc.weight": 0.9}, "global": {"fc.weight": 0.5}}
+    found = Allocation(
+        "uniform", {"fc.weight": 0.5}, {"fc.weight": 100}, 0.25, beside, {"erk": math.inf, "global": 0.25}
+    )
+    assert str(found).splitlines()[-1].split() == ["sum", "of", "drops", "0.25", "not", "scanned", "0.25"]
+    assert "not scanned" in found._repr_html_()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import RedenseError, resuming
+from redense.files.visible import counted
 
 from .terminal.printing import say
 from .verbs import Signals, Verbs, join_ranks
@@ -161,7 +162,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         return 0
     for note in notes:
         say(f"note: {note}")
-    say(f"{split} split, {examples:,} example{'' if examples == 1 else 's'}")
+    say(f"{split} split, {counted(examples, 'example')}")
     for name, value in metrics.items():
         unit = f" {metric.unit}" if name.endswith(metric.name) else ""
         say(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")

@@ -39,3 +39,13 @@ def visible_line(text: str) -> str:
 def _written(found: re.Match[str]) -> str:
     data = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{data[at]:02x}{data[at + 1]:02x}" for at in range(0, len(data), 2))
+
+
+def counted(count: int, word: str) -> str:
+    """Return a number with its noun, which has an s where there are several.
+
+    >>> counted(1, "image"), counted(2000, "class")
+    ('1 image', '2,000 classes')
+    """
+    plural = f"{word}es" if word.endswith("ss") else f"{word}s"
+    return f"{count:,} {word if count == 1 else plural}"

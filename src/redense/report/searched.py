@@ -12,7 +12,7 @@ from typing import Any
 from redense.errors import DataError, RecipeError
 from redense.files.checksums import add_sums
 from redense.files.notebook import html_table
-from redense.files.visible import visible_line
+from redense.files.visible import counted, visible_line
 from redense.files.writing import write_text
 from redense.lab.environment import environment
 from redense.lab.judging import words
@@ -66,7 +66,7 @@ class Searched:
         """The result of the search in a sentence."""
         tried = f"{sum(self.runs.values()):,} runs, {self.runs['search']:,} of them to search"
         if left := self.left:
-            tried += f"; {left:,} of its budget of {self.budget:,} are left over"
+            tried += f"; {left:,} of its budget of {self.budget:,} {'is' if left == 1 else 'are'} left over"
         if self.confirmed is None:
             return f"Nothing could be confirmed: every candidate or every control failed ({tried})."
         seeds = len(self.confirmed.results["seeds"])
@@ -120,7 +120,7 @@ class Searched:
         parts: list[str] = []
         for pool, rounds in self.rounds.items():
             for number, one in enumerate(rounds, 1):
-                parts.append(f"{visible_line(pool)}, round {number}, {len(one.seeds)} seeds:")
+                parts.append(f"{visible_line(pool)}, round {number}, {counted(len(one.seeds), 'seed')}:")
                 for name, mean in one.means.items():
                     stays = "  stays" if name in one.stay else ""
                     parts.append(f"  {visible_line(name):<24}{'failed' if mean is None else f'{mean:.4g}'}{stays}")

@@ -98,8 +98,13 @@ class Allocation(Mapping[str, float]):
         rows.append(["overall", f"{sum(self.weights.values()):,}", *(f"{100 * v:.1f} %" for v in overall)])
         costs = [self.predicted, *(self.predictions.get(other) for other in others)]
         if any(cost is not None for cost in costs):
-            rows.append(["sum of drops", "", *("-" if cost is None else f"{cost:.4g}" for cost in costs)])
+            rows.append(["sum of drops", "", *("-" if cost is None else told_cost(cost) for cost in costs)])
         return rows
+
+
+def told_cost(cost: float) -> str:
+    """Return a sum of drops in words: `cost_at` is infinite where a share lies beyond what was measured of a layer."""
+    return f"{cost:.4g}" if math.isfinite(cost) else "not scanned"
 
 
 def as_table(rows: Sequence[Sequence[str]]) -> str:

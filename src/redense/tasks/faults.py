@@ -66,13 +66,3 @@ def fault_lines(faults: Sequence[Fault], indent: str = "  ") -> list[str]:
         if len(kind) > SHOWN:
             lines.append(f"{indent}  and {len(kind) - SHOWN:,} more of this kind")
     return lines
-
-
-def counted(count: int, word: str) -> str:
-    """Return a number with its noun, which has an s where there are several.
-
-    >>> counted(1, "image"), counted(2000, "class")
-    ('1 image', '2,000 classes')
-    """
-    plural = f"{word}es" if word.endswith("ss") else f"{word}s"
-    return f"{count:,} {word if count == 1 else plural}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import pytest
 
 import redense
 from redense.errors import DataError, RedenseError
+from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.planning import plan
+from redense.lab.judging.verdicts import decide
+from redense.lab.judging.words import control_sentence
 
 BASE = [22.9, 22.5, 24.3, 22.5, 23.3, 23.1, 22.5, 23.3]
 WAVE = [0.11, -0.08, 0.05, 0.13, -0.12, 0.02, -0.06, 0.09]
@@ -22,6 +26,10 @@ def shifted(by: float, wave: float = 1.0) -> list[float]:
 
 
 TABLE = {"baseline": BASE, "restart": shifted(-0.8), "dsd": shifted(-1.5, -1), "llr": shifted(-2.3, 0.5)}
+
+
+def figures(values: list[float]) -> ArmFigures:
+    return ArmFigures({str(seed): value for seed, value in enumerate(values)}, runs=len(values))
 
 
 def judged(table: Any = TABLE, **options: Any) -> dict[str, Any]:
@@ -64,6 +72,49 @@ def test_of_controls_that_are_equal_on_validation_the_first_decides():
     validation = {"restart": BASE, "llr": BASE[::-1]}
     assert judged(validation=validation)["control"] == ["restart"]
     assert judged(validation=validation, controls=["llr", "restart"])["control"] == ["llr"]
+    told = "The control is restart: on validation figures it is level with llr, which comes later."
+    assert told in str(redense.judge(TABLE, validation=validation, lower_is_better=True))
+
+
+@pytest.mark.parametrize(
+    ("validation", "words"),
+    [
+        ({"a": 1.0, "b": 1.0, "c": 1.0}, "it is level with b and c, which come later."),
+        ({"a": 1.0, "b": 2.0, "c": 1.0}, "it is ahead of b and level with c, which comes later."),
+        ({name: 1.0 + 0.1 * place for place, name in enumerate("abcdef")}, "it is ahead of b, c, d, e and f."),
+        ({name: 1.0 + 0.1 * place for place, name in enumerate("abcdefg")}, "it is ahead of the 6 others."),
+    ],
+)
+def test_the_sentence_of_the_control_names_whom_it_is_ahead_of(validation: dict[str, float], words: str):
+    table = {"baseline": BASE, **{name: shifted(-1.0) for name in validation}, "dsd": shifted(-1.5, -1)}
+    chosen_by = {name: shifted(value) for name, value in validation.items()}
+    found = redense.judge(table, validation=chosen_by, controls=list(validation), lower_is_better=True)
+    assert f"The control is a: on validation figures {words}" in str(found)
+
+
+def of_another_network(**validation: float) -> str:
+    """Return the sentence of the control, beside controls that end in another network."""
+    seeds = [str(seed) for seed in range(len(BASE))]
+    arms = {"baseline": figures(BASE), "dsd": figures(shifted(-1.5, -1))}
+    for name, value in validation.items():
+        chosen_by = dict(zip(seeds, shifted(value), strict=True))
+        arms[name] = dataclasses.replace(figures(shifted(-1.0)), validation=chosen_by, bound=name in ("wide", "deep"))
+    found = decide(arms, lower_is_better=True, baseline="baseline", controls=list(validation))
+    assert not {"wide", "deep"} & set(found.deciding)
+    return control_sentence(found)
+
+
+def test_a_control_that_ends_in_another_network_is_not_said_to_be_behind():
+    assert of_another_network(restart=-1.0, llr=-0.5, wide=-2.0) == (
+        "The control is restart: on validation figures it is ahead of llr. "
+        "wide ends in another network and decides nothing."
+    )
+    assert of_another_network(restart=-1.0, wide=-2.0, deep=-3.0) == (
+        "The control is restart, the only one. wide and deep end in another network and decide nothing."
+    )
+    assert of_another_network(wide=-2.0).startswith(
+        "No control without a mask (restart, llr or longer) is in the table"
+    )
 
 
 def test_controls_and_baseline_can_be_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from html import unescape
@@ -46,6 +47,16 @@ def test_the_tables_have_the_measurements_and_the_lines_for_a_recipe():
     assert "infinite" in page  # what was not finite
     assert "rnn.weight_hh_l0[i]" in page
     assert "rnn.weight_hh_l0: " in page.partition("For a recipe")[2]
+
+
+def test_a_share_beyond_what_was_scanned_of_a_layer_has_no_drop_on_the_page():
+    found = scan()
+    chosen = found.allocate(0.5)
+    first = next(iter(chosen.predictions))
+    odd = dataclasses.replace(chosen, predictions={**chosen.predictions, first: math.inf})
+    row = make_page(found, odd, DATA).html().partition("Sum of the drops alone")[2].partition("</tr>")[0]
+    assert "not scanned" in row
+    assert "infinite" not in row
 
 
 def test_the_sentence_names_the_layers_that_bear_least_and_most():

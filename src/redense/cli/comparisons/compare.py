@@ -13,6 +13,7 @@ from typing import Any
 from redense.cli.terminal.printing import say
 from redense.cli.verbs import Signals, Verbs, join_ranks
 from redense.errors import RedenseError
+from redense.files.visible import counted
 
 from . import commands
 
@@ -161,7 +162,9 @@ def _compare(options: argparse.Namespace) -> int:
             if comparison != before:
                 ranks.main(lambda: write_extended(folder, before, comparison))
                 joined = ", ".join(comparison.arms)
-                console.print(f"added to its family, which is judged together: {joined}; {len(comparison.seeds)} seeds")
+                console.print(
+                    f"added to its family, which is judged together: {joined}; {counted(len(comparison.seeds), 'seed')}"
+                )
             grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
         except RedenseError:
             if not options.resume and ranks.is_main:
@@ -201,7 +204,9 @@ def _compare(options: argparse.Namespace) -> int:
             console.print(told, soft_wrap=not console.is_terminal)
         if result["caution"]:
             console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
-        how = f"{trained} phases trained" if trained else "nothing had to be trained, all came from the store"
+        how = (
+            f"{counted(trained, 'phase')} trained" if trained else "nothing had to be trained, all came from the store"
+        )
         console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
         return 0
 
@@ -283,7 +288,7 @@ def _store(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps({"folder": str(store.root), "phases": phases, "bytes": size}))
         return 0
-    say(f"{store.root}: {phases} phases, {size / 1e6:.1f} MB")
+    say(f"{store.root}: {counted(phases, 'phase')}, {size / 1e6:.1f} MB")
     if options.action == "clear":
         say("cleared: what is needed again is trained again")
     return 0

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from redense.errors import CheckpointError
 from redense.files.json_text import read_json
+from redense.files.visible import counted
 from redense.lab.comparison.comparison import Cell
 from redense.lab.comparison.grid import Grid
 from redense.lab.judging.results import Tried, tried
@@ -36,11 +37,11 @@ class GridProgress:
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> GridProgress:
-        seeds = len(self._grid.comparison.seeds)
+        seeds = counted(len(self._grid.comparison.seeds), "seed")
         arms = len({cell.label for cell in self._grid.cells})
         left = self._total - self._done_before
         self._console.print(
-            f"{arms} rows x {seeds} seeds; {left:,.0f} of {self._total:,} optimizer steps to train, the others are in "
+            f"{arms} rows x {seeds}; {left:,.0f} of {self._total:,} optimizer steps to train, the others are in "
             f"the store; {self._how}",
             soft_wrap=True,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from redense.files.visible import counted
+
 from .figures import BASELINES, shown
 from .verdicts import Decision
 from .words import listed, obstacle, size
@@ -40,7 +42,7 @@ class _Headline:
     dense: bool
 
     def text(self) -> str:
-        decision, over = self.decision, f"over {_seeds(self.seeds)}"
+        decision, over = self.decision, f"over {counted(self.seeds, 'seed')}"
         if not decision.contrasts:
             return "Nothing can be compared: too few runs came to their end."
         if self.seeds == 1:
@@ -124,10 +126,6 @@ class _Headline:
     def obstacle(self, arm: str) -> str:
         found = self.decision.conclusions[arm].obstacle
         return obstacle(found) if found else ""
-
-
-def _seeds(number: int) -> str:
-    return f"{number:,} seed{'' if number == 1 else 's'}"
 
 
 def _are(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redense.files.notebook import html_table
+from redense.files.visible import counted
 from redense.tasks.metrics import shown_name
 
 from . import words
@@ -132,8 +133,8 @@ class Judgement:
             margin = f", margin {decision.margin:g} (equivalent: the whole 90 % interval inside it, uncorrected)"
         name = shown(decision.metric) if decision.metric else "the figure"
         return (
-            f"{name}: {side} is better; paired by seed, Holm over {_count(family.comparisons)}{looks}{margin}; "
-            "intervals are of 95 %"
+            f"{name}: {side} is better; paired by seed, Holm over "
+            f"{counted(family.comparisons, 'comparison')}{looks}{margin}; intervals are of 95 %"
         )
 
 
@@ -246,7 +247,3 @@ def _evidence(decision: Decision) -> list[list[str]]:
         needed = words.seeds_needed(decision, item)
         rows.append([*row, "" if needed is None else f"{needed:,}"])
     return rows
-
-
-def _count(comparisons: int) -> str:
-    return f"{comparisons:,} comparison{'s' if comparisons != 1 else ''}"

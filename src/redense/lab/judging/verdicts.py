@@ -134,6 +134,8 @@ class Decision:
         added: what was added after looking, and what it costs, as a sentence.
         deciding: the controls that decide: the strongest on validation figures, or all of them.
         chosen: whether validation figures have chosen it out of several.
+        level: the controls whose validation mean is that of the chosen one.
+        apart: the controls that end in another network: none of them decides.
     """
 
     metric: str | None
@@ -150,6 +152,8 @@ class Decision:
     unit: str = ""
     validation_only: bool = False
     added: str = ""
+    level: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -193,7 +197,8 @@ def decide(
     """
     check_margin(margin)
     check_looks(looks)
-    deciding, chosen = strongest(arms, [name for name in controls if not arms[name].bound], lower_is_better)
+    apart = tuple(name for name in controls if arms[name].bound)
+    deciding, level = strongest(arms, [name for name in controls if name not in apart], lower_is_better)
     pairs = _pairs(arms, baseline, controls, deciding)
     adjusted = holm([paired.p for *_, paired in pairs])
     family = Family(len(pairs), looks)
@@ -213,8 +218,8 @@ def decide(
         if name != baseline
     }
     return Decision(
-        metric, lower_is_better, baseline, tuple(controls), deciding, chosen, family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only, added,
+        metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
+        conclusions, margin, unit, validation_only, added, level[1:], apart,
     )  # fmt: skip
 
 
@@ -247,25 +252,26 @@ def verdict(paired: Paired, p_adjusted: float | None, *, lower_is_better: bool, 
 
 def strongest(
     arms: Mapping[str, ArmFigures], controls: Sequence[str], lower_is_better: bool
-) -> tuple[tuple[str, ...], bool]:
-    """Return the controls that decide, and whether validation figures have chosen between several.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the controls that decide, and those with the best validation mean, where it has chosen between several.
 
     The best validation mean is *the* control, where each control has a validation figure for every seed; of equal
     ones the first. Otherwise every control has to be beaten.
     """
     if len(controls) < 2:
-        return tuple(controls), False
+        return tuple(controls), ()
     seeds = list(dict.fromkeys(seed for figures in arms.values() for seed in figures.values))
     means: dict[str, float] = {}
     for name in controls:
         validation = arms[name].validation
         if arms[name].diverged or any(seed not in validation for seed in seeds):
-            return tuple(controls), False
+            return tuple(controls), ()
         means[name] = math.fsum(validation[seed] for seed in seeds) / len(seeds)
     sign = 1 if lower_is_better else -1
     best = min(sign * mean for mean in means.values())
     rounding = 1e-14 * max(abs(mean) for mean in means.values())
-    return (next(name for name in controls if sign * means[name] <= best + rounding),), True
+    level = tuple(name for name in controls if sign * means[name] <= best + rounding)
+    return level[:1], level
 
 
 def plain_interval(interval: Interval | None) -> list[float] | None:

@@ -12,6 +12,7 @@ from .verdicts import Conclusion, Contrast, Decision, Obstacle
 
 ONE_SEED = "one seed shows nothing"
 NO_DIFFERENCE = "no difference shown"
+_NAMED = 5  # controls in one sentence; more are counted
 _NO_MORE_SEEDS = (
     "The p-values hold for one look at seeds whose number was fixed before: seeds must not be added because of what is "
     "seen here, unless the looks are corrected for (--looks)."
@@ -64,19 +65,35 @@ def other_name(decision: Decision, other: str) -> str:
 
 def control_sentence(decision: Decision) -> str:
     """Return which control decides, and how it was chosen."""
-    if not decision.controls:
+    return shown(" ".join(filter(None, (_deciding(decision), _apart(decision.apart)))))
+
+
+def _deciding(decision: Decision) -> str:
+    if not decision.deciding:
         usual = f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"
         return f"No control without a mask ({usual}) is in the table beside the baseline, so no gain can be claimed."
     if decision.chosen:
-        rest = listed(name for name in decision.controls if name not in decision.deciding)
-        return shown(f"The control is {decision.deciding[0]}: on validation figures it is ahead of {rest}.")
+        first, others = decision.deciding[0], [name for name in decision.controls if name not in decision.apart]
+        behind = [name for name in others if name not in (first, *decision.level)]
+        ahead = f"ahead of {listed(behind) if len(behind) <= _NAMED else f'the {len(behind)} others'}" if behind else ""
+        level = f"level with {listed(decision.level)}, which comes later" if decision.level else ""
+        if len(decision.level) > 1:
+            level = f"level with {listed(decision.level)}, which come later"
+        return f"The control is {first}: on validation figures it is {' and '.join(filter(None, (ahead, level)))}."
     if len(decision.deciding) == 1:
-        return shown(f"The control is {decision.deciding[0]}, the only one.")
+        return f"The control is {decision.deciding[0]}, the only one."
     every = listed(decision.deciding)
     why = "not every control has a validation figure for every seed"
     if decision.validation_only:
         why = "validation figures decide here"
-    return shown(f"The controls are {every}, and each has to be beaten: {why}, so the strongest cannot be chosen.")
+    return f"The controls are {every}, and each has to be beaten: {why}, so the strongest cannot be chosen."
+
+
+def _apart(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    many = len(names) > 1
+    return f"{listed(names)} end{'' if many else 's'} in another network and decide{'' if many else 's'} nothing."
 
 
 def caution(decision: Decision) -> str | None:

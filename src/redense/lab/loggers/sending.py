@@ -77,7 +77,7 @@ class Senders:
             raise
         except Exception as error:  # whatever another's package raises
             self.close()
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = " ".join(str(error).split())[:1000] or type(error).__name__  # what helps often comes last
             raise LoggerError(f"log: {name} cannot begin: {reason}") from error
 
     def __enter__(self) -> Senders:

@@ -74,7 +74,8 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
         [h("code", name), whole(chosen.weights[name]), share(s), *(share(chosen.beside[o][name]) for o in others)]
         for name, s in chosen.items()
     ]
-    costs = [cell(_or_nan(value)) for value in (chosen.predicted, *(chosen.predictions[o] for o in others))]
+    drops = (chosen.predicted, *(chosen.predictions[o] for o in others))
+    costs = [cell(drop) if drop is not None and math.isfinite(drop) else "not scanned" for drop in drops]
     shares.append(["Sum of the drops alone", "", *costs])
     return [
         Section(

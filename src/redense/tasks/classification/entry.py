@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from redense.files.sources import is_own
-from redense.tasks.faults import counted
+from redense.files.visible import counted
 from redense.tasks.task import Facts, Settings, Split
 
 from .data import expected_data

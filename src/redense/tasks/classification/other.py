@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError
-from redense.tasks.faults import counted
+from redense.files.visible import counted
 from redense.tasks.task import OtherData, Split, Task
 
 from .classifier import Inputs, read_inputs

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from redense.errors import DataError
 from redense.files.opening import read_text
+from redense.files.visible import counted
 from redense.tasks.classification.data.layouts.folder import SUFFIXES
-from redense.tasks.faults import counted
 from redense.tasks.folders import ending_of
 
 from .source import Entry, Source, SplitName, files_of, find_folder

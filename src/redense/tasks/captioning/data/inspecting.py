@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redense.errors import DataError
+from redense.files.visible import counted
 from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import vocabulary_of
 from redense.tasks.classification.data.checking import OnChecked
 from redense.tasks.classification.data.layouts.folder import SUFFIXES, Files
-from redense.tasks.faults import Checked, Fault, counted, fault_lines
+from redense.tasks.faults import Checked, Fault, fault_lines
 from redense.tasks.folders import TEXTS, endings_said, walk
 
 from .coco import find_coco

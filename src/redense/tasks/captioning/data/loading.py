@@ -12,6 +12,7 @@ import numpy as np
 
 from redense.errors import DataError, nearest
 from redense.files.opening import is_regular
+from redense.files.visible import counted
 from redense.tasks import catalog
 from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import tokenize
@@ -19,7 +20,7 @@ from redense.tasks.classification.data.checking import OnChecked, check
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
 from redense.tasks.classification.data.sets import Encoded
-from redense.tasks.faults import Fault, counted
+from redense.tasks.faults import Fault
 
 from .coco import find_coco, read_coco
 from .flickr import find_flickr, read_flickr

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError
+from redense.files.visible import counted
 from redense.tasks.classification.config import ImageData
-from redense.tasks.faults import Fault, counted
+from redense.tasks.faults import Fault
 
 from .checking import Checked
 from .sets import Encoded, EncodedSet, SetT

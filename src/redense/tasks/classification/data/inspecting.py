@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from redense.errors import DataError
-from redense.files.visible import visible_line
+from redense.files.visible import counted, visible_line
 from redense.tasks.classification.config import ImageData
-from redense.tasks.faults import Checked, Fault, counted, fault_lines
+from redense.tasks.faults import Checked, Fault, fault_lines
 from redense.tasks.folders import has_any
 
 from .assemble import Part, first_part, shown_classes, unknown_classes

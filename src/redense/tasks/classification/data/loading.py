@@ -11,8 +11,8 @@ from typing import cast
 import numpy as np
 
 from redense.errors import DataError
+from redense.files.visible import counted
 from redense.tasks.classification.config import ImageData
-from redense.tasks.faults import counted
 from redense.tasks.names import called_alike
 
 from .assemble import assemble, divide, verify_labels

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redense.errors import DataError, nearest
+from redense.files.visible import counted
 from redense.plugins import Registry
 from redense.tasks import catalog
 from redense.tasks.classification.config import ImageData
-from redense.tasks.faults import Fault, counted
+from redense.tasks.faults import Fault
 from redense.tasks.folders import TEXTS, endings_said, has_any, subfolders
 from redense.tasks.split_names import split_of
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redense.errors import DataError
-from redense.tasks.faults import Checked, Fault, counted, fault_lines
+from redense.files.visible import counted
+from redense.tasks.faults import Checked, Fault, fault_lines
 from redense.tasks.folders import TEXTS, endings_said, paths_below, walk
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.speech.config import SpeechData

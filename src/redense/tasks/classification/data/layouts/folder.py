@@ -16,6 +16,7 @@ import numpy as np
 
 from redense.errors import DataError
 from redense.files.opening import read_bytes
+from redense.files.visible import counted
 from redense.tasks.folders import ending_of, has_any, is_hidden, subfolders, walk
 from redense.tasks.split_names import by_split, split_of
 
@@ -103,7 +104,7 @@ def beside(folder: Path, parts: Mapping[str, Path]) -> list[str]:
         count = len(walk(folder / name, SUFFIXES).files)
         if count:
             why = "has no class folders" if split_of(name) else "is called like no split"
-            images = "1 image" if count == 1 else f"{count:,} images"
+            images = counted(count, "image")
             notes.append(f"{folder.name}/{name}/ {why}: its {images} {'is' if count == 1 else 'are'} not used")
     return notes
 
