@@ -15,10 +15,10 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+import redense
 from redense.errors import RecipeError
 from redense.lab.arms import Arm, Setting, card_of, get_arms
 from redense.lab.arms.cards import PAPERS
-from redense.lab.judging.results import decide_rows
 from redense.lab.judging.verdicts import Decision
 from redense.lab.recipe.recipe import load_recipe
 from redense.lab.training.plan import PlannedPhase
@@ -156,8 +156,9 @@ def _measured(name: str) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for where, row in rows:
-        metric, (low, high), decision = _comparisons()[where]["metric"], row["interval"], _decision(where)
-        shown = f"{metric['name']} {row['mean']:.2f} ± {(high - low) / 2:.2f} {metric['unit']}".rstrip()
+        metric, interval, decision = _comparisons()[where]["metric"], row["interval"], _decision(where)
+        around = f" ± {(interval[1] - interval[0]) / 2:.2f}" if interval else ""  # of equal figures there is none
+        shown = f"{metric['name']} {row['mean']:.2f}{around} {metric['unit']}".rstrip()
         told = [
             f"`{other}`: {found}" for other in decision.deciding if (found := _against(decision, row["arm"], other))
         ]
@@ -175,8 +176,7 @@ def _measured(name: str) -> list[str]:
 
 @functools.cache
 def _decision(where: str) -> Decision:
-    result = _comparisons()[where]
-    return decide_rows(result["rows"], result["metric"])
+    return redense.judge(RESULTS / where).decision  # with the margin that was set beforehand
 
 
 def _against(decision: Decision, arm: str, other: str) -> str:

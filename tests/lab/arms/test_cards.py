@@ -91,3 +91,10 @@ def test_the_index_names_all(pages: dict[str, str]):
     assert set(pages) == {"methods/index.md", *(f"methods/{name}.md" for name in NAMES)}
     for name in NAMES:
         assert f"[`{name}`]({name}.md)" in pages["methods/index.md"]
+
+
+def test_a_verdict_on_a_card_is_by_the_margin_that_was_set_beforehand(pages: dict[str, str]):
+    told = [line for line in pages["methods/surgery.md"].splitlines() if line.startswith("| `arms-quickstart`")]
+    assert [line.count("equivalent") for line in told] == [1]
+    (ensemble,) = [line for line in pages["methods/ensemble.md"].splitlines() if line.startswith("| `arms-quickstart`")]
+    assert "| error 12.43 % |" in ensemble  # one network of all seeds: no interval
