@@ -49,6 +49,13 @@ EXPERIMENTS = {
         "quickstart --dense.epochs 40 --sparse.epochs 10 --redense.epochs 10 --sparse.lr 0.002 --redense.lr 0.0002 "
         "--arms dsd,restart,llr,longer,random --sweep sparsity=0.3,0.5 --seeds 10 --margin 0.1"
     ),
+    "significance": Experiment(
+        "quickstart --start runs/converged-seed0/checkpoints/0-dense.safetensors --sparse.epochs 10 --redense.epochs 10 "
+        "--sparse.lr 0.002 --redense.lr 0.0002 --arms dsd,restart,llr --margin 0.1 "
+        "--seeds 100,101,102,103,104,105,106,107,108,109,110,111,112,113,114,115",
+        before="quickstart --dense.epochs 40 --sparse.epochs 10 --redense.epochs 10 --sparse.lr 0.002 --redense.lr 0.0002",
+        folder="runs/converged-seed0",
+    ),
     "arms-quickstart": Experiment(
         f"quickstart --arms {all_but('late-depth')} --margin 0.2 --seeds 500,501,502,503,504"
     ),
