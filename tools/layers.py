@@ -63,6 +63,7 @@ PLACES = {
     "redense.lab.events": "ranks",
     "redense.lab.flow": "flow",
     "redense.lab.folder": "ranks",
+    "redense.lab.headings": "ranks",
     "redense.lab.judging": "judging",
     "redense.lab.keys": "training",
     "redense.lab.loggers": "runs",

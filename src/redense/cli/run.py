@@ -68,6 +68,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from redense.lab.headings import heading_of
     from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import build_recipe, load_recipe, read_run_recipe
 
@@ -108,7 +109,8 @@ def _run(options: argparse.Namespace) -> int:
 
         folder: Path = options.resume or Path(ranks.main(new))
     if not options.quiet:
-        console.print_titled(recipe.name, f"{recipe.about or recipe.task}; seed {recipe.seed}")
+        heading = heading_of(recipe.name, recipe.about)
+        console.print_titled(heading, f"{recipe.about or recipe.task}; seed {recipe.seed}")
         console.print(f"run folder: {folder}", soft_wrap=True)
     go_on = resuming(folder)
     with Signals() as signals:

@@ -104,6 +104,9 @@ def test_python_loads_what_a_run_has_trained_and_the_card_says_how(
 def test_heading_and_report_say_what_was_trained_on(trained: Path):
     page = (trained / "run" / "report.html").read_text()
     assert "lamps: 32 training, 4 validation and 4 test examples of 2 classes: bright, dark" in page
+    assert "<h1>lamps</h1>" in page
+    assert "as quickstart trains" in page
+    assert (trained / "model" / "README.md").read_text().startswith("# lamps\n\nas quickstart trains, on ")
     assert "a small CNN on Fashion-MNIST" not in (trained / "run" / "recipe.yaml").read_text()
 
 

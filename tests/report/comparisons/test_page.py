@@ -50,6 +50,14 @@ def test_table_has_every_arm_with_interval_differences_budget_time_and_weights(u
     assert re.search(r"baseline 11\.\d\d ± 0\.\d\d – – 1,680 1,680 1 min \d+ s 29,066 29,066", text)
 
 
+def test_a_comparison_on_other_data_than_the_recipes_own_is_called_after_the_data(usual, page_of):
+    asked = json.loads((usual / "comparison.json").read_text())
+    asked["recipe"]["about"] = f"as {asked['recipe']['name']} trains, on /data/<birds>"
+    (usual / "comparison.json").write_text(json.dumps(asked))
+    said = f"redense comparison <birds> as {asked['recipe']['name']} trains, on /data/<birds> · classification"
+    assert said in plain(page_of(usual).text)
+
+
 def test_every_note_of_an_arm_is_in_the_table(tmp_path, page_of):
     text = page_of(
         fake_comparison(tmp_path / "c", {"baseline": 11.7, "restart": 11.0, "sam": 10.8, "distill": 10.7})

@@ -25,8 +25,10 @@ def print_outline(made: Outline) -> None:
 def _print(made: Outline, console: SafeConsole) -> None:
     from rich.table import Table
 
+    from redense.lab.headings import heading_of
+
     recipe, training = made.recipe, made.recipe.training
-    console.print_titled(recipe.name, recipe.about)
+    console.print_titled(heading_of(recipe.name, recipe.about), recipe.about)
     console.print(f"data       {made.facts.text}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)
     share = made.prunable / made.parameters if made.parameters else 0.0
     console.print(f"network    {recipe.model.name}, {made.parameters:,} weights, {share:.1%} of them can be pruned")

@@ -27,6 +27,7 @@ from redense.files.checksums import check_folder, check_sums
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
 from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
+from redense.lab.headings import about_other_data
 from redense.lab.loggers.base import check_names
 from redense.plugins import refuse_missing
 from redense.tasks.registry import DEFAULT, Registration, register, task_named, tasks
@@ -174,7 +175,7 @@ def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:
     own = section.get("source") if isinstance(section, dict) else None
     if source == own or (own is None and source in _NAMES_OF_NOTHING):
         return
-    data["about"] = f"as {label} trains, on {source}"
+    data["about"] = about_other_data(label, source)
     if isinstance(section, dict):
         section.pop("expected", None)
 
@@ -191,7 +192,7 @@ def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
     if source == own.get("source") or (own.get("source") is None and source in (None, *_NAMES_OF_NOTHING)):
         return
     if data.get("about") == first.get("about"):
-        data["about"] = f"as {name} trains, on {source}"
+        data["about"] = about_other_data(name, source)
     if section.get("expected") == own.get("expected"):
         section.pop("expected", None)
 

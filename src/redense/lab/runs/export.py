@@ -13,6 +13,7 @@ from redense.errors import DataError, StateError
 from redense.files.checksums import write_sums
 from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
+from redense.lab.headings import heading_of
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
@@ -125,7 +126,7 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], gra
     data = result.get("data") or {}  # a run of an older redense does not say
     trained_on = f"Trained on {data['text']}." if data else ""
     lines = [
-        f"# {recipe.name}",
+        f"# {heading_of(recipe.name, recipe.about)}",
         "",
         recipe.about or f"A model for {recipe.task}.",
         "",

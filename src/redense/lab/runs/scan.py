@@ -177,6 +177,7 @@ def write_scan(folder: Path, engine: Engine, scan: Scan, chosen: Allocation, fol
     metric = engine.task.metric
     data = {
         "recipe": engine.recipe.name,
+        "about": engine.recipe.about,
         "seed": engine.recipe.seed,
         "source": source,
         "follows": "loss" if follow == "loss" else metric.name,

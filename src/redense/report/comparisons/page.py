@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from redense.files.checksums import check_folder
 from redense.files.markup import Child, Element, h
+from redense.lab.headings import heading_of
 from redense.lab.judging.words import control_sentence, rule
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
@@ -75,10 +77,13 @@ def make_page(c: Comparison) -> Page:
     facts = [c.task, count(len(c.arms), "arm"), count(len(c.seeds), "seed")]
     if c.test_examples:
         facts.append(count(c.test_examples, "test example"))
+    asked = c.asked.get("recipe") or {}
+    about = str(asked.get("about") or "") if isinstance(asked, Mapping) else ""
+    heading = heading_of(c.recipe, about)
     return Page(
         kind="redense comparison" if c.form != "table" else "redense judgement",
-        name=c.recipe,
-        facts=facts,
+        name=heading,
+        facts=[about, *facts] if heading != c.recipe else facts,
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
         style=asset("comparisons/comparison.css"),
     )

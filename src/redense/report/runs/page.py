@@ -61,7 +61,7 @@ def make_page(run: Run, *, live: bool = False) -> Page:
     ]
     return Page(
         kind="redense run report",
-        name=run.name,
+        name=run.heading,
         facts=_facts(run),
         sections=sections,
         live=live,
@@ -92,6 +92,7 @@ def _facts(run: Run) -> list[str]:
     steps = run.ends[-1] if run.phases else 0
     seconds = run.result.get("seconds")
     return [
+        f"as {run.name} trains" if run.heading != run.name else "",
         str(run.result.get("task") or run.recipe.get("task") or ""),
         _trained_on(run),
         "" if run.seed is None else f"seed {run.seed}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, RecipeError
+from redense.lab.headings import heading_of
 from redense.report.kit.loading import load_object
 from redense.tasks.metrics import shown_name
 
@@ -123,6 +124,11 @@ class Run:
     def name(self) -> str:
         """The name of the run: its recipe's."""
         return str(self.result.get("recipe") or self.recipe.get("name") or self.path.resolve().name)
+
+    @property
+    def heading(self) -> str:
+        """What the page is called: the recipe, or the data where it is not the recipe's own."""
+        return heading_of(self.name, str(self.recipe.get("about") or ""))
 
     @property
     def seed(self) -> int | None:
