@@ -1,4 +1,4 @@
-"""What a run is called: by its recipe's name, or, on other data than the recipe's own, by that data."""
+"""The heading of a run: its recipe's name, or, on other data than the recipe's own, that of the data."""
 
 from __future__ import annotations
 
