@@ -127,7 +127,7 @@ class Run:
 
     @property
     def heading(self) -> str:
-        """What the page is called: the recipe, or the data where it is not the recipe's own."""
+        """The heading of the page: the recipe's name, or that of the data where it is not the recipe's own."""
         return heading_of(self.name, str(self.recipe.get("about") or ""))
 
     @property
