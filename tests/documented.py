@@ -1,0 +1,133 @@
+"""The sources of the measured numbers of the documents: the raw results that tables and sentences are of."""
+
+from __future__ import annotations
+
+BASELINE = "baseline"
+
+# --- what a table is of: (file, heading, first cell of the head) -> folders of results/ -----------------------------
+EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
+SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
+CONVERGED, ARMS = ("converged",), ("arms-quickstart",)
+MARGINS = {CONVERGED: 0.1, ARMS: 0.2}  # set before they were run
+R = "docs/results.md"
+EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
+    ("README.md", "Does it help?", "the quickstart's CNN, 40 epochs, 10 seeds"): CONVERGED,
+    ("README.md", "Does it help?", "quickstart as shipped, 5 seeds"): ("quickstart",),
+    (R, "A trained baseline, at the paper's rates", "arm"): CONVERGED,
+    (R, "Every arm on the quickstart", "arm"): ARMS,
+    (R, "Quickstart: a small CNN on Fashion-MNIST", "arm"): ("quickstart",),
+    (R, "ResNet-20 on Fashion-MNIST", "arm"): ("fashion-mnist-resnet20",),
+    (R, "A small SqueezeNet on Fashion-MNIST", "arm"): ("fashion-mnist-squeezenet",),
+    (R, "A small VGG on Fashion-MNIST", "arm"): ("fashion-mnist-vgg",),
+    (R, "The quickstart's CNN on all of Fashion-MNIST", "arm"): ("fashion-mnist-cnn",),
+    (R, "Captions of emoji: NeuralTalk", "arm"): EMOJI,
+    (R, "Speech: a small Deep Speech on Spanish sentences", "arm"): SPEECH,
+    (R, "Speech: a BLSTM on the same sentences, pruned gate by gate", "arm"): ("prompts-es-blstm",),
+    (R, "Where the mask itself helps: wrong labels", "arm"): ("noisy-labels",),
+    (R, "Where the mask itself helps: wrong labels", "arm, best epoch of each phase"): ("noisy-labels-best",),
+    (R, "The confirmation", "arm, best epoch of each phase"): ("noisy-labels-early",),
+    (R, "The control that was missing", "arm, best epoch of each phase"): ("noisy-labels-early-llr",),
+    ("zoo/quickstart/README.md", "quickstart", "arm"): ("quickstart",),
+    ("zoo/fashion-mnist-squeezenet/README.md", "fashion-mnist/squeezenet", "arm"): ("fashion-mnist-squeezenet",),
+    ("zoo/fashion-mnist-noisy-labels/README.md", "fashion-mnist/noisy-labels", "arm"): ("noisy-labels",),
+    ("zoo/prompts-es-deepspeech/README.md", "prompts-es/deepspeech", "arm"): ("prompts-es-deepspeech",),
+}
+METRICS = {
+    "test error": "test_error",
+    "test WER": "test_wer",
+    "test CER": "test_cer",
+    "BLEU-4": "test_bleu4",
+    "perplexity": "test_perplexity",
+    "validation error": "validation_error",
+}
+HIGHER = ("bleu",)
+
+# --- the numbers of the text: as they are printed -> how they come about ---------------------------------------------
+EARLY, LLR, BEST = ("noisy-labels-early",), ("noisy-labels-early-llr",), ("noisy-labels-best",)
+IMAGES = {
+    "quickstart": ("dsd 0.3", "random 0.3"),
+    "fashion-mnist-resnet20": ("dsd", "random"),
+    "fashion-mnist-squeezenet": ("dsd", "random"),
+    "fashion-mnist-vgg": ("dsd", "random"),
+    "fashion-mnist-cnn": ("dsd", "random"),
+}
+TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
+    # printed: (folders, metric, arm, against); the sign of an unsigned number is that of the sentence
+    "0.8 ± 0.6": (EARLY, "test_error", "dsd", "restart"),
+    "0.35 ± 0.22": (LLR, "test_error", "dsd", "llr"),
+    "0.80 ± 0.57": (LLR, "test_error", "dsd", "restart"),
+    "2.5 ± 0.6": (("noisy-labels", "noisy-labels-best:baseline"), "test_error", "dsd 0.95", "best baseline"),
+    "1.8 ± 0.7": (("noisy-labels", "noisy-labels-best:baseline"), "test_error", "random 0.8", "best baseline"),
+    "−4.65 ± 0.43": (("noisy-labels",), "test_error", "dsd 0.95", "llr"),
+    "0.23 ± 0.12": (CONVERGED, "test_error", "dsd 0.3", "longer"),
+    "0.13 ± 0.03": (CONVERGED, "test_error", "dsd 0.5", "baseline"),
+    "0.03 ± 0.08": (CONVERGED, "test_error", "dsd 0.3", "restart"),
+    "0.21 ± 0.11": (CONVERGED, "test_error", "longer", "baseline"),
+    "0.15 ± 0.07": (CONVERGED, "test_error", "llr lr=0.3", "baseline"),
+    "0.59 ± 0.24": (ARMS, "test_error", "dsd", "longer"),
+    "0.50 ± 0.23": (ARMS, "test_error", "restart", "longer"),
+    "+0.10 ± 0.17": (ARMS, "test_error", "dsd", "restart"),
+    "0.35 ± 0.18": (ARMS, "test_error", "dsd-iter", "dsd"),
+    "0.24 ± 0.10": (ARMS, "test_error", "dsd-iter3", "dsd-iter"),
+    "0.23 ± 0.14": (ARMS, "test_error", "random", "dsd"),
+    "0.19 ± 0.08": (ARMS, "test_error", "early", "dsd"),
+    "0.31 ± 0.24": (("quickstart",), "test_error", "dsd-iter 0.3", "dsd 0.3"),
+    "0.29 ± 0.19": (("quickstart",), "test_error", "dsd-iter 0.5", "dsd 0.5"),
+    "0.33 ± 0.15": (("quickstart",), "test_error", "random 0.3", "dsd 0.3"),
+    "0.73 ± 0.12": (("quickstart",), "test_error", "random 0.5", "dsd 0.5"),
+    "0.38 ± 0.30": (("fashion-mnist-resnet20",), "test_error", "random", "dsd"),
+    "0.80 ± 0.19": (("fashion-mnist-vgg",), "test_error", "random", "dsd"),
+    "+0.1 ± 0.3": (EMOJI, "test_perplexity", "dsd 0.3", "restart"),
+    "−0.2 ± 1.7": (EMOJI, "test_perplexity", "dsd 0.5", "restart"),
+    "2.3 ± 0.9": (EMOJI, "test_perplexity", "dsd 0.8", "dsd 0.5"),
+    "0.8 ± 0.6 more": (EMOJI, "test_perplexity", "dsd-iter", "dsd 0.8"),
+    "5.3 ± 0.9": (EMOJI, "test_perplexity", "random 0.5", "dsd 0.5"),
+    "0.33 ± 0.66": (EMOJI, "test_bleu4", "random 0.5", "dsd 0.5"),
+    "−0.2 ± 1.8": (SPEECH, "test_wer", "dsd 0.3", "dsd 0.5"),
+    "0.8 ± 1.1": (SPEECH, "test_wer", "dsd-iter", "dsd 0.5"),
+    "0.2 ± 1.7": (("prompts-es-blstm",), "test_wer", "dsd", "restart"),
+    "0.28 ± 0.24": (("prompts-es-blstm",), "test_cer", "dsd", "restart"),
+    "0.68 ± 0.41": (("noisy-labels-search",), "validation_error", "release-fresh 0.8", "dsd 0.8"),
+    "0.41 ± 0.52": (("noisy-labels-search",), "validation_error", "release-fresh 0.9", "dsd 0.9"),
+    "−0.08 ± 0.50": (("noisy-labels-search",), "validation_error", "release-fresh 0.95", "dsd 0.95"),
+}
+TEXT_OF_ONE = {  # a mean and its interval, of no difference
+    "22.36 ± 0.70": (BEST, "test_error", "baseline"),
+    "11.75 ± 0.22": (ARMS, "test_error", "dsd-sensitivity"),
+    "11.71 ± 0.24": (ARMS, "test_error", "dsd-erk"),
+    "11.72 ± 0.19": (ARMS, "test_error", "dsd"),
+}
+PLAIN = {  # examples of how a figure is written, and what the paper reports
+    "docs/explanation/reading-measurements.md": {"11.74 ± 0.22", "−1.07 ± 0.21"},
+    "docs/report.md": set[str](),
+}
+
+# --- the paper's, and the rows beside it ----------------------------------------------------------------------------
+PAPER = {
+    "GoogLeNet, ImageNet top-1 error": "31.14 30.02 30.20",
+    "VGG-16": "31.50 27.19 29.33",
+    "ResNet-18": "30.43 29.17 30.04",
+    "ResNet-50": "24.01 22.89 23.58",
+    "NeuralTalk, Flickr8k BLEU-4, 80 %": "16.8 18.5",
+    "Deep Speech, WSJ '92 WER, 50 %; 50 + 50 + 50 epochs": "29.82 27.90",
+    "the same, twice, 250 epochs in all": "28.03 27.45",
+}
+OURS = {
+    "quickstart's CNN, Fashion-MNIST error, 30 %": (("quickstart",), "test_error", "dsd 0.3"),
+    "ResNet-20": (("fashion-mnist-resnet20",), "test_error", "dsd"),
+    "VGG": (("fashion-mnist-vgg",), "test_error", "dsd"),
+    "SqueezeNet": (("fashion-mnist-squeezenet",), "test_error", "dsd"),
+    "NeuralTalk, emoji BLEU-4, 80 %": (EMOJI, "test_bleu4", "dsd 0.8"),
+    "small Deep Speech, Spanish sentences, 50 %": (SPEECH, "test_wer", "dsd 0.5"),
+    "the same, twice in as many steps": (SPEECH, "test_wer", "dsd-iter"),
+}
+NOT_CHECKED = {  # words and figures of other programs, which are checked apart
+    ("docs/explanation/reading-measurements.md", "Beside other judges", ""),
+}
+ELSEWHERE = {  # what is not measured by comparisons of arms
+    "docs/which-method.md",  # tests/test_which_method.py
+    "docs/performance.md",  # timings of scripts, benchmarks/results/
+    "docs/compatibility.md",  # sizes of installs
+    "docs/project/inside.md",  # lines of our own source
+    "docs/explanation/what-is-pruned.md",  # tools/architectures.py writes its tables
+}
