@@ -8,7 +8,7 @@ BASELINE = "baseline"
 EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS = ("converged",), ("arms-quickstart",)
-MARGINS = {CONVERGED: 0.1, ARMS: 0.2}  # set before they were run
+MARGINS: dict[tuple[str, ...], float] = {CONVERGED: 0.1, ARMS: 0.2}  # set before they were run
 R = "docs/results.md"
 EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("README.md", "Does it help?", "the quickstart's CNN, 40 epochs, 10 seeds"): CONVERGED,
