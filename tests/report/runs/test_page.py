@@ -57,6 +57,18 @@ def test_verdict_says_plainly_when_there_is_no_gain_and_the_terminal_says_the_sa
     assert "That is one seed, on 66 test examples, and" in said
 
 
+def test_a_figure_that_no_phase_has_moved_is_said_to_tell_nothing(tmp_path, page_of):
+    recipe = {"sparse": {"sparsity": 0.3}, "training": {"keep": "best"}}
+    still = fake_run(tmp_path / "still", phases=with_tests(100.0, 100.0, 100.0))
+    assert "Every phase has the same error, so it tells nothing of them" in page_of(still).text
+    told = json.loads((still / "result.json").read_text())
+    assert "so it tells nothing of them; --training.keep_by loss chooses" in run_verdict(told, recipe, "error")
+    moved = fake_run(tmp_path / "moved", phases=with_tests(100.0, 99.9, 100.0))
+    assert "tells nothing" not in page_of(moved).text
+    told = json.loads((moved / "result.json").read_text())
+    assert "tells nothing" not in run_verdict(told, recipe, "error")
+
+
 def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_of):
     phases = with_tests(20.1, 19.0, 21.4)
     text = page_of(fake_run(tmp_path / "up", phases=phases, metric=("bleu_4", "BLEU", False))).text

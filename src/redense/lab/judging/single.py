@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 _FEW = 100  # test examples: one of fewer weighs more than a point
@@ -42,6 +42,20 @@ def beside(value: float, base: float, *, lower_is_better: bool | None) -> Beside
     return "better" if (value < base) == (lower_is_better is not False) else "worse"
 
 
+def unmoved(values: Sequence[float], figure: str, recipe: Mapping[str, Any]) -> str:
+    """Return a sentence where every phase ends with the same figure, which then says nothing of them; else nothing.
+
+    >>> unmoved([0.0, 0.0, 0.0], "BLEU-4", {})
+    'Every phase has the same BLEU-4, so it tells nothing of them.'
+    """
+    if len(values) < 2 or len(set(values)) > 1:
+        return ""
+    said, training = f"Every phase has the same {figure}, so it tells nothing of them", recipe.get("training") or {}
+    if training.get("keep", "last") == "last" or training.get("keep_by") == "loss":
+        return f"{said}."
+    return f"{said}; --training.keep_by loss chooses epochs by what moves."
+
+
 def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: str) -> str:
     """Return what one run shows, and what it does not (DESIGN.md, rule 7).
 
@@ -67,8 +81,9 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
         )
     count = result["test_examples"]
     few = f", on {count} test example{'s' if count != 1 else ''}" if count < _FEW else ""
+    still = unmoved([phase["test"][name] for phase in phases], figure, recipe)
     return (
-        f"test {figure} {shown}, {how} the dense baseline ({base}). "
+        f"test {figure} {shown}, {how} the dense baseline ({base}). {still}{' ' if still else ''}"
         f"That is one seed{few}, and more steps help too: the control on the same budget is the same command "
         f"with {shlex.join(control_settings(recipe))}."
     )

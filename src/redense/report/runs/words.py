@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from redense.lab.judging.single import beside
+from redense.lab.judging.single import beside, unmoved
 from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import (
     Number,
@@ -100,10 +100,14 @@ def verdict(run: Run) -> Verdict:
         )
     return Verdict(
         sentence,
-        (caution, *_cost(run), *_seed(run), *_split(run, split)),
+        (caution, *filter(None, (_unmoved(run, split),)), *_cost(run), *_seed(run), *_split(run, split)),
         control_command(run),
         (start, end, no_control),
     )
+
+
+def _unmoved(run: Run, split: str) -> str:
+    return unmoved([_figure(run, phase, split) for phase in run.phases], run.metric.label, run.recipe)
 
 
 def _unfinished(run: Run) -> Verdict:
