@@ -11,7 +11,9 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -167,12 +169,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+@cache
+def rows_of(folder: str) -> dict[str, Mapping[str, Any]]:
+    """The rows of ``compare.json`` by arm; none where the experiment keeps a table alone."""
+    whole = ROOT / "results" / folder / "compare.json"
+    return {row["arm"]: row for row in json.loads(whole.read_text())["rows"]} if whole.exists() else {}
+
+
 def gradients_a_step(column: Column, arm: str) -> float:
     """The gradients that a step of an arm takes, in the mean; 1 where the experiment keeps no such number."""
-    whole = ROOT / "results" / column.experiment.folder / "compare.json"
-    rows = json.loads(whole.read_text())["rows"] if whole.exists() else []
-    found = next((row for row in rows if row["arm"] == column.setting(arm)), {})
-    return found.get("gradients", 1) / found["steps"] if found.get("gradients") else 1.0
+    found = rows_of(column.experiment.folder).get(column.setting(arm), {})
+    return found["gradients"] / found["steps"] if found.get("gradients") else 1.0
 
 
 def arms_of(columns: Iterable[Column]) -> list[str]:

@@ -10,6 +10,11 @@ def about_other_data(recipe: str, source: object) -> str:
     return f"as {recipe} trains, on {source}"
 
 
+def on_other_data(recipe: str, about: str | None) -> str:
+    """Return what a recipe is about where it is trained on other data than its own; else nothing."""
+    return about if about and about.startswith(about_other_data(recipe, "")) else ""
+
+
 def heading_of(recipe: str, about: str | None) -> str:
     """Return the heading of a run.
 
@@ -20,10 +25,7 @@ def heading_of(recipe: str, about: str | None) -> str:
     >>> heading_of("quickstart", about_other_data("quickstart", "hub:someone/birds"))
     'someone/birds'
     """
-    start = about_other_data(recipe, "")
-    if not about or not about.startswith(start):
-        return recipe
-    source = about.removeprefix(start)
+    source = on_other_data(recipe, about).removeprefix(about_other_data(recipe, ""))
     if source.startswith("hub:"):
         return source.removeprefix("hub:")
     return PurePath(source).name or recipe

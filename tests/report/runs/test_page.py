@@ -63,6 +63,8 @@ def test_a_figure_that_no_phase_has_moved_is_said_to_tell_nothing(tmp_path, page
     assert "Every phase has the same error, so it tells nothing of them" in page_of(still).text
     told = json.loads((still / "result.json").read_text())
     assert "so it tells nothing of them; --training.keep_by loss chooses" in run_verdict(told, recipe, "error")
+    none = fake_run(tmp_path / "none", phases=with_tests(*[float("nan")] * 3))
+    assert "tells nothing" not in page_of(none).text
     moved = fake_run(tmp_path / "moved", phases=with_tests(100.0, 99.9, 100.0))
     assert "tells nothing" not in page_of(moved).text
     told = json.loads((moved / "result.json").read_text())

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from redense.files.visible import counted
+
 _FEW = 100  # test examples: one of fewer weighs more than a point
 
 
@@ -48,7 +50,7 @@ def unmoved(values: Sequence[float], figure: str, recipe: Mapping[str, Any]) -> 
     >>> unmoved([0.0, 0.0, 0.0], "BLEU-4", {})
     'Every phase has the same BLEU-4, so it tells nothing of them.'
     """
-    if len(values) < 2 or len(set(values)) > 1:
+    if len(values) < 2 or len(set(values)) > 1 or not math.isfinite(values[0]):
         return ""
     said, training = f"Every phase has the same {figure}, so it tells nothing of them", recipe.get("training") or {}
     if training.get("keep", "last") == "last" or training.get("keep_by") == "loss":
@@ -80,7 +82,7 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
             "Nothing was pruned: this is the control, DSD's steps and learning rates without a mask."
         )
     count = result["test_examples"]
-    few = f", on {count} test example{'s' if count != 1 else ''}" if count < _FEW else ""
+    few = f", on {counted(count, 'test example')}" if count < _FEW else ""
     still = unmoved([phase["test"][name] for phase in phases], figure, recipe)
     return (
         f"test {figure} {shown}, {how} the dense baseline ({base}). {still}{' ' if still else ''}"

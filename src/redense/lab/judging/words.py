@@ -76,9 +76,8 @@ def _deciding(decision: Decision) -> str:
         first, others = decision.deciding[0], [name for name in decision.controls if name not in decision.apart]
         behind = [name for name in others if name not in (first, *decision.level)]
         ahead = f"ahead of {listed(behind) if len(behind) <= _NAMED else f'the {len(behind)} others'}" if behind else ""
-        level = f"level with {listed(decision.level)}, which comes later" if decision.level else ""
-        if len(decision.level) > 1:
-            level = f"level with {listed(decision.level)}, which come later"
+        come = "comes" if len(decision.level) == 1 else "come"
+        level = f"level with {listed(decision.level)}, which {come} later" if decision.level else ""
         return f"The control is {first}: on validation figures it is {' and '.join(filter(None, (ahead, level)))}."
     if len(decision.deciding) == 1:
         return f"The control is {decision.deciding[0]}, the only one."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redense.files.checksums import check_folder
 from redense.files.markup import Child, Element, h
-from redense.lab.headings import heading_of
+from redense.lab.headings import heading_of, on_other_data
 from redense.lab.judging.words import control_sentence, rule
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
@@ -79,11 +79,10 @@ def make_page(c: Comparison) -> Page:
         facts.append(count(c.test_examples, "test example"))
     asked = c.asked.get("recipe") or {}
     about = str(asked.get("about") or "") if isinstance(asked, Mapping) else ""
-    heading = heading_of(c.recipe, about)
     return Page(
         kind="redense comparison" if c.form != "table" else "redense judgement",
-        name=heading,
-        facts=[about, *facts] if heading != c.recipe else facts,
+        name=heading_of(c.recipe, about),
+        facts=[on_other_data(c.recipe, about), *facts],
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
         style=asset("comparisons/comparison.css"),
     )

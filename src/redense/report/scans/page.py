@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.files.markup import Child, h
-from redense.lab.headings import heading_of
+from redense.lab.headings import heading_of, on_other_data
 from redense.lab.runs.scan import read_scan
 from redense.report.kit.document import Page, Section, write_page
 from redense.report.kit.parts import Cell, Figure, Table, flattened
@@ -34,12 +34,11 @@ def write_sensitivity_page(folder: Path) -> Path:
 def make_page(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> Page:
     """Return the page of a scan; ``data`` is all of its ``sensitivity.json``."""
     what, recipe, about = _followed(data), str(data["recipe"]), str(data.get("about") or "")
-    heading = heading_of(recipe, about)
     return Page(
         kind="redense sensitivity scan",
-        name=heading,
+        name=heading_of(recipe, about),
         facts=[
-            about if heading != recipe else "",
+            on_other_data(recipe, about),
             f"seed {data['seed']}",
             count(len(scan.curves), "layer"),
             count(scan.evaluations, "evaluation"),
