@@ -63,7 +63,7 @@ EXPERIMENTS = {
         f"quickstart --arms {all_but('late-depth')} --margin 0.2 --seeds 500,501,502,503,504"
     ),
     "arms-noisy": Experiment(
-        f"fashion-mnist/noisy-labels-early --arms {all_but('late-depth', 'schedule-free')} --margin 0.2 "
+        f"fashion-mnist/noisy-labels-early --arms {all_but('late-depth', 'schedule-free', 'muon')} --margin 0.2 "
         "--seeds 500,501,502,503,504,505,506,507,508,509"
     ),
     "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
