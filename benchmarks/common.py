@@ -7,6 +7,7 @@ that slows the machine for a while then slows both sides. Bars are ratios, never
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -133,21 +134,67 @@ def measure(
     return seconds
 
 
-def holding(masked: Any, optimizer: Any) -> Callable[[], object]:
-    """Return the work of redense in one step of an optimizer: in backward, before the step and after it.
+HELD = 9  # steps, in which all weights are looked at once
+
+
+def holding(
+    masked: Any,
+    optimizer: Any,
+    step: Callable[[], object],
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Callable[[], Took]:
+    """Return the work of redense in a step, where it is done: the mean of `HELD` steps that are made for it.
 
     Args:
-        masked: a `redense.holding.masked.Masked` in force, whose parameters have gradients.
-        optimizer: one of those that it was given.
+        masked: a `redense.holding.masked.Masked` in force.
+        optimizer: one of those that it was given, with the hooks of redense around its step.
+        step: makes a step: backward, or `accumulate`, and the optimizer's.
+        device: waited for on both sides of the work, where that is a GPU.
+        clock: in s.
     """
+    took = 0.0
 
-    def hold() -> None:
-        for name, parameter in masked.parameters.items():
-            masked._gradients._accumulated(name, parameter.grad)  # what the hook on the parameter does
-        masked.before_step(optimizer, (optimizer,), {})
-        masked.after_step(optimizer)
+    def timed(work: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(work)
+        def run(*given: object) -> object:
+            nonlocal took
+            began = now()
+            result = work(*given)
+            took += now() - began
+            return result
+
+        return run
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return clock()
+
+    def hold() -> Took:
+        nonlocal took
+        took = 0.0
+        hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+        kept = [dict(each) for each in hooks]
+        for each in hooks:
+            each.update({key: timed(hook) for key, hook in each.items()})
+        masked._gradients._accumulated = timed(masked._gradients._accumulated)
+        try:
+            for _ in range(HELD):
+                step()
+        finally:
+            del masked._gradients._accumulated
+            for each, own in zip(hooks, kept, strict=True):
+                each.update(own)
+        return Took(took / HELD)
 
     return hold
+
+
+def accumulate(masked: Any) -> None:
+    """Do what redense's hooks on the parameters do in backward: mask each gradient."""
+    for name, parameter in masked.parameters.items():
+        masked._gradients._accumulated(name, parameter.grad)
 
 
 def ratio(seconds: Seconds, of: str, to: str) -> Ratio:

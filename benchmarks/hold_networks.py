@@ -3,9 +3,10 @@
     python benchmarks/hold_networks.py [--check] [--networks resnet50 vgg16] [--batch 32] [--device cpu] [--rounds 3]
 
 A step is forward, backward and SGD with momentum and weight decay on random images of 224 x 224, inside
-``redense.sparse`` at 30 %; "dense step" is the same without it, and "hold" redense's work alone, of a step after the
-first few of a phase: gradients are masked, some weights are looked at, and all are masked after the step. The bars: at
-most 1 % of a step of 32 images, and at most one copy of the network's weights (``clone()``).
+``redense.sparse`` at 30 %; "dense step" is the same without it, and "hold" redense's work alone, the mean of nine
+steps after the first few of a phase: gradients are masked, some weights are looked at before each step and all of them
+before one of the nine. The bars: at most 1 % of a step of 32 images, and at most one copy of the network's weights
+(``clone()``).
 
 With ``--device cuda --batch 256`` (skipped where there is none) holding must cost at most 1 % of the step, and a hook
 that waits for the GPU is an error; its kernels are counted and stored.
@@ -29,6 +30,7 @@ from common import (
     Bar,
     Contestant,
     Seconds,
+    accumulate,
     add_device,
     device_of,
     finish,
@@ -72,6 +74,10 @@ def contestants(
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
+    def anew() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        step()
+
     other = copy.deepcopy(model)
     others = torch.optim.SGD(other.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
@@ -83,17 +89,24 @@ def contestants(
     step()  # the gradients stay, for the steps of `hold`
     for _ in range(3):  # the first steps of a phase look at all that is masked
         optimizer.step()
-    hold = holding(block._masked, optimizer)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     weights = [parameter.detach() for parameter in model.parameters()]
     made = {
         f"{name}: step": Contestant(on_device(step, device), functools.partial(optimizer.zero_grad, set_to_none=False)),
         f"{name}: dense step": Contestant(
             on_device(dense, device), functools.partial(others.zero_grad, set_to_none=False)
         ),
-        f"{name}: hold": Contestant(on_device(hold, device), optimizer.step),
+        f"{name}: hold": Contestant(holding(block._masked, optimizer, anew, device, clock)),
         f"{name}: clone()": Contestant(on_device(lambda: [weight.clone() for weight in weights], device)),
     }
-    return made, hold
+    return made, lambda: once(block._masked, optimizer)
+
+
+def once(masked: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Do what redense does around a step, without the step."""
+    accumulate(masked)
+    masked.before_step(optimizer, (optimizer,), {})
+    masked.after_step(optimizer)
 
 
 def kernels(hold: Callable[[], object]) -> int:

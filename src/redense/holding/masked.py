@@ -16,6 +16,7 @@ from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
 
+from .elementwise import Trust
 from .gradients import GradientMasks
 from .neutral import Neutrals, State
 from .optimizers import forget_curvature, held
@@ -28,12 +29,16 @@ _EVERY = 8  # steps after which, later in a phase, some places are looked at
 class Masked:
     """The masks in force on some parameters, and what is done around an optimizer step to hold them.
 
-    Weights are masked after every step, whatever the optimizer did. States are not: a removed weight is zero, its
-    gradient too, and its states are neutral when the phase begins, so that an optimizer that treats each weight by
-    itself leaves them as they are. Which optimizers do is not in a list: the states are looked at, all of them after
-    the first steps and some places now and then. Where one has moved, the states of that parameter are masked after
-    every step from then on. Elsewhere than on a CPU what a later look finds is read before the next step, so that the
-    device is not waited for. A release makes all states neutral in any case.
+    Weights are masked after every step, whatever the optimizer did. Only the optimizers of `leaves_zeros` are spared
+    that, where nothing else has written the weight: what they leave at zero by themselves is looked at, some places
+    before each step and all of them before every ninth.
+
+    States are not masked: a removed weight is zero, its gradient too, and its states are neutral when the phase begins,
+    so that an optimizer that treats each weight by itself leaves them as they are. Which optimizers do is not in a
+    list: the states are looked at, all of them after the first steps and some places now and then. Where one has moved,
+    the states of that parameter are masked after every step from then on. Elsewhere than on a CPU what a later look
+    finds is read before the next step, so that the device is not waited for. A release makes all states neutral in any
+    case.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Masked:
         self._neutrals = Neutrals()
         self._watch = Watch()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
+        self._trust = defaultdict[int, Trust](Trust)  # of each optimizer
         self._gradients = GradientMasks(lambda name: self._now(name)[1], self._places)
         # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
         self.full: dict[str, Tensor] = {}
@@ -110,7 +116,9 @@ class Masked:
             OptimizerError: a removed weight has been moved since the last step.
         """
         parts = {name: self._now(name) for name in self._names(optimizer)}
-        self._watch.check(id(optimizer), {name: (self.masks[name], *part) for name, part in parts.items()})
+        weights = {name: (self.masks[name], *part) for name, part in parts.items()}
+        whole = self._trust[id(optimizer)].begin(optimizer, {name: weight for name, (weight, _) in parts.items()})
+        self._watch.check(id(optimizer), weights, whole=whole)
         self.mask_gradients()
         self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())
         self._restore(optimizer)
@@ -138,7 +146,10 @@ class Masked:
         elif not skipped:
             if self.steps < _EXACT or self.steps % _EVERY == 0:
                 self._look_for_drift(optimizer)
-            self._mask(optimizer, with_state=self.drifting)
+            trust = self._trust[id(optimizer)]
+            left = trust.zero - self.drifting if self.with_gradients else set[str]()
+            self._mask(optimizer, with_state=self.drifting, but=left)
+            trust.end(left, self._weights(optimizer))
         if not skipped and optimizer is self.optimizers[-1]:
             self.steps += 1
         return revised
@@ -160,8 +171,10 @@ class Masked:
     def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         def masked() -> Any:
             self._save(optimizer)
-            self._mask(optimizer)
+            trust = self._trust[id(optimizer)]
+            self._mask(optimizer, but=trust.zero)
             loss = closure()
+            trust.narrow(self._weights(optimizer))
             self.mask_gradients()
             self._restore(optimizer)
             return loss
@@ -197,13 +210,17 @@ class Masked:
         if names:
             self._mask(optimizer, with_state=names)
 
-    def _mask(self, optimizer: Optimizer, *, with_state: bool | Collection[str] = False) -> None:
-        masking.apply_all_(self._zeroed(optimizer, with_state))
+    def _mask(
+        self, optimizer: Optimizer, *, with_state: bool | Collection[str] = False, but: Collection[str] = ()
+    ) -> None:
+        masking.apply_all_(self._zeroed(optimizer, with_state, but))
 
     def _zeroed(
-        self, optimizer: Optimizer, with_state: bool | Collection[str]
+        self, optimizer: Optimizer, with_state: bool | Collection[str], but: Collection[str]
     ) -> Iterator[tuple[Tensor, list[Tensor]]]:
         for name in self._names(optimizer):
+            if name in but:
+                continue
             weight, mask = self._now(name)
             zeroed = [weight]
             if with_state is True or (with_state and name in with_state):
@@ -222,6 +239,9 @@ class Masked:
             self.masks[name] = like(self.masks[name], parameter)
             mask = local(self.masks[name])
         return weight, mask
+
+    def _weights(self, optimizer: Optimizer) -> dict[str, Tensor]:
+        return {name: self._now(name)[0] for name in self._names(optimizer)}
 
     def _places(self, name: str, mask: Tensor) -> Tensor:
         """Return flat indices of some removed weights, given this rank's part of the mask."""

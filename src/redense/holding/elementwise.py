@@ -1,0 +1,107 @@
+"""Optimizers after whose steps a removed weight is zero without being masked, and what must be so for that.
+
+Where gradient, states and weight are zero, the update rules here give zero: they treat each weight by itself. So the
+pass over all weights after each step can be left out, as long as the gradient is the one that redense has masked and
+nothing but the optimizer has written the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_pre_hooks  # pyright: ignore[reportPrivateUsage]
+
+# These classes and no class made from them, for a subclass may do anything.
+_ELEMENTWISE = frozenset[type[Optimizer]](
+    {
+        torch.optim.SGD,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.Adadelta,
+    }
+)
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+_LOOKED = 8  # steps
+_LEAST_EPS = 1e-30  # smaller ones may be 0 in these dtypes, and 0 / 0 is no zero
+
+
+def leaves_zeros(optimizer: Optimizer) -> bool:
+    """Whether a step of an optimizer leaves a weight of 0 at 0 where its gradient and its states are 0.
+
+    It is so by the update rules of the classes that are known here, in the dtypes that `has_room` names, with settings
+    that divide by no zero and change no sign. A hook of somebody else may write weights around the step, so that none
+    must be there.
+    """
+    return (
+        type(optimizer) in _ELEMENTWISE
+        and all(_is_plain(group) for group in optimizer.param_groups)
+        and not _global_optimizer_pre_hooks
+        and all(hasattr(hook, "controller") for hook in _hooks(optimizer))
+    )
+
+
+def has_room(tensor: Tensor) -> bool:
+    """Whether the smallest divisor of an optimizer is above 0 in a tensor's dtype: 1e-8 is 0 in half precision."""
+    return tensor.dtype in _DTYPES
+
+
+def _hooks(optimizer: Optimizer) -> Iterator[Any]:
+    yield from optimizer._optimizer_step_pre_hooks.values()  # pyright: ignore[reportPrivateUsage]
+    yield from optimizer._optimizer_step_post_hooks.values()  # pyright: ignore[reportPrivateUsage]
+
+
+def _is_plain(group: Mapping[str, Any]) -> bool:
+    lr, decay = group["lr"], group.get("weight_decay", 0)
+    return (
+        not group.get("differentiable")
+        and group.get("eps", 1) >= _LEAST_EPS
+        and (not decay or (isinstance(lr, (int, float)) and lr * decay < 1))
+    )
+
+
+class Trust:
+    """The weights that an optimizer is trusted to leave at zero, and those all of whose masked places are looked at.
+
+    All of a weight is looked at before the next step when something that PyTorch counts has written it, and when it was
+    trusted for `_LOOKED` steps: a write that is not counted (through ``.data``, by a kernel of somebody's own) shows
+    then, if the places that are looked at before each step do not show it.
+    """
+
+    def __init__(self) -> None:
+        self.zero: set[str] = set()  # names of weights that nothing has written since the last step
+        self._noted: dict[str, tuple[int, int]] = {}
+        self._left: set[str] = set()  # not masked since all of them was looked at
+        self._steps = 0
+
+    def begin(self, optimizer: Optimizer, weights: Mapping[str, Tensor]) -> set[str]:
+        """Begin a step, given this rank's parts of the weights that are held; return those to be looked at whole."""
+        same = {name for name, weight in weights.items() if self._noted.get(name) == _of(weight)}
+        trusted = leaves_zeros(optimizer)
+        self.zero = {name for name in same if has_room(weights[name])} if trusted else set()
+        looked_at = self._noted.keys() & weights.keys() - same
+        if self._steps >= _LOOKED:
+            looked_at |= self._left
+            self._left, self._steps = set(), 0
+        return looked_at
+
+    def narrow(self, weights: Mapping[str, Tensor]) -> None:
+        """Take away what has been written since `begin`: a closure was called."""
+        self.zero = {name for name in self.zero if self._noted.get(name) == _of(weights[name])}
+
+    def end(self, left: Collection[str], weights: Mapping[str, Tensor]) -> None:
+        """Note the weights as they are after a step; those that are `left` were not masked."""
+        self._left.update(left)
+        self._steps += bool(left)
+        self._noted = {name: _of(weight) for name, weight in weights.items()}
+
+
+def _of(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), tensor._version
