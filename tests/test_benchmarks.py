@@ -29,6 +29,7 @@ TINY = {
     "step_quickstart": ["--images", "2"],
     "train_layers": ["--width", "16"],
     "measure_memory": ["--size", "64", "--switches", "12"],
+    "memory_of_arms": ["--arms", "dsd"],
     "send_choices": ["--layers", "2", "--size", "64"],
     "cost_by_size": ["--millions", "0.05", "0.1"],
     "hold_networks": ["--networks", "squeezenet1_1", "--batch", "1", "--side", "32"],
@@ -37,7 +38,7 @@ TINY = {
 }
 DEAR = ("train_quickstart", "overhead_quickstart", "overhead_compare", "write_captions", "load_images")
 DEAR += ("measure_memory", "train_layers", "hold_masks", "cost_by_size", "hold_networks", "load_large_images")
-DEAR += ("step_quickstart",)
+DEAR += ("step_quickstart", "memory_of_arms")
 """They cost a second of processor time or more each."""
 ON_A_GPU = ("select_weights", "hold_networks", "train_quickstart", "hold_masks", "train_layers")
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 import redense
 from redense import Schedule
 from redense.errors import OptimizerError, StateError
+from redense.holding.watching import Watch
 
 HALF = 0.5
 SCHEDULE = Schedule.dsd(dense=2, sparse=4, redense=2, sparsity=HALF)
@@ -104,6 +105,21 @@ def test_one_moved_weight_of_a_few_is_noticed_in_any_layout():
             model.get_parameter("1.weight")[tuple((~mask).nonzero()[-1])] = 1e-20
         with pytest.raises(OptimizerError, match=r"removed weights of '1\.weight' are not zero"):
             optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize("size", [640, 3 * (1 << 17) + 5])  # of a block, and of several
+def test_every_place_of_a_weight_is_looked_at_on_request(dtype: torch.dtype, size: int):
+    mask = torch.arange(size) % 3 == 0
+    weight = mask.to(dtype)
+    watch = Watch()
+    watch.check(0, {"w": (mask, weight, mask)}, whole=["w"])
+    place = int((~mask).nonzero()[-1])
+    assert place not in watch.places("w", mask, mask)
+    weight[place] = 1e-6
+    watch.check(0, {"w": (mask, weight, mask)})
+    with pytest.raises(OptimizerError, match="removed weights of 'w' are not zero"):
+        watch.check(0, {"w": (mask, weight, mask)}, whole=["w"])
 
 
 def test_the_steps_of_another_optimizer_of_the_same_weights_are_an_error():

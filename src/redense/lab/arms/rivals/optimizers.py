@@ -26,9 +26,9 @@ _MUON_LR = 0.02
         "its own. "
         "Needs `pip install 'redense[methods]'`.",
         f"{BUDGET}; `training.optimizer`",
-        "If another optimizer might be what you are looking for. A step costs more than one of SGD, which the "
-        "budget does "
-        "not count.",
+        "If another optimizer might be what you are looking for. A step costs more than one of SGD, which the budget "
+        "does not count. Much of it is done in bfloat16: on a processor without instructions for that (AVX-512 or AMX) "
+        "a step of an MLP of 670,000 weights took 5 s.",
     ),
 )
 def muon(setting: Setting) -> Flow:
