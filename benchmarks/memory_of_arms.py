@@ -9,8 +9,8 @@ figure of an arm is the greatest of its phases. Batches to evaluate are as large
 decides.
 
 Two networks: quickstart's CNN, whose activations are most of it, and the MLP of ``noisy-labels-early``, whose weights
-are. There is no bar: docs/which-method.md shows the ratios. Some of them change by up to 0.1 with the other arms that are
-asked for (`gce` alone takes 1.00 of the CNN's memory, among all arms 1.08); why is not known.
+are. There is no bar: docs/which-method.md shows the ratios. Some of them change by up to 0.1 with the other arms that
+are asked for (`gce` with few others takes 1.00 of the CNN's memory, among all arms 1.08); why is not known.
 """
 
 from __future__ import annotations
