@@ -66,6 +66,19 @@ EXPERIMENTS = {
         f"fashion-mnist/noisy-labels-early --arms {all_but('late-depth', 'schedule-free', 'muon')} --margin 0.2 "
         "--seeds 500,501,502,503,504,505,506,507,508,509"
     ),
+    "soups": Experiment(
+        "fashion-mnist/noisy-labels-early --arms dsd-soup,dsd-iter,dsd,soup,distill,gce,llr,restart --margin 0.2 "
+        "--seeds 600,601,602,603,604,605,606,607,608,609,610,611,612,613,614,615,616,617,618,619"
+    ),
+    **{
+        f"noise-{noise}0-{keep}": Experiment(
+            f"fashion-mnist/noisy-labels-early --data.label_noise 0.{noise} --training.keep {keep} "
+            "--arms dsd,restart,llr,longer,forget,gce --sweep sparsity=0.8,0.9,0.95 --margin 0.2 "
+            "--seeds 700,701,702,703,704,705"
+        )
+        for noise in "013"
+        for keep in ("last", "best")
+    },
     "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
     "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
     "fashion-mnist-squeezenet": Experiment("fashion-mnist/squeezenet --arms dsd,restart,llr,random --seeds 5"),
