@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RAW = ("compare.json", "compare.csv", "comparison.json", "costs.json", "curves.json", "environment.json")
+DIAGNOSIS = "diagnosis.json"  # where the experiment asks for one
 
 
 class Experiment(NamedTuple):
@@ -78,6 +79,13 @@ EXPERIMENTS = {
         )
         for noise in "013"
         for keep in ("last", "best")
+    },
+    # One seed a folder: --diagnose measures the first.
+    **{
+        f"hypotheses-{seed}": Experiment(
+            f"quickstart --dense.epochs 40 {TENTHS} --arms dsd,restart --seeds {seed}, --diagnose"
+        )
+        for seed in range(5)
     },
     "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
     "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
@@ -149,7 +157,7 @@ def make(name: str, experiment: Experiment) -> int:
             return code
     kept = ROOT / "results" / name
     kept.mkdir(parents=True, exist_ok=True)
-    for file in RAW:
+    for file in (*RAW, *([DIAGNOSIS] if (out / DIAGNOSIS).exists() else [])):
         shutil.copyfile(out / file, kept / file)
     print(f"{name}: {kept.relative_to(ROOT)}")
     return 0
