@@ -117,7 +117,12 @@ def test_an_example_trains(name: str, tmp_path: Path):
 
 # --- comparisons of a training of one's own -------------------------------------------------------------------------
 
-COMPARING = {"digits": "sklearn", "spam": "transformers", "lightning_module": "pytorch_lightning"}
+COMPARING = {
+    "digits": "sklearn",
+    "spam": "transformers",
+    "fine_tuning": "transformers",
+    "lightning_module": "pytorch_lightning",
+}
 
 
 def test_every_comparison_is_here_and_in_the_documentation():
@@ -134,10 +139,7 @@ def test_every_comparison_is_here_and_in_the_documentation():
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("spam", "lightning_module") else [])
-        for name in COMPARING
-    ],
+    [pytest.param(name, marks=[] if name == "digits" else [pytest.mark.slow]) for name in COMPARING],
 )
 def test_a_training_of_ones_own_is_judged(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

