@@ -29,7 +29,7 @@ SEEDS, JOBS = (2, 1) if QUICK else (20, 2)
 GAP = 256  # the token after all bytes
 CONFIG = BertConfig(
     vocab_size=257, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
-    max_position_embeddings=LENGTH, attn_implementation="sdpa",
+    max_position_embeddings=LENGTH,
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def pretrained() -> dict[str, Tensor]:
         model = BertForMaskedLM(CONFIG)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=GAPS)
-        for _ in range(GAPS):
+        for step in range(GAPS):
             text = texts[torch.randint(0, len(texts), (32,))]
             hidden = torch.rand(text.shape) < 0.15
             loss = model(text.masked_fill(hidden, GAP), labels=text.masked_fill(~hidden, -100)).loss
@@ -74,7 +74,11 @@ def pretrained() -> dict[str, Tensor]:
             loss.backward()
             optimizer.step()
             scheduler.step()
-        print(f"gaps are filled with a loss of {loss.item():.2f} nats a byte")
+            if (step + 1) % (GAPS // 3) == 0:
+                print(
+                    f"step {step + 1} of {GAPS}: gaps are filled with a loss of {loss.item():.2f} nats a byte",
+                    flush=True,
+                )
         PRETRAINED.parent.mkdir(exist_ok=True)
         save_file(model.bert.state_dict(), PRETRAINED)
     return load_file(PRETRAINED)
