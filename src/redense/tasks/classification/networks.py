@@ -88,14 +88,12 @@ def replace_first_convolution(network: nn.Module, channels: int) -> None:
         if isinstance(module, nn.Conv2d):
             settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
             new = nn.Conv2d(channels, module.out_channels, *settings, bias=module.bias is not None)  # pyright: ignore[reportArgumentType]  # sizes are tuples
-            if not _is_meta(module):
-                nn.init.normal_(new.weight, std=_std(module.weight) * (module.in_channels / channels) ** 0.5)
+            if not module.weight.is_meta:
+                std = float(module.weight.detach().std())
+                nn.init.normal_(new.weight, std=std * (module.in_channels / channels) ** 0.5)
                 if new.bias is not None and module.bias is not None:
                     new.bias.data.copy_(module.bias.data)
-            else:
-                new = new.to("meta")
-            parent, _, attribute = name.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, new)
+            network.set_submodule(name, new)
             return
 
 
@@ -168,14 +166,6 @@ def _refuse_unfit(
                 f"{config.name} cannot take images of {' x '.join(map(str, shape))} (channels, height, width): set "
                 f"data.size to what it was made for, often 224 ({' '.join(str(error).split())[:160]})"
             ) from None
-
-
-def _is_meta(module: nn.Module) -> bool:
-    return any(parameter.is_meta for parameter in module.parameters())
-
-
-def _std(weight: Tensor) -> float:
-    return float(weight.detach().std())
 
 
 def graphs(network: nn.Module, images: Tensor, classes: int) -> list[Graph]:
