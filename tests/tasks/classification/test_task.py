@@ -15,7 +15,7 @@ import redense
 from redense.errors import RecipeError
 from redense.lab.recipe.recipe import Recipe
 from redense.tasks.classification.config import ImageModel
-from redense.tasks.classification.data import ImageSet
+from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.examples import ImageExamples
 from redense.tasks.classification.models import build
 from redense.tasks.classification.task import Classification

@@ -8,7 +8,7 @@ from redense.files.sources import is_own
 from redense.files.visible import counted
 from redense.tasks.task import Facts, Settings, Split
 
-from .data import expected_data
+from .data.expected import expected_data
 from .data.inspecting import small_notes
 from .models import NETWORKS, PLAIN
 from .sketch import SketchedClassification

@@ -19,7 +19,9 @@ from PIL import Image
 from redense.errors import BrokenImageError, DataError
 from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import checking, inspect_images, load_images
+from redense.tasks.classification.data import checking
+from redense.tasks.classification.data.inspecting import inspect_images
+from redense.tasks.classification.data.loading import load_images
 from redense.tasks.classification.data.pixels import decode, look
 from redense.tasks.classification.task import Classification
 

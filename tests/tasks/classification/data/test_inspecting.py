@@ -11,8 +11,9 @@ import pytest
 from redense.cli import main
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import SAMPLE, inspect_images, load_images
-from redense.tasks.classification.data.inspecting import describe
+from redense.tasks.classification.data.inspecting import describe, inspect_images
+from redense.tasks.classification.data.layouts.idx import SAMPLE
+from redense.tasks.classification.data.loading import load_images
 
 
 @pytest.fixture
