@@ -15,9 +15,8 @@ from redense.tasks.task import OtherData, Split, Task
 
 from .classifier import Inputs, read_inputs
 from .config import ImageData, ImageModel
-from .data.assemble import assemble
-from .data.reading import read_images
-from .data.sets import AnySet, EncodedSet, fingerprint
+from .data.reading import read_images, usable_sets
+from .data.sets import AnySet, fingerprint
 from .data.transforms import fitting
 from .examples import TransformedExamples
 from .task import Classification
@@ -56,12 +55,7 @@ class OtherImages(Classification):
         self.scale = known.mean, known.std
         found = read_images(data, by_row=True)
         place = data.source or "sample"
-        sets: dict[str, AnySet] = {**found.in_memory}
-        notes = list(found.notes)
-        if found.parts:
-            encoded, left_out = assemble(place, found.parts, data)
-            sets.update(encoded)
-            notes += left_out
+        sets, notes = usable_sets(place, found, data)
         self.split = split or ("test" if "test" in sets else "all")
         chosen = sets if self.split == "all" else {name: part for name, part in sets.items() if name == self.split}
         if not any(map(len, chosen.values())):
@@ -88,8 +82,6 @@ class OtherImages(Classification):
                 f"{', '.join(self.classes[:5])}{', ...' if len(self.classes) > 5 else ''}"
             )
         labels = torch.tensor([number.get(name, -1) for name in part.classes])[part.labels]
-        if isinstance(part, EncodedSet):
-            return replace(part, labels=labels, channels=self.shape[0])
         return replace(part.with_channels(self.shape[0]), labels=labels)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from redense.tasks.faults import Fault
 from .checking import Checked
 from .sets import Encoded, EncodedSet, SetT
 from .splits import split_off
+
+T = TypeVar("T")
 
 _SHOWN = 5
 
@@ -49,7 +52,7 @@ class Part:
         return [*own, *self.faults]
 
 
-def first_part(parts: Mapping[str, Part]) -> Part:
+def first_part(parts: Mapping[str, T]) -> T:
     """Return the part that is trained on: its classes are those of the set."""
     return parts["all"] if "all" in parts else parts["train"]
 
@@ -122,7 +125,7 @@ def divide(place: str, sets: Mapping[str, SetT], share: float, seed: int) -> tup
     Raises:
         DataError: ``share`` is not in (0, 1), or leaves nothing to train on.
     """
-    training = sets["all"] if "all" in sets else sets["train"]
+    training = first_part(sets)
     verify_labels(place, training.classes, training.labels)
     test = sets.get("test", sets.get("validation"))
     if "validation" in sets and "test" in sets:

@@ -65,11 +65,6 @@ class ImageFacts:
     refusal: str
     trained: Mapping[str, int] = field(default_factory=dict[str, int])
 
-    @property
-    def broken(self) -> bool:
-        """Whether training with the same settings refuses the set."""
-        return bool(self.refusal)
-
 
 def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnChecked | None = None) -> ImageFacts:
     """Look at every image of a set, and with ``full`` decode it, and return what is there and what is wrong with it.
@@ -83,8 +78,7 @@ def inspect_images(config: ImageData, *, full: bool = False, on_checked: OnCheck
     divided: Mapping[str, AnySet] = {}
     try:
         splits = divide_images(config, found)
-        divided = {"training": splits.train, "validation": splits.validation, "test": splits.test}
-        notes = splits.notes
+        divided, notes = splits.by_name(), splits.notes
     except DataError as error:
         refusal = str(error)
     if found.parts:
