@@ -63,7 +63,9 @@ class OtherImages(Classification):
             raise DataError(f"{place} has no {self.split} split (it has {have}): give --split all")
         self.notes = tuple(notes)
         self.fingerprint = fingerprint(chosen.values())
-        self._parts = [_Part(self._relabelled(part, place), data, known) for part in chosen.values() if len(part)]
+        preparation = fitting(data, known.shape)
+        relabelled = [self._relabelled(part, place) for part in chosen.values() if len(part)]
+        self._parts = [TransformedExamples(part, preparation, *self.scale) for part in relabelled]
         count = sum(map(len, self._parts))
         which = "all of it" if self.split == "all" else f"its {_NAMES[self.split]} split"
         self.what = f"{counted(count, 'image')} to evaluate, {which}"
@@ -85,15 +87,10 @@ class OtherImages(Classification):
         return replace(part.with_channels(self.shape[0]), labels=labels)
 
 
-class _Part(TransformedExamples):
-    def __init__(self, part: AnySet, data: ImageData, known: Inputs) -> None:
-        super().__init__(part, fitting(data, known.shape), known.mean, known.std)
-
-
 class _Parts:
     """Several splits one after the other."""
 
-    def __init__(self, parts: list[_Part]) -> None:
+    def __init__(self, parts: list[TransformedExamples]) -> None:
         self._parts = parts
 
     def __len__(self) -> int:

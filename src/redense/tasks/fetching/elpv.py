@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,9 +33,8 @@ def arrange(unpacked: Sequence[Path], ready: Path) -> None:
         tables["test.csv" if _is_tested(name) else "train.csv"].append(row)
         copy(folder / name, ready / name)
     for name, rows in tables.items():
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([["file_name", "label", "probability", "kind"], *rows])
-        (ready / name).write_text(text.getvalue(), encoding="utf-8")
+        with (ready / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([["file_name", "label", "probability", "kind"], *rows])
 
 
 def _is_tested(name: str) -> bool:

@@ -143,7 +143,7 @@ def divide(place: str, sets: Mapping[str, SetT], share: float, seed: int) -> tup
     return training.take(kept), training.take(held), test
 
 
-def verify_labels(place: str, classes: Sequence[str], labels: Tensor, name: str = "training ") -> None:
+def verify_labels(place: str, classes: Sequence[str], labels: Tensor) -> None:
     """Refuse a training set that teaches nothing.
 
     Raises:
@@ -151,9 +151,10 @@ def verify_labels(place: str, classes: Sequence[str], labels: Tensor, name: str 
     """
     known = labels.unique().tolist()
     if not known:
-        raise DataError(f"{place}: there are no {name}images, expected at least one")
+        raise DataError(f"{place}: there are no training images, expected at least one")
     if len(known) < 2:
-        raise DataError(f"{place}: every {name}image is of class {classes[known[0]]!r}, expected at least two classes")
+        only = classes[known[0]]
+        raise DataError(f"{place}: every training image is of class {only!r}, expected at least two classes")
 
 
 def _some(faults: Sequence[Fault]) -> str:
