@@ -148,8 +148,7 @@ def read_images(
 
 @layout("idx files")
 def _idx(found: Path, config: ImageData) -> Found | None:
-    idx = find_idx(found, config.label) if found.is_dir() else None
-    if not idx:
+    if not (idx := find_idx(found, config.label)):
         return None
     training, test = read_idx_set(idx)
     return Found("idx files", {"train": training, "test": test})
@@ -163,8 +162,7 @@ def _npz(found: Path, config: ImageData) -> Found | None:
 
 @layout("CIFAR's binary files")
 def _cifar(found: Path, config: ImageData) -> Found | None:
-    cifar = find_cifar(found) if found.is_dir() else None
-    if not cifar:
+    if not (cifar := find_cifar(found)):
         return None
     sets, notes = read_cifar(*cifar, config.label)
     return Found("CIFAR's binary files", sets, notes=tuple(notes))
