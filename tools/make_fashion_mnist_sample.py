@@ -18,7 +18,8 @@ from pathlib import Path
 from torch import Tensor
 
 from redense.tasks import catalog
-from redense.tasks.classification.data import IDX_NAMES, SAMPLE, pick, read_idx
+from redense.tasks.classification.data.layouts.idx import IDX_NAMES, SAMPLE, read_idx
+from redense.tasks.classification.data.splits import pick
 
 PER_CLASS = 1_000
 SEED = 20_170_825  # Not the seed of the validation split: the two choices must be independent of each other.

@@ -45,19 +45,16 @@ class Cache:
             StateError: another process trains from the caches.
         """
         with _alone():
-            return self._clear()
-
-    def _clear(self) -> int:
-        size = self.size()
-        gone = self.folder.with_name(f".{self.name}-{uuid.uuid4().hex[:8]}")
-        try:
-            self.folder.rename(gone)  # at once: nobody sees half of it
-            shutil.rmtree(gone)
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            raise DataError(f"cannot clear {self.folder}: {error.strerror or error}") from None
-        return size
+            size = self.size()
+            gone = self.folder.with_name(f".{self.name}-{uuid.uuid4().hex[:8]}")
+            try:
+                self.folder.rename(gone)  # at once: nobody sees half of it
+                shutil.rmtree(gone)
+            except FileNotFoundError:
+                return 0
+            except OSError as error:
+                raise DataError(f"cannot clear {self.folder}: {error.strerror or error}") from None
+            return size
 
 
 PICTURES = Cache("pictures", "large pictures, decoded and brought to size")

@@ -27,7 +27,7 @@ from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs.export import export_run
 from redense.lab.runs.run import discard_unstarted, load_model, new_run, train_run
 from redense.lab.training.engine import StoppedError
-from redense.tasks.classification.data import load_splits
+from redense.tasks.classification.data.loading import load_splits
 
 from ...trainings import stop_after, timeless
 

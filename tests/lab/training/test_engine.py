@@ -18,7 +18,7 @@ from redense.errors import DataError, ParameterError
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.engine import Engine, TrainingError
 from redense.pruning import derive_seed
-from redense.tasks.classification.data import load_splits
+from redense.tasks.classification.data.loading import load_splits
 
 from ...trainings import Tiny, same_tree
 from .results import finish, make_task, undisturbed

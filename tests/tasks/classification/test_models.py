@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from redense.tasks.classification.models import cnn
+from redense.tasks.classification.config import ImageModel
+from redense.tasks.classification.models import build
 
 
 def as_it_is_drawn(shape: tuple[int, int, int], widths: tuple[int, ...], classes: int) -> nn.Sequential:
@@ -41,7 +42,8 @@ def trained(model: nn.Module, precision: torch.dtype) -> list[Tensor]:
 def test_the_cnn_pools_before_it_rectifies_and_learns_the_same_to_the_bit(
     layout: torch.memory_format, precision: torch.dtype
 ):
-    ours, drawn = cnn((1, 12, 12), (4, 8), 4, 0.5), as_it_is_drawn((1, 12, 12), (4, 8), 4)
+    ours = build(ImageModel(name="cnn", widths=(4, 8), dropout=0.5), (1, 12, 12), 4)
+    drawn = as_it_is_drawn((1, 12, 12), (4, 8), 4)
     drawn.load_state_dict(dict(zip(drawn.state_dict(), ours.state_dict().values(), strict=True)))
     models = [model.to(memory_format=layout) for model in (ours, drawn)]  # pyright: ignore[reportCallIssue]
     for one, other in zip(*(trained(model, precision) for model in models), strict=True):

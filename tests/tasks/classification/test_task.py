@@ -15,9 +15,9 @@ import redense
 from redense.errors import RecipeError
 from redense.lab.recipe.recipe import Recipe
 from redense.tasks.classification.config import ImageModel
-from redense.tasks.classification.data import ImageSet
+from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.examples import ImageExamples
-from redense.tasks.classification.models import build, cnn, mlp
+from redense.tasks.classification.models import build
 from redense.tasks.classification.task import Classification
 from redense.tasks.task import Examples
 
@@ -44,7 +44,7 @@ def make(recipe: Recipe) -> Classification:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 9, 13)])
 def test_a_cnn_halves_the_image_at_each_convolution(shape: tuple[int, int, int]):
-    model = cnn(shape, (4, 6, 8), 5, 0.5)
+    model = build(ImageModel(name="cnn", widths=(4, 6, 8), dropout=0.5), shape, 5)
     features = 8 * (shape[1] // 8) * (shape[2] // 8)
     assert model.get_submodule("fc").in_features == features
     assert model(torch.zeros(2, *shape)).shape == (2, 5)
@@ -54,7 +54,7 @@ def test_a_cnn_halves_the_image_at_each_convolution(shape: tuple[int, int, int])
 
 
 def test_an_mlp_has_a_layer_for_each_width_and_one_more():
-    model = mlp(12, (7, 5), 3, 0.1)
+    model = build(ImageModel(name="mlp", widths=(7, 5), dropout=0.1), (3, 2, 2), 3)
     assert [tuple(p.shape) for n, p in model.named_parameters() if n.endswith("weight")] == [(7, 12), (5, 7), (3, 5)]
     assert model(torch.zeros(2, 3, 2, 2)).shape == (2, 3)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from redense.errors import MissingExtraError
+from redense.optional.torchvision import make_importable
 from redense.tasks.classification import vision
 
 pytest.importorskip("torchvision")
@@ -18,7 +19,7 @@ def test_torchvision_imports_whoever_imports_it_first_and_once_more_without_a_se
     code = (
         "import sys; from redense.optional import torchvision as compat; "
         "from redense.tasks.classification import vision; "
-        "vision.make_importable(); assert 'torchvision' not in sys.modules; "
+        "compat.make_importable(); assert 'torchvision' not in sys.modules; "
         "import torchvision; assert 'resnet18' in dir(torchvision.models); "
         "a = vision.torchvision(); b = vision.torchvision(); print(a is b, len(compat._declared) <= 1)"
     )
@@ -29,7 +30,7 @@ def test_torchvision_imports_whoever_imports_it_first_and_once_more_without_a_se
 def test_nothing_is_declared_for_a_cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(sys, "meta_path", [])
-    vision.make_importable()
+    make_importable()
     assert sys.meta_path == []
 
 

@@ -18,7 +18,7 @@ from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.data.loading import load_captions
 from redense.tasks.captioning.tokens import vocabulary_of
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import load_images
+from redense.tasks.classification.data.loading import load_images
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.data.loading import load_corpus
 

@@ -16,8 +16,7 @@ from redense.errors import DataError
 from redense.tasks import catalog
 from redense.tasks.catalog import Source
 from redense.tasks.fetching import npm
-from redense.tasks.fetching.files import File
-from redense.tasks.fetching.folders import copy_real_files
+from redense.tasks.fetching.files import File, copy_real_files
 from redense.tasks.fetching.npm import unpack
 from redense.tasks.fetching.packages import Npm
 

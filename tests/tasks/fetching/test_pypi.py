@@ -20,7 +20,8 @@ from redense.lab.training.pretrained import load_start_
 from redense.tasks import catalog
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import ImageSet, load_images
+from redense.tasks.classification.data.loading import load_images
+from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.data.transforms import evaluation_transform
 from redense.tasks.classification.models import build
 from redense.tasks.fetching import elpv, pypi

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from redense.tasks.fetching.recordings import MANIFEST, asterisk, fillets, tux, tux_and_asterisk
+from redense.tasks.fetching.recordings import MANIFEST, arrange, asterisk, fillets, tux, tux_and_asterisk
 
 
 def write(path: Path, content: str) -> None:
@@ -40,7 +40,7 @@ def entries(ready: Path) -> list[dict[str, str]]:
 def test_stamps_with_a_sound_and_a_sentence_of_the_language_are_taken(tmp_path: Path):
     ready = tmp_path / "ready"
     ready.mkdir()
-    tux("es")([stamps(tmp_path / "stamps")], ready)
+    arrange(tux, "es", [stamps(tmp_path / "stamps")], ready)
     assert entries(ready) == [
         {"audio_filepath": "tux/animals/fox_desc_es.ogg", "text": "Un zorro.", "speaker": "tux-es"}
     ]
@@ -50,7 +50,7 @@ def test_stamps_with_a_sound_and_a_sentence_of_the_language_are_taken(tmp_path: 
 def test_prompts_are_joined_with_their_sentences_and_nothing_outside_of_the_folder(tmp_path: Path):
     ready = tmp_path / "ready"
     ready.mkdir()
-    asterisk("es")(prompts(tmp_path), ready)
+    arrange(asterisk, "es", prompts(tmp_path), ready)
     assert [(entry["audio_filepath"], entry["text"]) for entry in entries(ready)] == [
         ("asterisk/digits/1.wav", "uno"),
         ("asterisk/hello.wav", "Hola: mundo"),
@@ -67,7 +67,7 @@ def test_dialogues_take_the_sentence_that_follows_their_name(tmp_path: Path):
     )
     write(sounds / "sound/ship/nl/a-m-1.ogg", "1")
     write(sounds / "sound/ship/nl/a-v-2.ogg", "2")
-    fillets("nl")([scripts, sounds], ready)
+    arrange(fillets, "nl", [scripts, sounds], ready)
     assert [(entry["text"], entry["speaker"]) for entry in entries(ready)] == [
         ('Een "twee".', "small fish"),
         ("Drie.", "big fish"),
@@ -77,7 +77,7 @@ def test_dialogues_take_the_sentence_that_follows_their_name(tmp_path: Path):
 def test_two_sources_are_joined_in_one_list(tmp_path: Path):
     ready = tmp_path / "ready"
     ready.mkdir()
-    tux_and_asterisk("es")([stamps(tmp_path / "stamps"), *prompts(tmp_path / "prompts")], ready)
+    arrange(tux_and_asterisk, "es", [stamps(tmp_path / "stamps"), *prompts(tmp_path / "prompts")], ready)
     assert [entry["speaker"] for entry in entries(ready)] == ["tux-es", "es_MX_f_Allison", "es_MX_f_Allison"]
 
 
@@ -85,6 +85,6 @@ def test_packages_without_recordings_are_told_from_the_right_ones(tmp_path: Path
     ready = tmp_path / "ready"
     ready.mkdir()
     with pytest.raises(FileNotFoundError, match="no recording"):
-        tux("es")([tmp_path], ready)
+        arrange(tux, "es", [tmp_path], ready)
     with pytest.raises(FileNotFoundError, match="no folder es_"):
-        asterisk("es")([tmp_path, tmp_path], ready)
+        arrange(asterisk, "es", [tmp_path, tmp_path], ready)

@@ -112,11 +112,9 @@ def open_picture(path: Path, *, grey: bool = False, least: int = 0) -> Any:
     require_pillow()
     try:
         return decode(read_bytes(path), grey=grey, least=least)
-    except OSError as error:
-        if error.strerror:
-            raise DataError(f"{path} cannot be read ({error.strerror})") from None
-        raise DataError(f"{path} cannot be decoded ({first_line(error)})") from None
     except Exception as error:  # noqa: BLE001  # Pillow raises a dozen kinds for a broken image
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"{path} cannot be read ({error.strerror})") from None
         raise DataError(f"{path} cannot be decoded ({first_line(error)})") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,21 +17,28 @@ WITHOUT_NORM = ("cnn", "mlp", "vgg-small", "squeezenet-small", "alexnet", "squee
 """Networks that have no batch normalisation; the plain VGGs of torchvision have none either."""
 
 
-class ExpectedData(BaseModel):
-    """The known facts of a set, so that a plan can be made where it is not at hand."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Younger than runs and stored phases: where it is not chosen, their keys and checksums are those of before.
+    _younger: ClassVar[str] = ""
+
+    @model_serializer(mode="wrap")
+    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if key != self._younger or value is not None}
+
+
+class ExpectedData(_Settings):
+    """The known facts of a set, so that a plan can be made where it is not at hand."""
 
     train: int = Field(gt=0, description="training images, before the validation split is taken from them")
     classes: int = Field(ge=2)
     channels: Literal[1, 3] = 3
 
 
-class ImageData(BaseModel):
+class ImageData(_Settings):
     """The source of the images, and their processing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    _younger: ClassVar[str] = "channels"
     source: str | None = Field(
         default=None,
         description="a folder, a name from `redense data list`, hub:OWNER/NAME, or nothing for the shipped sample",
@@ -96,12 +103,6 @@ class ImageData(BaseModel):
         """Return the shorter side before the middle is cut out, in pixels; 0 without a size."""
         return self.resize or round((self.size or 0) * 8 / 7)
 
-    @model_serializer(mode="wrap")
-    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
-        said = write(self)
-        return {key: value for key, value in said.items() if key != "channels" or value is not None}
-
     @model_validator(mode="after")
     def _fits(self) -> ImageData:
         if self.resize is not None and (self.size is None or self.resize < self.size):
@@ -111,11 +112,10 @@ class ImageData(BaseModel):
         return self
 
 
-class ImageModel(BaseModel):
+class ImageModel(_Settings):
     """The network."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    _younger: ClassVar[str] = "batch_norm"
     name: str = Field(
         default="cnn",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
@@ -139,12 +139,6 @@ class ImageModel(BaseModel):
     transform_input: bool = Field(
         default=False, description="googlenet and inception_v3 with torchvision's weights, which expect it"
     )
-
-    @model_serializer(mode="wrap")
-    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
-        said = write(self)
-        return {key: value for key, value in said.items() if key != "batch_norm" or value is not None}
 
     @property
     def normalises(self) -> bool:

@@ -6,15 +6,46 @@ import math
 
 from redense.files.sources import is_own
 from redense.files.visible import counted
-from redense.tasks.task import Facts, Settings, Split
+from redense.tasks.task import Facts, Settings
 
-from .data import expected_data
+from .config import ImageData
 from .data.inspecting import small_notes
 from .models import NETWORKS, PLAIN
 from .sketch import SketchedClassification
 from .task import Classification
 
-_SPLITS: dict[str, Split] = {"training": "train", "validation": "validation", "test": "test"}
+# name -> training images, classes, shape (None: as data.size says), and whether validation is apart from them
+_KNOWN: dict[str, tuple[int, int, tuple[int, int | None], bool]] = {
+    "sample": (10_000, 10, (1, 28), False),
+    "fashion-mnist": (60_000, 10, (1, 28), False),
+    "debian": (60_000, 10, (1, 28), False),
+    "emoji": (4_531, 10, (3, None), True),
+    "hub:uoft-cs/cifar10": (50_000, 10, (3, 32), False),
+    "hub:uoft-cs/cifar100": (50_000, 100, (3, 32), False),
+}
+
+
+def expected_data(config: ImageData) -> tuple[int, int, tuple[int, int, int]] | None:
+    """Return training examples, classes, and the images' (channels, height, width); None if they are not known.
+
+    The examples are those after the validation split and ``limit``. What is known comes from ``expected`` and
+    ``size``, or from the named sources.
+
+    >>> expected_data(ImageData())
+    (9000, 10, (1, 28, 28))
+    """
+    name = config.source or "sample"
+    train, classes, (channels, side), apart = _KNOWN.get(name, (0, 0, (0, None), False))
+    if name.endswith("cifar100") and (config.label or "").startswith("coarse"):
+        classes = 20
+    if config.expected:
+        train, classes, channels = config.expected.train, config.expected.classes, config.expected.channels
+    side, channels = config.size or side, config.channels or channels
+    if not train or not side:
+        return None
+    if not apart:
+        train -= round(config.validation * train)
+    return min(train, config.limit or train), classes, (channels, side, side)
 
 
 def make(settings: Settings) -> Classification:
@@ -38,8 +69,7 @@ def facts(settings: Settings) -> Facts:
     else:
         task = make(settings)
         train, classes, shape = len(task.examples("train")), len(task.classes), task.shape
-        parts = {name: task.examples(split).images for name, split in _SPLITS.items()}
-        notes = (*task.notes, *small_notes(parts))
+        notes = (*task.notes, *small_notes(task.sets.by_name()))
     return Facts(
         train=train,
         text=f"{train:,} images of {' x '.join(map(str, shape))}, {counted(classes, 'class')}",

@@ -37,18 +37,14 @@ def per_class(outcome: Outcome, classes: int) -> list[dict[str, Any]]:
     {'examples': 2, 'wrong': 1, 'loss': 0.5}
     """
     label, rank = outcome["label"], outcome["rank"]
-    examples = torch.bincount(label, minlength=classes).tolist()
-    wrong = _count(label, rank > 0, classes)
-    far = _count(label, rank >= _TOP, classes) if classes > _TOP else None
+    columns: dict[str, list[Any]] = {"examples": torch.bincount(label, minlength=classes).tolist()}
+    columns["wrong"] = _count(label, rank > 0, classes)
+    if classes > _TOP:
+        columns["top5_wrong"] = _count(label, rank >= _TOP, classes)
     sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, label, outcome["loss"].double()).tolist()
-    rows: list[dict[str, Any]] = []
-    for index, count in enumerate(examples):
-        mean = round(sums[index] / count, 6) if count else math.nan
-        row: dict[str, Any] = {"examples": count, "wrong": wrong[index]}
-        if far is not None:
-            row["top5_wrong"] = far[index]
-        rows.append({**row, "loss": mean if math.isfinite(mean) else None})
-    return rows
+    means = [total / count if count else math.nan for total, count in zip(sums, columns["examples"], strict=True)]
+    columns["loss"] = [round(mean, 6) if math.isfinite(mean) else None for mean in means]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def confusion(label: Tensor, answer: Tensor, classes: int) -> list[list[int]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from redense.pruning import derive_seed
 from redense.tasks.task import Part
 
 from .data.sets import AnySet, ImageSet
@@ -42,8 +42,7 @@ class ImageExamples:
         # for the whole batch, also where a rank has a part of it, so that the number of ranks does not either.
         whole, first = (indices.whole, indices.start) if isinstance(indices, Part) else (indices, 0)
         mine = slice(first, first + len(indices))
-        digest = hashlib.sha256(f"{self.seed}/{list(whole)}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, list(whole)))
         if self.flip:
             mirrored = torch.rand(len(whole), generator=generator)[mine] < 0.5
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)

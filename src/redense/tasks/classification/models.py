@@ -7,7 +7,10 @@ the paper's families at the size of small images, made of torchvision's own bloc
 from __future__ import annotations
 
 import itertools
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,89 +75,28 @@ def network(name: str) -> Callable[[Build], Build]:
     return register
 
 
-def _dropout(config: ImageModel) -> float:
-    return _DROPOUT if config.dropout is None else config.dropout
-
-
 @network("mlp")
 def _mlp(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    return mlp(shape[0] * shape[1] * shape[2], config.widths or (512, 512), classes, _dropout(config))
+    """Fully-connected layers with ReLU and dropout. (b, c, h, w) -> (b, classes)."""
+    widths = config.widths or (512, 512)
+    layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
+    for i, (before, after) in enumerate(itertools.pairwise((math.prod(shape), *widths)), start=1):
+        layers += [
+            (f"fc{i}", nn.Linear(before, after)),
+            (f"relu{i}", nn.ReLU()),
+            (f"dropout{i}", _dropout(config)),
+        ]
+    layers.append((f"fc{len(widths) + 1}", nn.Linear(widths[-1], classes)))
+    return nn.Sequential(OrderedDict(layers))
 
 
 @network("cnn")
 def _cnn(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    return cnn(shape, _halving(config, shape, (32, 64, 128)), classes, _dropout(config))
-
-
-@network("vgg-small")
-def _vgg(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    return vgg(shape, _halving(config, shape, (32, 64, 128)), classes, _dropout(config))
-
-
-@network("squeezenet-small")
-def _squeezenet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    return squeezenet(shape[0], _halving(config, shape, (32, 64, 96)), classes, _dropout(config))
-
-
-def _halving(config: ImageModel, shape: tuple[int, int, int], usual: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the widths of a network each of which halves the image."""
-    widths = config.widths or usual
-    _refuse_small_images(len(widths), shape)
-    return widths
-
-
-def _cifar_resnet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    if config.dropout is not None:
-        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
-    if config.widths is not None and len(config.widths) != 3:
-        raise RecipeError(f"model.widths of {config.name} are those of its 3 stages, got {len(config.widths)}")
-    return CifarResNet(shape[0], config.widths or (16, 32, 64), _CIFAR_RESNETS[config.name], classes)
-
-
-def _densenet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    if config.widths is not None:
-        raise RecipeError(f"model.widths: the layers of {config.name} all have {_GROWTH} channels")
-    if config.dropout is not None:
-        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
-    if min(shape[1:]) < 4:
-        raise RecipeError(f"{config.name} halves images twice, and these are {shape[1]} x {shape[2]} pixels")
-    return densenet(shape[0], _DENSENETS[config.name], classes)
-
-
-for _name in _CIFAR_RESNETS:
-    NETWORKS.register(_name, _cifar_resnet)
-for _name in _DENSENETS:
-    NETWORKS.register(_name, _densenet)
-
-
-def _normalised(network: nn.Module, config: ImageModel) -> nn.Module:
-    """Return a network with batch normalisation after its hidden layers, or without any."""
-    found = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)]
-    if not config.batch_norm:
-        for name in found:
-            parent, _, attribute = name.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, nn.Identity())
-        return network
-    if found:
-        return network
-    if config.name not in PLAIN or not isinstance(network, nn.Sequential):
-        raise RecipeError(f"model.batch_norm: true is for {' and '.join(PLAIN)}, not {config.name}")
-    layers: list[tuple[str, nn.Module]] = []
-    *_, last = (name for name, module in network.named_children() if isinstance(module, nn.Linear))
-    for name, module in network.named_children():
-        layers.append((name, module))
-        if isinstance(module, nn.Conv2d):
-            layers.append((f"norm{name.removeprefix('conv')}", nn.BatchNorm2d(module.out_channels)))
-        elif isinstance(module, nn.Linear) and name != last:
-            layers.append((f"norm{name.removeprefix('fc')}", nn.BatchNorm1d(module.out_features)))
-    return _named(layers)
-
-
-def cnn(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
     """3x3 convolutions with ReLU, each max-pooled by 2; dropout; one linear layer. (b, c, h, w) -> (b, classes).
 
     Pooled before the ReLU: the same values and gradients to the bit, and a quarter of the numbers to rectify.
     """
+    widths, features = _halving(config, shape, (32, 64, 128))
     layers: list[tuple[str, nn.Module]] = []
     for i, (before, after) in enumerate(itertools.pairwise((shape[0], *widths)), start=1):
         layers += [
@@ -162,59 +104,46 @@ def cnn(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropou
             (f"pool{i}", nn.MaxPool2d(2)),
             (f"relu{i}", nn.ReLU()),
         ]
-    features = _features(shape, widths)
-    layers += [("flatten", nn.Flatten()), ("dropout", nn.Dropout(dropout)), ("fc", nn.Linear(features, classes))]
-    return _named(layers)
+    layers += [("flatten", nn.Flatten()), ("dropout", _dropout(config)), ("fc", nn.Linear(features, classes))]
+    return nn.Sequential(OrderedDict(layers))
 
 
-def mlp(inputs: int, widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
-    """Fully-connected layers with ReLU and dropout. (b, c, h, w) -> (b, classes)."""
-    layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
-    for i, (before, after) in enumerate(itertools.pairwise((inputs, *widths)), start=1):
-        layers += [
-            (f"fc{i}", nn.Linear(before, after)),
-            (f"relu{i}", nn.ReLU()),
-            (f"dropout{i}", nn.Dropout(dropout)),
-        ]
-    layers.append((f"fc{len(widths) + 1}", nn.Linear(widths[-1], classes)))
-    return _named(layers)
-
-
-def vgg(shape: tuple[int, int, int], widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
+@network("vgg-small")
+def _vgg(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """VGG for small images: two 3x3 convolutions of each width, pooled by 2; two fully-connected layers.
 
     The layers are torchvision's (Simonyan and Zisserman 2015). (b, c, h, w) -> (b, classes).
     """
+    widths, inputs = _halving(config, shape, (32, 64, 128))
     make_layers = torchvision().models.vgg.make_layers
     features = make_layers([item for width in widths for item in (width, width, "M")])
     if shape[0] != 3:
         networks.replace_first_convolution(features, shape[0])
-    for module in features.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            _zero_bias(module)
+    _initialise(features, "fan_out")
     hidden = 2 * widths[-1]
-    return _named(
-        [
-            ("features", features),
-            ("flatten", nn.Flatten()),
-            ("fc1", nn.Linear(_features(shape, widths), hidden)),
-            ("relu", nn.ReLU()),
-            ("dropout", nn.Dropout(dropout)),
-            ("fc2", nn.Linear(hidden, classes)),
-        ]
+    return nn.Sequential(
+        OrderedDict(
+            features=features,
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(inputs, hidden),
+            relu=nn.ReLU(),
+            dropout=_dropout(config),
+            fc2=nn.Linear(hidden, classes),
+        )
     )
 
 
-def squeezenet(channels: int, widths: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
+@network("squeezenet-small")
+def _squeezenet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """SqueezeNet for small images: a 3x3 convolution, then two Fire modules of each width, pooled by 2.
 
     The Fire modules are torchvision's, at the paper's squeeze ratio of 1/8, half of the outputs 1x1 and half 3x3
-    (Iandola et al. 2016). (b, channels, h, w) -> (b, classes).
+    (Iandola et al. 2016). (b, c, h, w) -> (b, classes).
     """
+    widths, _ = _halving(config, shape, (32, 64, 96))
     fire = torchvision().models.squeezenet.Fire
     layers: list[tuple[str, nn.Module]] = [
-        ("conv1", nn.Conv2d(channels, widths[0], 3, padding=1)),
+        ("conv1", nn.Conv2d(shape[0], widths[0], 3, padding=1)),
         ("relu1", nn.ReLU()),
         ("pool1", nn.MaxPool2d(2)),
     ]
@@ -226,34 +155,53 @@ def squeezenet(channels: int, widths: Sequence[int], classes: int, dropout: floa
             before = 2 * width
         if stage < len(widths):
             layers.append((f"pool{stage + 1}", nn.MaxPool2d(2)))
+    classifier = nn.Conv2d(before, classes, 1)
     layers += [
-        ("dropout", nn.Dropout(dropout)),
-        ("classifier", nn.Conv2d(before, classes, 1)),
+        ("dropout", _dropout(config)),
+        ("classifier", classifier),
         ("average", nn.AdaptiveAvgPool2d(1)),
         ("flatten", nn.Flatten()),
     ]
-    network = _named(layers)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            _zero_bias(module)
-    nn.init.normal_(network.get_submodule("classifier").get_parameter("weight"), std=0.01)
+    network = nn.Sequential(OrderedDict(layers))
+    _initialise(network, "fan_in")
+    nn.init.normal_(classifier.weight, std=0.01)
     return network
 
 
-def densenet(channels: int, layers: int, classes: int) -> nn.Module:
+def _cifar_resnet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if config.dropout is not None:
+        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
+    if config.widths is not None and len(config.widths) != 3:
+        raise RecipeError(f"model.widths of {config.name} are those of its 3 stages, got {len(config.widths)}")
+    return CifarResNet(shape[0], config.widths or (16, 32, 64), _CIFAR_RESNETS[config.name], classes)
+
+
+def _densenet(config: ImageModel, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """DenseNet-BC for small images (Huang et al. 2017, section 4.2): three blocks, of growth 12, halved between them.
 
     Torchvision's, with the paper's first layer for 32 x 32 images: a 3x3 convolution of 24 channels, and no pooling.
-    DenseNet-BC-100 has 0.77 M weights for ten classes. (b, channels, h, w) -> (b, classes).
+    DenseNet-BC-100 has 0.77 M weights for ten classes. (b, c, h, w) -> (b, classes).
     """
-    network = torchvision().models.DenseNet(_GROWTH, (layers,) * 3, num_init_features=2 * _GROWTH, num_classes=classes)
-    first = nn.Conv2d(channels, 2 * _GROWTH, 3, padding=1, bias=False)
+    if config.widths is not None:
+        raise RecipeError(f"model.widths: the layers of {config.name} all have {_GROWTH} channels")
+    if config.dropout is not None:
+        raise RecipeError(f"model.dropout: {config.name} has no dropout layer")
+    if min(shape[1:]) < 4:
+        raise RecipeError(f"{config.name} halves images twice, and these are {shape[1]} x {shape[2]} pixels")
+    layers = (_DENSENETS[config.name],) * 3
+    network = torchvision().models.DenseNet(_GROWTH, layers, num_init_features=2 * _GROWTH, num_classes=classes)
+    first = nn.Conv2d(shape[0], 2 * _GROWTH, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(first.weight)
     network.features.conv0 = first
     for name in ("norm0", "relu0", "pool0"):  # each layer begins with its own normalisation
         setattr(network.features, name, nn.Identity())
     return network
+
+
+for _name in _CIFAR_RESNETS:
+    NETWORKS.register(_name, _cifar_resnet)
+for _name in _DENSENETS:
+    NETWORKS.register(_name, _densenet)
 
 
 class CifarResNet(nn.Module):
@@ -278,9 +226,7 @@ class CifarResNet(nn.Module):
                 before = width
             self.add_module(f"layer{stage}", nn.Sequential(*layers))
         self.fc = nn.Linear(before, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        _initialise(self, "fan_out")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits: (b, c, h, w) -> (b, classes)."""
@@ -303,25 +249,46 @@ class Shortcut(nn.Module):
         return F.pad(x, (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
 
 
-def _refuse_small_images(poolings: int, shape: tuple[int, int, int]) -> None:
-    if min(shape[1:]) < 2**poolings:
+def _normalised(network: nn.Module, config: ImageModel) -> nn.Module:
+    """Return a network with batch normalisation after its hidden layers, or without any."""
+    found = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)]
+    if not config.batch_norm:
+        for name in found:
+            network.set_submodule(name, nn.Identity())
+        return network
+    if found:
+        return network
+    if config.name not in PLAIN or not isinstance(network, nn.Sequential):
+        raise RecipeError(f"model.batch_norm: true is for {' and '.join(PLAIN)}, not {config.name}")
+    layers: list[tuple[str, nn.Module]] = []
+    *_, last = (name for name, module in network.named_children() if isinstance(module, nn.Linear))
+    for name, module in network.named_children():
+        layers.append((name, module))
+        if isinstance(module, nn.Conv2d):
+            layers.append((f"norm{name.removeprefix('conv')}", nn.BatchNorm2d(module.out_channels)))
+        elif isinstance(module, nn.Linear) and name != last:
+            layers.append((f"norm{name.removeprefix('fc')}", nn.BatchNorm1d(module.out_features)))
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _halving(config: ImageModel, shape: tuple[int, int, int], usual: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Return the widths of a network each of which halves the image, and the numbers that are left of one."""
+    widths = config.widths or usual
+    if min(shape[1:]) < 2 ** len(widths):
         raise RecipeError(
-            f"model.widths has {poolings} convolutions, each halving the image, "
+            f"model.widths has {len(widths)} convolutions, each halving the image, "
             f"but the images are {shape[1]} x {shape[2]} pixels: give fewer widths"
         )
+    return widths, widths[-1] * (shape[1] >> len(widths)) * (shape[2] >> len(widths))
 
 
-def _features(shape: tuple[int, int, int], widths: Sequence[int]) -> int:
-    return widths[-1] * (shape[1] >> len(widths)) * (shape[2] >> len(widths))
+def _dropout(config: ImageModel) -> nn.Dropout:
+    return nn.Dropout(_DROPOUT if config.dropout is None else config.dropout)
 
 
-def _zero_bias(convolution: nn.Conv2d) -> None:
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
-
-
-def _named(layers: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    network = nn.Sequential()
-    for name, layer in layers:
-        network.add_module(name, layer)
-    return network
+def _initialise(network: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

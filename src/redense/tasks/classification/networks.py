@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from redense.errors import DataError, MissingExtraError, RecipeError, nearest
+from redense.optional.torchvision import make_importable
 from redense.tasks.graphs import Graph
 
 from .config import ImageModel
-from .vision import make_importable, torchvision
+from .vision import torchvision
 
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
 """The models whose pretrained weights of torchvision expect the input scaled otherwise."""
@@ -37,11 +39,12 @@ def build(config: ImageModel, shape: tuple[int, int, int], classes: int, *, know
         RecipeError: no network is called so, it has no dropout layer to set, or cannot take images of this size.
         MissingExtraError: the library is not installed.
     """
-    make = _timm if config.name.startswith("timm/") else _torchvision
-    network = make(config, shape[0], classes, known)
+    library = _timm if config.name.startswith("timm/") else _torchvision
+    make = partial(library, config, shape[0], classes, known)
+    network = make()
     if config.dropout is not None:
         _set_dropout(network, config)
-    _refuse_unfit(make, config, shape, classes, known)
+    _refuse_unfit(make, config, shape)
     return network
 
 
@@ -88,14 +91,12 @@ def replace_first_convolution(network: nn.Module, channels: int) -> None:
         if isinstance(module, nn.Conv2d):
             settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
             new = nn.Conv2d(channels, module.out_channels, *settings, bias=module.bias is not None)  # pyright: ignore[reportArgumentType]  # sizes are tuples
-            if not _is_meta(module):
-                nn.init.normal_(new.weight, std=_std(module.weight) * (module.in_channels / channels) ** 0.5)
+            if not module.weight.is_meta:
+                std = float(module.weight.detach().std())
+                nn.init.normal_(new.weight, std=std * (module.in_channels / channels) ** 0.5)
                 if new.bias is not None and module.bias is not None:
                     new.bias.data.copy_(module.bias.data)
-            else:
-                new = new.to("meta")
-            parent, _, attribute = name.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, new)
+            network.set_submodule(name, new)
             return
 
 
@@ -154,13 +155,11 @@ def _set_dropout(network: nn.Module, config: ImageModel) -> None:
         layer.p = float(config.dropout or 0.0)
 
 
-def _refuse_unfit(
-    make: Any, config: ImageModel, shape: tuple[int, int, int], classes: int, known: Sequence[str]
-) -> None:
+def _refuse_unfit(make: Callable[[], nn.Module], config: ImageModel, shape: tuple[int, int, int]) -> None:
     """Run one image through the network's shapes alone: an image that is too small is found before training."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sketch = make(config, shape[0], classes, known).eval()
+        sketch = make().eval()
         try:
             sketch(torch.empty(2, *shape))
         except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
@@ -168,14 +167,6 @@ def _refuse_unfit(
                 f"{config.name} cannot take images of {' x '.join(map(str, shape))} (channels, height, width): set "
                 f"data.size to what it was made for, often 224 ({' '.join(str(error).split())[:160]})"
             ) from None
-
-
-def _is_meta(module: nn.Module) -> bool:
-    return any(parameter.is_meta for parameter in module.parameters())
-
-
-def _std(weight: Tensor) -> float:
-    return float(weight.detach().std())
 
 
 def graphs(network: nn.Module, images: Tensor, classes: int) -> list[Graph]:

@@ -15,9 +15,8 @@ from redense.tasks.task import OtherData, Split, Task
 
 from .classifier import Inputs, read_inputs
 from .config import ImageData, ImageModel
-from .data.assemble import assemble
-from .data.reading import read_images
-from .data.sets import AnySet, EncodedSet, fingerprint
+from .data.reading import read_images, usable_sets
+from .data.sets import AnySet, fingerprint
 from .data.transforms import fitting
 from .examples import TransformedExamples
 from .task import Classification
@@ -56,12 +55,7 @@ class OtherImages(Classification):
         self.scale = known.mean, known.std
         found = read_images(data, by_row=True)
         place = data.source or "sample"
-        sets: dict[str, AnySet] = {**found.in_memory}
-        notes = list(found.notes)
-        if found.parts:
-            encoded, left_out = assemble(place, found.parts, data)
-            sets.update(encoded)
-            notes += left_out
+        sets, notes = usable_sets(place, found, data)
         self.split = split or ("test" if "test" in sets else "all")
         chosen = sets if self.split == "all" else {name: part for name, part in sets.items() if name == self.split}
         if not any(map(len, chosen.values())):
@@ -69,7 +63,9 @@ class OtherImages(Classification):
             raise DataError(f"{place} has no {self.split} split (it has {have}): give --split all")
         self.notes = tuple(notes)
         self.fingerprint = fingerprint(chosen.values())
-        self._parts = [_Part(self._relabelled(part, place), data, known) for part in chosen.values() if len(part)]
+        preparation = fitting(data, known.shape)
+        relabelled = [self._relabelled(part, place) for part in chosen.values() if len(part)]
+        self._parts = [TransformedExamples(part, preparation, *self.scale) for part in relabelled]
         count = sum(map(len, self._parts))
         which = "all of it" if self.split == "all" else f"its {_NAMES[self.split]} split"
         self.what = f"{counted(count, 'image')} to evaluate, {which}"
@@ -88,20 +84,13 @@ class OtherImages(Classification):
                 f"{', '.join(self.classes[:5])}{', ...' if len(self.classes) > 5 else ''}"
             )
         labels = torch.tensor([number.get(name, -1) for name in part.classes])[part.labels]
-        if isinstance(part, EncodedSet):
-            return replace(part, labels=labels, channels=self.shape[0])
         return replace(part.with_channels(self.shape[0]), labels=labels)
-
-
-class _Part(TransformedExamples):
-    def __init__(self, part: AnySet, data: ImageData, known: Inputs) -> None:
-        super().__init__(part, fitting(data, known.shape), known.mean, known.std)
 
 
 class _Parts:
     """Several splits one after the other."""
 
-    def __init__(self, parts: list[_Part]) -> None:
+    def __init__(self, parts: list[TransformedExamples]) -> None:
         self._parts = parts
 
     def __len__(self) -> int:

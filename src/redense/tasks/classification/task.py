@@ -56,7 +56,7 @@ class Classification:
         self.fingerprint, self.notes = splits.fingerprint, splits.notes
         self.classes = splits.train.classes
         self.shape = shape_of(splits.train, data.size)
-        self._data, self._model, self._smoothing, self._train = data, model, label_smoothing, splits.train
+        self._data, self._model, self._smoothing, self.sets = data, model, label_smoothing, splits
         self.scale = mean_and_deviation(splits.train, data, self.shape)
         self._splits: dict[Split, ImageExamples | TransformedExamples] = {
             "train": self._examples(splits.train, training=True),
@@ -102,7 +102,7 @@ class Classification:
         """Return the task with another label smoothing, or other augmentation of the same training images."""
         other = copy.copy(self)
         other._data, other._smoothing = settings.data, settings.training.label_smoothing
-        other._splits = {**self._splits, "train": other._examples(self._train, training=True)}
+        other._splits = {**self._splits, "train": other._examples(self.sets.train, training=True)}
         return other
 
     def inputs(self, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -9,8 +9,6 @@ import torch
 from redense.errors import MissingExtraError
 from redense.optional.torchvision import make_importable
 
-__all__ = ["make_importable", "torchvision"]
-
 
 def torchvision() -> ModuleType:
     """Return torchvision, imported.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from .files import copy
 
 _SHOWN = {"0.0": "0", "0.3333333333333333": "1/3", "0.6666666666666666": "2/3", "1.0": "1"}
 _TEST = 5  # one of so many
@@ -31,13 +31,10 @@ def arrange(unpacked: Sequence[Path], ready: Path) -> None:
         shown = _SHOWN[probability]
         row = [name, "functional" if shown in ("0", "1/3") else "defective", shown, kind]
         tables["test.csv" if _is_tested(name) else "train.csv"].append(row)
-        target = ready / name
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(folder / name, target)
+        copy(folder / name, ready / name)
     for name, rows in tables.items():
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([["file_name", "label", "probability", "kind"], *rows])
-        (ready / name).write_text(text.getvalue(), encoding="utf-8")
+        with (ready / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([["file_name", "label", "probability", "kind"], *rows])
 
 
 def _is_tested(name: str) -> bool:

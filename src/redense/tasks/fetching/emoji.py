@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import emoji_texts
+from .files import copy
 
 STYLES = {"fluent": "assets", "google": "img/google/64", "twitter": "img/twitter/64"}
 SHARE = 0.1  # of every group's concepts, for validation and for test each; at least one
@@ -47,10 +47,9 @@ def arrange(unpacked: Sequence[Path], ready: Path) -> None:
     for split, members in split_by_concept(pictures).items():
         for picture in members:
             slug = re.sub("[^a-z0-9]+", "-", picture.label.lower()).strip("-")
-            target = ready / split / picture.group / f"{picture.code}-{slug}-{picture.style}{picture.path.suffix}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture.path, target)
-            captioned[split].append((target.relative_to(ready).as_posix(), picture.code))
+            name = f"{split}/{picture.group}/{picture.code}-{slug}-{picture.style}{picture.path.suffix}"
+            copy(picture.path, ready / name)
+            captioned[split].append((name, picture.code))
     written = emoji_texts.dataset(captioned, emoji_texts.captions(names, texts))
     (ready / "dataset.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 

@@ -1,7 +1,8 @@
-"""Checks of fetched files: their names and checksums, one by one or in a list."""
+"""Fetched files: copied to where they belong, and checked, by name and checksum, one by one or in a list."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,20 @@ class File:
     name: str
     size: int
     sha256: str
+
+
+def copy(file: Path, target: Path) -> None:
+    """Copy what a file, or the link to one, holds to a place whose folder need not be there yet."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+
+
+def copy_real_files(unpacked: Sequence[Path], ready: Path) -> None:
+    """Copy the files of one unpacked package, without the links: what is linked is there, under its own name."""
+    (folder,) = unpacked
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            copy(path, ready / path.relative_to(folder))
 
 
 def list_files(folder: Path) -> str:

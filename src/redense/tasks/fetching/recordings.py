@@ -9,18 +9,17 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .files import copy
 
 MANIFEST = "manifest.jsonl"
 
 _DIALOG = re.compile(r'dialogId\("([^"]*)",\s*"([^"]*)"|dialogStr\("((?:[^"\\]|\\.)*)"\)')
 
 _FISH = {"m": "small fish", "v": "big fish"}
-
-Arrange = Callable[[Sequence[Path], Path], None]
 
 
 @dataclass(frozen=True)
@@ -33,30 +32,13 @@ class Recording:
     speaker: str
 
 
-def tux(language: str) -> Arrange:
-    """Return what takes the spoken names of Tux Paint's stamps out of ``tuxpaint-stamps-default``."""
-    return _arranged(lambda unpacked: read_tux(unpacked[0], language))
+Read = Callable[[Sequence[Path], str], Iterator[Recording]]
+"""(unpacked packages, language) -> the recordings in them."""
 
 
-def asterisk(language: str) -> Arrange:
-    """Return what joins Asterisk's prompts, given as the package of sentences and the package of sounds."""
-    return _arranged(lambda unpacked: read_asterisk(unpacked[0], unpacked[1], language))
-
-
-def fillets(language: str) -> Arrange:
-    """Return what takes the dialogues of Fish Fillets, given as the package of scripts and the language's sounds."""
-    return _arranged(lambda unpacked: read_fillets(unpacked[0], unpacked[1], language))
-
-
-def tux_and_asterisk(language: str) -> Arrange:
-    """Return what joins both, given as Tux Paint's package and Asterisk's two."""
-    return _arranged(
-        lambda unpacked: (*read_tux(unpacked[0], language), *read_asterisk(unpacked[1], unpacked[2], language))
-    )
-
-
-def read_tux(folder: Path, language: str) -> Iterator[Recording]:
-    """Find ``X_desc_es.ogg`` with the line ``es.utf8=...`` of ``X.txt``."""
+def tux(unpacked: Sequence[Path], language: str) -> Iterator[Recording]:
+    """Find ``X_desc_es.ogg`` with the line ``es.utf8=...`` of ``X.txt`` in the package of Tux Paint's stamps."""
+    (folder,) = unpacked
     ending = f"_desc_{language}.ogg"
     for path in sorted(folder.rglob(f"*{ending}")):
         words = path.with_name(path.name.removesuffix(ending) + ".txt")
@@ -68,12 +50,13 @@ def read_tux(folder: Path, language: str) -> Iterator[Recording]:
         yield Recording(path, f"tux/{path.relative_to(folder).as_posix()}", text.strip(), f"tux-{language}")
 
 
-def read_asterisk(words: Path, sounds: Path, language: str) -> Iterator[Recording]:
-    """Read the lines ``name: text`` of ``core-sounds-es.txt.gz``; the sounds lie in ``es_*/name.wav``.
+def asterisk(unpacked: Sequence[Path], language: str) -> Iterator[Recording]:
+    """Read the lines ``name: text`` of ``core-sounds-es.txt.gz`` of the first package; ``es_*/name.wav`` of the second.
 
     Raises:
         FileNotFoundError: there is no folder of that language.
     """
+    words, sounds = unpacked
     folder = next(iter(sorted(sounds.glob(f"{language}_*"))), None)
     if folder is None:
         raise FileNotFoundError(f"{sounds} has no folder {language}_*")
@@ -89,12 +72,15 @@ def read_asterisk(words: Path, sounds: Path, language: str) -> Iterator[Recordin
             yield Recording(path, f"asterisk/{name}.wav", text, folder.name)
 
 
-def read_fillets(scripts: Path, sounds: Path, language: str) -> Iterator[Recording]:
+def fillets(unpacked: Sequence[Path], language: str) -> Iterator[Recording]:
     """Read ``dialogId(id, font, english)`` and the ``dialogStr(text)`` after it; ``X-m-Y`` is the small fish's.
+
+    The packages are that of the scripts and that of the language's sounds.
 
     >>> _DIALOG.findall('dialogId("let-m-divna", "font_small", "What?")')
     [('let-m-divna', 'font_small', '')]
     """
+    scripts, sounds = unpacked
     for script in sorted(scripts.glob(f"script/*/dialogs_{language}.lua")):
         level, current = script.parent.name, ""
         for match in _DIALOG.finditer(script.read_text(encoding="utf-8", errors="replace")):
@@ -109,19 +95,25 @@ def read_fillets(scripts: Path, sounds: Path, language: str) -> Iterator[Recordi
             current = ""
 
 
-def _arranged(read: Callable[[Sequence[Path]], Sequence[Recording] | Iterator[Recording]]) -> Arrange:
-    def arrange(unpacked: Sequence[Path], ready: Path) -> None:
-        lines: list[str] = []
-        for recording in read(unpacked):
-            target = ready / recording.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(recording.path, target)  # a copy: it may be a link
-            entry = {"audio_filepath": recording.name, "text": recording.text}
-            if recording.speaker:
-                entry["speaker"] = recording.speaker
-            lines.append(json.dumps(entry, ensure_ascii=False))
-        if not lines:
-            raise FileNotFoundError("no recording with a sentence")
-        (ready / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+def tux_and_asterisk(unpacked: Sequence[Path], language: str) -> Iterator[Recording]:
+    """Read Tux Paint's package, and then Asterisk's two."""
+    yield from tux(unpacked[:1], language)
+    yield from asterisk(unpacked[1:], language)
 
-    return arrange
+
+def arrange(read: Read, language: str, unpacked: Sequence[Path], ready: Path) -> None:
+    """Copy the recordings of a language that the unpacked packages hold, and write the list of them.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    lines: list[str] = []
+    for recording in read(unpacked, language):
+        copy(recording.path, ready / recording.name)
+        entry = {"audio_filepath": recording.name, "text": recording.text}
+        if recording.speaker:
+            entry["speaker"] = recording.speaker
+        lines.append(json.dumps(entry, ensure_ascii=False))
+    if not lines:
+        raise FileNotFoundError("no recording with a sentence")
+    (ready / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")

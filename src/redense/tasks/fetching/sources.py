@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from . import elpv, emoji, folders, recordings
-from .files import SUMS, File
+from . import elpv, emoji, recordings
+from .files import SUMS, File, copy_real_files
 from .packages import Debian, Npm, Package, Pypi
 
 
@@ -48,6 +49,10 @@ class Source:
 
 
 _TUX = Debian("tuxpaint-stamps-default", "usr/share/tuxpaint/stamps", 160.9)
+_LANGUAGES = {
+    **{"bg": "Bulgarian", "cs": "Czech", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian"},
+    **{"nl": "Dutch", "ro": "Romanian", "ru": "Russian"},
+}
 _FILLETS = Debian("fillets-ng-data", "usr/share/games/fillets-ng", 70.6)
 
 
@@ -57,35 +62,35 @@ def _asterisk(language: str, megabytes: float) -> tuple[Debian, Debian]:
     return words, Debian(f"{name}-wav", "usr/share/asterisk/sounds", megabytes)
 
 
-def _tux_source(language: str, what: str, size: int, sha256: str) -> Source:
+def _tux_source(language: str, size: int, sha256: str) -> Source:
     return Source(
         name=f"tux-{language}",
-        description=f"{what} names and descriptions of Tux Paint's stamps, one speaker",
+        description=f"{_LANGUAGES[language]} names and descriptions of Tux Paint's stamps, one speaker",
         licence="GPL-2, Bill Kendrick and the authors of Tux Paint's stamps",
         packages=(_TUX,),
-        arrange=recordings.tux(language),
+        arrange=partial(recordings.arrange, recordings.tux, language),
         sums=File(SUMS, size, sha256),
     )
 
 
-def _asterisk_source(language: str, what: str, megabytes: float, size: int, sha256: str) -> Source:
+def _asterisk_source(language: str, megabytes: float, size: int, sha256: str) -> Source:
     return Source(
         name=f"asterisk-{language}",
-        description=f"{what} prompts of the Asterisk telephone exchange, 8 kHz, one speaker",
+        description=f"{_LANGUAGES[language]} prompts of the Asterisk telephone exchange, 8 kHz, one speaker",
         licence="CC-BY-SA-3.0, the speakers of Asterisk's sounds",
         packages=_asterisk(language, megabytes),
-        arrange=recordings.asterisk(language),
+        arrange=partial(recordings.arrange, recordings.asterisk, language),
         sums=File(SUMS, size, sha256),
     )
 
 
-def _fillets_source(language: str, what: str, megabytes: float, size: int, sha256: str) -> Source:
+def _fillets_source(language: str, megabytes: float, size: int, sha256: str) -> Source:
     return Source(
         name=f"fillets-{language}",
-        description=f"{what} dialogues of the game Fish Fillets",
+        description=f"{_LANGUAGES[language]} dialogues of the game Fish Fillets",
         licence="GPL-2+, the authors of Fish Fillets",
         packages=(_FILLETS, Debian(f"fillets-ng-data-{language}", "usr/share/games/fillets-ng", megabytes)),
-        arrange=recordings.fillets(language),
+        arrange=partial(recordings.arrange, recordings.fillets, language),
         sums=File(SUMS, size, sha256),
     )
 
@@ -210,7 +215,7 @@ SOURCES: dict[str, Source] = {
             description="6,900 drawings in 22 folders, of every size and mode, some too large to open: a stress set",
             licence="public domain, the authors of the Open Clip Art Library",
             packages=(Debian("openclipart-png", "usr/share/openclipart/png", 130.9),),
-            arrange=folders.copy_real_files,
+            arrange=copy_real_files,
             sums=File(SUMS, 739_666, "9f621ff33c5c55d146794deb958f6d24c4c0f6430e63f8276678ce5b414cc788"),
         ),
         Source(
@@ -218,34 +223,20 @@ SOURCES: dict[str, Source] = {
             description="recorded Spanish sentences: tux-es and asterisk-es together, two speakers, 54 minutes",
             licence="GPL-2 (Tux Paint's stamps), CC-BY-SA-3.0 (Asterisk's sounds)",
             packages=(_TUX, *_asterisk("es", 23.8)),
-            arrange=recordings.tux_and_asterisk("es"),
+            arrange=partial(recordings.arrange, recordings.tux_and_asterisk, "es"),
             sums=File(SUMS, 145_357, "5a501f40ea152fe2e0f1d4634265c8b3ca68da88a6b3436d36e11f2808c70093"),
         ),
-        _tux_source("es", "Spanish", 100_286, "5ad84e9059377f2b60ac0b3d8bfedc4f46fa23e2d56387883286c932c543eb55"),
-        _tux_source("fr", "French", 104_252, "3fe37a5354bb98a33ca2d6b007101c5d6448066ae696c32c4fc0cf16e6f300ac"),
-        _tux_source("ru", "Russian", 103_413, "6953a852b5d9971b8dfc550c5ec05bb60990f9e03d0950c5169faec31f40486a"),
-        _tux_source("ro", "Romanian", 103_413, "6171cf19189049167c67f472fca481622867798b467f01929546b135b9e7960a"),
-        _tux_source("bg", "Bulgarian", 103_282, "d1403e0710e855ecb9c9537af45d4105b39354fc463b3cd1593ff5d4221f9bf6"),
-        _asterisk_source(
-            "es", "Spanish", 23.8, 45_152, "ab97768bf845583325667f7e38b147fbe65a883099f1b78a365397ee6cffe317"
-        ),
-        _asterisk_source(
-            "en", "English", 18.3, 53_047, "ee6981e039491d3aa2e8c9720186ce5b45cc7454029b5423aea41f13eacde1ab"
-        ),
-        _asterisk_source(
-            "fr", "French", 18.5, 48_381, "f54532251862235c5899f25debdcb576c72545d6eb805b6249801214b4c6e362"
-        ),
-        _asterisk_source(
-            "it", "Italian", 18.3, 55_490, "b1e9191cbca11ed14713acab42fb9f50006f0fa3d5c7cc1c03828cb04874e6da"
-        ),
-        _asterisk_source(
-            "ru", "Russian", 18.8, 53_377, "073b23bc482bb85439f56557249e753ae482de715f4c1d3834015453f37bbd5f"
-        ),
-        _fillets_source(
-            "nl", "Dutch", 32.6, 137_055, "d32d89b342aa6ad01633da182dc4c8388f834c4662076d8ef6b1c5f6683b6404"
-        ),
-        _fillets_source(
-            "cs", "Czech", 39.0, 156_891, "1fd9501b6ac2fb5fe03fc80c1d5cfc9e013e7175bccf742f061c0bd9365ce83e"
-        ),
+        _tux_source("es", 100_286, "5ad84e9059377f2b60ac0b3d8bfedc4f46fa23e2d56387883286c932c543eb55"),
+        _tux_source("fr", 104_252, "3fe37a5354bb98a33ca2d6b007101c5d6448066ae696c32c4fc0cf16e6f300ac"),
+        _tux_source("ru", 103_413, "6953a852b5d9971b8dfc550c5ec05bb60990f9e03d0950c5169faec31f40486a"),
+        _tux_source("ro", 103_413, "6171cf19189049167c67f472fca481622867798b467f01929546b135b9e7960a"),
+        _tux_source("bg", 103_282, "d1403e0710e855ecb9c9537af45d4105b39354fc463b3cd1593ff5d4221f9bf6"),
+        _asterisk_source("es", 23.8, 45_152, "ab97768bf845583325667f7e38b147fbe65a883099f1b78a365397ee6cffe317"),
+        _asterisk_source("en", 18.3, 53_047, "ee6981e039491d3aa2e8c9720186ce5b45cc7454029b5423aea41f13eacde1ab"),
+        _asterisk_source("fr", 18.5, 48_381, "f54532251862235c5899f25debdcb576c72545d6eb805b6249801214b4c6e362"),
+        _asterisk_source("it", 18.3, 55_490, "b1e9191cbca11ed14713acab42fb9f50006f0fa3d5c7cc1c03828cb04874e6da"),
+        _asterisk_source("ru", 18.8, 53_377, "073b23bc482bb85439f56557249e753ae482de715f4c1d3834015453f37bbd5f"),
+        _fillets_source("nl", 32.6, 137_055, "d32d89b342aa6ad01633da182dc4c8388f834c4662076d8ef6b1c5f6683b6404"),
+        _fillets_source("cs", 39.0, 156_891, "1fd9501b6ac2fb5fe03fc80c1d5cfc9e013e7175bccf742f061c0bd9365ce83e"),
     )
 }

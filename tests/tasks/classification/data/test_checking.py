@@ -19,7 +19,9 @@ from PIL import Image
 from redense.errors import BrokenImageError, DataError
 from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import checking, inspect_images, load_images
+from redense.tasks.classification.data import checking
+from redense.tasks.classification.data.inspecting import check
+from redense.tasks.classification.data.loading import load_images
 from redense.tasks.classification.data.pixels import decode, look
 from redense.tasks.classification.task import Classification
 
@@ -248,7 +250,7 @@ def test_a_long_look_says_how_far_it_is(folder: Path, monkeypatch: pytest.Monkey
         load_images(ImageData(source=str(folder), size=16))
     assert "train: looking at every image, once: 1 of 20" in caplog.text
     heard: list[tuple[int, int]] = []
-    inspect_images(ImageData(source=str(folder)), full=True, on_checked=lambda done, total: heard.append((done, total)))
+    check(ImageData(source=str(folder)), True, lambda done, total: heard.append((done, total)))
     assert heard == [(20, 20), (6, 6)]
 
 
@@ -284,9 +286,10 @@ def test_what_the_full_check_finds_is_left_out_from_then_on(hidden: Path):
     config = ImageData(source=str(hidden), size=16, broken="skip")
     with pytest.raises(BrokenImageError, match=r"002\.png"):
         load_images(config)
-    assert not any(split.faults for split in inspect_images(ImageData(source=str(hidden))).splits)
-    (split,) = inspect_images(ImageData(source=str(hidden)), full=True).splits
-    assert [fault.name for fault in split.faults] == ["train/dog/002.png"]
+    assert not check(ImageData(source=str(hidden)), False).faults
+    found = check(ImageData(source=str(hidden)), True)
+    assert list(found.facts["splits"]) == ["train"]
+    assert [fault.name for fault in found.faults] == ["train/dog/002.png"]
     splits = load_images(config)
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 19
     assert torch.bincount(splits.train.labels).tolist() == [8, 7]

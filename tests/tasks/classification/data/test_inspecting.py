@@ -11,8 +11,9 @@ import pytest
 from redense.cli import main
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import SAMPLE, inspect_images, load_images
-from redense.tasks.classification.data.inspecting import describe
+from redense.tasks.classification.data.inspecting import check
+from redense.tasks.classification.data.layouts.idx import SAMPLE
+from redense.tasks.classification.data.loading import load_images
 
 
 @pytest.fixture
@@ -21,11 +22,13 @@ def folder(make_folder: Callable[..., Path]) -> Path:
 
 
 def test_a_folder_is_counted_by_split_and_class_with_its_sizes(folder: Path):
-    train, val = inspect_images(ImageData(source=str(folder))).splits
-    assert (train.name, train.counts, train.images) == ("train", {"cat": 10, "dog": 12}, 22)
-    assert train.sizes == ((20, 24, 8), (30, 20, 7), (40, 40, 7))
-    assert (val.name, val.images, val.faults) == ("validation", 6, ())
-    assert describe(val) == [
+    found = check(ImageData(source=str(folder)), False)
+    train, val = found.facts["splits"].values()
+    assert list(found.facts["splits"]) == ["train", "validation"]
+    assert (train["classes"], train["images"]) == ({"cat": 10, "dog": 12}, 22)
+    assert train["sizes"] == [(20, 24, 8), (30, 20, 7), (40, 40, 7)]
+    assert (val["images"], found.faults) == (6, [])
+    assert found.lines[4:8] == [
         "validation: 6 images of 2 classes",
         "  cat          3",
         "  dog          3",
@@ -37,8 +40,8 @@ def test_what_the_check_names_is_what_training_refuses(folder: Path):
     (folder / "train/cat/001.png").write_bytes(b"")
     (folder / "val/dog").rename(folder / "val/wolf")
     (folder / "train/owl").mkdir()
-    facts = inspect_images(ImageData(source=str(folder), size=16))
-    faults = [str(fault) for split in facts.splits for fault in split.faults]
+    found = check(ImageData(source=str(folder), size=16), False)
+    faults = [str(fault) for fault in found.faults]
     assert faults == [
         "train/cat/001.png is empty",
         "train/owl is an empty class folder",
@@ -47,17 +50,17 @@ def test_what_the_check_names_is_what_training_refuses(folder: Path):
     with pytest.raises(DataError) as caught:
         load_images(ImageData(source=str(folder), size=16))
     assert all(fault in str(caught.value) for fault in faults)
-    assert facts.refusal == str(caught.value)
+    assert found.refusal == str(caught.value)
 
 
 def test_sets_in_memory_are_counted_too(image_folder: Path):
-    facts = inspect_images(ImageData(source=str(image_folder)))
-    assert [split.images for split in facts.splits] == [400, 100]  # as they lie there
-    assert facts.trained == {"training": 360, "validation": 40, "test": 100}
-    train = inspect_images(ImageData()).splits[0]
-    assert train.sizes == ((28, 28, 10_000),)
-    assert set(train.counts.values()) == {1000}
-    assert inspect_images(ImageData(source=str(SAMPLE))).splits[0].counts == train.counts
+    facts = check(ImageData(source=str(image_folder)), False).facts
+    assert [split["images"] for split in facts["splits"].values()] == [400, 100]  # as they lie there
+    assert facts["trained"] == {"training": 360, "validation": 40, "test": 100}
+    train = check(ImageData(), False).facts["splits"]["train"]
+    assert train["sizes"] == [(28, 28, 10_000)]
+    assert set(train["classes"].values()) == {1000}
+    assert check(ImageData(source=str(SAMPLE)), False).facts["splits"]["train"]["classes"] == train["classes"]
 
 
 def test_the_command_prints_what_is_there_and_says_by_its_status_whether_it_is_whole(

@@ -22,8 +22,10 @@ from redense.tasks.caches import PICTURES
 from redense.tasks.catalog import cache_dir
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import ImageSet, load_images, room, transforms
+from redense.tasks.classification.data import room, transforms
+from redense.tasks.classification.data.loading import load_images
 from redense.tasks.classification.data.pixels import decode
+from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.task import Classification
 
 LARGE = ((200, 150), (160, 240))

@@ -12,12 +12,9 @@ import torch
 
 from redense.errors import DataError
 from redense.tasks import catalog
-from redense.tasks.classification import data
-from redense.tasks.classification.data import (
-    IDX_NAMES,
-    Splits,
-    load_splits,
-)
+from redense.tasks.classification.data.layouts.idx import FASHION_MNIST_CLASSES, IDX_NAMES, SAMPLE
+from redense.tasks.classification.data.loading import load_splits
+from redense.tasks.classification.data.sets import Splits
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def test_the_sample_has_9000_training_1000_validation_and_10000_test_images(samp
         assert part.images.dtype == torch.uint8
         assert part.labels.dtype == torch.int64
         assert torch.bincount(part.labels).tolist() == [per_class] * 10
-        assert part.classes == data.FASHION_MNIST_CLASSES
+        assert part.classes == FASHION_MNIST_CLASSES
 
 
 def test_no_training_image_of_the_sample_is_in_its_validation_split(sample: Splits):
@@ -45,15 +42,15 @@ def test_no_training_image_of_the_sample_is_in_its_validation_split(sample: Spli
 
 def test_the_test_files_of_the_sample_are_the_original_ones():
     for file in catalog.find("fashion-mnist").files[2:]:
-        assert hashlib.sha256((data.SAMPLE / file.name).read_bytes()).hexdigest() == file.sha256
+        assert hashlib.sha256((SAMPLE / file.name).read_bytes()).hexdigest() == file.sha256
 
 
 def test_the_readme_of_the_sample_has_the_licence_and_the_checksums():
-    text = (data.SAMPLE / "README.md").read_text()
+    text = (SAMPLE / "README.md").read_text()
     assert "Copyright (c) 2017 Zalando SE" in text
     assert "Permission is hereby granted, free of charge" in text
     for name in IDX_NAMES:
-        digest = hashlib.sha256((data.SAMPLE / f"{name}.gz").read_bytes()).hexdigest()
+        digest = hashlib.sha256((SAMPLE / f"{name}.gz").read_bytes()).hexdigest()
         assert f"{digest}  {name}.gz" in text
 
 
@@ -79,7 +76,7 @@ def test_the_sample_is_made_from_the_full_set_byte_for_byte(tmp_path: Path):
     full = catalog.get(catalog.find("fashion-mnist"))
     tool.main(["--out", str(tmp_path / "sample")])
     read = {path.name: path.read_bytes() for path in (tmp_path / "sample").iterdir()}
-    assert read == {path.name: path.read_bytes() for path in data.SAMPLE.iterdir()}
+    assert read == {path.name: path.read_bytes() for path in SAMPLE.iterdir()}
 
     splits = load_splits("debian")
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [54_000, 6_000, 10_000]
@@ -89,10 +86,10 @@ def test_the_sample_is_made_from_the_full_set_byte_for_byte(tmp_path: Path):
 
 def test_the_shipped_sample_as_a_plain_folder_is_the_same_set(sample: Splits, tmp_path: Path):
     for name in IDX_NAMES:
-        (tmp_path / name).write_bytes(gzip.decompress((data.SAMPLE / f"{name}.gz").read_bytes()))
+        (tmp_path / name).write_bytes(gzip.decompress((SAMPLE / f"{name}.gz").read_bytes()))
     splits = load_splits(str(tmp_path))
     assert splits.fingerprint == sample.fingerprint
-    assert splits.train.classes == data.FASHION_MNIST_CLASSES
+    assert splits.train.classes == FASHION_MNIST_CLASSES
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "debian"])

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import (
-    limit_to,
-    load_splits,
-    pick,
-    split_off,
-)
-from redense.tasks.classification.data.loading import load_images
-from redense.tasks.classification.data.splits import with_noise
+from redense.tasks.classification.data.loading import load_images, load_splits
+from redense.tasks.classification.data.splits import limit_to, pick, split_off, with_noise
 
 # Splitting
 

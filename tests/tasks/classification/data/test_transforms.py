@@ -16,9 +16,12 @@ from torch import Tensor
 from redense.errors import DataError, RecipeError
 from redense.lab.recipe.recipe import Recipe, load_recipe
 from redense.lab.training.batches import Batches, loader
+from redense.pruning import derive_seed
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data import EncodedSet, ImageSet, load_images, load_splits, transforms
+from redense.tasks.classification.data import transforms
+from redense.tasks.classification.data.loading import load_images, load_splits
 from redense.tasks.classification.data.png import thumbnail
+from redense.tasks.classification.data.sets import EncodedSet, ImageSet
 from redense.tasks.classification.examples import ImageExamples, TransformedExamples
 from redense.tasks.classification.task import Classification
 from redense.tasks.task import Split
@@ -71,7 +74,7 @@ def test_a_training_image_is_that_of_torchvisions_own_transforms_under_the_same_
     reference = v2.Compose([v2.RandomResizedCrop(16), v2.RandomHorizontalFlip(), v2.PILToTensor()])
     expected: list[Tensor] = []
     for index in range(6):
-        torch.manual_seed(transforms.image_seed(5, index))
+        torch.manual_seed(derive_seed(5, index))
         expected.append(reference(Image.open(folder / images.name(index)).convert("RGB")))
     mean, std = (255 * torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(batch(task, list(range(6))), (torch.stack(expected) - mean) / std)

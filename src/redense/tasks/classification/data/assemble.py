@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from redense.tasks.faults import Fault
 from .checking import Checked
 from .sets import Encoded, EncodedSet, SetT
 from .splits import split_off
+
+T = TypeVar("T")
 
 _SHOWN = 5
 
@@ -49,7 +52,7 @@ class Part:
         return [*own, *self.faults]
 
 
-def first_part(parts: Mapping[str, Part]) -> Part:
+def first_part(parts: Mapping[str, T]) -> T:
     """Return the part that is trained on: its classes are those of the set."""
     return parts["all"] if "all" in parts else parts["train"]
 
@@ -122,7 +125,7 @@ def divide(place: str, sets: Mapping[str, SetT], share: float, seed: int) -> tup
     Raises:
         DataError: ``share`` is not in (0, 1), or leaves nothing to train on.
     """
-    training = sets["all"] if "all" in sets else sets["train"]
+    training = first_part(sets)
     verify_labels(place, training.classes, training.labels)
     test = sets.get("test", sets.get("validation"))
     if "validation" in sets and "test" in sets:
@@ -140,7 +143,7 @@ def divide(place: str, sets: Mapping[str, SetT], share: float, seed: int) -> tup
     return training.take(kept), training.take(held), test
 
 
-def verify_labels(place: str, classes: Sequence[str], labels: Tensor, name: str = "training ") -> None:
+def verify_labels(place: str, classes: Sequence[str], labels: Tensor) -> None:
     """Refuse a training set that teaches nothing.
 
     Raises:
@@ -148,9 +151,10 @@ def verify_labels(place: str, classes: Sequence[str], labels: Tensor, name: str 
     """
     known = labels.unique().tolist()
     if not known:
-        raise DataError(f"{place}: there are no {name}images, expected at least one")
+        raise DataError(f"{place}: there are no training images, expected at least one")
     if len(known) < 2:
-        raise DataError(f"{place}: every {name}image is of class {classes[known[0]]!r}, expected at least two classes")
+        only = classes[known[0]]
+        raise DataError(f"{place}: every training image is of class {only!r}, expected at least two classes")
 
 
 def _some(faults: Sequence[Fault]) -> str:

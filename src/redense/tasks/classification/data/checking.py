@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 OnChecked = Callable[[int, int], None]
 """Called with how many files have been looked at, and how many there are to look at."""
 
+Looks = Callable[[Encoded, str], "Checked"]
+"""(files, place) -> the facts of them, see `check`."""
+
 _GREY, _FULL, _FAULT = 1, 2, 4
 _MARKED = 4096  # bytes at the end of a file, which tell most pictures from others
 _SAY_SECONDS = 20.0  # between two lines in the log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -15,10 +15,10 @@ from redense.files.visible import counted
 from redense.tasks.classification.config import ImageData
 from redense.tasks.names import called_alike
 
-from .assemble import assemble, divide, verify_labels
+from .assemble import divide, first_part, verify_labels
 from .checking import OnChecked
 from .duplicates import marked, shared_examples
-from .reading import Found, read_images
+from .reading import Found, read_images, usable_sets
 from .room import room_for
 from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
@@ -47,7 +47,7 @@ def load_splits(source: str | None, *, validation: float = 0.1, seed: int = 0) -
     if not 0.0 < validation < 1.0:
         raise DataError(f"the validation share must be in (0, 1), got {validation}")
     splits = load_images(ImageData(source=source, validation=validation), seed=seed)
-    if not all(isinstance(part, ImageSet) for part in (splits.train, splits.validation, splits.test)):
+    if not all(isinstance(part, ImageSet) for part in splits.by_name().values()):
         raise DataError(f"{source}: too many images for the memory; train on them with `redense run`")
     return cast("Splits[ImageSet]", splits)
 
@@ -68,14 +68,13 @@ def load_images(config: ImageData, *, seed: int = 0, on_checked: OnChecked | Non
         MissingExtraError: The source needs a package that is not installed.
     """
     parts = with_cache(divide_images(config, read_images(config, on_checked=on_checked), seed), config)
-    ready = _prepare(config, parts.train, parts.validation, parts.test)
+    ready = _prepare(config, parts)
     # A set in memory is known by its pixels as they came; one of files by their names, sizes and labels.
-    pixels = config.size is None and all(isinstance(part, ImageSet) for part in ready)
-    known = ready if pixels else (parts.train, parts.validation, parts.test)
-    digest = fingerprint(known)
+    pixels = config.size is None and all(isinstance(part, ImageSet) for part in ready.by_name().values())
+    digest = fingerprint((ready if pixels else parts).by_name().values())
     if not pixels and any(prepared.reduces(part) for part, prepared in preparations(parts, config)):
         digest = hashlib.sha256(f"{digest} reduced {_REDUCED}".encode()).hexdigest()
-    return Splits(*ready, fingerprint=digest, notes=parts.notes)
+    return replace(ready, fingerprint=digest)
 
 
 def preparations(splits: Splits[AnySet], config: ImageData) -> list[tuple[AnySet, Preparation]]:
@@ -88,13 +87,8 @@ def with_cache(splits: Splits[AnySet], config: ImageData) -> Splits[AnySet]:
     """Return splits whose large pictures are kept in the cache once they are decoded, if there is room."""
     parts = [(part, how) for part, how in preparations(splits, config) if isinstance(part, EncodedSet)]
     kept, note = room_for(parts, config.cache_gb * 1e9, config.source or "sample")
-    train, validation, test = (
-        replace(part, kept=kept) if isinstance(part, EncodedSet) else part
-        for part in (splits.train, splits.validation, splits.test)
-    )
-    return replace(
-        splits, train=train, validation=validation, test=test, notes=(*splits.notes, *([note] if note else []))
-    )
+    splits = splits.each(lambda part: replace(part, kept=kept) if isinstance(part, EncodedSet) else part)
+    return replace(splits, notes=(*splits.notes, *([note] if note else [])))
 
 
 def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnySet]:
@@ -104,43 +98,38 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
         DataError: nothing can be trained on it, or some of it cannot be used and is not to be skipped.
     """
     place = config.source or "sample"
-    notes = list(found.notes)
-    sets: dict[str, AnySet] = {**found.in_memory}
-    if found.parts:
-        encoded, left_out = assemble(place, found.parts, config)
-        sets.update(encoded)
-        notes += left_out
-    else:
+    if not found.parts:
         _verify(place, found.in_memory)
-        if config.channels:
-            sets = {name: part.with_channels(config.channels) for name, part in found.in_memory.items()}
-    training = sets["all"] if "all" in sets else sets["train"]
+    sets, notes = usable_sets(place, found, config)
+    if config.channels:
+        sets = {name: part.with_channels(config.channels) for name, part in sets.items()}
+    training = first_part(sets)
     notes += _expected(place, config, training)
     notes += _alike(place, training.classes)
     notes += _unknown(place, training)
     train, validation, test = divide(place, sets, config.validation, seed)
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
-    own = {"training": train, "validation": validation, "test": test}
-    notes += shared_examples(place, {name: marked(part) for name, part in own.items()}, "images")
+    splits = Splits(train, validation, test)
+    notes += shared_examples(place, {name: marked(part) for name, part in splits.by_name().items()}, "images")
     if config.label_noise:
-        train = replace(train, labels=with_noise(train.labels, len(train.classes), config.label_noise, seed))
+        labels = with_noise(train.labels, len(train.classes), config.label_noise, seed)
+        splits = replace(splits, train=replace(train, labels=labels))
         notes.append(f"{place}: {config.label_noise:.0%} of the training labels are random, as data.label_noise asks")
-    parts = {"training": train, "validation": validation, "test": test}
-    for name, part in parts.items():
+    for name, part in splits.by_name().items():
         if len(part) == 0:
             raise DataError(
                 f"{place}: the {name} split is empty ({len(training):,} training images, "
                 f"validation share {config.validation}), expected images in every split"
             )
     if config.size is None:
-        _require_one_size(place, parts)
-    return Splits(train, validation, test, fingerprint="", notes=tuple(notes))
+        _require_one_size(place, splits.by_name().values())
+    return replace(splits, notes=tuple(notes))
 
 
 def _verify(place: str, sets: Mapping[str, ImageSet]) -> None:
     """Refuse what no classifier can be trained and tested on."""
-    training = sets["all"] if "all" in sets else sets["train"]
+    training = first_part(sets)
     for name, part in sets.items():
         if len(part) == 0:
             raise DataError(
@@ -190,13 +179,11 @@ def _expected(place: str, config: ImageData, training: AnySet) -> list[str]:
     return []
 
 
-def _require_one_size(place: str, parts: Mapping[str, AnySet]) -> None:
-    sizes = [part.sizes for part in parts.values() if isinstance(part, EncodedSet)]
-    if not sizes:
-        return
-    first = sizes[0][0]
-    for part in parts.values():
-        if isinstance(part, EncodedSet) and len(other := np.flatnonzero((part.sizes != first).any(1))):
+def _require_one_size(place: str, parts: Iterable[AnySet]) -> None:
+    encoded = [part for part in parts if isinstance(part, EncodedSet)]
+    for part in encoded:
+        first = encoded[0].sizes[0]
+        if len(other := np.flatnonzero((part.sizes != first).any(1))):
             height, width = part.sizes[other[0]].tolist()
             raise DataError(
                 f"{place}: the images differ in size, {part.name(int(other[0]))} is {height} x {width} pixels and "
@@ -204,18 +191,19 @@ def _require_one_size(place: str, parts: Mapping[str, AnySet]) -> None:
             )
 
 
-def _prepare(config: ImageData, train: AnySet, validation: AnySet, test: AnySet) -> tuple[AnySet, AnySet, AnySet]:
+def _prepare(config: ImageData, splits: Splits[AnySet]) -> Splits[AnySet]:
     """Bring to their size, in memory, the splits that are small enough and not cut out at random."""
-    shape = shape_of(train, config.size)
+    shape = shape_of(splits.train, config.size)
 
-    def ready(part: AnySet, random: bool) -> AnySet:
+    def ready(part: AnySet) -> AnySet:
         if isinstance(part, ImageSet) and config.size is None:
             return part
+        random = part is splits.train and config.augment != "none"
         if random or not fits_in_memory(len(part), shape):
             return part
         return to_memory(part, evaluation(config), shape)
 
-    return ready(train, config.augment != "none"), ready(validation, False), ready(test, False)
+    return splits.each(ready)
 
 
 def _shape(images: ImageSet) -> str:

@@ -91,13 +91,13 @@ def decode(content: bytes, *, grey: bool = False, least: int = 0, exact: bool = 
     """
     image = opened(io.BytesIO(content))
     if not is_reduced(image.height, image.width, least):
-        return _flat(image, grey)
+        return flatten(image, grey=grey)
     whole = image.size
     if image.format == "JPEG":
         scale = min(8, min(whole) // least)
         image.draft(image.mode, (whole[0] // scale, whole[1] // scale))
     scale = round(whole[0] / image.width)
-    picture = _flat(image, grey)
+    picture = flatten(image, grey=grey)
     if any(side % scale for side in whole):  # the last row or column stands for a part of one: it would shift the rest
         picture = picture.crop((0, 0, whole[0] // scale, whole[1] // scale))
     shorter = min(picture.size)
@@ -116,13 +116,6 @@ def is_reduced(height: int, width: int, least: int) -> bool:
     return bool(least) and min(height, width) >= 2 * least and max(height, width) >= SMALL
 
 
-def _flat(image: Image, grey: bool) -> Image:
-    if image.mode == ("L" if grey else "RGB") and "transparency" not in image.info:
-        image.load()
-        return image
-    return flatten(image, grey=grey)
-
-
 def flatten(image: Image, *, grey: bool) -> Image:
     """Return a picture of any mode as grey or RGB; what is transparent gets a white ground.
 
@@ -133,6 +126,9 @@ def flatten(image: Image, *, grey: bool) -> Image:
     """
     from PIL import Image
 
+    if image.mode == ("L" if grey else "RGB") and "transparency" not in image.info:
+        image.load()
+        return image
     _check_depth(image.mode)
     if _is_deep(image.mode):
         image = _shades(image)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from redense.errors import DataError, nearest
@@ -17,8 +18,8 @@ from redense.tasks.faults import Fault
 from redense.tasks.folders import TEXTS, endings_said, has_any, subfolders
 from redense.tasks.split_names import split_of
 
-from .assemble import Part
-from .checking import OnChecked, check
+from .assemble import Part, assemble
+from .checking import Looks, OnChecked, check
 from .layouts.cifar import find_cifar, read_cifar
 from .layouts.folder import SUFFIXES, beside, find_parts, list_folder, same_inside
 from .layouts.hub import is_hub_folder, read_by_row, read_in_memory
@@ -26,7 +27,7 @@ from .layouts.idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
 from .layouts.npz import find_npz, read_npz
 from .layouts.tables import Images, LabelTable, classes_of, find_label_tables, has_tables, read_table
 from .pixels import require_pillow
-from .sets import ImageSet
+from .sets import AnySet, ImageSet
 
 LAYOUTS = (
     f"idx files ({', '.join(IDX_NAMES)}, each plain or .gz, or EMNIST's), CIFAR's binary files, arrays in a .npz, "
@@ -71,6 +72,16 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
+def usable_sets(place: str, found: Found, config: ImageData) -> tuple[dict[str, AnySet], list[str]]:
+    """Return what can be used of each split that was found, or of ``all``, and notes on the whole.
+
+    Raises:
+        DataError: there is something that cannot be used, and ``config.broken`` says to refuse it.
+    """
+    encoded, left_out = assemble(place, found.parts, config) if found.parts else ({}, [])
+    return {**found.in_memory, **encoded}, [*found.notes, *left_out]
+
+
 def find_images(source: str | None) -> Path | str:
     """Return the folder or file that a source names, or the source itself if it is on the hub.
 
@@ -113,15 +124,16 @@ def read_images(
         MissingExtraError: the layout needs a package that is not installed.
     """
     found, place = find_images(config.source), config.source or "sample"
+    look = partial(check, full=full, on_checked=on_checked)
     if isinstance(found, str):
-        return _hub(place, config, by_row, full, on_checked)
+        return _hub(place, config, by_row, look)
     for name in sorted(READERS, key=lambda name: READERS.plugin_of(name) is None):
         if (read := READERS[name](found, config)) is not None:
             return read
     if not found.is_dir():
         raise DataError(f"{found}: no reader of a plugin takes this file; of files redense reads .npz alone")
     if is_hub_folder(found):
-        return _hub(place, config, by_row, full, on_checked)
+        return _hub(place, config, by_row, look)
     if not has_any(found, SUFFIXES):
         raise DataError(f"{found}: neither {LAYOUTS.replace(', or', ', nor')}")
     require_pillow()
@@ -130,14 +142,13 @@ def read_images(
     if has_tables(root):
         tables, images, extra = _tables(root, config)
         if tables:
-            return _labelled(root, place, tables, images, extra, full=full, on_checked=on_checked)
-    return _class_folders(root, place, extra, full=full, on_checked=on_checked)
+            return _labelled(root, place, tables, images, extra, look)
+    return _class_folders(root, place, extra, look)
 
 
 @layout("idx files")
 def _idx(found: Path, config: ImageData) -> Found | None:
-    idx = find_idx(found, config.label) if found.is_dir() else None
-    if not idx:
+    if not (idx := find_idx(found, config.label)):
         return None
     training, test = read_idx_set(idx)
     return Found("idx files", {"train": training, "test": test})
@@ -151,16 +162,15 @@ def _npz(found: Path, config: ImageData) -> Found | None:
 
 @layout("CIFAR's binary files")
 def _cifar(found: Path, config: ImageData) -> Found | None:
-    cifar = find_cifar(found) if found.is_dir() else None
-    if not cifar:
+    if not (cifar := find_cifar(found)):
         return None
     sets, notes = read_cifar(*cifar, config.label)
     return Found("CIFAR's binary files", sets, notes=tuple(notes))
 
 
-def _hub(place: str, config: ImageData, by_row: bool, full: bool, on_checked: OnChecked | None) -> Found:
+def _hub(place: str, config: ImageData, by_row: bool, look: Looks) -> Found:
     if by_row or config.size is not None:
-        parts, notes = read_by_row(place, config.label, full=full, on_checked=on_checked)
+        parts, notes = read_by_row(place, config.label, look)
         return Found("a Hugging Face set", parts=parts, notes=tuple(notes))
     sets, notes = read_in_memory(place, config.label)
     return Found("a Hugging Face set", sets, notes=tuple(notes))
@@ -181,14 +191,8 @@ def _tables(root: Path, config: ImageData) -> tuple[list[LabelTable], Images, li
         raise
     if sorted_in and config.label is None and not any(table.path.stem == "metadata" for table in tables):
         names = " and ".join(table.path.name for table in tables)
-        return (
-            [],
-            images,
-            [
-                *notes,
-                *([f"{names} not used: the class folders are (data.label takes a table's column)"] if tables else []),
-            ],
-        )
+        unused = [f"{names} not used: the class folders are (data.label takes a table's column)"] if tables else []
+        return [], images, [*notes, *unused]
     return tables, images, notes
 
 
@@ -200,30 +204,19 @@ def _are_class_folders(root: Path) -> bool:
     return len(full) > 1
 
 
-def _labelled(
-    root: Path,
-    place: str,
-    tables: list[LabelTable],
-    images: Images,
-    notes: list[str],
-    *,
-    full: bool,
-    on_checked: OnChecked | None,
-) -> Found:
+def _labelled(root: Path, place: str, tables: list[LabelTable], images: Images, notes: list[str], look: Looks) -> Found:
     known = classes_of(tables)
     parts: dict[str, Part] = {}
     named = 0
     for table in tables:
-        own = read_table(table, images, known)
-        named += len(own.files)
-        if table.split in ("validation", "test") and own.hidden == len(own.files):
-            notes.append(
-                f"{table.path.name}: the {counted(own.hidden, 'image')} of it have no label: they are not used"
-            )
+        files, labels, missing = read_table(table, images, known)
+        named += len(files)
+        if table.split in ("validation", "test") and (labels < 0).all():
+            hidden = counted(len(files), "image")
+            notes.append(f"{table.path.name}: the {hidden} of it have no label: they are not used")
             continue
-        checked = check(own.files, f"{root} {table.split}", full=full, on_checked=on_checked)
-        faults = [Fault(name, "is missing") for name in own.missing]
-        parts[table.split] = Part(own.files, own.labels, own.classes, checked, faults)
+        faults = [Fault(name, "is missing") for name in missing]
+        parts[table.split] = Part(files, labels, tuple(known), look(files, f"{root} {table.split}"), faults)
     if "train" not in parts and "all" not in parts:
         raise DataError(f"{root}: {' and '.join(t.path.name for t in tables)} give no training images their classes")
     if rest := len(images.files) - named:
@@ -237,14 +230,13 @@ def _labelled(
     )
 
 
-def _class_folders(root: Path, place: str, extra: list[str], *, full: bool, on_checked: OnChecked | None) -> Found:
+def _class_folders(root: Path, place: str, extra: list[str], look: Looks) -> Found:
     below = find_parts(root)
     notes = [*extra, *beside(root, below), *(same_inside(root) if "all" in below else [])]
     parts: dict[str, Part] = {}
     passed_over = Counter[str]()
     for name, folder in below.items():
         listing = list_folder(folder, root)
-        checked = check(listing.files, str(folder), full=full, on_checked=on_checked)
         faults = [Fault(str(folder.relative_to(root) / empty), "is an empty class folder") for empty in listing.empty]
         if listing.loose:
             loose = counted(len(listing.loose), "image")
@@ -255,7 +247,7 @@ def _class_folders(root: Path, place: str, extra: list[str], *, full: bool, on_c
         if odd := [kind for kind in listing.classes if split_of(kind)]:
             notes.append(f"{', '.join(odd)} in {folder.name}/ is a class here, though it is called like a split")
         passed_over += listing.others
-        parts[name] = Part(listing.files, listing.labels, listing.classes, checked, faults)
+        parts[name] = Part(listing.files, listing.labels, listing.classes, look(listing.files, str(folder)), faults)
     if not any(len(part.labels) for part in parts.values()):
         raise DataError(f"{root}: neither {LAYOUTS.replace(', or', ', nor')}")
     if passed_over:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -100,7 +100,7 @@ class ImageSet:
 
     def take(self, indices: Tensor) -> ImageSet:
         """Return the part with these images, in this order."""
-        return ImageSet(self.images[indices], self.labels[indices], self.classes)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,10 @@ class EncodedSet:
         """Return what tells an image from all others, and from what it was before it changed."""
         own = identity(self.files, int(self.index[index]))
         return f"{self.channels}\0{int(self.marks[index])}\0{own}"
+
+    def with_channels(self, channels: int) -> EncodedSet:
+        """Return the images as grey or with colours."""
+        return replace(self, channels=channels)
 
     def picture(self, index: int, *, least: int = 0, exact: bool = False) -> Image:
         """Return one image, decoded: grey or RGB, transparency on white; at a fraction of its size, see `decode`.
@@ -183,8 +187,17 @@ class Splits(Generic[SetT]):
     train: SetT
     validation: SetT
     test: SetT
-    fingerprint: str
+    fingerprint: str = ""
     notes: tuple[str, ...] = ()
+
+    def by_name(self) -> dict[str, SetT]:
+        """Return ``training``, ``validation`` and ``test``, as messages call them."""
+        return {"training": self.train, "validation": self.validation, "test": self.test}
+
+    def each(self, change: Callable[[AnySet], AnySet]) -> Splits[AnySet]:
+        """Return the splits with each of them changed."""
+        sets = map(change, (self.train, self.validation, self.test))
+        return Splits(*sets, fingerprint=self.fingerprint, notes=self.notes)
 
 
 def fingerprint(parts: Iterable[AnySet]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from redense.pruning import derive_seed
 from redense.tasks.classification.config import ImageData
 from redense.tasks.classification.vision import torchvision
 
@@ -197,16 +196,11 @@ def transform_all(
     if augment is None:
         return torch.stack([preparation.picture(images, index) for index in indices])
     out: list[Tensor] = []
-    with _kept_generator() as generator:
+    with torch.random.fork_rng(devices=[]):
         for index in indices:
-            generator.manual_seed(image_seed(seed, index))
+            torch.default_generator.manual_seed(derive_seed(seed, index))  # torch.manual_seed: the accelerators', too
             out.append(augment(preparation.picture(images, index)))
     return torch.stack(out)
-
-
-def image_seed(seed: int, index: int) -> int:
-    """Return the seed of one image in one epoch."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:7], "big")
 
 
 def to_memory(images: AnySet, preparation: Preparation, shape: tuple[int, int, int]) -> ImageSet:
@@ -229,17 +223,6 @@ def shape_of(images: AnySet, size: int | None) -> tuple[int, int, int]:
         return channels, size, size
     height, width = images.sizes[0].tolist() if isinstance(images, EncodedSet) else images.images.shape[2:]
     return channels, height, width
-
-
-@contextmanager
-def _kept_generator() -> Iterator[torch.Generator]:
-    # Not torch.random.fork_rng with torch.manual_seed: that would seed the accelerators, too.
-    generator = torch.default_generator
-    state = generator.get_state()
-    try:
-        yield generator
-    finally:
-        generator.set_state(state)
 
 
 def _as_picture(pixels: np.ndarray) -> Any:

@@ -10,8 +10,9 @@ import torch
 
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import ImageSet, load_images, load_splits
 from redense.tasks.classification.data.layouts import cifar
+from redense.tasks.classification.data.loading import load_images, load_splits
+from redense.tasks.classification.data.sets import ImageSet
 
 RANDOM = np.random.default_rng(0)
 

@@ -12,8 +12,9 @@ import pytest
 
 from redense.errors import DataError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import EncodedSet, load_images
 from redense.tasks.classification.data.layouts.folder import Files, find_parts, list_folder
+from redense.tasks.classification.data.loading import load_images
+from redense.tasks.classification.data.sets import EncodedSet
 
 MakeFolder = Callable[..., Path]
 PAIR = {"cat": 10, "dog": 10}

@@ -14,12 +14,8 @@ import torch
 
 from redense.errors import DataError, MissingExtraError
 from redense.tasks.classification.config import ImageData
-from redense.tasks.classification.data import (
-    EncodedSet,
-    ImageSet,
-    load_images,
-    load_splits,
-)
+from redense.tasks.classification.data.loading import load_images, load_splits
+from redense.tasks.classification.data.sets import EncodedSet, ImageSet
 
 # Hugging Face data sets
 

@@ -16,11 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from redense.errors import DataError
-from redense.tasks.classification.data import (
-    IDX_NAMES,
-    load_splits,
-    read_idx,
-)
+from redense.tasks.classification.data.layouts.idx import IDX_NAMES, read_idx
+from redense.tasks.classification.data.loading import load_splits
 
 
 def idx(array: np.ndarray, magic: bytes = b"\0\0\x08") -> bytes:

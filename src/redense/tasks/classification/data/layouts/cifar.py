@@ -22,9 +22,7 @@ class _Layout:
     inside: str
     train: tuple[str, ...]
     test: str
-    labels: tuple[str, ...]  # one byte each before the pixels of a record
-    names: tuple[str, ...]  # the file of each label's class names
-    classes: tuple[int, ...]
+    labels: dict[str, tuple[str, int]]  # one byte each before the pixels of a record: the file of its classes, how many
     pickled: str  # a file of the Python version, which the binary one does not have
 
 
@@ -34,9 +32,7 @@ _LAYOUTS = (
         inside="cifar-10-batches-bin",
         train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
         test="test_batch.bin",
-        labels=("label",),
-        names=("batches.meta.txt",),
-        classes=(10,),
+        labels={"label": ("batches.meta.txt", 10)},
         pickled="data_batch_1",
     ),
     _Layout(
@@ -44,9 +40,7 @@ _LAYOUTS = (
         inside="cifar-100-binary",
         train=("train.bin",),
         test="test.bin",
-        labels=("coarse", "fine"),
-        names=("coarse_label_names.txt", "fine_label_names.txt"),
-        classes=(20, 100),
+        labels={"coarse": ("coarse_label_names.txt", 20), "fine": ("fine_label_names.txt", 100)},
         pickled="meta",
     ),
 )
@@ -89,11 +83,12 @@ def read_cifar(folder: Path, layout: _Layout, label: str | None) -> tuple[dict[s
     Raises:
         DataError: a file is missing, truncated, or has a label that is none.
     """
-    which = layout.labels[-1] if label is None else label.removesuffix("_label")
+    *_, usual = layout.labels
+    which = usual if label is None else label.removesuffix("_label")
     if which not in layout.labels:
         raise DataError(f"{folder}: data.label must be {' or '.join(layout.labels)} for {layout.name}, got {label!r}")
-    column = layout.labels.index(which)
-    names = _read_names(folder / layout.names[column], layout, column)
+    column = list(layout.labels).index(which)
+    names = _read_names(folder, *layout.labels[which])
     missing = [name for name in (*layout.train, layout.test) if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{folder}: no {' and no '.join(missing)}, expected all files of {layout.name}")
@@ -110,8 +105,8 @@ def read_cifar(folder: Path, layout: _Layout, label: str | None) -> tuple[dict[s
         "test": ImageSet(*_read(folder / layout.test, len(layout.labels), column, len(names)), names),
     }
     counts = len(labels), len(sets["test"])
-    usual = f"{folder}: {counts[0]:,} + {counts[1]:,} images, the usual {layout.name} has 50,000 + 10,000"
-    return sets, [] if counts == (50_000, 10_000) else [usual]
+    note = f"{folder}: {counts[0]:,} + {counts[1]:,} images, the usual {layout.name} has 50,000 + 10,000"
+    return sets, [] if counts == (50_000, 10_000) else [note]
 
 
 def _read(path: Path, labels: int, column: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,10 +129,10 @@ def _read(path: Path, labels: int, column: int, classes: int) -> tuple[torch.Ten
     return torch.from_numpy(images), torch.from_numpy(chosen)
 
 
-def _read_names(path: Path, layout: _Layout, column: int) -> tuple[str, ...]:
-    count = layout.classes[column]
+def _read_names(folder: Path, name: str, count: int) -> tuple[str, ...]:
+    path = folder / name
     if not path.is_file():
-        return _NAMES if layout.name == "cifar-10" else tuple(str(number) for number in range(count))
+        return _NAMES if count == len(_NAMES) else tuple(map(str, range(count)))
     names = tuple(
         line.strip() for line in read_bytes(path, MAX_BYTES).decode("utf-8", "replace").splitlines() if line.strip()
     )

@@ -146,7 +146,7 @@ def list_folder(folder: Path, root: Path) -> Listing:
     modified: list[int] = []
     labels: list[int] = []
     loose: list[str] = []
-    counts: list[int] = []
+    empty: list[str] = []
     others = Counter[str]()
     try:
         classes = subfolders(folder)
@@ -168,7 +168,8 @@ def list_folder(folder: Path, root: Path) -> Listing:
         for label, name in enumerate(classes):
             found = walk(folder / name, SUFFIXES)
             others += found.others
-            counts.append(len(found.files))
+            if not found.files:
+                empty.append(name)
             for path, status in found.files:
                 names.append(path[start:])
                 lengths.append(status.st_size)
@@ -176,7 +177,6 @@ def list_folder(folder: Path, root: Path) -> Listing:
                 labels.append(label)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
-    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     files = Files(root, names, lengths, modified)
     return Listing(files, np.array(labels, np.int64), tuple(classes), empty, sorted(loose), others)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from redense.errors import DataError, MissingExtraError, nearest
 from redense.files.opening import read_bytes
 from redense.tasks.classification.data.assemble import Part
-from redense.tasks.classification.data.checking import OnChecked, check
+from redense.tasks.classification.data.checking import Looks
 from redense.tasks.classification.data.pixels import flatten, is_grey, opened
 from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
 from redense.tasks.folders import visible
@@ -47,10 +47,7 @@ class Rows:
 
     def read(self, index: int) -> bytes:
         """Return the bytes of a row's image; none if it has none."""
-        cell = self._table[index][self._column] or {}
-        if cell.get("bytes") is not None:
-            return cell["bytes"]
-        return read_bytes(cell["path"]) if cell.get("path") else b""
+        return _content(self._table[index][self._column])
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,7 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
     }, notes
 
 
-def read_by_row(
-    source: str, label: str | None, *, full: bool = False, on_checked: OnChecked | None = None
-) -> tuple[dict[str, Part], list[str]]:
+def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, Part], list[str]]:
     """Return the parts of a set of any size, decoded when asked for, and notes on what is left out.
 
     Raises:
@@ -110,7 +105,7 @@ def read_by_row(
     for part, own in numbers.items():
         rows = Rows(tables[part], columns.image, part, datasets)
         place = f"{source} {part} {getattr(tables[part], '_fingerprint', '')}"
-        parts[part] = Part(rows, own, classes, check(rows, place, full=full, on_checked=on_checked))
+        parts[part] = Part(rows, own, classes, look(rows, place))
     return parts, notes
 
 
@@ -299,12 +294,18 @@ def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) 
     return torch.from_numpy(images), labels
 
 
+def _content(cell: dict[str, Any] | None) -> bytes:
+    """Return the bytes of a cell's image; none if it has none."""
+    if cell and cell.get("bytes") is not None:
+        return cell["bytes"]
+    return read_bytes(cell["path"]) if cell and cell.get("path") else b""
+
+
 def _pixels(cell: Any) -> np.ndarray:
     """Return (h, w, 1) of a grey image, or (h, w, 3), turned as its camera noted, as `datasets` does."""
     from PIL import ImageOps
 
-    cell = cell or {}
-    content = cell["bytes"] if cell.get("bytes") is not None else read_bytes(cell["path"]) if cell.get("path") else b""
+    content = _content(cell)
     if not content:
         raise ValueError("it is empty")
     image = ImageOps.exif_transpose(opened(io.BytesIO(content)))

@@ -43,17 +43,6 @@ class LabelTable:
     rows: tuple[tuple[int, str, str], ...]
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The images of one split: ``labels`` int64 (n,), -1 where a table does not say."""
-
-    files: Files
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    hidden: int = 0
-
-
 class Images:
     """The images below a folder, by path, and by name with and without its ending where no other is called so."""
 
@@ -148,8 +137,8 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
     return _one_a_split(tables, root), notes
 
 
-def read_table(table: LabelTable, images: Images, known: Mapping[str, int]) -> Labelled:
-    """Return the images that a table names; those that are not there are ``missing``.
+def read_table(table: LabelTable, images: Images, known: Mapping[str, int]) -> tuple[Files, np.ndarray, list[str]]:
+    """Return the images that a table names, their labels, int64 (n,), -1 where it does not say, and what is missing.
 
     Raises:
         DataError: a line names no file, or an image twice with two classes.
@@ -172,8 +161,7 @@ def read_table(table: LabelTable, images: Images, known: Mapping[str, int]) -> L
     files = Files(
         images.root, list(map(os.fsencode, paths)), [s.st_size for s in status], [s.st_mtime_ns for s in status]
     )
-    numbers = np.array([labels[path] for path in paths], np.int64)
-    return Labelled(files, numbers, tuple(known), tuple(missing), int((numbers < 0).sum()))
+    return files, np.array([labels[path] for path in paths], np.int64), missing
 
 
 def classes_of(tables: list[LabelTable]) -> dict[str, int]:

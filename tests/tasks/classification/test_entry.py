@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from redense.tasks import catalog
 from redense.tasks.classification.config import ExpectedData, ImageData, ImageModel
-from redense.tasks.classification.data import expected_data, split_off
+from redense.tasks.classification.data.splits import split_off
+from redense.tasks.classification.entry import expected_data
 from redense.tasks.classification.task import Classification
 
 IMAGENET = {"train": 1_281_167, "classes": 1000, "channels": 3}
