@@ -54,37 +54,22 @@ class PlannedPhase:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that determines the phase."""
         data: dict[str, Any] = {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
-        if self.allocation != "uniform":
-            data["allocation"] = self.allocation
-        if self.given:
-            data["given"] = self.given
-        if self.begins:
-            data["begins"] = self.begins
-        if self.changes:
-            data["changes"] = dict(self.changes)
-        if self.after is not None:
-            data["after"] = self.after
-        if self.joins is not None:
-            data["joins"] = list(self.joins)
+        for name, unsaid in _UNSAID.items():
+            value = getattr(self, name)
+            if value != unsaid:
+                data[name] = list(value) if name == "joins" else value
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PlannedPhase:
         """Return the phase that `to_dict` gave."""
-        allocation, given = data.get("allocation", "uniform"), data.get("given")
-        phase = Phase.from_dict(data["phase"])
         joins = data.get("joins")
-        return cls(
-            phase,
-            data["method"],
-            data["options"],
-            allocation,
-            given,
-            data.get("begins"),
-            data.get("changes", {}),
-            data.get("after"),
-            None if joins is None else tuple(joins),
-        )
+        own = {"phase": Phase.from_dict(data["phase"]), "joins": None if joins is None else tuple(joins)}
+        return cls(**{**data, **own})
+
+
+# Values that a phase does not say: its key is then the one that it had before there was such a setting.
+_UNSAID = {"allocation": "uniform", "given": None, "begins": None, "changes": {}, "after": None, "joins": None}
 
 
 def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
