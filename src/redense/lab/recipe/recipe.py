@@ -10,16 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
     create_model,
     field_validator,
-    model_serializer,
 )
 
 from redense.errors import RecipeError, closest
@@ -46,6 +44,8 @@ _NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source tra
 
 class Recipe(Section):
     """A whole recipe; `data` and `model` are the task's own sections."""
+
+    younger: ClassVar[Mapping[str, Any]] = {"log": None}
 
     name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
     about: str = ""
@@ -84,11 +84,6 @@ class Recipe(Section):
     @classmethod
     def _log_may_be_words(cls, log: Any) -> Any:
         return [name.strip() for name in log.split(",")] if isinstance(log, str) else log
-
-    @model_serializer(mode="wrap")
-    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than comparisons, whose files hold the whole recipe: unless it is chosen, they are those of before.
-        return {key: value for key, value in write(self).items() if key != "log" or value is not None}
 
     def to_yaml(self) -> str:
         """Return the resolved recipe, every default written out."""
