@@ -22,6 +22,7 @@ class Latest(Method):
     """Ends with the mean of the ``last`` checkpoints of the phase, one ``every`` so many steps."""
 
     defaults: Mapping[str, Any] = {"every": 1, "last": 6}
+    kept_attributes = ("kept",)
 
     @override
     def begin(self, run: Context) -> None:
@@ -40,15 +41,6 @@ class Latest(Method):
                 for name, value in run.model.named_parameters():
                     value.copy_(torch.stack([checkpoint[name] for checkpoint in self.kept]).mean(0))
             update_bn(run.batches(), run.model)
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept}
-
-    @override
-    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
-        device = next(run.model.parameters()).device
-        self.kept = [{name: value.to(device) for name, value in kept.items()} for kept in state["kept"]]
 
 
 @arm(
