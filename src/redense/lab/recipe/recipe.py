@@ -135,9 +135,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
     """
     text, label = _read(source)
-    data = parse_yaml(text, label)
-    if not isinstance(data, dict):
-        raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    data = _settings_of(text, label)
     _forget_data_of_shipped(data, label)
     overridden(data, overrides, label)
     recipe = build_recipe(data, label)
@@ -167,12 +165,16 @@ def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "rec
 def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:
     """Drop what a recipe says of its own data where it is to be trained on other data."""
     section = data.get("data")
-    own = section.get("source") if isinstance(section, dict) else None
-    if source == own or (own is None and source in _NAMES_OF_NOTHING):
+    if _is_own(section.get("source") if isinstance(section, dict) else None, source):
         return
     data["about"] = about_other_data(label, source)
     if isinstance(section, dict):
         section.pop("expected", None)
+
+
+def _is_own(own: object, source: object) -> bool:
+    """Whether a source is the one that a recipe has, or a name of the data of a recipe that has none."""
+    return source == own or (own is None and source in _NAMES_OF_NOTHING)
 
 
 def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
@@ -184,7 +186,7 @@ def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
     first = parse_yaml(shipped[name].read_text(encoding="utf-8"), name)
     own = first.get("data") or {}
     source = section.get("source")
-    if source == own.get("source") or (own.get("source") is None and source in (None, *_NAMES_OF_NOTHING)):
+    if _is_own(own.get("source"), source):
         return
     if data.get("about") == first.get("about"):
         data["about"] = about_other_data(name, source)
@@ -235,11 +237,16 @@ def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
         check_folder(folder)
     else:
         check_sums(folder, *GIVEN)
-    data = parse_yaml(_read(path)[0], str(path))
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of settings, got {type(data).__name__}")
+    data = _settings_of(_read(path)[0], str(path))
     refuse_unloaded(folder)
     return build_recipe(data, str(path))
+
+
+def _settings_of(text: str, label: str) -> dict[str, Any]:
+    data = parse_yaml(text, label)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    return data
 
 
 def refuse_unloaded(folder: Path) -> None:
