@@ -20,7 +20,7 @@ from redense.lab.zoo import MODELS, Entry, default_zoo, entries, evaluate, find
 from redense.tasks import catalog
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from make_zoo import add  # pyright: ignore[reportAttributeAccessIssue]  # tools/ is no package
+from make_zoo import add  # pyright: ignore[reportMissingImports]  # tools/ is no package
 
 Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]

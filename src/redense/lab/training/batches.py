@@ -60,11 +60,6 @@ class Batches(BatchSampler):
         for part in self._parts()[self.skip : self.limit]:
             yield part.tolist()
 
-    @property
-    def order(self) -> Tensor:
-        """Indices in the order in which they come, (examples,): of all batches, also of those that are left out."""
-        return torch.cat(self._parts())
-
     def _parts(self) -> list[Tensor]:
         if self.seed is None:
             order = torch.arange(self.examples)

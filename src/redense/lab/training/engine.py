@@ -106,8 +106,8 @@ class Engine:
         self._ended = wiring.get("ended")
         resolve = wiring.get("resolve")
         self.prepared = Preparation(recipe, self.plan, self.network, self.steps_per_epoch, resolve, self._varied)
-        self._best = Best(self.task.metric, recipe.training.keep, recipe.training.keep_by)
-        self.progress = Progress(self.network, self.plan, self._best, recipe.seed, self._build)
+        best = Best(self.task.metric, recipe.training.keep, recipe.training.keep_by)
+        self.progress = Progress(self.network, self.plan, best, recipe.seed, self._build)
         self._has_start = False
         self._build(())
         self._saved = time.monotonic()
@@ -195,7 +195,7 @@ class Engine:
 
     def end(self) -> None:
         """Take the weights that the run would end with here: of `keep: best-of-run` those of its best epoch so far."""
-        best = self._best.of_run
+        best = self.progress.best.of_run
         if best is not None:
             self.model.load_state_dict(best["model"])
             told = {key: best[key] for key in ("phase", "epoch", "of")}
@@ -343,7 +343,7 @@ class Engine:
         model, made = method.reshape(self.prepared.context(index), self.model)
         if made is not None:  # other parameters: the optimizer starts anew
             self.progress.reshaped.append([index, made])
-            self._best.of_run = None  # its weights fit the network no longer
+            self.progress.best.of_run = None  # its weights fit the network no longer
             self.progress.masks = {}
             self.network.use(model)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from redense.errors import RecipeError
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.recipe.sections import DecayRecipe, DenseRecipe, SparseRecipe
+from redense.lab.recipe.sections import DenseRecipe, SparseRecipe
 from redense.methods.base import TECHNIQUES
 from redense.phase import Decay, Phase
 from redense.schedule import Schedule
@@ -137,7 +137,7 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
         return {
             "steps": max(1, round(section.epochs * steps_per_epoch)),
             "lr": factor if section.lr is None else section.lr / base,
-            "decay": _decay(section.decay or recipe.training.decay),
+            "decay": Decay(**(section.decay or recipe.training.decay).model_dump()),
             "name": name,
         }
 
@@ -154,7 +154,3 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
 def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:
     sparsity = None if section.pattern else section.sparsity
     return Phase(**common, sparsity=sparsity, criterion=section.criterion, scope=section.scope, pattern=section.pattern)
-
-
-def _decay(decay: DecayRecipe) -> Decay:
-    return Decay(decay.kind, decay.floor, decay.power, decay.every, decay.factor)
