@@ -8,12 +8,27 @@ A network that is in the zoo already stays; remove its folder to make it again.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from redense.lab.zoo import add
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from redense.errors import RedenseError
+from redense.files.checksums import add_sums, file_sum, write_sums
+from redense.files.writing import write_bytes, write_text
+from redense.lab.checkpoint import load_tree
+from redense.lab.folder import new_folder, read_json
+from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.lab.runs.run import load_model
+from redense.lab.zoo import MODELS, Entry, measured, read_entry
+from redense.tasks.metrics import Metric, shown_name
 
 ROOT = Path(__file__).parents[1]
 # Recipe -> the comparison that its card shows, and whether its weights are kept in half precision.
@@ -23,6 +38,129 @@ NETWORKS = {
     "fashion-mnist/noisy-labels": ("noisy-labels", True),
     "prompts-es/deepspeech": ("prompts-es-deepspeech", True),
 }
+
+
+def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None) -> Entry:
+    """Put a finished run into a zoo: its dense network, its last one, and their figures as the kept files give them.
+
+    Args:
+        run: a run folder; its first phase is the dense one.
+        zoo: the folder of the zoo.
+        half: keep weights in half precision; the figures are those of the rounded weights.
+        results: the folder of a comparison of the same recipe, whose means over seeds the card shows too.
+
+    Raises:
+        StateError: the run is not finished, or the zoo has it already.
+    """
+    recipe, result = read_run_recipe(run), read_json(run / "result.json")
+    over_seeds = _over_seeds(results, recipe) if results else None
+    folder = new_folder(zoo / recipe.name.replace("/", "-"), "")
+    first = result["phases"][0]["name"]
+    weights = {
+        "dense": load_tree(run / "checkpoints" / f"0-{first}.safetensors")["model"],
+        "dsd": load_file(run / "model.safetensors"),
+    }
+    for model, file in MODELS.items():
+        kept = {name: _rounded(tensor) if half else tensor.contiguous() for name, tensor in weights[model].items()}
+        write_bytes(folder / file, to_bytes(kept, metadata={"format": "pt"}))
+    write_text(folder / "recipe.yaml", recipe.to_yaml())
+    for path in sorted((run / "artifacts").glob("*")):
+        (folder / "artifacts").mkdir(exist_ok=True)
+        write_bytes(folder / "artifacts" / path.name, path.read_bytes())
+    write_sums(folder, [path for path in folder.rglob("*") if path.is_file()])
+    engine = load_model(folder)
+    figures = dict(measured(engine, folder, tuple(MODELS)))
+    made = read_json(run / "environment.json")
+    card: dict[str, Any] = {
+        "recipe": recipe.name,
+        "about": recipe.about,
+        "metric": vars(engine.task.metric),
+        "seed": recipe.seed,
+        "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+        "precision": "fp16" if half else "fp32",
+        "test_examples": len(engine.task.examples("test")),
+        "data": engine.task.fingerprint,
+        "figures": figures,
+        "sha256": {model: file_sum(folder / file) for model, file in MODELS.items()},
+        "made": {key: made.get(key) for key in ("redense", "python", "torch", "processor")},
+        "over_seeds": over_seeds,
+    }
+    write_text(folder / "zoo.json", json.dumps(card, indent=2) + "\n")
+    add_sums(folder, [folder / "zoo.json"])
+    write_text(folder / "README.md", _card(card, recipe, result))
+    return read_entry(folder)
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    return (tensor.half() if tensor.dtype == torch.float32 else tensor).contiguous()
+
+
+def _over_seeds(results: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return the means of the rows that a card shows; of a sweep, those of the recipe's sparsity."""
+    compared = read_json(results / "compare.json")
+    rows = {row["arm"]: {"mean": row["mean"], "interval": row["interval"]} for row in compared["rows"]}
+    swept = f"dsd sparsity={recipe.sparse.sparsity}"
+    found = {"baseline": rows.get("baseline"), "dsd": rows.get("dsd", rows.get(swept)), "restart": rows.get("restart")}
+    missing = [arm for arm, row in found.items() if row is None]
+    if missing or compared["recipe"] != recipe.name:
+        raise RedenseError(f"{results} is no comparison of {recipe.name} with baseline, dsd and restart")
+    return {"seeds": compared["seeds"], "rows": found}
+
+
+def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any]) -> str:
+    metric = Metric(**card["metric"])
+    what, unit = f"test {shown_name(metric.name)}", f" {metric.unit}".rstrip()
+    sparse = next(phase for phase in result["phases"] if phase["sparsity"])
+    name = recipe.name.replace("/", "-")
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"{recipe.about}. {card['parameters']:,} weights, kept as {card['precision']}.",
+        "",
+        f"| network | file | {what} |",
+        "|---|---|---|",
+        *(f"| {model} | `{file}` | {card['figures'][model]:.2f}{unit} |" for model, file in MODELS.items()),
+        "",
+        f"Seed {card['seed']}, the first and not the best; {card['test_examples']:,} test examples; "
+        f"{sparse['sparsity']:.0%} of the prunable weights were pruned for {sparse['epochs']:g} epochs. "
+        "The figures are those of these files:",
+        "",
+        "```console",
+        f"redense zoo evaluate {name}",
+        "```",
+        "",
+        "The data is that of the recipe, and redense finds it by name where it is not shipped. Train it anew with",
+        "",
+        "```console",
+        f"redense run {recipe.name} --seed {card['seed']}",
+        "```",
+        "",
+        *_means(card, what, unit),
+        f"Made with redense {card['made']['redense']}, Python {card['made']['python']} and PyTorch "
+        f"{card['made']['torch']} on {card['made']['processor']}. `recipe.yaml` is the whole recipe, `zoo.json` all of "
+        "the above for programs.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _means(card: dict[str, Any], what: str, unit: str) -> list[str]:
+    over = card["over_seeds"]
+    if not over:
+        return ["No comparison over seeds was made: that DSD is what helped is not shown.", ""]
+    return [
+        f"One pair of networks shows little. Over {len(over['seeds'])} seeds (mean and 95 % interval):",
+        "",
+        f"| arm | {what} |",
+        "|---|---|",
+        *(
+            f"| `{arm}` | {row['mean']:.2f} ± {(row['interval'][1] - row['interval'][0]) / 2:.2f}{unit} |"
+            for arm, row in over["rows"].items()
+        ),
+        "",
+        "`restart` is the control: the same steps and learning rates without a mask.",
+        "",
+    ]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,11 @@ from redense.errors import RedenseError, StateError
 from redense.files.checksums import add_sums
 from redense.lab.recipe.recipe import Recipe, recipe_names
 from redense.lab.runs.run import load_model, new_run, train_run
-from redense.lab.zoo import MODELS, Entry, add, default_zoo, entries, evaluate, find
+from redense.lab.zoo import MODELS, Entry, default_zoo, entries, evaluate, find
 from redense.tasks import catalog
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from make_zoo import add  # pyright: ignore[reportMissingImports]  # tools/ is no package
 
 Tiny = Callable[..., Recipe]
 Run = Callable[..., tuple[int, str, str]]

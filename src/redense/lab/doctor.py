@@ -64,9 +64,12 @@ class Finding:
     cure: str = ""
 
 
+_Found = tuple[str, Literal["ok", "missing", "problem"], str, str]  # a `Finding` without its group
+
+
 def examine() -> list[Finding]:
     """Return all that was found, in order; nothing is downloaded, and nothing is left behind."""
-    return [*_versions(), *_hardware(), *_extras(), *_places(), *_tools(), *_data()]
+    return [Finding(group, *found) for group, look in _GROUPS.items() for found in look()]
 
 
 def to_dict(findings: list[Finding]) -> dict[str, Any]:
@@ -74,16 +77,16 @@ def to_dict(findings: list[Finding]) -> dict[str, Any]:
     return {"environment": environment(), "findings": [asdict(finding) for finding in findings]}
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[_Found]:
     here = environment()
     for name in ("redense", "python", "torch", "numpy", "accelerate", "safetensors"):
-        yield Finding("versions", name, "ok", str(here[name]))
+        yield name, "ok", str(here[name]), ""
     if here["commit"]:
-        yield Finding("versions", "commit", "ok", here["commit"])
+        yield "commit", "ok", here["commit"], ""
     yield from _outdated()
 
 
-def _outdated() -> Iterator[Finding]:
+def _outdated() -> Iterator[_Found]:
     """Compare what is installed with what redense asks for, where redense itself is installed."""
     try:
         required = metadata.requires("redense") or []
@@ -92,59 +95,45 @@ def _outdated() -> Iterator[Finding]:
     for line in required:
         match = re.match(r"([A-Za-z0-9._-]+)>=([0-9.]+)( *; *extra *== *['\"]lab['\"])?$", line)
         if match and (found := _version(match[1])) and _numbers(found) < _numbers(match[2]):
-            yield Finding(
-                "versions",
-                match[1],
-                "problem",
-                f"{found}, older than {match[2]}",
-                f"pip install -U '{match[1]}>={match[2]}'",
-            )
+            name, least = match[1], match[2]
+            yield name, "problem", f"{found}, older than {least}", f"pip install -U '{name}>={least}'"
 
 
-def _hardware() -> Iterator[Finding]:
+def _hardware() -> Iterator[_Found]:
     here = environment()
-    yield Finding("hardware", "processor", "ok", f"{here['processor']}, {here['cores']} cores")
+    yield "processor", "ok", f"{here['processor']}, {here['cores']} cores", ""
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    yield Finding("hardware", "threads", "ok", f"{threads} of {cores}; OMP_NUM_THREADS sets them")
+    yield "threads", "ok", f"{threads} of {cores}; OMP_NUM_THREADS sets them", ""
     vector = here["vector_instructions"]
     fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     said = "in hardware" if fast else "by emulation: slow on this processor"
-    yield Finding("hardware", "bf16", "ok", f"{said} ({vector})")
+    yield "bf16", "ok", f"{said} ({vector})", ""
     for name in here["accelerators"]:
-        yield Finding("hardware", "accelerator", "ok", name)
+        yield "accelerator", "ok", name, ""
     if not here["accelerators"]:
         built = torch.version.cuda or torch.version.hip
         said = "none that this torch can use" if built else "none; this torch is built for CPUs"
-        yield Finding("hardware", "accelerator", "ok", said)
+        yield "accelerator", "ok", said, ""
     shared = Path("/dev/shm")  # where a loader's workers hand over batches
     if shared.is_dir() and shutil.disk_usage(shared).total < _SHARED:
         size = shutil.disk_usage(shared).total // 2**20
-        yield Finding(
-            "hardware",
-            "/dev/shm",
-            "problem",
-            f"{size} MB: workers that prepare batches will die",
-            "docker run --shm-size 1g, or --data.workers 0",
-        )
+        said = f"{size} MB: workers that prepare batches will die"
+        yield "/dev/shm", "problem", said, "docker run --shm-size 1g, or --data.workers 0"
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[_Found]:
     make_importable()
     for extra, packages in _packages_of_extras().items():
         missing = [name for name in packages if _version(name) is None]
+        broken = () if missing else ((name, error) for name in packages if (error := _import_error(name)))
         if missing:
-            yield Finding(
-                "extras", extra, "missing", f"without {', '.join(missing)}", f"pip install 'redense[{extra}]'"
-            )
-            continue
-        broken = {name: error for name in packages if (error := _import_error(name))}
-        if broken:
-            name, error = next(iter(broken.items()))
-            yield Finding(
-                "extras", extra, "problem", f"{name} is installed and cannot be imported: {error}", f"reinstall {name}"
-            )
+            yield extra, "missing", f"without {', '.join(missing)}", f"pip install 'redense[{extra}]'"
+        elif found := next(iter(broken), None):
+            name, error = found
+            said = f"{name} is installed and cannot be imported: {error}"
+            yield extra, "problem", said, f"reinstall {name}"
         else:
-            yield Finding("extras", extra, "ok", ", ".join(f"{name} {_version(name)}" for name in packages))
+            yield extra, "ok", ", ".join(f"{name} {_version(name)}" for name in packages), ""
 
 
 def _packages_of_extras() -> dict[str, list[str]]:
@@ -176,7 +165,7 @@ def _import_error(name: str) -> str:
     return ""
 
 
-def _places() -> Iterator[Finding]:
+def _places() -> Iterator[_Found]:
     cache, store = catalog.cache_dir(), default_store()
     yield _writable("runs", Path("runs"), "start in a folder that you may write to, or give --out")
     if store is not None:
@@ -184,7 +173,7 @@ def _places() -> Iterator[Finding]:
     yield _writable("cache", cache, "set REDENSE_CACHE to another folder")
 
 
-def _writable(what: str, folder: Path, cure: str) -> Finding:
+def _writable(what: str, folder: Path, cure: str) -> _Found:
     """Look whether files can be made in a folder, or in the nearest one above it that is there."""
     there = folder.absolute()
     while not there.exists():
@@ -193,34 +182,40 @@ def _writable(what: str, folder: Path, cure: str) -> Finding:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".redense-doctor-") as file:
             file.write(b"x")
     except OSError as error:
-        return Finding("places", what, "problem", f"{folder}: cannot be written ({error.strerror})", cure)
+        return what, "problem", f"{folder}: cannot be written ({error.strerror})", cure
     free = shutil.disk_usage(there).free
     said = f"{folder}, {free / 2**30:.1f} GB free"
     if free < _FREE:
-        return Finding("places", what, "problem", said, f"free some space, or {cure}")
-    return Finding("places", what, "ok", said)
+        return what, "problem", said, f"free some space, or {cure}"
+    return what, "ok", said, ""
 
 
-def _tools() -> Iterator[Finding]:
+def _tools() -> Iterator[_Found]:
     needs = {"apt-get": "Debian's data sets", "npm": "emoji (else straight from npm's registry)", "git": "the commit"}
     for tool, use in needs.items():
         path = shutil.which(tool)
-        if path is None:
-            yield Finding("tools", tool, "missing", f"not there; used for {use}")
-        else:
-            yield Finding("tools", tool, "ok", f"{path}; used for {use}")
+        yield tool, "ok" if path else "missing", f"{path or 'not there'}; used for {use}", ""
 
 
-def _data() -> Iterator[Finding]:
+def _data() -> Iterator[_Found]:
     for source in catalog.SOURCES.values():
-        status = catalog.status(source)
+        status, cure = catalog.status(source), f"redense data get {source.name}"
         if status == "ready":
-            yield Finding("data", source.name, "ok", str(catalog.locate(source)))
+            yield source.name, "ok", str(catalog.locate(source)), ""
         elif status == "broken":
-            yield Finding("data", source.name, "problem", "incomplete", f"redense data get {source.name}")
+            yield source.name, "problem", "incomplete", cure
         else:
-            cure = f"redense data get {source.name} ({source.megabytes:g} MB)"
-            yield Finding("data", source.name, "missing", "not on this machine", cure)
+            yield source.name, "missing", "not on this machine", f"{cure} ({source.megabytes:g} MB)"
+
+
+_GROUPS = {
+    "versions": _versions,
+    "hardware": _hardware,
+    "extras": _extras,
+    "places": _places,
+    "tools": _tools,
+    "data": _data,
+}
 
 
 def _version(name: str) -> str | None:

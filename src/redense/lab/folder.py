@@ -79,7 +79,7 @@ def _is_left(path: Path, left: Collection[str]) -> bool:
     return path.name in left or is_half_written(path)
 
 
-def restarted_folder(out: Path | None, root: Path = Path("runs")) -> Path | None:
+def restarted_folder(out: Path | None) -> Path | None:
     """Return the folder that this job has begun before torchrun started it again; None for a job's first start.
 
     Every folder has an ``environment.json`` that says which launch has made it, so that nobody else's is gone on with.
@@ -87,7 +87,7 @@ def restarted_folder(out: Path | None, root: Path = Path("runs")) -> Path | None
     launch = launch_id()
     if not restarted() or launch is None:
         return None
-    for folder in [out] if out is not None else sorted(root.glob("*/"), reverse=True):
+    for folder in [out] if out is not None else sorted(Path("runs").glob("*/"), reverse=True):
         with contextlib.suppress(StateError):
             if read_json(folder / "environment.json").get("launch") == launch:
                 return folder

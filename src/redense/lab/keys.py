@@ -53,22 +53,16 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         "training": recipe.training.model_dump(mode="json"),
         "augmentation": recipe.data.model_dump(mode="json", exclude=set(WHEREABOUTS)),
     }
-    own = code_of(entry_of(recipe.task))
-    if own:
-        base["code"] = own
     optimizer = OPTIMIZERS.get_named(recipe.training.optimizer.name)
-    if own := code_of(optimizer.make):
-        base["optimizer"] = own
-    if parts := [own for part in parts_of(recipe) if (own := code_of(part))]:
-        base["parts"] = parts
-    if libraries := {*libraries_of(recipe), *optimizer.libraries}:
-        base["libraries"] = {library: version_of(library) for library in sorted(libraries)}
-    if recipe.training.keep != "last":
-        base["keep"] = KEEP_VERSION
-    if ranks > 1:  # the same training, but for the last digits
-        base["ranks"] = ranks
-    if device_name() != "cpu":  # its sums are of another order, too
-        base["device"] = device_name()
+    base |= _said(
+        code=code_of(entry_of(recipe.task)),
+        optimizer=code_of(optimizer.make),
+        parts=[own for part in parts_of(recipe) if (own := code_of(part))],
+        libraries=_versions(*libraries_of(recipe), *optimizer.libraries),
+        keep=KEEP_VERSION if recipe.training.keep != "last" else None,
+        ranks=ranks if ranks > 1 else None,  # the same training, but for the last digits
+        device=device_name() if device_name() != "cpu" else None,  # its sums are of another order, too
+    )
     prune = recipe.prune.model_dump(mode="json", exclude={"allocation"})  # which is the phase's
     keys: list[str] = []
     depths: list[int] = []
@@ -78,9 +72,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         phase["phase"].pop("name", None)
         if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
             phase["prune"] = prune
-        own = code_of(get_criterion(planned.phase.criterion)) if planned.phase.is_sparse else None
-        if own:
-            phase["code"] = own
+        if planned.phase.is_sparse:
+            phase |= _said(code=code_of(get_criterion(planned.phase.criterion)))
         if planned.method:
             phase |= _technique(planned.method, planned.options)
         if planned.changes:
@@ -100,21 +93,22 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
 def _changes(recipe: Recipe) -> dict[str, Any]:
     """Return what of the settings that change for a phase determines it beside their values."""
     optimizer = OPTIMIZERS.get_named(recipe.training.optimizer.name)
-    libraries = sorted({*libraries_of(recipe), *optimizer.libraries})
-    found: dict[str, Any] = {"changed libraries": {library: version_of(library) for library in libraries}}
-    if own := code_of(optimizer.make):
-        found["changed optimizer"] = own
-    return found
+    libraries = _versions(*libraries_of(recipe), *optimizer.libraries)
+    return {"changed libraries": libraries} | _said(**{"changed optimizer": code_of(optimizer.make)})
 
 
 def _technique(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a technique determines a phase beside its name and the options that were given."""
-    found, cls = {}, get_technique(name)
+    cls = get_technique(name)
     settled = {**cls.defaults, **options}
-    if settled != {**_UNSAID.get(name, {}), **options}:
-        found["settled"] = settled
-    if cls.libraries:
-        found["libraries"] = {library: version_of(library) for library in cls.libraries}
-    if own := code_of(cls):
-        found["technique"] = own
-    return found
+    said = settled == {**_UNSAID.get(name, {}), **options}
+    return ({} if said else {"settled": settled}) | _said(libraries=_versions(*cls.libraries), technique=code_of(cls))
+
+
+def _said(**found: Any) -> dict[str, Any]:
+    """Return what is there: a key says nothing of what is not."""
+    return {name: value for name, value in found.items() if value}
+
+
+def _versions(*libraries: str) -> dict[str, Any]:
+    return {library: version_of(library) for library in sorted({*libraries})}

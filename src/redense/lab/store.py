@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +271,15 @@ class PhaseStore:
         return folder
 
 
+def _by_main(name: str) -> Callable[..., Any]:
+    """Return a method of `SharedStore` that calls the one of `PhaseStore` on rank 0."""
+
+    def told(self: SharedStore, *args: Any, **options: Any) -> Any:
+        return self.ranks.main(lambda: getattr(self.own, name)(*args, **options))
+
+    return told
+
+
 class SharedStore(PhaseStore):
     """The store of a job of several ranks: rank 0 reads and writes, and tells the others what it has read.
 
@@ -279,70 +288,25 @@ class SharedStore(PhaseStore):
 
     def __init__(self, root: Path, ranks: Ranks) -> None:
         super().__init__(root)
-        self._own, self._ranks = PhaseStore(root), ranks
-
-    @override
-    def has(self, key: str) -> bool:
-        return self._ranks.main(lambda: self._own.has(key))
-
-    @override
-    def state(self, key: str) -> dict[str, Any]:
-        return self._ranks.main(lambda: self._own.state(key))
-
-    @override
-    def put(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        self._ranks.main(lambda: self._own.put(key, state, records))
-
-    @override
-    def records(self, key: str) -> list[dict[str, Any]]:
-        return self._ranks.main(lambda: self._own.records(key))
-
-    @override
-    def put_partial(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        self._ranks.main(lambda: self._own.put_partial(key, state, records))
-
-    @override
-    def partial(self, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-        return self._ranks.main(lambda: self._own.partial(key))
-
-    @override
-    def put_outcome(self, key: str, split: str, outcome: Mapping[str, Tensor]) -> None:
-        self._ranks.main(lambda: self._own.put_outcome(key, split, outcome))
-
-    @override
-    def outcome(self, key: str, split: str) -> dict[str, Tensor] | None:
-        return self._ranks.main(lambda: self._own.outcome(key, split))
-
-    @override
-    def put_text(self, key: str, name: str, text: str) -> None:
-        self._ranks.main(lambda: self._own.put_text(key, name, text))
-
-    @override
-    def mend(self, key: str, *, held: bool = False) -> list[str]:
-        return self._ranks.main(lambda: self._own.mend(key, held=held))
-
-    @override
-    def discard(self, key: str) -> None:
-        self._ranks.main(lambda: self._own.discard(key))
-
-    @override
-    def is_measured(self, key: str) -> bool:
-        return self._ranks.main(lambda: self._own.is_measured(key))
-
-    @override
-    def failure(self, keys: Sequence[str]) -> str | None:
-        return self._ranks.main(lambda: self._own.failure(keys))
+        self.own, self.ranks = PhaseStore(root), ranks
 
     @override
     def progress(self, key: str, step: int, steps: int) -> None:
-        if self._ranks.is_main:
-            self._own.progress(key, step, steps)
+        if self.ranks.is_main:
+            self.own.progress(key, step, steps)
 
     @override
     @contextlib.contextmanager
     def locked(self, key: str) -> Iterator[None]:
-        with self._ranks.held(lambda: self._own.locked(key)):
+        with self.ranks.held(lambda: self.own.locked(key)):
             yield
+
+
+for _name in (
+    *("has", "state", "put", "records", "put_partial", "partial", "put_outcome", "outcome", "put_text", "mend"),
+    *("discard", "is_measured", "failure"),
+):
+    setattr(SharedStore, _name, _by_main(_name))
 
 
 def shared_store(root: Path) -> PhaseStore:

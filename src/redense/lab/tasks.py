@@ -60,14 +60,12 @@ def _shared(recipe: str) -> Task:
 
 def libraries_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the packages beside torch whose version may change the numbers of a recipe; the task's entry says it."""
-    said = getattr(import_module(entry_of(recipe.task)), "libraries", None)
-    return tuple(said(recipe)) if said else ()
+    return _said(recipe, "libraries")
 
 
 def parts_of(recipe: Recipe) -> tuple[object, ...]:
     """Return what plugins have brought that a recipe's network or data is made with; the task's entry says it."""
-    said = getattr(import_module(entry_of(recipe.task)), "parts", None)
-    return tuple(said(recipe)) if said else ()
+    return _said(recipe, "parts")
 
 
 def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:
@@ -101,6 +99,11 @@ def facts_of(recipe: Recipe) -> Facts:
 def sketch_task(recipe: Recipe, facts: Facts, examples: int) -> Task:
     """Return the task on so many random examples of the real shape."""
     return _entry(recipe).sketch(recipe, facts, examples)
+
+
+def _said(recipe: Recipe, what: str) -> tuple[Any, ...]:
+    said = getattr(_entry(recipe), what, None)
+    return tuple(said(recipe)) if said else ()
 
 
 def _entry(recipe: Recipe) -> _Entry:

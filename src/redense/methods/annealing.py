@@ -37,14 +37,10 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
 
 @technique("jump")
 class Jump(Method):
-    """Adds to every prunable weight a random vector of norm scale * ||pruned part||, then trains dense.
-
-    The control for "any perturbation of this size would do". Options: ``sparsity`` that pruning would have, ``scale``
-    which an arm lets fall from one phase to the next.
-    """
+    """Makes the jump of `jump_`, then trains dense. Options: its ``sparsity`` and ``scale``, which an arm lets fall."""
 
     defaults: Mapping[str, Any] = {"sparsity": 0.3, "scale": 1.0}
 
     @override
     def begin(self, run: Context) -> None:
-        jump_(run.prunable, sparsity=self.options["sparsity"], scale=self.options["scale"], seed=self.seed)
+        jump_(run.prunable, **self.options, seed=self.seed)

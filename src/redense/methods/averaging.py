@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
@@ -51,3 +53,12 @@ class Average(Method):
     def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
         self.begin(run)
         self.averaged.load_state_dict(state["averaged"])
+
+
+def take_mean_(run: Context, states: Sequence[Mapping[str, Tensor]]) -> None:
+    """Give a network the plain mean of the weights of several, in place, and batch statistics of that mean."""
+    with torch.no_grad():
+        for name, value in run.model.named_parameters():
+            # On one device, wherever they come from, so that the mean is the same bits.
+            value.copy_(torch.stack([state[name].to(value.device) for state in states]).mean(0))
+    update_bn(run.batches(), run.model)

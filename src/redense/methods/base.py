@@ -156,6 +156,8 @@ class Method:
     """What of the task it cannot do without, beside loss and outputs: ``inputs``, ``targets``, ``replaced``."""
     keeps_gradients = False
     """Whether the gradients of removed weights take part in the steps of a sparse phase."""
+    kept_attributes: tuple[str, ...] = ()
+    """Attributes that an interrupted phase needs to go on: tensors and plain data, in mappings and lists."""
     libraries: tuple[str, ...] = ()
     """Packages that it computes with: phases that another version of them has trained are not taken from the store."""
 
@@ -221,11 +223,21 @@ class Method:
         return model, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what an interrupted phase needs to go on: tensors and plain data."""
-        return {}
+        """Return what an interrupted phase needs to go on, tensors and plain data: the `kept_attributes`."""
+        return {name: getattr(self, name) for name in self.kept_attributes}
 
     def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken, with its tensors where the model is."""
+        for name in self.kept_attributes:
+            setattr(self, name, _moved(state[name], next(run.model.parameters()).device))
+
+
+def _moved(tree: Any, device: torch.device) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _moved(value, device) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_moved(value, device) for value in tree]
+    return tree.to(device) if isinstance(tree, Tensor) else tree
 
 
 _HOOKS = ("check", "begin", "pruned", "loss", "step", "after_step", "finish", "join", "reshape", "load_state_dict")

@@ -61,7 +61,7 @@ class Distillation(Method):
             answers = [run.outputs(teacher, batch) for teacher in self.teachers]
         student = called_once(model)
         logits = run.outputs(student, batch)
-        settings = {"temperature": self.options["temperature"], "mix": self.options["mix"]}
+        settings = {name: self.options[name] for name in ("temperature", "mix")}
         return distillation_loss(logits, answers, run.loss(student, batch), **settings)
 
     @override

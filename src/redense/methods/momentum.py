@@ -24,6 +24,7 @@ class KeptMomentum(Method):
     """
 
     keeps_gradients = True
+    kept_attributes = ("kept",)
 
     @override
     def begin(self, run: Context) -> None:
@@ -48,17 +49,10 @@ class KeptMomentum(Method):
             self._put_back(run.optimizer)
 
     @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept}
-
-    @override
     def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
+        super().load_state_dict(state, run)
         named = dict(run.model.named_parameters())
         self.parameters = {name: named[name] for name in state["kept"]}
-        device = next(run.model.parameters()).device
-        self.kept = {
-            name: {key: value.to(device) for key, value in tensors.items()} for name, tensors in state["kept"].items()
-        }
 
     def _set_aside(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for name, parameter in self.parameters.items():

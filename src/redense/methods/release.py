@@ -24,6 +24,7 @@ class Release(Method):
     """
 
     defaults: Mapping[str, Any] = {"start": "value"}
+    kept_attributes = ("values",)
 
     @override
     def begin(self, run: Context) -> None:
@@ -39,15 +40,6 @@ class Release(Method):
         with torch.no_grad():
             for name, mask in run.masks.items():
                 weights[name].copy_(torch.where(mask, weights[name], self.values[name]))
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"values": self.values}
-
-    @override
-    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
-        device = next(run.model.parameters()).device
-        self.values = {name: value.to(device) for name, value in state["values"].items()}
 
     def _fresh(self, model: nn.Module) -> nn.Module:
         """The model with every layer initialised as its class does it; the caller's random state is left alone."""

@@ -154,6 +154,7 @@ def _check(name: str, own: Arm) -> None:
 
 
 ARMS: Registry[Arm] = Registry("arm", RecipeError, check=_check, home=__package__)
+ARMS.add_home(f"{__package__}.rivals")
 
 
 def arm(

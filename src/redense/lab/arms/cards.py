@@ -110,9 +110,8 @@ CARDS: dict[str, Card] = {
         "Beside `dsd-iter`, where that is better than `dsd`. Its own control is `restart-dsd-iter3`.",
     ),
     "dsd-sensitivity": Card(
-        "Scans the network when the sparse phase begins: each layer alone is pruned at rising sparsity and the "
-        "loss on the validation split is watched. The same number of weights goes as in `dsd`, but where they cost "
-        "the least.",
+        "Scans the network when the sparse phase begins: each layer alone is pruned at rising sparsity and the loss on "
+        "the validation split is watched. The same number of weights goes as in `dsd`, but where they cost the least.",
         f"{SPARSE}. `prune.allocation: sensitivity` says the same in a recipe.",
         "From 50 % on, where layers differ: right after pruning its shares are better than uniform ones, at 80 % by no "
         "more than chance in our one measurement. Whether that lasts through the re-dense phase, the comparison tells.",
@@ -136,9 +135,8 @@ CARDS: dict[str, Card] = {
         "To see what a loop loses that multiplies the weights by a mask and does no more. The paper leaves this open.",
     ),
     "restart": Card(
-        "DSD's phases, steps and learning rates, without a mask. What `dsd` gains over its dense baseline may be "
-        "the gain of training longer and of starting the learning rate again; this arm has both. The paper lacks "
-        "it.",
+        "DSD's phases, steps and learning rates, without a mask. What `dsd` gains over its dense baseline may be the "
+        "gain of training longer and of starting the learning rate again; this arm has both. The paper lacks it.",
         BUDGET,
         "Always, and `llr` and `longer` beside it: which of the controls is the strongest depends on the network and "
         "the data, and a gain has to beat the strongest. An arm with other steps or rates than `dsd` has a control of "

@@ -109,18 +109,14 @@ def anneal(setting: Setting) -> Flow:
     return setting.flow([first, *jumped, *rest])
 
 
-@arm("release-value", "DSD whose pruned weights restart from their value before pruning", masked=True)
-def release_value(setting: Setting) -> Flow:
-    """Release from the value before pruning."""
-    return _release(setting, "value")
+def _released(start: str, where: str) -> None:
+    """Declare DSD whose pruned weights restart from other values than zero."""
+
+    @arm(f"release-{start}", f"DSD whose pruned weights restart from {where}", masked=True)
+    def make(setting: Setting) -> Flow:
+        phases = [PlannedPhase(p, "release", {"start": start}) if p.is_sparse else p for p in setting.dsd.phases]
+        return setting.flow(phases)
 
 
-@arm("release-fresh", "DSD whose pruned weights restart from a fresh initialisation", masked=True)
-def release_fresh(setting: Setting) -> Flow:
-    """Release from a fresh initialisation."""
-    return _release(setting, "fresh")
-
-
-def _release(setting: Setting, start: str) -> Flow:
-    phases = [PlannedPhase(p, "release", {"start": start}) if p.is_sparse else p for p in setting.dsd.phases]
-    return setting.flow(phases)
+_released("value", "their value before pruning")
+_released("fresh", "a fresh initialisation")

@@ -87,19 +87,15 @@ def register_logger(name: str) -> Callable[[T], T]:
     return add
 
 
-def logger_names() -> list[str]:
-    """Return the names that a recipe may have."""
-    return sorted({*_HOMES, *LOGGERS})
-
-
 def check_names(names: Sequence[str]) -> None:
     """Raise unless there is a logger of each name.
 
     Raises:
         RecipeError: there is none; the message names the nearest.
     """
+    known = sorted({*_HOMES, *LOGGERS})
     for name in names:
-        if name not in (known := logger_names()):
+        if name not in known:
             raise RecipeError(f"log: no logger is called '{name}'{nearest(name, known)} (known: {', '.join(known)})")
 
 

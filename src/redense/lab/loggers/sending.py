@@ -119,7 +119,7 @@ class Senders:
 # --- of a run folder ------------------------------------------------------------------------------------------------
 
 
-class RunSenders:
+class RunSenders(Senders):
     """The loggers of a run folder: begun anew, or resumed under the names that ``loggers.json`` has kept.
 
     Args:
@@ -140,38 +140,35 @@ class RunSenders:
         kept: dict[str, Any] = read_json(self._path) if self._path.exists() else {}
         self._sent: Place = max(tuple(kept.get("sent", START)), place_of(last) if last else START)
         self._step = step
+        self._end: Callable[[], None] = lambda: None
         run = LoggedRun(folder.resolve().name, str(settings.get("name", "redense")), folder, settings, step=step)
-        self._senders = Senders(names, run, kept.get("ids"), self._sent)
+        super().__init__(names, run, kept.get("ids"), self._sent)
         self._keep()
         self._end = listen(self)
-
-    def catch_up(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Send what the checkpoint has seen and a kill has lost on its way to a logger."""
-        self._senders.send_again(events)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Send the numbers of a ``step`` or an ``epoch`` of the run; it listens until `close`."""
         if event["kind"] in _ORDER and event.get("folder") == self._folder:
             self._step = event["step"]
-            self._senders.send(values_of(event), place_of(event))
+            self.send(values_of(event), place_of(event))
 
     def finish(self, result: Mapping[str, Any], files: Sequence[Path]) -> None:
         """Send the figures that the run ends with, and files; nothing where that was done before."""
         place = (self._step, 2)
-        self._senders.send(figures_of(result), place)
+        self.send(figures_of(result), place)
         if place > self._sent:
             for path in files:
-                self._senders.attach(path)
+                self.attach(path)
         self._sent = max(self._sent, place)
         self._keep()
 
     def close(self) -> None:
         """Listen no longer, and end every logger."""
         self._end()
-        self._senders.close()
+        super().close()
 
     def _keep(self) -> None:
-        ids = {name: known for name, known in self._senders.identities.items() if known is not None}
+        ids = {name: known for name, known in self.identities.items() if known is not None}
         if ids:  # those that write into the folder need no name
             write_text(self._path, json.dumps({"ids": ids, "sent": list(self._sent)}) + "\n")
 

@@ -29,11 +29,12 @@ _REFUSED = re.compile(r"[^\w.\- :/]")  # by MLflow, in the name of a metric
 class AccelerateLogger:
     """A logger made of one of Accelerate's trackers: ``make`` returns it, the rest is here.
 
-    A class below this one may say how a run is named there (`identity`), how it takes a file (`attach`), and which
-    points a resumed run has (`points`).
+    A class below this one may say how a run is named there (`identity`), how it takes a file (`attach`), which points a
+    resumed run has (`points`), and that `make` hands over the settings of a new run (``made_with_settings``).
     """
 
     skips = False
+    made_with_settings = False
 
     def make(self, run: LoggedRun) -> GeneralTracker:
         """Return the tracker of a run, not yet started; of ``run.identity`` it resumes the run of that name."""
@@ -56,15 +57,11 @@ class AccelerateLogger:
             self.tracker: Any = self.make(run)
             if hasattr(self.tracker, "start"):  # older versions start where they are made
                 self.tracker.start()
-            if run.identity is None:
-                self.store_settings(run.settings)
+            if run.identity is None and not self.made_with_settings:
+                self.tracker.store_init_configuration(dict(run.settings))
             found = None if run.identity is None else self.points(run)
         self.skips, self._points = found is not None, found or set[Point]()
         return self.identity()
-
-    def store_settings(self, settings: Mapping[str, Any]) -> None:
-        """Hand the settings of a new run to the tracker."""
-        self.tracker.store_init_configuration(dict(settings))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log the numbers that the run has not yet."""
@@ -74,6 +71,11 @@ class AccelerateLogger:
 
     def attach(self, path: Path) -> None:
         """Do nothing: not every tracker takes files."""
+
+    def _log_artifact(self, library: Any, path: Path, of: str) -> None:
+        artifact = library.Artifact(f"{path.stem}-{of}", type=path.stem)
+        artifact.add_file(str(path))
+        self.tracker.tracker.log_artifact(artifact)
 
     def close(self) -> None:
         """Wait until everything was sent."""
@@ -95,7 +97,7 @@ def await_another_second(folders: Iterable[str]) -> None:
 class WandbLogger(AccelerateLogger):
     """Weights & Biases; offline where ``WANDB_MODE`` says so, with its files in the run folder."""
 
-    needs = "wandb"
+    needs, made_with_settings = "wandb", True
 
     def make(self, run: LoggedRun) -> GeneralTracker:
         """Return the tracker; the run has an id of ours, so that a resumed one is known by it."""
@@ -130,17 +132,11 @@ class WandbLogger(AccelerateLogger):
             return None
         return offline_points(Path(self.tracker.tracker.dir).parents[1], self.tracker.tracker.id)
 
-    def store_settings(self, settings: Mapping[str, Any]) -> None:
-        """Do nothing: they were given when the run was made."""
-
     def attach(self, path: Path) -> None:
         """Log the file as an artefact of its own name."""
         import wandb  # pyright: ignore[reportMissingImports]
 
-        run = self.tracker.tracker
-        artifact = wandb.Artifact(f"{path.stem}-{run.id}", type=path.stem)
-        artifact.add_file(str(path))
-        run.log_artifact(artifact)
+        self._log_artifact(wandb, path, self.tracker.tracker.id)
 
 
 @register_logger("mlflow")
@@ -195,7 +191,7 @@ class MlflowLogger(AccelerateLogger):
 class TrackioLogger(AccelerateLogger):
     """Trackio: a database of this machine, or a Space that ``TRACKIO_SPACE_ID`` names."""
 
-    needs = "trackio"
+    needs, made_with_settings = "trackio", True
 
     def make(self, run: LoggedRun) -> GeneralTracker:
         """Return the tracker; a run is known by its name."""
@@ -224,17 +220,11 @@ class TrackioLogger(AccelerateLogger):
         rows: list[dict[str, Any]] = trackio.SQLiteStorage.get_logs(self.tracker.run_name, self._name)
         return {(name, row["step"]) for row in rows for name in row}
 
-    def store_settings(self, settings: Mapping[str, Any]) -> None:
-        """Do nothing: they were given when the run was made."""
-
     def attach(self, path: Path) -> None:
         """Log the file as an artifact of its own name."""
         import trackio  # pyright: ignore[reportMissingImports]
 
-        run = self.tracker.tracker
-        artifact = trackio.Artifact(f"{path.stem}-{self._name}".replace(" ", "-"), type=path.stem)
-        artifact.add_file(str(path))
-        run.log_artifact(artifact)
+        self._log_artifact(trackio, path, self._name.replace(" ", "-"))
 
 
 @contextlib.contextmanager

@@ -59,37 +59,20 @@ def optimizer(
     return register
 
 
-@optimizer("sgd", settings=("momentum", "nesterov"))
-def sgd(parameters: Any, settings: Any) -> Any:
-    """SGD with momentum."""
-    from torch.optim import SGD
+def _of_torch(name: str, kind: str, *settings: str) -> None:
+    """Register an optimizer of `torch.optim` whose arguments the recipe calls as PyTorch does."""
 
-    return SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **_common(settings))
+    @optimizer(name, settings=settings)
+    def make(parameters: Any, own: Any) -> Any:
+        import torch
 
-
-@optimizer("adam", settings=("betas", "eps"))
-def adam(parameters: Any, settings: Any) -> Any:
-    """Adam, weight decay in the gradient."""
-    from torch.optim import Adam
-
-    return Adam(parameters, betas=settings.betas, eps=settings.eps, **_common(settings))
+        return getattr(torch.optim, kind)(parameters, **_values(own, *settings))
 
 
-@optimizer("adamw", settings=("betas", "eps"))
-def adamw(parameters: Any, settings: Any) -> Any:
-    """Adam, weight decay of the weights."""
-    from torch.optim import AdamW
-
-    return AdamW(parameters, betas=settings.betas, eps=settings.eps, **_common(settings))
-
-
-@optimizer("rmsprop", settings=("alpha", "eps", "momentum"))
-def rmsprop(parameters: Any, settings: Any) -> Any:
-    """RMSprop."""
-    from torch.optim import RMSprop
-
-    values = {"alpha": settings.alpha, "eps": settings.eps, "momentum": settings.momentum}
-    return RMSprop(parameters, **values, **_common(settings))
+_of_torch("sgd", "SGD", "momentum", "nesterov")
+_of_torch("adam", "Adam", "betas", "eps")
+_of_torch("adamw", "AdamW", "betas", "eps")
+_of_torch("rmsprop", "RMSprop", "alpha", "eps", "momentum")
 
 
 @optimizer("muon", settings=("momentum",), libraries=("pytorch_optimizer",), by_shape=True)
@@ -107,11 +90,11 @@ def muon(parameters: Any, settings: Any) -> Any:
 @optimizer("schedule-free", settings=("momentum",), libraries=("pytorch_optimizer",))
 def schedule_free(parameters: Any, settings: Any) -> Any:
     """Schedule-free SGD: evaluated at an average of the weights on the way."""
-    return _library().ScheduleFreeSGD(parameters, momentum=settings.momentum or 0.9, **_common(settings))
+    return _library().ScheduleFreeSGD(parameters, momentum=settings.momentum or 0.9, **_values(settings))
 
 
-def _common(settings: Any) -> dict[str, Any]:
-    return {"lr": settings.lr, "weight_decay": settings.weight_decay}
+def _values(settings: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in ("lr", "weight_decay", *names)}
 
 
 def _library() -> Any:

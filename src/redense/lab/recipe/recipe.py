@@ -10,16 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
     create_model,
     field_validator,
-    model_serializer,
 )
 
 from redense.errors import RecipeError, closest
@@ -46,6 +44,8 @@ _NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source tra
 
 class Recipe(Section):
     """A whole recipe; `data` and `model` are the task's own sections."""
+
+    younger: ClassVar[Mapping[str, Any]] = {"log": None}
 
     name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
     about: str = ""
@@ -84,11 +84,6 @@ class Recipe(Section):
     @classmethod
     def _log_may_be_words(cls, log: Any) -> Any:
         return [name.strip() for name in log.split(",")] if isinstance(log, str) else log
-
-    @model_serializer(mode="wrap")
-    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than comparisons, whose files hold the whole recipe: unless it is chosen, they are those of before.
-        return {key: value for key, value in write(self).items() if key != "log" or value is not None}
 
     def to_yaml(self) -> str:
         """Return the resolved recipe, every default written out."""
@@ -140,9 +135,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
     """
     text, label = _read(source)
-    data = parse_yaml(text, label)
-    if not isinstance(data, dict):
-        raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    data = _settings_of(text, label)
     _forget_data_of_shipped(data, label)
     overridden(data, overrides, label)
     recipe = build_recipe(data, label)
@@ -172,12 +165,16 @@ def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "rec
 def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:
     """Drop what a recipe says of its own data where it is to be trained on other data."""
     section = data.get("data")
-    own = section.get("source") if isinstance(section, dict) else None
-    if source == own or (own is None and source in _NAMES_OF_NOTHING):
+    if _is_own(section.get("source") if isinstance(section, dict) else None, source):
         return
     data["about"] = about_other_data(label, source)
     if isinstance(section, dict):
         section.pop("expected", None)
+
+
+def _is_own(own: object, source: object) -> bool:
+    """Whether a source is the one that a recipe has, or a name of the data of a recipe that has none."""
+    return source == own or (own is None and source in _NAMES_OF_NOTHING)
 
 
 def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
@@ -189,7 +186,7 @@ def _forget_data_of_shipped(data: dict[str, Any], label: str) -> None:
     first = parse_yaml(shipped[name].read_text(encoding="utf-8"), name)
     own = first.get("data") or {}
     source = section.get("source")
-    if source == own.get("source") or (own.get("source") is None and source in (None, *_NAMES_OF_NOTHING)):
+    if _is_own(own.get("source"), source):
         return
     if data.get("about") == first.get("about"):
         data["about"] = about_other_data(name, source)
@@ -240,11 +237,16 @@ def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
         check_folder(folder)
     else:
         check_sums(folder, *GIVEN)
-    data = parse_yaml(_read(path)[0], str(path))
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of settings, got {type(data).__name__}")
+    data = _settings_of(_read(path)[0], str(path))
     refuse_unloaded(folder)
     return build_recipe(data, str(path))
+
+
+def _settings_of(text: str, label: str) -> dict[str, Any]:
+    data = parse_yaml(text, label)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{label}: a recipe is a mapping of settings, got {type(data).__name__}")
+    return data
 
 
 def refuse_unloaded(folder: Path) -> None:

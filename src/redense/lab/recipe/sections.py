@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,9 +25,19 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and without settings that nobody knows."""
+    """A part of a recipe: frozen, and without settings that nobody knows.
+
+    Some settings are ``younger`` than runs, comparisons and stored phases: with their values of before they are not
+    written, so that files, keys and checksums are those of before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    younger: ClassVar[Mapping[str, Any]] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_younger(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said = write(self)
+        return {key: value for key, value in said.items() if key not in self.younger or value != self.younger[key]}
 
 
 class DecayRecipe(Section):
@@ -42,6 +53,8 @@ class DecayRecipe(Section):
 class OptimizerRecipe(Section):
     """The optimizer; its learning rate is that of the first dense phase."""
 
+    younger: ClassVar[Mapping[str, Any]] = {"options": {}}
+
     name: str = Field(
         default="sgd",
         description="sgd, adam, adamw, rmsprop; muon and schedule-free of redense[methods]; or one of your own",
@@ -54,12 +67,6 @@ class OptimizerRecipe(Section):
     alpha: float = Field(default=0.99, ge=0, lt=1, description="rmsprop: decay of the squared gradient")
     eps: float = Field(default=1e-8, gt=0, description="adam, adamw and rmsprop")
     options: dict[str, Any] = Field(default={}, description="what an optimizer of your own takes besides")
-
-    @model_serializer(mode="wrap")
-    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
-        said = write(self)
-        return {key: value for key, value in said.items() if key != "options" or value}
 
     @field_validator("name")
     @classmethod
@@ -77,6 +84,8 @@ class OptimizerRecipe(Section):
 
 class TrainingRecipe(Section):
     """The training of every phase."""
+
+    younger: ClassVar[Mapping[str, Any]] = {"keep_by": "metric"}
 
     batch_size: int = Field(default=64, ge=1)
     optimizer: OptimizerRecipe = OptimizerRecipe()
@@ -101,12 +110,6 @@ class TrainingRecipe(Section):
         description="what decides which is best on validation data: the task's figure, or the loss, for sets on which "
         "the figure is 0, or the same, for many epochs",
     )
-
-    @model_serializer(mode="wrap")
-    def _unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Younger than runs and stored phases: where nothing is chosen, their keys and checksums are those of before.
-        said = write(self)
-        return {key: value for key, value in said.items() if key != "keep_by" or value != "metric"}
 
     @model_validator(mode="after")
     def _averages_to_the_end(self) -> TrainingRecipe:

@@ -60,14 +60,6 @@ class Decoded:
     sets: dict[str, tuple[Score, Score]]
 
 
-@dataclass(frozen=True)
-class _Heard:
-    """The frames of the clips of a split on CPU, (t, symbols) each, and what was said."""
-
-    frames: Sequence[Tensor]
-    references: Sequence[str]
-
-
 def decode_run(
     folder: Path,
     engine: Engine,
@@ -111,15 +103,16 @@ def decode_run(
     known = Lexicon(task.alphabet, lexicon, path)
     if known.unspellable:
         say(f"{known.unspellable:,} words have letters that the network does not know, and are left out")
-    validation, test = _heard(engine, task, "validation"), _heard(engine, task, "test")
-    perplexity = trained.perplexity(validation.references) if trained else None
-    say(f"tuning on {len(validation.frames):,} validation clips")
-    tuned = tune(known, validation.frames, validation.references, search)
-    say(f"searching through {len(test.frames):,} test clips")
+    validation, references = _heard(engine, task, "validation")
+    perplexity = trained.perplexity(references) if trained else None
+    say(f"tuning on {len(validation):,} validation clips")
+    tuned = tune(known, validation, references, search)
+    frames, references = _heard(engine, task, "test")
+    say(f"searching through {len(frames):,} test clips")
     decoder = BeamDecoder(task.alphabet, known, tuned.search)
-    before = utterance_counts([_greedy(one, task.alphabet) for one in test.frames], test.references)
-    after = utterance_counts([decoder.text(one) for one in test.frames], test.references)
-    spoken = [word for reference in test.references for word in reference.split()]
+    before = utterance_counts([_greedy(one, task.alphabet) for one in frames], references)
+    after = utterance_counts([decoder.text(one) for one in frames], references)
+    spoken = [word for reference in references for word in reference.split()]
     groups = by_group([utterance.clip.part for utterance in task.utterances("test")]) if task.parts else {}
     missing = len(spoken) - sum(map(set(known.words).__contains__, spoken))
     decoded = Decoded(
@@ -163,7 +156,8 @@ def kept_decoder(folder: Path, alphabet: Alphabet, width: int | None = None) -> 
     return BeamDecoder(alphabet, Lexicon(alphabet, words, model), search)
 
 
-def _heard(engine: Engine, task: Speech, split: Split) -> _Heard:
+def _heard(engine: Engine, task: Speech, split: Split) -> tuple[list[Tensor], list[str]]:
+    """Return the frames of the clips of a split on CPU, (t, symbols) each, and what was said."""
     examples = task.examples(split)
     engine.model.eval()
     device, size = engine.network.device, task.evaluation_batch
@@ -173,7 +167,7 @@ def _heard(engine: Engine, task: Speech, split: Split) -> _Heard:
             batch = examples.__getitems__(range(start, min(start + size, len(examples))))
             log_probs, lengths = task.log_probs(engine.model, type(batch)(*(part.to(device) for part in batch)))
             frames += [log_probs[:length, row].cpu() for row, length in enumerate(lengths.tolist())]
-    return _Heard(frames, [utterance.text for utterance in task.utterances(split)])
+    return frames, [utterance.text for utterance in task.utterances(split)]
 
 
 def _greedy(frames: Tensor, alphabet: Alphabet) -> str:

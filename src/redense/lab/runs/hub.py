@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,7 @@ from redense.tasks.registry import tasks
 
 from .export import export_run
 from .formats import Compared
-
-_NAME = re.compile(r"hub:(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
+from .trained import HUB
 
 
 class PublishError(RedenseError, RuntimeError):
@@ -45,7 +43,7 @@ def publish_run(
         PublishError: no such owner, no right, or no network.
         StateError: the run is not finished.
     """
-    name = _NAME.fullmatch(target)
+    name = HUB.fullmatch(target)
     if name is None:
         raise PublishError(f"cannot publish to '{target}': expected hub:OWNER/NAME, as in hub:somebody/my-network")
     try:

@@ -124,7 +124,7 @@ class Recorder:
             # With the others, in one file that is replaced as a whole: a kill must not part them.
             marks.append(_mark(step, hashlib.sha256(data).hexdigest(), len(data)))
         write_bytes(self._path, data)
-        self._loggers.catch_up(json.loads(line) for line in data.splitlines())
+        self._loggers.send_again(json.loads(line) for line in data.splitlines())
         write_text(self._folder / _SUMS, "".join(json.dumps(mark) + "\n" for mark in marks))
         self._digest, self._bytes = hashlib.sha256(data), len(data)
         with self._writing():

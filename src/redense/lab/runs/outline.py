@@ -79,14 +79,14 @@ class Outline:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        base = self.recipe.training.optimizer.lr
+        facts, base = self.facts, self.recipe.training.optimizer.lr
         return {
             "recipe": self.recipe.name,
             "about": self.recipe.about,
             "task": self.recipe.task,
             "model": self.recipe.model.model_dump(mode="json"),
             "start": self.recipe.start,
-            "data": _plain(self.facts),
+            "data": {"train": facts.train, "text": facts.text, "looked_at": facts.looked_at, **facts.details},
             "notes": list(self.notes),
             "parameters": self.parameters,
             "prunable": self.prunable,
@@ -195,7 +195,12 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
     small = build_recipe(data, recipe.name)
     task = sketch_task(small, planned.facts, examples=batch * steps)
     spent: list[tuple[int, float]] = []  # phase, time at the end of each step
-    engine = Engine(task, small, emit=lambda event: _note_time(spent, event), log_steps=1)
+
+    def note(event: Mapping[str, Any]) -> None:
+        if event["kind"] == "step":
+            spent.append((event["phase_index"], time.perf_counter()))
+
+    engine = Engine(task, small, emit=note, log_steps=1)
     while engine.phase_index < len(engine.plan):
         engine.train()
     # Between two steps of one phase there is nothing but training; what is around a phase is paid once.
@@ -207,15 +212,6 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         "hardware": _hardware(),
     }
     return replace(planned, measured=measured)
-
-
-def _plain(facts: Facts) -> dict[str, Any]:
-    return {"train": facts.train, "text": facts.text, "looked_at": facts.looked_at, **facts.details}
-
-
-def _note_time(spent: list[tuple[int, float]], event: Mapping[str, Any]) -> None:
-    if event["kind"] == "step":
-        spent.append((event["phase_index"], time.perf_counter()))
 
 
 def _hardware() -> str:

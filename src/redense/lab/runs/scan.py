@@ -33,7 +33,7 @@ from redense.scans.result import Scan
 from redense.scans.sensitivity import SPARSITIES, sensitivity
 
 from .result import describe_plan
-from .resume import check_unchanged
+from .resume import check_unchanged, phase_path
 
 Follow = Literal["loss", "metric"]
 
@@ -104,11 +104,11 @@ def engine_of_run(folder: Path) -> Engine:
     engine = Engine(task, recipe)
     index = first_sparse(engine)
     if index:
-        path = folder / "checkpoints" / f"{index - 1}-{engine.plan[index - 1].phase.name}.safetensors"
+        before = engine.plan[index - 1]
+        path = phase_path(folder, index - 1, before)
         if not path.is_file():
             raise StateError(
-                f"{folder} has not finished phase '{engine.plan[index - 1].phase.name}': go on with "
-                f"{resuming(folder)}, then scan it"
+                f"{folder} has not finished phase '{before.phase.name}': go on with {resuming(folder)}, then scan it"
             )
         engine.restore(load_tree(path))
     return engine
@@ -156,9 +156,11 @@ def engine_of_file(recipe: Recipe, path: Path) -> Engine:
 # --- the folder -----------------------------------------------------------------------------------------------------
 
 
-def scan_folder(recipe: Recipe, out: Path | None, run: Path | None, *, root: Path = Path("runs")) -> Path:
+def scan_folder(recipe: Recipe, out: Path | None, run: Path | None) -> Path:
     """Make the folder of a scan: ``out``, or one in the run that is scanned, or one named after recipe and seed."""
-    folder = out or (run / "sensitivity" if run else root / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-scan")
+    folder = out or (
+        run / "sensitivity" if run else Path("runs") / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-scan"
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from redense.tasks.classification.classifier import Classifier
     from redense.tasks.speech.recogniser import Recogniser
 
-_HUB = re.compile(r"hub:[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB = re.compile(r"hub:(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)")
+"""A model's name on the Hugging Face Hub."""
 
 
 def load(path: str | Path) -> Classifier | Captioner | Recogniser:
@@ -53,8 +54,8 @@ def find_trained(path: str | Path) -> Path:
     if folder.exists():
         return folder
     name = str(path)
-    if _HUB.fullmatch(name):
-        return _downloaded(name.removeprefix("hub:"))
+    if on_hub := HUB.fullmatch(name):
+        return _downloaded(on_hub["repository"])
     from redense.lab.zoo import default_zoo, find
 
     try:

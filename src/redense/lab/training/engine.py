@@ -31,11 +31,10 @@ from redense.pruning import derive_seed
 from redense.schedule import Schedule
 from redense.tasks.task import Split, Task
 
+from .batches import steps_per_epoch
 from .epochs import Epochs
-from .evaluation import outcome_of
+from .evaluation import end_average_, go_on_, outcome_of
 from .keeping import Best
-from .loader import steps_per_epoch
-from .modes import end_average_, evaluated, go_on_
 from .network import Network
 from .plan import PlannedPhase, plan
 from .preparation import Preparation
@@ -105,18 +104,10 @@ class Engine:
         self.emit, self.save = wiring.get("emit", lambda event: None), wiring.get("save", lambda state: None)
         self._stop, self._save_seconds = wiring.get("stop", lambda: False), wiring.get("save_seconds", 30.0)
         self._ended = wiring.get("ended")
-        self.prepared = Preparation(
-            self.task,
-            recipe,
-            self.plan,
-            self.network,
-            self.ranks,
-            self.steps_per_epoch,
-            wiring.get("resolve"),
-            self._varied,
-        )
-        self._best = Best(self.task.metric, recipe.training.keep, recipe.training.keep_by)
-        self.progress = Progress(self.network, self.plan, self._best, self.ranks, recipe.seed, self._build)
+        resolve = wiring.get("resolve")
+        self.prepared = Preparation(recipe, self.plan, self.network, self.steps_per_epoch, resolve, self._varied)
+        best = Best(self.task.metric, recipe.training.keep, recipe.training.keep_by)
+        self.progress = Progress(self.network, self.plan, best, recipe.seed, self._build)
         self._has_start = False
         self._build(())
         self._saved = time.monotonic()
@@ -204,7 +195,7 @@ class Engine:
 
     def end(self) -> None:
         """Take the weights that the run would end with here: of `keep: best-of-run` those of its best epoch so far."""
-        best = self._best.of_run
+        best = self.progress.best.of_run
         if best is not None:
             self.model.load_state_dict(best["model"])
             told = {key: best[key] for key in ("phase", "epoch", "of")}
@@ -323,11 +314,8 @@ class Engine:
     def _epochs(self, planned: PlannedPhase) -> Epochs:
         return Epochs(
             planned,
-            self.network,
             self.progress,
-            self._best,
             self.prepared.feed,
-            self.ranks,
             self.steps_per_epoch,
             self._log_steps,
             self.emit,
@@ -355,7 +343,7 @@ class Engine:
         model, made = method.reshape(self.prepared.context(index), self.model)
         if made is not None:  # other parameters: the optimizer starts anew
             self.progress.reshaped.append([index, made])
-            self._best.of_run = None  # its weights fit the network no longer
+            self.progress.best.of_run = None  # its weights fit the network no longer
             self.progress.masks = {}
             self.network.use(model)
 
@@ -379,9 +367,7 @@ class Engine:
 
     def outcome(self, split: Split) -> dict[str, Tensor]:
         """Return the task's outcome of every example of a split, in order, on CPU."""
-        with evaluated(self.optimizer):
-            autocast = self.network.accelerator.autocast()
-            return outcome_of(self.task, self.model, split, self.prepared.feed.load, self.ranks, autocast)
+        return outcome_of(self.task, self.network, split, self.prepared.feed.load)
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """Return the task's metrics of a split."""

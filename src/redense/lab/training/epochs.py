@@ -13,11 +13,9 @@ import torch
 
 from redense.controller import DSD
 from redense.lab.events import Event, TrainingError
-from redense.lab.ranks.launch import Ranks
 from redense.methods.base import Context, Method
 
-from .keeping import Best
-from .loader import Feed
+from .batches import Feed
 from .network import Network
 from .plan import PlannedPhase
 from .progress import Progress
@@ -29,11 +27,8 @@ class Epochs:
 
     Args:
         planned: the phase.
-        network: that is trained.
         progress: how far the run has got; it is moved on.
-        best: what would be kept if it ended now.
         feed: gives the batches.
-        ranks: that train it.
         length: optimizer steps of an epoch.
         log_steps: optimizer steps between two ``step`` events.
         emit: called with every event.
@@ -43,17 +38,19 @@ class Epochs:
     """
 
     planned: PlannedPhase
-    network: Network
     progress: Progress
-    best: Best
     feed: Feed
-    ranks: Ranks
     length: int
     log_steps: int
     emit: Callable[[Event], None]
     evaluate: Callable[[], dict[str, float]]
     asked: Callable[[], tuple[bool, bool]]
     save: Callable[[bool], None]
+
+    @property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self.progress.network
 
     @property
     def epoch(self) -> float:
@@ -68,7 +65,7 @@ class Epochs:
     def offer(self, result: dict[str, float]) -> None:
         """Let the run end with the weights as they are, if they are its best so far."""
         of = round(self.planned.steps / self.length, 4)
-        self.best.offer(result, self.epoch, self.network.model, phase=self.planned.phase.name, of=of)
+        self.progress.best.offer(result, self.epoch, self.network.model, phase=self.planned.phase.name, of=of)
 
     def tell(self, train_loss: float, result: dict[str, float], seconds: float) -> None:
         """Emit the event of an epoch."""
@@ -103,7 +100,7 @@ class Epochs:
             end = min(first + self.length, total)
             started = time.monotonic() - position["seconds"]
             self._train_epoch(dsd, method, run, first, end, started)
-            mean = self.ranks.mean(position["loss"]) / (end - first)
+            mean = self.network.ranks.mean(position["loss"]) / (end - first)
             self.check_finite(mean)
             result = self.evaluate()
             self.check_finite(result["loss"])  # the last step may have broken what its own loss did not show
@@ -137,17 +134,17 @@ class Epochs:
                 losses += loss
                 position["step"] += 1
                 if position["step"] % self.log_steps == 0:
-                    mean = self.ranks.mean(float(loss))
+                    mean = self.network.ranks.mean(float(loss))
                     self.emit({"kind": "step", **self.where(), "loss": mean, "lr": self.network.lr})
                 stop, due = self.asked() if position["step"] < end else (False, False)
                 if stop or due:
                     position.update(loss=float(losses), seconds=time.monotonic() - started)
-                    self.check_finite(self.ranks.mean(position["loss"]))
+                    self.check_finite(self.network.ranks.mean(position["loss"]))
                     self.save(stop)
         position["loss"] = float(losses)
 
     def _kept(self, best: dict[str, Any] | None, result: dict[str, float]) -> dict[str, Any] | None:
-        return self.best.of_phase(best, result, self.epoch, self.network.model, self.network.optimizer)
+        return self.progress.best.of_phase(best, result, self.epoch, self.network.model, self.network.optimizer)
 
     def take_best(self, figure: str) -> dict[str, Any]:
         """Load the state that the phase keeps, where it keeps its best; return which epoch that is, as ``kept``."""

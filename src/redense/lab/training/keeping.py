@@ -18,28 +18,6 @@ from redense.lab.checkpoint import clone
 from redense.tasks.metrics import Metric
 
 
-def as_good(
-    metric: Metric,
-    result: Mapping[str, float],
-    best: Mapping[str, Any] | None,
-    by: Literal["metric", "loss"] = "metric",
-) -> bool:
-    """Return whether a state with the validation figures ``result`` is kept in place of ``best``, which came before.
-
-    Args:
-        metric: by which the task is judged.
-        result: its figure and the ``loss``.
-        best: ``value`` of the figure and ``loss`` of what would be kept so far; None if there is nothing.
-        by: what decides first.
-    """
-    value, loss = result[metric.name], result["loss"]
-    if best is None:
-        return True
-    if by == "loss":
-        return loss < best["loss"] or (loss == best["loss"] and not metric.better(best["value"], value))
-    return loss <= best["loss"] if value == best["value"] else metric.better(value, best["value"])
-
-
 class Best:
     """The states that a phase, and a run, would keep if it ended now.
 
@@ -52,8 +30,7 @@ class Best:
     def __init__(
         self, metric: Metric, keep: Literal["last", "best", "best-of-run"], by: Literal["metric", "loss"]
     ) -> None:
-        self._metric, self._keep = metric, keep
-        self._by: Literal["metric", "loss"] = by
+        self._metric, self._keep, self._by = metric, keep, by
         self.of_run: dict[str, Any] | None = None
         """Of ``best-of-run``: figures, phase, epoch and weights of the best state so far."""
 
@@ -66,14 +43,23 @@ class Best:
         optimizer: torch.optim.Optimizer,
     ) -> dict[str, Any] | None:
         """Return what a phase would keep after an epoch with validation figures ``result``, in place of ``best``."""
-        if self._keep != "best" or not as_good(self._metric, result, best, self._by):
+        if self._keep != "best" or not self._as_good(result, best):
             return best
         return {**self._candidate(result, epoch, model), "optimizer": clone(optimizer.state_dict())}
 
     def offer(self, result: Mapping[str, float], epoch: float, model: nn.Module, **told: Any) -> None:
         """Let the run end with the weights as they are, if they are its best so far; ``told`` is kept with them."""
-        if self._keep == "best-of-run" and as_good(self._metric, result, self.of_run, self._by):
+        if self._keep == "best-of-run" and self._as_good(result, self.of_run):
             self.of_run = {**self._candidate(result, epoch, model), **told}
+
+    def _as_good(self, result: Mapping[str, float], best: Mapping[str, Any] | None) -> bool:
+        """Return whether a state is kept in place of the ``best`` so far, which came before it."""
+        if best is None:
+            return True
+        metric, value, loss = self._metric, result[self._metric.name], result["loss"]
+        if self._by == "loss":
+            return loss < best["loss"] or (loss == best["loss"] and not metric.better(best["value"], value))
+        return loss <= best["loss"] if value == best["value"] else metric.better(value, best["value"])
 
     def _candidate(self, result: Mapping[str, float], epoch: float, model: nn.Module) -> dict[str, Any]:
         figures = {"value": result[self._metric.name], "loss": result["loss"]}

@@ -31,7 +31,7 @@ class Network:
     """
 
     def __init__(self, task: Task, recipe: Recipe, ranks: Ranks) -> None:
-        self._task, self._recipe, self._ranks = task, recipe, ranks
+        self.task, self.ranks, self._recipe = task, ranks, recipe
         self.own = recipe
         """The recipe as the phase at hand has it."""
         self.accelerator: Accelerator = make_accelerator(recipe)
@@ -48,9 +48,9 @@ class Network:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.model: nn.Module = model.to(self.device)
         tune = self._recipe.tune
-        heads = heads_of(self._task) if tune and tune.backbone_lr < 1 else frozenset[str]()
+        heads = heads_of(self.task) if tune and tune.backbone_lr < 1 else frozenset[str]()
         own = self.own.training.optimizer
-        last = heads_of(self._task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
+        last = heads_of(self.task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
         self.optimizer = make_optimizer(self.model, own, heads, tune.backbone_lr if tune else 1.0, last)
         # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
         prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
@@ -59,7 +59,7 @@ class Network:
         self._prepared: Any = self.accelerator.prepare_optimizer(self.optimizer) if scales else self.optimizer
         if training.compile:
             prepared = cast("nn.Module", torch.compile(prepared))
-        self.loss = self._ranks.parallel(LossOf(prepared))
+        self.loss = self.ranks.parallel(LossOf(prepared))
 
     def settle(self, recipe: Recipe) -> None:
         """Take the recipe as a phase has it; another optimizer takes the place of the one before, with no state."""
@@ -138,12 +138,12 @@ class Network:
     @property
     def include(self) -> list[str] | None:
         """The ``include`` of `redense.prunable`: the recipe's, or the task's."""
-        return prune_rules(self._recipe, self._task, self.model)[0]
+        return prune_rules(self._recipe, self.task, self.model)[0]
 
     @property
     def exclude(self) -> list[str]:
         """The ``exclude`` of `redense.prunable`: the task's and the recipe's."""
-        return prune_rules(self._recipe, self._task, self.model)[1]
+        return prune_rules(self._recipe, self.task, self.model)[1]
 
     def prunable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that pruning chooses from."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from redense.errors import RecipeError
 from redense.lab.recipe.recipe import Recipe
-from redense.lab.recipe.sections import DecayRecipe, DenseRecipe, SparseRecipe
+from redense.lab.recipe.sections import DenseRecipe, SparseRecipe
 from redense.methods.base import TECHNIQUES
 from redense.phase import Decay, Phase
 from redense.schedule import Schedule
@@ -54,37 +54,22 @@ class PlannedPhase:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that determines the phase."""
         data: dict[str, Any] = {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
-        if self.allocation != "uniform":
-            data["allocation"] = self.allocation
-        if self.given:
-            data["given"] = self.given
-        if self.begins:
-            data["begins"] = self.begins
-        if self.changes:
-            data["changes"] = dict(self.changes)
-        if self.after is not None:
-            data["after"] = self.after
-        if self.joins is not None:
-            data["joins"] = list(self.joins)
+        for name, unsaid in _UNSAID.items():
+            value = getattr(self, name)
+            if value != unsaid:
+                data[name] = list(value) if name == "joins" else value
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PlannedPhase:
         """Return the phase that `to_dict` gave."""
-        allocation, given = data.get("allocation", "uniform"), data.get("given")
-        phase = Phase.from_dict(data["phase"])
         joins = data.get("joins")
-        return cls(
-            phase,
-            data["method"],
-            data["options"],
-            allocation,
-            given,
-            data.get("begins"),
-            data.get("changes", {}),
-            data.get("after"),
-            None if joins is None else tuple(joins),
-        )
+        own = {"phase": Phase.from_dict(data["phase"]), "joins": None if joins is None else tuple(joins)}
+        return cls(**{**data, **own})
+
+
+# Values that a phase does not say: its key is then the one that it had before there was such a setting.
+_UNSAID = {"allocation": "uniform", "given": None, "begins": None, "changes": {}, "after": None, "joins": None}
 
 
 def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
@@ -152,7 +137,7 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
         return {
             "steps": max(1, round(section.epochs * steps_per_epoch)),
             "lr": factor if section.lr is None else section.lr / base,
-            "decay": _decay(section.decay or recipe.training.decay),
+            "decay": Decay(**(section.decay or recipe.training.decay).model_dump()),
             "name": name,
         }
 
@@ -169,7 +154,3 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
 def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:
     sparsity = None if section.pattern else section.sparsity
     return Phase(**common, sparsity=sparsity, criterion=section.criterion, scope=section.scope, pattern=section.pattern)
-
-
-def _decay(decay: DecayRecipe) -> Decay:
-    return Decay(decay.kind, decay.floor, decay.power, decay.every, decay.factor)

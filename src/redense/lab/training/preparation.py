@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from redense.controller import DSD
 from redense.criteria import WITH_ACTIVATIONS, WITH_GRADIENTS
 from redense.errors import ScheduleError, SparsityError
-from redense.lab.ranks.launch import Ranks
 from redense.lab.recipe.recipe import Recipe
 from redense.layers.inputs import measured_inputs
 from redense.methods.base import Context, Method, make_method
@@ -23,8 +22,8 @@ from redense.scans.sensitivity import sensitivity
 from redense.schedule import Schedule
 from redense.tasks.task import Task
 
+from .batches import Feed
 from .changes import changed, set_optimizer_, varied
-from .loader import Feed
 from .network import Network
 from .plan import PlannedPhase
 
@@ -35,11 +34,9 @@ class Preparation:
     """The phases of a plan, and what each needs before it trains.
 
     Args:
-        task: what is trained.
-        recipe: how.
+        recipe: how it is trained.
         plan: the phases.
         network: that is trained.
-        ranks: that train it.
         length: optimizer steps of an epoch.
         resolve: gives the weights of a stored phase by its key.
         made: tasks with settings that change for a phase, by those settings; what is made is added.
@@ -50,21 +47,22 @@ class Preparation:
 
     def __init__(
         self,
-        task: Task,
         recipe: Recipe,
         plan: Sequence[PlannedPhase],
         network: Network,
-        ranks: Ranks,
         length: int,
         resolve: Callable[[str], dict[str, Tensor]] | None,
         made: dict[str, Task],
     ) -> None:
-        self.task, self.recipe, self.plan, self.network = task, recipe, tuple(plan), network
-        self._ranks, self._length, self._resolve, self._made = ranks, length, resolve, made
+        self.task, self.recipe, self.plan, self.network = network.task, recipe, tuple(plan), network
+        self._length, self._resolve, self._made = length, resolve, made
         self.recipes = tuple(changed(recipe, planned.changes) for planned in self.plan)
         self.tasks = tuple(self._task_of(own) for own in self.recipes)
         network.own = self.recipes[0]
-        self.feed = Feed(task, recipe, ranks, network.device)
+        self.feed = self._feed(self.task, recipe)
+
+    def _feed(self, task: Task, recipe: Recipe) -> Feed:
+        return Feed(task, recipe, self.network.ranks, self.network.device)
 
     def _task_of(self, own: Recipe) -> Task:
         """Return the task as a phase has it, made once."""
@@ -100,7 +98,7 @@ class Preparation:
         self.network.settle(self.recipes[index])
         if any(planned.changes for planned in self.plan):
             set_optimizer_(self.network.optimizer, self.recipes[index].training.optimizer)
-            self.feed = Feed(self.tasks[index], self.recipes[index], self._ranks, self.network.device)
+            self.feed = self._feed(self.tasks[index], self.recipes[index])
 
     def method(self, index: int) -> Method:
         """Return the technique of a phase."""
@@ -155,7 +153,7 @@ class Preparation:
         self.network.model.eval()
         with torch.no_grad():
             losses = [float(self.task.loss(self.network.model, batch)) for batch in self._some(0)]
-        return self._ranks.mean(sum(losses) / len(losses))
+        return self.network.ranks.mean(sum(losses) / len(losses))
 
     def _some(self, index: int, *, whole: bool = False) -> Iterator[Any]:
         """Give some training batches of a phase."""

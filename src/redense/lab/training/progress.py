@@ -10,7 +10,6 @@ from torch import Tensor
 
 from redense.errors import StateError
 from redense.lab.checkpoint import clone
-from redense.lab.ranks.launch import Ranks
 from redense.masks import pack, unpack
 from redense.pruning import derive_seed
 
@@ -26,7 +25,6 @@ class Progress:
         network: that is trained.
         plan: the phases.
         best: what would be kept if it ended now.
-        ranks: that train it.
         seed: of the run.
         build: makes the network anew, of the structure that phases have given it.
     """
@@ -36,11 +34,10 @@ class Progress:
         network: Network,
         plan: Sequence[PlannedPhase],
         best: Best,
-        ranks: Ranks,
         seed: int,
         build: Callable[[Sequence[Any]], None],
     ) -> None:
-        self._network, self._plan, self._best, self._ranks, self._seed = network, plan, best, ranks, seed
+        self.network, self.best, self._plan, self._seed = network, best, plan, seed
         self._build = build
         self.masks: dict[str, Tensor] = {}
         self.position: dict[str, Any] = {"phase": 0, "step": 0}
@@ -70,22 +67,22 @@ class Progress:
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that the rest of the run depends on, as tensors and plain data; on every rank the same."""
-        position, rng = dict(self.position), rng_state(self._network.device)
+        position, rng = dict(self.position), rng_state(self.network.device)
         state: dict[str, Any] = {
-            "model": self._network.model.state_dict(),
-            "optimizer": self._network.optimizer.state_dict(),
+            "model": self.network.model.state_dict(),
+            "optimizer": self.network.optimizer.state_dict(),
             "masks": {name: {"shape": list(m.shape), "bits": pack(m)} for name, m in self.masks.items()},
             "position": position,
             "reshaped": list(self.reshaped),
             "rng": rng,
         }
-        if self._best.of_run is not None:
-            state["best of run"] = self._best.of_run
+        if self.best.of_run is not None:
+            state["best of run"] = self.best.of_run
         if self.ends:
             state["ends"] = dict(self.ends)
-        if self._ranks.many and position["step"]:  # what each rank has for itself
-            state["ranks"] = self._ranks.gather({"rng": rng, "loss": position["loss"]})
-            position["loss"] = sum(own["loss"] for own in state["ranks"]) / self._ranks.world
+        if self.network.ranks.many and position["step"]:  # what each rank has for itself
+            state["ranks"] = self.network.ranks.gather({"rng": rng, "loss": position["loss"]})
+            position["loss"] = sum(own["loss"] for own in state["ranks"]) / self.network.ranks.world
         return state
 
     def end(self, index: int, kept: Mapping[str, Any], *, keep: bool) -> None:
@@ -106,27 +103,27 @@ class Progress:
             self.reshaped = list(snapshot["reshaped"])
             self._build(self.reshaped)
         try:
-            self._network.model.load_state_dict(snapshot["model"])
+            self.network.model.load_state_dict(snapshot["model"])
         except (RuntimeError, KeyError) as error:
             raise StateError(f"the checkpoint is of another model: {' '.join(str(error).split())[:300]}") from None
-        self._network.optimizer.load_state_dict(snapshot["optimizer"])
+        self.network.optimizer.load_state_dict(snapshot["optimizer"])
         self.masks = {name: unpack(item["bits"], item["shape"]) for name, item in snapshot["masks"].items()}
-        self._best.of_run = snapshot.get("best of run")
+        self.best.of_run = snapshot.get("best of run")
         self.came_from = snapshot["position"]["phase"] - 1
         self.ends = {**self.ends, **snapshot.get("ends", {})}
         self.position = dict(snapshot["position"]) if at is None else {"phase": at, "step": 0}
         refuse_older(self.position.get("best"))
         self.rng = snapshot["rng"]
         own = snapshot.get("ranks", [])
-        if len(own) == self._ranks.world:
-            self.rng, self.position["loss"] = own[self._ranks.rank]["rng"], own[self._ranks.rank]["loss"]
-        elif self._ranks.rank:  # it was taken on another number of ranks: rank 0 goes on, the others begin
+        if len(own) == self.network.ranks.world:
+            self.rng, self.position["loss"] = own[self.network.ranks.rank]["rng"], own[self.network.ranks.rank]["loss"]
+        elif self.network.ranks.rank:  # it was taken on another number of ranks: rank 0 goes on, the others begin
             self.draw_for_itself()
-            self.rng = rng_state(self._network.device)
+            self.rng = rng_state(self.network.device)
 
     def draw_for_itself(self) -> None:
         """Begin random numbers of this rank's own, for dropout and its like."""
-        torch.manual_seed(derive_seed(self._seed, self.phase, "phase", self.step, self._ranks.rank))
+        torch.manual_seed(derive_seed(self._seed, self.phase, "phase", self.step, self.network.ranks.rank))
 
 
 def rng_state(device: torch.device) -> dict[str, Any]:

@@ -126,9 +126,8 @@ def early_dropout(setting: Setting) -> Flow:
     "the control, with stochastic depth after the dense phase",
     source=_LIU,
     card=Card(
-        "`restart`, where after the dense phase the branches of residual blocks are dropped at random, the last "
-        "one in a "
-        "fifth of the examples, the others less often. For residual networks.",
+        "`restart`, where after the dense phase the branches of residual blocks are dropped at random, the last one in "
+        "a fifth of the examples, the others less often. For residual networks.",
         BUDGET,
         "For networks that overfit, as the usual regulariser of residual networks.",
     ),

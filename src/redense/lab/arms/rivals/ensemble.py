@@ -61,10 +61,9 @@ class Together(Method):
         "https://arxiv.org/abs/1612.01474",
     ),
     card=Card(
-        "The mean answer of the dense networks of this seed and the next ones of the comparison, five at most. "
-        "An upper "
-        "bound and no competitor: it costs as many times the inference, and as many trained networks, which its budget "
-        "does not count; no arm has to beat it. Nothing is trained after the dense phase. For classification.",
+        "The mean answer of the dense networks of this seed and the next ones of the comparison, five at most. An "
+        "upper bound and no competitor: it costs as many times the inference, and as many trained networks, which its "
+        "budget does not count; no arm has to beat it. Nothing is trained after the dense phase. For classification.",
         "`--seeds` decides how many networks there are",
         "To see how much there is to be gained at all. Its rows share networks, so that they differ less from seed to "
         "seed than those of the others: its interval is too narrow.",

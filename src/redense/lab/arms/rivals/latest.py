@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
 from typing_extensions import override
 
 from redense.lab.arms.base import Flow, Setting, arm
 from redense.lab.arms.cards import BUDGET, Card, Paper
 from redense.lab.training.plan import PlannedPhase
+from redense.methods.averaging import take_mean_
 from redense.methods.base import Context, Method, technique
 from redense.variants import restarted
 
@@ -22,6 +21,7 @@ class Latest(Method):
     """Ends with the mean of the ``last`` checkpoints of the phase, one ``every`` so many steps."""
 
     defaults: Mapping[str, Any] = {"every": 1, "last": 6}
+    kept_attributes = ("kept",)
 
     @override
     def begin(self, run: Context) -> None:
@@ -36,19 +36,7 @@ class Latest(Method):
     @override
     def finish(self, run: Context) -> None:
         if self.kept:
-            with torch.no_grad():
-                for name, value in run.model.named_parameters():
-                    value.copy_(torch.stack([checkpoint[name] for checkpoint in self.kept]).mean(0))
-            update_bn(run.batches(), run.model)
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept}
-
-    @override
-    def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
-        device = next(run.model.parameters()).device
-        self.kept = [{name: value.to(device) for name, value in kept.items()} for kept in state["kept"]]
+            take_mean_(run, self.kept)
 
 
 @arm(
@@ -60,9 +48,8 @@ class Latest(Method):
         "https://arxiv.org/abs/2209.14981",
     ),
     card=Card(
-        "`restart`, ending with the mean of the latest six checkpoints of its last phase, one an epoch, or one "
-        "an eighth "
-        "of a phase that is shorter than eight epochs. The statistics of batch normalisation are taken anew.",
+        "`restart`, ending with the mean of the latest six checkpoints of its last phase, one an epoch, or one an "
+        "eighth of a phase that is shorter than eight epochs. The statistics of batch normalisation are taken anew.",
         BUDGET,
         "Beside `swa` and `ema`, which average over more, and at another rate.",
     ),

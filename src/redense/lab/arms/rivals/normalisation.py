@@ -19,11 +19,9 @@ from redense.variants import restarted
         "https://arxiv.org/abs/1502.03167",
     ),
     card=Card(
-        "`restart` of a network with batch normalisation after every layer but the last (`cnn`, `mlp`), or "
-        "without any, "
-        "where the recipe's network has some: `model.batch_norm`, the other way round. In every phase, so that "
-        "its dense "
-        "phase is its own. Another network at the end, which takes part in no verdict.",
+        "`restart` of a network with batch normalisation after every layer but the last (`cnn`, `mlp`), or without "
+        "any, where the recipe's network has some: `model.batch_norm`, the other way round. In every phase, so that "
+        "its dense phase is its own. Another network at the end, which takes part in no verdict.",
         f"{BUDGET}; `model.batch_norm`",
         "To see whether a gain is one that normalisation would have given as well.",
     ),

@@ -22,9 +22,8 @@ _MUON_LR = 0.02
     ),
     card=Card(
         "`restart` with the optimizer `muon` in every phase, at rate 0.02: weights of two and more axes move by "
-        "orthogonalised momentum, all others as with AdamW. The recipe's weight decay stays. Its dense phase is "
-        "its own. "
-        "Needs `pip install 'redense[methods]'`.",
+        "orthogonalised momentum, all others as with AdamW. The recipe's weight decay stays. Its dense phase is its "
+        "own. Needs `pip install 'redense[methods]'`.",
         f"{BUDGET}; `training.optimizer`",
         "If another optimizer might be what you are looking for. A step costs more than one of SGD, which the budget "
         "does not count. Much of it is done in bfloat16: on a processor without instructions for that (AVX-512 or AMX) "

@@ -44,9 +44,8 @@ class GeneralisedCrossEntropy(Method):
         "https://arxiv.org/abs/1805.07836",
     ),
     card=Card(
-        "`restart` with the generalised cross-entropy, q = 0.7, after the dense phase: an example that the "
-        "network finds "
-        "wrong pulls less. Label smoothing and the losses of auxiliary heads are left out.",
+        "`restart` with the generalised cross-entropy, q = 0.7, after the dense phase: an example that the network "
+        "finds wrong pulls less. Label smoothing and the losses of auxiliary heads are left out.",
         BUDGET,
         "With wrong labels. There it is what a reviewer would ask for beside DSD.",
     ),

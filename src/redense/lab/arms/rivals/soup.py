@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
 from typing_extensions import override
 
 from redense.errors import RecipeError, ScheduleError
 from redense.lab.arms.base import Flow, Setting, arm
 from redense.lab.arms.cards import BUDGET, SPARSE, Card, Paper
 from redense.lab.training.plan import PlannedPhase
+from redense.methods.averaging import take_mean_
 from redense.methods.base import Context, Method, technique
 from redense.phase import Phase
 from redense.variants import restarted, scaled, shares
@@ -33,11 +32,7 @@ class Soup(Method):
 
     @override
     def join(self, run: Context, ends: Sequence[Mapping[str, Tensor]]) -> None:
-        with torch.no_grad():
-            for name, value in run.model.named_parameters():
-                # On one device, wherever the ends come from, so that the mean is the same bits.
-                value.copy_(torch.stack([end[name].to(value.device) for end in ends]).mean(0))
-        update_bn(run.batches(), run.model)
+        take_mean_(run, ends)
 
 
 def _branched(setting: Setting, branches: Sequence[Sequence[Phase]]) -> Flow:
@@ -87,9 +82,8 @@ def soup(setting: Setting) -> Flow:
     source=_WORTSMAN,
     masked=True,
     card=Card(
-        "As `soup`, with the phases of `dsd` in each branch, at half, once and one and a half times the sparsity "
-        "(95 % at "
-        "most): the three masks differ.",
+        "As `soup`, with the phases of `dsd` in each branch, at half, once and one and a half times the sparsity (95 % "
+        "at most): the three masks differ.",
         SPARSE,
         "Beside `soup`, and `restart-dsd-soup`, its control without masks: whether masks that differ make better "
         "soups.",
