@@ -36,9 +36,6 @@ from .config import FeatureSource
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[int, int], None]
-"""Called with how many images have been seen, and how many there are to see."""
-
 _LARGEST = 1 << 22  # pixels
 _PART = 256  # images
 _BATCH = 32
@@ -134,14 +131,7 @@ def open_eyes(source: FeatureSource) -> Eyes:
     return _eyes_of_library(source)
 
 
-def features_of(
-    images: Encoded,
-    numbers: Sequence[int],
-    eyes: Callable[[], Eyes],
-    digest: str,
-    place: str,
-    on_progress: OnProgress | None = None,
-) -> Tensor:
+def features_of(images: Encoded, numbers: Sequence[int], eyes: Callable[[], Eyes], digest: str, place: str) -> Tensor:
     """Return the features of chosen images, from the cache where they are there: float32 (n, d).
 
     Args:
@@ -150,7 +140,6 @@ def features_of(
         eyes: gives the CNN, if it is needed at all.
         digest: of the CNN, see `digest_of`.
         place: what a user calls the images, for messages.
-        on_progress: called as it goes on.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -158,7 +147,7 @@ def features_of(
     folder = cache_dir() / "features"
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Tensor] = []
-    say = _progress(len(numbers), place, on_progress)
+    say = _progress(len(numbers), place)
     opened: Eyes | None = None
     for start in range(0, len(numbers), _PART):
         chosen = numbers[start : start + _PART]
@@ -326,14 +315,12 @@ def _see(eyes: Eyes, images: Encoded, numbers: Sequence[int], place: str) -> Ten
     return eyes.see(pictures)
 
 
-def _progress(total: int, place: str, on_progress: OnProgress | None) -> Callable[[int], None]:
+def _progress(total: int, place: str) -> Callable[[int], None]:
     began = said = time.monotonic()
 
     def say(done: int) -> None:
         nonlocal said
-        if on_progress:
-            on_progress(done, total)
-        elif time.monotonic() - said > _SAY_SECONDS:
+        if time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
             left = (said - began) / done * (total - done)
             log.warning("%s: the CNN has seen %s of %s images, %.0f s left", place, f"{done:,}", f"{total:,}", left)

@@ -94,7 +94,7 @@ class Looked:
         ]
 
 
-def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -> CaptionSplits:
+def load_captions(config: CaptionData) -> CaptionSplits:
     """Load what a recipe names: the sentences of all images, their words, and which image is in which split.
 
     Every image file is looked at once, but none is decoded.
@@ -103,7 +103,7 @@ def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -
         DataError: the data is missing, broken or unfit; the message names the file.
         MissingExtraError: the source needs a package that is not installed.
     """
-    return divide_captions(look_at(config, on_checked=on_checked), config)
+    return divide_captions(look_at(config), config)
 
 
 def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | None = None) -> Looked:
