@@ -122,7 +122,7 @@ def inspect_recordings(config: SpeechData, on_done: OnDone | None = None) -> Rec
 
 def check(config: SpeechData, full: bool, show: Callable[[int, int], None]) -> Checked:
     """Return what `redense data check` says of recordings, which it always reads whole."""
-    facts = inspect_recordings(config, lambda _, done, total: show(done, total))
+    facts = inspect_recordings(config, show)
     splits = {name: {"clips": clips, "seconds": round(seconds, 3)} for name, (clips, seconds) in facts.splits.items()}
     plain = {"layout": facts.layout, "splits": splits, "words": facts.words[0], "different_words": facts.words[1]}
     plain |= {"symbols": "".join(sorted(facts.symbols)), "changed": dict(facts.changed), "notes": facts.notes}

@@ -17,7 +17,7 @@ from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.text import Normaliser
 from redense.tasks.task import Split
 
-from .checking import OnDone, listen
+from .checking import listen
 from .clips import Clip, duration
 from .layouts import read_source
 
@@ -52,14 +52,14 @@ class Corpus:
         return tuple(names) if len(names) > 1 else ()
 
 
-def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
+def load_corpus(config: SpeechData) -> Corpus:
     """Read the transcripts, listen to every clip once, and split by sentence what the corpus does not split itself.
 
     Raises:
         DataError: no such data, or nothing left of a split.
         MissingExtraError: soundfile is not installed.
     """
-    return corpus_of(read_clips(config), config, on_done)
+    return corpus_of(read_clips(config), config)
 
 
 def read_clips(config: SpeechData) -> list[Clip]:
@@ -77,7 +77,7 @@ def read_clips(config: SpeechData) -> list[Clip]:
     return clips
 
 
-def corpus_of(clips: Sequence[Clip], config: SpeechData, on_done: OnDone | None = None) -> Corpus:
+def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
     """Return the splits of clips, their alphabet, and a word on what was left out.
 
     Raises:
@@ -95,7 +95,7 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData, on_done: OnDone | None 
             readable.append((clip, text))
     alphabet = Alphabet(tuple(config.alphabet)) if config.alphabet else None
     readable = _spellable(readable, alphabet, drops)
-    usable = _audible(readable, config, place, drops, on_done)
+    usable = _audible(readable, config, place, drops)
     if config.broken == "refuse" and (broken := [fault for fault in drops if fault.startswith(_UNREADABLE)]):
         raise DataError(
             f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
@@ -135,11 +135,9 @@ def _spellable(readable: list[tuple[Clip, str]], alphabet: Alphabet | None, drop
     return kept
 
 
-def _audible(
-    readable: list[tuple[Clip, str]], config: SpeechData, place: str, drops: _Drops, on_done: OnDone | None
-) -> list[Utterance]:
+def _audible(readable: list[tuple[Clip, str]], config: SpeechData, place: str, drops: _Drops) -> list[Utterance]:
     usable: list[Utterance] = []
-    sounds = listen([clip for clip, _ in readable], place, config.max_seconds, on_done)
+    sounds = listen([clip for clip, _ in readable], place, config.max_seconds)
     for (clip, text), sound in zip(readable, sounds, strict=True):
         if sound.fault:
             drops.add(sound.fault, clip)
