@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -241,10 +240,14 @@ def _notes(
     if drops:
         left = sum(map(len, drops.values()))
         notes.append(f"left out {left:,} clips: {drops.summary()}")
-    if changed := normaliser.changed:
-        rules = Counter(changed).most_common()
-        notes.append("transcripts changed: " + ", ".join(f"{count:,} {rule}" for rule, count in rules))
+    if normaliser.changed:
+        notes.append(f"transcripts changed: {changes_said(normaliser)}")
     return tuple(notes)
+
+
+def changes_said(normaliser: Normaliser) -> str:
+    """Return how many transcripts each rule has changed, in words."""
+    return ", ".join(f"{count:,} {rule}" for rule, count in normaliser.changed.most_common())
 
 
 def _shared(place: str, splits: Mapping[Split, Sequence[Utterance]]) -> list[str]:
