@@ -21,12 +21,13 @@ from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
 from redense.tasks.classification.data.sets import Encoded
 from redense.tasks.faults import Fault
+from redense.tasks.task import Split
 
 from .coco import find_coco, read_coco
 from .flickr import find_flickr, read_flickr
 from .hub import read_hub
 from .karpathy import find_karpathy, read_karpathy
-from .source import Entry, Source, SplitName, place_of, split_by_hash
+from .source import Entry, Source, place_of, split_by_hash
 from .table import find_caption_tables, read_caption_tables
 
 _NAMED = 3  # faulty images that a message names
@@ -233,9 +234,9 @@ def fault_of(source: Source, number: int, fault: str) -> str:
     return fault if path is None or is_regular(path(number)) else "is missing"
 
 
-def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[SplitName, list[int]]:
+def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[Split, list[int]]:
     """Return the numbers of the images of each split: as the source says, else by the hash of their names."""
-    parts: dict[SplitName, list[int]] = {"train": [], "validation": [], "test": []}
+    parts: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
     for number in usable:
         entry = source.entries[number]
         parts[entry.split or split_by_hash(entry.name, config.validation)].append(number)
