@@ -85,18 +85,11 @@ class Eyes:
         if height * width > _LARGEST:
             raise DataError(f"{width} x {height} pixels are too many for a CNN that takes pictures as they are")
         images = torch.stack(seen_as).float().sub(self.mean).div(self.std)
-        found: list[Tensor] = []
-
-        def before(module: nn.Module, inputs: Any) -> None:
-            found.append(inputs[0])
-
-        def after(module: nn.Module, inputs: Any, output: Any) -> None:
-            found.append(output)
-
+        found: list[Any] = []
         if self.takes_input:
-            hook = self.layer.register_forward_pre_hook(before)
+            hook = self.layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
         else:
-            hook = self.layer.register_forward_hook(after)
+            hook = self.layer.register_forward_hook(lambda _, inputs, output: found.append(output))
         try:
             self.network(images.to(device))
         except torch.OutOfMemoryError:

@@ -46,11 +46,10 @@ class Captioning:
     def __init__(self, data: CaptionData, model: CaptionModel) -> None:
         self.splits = splits = load_captions(data)
         self._data, self._model = data, model
-        known = vocabulary_of(splits.train.tokens, data.threshold, data.source or "")
-        self.vocabulary = known.vocabulary
+        self.vocabulary, rare = vocabulary_of(splits.train.tokens, data.threshold, data.source or "")
         self._digest = digest = digest_of(data.features)
         self.fingerprint = f"{splits.fingerprint}/{digest}"
-        self.notes = (*splits.notes, *known.notes)
+        self.notes = (*splits.notes, *rare)
         parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         numbers = [number for part in parts.values() for number in part.index]
         eyes = partial(open_eyes, data.features)
