@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from redense.tasks.captioning.beam import State, write
+from redense.tasks.captioning.beam import write
 from redense.tasks.captioning.config import CaptionModel
-from redense.tasks.captioning.network import NeuralTalk
+from redense.tasks.captioning.network import NeuralTalk, State
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from redense.errors import DataError, RecipeError, StateError
+from redense.tasks.captioning import features
 from redense.tasks.captioning.config import FeatureSource
 from redense.tasks.captioning.data import load_captions
 from redense.tasks.captioning.features import digest_of, features_of, open_eyes
@@ -42,21 +44,29 @@ def test_another_cnn_and_other_bytes_are_seen_anew(images):
         features_of(images.images, images.index, forbidden, "x", "set")
 
 
-def test_a_computation_that_was_stopped_goes_on_with_the_part_at_hand(images):
+def test_a_computation_that_was_stopped_goes_on_with_the_part_at_hand(images, monkeypatch, caplog):
     class Stopped(Exception):
         pass
 
-    def stop(done: int, total: int) -> None:
-        assert total == 600
-        if done > 256:
-            raise Stopped
+    class Watched:
+        def __init__(self, most: int) -> None:
+            self.eyes, self.most, self.seen = mean_colour(), most, 0
 
+        def see(self, pictures):
+            self.seen += len(pictures)
+            if self.seen > self.most:
+                raise Stopped
+            return self.eyes.see(pictures)
+
+    first: Any = Watched(300)
+    second: Any = Watched(600)
     with pytest.raises(Stopped):
-        features_of(images.images, images.index, mean_colour, "x", "set", stop)
-    seen: list[int] = []
-    eyes = mean_colour()
-    features_of(images.images, images.index, lambda: eyes, "x", "set", lambda done, total: seen.append(done))
-    assert seen == [256, 512, 600]
+        features_of(images.images, images.index, lambda: first, "x", "set")
+    monkeypatch.setattr(features, "_SAY_SECONDS", -1.0)
+    features_of(images.images, images.index, lambda: second, "x", "set")
+    assert second.seen == 600 - 256
+    told = [record.getMessage().partition(" images")[0] for record in caplog.records]
+    assert told == [f"set: the CNN has seen {done} of 600" for done in (256, 512, 600)]
     kept = sorted((images.images.root.parent.parent / "cache/features").glob("*"))
     parts = [path for path in kept if path.suffix == ".safetensors"]
     assert len(parts) == 3

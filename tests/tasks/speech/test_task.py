@@ -10,9 +10,11 @@ from redense.lab.recipe.recipe import load_recipe
 from redense.lab.tasks import facts_of, make_task, sketch_task
 from redense.lab.training.batches import Batches
 from redense.tasks.speech import store
+from redense.tasks.speech.audio import resample
 from redense.tasks.speech.config import SpecAugment, SpeechData, SpeechModel
 from redense.tasks.speech.data import tones
 from redense.tasks.speech.examples import SpeechBatch
+from redense.tasks.speech.spectrogram import spectrogram
 from redense.tasks.speech.task import Speech, ctc_losses, needed_frames
 from redense.tasks.speech.transcripts.decoding import greedy
 
@@ -148,8 +150,10 @@ def test_augmentation_is_of_the_epoch_and_the_clip_and_of_training_alone():
 
 def test_a_file_of_ones_own_becomes_the_frames_of_the_network():
     ours = task()
-    frames = ours.model_inputs(torch.randn(8_000).numpy(), 8_000)
-    batch = ours.batch([frames, frames[:50]])
+    samples = torch.from_numpy(resample(torch.randn(8_000).numpy(), 8_000, 16_000))
+    frames = spectrogram(samples, DATA.spectrogram)
+    both = torch.nn.utils.rnn.pad_sequence([frames, frames[:50]], batch_first=True)
+    batch = SpeechBatch(both, torch.tensor([len(frames), 50]), torch.full((2, 1), -1), torch.zeros(2).long())
     log_probs, lengths = ours.log_probs(ours.build_model(), batch)
     assert log_probs.shape == (50, 2, ours.alphabet.size)
     assert lengths.tolist() == [50, 25]

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-State = tuple[Tensor, Tensor]
+from .network import State
 
 
 class Writer(Protocol):

@@ -10,14 +10,11 @@ going back to their words, which is what a bootstrap over images needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import numpy as np
 
 from redense.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from sacrebleu.metrics.bleu import BLEU
 
 ORDERS = (1, 2, 3, 4)
 
@@ -39,7 +36,7 @@ def statistics(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]
         raise ValueError("expected a hypothesis and at least one reference for every image")
     if not hypotheses:
         return np.zeros((0, 10), np.int64)
-    metric = _metric()
+    metric = sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     rows: list[list[int]] = []
     for hypothesis, own in zip(hypotheses, references, strict=True):
         score = metric.corpus_score([" ".join(hypothesis)], [[" ".join(words)] for words in own])
@@ -75,24 +72,21 @@ def scores_of(sums: np.ndarray) -> np.ndarray:
 
 def chrf(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
     """Return chrF of a set, 0 to 100 (Popovic 2015): characters instead of words, so that endings count less."""
-    try:
-        from sacrebleu.metrics.chrf import CHRF
-    except ImportError as error:
-        raise _missing() from error
     most = max(map(len, references), default=0)
     columns: list[list[str]] = [
         [" ".join(own[place]) if place < len(own) else "" for own in references] for place in range(most)
     ]
-    return float(CHRF().corpus_score([" ".join(words) for words in hypotheses], columns).score)
+    return float(sacrebleu().CHRF().corpus_score([" ".join(words) for words in hypotheses], columns).score)
 
 
-def _metric() -> BLEU:
+def sacrebleu() -> ModuleType:
+    """Return sacrebleu's metrics.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
-        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu import metrics
     except ImportError as error:
-        raise _missing() from error
-    return BLEU(tokenize="none", smooth_method="none", force=True)
-
-
-def _missing() -> MissingExtraError:
-    return MissingExtraError("captions are scored by sacrebleu: pip install 'redense[captioning]'")
+        raise MissingExtraError("captions are scored by sacrebleu: pip install 'redense[captioning]'") from error
+    return metrics

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redense.errors import MissingExtraError
 from redense.tasks.evidence import Missing
 
 from . import bleu
@@ -94,11 +93,7 @@ def sentence_scores(captions: Sequence[Words], references: Sequence[Sequence[Wor
     >>> sentence_scores([("a", "dog")], one).round(1).tolist()
     [42.9]
     """
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError as error:
-        raise MissingExtraError("captions are scored by sacrebleu: pip install 'redense[captioning]'") from error
-    metric = BLEU(tokenize="none", smooth_method="exp", effective_order=True)
+    metric = bleu.sacrebleu().BLEU(tokenize="none", smooth_method="exp", effective_order=True)
     return np.array(
         [
             metric.sentence_score(" ".join(words), [" ".join(other) for other in own]).score

@@ -36,9 +36,6 @@ from .config import FeatureSource
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[int, int], None]
-"""Called with how many images have been seen, and how many there are to see."""
-
 _LARGEST = 1 << 22  # pixels
 _PART = 256  # images
 _BATCH = 32
@@ -88,18 +85,11 @@ class Eyes:
         if height * width > _LARGEST:
             raise DataError(f"{width} x {height} pixels are too many for a CNN that takes pictures as they are")
         images = torch.stack(seen_as).float().sub(self.mean).div(self.std)
-        found: list[Tensor] = []
-
-        def before(module: nn.Module, inputs: Any) -> None:
-            found.append(inputs[0])
-
-        def after(module: nn.Module, inputs: Any, output: Any) -> None:
-            found.append(output)
-
+        found: list[Any] = []
         if self.takes_input:
-            hook = self.layer.register_forward_pre_hook(before)
+            hook = self.layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
         else:
-            hook = self.layer.register_forward_hook(after)
+            hook = self.layer.register_forward_hook(lambda _, inputs, output: found.append(output))
         try:
             self.network(images.to(device))
         except torch.OutOfMemoryError:
@@ -134,14 +124,7 @@ def open_eyes(source: FeatureSource) -> Eyes:
     return _eyes_of_library(source)
 
 
-def features_of(
-    images: Encoded,
-    numbers: Sequence[int],
-    eyes: Callable[[], Eyes],
-    digest: str,
-    place: str,
-    on_progress: OnProgress | None = None,
-) -> Tensor:
+def features_of(images: Encoded, numbers: Sequence[int], eyes: Callable[[], Eyes], digest: str, place: str) -> Tensor:
     """Return the features of chosen images, from the cache where they are there: float32 (n, d).
 
     Args:
@@ -150,7 +133,6 @@ def features_of(
         eyes: gives the CNN, if it is needed at all.
         digest: of the CNN, see `digest_of`.
         place: what a user calls the images, for messages.
-        on_progress: called as it goes on.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -158,7 +140,7 @@ def features_of(
     folder = cache_dir() / "features"
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Tensor] = []
-    say = _progress(len(numbers), place, on_progress)
+    say = _progress(len(numbers), place)
     opened: Eyes | None = None
     for start in range(0, len(numbers), _PART):
         chosen = numbers[start : start + _PART]
@@ -326,14 +308,12 @@ def _see(eyes: Eyes, images: Encoded, numbers: Sequence[int], place: str) -> Ten
     return eyes.see(pictures)
 
 
-def _progress(total: int, place: str, on_progress: OnProgress | None) -> Callable[[int], None]:
+def _progress(total: int, place: str) -> Callable[[int], None]:
     began = said = time.monotonic()
 
     def say(done: int) -> None:
         nonlocal said
-        if on_progress:
-            on_progress(done, total)
-        elif time.monotonic() - said > _SAY_SECONDS:
+        if time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
             left = (said - began) / done * (total - done)
             log.warning("%s: the CNN has seen %s of %s images, %.0f s left", place, f"{done:,}", f"{total:,}", left)

@@ -21,10 +21,10 @@ from redense.tasks.task import Split
 from . import METRIC, bleu, exporting
 from .beam import Writer, write
 from .config import CaptionData, CaptionModel
-from .data import CaptionSet, CaptionSplits, load_captions
+from .data import CaptionSet, load_captions
 from .evidence import evidence
 from .examples import PAD, CaptionedImages, CaptionPairs, Judged, Pairs
-from .features import OnProgress, digest_of, features_of, open_eyes
+from .features import digest_of, features_of, open_eyes
 from .network import NeuralTalk
 from .tokens import vocabulary_of
 
@@ -43,31 +43,17 @@ class Captioning:
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ("words.*",)  # PAPER.md section 3: everything is pruned but Ws, the word embedding
 
-    def __init__(
-        self,
-        data: CaptionData,
-        model: CaptionModel,
-        *,
-        on_progress: OnProgress | None = None,
-        splits: CaptionSplits | None = None,
-    ) -> None:
-        self.splits = splits = splits or load_captions(data)
+    def __init__(self, data: CaptionData, model: CaptionModel) -> None:
+        self.splits = splits = load_captions(data)
         self._data, self._model = data, model
-        known = vocabulary_of(splits.train.tokens, data.threshold, data.source or "")
-        self.vocabulary = known.vocabulary
+        self.vocabulary, rare = vocabulary_of(splits.train.tokens, data.threshold, data.source or "")
         self._digest = digest = digest_of(data.features)
         self.fingerprint = f"{splits.fingerprint}/{digest}"
-        self.notes = (*splits.notes, *known.notes)
+        self.notes = (*splits.notes, *rare)
         parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         numbers = [number for part in parts.values() for number in part.index]
-        seen = features_of(
-            splits.train.images,
-            numbers,
-            lambda: open_eyes(data.features),
-            digest,
-            data.source or "",
-            on_progress,
-        )
+        eyes = partial(open_eyes, data.features)
+        seen = features_of(splits.train.images, numbers, eyes, digest, data.source or "")
         self.features = seen.shape[1]
         self._seen = dict(zip(parts, seen.split([len(part) for part in parts.values()]), strict=True))
         learned = [[words for words in own if words] for own in self._encoded(splits.train)]  # the notes count the rest

@@ -120,15 +120,9 @@ def vocabulary(sentences: Sequence[Sequence[str]], threshold: int) -> Vocabulary
     )
 
 
-@dataclass(frozen=True)
-class Known:
-    """The vocabulary of training sentences, and what is to be said of it."""
-
-    vocabulary: Vocabulary
-    notes: tuple[str, ...]
-
-
-def vocabulary_of(tokens: Sequence[Sequence[Sequence[str]]], threshold: int, place: str) -> Known:
+def vocabulary_of(
+    tokens: Sequence[Sequence[Sequence[str]]], threshold: int, place: str
+) -> tuple[Vocabulary, tuple[str, ...]]:
     """Return the vocabulary of training images, each with the words of its sentences, and notes on what is rare.
 
     Raises:
@@ -149,4 +143,4 @@ def vocabulary_of(tokens: Sequence[Sequence[Sequence[str]]], threshold: int, pla
             f"{place}: {empty:,} training {'sentence has' if empty == 1 else 'sentences have'} no word that occurs "
             f"{threshold} times, and {'is' if empty == 1 else 'are'} not learned: lower data.threshold to keep them"
         )
-    return Known(known, tuple(notes))
+    return known, tuple(notes)

@@ -26,7 +26,7 @@ Samples = NDArray[np.float32]
 _FORMATS = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG", "NIST", "AIFF", "AU"))
 _BLOCK = 1 << 16  # numbers read at once: a header may claim any length
 _RATES = (1_000, 384_000)
-_SILENT = 1e-4  # of full scale: 80 dB below it
+SILENT = 1e-4  # of full scale: 80 dB below it
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,18 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         content = read_bytes(path)
     except OSError as error:
         return Sound(fault=f"cannot be read ({error.strerror or error})")
-    except ValueError as error:  # a list may name anything
-        return Sound(fault=f"cannot be read (no name of a file: {error})")
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
-        samples, rate = decode(io.BytesIO(content), start, min(length or math.inf, longest + 1.0))
+        rate, *blocks = _decoded(io.BytesIO(content), start, min(length or math.inf, longest + 1.0))
     except DataError as error:
         return Sound(digest=digest, fault=str(error))
-    seconds = len(samples) / rate
-    if not len(samples):
+    if not blocks:
         return Sound(digest=digest, fault="holds no sound" if not start else f"ends before second {start:g}")
+    samples = np.concatenate(blocks)
+    seconds = len(samples) / rate
     if not np.isfinite(samples).all():
         return Sound(seconds, digest, "holds samples that are no numbers")
-    if np.abs(samples).max() < _SILENT:
+    if np.abs(samples).max() < SILENT:
         return Sound(seconds, digest, "is silent")
     return Sound(seconds, digest)
 
@@ -71,18 +70,10 @@ def read(path: Path, rate: int, start: float = 0.0, length: float | None = None)
         DataError: it cannot be read; the message names it.
         MissingExtraError: soundfile is not installed.
     """
-    try:
-        with open_regular(path) as stream:
-            samples, own = decode(stream, start, length or math.inf)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
-    except DataError as error:
-        raise DataError(f"{path} {error}") from None
-    except ValueError as error:
-        raise DataError(f"{str(path)!r} is no name of a file ({error})") from None
-    if not len(samples):
+    own, *blocks = decoded(path, start, length or math.inf)
+    if not blocks:
         raise DataError(f"{path} holds no sound")
-    return resample(samples, own, rate)
+    return resample(np.concatenate(blocks), own, rate)
 
 
 def resample(samples: Samples, own: int, rate: int) -> Samples:
@@ -99,24 +90,25 @@ def resample(samples: Samples, own: int, rate: int) -> Samples:
     return np.asarray(resample_poly(samples, rate // shared, own // shared), np.float32)
 
 
-def decode(stream: Any, start: float = 0.0, length: float = math.inf) -> tuple[Samples, int]:
-    """Return the samples (n,) of an open file, its channels averaged, and their rate.
-
-    Raises:
-        DataError: it is no sound file, or a damaged one.
-    """
-    rate, *blocks = decoded(stream, start, length)
-    return (np.concatenate(blocks) if blocks else np.empty(0, np.float32)), rate
-
-
-def decoded(stream: Any, start: float = 0.0, length: float = math.inf) -> Iterator[Any]:
-    """Yield the rate of an open file, and then its samples in blocks (n,), its channels averaged.
+def decoded(path: Path, start: float = 0.0, length: float = math.inf) -> Iterator[Any]:
+    """Yield the rate of a file, and then its samples in blocks (n,), its channels averaged.
 
     What a header says of the length is not believed: blocks are read until none is left.
 
     Raises:
-        DataError: it is no sound file, or a damaged one.
+        DataError: it cannot be read, is no sound file, or a damaged one; the message names it.
+        MissingExtraError: soundfile is not installed.
     """
+    try:
+        with open_regular(path) as stream:
+            yield from _decoded(stream, start, length)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None
+
+
+def _decoded(stream: Any, start: float, length: float) -> Iterator[Any]:
     soundfile = require_soundfile()
     if not stream.read(1):
         raise DataError("is empty")

@@ -21,6 +21,7 @@ from torch import Tensor
 from redense.errors import DataError
 from redense.tasks.evidence import Missing
 
+from .audio import resample
 from .schema import KIND, Change, Clip, Clips, Edit, Rate, SetRow, SpeechEvidence
 from .transcripts.alphabet import Alphabet
 from .transcripts.decoding import spell
@@ -72,19 +73,31 @@ def evidence(
     names, texts = list(heard), list(heard.values())
     first, last = rows["words"][0], rows["words"][-1]
     better, worse, same = _ordered(first, last)
-    recorded = _Recorded(references, (texts[0], texts[-1]), (first, last), sets if groups else None, seconds, sound)
-    right = last[:, 1:].sum(axis=1) == 0
-    was_right = first[:, 1:].sum(axis=1) == 0
+    player = _Player(sound)
 
-    def clips(which: list[int], right: NDArray[Any], most: int) -> Clips:
-        shown = tuple(recorded.shown(index) for index in which[:most])
-        return Clips(total=len(which), wholly=int(right[which].sum()), shown=shown)
+    def shown(index: int) -> Clip:
+        one, other = (
+            tuple(Edit(edit.kind, edit.reference, edit.hypothesis) for edit in align(text[index], references[index]))
+            for text in (texts[0], texts[-1])
+        )
+        return Clip(
+            index=index,
+            set=sets[index] if sets and groups else None,
+            seconds=round(float(seconds[index]), 2) if seconds else None,
+            errors=(int(first[index, 1:].sum()), int(last[index, 1:].sum())),
+            edits=(one, other),
+            sound=player.encoded(index),
+        )
+
+    def clips(which: list[int], judged: Rows, most: int) -> Clips:
+        wholly = int((judged[which, 1:].sum(axis=1) == 0).sum())
+        return Clips(total=len(which), wholly=wholly, shown=tuple(map(shown, which[:most])))
 
     # Sound has room for so much: what is better is shown first.
     kinds = {
-        "better": clips(better, right, most),
-        "worse": clips(worse, was_right, most),
-        "same": clips(same, right, most // 2),
+        "better": clips(better, last, most),
+        "worse": clips(worse, first, most),
+        "same": clips(same, last, most // 2),
     }
     return SpeechEvidence(
         networks=tuple(names),
@@ -92,7 +105,7 @@ def evidence(
         seconds=round(math.fsum(seconds), 3) if seconds is not None else None,
         sets=tables,
         **kinds,
-        no_sound=recorded.no_sound,
+        no_sound=player.no_sound,
     ).to_dict()
 
 
@@ -103,12 +116,8 @@ def wav(waveform: Tensor, rate: int) -> tuple[bytes, int]:
         waveform: (n,), in [-1, 1]; what is louder is clipped.
         rate: in Hz.
     """
-    samples = torch.nan_to_num(waveform.detach().float().cpu()).numpy()
-    if rate > RATE:
-        from scipy.signal import resample_poly
-
-        shared = math.gcd(rate, RATE)
-        samples, rate = resample_poly(samples, RATE // shared, rate // shared), RATE
+    own, rate = rate, min(rate, RATE)
+    samples = resample(torch.nan_to_num(waveform.detach().float().cpu()).numpy(), own, rate)
     whole = np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2")
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
@@ -119,41 +128,15 @@ def wav(waveform: Tensor, rate: int) -> tuple[bytes, int]:
     return file.getvalue(), rate
 
 
-class _Recorded:
-    """Clips for the report, with their sound as long as there is room for it."""
+class _Player:
+    """The sound of clips as the report holds it, as long as there is room."""
 
-    def __init__(
-        self,
-        references: Sequence[str],
-        heard: tuple[Sequence[str], Sequence[str]],
-        rows: tuple[Rows, Rows],
-        sets: Sequence[str] | None,
-        seconds: Sequence[float] | None,
-        sound: Sound | None,
-    ) -> None:
-        self._references, self._heard, self._rows = references, heard, rows
-        self._sets, self._seconds, self._sound = sets, seconds, sound
-        self._room = MOST_SOUND
+    def __init__(self, sound: Sound | None) -> None:
+        self._sound, self._room = sound, MOST_SOUND
         self.no_sound = None if sound else "the task gives no sound of its examples"
 
-    def shown(self, index: int) -> Clip:
-        """Return one clip: what was said, what both networks heard, its sound."""
-        reference = self._references[index]
-        first, last = (
-            tuple(Edit(edit.kind, edit.reference, edit.hypothesis) for edit in align(heard[index], reference))
-            for heard in self._heard
-        )
-        before, after = (int(rows[index, 1:].sum()) for rows in self._rows)
-        return Clip(
-            index=index,
-            set=self._sets[index] if self._sets else None,
-            seconds=round(float(self._seconds[index]), 2) if self._seconds else None,
-            errors=(before, after),
-            edits=(first, last),
-            sound=self._encoded(index),
-        )
-
-    def _encoded(self, index: int) -> str | None:
+    def encoded(self, index: int) -> str | None:
+        """Return the WAV file of a clip in base64; None where there is none, which ``no_sound`` explains."""
         if self._sound is None:
             return None
         try:
@@ -187,7 +170,7 @@ def _rate(rows: Rows, unit: Unit) -> Rate:
     found = score(rows, unit)
     return Rate(
         rate=_rounded(found.rate),
-        interval=_ends(found.interval),
+        interval=_rounded(found.interval),
         reference=found.counts.reference,
         substitutions=found.counts.substitutions,
         deletions=found.counts.deletions,
@@ -200,22 +183,14 @@ def _rate(rows: Rows, unit: Unit) -> Rate:
 
 def _change(before: Rows, after: Rows) -> Change | None:
     found = change(before, after)
-    if found is None:
-        return None
-    return Change(
-        points=round(found.points, 4),
-        relative=_rounded(found.relative),
-        interval=_ends(found.interval),
-        better=_rounded(found.better),
-    )
+    return Change(**{name: _rounded(value) for name, value in vars(found).items()}) if found else None
 
 
-def _rounded(value: float | None) -> float | None:
+def _rounded(value: Any) -> Any:
+    """Return a number, or both ends of an interval, with four decimals; None stays None."""
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
     return None if value is None else round(value, 4)
-
-
-def _ends(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (round(interval[0], 4), round(interval[1], 4))
 
 
 def _ordered(before: Rows, after: Rows) -> tuple[list[int], list[int], list[int]]:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .audio import read
 from .config import SpeechData
 from .data.loading import Utterance
 from .spectrogram import augmented, frames_in, spectrogram, with_noise
@@ -81,7 +80,7 @@ class SpeechExamples:
             frames = self.store[index]
         else:
             clip, settings = self.utterances[index].clip, self.data.spectrogram
-            samples = torch.from_numpy(read(clip.path, settings.rate, clip.start, clip.length))
+            samples = torch.from_numpy(clip.samples(settings.rate))
             if draws and self.data.noise is not None:
                 samples = with_noise(samples, self.data.noise, generator)
             frames = spectrogram(samples, settings)

@@ -21,7 +21,7 @@ from .spectrogram import spectrogram
 from .streaming import Pieces, log_probs_of, read_blocks
 from .transcripts.alphabet import BLANK, Alphabet
 from .transcripts.beam import BeamDecoder
-from .transcripts.decoding import Word, words_of
+from .transcripts.decoding import GreedyStream, Word
 
 _PAUSE = 0.4  # seconds in which nothing is said: a sentence may end there
 _SHORTEST, _LONGEST = 4.0, 30.0  # seconds that a beam searches at once
@@ -134,43 +134,6 @@ class Recogniser:
         seconds = self.hop / self.rate
         for word in words:
             yield TimedWord(word.text, round(word.start * seconds, 3), round(word.end * seconds, 3))
-
-
-class GreedyStream:
-    """The best path, frame by frame: the same words however the frames are cut.
-
-    >>> stream = GreedyStream(Alphabet(("a", " ")))
-    >>> frames = torch.nn.functional.one_hot(torch.tensor([1, 1, 2, 0, 1, 0, 1]))
-    >>> stream.feed(frames[:2]), stream.feed(frames[2:]), stream.finish()
-    ([], [Word(text='a', start=0, end=2)], [Word(text='aa', start=4, end=7)])
-    """
-
-    def __init__(self, alphabet: Alphabet) -> None:
-        self._alphabet = alphabet
-        self._frame, self._before = 0, BLANK
-        self._spoken: list[tuple[str, int, int]] = []  # of the word at hand
-
-    def feed(self, log_probs: Tensor) -> list[Word]:
-        """Take the next frames (t, symbols), and return the words that are finished."""
-        words: list[Word] = []
-        for symbol in log_probs.argmax(1).tolist():
-            frame, self._frame = self._frame, self._frame + 1
-            before, self._before = self._before, symbol
-            if symbol == BLANK:
-                continue
-            character = self._alphabet.symbols[symbol - 1]
-            if symbol == before and self._spoken:
-                self._spoken[-1] = (character, self._spoken[-1][1], frame + 1)
-            elif character.isspace():
-                words += self.finish()
-            elif symbol != before:
-                self._spoken.append((character, frame, frame + 1))
-        return words
-
-    def finish(self) -> list[Word]:
-        """Return the word that is left."""
-        words, self._spoken = words_of(self._spoken), []
-        return words
 
 
 class BeamStream:

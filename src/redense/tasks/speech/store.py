@@ -24,9 +24,8 @@ from redense.files.opening import read_text
 from redense.files.writing import write_bytes, write_text
 from redense.tasks import catalog
 
-from .audio import read
-from .config import SpectrogramSettings
-from .data.checking import OnDone, progress
+from .config import SpectrogramSettings, SpeechData
+from .data.checking import progress
 from .data.loading import Utterance
 from .spectrogram import spectrogram
 
@@ -59,30 +58,24 @@ class FeatureStore:
         return {**self.__dict__, "_open": {}}  # a worker maps the files for itself
 
 
-def stored(
-    utterances: Sequence[Utterance],
-    settings: SpectrogramSettings,
-    place: str,
-    *,
-    workers: int = 0,
-    on_done: OnDone | None = None,
-) -> FeatureStore:
-    """Return the spectrograms of clips, made now where they are not in the cache yet.
+def stored(utterances: Sequence[Utterance], data: SpeechData) -> FeatureStore:
+    """Return the spectrograms of clips of a recipe, made now where they are not in the cache yet.
 
     Raises:
         DataError: a clip cannot be read any more, or the cache cannot be written.
     """
-    folder = catalog.cache_dir() / "spectrograms"
+    folder, settings = catalog.cache_dir() / "spectrograms", data.spectrogram
     parts = [utterances[start : start + _CLIPS] for start in range(0, len(utterances), _CLIPS)]
     paths = [folder / f"{_name(part, settings)}.safetensors" for part in parts]
     lengths = [_lengths(path, len(part)) for path, part in zip(paths, parts, strict=True)]
     todo = [index for index, known in enumerate(lengths) if known is None]
     if todo:
-        steps = progress("making spectrograms, once", sum(len(parts[index]) for index in todo), place, on_done)
+        clips = sum(len(parts[index]) for index in todo)
+        steps = progress("making spectrograms, once", clips, " + ".join(data.sources))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             jobs = ((parts[index], settings, paths[index]) for index in todo)
-            for index, made in zip(todo, _made(jobs, min(workers, len(todo))), strict=True):
+            for index, made in zip(todo, _made(jobs, min(data.workers, len(todo))), strict=True):
                 lengths[index] = made
                 for _ in made:
                     next(steps)
@@ -92,16 +85,6 @@ def stored(
                 "folder, or use data.features: live"
             ) from error
     return FeatureStore(paths, [length for known in lengths if known is not None for length in known])
-
-
-def make(utterance: Utterance, settings: SpectrogramSettings) -> Tensor:
-    """Return the spectrogram of a clip, from its file: (t, bins).
-
-    Raises:
-        DataError: it cannot be read any more.
-    """
-    clip = utterance.clip
-    return spectrogram(torch.from_numpy(read(clip.path, settings.rate, clip.start, clip.length)), settings)
 
 
 def _made(jobs: Iterator[tuple[Sequence[Utterance], SpectrogramSettings, Path]], workers: int) -> Iterator[list[int]]:
@@ -114,7 +97,8 @@ def _made(jobs: Iterator[tuple[Sequence[Utterance], SpectrogramSettings, Path]],
 
 
 def _make_shard(part: Sequence[Utterance], settings: SpectrogramSettings, path: Path) -> list[int]:
-    clips = [make(utterance, settings).half() for utterance in part]
+    samples = (torch.from_numpy(utterance.clip.samples(settings.rate)) for utterance in part)
+    clips = [spectrogram(one, settings).half() for one in samples]
     lengths = [len(frames) for frames in clips]
     data = save({"frames": torch.cat(clips), "lengths": torch.tensor(lengths)})
     write_text(path.with_suffix(_SUM), f"{sha256(data)}\n")  # first: a kill in between leaves what is made anew

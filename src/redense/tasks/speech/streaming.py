@@ -12,19 +12,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from redense.errors import DataError, StateError
-from redense.files.opening import open_regular
 
-from .audio import Samples, decoded
+from .audio import SILENT, Samples, decoded
 from .transcripts.alphabet import BLANK
 
-SILENT = 1e-4  # of full scale, 80 dB below it
 _BLOCK = 1 << 16  # samples resampled at once
 _WINDOW = 0.1  # seconds; no frame sees more sound than that
 _TAPS = 10  # scipy's resampling filter reaches over so many samples of the lower rate
@@ -59,7 +56,7 @@ def read_blocks(path: Path, rate: int) -> Iterator[Samples]:
         DataError: it is missing, empty, damaged or no sound file; the message names it.
         MissingExtraError: soundfile is not installed.
     """
-    source = _decoded(path)
+    source = decoded(path)
     own = next(source)
     yield from resampled(source, own, rate)
 
@@ -159,14 +156,3 @@ def _blanks(like: Tensor, frames: int) -> Tensor:
     blanks = like.new_full((frames, like.shape[1]), -math.inf)
     blanks[:, BLANK] = 0.0
     return blanks
-
-
-def _decoded(path: Path) -> Iterator[Any]:
-    """Yield the rate of a file, and then its samples as they are, in blocks."""
-    try:
-        with open_regular(path) as stream:
-            yield from decoded(stream)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
-    except DataError as error:
-        raise DataError(f"{path} {error}") from None

@@ -12,25 +12,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from redense.errors import DataError
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Split
 
 from . import METRIC
-from .audio import Samples, read, resample
 from .config import SpeechData, SpeechModel
-from .data.checking import OnDone
 from .data.loading import Corpus, Utterance, load_corpus
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .exporting import graphs
 from .network.models import EXCLUDE, build
-from .spectrogram import spectrogram
 from .store import stored
 from .transcripts.alphabet import BLANK
-from .transcripts.decoding import greedy
+from .transcripts.decoding import greedy, spell
 from .transcripts.scoring import Unit, error_counts
 
 log = logging.getLogger(__name__)
@@ -52,22 +48,19 @@ class Speech:
     metric = METRIC
     include: Sequence[str] | None = None
 
-    def __init__(self, data: SpeechData, model: SpeechModel, *, on_done: OnDone | None = None) -> None:
-        corpus = load_corpus(data, on_done)
+    def __init__(self, data: SpeechData, model: SpeechModel) -> None:
+        corpus = load_corpus(data)
         self.alphabet, self.fingerprint, self.parts = corpus.alphabet, corpus.fingerprint, corpus.parts
         self.exclude: Sequence[str] = EXCLUDE[model.name]
         self._data, self._model = data, model
-        self._splits = {name: self._examples(corpus, name, on_done) for name in corpus.splits}
+        self._splits = {name: self._examples(corpus, name) for name in corpus.splits}
         train = self._splits["train"]
         self.notes = (*corpus.notes, *self._unexpected(len(train)), *self._too_short(train))
         self._set_widths()
 
-    def _examples(self, corpus: Corpus, split: Split, on_done: OnDone | None) -> SpeechExamples:
+    def _examples(self, corpus: Corpus, split: Split) -> SpeechExamples:
         data, utterances = self._data, corpus.splits[split]
-        place = " + ".join(data.sources)
-        store = None
-        if data.features == "stored":
-            store = stored(utterances, data.spectrogram, place, workers=data.workers, on_done=on_done)
+        store = stored(utterances, data) if data.features == "stored" else None
         parts = corpus.parts if split == "test" else ()
         return SpeechExamples(utterances, self.alphabet, data, store=store, parts=parts, training=split == "train")
 
@@ -110,20 +103,6 @@ class Speech:
     def utterances(self, split: Split) -> Sequence[Utterance]:
         """Return the clips of a split, in order: where their files are, and what is said in them."""
         return self._splits[split].utterances
-
-    def model_inputs(self, waveform: Samples, rate: int) -> Tensor:
-        """Return the frames (t, bins) of samples (n,) that were taken ``rate`` times a second."""
-        settings = self._data.spectrogram
-        return spectrogram(torch.from_numpy(resample(waveform, rate, settings.rate)), settings)
-
-    def batch(self, frames: Sequence[Tensor]) -> SpeechBatch:
-        """Return a batch of clips without transcripts: frames (t, bins) each."""
-        return SpeechBatch(
-            pad_sequence(list(frames), batch_first=True),
-            torch.tensor([len(clip) for clip in frames]),
-            torch.full((len(frames), 1), PADDING),
-            torch.zeros(len(frames), dtype=torch.int64),
-        )
 
     # --- model ------------------------------------------------------------------------------------------------------
 
@@ -174,7 +153,7 @@ class Speech:
 
     def texts(self, symbols: Tensor) -> list[str]:
         """Return the texts of symbols (n, w), -1 after the end."""
-        return [self.alphabet.decode(row) for row in symbols.tolist()]
+        return spell(symbols, self.alphabet)
 
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return mean loss, word and character error rate in %; word error rates of several test sets one by one."""
@@ -214,8 +193,8 @@ class Speech:
         )
 
     def _sound(self, index: int) -> tuple[Tensor, int]:
-        clip, rate = self.utterances("test")[index].clip, self._data.spectrogram.rate
-        return torch.from_numpy(read(clip.path, rate, clip.start, clip.length)), rate
+        rate = self._data.spectrogram.rate
+        return torch.from_numpy(self.utterances("test")[index].clip.samples(rate)), rate
 
 
 def ctc_losses(log_probs: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:

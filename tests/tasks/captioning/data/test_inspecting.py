@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from PIL import Image
+
 from redense.tasks.captioning.data.inspecting import has_captions
 
 
@@ -49,3 +51,16 @@ def test_what_cannot_be_used_is_named_and_the_exit_status_is_1(captioned, redens
 def test_a_folder_without_captions_is_one_of_classes(tmp_path, redense):
     assert not has_captions(tmp_path)
     assert "nor images in folders" in redense("data", "check", tmp_path)[2]
+
+
+def test_one_image_whose_words_are_rare_is_told_as_one(tmp_path, redense):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    lines = [json.dumps({"file_name": "one.png", "text": text}) for text in ("a a", "b")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    code, out, _ = redense("data", "check", tmp_path)
+    assert code == 1
+    assert out.splitlines()[:3] == [
+        "not divided: 1 image, 2 sentences",
+        "words: 3, of which 2 different; 0 occur at least 5 times, and are 0.0% of all",
+        "words of a sentence: 1 to 2, half of them at least 2",
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from redense.tasks.speech.config import SpeechData
-from redense.tasks.speech.data.inspecting import inspect_recordings
+from redense.tasks.speech.data.inspecting import check
 from redense.tasks.speech.data.layouts import looks_like_recordings
 
 Write = Callable[..., Path]
@@ -17,14 +18,39 @@ def test_what_is_usable_is_counted_and_the_rest_is_named(corpus: Write, sound: W
     root = corpus(["Uno dos", "tres", "4", "cinco"], "train.jsonl")
     corpus(["uno"], "test.jsonl", seconds=0.8)
     sound(root / "train-3.wav", level=0.0)
-    facts = inspect_recordings(SpeechData(source=str(root)))
-    assert facts.splits == {"train": (2, 0.8), "test": (1, 0.8)}
-    assert facts.lengths == (0.4, 0.4, 0.8)
-    assert facts.words == (4, 3)  # uno twice
-    assert set(facts.symbols) == set("uno dos tres")
-    assert tuple(map(str, facts.faults)) == ("train-2.wav has digits", "train-3.wav is silent")
-    assert facts.broken == 1
-    assert facts.changed == {"to lower case": 1}
+    told: list[tuple[int, int]] = []
+    found = check(SpeechData(source=str(root)), False, lambda done, total: told.append((done, total)))
+    assert told == [(number, 5) for number in range(1, 6)]
+    assert found.facts["splits"] == {"train": {"clips": 2, "seconds": 0.8}, "test": {"clips": 1, "seconds": 0.8}}
+    assert (found.facts["words"], found.facts["different_words"]) == (4, 3)  # uno twice
+    assert found.facts["symbols"] == "".join(sorted(set("uno dos tres")))
+    assert list(map(str, found.faults)) == ["train-2.wav has digits", "train-3.wav is silent"]
+    assert found.broken
+    assert found.facts["changed"] == {"to lower case": 1}
+    assert [line for line in found.lines if not line.startswith(("note: ", "taken for "))] == [
+        "test: 1 clip, 0.0 min",
+        "train: 2 clips, 0.0 min",
+        "clips: 0.4 to 0.8 s long, half of them at least 0.4 s",
+        "transcripts: 4 words, of which 3 different; 8 symbols: d e n o r s t u",
+        "transcripts that training would change: 1 to lower case",
+        "2 cannot be used:",
+        "  train-2.wav has digits",
+        "  train-3.wav is silent",
+    ]
+
+
+def test_speakers_are_counted_where_they_are_named(tmp_path: Path, sound: Write):
+    lines: list[str] = []
+    for index, (text, seconds) in enumerate((("si", 30), ("no", 60))):
+        sound(tmp_path / f"{index}.wav", seconds=seconds, rate=1_000)
+        lines.append(json.dumps({"audio_filepath": f"{index}.wav", "text": text, "speaker": "one"}))
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    found = check(SpeechData(source=str(tmp_path), max_seconds=90), False, lambda done, total: None)
+    assert found.lines[:3] == [
+        "train: 2 clips, 1.5 min",
+        "clips: 30.0 to 60.0 s long, half of them at least 60.0 s; 1 speaker",
+        "transcripts: 2 words, of which 2 different; 4 symbols: i n o s",
+    ]
 
 
 def test_the_command_lists_them_and_exits_with_1_if_a_sound_is_broken(corpus: Write, redense: Run):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redense.errors import DataError
-from redense.tasks.speech.transcripts.alphabet import Alphabet, collapse
+from redense.tasks.speech.transcripts.alphabet import Alphabet
 
 
 @given(st.lists(st.text(min_size=1), min_size=1))
@@ -30,9 +30,3 @@ def test_an_unknown_character_is_named_with_its_text():
 def test_symbols_that_are_no_alphabet_are_refused(symbols: tuple[str, ...]):
     with pytest.raises(DataError, match="alphabet"):
         Alphabet(symbols)
-
-
-@given(st.lists(st.integers(1, 3)))
-def test_a_path_with_a_blank_after_every_symbol_collapses_to_its_symbols(symbols: list[int]):
-    path = [index for symbol in symbols for index in (symbol, symbol, 0)]
-    assert collapse(path) == symbols

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from redense.errors import DataError
-from redense.tasks.speech.transcripts.alphabet import Alphabet, collapse
+from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.decoding import Word, characters, greedy, spell, words_of
 
 ALPHABET = Alphabet(tuple(" abc"))
@@ -22,6 +24,11 @@ def frames_of(paths, size=5, noise=0.3):
         for frame, symbol in enumerate(path):
             out[frame, row, symbol] = 2
     return out.log_softmax(2), torch.tensor([len(path) for path in paths])
+
+
+def collapse(path):
+    """Return the symbols that CTC reads from a path: repeats are one, blanks none (Graves et al. 2006, section 3)."""
+    return [symbol for symbol, _ in itertools.groupby(path) if symbol]
 
 
 @given(paths=PATHS)
@@ -47,6 +54,16 @@ def test_every_symbol_spans_its_run_of_frames(paths):
             assert set(path[start:end]) == {symbol}
             assert start == 0 or path[start - 1] != symbol
             assert end == len(path) or path[end] != symbol
+
+
+@given(st.lists(st.integers(1, 3)))
+def test_a_path_with_a_blank_after_every_symbol_collapses_to_its_symbols(symbols):
+    path = [index for symbol in symbols for index in (symbol, symbol, 0)]
+    assert greedy(*frames_of([path])).symbols[0].tolist() == symbols
+
+
+def test_repeats_are_one_symbol_and_blanks_are_none():
+    assert greedy(*frames_of([[0, 3, 3, 0, 3, 1, 1, 0]])).symbols.tolist() == [[3, 3, 1]]
 
 
 def test_padding_says_nothing():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from redense.errors import DataError
-from redense.files.json_text import read_json
+from redense.tasks.task import Split
 
-from .source import Entry, Source, SplitName, files_of, halved
+from .source import Entry, Source, files_of, halved, read_layout, text_of
 
 _FILE = re.compile(r"captions_(train|val)(\d{4})\.json")
-_SPLITS: dict[str, SplitName] = {"train": "train", "val": "validation"}
+_SPLITS: dict[str, Split] = {"train": "train", "val": "validation"}
 
 
 def find_coco(folder: Path) -> dict[str, dict[str, Path]]:
@@ -58,27 +58,13 @@ def read_coco(files: dict[str, dict[str, Path]], folder: Path, images: Path | No
     return Source(place, files_of(root, entries), tuple(entries), tuple(notes))
 
 
-def _entries(path: Path, folder: str, split: SplitName | None) -> list[Entry]:
-    try:
-        data: Any = read_json(path)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    try:
-        names = {int(item["id"]): f"{folder}/{_text(item['file_name'])}" for item in data["images"]}
+def _entries(path: Path, folder: str, split: Split | None) -> list[Entry]:
+    def read(data: Any) -> list[Entry]:
+        names = {int(item["id"]): f"{folder}/{text_of(item['file_name'])}" for item in data["images"]}
         sentences: dict[int, list[str]] = {number: [] for number in names}
         for item in data["annotations"]:
-            sentences[int(item["image_id"])].append(_text(item["caption"]).strip())
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path}: not in COCO's layout ({type(error).__name__}: {error}); expected images, each with id and "
-            "file_name, and annotations, each with image_id and caption"
-        ) from None
-    return [Entry(names[number], tuple(own), split) for number, own in sentences.items()]
+            sentences[int(item["image_id"])].append(text_of(item["caption"]).strip())
+        return [Entry(names[number], tuple(own), split) for number, own in sentences.items()]
 
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{cast('object', value)!r} is no text")
-    return value
+    expected = "images, each with id and file_name, and annotations, each with image_id and caption"
+    return read_layout(path, read, "COCO's", expected)

@@ -17,8 +17,9 @@ from redense.files.opening import read_text
 from redense.files.visible import counted
 from redense.tasks.classification.data.layouts.folder import SUFFIXES
 from redense.tasks.folders import ending_of
+from redense.tasks.task import Split
 
-from .source import Entry, Source, SplitName, files_of, find_folder
+from .source import Entry, Source, files_of
 
 FILES = ("Flickr8k.token.txt", "results_20130124.token", "results.csv", "captions.txt")
 _TEXTS = ("Flickr8k_text", "flickr8k_text", "Flickr30k_text", "flickr30k_text")  # folders that archives unpack to
@@ -26,7 +27,7 @@ _FOLDERS = (
     *("Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images"),  # the first one's name is so
     *("Images", "images", "imgs"),
 )
-_LISTS: dict[SplitName, str] = {
+_LISTS: dict[Split, str] = {
     "train": "Flickr_8k.trainImages.txt",
     "validation": "Flickr_8k.devImages.txt",
     "test": "Flickr_8k.testImages.txt",
@@ -56,7 +57,7 @@ def read_flickr(path: Path, folder: Path, images: Path | None, place: str) -> So
         sentences.setdefault(name, []).append(sentence)
     if not sentences:
         raise DataError(f"{path}: there are no sentences in it")
-    root = images or find_folder(folder, _FOLDERS, "images")
+    root = images or _image_folder(folder)
     lists = _lists(path.parent)
     if lists is None:
         entries = tuple(Entry(name, tuple(own)) for name, own in sentences.items())
@@ -67,14 +68,23 @@ def read_flickr(path: Path, folder: Path, images: Path | None, place: str) -> So
     return Source(place, files_of(root, entries), entries, notes)
 
 
-def _lists(folder: Path) -> dict[str, SplitName] | None:
+def _image_folder(root: Path) -> Path:
+    for name in _FOLDERS:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(
+        f"{root}: no folder with images: expected one of {', '.join(f'{name}/' for name in _FOLDERS)}, or data.images"
+    )
+
+
+def _lists(folder: Path) -> dict[str, Split] | None:
     """Return image -> split as Flickr8k's lists have it; None where there are none."""
-    found: dict[SplitName, Path] = {split: folder / name for split, name in _LISTS.items() if (folder / name).is_file()}
+    found: dict[Split, Path] = {split: folder / name for split, name in _LISTS.items() if (folder / name).is_file()}
     if not found:
         return None
     if missing := [name for split, name in _LISTS.items() if split not in found]:
         raise DataError(f"{folder}: {' and '.join(missing)} are missing, expected all three lists, or none of them")
-    out: dict[str, SplitName] = {}
+    out: dict[str, Split] = {}
     for split, path in found.items():
         for name in filter(None, map(str.strip, _lines(path))):
             if name in out:

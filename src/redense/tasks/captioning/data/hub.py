@@ -11,8 +11,9 @@ import numpy as np
 
 from redense.errors import DataError, nearest
 from redense.tasks.classification.data.layouts.hub import Rows, load_tables
+from redense.tasks.task import Split
 
-from .source import Entry, Source, SplitName, caption_split, halved, split_by_hash
+from .source import Entry, Source, caption_split, halved, sentences_of, split_by_hash
 
 USUAL = ("caption", "captions", "sentence", "sentences", "text", "texts", "raw", "sentences_raw")
 
@@ -73,9 +74,15 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
         splits = _splits(table, features)
         parts.append(rows)
         for index in range(len(rows)):
-            sentences = tuple(s for column in cells for s in _sentences(column[index], rows.name(index), place))
+            name, sentences = rows.name(index), list[str]()
+            for column in cells:
+                said = sentences_of(column[index])
+                if said is None:
+                    cell = str(column[index])[:60]
+                    raise DataError(f"{place}: {name} has {cell!r} for sentences, expected text or a list of texts")
+                sentences += said
             own = splits[index] if splits else caption_split(part) if len(tables) > 1 else None
-            entries.append(Entry(rows.name(index), sentences, own))
+            entries.append(Entry(name, tuple(sentences), own))
     entries, notes = complete(entries, place)
     return Source(place, JoinedRows(parts), tuple(entries), notes)
 
@@ -134,20 +141,11 @@ def _named(features: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items()) or "unknown"
 
 
-def _splits(table: Any, features: Mapping[str, Any]) -> list[SplitName] | None:
+def _splits(table: Any, features: Mapping[str, Any]) -> list[Split] | None:
     """Return the split of each row as a column ``split`` says; None where there is none that can be read so."""
     if getattr(features.get("split"), "dtype", None) != "string":
         return None
     said = table.with_format(None)["split"][:]
-    found: list[SplitName | None] = [caption_split(str(name)) for name in said]
-    known: list[SplitName] = [split for split in found if split]
+    found: list[Split | None] = [caption_split(str(name)) for name in said]
+    known: list[Split] = [split for split in found if split]
     return known if len(known) == len(found) else None
-
-
-def _sentences(cell: Any, name: str, place: str) -> list[str]:
-    if cell is None:
-        return []
-    sentences: Any = [cell] if isinstance(cell, str) else cell
-    if not isinstance(sentences, list) or not all(isinstance(one, str) for one in cast("list[Any]", sentences)):
-        raise DataError(f"{place}: {name} has {str(cell)[:60]!r} for sentences, expected text or a list of texts")
-    return cast("list[str]", sentences)

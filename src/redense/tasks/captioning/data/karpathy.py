@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from redense.errors import DataError
-from redense.files.json_text import read_json
 from redense.files.opening import is_regular
 
-from .source import Entry, Source, caption_split, files_of
+from .source import Entry, Source, caption_split, files_of, read_layout, text_of
 
 FILES = ("dataset.json", "dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
 _TRIED = 100  # images that are looked for in each folder
@@ -32,20 +31,11 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
     Raises:
         DataError: it is damaged, or names a split that is unknown.
     """
-    try:
-        data: Any = read_json(path)
-        entries = tuple(_entry(item, path) for item in data["images"])
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not in Karpathy's layout ({type(error).__name__}: {error}); expected images, each with filename, "
-            "split and sentences"
-        ) from None
+
+    def read(data: Any) -> tuple[Entry, ...]:
+        return tuple(_entry(item, path) for item in data["images"])
+
+    entries = read_layout(path, read, "Karpathy's", "images, each with filename, split and sentences")
     if not entries:
         raise DataError(f"{path}: there are no images in it")
     root = images or _root(path.parent, [entry.name for entry in entries[:_TRIED]])
@@ -54,24 +44,13 @@ def read_karpathy(path: Path, images: Path | None, place: str) -> Source:
 
 def _entry(item: Any, path: Path) -> Entry:
     name = "/".join(part for part in (item.get("filepath"), item["filename"]) if part)
-    split = caption_split(_text(item["split"]))
+    split = caption_split(text_of(item["split"]))
     if split is None:
         raise DataError(f"{path}: {name} is of split {item['split']!r}, expected train, restval, val or test")
-    sentences = [_text(sentence["raw"]) for sentence in item["sentences"]]
+    sentences = [text_of(sentence["raw"]) for sentence in item["sentences"]]
     tokens = [sentence.get("tokens") for sentence in item["sentences"]]
-    given = tuple(tuple(_text(word) for word in cast("list[Any]", words)) for words in tokens if words is not None)
-    return Entry(
-        name,
-        tuple(sentences),
-        split,
-        given if len(given) == len(sentences) and given else None,
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+    given = tuple(tuple(text_of(word) for word in cast("list[Any]", words)) for words in tokens if words is not None)
+    return Entry(name, tuple(sentences), split, given if len(given) == len(sentences) and given else None)
 
 
 def _root(folder: Path, names: Sequence[str]) -> Path:

@@ -21,12 +21,13 @@ from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
 from redense.tasks.classification.data.sets import Encoded
 from redense.tasks.faults import Fault
+from redense.tasks.task import Split
 
 from .coco import find_coco, read_coco
 from .flickr import find_flickr, read_flickr
 from .hub import read_hub
 from .karpathy import find_karpathy, read_karpathy
-from .source import Entry, Source, SplitName, place_of, split_by_hash
+from .source import Entry, Source, place_of, split_by_hash
 from .table import find_caption_tables, read_caption_tables
 
 _NAMED = 3  # faulty images that a message names
@@ -94,7 +95,7 @@ class Looked:
         ]
 
 
-def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -> CaptionSplits:
+def load_captions(config: CaptionData) -> CaptionSplits:
     """Load what a recipe names: the sentences of all images, their words, and which image is in which split.
 
     Every image file is looked at once, but none is decoded.
@@ -103,7 +104,7 @@ def load_captions(config: CaptionData, *, on_checked: OnChecked | None = None) -
         DataError: the data is missing, broken or unfit; the message names the file.
         MissingExtraError: the source needs a package that is not installed.
     """
-    return divide_captions(look_at(config, on_checked=on_checked), config)
+    return divide_captions(look_at(config), config)
 
 
 def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | None = None) -> Looked:
@@ -233,9 +234,9 @@ def fault_of(source: Source, number: int, fault: str) -> str:
     return fault if path is None or is_regular(path(number)) else "is missing"
 
 
-def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[SplitName, list[int]]:
+def _divide(source: Source, usable: Sequence[int], config: CaptionData) -> dict[Split, list[int]]:
     """Return the numbers of the images of each split: as the source says, else by the hash of their names."""
-    parts: dict[SplitName, list[int]] = {"train": [], "validation": [], "test": []}
+    parts: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
     for number in usable:
         entry = source.entries[number]
         parts[entry.split or split_by_hash(entry.name, config.validation)].append(number)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, TypeVar
 
 from redense.errors import DataError
+from redense.files.json_text import read_json
 from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.data.sets import Encoded
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
+from redense.tasks.task import Split
 
-SplitName = Literal["train", "validation", "test"]
 
-
-def caption_split(name: str) -> SplitName | None:
+def caption_split(name: str) -> Split | None:
     """Return the split that a name means; ``restval`` is Karpathy's, of validation images that he trains on.
 
     >>> caption_split("restval"), caption_split("Dev"), caption_split("dogs")
@@ -41,7 +41,7 @@ class Entry:
 
     name: str
     sentences: tuple[str, ...]
-    split: SplitName | None = None
+    split: Split | None = None
     tokens: tuple[tuple[str, ...], ...] | None = None
 
 
@@ -67,7 +67,7 @@ def place_of(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
 
 
-def split_by_hash(name: str, share: float) -> SplitName:
+def split_by_hash(name: str, share: float) -> Split:
     """Return the split of an image whose source does not say it; ``share`` is validation's, and the test's."""
     place = place_of(name)
     return "test" if place < share else "validation" if place < 2 * share else "train"
@@ -112,15 +112,50 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
     return Files(root, names, lengths, modified)
 
 
-def find_folder(root: Path, names: Sequence[str], what: str) -> Path:
-    """Return the first of the folders ``names`` that ``root`` has.
+T = TypeVar("T")
+
+
+def read_layout(path: Path, read: Callable[[Any], T], layout: str, expected: str) -> T:
+    """Return what ``read`` makes of a file of JSON.
+
+    Args:
+        path: of the file.
+        read: raises an error of any kind that wrong types and missing keys raise.
+        layout: whose it is, for the message.
+        expected: what belongs to the layout.
 
     Raises:
-        DataError: it has none of them.
+        DataError: it cannot be read, is no JSON, or is not in the layout.
     """
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    raise DataError(
-        f"{root}: no folder with {what}: expected one of {', '.join(f'{name}/' for name in names)}, or data.images"
-    )
+    try:
+        data = read_json(path)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        return read(data)
+    except DataError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path}: not in {layout} layout ({type(error).__name__}: {error}); expected {expected}"
+        ) from None
+
+
+def text_of(value: Any) -> str:
+    """Return a text.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def sentences_of(cell: Any) -> list[str] | None:
+    """Return the sentences in a cell of a table: one, a list of them, or none; None where it has anything else."""
+    sentences: Any = [] if cell is None else [cell] if isinstance(cell, str) else cell
+    fits = isinstance(sentences, list) and all(isinstance(one, str) for one in sentences)
+    return sentences if fits else None

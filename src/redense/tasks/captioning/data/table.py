@@ -8,7 +8,7 @@ tells nothing of its split.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from redense.errors import DataError, nearest
 from redense.tasks.classification.data.layouts.folder import SUFFIXES
@@ -17,9 +17,10 @@ from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
 from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in
+from redense.tasks.task import Split
 
 from .hub import USUAL, complete
-from .source import Entry, Source, SplitName, caption_split, files_of
+from .source import Entry, Source, caption_split, files_of, sentences_of
 
 _STEMS = ("metadata", "captions", "caption", "sentences")
 
@@ -48,7 +49,7 @@ def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place
         DataError: a line names no image, or has no text.
     """
     sentences: dict[str, list[str]] = {}
-    splits: dict[str, SplitName | None] = {}
+    splits: dict[str, Split | None] = {}
     index: Images | None = None
     for path in paths:
         own = split_of(path.parent.name) if path.parent != folder else split_of(path.stem)
@@ -68,7 +69,11 @@ def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place
             first = caption_split(name.partition("/")[0]) if "/" in name else None
             splits.setdefault(key, own or said or first)
             for column in _columns(row, text, path, line):
-                sentences.setdefault(key, []).extend(_texts(row[column], path, line))
+                texts = sentences_of(row[column])
+                if texts is None:
+                    cell = str(row[column])[:60]
+                    raise DataError(f"{path}, line {line}: {cell!r}, expected text or a list of texts")
+                sentences.setdefault(key, []).extend(texts)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
     if not entries:
         raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in paths)}")
@@ -105,12 +110,3 @@ def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> li
         if name not in row:
             raise DataError(f"{path}, line {line}: data.text: {name!r} is no column{nearest(name, row)}")
     return names
-
-
-def _texts(cell: Any, path: Path, line: int) -> list[str]:
-    if cell is None:
-        return []
-    texts: Any = [cell] if isinstance(cell, str) else cell
-    if not isinstance(texts, list) or not all(isinstance(one, str) for one in cast("list[Any]", texts)):
-        raise DataError(f"{path}, line {line}: {str(cell)[:60]!r}, expected text or a list of texts")
-    return cast("list[str]", texts)

@@ -19,8 +19,8 @@ from .clips import Clip
 
 log = logging.getLogger(__name__)
 
-OnDone = Callable[[str, int, int], None]
-"""Called with what is being done, how many clips are done, and how many there are to do."""
+OnDone = Callable[[int, int], None]
+"""Called with how many clips are done, and how many there are to do."""
 
 _SAY_SECONDS = 20.0  # between two lines in the log
 _VERSION = 1  # of what is kept
@@ -44,12 +44,12 @@ def listen(clips: Sequence[Clip], place: str, longest: float, on_done: OnDone | 
     return heard
 
 
-def progress(what: str, total: int, place: str, on_done: OnDone | None) -> Iterator[None]:
+def progress(what: str, total: int, place: str, on_done: OnDone | None = None) -> Iterator[None]:
     """Say how far it is at every ``next``: to ``on_done``, else to the log now and then."""
     said = time.monotonic()
     for done in range(1, total + 1):
         if on_done:
-            on_done(what, done, total)
+            on_done(done, total)
         elif time.monotonic() - said > _SAY_SECONDS:
             log.warning("%s: %s: %s of %s", place, what, f"{done:,}", f"{total:,}")
             said = time.monotonic()

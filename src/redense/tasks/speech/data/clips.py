@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from redense.tasks.speech.audio import Samples, read
 from redense.tasks.task import Split
 
 
@@ -41,3 +42,12 @@ class Clip:
     speaker: str = ""
     start: float = 0.0
     length: float | None = None
+
+    def samples(self, rate: int) -> Samples:
+        """Return its samples (n,) at ``rate`` a second.
+
+        Raises:
+            DataError: it cannot be read; the message names it.
+            MissingExtraError: soundfile is not installed.
+        """
+        return read(self.path, rate, self.start, self.length)

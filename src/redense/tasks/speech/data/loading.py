@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,7 @@ from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.text import Normaliser
 from redense.tasks.task import Split
 
-from .checking import OnDone, listen
+from .checking import listen
 from .clips import Clip, duration
 from .layouts import read_source
 
@@ -52,14 +51,14 @@ class Corpus:
         return tuple(names) if len(names) > 1 else ()
 
 
-def load_corpus(config: SpeechData, on_done: OnDone | None = None) -> Corpus:
+def load_corpus(config: SpeechData) -> Corpus:
     """Read the transcripts, listen to every clip once, and split by sentence what the corpus does not split itself.
 
     Raises:
         DataError: no such data, or nothing left of a split.
         MissingExtraError: soundfile is not installed.
     """
-    return corpus_of(read_clips(config), config, on_done)
+    return corpus_of(read_clips(config), config)
 
 
 def read_clips(config: SpeechData) -> list[Clip]:
@@ -77,7 +76,7 @@ def read_clips(config: SpeechData) -> list[Clip]:
     return clips
 
 
-def corpus_of(clips: Sequence[Clip], config: SpeechData, on_done: OnDone | None = None) -> Corpus:
+def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
     """Return the splits of clips, their alphabet, and a word on what was left out.
 
     Raises:
@@ -95,7 +94,7 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData, on_done: OnDone | None 
             readable.append((clip, text))
     alphabet = Alphabet(tuple(config.alphabet)) if config.alphabet else None
     readable = _spellable(readable, alphabet, drops)
-    usable = _audible(readable, config, place, drops, on_done)
+    usable = _audible(readable, config, place, drops)
     if config.broken == "refuse" and (broken := [fault for fault in drops if fault.startswith(_UNREADABLE)]):
         raise DataError(
             f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
@@ -135,11 +134,9 @@ def _spellable(readable: list[tuple[Clip, str]], alphabet: Alphabet | None, drop
     return kept
 
 
-def _audible(
-    readable: list[tuple[Clip, str]], config: SpeechData, place: str, drops: _Drops, on_done: OnDone | None
-) -> list[Utterance]:
+def _audible(readable: list[tuple[Clip, str]], config: SpeechData, place: str, drops: _Drops) -> list[Utterance]:
     usable: list[Utterance] = []
-    sounds = listen([clip for clip, _ in readable], place, config.max_seconds, on_done)
+    sounds = listen([clip for clip, _ in readable], place, config.max_seconds)
     for (clip, text), sound in zip(readable, sounds, strict=True):
         if sound.fault:
             drops.add(sound.fault, clip)
@@ -243,10 +240,14 @@ def _notes(
     if drops:
         left = sum(map(len, drops.values()))
         notes.append(f"left out {left:,} clips: {drops.summary()}")
-    if changed := normaliser.changed:
-        rules = Counter(changed).most_common()
-        notes.append("transcripts changed: " + ", ".join(f"{count:,} {rule}" for rule, count in rules))
+    if normaliser.changed:
+        notes.append(f"transcripts changed: {changes_said(normaliser)}")
     return tuple(notes)
+
+
+def changes_said(normaliser: Normaliser) -> str:
+    """Return how many transcripts each rule has changed, in words."""
+    return ", ".join(f"{count:,} {rule}" for rule, count in normaliser.changed.most_common())
 
 
 def _shared(place: str, splits: Mapping[Split, Sequence[Utterance]]) -> list[str]:

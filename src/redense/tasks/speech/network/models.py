@@ -11,14 +11,7 @@ from torch import Tensor, nn
 
 from redense.tasks.speech.config import SpeechModel
 
-from .modules import (
-    ClippedConvolution,
-    ClippedLinear,
-    ClippedRecurrence,
-    GatedLSTM,
-    Packing,
-    shortened,
-)
+from .modules import ClippedConvolution, ClippedLinear, ClippedRecurrence, GatedLSTM, Packing, shortened
 
 EXCLUDE: dict[str, tuple[str, ...]] = {
     "deepspeech": ("first.*", "output.*"),
@@ -36,11 +29,8 @@ def build(model: SpeechModel, bins: int, size: int) -> nn.Module:
     >>> f"{sum(parameter.numel() for parameter in network.parameters()):,}"  # as in the paper
     '8,139,805'
     """
-    if model.name == "deepspeech":
-        return DeepSpeech(bins, model.hidden, size, model.context, model.frames_to_one, model.dropout)
-    if model.name == "deepspeech2":
-        return DeepSpeech2(bins, model.hidden, size, model.depth, model.channels, model.frames_to_one, model.dropout)
-    return BLSTM(bins, model.hidden, size, model.depth, model.context, model.frames_to_one, model.dropout)
+    networks = {"deepspeech": DeepSpeech, "deepspeech2": DeepSpeech2, "blstm": BLSTM}
+    return networks[model.name](model, bins, size)
 
 
 class DeepSpeech(nn.Module):
@@ -50,18 +40,17 @@ class DeepSpeech(nn.Module):
     paper's 8,139,805 parameters.
     """
 
-    def __init__(
-        self, bins: int, hidden: int, size: int, context: int = 11, stride: int = 1, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, model: SpeechModel, bins: int, size: int) -> None:
         super().__init__()
-        self.context, self.stride = context, stride
-        self.first = ClippedLinear(context * bins, hidden)
+        hidden = model.hidden
+        self.context, self.stride = model.context, model.frames_to_one
+        self.first = ClippedLinear(model.context * bins, hidden)
         self.second = ClippedLinear(hidden, hidden)
         self.third = ClippedLinear(hidden, hidden)
         self.recurrent = ClippedRecurrence(hidden, hidden)
         self.fourth = ClippedLinear(hidden, hidden)
         self.output = nn.Linear(hidden, size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(model.dropout)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (b, t, bins), lengths (b,) -> logits (t', b, size), lengths (b,)."""
@@ -79,25 +68,17 @@ class DeepSpeech2(nn.Module):
     67,645,664 without the output, to which 54 symbols add 95,094.
     """
 
-    def __init__(
-        self,
-        bins: int,
-        hidden: int,
-        size: int,
-        layers: int = 7,
-        channels: int = 32,
-        stride: int = 2,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, model: SpeechModel, bins: int, size: int) -> None:
         super().__init__()
-        first = ClippedConvolution(1, channels, bins, (_height(41, bins), 11), (2, stride))
+        hidden, channels = model.hidden, model.channels
+        first = ClippedConvolution(1, channels, bins, (_height(41, bins), 11), (2, model.frames_to_one))
         second = ClippedConvolution(channels, channels, first.bins, (_height(21, first.bins), 11), (2, 1))
         self.convolutions = nn.ModuleList([first, second])
-        sizes = [channels * second.bins] + [hidden] * (layers - 1)
+        sizes = [channels * second.bins] + [hidden] * (model.depth - 1)
         self.recurrent = nn.ModuleList(ClippedRecurrence(inputs, hidden, norm=True) for inputs in sizes)
         self.fourth = ClippedLinear(hidden, hidden, norm=True)
         self.output = nn.Linear(hidden, size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(model.dropout)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (b, t, bins), lengths (b,) -> logits (t', b, size), lengths (b,)."""
@@ -114,21 +95,12 @@ class DeepSpeech2(nn.Module):
 class BLSTM(nn.Module):
     """Bidirectional LSTM layers over windows of frames, whose gates are pruned one by one."""
 
-    def __init__(
-        self,
-        bins: int,
-        hidden: int,
-        size: int,
-        layers: int = 2,
-        context: int = 11,
-        stride: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, model: SpeechModel, bins: int, size: int) -> None:
         super().__init__()
-        self.context, self.stride = context, stride
-        self.lstm = GatedLSTM(context * bins, hidden, layers, dropout)
-        self.output = nn.Linear(2 * hidden, size)
-        self.dropout = nn.Dropout(dropout)
+        self.context, self.stride = model.context, model.frames_to_one
+        self.lstm = GatedLSTM(model.context * bins, model.hidden, model.depth, model.dropout)
+        self.output = nn.Linear(2 * model.hidden, size)
+        self.dropout = nn.Dropout(model.dropout)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (b, t, bins), lengths (b,) -> logits (t', b, size), lengths (b,)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,13 +67,3 @@ class Alphabet:
     def decode(self, indices: Iterable[int]) -> str:
         """Return the text of indices; blanks and paddings (-1) are left out."""
         return "".join(self.symbols[index - 1] for index in indices if index > BLANK)
-
-
-def collapse(path: Sequence[int]) -> list[int]:
-    """Return the symbols that CTC reads from a path: repeats are one, blanks are none (Graves et al. 2006, section 3).
-
-    >>> collapse([0, 3, 3, 0, 3, 1, 1, 0])
-    [3, 3, 1]
-    """
-    pairs = zip([BLANK, *path], path, strict=False)
-    return [index for before, index in pairs if index not in (BLANK, before)]

@@ -25,7 +25,7 @@ from redense.errors import DataError, MissingExtraError
 from redense.files.opening import is_regular
 
 from .alphabet import BLANK, Alphabet
-from .decoding import Word
+from .decoding import GreedyStream, Word
 from .language import read_words
 from .scoring import error_counts
 
@@ -155,7 +155,11 @@ class BeamDecoder:
             frames = torch.cat([frames, end])
         frames = frames.contiguous()
         found = self._decoder.decode(frames.data_ptr(), *frames.shape)
-        return self._words(found[0], len(log_probs)) if found else []
+        if not found:
+            return []
+        stream = GreedyStream(self.alphabet)
+        path = found[0].tokens[1:-1]  # the first entry and the last are of no frame
+        return [*stream.follow(path[: len(log_probs)]), *stream.finish()]
 
     def text(self, log_probs: Tensor) -> str:
         """Return the text of one utterance; log_probs: (t, symbols)."""
@@ -164,25 +168,6 @@ class BeamDecoder:
     def texts(self, log_probs: Tensor, lengths: Tensor) -> list[str]:
         """Return the texts of a batch; log_probs: (t, b, symbols), lengths: (b,)."""
         return [self.text(log_probs[: int(length), row]) for row, length in enumerate(lengths.tolist())]
-
-    def _words(self, result: Any, length: int) -> list[Word]:
-        """Return the words on the path of a hypothesis, whose first entry and last are of no frame."""
-        words: list[Word] = []
-        text, start, end, before = "", 0, 0, BLANK
-        for frame, symbol in enumerate(result.tokens[1:-1]):
-            if symbol == BLANK or frame >= length:
-                pass
-            elif self.alphabet.symbols[symbol - 1].isspace():
-                if text:
-                    words.append(Word(text, start, end))
-                text = ""
-            elif symbol == before:
-                end = frame + 1
-            else:
-                start = start if text else frame
-                text, end = text + self.alphabet.symbols[symbol - 1], frame + 1
-            before = symbol
-        return [*words, Word(text, start, end)] if text else words
 
 
 @dataclass(frozen=True)

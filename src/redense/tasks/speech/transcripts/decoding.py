@@ -104,6 +104,47 @@ def words_of(spoken: Iterable[tuple[str, int, int]]) -> list[Word]:
     return words
 
 
+class GreedyStream:
+    """The best path, frame by frame: the same words however the frames are cut.
+
+    >>> stream = GreedyStream(Alphabet(("a", " ")))
+    >>> frames = torch.nn.functional.one_hot(torch.tensor([1, 1, 2, 0, 1, 0, 1]))
+    >>> stream.feed(frames[:2]), stream.feed(frames[2:]), stream.finish()
+    ([], [Word(text='a', start=0, end=2)], [Word(text='aa', start=4, end=7)])
+    """
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        self._alphabet = alphabet
+        self._frame, self._before = 0, BLANK
+        self._spoken: list[tuple[str, int, int]] = []  # of the word at hand
+
+    def feed(self, log_probs: Tensor) -> list[Word]:
+        """Take the next frames (t, symbols), and return the words that are finished."""
+        return self.follow(log_probs.argmax(1).tolist())
+
+    def follow(self, path: Iterable[int]) -> list[Word]:
+        """Take the symbol of each of the next frames, and return the words that are finished."""
+        words: list[Word] = []
+        for symbol in path:
+            frame, self._frame = self._frame, self._frame + 1
+            before, self._before = self._before, symbol
+            if symbol == BLANK:
+                continue
+            character = self._alphabet.symbols[symbol - 1]
+            if symbol == before and self._spoken:
+                self._spoken[-1] = (character, self._spoken[-1][1], frame + 1)
+            elif character.isspace():
+                words += self.finish()
+            elif symbol != before:
+                self._spoken.append((character, frame, frame + 1))
+        return words
+
+    def finish(self) -> list[Word]:
+        """Return the word that is left."""
+        words, self._spoken = words_of(self._spoken), []
+        return words
+
+
 def characters(found: Greedy, row: int, alphabet: Alphabet) -> list[tuple[str, int, int]]:
     """Return the characters of a row with the frames that each spans."""
     columns = (found.symbols[row].tolist(), found.starts[row].tolist(), found.ends[row].tolist())
