@@ -63,6 +63,7 @@ CACHES = (
     Cache("features", "what a CNN sees in pictures with captions"),
     Cache("spectrograms", "spectrograms of recordings"),
     Cache("checked", "which files of sets were looked at, and what was found"),
+    Cache("heard", "which recordings were listened to, and what was found"),
 )
 
 

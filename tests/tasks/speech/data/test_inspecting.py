@@ -77,3 +77,10 @@ def test_pictures_are_no_recordings(tmp_path: Path, image_folder: Path):
     (tmp_path / "notes.txt").write_text("text")
     assert not looks_like_recordings(tmp_path)
     assert not looks_like_recordings(tmp_path / "notes.txt")
+
+
+def test_what_is_known_of_recordings_is_shown_with_the_caches_and_can_be_cleared(corpus: Write, redense: Run):
+    redense("data", "check", corpus(["uno dos"], "train.jsonl"))
+    assert json.loads(redense("data", "cache", "--json")[1])["bytes"]["heard"] > 0
+    assert redense("data", "cache", "--clear", "heard")[0] == 0
+    assert json.loads(redense("data", "cache", "--json")[1])["bytes"]["heard"] == 0
