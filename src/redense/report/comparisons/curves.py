@@ -18,9 +18,8 @@ from redense.report.kit.plotting import (
     panel_title,
     rows_axis,
     shortened,
-    titled,
 )
-from redense.report.kit.quantities import number
+from redense.report.kit.quantities import number, titled
 
 from .looks import look
 from .numbers import decimals

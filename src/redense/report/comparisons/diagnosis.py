@@ -10,8 +10,8 @@ from typing import Any
 from redense.files.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Figure, Table
-from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, titled
-from redense.report.kit.quantities import NONE, NOTHING, Number, cell, count, listed, number, share, whole
+from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template
+from redense.report.kit.quantities import NONE, NOTHING, Number, cell, count, listed, number, share, titled, whole
 from redense.report.runs.moments import moments_plot
 from redense.report.runs.reading import Metric
 

@@ -14,9 +14,8 @@ from redense.report.kit.plotting import (
     rows_axis,
     segment,
     shortened,
-    titled,
 )
-from redense.report.kit.quantities import number
+from redense.report.kit.quantities import number, titled
 
 from .looks import look
 from .numbers import decimals, p_value, points, with_interval

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from redense.files.checksums import check_folder
-from redense.files.markup import Child, Element, h
+from redense.files.markup import Child, h
 from redense.lab.headings import heading_of, on_other_data
 from redense.lab.judging.words import control_sentence, rule
 from redense.report.kit.assets import asset
@@ -21,8 +21,9 @@ from redense.report.kit.parts import (
     data_link,
     downloads,
     environment_table,
+    table_of,
 )
-from redense.report.kit.quantities import NOTHING, cell, count, learning_rate, number, share, whole
+from redense.report.kit.quantities import NOTHING, between, cell, count, learning_rate, share, titled, whole
 from redense.report.runs import commands
 from redense.report.runs.evidence import show_evidence
 
@@ -143,42 +144,27 @@ def _differences(c: Comparison) -> list[Child]:
 
 def _numbers(c: Comparison) -> Table:
     apart, places = points(c), decimals(c)
-    unit = f", {apart}" if apart else ""
-    columns = [
-        ("Arm", False),
-        ("Against", False),
-        ("n", True),
-        (f"Difference{unit}", True),
-        ("95 % interval", True),
-        ("p, t-test", True),
-        ("p, sign flips", True),
-        ("p, corrected", True),
-        ("d\u2009z", True),
-        (f"At most better{unit}", True),
-        (f"At most worse{unit}", True),
-        (f"Detectable{unit}", True),
-        ("Seeds for 80 %", True),
-        ("Verdict", False),
-    ]
-    rows: list[list[Cell]] = [
+    return table_of(
+        "Paired differences, arm − other",
+        c.differences,
         [
-            item.arm,
-            item.against,
-            str(item.n),
-            cell(item.mean, places, signed=True),
-            f"{number(item.interval[0], places)} to {number(item.interval[1], places)}" if item.interval else NOTHING,
-            p_value(item.p_t),
-            p_value(item.p_flip),
-            p_value(item.p_adjusted),
-            cell(item.effect, 2),
-            *(_at_most(size, places) for size in item.reach or (None, None)),
-            cell(item.detectable, places),
-            whole(item.seeds_needed),
-            item.verdict,
-        ]
-        for item in c.differences
-    ]
-    return Table("Paired differences, arm − other", columns, rows, tall=len(rows) > 20)
+            ("Arm", False, lambda item: item.arm),
+            ("Against", False, lambda item: item.against),
+            ("n", True, lambda item: str(item.n)),
+            (titled("Difference", apart), True, lambda item: cell(item.mean, places, signed=True)),
+            ("95 % interval", True, lambda item: between(item.interval, places)),
+            ("p, t-test", True, lambda item: p_value(item.p_t)),
+            ("p, sign flips", True, lambda item: p_value(item.p_flip)),
+            ("p, corrected", True, lambda item: p_value(item.p_adjusted)),
+            ("d\u2009z", True, lambda item: cell(item.effect, 2)),
+            (titled("At most better", apart), True, lambda item: _at_most(item.reach and item.reach[0], places)),
+            (titled("At most worse", apart), True, lambda item: _at_most(item.reach and item.reach[1], places)),
+            (titled("Detectable", apart), True, lambda item: cell(item.detectable, places)),
+            ("Seeds for 80 %", True, lambda item: whole(item.seeds_needed)),
+            ("Verdict", False, lambda item: item.verdict),
+        ],
+        tall=len(c.differences) > 20,
+    )
 
 
 def _at_most(size: float | None, places: int) -> Cell:
@@ -190,50 +176,34 @@ def _curves(c: Comparison) -> list[Child]:
     plot = compare_curves.curves(c)
     if plot is None:
         return []
-    arms = [arm for arm in c.arms if arm.curve]
-    labels = [h("label", _checkbox(arm.index), swatch(arm), arm.name) for arm in arms]
-    buttons = [h("button", text, type="button", value=value) for text, value in (("all", "all"), ("none", "none"))]
+    arms, places = [arm for arm in c.arms if arm.curve], decimals(c)
+    validation = titled(f"Validation {c.metric.label}", c.metric.unit)
+    boxes = [h("input", type="checkbox", value=arm.index, checked=True) for arm in arms]
+    labels = [h("label", box, swatch(arm), arm.name) for box, arm in zip(boxes, arms, strict=True)]
+    buttons = [h("button", text, type="button", value=text) for text in ("all", "none")]
     toggles = h("fieldset", h("legend", "Arms"), labels, buttons, class_="toggles")
-    rows: list[list[Cell]] = [
+    numbers = table_of(
+        "Every arm",
+        [point for arm in arms for point in arm.curve],
         [
-            arm.name,
-            whole(point.step),
-            point.phase,
-            cell(point.mean, decimals(c)),
-            f"{number(point.low, decimals(c))} to {number(point.high, decimals(c))}",
-            str(point.seeds),
-            cell(point.loss, 4),
-            learning_rate(point.lr),
-            share(point.sparsity),
-        ]
-        for arm in arms
-        for point in arm.curve
-    ]
-    unit = f", {c.metric.unit}" if c.metric.unit else ""
-    columns = [
-        ("Arm", False),
-        ("Step", True),
-        ("Phase", False),
-        (f"Validation {c.metric.label}{unit}, mean", True),
-        ("Lowest and highest seed", True),
-        ("Seeds", True),
-        ("Training loss", True),
-        ("LR", True),
-        ("Sparsity", True),
-    ]
-    numbers = h(
-        "details", h("summary", "The curves as a table"), Table("Every arm", columns, rows, tall=True), class_="screen"
+            ("Arm", False, lambda point: point.arm),
+            ("Step", True, lambda point: whole(point.step)),
+            ("Phase", False, lambda point: point.phase),
+            (f"{validation}, mean", True, lambda point: cell(point.mean, places)),
+            ("Lowest and highest seed", True, lambda point: between((point.low, point.high), places)),
+            ("Seeds", True, lambda point: str(point.seeds)),
+            ("Training loss", True, lambda point: cell(point.loss, 4)),
+            ("LR", True, lambda point: learning_rate(point.lr)),
+            ("Sparsity", True, lambda point: share(point.sparsity)),
+        ],
+        tall=True,
     )
     return [
         h("p", words.curves_sentence(c)),
         toggles,
         Figure("curves", words.describe_curves(c), compare_curves.curves_caption(c), plot),
-        numbers,
+        h("details", h("summary", "The curves as a table"), numbers, class_="screen"),
     ]
-
-
-def _checkbox(value: int) -> Element:
-    return h("input", type="checkbox", value=value, checked=True)
 
 
 def _cost(c: Comparison) -> list[Child]:
@@ -282,24 +252,15 @@ def _mcnemar(c: Comparison) -> list[Child]:
 
 def _pooled(c: Comparison) -> Table:
     """The answers of all seeds together: McNemar's test, and the interval that has seeds and examples in it."""
-    columns = [
-        ("Arm", False),
-        ("Against", False),
-        ("Only the arm right", True),
-        ("Only the other", True),
-        ("p", True),
-        ("Share wrong, points", True),
-        ("95 %, other seeds and examples", True),
-    ]
+    columns = [("Arm", False), ("Against", False), ("Only the arm right", True), ("Only the other", True), ("p", True)]
+    columns += [("Share wrong, points", True), ("95 %, other seeds and examples", True)]
     rows: list[list[Cell]] = []
     for item in c.differences:
         if (found := item.examples) is not None:
-            ends = [100 * end for end in found.interval] if found.interval else []
-            between = f"{number(ends[0], 2)} to {number(ends[1], 2)}" if ends else NOTHING
+            ends = (100 * found.interval[0], 100 * found.interval[1]) if found.interval else None
             mean = cell(100 * found.mean, 2, signed=True)
-            rows.append(
-                [item.arm, item.against, whole(found.fixed), whole(found.broken), p_value(found.p), mean, between]
-            )
+            numbers = [whole(found.fixed), whole(found.broken), p_value(found.p), mean, between(ends, 2)]
+            rows.append([item.arm, item.against, *numbers])
     return Table("The answers of all seeds, example by example", columns, rows)
 
 

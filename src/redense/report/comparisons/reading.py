@@ -93,7 +93,7 @@ def _arm(
         interval=_pair(row["interval"]),
         seconds=_number(costs.get(name)),
         tried=settings,
-        curve=tuple(_mean_curve([run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
+        curve=tuple(_mean_curve(name, [run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
         ended=str(row.get("ended") or "diverged"),
         is_baseline=name == baseline,
     )
@@ -104,7 +104,6 @@ def _seed(item: Mapping[str, Any], metric: str) -> Seed:
     return Seed(
         seed=_label(item["seed"]),
         test=None if failed else _number(item["test"][metric]),
-        validation=_number((item.get("validation") or {}).get(metric)),
         parameters=item.get("parameters"),
         nonzeros=item.get("nonzeros"),
         failed=str(failed) if failed else None,
@@ -136,7 +135,7 @@ def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
 _BESIDE = ("train_loss", "lr", "sparsity")
 
 
-def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
+def _mean_curve(arm: str, runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
     """Return a mean curve; none where a seed has no figure, because it would jump as that seed comes and goes."""
     phases: dict[int, str] = {}
     values: dict[int, list[float]] = {}
@@ -154,7 +153,7 @@ def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
         here = values[step]
         if here and len(here) == len(runs):
             beside = [sum(kept) / len(kept) if len(kept) == len(runs) else None for kept in others[step]]
-            yield Point(step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
+            yield Point(arm, step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
 
 
 def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -> Difference:

@@ -31,7 +31,6 @@ class Seed:
 
     seed: int | str
     test: float | None
-    validation: float | None
     parameters: int | None
     nonzeros: int | None
     failed: str | None
@@ -44,6 +43,7 @@ class Point:
     The training loss, the learning rate and the sparsity are means too; None where a seed has none.
     """
 
+    arm: str
     step: int
     phase: str
     mean: float

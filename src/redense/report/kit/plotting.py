@@ -119,11 +119,6 @@ def on_panel(markup: str, top: float) -> Plot:
     }
 
 
-def titled(text: str, unit: str) -> str:
-    """Return what an axis shows, with its unit."""
-    return f"{text}, {unit}" if unit else text
-
-
 def finite(values: Iterable[float]) -> list[float | None]:
     """Return the values as JSON can hold them: a gap for what is no finite number."""
     return [value if math.isfinite(value) else None for value in values]

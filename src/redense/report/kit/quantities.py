@@ -77,6 +77,16 @@ def cell(value: float | None, decimals: int | None = None, *, signed: bool = Fal
     return Number(f"+{shown}" if signed and value > 0 else shown, plain)
 
 
+def signed(value: float | None, decimals: int) -> str:
+    """Return a change with its sign.
+
+    >>> signed(1.26, 1), signed(-0.5, 1), signed(0.01, 1)
+    ('+1.3', '−0.5', '0.0')
+    """
+    text = number(value, decimals)
+    return f"+{text}" if value is not None and round(value, decimals) > 0 else text
+
+
 def whole(value: float | None) -> Number:
     """Return a whole number for a table.
 
@@ -113,6 +123,16 @@ def estimate(
         return Number(alone.shown, alone.plain, word=word)
     half = cell((interval[1] - interval[0]) / 2, decimals)
     return Number(f"{alone.shown}{NBSP}±{NBSP}{half.shown}", alone.plain, half.plain, word)
+
+
+def between(interval: tuple[float, float] | None, decimals: int) -> str:
+    """Return an interval in the unit of what stands beside it."""
+    return NONE if interval is None else f"{number(interval[0], decimals)} to {number(interval[1], decimals)}"
+
+
+def titled(text: str, unit: str) -> str:
+    """Return what an axis or a column shows, with its unit."""
+    return f"{text}, {unit}" if unit else text
 
 
 def percent(fraction: float | None) -> str:

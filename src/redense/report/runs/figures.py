@@ -20,7 +20,7 @@ from redense.report.kit.plotting import (
     panel_title,
     segment,
 )
-from redense.report.kit.quantities import learning_rate, number, percent
+from redense.report.kit.quantities import learning_rate, number, percent, titled
 
 from .reading import Run, StepLine
 from .words import metric, metric_decimals, phase_label
@@ -38,10 +38,9 @@ _PANELS = {
 
 def curves(run: Run) -> Plot:
     """Return training loss, validation metric, learning rate and sparsity over the optimizer steps of the whole run."""
-    unit = f", {run.metric.unit}" if run.metric.unit else ""
     titles = {
         "loss": "Training loss",
-        "metric": f"Validation {run.metric.label}{unit}",
+        "metric": titled(f"Validation {run.metric.label}", run.metric.unit),
         "lr": "Learning rate",
         "sparsity": "Sparsity, %",
     }
@@ -126,11 +125,6 @@ def curves_caption(run: Run) -> str:
     if _baseline(run) is not None:
         parts.append("Dotted: where the dense baseline ended.")
     return " ".join([*parts, f"{scales} on a logarithmic scale."])
-
-
-def describe_bars(run: Run) -> str:
-    """Return what the bar plot shows, for someone who cannot see it."""
-    return "Bar plot: the sparsity of each prunable layer; the table below has the numbers."
 
 
 # --- traces ---------------------------------------------------------------------------------------------------------

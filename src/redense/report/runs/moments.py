@@ -10,7 +10,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.markup import Child, Element, h
 from redense.report.kit.loading import load_object
-from redense.report.kit.parts import Cell, Figure, Table
+from redense.report.kit.parts import Column, Figure, Table, table_of
 from redense.report.kit.plotting import AXIS, LOOK, Plot, axis, no_markup, no_template, on_panel
 from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, small, whole
 
@@ -195,24 +195,18 @@ def fate_sentence(layers: Sequence[LayerMoments]) -> str:
 
 
 def _fates(layers: Sequence[LayerMoments], several: bool) -> Table:
-    columns = [("Layer", False), *([("Cycle", False)] if several else []), ("Weights", True), ("Pruned", True)]
-    columns += [("Regrown that stayed small", True), ("Mean |W|, regrown", True), ("Mean |W|, old", True)]
-    columns += [("Old weights moved by", True)]
-    rows: list[list[Cell]] = [
-        [
-            h("code", str(layer["name"])),
-            *([str(layer["cycle"])] if several else []),
-            whole(int(layer["moments"][0]["weights"])),
-            whole(int(layer["regrown"]["weights"])),
-            _share(layer["stayed_small"]),
-            small(layer["regrown"]["mean_magnitude"]),
-            small(layer["old"]["mean_magnitude"]),
-            _share(layer.get("old_moved")),
-        ]
-        for layer in layers
+    columns: list[Column[LayerMoments]] = [
+        ("Layer", False, lambda layer: h("code", str(layer["name"]))),
+        *([("Cycle", False, lambda layer: str(layer["cycle"]))] if several else []),
+        ("Weights", True, lambda layer: whole(int(layer["moments"][0]["weights"]))),
+        ("Pruned", True, lambda layer: whole(int(layer["regrown"]["weights"]))),
+        ("Regrown that stayed small", True, lambda layer: _share(layer["stayed_small"])),
+        ("Mean |W|, regrown", True, lambda layer: small(layer["regrown"]["mean_magnitude"])),
+        ("Mean |W|, old", True, lambda layer: small(layer["old"]["mean_magnitude"])),
+        ("Old weights moved by", True, lambda layer: _share(layer.get("old_moved"))),
     ]
     caption = "What became of the weights of each layer; moved: the length of the change, of the old weights' length"
-    return Table(caption, columns, rows, tall=len(rows) > 20)
+    return table_of(caption, layers, columns, tall=len(layers) > 20)
 
 
 def _share(value: float | None) -> Number:
@@ -243,18 +237,16 @@ def _about(layer: LayerMoments) -> tuple[Element, Element]:
         if (moved := layer.get("old_moved")) is not None:
             text += f"; the last dense phase moved the old ones by {percent(round(moved, 4))} of their length"
         text += "."
-    columns = [("Moment", False), ("Weights", True), ("Mean |W|", True), ("Mean", True), ("Standard deviation", True)]
-    rows: list[list[Cell]] = [
+    ends = ({**part, "moment": f"in the end, {name}"} for name, part in (("old", old), ("regrown", regrown)))
+    numbers = table_of(
+        f"The weights of {layer['name']} at each moment",
+        [*layer["moments"], *ends],
         [
-            name,
-            whole(int(part["weights"])),
-            *(small(part[key]) for key in ("mean_magnitude", "mean", "deviation")),
-        ]
-        for name, part in (
-            *((str(moment["moment"]), moment) for moment in layer["moments"]),
-            ("in the end, old", old),
-            ("in the end, regrown", regrown),
-        )
-    ]
-    numbers = Table(f"The weights of {layer['name']} at each moment", columns, rows)
+            ("Moment", False, lambda moment: str(moment["moment"])),
+            ("Weights", True, lambda moment: whole(int(moment["weights"]))),
+            ("Mean |W|", True, lambda moment: small(moment["mean_magnitude"])),
+            ("Mean", True, lambda moment: small(moment["mean"])),
+            ("Standard deviation", True, lambda moment: small(moment["deviation"])),
+        ],
+    )
     return h("p", text), h("details", h("summary", "The moments as a table"), numbers)

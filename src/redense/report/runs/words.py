@@ -37,8 +37,9 @@ def metric(run: Run, value: float | None) -> str:
     return quantity(value, run.metric.unit, metric_decimals(run))
 
 
-def metric_cell(run: Run, value: float | None) -> Number:
-    """Return a figure of the run's metric with its unit, for a table."""
+def metric_cell(run: Run, line: EpochLine) -> Number:
+    """Return the validation figure of an epoch with its unit, for a table."""
+    value = line.validation.get(run.metric.name)
     found = cell(value, metric_decimals(run))
     return replace(found, shown=metric(run, value), unit=run.metric.unit if found.plain else "")
 

@@ -9,7 +9,7 @@ from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Table, scrolled
-from redense.report.kit.quantities import NOTHING, Number, cell, count, number, share
+from redense.report.kit.quantities import NOTHING, Number, cell, count, number, share, signed
 from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
 from redense.tasks.captioning.schema import Figures, Image
 
@@ -87,7 +87,7 @@ def _changes(e: Evidence, about: About) -> Table:
     rows: list[list[Cell]] = []
     for name, row in zip(e.networks[1:], e.table[1:], strict=True):
         cells: list[Cell] = [
-            _with_ends(_change(gain, relative), [words.signed(end) for end in ends])
+            _with_ends(_change(gain, relative), [signed(end, 1) for end in ends])
             for gain, relative, ends in zip(row.gain, row.relative, row.gain_interval, strict=True)
         ]
         rows.append([name, *cells])
@@ -106,7 +106,7 @@ def _paper_changes(values: Sequence[float], base: Sequence[float]) -> list[str]:
 
 
 def _change(absolute: float, relative: float | None) -> str:
-    return words.signed(absolute) + (f" ({words.signed(relative)}\u00a0%)" if relative is not None else "")
+    return signed(absolute, 1) + (f" ({signed(relative, 1)}\u00a0%)" if relative is not None else "")
 
 
 # --- the figure -----------------------------------------------------------------------------------------------------
