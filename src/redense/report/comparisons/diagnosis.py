@@ -10,7 +10,7 @@ from typing import Any
 from redense.files.markup import Child, Element, h
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Figure, Table
-from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template
+from redense.report.kit.plotting import KEY, Plot, axis, no_markup, no_template, plot
 from redense.report.kit.quantities import NONE, NOTHING, Number, cell, count, listed, number, share, titled, whole
 from redense.report.runs.moments import moments_plot
 from redense.report.runs.reading import Metric
@@ -309,17 +309,9 @@ def _trace(place: int, flow: Flow, row: Mapping[str, Any], x: list[Any], y: list
 def _plot(data: list[Plot], x: str, y: str) -> Plot | None:
     if not data:
         return None
-    layout = {
-        **LOOK,
-        "height": 330 + 20 * ((len(data) + 1) // 2),
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 46},
-        "showlegend": True,
-        "legend": {**KEY, "y": 1.02},
-        "hovermode": "closest",
-        "xaxis": axis(x),
-        "yaxis": axis(no_markup(y), automargin=True),
-    }
-    return {"data": data, "layout": layout, "bands": []}
+    axes = {"xaxis": axis(x), "yaxis": axis(no_markup(y), automargin=True)}
+    height = 330 + 20 * ((len(data) + 1) // 2)
+    return plot(data, height, (8, 12, 12, 46), key=True, legend={**KEY, "y": 1.02}, **axes)
 
 
 _PLOTS = {"line": _line_plot, "weight_noise": _noise_plot, "input_noise": _noise_plot, "five_moments": _moments_plot}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redense.report.kit.plotting import (
-    LOOK,
     Plot,
     axis,
     band,
     no_markup,
     no_template,
+    plot,
     rows_axis,
     segment,
     shortened,
+    steps_axis,
+    whiskers,
 )
 from redense.report.kit.quantities import number, titled
 
@@ -45,23 +47,15 @@ def forest(c: Comparison, against: str) -> Plot:
     ]
     zero = segment((0, 0), (0, 1), "--ink", yref="paper", layer="below")
     left, right = sides(c)
-    layout = {
-        **LOOK,
-        "height": 46 * len(rows) + 96,
-        "margin": {"l": 8, "r": 12, "t": 26, "b": 62},
-        "showlegend": False,
-        "hovermode": "closest",
-        "shapes": [*bands, zero],
-        "xaxis": axis(
-            f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →",
-            range=[low, high],
-            nticks=6,
-            fixedrange=True,
-        ),
-        "yaxis": rows_axis([_wrapped(item.arm) for _, item, _ in rows], showgrid=False),
-    }
-    data = [trace for row, item, arm in rows for trace in _forest_row(row, item, arm, unit, places)]
-    return {"data": data, "layout": layout, "bands": []}
+    title = f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →"
+    return plot(
+        [trace for row, item, arm in rows for trace in _forest_row(row, item, arm, unit, places)],
+        46 * len(rows) + 96,
+        (8, 12, 26, 62),
+        shapes=[*bands, zero],
+        xaxis=axis(title, range=[low, high], nticks=6, fixedrange=True),
+        yaxis=rows_axis([_wrapped(item.arm) for _, item, _ in rows], showgrid=False),
+    )
 
 
 def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) -> list[Plot]:
@@ -99,15 +93,8 @@ def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) ->
         "cliponaxis": False,
     }
     if item.interval:
-        mean["error_x"] = {
-            "type": "data",
-            "symmetric": False,
-            "array": [item.interval[1] - item.mean],
-            "arrayminus": [item.mean - item.interval[0]],
-            "color": how.color,
-            "thickness": 2,
-            "width": 5,
-        }
+        low, high = item.interval
+        mean["error_x"] = whiskers([high - item.mean], [item.mean - low], how.color, thickness=2, width=5)
     return [dots, mean]
 
 
@@ -137,48 +124,31 @@ def cost(c: Comparison) -> Plot | None:
     level = baseline.mean if baseline else None
     places = decimals(c)
     unit = f" {c.metric.unit}" if c.metric.unit else ""
-    data = [_cost_point(arm, x, places, unit) for arm, x in _side_by_side(arms, most)]
-    layout = {
-        **LOOK,
-        "height": 380,
-        "margin": {"l": 8, "r": 14, "t": 14, "b": 50},
-        "showlegend": False,
-        "hovermode": "closest",
-        "shapes": []
-        if level is None
-        else [segment((0, 1), (level, level), "--muted", "dot", xref="paper", layer="below")],
-        "xaxis": axis(
-            "gradient evaluations of one run",
-            range=[0, most],
-            separatethousands=True,
-            exponentformat="none",
-            nticks=6,
-        ),
-        "yaxis": axis(no_markup(titled(c.figure, c.metric.unit)), automargin=True),
-    }
-    return {"data": data, "layout": layout, "bands": [], "paper": {"showlegend": True}}
+    dotted = {} if level is None else segment((0, 1), (level, level), "--muted", "dot", xref="paper", layer="below")
+    made = plot(
+        [_cost_point(arm, x, places, unit) for arm, x in _side_by_side(arms, most)],
+        380,
+        (8, 14, 14, 50),
+        shapes=[dotted] if dotted else [],
+        xaxis=steps_axis("gradient evaluations of one run", most, nticks=6),
+        yaxis=axis(no_markup(titled(c.figure, c.metric.unit)), automargin=True),
+    )
+    return {**made, "paper": {"showlegend": True}}
 
 
 def _cost_point(arm: Arm, x: float, places: int, unit: str) -> Plot:
     how = look(arm)
     shown = f"{with_interval(arm.mean, arm.interval, places)}{unit}, {arm.gradients:,} gradients"
-    low, high = arm.interval or (arm.mean or 0.0, arm.mean or 0.0)
+    mean = arm.mean or 0.0
+    low, high = arm.interval or (mean, mean)
+    seen = arm.interval is not None
     return {
         "type": "scatter",
         "mode": "markers",
         "name": no_markup(arm.name),
         "x": [x],
         "y": [arm.mean],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "visible": arm.interval is not None,
-            "array": [high - (arm.mean or 0.0)],
-            "arrayminus": [(arm.mean or 0.0) - low],
-            "color": how.color,
-            "thickness": 1.5,
-            "width": 4,
-        },
+        "error_y": whiskers([high - mean], [mean - low], how.color, thickness=1.5, width=4, visible=seen),
         "marker": {"color": how.color, "symbol": how.symbol, "size": 11},
         "hovertemplate": f"<b>{no_template(arm.name)}</b><br>{no_template(shown)}<extra></extra>",
         "cliponaxis": False,

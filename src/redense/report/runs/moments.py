@@ -11,7 +11,7 @@ from redense.errors import DataError
 from redense.files.markup import Child, Element, h
 from redense.report.kit.loading import load_object
 from redense.report.kit.parts import Column, Figure, Table, table_of
-from redense.report.kit.plotting import AXIS, LOOK, Plot, axis, no_markup, no_template, on_panel
+from redense.report.kit.plotting import AXIS, Plot, axis, no_markup, no_template, on_panel, plot
 from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, small, whole
 
 LayerMoments = Mapping[str, Any]
@@ -25,22 +25,19 @@ def moments_plot(row: LayerMoments) -> Plot:
     panels = _panels(row)
     edges = [float(edge) for edge in row["edges"]]
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
-    layout: Plot = {
-        **LOOK,
-        "height": _PANEL * len(panels) + 60,
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 48},
-        "showlegend": False,
-        "hovermode": "closest",
-        "barmode": "stack",
-        "bargap": 0,
-        "annotations": [],
-        "xaxis": axis(
-            no_markup(f"weight of {row.get('name') or row.get('layer')}"),
-            anchor=f"y{len(panels)}" if len(panels) > 1 else "y",
-            range=[edges[0], edges[-1]],
-        ),
-    }
+    lowest = f"y{len(panels)}" if len(panels) > 1 else "y"
+    title = no_markup(f"weight of {row.get('name') or row.get('layer')}")
     data: list[Plot] = []
+    made = plot(
+        data,
+        _PANEL * len(panels) + 60,
+        (8, 12, 12, 48),
+        barmode="stack",
+        bargap=0,
+        annotations=[],
+        xaxis=axis(title, anchor=lowest, range=[edges[0], edges[-1]]),
+    )
+    layout = made["layout"]
     for place, (moment, parts) in enumerate(panels):
         name = "y" if place == 0 else f"y{place + 1}"
         top = 1 - place / len(panels)
@@ -71,7 +68,7 @@ def moments_plot(row: LayerMoments) -> Plot:
             }
             for label, part, color in parts
         ]
-    return {"data": data, "layout": layout, "bands": []}
+    return made
 
 
 def _panels(row: LayerMoments) -> list[tuple[str, list[tuple[str, LayerMoments, str]]]]:

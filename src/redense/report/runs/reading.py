@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,12 @@ class Run:
     @property
     def ends(self) -> list[int]:
         """The optimizer step at which each phase ended, or to which it has come."""
-        total, ends = 0, []
-        for phase in self.phases:
-            total += phase.steps
-            ends.append(total)
-        return ends
+        return list(accumulate(phase.steps for phase in self.phases))
+
+    @property
+    def spans(self) -> list[tuple[PhaseRow, int, int]]:
+        """Each phase with the optimizer steps at which it began and ended."""
+        return [(phase, end - phase.steps, end) for phase, end in zip(self.phases, self.ends, strict=True)]
 
     @property
     def planned_phases(self) -> int | None:

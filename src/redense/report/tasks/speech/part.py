@@ -9,7 +9,7 @@ from redense.files.markup import Child, Element, h
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.parts import Figure, Table, scrolled, table_of
-from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, rows_axis, shortened
+from redense.report.kit.plotting import Plot, axis, no_markup, no_template, plot, rows_axis, shortened, whiskers
 from redense.report.kit.quantities import Number, between, cell, whole
 from redense.tasks.speech.schema import Clip, Clips, Edit, Rate, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
@@ -138,32 +138,27 @@ def rates_plot(e: Evidence) -> Plot:
                 "name": no_markup(name),
                 "x": values,
                 "y": [row + shift for row in at],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [_reach(v, s[1]) for v, s in zip(values, spans, strict=True)],
-                    "arrayminus": [_reach(s[0], v) for v, s in zip(values, spans, strict=True)],
-                    "color": color,
-                    "thickness": 1.5,
-                    "width": 4,
-                },
+                "error_x": whiskers(
+                    [_reach(v, s[1]) for v, s in zip(values, spans, strict=True)],
+                    [_reach(s[0], v) for v, s in zip(values, spans, strict=True)],
+                    color,
+                    thickness=1.5,
+                    width=4,
+                ),
                 "text": [no_markup(network) for network in e.networks],
                 "marker": {"color": color, "symbol": symbol, "size": 10},
                 "hovertemplate": f"<b>%{{text}}</b><br>%{{x:.2f}} %, {no_template(name)}<extra></extra>",
                 "cliponaxis": False,
             }
         )
-    layout = {
-        **LOOK,
-        "height": 34 * len(at) + 20 * len(sets) + 110,
-        "margin": {"l": 8, "r": 16, "t": 40, "b": 46},
-        "showlegend": len(sets) > 1,
-        "legend": KEY,
-        "hovermode": "closest",
-        "xaxis": axis("word error rate, %", range=[0, 1.06 * highest], fixedrange=True),
-        "yaxis": rows_axis([shortened(name) for name in _names(e)]),
-    }
-    return {"data": data, "layout": layout, "bands": []}
+    return plot(
+        data,
+        34 * len(at) + 20 * len(sets) + 110,
+        (8, 16, 40, 46),
+        key=len(sets) > 1,
+        xaxis=axis("word error rate, %", range=[0, 1.06 * highest], fixedrange=True),
+        yaxis=rows_axis([shortened(name) for name in _names(e)]),
+    )
 
 
 def _reach(low: float | None, high: float | None) -> float | None:
