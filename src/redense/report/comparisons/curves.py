@@ -24,7 +24,6 @@ from redense.report.kit.plotting import (
 from redense.report.kit.quantities import number, titled
 
 from .looks import look
-from .numbers import decimals
 from .types import Arm, Comparison, Point
 
 _STRIP = 20  # pixels of an arm's strip of phases
@@ -136,7 +135,7 @@ def curves_caption(c: Comparison) -> str:
 
 
 def _curve(arm: Arm, c: Comparison) -> Plot:
-    how, places = look(arm), decimals(c)
+    how, places = look(arm), c.decimals
     ends = {span.end for span in arm.phases} | {arm.curve[-1].step}
     unit = no_markup(f" {c.metric.unit}" if c.metric.unit else "")
     notes = [

@@ -17,10 +17,9 @@ from redense.report.kit.plotting import (
     steps_axis,
     whiskers,
 )
-from redense.report.kit.quantities import number, titled
+from redense.report.kit.quantities import estimate, number, p_value, titled
 
 from .looks import look
-from .numbers import decimals, p_value, points, with_interval
 from .types import Arm, Comparison, Difference
 from .words import sides
 
@@ -35,8 +34,8 @@ def names_of_forests(c: Comparison) -> dict[str, str]:
 def forest(c: Comparison, against: str) -> Plot:
     """Return the differences against the baseline or a control, one row an arm."""
     found = c.against(against)
-    unit = points(c)
-    places = decimals(c)
+    unit = c.points
+    places = c.decimals
     rows = [(row, item, arm) for row, item in enumerate(found) if (arm := c.arm(item.arm)) is not None]
     low, high = _reach(c.differences)
     limit = max(abs(low), abs(high))
@@ -61,16 +60,16 @@ def forest(c: Comparison, against: str) -> Plot:
 def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) -> list[Plot]:
     how = look(arm)
     unit = f" {unit}" if unit else ""
-    values = [value for _, value in item.by_seed]
-    shown = with_interval(item.mean, item.interval, places, signed=True)
+    paired, values = item.paired, item.paired.differences
+    shown = str(estimate(paired.mean, paired.interval, places, signed=True))
     dots = {
         "type": "scatter",
         "mode": "markers",
-        "x": values,
+        "x": list(values),
         "y": [row + 0.24] * len(values),
         "text": [
             no_markup(f"seed {seed}: {'+' if value > 0 else ''}{number(value, places)}{unit}")
-            for seed, value in item.by_seed
+            for seed, value in zip(item.seeds, values, strict=True)
         ],
         "marker": {"color": how.color, "size": 5, "opacity": 0.75},
         "hovertemplate": f"<b>{no_template(arm.name)}</b><br>%{{text}}<extra></extra>",
@@ -79,7 +78,7 @@ def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) ->
     mean = {
         "type": "scatter",
         "mode": "markers",
-        "x": [item.mean],
+        "x": [paired.mean],
         "y": [row - 0.04],
         "marker": {
             "symbol": how.symbol if item.verdict in ("better", "worse") else f"{how.symbol}-open",
@@ -88,20 +87,20 @@ def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) ->
             "line": {"color": how.color, "width": 2},
         },
         "hovertemplate": f"<b>{no_template(arm.name)}</b><br>{no_template(shown + unit)}<br>"
-        f"{no_template(f'n = {item.n}, p = {p_value(item.p_adjusted)} after Holm')}<br>"
+        f"{no_template(f'n = {paired.n}, p = {p_value(item.p_adjusted)} after Holm')}<br>"
         f"{no_template(item.verdict)}<extra></extra>",
         "cliponaxis": False,
     }
-    if item.interval:
-        low, high = item.interval
-        mean["error_x"] = whiskers([high - item.mean], [item.mean - low], how.color, thickness=2, width=5)
+    if paired.interval:
+        low, high = paired.interval
+        mean["error_x"] = whiskers([high - paired.mean], [paired.mean - low], how.color, thickness=2, width=5)
     return [dots, mean]
 
 
 def _reach(items: Sequence[Difference]) -> tuple[float, float]:
     """The same x range for both forest plots: all intervals and seeds, and zero."""
-    values = [0.0, *(value for item in items for value in (item.mean, *(item.interval or ())))]
-    values += [value for item in items for _, value in item.by_seed]
+    values = [0.0, *(value for item in items for value in (item.paired.mean, *(item.paired.interval or ())))]
+    values += [value for item in items for value in item.paired.differences]
     pad = 0.06 * (max(values) - min(values)) or 1.0
     return min(values) - pad, max(values) + pad
 
@@ -122,7 +121,7 @@ def cost(c: Comparison) -> Plot | None:
     most = 1.1 * max(gradients for _, gradients in arms)
     baseline = c.arm(c.baseline)
     level = baseline.mean if baseline else None
-    places = decimals(c)
+    places = c.decimals
     unit = f" {c.metric.unit}" if c.metric.unit else ""
     dotted = {} if level is None else segment((0, 1), (level, level), "--muted", "dot", xref="paper", layer="below")
     made = plot(
@@ -138,7 +137,7 @@ def cost(c: Comparison) -> Plot | None:
 
 def _cost_point(arm: Arm, x: float, places: int, unit: str) -> Plot:
     how = look(arm)
-    shown = f"{with_interval(arm.mean, arm.interval, places)}{unit}, {arm.gradients:,} gradients"
+    shown = f"{estimate(arm.mean, arm.interval, places)}{unit}, {arm.gradients:,} gradients"
     mean = arm.mean or 0.0
     low, high = arm.interval or (mean, mean)
     seen = arm.interval is not None

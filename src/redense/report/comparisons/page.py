@@ -23,7 +23,7 @@ from redense.report.kit.parts import (
     environment_table,
     table_of,
 )
-from redense.report.kit.quantities import NOTHING, between, cell, count, learning_rate, share, titled, whole
+from redense.report.kit.quantities import NOTHING, between, cell, count, learning_rate, p_value, share, titled, whole
 from redense.report.runs import commands
 from redense.report.runs.evidence import show_evidence
 
@@ -31,7 +31,6 @@ from . import curves as compare_curves
 from . import diagnosis as diagnosis_part
 from . import figures, words
 from .looks import swatch
-from .numbers import decimals, has_intervals, p_value, points
 from .reading import read_comparison
 from .search import search_parts
 from .tables import table_of_arms
@@ -56,7 +55,12 @@ def write_compare_report(folder: Path) -> Path:
         CheckpointError: a file in it does not match its checksum.
     """
     check_folder(folder)
-    return write_page(folder, make_page(read_comparison(folder)))
+    return write_page(folder, read_page(folder))
+
+
+def read_page(folder: Path) -> Page:
+    """Return the page of the comparison in a folder."""
+    return make_page(read_comparison(folder))
 
 
 def make_page(c: Comparison) -> Page:
@@ -143,20 +147,20 @@ def _differences(c: Comparison) -> list[Child]:
 
 
 def _numbers(c: Comparison) -> Table:
-    apart, places = points(c), decimals(c)
+    apart, places = c.points, c.decimals
     return table_of(
         "Paired differences, arm − other",
         c.differences,
         [
             ("Arm", False, lambda item: item.arm),
             ("Against", False, lambda item: item.against),
-            ("n", True, lambda item: str(item.n)),
-            (titled("Difference", apart), True, lambda item: cell(item.mean, places, signed=True)),
-            ("95 % interval", True, lambda item: between(item.interval, places)),
-            ("p, t-test", True, lambda item: p_value(item.p_t)),
-            ("p, sign flips", True, lambda item: p_value(item.p_flip)),
+            ("n", True, lambda item: str(item.paired.n)),
+            (titled("Difference", apart), True, lambda item: cell(item.paired.mean, places, signed=True)),
+            ("95 % interval", True, lambda item: between(item.paired.interval, places)),
+            ("p, t-test", True, lambda item: p_value(item.paired.p_t)),
+            ("p, sign flips", True, lambda item: p_value(item.paired.p_flip)),
             ("p, corrected", True, lambda item: p_value(item.p_adjusted)),
-            ("d\u2009z", True, lambda item: cell(item.effect, 2)),
+            ("d\u2009z", True, lambda item: cell(item.paired.effect, 2)),
             (titled("At most better", apart), True, lambda item: _at_most(item.reach and item.reach[0], places)),
             (titled("At most worse", apart), True, lambda item: _at_most(item.reach and item.reach[1], places)),
             (titled("Detectable", apart), True, lambda item: cell(item.detectable, places)),
@@ -176,7 +180,7 @@ def _curves(c: Comparison) -> list[Child]:
     plot = compare_curves.curves(c)
     if plot is None:
         return []
-    arms, places = [arm for arm in c.arms if arm.curve], decimals(c)
+    arms, places = [arm for arm in c.arms if arm.curve], c.decimals
     validation = titled(f"Validation {c.metric.label}", c.metric.unit)
     boxes = [h("input", type="checkbox", value=arm.index, checked=True) for arm in arms]
     labels = [h("label", box, swatch(arm), arm.name) for box, arm in zip(boxes, arms, strict=True)]
@@ -211,7 +215,7 @@ def _cost(c: Comparison) -> list[Child]:
     if plot is None:
         return []
     key = [h("li", swatch(arm), arm.name) for arm in c.arms if arm.mean is not None]
-    mean = "Mean over seeds with its 95 % interval" if has_intervals(c) else "Figures of single runs"
+    mean = "Mean over seeds with its 95 % interval" if c.has_intervals else "Figures of single runs"
     caption = f"{mean}; arms of the same cost stand beside each other around it."
     if (baseline := c.arm(c.decision.baseline)) and baseline.mean is not None:
         caption += f" Dotted: {c.named(c.baseline)}."

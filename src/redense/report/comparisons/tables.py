@@ -10,14 +10,13 @@ from redense.report.kit.parts import Cell, Column, Table, table_of
 from redense.report.kit.quantities import NOTHING, Number, cell, count, duration, estimate, titled, whole
 
 from .looks import swatch
-from .numbers import decimals, has_intervals, points
 from .types import Arm, Comparison
 from .words import arms_sentence, table_sentence
 
 
 def table_of_arms(c: Comparison) -> list[Child]:
     """Return the table of the arms, which runs diverged, and what can be unfolded below."""
-    apart = points(c)
+    apart = c.points
     others = {name: name for name in (c.baseline, *c.controls)}
     if c.form == "recipe":
         others[c.baseline] = "baseline"
@@ -37,7 +36,7 @@ def table_of_arms(c: Comparison) -> list[Child]:
     ]
     if c.form != "recipe":  # what nobody told has no column
         columns = [column for column in columns if any(column[2](arm) != NOTHING for arm in c.arms)]
-    if has_intervals(c):
+    if c.has_intervals:
         caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
     elif any(len(arm.alive) > 1 for arm in c.arms):
         caption = "Means over seeds that all have the same figure; without a spread there is no interval"
@@ -55,14 +54,14 @@ def table_of_arms(c: Comparison) -> list[Child]:
 
 
 def _mean(c: Comparison, arm: Arm) -> Cell:
-    return arm.ended if arm.mean is None else estimate(arm.mean, arm.interval, decimals(c))
+    return arm.ended if arm.mean is None else estimate(arm.mean, arm.interval, c.decimals)
 
 
 def _against(c: Comparison, other: str, arm: Arm) -> Number:
     if (item := c.difference(arm.name, other)) is None:
         return NOTHING
     word = item.verdict if item.verdict in ("better", "worse", "equivalent") else ""
-    return estimate(item.mean, item.interval, decimals(c), signed=True, word=word)
+    return estimate(item.paired.mean, item.paired.interval, c.decimals, signed=True, word=word)
 
 
 def _settings(arm: Arm) -> str:
@@ -99,7 +98,7 @@ def _what_they_are(c: Comparison) -> Table:
 def _every_seed(c: Comparison) -> Table:
     def of(seed: int | str, arm: Arm) -> Cell:
         run = {run.seed: run for run in arm.seeds}.get(seed)
-        return NOTHING if run is None else arm.ended if run.failed else cell(run.test, decimals(c))
+        return NOTHING if run is None else arm.ended if run.failed else cell(run.test, c.decimals)
 
     seeds = dict.fromkeys(seed.seed for arm in c.arms for seed in arm.seeds)
     columns = [(f"Seed {seed}", True, partial(of, seed)) for seed in seeds]

@@ -130,6 +130,17 @@ def between(interval: tuple[float, float] | None, decimals: int) -> str:
     return NONE if interval is None else f"{number(interval[0], decimals)} to {number(interval[1], decimals)}"
 
 
+def p_value(p: float | None) -> str:
+    """Return a p-value with as many digits as are of use.
+
+    >>> p_value(0.0004), p_value(0.0312), p_value(0.25), p_value(None)
+    ('< 0.001', '0.031', '0.25', '–')
+    """
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def titled(text: str, unit: str) -> str:
     """Return what an axis or a column shows, with its unit."""
     return f"{text}, {unit}" if unit else text
@@ -171,28 +182,16 @@ def duration(seconds: float | None) -> str:
     return " ".join(parts)
 
 
-def significant(value: float | None, digits: int = 3) -> str:
-    """Return a figure of any size to a few significant digits: weights may be tiny.
+def significant(value: float | None) -> Number:
+    """Return a figure of any size to three significant digits, for a table: weights may be tiny.
 
-    >>> significant(0.043771), significant(-0.000021), significant(1234.5), significant(None)
-    ('0.0438', '−2.1e-5', '1.23e3', '–')
+    >>> [significant(value).shown for value in (0.043771, -0.000021, 1234.5, None)]
+    ['0.0438', '−2.1e-5', '1.23e3', '–']
     """
     if value is None or not math.isfinite(value):
-        return NONE
-    text = _digits(abs(value), digits)
-    return f"−{text}" if value < 0 else text
-
-
-def _digits(size: float, digits: int) -> str:
-    return f"{size:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
-
-
-def small(value: float | None) -> Number:
-    """Return a figure of any size for a table, as `significant` shows it."""
-    if value is None or not math.isfinite(value):
         return NOTHING
-    digits = _digits(abs(value), 3)
-    return Number(significant(value), f"-{digits}" if value < 0 else digits)
+    plain = f"{value:z.3g}".replace("e-0", "e-").replace("e+0", "e")
+    return Number(plain.replace("-", "−", 1) if value < 0 else plain, plain)
 
 
 def learning_rate(value: float | None) -> str:

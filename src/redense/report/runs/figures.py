@@ -25,7 +25,7 @@ from redense.report.kit.plotting import (
 from redense.report.kit.quantities import learning_rate, number, percent, titled
 
 from .reading import Run, StepLine
-from .words import metric, metric_decimals, phase_label
+from .words import metric, phase_label
 
 _MOST_POINTS = 3000  # of one thin curve: more cannot be seen, and would make the page heavy
 
@@ -145,7 +145,7 @@ def _traces(run: Run) -> list[Plot]:
     where = [f"epoch {line.epoch:g} of {line.phase_name}" for line in epochs]
     values = [line.validation.get(run.metric.name, math.nan) for line in epochs]
     suffix = f" {run.metric.unit}" if run.metric.unit else ""
-    form = f".{metric_decimals(run)}f"
+    form = f".{run.decimals}f"
     marked = {"mode": "lines+markers", "marker": {"size": 4, "color": "--accent"}, "cliponaxis": False}
     # The mask is set at a phase's start and logged at each epoch's end: a value holds for the epoch before it.
     sparsity = [(0, epochs[0].sparsity), *((line.step, line.sparsity) for line in epochs)] if epochs else []

@@ -12,7 +12,7 @@ from redense.files.markup import Child, Element, h
 from redense.report.kit.loading import load_object
 from redense.report.kit.parts import Column, Figure, Table, table_of
 from redense.report.kit.plotting import AXIS, Plot, axis, no_markup, no_template, on_panel, plot
-from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, small, whole
+from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, whole
 
 LayerMoments = Mapping[str, Any]
 """One layer, with the fields of `redense.lab.diagnosis.moments.FiveMoments` as plain data, or with ``error``."""
@@ -83,7 +83,7 @@ def _heading(moment: str, parts: Sequence[tuple[str, LayerMoments, str]], top: f
     means = [
         f"{label} {size}" if len(parts) > 1 else size
         for label, part, _ in parts
-        if (size := significant(part.get("mean_magnitude"))) != NONE
+        if (size := significant(part.get("mean_magnitude")).shown) != NONE
     ]
     facts = [f"mean |W| {', '.join(means)}"] if means else []
     if spike:
@@ -198,8 +198,8 @@ def _fates(layers: Sequence[LayerMoments], several: bool) -> Table:
         ("Weights", True, lambda layer: whole(int(layer["moments"][0]["weights"]))),
         ("Pruned", True, lambda layer: whole(int(layer["regrown"]["weights"]))),
         ("Regrown that stayed small", True, lambda layer: _share(layer["stayed_small"])),
-        ("Mean |W|, regrown", True, lambda layer: small(layer["regrown"]["mean_magnitude"])),
-        ("Mean |W|, old", True, lambda layer: small(layer["old"]["mean_magnitude"])),
+        ("Mean |W|, regrown", True, lambda layer: significant(layer["regrown"]["mean_magnitude"])),
+        ("Mean |W|, old", True, lambda layer: significant(layer["old"]["mean_magnitude"])),
         ("Old weights moved by", True, lambda layer: _share(layer.get("old_moved"))),
     ]
     caption = "What became of the weights of each layer; moved: the length of the change, of the old weights' length"
@@ -223,8 +223,8 @@ def _about(layer: LayerMoments) -> tuple[Element, Element]:
     if not pruned:
         text = f"No weight of {layer['name']} was pruned."
     else:
-        share, cut = percent(round(pruned / total, 4)), significant(layer["cut"])
-        means = [significant(part["mean_magnitude"]) for part in (regrown, old)]
+        share, cut = percent(round(pruned / total, 4)), significant(layer["cut"]).shown
+        means = [significant(part["mean_magnitude"]).shown for part in (regrown, old)]
         text = (
             f"Of the {total:,} weights of {layer['name']}, {pruned:,} ({share}) were pruned, as many as had |W| up to "
             f"{cut}; at the end the regrown ones have a mean |W| of {means[0]}, the old ones of {means[1]}"
@@ -241,9 +241,9 @@ def _about(layer: LayerMoments) -> tuple[Element, Element]:
         [
             ("Moment", False, lambda moment: str(moment["moment"])),
             ("Weights", True, lambda moment: whole(int(moment["weights"]))),
-            ("Mean |W|", True, lambda moment: small(moment["mean_magnitude"])),
-            ("Mean", True, lambda moment: small(moment["mean"])),
-            ("Standard deviation", True, lambda moment: small(moment["deviation"])),
+            ("Mean |W|", True, lambda moment: significant(moment["mean_magnitude"])),
+            ("Mean", True, lambda moment: significant(moment["mean"])),
+            ("Standard deviation", True, lambda moment: significant(moment["deviation"])),
         ],
     )
     return h("p", text), h("details", h("summary", "The moments as a table"), numbers)

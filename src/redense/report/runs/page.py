@@ -44,7 +44,12 @@ def write_report(run_dir: Path) -> Path:
         CheckpointError: a file in it does not match its checksum.
     """
     check_folder(run_dir)
-    return write_page(run_dir, make_page(read_run(run_dir)))
+    return write_page(run_dir, read_page(run_dir))
+
+
+def read_page(folder: Path) -> Page:
+    """Return the page of the run in a folder."""
+    return make_page(read_run(folder))
 
 
 def make_page(run: Run, *, live: bool = False) -> Page:
@@ -130,7 +135,7 @@ def _phases(run: Run) -> list[Child]:
     sentence = h("p", words.phases_sentence(run))
     if not run.phases:
         return [sentence]
-    decimals, name = words.metric_decimals(run), run.metric.name
+    decimals, name = run.decimals, run.metric.name
     validation, test = (titled(f"{split} {run.metric.label}", run.metric.unit) for split in ("Validation", "Test"))
     phases = table_of(
         "What each phase was, and what came out of it",

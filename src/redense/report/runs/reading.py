@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from redense.errors import DataError, RecipeError
 from redense.lab.headings import heading_of
 from redense.report.kit.loading import load_object
+from redense.report.kit.quantities import decimals_for
 from redense.tasks.metrics import shown_name
 
 from .evidence import Found, read_evidence
@@ -31,6 +32,16 @@ class Metric:
     def label(self) -> str:
         """The name in words."""
         return shown_name(self.name)
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, in words; empty where nobody says it."""
+        return "" if self.lower_is_better is None else f"{'Lower' if self.lower_is_better else 'Higher'} is better"
+
+    def decimals(self, values: Iterable[float | None]) -> int:
+        """Return the decimals that figures of it are shown with, everywhere alike."""
+        known = (abs(value) for value in values if value is not None and math.isfinite(value))
+        return 2 if self.unit == "%" else decimals_for(max(known, default=0.0))
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,12 @@ class Run:
     evidence: Found | None = None
     """What the networks did with the test examples; None where nothing was kept."""
     moments: Sequence[LayerMoments] | None = None
+
+    @property
+    def decimals(self) -> int:
+        """The decimals that the metric is shown with, everywhere alike."""
+        figures = (figures for phase in self.phases for figures in (phase.validation, phase.test))
+        return self.metric.decimals(one.get(self.metric.name) for one in figures)
 
     @property
     def finished(self) -> bool:

@@ -11,7 +11,6 @@ from redense.report.kit.quantities import (
     Number,
     cell,
     count,
-    decimals_for,
     difference,
     duration,
     number,
@@ -23,24 +22,15 @@ from .commands import command, control_command, resume_command
 from .reading import EpochLine, PhaseRow, Run, overall_sparsity, zeros
 
 
-def metric_decimals(run: Run) -> int:
-    """Return how many decimals the run's metric is shown with, everywhere alike."""
-    if run.metric.unit == "%":
-        return 2
-    name = run.metric.name
-    values = [figures.get(name, math.nan) for phase in run.phases for figures in (phase.validation, phase.test)]
-    return decimals_for(max((abs(value) for value in values if math.isfinite(value)), default=0.0))
-
-
 def metric(run: Run, value: float | None) -> str:
     """Return a figure of the run's metric with its unit."""
-    return quantity(value, run.metric.unit, metric_decimals(run))
+    return quantity(value, run.metric.unit, run.decimals)
 
 
 def metric_cell(run: Run, line: EpochLine) -> Number:
     """Return the validation figure of an epoch with its unit, for a table."""
     value = line.validation.get(run.metric.name)
-    found = cell(value, metric_decimals(run))
+    found = cell(value, run.decimals)
     return replace(found, shown=metric(run, value), unit=run.metric.unit if found.plain else "")
 
 
@@ -172,7 +162,7 @@ def _compared(
     no_gain = ": no gain" if gain_word and found != "better" else ""
     if found == "same":
         return f"{subject} is {shown}, the same as {against}{no_gain}.", False
-    apart = difference(value - base, run.metric.unit, metric_decimals(run))
+    apart = difference(value - base, run.metric.unit, run.decimals)
     side = "below" if value < base else "above"
     return f"{subject} is {shown}, {apart} {side} {against}{no_gain}.", found == "better"
 
@@ -204,10 +194,7 @@ def _seed(run: Run) -> tuple[str, ...]:
 
 
 def _split(run: Run, split: str) -> tuple[str, ...]:
-    if run.metric.lower_is_better is None:
-        better = ""
-    else:
-        better = f"{'Lower' if run.metric.lower_is_better else 'Higher'} is better. "
+    better = f"{run.metric.direction}. " if run.metric.direction else ""
     if split == "validation":
         return (
             f"{better}The run has no test figure, so these are of the validation split, on which choices were made.",

@@ -28,7 +28,12 @@ def write_sensitivity_page(folder: Path) -> Path:
     Raises:
         StateError: the folder holds no scan, or a damaged one.
     """
-    return write_page(folder, make_page(*read_scan(folder)), "sensitivity")
+    return write_page(folder, read_page(folder), "sensitivity")
+
+
+def read_page(folder: Path) -> Page:
+    """Return the page of the scan in a folder."""
+    return make_page(*read_scan(folder))
 
 
 def make_page(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> Page:
