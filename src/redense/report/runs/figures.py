@@ -223,7 +223,7 @@ def thinned(lines: Sequence[StepLine], most: int) -> list[StepLine]:
 
 def _baseline(run: Run) -> float | None:
     """The validation figure of the dense phase before the first sparse one."""
-    first = next((index for index, phase in enumerate(run.phases) if phase.sparse), 0)
+    first = run.first_sparse
     value = run.phases[first - 1].validation.get(run.metric.name, math.nan) if first else math.nan
     return value if math.isfinite(value) else None
 

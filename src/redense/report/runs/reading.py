@@ -170,6 +170,11 @@ class Run:
         return [(phase, end - phase.steps, end) for phase, end in zip(self.phases, self.ends, strict=True)]
 
     @property
+    def first_sparse(self) -> int | None:
+        """The place of the first phase under a mask."""
+        return next((index for index, phase in enumerate(self.phases) if phase.sparse), None)
+
+    @property
     def planned_phases(self) -> int | None:
         """The number of phases that the recipe asks for."""
         if not {"dense", "sparse", "redense"} <= self.recipe.keys():

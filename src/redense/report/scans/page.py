@@ -11,7 +11,7 @@ from redense.files.markup import Child, h
 from redense.lab.headings import heading_of, on_other_data
 from redense.lab.runs.scan import read_scan
 from redense.report.kit.document import Page, Section, write_page
-from redense.report.kit.parts import Cell, Figure, Table, flattened
+from redense.report.kit.parts import Cell, Figure, Table, environment_table
 from redense.report.kit.plotting import Plot, axis, layer_plot, no_markup, plot, segment
 from redense.report.kit.quantities import cell, count, number, percent, share, whole
 from redense.scans.allocation import Allocation
@@ -120,12 +120,7 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
         Section(
             "provenance",
             "To reproduce it",
-            Table(
-                "What it ran on",
-                [("What", False), ("Value", False)],
-                [["scanned", str(data["source"])], *([name, value] for name, value in flattened(data["environment"]))],
-                class_="environment",
-            ),
+            environment_table({"scanned": str(data["source"]), **data["environment"]}),
         ),
     ]
 
