@@ -26,11 +26,6 @@ from .words import sides
 # --- differences ----------------------------------------------------------------------------------------------------
 
 
-def names_of_forests(c: Comparison) -> dict[str, str]:
-    """Return the forest plots that there are: the name in the page -> what the arms are compared with."""
-    return {f"forest-{against}": against for against in dict.fromkeys((c.baseline, *c.controls)) if c.against(against)}
-
-
 def forest(c: Comparison, against: str) -> Plot:
     """Return the differences against the baseline or a control, one row an arm."""
     found = c.against(against)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from redense.files.checksums import check_folder
@@ -14,6 +15,7 @@ from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
 from redense.report.kit.parts import (
     Cell,
+    Column,
     Figure,
     Table,
     big_figures,
@@ -28,13 +30,12 @@ from redense.report.runs import commands
 from redense.report.runs.evidence import show_evidence
 
 from . import curves as compare_curves
-from . import diagnosis as diagnosis_part
-from . import figures, words
+from . import diagnosis, figures, words
 from .looks import swatch
 from .reading import read_comparison
 from .search import search_parts
 from .tables import table_of_arms
-from .types import Comparison
+from .types import Comparison, Difference
 from .verdict import gains, headline, key_figures, remarks, said_of
 
 _RAW = {
@@ -65,7 +66,6 @@ def read_page(folder: Path) -> Page:
 
 def make_page(c: Comparison) -> Page:
     """Return the page of a comparison."""
-    flows = diagnosis_part.flows(c.diagnosis, c)
     sections = [
         Section("verdict", "Verdict", _verdict(c)),
         Section("searched", "The search", search_parts(c.search) if c.search else None),
@@ -75,7 +75,7 @@ def make_page(c: Comparison) -> Page:
         Section("spent", f"Cost against {c.metric.label}", _cost(c)),
         Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
         *show_evidence(c.evidence, f", seed {c.seeds[0]}"),
-        Section("diagnosis", "Diagnosis", _diagnosis(c, flows) if flows else None),
+        Section("diagnosis", "Diagnosis", diagnosis.parts_of(c)),
         Section("method", "How this was decided", h("p", rule(c.decision))),
         Section("provenance", "To reproduce it", _provenance(c)),
     ]
@@ -91,10 +91,6 @@ def make_page(c: Comparison) -> Page:
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
         style=asset("comparisons/comparison.css"),
     )
-
-
-def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow]) -> list[Child]:
-    return [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *diagnosis_part.parts_of(flows, c.metric)]
 
 
 # --- the sections ---------------------------------------------------------------------------------------------------
@@ -122,18 +118,15 @@ def _verdict(c: Comparison) -> list[Child]:
 
 
 def _differences(c: Comparison) -> list[Child]:
-    forests = figures.names_of_forests(c)
-    if not forests:
+    if not c.opponents:
         return [h("p", words.forest_sentence(c))]
-    titles = {name: f"Against {words.named(c, name)}" for name in forests.values()}
-    halves = [
-        h(
-            "div",
-            h("h3", titles[against]),
-            Figure(name, words.describe_forest(c, against), words.pairs(c, against), figures.forest(c, against)),
+    forests = {
+        other: Figure(
+            f"forest-{other}", words.describe_forest(c, other), words.pairs(c, other), figures.forest(c, other)
         )
-        for name, against in forests.items()
-    ]
+        for other in c.opponents
+    }
+    halves = [h("div", h("h3", f"Against {words.named(c, other)}"), plot) for other, plot in forests.items()]
     missing = [] if c.controls else [h("p", "No control without a mask was run.", class_="note")]
     sentences = [h("li", item.sentence) for item in c.differences]
     return [
@@ -230,28 +223,27 @@ def _mcnemar(c: Comparison) -> list[Child]:
     parts: list[Child] = [h("p", words.mcnemar_sentence(c))]
     if any(item.examples for item in c.differences):
         parts += [_pooled(c), h("p", words.POOLED, class_="note")]
-    for against in dict.fromkeys((c.baseline, *c.controls)):
+    for against in c.opponents:
         items = [item for item in c.against(against) if item.flips]
         if not items:
             continue
         run = {flips.seed for item in items for flips in item.flips}
-        seeds = [seed for seed in c.seeds if seed in run]
-        columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
-        rows: list[list[Cell]] = []
-        for item in items:
-            by_seed = {flips.seed: flips for flips in item.flips}
-            cells: list[Cell] = [
-                [f"{one.fixed:,} / {one.broken:,}", h("span", f"p {_equals(one.p)}", class_="under")]
-                if (one := by_seed.get(seed))
-                else NOTHING
-                for seed in seeds
-            ]
-            rows.append([item.arm, *cells])
-        other = c.named(against)
-        parts.append(
-            Table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
-        )
+        columns: list[Column[Difference]] = [
+            ("Arm", False, lambda item: item.arm),
+            *((f"Seed {seed}", True, partial(_flips, seed)) for seed in c.seeds if seed in run),
+        ]
+        caption = f"Test examples that only the arm / only {c.named(against)} gets right, and McNemar's exact p"
+        parts.append(table_of(caption, items, columns))
     return parts
+
+
+def _flips(seed: int | str, item: Difference) -> Cell:
+    one = {flips.seed: flips for flips in item.flips}.get(seed)
+    if one is None:
+        return NOTHING
+    p = p_value(one.p)
+    equals = p if p.startswith("<") else f"= {p}"
+    return [f"{one.fixed:,} / {one.broken:,}", h("span", f"p {equals}", class_="under")]
 
 
 def _pooled(c: Comparison) -> Table:
@@ -266,11 +258,6 @@ def _pooled(c: Comparison) -> Table:
             numbers = [whole(found.fixed), whole(found.broken), p_value(found.p), mean, between(ends, 2)]
             rows.append([item.arm, item.against, *numbers])
     return Table("The answers of all seeds, example by example", columns, rows)
-
-
-def _equals(p: float) -> str:
-    text = p_value(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _provenance(c: Comparison) -> list[Child]:

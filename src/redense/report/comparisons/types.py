@@ -182,6 +182,11 @@ class Comparison:
         """The figure that decides, in words: ``test error``."""
         return f"{self.split} {self.metric.label}".strip()
 
+    @property
+    def opponents(self) -> list[str]:
+        """The arms that all others are compared with: the baseline, and the controls that decide."""
+        return [name for name in dict.fromkeys((self.baseline, *self.controls)) if self.against(name)]
+
     def named(self, other: str) -> str:
         """Return what an arm is compared with, in a sentence."""
         return called(self.decision, other, dense=self.dense)

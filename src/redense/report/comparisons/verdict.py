@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from redense.lab.judging.headline import headline as judged
+from redense.lab.judging.words import listed
 from redense.report.kit.parts import BigFigure
-from redense.report.kit.quantities import count, duration, listed, number, quantity
+from redense.report.kit.quantities import count, duration, number, quantity
 
 from .types import Arm, Comparison
 

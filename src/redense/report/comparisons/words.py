@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from redense.report.kit.quantities import count, estimate, listed, number, quantity
+from redense.lab.judging.words import listed
+from redense.report.kit.quantities import count, estimate, number, quantity
 
 from .types import Comparison
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 NBSP = "\u00a0"
@@ -225,12 +224,3 @@ def difference(value: float, unit: str, decimals: int) -> str:
     if value and not float(f"{value:.{decimals}f}"):
         return f"less than {quantity(10**-decimals, unit, decimals)}"
     return quantity(abs(value), unit, decimals)
-
-
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """Return names as a list in a sentence.
-
-    >>> listed(["dsd"]), listed(["dsd", "llr"]), listed(["dsd", "llr", "random"])
-    ('dsd', 'dsd and llr', 'dsd, llr and random')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

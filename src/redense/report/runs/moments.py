@@ -114,17 +114,12 @@ def read_moments(path: Path) -> list[LayerMoments] | None:
             first = int(cycle["default"])
             layers += [*found[first : first + 1], *found[:first], *found[first + 1 :]] if not layers else found
         for layer in layers:
-            if "error" not in layer:
-                _check(layer)
+            if "error" not in layer:  # drawn and written once, so that what is wrong with it is said of the file
+                moments_plot(layer)
+                _about(layer)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not what redense writes: {error!r}") from None
     return layers
-
-
-def _check(layer: LayerMoments) -> None:
-    """Draw and write it once, so that what is wrong with it is said of the file."""
-    moments_plot(layer)
-    _about(layer)
 
 
 def parts_of(layers: Sequence[LayerMoments]) -> list[Child]:

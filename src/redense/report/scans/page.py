@@ -130,8 +130,8 @@ def curves_parts(scan: Scan, chosen: Allocation, what: str) -> list[Child]:
     columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
     measured: list[list[Cell]] = []
     for curve in scan.curves:
-        values = dict(curve.points)
-        shown = [cell(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
+        values = {sparsity: cell(math.inf if value is None else value) for sparsity, value in curve.points}
+        shown = [values.get(sparsity, "") for sparsity in scan.sparsities]
         measured.append([h("code", curve.name), whole(curve.weights), *shown])
     note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
     title = f"{what[:1].upper()}{what[1:]}"
@@ -171,10 +171,6 @@ def section_of_run(folder: Path) -> Section:
 
 def _followed(data: Mapping[str, Any]) -> str:
     return f"validation {data['follows']}" + (f", {data['unit']}" if data["unit"] else "")
-
-
-def _or_nan(value: float | None) -> float:
-    return math.inf if value is None else value
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

@@ -18,13 +18,14 @@ from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
 from redense.files.markup import Child, Element, h
 from redense.files.visible import visible_line
+from redense.lab.judging.words import listed
 from redense.report.comparisons.reading import read_comparison
 from redense.report.comparisons.verdict import headline
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section
 from redense.report.kit.loading import load_object
 from redense.report.kit.parts import Cell, Table, table_of
-from redense.report.kit.quantities import NOTHING, count, duration, listed, percent, share
+from redense.report.kit.quantities import NOTHING, count, duration, percent, share
 from redense.report.pages import COMPARISON, RUN, SCAN, kind_of
 from redense.report.runs.reading import Run, read_run
 from redense.report.runs.words import verdict

@@ -62,7 +62,7 @@ def _rates(e: Evidence) -> list[Child]:
         h("p", empties, class_="note") if empties else None,
         figure,
         _table_of_rates(e),
-        h("p", words.interval_note(), class_="note"),
+        h("p", words.INTERVALS, class_="note"),
         [h("details", h("summary", _details_title(found)), _details(e, found)) for found in _sets(e)],
     ]
 
@@ -188,7 +188,7 @@ def _key() -> Element:
         ("inserted: heard, not said", Edit("insertion", None, "a")),
     ]
     shown = [[" " if not place else "; ", _edit(edit), f" {text}"] for place, (text, edit) in enumerate(examples)]
-    return h("p", words.key(), shown, ".", class_="note")
+    return h("p", words.KEY, shown, ".", class_="note")
 
 
 def _finder(e: Evidence) -> Element:

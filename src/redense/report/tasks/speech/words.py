@@ -11,6 +11,11 @@ from redense.tasks.speech.schema import Clip, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
 DECIMALS = 2
+INTERVALS = (
+    "Intervals: 95 %, 2,000 resamplings of whole clips; they tell of other clips like these, and not of other seeds, "
+    "speakers or rooms. Decoding is greedy, without a language model, as in the paper."
+)
+KEY = "Each word as it was said and heard; errors are marked by a sign as well as a colour:"
 _PHASE = re.compile(r"(?:(?P<dense>dense)|(?P<sparse>sparse)|(?P<redense>redense))(?:-(?P<cycle>[1-9]\d?))?")
 
 
@@ -63,14 +68,6 @@ def rates_sentence(e: Evidence) -> str:
     return f"{text}.{of_control(e.networks, lambda place: quantity(e.every.words[place].rate, '%', DECIMALS))}"
 
 
-def interval_note() -> str:
-    """Return what the intervals are, and what they are not."""
-    return (
-        "Intervals: 95 %, 2,000 resamplings of whole clips; they tell of other clips like these, and not of other "
-        "seeds, speakers or rooms. Decoding is greedy, without a language model, as in the paper."
-    )
-
-
 def empties_sentence(e: Evidence) -> str | None:
     """Return what has to be said of empty references and transcripts; None without any."""
     said = e.every.words[0].empty_references
@@ -103,11 +100,6 @@ def clips_sentence(e: Evidence) -> str:
     if any(found.total > len(found.shown) for found in (better, worse)):
         text += " Shown are those with the greatest changes."
     return text
-
-
-def key() -> str:
-    """Return how to read an alignment in words."""
-    return "Each word as it was said and heard; errors are marked by a sign as well as a colour:"
 
 
 def clip_facts(clip: Clip) -> str:
