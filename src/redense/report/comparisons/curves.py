@@ -21,7 +21,7 @@ from redense.report.kit.plotting import (
     shortened,
     steps_axis,
 )
-from redense.report.kit.quantities import number, titled
+from redense.report.kit.quantities import between, number, titled
 
 from .looks import look
 from .types import Arm, Comparison, Point
@@ -140,7 +140,7 @@ def _curve(arm: Arm, c: Comparison) -> Plot:
     unit = no_markup(f" {c.metric.unit}" if c.metric.unit else "")
     notes = [
         f"{number(p.mean, places)}{unit}"
-        + (f" ({number(p.low, places)} to {number(p.high, places)}, {p.seeds} seeds)" if p.seeds > 1 else "")
+        + (f" ({between((p.low, p.high), places)}, {p.seeds} seeds)" if p.seeds > 1 else "")
         + f"<br>step {p.step:,}, {no_markup(p.phase)}"
         for p in arm.curve
     ]

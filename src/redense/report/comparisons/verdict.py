@@ -37,7 +37,7 @@ def remarks(c: Comparison) -> list[str]:
             found.append(f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} of {arm.name} {arm.ended}{rest}.")
     for control in c.controls:
         if worse := [item.arm for item in c.against(control) if item.verdict == "worse"]:
-            found.append(f"{_are(worse)} worse than {control}.")
+            found.append(f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} worse than {control}.")
     found += [
         f"{arm.name} differs from the other arms in more than its phases: {arm.note}." for arm in gains(c) if arm.note
     ]
@@ -99,7 +99,3 @@ def _role(c: Comparison, name: str) -> str:
     if name not in c.decision.controls:
         return ""
     return "the control, no mask" if c.controls == (name,) else "a control, no mask"
-
-
-def _are(names: list[str]) -> str:
-    return f"{listed(names)} {'is' if len(names) == 1 else 'are'}"

@@ -58,8 +58,9 @@ def forest_sentence(c: Comparison) -> str:
 def forest_caption(c: Comparison) -> str:
     """Return how to read the forest plots."""
     left, right = sides(c)
+    unit = f"{c.points}, " if c.points else ""
     return (
-        f"Difference in {c.figure}, {_in(c.points)}paired by seed: large, the mean with its 95 % interval, "
+        f"Difference in {c.figure}, {unit}paired by seed: large, the mean with its 95 % interval, "
         f"filled where a difference is shown; small dots, the single seeds. {left.capitalize()} on the left, {right} "
         "on the right. The band is what so few seeds easily miss: a true difference inside it is shown less than four "
         "times in five. Band and verdict are corrected for all comparisons; the intervals are of one alone."
@@ -77,10 +78,6 @@ def sides(c: Comparison) -> tuple[str, str]:
     if c.metric.lower_is_better is None:
         return "lower", "higher"
     return ("better", "worse") if c.metric.lower_is_better else ("worse", "better")
-
-
-def _in(unit: str) -> str:
-    return f"{unit}, " if unit else ""
 
 
 def curves_sentence(c: Comparison) -> str:

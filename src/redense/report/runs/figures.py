@@ -138,33 +138,22 @@ def curves_caption(run: Run) -> str:
 
 
 def _traces(run: Run) -> list[Plot]:
-    thin = thinned(run.log.steps, _MOST_POINTS)
-    epochs = run.log.epochs
-    at = [line.step for line in epochs]
-    lr = _lr_points(run, thin)
+    thin, epochs = thinned(run.log.steps, _MOST_POINTS), run.log.epochs
     where = [f"epoch {line.epoch:g} of {line.phase_name}" for line in epochs]
-    values = [line.validation.get(run.metric.name, math.nan) for line in epochs]
+    values = [(line.step, line.validation.get(run.metric.name, math.nan)) for line in epochs]
+    rates = [(step, rate if rate > 0 else math.nan) for step, rate in _lr_points(run, thin)]
     suffix = f" {run.metric.unit}" if run.metric.unit else ""
     form = f".{run.decimals}f"
-    marked = {"mode": "lines+markers", "marker": {"size": 4, "color": "--accent"}, "cliponaxis": False}
+    marked: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 4, "color": "--accent"}, "cliponaxis": False}
     # The mask is set at a phase's start and logged at each epoch's end: a value holds for the epoch before it.
-    sparsity = [(0, epochs[0].sparsity), *((line.step, line.sparsity) for line in epochs)] if epochs else []
+    sparsity = [(0, 100 * line.sparsity) for line in epochs[:1]] + [(one.step, 100 * one.sparsity) for one in epochs]
+    filled: dict[str, Any] = {"shape": "vh", "fill": "tozeroy", "fillcolor": "--band"}
     return [
-        _line("loss", "loss, step", [s.step for s in thin], [s.loss for s in thin], ".4~g", color="--thin", width=1),
-        _line("loss", "loss, epoch mean", at, [line.train_loss for line in epochs], ".4~g", **marked),
-        _line("metric", f"validation {run.metric.label}", at, values, form, suffix, where, **marked),
-        _line("lr", "learning rate", [x for x, _ in lr], [y if y > 0 else math.nan for _, y in lr], ".3~g"),
-        _line(
-            "sparsity",
-            "sparsity",
-            [x for x, _ in sparsity],
-            [100 * y for _, y in sparsity],
-            ".4~g",
-            " %",
-            shape="vh",
-            fill="tozeroy",
-            fillcolor="--band",
-        ),
+        _line("loss", "loss, step", [(one.step, one.loss) for one in thin], ".4~g", color="--thin", width=1),
+        _line("loss", "loss, epoch mean", [(one.step, one.train_loss) for one in epochs], ".4~g", **marked),
+        _line("metric", f"validation {run.metric.label}", values, form, suffix, where, **marked),
+        _line("lr", "learning rate", rates, ".3~g"),
+        _line("sparsity", "sparsity", sparsity, ".4~g", " %", **filled),
     ]
 
 
@@ -180,8 +169,7 @@ def _lr_points(run: Run, steps: Sequence[StepLine]) -> list[tuple[int, float]]:
 def _line(
     panel: str,
     name: str,
-    x: Sequence[int],
-    y: Sequence[float],
+    points: Sequence[tuple[int, float]],
     form: str,
     suffix: str = "",
     note: Sequence[str] | None = None,
@@ -195,8 +183,8 @@ def _line(
         "type": "scatter",
         "mode": "lines",
         "name": no_markup(name),
-        "x": list(x),
-        "y": finite(y),
+        "x": [x for x, _ in points],
+        "y": finite(y for _, y in points),
         "xaxis": "x",
         "yaxis": _PANELS[panel][0],
         "line": {"color": color, "width": width, "shape": shape},

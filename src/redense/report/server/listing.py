@@ -40,7 +40,6 @@ class Entry:
     """A row: what it is, its name and how far it is; ``done`` is a part of 1, None where that is not known."""
 
     name: str
-    folder: Path
     kind: str
     title: str
     state: str
@@ -104,19 +103,19 @@ def entry(name: str, folder: Path) -> Entry:
             return _run(name, folder, changed)
         if kind is COMPARISON:
             c = read_comparison(folder)
-            return Entry(name, folder, "comparison", c.recipe, "finished", None, headline(c), changed)
+            return Entry(name, "comparison", c.recipe, "finished", None, headline(c), changed)
         if kind is SCAN:
             data = load_object(folder / "sensitivity.json")
             says = f"{count(len((data.get('scan') or {}).get('curves') or ()), 'layer')} scanned"
-            return Entry(name, folder, "scan", str(data.get("recipe") or ""), "finished", None, says, changed)
+            return Entry(name, "scan", str(data.get("recipe") or ""), "finished", None, says, changed)
         return _comparison(name, folder, changed)
     except Exception as error:  # noqa: BLE001  # what lies there may be anything, and the others are still listed
-        return unreadable(name, folder, error, kind.name if kind else "comparison", changed)
+        return unreadable(name, error, kind.name if kind else "comparison", changed)
 
 
-def unreadable(name: str, folder: Path, error: Exception, kind: str = "unknown", changed: float = 0.0) -> Entry:
+def unreadable(name: str, error: Exception, kind: str = "unknown", changed: float = 0.0) -> Entry:
     """Return the row of a folder that cannot be read."""
-    return Entry(name, folder, kind, "", "damaged", None, reason_of(error), changed)
+    return Entry(name, kind, "", "damaged", None, reason_of(error), changed)
 
 
 def reason_of(error: Exception) -> str:
@@ -130,9 +129,9 @@ def _run(name: str, folder: Path, changed: float) -> Entry:
     run = read_run(folder)
     said = verdict(run).sentence
     if run.finished:
-        return Entry(name, folder, "run", run.name, "finished", None, said, changed)
+        return Entry(name, "run", run.name, "finished", None, said, changed)
     state = "running" if is_alive(folder, changed) else "stopped"
-    return Entry(name, folder, "run", run.name, state, part_done(run), said, changed)
+    return Entry(name, "run", run.name, state, part_done(run), said, changed)
 
 
 def part_done(run: Run) -> float | None:
@@ -194,7 +193,7 @@ def _comparison(name: str, folder: Path, changed: float) -> Entry:
     phases = [place for *_, planned in _planned(folder) for place, _ in planned]
     newest = max((_modified(place / "progress.json") for place in phases), default=changed)
     state = "running" if time.time() - newest < _FRESH else "not finished"
-    return Entry(name, folder, "comparison", title, state, done, f"{says}.", max(changed, newest))
+    return Entry(name, "comparison", title, state, done, f"{says}.", max(changed, newest))
 
 
 def grid_parts(folder: Path) -> dict[str, dict[str, tuple[float, int]]]:
