@@ -8,66 +8,39 @@ from pathlib import Path
 
 from redense.errors import DataError, command
 
+from .comparisons import page as comparisons
 from .kit.document import Page
+from .runs import page as runs
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of folder: ``marks`` are files of which it has one, ``file`` the name of its page's file.
+    """A kind of folder: ``marks`` are files of which it has one.
 
     ``write`` writes the page and returns its path, ``page`` returns the page.
     """
 
     name: str
     marks: tuple[str, ...]
-    file: str
     write: Callable[[Path], Path]
     page: Callable[[Path], Page]
 
 
-def _write_comparison(folder: Path) -> Path:
-    from .comparisons.page import write_compare_report
-
-    return write_compare_report(folder)
-
-
-def _comparison(folder: Path) -> Page:
-    from .comparisons.page import make_page
-    from .comparisons.reading import read_comparison
-
-    return make_page(read_comparison(folder))
-
-
-def _write_run(folder: Path) -> Path:
-    from .runs.page import write_report
-
-    return write_report(folder)
-
-
-def _run(folder: Path) -> Page:
-    from .runs.page import make_page
-    from .runs.reading import read_run
-
-    return make_page(read_run(folder))
-
-
 def _write_scan(folder: Path) -> Path:
-    from .scans.page import write_sensitivity_page
+    from .scans.page import write_sensitivity_page  # it needs torch
 
     return write_sensitivity_page(folder)
 
 
 def _scan(folder: Path) -> Page:
-    from redense.lab.runs.scan import read_scan
+    from .scans.page import read_page
 
-    from .scans.page import make_page
-
-    return make_page(*read_scan(folder))
+    return read_page(folder)
 
 
-COMPARISON = Kind("comparison", ("compare.json",), "report.html", _write_comparison, _comparison)
-RUN = Kind("run", ("recipe.yaml", "metrics.jsonl", "result.json"), "report.html", _write_run, _run)
-SCAN = Kind("scan", ("sensitivity.json",), "sensitivity.html", _write_scan, _scan)
+COMPARISON = Kind("comparison", ("compare.json",), comparisons.write_compare_report, comparisons.read_page)
+RUN = Kind("run", ("recipe.yaml", "metrics.jsonl", "result.json"), runs.write_report, runs.read_page)
+SCAN = Kind("scan", ("sensitivity.json",), _write_scan, _scan)
 _KINDS = (COMPARISON, SCAN, RUN)
 
 

@@ -19,7 +19,7 @@ from redense.lab.judging import words
 from redense.lab.judging.figures import is_lower_better
 from redense.lab.pairs.by_name import tuned_controls
 from redense.lab.pairs.carrying import Backend, Carrier
-from redense.lab.pairs.figures import UNNAMED, Figures, choose_metric
+from redense.lab.pairs.figures import UNNAMED, choose_metric
 from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
 from redense.lab.pairs.keeping import kept
 from redense.lab.pairs.plan import make_plan, seeds_of
@@ -219,7 +219,8 @@ def search(
         )
         again = {"retry_failed": False, "changed_code": changed_code}
         confirmed = compared(two, last, folder / "confirm", carrier, **again, quiet=quiet)
-    counted = {"search": sum(map(_runs, rounds.values())), "confirm": 2 * confirm if confirmed else 0}
+    taken = [[Rung(len(one.means), len(one.seeds)) for one in own] for own in rounds.values()]
+    counted = {"search": sum(map(price, taken)), "confirm": 2 * confirm if confirmed else 0}
     return _written(Searched(folder, winner, control, rounds, counted, confirmed, runs))
 
 
@@ -258,13 +259,14 @@ def _score(
     if first is None:
         return {}
     own = choose_metric(first.names, metric, lower)[0]
-    if not any(figures and _validation(figures, own) is not None for figures in known.values()):
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
+    for (name, seed), figures in known.items():
+        value = figures.validation.get(own, figures.validation.get(UNNAMED)) if figures else None
+        if value is not None:
+            found[name][seed] = value
+    if not any(found.values()):
         raise DataError("a search needs validation figures: train returns {'validation': ..., 'test': ...}")
-    read = {pair: _validation(figures, own) for pair, figures in known.items() if figures}
-    return {
-        name: {seed: value for (arm, seed), value in read.items() if arm == name and value is not None}
-        for name in names
-    }
+    return found
 
 
 def _written(result: Searched) -> Searched:
@@ -289,12 +291,3 @@ def _pools(
             raise RecipeError("without a schedule there are no usual controls: give controls={name: function}")
         controls = tuned_controls(schedule, max(len(found), 3))
     return {"candidates": found, "controls": arms_of(train, schedule, [controls], "", share=False)}
-
-
-def _runs(rounds: Sequence[Round]) -> int:
-    """Return the number of runs that rounds have taken."""
-    return price([Rung(len(one.means), len(one.seeds)) for one in rounds])
-
-
-def _validation(figures: Figures, metric: str) -> float | None:
-    return figures.validation.get(metric, figures.validation.get(UNNAMED))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redense.report.kit.plotting import (
     AXIS,
-    LOOK,
     Plot,
     axis,
     band,
@@ -16,14 +15,15 @@ from redense.report.kit.plotting import (
     no_markup,
     no_template,
     panel_title,
+    plot,
+    rates_scale,
     rows_axis,
     shortened,
-    titled,
+    steps_axis,
 )
-from redense.report.kit.quantities import number
+from redense.report.kit.quantities import between, number, titled
 
 from .looks import look
-from .numbers import decimals
 from .types import Arm, Comparison, Point
 
 _STRIP = 20  # pixels of an arm's strip of phases
@@ -82,45 +82,36 @@ def curves(c: Comparison) -> Plot | None:
         automargin=True,
         **({"range": list(focus)} if focus else {}),
     )
-    layout = {
-        **LOOK,
-        "height": inner + 76,
-        "margin": {"l": 8, "r": 14, "t": 26, "b": 50},
-        "showlegend": False,
-        "hovermode": "closest",
-        "barmode": "overlay",
-        "bargap": 0.3,
-        "shapes": [
+    data = [_curve(arm, c) for arm in order] + [_strip(row, arm) for row, arm in enumerate(arms)]
+    data += [_beside(panel, arm) for panel in panels for arm in order]
+    axes: dict[str, Any] = {
+        panel.axis.replace("y", "yaxis"): _axis(panel, arms, high - panel.height / inner, high)
+        for panel, high in zip(panels, tops, strict=True)
+    }
+    made = plot(
+        data,
+        inner + 76,
+        (8, 14, 26, 50),
+        barmode="overlay",
+        bargap=0.3,
+        shapes=[
             band((span["start"], span["end"]), ((strips + _GAP) / inner, 1), xref="x", yref="paper")
             for span in bands
             if span["sparse"]
         ],
-        "xaxis": axis(
-            "optimizer steps",
-            anchor="y2",
-            range=[0, end],
-            separatethousands=True,
-            exponentformat="none",
-            nticks=8,
-            showgrid=False,
-        ),
-        "yaxis": metric_axis,
-        "yaxis2": rows_axis(
+        xaxis=steps_axis("optimizer steps", end, anchor="y2", nticks=8, showgrid=False),
+        yaxis=metric_axis,
+        yaxis2=rows_axis(
             [shortened(arm.name) for arm in arms],
             domain=[0, strips / inner],
             anchor="x",
             tickfont=AXIS["tickfont"],
             showgrid=False,
         ),
-        "annotations": [panel_title(panel.title, high) for panel, high in zip(panels, tops, strict=True)],
-        **{
-            panel.axis.replace("y", "yaxis"): _axis(panel, arms, high - panel.height / inner, high)
-            for panel, high in zip(panels, tops, strict=True)
-        },
-    }
-    data = [_curve(arm, c) for arm in order] + [_strip(row, arm) for row, arm in enumerate(arms)]
-    data += [_beside(panel, arm) for panel in panels for arm in order]
-    return {"data": data, "layout": layout, "bands": bands, "paper": {"showlegend": True}}
+        annotations=[panel_title(panel.title, high) for panel, high in zip(panels, tops, strict=True)],
+        **axes,
+    )
+    return {**made, "bands": bands, "paper": {"showlegend": True}}
 
 
 def curves_caption(c: Comparison) -> str:
@@ -144,12 +135,12 @@ def curves_caption(c: Comparison) -> str:
 
 
 def _curve(arm: Arm, c: Comparison) -> Plot:
-    how, places = look(arm), decimals(c)
+    how, places = look(arm), c.decimals
     ends = {span.end for span in arm.phases} | {arm.curve[-1].step}
     unit = no_markup(f" {c.metric.unit}" if c.metric.unit else "")
     notes = [
         f"{number(p.mean, places)}{unit}"
-        + (f" ({number(p.low, places)} to {number(p.high, places)}, {p.seeds} seeds)" if p.seeds > 1 else "")
+        + (f" ({between((p.low, p.high), places)}, {p.seeds} seeds)" if p.seeds > 1 else "")
         + f"<br>step {p.step:,}, {no_markup(p.phase)}"
         for p in arm.curve
     ]
@@ -181,16 +172,8 @@ def _axis(panel: _Panel, arms: Sequence[Arm], low: float, high: float) -> Plot:
     values = panel.values(arms)
     if panel.field == "loss" and (ticks := log_ticks(values)) is not None:
         made |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
-    if panel.field == "lr" and (rates := [value for value in values if value > 0]):
-        # A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall.
-        highest: dict[tuple[int, str], float] = {}
-        for arm in arms:
-            for point in arm.curve:
-                phase = (arm.index, point.phase)
-                highest[phase] = max(point.lr or 0.0, highest.get(phase, 0.0))
-        least = min((rate for rate in highest.values() if rate > 0), default=min(rates)) / 100
-        made |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2}
-        made["range"] = [math.log10(least), math.log10(max(rates)) + 0.15]
+    if panel.field == "lr" and any(value > 0 for value in values):
+        made |= rates_scale(((arm.index, point.phase), point.lr) for arm in arms for point in arm.curve)
     if panel.field == "sparsity":
         made |= {"range": [0, max(10.0, 1.15 * max(values))], "nticks": 4}
     return made

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from redense.files.markup import Child, Element, h
+from redense.lab.judging.words import listed
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Figure, Table
-from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, titled
-from redense.report.kit.quantities import NONE, NOTHING, Number, cell, count, listed, number, share, whole
+from redense.report.kit.plotting import KEY, Plot, axis, no_markup, no_template, plot
+from redense.report.kit.quantities import NONE, NOTHING, Number, cell, count, number, share, titled, whole
 from redense.report.runs.moments import moments_plot
 from redense.report.runs.reading import Metric
 
@@ -20,7 +21,7 @@ from .types import Comparison
 
 
 @dataclass(frozen=True)
-class Flow:
+class _Flow:
     """The measurements of one flow: section -> rows."""
 
     label: str
@@ -119,12 +120,12 @@ _SECTIONS = {
 _NAMES = ("state", "from", "to", "layer")  # what says which solution a row is of
 
 
-def flows(data: Any, c: Comparison) -> list[Flow]:
-    """Return every flow in a diagnosis, each with its arm's colour."""
-    found = list(_flows(data))
+def _coloured(c: Comparison) -> list[_Flow]:
+    """Every flow of the diagnosis, each with its arm's colour."""
+    found = list(_flows(c.diagnosis))
     arms = [c.arm(name) for name, _ in found]
     colors = [look(arm).color if arm else f"--arm-{i % COLOURS + 1}" for i, arm in enumerate(arms)]
-    return [Flow(name, color, sections) for (name, sections), color in zip(found, colors, strict=True)]
+    return [_Flow(name, color, sections) for (name, sections), color in zip(found, colors, strict=True)]
 
 
 def _flows(data: Any, name: str = "") -> Iterator[tuple[str, dict[str, list[Mapping[str, Any]]]]]:
@@ -149,8 +150,8 @@ def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
 
 
-def sentence(data: Any, found: Sequence[Flow]) -> str:
-    """Return the sentence above the diagnosis: whose it is, and what it was measured on."""
+def _sentence(data: Any, found: Sequence[_Flow]) -> str:
+    """Say whose the diagnosis is, and what it was measured on."""
     names = [flow.label for flow in found if flow.label]
     whose = f" of {listed(names)}" if names else ""
     facts = data if isinstance(data, Mapping) else {}
@@ -170,9 +171,10 @@ def sentence(data: Any, found: Sequence[Flow]) -> str:
     )
 
 
-def parts_of(found: Sequence[Flow], metric: Metric) -> list[Child]:
-    """Return the parts of the page."""
-    parts: list[Child] = []
+def parts_of(c: Comparison) -> list[Child]:
+    """Return the parts of the section; none where nothing was measured."""
+    found, metric = _coloured(c), c.metric
+    parts: list[Child] = [h("p", _sentence(c.diagnosis, found))] if found else []
     names = list(dict.fromkeys(name for flow in found for name in flow.sections))
     for name in [*(known for known in _SECTIONS if known in names), *(name for name in names if name not in _SECTIONS)]:
         about = _SECTIONS.get(name) or _unknown(name, found)
@@ -185,7 +187,7 @@ def parts_of(found: Sequence[Flow], metric: Metric) -> list[Child]:
     return parts
 
 
-def _rows(name: str, about: _Section, found: Sequence[Flow], metric: Metric) -> Element:
+def _rows(name: str, about: _Section, found: Sequence[_Flow], metric: Metric) -> Element:
     rows: list[list[Cell]] = []
     errors: list[str] = []
     for flow in found:
@@ -243,7 +245,7 @@ def _short(value: float) -> Number:
     return cell(value)
 
 
-def _unknown(name: str, found: Sequence[Flow]) -> _Section:
+def _unknown(name: str, found: Sequence[_Flow]) -> _Section:
     """A section that this page does not know: every plain value of its rows."""
     rows = [row for flow in found for row in flow.sections.get(name, ())]
     plain = (int, float, str, bool)
@@ -262,7 +264,7 @@ _CAPTIONS = {
 }
 
 
-def _line_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None:
+def _line_plot(found: Sequence[_Flow], name: str, metric: Metric) -> Plot | None:
     data = [
         _trace(place, flow, row, row["alphas"], row["losses"])
         for flow in found
@@ -272,7 +274,7 @@ def _line_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None:
     return _plot(data, "part of the way", "loss")
 
 
-def _noise_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None:
+def _noise_plot(found: Sequence[_Flow], name: str, metric: Metric) -> Plot | None:
     data: list[Plot] = []
     for flow in found:
         for place, row in enumerate(flow.sections.get(name, ())):
@@ -287,12 +289,12 @@ def _noise_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None
     return _plot(data, scale, titled(metric.label, metric.unit))
 
 
-def _moments_plot(found: Sequence[Flow], name: str, metric: Metric) -> Plot | None:
+def _moments_plot(found: Sequence[_Flow], name: str, metric: Metric) -> Plot | None:
     rows = [row for flow in found for row in flow.sections.get(name, ()) if isinstance(row.get("edges"), list)]
     return moments_plot(rows[0]) if rows else None
 
 
-def _trace(place: int, flow: Flow, row: Mapping[str, Any], x: list[Any], y: list[Any]) -> Plot:
+def _trace(place: int, flow: _Flow, row: Mapping[str, Any], x: list[Any], y: list[Any]) -> Plot:
     name = f"{flow.label}, {_which(row)}".removeprefix(", ")
     return {
         "type": "scatter",
@@ -309,17 +311,9 @@ def _trace(place: int, flow: Flow, row: Mapping[str, Any], x: list[Any], y: list
 def _plot(data: list[Plot], x: str, y: str) -> Plot | None:
     if not data:
         return None
-    layout = {
-        **LOOK,
-        "height": 330 + 20 * ((len(data) + 1) // 2),
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 46},
-        "showlegend": True,
-        "legend": {**KEY, "y": 1.02},
-        "hovermode": "closest",
-        "xaxis": axis(x),
-        "yaxis": axis(no_markup(y), automargin=True),
-    }
-    return {"data": data, "layout": layout, "bands": []}
+    axes = {"xaxis": axis(x), "yaxis": axis(no_markup(y), automargin=True)}
+    height = 330 + 20 * ((len(data) + 1) // 2)
+    return plot(data, height, (8, 12, 12, 46), key=True, legend={**KEY, "y": 1.02}, **axes)
 
 
 _PLOTS = {"line": _line_plot, "weight_noise": _noise_plot, "input_noise": _noise_plot, "five_moments": _moments_plot}

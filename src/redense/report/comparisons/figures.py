@@ -5,37 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redense.report.kit.plotting import (
-    LOOK,
     Plot,
     axis,
     band,
     no_markup,
     no_template,
+    plot,
     rows_axis,
     segment,
     shortened,
-    titled,
+    steps_axis,
+    whiskers,
 )
-from redense.report.kit.quantities import number
+from redense.report.kit.quantities import estimate, number, p_value, titled
 
 from .looks import look
-from .numbers import decimals, p_value, points, with_interval
 from .types import Arm, Comparison, Difference
 from .words import sides
 
 # --- differences ----------------------------------------------------------------------------------------------------
 
 
-def names_of_forests(c: Comparison) -> dict[str, str]:
-    """Return the forest plots that there are: the name in the page -> what the arms are compared with."""
-    return {f"forest-{against}": against for against in dict.fromkeys((c.baseline, *c.controls)) if c.against(against)}
-
-
 def forest(c: Comparison, against: str) -> Plot:
     """Return the differences against the baseline or a control, one row an arm."""
     found = c.against(against)
-    unit = points(c)
-    places = decimals(c)
+    unit = c.points
+    places = c.decimals
     rows = [(row, item, arm) for row, item in enumerate(found) if (arm := c.arm(item.arm)) is not None]
     low, high = _reach(c.differences)
     limit = max(abs(low), abs(high))
@@ -46,38 +41,30 @@ def forest(c: Comparison, against: str) -> Plot:
     ]
     zero = segment((0, 0), (0, 1), "--ink", yref="paper", layer="below")
     left, right = sides(c)
-    layout = {
-        **LOOK,
-        "height": 46 * len(rows) + 96,
-        "margin": {"l": 8, "r": 12, "t": 26, "b": 62},
-        "showlegend": False,
-        "hovermode": "closest",
-        "shapes": [*bands, zero],
-        "xaxis": axis(
-            f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →",
-            range=[low, high],
-            nticks=6,
-            fixedrange=True,
-        ),
-        "yaxis": rows_axis([_wrapped(item.arm) for _, item, _ in rows], showgrid=False),
-    }
-    data = [trace for row, item, arm in rows for trace in _forest_row(row, item, arm, unit, places)]
-    return {"data": data, "layout": layout, "bands": []}
+    title = f"{no_markup(titled(f'difference in {c.figure}', unit))}<br>← {left} · {right} →"
+    return plot(
+        [trace for row, item, arm in rows for trace in _forest_row(row, item, arm, unit, places)],
+        46 * len(rows) + 96,
+        (8, 12, 26, 62),
+        shapes=[*bands, zero],
+        xaxis=axis(title, range=[low, high], nticks=6, fixedrange=True),
+        yaxis=rows_axis([_wrapped(item.arm) for _, item, _ in rows], showgrid=False),
+    )
 
 
 def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) -> list[Plot]:
     how = look(arm)
     unit = f" {unit}" if unit else ""
-    values = [value for _, value in item.by_seed]
-    shown = with_interval(item.mean, item.interval, places, signed=True)
+    paired, values = item.paired, item.paired.differences
+    shown = str(estimate(paired.mean, paired.interval, places, signed=True))
     dots = {
         "type": "scatter",
         "mode": "markers",
-        "x": values,
+        "x": list(values),
         "y": [row + 0.24] * len(values),
         "text": [
             no_markup(f"seed {seed}: {'+' if value > 0 else ''}{number(value, places)}{unit}")
-            for seed, value in item.by_seed
+            for seed, value in zip(item.seeds, values, strict=True)
         ],
         "marker": {"color": how.color, "size": 5, "opacity": 0.75},
         "hovertemplate": f"<b>{no_template(arm.name)}</b><br>%{{text}}<extra></extra>",
@@ -86,7 +73,7 @@ def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) ->
     mean = {
         "type": "scatter",
         "mode": "markers",
-        "x": [item.mean],
+        "x": [paired.mean],
         "y": [row - 0.04],
         "marker": {
             "symbol": how.symbol if item.verdict in ("better", "worse") else f"{how.symbol}-open",
@@ -95,27 +82,20 @@ def _forest_row(row: int, item: Difference, arm: Arm, unit: str, places: int) ->
             "line": {"color": how.color, "width": 2},
         },
         "hovertemplate": f"<b>{no_template(arm.name)}</b><br>{no_template(shown + unit)}<br>"
-        f"{no_template(f'n = {item.n}, p = {p_value(item.p_adjusted)} after Holm')}<br>"
+        f"{no_template(f'n = {paired.n}, p = {p_value(item.p_adjusted)} after Holm')}<br>"
         f"{no_template(item.verdict)}<extra></extra>",
         "cliponaxis": False,
     }
-    if item.interval:
-        mean["error_x"] = {
-            "type": "data",
-            "symmetric": False,
-            "array": [item.interval[1] - item.mean],
-            "arrayminus": [item.mean - item.interval[0]],
-            "color": how.color,
-            "thickness": 2,
-            "width": 5,
-        }
+    if paired.interval:
+        low, high = paired.interval
+        mean["error_x"] = whiskers([high - paired.mean], [paired.mean - low], how.color, thickness=2, width=5)
     return [dots, mean]
 
 
 def _reach(items: Sequence[Difference]) -> tuple[float, float]:
     """The same x range for both forest plots: all intervals and seeds, and zero."""
-    values = [0.0, *(value for item in items for value in (item.mean, *(item.interval or ())))]
-    values += [value for item in items for _, value in item.by_seed]
+    values = [0.0, *(value for item in items for value in (item.paired.mean, *(item.paired.interval or ())))]
+    values += [value for item in items for value in item.paired.differences]
     pad = 0.06 * (max(values) - min(values)) or 1.0
     return min(values) - pad, max(values) + pad
 
@@ -136,50 +116,33 @@ def cost(c: Comparison) -> Plot | None:
     most = 1.1 * max(gradients for _, gradients in arms)
     baseline = c.arm(c.baseline)
     level = baseline.mean if baseline else None
-    places = decimals(c)
+    places = c.decimals
     unit = f" {c.metric.unit}" if c.metric.unit else ""
-    data = [_cost_point(arm, x, places, unit) for arm, x in _side_by_side(arms, most)]
-    layout = {
-        **LOOK,
-        "height": 380,
-        "margin": {"l": 8, "r": 14, "t": 14, "b": 50},
-        "showlegend": False,
-        "hovermode": "closest",
-        "shapes": []
-        if level is None
-        else [segment((0, 1), (level, level), "--muted", "dot", xref="paper", layer="below")],
-        "xaxis": axis(
-            "gradient evaluations of one run",
-            range=[0, most],
-            separatethousands=True,
-            exponentformat="none",
-            nticks=6,
-        ),
-        "yaxis": axis(no_markup(titled(c.figure, c.metric.unit)), automargin=True),
-    }
-    return {"data": data, "layout": layout, "bands": [], "paper": {"showlegend": True}}
+    dotted = {} if level is None else segment((0, 1), (level, level), "--muted", "dot", xref="paper", layer="below")
+    made = plot(
+        [_cost_point(arm, x, places, unit) for arm, x in _side_by_side(arms, most)],
+        380,
+        (8, 14, 14, 50),
+        shapes=[dotted] if dotted else [],
+        xaxis=steps_axis("gradient evaluations of one run", most, nticks=6),
+        yaxis=axis(no_markup(titled(c.figure, c.metric.unit)), automargin=True),
+    )
+    return {**made, "paper": {"showlegend": True}}
 
 
 def _cost_point(arm: Arm, x: float, places: int, unit: str) -> Plot:
     how = look(arm)
-    shown = f"{with_interval(arm.mean, arm.interval, places)}{unit}, {arm.gradients:,} gradients"
-    low, high = arm.interval or (arm.mean or 0.0, arm.mean or 0.0)
+    shown = f"{estimate(arm.mean, arm.interval, places)}{unit}, {arm.gradients:,} gradients"
+    mean = arm.mean or 0.0
+    low, high = arm.interval or (mean, mean)
+    seen = arm.interval is not None
     return {
         "type": "scatter",
         "mode": "markers",
         "name": no_markup(arm.name),
         "x": [x],
         "y": [arm.mean],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "visible": arm.interval is not None,
-            "array": [high - (arm.mean or 0.0)],
-            "arrayminus": [(arm.mean or 0.0) - low],
-            "color": how.color,
-            "thickness": 1.5,
-            "width": 4,
-        },
+        "error_y": whiskers([high - mean], [mean - low], how.color, thickness=1.5, width=4, visible=seen),
         "marker": {"color": how.color, "symbol": how.symbol, "size": 11},
         "hovertemplate": f"<b>{no_template(arm.name)}</b><br>{no_template(shown)}<extra></extra>",
         "cliponaxis": False,

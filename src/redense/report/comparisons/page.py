@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from redense.files.checksums import check_folder
-from redense.files.markup import Child, Element, h
+from redense.files.markup import Child, h
 from redense.lab.headings import heading_of, on_other_data
 from redense.lab.judging.words import control_sentence, rule
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
 from redense.report.kit.parts import (
     Cell,
+    Column,
     Figure,
     Table,
     big_figures,
@@ -21,20 +23,19 @@ from redense.report.kit.parts import (
     data_link,
     downloads,
     environment_table,
+    table_of,
 )
-from redense.report.kit.quantities import NOTHING, cell, count, learning_rate, number, share, whole
+from redense.report.kit.quantities import NOTHING, between, cell, count, learning_rate, p_value, share, titled, whole
 from redense.report.runs import commands
 from redense.report.runs.evidence import show_evidence
 
 from . import curves as compare_curves
-from . import diagnosis as diagnosis_part
-from . import figures, words
+from . import diagnosis, figures, words
 from .looks import swatch
-from .numbers import decimals, has_intervals, p_value, points
 from .reading import read_comparison
 from .search import search_parts
 from .tables import table_of_arms
-from .types import Comparison
+from .types import Comparison, Difference
 from .verdict import gains, headline, key_figures, remarks, said_of
 
 _RAW = {
@@ -55,12 +56,16 @@ def write_compare_report(folder: Path) -> Path:
         CheckpointError: a file in it does not match its checksum.
     """
     check_folder(folder)
-    return write_page(folder, make_page(read_comparison(folder)))
+    return write_page(folder, read_page(folder))
+
+
+def read_page(folder: Path) -> Page:
+    """Return the page of the comparison in a folder."""
+    return make_page(read_comparison(folder))
 
 
 def make_page(c: Comparison) -> Page:
     """Return the page of a comparison."""
-    flows = diagnosis_part.flows(c.diagnosis, c)
     sections = [
         Section("verdict", "Verdict", _verdict(c)),
         Section("searched", "The search", search_parts(c.search) if c.search else None),
@@ -70,7 +75,7 @@ def make_page(c: Comparison) -> Page:
         Section("spent", f"Cost against {c.metric.label}", _cost(c)),
         Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
         *show_evidence(c.evidence, f", seed {c.seeds[0]}"),
-        Section("diagnosis", "Diagnosis", _diagnosis(c, flows) if flows else None),
+        Section("diagnosis", "Diagnosis", diagnosis.parts_of(c)),
         Section("method", "How this was decided", h("p", rule(c.decision))),
         Section("provenance", "To reproduce it", _provenance(c)),
     ]
@@ -86,10 +91,6 @@ def make_page(c: Comparison) -> Page:
         sections=[replace(section, class_=section.class_ or section.name) for section in sections if section.parts],
         style=asset("comparisons/comparison.css"),
     )
-
-
-def _diagnosis(c: Comparison, flows: list[diagnosis_part.Flow]) -> list[Child]:
-    return [h("p", diagnosis_part.sentence(c.diagnosis, flows)), *diagnosis_part.parts_of(flows, c.metric)]
 
 
 # --- the sections ---------------------------------------------------------------------------------------------------
@@ -117,18 +118,15 @@ def _verdict(c: Comparison) -> list[Child]:
 
 
 def _differences(c: Comparison) -> list[Child]:
-    forests = figures.names_of_forests(c)
-    if not forests:
+    if not c.opponents:
         return [h("p", words.forest_sentence(c))]
-    titles = {name: f"Against {words.named(c, name)}" for name in forests.values()}
-    halves = [
-        h(
-            "div",
-            h("h3", titles[against]),
-            Figure(name, words.describe_forest(c, against), words.pairs(c, against), figures.forest(c, against)),
+    forests = {
+        other: Figure(
+            f"forest-{other}", words.describe_forest(c, other), words.pairs(c, other), figures.forest(c, other)
         )
-        for name, against in forests.items()
-    ]
+        for other in c.opponents
+    }
+    halves = [h("div", h("h3", f"Against {words.named(c, other)}"), plot) for other, plot in forests.items()]
     missing = [] if c.controls else [h("p", "No control without a mask was run.", class_="note")]
     sentences = [h("li", item.sentence) for item in c.differences]
     return [
@@ -142,43 +140,28 @@ def _differences(c: Comparison) -> list[Child]:
 
 
 def _numbers(c: Comparison) -> Table:
-    apart, places = points(c), decimals(c)
-    unit = f", {apart}" if apart else ""
-    columns = [
-        ("Arm", False),
-        ("Against", False),
-        ("n", True),
-        (f"Difference{unit}", True),
-        ("95 % interval", True),
-        ("p, t-test", True),
-        ("p, sign flips", True),
-        ("p, corrected", True),
-        ("d\u2009z", True),
-        (f"At most better{unit}", True),
-        (f"At most worse{unit}", True),
-        (f"Detectable{unit}", True),
-        ("Seeds for 80 %", True),
-        ("Verdict", False),
-    ]
-    rows: list[list[Cell]] = [
+    apart, places = c.points, c.decimals
+    return table_of(
+        "Paired differences, arm − other",
+        c.differences,
         [
-            item.arm,
-            item.against,
-            str(item.n),
-            cell(item.mean, places, signed=True),
-            f"{number(item.interval[0], places)} to {number(item.interval[1], places)}" if item.interval else NOTHING,
-            p_value(item.p_t),
-            p_value(item.p_flip),
-            p_value(item.p_adjusted),
-            cell(item.effect, 2),
-            *(_at_most(size, places) for size in item.reach or (None, None)),
-            cell(item.detectable, places),
-            whole(item.seeds_needed),
-            item.verdict,
-        ]
-        for item in c.differences
-    ]
-    return Table("Paired differences, arm − other", columns, rows, tall=len(rows) > 20)
+            ("Arm", False, lambda item: item.arm),
+            ("Against", False, lambda item: item.against),
+            ("n", True, lambda item: str(item.paired.n)),
+            (titled("Difference", apart), True, lambda item: cell(item.paired.mean, places, signed=True)),
+            ("95 % interval", True, lambda item: between(item.paired.interval, places)),
+            ("p, t-test", True, lambda item: p_value(item.paired.p_t)),
+            ("p, sign flips", True, lambda item: p_value(item.paired.p_flip)),
+            ("p, corrected", True, lambda item: p_value(item.p_adjusted)),
+            ("d\u2009z", True, lambda item: cell(item.paired.effect, 2)),
+            (titled("At most better", apart), True, lambda item: _at_most(item.reach and item.reach[0], places)),
+            (titled("At most worse", apart), True, lambda item: _at_most(item.reach and item.reach[1], places)),
+            (titled("Detectable", apart), True, lambda item: cell(item.detectable, places)),
+            ("Seeds for 80 %", True, lambda item: whole(item.seeds_needed)),
+            ("Verdict", False, lambda item: item.verdict),
+        ],
+        tall=len(c.differences) > 20,
+    )
 
 
 def _at_most(size: float | None, places: int) -> Cell:
@@ -190,50 +173,34 @@ def _curves(c: Comparison) -> list[Child]:
     plot = compare_curves.curves(c)
     if plot is None:
         return []
-    arms = [arm for arm in c.arms if arm.curve]
-    labels = [h("label", _checkbox(arm.index), swatch(arm), arm.name) for arm in arms]
-    buttons = [h("button", text, type="button", value=value) for text, value in (("all", "all"), ("none", "none"))]
+    arms, places = [arm for arm in c.arms if arm.curve], c.decimals
+    validation = titled(f"Validation {c.metric.label}", c.metric.unit)
+    boxes = [h("input", type="checkbox", value=arm.index, checked=True) for arm in arms]
+    labels = [h("label", box, swatch(arm), arm.name) for box, arm in zip(boxes, arms, strict=True)]
+    buttons = [h("button", text, type="button", value=text) for text in ("all", "none")]
     toggles = h("fieldset", h("legend", "Arms"), labels, buttons, class_="toggles")
-    rows: list[list[Cell]] = [
+    numbers = table_of(
+        "Every arm",
+        [point for arm in arms for point in arm.curve],
         [
-            arm.name,
-            whole(point.step),
-            point.phase,
-            cell(point.mean, decimals(c)),
-            f"{number(point.low, decimals(c))} to {number(point.high, decimals(c))}",
-            str(point.seeds),
-            cell(point.loss, 4),
-            learning_rate(point.lr),
-            share(point.sparsity),
-        ]
-        for arm in arms
-        for point in arm.curve
-    ]
-    unit = f", {c.metric.unit}" if c.metric.unit else ""
-    columns = [
-        ("Arm", False),
-        ("Step", True),
-        ("Phase", False),
-        (f"Validation {c.metric.label}{unit}, mean", True),
-        ("Lowest and highest seed", True),
-        ("Seeds", True),
-        ("Training loss", True),
-        ("LR", True),
-        ("Sparsity", True),
-    ]
-    numbers = h(
-        "details", h("summary", "The curves as a table"), Table("Every arm", columns, rows, tall=True), class_="screen"
+            ("Arm", False, lambda point: point.arm),
+            ("Step", True, lambda point: whole(point.step)),
+            ("Phase", False, lambda point: point.phase),
+            (f"{validation}, mean", True, lambda point: cell(point.mean, places)),
+            ("Lowest and highest seed", True, lambda point: between((point.low, point.high), places)),
+            ("Seeds", True, lambda point: str(point.seeds)),
+            ("Training loss", True, lambda point: cell(point.loss, 4)),
+            ("LR", True, lambda point: learning_rate(point.lr)),
+            ("Sparsity", True, lambda point: share(point.sparsity)),
+        ],
+        tall=True,
     )
     return [
         h("p", words.curves_sentence(c)),
         toggles,
         Figure("curves", words.describe_curves(c), compare_curves.curves_caption(c), plot),
-        numbers,
+        h("details", h("summary", "The curves as a table"), numbers, class_="screen"),
     ]
-
-
-def _checkbox(value: int) -> Element:
-    return h("input", type="checkbox", value=value, checked=True)
 
 
 def _cost(c: Comparison) -> list[Child]:
@@ -241,7 +208,7 @@ def _cost(c: Comparison) -> list[Child]:
     if plot is None:
         return []
     key = [h("li", swatch(arm), arm.name) for arm in c.arms if arm.mean is not None]
-    mean = "Mean over seeds with its 95 % interval" if has_intervals(c) else "Figures of single runs"
+    mean = "Mean over seeds with its 95 % interval" if c.has_intervals else "Figures of single runs"
     caption = f"{mean}; arms of the same cost stand beside each other around it."
     if (baseline := c.arm(c.decision.baseline)) and baseline.mean is not None:
         caption += f" Dotted: {c.named(c.baseline)}."
@@ -256,56 +223,41 @@ def _mcnemar(c: Comparison) -> list[Child]:
     parts: list[Child] = [h("p", words.mcnemar_sentence(c))]
     if any(item.examples for item in c.differences):
         parts += [_pooled(c), h("p", words.POOLED, class_="note")]
-    for against in dict.fromkeys((c.baseline, *c.controls)):
+    for against in c.opponents:
         items = [item for item in c.against(against) if item.flips]
         if not items:
             continue
         run = {flips.seed for item in items for flips in item.flips}
-        seeds = [seed for seed in c.seeds if seed in run]
-        columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
-        rows: list[list[Cell]] = []
-        for item in items:
-            by_seed = {flips.seed: flips for flips in item.flips}
-            cells: list[Cell] = [
-                [f"{one.fixed:,} / {one.broken:,}", h("span", f"p {_equals(one.p)}", class_="under")]
-                if (one := by_seed.get(seed))
-                else NOTHING
-                for seed in seeds
-            ]
-            rows.append([item.arm, *cells])
-        other = c.named(against)
-        parts.append(
-            Table(f"Test examples that only the arm / only {other} gets right, and McNemar's exact p", columns, rows)
-        )
+        columns: list[Column[Difference]] = [
+            ("Arm", False, lambda item: item.arm),
+            *((f"Seed {seed}", True, partial(_flips, seed)) for seed in c.seeds if seed in run),
+        ]
+        caption = f"Test examples that only the arm / only {c.named(against)} gets right, and McNemar's exact p"
+        parts.append(table_of(caption, items, columns))
     return parts
+
+
+def _flips(seed: int | str, item: Difference) -> Cell:
+    one = {flips.seed: flips for flips in item.flips}.get(seed)
+    if one is None:
+        return NOTHING
+    p = p_value(one.p)
+    equals = p if p.startswith("<") else f"= {p}"
+    return [f"{one.fixed:,} / {one.broken:,}", h("span", f"p {equals}", class_="under")]
 
 
 def _pooled(c: Comparison) -> Table:
     """The answers of all seeds together: McNemar's test, and the interval that has seeds and examples in it."""
-    columns = [
-        ("Arm", False),
-        ("Against", False),
-        ("Only the arm right", True),
-        ("Only the other", True),
-        ("p", True),
-        ("Share wrong, points", True),
-        ("95 %, other seeds and examples", True),
-    ]
+    columns = [("Arm", False), ("Against", False), ("Only the arm right", True), ("Only the other", True), ("p", True)]
+    columns += [("Share wrong, points", True), ("95 %, other seeds and examples", True)]
     rows: list[list[Cell]] = []
     for item in c.differences:
         if (found := item.examples) is not None:
-            ends = [100 * end for end in found.interval] if found.interval else []
-            between = f"{number(ends[0], 2)} to {number(ends[1], 2)}" if ends else NOTHING
+            ends = (100 * found.interval[0], 100 * found.interval[1]) if found.interval else None
             mean = cell(100 * found.mean, 2, signed=True)
-            rows.append(
-                [item.arm, item.against, whole(found.fixed), whole(found.broken), p_value(found.p), mean, between]
-            )
+            numbers = [whole(found.fixed), whole(found.broken), p_value(found.p), mean, between(ends, 2)]
+            rows.append([item.arm, item.against, *numbers])
     return Table("The answers of all seeds, example by example", columns, rows)
-
-
-def _equals(p: float) -> str:
-    text = p_value(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _provenance(c: Comparison) -> list[Child]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from redense.errors import DataError
 from redense.lab.judging import words
+from redense.lab.judging.examples import Pooled
 from redense.lab.judging.results import Tried, decide_rows, is_dense, tried
 from redense.lab.judging.verdicts import Contrast, Decision
 from redense.report.kit.loading import load_json
@@ -16,7 +17,7 @@ from redense.report.kit.quantities import count, learning_rate, percent
 from redense.report.runs.evidence import read_evidence
 from redense.report.runs.reading import Metric
 
-from .types import Arm, Comparison, Difference, Examples, Flips, Point, Seed, Span
+from .types import Arm, Comparison, Difference, Flips, Point, Seed, Span
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -93,7 +94,7 @@ def _arm(
         interval=_pair(row["interval"]),
         seconds=_number(costs.get(name)),
         tried=settings,
-        curve=tuple(_mean_curve([run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
+        curve=tuple(_mean_curve(name, [run for run in curves.get(name) or () if run["seed"] not in failed], metric)),
         ended=str(row.get("ended") or "diverged"),
         is_baseline=name == baseline,
     )
@@ -104,7 +105,6 @@ def _seed(item: Mapping[str, Any], metric: str) -> Seed:
     return Seed(
         seed=_label(item["seed"]),
         test=None if failed else _number(item["test"][metric]),
-        validation=_number((item.get("validation") or {}).get(metric)),
         parameters=item.get("parameters"),
         nonzeros=item.get("nonzeros"),
         failed=str(failed) if failed else None,
@@ -136,7 +136,7 @@ def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
 _BESIDE = ("train_loss", "lr", "sparsity")
 
 
-def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
+def _mean_curve(arm: str, runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
     """Return a mean curve; none where a seed has no figure, because it would jump as that seed comes and goes."""
     phases: dict[int, str] = {}
     values: dict[int, list[float]] = {}
@@ -154,26 +154,14 @@ def _mean_curve(runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
         here = values[step]
         if here and len(here) == len(runs):
             beside = [sum(kept) / len(kept) if len(kept) == len(runs) else None for kept in others[step]]
-            yield Point(step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
+            yield Point(arm, step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
 
 
 def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -> Difference:
-    paired = item.paired
     return Difference(
-        arm=item.arm,
-        against=item.against,
-        n=paired.n,
-        mean=paired.mean,
-        interval=paired.interval,
-        p_t=paired.p_t,
-        p_flip=paired.p_flip,
-        p_adjusted=item.p_adjusted,
-        detectable=item.detectable,
-        effect=paired.effect,
-        reach=words.reach(decision, paired.interval) if paired.interval else None,
+        **vars(item),
+        reach=words.reach(decision, item.paired.interval) if item.paired.interval else None,
         seeds_needed=words.seeds_needed(decision, item),
-        by_seed=tuple((_label(seed), apart) for seed, apart in zip(item.seeds, paired.differences, strict=True)),
-        verdict=item.verdict,
         sentence=words.sentence(decision, item),
         flips=tuple(
             Flips(_label(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
@@ -183,11 +171,11 @@ def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -
     )
 
 
-def _examples(item: Mapping[str, Any] | None) -> Examples | None:
+def _examples(item: Mapping[str, Any] | None) -> Pooled | None:
     if not item:
         return None
-    p, interval = _number(item["p"]), _pair(item["interval"])
-    return Examples(int(item["fixed"]), int(item["broken"]), p, float(item["mean"]), interval)
+    counts = {name: int(item[name]) for name in ("seeds", "examples", "fixed", "broken")}
+    return Pooled(**counts, p=_number(item["p"]), mean=float(item["mean"]), interval=_pair(item["interval"]))
 
 
 def _label(seed: Any) -> int | str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from redense.files.markup import Child, h
-from redense.report.kit.parts import Cell, Table
+from redense.report.kit.parts import Cell, Column, Table, table_of
 from redense.report.kit.quantities import NOTHING, cell, count, number
 
 
@@ -27,17 +28,16 @@ def search_parts(search: Mapping[str, Any]) -> list[Child]:
 
 
 def _tree(pool: str, rounds: list[Mapping[str, Any]]) -> Table:
-    columns = [("Setting", False)]
-    columns += [(f"Round {place}, {count(len(one['seeds']), 'seed')}", True) for place, one in enumerate(rounds, 1)]
-    rows: list[list[Cell]] = []
-    for name in rounds[0]["means"]:
-        row: list[Cell] = [name]
-        for one in rounds:
-            if name not in one["means"]:
-                row.append(NOTHING)
-            elif (mean := one["means"][name]) is None:
-                row.append("failed")
-            else:
-                row.append(h("strong", number(mean)) if name in one["stay"] else cell(mean))
-        rows.append(row)
-    return Table(f"The {pool}: mean validation figure, bold where a setting stays", columns, rows)
+    columns: list[Column[str]] = [("Setting", False, str)]
+    for place, one in enumerate(rounds, 1):
+        columns.append((f"Round {place}, {count(len(one['seeds']), 'seed')}", True, partial(_mean, one)))
+    caption = f"The {pool}: mean validation figure, bold where a setting stays"
+    return table_of(caption, list(rounds[0]["means"]), columns)
+
+
+def _mean(one: Mapping[str, Any], name: str) -> Cell:
+    if name not in one["means"]:
+        return NOTHING
+    if (mean := one["means"][name]) is None:
+        return "failed"
+    return h("strong", number(mean)) if name in one["stay"] else cell(mean)

@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from redense.files.markup import Child, Element, h
 from redense.lab.judging.results import tried_sentence
-from redense.report.kit.parts import Cell, Table
-from redense.report.kit.quantities import NOTHING, Number, cell, count, duration, estimate, whole
+from redense.report.kit.parts import Cell, Column, Table, table_of
+from redense.report.kit.quantities import NOTHING, Number, cell, count, duration, estimate, titled, whole
 
 from .looks import swatch
-from .numbers import decimals, has_intervals, points
-from .types import Arm, Comparison, Difference
+from .types import Arm, Comparison
 from .words import arms_sentence, table_sentence
 
 
 def table_of_arms(c: Comparison) -> list[Child]:
     """Return the table of the arms, which runs diverged, and what can be unfolded below."""
-    unit, apart = c.metric.unit, points(c)
+    apart = c.points
+    others = {name: name for name in (c.baseline, *c.controls)}
+    if c.form == "recipe":
+        others[c.baseline] = "baseline"
     swept = any(arm.tried.settings > 1 for arm in c.arms)
-    columns = [
-        ("Arm", False),
-        (f"{_figure(c)}{f', {unit}' if unit else ''}", True),
-        (f"Against {'baseline' if c.form == 'recipe' else c.baseline}{f', {apart}' if apart else ''}", True),
-        *((f"Against {control}{f', {apart}' if apart else ''}", True) for control in _controls(c)),
-        ("Steps", True),
-        ("Gradients", True),
-        ("Time", True),
-        ("Weights", True),
-        ("Non\u2011zero", True),
-        *([("Settings", False)] if swept else []),
-        ("Note", False),
-    ]
-    rows: list[list[Cell]] = [
-        [
-            [swatch(arm), " ", arm.name],
-            arm.ended if arm.mean is None else estimate(arm.mean, arm.interval, decimals(c)),
-            _against(c, c.difference(arm.name, c.baseline)),
-            *(_against(c, c.difference(arm.name, control)) for control in _controls(c)),
-            whole(arm.steps),
-            whole(arm.gradients),
-            NOTHING if arm.seconds is None else duration(arm.seconds),
-            whole(arm.parameters),
-            whole(arm.nonzeros),
-            *([_settings(arm)] if swept else []),
-            h("span", "; ".join(filter(None, [arm.note, _divergence(arm)])), class_="wrap")
-            if arm.note or arm.diverged
-            else "",
-        ]
-        for arm in c.arms
+    noted = any(arm.note or arm.diverged for arm in c.arms)
+    columns: list[Column[Arm]] = [
+        ("Arm", False, lambda arm: [swatch(arm), " ", arm.name]),
+        (titled(_figure(c), c.metric.unit), True, lambda arm: _mean(c, arm)),
+        *((titled(f"Against {called}", apart), True, partial(_against, c, other)) for other, called in others.items()),
+        ("Steps", True, lambda arm: whole(arm.steps)),
+        ("Gradients", True, lambda arm: whole(arm.gradients)),
+        ("Time", True, lambda arm: NOTHING if arm.seconds is None else duration(arm.seconds)),
+        ("Weights", True, lambda arm: whole(arm.parameters)),
+        ("Non\u2011zero", True, lambda arm: whole(arm.nonzeros)),
+        *([("Settings", False, _settings)] if swept else []),
+        *([("Note", False, _note)] if noted else []),
     ]
     if c.form != "recipe":  # what nobody told has no column
-        told = [index for index in range(len(columns)) if any(row[index] != NOTHING for row in rows)]
-        columns = [columns[index] for index in told]
-        rows = [[row[index] for index in told] for row in rows]
-    noted = "noted"
-    if not any(arm.note or arm.diverged for arm in c.arms):
-        columns, rows, noted = columns[:-1], [row[:-1] for row in rows], ""
-    if has_intervals(c):
+        columns = [column for column in columns if any(column[2](arm) != NOTHING for arm in c.arms)]
+    if c.has_intervals:
         caption = "Mean ± half its 95 % interval over seeds; a difference is named where it is more than chance"
     elif any(len(arm.alive) > 1 for arm in c.arms):
         caption = "Means over seeds that all have the same figure; without a spread there is no interval"
@@ -65,18 +46,22 @@ def table_of_arms(c: Comparison) -> list[Child]:
     return [
         h("p", table_sentence(c)),
         *([h("p", settings, class_="note")] if settings else []),
-        Table(caption, columns, rows, class_=noted),
+        table_of(caption, c.arms, columns, class_="noted" if noted else ""),
         *_diverged(c),
         h("details", h("summary", "What each arm is"), h("p", arms_sentence(c)), _what_they_are(c)),
         h("details", h("summary", "Every seed"), _every_seed(c)),
     ]
 
 
-def _against(c: Comparison, item: Difference | None) -> Number:
-    if item is None:
+def _mean(c: Comparison, arm: Arm) -> Cell:
+    return arm.ended if arm.mean is None else estimate(arm.mean, arm.interval, c.decimals)
+
+
+def _against(c: Comparison, other: str, arm: Arm) -> Number:
+    if (item := c.difference(arm.name, other)) is None:
         return NOTHING
     word = item.verdict if item.verdict in ("better", "worse", "equivalent") else ""
-    return estimate(item.mean, item.interval, decimals(c), signed=True, word=word)
+    return estimate(item.paired.mean, item.paired.interval, c.decimals, signed=True, word=word)
 
 
 def _settings(arm: Arm) -> str:
@@ -85,8 +70,10 @@ def _settings(arm: Arm) -> str:
     return f"best of {arm.tried.settings}" if arm.tried.best else f"one of {arm.tried.settings}"
 
 
-def _divergence(arm: Arm) -> str:
-    return f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} {arm.ended}" if arm.diverged else ""
+def _note(arm: Arm) -> Cell:
+    diverged = f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} {arm.ended}" if arm.diverged else ""
+    said = "; ".join(filter(None, [arm.note, diverged]))
+    return h("span", said, class_="wrap") if said else ""
 
 
 def _diverged(c: Comparison) -> list[Element]:
@@ -97,37 +84,28 @@ def _diverged(c: Comparison) -> list[Element]:
 
 
 def _what_they_are(c: Comparison) -> Table:
-    columns = [("Arm", False), ("Phases", False), ("Source", False)]
-    rows: list[list[Cell]] = [
+    return table_of(
+        "What each arm is, phase by phase",
+        c.arms,
         [
-            [arm.name, h("span", arm.about, class_="about")],
-            [h("span", f"{span.name}: {span.about}", h("br")) for span in arm.phases],
-            h("span", arm.source, class_="wrap") if arm.source else NOTHING,
-        ]
-        for arm in c.arms
-    ]
-    return Table("What each arm is, phase by phase", columns, rows)
+            ("Arm", False, lambda arm: [arm.name, h("span", arm.about, class_="about")]),
+            ("Phases", False, lambda arm: [h("span", f"{one.name}: {one.about}", h("br")) for one in arm.phases]),
+            ("Source", False, lambda arm: h("span", arm.source, class_="wrap") if arm.source else NOTHING),
+        ],
+    )
 
 
 def _every_seed(c: Comparison) -> Table:
-    seeds = list(dict.fromkeys(seed.seed for arm in c.arms for seed in arm.seeds))
-    columns = [("Arm", False), *((f"Seed {seed}", True) for seed in seeds)]
-    rows: list[list[Cell]] = []
-    for arm in c.arms:
-        runs = {seed.seed: seed for seed in arm.seeds}
-        cells = [
-            NOTHING if seed not in runs else arm.ended if runs[seed].failed else cell(runs[seed].test, decimals(c))
-            for seed in seeds
-        ]
-        rows.append([arm.name, *cells])
-    unit = f", {c.metric.unit}" if c.metric.unit else ""
-    return Table(f"{_figure(c)}{unit} of every run", columns, rows)
+    def of(seed: int | str, arm: Arm) -> Cell:
+        run = {run.seed: run for run in arm.seeds}.get(seed)
+        return NOTHING if run is None else arm.ended if run.failed else cell(run.test, c.decimals)
+
+    seeds = dict.fromkeys(seed.seed for arm in c.arms for seed in arm.seeds)
+    columns = [(f"Seed {seed}", True, partial(of, seed)) for seed in seeds]
+    return table_of(
+        f"{titled(_figure(c), c.metric.unit)} of every run", c.arms, [("Arm", False, lambda arm: arm.name), *columns]
+    )
 
 
 def _figure(c: Comparison) -> str:
     return c.figure[:1].upper() + c.figure[1:]
-
-
-def _controls(c: Comparison) -> list[str]:
-    """The controls that have a column beside that of the baseline."""
-    return [control for control in c.controls if control != c.baseline]

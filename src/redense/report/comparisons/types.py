@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redense.lab.judging.examples import Pooled
 from redense.lab.judging.headline import called
 from redense.lab.judging.results import Tried
-from redense.lab.judging.verdicts import Decision
+from redense.lab.judging.statistics import Interval
+from redense.lab.judging.verdicts import Contrast, Decision
 from redense.report.runs.evidence import Found
 from redense.report.runs.reading import Metric
 
@@ -31,7 +33,6 @@ class Seed:
 
     seed: int | str
     test: float | None
-    validation: float | None
     parameters: int | None
     nonzeros: int | None
     failed: str | None
@@ -44,6 +45,7 @@ class Point:
     The training loss, the learning rate and the sparsity are means too; None where a seed has none.
     """
 
+    arm: str
     step: int
     phase: str
     mean: float
@@ -73,7 +75,7 @@ class Arm:
     phases: tuple[Span, ...]
     seeds: tuple[Seed, ...]
     mean: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     seconds: float | None
     tried: Tried
     curve: tuple[Point, ...] = ()
@@ -113,37 +115,14 @@ class Flips:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """The answers of all seeds; see `redense.lab.judging.examples.Pooled`."""
+class Difference(Contrast):
+    """An arm against the baseline or a control that decides, with what is said and stored of it beside its numbers."""
 
-    fixed: int
-    broken: int
-    p: float | None
-    mean: float
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An arm against the baseline or a control that decides, paired by seed; see `redense.lab.judging`."""
-
-    arm: str
-    against: str
-    n: int
-    mean: float
-    interval: tuple[float, float] | None
-    p_t: float | None
-    p_flip: float | None
-    p_adjusted: float | None
-    detectable: float | None
-    effect: float | None
-    reach: tuple[float, float] | None
+    reach: Interval | None
     seeds_needed: int | None
-    by_seed: tuple[tuple[int | str, float], ...]
-    verdict: str
     sentence: str
     flips: tuple[Flips, ...]
-    examples: Examples | None
+    examples: Pooled | None
 
 
 @dataclass(frozen=True)
@@ -184,9 +163,29 @@ class Comparison:
         return self.decision.baseline or next(iter(self.decision.deciding), "")
 
     @property
+    def decimals(self) -> int:
+        """The decimals that the metric is shown with, everywhere alike."""
+        return self.metric.decimals(arm.mean for arm in self.arms)
+
+    @property
+    def points(self) -> str:
+        """The unit of a difference: points where the metric is a percentage."""
+        return "points" if self.metric.unit == "%" else self.metric.unit
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any mean has an interval: with one seed none has."""
+        return any(arm.interval for arm in self.arms)
+
+    @property
     def figure(self) -> str:
         """The figure that decides, in words: ``test error``."""
         return f"{self.split} {self.metric.label}".strip()
+
+    @property
+    def opponents(self) -> list[str]:
+        """The arms that all others are compared with: the baseline, and the controls that decide."""
+        return [name for name in dict.fromkeys((self.baseline, *self.controls)) if self.against(name)]
 
     def named(self, other: str) -> str:
         """Return what an arm is compared with, in a sentence."""

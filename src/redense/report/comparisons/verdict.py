@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from redense.lab.judging.headline import headline as judged
+from redense.lab.judging.words import listed
 from redense.report.kit.parts import BigFigure
-from redense.report.kit.quantities import count, duration, listed, number, quantity
+from redense.report.kit.quantities import count, duration, number, quantity
 
-from .numbers import decimals, has_intervals
 from .types import Arm, Comparison
 
 _FIGURES = 5  # large figures, so that they stay in one row
@@ -37,22 +37,18 @@ def remarks(c: Comparison) -> list[str]:
             found.append(f"{len(arm.diverged)} of {count(len(arm.seeds), 'run')} of {arm.name} {arm.ended}{rest}.")
     for control in c.controls:
         if worse := [item.arm for item in c.against(control) if item.verdict == "worse"]:
-            found.append(f"{_are(worse)} worse than {control}.")
+            found.append(f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} worse than {control}.")
     found += [
         f"{arm.name} differs from the other arms in more than its phases: {arm.note}." for arm in gains(c) if arm.note
     ]
     found.append(cost(c))
-    if c.form != "recipe":
-        sides = {True: "Lower is better.", False: "Higher is better."}
-        how = "" if c.metric.lower_is_better is None else sides[c.metric.lower_is_better]
-        spread = "± is half a 95 % interval over seeds." if has_intervals(c) else ""
-        return [*found, " ".join(filter(None, [how, spread]))]
-    where = f"measured once, on {count(c.test_examples, 'test example')}" if c.test_examples else "measured once"
-    sides = {True: "Lower is better; ", False: "Higher is better; "}
-    better = sides[c.metric.lower_is_better] if c.metric.lower_is_better is not None else ""
-    interval = " ± is half a 95 % interval over seeds." if has_intervals(c) else ""
-    found.append(f"{better}{where}, at the end of each run.{interval}")
-    return found
+    how = [c.metric.direction]
+    if c.form == "recipe":
+        on = f", on {count(c.test_examples, 'test example')}" if c.test_examples else ""
+        how.append(f"measured once{on}, at the end of each run")
+    told = "; ".join(filter(None, how))
+    spread = "± is half a 95 % interval over seeds." if c.has_intervals else ""
+    return [*found, " ".join(filter(None, [told and f"{told}.", spread]))]
 
 
 def cost(c: Comparison) -> str:
@@ -87,8 +83,8 @@ def key_figures(c: Comparison) -> list[BigFigure]:
         arm = c.arm(name)
         if arm is None:
             continue
-        value = quantity(arm.mean, c.metric.unit, decimals(c)) if arm.mean is not None else arm.ended
-        half = number((arm.interval[1] - arm.interval[0]) / 2, decimals(c)) if arm.interval else None
+        value = quantity(arm.mean, c.metric.unit, c.decimals) if arm.mean is not None else arm.ended
+        half = number((arm.interval[1] - arm.interval[0]) / 2, c.decimals) if arm.interval else None
         facts = [f"±\u00a0{half}" if half else count(len(arm.alive), "seed"), _role(c, name)]
         label = "Dense baseline" if c.named(name) == "the dense baseline" else name
         shown.append(BigFigure(label, value, ", ".join(filter(None, facts)), arm.mean is None))
@@ -103,7 +99,3 @@ def _role(c: Comparison, name: str) -> str:
     if name not in c.decision.controls:
         return ""
     return "the control, no mask" if c.controls == (name,) else "a control, no mask"
-
-
-def _are(names: list[str]) -> str:
-    return f"{listed(names)} {'is' if len(names) == 1 else 'are'}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from redense.report.kit.quantities import count, listed, number, quantity
+from redense.lab.judging.words import listed
+from redense.report.kit.quantities import count, estimate, number, quantity
 
-from .numbers import decimals, points, with_interval
 from .types import Comparison
 
 POOLED = (
@@ -30,7 +30,7 @@ def table_sentence(c: Comparison) -> str:
     sign = -1 if c.metric.lower_is_better is False else 1
     best = min(known, key=lambda arm: sign * (arm.mean or 0.0))
     extreme = "highest" if sign < 0 else "lowest"
-    value = quantity(best.mean, c.metric.unit, decimals(c))
+    value = quantity(best.mean, c.metric.unit, c.decimals)
     names = [arm.name for arm in known if arm.mean == best.mean]
     text = f"The {extreme} mean {c.figure} is that of {listed(names)}, {value}"
     budgets = {arm.gradients for arm in c.arms if arm.name != c.baseline}
@@ -58,8 +58,9 @@ def forest_sentence(c: Comparison) -> str:
 def forest_caption(c: Comparison) -> str:
     """Return how to read the forest plots."""
     left, right = sides(c)
+    unit = f"{c.points}, " if c.points else ""
     return (
-        f"Difference in {c.figure}, {_in(points(c))}paired by seed: large, the mean with its 95 % interval, "
+        f"Difference in {c.figure}, {unit}paired by seed: large, the mean with its 95 % interval, "
         f"filled where a difference is shown; small dots, the single seeds. {left.capitalize()} on the left, {right} "
         "on the right. The band is what so few seeds easily miss: a true difference inside it is shown less than four "
         "times in five. Band and verdict are corrected for all comparisons; the intervals are of one alone."
@@ -68,7 +69,7 @@ def forest_caption(c: Comparison) -> str:
 
 def pairs(c: Comparison, against: str) -> str:
     """Return over how many seeds the arms are compared."""
-    low, high = _extent([item.n for item in c.against(against)])
+    low, high = _extent([item.paired.n for item in c.against(against)])
     return f"n = {low:g} to {high:g} seeds" if low != high else f"n = {count(high, 'seed')}"
 
 
@@ -79,22 +80,18 @@ def sides(c: Comparison) -> tuple[str, str]:
     return ("better", "worse") if c.metric.lower_is_better else ("worse", "better")
 
 
-def _in(unit: str) -> str:
-    return f"{unit}, " if unit else ""
-
-
 def curves_sentence(c: Comparison) -> str:
     """Return the sentence above the curves."""
     ends = [(arm, arm.curve[-1]) for arm in c.arms if arm.curve and arm.name != c.baseline]
     baseline = c.arm(c.baseline)
     if not ends:
         return f"The validation {c.metric.label} of the dense baseline while it trains."
-    values = [quantity(value, c.metric.unit, decimals(c)) for value in _extent([point.mean for _, point in ends])]
+    values = [quantity(value, c.metric.unit, c.decimals) for value in _extent([point.mean for _, point in ends])]
     text = f"The arms end at a mean validation {c.metric.label} of {values[0]}" + (
         f" to {values[1]}" if values[0] != values[1] else ""
     )
     if baseline and baseline.curve:
-        at = quantity(baseline.curve[-1].mean, c.metric.unit, decimals(c))
+        at = quantity(baseline.curve[-1].mean, c.metric.unit, c.decimals)
         text += f"; the dense baseline, from which most of them go on, ends at {at}"
     return f"{text}."
 
@@ -158,8 +155,8 @@ def describe_curves(c: Comparison) -> str:
         if arm.curve:
             first, last = arm.curve[0], arm.curve[-1]
             parts.append(
-                f"{arm.name}: {number(first.mean, decimals(c))} at step {first.step:,} to "
-                f"{number(last.mean, decimals(c))} at step {last.step:,}."
+                f"{arm.name}: {number(first.mean, c.decimals)} at step {first.step:,} to "
+                f"{number(last.mean, c.decimals)} at step {last.step:,}."
             )
     return " ".join([*parts, "The table below the plot has the numbers."])
 
@@ -167,7 +164,7 @@ def describe_curves(c: Comparison) -> str:
 def describe_cost(c: Comparison) -> str:
     """Return what the plot of cost shows, arm by arm."""
     shown = [
-        f"{arm.name}: {arm.gradients:,} gradients, {with_interval(arm.mean, arm.interval, decimals(c))}"
+        f"{arm.name}: {arm.gradients:,} gradients, {estimate(arm.mean, arm.interval, c.decimals)}"
         for arm in c.arms
         if arm.mean is not None and arm.gradients is not None
     ]

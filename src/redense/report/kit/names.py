@@ -1,3 +1,14 @@
 """The arms that the report has words of its own for, named as in `redense.lab.comparison`, which needs torch."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 CONTROL = "restart"
+
+
+def of_control(networks: Sequence[str], told: Callable[[int], str]) -> str:
+    """Return the sentence on training on without a mask, where that stands between the first network and the last."""
+    if CONTROL not in networks[1:-1]:
+        return ""
+    return f" For {CONTROL}, the same budget without a mask, it is {told(networks.index(CONTROL))}."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from redense.files.markup import Child, Element, h
 
@@ -80,6 +80,9 @@ class Figure:
 
 Cell: TypeAlias = Number | Child
 """What stands in a cell: a number that programs can read, or anything else."""
+Item = TypeVar("Item")
+Column: TypeAlias = tuple[str, bool, Callable[[Item], Cell]]
+"""A column: its title, True where it is of numbers, and the cell of an item that a row is about."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,15 @@ class Table:
         ]
         inside = [h("caption", self.caption), h("thead", h("tr", head)), h("tbody", body)]
         return scrolled(h("table", inside, class_=f"wide {self.class_}".strip()), self.caption, tall=self.tall)
+
+
+def table_of(
+    caption: str, items: Sequence[Item], columns: Iterable[Column[Item]], *, tall: bool = False, class_: str = ""
+) -> Table:
+    """Return a table with a row for each item."""
+    columns = list(columns)
+    rows = [[cell(item) for _, _, cell in columns] for item in items]
+    return Table(caption, [(title, numeric) for title, numeric, _ in columns], rows, tall, class_)
 
 
 def shown(cell: Cell) -> Child:

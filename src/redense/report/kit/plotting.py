@@ -31,6 +31,41 @@ KEY: Plot = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
 """A key in a row above the plot."""
 
 
+def plot(
+    data: list[Plot], height: float, margin: tuple[int, int, int, int], *, key: bool | None = None, **layout: Any
+) -> Plot:
+    """Return a plot.
+
+    Args:
+        data: its traces.
+        height: in pixels.
+        margin: pixels at the left, the right, the top and the bottom.
+        key: whether its key is shown; None where it has none.
+        layout: what else plotly.js is told of it.
+    """
+    sides = dict(zip("lrtb", margin, strict=True))
+    named = {"showlegend": bool(key), **({} if key is None else {"legend": KEY})}
+    look = {**LOOK, "height": height, "margin": sides, **named, "hovermode": "closest"}
+    return {"data": data, "layout": {**look, **layout}, "bands": []}
+
+
+def layer_plot(data: list[Plot], height: float, row: int, *, most: float, key: bool = True) -> Plot:
+    """Return a plot with bars for each layer, in a row of so many pixels, on an axis that ends at ``most`` %."""
+    layers = {"autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True, "type": "category"}
+    layout = {
+        **LOOK,
+        "height": height,
+        "margin": {"l": 8, "r": 16, "t": 56 if key else 32, "b": 44},
+        "bargap": 0.35,
+        "showlegend": key,
+        "legend": KEY,
+        "hovermode": "closest",
+        "xaxis": axis("sparsity, %", range=[0, most], fixedrange=True),
+        "yaxis": {**AXIS, **layers, "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
+    }
+    return {"data": data, "layout": layout, "bands": []}
+
+
 def axis(title: str = "", **more: Any) -> Plot:
     """Return an axis with its title, which has been through `no_markup` where it comes from elsewhere."""
     named = {"title": {"text": title, **AXIS["title"]}} if title else {}
@@ -52,6 +87,30 @@ def rows_axis(labels: Sequence[str], **more: Any) -> Plot:
         "fixedrange": True,
         **more,
     }
+
+
+def steps_axis(title: str, end: float, **more: Any) -> Plot:
+    """Return an axis of whole numbers from 0 to an end: steps, gradient evaluations."""
+    first = {"anchor": more.pop("anchor")} if "anchor" in more else {}
+    return axis(title, **first, range=[0, end], separatethousands=True, exponentformat="none", **more)
+
+
+def rates_scale(rates: Iterable[tuple[object, float | None]]) -> Plot:
+    """Return the scale of an axis of learning rates, each with the phase that it is of."""
+    highest: dict[object, float] = {}
+    for phase, rate in rates:
+        if rate and rate > 0 and math.isfinite(rate):
+            highest[phase] = max(rate, highest.get(phase, 0.0))
+    # A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall.
+    least, most = min(highest.values(), default=1.0) / 100, max(highest.values(), default=1.0)
+    ends = {"range": [math.log10(least), math.log10(most) + 0.15]} if highest else {}
+    return {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2, **ends}
+
+
+def whiskers(up: list[Any], down: list[Any], color: str, thickness: float, width: int, **more: Any) -> Plot:
+    """Return error bars: how far each reaches up, or to the right, and down."""
+    pen = {"color": color, "thickness": thickness, "width": width}
+    return {"type": "data", "symmetric": False, **more, "array": up, "arrayminus": down, **pen}
 
 
 def segment(x: tuple[float, float], y: tuple[float, float], color: str, dash: str = "", **more: Any) -> Plot:
@@ -117,11 +176,6 @@ def on_panel(markup: str, top: float) -> Plot:
         "align": "left",
         "font": {"color": "--muted", "size": 12},
     }
-
-
-def titled(text: str, unit: str) -> str:
-    """Return what an axis shows, with its unit."""
-    return f"{text}, {unit}" if unit else text
 
 
 def finite(values: Iterable[float]) -> list[float | None]:

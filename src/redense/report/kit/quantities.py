@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 NBSP = "\u00a0"
@@ -77,6 +76,16 @@ def cell(value: float | None, decimals: int | None = None, *, signed: bool = Fal
     return Number(f"+{shown}" if signed and value > 0 else shown, plain)
 
 
+def signed(value: float | None, decimals: int) -> str:
+    """Return a change with its sign.
+
+    >>> signed(1.26, 1), signed(-0.5, 1), signed(0.01, 1)
+    ('+1.3', '−0.5', '0.0')
+    """
+    text = number(value, decimals)
+    return f"+{text}" if value is not None and round(value, decimals) > 0 else text
+
+
 def whole(value: float | None) -> Number:
     """Return a whole number for a table.
 
@@ -115,6 +124,27 @@ def estimate(
     return Number(f"{alone.shown}{NBSP}±{NBSP}{half.shown}", alone.plain, half.plain, word)
 
 
+def between(interval: tuple[float, float] | None, decimals: int) -> str:
+    """Return an interval in the unit of what stands beside it."""
+    return NONE if interval is None else f"{number(interval[0], decimals)} to {number(interval[1], decimals)}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value with as many digits as are of use.
+
+    >>> p_value(0.0004), p_value(0.0312), p_value(0.25), p_value(None)
+    ('< 0.001', '0.031', '0.25', '–')
+    """
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def titled(text: str, unit: str) -> str:
+    """Return what an axis or a column shows, with its unit."""
+    return f"{text}, {unit}" if unit else text
+
+
 def percent(fraction: float | None) -> str:
     """Return a fraction as a percentage, with no more decimals than it needs.
 
@@ -151,28 +181,16 @@ def duration(seconds: float | None) -> str:
     return " ".join(parts)
 
 
-def significant(value: float | None, digits: int = 3) -> str:
-    """Return a figure of any size to a few significant digits: weights may be tiny.
+def significant(value: float | None) -> Number:
+    """Return a figure of any size to three significant digits, for a table: weights may be tiny.
 
-    >>> significant(0.043771), significant(-0.000021), significant(1234.5), significant(None)
-    ('0.0438', '−2.1e-5', '1.23e3', '–')
+    >>> [significant(value).shown for value in (0.043771, -0.000021, 1234.5, None)]
+    ['0.0438', '−2.1e-5', '1.23e3', '–']
     """
     if value is None or not math.isfinite(value):
-        return NONE
-    text = _digits(abs(value), digits)
-    return f"−{text}" if value < 0 else text
-
-
-def _digits(size: float, digits: int) -> str:
-    return f"{size:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
-
-
-def small(value: float | None) -> Number:
-    """Return a figure of any size for a table, as `significant` shows it."""
-    if value is None or not math.isfinite(value):
         return NOTHING
-    digits = _digits(abs(value), 3)
-    return Number(significant(value), f"-{digits}" if value < 0 else digits)
+    plain = f"{value:z.3g}".replace("e-0", "e-").replace("e+0", "e")
+    return Number(plain.replace("-", "−", 1) if value < 0 else plain, plain)
 
 
 def learning_rate(value: float | None) -> str:
@@ -206,12 +224,3 @@ def difference(value: float, unit: str, decimals: int) -> str:
     if value and not float(f"{value:.{decimals}f}"):
         return f"less than {quantity(10**-decimals, unit, decimals)}"
     return quantity(abs(value), unit, decimals)
-
-
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """Return names as a list in a sentence.
-
-    >>> listed(["dsd"]), listed(["dsd", "llr"]), listed(["dsd", "llr", "random"])
-    ('dsd', 'dsd and llr', 'dsd, llr and random')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from redense.report.kit.plotting import (
     AXIS,
-    KEY,
-    LOOK,
     Plot,
-    axis,
     band,
     finite,
+    layer_plot,
     log_ticks,
     no_markup,
     no_template,
     panel_title,
+    plot,
+    rates_scale,
     segment,
+    steps_axis,
 )
-from redense.report.kit.quantities import learning_rate, number, percent
+from redense.report.kit.quantities import learning_rate, number, percent, titled
 
 from .reading import Run, StepLine
-from .words import metric, metric_decimals, phase_label
+from .words import metric, phase_label
 
 _MOST_POINTS = 3000  # of one thin curve: more cannot be seen, and would make the page heavy
 
@@ -38,19 +40,35 @@ _PANELS = {
 
 def curves(run: Run) -> Plot:
     """Return training loss, validation metric, learning rate and sparsity over the optimizer steps of the whole run."""
-    unit = f", {run.metric.unit}" if run.metric.unit else ""
     titles = {
         "loss": "Training loss",
-        "metric": f"Validation {run.metric.label}{unit}",
+        "metric": titled(f"Validation {run.metric.label}", run.metric.unit),
         "lr": "Learning rate",
         "sparsity": "Sparsity, %",
     }
-    layout = _layout(run)
-    baseline = _baseline(run)
-    if baseline is not None:
-        layout["shapes"].append(segment((0, run.ends[-1]), (baseline, baseline), "--muted", "dot", yref="y2"))
-    layout["annotations"] = [panel_title(text, _PANELS[panel][1][1]) for panel, text in titles.items()]
-    return {"data": _traces(run), "layout": layout, "bands": _bands(run)}
+    made = plot(
+        _traces(run),
+        800,
+        (46, 12, 32, 48),
+        hovermode="x unified",
+        hoversubplots="axis",
+        shapes=_shapes(run),
+        xaxis=steps_axis(
+            "optimizer steps",
+            run.ends[-1] if run.phases else 1,
+            anchor="y4",
+            showspikes=True,
+            spikemode="across",
+            spikethickness=1,
+            spikecolor="--muted",
+            spikedash="solid",
+        ),
+        **_axes(run),
+        annotations=[panel_title(text, _PANELS[panel][1][1]) for panel, text in titles.items()],
+    )
+    # The page's script writes the names of the phases that find room along the x axis.
+    spans = [{"start": start, "end": end, "text": no_markup(phase_label(phase))} for phase, start, end in run.spans]
+    return {**made, "bands": spans}
 
 
 def layer_bars(run: Run) -> Plot | None:
@@ -83,21 +101,9 @@ def layer_bars(run: Run) -> Plot | None:
         for (index, phase), opacity in zip(shown, opacities, strict=True)
     ]
     highest = max(100 * value for layer in layers for value in layer.sparsity)
-    layout = {
-        **LOOK,
-        "height": max(150, row * len(names) * (0.65 + 0.35 * len(shown)) + 90),
-        "margin": {"l": 8, "r": 16, "t": 32 if len(shown) == 1 else 56, "b": 44},
-        "bargap": 0.35,
-        "showlegend": len(shown) > 1,
-        "legend": KEY,
-        "hovermode": "closest",
-        "xaxis": axis(
-            "sparsity, %", range=[0, min(100, max(10, math.ceil(highest / 10 + 0.2) * 10))], fixedrange=True
-        ),
-        "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
-                  "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
-    }  # fmt: skip
-    return {"data": data, "layout": layout, "bands": []}
+    most = min(100, max(10, math.ceil(highest / 10 + 0.2) * 10))
+    height = max(150, row * len(names) * (0.65 + 0.35 * len(shown)) + 90)
+    return layer_plot(data, height, row, most=most, key=len(shown) > 1)
 
 
 def describe_curves(run: Run) -> str:
@@ -128,49 +134,33 @@ def curves_caption(run: Run) -> str:
     return " ".join([*parts, f"{scales} on a logarithmic scale."])
 
 
-def describe_bars(run: Run) -> str:
-    """Return what the bar plot shows, for someone who cannot see it."""
-    return "Bar plot: the sparsity of each prunable layer; the table below has the numbers."
-
-
 # --- traces ---------------------------------------------------------------------------------------------------------
 
 
 def _traces(run: Run) -> list[Plot]:
-    thin = thinned(run.log.steps, _MOST_POINTS)
-    epochs = run.log.epochs
-    at = [line.step for line in epochs]
-    lr = _lr_points(run, thin)
+    thin, epochs = thinned(run.log.steps, _MOST_POINTS), run.log.epochs
     where = [f"epoch {line.epoch:g} of {line.phase_name}" for line in epochs]
-    values = [line.validation.get(run.metric.name, math.nan) for line in epochs]
+    values = [(line.step, line.validation.get(run.metric.name, math.nan)) for line in epochs]
+    rates = [(step, rate if rate > 0 else math.nan) for step, rate in _lr_points(run, thin)]
     suffix = f" {run.metric.unit}" if run.metric.unit else ""
-    form = f".{metric_decimals(run)}f"
-    marked = {"mode": "lines+markers", "marker": {"size": 4, "color": "--accent"}, "cliponaxis": False}
+    form = f".{run.decimals}f"
+    marked: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 4, "color": "--accent"}, "cliponaxis": False}
     # The mask is set at a phase's start and logged at each epoch's end: a value holds for the epoch before it.
-    sparsity = [(0, epochs[0].sparsity), *((line.step, line.sparsity) for line in epochs)] if epochs else []
+    sparsity = [(0, 100 * line.sparsity) for line in epochs[:1]] + [(one.step, 100 * one.sparsity) for one in epochs]
+    filled: dict[str, Any] = {"shape": "vh", "fill": "tozeroy", "fillcolor": "--band"}
     return [
-        _line("loss", "loss, step", [s.step for s in thin], [s.loss for s in thin], ".4~g", color="--thin", width=1),
-        _line("loss", "loss, epoch mean", at, [line.train_loss for line in epochs], ".4~g", **marked),
-        _line("metric", f"validation {run.metric.label}", at, values, form, suffix, where, **marked),
-        _line("lr", "learning rate", [x for x, _ in lr], [y if y > 0 else math.nan for _, y in lr], ".3~g"),
-        _line(
-            "sparsity",
-            "sparsity",
-            [x for x, _ in sparsity],
-            [100 * y for _, y in sparsity],
-            ".4~g",
-            " %",
-            shape="vh",
-            fill="tozeroy",
-            fillcolor="--band",
-        ),
+        _line("loss", "loss, step", [(one.step, one.loss) for one in thin], ".4~g", color="--thin", width=1),
+        _line("loss", "loss, epoch mean", [(one.step, one.train_loss) for one in epochs], ".4~g", **marked),
+        _line("metric", f"validation {run.metric.label}", values, form, suffix, where, **marked),
+        _line("lr", "learning rate", rates, ".3~g"),
+        _line("sparsity", "sparsity", sparsity, ".4~g", " %", **filled),
     ]
 
 
 def _lr_points(run: Run, steps: Sequence[StepLine]) -> list[tuple[int, float]]:
     """The learning rate over the steps, from its first value in each phase on, with a gap where it jumps."""
     points: list[tuple[int, float]] = []
-    for (index, phase), start in zip(enumerate(run.phases), [0, *run.ends], strict=False):
+    for index, (phase, start, _) in enumerate(run.spans):
         logged = {line.step: line.lr for line in (*steps, *run.log.epochs) if line.phase == index}
         points += [(start, math.nan), (start, phase.lr or math.nan), *sorted(logged.items())]
     return points
@@ -179,8 +169,7 @@ def _lr_points(run: Run, steps: Sequence[StepLine]) -> list[tuple[int, float]]:
 def _line(
     panel: str,
     name: str,
-    x: Sequence[int],
-    y: Sequence[float],
+    points: Sequence[tuple[int, float]],
     form: str,
     suffix: str = "",
     note: Sequence[str] | None = None,
@@ -194,8 +183,8 @@ def _line(
         "type": "scatter",
         "mode": "lines",
         "name": no_markup(name),
-        "x": list(x),
-        "y": finite(y),
+        "x": [x for x, _ in points],
+        "y": finite(y for _, y in points),
         "xaxis": "x",
         "yaxis": _PANELS[panel][0],
         "line": {"color": color, "width": width, "shape": shape},
@@ -214,85 +203,42 @@ def thinned(lines: Sequence[StepLine], most: int) -> list[StepLine]:
     for index in range(buckets):
         stretch = lines[index * len(lines) // buckets : (index + 1) * len(lines) // buckets]
         known = [line for line in stretch if math.isfinite(line.loss)] or list(stretch[:1])
-        ends = {id(line): line for line in (min(known, key=_loss), max(known, key=_loss))}
-        kept += sorted(ends.values(), key=lambda line: line.step)
+        loss = attrgetter("loss")
+        ends = {id(line): line for line in (min(known, key=loss), max(known, key=loss))}
+        kept += sorted(ends.values(), key=attrgetter("step"))
     return kept
-
-
-def _loss(line: StepLine) -> float:
-    return line.loss
 
 
 def _baseline(run: Run) -> float | None:
     """The validation figure of the dense phase before the first sparse one."""
-    first = next((index for index, phase in enumerate(run.phases) if phase.sparse), 0)
+    first = run.first_sparse
     value = run.phases[first - 1].validation.get(run.metric.name, math.nan) if first else math.nan
     return value if math.isfinite(value) else None
-
-
-def _bands(run: Run) -> list[Plot]:
-    """The phases along the x axis; the page's script writes the names that find room."""
-    starts = [0, *run.ends]
-    return [
-        {"start": start, "end": end, "text": no_markup(phase_label(phase))}
-        for phase, start, end in zip(run.phases, starts, run.ends, strict=False)
-    ]
 
 
 # --- layout ---------------------------------------------------------------------------------------------------------
 
 
-def _layout(run: Run) -> Plot:
-    end = run.ends[-1] if run.phases else 1
+def _axes(run: Run) -> dict[str, Any]:
     y = {name: {**AXIS, "domain": list(domain), "anchor": "x"} for name, domain in _PANELS.values()}
     if (ticks := _log_ticks(run)) is not None:
         y["y"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
-    y["y3"] |= {"type": "log", "dtick": 1, "exponentformat": "power", "minexponent": 2, **_lr_range(run)}
+    # A phase's first rate is in none of the lines: these come after a step.
+    rates = [(index, phase.lr) for index, phase in enumerate(run.phases)]
+    rates += [(line.phase, line.lr) for line in (*run.log.steps, *run.log.epochs)]
+    y["y3"] |= rates_scale(rates)
     highest = max((100 * line.sparsity for line in run.log.epochs), default=0)
     y["y4"] |= {"range": [0, max(10, highest * 1.15)], "nticks": 4}
-    starts = [0, *run.ends]
-    shaded = [
-        band((start, stop), (0, 1), xref="x", yref="paper")
-        for phase, start, stop in zip(run.phases, starts, run.ends, strict=False)
-        if phase.sparse
-    ]
+    return {name.replace("y", "yaxis"): axis for name, axis in y.items()}
+
+
+def _shapes(run: Run) -> list[Plot]:
+    shaded = [band((start, end), (0, 1), xref="x", yref="paper") for phase, start, end in run.spans if phase.sparse]
     edges = [segment((stop, stop), (0, 1), "--line", xref="x", yref="paper", layer="below") for stop in run.ends[:-1]]
-    return {
-        **LOOK,
-        "height": 800,
-        "margin": {"l": 46, "r": 12, "t": 32, "b": 48},
-        "showlegend": False,
-        "hovermode": "x unified",
-        "hoversubplots": "axis",
-        "shapes": [*shaded, *edges],
-        "xaxis": axis(
-            "optimizer steps",
-            anchor="y4",
-            range=[0, end],
-            separatethousands=True,
-            exponentformat="none",
-            showspikes=True,
-            spikemode="across",
-            spikethickness=1,
-            spikecolor="--muted",
-            spikedash="solid",
-        ),
-        **{name.replace("y", "yaxis"): axis for name, axis in y.items()},
-    }
+    if (baseline := _baseline(run)) is None:
+        return [*shaded, *edges]
+    return [*shaded, *edges, segment((0, run.ends[-1]), (baseline, baseline), "--muted", "dot", yref="y2")]
 
 
 def _log_ticks(run: Run) -> list[float] | None:
     return log_ticks([line.loss for line in run.log.steps] + [line.train_loss for line in run.log.epochs])
-
-
-def _lr_range(run: Run) -> Plot:
-    """A decay may end close to zero: a hundredth of the lowest phase's highest rate is low enough to see it fall."""
-    # A phase's first rate is in none of the lines: these come after a step.
-    highest = {index: phase.lr for index, phase in enumerate(run.phases) if phase.lr and math.isfinite(phase.lr)}
-    for line in (*run.log.steps, *run.log.epochs):
-        if math.isfinite(line.lr) and line.lr > 0:
-            highest[line.phase] = max(line.lr, highest.get(line.phase, 0))
-    if not highest:
-        return {}
-    low, high = min(highest.values()) / 100, max(highest.values())
-    return {"range": [math.log10(low), math.log10(high) + 0.15]}

@@ -10,9 +10,9 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.markup import Child, Element, h
 from redense.report.kit.loading import load_object
-from redense.report.kit.parts import Cell, Figure, Table
-from redense.report.kit.plotting import AXIS, LOOK, Plot, axis, no_markup, no_template, on_panel
-from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, small, whole
+from redense.report.kit.parts import Column, Figure, Table, table_of
+from redense.report.kit.plotting import AXIS, Plot, axis, no_markup, no_template, on_panel, plot
+from redense.report.kit.quantities import NONE, Number, count, percent, share, significant, whole
 
 LayerMoments = Mapping[str, Any]
 """One layer, with the fields of `redense.lab.diagnosis.moments.FiveMoments` as plain data, or with ``error``."""
@@ -25,22 +25,19 @@ def moments_plot(row: LayerMoments) -> Plot:
     panels = _panels(row)
     edges = [float(edge) for edge in row["edges"]]
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
-    layout: Plot = {
-        **LOOK,
-        "height": _PANEL * len(panels) + 60,
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 48},
-        "showlegend": False,
-        "hovermode": "closest",
-        "barmode": "stack",
-        "bargap": 0,
-        "annotations": [],
-        "xaxis": axis(
-            no_markup(f"weight of {row.get('name') or row.get('layer')}"),
-            anchor=f"y{len(panels)}" if len(panels) > 1 else "y",
-            range=[edges[0], edges[-1]],
-        ),
-    }
+    lowest = f"y{len(panels)}" if len(panels) > 1 else "y"
+    title = no_markup(f"weight of {row.get('name') or row.get('layer')}")
     data: list[Plot] = []
+    made = plot(
+        data,
+        _PANEL * len(panels) + 60,
+        (8, 12, 12, 48),
+        barmode="stack",
+        bargap=0,
+        annotations=[],
+        xaxis=axis(title, anchor=lowest, range=[edges[0], edges[-1]]),
+    )
+    layout = made["layout"]
     for place, (moment, parts) in enumerate(panels):
         name = "y" if place == 0 else f"y{place + 1}"
         top = 1 - place / len(panels)
@@ -71,7 +68,7 @@ def moments_plot(row: LayerMoments) -> Plot:
             }
             for label, part, color in parts
         ]
-    return {"data": data, "layout": layout, "bands": []}
+    return made
 
 
 def _panels(row: LayerMoments) -> list[tuple[str, list[tuple[str, LayerMoments, str]]]]:
@@ -86,7 +83,7 @@ def _heading(moment: str, parts: Sequence[tuple[str, LayerMoments, str]], top: f
     means = [
         f"{label} {size}" if len(parts) > 1 else size
         for label, part, _ in parts
-        if (size := significant(part.get("mean_magnitude"))) != NONE
+        if (size := significant(part.get("mean_magnitude")).shown) != NONE
     ]
     facts = [f"mean |W| {', '.join(means)}"] if means else []
     if spike:
@@ -117,17 +114,12 @@ def read_moments(path: Path) -> list[LayerMoments] | None:
             first = int(cycle["default"])
             layers += [*found[first : first + 1], *found[:first], *found[first + 1 :]] if not layers else found
         for layer in layers:
-            if "error" not in layer:
-                _check(layer)
+            if "error" not in layer:  # drawn and written once, so that what is wrong with it is said of the file
+                moments_plot(layer)
+                _about(layer)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not what redense writes: {error!r}") from None
     return layers
-
-
-def _check(layer: LayerMoments) -> None:
-    """Draw and write it once, so that what is wrong with it is said of the file."""
-    moments_plot(layer)
-    _about(layer)
 
 
 def parts_of(layers: Sequence[LayerMoments]) -> list[Child]:
@@ -195,24 +187,18 @@ def fate_sentence(layers: Sequence[LayerMoments]) -> str:
 
 
 def _fates(layers: Sequence[LayerMoments], several: bool) -> Table:
-    columns = [("Layer", False), *([("Cycle", False)] if several else []), ("Weights", True), ("Pruned", True)]
-    columns += [("Regrown that stayed small", True), ("Mean |W|, regrown", True), ("Mean |W|, old", True)]
-    columns += [("Old weights moved by", True)]
-    rows: list[list[Cell]] = [
-        [
-            h("code", str(layer["name"])),
-            *([str(layer["cycle"])] if several else []),
-            whole(int(layer["moments"][0]["weights"])),
-            whole(int(layer["regrown"]["weights"])),
-            _share(layer["stayed_small"]),
-            small(layer["regrown"]["mean_magnitude"]),
-            small(layer["old"]["mean_magnitude"]),
-            _share(layer.get("old_moved")),
-        ]
-        for layer in layers
+    columns: list[Column[LayerMoments]] = [
+        ("Layer", False, lambda layer: h("code", str(layer["name"]))),
+        *([("Cycle", False, lambda layer: str(layer["cycle"]))] if several else []),
+        ("Weights", True, lambda layer: whole(int(layer["moments"][0]["weights"]))),
+        ("Pruned", True, lambda layer: whole(int(layer["regrown"]["weights"]))),
+        ("Regrown that stayed small", True, lambda layer: _share(layer["stayed_small"])),
+        ("Mean |W|, regrown", True, lambda layer: significant(layer["regrown"]["mean_magnitude"])),
+        ("Mean |W|, old", True, lambda layer: significant(layer["old"]["mean_magnitude"])),
+        ("Old weights moved by", True, lambda layer: _share(layer.get("old_moved"))),
     ]
     caption = "What became of the weights of each layer; moved: the length of the change, of the old weights' length"
-    return Table(caption, columns, rows, tall=len(rows) > 20)
+    return table_of(caption, layers, columns, tall=len(layers) > 20)
 
 
 def _share(value: float | None) -> Number:
@@ -232,8 +218,8 @@ def _about(layer: LayerMoments) -> tuple[Element, Element]:
     if not pruned:
         text = f"No weight of {layer['name']} was pruned."
     else:
-        share, cut = percent(round(pruned / total, 4)), significant(layer["cut"])
-        means = [significant(part["mean_magnitude"]) for part in (regrown, old)]
+        share, cut = percent(round(pruned / total, 4)), significant(layer["cut"]).shown
+        means = [significant(part["mean_magnitude"]).shown for part in (regrown, old)]
         text = (
             f"Of the {total:,} weights of {layer['name']}, {pruned:,} ({share}) were pruned, as many as had |W| up to "
             f"{cut}; at the end the regrown ones have a mean |W| of {means[0]}, the old ones of {means[1]}"
@@ -243,18 +229,16 @@ def _about(layer: LayerMoments) -> tuple[Element, Element]:
         if (moved := layer.get("old_moved")) is not None:
             text += f"; the last dense phase moved the old ones by {percent(round(moved, 4))} of their length"
         text += "."
-    columns = [("Moment", False), ("Weights", True), ("Mean |W|", True), ("Mean", True), ("Standard deviation", True)]
-    rows: list[list[Cell]] = [
+    ends = ({**part, "moment": f"in the end, {name}"} for name, part in (("old", old), ("regrown", regrown)))
+    numbers = table_of(
+        f"The weights of {layer['name']} at each moment",
+        [*layer["moments"], *ends],
         [
-            name,
-            whole(int(part["weights"])),
-            *(small(part[key]) for key in ("mean_magnitude", "mean", "deviation")),
-        ]
-        for name, part in (
-            *((str(moment["moment"]), moment) for moment in layer["moments"]),
-            ("in the end, old", old),
-            ("in the end, regrown", regrown),
-        )
-    ]
-    numbers = Table(f"The weights of {layer['name']} at each moment", columns, rows)
+            ("Moment", False, lambda moment: str(moment["moment"])),
+            ("Weights", True, lambda moment: whole(int(moment["weights"]))),
+            ("Mean |W|", True, lambda moment: significant(moment["mean_magnitude"])),
+            ("Mean", True, lambda moment: significant(moment["mean"])),
+            ("Standard deviation", True, lambda moment: significant(moment["deviation"])),
+        ],
+    )
     return h("p", text), h("details", h("summary", "The moments as a table"), numbers)

@@ -16,8 +16,9 @@ from redense.report.kit.parts import (
     command_list,
     downloads,
     environment_table,
+    table_of,
 )
-from redense.report.kit.quantities import cell, count, duration, learning_rate, share, whole
+from redense.report.kit.quantities import cell, count, duration, learning_rate, share, titled, whole
 
 from . import commands, figures, words
 from . import moments as moments_part
@@ -43,7 +44,12 @@ def write_report(run_dir: Path) -> Path:
         CheckpointError: a file in it does not match its checksum.
     """
     check_folder(run_dir)
-    return write_page(run_dir, make_page(read_run(run_dir)))
+    return write_page(run_dir, read_page(run_dir))
+
+
+def read_page(folder: Path) -> Page:
+    """Return the page of the run in a folder."""
+    return make_page(read_run(folder))
 
 
 def make_page(run: Run, *, live: bool = False) -> Page:
@@ -129,70 +135,48 @@ def _phases(run: Run) -> list[Child]:
     sentence = h("p", words.phases_sentence(run))
     if not run.phases:
         return [sentence]
-    unit = f", {run.metric.unit}" if run.metric.unit else ""
-    decimals = words.metric_decimals(run)
-    name = run.metric.name
-    columns = [
-        ("Phase", False),
-        ("Sparsity", True),
-        ("Epochs", True),
-        ("Initial LR" if run.finished else "First LR logged", True),
-        (f"Validation {run.metric.label}{unit}", True),
-        (f"Test {run.metric.label}{unit}", True),
-        ("Time", True),
-    ]
-    rows: list[list[Cell]] = [
+    decimals, name = run.decimals, run.metric.name
+    validation, test = (titled(f"{split} {run.metric.label}", run.metric.unit) for split in ("Validation", "Test"))
+    phases = table_of(
+        "What each phase was, and what came out of it",
+        run.phases,
         [
-            phase.name,
-            share(phase.sparsity),
-            f"{phase.epochs:g}",
-            learning_rate(phase.lr),
-            cell(phase.validation.get(name), decimals),
-            cell(phase.test.get(name), decimals),
-            duration(phase.seconds),
-        ]
-        for phase in run.phases
-    ]
-    shown: list[Child] = [sentence, Table("What each phase was, and what came out of it", columns, rows)]
+            ("Phase", False, lambda phase: phase.name),
+            ("Sparsity", True, lambda phase: share(phase.sparsity)),
+            ("Epochs", True, lambda phase: f"{phase.epochs:g}"),
+            ("Initial LR" if run.finished else "First LR logged", True, lambda phase: learning_rate(phase.lr)),
+            (validation, True, lambda phase: cell(phase.validation.get(name), decimals)),
+            (test, True, lambda phase: cell(phase.test.get(name), decimals)),
+            ("Time", True, lambda phase: duration(phase.seconds)),
+        ],
+    )
     kept = words.kept_sentence(run)
-    return [*shown, h("p", kept, class_="note")] if kept else shown
+    return [sentence, phases, h("p", kept, class_="note") if kept else None]
 
 
 def _curves(run: Run) -> list[Child]:
     sentence = h("p", words.curves_sentence(run))
     if not (run.log.epochs or run.log.steps):
         return [sentence]
-    columns = [
-        ("Phase", False),
-        ("Epoch", True),
-        ("Step", True),
-        ("Training loss", True),
-        (f"Validation {run.metric.label}", True),
-        ("LR", True),
-        ("Sparsity", True),
-    ]
-    rows: list[list[Cell]] = [
+    epochs = table_of(
+        "Every epoch at its end",
+        run.log.epochs,
         [
-            line.phase_name,
-            f"{line.epoch:g}",
-            whole(line.step),
-            cell(line.train_loss, 4),
-            words.metric_cell(run, line.validation.get(run.metric.name)),
-            learning_rate(line.lr),
-            share(line.sparsity),
-        ]
-        for line in run.log.epochs
-    ]
-    epochs = h(
-        "details",
-        h("summary", "The curves as a table, epoch by epoch"),
-        Table("Every epoch at its end", columns, rows, tall=True),
-        class_="screen",
+            ("Phase", False, lambda line: line.phase_name),
+            ("Epoch", True, lambda line: f"{line.epoch:g}"),
+            ("Step", True, lambda line: whole(line.step)),
+            ("Training loss", True, lambda line: cell(line.train_loss, 4)),
+            (f"Validation {run.metric.label}", True, lambda line: words.metric_cell(run, line)),
+            ("LR", True, lambda line: learning_rate(line.lr)),
+            ("Sparsity", True, lambda line: share(line.sparsity)),
+        ],
+        tall=True,
     )
+    summary = h("summary", "The curves as a table, epoch by epoch")
     return [
         sentence,
         Figure("curves", figures.describe_curves(run), figures.curves_caption(run), figures.curves(run)),
-        epochs if rows else None,
+        h("details", summary, epochs, class_="screen") if run.log.epochs else None,
     ]
 
 
@@ -200,13 +184,8 @@ def _layers(run: Run) -> list[Child]:
     sentence = h("p", words.layers_sentence(run))
     if not run.layers:
         return [sentence]
-    columns = [
-        ("Layer", False),
-        ("Shape", False),
-        ("Weights", True),
-        ("Pruned", False),
-        *((f"After {phase.name}", True) for phase in run.phases),
-    ]
+    columns = [("Layer", False), ("Shape", False), ("Weights", True), ("Pruned", False)]
+    columns += [(f"After {phase.name}", True) for phase in run.phases]
     rows: list[list[Cell]] = [
         [
             h("code", layer.name),
@@ -218,10 +197,10 @@ def _layers(run: Run) -> list[Child]:
         for layer in run.layers
     ]
     bars = figures.layer_bars(run)
+    description = "Bar plot: the sparsity of each prunable layer; the table below has the numbers."
     caption = "Sparsity of the prunable layers at the end of each phase."
-    figure = Figure("layers", figures.describe_bars(run), caption, bars) if bars else None
     numbers = Table("Every layer, with its sparsity at the end of each phase", columns, rows, tall=len(rows) > 20)
-    return [sentence, figure, numbers]
+    return [sentence, Figure("layers", description, caption, bars) if bars else None, numbers]
 
 
 def _provenance(run: Run) -> list[Child]:

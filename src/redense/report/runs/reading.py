@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, RecipeError
 from redense.lab.headings import heading_of
 from redense.report.kit.loading import load_object
+from redense.report.kit.quantities import decimals_for
 from redense.tasks.metrics import shown_name
 
 from .evidence import Found, read_evidence
@@ -30,6 +32,16 @@ class Metric:
     def label(self) -> str:
         """The name in words."""
         return shown_name(self.name)
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, in words; empty where nobody says it."""
+        return "" if self.lower_is_better is None else f"{'Lower' if self.lower_is_better else 'Higher'} is better"
+
+    def decimals(self, values: Iterable[float | None]) -> int:
+        """Return the decimals that figures of it are shown with, everywhere alike."""
+        known = (abs(value) for value in values if value is not None and math.isfinite(value))
+        return 2 if self.unit == "%" else decimals_for(max(known, default=0.0))
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,12 @@ class Run:
     moments: Sequence[LayerMoments] | None = None
 
     @property
+    def decimals(self) -> int:
+        """The decimals that the metric is shown with, everywhere alike."""
+        figures = (figures for phase in self.phases for figures in (phase.validation, phase.test))
+        return self.metric.decimals(one.get(self.metric.name) for one in figures)
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return bool(self.result)
@@ -144,11 +162,17 @@ class Run:
     @property
     def ends(self) -> list[int]:
         """The optimizer step at which each phase ended, or to which it has come."""
-        total, ends = 0, []
-        for phase in self.phases:
-            total += phase.steps
-            ends.append(total)
-        return ends
+        return list(accumulate(phase.steps for phase in self.phases))
+
+    @property
+    def spans(self) -> list[tuple[PhaseRow, int, int]]:
+        """Each phase with the optimizer steps at which it began and ended."""
+        return [(phase, end - phase.steps, end) for phase, end in zip(self.phases, self.ends, strict=True)]
+
+    @property
+    def first_sparse(self) -> int | None:
+        """The place of the first phase under a mask."""
+        return next((index for index, phase in enumerate(self.phases) if phase.sparse), None)
 
     @property
     def planned_phases(self) -> int | None:

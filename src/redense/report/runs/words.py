@@ -11,7 +11,6 @@ from redense.report.kit.quantities import (
     Number,
     cell,
     count,
-    decimals_for,
     difference,
     duration,
     number,
@@ -19,27 +18,19 @@ from redense.report.kit.quantities import (
     quantity,
 )
 
-from .commands import command, control_command, resume_command
+from .commands import control_command, resume_command
 from .reading import EpochLine, PhaseRow, Run, overall_sparsity, zeros
-
-
-def metric_decimals(run: Run) -> int:
-    """Return how many decimals the run's metric is shown with, everywhere alike."""
-    if run.metric.unit == "%":
-        return 2
-    name = run.metric.name
-    values = [figures.get(name, math.nan) for phase in run.phases for figures in (phase.validation, phase.test)]
-    return decimals_for(max((abs(value) for value in values if math.isfinite(value)), default=0.0))
 
 
 def metric(run: Run, value: float | None) -> str:
     """Return a figure of the run's metric with its unit."""
-    return quantity(value, run.metric.unit, metric_decimals(run))
+    return quantity(value, run.metric.unit, run.decimals)
 
 
-def metric_cell(run: Run, value: float | None) -> Number:
-    """Return a figure of the run's metric with its unit, for a table."""
-    found = cell(value, metric_decimals(run))
+def metric_cell(run: Run, line: EpochLine) -> Number:
+    """Return the validation figure of an epoch with its unit, for a table."""
+    value = line.validation.get(run.metric.name)
+    found = cell(value, run.decimals)
     return replace(found, shown=metric(run, value), unit=run.metric.unit if found.plain else "")
 
 
@@ -53,12 +44,15 @@ def phase_label(phase: PhaseRow) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentence that comes first, what has to be said with it, a command to run next, and the figures."""
+    """The sentence that comes first, what has to be said with it, a command to run next, and the figures.
+
+    A remark that is empty says nothing.
+    """
 
     sentence: str
-    remarks: tuple[str, ...]
-    command: str | None
-    figures: tuple[BigFigure, ...]
+    remarks: tuple[str, ...] = ()
+    command: str | None = None
+    figures: tuple[BigFigure, ...] = ()
 
 
 def verdict(run: Run) -> Verdict:
@@ -66,10 +60,9 @@ def verdict(run: Run) -> Verdict:
     if not run.finished:
         return _unfinished(run)
     if not run.phases:
-        return Verdict("The run has no phase: there is nothing to report.", (), None, ())
+        return Verdict("The run has no phase: there is nothing to report.")
     split = "test" if all(run.metric.name in phase.test for phase in run.phases) else "validation"
-    final = run.phases[-1]
-    first_sparse = next((i for i, phase in enumerate(run.phases) if phase.sparse), None)
+    final, first_sparse = run.phases[-1], run.first_sparse
     if first_sparse is None:
         return _control(run, split)
     what = "sparse model" if final.sparse else "DSD model"
@@ -78,14 +71,9 @@ def verdict(run: Run) -> Verdict:
     end = BigFigure(label, metric(run, value), _spent(run, len(run.phases)))
     no_control = BigFigure("Same budget, no mask", "not run", "the control that matters", missing=True)
     if first_sparse == 0:
-        return Verdict(
-            f"The {what}'s {name} is {metric(run, value)}; this run has no dense baseline to hold it against.",
-            (*_cost(run), *_seed(run), *_split(run, split)),
-            None,
-            (end,),
-        )
-    baseline = run.phases[first_sparse - 1]
-    base = _figure(run, baseline, split)
+        sentence = f"The {what}'s {name} is {metric(run, value)}; this run has no dense baseline to hold it against."
+        return Verdict(sentence, _facts(run, split), None, (end,))
+    base = _figure(run, run.phases[first_sparse - 1], split)
     start = BigFigure("Dense baseline", metric(run, base), _spent(run, first_sparse))
     sentence, better = _compared(run, f"The {what}'s {name}", value, base, "its own dense baseline")
     if better:
@@ -98,23 +86,14 @@ def verdict(run: Run) -> Verdict:
             "What the mask did, as against training longer, only the control with the same steps and learning rates "
             "and no mask can tell. It was not run here; this trains it:"
         )
-    return Verdict(
-        sentence,
-        (caution, *filter(None, (_unmoved(run, split),)), *_cost(run), *_seed(run), *_split(run, split)),
-        control_command(run),
-        (start, end, no_control),
-    )
-
-
-def _unmoved(run: Run, split: str) -> str:
-    return unmoved([_figure(run, phase, split) for phase in run.phases], run.metric.label, run.recipe)
+    still = unmoved([_figure(run, phase, split) for phase in run.phases], run.metric.label, run.recipe)
+    remarks = (caution, still, *_facts(run, split))
+    return Verdict(sentence, remarks, control_command(run), (start, end, no_control))
 
 
 def _unfinished(run: Run) -> Verdict:
     if not run.log.phases:
-        return Verdict(
-            "This run has not finished, and has logged nothing so far.", (), command(run, "run", "--resume"), ()
-        )
+        return Verdict("This run has not finished, and has logged nothing so far.", command=resume_command(run))
     index = len(run.phases)
     of = f" of {run.planned_phases}" if run.planned_phases else ""
     step = run.ends[-1]
@@ -131,9 +110,8 @@ def _unfinished(run: Run) -> Verdict:
         for phase in run.phases
         if run.metric.name in phase.validation
     )
-    return Verdict(
-        sentence, ("If it was stopped, this goes on from its last checkpoint:",), resume_command(run), figures
-    )
+    stopped = "If it was stopped, this goes on from its last checkpoint:"
+    return Verdict(sentence, (stopped,), resume_command(run), figures)
 
 
 def _control(run: Run, split: str) -> Verdict:
@@ -142,22 +120,16 @@ def _control(run: Run, split: str) -> Verdict:
     end = BigFigure("Final model, no mask", metric(run, value), _spent(run, len(run.phases)))
     if len(run.phases) == 1:
         sentence = f"This run trained one dense phase, with no mask: its model's {name} is {metric(run, value)}."
-        return Verdict(sentence, (*_cost(run), *_seed(run), *_split(run, split)), None, (end,))
+        return Verdict(sentence, _facts(run, split), None, (end,))
     base = _figure(run, run.phases[0], split)
     start = BigFigure("After the first phase", metric(run, base), _spent(run, 1))
     compared, _ = _compared(run, f"its final {name}", value, base, "that of its first dense phase", gain_word=False)
-    return Verdict(
-        f"This is a control run, with no mask in any phase: {compared}",
-        (
-            "That is what training on does by itself, with these steps and learning rates. A DSD run of the same "
-            "recipe and seed has to do better than this final figure before its mask can be said to help.",
-            *_cost(run),
-            *_seed(run),
-            *_split(run, split),
-        ),
-        None,
-        (start, end),
+    sentence = f"This is a control run, with no mask in any phase: {compared}"
+    caution = (
+        "That is what training on does by itself, with these steps and learning rates. A DSD run of the same "
+        "recipe and seed has to do better than this final figure before its mask can be said to help."
     )
+    return Verdict(sentence, (caution, *_facts(run, split)), None, (start, end))
 
 
 def _compared(
@@ -171,7 +143,7 @@ def _compared(
     no_gain = ": no gain" if gain_word and found != "better" else ""
     if found == "same":
         return f"{subject} is {shown}, the same as {against}{no_gain}.", False
-    apart = difference(value - base, run.metric.unit, metric_decimals(run))
+    apart = difference(value - base, run.metric.unit, run.decimals)
     side = "below" if value < base else "above"
     return f"{subject} is {shown}, {apart} {side} {against}{no_gain}.", found == "better"
 
@@ -184,35 +156,29 @@ def _spent(run: Run, phases: int) -> str:
     return f"after {count(sum(phase.epochs for phase in run.phases[:phases]), 'epoch')}"
 
 
-def _cost(run: Run) -> tuple[str, ...]:
+def _facts(run: Run, split: str) -> tuple[str, ...]:
+    """What it cost, what one seed can say, and what was measured."""
+    one = f"One seed is one seed: how much of any difference is chance, this run (seed {run.seed}) cannot say."
+    return (_cost(run), "" if run.seed is None else one, _split(run, split))
+
+
+def _cost(run: Run) -> str:
     """Describe the cost, and the dense baseline's share of it."""
     steps, seconds = run.ends[-1], run.result.get("seconds")
     spent = f" and {duration(seconds)}" if isinstance(seconds, int | float) else ""
     epochs = sum(phase.epochs for phase in run.phases)
     text = f"It cost {count(epochs, 'epoch')}, {count(steps, 'optimizer step')}{spent}"
-    first = next((index for index, phase in enumerate(run.phases) if phase.sparse), 0)
-    if first and steps:
-        text += f"; up to the dense baseline it was {count(run.ends[first - 1], 'step')}"
-    return (f"{text}.",)
+    if run.first_sparse and steps:
+        text += f"; up to the dense baseline it was {count(run.ends[run.first_sparse - 1], 'step')}"
+    return f"{text}."
 
 
-def _seed(run: Run) -> tuple[str, ...]:
-    if run.seed is None:
-        return ()
-    return (f"One seed is one seed: how much of any difference is chance, this run (seed {run.seed}) cannot say.",)
-
-
-def _split(run: Run, split: str) -> tuple[str, ...]:
-    if run.metric.lower_is_better is None:
-        better = ""
-    else:
-        better = f"{'Lower' if run.metric.lower_is_better else 'Higher'} is better. "
+def _split(run: Run, split: str) -> str:
+    better = f"{run.metric.direction}. " if run.metric.direction else ""
     if split == "validation":
-        return (
-            f"{better}The run has no test figure, so these are of the validation split, on which choices were made.",
-        )
+        return f"{better}The run has no test figure, so these are of the validation split, on which choices were made."
     examples = run.result.get("test_examples")
-    return (f"{better}Measured on {count(examples, 'test example')}." if examples else better.strip(),)
+    return f"{better}Measured on {count(examples, 'test example')}." if examples else better.strip()
 
 
 # --- the sections' opening sentences --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from redense.files.markup import Child, h
 from redense.lab.headings import heading_of, on_other_data
 from redense.lab.runs.scan import read_scan
 from redense.report.kit.document import Page, Section, write_page
-from redense.report.kit.parts import Cell, Figure, Table, flattened
-from redense.report.kit.plotting import AXIS, KEY, LOOK, Plot, axis, no_markup, segment
+from redense.report.kit.parts import Cell, Figure, Table, environment_table
+from redense.report.kit.plotting import Plot, axis, layer_plot, no_markup, plot, segment
 from redense.report.kit.quantities import cell, count, number, percent, share, whole
 from redense.scans.allocation import Allocation
 from redense.scans.result import Curve, Scan
@@ -28,7 +28,12 @@ def write_sensitivity_page(folder: Path) -> Path:
     Raises:
         StateError: the folder holds no scan, or a damaged one.
     """
-    return write_page(folder, make_page(*read_scan(folder)), "sensitivity")
+    return write_page(folder, read_page(folder), "sensitivity")
+
+
+def read_page(folder: Path) -> Page:
+    """Return the page of the scan in a folder."""
+    return make_page(*read_scan(folder))
 
 
 def make_page(scan: Scan, chosen: Allocation, data: dict[str, Any]) -> Page:
@@ -115,12 +120,7 @@ def _sections(scan: Scan, chosen: Allocation, data: dict[str, Any], what: str) -
         Section(
             "provenance",
             "To reproduce it",
-            Table(
-                "What it ran on",
-                [("What", False), ("Value", False)],
-                [["scanned", str(data["source"])], *([name, value] for name, value in flattened(data["environment"]))],
-                class_="environment",
-            ),
+            environment_table({"scanned": str(data["source"]), **data["environment"]}),
         ),
     ]
 
@@ -130,8 +130,8 @@ def curves_parts(scan: Scan, chosen: Allocation, what: str) -> list[Child]:
     columns = [("Layer", False), ("Weights", True), *((percent(s), True) for s in scan.sparsities)]
     measured: list[list[Cell]] = []
     for curve in scan.curves:
-        values = dict(curve.points)
-        shown = [cell(_or_nan(values[s])) if s in values else "" for s in scan.sparsities]
+        values = {sparsity: cell(math.inf if value is None else value) for sparsity, value in curve.points}
+        shown = [values.get(sparsity, "") for sparsity in scan.sparsities]
         measured.append([h("code", curve.name), whole(curve.weights), *shown])
     note = f" Layers were computed anew each time: {scan.note}." if scan.note else ""
     title = f"{what[:1].upper()}{what[1:]}"
@@ -173,10 +173,6 @@ def _followed(data: Mapping[str, Any]) -> str:
     return f"validation {data['follows']}" + (f", {data['unit']}" if data["unit"] else "")
 
 
-def _or_nan(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
 # --- plots ----------------------------------------------------------------------------------------------------------
 
 
@@ -199,29 +195,22 @@ def _curves(scan: Scan, chosen: Allocation, what: str) -> Plot:
             }
         )
         if curve.name in chosen:
-            data.append(_ring(scan, curve, chosen[curve.name], color))
+            data.append(_ring(curve, points, chosen[curve.name], color))
     highest = scan.baseline + scan.hopeless if scan.lower_is_better else scan.baseline - scan.hopeless
     span = sorted((scan.baseline, highest)) if math.isfinite(highest) else None
     room = 0.06 * (span[1] - span[0]) if span else 0
-    return {
-        "data": data,
-        "layout": {
-            **LOOK,
-            "height": 460,
-            "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
-            "showlegend": len(scan.curves) <= _IN_LEGEND,
-            "legend": KEY,
-            "hovermode": "closest",
-            "xaxis": axis("sparsity of the one layer, %", range=[0, 100]),
-            "yaxis": axis(no_markup(what), **({"range": [span[0] - room, span[1] + room]} if span else {})),
-            "shapes": [segment((0, 100), (scan.baseline, scan.baseline), "--muted", "dot")],
-        },
-        "bands": [],
-    }
+    return plot(
+        data,
+        460,
+        (56, 16, 24, 48),
+        key=len(scan.curves) <= _IN_LEGEND,
+        xaxis=axis("sparsity of the one layer, %", range=[0, 100]),
+        yaxis=axis(no_markup(what), **({"range": [span[0] - room, span[1] + room]} if span else {})),
+        shapes=[segment((0, 100), (scan.baseline, scan.baseline), "--muted", "dot")],
+    )
 
 
-def _ring(scan: Scan, curve: Curve, share: float, color: str) -> Plot:
-    points = [(0.0, scan.baseline), *((s, v) for s, v in curve.points if v is not None)]
+def _ring(curve: Curve, points: Sequence[tuple[float, float]], share: float, color: str) -> Plot:
     left = max((p for p in points if p[0] <= share), key=lambda p: p[0])
     right = min((p for p in points if p[0] >= share), key=lambda p: p[0], default=left)
     part = (share - left[0]) / (right[0] - left[0]) if right[0] > left[0] else 0.0
@@ -264,19 +253,4 @@ def _shares(chosen: Allocation) -> Plot:
             }
         )
     row = 24 if len(names) <= 30 else 14
-    return {
-        "data": data,
-        "layout": {
-            **LOOK,
-            "height": max(180, row * len(names) + 110),
-            "margin": {"l": 8, "r": 16, "t": 56, "b": 44},
-            "bargap": 0.35,
-            "showlegend": True,
-            "legend": KEY,
-            "hovermode": "closest",
-            "xaxis": axis("sparsity, %", range=[0, 100], fixedrange=True),
-            "yaxis": {**AXIS, "autorange": "reversed", "automargin": True, "showgrid": False, "fixedrange": True,
-                      "type": "category", "ticks": "", "tickfont": {"size": 12 if row > 20 else 9}},
-        },
-        "bands": [],
-    }  # fmt: skip
+    return layer_plot(data, max(180, row * len(names) + 110), row, most=100)

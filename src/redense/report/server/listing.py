@@ -11,19 +11,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from redense.errors import RedenseError
 from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
 from redense.files.markup import Child, Element, h
 from redense.files.visible import visible_line
+from redense.lab.judging.words import listed
 from redense.report.comparisons.reading import read_comparison
 from redense.report.comparisons.verdict import headline
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section
 from redense.report.kit.loading import load_object
-from redense.report.kit.parts import Cell, Table
-from redense.report.kit.quantities import NOTHING, count, duration, listed, percent, share
+from redense.report.kit.parts import Cell, Table, table_of
+from redense.report.kit.quantities import NOTHING, count, duration, percent, share
 from redense.report.pages import COMPARISON, RUN, SCAN, kind_of
 from redense.report.runs.reading import Run, read_run
 from redense.report.runs.words import verdict
@@ -38,7 +40,6 @@ class Entry:
     """A row: what it is, its name and how far it is; ``done`` is a part of 1, None where that is not known."""
 
     name: str
-    folder: Path
     kind: str
     title: str
     state: str
@@ -102,19 +103,19 @@ def entry(name: str, folder: Path) -> Entry:
             return _run(name, folder, changed)
         if kind is COMPARISON:
             c = read_comparison(folder)
-            return Entry(name, folder, "comparison", c.recipe, "finished", None, headline(c), changed)
+            return Entry(name, "comparison", c.recipe, "finished", None, headline(c), changed)
         if kind is SCAN:
             data = load_object(folder / "sensitivity.json")
             says = f"{count(len((data.get('scan') or {}).get('curves') or ()), 'layer')} scanned"
-            return Entry(name, folder, "scan", str(data.get("recipe") or ""), "finished", None, says, changed)
+            return Entry(name, "scan", str(data.get("recipe") or ""), "finished", None, says, changed)
         return _comparison(name, folder, changed)
     except Exception as error:  # noqa: BLE001  # what lies there may be anything, and the others are still listed
-        return unreadable(name, folder, error, kind.name if kind else "comparison", changed)
+        return unreadable(name, error, kind.name if kind else "comparison", changed)
 
 
-def unreadable(name: str, folder: Path, error: Exception, kind: str = "unknown", changed: float = 0.0) -> Entry:
+def unreadable(name: str, error: Exception, kind: str = "unknown", changed: float = 0.0) -> Entry:
     """Return the row of a folder that cannot be read."""
-    return Entry(name, folder, kind, "", "damaged", None, reason_of(error), changed)
+    return Entry(name, kind, "", "damaged", None, reason_of(error), changed)
 
 
 def reason_of(error: Exception) -> str:
@@ -128,9 +129,9 @@ def _run(name: str, folder: Path, changed: float) -> Entry:
     run = read_run(folder)
     said = verdict(run).sentence
     if run.finished:
-        return Entry(name, folder, "run", run.name, "finished", None, said, changed)
+        return Entry(name, "run", run.name, "finished", None, said, changed)
     state = "running" if is_alive(folder, changed) else "stopped"
-    return Entry(name, folder, "run", run.name, state, part_done(run), said, changed)
+    return Entry(name, "run", run.name, state, part_done(run), said, changed)
 
 
 def part_done(run: Run) -> float | None:
@@ -183,38 +184,42 @@ def _modified(path: Path) -> float:
 
 def _comparison(name: str, folder: Path, changed: float) -> Entry:
     asked = load_object(folder / "comparison.json")
-    parts = grid_parts(folder)
-    cells = [(part, steps) for seeds in parts.values() for part, steps in seeds.values()]
+    cells = [(part, steps) for seeds in grid_parts(folder).values() for part, steps in seeds.values()]
     total = sum(steps for _, steps in cells)
     done = sum(part * steps for part, steps in cells) / total if total else None
     title = str((asked.get("recipe") or {}).get("name") or "")
     whole = sum(part >= 1 for part, _ in cells)
     says = f"{whole} of {count(len(cells), 'run')} trained" if cells else "not finished"
-    newest = max((_modified(path) for key in _keys(folder) for path in [key / "progress.json"]), default=changed)
+    phases = [place for *_, planned in _planned(folder) for place, _ in planned]
+    newest = max((_modified(place / "progress.json") for place in phases), default=changed)
     state = "running" if time.time() - newest < _FRESH else "not finished"
-    return Entry(name, folder, "comparison", title, state, done, f"{says}.", max(changed, newest))
+    return Entry(name, "comparison", title, state, done, f"{says}.", max(changed, newest))
 
 
 def grid_parts(folder: Path) -> dict[str, dict[str, tuple[float, int]]]:
     """Return arm -> seed -> how much of it is trained, and its steps; as `redense compare` has planned them."""
     found: dict[str, dict[str, tuple[float, int]]] = {}
     try:
-        data = load_object(folder / "grid.json")
-        store = Path(str(data["store"]))
-        for cell in data["cells"]:
-            steps = sum(int(n) for _, n in cell["phases"])
-            done = sum(_done(store, str(key)) * int(n) for key, n in cell["phases"])
-            found.setdefault(str(cell["arm"]), {})[str(cell["seed"])] = (done / steps if steps else 0.0, steps)
-    except (ArithmeticError, KeyError, TypeError, ValueError, RedenseError):
+        for arm, seed, phases in _planned(folder):
+            steps = sum(own for _, own in phases)
+            done = sum(_done(place) * own for place, own in phases)
+            found.setdefault(arm, {})[seed] = (done / steps if steps else 0.0, steps)
+    except (ArithmeticError, TypeError):  # of the notes on how far a phase has got
         return {}
     return found
 
 
-def _keys(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(KeyError, TypeError, ValueError, RedenseError):
+def _planned(folder: Path) -> list[tuple[str, str, list[tuple[Path, int]]]]:
+    """Return arm, seed, and the folder and the steps of each phase of every run; nothing where the plan is damaged."""
+    try:
         data = load_object(folder / "grid.json")
-        for cell in data["cells"]:
-            yield from (_phase(Path(str(data["store"])), str(key)) for key, _ in cell["phases"])
+        store = Path(str(data["store"]))
+        return [
+            (str(cell["arm"]), str(cell["seed"]), [(_phase(store, str(key)), int(n)) for key, n in cell["phases"]])
+            for cell in data["cells"]
+        ]
+    except (ArithmeticError, KeyError, TypeError, ValueError, RedenseError):
+        return []
 
 
 def _phase(store: Path, key: str) -> Path:
@@ -223,8 +228,7 @@ def _phase(store: Path, key: str) -> Path:
     return store / key[:2] / key
 
 
-def _done(store: Path, key: str) -> float:
-    folder = _phase(store, key)
+def _done(folder: Path) -> float:
     if (folder / "state.safetensors").is_file():
         return 1.0
     with contextlib.suppress(OSError, ValueError):
@@ -238,25 +242,24 @@ def _done(store: Path, key: str) -> float:
 
 def listing_page(root: Path, entries: Mapping[str, Entry]) -> Page:
     """Return the page that lists entries, the newest first; it follows those that go on."""
-    rows: list[list[Cell]] = [
+    table = table_of(
+        "The newest first; a name leads to its page",
+        sorted(entries.values(), key=lambda one: -one.changed),
         [
-            h("a", one.name, href=f"/page/{_quoted(name)}"),
-            f"{one.kind}, {one.title}" if one.title else one.kind,
-            _state(one),
-            h("span", one.says, class_="wrap"),
-            h("span", _when(one.changed), class_="nowrap"),
-        ]
-        for name, one in sorted(entries.items(), key=lambda pair: -pair[1].changed)
-    ]
-    columns = [("Name", False), ("What it is", False), ("State", False), ("It says", False), ("Last written", False)]
+            ("Name", False, lambda one: h("a", one.name, href=f"/page/{quote(one.name)}")),
+            ("What it is", False, lambda one: f"{one.kind}, {one.title}" if one.title else one.kind),
+            ("State", False, _state),
+            ("It says", False, lambda one: h("span", one.says, class_="wrap")),
+            ("Last written", False, lambda one: h("span", _when(one.changed), class_="nowrap")),
+        ],
+    )
     going = sum(one.state == "running" for one in entries.values())
     kinds = {kind: sum(one.kind == kind for one in entries.values()) for kind in ("run", "comparison", "scan")}
     said = listed([count(number, kind) for kind, number in kinds.items() if number] or ["nothing"])
-    body: list[Child] = [h("p", f"Here {'is' if len(rows) == 1 else 'are'} {said}; {going or 'none'} in training now.")]
-    if rows:
-        body.append(Table("The newest first; a name leads to its page", columns, rows))
-    else:
-        body = [h("p", "There is no run here yet: redense run quickstart makes one.")]
+    body: list[Child] = [h("p", "There is no run here yet: redense run quickstart makes one.")]
+    if entries:
+        are = "is" if len(entries) == 1 else "are"
+        body = [h("p", f"Here {are} {said}; {going or 'none'} in training now."), table]
     return Page(
         kind="redense report",
         name=str(root),
@@ -302,9 +305,3 @@ def _when(moment: float) -> str:
     if ago < 100 * 3600:
         return f"{duration(max(0.0, ago))} ago" if ago >= 10 else "just now"
     return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M")  # noqa: DTZ006  # the user's own clock
-
-
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name)

@@ -118,7 +118,7 @@ class Server(ThreadingHTTPServer):
         try:
             version = signature(folder)
         except Exception as error:  # noqa: BLE001  # one folder must not take the list with it
-            return unreadable(name, folder, error)
+            return unreadable(name, error)
         known = self._entries.get(name)
         if known is None or known[0] != version or known[1].state in ("running", "stopped", "not finished"):
             known = self._entries[name] = version, entry(name, folder)

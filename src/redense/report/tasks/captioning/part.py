@@ -9,7 +9,7 @@ from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.names import CONTROL
 from redense.report.kit.parts import Cell, Table, scrolled
-from redense.report.kit.quantities import NOTHING, Number, cell, count, number, share
+from redense.report.kit.quantities import NOTHING, cell, count, number, share, signed
 from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
 from redense.tasks.captioning.schema import Figures, Image
 
@@ -52,10 +52,9 @@ def _figures(e: Evidence, about: About) -> list[Child]:
     columns = [("Network", False), ("Sparsity", True), *_BLEU, ("chrF", True), ("Perplexity", True)]
     rows = [_row(name, row, about) for name, row in zip(e.networks, e.table, strict=True)]
     if about.recipe == PAPER_RECIPE:
-        rows += [
-            [h("span", f"the paper's {name}", class_="papers"), share(sparsity), *_plain(bleu), NOTHING, NOTHING]
-            for name, (sparsity, bleu) in _PAPER.items()
-        ]
+        for name, (sparsity, bleu) in _PAPER.items():
+            figures = [cell(value, 1) for value in bleu]
+            rows.append([_papers(name), share(sparsity), *figures, NOTHING, NOTHING])
     return [
         h("p", words.table_sentence(e)),
         Table("Test figures of each network, with 95 % intervals; lower perplexity is better", columns, rows),
@@ -74,10 +73,6 @@ def _row(name: str, row: Figures, about: About) -> list[Cell]:
     return [name, share(about.sparsities.get(name)), *cells, cell(row.chrf, 1), perplexity]
 
 
-def _plain(values: Sequence[float]) -> list[Number]:
-    return [cell(value, 1) for value in values]
-
-
 def _with_ends(shown: str, ends: Sequence[str]) -> list[Child]:
     return [shown, h("small", f"{ends[0]} to {ends[1]}")]
 
@@ -87,26 +82,26 @@ def _changes(e: Evidence, about: About) -> Table:
     rows: list[list[Cell]] = []
     for name, row in zip(e.networks[1:], e.table[1:], strict=True):
         cells: list[Cell] = [
-            _with_ends(_change(gain, relative), [words.signed(end) for end in ends])
+            _with_ends(_change(gain, relative), [signed(end, 1) for end in ends])
             for gain, relative, ends in zip(row.gain, row.relative, row.gain_interval, strict=True)
         ]
         rows.append([name, *cells])
     if about.recipe == PAPER_RECIPE:
         base = _PAPER["baseline"][1]
-        rows += [
-            [h("span", f"the paper's {name}", class_="papers"), *_paper_changes(_PAPER[name][1], base)]
-            for name in ("sparse", "DSD")
-        ]
+        for name in ("sparse", "DSD"):
+            changes = [(value - other, other) for value, other in zip(_PAPER[name][1], base, strict=True)]
+            shown = [_change(change, 100 * change / other) for change, other in changes]
+            rows.append([_papers(name), *shown])
     caption = f"Change against the {e.before} network, absolute and relative, with 95 % intervals of the absolute one"
     return Table(caption, columns, rows)
 
 
-def _paper_changes(values: Sequence[float], base: Sequence[float]) -> list[str]:
-    return [_change(value - other, 100 * (value - other) / other) for value, other in zip(values, base, strict=True)]
+def _papers(name: str) -> Element:
+    return h("span", f"the paper's {name}", class_="papers")
 
 
 def _change(absolute: float, relative: float | None) -> str:
-    return words.signed(absolute) + (f" ({words.signed(relative)}\u00a0%)" if relative is not None else "")
+    return signed(absolute, 1) + (f" ({signed(relative, 1)}\u00a0%)" if relative is not None else "")
 
 
 # --- the figure -----------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redense.report.kit.names import CONTROL
-from redense.report.kit.quantities import count, number, percent
+from redense.report.kit.names import of_control
+from redense.report.kit.quantities import count, number, percent, signed
 from redense.tasks.captioning.schema import CaptioningEvidence as Evidence
 
 _LAST = 3  # BLEU-4 among the four
@@ -21,12 +21,9 @@ def table_sentence(e: Evidence) -> str:
         verdict = "so it may be no change at all"
     else:
         verdict = "so these images tell them apart"
-    change = f"a change of {signed(last.gain[_LAST])}, 95 % interval {signed(low)} to {signed(high)}, {verdict}."
-    control = ""
-    if CONTROL in e.networks[1:-1]:
-        figures = e.table[e.networks.index(CONTROL)]
-        control = f" For {CONTROL}, the same budget without a mask, it is {number(figures.bleu[_LAST], 1)}."
-    return said + change + control
+    gain, low, high = (signed(value, 1) for value in (last.gain[_LAST], low, high))
+    change = f"a change of {gain}, 95 % interval {low} to {high}, {verdict}."
+    return said + change + of_control(e.networks, lambda place: number(e.table[place].bleu[_LAST], 1))
 
 
 def method_sentence(e: Evidence) -> str:
@@ -66,13 +63,3 @@ def scores_sentence(e: Evidence) -> str:
         "Beside a caption is its sentence score: sacrebleu's sentence BLEU, smoothed, as few single sentences share "
         f"four words in a row with a reference. It cannot be compared with the figures above.{picked}"
     )
-
-
-def signed(value: float | None, decimals: int = 1) -> str:
-    """Return a change with its sign.
-
-    >>> signed(1.26), signed(-0.5), signed(0.01)
-    ('+1.3', '−0.5', '0.0')
-    """
-    text = number(value, decimals)
-    return f"+{text}" if value is not None and round(value, decimals) > 0 else text

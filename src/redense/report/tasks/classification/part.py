@@ -12,7 +12,7 @@ from redense.files.markup import Child, Element, h
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.parts import Cell, Figure, Table, scrolled, shown
-from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, rows_axis, shortened
+from redense.report.kit.plotting import Plot, axis, no_markup, no_template, plot, rows_axis, shortened
 from redense.report.kit.quantities import NOTHING, cell, count, percent, share, whole
 from redense.tasks.classification.schema import Changes, ClassRow, Example
 from redense.tasks.classification.schema import ClassificationEvidence as Evidence
@@ -136,17 +136,14 @@ def classes_plot(e: Evidence) -> Plot:
             (e.after, after, "--accent", "circle"),
         )
     ]
-    layout = {
-        **LOOK,
-        "height": 26 * len(rows) + 110,
-        "margin": {"l": 8, "r": 16, "t": 40, "b": 46},
-        "showlegend": True,
-        "legend": KEY,
-        "hovermode": "closest",
-        "xaxis": axis("test error, %", range=[0, 1.06 * max([*before, *after, 1.0])], fixedrange=True),
-        "yaxis": rows_axis([shortened(row.name) for row in rows]),
-    }
-    return {"data": [joined, *dots], "layout": layout, "bands": []}
+    return plot(
+        [joined, *dots],
+        26 * len(rows) + 110,
+        (8, 16, 40, 46),
+        key=True,
+        xaxis=axis("test error, %", range=[0, 1.06 * max([*before, *after, 1.0])], fixedrange=True),
+        yaxis=rows_axis([shortened(row.name) for row in rows]),
+    )
 
 
 # --- confusions -----------------------------------------------------------------------------------------------------

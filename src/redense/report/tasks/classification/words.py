@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redense.report.kit.names import CONTROL
+from redense.report.kit.names import of_control
 from redense.report.kit.quantities import count, percent, quantity
 from redense.tasks.classification.schema import ClassificationEvidence as Evidence
 from redense.tasks.classification.schema import ClassRow
@@ -21,14 +21,14 @@ def classes_sentence(e: Evidence) -> str:
         extremes += f", the easiest {best.name}, with {_error(best)}"
     better, worse = (sum(sign * (row.change or 0) > 0 for row in known) for sign in (-1, 1))
     same = len(known) - better - worse
-    control = ""
-    if CONTROL in e.networks[1:-1]:  # what training on does without a mask
-        place = e.networks.index(CONTROL)
-        ahead = sum(row.networks[place].wrong < row.networks[0].wrong for row in known)
-        control = f" For {CONTROL}, the same budget without a mask, it is lower in {ahead:,}."
+
+    def ahead(place: int) -> str:
+        return f"lower in {sum(row.networks[place].wrong < row.networks[0].wrong for row in known):,}"
+
     return (
         f"For the {e.after} network {extremes}; against the {e.before} network the error is lower in "
-        f"{better:,} of {len(known):,} classes, higher in {worse:,} and the same in {same:,}.{control}"
+        f"{better:,} of {len(known):,} classes, higher in {worse:,} and the same in {same:,}."
+        f"{of_control(e.networks, ahead)}"
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from redense.files.markup import Child, Element, h
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
-from redense.report.kit.parts import Cell, Figure, Table, scrolled
-from redense.report.kit.plotting import KEY, LOOK, Plot, axis, no_markup, no_template, rows_axis, shortened
-from redense.report.kit.quantities import whole
-from redense.tasks.speech.schema import Clip, Clips, Edit, SetRow
+from redense.report.kit.parts import Figure, Table, scrolled, table_of
+from redense.report.kit.plotting import Plot, axis, no_markup, no_template, plot, rows_axis, shortened, whiskers
+from redense.report.kit.quantities import Number, between, cell, whole
+from redense.tasks.speech.schema import Clip, Clips, Edit, Rate, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
 from . import words
@@ -61,30 +62,35 @@ def _rates(e: Evidence) -> list[Child]:
         h("p", empties, class_="note") if empties else None,
         figure,
         _table_of_rates(e),
-        h("p", words.interval_note(), class_="note"),
+        h("p", words.INTERVALS, class_="note"),
         [h("details", h("summary", _details_title(found)), _details(e, found)) for found in _sets(e)],
     ]
 
 
 def _table_of_rates(e: Evidence) -> Table:
     """The paper's table: a row a phase, a column a test set."""
-    columns = [("Network", False), *((f"WER, {words.set_name(found)}, %", True) for found in _sets(e))]
-    columns += [("95 % interval", True), ("Change, points", True), ("Fewer errors, %", True), ("CER, %", True)]
-    body: list[list[Cell]] = []
-    for place, name in enumerate(_names(e)):
-        change = e.every.change(place)
-        body.append(
-            [
-                name,
-                *(words.rate(found.words[place]) for found in _sets(e)),
-                words.interval(e.every.words[place].interval),
-                words.change_cell(change.points if change else None),
-                words.change_cell(change.relative if change else None),
-                words.rate(e.every.characters[place]),
-            ]
-        )
+    names, every, sets = _names(e), e.every, _sets(e)
     what = "interval, change, fewer errors and CER: of all clips, " if e.parts else ""
-    return Table(f"Errors in the test split; {what}changes against {e.before}", columns, body)
+    return table_of(
+        f"Errors in the test split; {what}changes against {e.before}",
+        range(len(names)),
+        [
+            ("Network", False, lambda place: names[place]),
+            *((f"WER, {words.set_name(one)}, %", True, partial(_rate, one.words)) for one in sets),
+            ("95 % interval", True, partial(_interval, every.words)),
+            ("Change, points", True, lambda place: words.change_cell((one := every.change(place)) and one.points)),
+            ("Fewer errors, %", True, lambda place: words.change_cell((one := every.change(place)) and one.relative)),
+            ("CER, %", True, partial(_rate, every.characters)),
+        ],
+    )
+
+
+def _rate(rates: Sequence[Rate], place: int) -> Number:
+    return cell(rates[place].rate, words.DECIMALS)
+
+
+def _interval(rates: Sequence[Rate], place: int) -> str:
+    return between(rates[place].interval, words.DECIMALS)
 
 
 def _details_title(found: SetRow) -> str:
@@ -92,24 +98,23 @@ def _details_title(found: SetRow) -> str:
 
 
 def _details(e: Evidence, found: SetRow) -> Table:
-    columns = [("Network", False), ("WER, %", True), ("95 % interval", True), ("Words", True)]
-    columns += [("Substituted", True), ("Deleted", True), ("Inserted", True), ("Clips with errors", True)]
-    columns += [("CER, %", True), ("Its interval", True)]
-    body: list[list[Cell]] = []
-    for name, rate, cer in zip(_names(e), found.words, found.characters, strict=True):
-        counts = (rate.reference, rate.substitutions, rate.deletions, rate.insertions)
-        body.append(
-            [
-                name,
-                words.rate(rate),
-                words.interval(rate.interval),
-                *(whole(value) for value in counts),
-                f"{rate.wrong:,} of {found.utterances:,}",
-                words.rate(cer),
-                words.interval(cer.interval),
-            ]
-        )
-    return Table(f"Word and character errors, {words.set_name(found)}", columns, body)
+    names, rates = _names(e), found.words
+    return table_of(
+        f"Word and character errors, {words.set_name(found)}",
+        range(len(names)),
+        [
+            ("Network", False, lambda place: names[place]),
+            ("WER, %", True, partial(_rate, rates)),
+            ("95 % interval", True, partial(_interval, rates)),
+            ("Words", True, lambda place: whole(rates[place].reference)),
+            ("Substituted", True, lambda place: whole(rates[place].substitutions)),
+            ("Deleted", True, lambda place: whole(rates[place].deletions)),
+            ("Inserted", True, lambda place: whole(rates[place].insertions)),
+            ("Clips with errors", True, lambda place: f"{rates[place].wrong:,} of {found.utterances:,}"),
+            ("CER, %", True, partial(_rate, found.characters)),
+            ("Its interval", True, partial(_interval, found.characters)),
+        ],
+    )
 
 
 def rates_plot(e: Evidence) -> Plot:
@@ -133,32 +138,27 @@ def rates_plot(e: Evidence) -> Plot:
                 "name": no_markup(name),
                 "x": values,
                 "y": [row + shift for row in at],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [_reach(v, s[1]) for v, s in zip(values, spans, strict=True)],
-                    "arrayminus": [_reach(s[0], v) for v, s in zip(values, spans, strict=True)],
-                    "color": color,
-                    "thickness": 1.5,
-                    "width": 4,
-                },
+                "error_x": whiskers(
+                    [_reach(v, s[1]) for v, s in zip(values, spans, strict=True)],
+                    [_reach(s[0], v) for v, s in zip(values, spans, strict=True)],
+                    color,
+                    thickness=1.5,
+                    width=4,
+                ),
                 "text": [no_markup(network) for network in e.networks],
                 "marker": {"color": color, "symbol": symbol, "size": 10},
                 "hovertemplate": f"<b>%{{text}}</b><br>%{{x:.2f}} %, {no_template(name)}<extra></extra>",
                 "cliponaxis": False,
             }
         )
-    layout = {
-        **LOOK,
-        "height": 34 * len(at) + 20 * len(sets) + 110,
-        "margin": {"l": 8, "r": 16, "t": 40, "b": 46},
-        "showlegend": len(sets) > 1,
-        "legend": KEY,
-        "hovermode": "closest",
-        "xaxis": axis("word error rate, %", range=[0, 1.06 * highest], fixedrange=True),
-        "yaxis": rows_axis([shortened(name) for name in _names(e)]),
-    }
-    return {"data": data, "layout": layout, "bands": []}
+    return plot(
+        data,
+        34 * len(at) + 20 * len(sets) + 110,
+        (8, 16, 40, 46),
+        key=len(sets) > 1,
+        xaxis=axis("word error rate, %", range=[0, 1.06 * highest], fixedrange=True),
+        yaxis=rows_axis([shortened(name) for name in _names(e)]),
+    )
 
 
 def _reach(low: float | None, high: float | None) -> float | None:
@@ -188,7 +188,7 @@ def _key() -> Element:
         ("inserted: heard, not said", Edit("insertion", None, "a")),
     ]
     shown = [[" " if not place else "; ", _edit(edit), f" {text}"] for place, (text, edit) in enumerate(examples)]
-    return h("p", words.key(), shown, ".", class_="note")
+    return h("p", words.KEY, shown, ".", class_="note")
 
 
 def _finder(e: Evidence) -> Element:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from redense.report.kit.names import CONTROL
-from redense.report.kit.quantities import NONE, Number, cell, count, duration, number, percent, quantity
-from redense.tasks.speech.schema import Clip, Rate, SetRow
+from redense.report.kit.names import of_control
+from redense.report.kit.quantities import Number, cell, count, duration, number, percent, quantity, signed
+from redense.tasks.speech.schema import Clip, SetRow
 from redense.tasks.speech.schema import SpeechEvidence as Evidence
 
-_DECIMALS = 2
+DECIMALS = 2
+INTERVALS = (
+    "Intervals: 95 %, 2,000 resamplings of whole clips; they tell of other clips like these, and not of other seeds, "
+    "speakers or rooms. Decoding is greedy, without a language model, as in the paper."
+)
+KEY = "Each word as it was said and heard; errors are marked by a sign as well as a colour:"
 _PHASE = re.compile(r"(?:(?P<dense>dense)|(?P<sparse>sparse)|(?P<redense>redense))(?:-(?P<cycle>[1-9]\d?))?")
 
 
@@ -32,27 +37,9 @@ def paper_names(networks: tuple[str, ...]) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def rate(found: Rate) -> Number:
-    """Return a rate in %, without the sign."""
-    return cell(found.rate, _DECIMALS)
-
-
-def interval(bounds: tuple[float, float] | None) -> str:
-    """Return an interval in the unit of its column."""
-    return NONE if bounds is None else f"{number(bounds[0], _DECIMALS)} to {number(bounds[1], _DECIMALS)}"
-
-
 def change_cell(value: float | None) -> Number:
     """Return a change with its sign, for a table."""
-    return replace(cell(value, _DECIMALS), shown=signed(value))
-
-
-def signed(value: float | None) -> str:
-    """Return a change with its sign."""
-    if value is None:
-        return NONE
-    text = number(value, _DECIMALS)
-    return f"+{text}" if value > 0 and float(f"{value:.{_DECIMALS}f}") else text
+    return replace(cell(value, DECIMALS), shown=signed(value, DECIMALS))
 
 
 def rates_sentence(e: Evidence) -> str:
@@ -64,36 +51,21 @@ def rates_sentence(e: Evidence) -> str:
         return f"The transcripts of the {clips}{length} have no word: there is no error rate."
     change = e.every.change(len(e.networks) - 1)
     text = (
-        f"In {clips}{length} the {e.after} network gets {quantity(last.rate, '%', _DECIMALS)} of "
-        f"{count(last.reference, 'word')} wrong (WER), the {e.before} network {quantity(first.rate, '%', _DECIMALS)}"
+        f"In {clips}{length} the {e.after} network gets {quantity(last.rate, '%', DECIMALS)} of "
+        f"{count(last.reference, 'word')} wrong (WER), the {e.before} network {quantity(first.rate, '%', DECIMALS)}"
     )
     if change is None or change.points == 0:
         return f"{text}: no difference."
     less = "less" if change.points < 0 else "more"
-    text += f": {number(abs(change.points), _DECIMALS)} points {less}"
+    text += f": {number(abs(change.points), DECIMALS)} points {less}"
     if change.relative is not None:
         text += f", {percent(round(abs(change.relative) / 100, 4))} of its errors"
     if change.interval:
         within = change.interval[0] <= 0 <= change.interval[1]
-        text += f" (95 % interval of the difference {signed(change.interval[0])} to {signed(change.interval[1])} points"
+        low, high = (signed(end, DECIMALS) for end in change.interval)
+        text += f" (95 % interval of the difference {low} to {high} points"
         text += ": it may be none)" if within else ")"
-    return f"{text}.{_control(e)}"
-
-
-def _control(e: Evidence) -> str:
-    """Describe the result of training on without a mask, where it was run."""
-    if CONTROL not in e.networks[1:-1]:
-        return ""
-    found = e.every.words[e.networks.index(CONTROL)]
-    return f" For {CONTROL}, the same budget without a mask, it is {quantity(found.rate, '%', _DECIMALS)}."
-
-
-def interval_note() -> str:
-    """Return what the intervals are, and what they are not."""
-    return (
-        "Intervals: 95 %, 2,000 resamplings of whole clips; they tell of other clips like these, and not of other "
-        "seeds, speakers or rooms. Decoding is greedy, without a language model, as in the paper."
-    )
+    return f"{text}.{of_control(e.networks, lambda place: quantity(e.every.words[place].rate, '%', DECIMALS))}"
 
 
 def empties_sentence(e: Evidence) -> str | None:
@@ -128,11 +100,6 @@ def clips_sentence(e: Evidence) -> str:
     if any(found.total > len(found.shown) for found in (better, worse)):
         text += " Shown are those with the greatest changes."
     return text
-
-
-def key() -> str:
-    """Return how to read an alignment in words."""
-    return "Each word as it was said and heard; errors are marked by a sign as well as a colour:"
 
 
 def clip_facts(clip: Clip) -> str:
