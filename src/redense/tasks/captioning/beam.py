@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from .network import State
+from .network import NeuralTalk
 
 
-class Writer(Protocol):
-    """A network that writes word by word; index 0 begins and ends a sentence."""
-
-    def look(self, features: Tensor) -> State:
-        """Return the state from which the sentences of images are written."""
-        ...
-
-    def next_words(self, words: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return the logits of the word after these, and the state then."""
-        ...
-
-
-def write(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20) -> tuple[Tensor, Tensor]:
+def write(network: NeuralTalk, features: Tensor, *, beam: int = 1, longest: int = 20) -> tuple[Tensor, Tensor]:
     """Return a sentence for each image, and its log probability; see `write_all`.
 
     Returns:
@@ -34,7 +20,7 @@ def write(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20
 
 
 @torch.no_grad()
-def write_all(network: Writer, features: Tensor, *, beam: int = 1, longest: int = 20) -> tuple[Tensor, Tensor]:
+def write_all(network: NeuralTalk, features: Tensor, *, beam: int = 1, longest: int = 20) -> tuple[Tensor, Tensor]:
     """Return the sentences that the beam holds in the end for each image, the most likely first.
 
     As in NeuralTalk: the ``beam`` most likely beginnings are kept, a sentence that has ended stays among them as it

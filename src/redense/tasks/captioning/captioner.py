@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
 
 from redense.errors import StateError
 from redense.files.checksums import check_folder
@@ -19,7 +18,7 @@ from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.data.sets import first_line
 from redense.tasks.weights import final_weights, load_weights_
 
-from .beam import Writer, write_all
+from .beam import write_all
 from .config import CaptionData, CaptionModel
 from .features import Eyes, digest_of, open_eyes
 from .network import NeuralTalk
@@ -46,7 +45,7 @@ class Captioner:
     """
 
     eyes: Eyes
-    network: nn.Module
+    network: NeuralTalk
     vocabulary: Vocabulary
     model: CaptionModel
 
@@ -58,8 +57,7 @@ class Captioner:
             beam: sentences kept while one is written; None: as many as the recipe says.
         """
         features = self.eyes.see(pictures).to(next(self.network.parameters()).device)
-        writer = cast("Writer", self.network)
-        words, scores = write_all(writer, features, beam=beam or self.model.beam, longest=self.model.longest)
+        words, scores = write_all(self.network, features, beam=beam or self.model.beam, longest=self.model.longest)
         return [
             [
                 Caption(" ".join(self.vocabulary.decode(row)), float(score))

@@ -35,9 +35,6 @@ def graphs(model: nn.Module, features: Tensor, longest: int) -> list[Graph]:
     if not isinstance(model, NeuralTalk):
         raise StateError(f"a network of the class {type(model).__name__} has no two steps to export")
 
-    def look(features: Tensor) -> tuple[Tensor, ...]:
-        return model.look(features)
-
     def next_words(words: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
         logits, (output, cell) = model.next_words(words, (output, cell))
         return logits, output, cell
@@ -49,7 +46,7 @@ def graphs(model: nn.Module, features: Tensor, longest: int) -> list[Graph]:
         Graph(
             "look",
             Look(model),
-            look,
+            model.look,
             {"features": rows},
             _STATE,
             [(features,), (features[:1],)],

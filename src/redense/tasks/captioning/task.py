@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from redense.tasks.graphs import Graph
 from redense.tasks.task import Split
 
 from . import METRIC, bleu, exporting
-from .beam import Writer, write
+from .beam import write
 from .config import CaptionData, CaptionModel
 from .data import CaptionSet, load_captions
 from .evidence import evidence
@@ -109,7 +109,7 @@ class Captioning:
         losses = F.cross_entropy(logits.transpose(1, 2), batch.following, ignore_index=PAD, reduction="none").sum(1)
         zeros = torch.zeros(len(batch.image), device=losses.device)
         counts = (batch.following != PAD).sum(1)
-        writer: Writer = model  # pyright: ignore[reportAssignmentType]  # NeuralTalk, perhaps wrapped
+        writer = cast("NeuralTalk", model)  # perhaps wrapped
         said, _ = write(writer, batch.features, beam=self._model.beam, longest=self._model.longest)
         over = (said == 0).cumsum(1) > 0
         return {

@@ -51,73 +51,71 @@ def exportable(network: nn.Module) -> nn.Module:
     Raises:
         StateError: it is another network.
     """
-    if isinstance(network, DeepSpeech2):
-        return _DeepSpeech2(network).eval()
-    if isinstance(network, DeepSpeech):
-        return _DeepSpeech(network).eval()
-    if isinstance(network, BLSTM):
-        return _BLSTM(network).eval()
-    raise StateError(f"a network of the class {type(network).__name__} cannot be exported as a graph of any length")
+    form = next((form for kind, form in _FORMS.items() if isinstance(network, kind)), None)
+    if form is None:
+        raise StateError(f"a network of the class {type(network).__name__} cannot be exported as a graph of any length")
+    return _Exportable(network, form).eval()
 
 
-class _Windowed(nn.Module):
-    """A layer over windows of frames."""
+Frames = tuple[Tensor, Tensor, Tensor]
+"""What a layer gives: rows (t', b, f), the frames that clips have (t', b), and lengths (b,)."""
 
-    def __init__(self, network: Any) -> None:
+
+class _Exportable(nn.Module):
+    """A network with its layers over the padded batch, as one of `_FORMS` has them, in place of its own ``forward``."""
+
+    def __init__(self, network: Any, form: Callable[[Any, Tensor, Tensor], Frames]) -> None:
         super().__init__()
-        self.network = network
-        self.context, self.stride = int(network.context), int(network.stride)
+        self.network, self._form = network, form
 
-    def windows(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (b, t, bins) to windows (t', b, bins * context), the frames that clips have (t', b), and lengths."""
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         own = torch.arange(frames.shape[1], device=frames.device)[None, :] < lengths[:, None]
-        frames = frames * own[:, :, None]
-        half = self.context // 2
-        padded = F.pad(frames, (0, 0, half, half)).transpose(0, 1)  # here, so that what follows needs no copy
-        count = (frames.shape[1] + self.stride - 1) // self.stride
-        starts = torch.arange(count, device=frames.device) * self.stride
-        # (t', b, bins, context), in the order of `Tensor.unfold`
-        around = torch.stack([padded.index_select(0, starts + offset) for offset in range(self.context)], -1)
-        lengths = shortened(lengths, self.stride)
-        return around.flatten(2), _mask(count, lengths), lengths
+        rows, mask, lengths = self._form(self.network, frames * own[:, :, None], lengths)
+        return self.network.output(rows) * mask[:, :, None], lengths
 
 
-class _DeepSpeech(_Windowed):
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        network: DeepSpeech = self.network
-        rows, mask, lengths = self.windows(frames, lengths)
-        for layer in (network.first, network.second, network.third):
-            rows = _linear(layer, rows)
-        rows = _linear(network.fourth, _recurrence(network.recurrent, rows, mask))
-        return network.output(rows) * mask[:, :, None], lengths
+def _windows(network: DeepSpeech | BLSTM, frames: Tensor, lengths: Tensor) -> Frames:
+    """Frames (b, t, bins) to windows (t', b, bins * context)."""
+    half = network.context // 2
+    padded = F.pad(frames, (0, 0, half, half)).transpose(0, 1)  # here, so that what follows needs no copy
+    count = (frames.shape[1] + network.stride - 1) // network.stride
+    starts = torch.arange(count, device=frames.device) * network.stride
+    # (t', b, bins, context), in the order of `Tensor.unfold`
+    around = torch.stack([padded.index_select(0, starts + offset) for offset in range(network.context)], -1)
+    lengths = shortened(lengths, network.stride)
+    return around.flatten(2), _mask(count, lengths), lengths
 
 
-class _DeepSpeech2(nn.Module):
-    def __init__(self, network: DeepSpeech2) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
-        own = torch.arange(frames.shape[1], device=frames.device)[None, :] < lengths[:, None]
-        maps = (frames * own[:, :, None]).transpose(1, 2).unsqueeze(1)
-        for layer in network.convolutions:
-            maps, lengths = _convolution(layer, maps, lengths)
-        mask = _mask(maps.shape[3], lengths)
-        rows = maps.permute(3, 0, 1, 2).flatten(2)
-        for layer in network.recurrent:
-            rows = _recurrence(layer, rows, mask)
-        return network.output(_linear(network.fourth, rows)) * mask[:, :, None], lengths
+def _deepspeech(network: DeepSpeech, frames: Tensor, lengths: Tensor) -> Frames:
+    rows, mask, lengths = _windows(network, frames, lengths)
+    for layer in (network.first, network.second, network.third):
+        rows = _linear(layer, rows)
+    return _linear(network.fourth, _recurrence(network.recurrent, rows, mask)), mask, lengths
 
 
-class _BLSTM(_Windowed):
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        network: BLSTM = self.network
-        rows, mask, lengths = self.windows(frames, lengths)
-        steps = torch.arange(rows.shape[0], device=rows.device)[:, None]
-        turned = torch.where(mask, lengths[None, :] - 1 - steps, steps)
-        rows = _lstm(network.lstm, rows * mask[:, :, None], turned, mask)
-        return network.output(rows) * mask[:, :, None], lengths
+def _deepspeech2(network: DeepSpeech2, frames: Tensor, lengths: Tensor) -> Frames:
+    maps = frames.transpose(1, 2).unsqueeze(1)
+    for layer in network.convolutions:
+        maps, lengths = _convolution(layer, maps, lengths)
+    mask = _mask(maps.shape[3], lengths)
+    rows = maps.permute(3, 0, 1, 2).flatten(2)
+    for layer in network.recurrent:
+        rows = _recurrence(layer, rows, mask)
+    return _linear(network.fourth, rows), mask, lengths
+
+
+def _blstm(network: BLSTM, frames: Tensor, lengths: Tensor) -> Frames:
+    rows, mask, lengths = _windows(network, frames, lengths)
+    steps = torch.arange(rows.shape[0], device=rows.device)[:, None]
+    turned = torch.where(mask, lengths[None, :] - 1 - steps, steps)
+    return _lstm(network.lstm, rows * mask[:, :, None], turned, mask), mask, lengths
+
+
+_FORMS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Frames]] = {
+    DeepSpeech: _deepspeech,
+    DeepSpeech2: _deepspeech2,
+    BLSTM: _blstm,
+}
 
 
 def _mask(count: Any, lengths: Tensor) -> Tensor:
@@ -132,9 +130,8 @@ def _norm(norm: nn.Module | None, rows: Tensor) -> Tensor:
     return norm(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
 
 
-def _linear(layer: Any, rows: Tensor) -> Tensor:
-    plain: ClippedLinear = layer
-    return clipped(_norm(plain.norm, plain.linear(rows)))
+def _linear(layer: ClippedLinear, rows: Tensor) -> Tensor:
+    return clipped(_norm(layer.norm, layer.linear(rows)))
 
 
 def _recurrence(layer: Any, rows: Tensor, mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,12 +196,9 @@ class BeamStream:
 def _runs(flags: list[bool], least: int) -> list[tuple[int, int]]:
     """Return the stretches of True, (start, end) each, that end after ``least``."""
     runs: list[tuple[int, int]] = []
-    start: int | None = None
-    for place, flag in enumerate([*flags, False]):
-        if flag and start is None:
-            start = place
-        elif not flag and start is not None:
-            if place > least:
-                runs.append((start, place))
-            start = None
+    end = 0
+    for flag, run in itertools.groupby(flags):
+        start, end = end, end + len(list(run))
+        if flag and end > least:
+            runs.append((start, end))
     return runs

@@ -27,12 +27,12 @@ _UNREADABLE = ("cannot be read", "is no sound file", "is compressed", "says that
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip that can be used: ``text`` is normalised, ``digest`` tells its sound from others'."""
+    """A clip that can be used: ``text`` is normalised; once it is heard, ``digest`` tells its sound from others'."""
 
     clip: Clip
     text: str
-    seconds: float
-    digest: str
+    seconds: float = 0.0
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,16 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
     place = " + ".join(config.sources)
     drops = _Drops()
     normaliser = Normaliser(config.language, config.accents, config.case, config.digits)
-    readable: list[tuple[Clip, str]] = []
+    readable: list[Utterance] = []
     for clip in clips:
         text, fault = normaliser(clip.text)
         if fault:
             drops.add(fault, clip)
         else:
-            readable.append((clip, text))
+            readable.append(Utterance(clip, text))
     alphabet = Alphabet(tuple(config.alphabet)) if config.alphabet else None
-    readable = _spellable(readable, alphabet, drops)
+    if alphabet:
+        readable = _spellable(readable, alphabet, "which is not in data.alphabet", drops)
     usable = _audible(readable, config, place, drops)
     if config.broken == "refuse" and (broken := [fault for fault in drops if fault.startswith(_UNREADABLE)]):
         raise DataError(
@@ -101,7 +102,9 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
         )
     splits, divided = _divide(usable, config)
     alphabet = alphabet or Alphabet.of(utterance.text for utterance in splits["train"] or usable)
-    splits = _limited(_known_letters(splits, alphabet, drops), config.limit)
+    for name, part in splits.items():
+        splits[name] = _spellable(part, alphabet, "which no training transcript has", drops)
+    splits["train"] = splits["train"] if config.limit is None else _first_by_hash(splits["train"], config.limit)
     for name, part in splits.items():
         if not part:
             raise DataError(
@@ -122,30 +125,29 @@ def split_of(text: str, config: SpeechData) -> Split:
     return "test" if part < config.test else "validation" if part < config.test + config.validation else "train"
 
 
-def _spellable(readable: list[tuple[Clip, str]], alphabet: Alphabet | None, drops: _Drops) -> list[tuple[Clip, str]]:
-    if alphabet is None:
-        return readable
-    kept: list[tuple[Clip, str]] = []
-    for clip, text in readable:
-        if foreign := sorted(set(text) - set(alphabet.symbols)):
-            drops.add(f"has {foreign[0]!r}, which is not in data.alphabet", clip)
+def _spellable(utterances: Sequence[Utterance], alphabet: Alphabet, why: str, drops: _Drops) -> list[Utterance]:
+    """Return those that an alphabet can spell; ``why`` says of a letter why the others are left out."""
+    kept: list[Utterance] = []
+    for one in utterances:
+        if foreign := sorted(set(one.text) - set(alphabet.symbols)):
+            drops.add(f"has {foreign[0]!r}, {why}", one.clip)
         else:
-            kept.append((clip, text))
+            kept.append(one)
     return kept
 
 
-def _audible(readable: list[tuple[Clip, str]], config: SpeechData, place: str, drops: _Drops) -> list[Utterance]:
+def _audible(readable: Sequence[Utterance], config: SpeechData, place: str, drops: _Drops) -> list[Utterance]:
     usable: list[Utterance] = []
-    sounds = listen([clip for clip, _ in readable], place, config.max_seconds)
-    for (clip, text), sound in zip(readable, sounds, strict=True):
+    sounds = listen([one.clip for one in readable], place, config.max_seconds)
+    for one, sound in zip(readable, sounds, strict=True):
         if sound.fault:
-            drops.add(sound.fault, clip)
+            drops.add(sound.fault, one.clip)
         elif sound.seconds > config.max_seconds:
-            drops.add(f"is longer than {config.max_seconds:g} s", clip)
+            drops.add(f"is longer than {config.max_seconds:g} s", one.clip)
         elif sound.seconds < config.min_seconds:
-            drops.add(f"is shorter than {config.min_seconds:g} s", clip)
+            drops.add(f"is shorter than {config.min_seconds:g} s", one.clip)
         else:
-            usable.append(Utterance(clip, text, sound.seconds, sound.digest))
+            usable.append(replace(one, seconds=sound.seconds, digest=sound.digest))
     return usable
 
 
@@ -183,7 +185,7 @@ def _different(count: int) -> str:
 
 def _by_name(free: Sequence[Utterance], given: Collection[Split | None], config: SpeechData) -> dict[str, Split]:
     """Return clip -> split by the hash of the names, for the splits that are not given."""
-    names = sorted((one.clip.name for one in free), key=lambda name: hashlib.sha256(name.encode()).digest())
+    names = _names_by_hash(free)
     out: dict[str, Split] = dict.fromkeys(names, "train")
     shares: dict[Split, float] = {"test": config.test, "validation": config.validation}
     start = 0
@@ -195,25 +197,13 @@ def _by_name(free: Sequence[Utterance], given: Collection[Split | None], config:
     return out
 
 
-def _limited(splits: dict[Split, list[Utterance]], limit: int | None) -> dict[Split, list[Utterance]]:
-    if limit is not None:
-        ordered = sorted(splits["train"], key=lambda utterance: hashlib.sha256(utterance.clip.name.encode()).digest())
-        chosen = {utterance.clip.name for utterance in ordered[:limit]}
-        splits["train"] = [utterance for utterance in splits["train"] if utterance.clip.name in chosen]
-    return splits
+def _first_by_hash(part: Sequence[Utterance], count: int) -> list[Utterance]:
+    chosen = set(_names_by_hash(part)[:count])
+    return [one for one in part if one.clip.name in chosen]
 
 
-def _known_letters(
-    splits: dict[Split, list[Utterance]], alphabet: Alphabet, drops: _Drops
-) -> dict[Split, list[Utterance]]:
-    """Leave out of the other splits what has letters that training never shows."""
-    known = set(alphabet.symbols)
-    for name, part in splits.items():
-        for utterance in part:
-            if foreign := sorted(set(utterance.text) - known):
-                drops.add(f"has {foreign[0]!r}, which no training transcript has", utterance.clip)
-        splits[name] = [utterance for utterance in part if set(utterance.text) <= known]
-    return splits
+def _names_by_hash(part: Sequence[Utterance]) -> list[str]:
+    return sorted((one.clip.name for one in part), key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 class _Drops(dict[str, list[str]]):

@@ -69,11 +69,6 @@ class LanguageModel:
             place = place[1:]
         return weight + known[(place[0],)]
 
-    def sentence_log10(self, sentence: str) -> float:
-        """Return log10 of the probability of a sentence, its end included."""
-        words = [START, *sentence.split(), END]
-        return sum(self.log10(words[place], words[:place]) for place in range(1, len(words)))
-
     def perplexity(self, sentences: Iterable[str]) -> float:
         """Return the perplexity of sentences: their ends count as words, unknown words as ``<unk>``.
 
@@ -82,8 +77,9 @@ class LanguageModel:
         """
         total, count = 0.0, 0
         for sentence in sentences:
-            total += self.sentence_log10(sentence)
-            count += len(sentence.split()) + 1
+            words = [START, *sentence.split(), END]
+            total += sum(self.log10(words[place], words[:place]) for place in range(1, len(words)))
+            count += len(words) - 1
         if not count:
             raise DataError("the perplexity of no sentences is not defined: give at least one")
         return 10 ** (-total / count)
