@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from redense.cli.terminal.printing import complain, say
+from redense.cli.terminal.printing import answer, complain, say
 from redense.cli.verbs import Parser, Signals
 from redense.errors import RedenseError, command
 
@@ -161,8 +161,7 @@ def _submit(held: Any, template: str, options: argparse.Namespace) -> int:
         return _finish(held, outcomes, as_json=options.json)
     path = write_scripts(held, outcomes, template)
     if options.json:
-        say(json.dumps({"folder": str(held.path), "done": len(outcomes), "left": left, "send": f"sh {path}"}))
-        return 0
+        return answer({"folder": str(held.path), "done": len(outcomes), "left": left, "send": f"sh {path}"})
     say(f"{len(outcomes):,} of {len(held.plan.pairs):,} pairs are done; what sends the other {left:,}: sh {path}")
     say(f"collect them with: {command('redense', 'compare', '--resume', held.path)}")
     return 0

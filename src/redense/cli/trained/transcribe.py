@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import complain, say
+from redense.cli.terminal.printing import answer, complain, say
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
 from redense.files.json_text import read_json
@@ -199,8 +199,7 @@ def _decode(options: argparse.Namespace) -> int:
     )
     path = options.run / FOLDER / "decoding.json"
     if options.json:
-        say(json.dumps(read_json(path)))
-        return 0
+        return answer(read_json(path))
     search = found.tuned.search
     say(f"weights: {search.lm_weight:g} for the language model, {search.word_score:g} a word\n")
     beam = f"beam {search.width}, language model"
