@@ -108,20 +108,15 @@ def _main(arguments: list[str]) -> int:
         flush_or_hush()
         return code
     except RedenseError as error:
-        _say(str(error))
-        return 2
+        return _end(str(error))
     except StoppedBySignal as stop:
-        _say(f"stopped by {stop}")
-        return 128 + stop.number
+        return _end(f"stopped by {stop}", 128 + stop.number)
     except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
+        return _end("interrupted", 130)
     except OSError as error:  # a full disk, a folder without permission
-        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-        return 2
+        return _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except MemoryError:
-        _say("there is not enough memory for this: give less at once, or a smaller network")
-        return 2
+        return _end("there is not enough memory for this: give less at once, or a smaller network")
 
 
 def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
@@ -133,11 +128,12 @@ def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
     return code
 
 
-def _say(why: str) -> None:
-    """Say why the work ends; of several ranks, the first that knows does."""
+def _end(why: str, code: int = 2) -> int:
+    """Say why the work ends, and return the exit code; of several ranks, the first that knows speaks."""
     if launched():
         from redense.lab.ranks.ranks import speaks_first
 
         if not speaks_first():
-            return
+            return code
     complain(why)
+    return code

@@ -6,7 +6,7 @@ import argparse
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from redense.errors import RedenseError
@@ -88,6 +88,12 @@ class Verbs:
         if settings:
             self.with_settings.add(name)
         return self.parsers[name]
+
+
+def first_given(options: argparse.Namespace, names: Iterable[str]) -> str | None:
+    """Return the first of some options that was given, as it is typed, without its dashes."""
+    given = (name for name in names if getattr(options, name) not in (None, []))
+    return next((name.replace("_", "-") for name in given), None)
 
 
 def refuse_log(settings: Sequence[str], what: str) -> None:

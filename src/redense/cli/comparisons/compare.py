@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.cli.terminal.printing import answer, say
-from redense.cli.verbs import Signals, Verbs, join_ranks
+from redense.cli.verbs import Signals, Verbs, first_given, join_ranks
 from redense.errors import RedenseError
 from redense.files.visible import counted
 
@@ -81,8 +81,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import load_recipe
 
-    own = (options.recipe, options.settings, options.out, options.sweep, options.looks, options.margin)
-    if options.resume and any(value not in (None, []) for value in own):
+    if options.resume and first_given(options, ("recipe", "settings", "out", "sweep", "looks", "margin")):
         raise RedenseError(
             "--resume goes on with the comparison's own recipe and settings: give none beside it, only --seeds and "
             "--arms to add some"
