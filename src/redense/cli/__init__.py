@@ -23,7 +23,6 @@ from . import doctor, report, run, sensitivity
 from .comparisons import compare, judge, search
 from .completion import SHELLS, completion_of
 from .data import recipes
-from .starting import print_five
 from .terminal.printing import complain, flush_or_hush, prepare, say
 from .trained import caption, predict, transcribe, zoo
 from .verbs import Parser, Verb, Verbs
@@ -43,6 +42,16 @@ _MODULES = (
     zoo,
     doctor,
 )
+
+
+_FIVE = (
+    ("train a recipe and read its report", "redense run quickstart"),
+    ("ask whether it was the mask that helped", "redense compare quickstart --seeds 5"),
+    ("compare any training of your own", "redense compare --command dsd='python train.py --seed {seed}' ..."),
+    ("judge a table of results", "redense judge results.csv"),
+    ("hand a trained network on", "redense export runs/NAME model"),
+)
+"""What one does with redense, and the command: the text of `redense` without a verb."""
 
 
 def build() -> tuple[Parser, Verbs]:
@@ -97,7 +106,7 @@ def _main(arguments: list[str]) -> int:
             say(completion_of(build()[0], options.print_completion))
             return 0
         if not options.verb:
-            print_five()
+            _print_five()
             return 0
         verb = verbs.functions[options.verb]
         load_plugins()
@@ -117,6 +126,16 @@ def _main(arguments: list[str]) -> int:
         return _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except MemoryError:
         return _end("there is not enough memory for this: give less at once, or a smaller network")
+
+
+def _print_five() -> None:
+    say(
+        "redense: dense-sparse-dense training for a more accurate network of the same size, and whether it has helped\n"
+    )
+    width = max(len(what) for what, _ in _FIVE)
+    for what, command in _FIVE:
+        say(f"  {what:<{width}}  {command}")
+    say("\nall commands: redense --help    what works on this machine: redense doctor")
 
 
 def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:

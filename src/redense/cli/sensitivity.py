@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redense.errors import RedenseError
+from redense.errors import RedenseError, command
 
 from .terminal.printing import answer, say
 from .verbs import Signals, Verbs, refuse_log
@@ -78,7 +77,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     from .terminal.screen import SafeConsole
 
     console = SafeConsole(stderr=options.json)
-    again = shlex.join(["redense", *sys.argv[1:]])
+    again = command("redense", *sys.argv[1:])
     with Signals() as signals:
 
         def stop() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import signal
 import time
@@ -46,14 +47,9 @@ class Parser(argparse.ArgumentParser):
         items = iter(arguments)
         for item in items:
             flag, equals, _ = item.partition("=")
-            if not item.startswith("-") or flag in self._values:
-                own.append(item)
-                if not equals and self._values.get(flag):
-                    own.extend(value for value in [next(items, None)] if value is not None)
-                continue
-            settings.append(item)
-            if not equals:
-                settings.extend(value for value in [next(items, None)] if value is not None)
+            is_own = not item.startswith("-") or flag in self._values
+            values = self._values.get(flag, 0) if is_own else 1
+            (own if is_own else settings).extend([item, *itertools.islice(items, 0 if equals else values)])
         return own, settings
 
 

@@ -6,13 +6,12 @@ import argparse
 import contextlib
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
 from redense.cli.terminal.printing import answer, say
 from redense.cli.verbs import Signals, Verbs, first_given, join_ranks
-from redense.errors import RedenseError
+from redense.errors import RedenseError, command
 from redense.files.visible import counted
 
 from . import commands
@@ -154,8 +153,7 @@ def _compare(options: argparse.Namespace) -> int:
     console.print(f"comparison: {folder}", soft_wrap=True)
     if comparison.ranks != ranks.world:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
-    words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
-    go_on = shlex.join(map(str, words))
+    go_on = command("redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else []))
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
         try:
             if comparison != before:
@@ -194,14 +192,13 @@ def _compare(options: argparse.Namespace) -> int:
         log_comparison(folder, grid, result, write_compare_report(folder))
         if options.json:
             return answer({"folder": str(folder), **result})
-        said = headline(read_results(folder))
-        console.print("", said, "", comparison_table(result, folder), "", sep="\n", soft_wrap=not console.is_terminal)
-        for said in (result["control_sentence"], *result["conclusions"].values()):
-            console.print(said, soft_wrap=not console.is_terminal)
+        lines = ["", headline(read_results(folder)), "", comparison_table(result, folder), ""]
+        lines += [result["control_sentence"], *result["conclusions"].values()]
         if told := tried_sentence(tried(result["rows"], result["metric"])):
-            console.print(told, soft_wrap=not console.is_terminal)
+            lines.append(told)
         if result["caution"]:
-            console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
+            lines += ["", result["caution"]]
+        console.print(*lines, sep="\n", soft_wrap=not console.is_terminal)
         how = (
             f"{counted(trained, 'phase')} trained" if trained else "nothing had to be trained, all came from the store"
         )
