@@ -92,11 +92,11 @@ class Registry(MutableMapping[str, T]):
             )
         if not is_own(maker):
             self._settle()
-            if name in self._ours:
-                raise self._error(f"there is {_a(self.kind)} '{name}' already: call yours otherwise")
-        if name in self._things and _origin(self._makers[name]) != _origin(maker):
-            taken = f"there is {_a(self.kind)} '{name}' already{_by(self._makers[name])}"
-            raise self._error(f"{taken}: call yours otherwise")
+        taken = name in self._things and _origin(self._makers[name]) != _origin(maker)
+        if taken or (name in self._ours and not is_own(maker)):
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            by = f", of {plugin}" if (plugin := self.plugin_of(name)) else ""
+            raise self._error(f"there is {article} {self.kind} '{name}' already{by}: call yours otherwise")
         self._check(name, thing)
         self._things[name], self._makers[name] = thing, maker
         return thing
@@ -254,11 +254,3 @@ def _shown(module: str) -> str:
     """Return a module as ``REDENSE_PLUGINS`` would name it: of a file that is no package's, the file."""
     source = getattr(sys.modules.get(module), "__file__", None)
     return module if source is None or "." in module or is_installed(Path(source)) else Path(source).name
-
-
-def _by(maker: object) -> str:
-    return "" if is_own(maker) else f", of {_shown(_module_of(maker))}"
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

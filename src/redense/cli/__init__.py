@@ -23,7 +23,6 @@ from . import doctor, report, run, sensitivity
 from .comparisons import compare, judge, search
 from .completion import SHELLS, completion_of
 from .data import recipes
-from .starting import print_five
 from .terminal.printing import complain, flush_or_hush, prepare, say
 from .trained import caption, predict, transcribe, zoo
 from .verbs import Parser, Verb, Verbs
@@ -43,6 +42,16 @@ _MODULES = (
     zoo,
     doctor,
 )
+
+
+_FIVE = (
+    ("train a recipe and read its report", "redense run quickstart"),
+    ("ask whether it was the mask that helped", "redense compare quickstart --seeds 5"),
+    ("compare any training of your own", "redense compare --command dsd='python train.py --seed {seed}' ..."),
+    ("judge a table of results", "redense judge results.csv"),
+    ("hand a trained network on", "redense export runs/NAME model"),
+)
+"""What one does with redense, and the command: the text of `redense` without a verb."""
 
 
 def build() -> tuple[Parser, Verbs]:
@@ -97,7 +106,7 @@ def _main(arguments: list[str]) -> int:
             say(completion_of(build()[0], options.print_completion))
             return 0
         if not options.verb:
-            print_five()
+            _print_five()
             return 0
         verb = verbs.functions[options.verb]
         load_plugins()
@@ -108,20 +117,25 @@ def _main(arguments: list[str]) -> int:
         flush_or_hush()
         return code
     except RedenseError as error:
-        _say(str(error))
-        return 2
+        return _end(str(error))
     except StoppedBySignal as stop:
-        _say(f"stopped by {stop}")
-        return 128 + stop.number
+        return _end(f"stopped by {stop}", 128 + stop.number)
     except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
+        return _end("interrupted", 130)
     except OSError as error:  # a full disk, a folder without permission
-        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-        return 2
+        return _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except MemoryError:
-        _say("there is not enough memory for this: give less at once, or a smaller network")
-        return 2
+        return _end("there is not enough memory for this: give less at once, or a smaller network")
+
+
+def _print_five() -> None:
+    say(
+        "redense: dense-sparse-dense training for a more accurate network of the same size, and whether it has helped\n"
+    )
+    width = max(len(what) for what, _ in _FIVE)
+    for what, command in _FIVE:
+        say(f"  {what:<{width}}  {command}")
+    say("\nall commands: redense --help    what works on this machine: redense doctor")
 
 
 def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
@@ -133,11 +147,12 @@ def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
     return code
 
 
-def _say(why: str) -> None:
-    """Say why the work ends; of several ranks, the first that knows does."""
+def _end(why: str, code: int = 2) -> int:
+    """Say why the work ends, and return the exit code; of several ranks, the first that knows speaks."""
     if launched():
         from redense.lab.ranks.ranks import speaks_first
 
         if not speaks_first():
-            return
+            return code
     complain(why)
+    return code

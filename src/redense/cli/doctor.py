@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from .terminal.printing import say
+from .terminal.printing import answer
 from .verbs import Verbs
 
 _MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "problem": "[red]!![/]"}
@@ -24,7 +23,7 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine()
     problems = [finding for finding in findings if finding.state == "problem"]
     if options.json:
-        say(json.dumps(to_dict(findings), indent=2))
+        answer(to_dict(findings), indent=2)
         return int(bool(problems))
     from rich.markup import escape
 

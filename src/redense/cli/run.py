@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
 from redense.errors import RedenseError, resuming
 from redense.files.visible import counted
 
-from .terminal.printing import say
+from .terminal.printing import answer, say
 from .verbs import Signals, Verbs, join_ranks
 
 
@@ -132,8 +131,7 @@ def _run(options: argparse.Namespace) -> int:
             where = f"in {folder}" if isinstance(error, TrainingError) else f"and goes on with: {go_on}"
             raise RedenseError(f"{error}; what was trained before is kept {where}") from error
     if options.json:
-        say(json.dumps({"folder": str(folder), "report": str(folder / "report.html"), **result}))
-        return 0
+        return answer({"folder": str(folder), "report": str(folder / "report.html"), **result})
     console.print("", result_table(result), "", sep="\n")
     said = run_verdict(result, recipe.model_dump(mode="json"), shown_name(result["metric"]["name"]))
     console.print(said, "", sep="\n", soft_wrap=not console.is_terminal)
@@ -160,8 +158,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         found = evaluate_elsewhere(folder, options.data, options.split)
         metrics, metric, split, examples, notes = found.metrics, found.metric, found.split, found.examples, found.notes
     if options.json:
-        say(json.dumps({"run": str(options.run), "split": split, **metrics}))
-        return 0
+        return answer({"run": str(options.run), "split": split, **metrics})
     for note in notes:
         say(f"note: {note}")
     say(f"{split} split, {counted(examples, 'example')}")
@@ -185,7 +182,9 @@ def _export(options: argparse.Namespace) -> int:
         address = publish_run(
             options.run, options.out, private=options.private, form=options.format, data=options.data, tell=tell
         )
-        say(json.dumps({"address": address, "graphs": list(map(vars, graphs))}) if options.json else address)
+        if options.json:
+            return answer({"address": address, "graphs": list(map(vars, graphs))})
+        say(address)
         return 0
     if options.private:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
@@ -195,8 +194,7 @@ def _export(options: argparse.Namespace) -> int:
     files = {path: path.stat().st_size for path in sorted(path for path in out.rglob("*") if path.is_file())}
     if options.json:
         listed = [{"path": str(path), "bytes": size} for path, size in files.items()]
-        say(json.dumps({"folder": str(out), "files": listed, "graphs": list(map(vars, graphs))}))
-        return 0
+        return answer({"folder": str(out), "files": listed, "graphs": list(map(vars, graphs))})
     for path, size in files.items():
         say(f"{path}  {size:,} bytes")
     return 0

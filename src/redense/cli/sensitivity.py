@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from redense.errors import RedenseError
+from redense.errors import RedenseError, command
 
-from .terminal.printing import say
+from .terminal.printing import answer, say
 from .verbs import Signals, Verbs, refuse_log
+
+if TYPE_CHECKING:
+    from .terminal.screen import SafeConsole
 
 
 def register(verbs: Verbs) -> None:
@@ -74,7 +77,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     from .terminal.screen import SafeConsole
 
     console = SafeConsole(stderr=options.json)
-    again = shlex.join(["redense", *sys.argv[1:]])
+    again = command("redense", *sys.argv[1:])
     with Signals() as signals:
 
         def stop() -> bool:
@@ -90,7 +93,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
                 with RunProgress(console) as shown, listening(shown):
                     engine = engine_of_recipe(recipe, PhaseStore(root) if root else None, stop=stop)
             folder = scan_folder(recipe, options.out, run)
-            with _Bar(console, stop, quiet=options.json) as bar:
+            with _scanning(console, stop, quiet=options.json) as progress:
                 scan = scan_engine(
                     engine,
                     follow=options.follow,
@@ -98,7 +101,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
                     overall=overall,
                     plain=options.plain,
                     path=folder / "measured.json",
-                    progress=bar,
+                    progress=progress,
                 )
         except StoppedError:
             return signals.stopped(again)
@@ -115,8 +118,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
         write_report(run)  # it shows the scan
     if options.json:
         measured = {"scan": scan.to_dict(), "allocation": chosen.to_dict()}
-        say(json.dumps({"folder": str(folder), "report": str(page), **measured}))
-        return 0
+        return answer({"folder": str(folder), "report": str(page), **measured})
     what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
     say(f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n")
     say(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
@@ -130,33 +132,27 @@ def _number(flag: str, text: str | None) -> float | None:
         raise RedenseError(f"{flag} must be a number such as 0.4, got '{text}'") from None
 
 
-class _Bar:
+@contextlib.contextmanager
+def _scanning(console: SafeConsole, stop: Callable[[], bool], *, quiet: bool) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, a line a layer elsewhere; stops between two measurements when asked to."""
+    from rich.progress import BarColumn, TimeElapsedColumn
 
-    def __init__(self, console: Any, stop: Any, *, quiet: bool = False) -> None:
-        from rich.progress import BarColumn, Progress, TimeElapsedColumn
+    from redense.lab.training.engine import StoppedError
 
-        from .terminal.screen import SafeColumn
+    from .terminal.screen import SafeColumn, bar
 
-        self._stop, self._live, self._layer, self._quiet = stop, console.is_terminal, "", quiet
-        columns = (SafeColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
-        self._bars = Progress(*columns, console=console, transient=True, disable=not self._live)
-        self._bar = self._bars.add_task("scan")
+    columns = (SafeColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    said = ""
+    with bar("scan", console, *columns, total=100) as show:
 
-    def __enter__(self) -> _Bar:
-        self._bars.start()
-        return self
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal said
+            if stop():
+                raise StoppedError("stopped; what was measured is kept")
+            show(done, total, what)
+            layer = what.partition(" at ")[0]
+            if not console.is_terminal and not quiet and layer not in (said, "done"):
+                say(f"scanning {what}", flush=True)
+                said = layer
 
-    def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        from redense.lab.training.engine import StoppedError
-
-        if self._stop():
-            raise StoppedError("stopped; what was measured is kept")
-        self._bars.update(self._bar, completed=done, total=total, description=what)
-        layer = what.partition(" at ")[0]
-        if not self._live and not self._quiet and layer not in (self._layer, "done"):
-            say(f"scanning {what}", flush=True)
-            self._layer = layer
+        yield progress

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from redense.errors import RedenseError
@@ -46,14 +47,9 @@ class Parser(argparse.ArgumentParser):
         items = iter(arguments)
         for item in items:
             flag, equals, _ = item.partition("=")
-            if not item.startswith("-") or flag in self._values:
-                own.append(item)
-                if not equals and self._values.get(flag):
-                    own.extend(value for value in [next(items, None)] if value is not None)
-                continue
-            settings.append(item)
-            if not equals:
-                settings.extend(value for value in [next(items, None)] if value is not None)
+            is_own = not item.startswith("-") or flag in self._values
+            values = self._values.get(flag, 0) if is_own else 1
+            (own if is_own else settings).extend([item, *itertools.islice(items, 0 if equals else values)])
         return own, settings
 
 
@@ -88,6 +84,12 @@ class Verbs:
         if settings:
             self.with_settings.add(name)
         return self.parsers[name]
+
+
+def first_given(options: argparse.Namespace, names: Iterable[str]) -> str | None:
+    """Return the first of some options that was given, as it is typed, without its dashes."""
+    given = (name for name in names if getattr(options, name) not in (None, []))
+    return next((name.replace("_", "-") for name in given), None)
 
 
 def refuse_log(settings: Sequence[str], what: str) -> None:

@@ -9,7 +9,6 @@ capitals, as constants are: a training may write into them.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import dis
 import functools
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .checksums import sha256
-from .sources import file_of, imports_of, is_own, is_plain, is_users, place_of
+from .sources import codes, file_of, imports_of, is_own, is_plain, is_users, place_of
 
 PYTHON = "Python"
 """The entry of the version: compiled code of another one cannot be compared."""
@@ -111,7 +110,7 @@ class _Pieces:
         if typed:  # else a decorator of a library around one of the user's
             self._texts.setdefault(name, set()).add(json.dumps(_compiled(code)))
         written, read = set[str](), set[str]()
-        for part in _codes(code):
+        for part in codes(code):
             for opcode, value, imported in _instructions(part, function.__globals__.get("__package__")):
                 if opcode in ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME"):
                     written.add(value)
@@ -169,14 +168,6 @@ def _is_setting(name: str, value: Any) -> bool:
     return not isinstance(value, list | dict | set) or name.isupper()
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Give a function's code and that of the functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
 def _instructions(code: types.CodeType, package: str | None) -> Iterator[tuple[str, str, str]]:
     """Give each instruction with its name and, of an import, the whole name of the module."""
     before: list[Any] = [0, 0]
@@ -224,12 +215,8 @@ def _read_module(path: Path, name: str, found: dict[str, str], script: Path | No
     found[name] = _short(data)
     if path.suffix != ".py":
         return
-    try:
-        tree = ast.parse(data)
-    except (SyntaxError, ValueError):
-        return
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for imported in imports_of(tree, package):
+    for imported in imports_of(data, package):
         own = _inside(script, imported) or file_of(imported, path.parent)
         if own and not is_own(imported):
             _read_module(own, imported, found, script)

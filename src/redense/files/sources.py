@@ -113,11 +113,7 @@ class _Found:
         if package:  # the files next to it: what one of them imports by a name made at run time is mostly there
             for sibling in sorted(path.parent.glob("*.py")):
                 self.add("source", package, sibling.name, sha256(sibling.read_bytes()))
-        try:
-            tree = ast.parse(data)
-        except (SyntaxError, ValueError):  # not Python: a module of C
-            return
-        for imported in imports_of(tree, package):
+        for imported in imports_of(data, package):
             if found := file_of(imported, path.parent):
                 self.module(imported, found)
 
@@ -173,7 +169,7 @@ class _Found:
         held: list[Any] = [function.__defaults__, function.__kwdefaults__]
         held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         texts = [self.value(item, label) for item in held]
-        for name in sorted(set(_names(function.__code__))):
+        for name in sorted({name for code in codes(function.__code__) for name in code.co_names}):
             used = function.__globals__.get(name)
             if is_plain(used) or (callable(used) and not is_own(used) and is_users(used)):
                 texts.append(f"{name} {self.value(used, label)}")
@@ -211,8 +207,12 @@ class _Found:
 # --- modules --------------------------------------------------------------------------------------------------------
 
 
-def imports_of(tree: ast.AST, package: str) -> Iterator[str]:
+def imports_of(source: bytes, package: str) -> Iterator[str]:
     """Give the names of all modules that a source may import, at its top and inside of functions."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # not Python: a module of C
+        return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -296,12 +296,12 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN)
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Give the global names that a function may read, those of the functions inside it included."""
-    yield from code.co_names
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Give a function's code and that of the functions inside it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            yield from codes(constant)
 
 
 def _typed(function: types.FunctionType) -> str:

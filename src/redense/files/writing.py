@@ -19,10 +19,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    with _replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with written_aside(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_unsynced(path: Path, data: bytes) -> None:
@@ -53,10 +51,8 @@ def write_again(path: Path, written: Path) -> None:
         try:
             temporary.hardlink_to(written)
         except OSError:
-            with temporary.open("wb") as file:
-                file.write(written.read_bytes())
-                file.flush()
-                os.fsync(file.fileno())
+            temporary.write_bytes(written.read_bytes())
+            _sync(temporary)
 
 
 @contextlib.contextmanager
@@ -70,8 +66,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     """
     with _replacing(path) as temporary:
         yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
 
 
 @contextlib.contextmanager
@@ -100,6 +95,11 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(".*"):
         if is_half_written(path):
             path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

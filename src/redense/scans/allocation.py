@@ -6,6 +6,7 @@ sensitivities (see `redense.sensitivity`); `uniform`, `erk` and `global_magnitud
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import math
@@ -196,17 +197,11 @@ def from_quantiles(
 
 
 def _part_below(quantiles: Sequence[float], value: float) -> float:
-    last = len(quantiles) - 1
-    if value >= quantiles[last]:
-        return 1.0
-    if value < quantiles[0]:
-        return 0.0
-    low, high = 0, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if quantiles[middle] <= value else (low, middle)
-    width = quantiles[high] - quantiles[low]
-    return (low + ((value - quantiles[low]) / width if width else 1.0)) / last
+    above = bisect.bisect_right(quantiles, value)
+    if above in (0, len(quantiles)):
+        return float(above > 0)
+    low, high = quantiles[above - 1], quantiles[above]
+    return (above - 1 + (value - low) / (high - low)) / (len(quantiles) - 1)
 
 
 # --- from curves ----------------------------------------------------------------------------------------------------

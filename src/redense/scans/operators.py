@@ -8,8 +8,7 @@ there on it gets out of the way. Whatever differs from the trace raises `Departe
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 _INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -42,31 +42,17 @@ class _Argument:
 
 
 @dataclass(frozen=True)
-class _Constant:
-    """An output that is no tensor."""
-
-    value: Any
-
-
-@dataclass(frozen=True)
-class _Several:
-    """Outputs in a tuple or a list."""
-
-    kind: type
-    items: tuple[_Output, ...]
-
-
-_Output = _New | _Argument | _Constant | _Several
-
-
-@dataclass(frozen=True)
 class _Op:
-    """A kernel: what it was called with and what it gave. One that only makes views ``runs`` also when skipped."""
+    """A kernel: what it was called with and what it gave. One that only makes views ``runs`` also when skipped.
+
+    What is no tensor among the outputs is itself; ``form`` is how a tuple or a list holds them.
+    """
 
     func: Any
     arguments: tuple[Any, ...]
     runs: bool
-    output: _Output
+    outputs: tuple[Any, ...]
+    form: TreeSpec
 
 
 @dataclass
@@ -176,7 +162,7 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         if sizes != [storage_of(tensor).nbytes() for tensor in written]:
             raise Departed(f"{func} resizes a tensor")
-        self._note(func, list(_tensors((args, kwargs))), arguments, written, result)
+        self._note(func, _tensors((args, kwargs)), arguments, written, result)
         if sum(tensor.numel() * tensor.element_size() for tensor in self._storages.given) > self._room:
             self._fits = False
         return result
@@ -195,19 +181,18 @@ class Tracer(TorchDispatchMode):
             raise Departed(
                 f"{func} writes to what comes from outside: a model in training mode, or a batch that changes"
             )
-        made = list(_tensors(out))
+        made = _tensors(out)
         views = [tensor for tensor in made if address_of(tensor) in known]
         runs = torch.Tag.inplace_view in func.tags or (bool(views) and not written)
         if runs and len(views) < len(made):
             raise Departed(f"{func} returns views and new tensors")
-        trace.ops.append(_Op(func, arguments, runs, _Constant(None) if runs else self._output(func, out, tensors)))
+        leaves, form = tree_flatten(out)
+        outputs = () if runs else tuple(self._output(func, leaf, tensors) for leaf in leaves)
+        trace.ops.append(_Op(func, arguments, runs, outputs, form))
 
-    def _output(self, func: Any, out: Any, tensors: list[Tensor]) -> _Output:
-        if isinstance(out, (list, tuple)):
-            items = cast("list[Any]", out)
-            return _Several(type(items), tuple(self._output(func, item, tensors) for item in items))
+    def _output(self, func: Any, out: Any, tensors: list[Tensor]) -> Any:
         if not isinstance(out, Tensor):
-            return _Constant(out)
+            return out
         same = next((index for index, tensor in enumerate(tensors) if tensor is out), None)
         if same is not None:
             return _Argument(same)
@@ -247,10 +232,11 @@ class Replay(TorchDispatchMode):
             raise Departed(f"the forward takes another way than when it was traced, at {func}")
         if op.runs or self.position >= self.start:
             result = func(*args, **kwargs)
-            if not op.runs:
-                self._check(op.output, result)
+            for output, made in zip(op.outputs, tree_leaves(result), strict=not op.runs):
+                if isinstance(output, _New):
+                    self._made(output, made)
         else:
-            result = self._without_values(op.output, args, kwargs)
+            result = tree_unflatten([self._without_values(output, args, kwargs) for output in op.outputs], op.form)
         self.position += 1
         if self.position == self.start:
             for slot, values in self._call.saved.items():
@@ -262,20 +248,11 @@ class Replay(TorchDispatchMode):
             self._held.clear()
         return result
 
-    def _check(self, output: _Output, result: Any) -> None:
-        if isinstance(output, _Several):
-            for item, value in zip(output.items, result, strict=True):
-                self._check(item, value)
-        elif isinstance(output, _New):
-            self._made(output, result)
-
-    def _without_values(self, output: _Output, args: Any, kwargs: Any) -> Any:
-        if isinstance(output, _Several):
-            return output.kind(self._without_values(item, args, kwargs) for item in output.items)
-        if isinstance(output, _Constant):
-            return output.value
+    def _without_values(self, output: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(output, _Argument):
-            return next(itertools.islice(_tensors((args, kwargs)), output.index, None))
+            return _tensors((args, kwargs))[output.index]
+        if not isinstance(output, _New):
+            return output
         shape, stride, offset, dtype, device = output.layout
         memory = torch.empty(output.size, dtype=torch.uint8, device=device)
         made = torch.empty(0, dtype=dtype, device=device).set_(memory.untyped_storage(), offset, shape, stride)
@@ -321,18 +298,12 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     for index, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             found.append(args[index] if index < len(args) else kwargs.get(argument.name))
-    return list(_tensors(found))
+    return _tensors(found)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Give the tensors in the arguments or the result of a kernel."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in cast("list[Any]", value):
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(cast("dict[str, Any]", value).values()))
+def _tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in the arguments or the result of a kernel."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

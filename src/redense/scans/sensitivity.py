@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -134,31 +134,33 @@ def sensitivity(
             raise ScoreError(f"evaluate gives {baseline} for the unpruned model: expected a finite number")
         log.begin(baseline)
         prefix = Prefix(model, parameters, cache_bytes=cache_bytes if reuse else 0)
-        worst = log.known("*", levels[-1])
-        if worst is _UNKNOWN and (tolerance is None or hopeless is None):
-            with _masked({p: pruned(p, name, levels[-1]) for name, p in parameters.items()}):
-                worst = _finite(meter.measure())
-            log.add("*", levels[-1], worst)
         sign = 1 if lower_is_better else -1
-        cost = sign * (worst - baseline) if isinstance(worst, float) else math.nan
-        known = math.isfinite(cost) and cost > 0
-        tolerance = tolerance if tolerance is not None else _TOLERANCE * cost if known else 0.0
-        hopeless = hopeless if hopeless is not None else _HOPELESS * cost if known else math.inf
+        if tolerance is None or hopeless is None:
+
+            def without_anything() -> float:
+                with _masked({p: pruned(p, name, levels[-1]) for name, p in parameters.items()}):
+                    return meter.measure()
+
+            worst = log.recall("*", levels[-1], without_anything)
+            cost = math.nan if worst is None else sign * (worst - baseline)
+            known = math.isfinite(cost) and cost > 0
+            tolerance = tolerance if tolerance is not None else _TOLERANCE * cost if known else 0.0
+            hopeless = hopeless if hopeless is not None else _HOPELESS * cost if known else math.inf
         prefix.trace(meter.measure, baseline)
         parts = _parts(model, parameters, prefix.order(), gates)
         values: dict[str, dict[int, float | None]] = {part.name: {} for part in parts}
 
         def drop_at(part: _Part, index: int) -> float:
             seen, sparsity = values[part.name], levels[index]
+
+            def measured() -> float:
+                done = sum(len(curve) for curve in values.values())
+                progress(done, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
+                with _masked({part.tensor: pruned(part.tensor, part.name, sparsity)}):
+                    return prefix.evaluate(meter.measure, part.parameter)
+
             if index not in seen:
-                value = log.known(part.name, sparsity)
-                if value is _UNKNOWN:
-                    done = sum(len(curve) for curve in values.values())
-                    progress(done, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
-                    with _masked({part.tensor: pruned(part.tensor, part.name, sparsity)}):
-                        value = _finite(prefix.evaluate(meter.measure, part.parameter))
-                    log.add(part.name, sparsity, value)
-                seen[index] = cast("float | None", value)
+                seen[index] = log.recall(part.name, sparsity, measured)
             value = seen[index]
             return math.inf if value is None else sign * (value - baseline)
 
@@ -287,13 +289,7 @@ class _Meter:
             ) from None
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 # --- resuming -------------------------------------------------------------------------------------------------------
-
-_UNKNOWN = object()
 
 
 class _Log:
@@ -332,12 +328,13 @@ class _Log:
                 "evaluate has changed; remove the file, or name another"
             )
 
-    def known(self, name: str, sparsity: float) -> float | object | None:
-        return self._values.get((name, sparsity), _UNKNOWN)
-
-    def add(self, name: str, sparsity: float, value: float | None) -> None:
-        self._values[name, sparsity] = value
-        self._write()
+    def recall(self, name: str, sparsity: float, measure: Callable[[], float]) -> float | None:
+        """Return what was measured before, or else measure it; None where that is not finite."""
+        if (name, sparsity) not in self._values:
+            value = measure()
+            self._values[name, sparsity] = value if math.isfinite(value) else None
+            self._write()
+        return self._values[name, sparsity]
 
     def _write(self) -> None:
         if self._path is None:

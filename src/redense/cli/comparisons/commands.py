@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from redense.cli.terminal.printing import complain, say
-from redense.cli.verbs import Parser, Signals
+from redense.cli.terminal.printing import answer, complain, say
+from redense.cli.verbs import Parser, Signals, first_given
 from redense.errors import RedenseError, command
 
 _OF_COMMANDS = (
@@ -62,8 +62,8 @@ def is_of_commands(options: argparse.Namespace) -> bool:
         )
     if options.command or form == "command":
         return True
-    if given := next((name for name in _OF_COMMANDS if getattr(options, name) is not None), None):
-        raise RedenseError(f"--{given.replace('_', '-')} is of a comparison of commands: give --command NAME='...' too")
+    if given := first_given(options, _OF_COMMANDS):
+        raise RedenseError(f"--{given} is of a comparison of commands: give --command NAME='...' too")
     return False
 
 
@@ -78,8 +78,8 @@ def compare_commands(options: argparse.Namespace) -> int:
     from redense.lab.programs.commands import Commanding, StoppedError, write_schedules
     from redense.lab.programs.scripts import with_scripts
 
-    if foreign := next((name for name in _OF_RECIPES if getattr(options, name) not in (None, [])), None):
-        raise RedenseError(f"'{foreign.replace('_', '-')}' is of a comparison of a recipe, and not of --command")
+    if foreign := first_given(options, _OF_RECIPES):
+        raise RedenseError(f"'{foreign}' is of a comparison of a recipe, and not of --command")
     if options.backend != "loky" or options.diagnose:
         raise RedenseError("commands run on this machine, or on a cluster with --submit: without --backend, --diagnose")
     if os.name != "posix":
@@ -125,10 +125,8 @@ def _plan(options: argparse.Namespace) -> Any:
     listed = seed_list(options.seeds) if options.seeds else None
     if options.resume and not options.command:
         own = [name for name in _OF_COMMANDS if name not in ("timeout", "retry_failed", "changed_code")]
-        if given := next((n for n in (*own, "looks", "margin", "out") if getattr(options, n) is not None), None):
-            raise RedenseError(
-                f"--resume goes on with the comparison's own settings: give no --{given.replace('_', '-')}"
-            )
+        if given := first_given(options, (*own, "looks", "margin", "out")):
+            raise RedenseError(f"--resume goes on with the comparison's own settings: give no --{given}")
         before, _ = read_plan(options.resume)
         return replace(before, seeds=seeds_of(listed) if listed else before.seeds)
     if options.lower_is_better and options.higher_is_better:
@@ -161,8 +159,7 @@ def _submit(held: Any, template: str, options: argparse.Namespace) -> int:
         return _finish(held, outcomes, as_json=options.json)
     path = write_scripts(held, outcomes, template)
     if options.json:
-        say(json.dumps({"folder": str(held.path), "done": len(outcomes), "left": left, "send": f"sh {path}"}))
-        return 0
+        return answer({"folder": str(held.path), "done": len(outcomes), "left": left, "send": f"sh {path}"})
     say(f"{len(outcomes):,} of {len(held.plan.pairs):,} pairs are done; what sends the other {left:,}: sh {path}")
     say(f"collect them with: {command('redense', 'compare', '--resume', held.path)}")
     return 0

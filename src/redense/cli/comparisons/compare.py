@@ -6,13 +6,12 @@ import argparse
 import contextlib
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
-from redense.cli.terminal.printing import say
-from redense.cli.verbs import Signals, Verbs, join_ranks
-from redense.errors import RedenseError
+from redense.cli.terminal.printing import answer, say
+from redense.cli.verbs import Signals, Verbs, first_given, join_ranks
+from redense.errors import RedenseError, command
 from redense.files.visible import counted
 
 from . import commands
@@ -81,8 +80,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import load_recipe
 
-    own = (options.recipe, options.settings, options.out, options.sweep, options.looks, options.margin)
-    if options.resume and any(value not in (None, []) for value in own):
+    if options.resume and first_given(options, ("recipe", "settings", "out", "sweep", "looks", "margin")):
         raise RedenseError(
             "--resume goes on with the comparison's own recipe and settings: give none beside it, only --seeds and "
             "--arms to add some"
@@ -155,8 +153,7 @@ def _compare(options: argparse.Namespace) -> int:
     console.print(f"comparison: {folder}", soft_wrap=True)
     if comparison.ranks != ranks.world:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
-    words = ["redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else [])]
-    go_on = shlex.join(map(str, words))
+    go_on = command("redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else []))
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
         try:
             if comparison != before:
@@ -194,16 +191,14 @@ def _compare(options: argparse.Namespace) -> int:
 
         log_comparison(folder, grid, result, write_compare_report(folder))
         if options.json:
-            say(json.dumps({"folder": str(folder), **result}))
-            return 0
-        said = headline(read_results(folder))
-        console.print("", said, "", comparison_table(result, folder), "", sep="\n", soft_wrap=not console.is_terminal)
-        for said in (result["control_sentence"], *result["conclusions"].values()):
-            console.print(said, soft_wrap=not console.is_terminal)
+            return answer({"folder": str(folder), **result})
+        lines = ["", headline(read_results(folder)), "", comparison_table(result, folder), ""]
+        lines += [result["control_sentence"], *result["conclusions"].values()]
         if told := tried_sentence(tried(result["rows"], result["metric"])):
-            console.print(told, soft_wrap=not console.is_terminal)
+            lines.append(told)
         if result["caution"]:
-            console.print("", result["caution"], sep="\n", soft_wrap=not console.is_terminal)
+            lines += ["", result["caution"]]
+        console.print(*lines, sep="\n", soft_wrap=not console.is_terminal)
         how = (
             f"{counted(trained, 'phase')} trained" if trained else "nothing had to be trained, all came from the store"
         )
@@ -241,21 +236,14 @@ def _resources(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _diagnose(console: Any, grid: Any, folder: Path) -> None:
-    from rich.progress import Progress
-
+    from redense.cli.terminal.screen import bar
     from redense.files.checksums import note_sum
     from redense.files.writing import write_bytes
     from redense.lab.comparison.diagnosis import diagnose_grid
     from redense.lab.ranks.ranks import by_itself
 
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("diagnosis", total=None)
-
-        def show(done: int, total: int, what: str) -> None:
-            progress.update(bar, completed=done, total=total, description=f"diagnosis, {what}")
-
-        with by_itself():
-            found = diagnose_grid(grid, progress=show)
+    with bar("diagnosis", console) as show, by_itself():
+        found = diagnose_grid(grid, progress=lambda done, total, what: show(done, total, f"diagnosis, {what}"))
     data = (json.dumps(found) + "\n").encode()
     note_sum(folder, "diagnosis.json", data)
     write_bytes(folder / "diagnosis.json", data)
@@ -268,8 +256,7 @@ def _arms(options: argparse.Namespace) -> int:
     twins = "the steps and learning rates of any ARM with a mask, without it"
     listed = [(arm.name, arm.about, arm.source) for arm in get_arms()] + [("restart-ARM", twins, "our own control")]
     if options.json:
-        say(json.dumps([{"name": name, "about": about, "source": source} for name, about, source in listed]))
-        return 0
+        return answer([{"name": name, "about": about, "source": source} for name, about, source in listed])
     for name, about, source in listed:
         say(f"{name:<17}{about}  ({source})")
     return 0
@@ -286,8 +273,7 @@ def _store(options: argparse.Namespace) -> int:
     if options.action == "clear":
         store.clear()
     if options.json:
-        say(json.dumps({"folder": str(store.root), "phases": phases, "bytes": size}))
-        return 0
+        return answer({"folder": str(store.root), "phases": phases, "bytes": size})
     say(f"{store.root}: {counted(phases, 'phase')}, {size / 1e6:.1f} MB")
     if options.action == "clear":
         say("cleared: what is needed again is trained again")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.cli.terminal.printing import say
-from redense.cli.verbs import Verbs
+from redense.cli.verbs import Verbs, first_given
 from redense.errors import RedenseError, command
 
 _STDIN = "-"
@@ -81,7 +81,7 @@ def _form(told: Any, options: argparse.Namespace) -> Any:
 
 
 def _verdicts(options: argparse.Namespace) -> Any:
-    if foreign := _given(options, _OF_A_PLAN):
+    if foreign := first_given(options, _OF_A_PLAN):
         raise RedenseError(f"--{foreign} is of a plan: give --plan beside it, and no table")
     if not options.table:
         raise RedenseError("which table? try: redense judge results.csv, or redense judge --plan (see --help)")
@@ -101,9 +101,9 @@ def _verdicts(options: argparse.Namespace) -> Any:
 
 
 def _plan(options: argparse.Namespace) -> Any:
-    foreign = _given(options, _OF_A_TABLE)
+    foreign = first_given(options, _OF_A_TABLE)
     if options.table or foreign:
-        what = "a table" if options.table else f"--{foreign.replace('_', '-')}"
+        what = "a table" if options.table else f"--{foreign}"
         raise RedenseError(f"--plan is made before there is a table: {what} is not of it")
     if missing := next((name for name in ("sd", "effect", "arms") if getattr(options, name) is None), None):
         raise RedenseError(f"--plan needs --{missing}: redense judge --plan --sd 0.4 --effect 0.5 --arms 3")
@@ -112,7 +112,3 @@ def _plan(options: argparse.Namespace) -> Any:
 
     wanted = POWER if options.power is None else options.power
     return plan(sd=options.sd, effect=options.effect, arms=options.arms, wanted=wanted)
-
-
-def _given(options: argparse.Namespace, names: tuple[str, ...]) -> str:
-    return next((name for name in names if getattr(options, name) is not None), "")

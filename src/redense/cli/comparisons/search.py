@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import say
+from redense.cli.terminal.printing import answer, say
 from redense.cli.verbs import Parser, Verbs, refuse_log
 from redense.errors import RedenseError
 
@@ -99,8 +98,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
 
 def _say(told: Searched | Tuned, found: Searched, options: argparse.Namespace) -> int:
     if options.json:
-        say(json.dumps({"folder": str(found.folder), **told.to_dict()}))
-        return 0
+        return answer({"folder": str(found.folder), **told.to_dict()})
     say(told)
     if found.confirmed and found.confirmed.page:
         say(f"\n{found.confirmed.page}")

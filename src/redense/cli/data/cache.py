@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import time
 from typing import Any
 
-from redense.cli.terminal.printing import say
+from redense.cli.terminal.printing import answer, say
 from redense.errors import RedenseError
 
 from .check import section_of
@@ -24,8 +24,7 @@ def show_or_clear(options: argparse.Namespace) -> int:
         return 0
     sizes = {cache.name: cache.size() for cache in CACHES}
     if options.json:
-        say(json.dumps({"folder": str(catalog.cache_dir()), "bytes": sizes}))
-        return 0
+        return answer({"folder": str(catalog.cache_dir()), "bytes": sizes})
     for cache in CACHES:
         say(f"{cache.name:<14}{_size(sizes[cache.name]):>9}  {cache.about}")
     say(f"kept in {catalog.cache_dir()}; all of it can be made anew: redense data cache --clear NAME, or all")
@@ -38,9 +37,7 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
     Raises:
         RedenseError: nothing would be kept with these settings.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from redense.cli.terminal.screen import bar
     from redense.tasks.caches import used
     from redense.tasks.classification.data.loading import divide_images, preparations, with_cache
     from redense.tasks.classification.data.reading import read_images
@@ -54,11 +51,9 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
     data: Any = section_of("classification", options, place)
     if data.size is None:
         raise RedenseError("pictures are kept as the network sees them: give its size too, for example --data.size 224")
-    console = Console(stderr=True)
     began = time.monotonic()
-    with used(), Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("looking at every image", total=None)
-        found = read_images(data, on_checked=lambda done, total: progress.update(bar, completed=done, total=total))
+    with used(), bar("looking at every image") as show:
+        found = read_images(data, on_checked=show)
         splits = with_cache(divide_images(data, found), data)
         for note in () if options.json else splits.notes:
             say(f"note: {note}")
@@ -66,12 +61,14 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
         if any(part.kept and not part.kept.writes for part, _ in parts):
             raise RedenseError("there is no room: raise --data.cache_gb, or redense data cache --clear pictures")
         total = sum(len(large_ones(part, how)) for part, how in parts)
-        progress.update(bar, description="decoding", completed=0, total=total)
-        count = sum(fill(part, how, threads=data.workers, on_done=lambda: progress.advance(bar)) for part, how in parts)
+        show(0, total, "decoding")
+        done = itertools.count(1)
+        count = sum(
+            fill(part, how, threads=data.workers, on_done=lambda: show(next(done), total)) for part, how in parts
+        )
     seconds = time.monotonic() - began
     if options.json:
-        say(json.dumps({"path": place, "kept": count, "seconds": round(seconds, 3), "notes": splits.notes}))
-        return 0
+        return answer({"path": place, "kept": count, "seconds": round(seconds, 3), "notes": splits.notes})
     if not count:
         say("nothing to keep: no picture is so much larger than the network's that it would be quicker")
         return 0

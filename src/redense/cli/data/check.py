@@ -20,20 +20,12 @@ def check_content(options: argparse.Namespace, place: str) -> int:
 
     The exit code is 1 if training with the same settings refuses the set, or files of it are broken.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from redense.cli.terminal.screen import bar
     from redense.tasks.registry import tasks
 
     task = options.task or task_of(place)
     data = section_of(task, options, place)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(tasks()[task].looking, total=None)
-
-        def show(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
+    with bar(tasks()[task].looking) as show:
         found: Checked = tasks()[task].load("check")(data, options.full, show)
     if options.json:
         causes = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from redense.cli.terminal.screen import SafeConsole
     from redense.lab.runs.outline import Outline
     from redense.parameters import Row
 
@@ -14,19 +13,12 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 def print_outline(made: Outline) -> None:
     """Print what a recipe would train, its phases, its layers, and the time if it was measured."""
-    from redense.cli.terminal.screen import SafeConsole
+    from redense.cli.terminal.screen import SafeConsole, plain_table
+    from redense.lab.headings import heading_of
 
     console = SafeConsole()
     if not console.is_terminal:
         console.width = 120
-    _print(made, console)
-
-
-def _print(made: Outline, console: SafeConsole) -> None:
-    from rich.table import Table
-
-    from redense.lab.headings import heading_of
-
     recipe, training = made.recipe, made.recipe.training
     console.print_titled(heading_of(recipe.name, recipe.about), recipe.about)
     console.print(f"data       {made.facts.text}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)
@@ -42,11 +34,7 @@ def _print(made: Outline, console: SafeConsole) -> None:
         console.print(f"start      {recipe.start}: {how}", soft_wrap=True)
     for note in made.notes:
         console.print(f"note       {note}", soft_wrap=True)
-    phases = Table(box=None, pad_edge=False, header_style="bold")
-    phases.add_column("phase")
-    for column in ("sparsity", "epochs", "lr", "steps"):
-        phases.add_column(column, justify="right")
-    phases.add_column("decay")
+    phases = plain_table("phase", "sparsity", "epochs", "lr", "steps", last="decay")
     plain = made.to_dict()
     for phase in plain["phases"]:
         sparsity = f"{100 * phase['sparsity']:g} %"
@@ -58,11 +46,7 @@ def _print(made: Outline, console: SafeConsole) -> None:
         )
         phases.add_row(phase["name"], sparsity, epochs, lr, f"{phase['steps']:,}", how)
     console.print("", phases, f"{made.steps:,} optimizer steps, {made.steps_per_epoch:,} an epoch", sep="\n")
-    layers = Table(box=None, pad_edge=False, header_style="bold")
-    layers.add_column("layer")
-    for column in ("shape", "weights", "sparsity"):
-        layers.add_column(column, justify="right")
-    layers.add_column("why")
+    layers = plain_table("layer", "shape", "weights", "sparsity", last="why")
     for row in _large(made.rows):
         sparse = [made.of_layer(planned, row) for planned in made.phases if planned.phase.is_sparse]
         shown = ", ".join("chosen then" if s is None else f"{100 * s:g} %" for s in sparse) if row.prunable else "-"

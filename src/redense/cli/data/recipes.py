@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redense.cli.terminal.printing import say
+from redense.cli.terminal.printing import answer, say
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
 
@@ -66,8 +65,7 @@ def _recipes(options: argparse.Namespace) -> int:
     if options.action == "list":
         about = {name: load_recipe(name).about for name in recipe_names()}
         if options.json:
-            say(json.dumps(about, indent=2))
-            return 0
+            return answer(about, indent=2)
         width = max(map(len, about))
         for name, words in about.items():
             say(f"{name:<{width}}  {words}")
@@ -96,9 +94,8 @@ def _show(recipe: Recipe, options: argparse.Namespace) -> int:
 
     made = dry_run(recipe) if options.dry_run else outline(recipe)
     if options.json:
-        say(json.dumps(made.to_dict(), indent=2))
-    else:
-        print_outline(made)
+        return answer(made.to_dict(), indent=2)
+    print_outline(made)
     return 0
 
 
@@ -118,8 +115,7 @@ def _data(options: argparse.Namespace) -> int:
                 {"name": s.name, "state": catalog.status(s), "megabytes": s.megabytes, "about": s.description}
                 for s in catalog.SOURCES.values()
             ]
-            say(json.dumps(rows))
-            return 0
+            return answer(rows)
         for source in catalog.SOURCES.values():
             say(f"{source.name:<20}{catalog.status(source):<9}{source.megabytes:>5} MB  {source.description}")
         say(f"kept in {catalog.cache_dir()}")
@@ -142,13 +138,8 @@ def _data(options: argparse.Namespace) -> int:
             path = catalog.get(source, lambda what, part: progress.update(bar, description=what, completed=part))
     else:
         path = catalog.check(source)
+    if not options.json:
+        say(f"{source.name} is whole: {path}")
     if options.full:
-        if not options.json:
-            say(f"{source.name} is whole: {path}")
         return check_content(options, source.name)
-    say(
-        json.dumps({"name": source.name, "whole": True, "path": str(path)})
-        if options.json
-        else f"{source.name} is whole: {path}"
-    )
-    return 0
+    return answer({"name": source.name, "whole": True, "path": str(path)}) if options.json else 0

@@ -20,6 +20,8 @@ from redense.lab.judging.results import Tried, tried
 from redense.lab.pairs.progress import duration
 from redense.tasks.metrics import shown_name
 
+from .screen import plain_table
+
 _LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 
@@ -68,10 +70,7 @@ class GridProgress:
         return f"{done / total:.0%} of {total:,} steps, {duration(spent)} so far{left}"
 
     def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("arm")
-        for seed in self._grid.comparison.seeds:
-            table.add_column(f"seed {seed}", justify="right")
+        table = plain_table("arm", *(f"seed {seed}" for seed in self._grid.comparison.seeds))
         rows: dict[str, list[Cell]] = {}
         for cell in self._grid.cells:
             rows.setdefault(cell.label, []).append(cell)
@@ -99,19 +98,12 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     name, unit = result["metric"]["name"], result["metric"]["unit"]
     points = "points" if unit in ("%", "") else unit
     others = ["baseline", *result["control"]]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("arm")
-    heads = (
-        f"test {shown_name(name)} ({unit})" if unit else f"test {shown_name(name)}",
-        *(f"vs {other} ({points})" for other in others),
-        "steps",
-        "gradients",
-        "weights",
-    )
+    figure = f"test {shown_name(name)} ({unit})" if unit else f"test {shown_name(name)}"
+    differences = [f"vs {other} ({points})" for other in others]
     settings = tried(result["rows"], result["metric"])
     swept = any(one.settings > 1 for one in settings.values())
-    for head in (*heads, "non-zero", "seconds", *(["settings"] if swept else [])):
-        table.add_column(head, justify="right", no_wrap=True)
+    costly = ("steps", "gradients", "weights", "non-zero", "seconds", *(["settings"] if swept else []))
+    table = plain_table("arm", figure, *differences, *costly, no_wrap=True)
     costs = read_json(folder / "costs.json")
     against = {(item["arm"], item["against"]): item for item in result["comparisons"]}
     for row in result["rows"]:

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
+import os
 import sys
-from typing import TextIO
+from typing import IO, Any, TextIO
 
-from redense.files.streams import hush
 from redense.files.visible import visible, visible_line
 
 
 def say(*words: object, sep: str = " ", end: str = "\n", flush: bool = False) -> None:
     """Print as `print` does, with control characters written out; in silence where the reader has gone."""
     _write(visible(sep.join(map(str, words))) + end, sys.stdout, flush=flush)
+
+
+def answer(data: object, **form: Any) -> int:
+    """Print plain data as JSON, and return the exit code of a verb whose work is done with it."""
+    say(json.dumps(data, **form))
+    return 0
 
 
 def complain(message: object, *, before: str = "redense: ") -> None:
@@ -46,6 +53,17 @@ def flush_or_hush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         hush(sys.stdout)
+
+
+def hush(stream: IO[Any]) -> None:
+    """Send what is still written to a stream nowhere: its reader has gone, and Python would complain again at exit."""
+    try:
+        descriptor = stream.fileno()
+    except (io.UnsupportedOperation, OSError, ValueError):  # one that is no file: it fails by itself
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 class _Line(logging.Formatter):

@@ -14,7 +14,7 @@ from redense.files.visible import visible_line
 from redense.lab.events import Event
 from redense.tasks.metrics import shown_name
 
-from .screen import SafeColumn
+from .screen import SafeColumn, plain_table
 
 
 class RunProgress:
@@ -130,10 +130,8 @@ def describe(phase: dict[str, Any]) -> str:
 def result_table(result: dict[str, Any]) -> Table:
     """Return the table that ends a run: one row a phase."""
     name, unit = result["metric"]["name"], result["metric"]["unit"]
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    table.add_column("phase")
-    for column in ("sparsity", "epochs", "lr", f"validation {shown_name(name)}", f"test {shown_name(name)}", "time"):
-        table.add_column(column, justify="right")
+    metric = shown_name(name)
+    table = plain_table("phase", "sparsity", "epochs", "lr", f"validation {metric}", f"test {metric}", "time")
     for phase in result["phases"]:
         table.add_row(
             phase["name"],

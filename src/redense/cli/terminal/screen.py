@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import TextColumn
+from rich.progress import Progress, ProgressColumn, TextColumn
+from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from redense.files.streams import hush
 from redense.files.visible import visible, visible_line
+
+from .printing import hush
 
 
 class SafeConsole(Console):
@@ -45,3 +49,32 @@ class SafeColumn(TextColumn):
     @override
     def render(self, task: Any) -> Text:
         return Text(visible_line(self.text_format.format(task=task)), style=self.style, justify=self.justify)
+
+
+@contextlib.contextmanager
+def bar(
+    what: str, console: Console | None = None, *columns: ProgressColumn, total: float | None = None
+) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal while the block runs; gives what moves it: things done, of how many, and what they are.
+
+    It is on the error output where no console is given.
+    """
+    console = console or Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        shown = progress.add_task(what, total=total)
+
+        def show(done: int, total: int, what: str | None = None) -> None:
+            progress.update(shown, completed=done, total=total, description=what)
+
+        yield show
+
+
+def plain_table(first: str, *numbers: str, last: str = "", no_wrap: bool = False) -> Table:
+    """Return a table without lines: a column of words, columns of numbers, and perhaps one of words again."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for head in numbers:
+        table.add_column(head, justify="right", no_wrap=no_wrap)
+    if last:
+        table.add_column(last)
+    return table

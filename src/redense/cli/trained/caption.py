@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from redense.cli.terminal.printing import complain, say
 from redense.cli.verbs import Verbs
 from redense.errors import DataError, RedenseError
 
-from .files import opened_pictures
+from .files import answered_pictures, recipe_for
 
 if TYPE_CHECKING:
     from redense.tasks.captioning.captioner import Caption, Captioner
@@ -34,17 +33,12 @@ def register(verbs: Verbs) -> None:
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from redense.lab.recipe.recipe import read_run_recipe
-
     if options.beam is not None and not 1 <= options.beam <= 100:
         raise RedenseError(f"--beam is a number of sentences from 1 to 100, got {options.beam}")
     from redense.lab.runs.trained import find_trained
-    from redense.tasks.registry import task_named
 
     folder = find_trained(options.run)
-    recipe = read_run_recipe(folder)
-    if task_named(recipe.task).verb != "caption":
-        raise RedenseError(f"{options.run} is a run of {recipe.task}, expected one of captioning")
+    recipe = recipe_for("caption", folder, options.run)
     from redense.tasks.captioning.captioner import open_captioner
     from redense.tasks.captioning.config import CaptionData, CaptionModel
 
@@ -55,7 +49,11 @@ def _caption(options: argparse.Namespace) -> int:
         data = data.model_copy(update={"features": data.features.model_copy(update={"weights": options.cnn})})
     captioner = open_captioner(folder, data, model)
     failed, empty = False, 0
-    for path, found in _captioned(captioner, options.images, options.beam):
+
+    def captions(pictures: list[Any]) -> list[list[Caption] | str]:
+        return _captions_of(captioner, pictures, options.beam)
+
+    for path, found in answered_pictures(options.images, captions):
         if isinstance(found, str):
             failed = True
             complain(f"{path} {found}")
@@ -75,18 +73,8 @@ def _caption(options: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _captioned(captioner: Captioner, paths: list[Path], beam: int | None) -> Iterator[tuple[Path, list[Caption] | str]]:
-    """Yield each image with its captions, or with what is wrong with it, in the order given."""
-    for opened in opened_pictures(paths):
-        captions = iter(_captions_of(captioner, [found for _, found in opened if not isinstance(found, str)], beam))
-        for path, found in opened:
-            yield path, found if isinstance(found, str) else next(captions)
-
-
 def _captions_of(captioner: Captioner, pictures: list[Any], beam: int | None) -> list[list[Caption] | str]:
     """Return the captions of each picture, or why the network cannot look at it."""
-    if not pictures:
-        return []
     try:
         return list(captioner.captions(pictures, beam=beam))
     except DataError as error:

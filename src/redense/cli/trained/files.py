@@ -1,16 +1,30 @@
-"""Files that a verb is to read: those that are named, and those in folders that are named."""
+"""The common part of verbs that use a trained network: its run, and the files that it is to look at."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from redense.cli.terminal.printing import complain
+from redense.errors import DataError, RedenseError
 
 _BATCH = 8  # pictures of a camera are large while they are open
+_EXPECTED = {"caption": ", expected one of captioning", "transcribe": ", and no speech recognition"}
+
+
+def recipe_for(verb: str, folder: Path, named: object) -> Any:
+    """Return the recipe of a run that is for a verb, or raise; ``named`` is the run in errors."""
+    from redense.lab.recipe.recipe import read_run_recipe
+    from redense.tasks.registry import task_named
+
+    recipe = read_run_recipe(folder)
+    if (other := task_named(recipe.task).verb) != verb:
+        expected = _EXPECTED.get(verb) or (f": use redense {other}" if other else "")
+        raise RedenseError(f"{named} is a run of {recipe.task}{expected}")
+    return recipe
 
 
 def files_of(paths: list[Path], endings: Collection[str], what: str) -> Iterator[tuple[Path, str]]:
@@ -38,9 +52,10 @@ def files_of(paths: list[Path], endings: Collection[str], what: str) -> Iterator
             yield path, f"is a folder without {what}"
 
 
-def opened_pictures(paths: list[Path], *, grey: bool = False, least: int = 0) -> Iterator[list[tuple[Path, Any]]]:
-    """Yield the pictures in batches, in the order given: path and picture, or what is wrong with it, as text."""
-    from redense.errors import DataError
+def answered_pictures(
+    paths: list[Path], answers: Callable[[list[Any]], Iterable[Any]], **how: Any
+) -> Iterator[tuple[Path, Any]]:
+    """Yield each picture, opened as ``how`` says, with its answer, or as text with what is wrong with it."""
     from redense.tasks.classification.classifier import open_picture
     from redense.tasks.classification.data.layouts.folder import SUFFIXES
 
@@ -48,10 +63,13 @@ def opened_pictures(paths: list[Path], *, grey: bool = False, least: int = 0) ->
         if fault:
             return fault
         try:
-            return open_picture(path, grey=grey, least=least)
+            return open_picture(path, **how)
         except DataError as error:
             return str(error).removeprefix(f"{path} ")
 
     images = files_of(paths, SUFFIXES, "images")
-    while batch := list(itertools.islice(images, _BATCH)):
-        yield [(path, opened(path, fault)) for path, fault in batch]
+    while batch := [(path, opened(path, fault)) for path, fault in itertools.islice(images, _BATCH)]:
+        pictures = [picture for _, picture in batch if not isinstance(picture, str)]
+        found = iter(answers(pictures) if pictures else ())
+        for path, picture in batch:
+            yield path, picture if isinstance(picture, str) else next(found)

@@ -7,12 +7,13 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from redense.cli.terminal.printing import complain, say
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError
 
-from .files import opened_pictures
+from .files import answered_pictures, recipe_for
 
 _TOP = 5
 
@@ -38,30 +39,25 @@ def register(verbs: Verbs) -> None:
 def _predict(options: argparse.Namespace) -> int:
     if not options.top.isdecimal() or not int(options.top):
         raise RedenseError(f"--top must be a whole number of at least 1, got '{options.top}'")
-    from redense.lab.recipe.recipe import read_run_recipe
     from redense.lab.runs.trained import find_trained, open_trained
-    from redense.tasks.registry import task_named
 
     folder = find_trained(options.run)
-    recipe = read_run_recipe(folder)
-    verb = task_named(recipe.task).verb
-    if verb != "predict":
-        raise RedenseError(f"{options.run} is a run of {recipe.task}" + (f": use redense {verb}" if verb else ""))
-    classifier = open_trained(folder, recipe)
+    classifier = open_trained(folder, recipe_for("predict", folder, options.run))
     if options.csv:
         _print_row(["image", "rank", "class", "probability"])
-    failed = 0
-    for opened in opened_pictures(options.images, grey=classifier.grey, least=classifier.least):
-        pictures = [found for _, found in opened if not isinstance(found, str)]
-        best = iter(classifier.best(pictures, int(options.top)) if pictures else [])
-        for path, found in opened:
-            if isinstance(found, str):
-                failed += 1
-                complain(f"{path} {found}")
-                if options.json:
-                    say(json.dumps({"image": str(path), "error": found}, ensure_ascii=False))
-            else:
-                _print(path, next(best), options)
+    failed = False
+
+    def best(pictures: list[Any]) -> Any:
+        return classifier.best(pictures, int(options.top))
+
+    for path, found in answered_pictures(options.images, best, grey=classifier.grey, least=classifier.least):
+        if isinstance(found, str):
+            failed = True
+            complain(f"{path} {found}")
+            if options.json:
+                say(json.dumps({"image": str(path), "error": found}, ensure_ascii=False))
+        else:
+            _print(path, found, options)
     return 2 if failed else 0
 
 

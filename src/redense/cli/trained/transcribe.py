@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import complain, say
+from redense.cli.terminal.printing import answer, complain, say
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
 
-from .files import files_of
+from .files import files_of, recipe_for
 
 if TYPE_CHECKING:
     from redense.tasks.speech.audio import Samples
@@ -80,14 +80,10 @@ def _transcribe(options: argparse.Namespace) -> int:
         first = language[0] if language else next(iter(given)).replace("_", "-")
         raise RedenseError(f"--{first} is for a search: give --beam too")
 
-    from redense.lab.recipe.recipe import read_run_recipe
     from redense.lab.runs.trained import find_trained, open_trained
-    from redense.tasks.registry import task_named
 
     folder = find_trained(options.run)
-    recipe = read_run_recipe(folder)
-    if task_named(recipe.task).verb != "transcribe":
-        raise RedenseError(f"{options.run} is a run of {recipe.task}, and no speech recognition")
+    recipe = recipe_for("transcribe", folder, options.run)
 
     from redense.tasks.speech.audio import SUFFIXES
     from redense.tasks.speech.recogniser import BeamStream
@@ -121,9 +117,7 @@ def _transcribe(options: argparse.Namespace) -> int:
             else:
                 _print_words(f"{path}: " if several else "", (word.text for word in words))
         except RedenseError as error:
-            message = str(error)
-            named = message if str(path) in message else f"{path} {message}"
-            complain(named)
+            complain(error if str(path) in str(error) else f"{path} {error}")
             failed += 1
     return 2 if failed else 0
 
@@ -176,13 +170,7 @@ def _decode(options: argparse.Namespace) -> int:
     width, order = _whole("--beam", options.beam, _WIDEST), _whole("--order", options.order, 999)
     if options.lm and options.text:
         raise RedenseError("--text trains a language model and --lm gives one: give one of them")
-
-    from redense.lab.recipe.recipe import read_run_recipe
-    from redense.tasks.registry import task_named
-
-    recipe = read_run_recipe(options.run)
-    if task_named(recipe.task).verb != "transcribe":
-        raise RedenseError(f"{options.run} is a run of {recipe.task}, and no speech recognition")
+    recipe_for("transcribe", options.run, options.run)
 
     from redense.tasks.speech.transcripts.language import ORDERS, read_words
 
@@ -211,8 +199,7 @@ def _decode(options: argparse.Namespace) -> int:
     )
     path = options.run / FOLDER / "decoding.json"
     if options.json:
-        say(json.dumps(read_json(path)))
-        return 0
+        return answer(read_json(path))
     search = found.tuned.search
     say(f"weights: {search.lm_weight:g} for the language model, {search.word_score:g} a word\n")
     beam = f"beam {search.width}, language model"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from redense.cli.terminal.printing import say
+from redense.cli.terminal.printing import answer, say
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError
 
@@ -32,8 +31,7 @@ def _zoo(options: argparse.Namespace) -> int:
     found = entries(options.zoo or default_zoo())
     if options.json:
         rows = [{"name": e.name, "about": e.about, "metric": e.metric.name, **e.figures} for e in found]
-        say(json.dumps(rows, indent=2))
-        return 0
+        return answer(rows, indent=2)
     for entry in found:
         dense, dsd = entry.figures["dense"], entry.figures["dsd"]
         unit = f" {entry.metric.unit}".rstrip()
@@ -52,7 +50,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     entry = find(options.zoo or default_zoo(), options.name)
     checks = evaluate(entry)
     if options.json:
-        say(json.dumps([{**vars(check), "same": check.same} for check in checks], indent=2))
+        answer([{**vars(check), "same": check.same} for check in checks], indent=2)
     else:
         unit = f" {entry.metric.unit}".rstrip()
         for check in checks:
