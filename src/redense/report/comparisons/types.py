@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redense.lab.judging.headline import called
 from redense.lab.judging.results import Tried
 from redense.lab.judging.verdicts import Decision
+from redense.lab.judging.words import called
 from redense.report.runs.evidence import Found
 from redense.report.runs.reading import Metric
 
