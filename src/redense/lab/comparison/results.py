@@ -56,10 +56,9 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
 
 def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
     """Return every raw number of a finished grid and what they say, as plain data."""
-    looks = looks or Looks()
+    judged = (looks or Looks()).judged
     store, metric, recipe = grid.store, grid.task.metric, grid.comparison.recipe
     rows = _rows(grid)
-    judged = {"margin": looks.margin, "looks": looks.correction, "added": looks.added}
     said = described(decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name), **judged))
     settings = tried(list(rows.values()), vars(metric))
     for item in said["comparisons"]:

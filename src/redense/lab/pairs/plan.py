@@ -11,7 +11,6 @@ from typing import Any, Literal
 from redense.errors import RecipeError, StateError
 from redense.files.pieces import changed_pieces
 from redense.lab.judging.figures import BASELINES, CONTROLS, all_quoted, choose_baseline, choose_controls, quoted
-from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
 from redense.schedule import Schedule
 
@@ -277,11 +276,6 @@ def continued(before: Plan, now: Plan, folder: object, *, judged: bool, done: Ma
     return replace(
         before, arms=arms, seeds=seeds, controls=tuple(a.name for a in arms if a.name in now.controls), **settled
     )
-
-
-def looks_of(plan: Plan, looked: Sequence[Sequence[int]]) -> Looks:
-    """Return what was planned, and when it was looked at before."""
-    return Looks(plan.looks, plan.margin, tuple((s, a) for s, a in looked), (len(plan.seeds), len(plan.arms)))
 
 
 def _told(value: Any) -> str:

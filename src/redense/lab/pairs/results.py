@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
-from redense.files.checksums import add_sums, drop_sums
+from redense.files.checksums import write_with_sums
 from redense.files.csv_text import safe_cell
-from redense.files.writing import write_text
 from redense.lab.judging import statistics
 from redense.lab.judging.results import decide_rows, described
 from redense.tasks.metrics import shown_name
 
 from .figures import UNNAMED, Figures, choose_metric, missing_metric
-from .keeping import Kept, Outcome, correction
+from .keeping import Kept, Outcome
 from .plan import Plan, PlannedArm
 
 FILES = ("compare.json", "compare.csv", "costs.json")
@@ -34,19 +33,17 @@ def write_results(held: Kept, outcomes: Outcomes) -> dict[str, Any]:
     Raises:
         DataError: every pair failed, or the figures lack the one that decides.
     """
-    result = gather(held.plan, outcomes, correction(held))
+    result = gather(held.plan, outcomes, held.looks.judged)
     write_tables(held.path, result, None if held.plan.share else _seconds(held.plan, outcomes))
     return result
 
 
 def write_tables(folder: Path, result: Mapping[str, Any], seconds: Mapping[str, float] | None) -> None:
     """Write ``compare.json``, ``compare.csv`` and, where the seconds are known, ``costs.json``."""
-    drop_sums(folder, FILES)
-    write_text(folder / "compare.csv", csv_of(result))
+    texts = {"compare.csv": csv_of(result)}
     if seconds is not None:
-        write_text(folder / "costs.json", json.dumps(seconds, indent=2) + "\n")
-    write_text(folder / "compare.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
-    add_sums(folder, [path for path in (folder / name for name in FILES) if path.is_file()])
+        texts["costs.json"] = json.dumps(seconds, indent=2) + "\n"
+    write_with_sums(folder, {**texts, "compare.json": json.dumps(result, indent=2, allow_nan=False) + "\n"})
 
 
 def gather(plan: Plan, outcomes: Outcomes, corrected: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from redense.errors import DataError, RecipeError, RedenseError, StateError
+from redense.errors import DataError, RecipeError, StateError
 from redense.files.json_text import parse_json
 from redense.files.visible import visible_line
 from redense.files.writing import write_text
+from redense.lab.events import StoppedError
 from redense.lab.pairs.by_name import named_arm, schedule_of
 from redense.lab.pairs.carrying import Carrier
 from redense.lab.pairs.functions import check_figures, unfinished
@@ -37,10 +38,6 @@ from . import supervision
 _PLACE = re.compile(r"\{(seed|out|arm|schedule)\}")
 _GRACE = 10.0  # seconds in which a command that is asked to stop may save
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9 ._+,-]*)=(.+)", re.DOTALL)
-
-
-class StoppedError(RedenseError):
-    """The work was asked to stop; what was finished is kept."""
 
 
 def arms_of_commands(given: Sequence[str], schedule: Schedule | None) -> list[PlannedArm]:
