@@ -185,10 +185,15 @@ def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Ar
                     yield f"{arm.name} {arm.knob.name}={value:g}", arm, comparison.recipe, value
             continue
         for point in settings:
-            data = comparison.recipe.model_dump(mode="json")
-            data["sparse"] = {**data["sparse"], **point}
-            label = " ".join([arm.name, *(f"{key}={value}" for key, value in point.items())])
-            yield label, arm, build_recipe(data, f"--sweep {point}"), None
+            label, recipe = swept(comparison.recipe, arm.name, point)
+            yield label, arm, recipe, None
+
+
+def swept(recipe: Recipe, arm: str, point: Mapping[str, Any]) -> tuple[str, Recipe]:
+    """Return the label and the recipe of an arm at a point of a sweep: ``dsd sparsity=0.5``."""
+    data = recipe.model_dump(mode="json")
+    data["sparse"] = {**data["sparse"], **point}
+    return " ".join([arm, *(f"{key}={value}" for key, value in point.items())]), build_recipe(data, f"--sweep {point}")
 
 
 def sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

@@ -15,8 +15,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.checksums import write_with_sums
 from redense.files.csv_text import safe_cell
-from redense.lab.judging import statistics
-from redense.lab.judging.results import decide_rows, described
+from redense.lab.judging.results import decide_rows, described, mean_of
 from redense.tasks.metrics import shown_name
 
 from .figures import UNNAMED, Figures, choose_metric, missing_metric
@@ -47,12 +46,7 @@ def write_tables(folder: Path, result: Mapping[str, Any], seconds: Mapping[str, 
 
 
 def gather(plan: Plan, outcomes: Outcomes, corrected: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every raw number of finished pairs and what they say, as plain data.
-
-    Args:
-        plan: what was compared.
-        outcomes: of all pairs.
-        corrected: margin, looks and what was added, for the verdicts.
+    """Return every raw number of finished pairs and what they say, as plain data, by the terms of `Looks.judged`.
 
     Raises:
         DataError: every pair failed, or the figures lack the one that decides.
@@ -123,7 +117,6 @@ def _row(
     steps = arm.steps if arm.steps is not None else round(sum(told) / len(told)) if told else None
     gradients = [facts["gradients"] for facts in seeds if "gradients" in facts]
     values = [facts["test"][metric] for facts in seeds if "test" in facts]
-    mean, interval = statistics.interval(values) if values else (None, None)
     return {
         "arm": arm.name,
         "about": arm.about or arm.command or "",
@@ -135,8 +128,7 @@ def _row(
         "gradients": round(sum(gradients) / len(gradients)) if gradients else None,
         "phases": [{"phase": phase} for phase in arm.phases],
         "seeds": seeds,
-        "mean": mean,
-        "interval": list(interval) if interval else None,
+        **mean_of(values),
     }
 
 

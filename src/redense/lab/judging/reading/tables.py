@@ -29,13 +29,7 @@ _SPLITS = ("test", "validation")
 
 
 def read_table(table: Any, *, metric: str | None = None, validation: Any = None) -> Table:
-    """Return a table that can be judged.
-
-    Args:
-        table: a path, an open file or several of them, a data frame, a list of dicts, or ``{arm: values}`` with
-            ``{seed: number}`` or a sequence for values.
-        metric: the column of the figures.
-        validation: with numbers by arm, those on validation data.
+    """Return a table that can be judged; the arguments are those of `redense.judge`.
 
     Raises:
         DataError: it cannot be judged.
