@@ -11,7 +11,7 @@ import functools
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from redense.errors import CheckpointError
@@ -93,6 +93,18 @@ def drop_sums(folder: Path, names: Collection[str]) -> None:
     """
     if (folder / NAME).exists():
         _write(folder, {name: digest for name, digest in _good(folder).items() if name not in names})
+
+
+def write_with_sums(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write text files of a folder, in this order, then their checksums; a kill in between leaves no wrong one.
+
+    Raises:
+        CheckpointError: one cannot be written.
+    """
+    drop_sums(folder, texts)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    add_sums(folder, [folder / name for name in texts])
 
 
 def note_sum(folder: Path, name: str, data: bytes) -> None:

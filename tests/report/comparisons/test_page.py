@@ -152,7 +152,9 @@ def test_numbers_of_every_comparison_have_effect_size_reach_and_the_seeds_that_i
         assert item.paired.effect is not None
         low, high = item.paired.interval
         shown = [f"{size:.2f}" if size > 0 else "none" for size in (-low, high)]
-        expected = f" {item.paired.effect:.2f} {shown[0]} {shown[1]} {item.detectable:.2f} {item.seeds_needed} {item.verdict}"
+        expected = (
+            f" {item.paired.effect:.2f} {' '.join(shown)} {item.detectable:.2f} {item.seeds_needed} {item.verdict}"
+        )
         assert expected.replace("-", "−") in text.replace("\u2009", "")
 
 

@@ -72,10 +72,11 @@ def compare_commands(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from redense.lab.environment import environment
+    from redense.lab.events import StoppedError
     from redense.lab.pairs.carrying import Carrier
     from redense.lab.pairs.keeping import kept
     from redense.lab.pairs.progress import ProgressLine
-    from redense.lab.programs.commands import Commanding, StoppedError, write_schedules
+    from redense.lab.programs.commands import Commanding, write_schedules
     from redense.lab.programs.scripts import with_scripts
 
     if foreign := first_given(options, _OF_RECIPES):

@@ -15,9 +15,9 @@ from typing import Any
 
 from redense.errors import RecipeError, RedenseError, StateError, nearest
 from redense.files.checksums import NAME as SUMS
-from redense.files.checksums import add_sums, check_sums, note_sum
+from redense.files.checksums import check_sums, note_sum, write_with_sums
 from redense.files.locks import LOCK
-from redense.files.writing import write_bytes, write_text
+from redense.files.writing import write_bytes
 from redense.lab.arms import Arm, Flow, Setting, get_arms
 from redense.lab.environment import environment, needed_plugins
 from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
@@ -87,9 +87,8 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
     """
     with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
         told = {**environment(), **plugins_needed_by(comparison)}
-        write_text(folder / "environment.json", json.dumps(told, indent=2) + "\n")
+        write_with_sums(folder, {"environment.json": json.dumps(told, indent=2) + "\n"})
         data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()
-        add_sums(folder, [folder / "environment.json"])
         note_sum(folder, "comparison.json", data)
         write_bytes(folder / "comparison.json", data)
     return folder
@@ -124,13 +123,11 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
     Raises:
         StateError: it changed.
     """
-    path = folder / STARTED
     now = {"data": task.fingerprint, "comparison": comparison_digest(comparison)}
-    if not path.exists():
-        write_text(path, json.dumps(now) + "\n")
-        add_sums(folder, [path])
-        return
-    refuse_changed(folder, now, "make a new comparison")
+    if (folder / STARTED).exists():
+        refuse_changed(folder, now, "make a new comparison")
+    else:
+        write_with_sums(folder, {STARTED: json.dumps(now) + "\n"})
 
 
 def comparison_digest(comparison: Comparison) -> str:
@@ -188,10 +185,15 @@ def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Ar
                     yield f"{arm.name} {arm.knob.name}={value:g}", arm, comparison.recipe, value
             continue
         for point in settings:
-            data = comparison.recipe.model_dump(mode="json")
-            data["sparse"] = {**data["sparse"], **point}
-            label = " ".join([arm.name, *(f"{key}={value}" for key, value in point.items())])
-            yield label, arm, build_recipe(data, f"--sweep {point}"), None
+            label, recipe = swept(comparison.recipe, arm.name, point)
+            yield label, arm, recipe, None
+
+
+def swept(recipe: Recipe, arm: str, point: Mapping[str, Any]) -> tuple[str, Recipe]:
+    """Return the label and the recipe of an arm at a point of a sweep: ``dsd sparsity=0.5``."""
+    data = recipe.model_dump(mode="json")
+    data["sparse"] = {**data["sparse"], **point}
+    return " ".join([arm, *(f"{key}={value}" for key, value in point.items())]), build_recipe(data, f"--sweep {point}")
 
 
 def sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

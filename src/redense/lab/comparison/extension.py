@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import RecipeError
-from redense.files.checksums import add_sums, drop_sums
-from redense.files.writing import write_text
+from redense.files.checksums import write_with_sums
 from redense.lab.folder import STARTED, read_json
 from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
@@ -35,7 +34,7 @@ def plan_looks(folder: Path, looks: int | None, margin: float | None) -> None:
     check_margin(margin)
     if looks is not None or margin is not None:
         given = {key: value for key, value in (("looks", looks), ("margin", margin)) if value is not None}
-        _write(folder, _FILE, _json({**read_json(folder / _FILE), **given}))
+        write_with_sums(folder, {_FILE: _json({**read_json(folder / _FILE), **given})})
 
 
 def read_looks(folder: Path, comparison: Comparison) -> Looks:
@@ -62,15 +61,15 @@ def extended(comparison: Comparison, seeds: Sequence[int] | None, arms: Sequence
 def write_extended(folder: Path, before: Comparison, after: Comparison) -> None:
     """Write what a comparison has become, which plugins it needs now, and that it was looked at if it had results."""
     told = read_json(folder / _ENVIRONMENT)
-    if (needed := {**told, **plugins_needed_by(after)}) != told:
-        _write(folder, _ENVIRONMENT, _json(needed))  # first: a folder may need a plugin that it does not use yet
+    if (needed := {**told, **plugins_needed_by(after)}) != told:  # first: it may need one that it does not use yet
+        write_with_sums(folder, {_ENVIRONMENT: _json(needed)})
     data = read_json(folder / _FILE)
     if _was_judged(folder / "compare.json", before):
         data["looked"] = [*(data.get("looked") or ()), list(_size(before))]
-    _write(folder, _FILE, _json({**data, **after.to_dict()}))
+    write_with_sums(folder, {_FILE: _json({**data, **after.to_dict()})})
     if (folder / STARTED).is_file():
-        started = read_json(folder / STARTED)
-        _write(folder, STARTED, json.dumps({**started, "comparison": comparison_digest(after)}) + "\n")
+        started = {**read_json(folder / STARTED), "comparison": comparison_digest(after)}
+        write_with_sums(folder, {STARTED: json.dumps(started) + "\n"})
 
 
 def _was_judged(path: Path, comparison: Comparison) -> bool:
@@ -88,10 +87,3 @@ def _size(comparison: Comparison) -> tuple[int, int]:
 
 def _json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=2) + "\n"
-
-
-def _write(folder: Path, name: str, text: str) -> None:
-    """Write a file whose checksum the folder has, and note the new one."""
-    drop_sums(folder, [name])
-    write_text(folder / name, text)
-    add_sums(folder, [folder / name])

@@ -14,7 +14,6 @@ import logging
 import os
 import shlex
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -28,8 +27,9 @@ from redense.errors import CheckpointError, StateError
 from redense.files.writing import write_text
 from redense.lab.events import Event, Inbox, Outbox, Wiring, is_heard, tell
 from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
+from redense.lab.pairs.carrying import side_by_side
 from redense.lab.ranks.memory import keep_freed_memory
-from redense.lab.ranks.processes import begin_helping, ignore_signals, leave_with, noticing_lost_helpers, start_tracker
+from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_lost_helpers, start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore, shared_store
@@ -178,12 +178,12 @@ class Grid:
             StoppedError: `stop` was called; what was done is kept.
             StateError: a worker process died.
         """
-        trained, carry = 0, self._over_ray if backend == "ray" else self._over_processes
+        trained = 0
         try:
             with self._hearing():
                 for wave in self._waves():
                     stopped = False
-                    for done in carry(wave, jobs, dict(resources or {})):
+                    for done in self._carried(wave, jobs, backend, resources or {}):
                         stopped |= done == Done.STOPPED
                         trained += done == Done.TRAINED
                         self._damaged |= done == Done.DAMAGED
@@ -205,32 +205,26 @@ class Grid:
         folder = str(self.folder)
         return Inbox(self._events, lambda event: tell(event, folder=folder, **of.get(event["key"], {})))
 
-    def _over_processes(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
-        from joblib import Parallel, delayed, parallel_config
+    def _carried(self, wave: list[Job], jobs: int, backend: str, resources: Mapping[str, float]) -> Iterator[Done]:
+        again = f"--resume {shlex.quote(str(self.folder))}"
+        if backend == "ray":
+            from .ray_cluster import carried
+
+            yield from carried(do, wave, jobs, resources, again=again)
+            return
         from joblib.externals.loky.backend.resource_tracker import ensure_running
 
         if jobs > 1:
             start_tracker(ensure_running)
-        # A worker leaves with this process, also when it is killed; that of one job is this process itself.
-        started: dict[str, Any] = {"initializer": begin_helping, "initargs": (os.getpid(),)}
         try:
-            with parallel_config(backend="loky", n_jobs=jobs, **started), warnings.catch_warnings():
-                # An idle worker leaves and another is started: nothing that a user could do something about.
-                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-                found: Any = Parallel(return_as="generator_unordered")(delayed(do)(job) for job in wave)
-                yield from found
+            yield from side_by_side(do, wave, jobs)  # one at once: in this process itself
         except BrokenProcessPool:
             if self._stop.exists():  # the signal reached a worker that was not up yet
                 raise StoppedError("stopped; the state is saved") from None
             raise StateError(
-                "a worker process died, perhaps for lack of memory: go on with fewer --jobs and "
-                f"--resume {shlex.quote(str(self.folder))}; what was trained is kept"
+                f"a worker process died, perhaps for lack of memory: go on with fewer --jobs and {again}; what was "
+                "trained is kept"
             ) from None
-
-    def _over_ray(self, wave: list[Job], jobs: int, resources: Mapping[str, float]) -> Iterator[Done]:
-        from .ray_cluster import carried
-
-        yield from carried(do, wave, jobs, resources, again=f"--resume {shlex.quote(str(self.folder))}")
 
     def run_over_ranks(self, *, tick: Callable[[], None] = lambda: None) -> int:
         """Train and evaluate everything as `run` does, in the ranks of this job; rank 0 knows what is to do.

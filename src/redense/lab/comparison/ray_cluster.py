@@ -64,14 +64,7 @@ def join_cluster(jobs: int, resources: Mapping[str, float]) -> None:
 def carried(
     do: Callable[[JobT], T], work: Sequence[JobT], jobs: int, resources: Mapping[str, float], *, again: str
 ) -> Iterator[T]:
-    """Do jobs on the cluster, so many at once; give what each returns as it comes.
-
-    Args:
-        do: does one.
-        work: all of them.
-        jobs: how many at once.
-        resources: what Ray reserves for each.
-        again: how to go on when a machine is lost, for the message.
+    """Do jobs on the cluster, as `redense.lab.pairs.carrying.Carrier.carry` says.
 
     Raises:
         StateError: Ray lost a job: its process or machine has died.

@@ -22,7 +22,8 @@ from redense.files.writing import write_text
 from redense.lab.arms import get_arms
 from redense.lab.judging import statistics
 from redense.lab.judging.examples import pooled
-from redense.lab.judging.results import decide_rows, described, tried
+from redense.lab.judging.results import decide_rows, described, mean_of, tried
+from redense.lab.judging.verdicts import plain_interval
 from redense.lab.pairs.results import csv_of
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.result import write_evidence
@@ -56,10 +57,9 @@ def write_results(folder: Path, grid: Grid) -> dict[str, Any]:
 
 def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
     """Return every raw number of a finished grid and what they say, as plain data."""
-    looks = looks or Looks()
+    judged = (looks or Looks()).judged
     store, metric, recipe = grid.store, grid.task.metric, grid.comparison.recipe
     rows = _rows(grid)
-    judged = {"margin": looks.margin, "looks": looks.correction, "added": looks.added}
     said = described(decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name), **judged))
     settings = tried(list(rows.values()), vars(metric))
     for item in said["comparisons"]:
@@ -102,15 +102,8 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
         )
         row["seeds"].append({"seed": cell.seed, "key": cell.keys[-1], **facts})
     for row in rows.values():
-        values = list(_values(row, grid.task.metric.name).values())
-        mean, interval = statistics.interval(values) if values else (None, None)
-        row["mean"], row["interval"] = mean, list(interval) if interval else None
+        row.update(mean_of([seed["test"][grid.task.metric.name] for seed in row["seeds"] if "test" in seed]))
     return rows
-
-
-def _values(row: Mapping[str, Any], metric: str) -> dict[int, float]:
-    """The test metric of every seed that did not diverge."""
-    return {seed["seed"]: seed["test"][metric] for seed in row["seeds"] if "test" in seed}
 
 
 def _mcnemar(
@@ -129,7 +122,7 @@ def _mcnemar(
     if not answers:
         return found, None
     both = pooled(*(np.stack([pair[side] for pair in answers]) for side in (0, 1)))
-    return found, {**vars(both), "interval": list(both.interval) if both.interval else None}
+    return found, {**vars(both), "interval": plain_interval(both.interval)}
 
 
 def _curves(grid: Grid) -> dict[str, list[dict[str, Any]]]:

@@ -141,19 +141,17 @@ def weight_noise(
         DiagnosisError: no scale, a negative one, or no draws.
         StateError: the state does not fit the model.
     """
-    state = unshared(model, state)
 
-    def at(load: Callable[[State], None], scale: float, draw_seed: int) -> float:
-        load(state)
+    def disturbed(model: nn.Module, scale: float, draw_seed: int) -> float:
         if scale:
             generator = torch.Generator().manual_seed(draw_seed)
             for weight in model.parameters():
                 if weight.requires_grad and weight.numel():
                     noise = torch.randn(weight.shape, generator=generator).to(weight)
                     weight.add_(noise * (scale * weight.float().square().mean().sqrt()))
-        return float(metric(model))
+        return metric(model)
 
-    return _noise(model, at, scales, draws, seed)
+    return input_noise(model, state, disturbed, scales, draws, seed)
 
 
 def input_noise(
@@ -167,29 +165,19 @@ def input_noise(
         DiagnosisError: no scale, a negative one, or no draws.
         StateError: the state does not fit the model.
     """
-    state = unshared(model, state)
-
-    def at(load: Callable[[State], None], scale: float, draw_seed: int) -> float:
-        load(state)
-        return float(metric(model, scale, draw_seed))
-
-    return _noise(model, at, scales, draws, seed)
-
-
-def _noise(
-    model: nn.Module,
-    at: Callable[[Callable[[State], None], float, int], float],
-    scales: Sequence[float],
-    draws: int,
-    seed: int,
-) -> Noise:
     check_noise(scales, draws)
+    state = unshared(model, state)
     seeds = [derive_seed(seed, draw, "noise") for draw in range(draws)]
     values: list[tuple[float | None, ...]] = []
     with borrowed(model) as load, torch.no_grad():
-        clean = finite(at(load, 0.0, seeds[0]), "the metric without noise")
+
+        def at(scale: float, draw_seed: int) -> float:
+            load(state)
+            return float(metric(model, scale, draw_seed))
+
+        clean = finite(at(0.0, seeds[0]), "the metric without noise")
         for scale in scales:
-            drawn = [at(load, scale, draw_seed) for draw_seed in seeds]
+            drawn = [at(scale, draw_seed) for draw_seed in seeds]
             values.append(tuple(value if math.isfinite(value) else None for value in drawn))
     known = [[value for value in row if value is not None] for row in values]
     means = tuple(statistics.fmean(row) if len(row) == draws else None for row in known)

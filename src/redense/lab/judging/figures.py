@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redense.errors import DataError, nearest
@@ -81,6 +81,13 @@ def quoted(name: object) -> str:
     return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
 
 
+def all_quoted(names: Iterable[object], most: int = 8) -> str:
+    """Return names as a message lists them: the first ones quoted, the others counted."""
+    names = list(names)
+    text = ", ".join(map(quoted, names[:most]))
+    return f"{text} and {len(names) - most} more" if len(names) > most else text
+
+
 def is_lower_better(metric: str | None, given: bool | None) -> bool:
     """Return which way is better: as given, or as a well-known name of the figure says.
 
@@ -112,14 +119,10 @@ def choose_baseline(arms: Iterable[str], given: str | None) -> str:
     """
     arms = list(arms)
     if given is not None:
-        if given not in arms:
-            raise DataError(
-                f"--baseline {quoted(given)}: no such arm{nearest(given, map(shown, arms))}; there are {_listed(arms)}"
-            )
-        return given
+        return _known("--baseline", given, arms)
     found = next((name for name in BASELINES if name in arms), None)
     if found is None:
-        raise DataError(f"no arm is named 'baseline' or 'dense': name it with --baseline, one of {_listed(arms)}")
+        raise DataError(f"no arm is named 'baseline' or 'dense': name it with --baseline, one of {all_quoted(arms)}")
     return found
 
 
@@ -135,13 +138,16 @@ def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: 
         return tuple(sorted(found, key=lambda name: CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)))
     named = tuple(dict.fromkeys([given] if isinstance(given, str) else given))
     for name in named:
-        if name not in arms:
-            raise DataError(
-                f"--control {quoted(name)}: no such arm{nearest(name, map(shown, arms))}; there are {_listed(arms)}"
-            )
-        if name == baseline:
+        if _known("--control", name, arms) == baseline:
             raise DataError(f"--control {quoted(name)} is the baseline: a control is trained as long as the arms are")
     return named
+
+
+def _known(option: str, name: str, arms: Collection[str]) -> str:
+    if name not in arms:
+        close = nearest(name, map(shown, arms))
+        raise DataError(f"{option} {quoted(name)}: no such arm{close}; there are {all_quoted(arms)}")
+    return name
 
 
 def _is_named_as_control(name: str) -> bool:
@@ -165,12 +171,6 @@ def check_seeds(arms: Mapping[str, ArmFigures]) -> None:
         lacks = [seed for seed in reference.seeds if seed not in seeds]
         more = [seed for seed in figures.seeds if seed not in everywhere]
         # Where most arms lack a seed, it is the first arm that has one too many: both are named.
-        parts = [f"{quoted(name)} has no seed {_listed(lacks)}, which {quoted(first)} has"] if lacks else []
-        parts += [f"{quoted(name)} has seed {_listed(more)}, which {quoted(first)} has not"] if more else []
+        parts = [f"{quoted(name)} has no seed {all_quoted(lacks)}, which {quoted(first)} has"] if lacks else []
+        parts += [f"{quoted(name)} has seed {all_quoted(more)}, which {quoted(first)} has not"] if more else []
         raise DataError(f"arms need the same seeds, because they are paired by seed: {'; '.join(parts)}")
-
-
-def _listed(names: Iterable[object]) -> str:
-    names = list(names)
-    text = ", ".join(quoted(name) for name in names[:8])
-    return f"{text} and {len(names) - 8} more" if len(names) > 8 else text

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from redense.files.visible import counted
 
-from .figures import BASELINES, shown
+from .figures import shown
 from .verdicts import Decision
-from .words import listed, obstacle, size
+from .words import called, listed, obstacle, size
 
 
 def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", dense: bool = False) -> str:
@@ -23,15 +23,6 @@ def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", 
     """
     said = _Headline(decision, seeds or decision.seeds, figure or decision.metric or "figure", dense)
     return shown(said.text())
-
-
-def called(decision: Decision, other: str, *, dense: bool) -> str:
-    """Return what an arm that others are compared with is called in a sentence: ``the dense baseline``, ``restart``."""
-    if other != decision.baseline:
-        return other
-    if dense:
-        return "the dense baseline" if other in BASELINES else f"the dense baseline {other}"
-    return "the baseline" if other == "baseline" else f"the baseline {other}"
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Judgement:
 
     def __str__(self) -> str:
         decision = self.decision
-        head, rows = _table(decision)
-        parts = [self.headline, "", self._first_line(), "", *words.aligned([head, *rows])]
+        head, rows = self.table
+        parts = [self.headline, "", self.caption, "", *words.aligned([head, *rows])]
         if decision.contrasts:
             parts += ["", *words.aligned(_evidence(decision), left=2)]
             parts += [_LEGEND] if decision.seeds > 1 else []
@@ -101,7 +101,19 @@ class Judgement:
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The head and a row for each arm: its mean, and its difference to the baseline and to what decides."""
-        return _table(self.decision)
+        decision = self.decision
+        others = [*([decision.baseline] if decision.baseline else []), *decision.deciding]
+        head = ["arm", "n", "mean"]
+        for other in others:
+            head += [f"against {shown(other)}", "p", "verdict"]
+        rows: list[list[str]] = []
+        for arm in decision.arms:
+            mean = "" if arm.mean is None else words.interval_text(arm.mean, arm.interval)
+            row = [shown(arm.name), str(arm.n), mean]
+            for other in others:
+                row += _against(decision.contrast(arm.name, other))
+            rows.append(row)
+        return head, rows
 
     @property
     def said(self) -> list[str]:
@@ -113,17 +125,6 @@ class Judgement:
     @property
     def caption(self) -> str:
         """A caption: the figures, and the way in which they are compared."""
-        return self._first_line()
-
-    def _repr_html_(self) -> str:
-        return self.html()
-
-    def html(self, more: Iterable[str] = ()) -> str:
-        """Return what a notebook shows, with more sentences below it."""
-        head, rows = self.table
-        return html_table(head, rows, caption=self.caption, said=[*self.said, *more])
-
-    def _first_line(self) -> str:
         decision = self.decision
         side = "lower" if decision.lower_is_better else "higher"
         family = decision.family
@@ -136,6 +137,14 @@ class Judgement:
             f"{name}: {side} is better; paired by seed, Holm over "
             f"{counted(family.comparisons, 'comparison')}{looks}{margin}; intervals are of 95 %"
         )
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self, more: Iterable[str] = ()) -> str:
+        """Return what a notebook shows, with more sentences below it."""
+        head, rows = self.table
+        return html_table(head, rows, caption=self.caption, said=[*self.said, *more])
 
 
 def judge(
@@ -211,22 +220,6 @@ def judge(
     )
 
 
-def _table(decision: Decision) -> tuple[list[str], list[list[str]]]:
-    """One row an arm: its mean, and its difference to the baseline and to each control that decides."""
-    others = [*([decision.baseline] if decision.baseline else []), *decision.deciding]
-    head = ["arm", "n", "mean"]
-    for other in others:
-        head += [f"against {shown(other)}", "p", "verdict"]
-    rows: list[list[str]] = []
-    for arm in decision.arms:
-        mean = "" if arm.mean is None else words.interval_text(arm.mean, arm.interval)
-        row = [shown(arm.name), str(arm.n), mean]
-        for other in others:
-            row += _against(decision.contrast(arm.name, other))
-        rows.append(row)
-    return head, rows
-
-
 def _against(item: Contrast | None) -> list[str]:
     if item is None:
         return ["", "", ""]
@@ -238,12 +231,10 @@ def _evidence(decision: Decision) -> list[list[str]]:
     """One row a comparison: what its numbers can carry."""
     rows = [["arm", "against", "d_z", "detectable", "gain at most", "loss at most", "seeds for 80 %"]]
     for item in decision.contrasts:
-        row = [shown(item.arm), shown(item.against), words.effect_text(item.paired)]
+        effect, needed = item.paired.effect, words.seeds_needed(decision, item)
+        ends = words.reach(decision, item.paired.interval) if item.paired.interval else None
+        row = [shown(item.arm), shown(item.against), "" if effect is None else f"{effect:+.2f}"]
         row.append("" if item.detectable is None else f"{item.detectable:.3g}")
-        if item.paired.interval:
-            row += [f"{size:.3g}" if size > 0 else "none" for size in words.reach(decision, item.paired.interval)]
-        else:
-            row += ["", ""]
-        needed = words.seeds_needed(decision, item)
+        row += [f"{size:.3g}" if size > 0 else "none" for size in ends] if ends else ["", ""]
         rows.append([*row, "" if needed is None else f"{needed:,}"])
     return rows

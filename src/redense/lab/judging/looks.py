@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .statistics import LEVEL
 from .verdicts import MOST_LOOKS
@@ -29,6 +30,11 @@ class Looks:
         """The factor of p-values: the planned looks, and twice as much at each look beyond them."""
         beyond = max(0, len(self.looked) + 1 - self.planned)
         return min(self.planned * 2 ** min(beyond, 64), MOST_LOOKS)
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """The margin, the correction, and what was added, by their names as arguments of `verdicts.decide`."""
+        return {"margin": self.margin, "looks": self.correction, "added": self.added}
 
     @property
     def added(self) -> str:

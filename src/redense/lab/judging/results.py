@@ -12,7 +12,8 @@ from typing import Any
 
 from . import words
 from .figures import BASELINES, CONTROLS, ArmFigures
-from .verdicts import Decision, decide
+from .statistics import interval
+from .verdicts import Decision, decide, plain_interval
 
 
 def decide_rows(
@@ -26,19 +27,10 @@ def decide_rows(
     baseline: str | None = None,
     validation_only: bool = False,
 ) -> Decision:
-    """Return what the rows of ``compare.json`` say.
+    """Return what the rows of ``compare.json`` say; what is not told here is as in `decide`.
 
-    Every arm without a mask is a control, unless the rows say which are.
-
-    Args:
-        rows: an arm each, with its phases and one entry for each seed.
-        metric: name, unit and ``lower_is_better`` of the figure.
-        name: of the figure, in words.
-        margin: differences within it are of no interest.
-        looks: how often the comparison will have been looked at.
-        added: what was added after looking, and what it costs, as a sentence.
-        baseline: the arm that is it, or empty for none; None for the one with a usual name, or else the first.
-        validation_only: the figures that decide are of validation data.
+    Every arm without a mask is a control, unless the rows say which are. The baseline may be empty for none; it is the
+    arm with a usual name, or else the first, where it is None. ``name`` is that of the metric in words.
     """
     arms = {str(row["arm"]): _figures(row, str(metric["name"])) for row in rows}
     if baseline is None:
@@ -56,6 +48,12 @@ def decide_rows(
         validation_only=validation_only,
         added=added,
     )
+
+
+def mean_of(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean of a row and its interval, as ``compare.json`` has them."""
+    mean, around = interval(values) if values else (None, None)
+    return {"mean": mean, "interval": plain_interval(around)}
 
 
 def is_control(row: Mapping[str, Any]) -> bool:
@@ -114,8 +112,7 @@ def tried(rows: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> dict[
         of_arm.setdefault(arm, {})[str(row["arm"])] = mean
     found: dict[str, Tried] = {}
     for arm, means in of_arm.items():
-        known = [mean for mean in means.values() if mean is not None]
-        best = min(means, key=lambda label: means[label] or 0.0) if len(known) == len(means) else None
+        best = None if None in means.values() else min(means, key=lambda label: means[label] or 0.0)
         found |= {label: Tried(arm, len(means), label == best) for label in means}
     return found
 

@@ -7,7 +7,7 @@ so takes it from here: `redense judge`, `redense compare` and its page.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
@@ -205,11 +205,9 @@ def decide(
     contrasts: list[Contrast] = []
     for (arm, against, seeds, paired), corrected in zip(pairs, adjusted, strict=True):
         p = None if corrected is None else min(1.0, corrected * looks)
-        unit_effect = None if paired.sd is None else detectable(paired.n, len(pairs), looks)
-        seen = None if unit_effect is None or paired.sd is None else unit_effect * paired.sd
-        seen = seen if seen is not None and math.isfinite(seen) else None
+        seen = (paired.sd or math.nan) * (detectable(paired.n, len(pairs), looks) or math.nan)
         word: Verdict = verdict(paired, p, lower_is_better=lower_is_better, margin=margin)
-        contrasts.append(Contrast(arm, against, seeds, paired, p, seen, word))
+        contrasts.append(Contrast(arm, against, seeds, paired, p, seen if math.isfinite(seen) else None, word))
     by_pair: dict[tuple[str, str], Verdict] = {(item.arm, item.against): item.verdict for item in contrasts}
     summaries = tuple(_summary(name, figures, _role(name, baseline, controls)) for name, figures in arms.items())
     conclusions = {
@@ -334,25 +332,23 @@ def _conclude(
     first = (baseline,) if baseline in arms else ()
     others = (*first, *deciding) if role == "arm" else first
     against: dict[str, Verdict] = {other: verdicts[name, other] for other in others if (name, other) in verdicts}
-    if role != "arm":
-        return Conclusion(name, role, False, against, _diverged(arms, (name, *others)), arms[name].note)
-    found = _diverged(arms, (name, *others))
-    if not found and not deciding:
-        found = Obstacle("no-control")
-    if not found:
-        found = next(filter(None, (_longer(name, arms[name], one, arms[one]) for one in deciding)), None)
-    gain = not found and all(against.get(other) == "better" for other in others)
+    found = next(_obstacles(name, arms, others, deciding if role == "arm" else None), None)
+    gain = role == "arm" and not found and all(against.get(other) == "better" for other in others)
     return Conclusion(name, role, gain, against, found, arms[name].note)
 
 
-def _diverged(arms: Mapping[str, ArmFigures], names: Sequence[str]) -> Obstacle | None:
-    for name in names:
-        if count := arms[name].diverged:
-            return Obstacle("diverged", name, counts=(count, arms[name].runs), ended=arms[name].ended)
-    return None
-
-
-def _longer(name: str, arm: ArmFigures, against: str, control: ArmFigures) -> Obstacle | None:
-    if arm.steps is None or control.steps is None or arm.steps <= control.steps:
-        return None
-    return Obstacle("longer", name, against, (arm.steps, control.steps))
+def _obstacles(
+    name: str, arms: Mapping[str, ArmFigures], others: Sequence[str], deciding: Sequence[str] | None
+) -> Iterator[Obstacle]:
+    """Give what stands against a gain; ``deciding`` is None for a control, which needs none itself."""
+    for one in (name, *others):
+        if count := arms[one].diverged:
+            yield Obstacle("diverged", one, counts=(count, arms[one].runs), ended=arms[one].ended)
+    if deciding is None:
+        return
+    if not deciding:
+        yield Obstacle("no-control")
+    for one in deciding:
+        mine, its = arms[name].steps, arms[one].steps
+        if mine is not None and its is not None and mine > its:
+            yield Obstacle("longer", name, one, (mine, its))

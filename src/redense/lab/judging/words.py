@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from .figures import CONTROLS, shown
+from .figures import BASELINES, CONTROLS, shown
 from .power import seeds_for
-from .statistics import LEVEL, Interval, Paired, veto_limit
+from .statistics import LEVEL, Interval, veto_limit
 from .verdicts import Conclusion, Contrast, Decision, Obstacle
 
 ONE_SEED = "one seed shows nothing"
@@ -24,11 +24,9 @@ def said_of(decision: Decision, arm: str) -> str:
     told = decision.conclusions[arm]
     if told.role == "control":
         which = "the control" if decision.deciding == (arm,) else "a control"
-        text = f"{arm}: {which}. {_against(decision, told)}"
-    elif told.gain:
-        text = f"{arm}: a gain. {_against(decision, told)}"
     else:
-        text = f"{arm}: no gain. {_against(decision, told)}"
+        which = "a gain" if told.gain else "no gain"
+    text = f"{arm}: {which}. {_against(decision, told)}"
     if told.obstacle:
         claimed = ", so no gain can be claimed" if told.role == "arm" else ""
         text += f" {obstacle(told.obstacle)}{claimed}."
@@ -59,8 +57,16 @@ def _against(decision: Decision, told: Conclusion) -> str:
 def other_name(decision: Decision, other: str) -> str:
     """Return what an arm is compared with, in a sentence."""
     if other == decision.baseline:
-        return "the baseline" if other == "baseline" else f"the baseline {other}"
+        return called(decision, other)
     return f"{other}, {'the' if len(decision.deciding) == 1 else 'a'} control"
+
+
+def called(decision: Decision, other: str, *, dense: bool = False) -> str:
+    """Return what an arm that others are compared with is called in a sentence: ``the dense baseline``, ``restart``."""
+    if other != decision.baseline:
+        return other
+    name = f"the {'dense ' if dense else ''}baseline"
+    return name if other == "baseline" or (dense and other in BASELINES) else f"{name} {other}"
 
 
 def control_sentence(decision: Decision) -> str:
@@ -239,11 +245,6 @@ def interval_text(value: float, interval: Interval | None, *, sign: bool = False
     form = f"z{_form(half)}"
     text = format(value, f"{'+' if sign else ''}{form}")
     return f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else text
-
-
-def effect_text(paired: Paired) -> str:
-    """Return the effect size d_z, or nothing."""
-    return "" if paired.effect is None else f"{paired.effect:+.2f}"
 
 
 def listed(names: Iterable[str]) -> str:

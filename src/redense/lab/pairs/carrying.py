@@ -70,26 +70,34 @@ class Carrier:
         elif self.jobs == 1:
             yield from map(do, work)
         else:
-            yield from self._side_by_side(do, work, again)
+            try:
+                yield from side_by_side(do, work, self.jobs, self.backend)
+            except BrokenProcessPool:
+                raise StateError(
+                    f"a process died, perhaps for lack of memory: give fewer jobs, and go on with {again}; what was "
+                    "finished is kept"
+                ) from None
 
-    def _side_by_side(self, do: Callable[[JobT], T], work: Sequence[JobT], again: str) -> Iterator[T]:
-        from joblib import Parallel, delayed, parallel_config
 
-        from redense.lab.ranks.processes import begin_helping
+def side_by_side(
+    do: Callable[[JobT], T], work: Sequence[JobT], jobs: int, backend: Literal["loky", "threading"] = "loky"
+) -> Iterator[T]:
+    """Do jobs in processes or threads of this machine, so many at once; give what each returns as it comes.
 
-        started: dict[str, Any] = {}
-        if self.backend == "loky":  # a worker leaves with this process, also when it is killed
-            started = {"initializer": begin_helping, "initargs": (os.getpid(),)}
-        try:
-            with parallel_config(backend=self.backend, n_jobs=self.jobs, **started), warnings.catch_warnings():
-                # An idle worker leaves and another is started: nothing that a user could do something about.
-                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-                # What a job gives is kept as it comes, and no more is dispatched than runs.
-                together = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")
-                found: Any = together(delayed(do)(job) for job in work)
-                yield from found
-        except BrokenProcessPool:
-            raise StateError(
-                f"a process died, perhaps for lack of memory: give fewer jobs, and go on with {again}; what was "
-                "finished is kept"
-            ) from None
+    Raises:
+        BrokenProcessPool: a process died.
+    """
+    from joblib import Parallel, delayed, parallel_config
+
+    from redense.lab.ranks.processes import begin_helping
+
+    started: dict[str, Any] = {}
+    if backend == "loky":  # a worker leaves with this process, also when it is killed
+        started = {"initializer": begin_helping, "initargs": (os.getpid(),)}
+    with parallel_config(backend=backend, n_jobs=jobs, **started), warnings.catch_warnings():
+        # An idle worker leaves and another is started: nothing that a user could do something about.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+        # What a job gives is kept as it comes, and no more is dispatched than runs.
+        together = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")
+        found: Any = together(delayed(do)(job) for job in work)
+        yield from found

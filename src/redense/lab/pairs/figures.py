@@ -73,20 +73,18 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
     else:
         for key, value in given.items():
             _take(found, str(key), value, name)
-    figures = Figures(**found)
-    if not figures.names:
+    names = Figures(**found).names
+    if not names:
         raise DataError(f"no figure is in it: expected numbers such as {{'error': 0.13}}, got {_kind(given)}")
-    if len(figures.names) > _MOST:
-        raise DataError(f"{len(figures.names):,} figures are more than {_MOST:,}")
-    deciding = {metric, *(figures.names if len(figures.names) == 1 else ())}
-    splits = {split: dict(getattr(figures, split)) for split in _SPLITS}
-    for split, values in splits.items():
-        for own in values:
-            if own in deciding:
-                finite(values[own], f"the {split} figure {quoted(own)}")
-    # Of the other figures those that are no finite number are passed over, as names are.
-    finite_ones = {split: {k: v for k, v in values.items() if math.isfinite(v)} for split, values in splits.items()}
-    return Figures(**finite_ones, facts=figures.facts)
+    if len(names) > _MOST:
+        raise DataError(f"{len(names):,} figures are more than {_MOST:,}")
+    deciding = {metric, *(names if len(names) == 1 else ())}
+    for split in _SPLITS:
+        for own in deciding & found[split].keys():
+            finite(found[split][own], f"the {split} figure {quoted(own)}")
+        # Of the other figures those that are no finite number are passed over, as names are.
+        found[split] = {own: value for own, value in found[split].items() if math.isfinite(value)}
+    return Figures(**found)
 
 
 def missing_metric(figures: Figures, metric: str) -> str:
@@ -138,10 +136,9 @@ def _number(value: Any) -> float | None:
     if isinstance(value, (bool, str, bytes, complex)) or value is None:
         return None
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
-    return number
 
 
 def _kind(value: Any) -> str:

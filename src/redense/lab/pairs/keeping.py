@@ -17,15 +17,16 @@ from typing import Any
 
 from redense.errors import DataError, StateError
 from redense.files.checksums import NAME as SUMS
-from redense.files.checksums import add_sums, check_sums, drop_sums, is_intact, sha256
+from redense.files.checksums import check_sums, is_intact, sha256, write_with_sums
 from redense.files.json_text import read_json
 from redense.files.locks import LOCK, locked
 from redense.files.pieces import changed_pieces
 from redense.files.writing import sweep, write_text
 from redense.lab.folder import new_folder
+from redense.lab.judging.looks import Looks
 
 from .figures import Figures
-from .plan import Plan, continued, looks_of
+from .plan import Plan, continued
 from .sharing import drop_parts
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,12 @@ class Kept:
     path: Path
     plan: Plan
     looked: list[list[int]]
+
+    @property
+    def looks(self) -> Looks:
+        """What was planned, and when it was looked at before."""
+        plan, looked = self.plan, tuple((seeds, arms) for seeds, arms in self.looked)
+        return Looks(plan.looks, plan.margin, looked, (len(plan.seeds), len(plan.arms)))
 
     def folder(self, arm: str, seed: int) -> Path:
         """Return where a pair's files are."""
@@ -140,8 +147,7 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, change
     with locked(folder):
         if (folder / PLAN).is_file():  # another process was quicker
             raise StateError(f"another process has begun {folder}: start again to go on with it")
-        write_text(folder / "environment.json", json.dumps(dict(environment), indent=2) + "\n")
-        add_sums(folder, [folder / "environment.json"])
+        write_with_sums(folder, {"environment.json": json.dumps(dict(environment), indent=2) + "\n"})
         _write_plan(folder, plan, [])
         yield Kept(folder, plan, [])
 
@@ -178,16 +184,8 @@ def read_plan(folder: Path) -> tuple[Plan, list[list[int]]]:
         raise StateError(f"{folder / PLAN} is damaged: it is none that redense writes") from None
 
 
-def correction(held: Kept) -> dict[str, Any]:
-    """Return the margin, the correction for looks, and what was added after looking, for the verdicts."""
-    looks = looks_of(held.plan, held.looked)
-    return {"margin": looks.margin, "looks": looks.correction, "added": looks.added}
-
-
 def _write_plan(folder: Path, plan: Plan, looked: list[list[int]]) -> None:
-    drop_sums(folder, [PLAN])
-    write_text(folder / PLAN, json.dumps({**plan.to_dict(), "looked": looked}, indent=2) + "\n")
-    add_sums(folder, [folder / PLAN])
+    write_with_sums(folder, {PLAN: json.dumps({**plan.to_dict(), "looked": looked}, indent=2) + "\n"})
 
 
 def _was_judged(folder: Path, plan: Plan) -> bool:

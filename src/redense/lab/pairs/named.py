@@ -29,13 +29,9 @@ class NamedArm:
     masked: bool = True
 
 
-def _itself(dsd: Schedule) -> Schedule:
-    return dsd
-
-
 OWN = "our own control"
 _LISTED = (
-    NamedArm("dsd", "dense, sparse, dense again with the pruned weights restarted from zero", _itself),
+    NamedArm("dsd", "dense, sparse, dense again with the pruned weights restarted from zero", lambda dsd: dsd),
     NamedArm("dsd-iter", "two cycles of DSD in the same steps, the second at half the sparsity", variants.iterated),
     NamedArm(
         "dsd-iter3",

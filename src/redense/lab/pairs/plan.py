@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from redense.errors import RecipeError, StateError
 from redense.files.pieces import changed_pieces
-from redense.lab.judging.figures import BASELINES, CONTROLS, choose_baseline, choose_controls, quoted
-from redense.lab.judging.looks import Looks
+from redense.lab.judging.figures import BASELINES, CONTROLS, all_quoted, choose_baseline, choose_controls, quoted
 from redense.lab.judging.verdicts import check_looks, check_margin
 from redense.schedule import Schedule
 
@@ -259,7 +258,7 @@ def continued(before: Plan, now: Plan, folder: object, *, judged: bool, done: Ma
         if changed and (count := done.get(arm.name, 0)):
             cure = "--changed-code" if before.form == "command" else "changed_code=True"
             raise StateError(
-                f"the code that trains arm {quoted(arm.name)} of {folder} has changed ({_listed(changed)}) since "
+                f"the code that trains arm {quoted(arm.name)} of {folder} has changed ({all_quoted(changed, 3)}) since "
                 f"{'one of its pairs was' if count == 1 else f'{count:,} of its pairs were'} trained: name another "
                 f"folder, or say that its numbers are the same as before, {cure}"
             )
@@ -277,16 +276,6 @@ def continued(before: Plan, now: Plan, folder: object, *, judged: bool, done: Ma
     return replace(
         before, arms=arms, seeds=seeds, controls=tuple(a.name for a in arms if a.name in now.controls), **settled
     )
-
-
-def looks_of(plan: Plan, looked: Sequence[Sequence[int]]) -> Looks:
-    """Return what was planned, and when it was looked at before."""
-    return Looks(plan.looks, plan.margin, tuple((s, a) for s, a in looked), (len(plan.seeds), len(plan.arms)))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(map(quoted, names[:3]))}{more}"
 
 
 def _told(value: Any) -> str:

@@ -41,12 +41,14 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """Say a line that stays."""
         if not self._quiet:
-            self._clear()
+            self.end()
             self._write(visible_line(text) + "\n")
 
     def end(self) -> None:
         """Take the changing line away."""
-        self._clear()
+        if self._shown:
+            self._write("\r" + " " * self._shown + "\r")
+            self._shown = 0
 
     @property
     def text(self) -> str:
@@ -74,11 +76,6 @@ class ProgressLine:
         if now - self._said >= pause or self._done == self._total:
             self._said = now
             self._write(f"{self.text}\n")
-
-    def _clear(self) -> None:
-        if self._shown:
-            self._write("\r" + " " * self._shown + "\r")
-            self._shown = 0
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the work goes on

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
-from redense.files.checksums import add_sums, drop_sums
+from redense.files.checksums import write_with_sums
 from redense.files.csv_text import safe_cell
-from redense.files.writing import write_text
-from redense.lab.judging import statistics
-from redense.lab.judging.results import decide_rows, described
+from redense.lab.judging.results import decide_rows, described, mean_of
 from redense.tasks.metrics import shown_name
 
 from .figures import UNNAMED, Figures, choose_metric, missing_metric
-from .keeping import Kept, Outcome, correction
+from .keeping import Kept, Outcome
 from .plan import Plan, PlannedArm
 
 FILES = ("compare.json", "compare.csv", "costs.json")
@@ -34,28 +32,21 @@ def write_results(held: Kept, outcomes: Outcomes) -> dict[str, Any]:
     Raises:
         DataError: every pair failed, or the figures lack the one that decides.
     """
-    result = gather(held.plan, outcomes, correction(held))
+    result = gather(held.plan, outcomes, held.looks.judged)
     write_tables(held.path, result, None if held.plan.share else _seconds(held.plan, outcomes))
     return result
 
 
 def write_tables(folder: Path, result: Mapping[str, Any], seconds: Mapping[str, float] | None) -> None:
     """Write ``compare.json``, ``compare.csv`` and, where the seconds are known, ``costs.json``."""
-    drop_sums(folder, FILES)
-    write_text(folder / "compare.csv", csv_of(result))
+    texts = {"compare.csv": csv_of(result)}
     if seconds is not None:
-        write_text(folder / "costs.json", json.dumps(seconds, indent=2) + "\n")
-    write_text(folder / "compare.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
-    add_sums(folder, [path for path in (folder / name for name in FILES) if path.is_file()])
+        texts["costs.json"] = json.dumps(seconds, indent=2) + "\n"
+    write_with_sums(folder, {**texts, "compare.json": json.dumps(result, indent=2, allow_nan=False) + "\n"})
 
 
 def gather(plan: Plan, outcomes: Outcomes, corrected: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every raw number of finished pairs and what they say, as plain data.
-
-    Args:
-        plan: what was compared.
-        outcomes: of all pairs.
-        corrected: margin, looks and what was added, for the verdicts.
+    """Return every raw number of finished pairs and what they say, as plain data, by the terms of `Looks.judged`.
 
     Raises:
         DataError: every pair failed, or the figures lack the one that decides.
@@ -126,7 +117,6 @@ def _row(
     steps = arm.steps if arm.steps is not None else round(sum(told) / len(told)) if told else None
     gradients = [facts["gradients"] for facts in seeds if "gradients" in facts]
     values = [facts["test"][metric] for facts in seeds if "test" in facts]
-    mean, interval = statistics.interval(values) if values else (None, None)
     return {
         "arm": arm.name,
         "about": arm.about or arm.command or "",
@@ -138,8 +128,7 @@ def _row(
         "gradients": round(sum(gradients) / len(gradients)) if gradients else None,
         "phases": [{"phase": phase} for phase in arm.phases],
         "seeds": seeds,
-        "mean": mean,
-        "interval": list(interval) if interval else None,
+        **mean_of(values),
     }
 
 

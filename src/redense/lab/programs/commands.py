@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from redense.errors import DataError, RecipeError, RedenseError, StateError
+from redense.errors import DataError, RecipeError, StateError
 from redense.files.json_text import parse_json
 from redense.files.visible import visible_line
 from redense.files.writing import write_text
+from redense.lab.events import StoppedError
 from redense.lab.pairs.by_name import named_arm, schedule_of
 from redense.lab.pairs.carrying import Carrier
 from redense.lab.pairs.functions import check_figures, unfinished
@@ -39,16 +40,10 @@ _GRACE = 10.0  # seconds in which a command that is asked to stop may save
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9 ._+,-]*)=(.+)", re.DOTALL)
 
 
-class StoppedError(RedenseError):
-    """The work was asked to stop; what was finished is kept."""
-
-
 def arms_of_commands(given: Sequence[str], schedule: Schedule | None) -> list[PlannedArm]:
-    """Return the arms of ``NAME='command'``; several names with commas share a command.
+    """Return the arms of ``NAME='command'`` as typed; several names with commas share a command.
 
-    Args:
-        given: as it was typed.
-        schedule: DSD's, of which ``{schedule}`` is made for each arm by its name.
+    ``{schedule}`` is made of DSD's schedule for each arm by its name.
 
     Raises:
         RecipeError: one has no name or no command, or asks for a schedule that there is not.
@@ -120,8 +115,9 @@ class Commanding:
         outcomes = unfinished(self._held, retry_failed=retry_failed)
         left = [pair for pair in self._held.plan.pairs if pair not in outcomes]
         self._progress.begin(len(outcomes), float(len(left)))
+        jobs = [job_of(self._held, *pair) for pair in left]
         try:
-            for pair, outcome in self._carrier.carry(self._do, [self._job(*pair) for pair in left], again="--resume"):
+            for pair, outcome in self._carrier.carry(self._do, jobs, again="--resume"):
                 if outcome is None:
                     continue
                 outcomes[pair] = outcome
@@ -133,9 +129,6 @@ class Commanding:
         if len(outcomes) < len(self._held.plan.pairs):
             raise StoppedError("stopped; what was finished is kept")
         return outcomes
-
-    def _job(self, arm: str, seed: int) -> CommandJob:
-        return job_of(self._held, arm, seed)
 
     def _do(self, job: CommandJob) -> tuple[tuple[str, int], Outcome | None]:
         """Run one; no outcome where it was asked to stop."""

@@ -20,12 +20,7 @@ _SCRIPTS = frozenset(f".{ending}" for ending in f"{_PROGRAMS} {_CONFIGURATIONS}"
 
 
 def with_scripts(plan: Plan, folder: Path) -> Plan:
-    """Return the plan of commands whose arms have the checksums of the scripts that they name.
-
-    Args:
-        plan: of commands.
-        folder: where they are run.
-    """
+    """Return a plan of commands, run in a folder, whose arms have the checksums of the scripts that they name."""
     arms = tuple(replace(arm, pieces=scripts_of(arm.command or "", folder)) for arm in plan.arms)
     return replace(plan, arms=arms)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redense.errors import RecipeError
+from redense.lab.comparison.comparison import swept
 from redense.lab.flow import process_engine
 from redense.lab.pairs.by_name import schedule_of
 from redense.lab.recipe.recipe import Recipe, build_recipe
@@ -69,10 +70,8 @@ def candidates_of(recipe: Recipe, arms: Iterable[str], points: Sequence[Mapping[
     found: dict[str, Schedule] = {}
     for arm in arms:
         for point in points:
-            data = recipe.model_dump(mode="json")
-            own = training_of(build_recipe({**data, "sparse": {**data["sparse"], **point}}, f"--sweep {point}"))
-            name = " ".join([arm, *(f"{key}={value}" for key, value in point.items())])
+            name, own = swept(recipe, arm, point)
             if name in found:
                 raise RecipeError(f"'{name}' is named twice")
-            found[name] = schedule_of(arm, own.schedule)
+            found[name] = schedule_of(arm, training_of(own).schedule)
     return found

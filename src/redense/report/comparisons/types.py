@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from redense.lab.judging.examples import Pooled
-from redense.lab.judging.headline import called
 from redense.lab.judging.results import Tried
 from redense.lab.judging.statistics import Interval
 from redense.lab.judging.verdicts import Contrast, Decision
+from redense.lab.judging.words import called
 from redense.report.runs.evidence import Found
 from redense.report.runs.reading import Metric
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from redense.errors import DataError
+from redense.files.json_text import parse_json
 from redense.files.opening import read_bytes
 from redense.lab.judging.figures import quoted, shown
 from redense.lab.judging.statistics import LARGEST
@@ -57,14 +57,7 @@ def read_file(path: Path) -> Columns:
         DataError: there is no such file, or it is none of these.
     """
     path = path / IN_A_FOLDER if path.is_dir() else path
-    source = f"'{shown(path)}'"
-    try:
-        data = read_bytes(path)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {source}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
-    return _columns_of_bytes(data, source)
+    return _columns_of(lambda: read_bytes(path), f"'{shown(path)}'")
 
 
 def read_stream(stream: Any) -> Columns:
@@ -75,14 +68,17 @@ def read_stream(stream: Any) -> Columns:
     """
     name = getattr(stream, "name", None)
     source = "standard input" if name == "<stdin>" else f"'{shown(name)}'" if isinstance(name, str) else "the stream"
+    return _columns_of(stream.read, source)
+
+
+def _columns_of(read: Callable[[], str | bytes], source: str) -> Columns:
     try:
-        data = stream.read()
+        given = read()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {source}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
-    return _columns_of_bytes(data.encode() if isinstance(data, str) else data, source)
-
-
-def _columns_of_bytes(data: bytes, source: str) -> Columns:
+    data = given.encode() if isinstance(given, str) else given
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -264,22 +260,20 @@ def _csv(text: str, source: str) -> Columns:
 
 def _json(text: str, source: str) -> Columns:
     if text.lstrip().startswith("["):
-        rows, lines = _parsed(text, source), None
-        if not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"{source}: expected a JSON list of objects with arm and seed")
-        return columns_of_rows(rows, source)
-    given = [(at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
-    rows = [_parsed(line, f"{source}, line {at}") for at, line in given]
-    lines = [at for at, _ in given]
+        rows, lines, expected = _parsed(text, source), None, "a JSON list of objects with arm and seed"
+    else:
+        given = [(at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows, lines = [_parsed(line, f"{source}, line {at}") for at, line in given], [at for at, _ in given]
+        expected = "a JSON object with arm and seed on every line"
     if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{source}: expected a JSON object with arm and seed on every line")
+        raise DataError(f"{source}: expected {expected}")
     return columns_of_rows(rows, source, lines)
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         raise DataError(f"{where}: no JSON, expected an object a line, or one list of objects") from None
 
 

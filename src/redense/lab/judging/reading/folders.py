@@ -77,30 +77,21 @@ def _results(path: Path) -> Path | None:
 def _read(path: Path) -> Told:
     try:
         data: Mapping[str, Any] = read_json(path, limit=_LARGEST)
-        rows, judged = data["rows"], data.get("judged") or {}
-        arms = tuple(str(row["arm"]) for row in rows)
-        controls = tuple(str(row["arm"]) for row in rows if is_control(row))
-        margin, looks = judged.get("margin"), int(judged.get("looks") or 1)
-        baseline = judged.get("baseline")
-        margin = None if margin is None else float(margin)
-        baseline, added = str(baseline) if baseline else None, str(judged.get("added") or "")
-        only, metric = bool(judged.get("validation_only")), data.get("metric") or {}
-        lower = metric.get("lower_is_better")
-        beside = {str(row["arm"]): told_beside(row) for row in rows}
-        dense = is_dense(data, baseline)
+        rows, judged, metric = data["rows"], data.get("judged") or {}, data.get("metric") or {}
+        baseline = str(judged.get("baseline") or "") or None
         return Told(
-            arms,
-            controls,
-            baseline,
-            margin,
-            looks,
-            added,
-            only,
-            metric.get("name"),
-            lower,
-            beside,
-            dense,
-            str(metric.get("unit") or ""),
+            arms=tuple(str(row["arm"]) for row in rows),
+            controls=tuple(str(row["arm"]) for row in rows if is_control(row)),
+            baseline=baseline,
+            margin=None if judged.get("margin") is None else float(judged["margin"]),
+            looks=int(judged.get("looks") or 1),
+            added=str(judged.get("added") or ""),
+            validation_only=bool(judged.get("validation_only")),
+            metric=metric.get("name"),
+            lower_is_better=metric.get("lower_is_better"),
+            beside={str(row["arm"]): told_beside(row) for row in rows},
+            dense=is_dense(data, baseline),
+            unit=str(metric.get("unit") or ""),
         )
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{quoted(path)} is damaged: it is none that redense writes") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,7 @@ _SPLITS = ("test", "validation")
 
 
 def read_table(table: Any, *, metric: str | None = None, validation: Any = None) -> Table:
-    """Return a table that can be judged.
-
-    Args:
-        table: a path, an open file or several of them, a data frame, a list of dicts, or ``{arm: values}`` with
-            ``{seed: number}`` or a sequence for values.
-        metric: the column of the figures.
-        validation: with numbers by arm, those on validation data.
+    """Return a table that can be judged; the arguments are those of `redense.judge`.
 
     Raises:
         DataError: it cannot be judged.
@@ -68,13 +61,8 @@ def _read(file: Any) -> Columns:
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Arm:
-    """An arm while its rows are read: split -> seed -> figure, or why there is none."""
-
-    values: dict[str, dict[str, float]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
-    steps: dict[str, dict[str, float]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
-    failed: dict[str, dict[str, str]] = field(default_factory=lambda: {split: {} for split in _SPLITS})
+_Run = tuple[float | str, float | None]  # its figure, or why there is none; its steps
+_Arm = Mapping[str, dict[str, _Run]]  # split -> seed -> run
 
 
 def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
@@ -91,34 +79,30 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
                 which = f" ({split})" if by_split else ""
                 raise DataError(f"{_where(columns, arm, seed, row)} is there twice{which}")
             seen.add((arm, seed, split))
-            kept = arms.setdefault(arm, _Arm())
-            before = kept.failed[split].get(seed, kept.values[split].get(seed, value))
-            if isinstance(value, str):
-                kept.failed[split][seed] = value
-            else:
-                kept.values[split][seed] = value
+            runs = arms.setdefault(arm, {one: {} for one in _SPLITS})[split]
+            before, steps_before = runs.get(seed, (value, None))
             if before != value:
                 said = f"{_told(before)} in one table and {_told(value)} in another"
                 raise DataError(f"{_where(columns, arm, seed, row)} is {said}: they are not of one family")
-            if steps is not None:
-                kept.steps[split][seed] = steps
+            runs[seed] = value, steps_before if steps is None else steps
     if not arms:
         raise DataError(f"{tables[0].source if tables else 'the table'} has no rows")
     return _checked(arms, name, split_by)
 
 
 def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Table:
-    only = split_by and not any(arm.values["test"] or arm.failed["test"] for arm in arms.values())
-    deciding = "validation" if only else "test"
+    only = split_by and not any(arm["test"] for arm in arms.values())
     made: dict[str, ArmFigures] = {}
     for name, arm in arms.items():
-        steps = list(arm.steps[deciding].values())
-        failed = arm.failed[deciding]
+        runs = arm["validation" if only else "test"]
+        steps = [own for _, own in runs.values() if own is not None]
+        failed = {seed: why for seed, (why, _) in runs.items() if isinstance(why, str)}
+        beside = {} if only else {seed: run for seed, run in arm["validation"].items() if seed not in failed}
         made[name] = ArmFigures(
-            values=arm.values[deciding],
-            validation={} if only else {s: v for s, v in arm.values["validation"].items() if s not in failed},
+            values=_numbers_of(runs),
+            validation=_numbers_of(beside),
             steps=math.fsum(steps) / len(steps) if steps else None,
-            runs=len(arm.values[deciding]) + len(failed),
+            runs=len(runs),
             ended="failed",
             failures=failed,
         )
@@ -127,6 +111,10 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
         raise DataError(f"every run of the table failed; arm {quoted(name)}, seed {quoted(seed)}: {quoted(why)}")
     check_seeds(made)
     return Table(metric, made, only, split_by)
+
+
+def _numbers_of(runs: Mapping[str, _Run]) -> dict[str, float]:
+    return {seed: value for seed, (value, _) in runs.items() if not isinstance(value, str)}
 
 
 _Row = tuple[str, str, str, float | str, float | None, int]  # arm, seed, split, figure or why none, steps, index
