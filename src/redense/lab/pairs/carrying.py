@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from redense.errors import MissingExtraError, RedenseError, StateError
+from redense.files.visible import visible_line
 
 JobT = TypeVar("JobT")
 T = TypeVar("T")
@@ -86,6 +87,7 @@ def side_by_side(
 
     Raises:
         BrokenProcessPool: a process died.
+        StateError: a process cannot load what it is to do.
     """
     from joblib import Parallel, delayed, parallel_config
 
@@ -100,4 +102,13 @@ def side_by_side(
         # What a job gives is kept as it comes, and no more is dispatched than runs.
         together = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")
         found: Any = together(delayed(do)(job) for job in work)
-        yield from found
+        try:
+            yield from found
+        except BrokenProcessPool as error:
+            if error.__cause__ is None:  # a process that died leaves no traceback
+                raise
+            *_, why = str(error.__cause__).strip('\n" ').splitlines()  # a traceback between quotes
+            raise StateError(
+                f"a process of its own cannot load what it is to do ({visible_line(why)}): it must be importable in a "
+                "fresh Python as it is here, or give jobs=1"
+            ) from None

@@ -124,6 +124,8 @@ def _decoded(stream: Any, start: float, length: float) -> Iterator[Any]:
                 file.seek(min(round(start * rate), max(file.frames, 0)))
             yield rate
             yield from _blocks(file, math.inf if math.isinf(length) else max(1, round(length * rate)))
+    except DataError:  # a ValueError, which says what it has to say
+        raise
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         head = _head(stream)
         if b"shorten" in head:

@@ -85,7 +85,7 @@ class SpeechData(BaseModel):
     max_seconds: float = Field(default=16.0, gt=0, le=600, description="longer clips are left out")
     limit: int | None = Field(default=None, ge=1, description="only so many training clips, for a trial")
     broken: Literal["refuse", "skip"] = Field(
-        default="skip", description="clips that cannot be read: leave them out and name them, or stop"
+        default="skip", description="clips that cannot be read or hold no sound: leave them out and name them, or stop"
     )
     spectrogram: SpectrogramSettings = SpectrogramSettings()
     features: Literal["stored", "live"] = Field(

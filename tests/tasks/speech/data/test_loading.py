@@ -82,6 +82,24 @@ def test_all_that_is_left_out_is_counted_and_named(corpus: Write, sound: Write):
         load(root, max_seconds=2.0, broken="refuse")
 
 
+@pytest.mark.parametrize(
+    ("level", "seconds", "rate", "cause"),
+    [
+        (0.0, 0.4, 8_000, "is silent"),
+        (0.3, 0.0, 8_000, "holds no sound"),
+        (0.3, 0.4, 100, "says that it has 100 samples"),
+    ],
+)
+def test_a_clip_without_sound_that_can_be_used_is_refused_as_data_check_says(
+    level: float, seconds: float, rate: int, cause: str, corpus: Write, sound: Write
+):
+    root = corpus(sentences(50), "train.jsonl")
+    sound(root / "train-3.wav", seconds, rate=rate, level=level)
+    assert any(cause in note for note in load(root).notes)
+    with pytest.raises(DataError, match=f"a clip {cause}.*train-3.wav"):
+        load(root, broken="refuse")
+
+
 def test_what_was_changed_in_transcripts_is_counted(corpus: Write):
     found = load(corpus([*sentences(40), "¡Mil!"]), accents="fold")
     assert found.notes[-1] == "transcripts changed: 1 to lower case, 1 without punctuation"

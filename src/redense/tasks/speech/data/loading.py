@@ -22,7 +22,6 @@ from .layouts import read_source
 
 _FEWEST = 10  # clips that are divided by name, where sentences are too few
 _NAMED = 3  # clips of a cause that a note names
-_UNREADABLE = ("cannot be read", "is no sound file", "is compressed", "says that")
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
     alphabet = Alphabet(tuple(config.alphabet)) if config.alphabet else None
     if alphabet:
         readable = _spellable(readable, alphabet, "which is not in data.alphabet", drops)
-    usable = _audible(readable, config, place, drops)
-    if config.broken == "refuse" and (broken := [fault for fault in drops if fault.startswith(_UNREADABLE)]):
+    usable, broken = _audible(readable, config, place, drops)
+    if config.broken == "refuse" and broken:
         raise DataError(
             f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
         )
@@ -136,19 +135,23 @@ def _spellable(utterances: Sequence[Utterance], alphabet: Alphabet, why: str, dr
     return kept
 
 
-def _audible(readable: Sequence[Utterance], config: SpeechData, place: str, drops: _Drops) -> list[Utterance]:
-    usable: list[Utterance] = []
+def _audible(
+    readable: Sequence[Utterance], config: SpeechData, place: str, drops: _Drops
+) -> tuple[list[Utterance], list[str]]:
+    """Return the clips with sound that can be used, and what is wrong with the sound of others."""
+    usable, broken = list[Utterance](), list[str]()
     sounds = listen([one.clip for one in readable], place, config.max_seconds)
     for one, sound in zip(readable, sounds, strict=True):
         if sound.fault:
             drops.add(sound.fault, one.clip)
+            broken.append(sound.fault)
         elif sound.seconds > config.max_seconds:
             drops.add(f"is longer than {config.max_seconds:g} s", one.clip)
         elif sound.seconds < config.min_seconds:
             drops.add(f"is shorter than {config.min_seconds:g} s", one.clip)
         else:
             usable.append(replace(one, seconds=sound.seconds, digest=sound.digest))
-    return usable
+    return usable, broken
 
 
 def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split, list[Utterance]], list[str]]:
