@@ -68,7 +68,7 @@ class Kept:
 
     @property
     def looks(self) -> Looks:
-        """What was planned, and when it was looked at before."""
+        """The looks that were planned, and those that there were before."""
         plan, looked = self.plan, tuple((seeds, arms) for seeds, arms in self.looked)
         return Looks(plan.looks, plan.margin, looked, (len(plan.seeds), len(plan.arms)))
 
