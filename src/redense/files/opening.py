@@ -12,7 +12,7 @@ import os
 import stat
 from io import BufferedReader
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -92,3 +92,14 @@ def _check(status: os.stat_result, path: Path) -> None:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         number = errno.EISDIR if kind == "a folder" else errno.EINVAL
         raise OSError(number, f"is {kind}, expected a file", str(path))
+
+
+def hush(stream: IO[Any]) -> None:
+    """Send what is still written to a stream nowhere: its reader has gone, and Python would complain again at exit."""
+    try:
+        descriptor = stream.fileno()
+    except (io.UnsupportedOperation, OSError, ValueError):  # one that is no file: it fails by itself
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -148,13 +148,12 @@ def test_numbers_of_every_comparison_have_effect_size_reach_and_the_seeds_that_i
     text = plain(page_of(usual).text).partition("Every comparison in numbers")[2]
     read = read_comparison(usual)
     for item in read.differences:
-        assert item.paired.interval is not None
-        assert item.paired.effect is not None
-        low, high = item.paired.interval
+        effect, interval = item.paired.effect, item.paired.interval
+        assert interval is not None
+        assert effect is not None
+        low, high = interval
         shown = [f"{size:.2f}" if size > 0 else "none" for size in (-low, high)]
-        expected = (
-            f" {item.paired.effect:.2f} {' '.join(shown)} {item.detectable:.2f} {item.seeds_needed} {item.verdict}"
-        )
+        expected = f" {effect:.2f} {shown[0]} {shown[1]} {item.detectable:.2f} {item.seeds_needed} {item.verdict}"
         assert expected.replace("-", "−") in text.replace("\u2009", "")
 
 

@@ -9,10 +9,10 @@ import contextlib
 import io
 import json
 import logging
-import os
 import sys
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
+from redense.files.opening import hush
 from redense.files.visible import visible, visible_line
 
 
@@ -53,17 +53,6 @@ def flush_or_hush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         hush(sys.stdout)
-
-
-def hush(stream: IO[Any]) -> None:
-    """Send what is still written to a stream nowhere: its reader has gone, and Python would complain again at exit."""
-    try:
-        descriptor = stream.fileno()
-    except (io.UnsupportedOperation, OSError, ValueError):  # one that is no file: it fails by itself
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 class _Line(logging.Formatter):

@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from redense.files.opening import hush
 from redense.files.visible import visible, visible_line
-
-from .printing import hush
 
 
 class SafeConsole(Console):

@@ -80,7 +80,7 @@ def _diverged(c: Comparison) -> list[Element]:
     runs = [f"{arm.name}, seed {seed.seed}: {seed.failed}" for arm in c.arms for seed in arm.diverged]
     if not runs:
         return []
-    return [h("p", f"Runs that {c.ended}, and why:"), h("ul", [h("li", run) for run in runs], class_="said")]
+    return [h("p", f"Runs that {c.arms[0].ended}, and why:"), h("ul", [h("li", run) for run in runs], class_="said")]
 
 
 def _what_they_are(c: Comparison) -> Table:

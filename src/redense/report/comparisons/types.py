@@ -191,11 +191,6 @@ class Comparison:
         """Return what an arm is compared with, in a sentence."""
         return called(self.decision, other, dense=self.dense)
 
-    @property
-    def ended(self) -> str:
-        """The end of runs without a figure, in a word."""
-        return next((arm.ended for arm in self.arms), "diverged")
-
     def arm(self, name: str) -> Arm | None:
         """Return the arm of a name, if it was run."""
         return next((arm for arm in self.arms if arm.name == name), None)
@@ -212,8 +207,3 @@ class Comparison:
     def controls(self) -> tuple[str, ...]:
         """The controls that decide: the strongest, or all of them where none could be chosen."""
         return self.decision.deciding
-
-    @property
-    def others(self) -> list[Arm]:
-        """The arms that are neither the baseline nor a control."""
-        return [arm for arm in self.arms if arm.name not in (self.baseline, *self.decision.controls)]

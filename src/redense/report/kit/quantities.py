@@ -96,10 +96,11 @@ def whole(value: float | None) -> Number:
 
 
 def share(fraction: float | None) -> Number:
-    """Return a fraction for a table, as `percent` shows it."""
+    """Return a fraction for a table, as a percentage with no more decimals than it needs."""
     if fraction is None or not math.isfinite(fraction):
         return NOTHING
-    return Number(percent(fraction), _percentage(fraction), unit="%")
+    plain = f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
+    return Number(f"{plain}{NBSP}%", plain, unit="%")
 
 
 def estimate(
@@ -146,18 +147,12 @@ def titled(text: str, unit: str) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Return a fraction as a percentage, with no more decimals than it needs.
+    """Return a fraction as `share` shows it.
 
     >>> percent(0.3).replace(NBSP, " "), percent(0.2995).replace(NBSP, " "), percent(0.0).replace(NBSP, " ")
     ('30 %', '29.95 %', '0 %')
     """
-    if fraction is None or not math.isfinite(fraction):
-        return NONE
-    return f"{_percentage(fraction)}{NBSP}%"
-
-
-def _percentage(fraction: float) -> str:
-    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
+    return share(fraction).shown
 
 
 def duration(seconds: float | None) -> str:

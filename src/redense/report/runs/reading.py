@@ -35,7 +35,7 @@ class Metric:
 
     @property
     def direction(self) -> str:
-        """Which way is better, in words; empty where nobody says it."""
+        """The direction that is better, in words; empty where nobody says it."""
         return "" if self.lower_is_better is None else f"{'Lower' if self.lower_is_better else 'Higher'} is better"
 
     def decimals(self, values: Iterable[float | None]) -> int:

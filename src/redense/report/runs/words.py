@@ -157,7 +157,7 @@ def _spent(run: Run, phases: int) -> str:
 
 
 def _facts(run: Run, split: str) -> tuple[str, ...]:
-    """What it cost, what one seed can say, and what was measured."""
+    """List the cost of a run, what one seed can say, and what was measured."""
     one = f"One seed is one seed: how much of any difference is chance, this run (seed {run.seed}) cannot say."
     return (_cost(run), "" if run.seed is None else one, _split(run, split))
 
