@@ -8,12 +8,15 @@ BASELINE = "baseline"
 EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
-SOUPS = ("soups",)
+SOUPS, BERT = ("soups",), ("transformer",)
+SMALL, SMALL_BEST = ("noise-00-last",), ("noise-00-best",)
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
     ARMS: 0.2,
     NOISY: 0.2,
     SOUPS: 0.2,
+    SMALL: 0.2,
+    SMALL_BEST: 0.2,
     ONE: 0.1,
 }
 R = "docs/results.md"
@@ -24,6 +27,9 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "Every arm on the quickstart", "arm"): ARMS,
     (R, "Every arm on wrong labels", "arm"): NOISY,
     (R, "Averages of DSD runs, on seeds of their own", "arm"): SOUPS,
+    (R, "2,000 images with right labels", "arm, the last epoch"): SMALL,
+    (R, "2,000 images with right labels", "arm, the best epoch"): SMALL_BEST,
+    (R, "A pretrained transformer", "arm"): BERT,
     (R, "The paper's test: one trained network, sixteen times", "arm"): ONE,
     (R, "Quickstart: a small CNN on Fashion-MNIST", "arm"): ("quickstart",),
     (R, "ResNet-20 on Fashion-MNIST", "arm"): ("fashion-mnist-resnet20",),
@@ -87,6 +93,9 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.04 ± 0.54": (NOISY, "test_error", "longer", "baseline"),
     "0.69 ± 0.35": (NOISY, "test_error", "dsd-soup", "soup"),
     "0.61 ± 0.19": (NOISY, "test_error", "dsd-iter", "dsd"),
+    "0.07 ± 0.16": (BERT, "test_error", "dsd", "restart"),
+    "0.30 ± 0.21": (BERT, "test_error", "dsd", "llr"),
+    "0.20 ± 0.30": (BERT, "test_error", "random", "dsd"),
     "0.60 ± 0.32": (SOUPS, "test_error", "dsd-soup", "soup"),
     "0.25 ± 0.12": (SOUPS, "test_error", "dsd-iter", "dsd"),
     "0.51 ± 0.24": (SOUPS, "test_error", "dsd-soup", "llr"),

@@ -98,7 +98,13 @@ def sparsity_in_the_zoo(file: str) -> float | None:
 @cache
 def recipe_sparsity(folder: str) -> float | None:
     asked = ROOT / "results" / folder / "comparison.json"
-    return json.loads(asked.read_text())["recipe"]["sparse"]["sparsity"] if asked.exists() else None
+    if not asked.exists():
+        return None
+    told = json.loads(asked.read_text())
+    if "recipe" in told:
+        return told["recipe"]["sparse"]["sparsity"]
+    (dsd,) = (arm for arm in told["arms"] if arm["name"] == "dsd")
+    return next(phase["sparsity"] for phase in dsd["schedule"]["phases"] if "sparsity" in phase)
 
 
 @cache
@@ -138,6 +144,8 @@ def paired(folders: tuple[str, ...], metric: str, arm: str, against: str) -> Pai
     data = results(folders, metric)
     seeds = sorted(set(data[arm]) & set(data[against]))
     x = np.array([data[arm][seed] - data[against][seed] for seed in seeds])
+    if not x.any():  # the same figures in every seed
+        return Paired(0.0, 0.0, 1.0, 1.0, x.size, 0.0)
     t = abs(x.mean()) / (x.std(ddof=1) / x.size**0.5)
     # All sign flips, as sums of a half and a half.
     sums = [np.array([0.0])] * 2

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from make_results import EXPERIMENTS, RAW  # noqa: E402  # pyright: ignore[reportMissingImports]  # tools/ is no package
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "results").glob("*/compare.json"))
+PROGRAMS = {name for name, experiment in EXPERIMENTS.items() if experiment.program}
 
 
 def test_every_comparison_that_is_kept_can_be_made_again():
@@ -24,7 +25,21 @@ def test_every_comparison_that_is_kept_can_be_made_again():
     assert set(FOLDERS) <= set(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", sorted(PROGRAMS & set(FOLDERS)))
+def test_what_is_kept_of_a_program_is_what_it_makes(name: str):
+    folder, program = ROOT / "results" / name, ROOT / EXPERIMENTS[name].program
+    assert {path.name for path in folder.iterdir()} == set(RAW) - {"costs.json", "curves.json"}
+    asked, text = json.loads((folder / "comparison.json").read_text()), program.read_text()
+    assert asked["name"] == "train"
+    assert all(f'"{arm["name"]}"' in text for arm in asked["arms"] if arm["name"] != "baseline")
+    (dsd,) = (arm for arm in asked["arms"] if arm["name"] == "dsd")
+    steps = ", ".join(str(phase["steps"]) for phase in dsd["schedule"]["phases"])
+    assert f"({steps})" in text
+    rows = json.loads((folder / "compare.json").read_text())
+    assert f"else ({len(rows['seeds'])}, " in text
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if name not in PROGRAMS])
 def test_what_is_kept_is_what_its_command_makes(name: str):
     folder, (command, *_) = ROOT / "results" / name, EXPERIMENTS[name]
     assert sorted(path.name for path in folder.iterdir()) == sorted(RAW)

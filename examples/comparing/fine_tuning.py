@@ -95,7 +95,7 @@ def train(schedule: redense.Schedule, seed: int, start: dict[str, Any] | None = 
     if start is not None:
         model.load_state_dict(start["model"])
         torch.set_rng_state(start["random"])
-    dsd = redense.DSD(model, optimizer, schedule)
+    redense.DSD(model, optimizer, schedule)
     for step in range(schedule.total_steps):
         optimizer.param_groups[0]["lr"] = 5e-4 * schedule.lr_factor(step)
         batch = torch.randint(0, LABELLED, (16,))
@@ -103,7 +103,6 @@ def train(schedule: redense.Schedule, seed: int, start: dict[str, Any] | None = 
         functional.cross_entropy(model(texts[batch]).logits, labels[batch]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    print(f"seed {seed}: {dsd.phase}", flush=True)
     state = {"model": model.state_dict(), "random": torch.get_rng_state()}
     return {"validation_error": error(model, *validation), "test_error": error(model, *test), "state": state}
 
