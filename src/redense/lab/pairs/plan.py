@@ -135,6 +135,8 @@ def make_plan(
         RecipeError: an arm's name cannot be one, or seeds are no seeds.
         DataError: an arm that is named as baseline or control is not there, or there is neither.
     """
+    if controls is not None:
+        controls = [controls] if isinstance(controls, str) else list(controls)  # they are looked at twice
     names = [arm.name for arm in arms]
     for own in names:
         if not _NAME.fullmatch(own) or own != own.strip():
@@ -145,8 +147,7 @@ def make_plan(
     if twice := next((own for own in names if [one.casefold() for one in names].count(own.casefold()) > 1), None):
         raise RecipeError(f"an arm is named twice: {quoted(twice)}")
     if baseline is None and not any(own in BASELINES for own in names):
-        given = [controls] if isinstance(controls, str) else list(controls or ())
-        first = "" if given or any(own in CONTROLS for own in names) else choose_baseline(names, None)
+        first = "" if controls or any(own in CONTROLS for own in names) else choose_baseline(names, None)
     else:
         first = choose_baseline(names, baseline)
     if controls is None:
