@@ -1,4 +1,4 @@
-"""What the examples share and redense has no part in: real images, a small network, its test error."""
+"""What the examples share and redense has no part in: real images, a small network, its test error; mails."""
 
 from __future__ import annotations
 
@@ -63,3 +63,18 @@ def test_error(model: nn.Module) -> float:
 
 def _batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(images.split(500), labels.split(500), strict=True)
+
+
+def mails() -> list[tuple[bytes, int]]:
+    """Return mails and whether each is unwanted."""
+    if QUICK:
+        kinds = ((b"win a prize now", 1), (b"see you at noon", 0))
+        return [(text + str(place).encode(), unwanted) for place in range(40) for text, unwanted in kinds]
+    folder = Path(sys.argv[1])
+    found = [
+        (path.read_bytes().partition(b"\n\n")[2], int(path.parent.name.startswith("spam")))
+        for path in sorted(folder.glob("*/*.txt"))
+    ]
+    if not found:
+        raise SystemExit(f"{folder} has no mails: expected folders such as spam-1 and easy-ham-1 with text files")
+    return found

@@ -18,7 +18,9 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 import redense
 
-QUICK = "--quick" in sys.argv
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import QUICK, mails
+
 OUT = Path("runs/fine-tuning")
 PRETRAINED = Path("runs/pretrained-on-mails.safetensors")
 LENGTH = 16 if QUICK else 128  # bytes of a mail that are read
@@ -31,21 +33,6 @@ CONFIG = BertConfig(
     vocab_size=257, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256,
     max_position_embeddings=LENGTH,
 )  # fmt: skip
-
-
-def mails() -> list[tuple[bytes, int]]:
-    """Return mails and whether each is unwanted."""
-    if QUICK:
-        kinds = ((b"win a prize now", 1), (b"see you at noon", 0))
-        return [(text + str(place).encode(), unwanted) for place in range(40) for text, unwanted in kinds]
-    folder = Path(sys.argv[1])
-    found = [
-        (path.read_bytes().partition(b"\n\n")[2], int(path.parent.name.startswith("spam")))
-        for path in sorted(folder.glob("*/*.txt"))
-    ]
-    if not found:
-        raise SystemExit(f"{folder} has no mails: expected folders such as spam-1 and easy-ham-1 with text files")
-    return found
 
 
 def examples() -> list[tuple[Tensor, Tensor]]:

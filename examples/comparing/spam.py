@@ -16,24 +16,11 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 import redense
 from redense.integrations.transformers import DSDTrainerCallback
 
-QUICK = "--quick" in sys.argv
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import QUICK, mails
+
 LENGTH = 16 if QUICK else 256  # bytes of a mail that are read
 DENSE, SPARSE, REDENSE = (4, 2, 2) if QUICK else (600, 300, 300)
-
-
-def mails() -> list[tuple[bytes, int]]:
-    """Return mails and whether each is unwanted."""
-    if QUICK:
-        kinds = ((b"win a prize now", 1), (b"see you at noon", 0))
-        return [(text + str(place).encode(), unwanted) for place in range(40) for text, unwanted in kinds]
-    folder = Path(sys.argv[1])
-    found = [
-        (path.read_bytes().partition(b"\n\n")[2], int(path.parent.name.startswith("spam")))
-        for path in sorted(folder.glob("*/*.txt"))
-    ]
-    if not found:
-        raise SystemExit(f"{folder} has no mails: expected folders such as spam-1 and easy-ham-1 with text files")
-    return found
 
 
 def examples() -> tuple[Any, Any, Any]:

@@ -107,7 +107,7 @@ def side_by_side(
         except BrokenProcessPool as error:
             if error.__cause__ is None:  # a process that died leaves no traceback
                 raise
-            *_, why = str(error.__cause__).strip('\n" ').splitlines()  # a traceback between quotes
+            why = str(error.__cause__).strip('\n" ').rpartition("\n")[2]  # of a traceback between quotes, the last line
             raise StateError(
                 f"a process of its own cannot load what it is to do ({visible_line(why)}): it must be importable in a "
                 "fresh Python as it is here, or give jobs=1"
