@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from .errors import LeftDenseWarning, ParameterError
 from .files.notebook import html_table
-from .files.visible import visible_line
+from .files.visible import aligned, visible_line
 from .layers.kinds import Kind, is_matrix
 from .layers.names import Modules, all_matching, patterns_of, unwrap, walk
 from .layers.owners import Owner, first_layers_of, owners_of
@@ -64,10 +64,7 @@ class Summary:
         return dict(totals.most_common())
 
     def __str__(self) -> str:
-        lines = [_HEAD, *([visible_line(cell) for cell in cells] for cells in self._cells)]
-        widths = [max(len(line[i]) for line in lines) for i in range(5)]
-        text = ["  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5]]) for line in lines]
-        return "\n".join(line.rstrip() for line in [*text, *map(visible_line, self._said)])
+        return "\n".join([*aligned([_HEAD, *self._cells], left=6), *map(visible_line, self._said)])
 
     def _repr_html_(self) -> str:
         return html_table(_HEAD, self._cells, said=self._said, left=(0, 1, 3, 5))

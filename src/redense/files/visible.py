@@ -7,6 +7,7 @@ terminal into each of them, or characters that turn the direction of the text ar
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Controls (C0 and C1), marks of direction, line and paragraph separators, halves of characters, tags.
 _HIDDEN = re.compile(
@@ -49,3 +50,20 @@ def counted(count: int, word: str) -> str:
     """
     plural = f"{word}es" if word.endswith("ss") else f"{word}s"
     return f"{count:,} {word if count == 1 else plural}"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Return rows as lines of columns, made visible; the first ``left`` columns flush left, the others right.
+
+    >>> aligned([["layer", "cost"], ["conv1", "0.5"]])
+    ['layer  cost', 'conv1   0.5']
+    """
+    rows = [[visible_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from redense.errors import SparsityError
 from redense.files.notebook import html_table
-from redense.files.visible import visible_line
+from redense.files.visible import aligned
 from redense.masks import check_sparsity, select_global
 
 Method = Literal["sensitivity", "uniform", "erk", "global"]
@@ -82,7 +82,7 @@ class Allocation(Mapping[str, float]):
         return "\n".join(["sparse:", "  sparsity:", *lines])
 
     def __str__(self) -> str:
-        return as_table(self._rows)
+        return "\n".join(aligned(self._rows))
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows
@@ -106,20 +106,6 @@ class Allocation(Mapping[str, float]):
 def told_cost(cost: float) -> str:
     """Return a sum of drops in words: `cost_at` is infinite where a share lies beyond what was measured of a layer."""
     return f"{cost:.4g}" if math.isfinite(cost) else "not scanned"
-
-
-def as_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text as lines with straight columns: the first to the left, the others to the right."""
-    rows = [[visible_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def overall_of(sparsities: Mapping[str, float], weights: Mapping[str, int]) -> float:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redense.errors import SparsityError, StateError
 from redense.files.notebook import html_table
-from redense.files.visible import visible_line
+from redense.files.visible import aligned, visible_line
 
 from . import allocation
 from .allocation import Allocation, Method
@@ -143,7 +143,7 @@ class Scan:
         }
 
     def __str__(self) -> str:
-        return f"{allocation.as_table(self._rows)}\n{visible_line(self._said)}"
+        return "\n".join([*aligned(self._rows), visible_line(self._said)])
 
     def _repr_html_(self) -> str:
         """The table of the text, each cell tinted by its part of the drop beyond which nothing is measured."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redense.files.notebook import html_table
-from redense.files.visible import counted
+from redense.files.visible import aligned, counted
 from redense.tasks.metrics import shown_name
 
 from . import words
@@ -88,9 +88,9 @@ class Judgement:
     def __str__(self) -> str:
         decision = self.decision
         head, rows = self.table
-        parts = [self.headline, "", self.caption, "", *words.aligned([head, *rows])]
+        parts = [self.headline, "", self.caption, "", *aligned([head, *rows])]
         if decision.contrasts:
-            parts += ["", *words.aligned(_evidence(decision), left=2)]
+            parts += ["", *aligned(_evidence(decision), left=2)]
             parts += [_LEGEND] if decision.seeds > 1 else []
         parts += ["", words.control_sentence(decision), ""]
         parts += [words.said_of(decision, name) for name in decision.conclusions]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from redense.errors import DataError
+from redense.files.visible import aligned
 
 from .power import POWER, detectable, power, seeds_for
 from .verdicts import Family
-from .words import aligned
 
 _MOST_ARMS = 10**6
 _ROWS = range(3, 31)  # seeds that the table has
