@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from .criteria import Criterion
 from .errors import ParameterError, ScheduleError, StateError, nearest
 from .holding.attached import Controller
-from .holding.ending import End
+from .holding.ending import End, reminder
 from .holding.optimizers import make_hookable, remove
 from .holding.owners import Owners
 from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
@@ -98,7 +98,7 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         self._reminders: list[RemovableHandle] = []
         for each in self._optimizers:
             make_hookable(each)
-            self._reminders.append(each.register_step_pre_hook(_reminder(self._reminders)))
+            self._reminders.append(each.register_step_pre_hook(reminder(self._reminders)))
 
     def __enter__(self) -> sparse:
         """Select the masks and put them in force."""
@@ -147,9 +147,9 @@ class DSD(Controller):
 
     A phase changes inside the ``optimizer.step()`` that ends it, so a network evaluated right after the last dense step
     is already pruned; ``on_phase_end`` is called before that. What trains nothing is no step: one that a GradScaler
-    skips, and the one by which ``torch.distributed.checkpoint`` fills the state of a fresh optimizer. With several
-    optimizers a step is complete when each has stepped. After the last phase the hooks are gone; if that phase is
-    sparse, its masks hold until `close`.
+    skips, one without any gradient, and the one by which ``torch.distributed.checkpoint`` fills a fresh optimizer's
+    state. With several optimizers a step is complete when each has stepped. After the last phase the hooks are gone; if
+    that phase is sparse, its masks hold until `close`.
 
     An optimizer whose step mixes the entries of a matrix (Muon, Shampoo) is held to zero in the sparse phase like any
     other, but may move a released weight at once: its own zero gradient does not mean a zero step.
@@ -162,7 +162,8 @@ class DSD(Controller):
         exclude: names or patterns to leave dense.
         seed: of the random criterion and of surgery.
         masks: of a sparse phase that came right before; what it pruned stays pruned if the schedule begins sparse.
-        state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then.
+        state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then. A
+            DSD of the same weights with another optimizer is closed: this one goes on in its place.
         on_phase_end: called with this object when a phase has had its last step and before anything is changed.
         inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
         replicas: the process group whose ranks train copies of the model, and so must hold the same masks, if they do
@@ -200,6 +201,7 @@ class DSD(Controller):
         self.schedule = schedule
         self._on_phase_end = on_phase_end
         self._in_callback = False
+        self._resumes, self._replaced = state is not None, list[DSD]()
         self._steps = [0] * len(self._optimizers)
         self._index = 0
         self._end = End(schedule)
@@ -218,6 +220,9 @@ class DSD(Controller):
             except BaseException:
                 self._detach()
                 raise
+        for other in self._replaced:  # of an optimizer that this one's has taken the place of
+            other._end.said = True
+            other.close(release=False)
         weakref.finalize(self, self._end.say)
 
     def _check(self, masks: Mapping[str, Tensor]) -> None:
@@ -288,6 +293,8 @@ class DSD(Controller):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` or `sharded_state_dict` was taken; load model and optimizer too, in any order.
 
+        Only a state that was taken in ``on_phase_end`` wants the model loaded before: its next phase begins here.
+
         A schedule that begins sparse prunes as soon as the object is made; if nothing was trained or loaded since, that
         is undone first, so that a model which was loaded before the object was made loses nothing.
 
@@ -311,6 +318,7 @@ class DSD(Controller):
             self._detach()
         elif not self._handles:
             self._attach()
+        self._go_on(None)  # what `on_phase_end` has saved is of a phase that is over
 
     def close(self, *, release: bool = True) -> None:
         """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left.
@@ -345,11 +353,15 @@ class DSD(Controller):
             return
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
         self._end.step = self.step
+        self._go_on(self._on_phase_end)
+
+    def _go_on(self, on_phase_end: Callable[[DSD], None] | None) -> None:
+        """Go from each phase that is over to the next."""
         while self.phase and self.step >= self.schedule.ends[self._index]:
-            if self._on_phase_end:
+            if on_phase_end:
                 self._in_callback = True
                 try:
-                    self._on_phase_end(self)
+                    on_phase_end(self)
                 finally:
                     self._in_callback = False
                 if self._over:  # the callback called close()
@@ -362,6 +374,13 @@ class DSD(Controller):
             except BaseException:
                 self._index -= 1  # whoever catches this and goes on is told again, and not left without a mask
                 raise
+
+    def _takes_over(self, other: Controller) -> bool:
+        same = {id(o) for o in self._optimizers} & {id(o) for o in other._optimizers}
+        if same or not self._resumes or not isinstance(other, DSD):
+            return False
+        self._replaced.append(other)
+        return True
 
     def _begin(self, previous: Mapping[str, Tensor]) -> None:
         """Put the phase of the current index in force."""
@@ -377,13 +396,3 @@ class DSD(Controller):
         mine = {handle.id for handle in self._handles}
         if all(next(reversed(h), None) in mine for h in hooks):
             self._detach()
-
-
-def _reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any], None]:
-    """Return the hook of a block that was never entered."""
-
-    def refuse(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        remove(reminders)
-        raise StateError("redense.sparse(...) prunes nothing until it is entered: write `with redense.sparse(...):`")
-
-    return refuse

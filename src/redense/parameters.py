@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from .masks import check_storage
 from .masks.sharding import is_sharded, local, refuse_flattened, sparsity_of
 
 _HEAD = ("name", "shape", "weights", "pruned", "sparsity", "why")
+FROZEN = "frozen"  # the reason of what would be pruned else
 _MUCH = 0.01  # of a model's weights: if more is left dense for want of a rule, that is said
 
 
@@ -196,6 +197,8 @@ class Verdict:
     kind: Kind
     overlooked: bool
     """It looks like a matrix, and stays dense though nobody asked for it."""
+    frozen: bool
+    """It would be pruned, were it not frozen."""
 
 
 def judge(
@@ -206,6 +209,7 @@ def judge(
     *,
     strict: bool = True,
     modules: Modules | None = None,
+    trained: Collection[int] = (),
 ) -> list[Verdict]:
     """Return the verdict on every parameter, in the model's order.
 
@@ -216,6 +220,8 @@ def judge(
         first: the weights that read the input, name -> why; None: as their shapes tell.
         strict: refuse a pattern that matches parameters and selects none of them.
         modules: of the model without wrappers, where somebody has walked it already.
+        trained: ids of parameters that are not frozen, though they may seem so: a loop with several optimizers freezes
+            one network while another is trained.
 
     Raises:
         ParameterError: as `prunable` does, but for storage.
@@ -227,7 +233,7 @@ def judge(
     first = first_layers_of(modules, owners, None) if first is None else first
     wanted, unwanted = None if include is None else patterns_of("include", include), patterns_of("exclude", exclude)
     excluded = set[str]().union(*(all_matching("exclude", pattern, names) for pattern in unwanted))
-    ruled = {name: _rule(name, owner, first) for name, owner in owners.items()}
+    ruled = {name: _rule(name, owner, first, trained) for name, owner in owners.items()}
     included, asked = set(names), set[str]()  # among which the rule chooses; what is taken whatever it says
     if wanted is not None:
         included = set[str]()
@@ -237,7 +243,7 @@ def judge(
                 asked.add(pattern)
                 continue
             included |= found
-            if not any(ruled[name][0] or ruled[name][1] == "frozen" for name in found):
+            if not any(ruled[name][0] or ruled[name][1] == FROZEN for name in found):
                 unknown = {name for name in found if ruled[name][2].unknown}
                 if strict and not unknown:
                     raise _selects_nothing(pattern, {name: ruled[name][1] for name in found})
@@ -251,10 +257,10 @@ def judge(
             chosen, reason = False, "not included"
         if chosen and name in excluded:
             chosen, reason = False, "excluded"
-        parameter = owner.parameter
-        looks = (kind.unknown or kind.refused) and parameter.is_floating_point() and is_matrix(parameter)
-        overlooked = looks and not chosen and parameter.requires_grad and name in included and name not in excluded
-        verdicts.append(Verdict(name, parameter, chosen, reason, kind, overlooked))
+        parameter, free = owner.parameter, name in included and name not in excluded
+        is_dense = parameter.is_complex() or (parameter.is_floating_point() and (kind.unknown or kind.refused))
+        overlooked = is_dense and not chosen and parameter.requires_grad and free and is_matrix(parameter)
+        verdicts.append(Verdict(name, parameter, chosen, reason, kind, overlooked, reason == FROZEN and free))
     return verdicts
 
 
@@ -285,10 +291,7 @@ def summary_of(verdicts: Iterable[Verdict]) -> Summary:
 
 
 def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:
-    """Warn, with `LeftDenseWarning`, if more than 1 % of a model is matrices that stay dense for want of a rule.
-
-    The warning is said of the line outside redense that led here.
-    """
+    """Warn, with `LeftDenseWarning`, if more than 1 % of a model is matrices that stay dense for want of a rule."""
     left = [verdict for verdict in verdicts if verdict.overlooked]
     weights = sum(verdict.parameter.numel() for verdict in left)
     total = sum(verdict.parameter.numel() for verdict in verdicts)
@@ -297,18 +300,22 @@ def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:
     left.sort(key=lambda verdict: -verdict.parameter.numel())
     shown = ", ".join(f"'{verdict.name}' ({verdict.reason})" for verdict in left[:3])
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "redense":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(
+    warn_outside(
         f"{weights:,} of {total:,} weights ({weights / total:.1%}) stay dense though they look like matrices: "
-        f"{shown}{more}. Say include or exclude for them; print(redense.summary(model)) has all reasons",
-        LeftDenseWarning,
-        stacklevel=level,
+        f"{shown}{more}. Include those that can be pruned, exclude those that shall stay dense; "
+        "print(redense.summary(model)) has all reasons"
     )
 
 
-def _rule(name: str, owner: Owner, first: Mapping[str, str]) -> tuple[bool, str, Kind]:
+def warn_outside(text: str) -> None:
+    """Warn, with `LeftDenseWarning`, of the line outside redense and PyTorch's optimizers that led here."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(("redense.", "torch.")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, LeftDenseWarning, stacklevel=level)
+
+
+def _rule(name: str, owner: Owner, first: Mapping[str, str], trained: Collection[int]) -> tuple[bool, str, Kind]:
     parameter, kinds = owner.parameter, owner.kinds
     if isinstance(parameter, UninitializedParameter):
         raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
@@ -318,8 +325,8 @@ def _rule(name: str, owner: Owner, first: Mapping[str, str]) -> tuple[bool, str,
         return False, kind.reason, kind
     if not parameter.is_floating_point():
         return False, f"not floating-point ({parameter.dtype})", kind
-    if not parameter.requires_grad:
-        return False, "frozen", kind
+    if not parameter.requires_grad and id(parameter) not in trained:
+        return False, FROZEN, kind
     return (False, first[name], kind) if name in first else (True, kind.reason, kind)
 
 

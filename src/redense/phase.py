@@ -104,6 +104,7 @@ class Phase:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(f"name of a phase must be a string, got {self.name!r}")
+        object.__setattr__(self, "name", str.__str__(self.name))  # as a checkpoint holds it: no NumPy string, no Enum
         label = f"phase '{self.name}'" if self.name else f"a {self.kind} phase"
         steps = as_int(self.steps)
         if steps is None or steps < 1:
@@ -126,12 +127,14 @@ class Phase:
             for name in self.sparsity:
                 if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                     raise SparsityError(f"{label} maps names of parameters to sparsities, got the key {name!r}")
-            checked = {name: check_sparsity(value, f"'{name}'") for name, value in self.sparsity.items()}
+            items = ((str.__str__(name), value) for name, value in self.sparsity.items())
+            checked = {name: check_sparsity(value, f"'{name}'") for name, value in items}
             object.__setattr__(self, "sparsity", checked)
         elif self.sparsity is not None:
             object.__setattr__(self, "sparsity", check_sparsity(self.sparsity, label))
         if self.scope not in ("layer", "global"):
             raise ScheduleError(f"scope of {label} must be 'layer' or 'global', got '{self.scope}'")
+        object.__setattr__(self, "scope", str.__str__(self.scope))
         if self.scope == "global" and not isinstance(self.sparsity, float):
             raise ScheduleError(
                 f"{label} has the scope 'global', which needs one sparsity for all weights, got {self.sparsity}"

@@ -207,5 +207,6 @@ def test_a_cuda_graph_around_a_step_is_refused_in_every_phase(sparse: bool, monk
     with pytest.raises(OptimizerError, match="make_graphed_callables"):
         optimizer.step()
     monkeypatch.undo()
+    model(torch.ones(2, 4)).sum().backward()
     optimizer.step()
     assert dsd.step == 1

@@ -78,6 +78,7 @@ def test_a_reading_has_the_phase_and_the_part_that_is_pruned():
     dsd, reading = redense.DSD(model, optimizer, schedule), base.Reading()
     seen = [reading(dsd)]
     for _ in range(3):
+        model(torch.ones(1, 8)).sum().backward()
         optimizer.step()
         seen.append(reading(dsd))
     assert [r["dsd/phase"] for r in seen] == [0, 1, 2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -12,38 +13,35 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
-from redense import masks as masking
-from redense.errors import OptimizerError, ParameterError, StateError
-from redense.layers.names import clean_name, unwrap
-from redense.masks.sharding import like, local, sparsities_of
+from redense.errors import OptimizerError, StateError
+from redense.layers.names import clean_name, patterns_of, unwrap
+from redense.masks.sharding import sparsities_of
 from redense.parameters import named
 from redense.phase import Phase
-from redense.pruning import (
-    check_left,
-    check_phase,
-    check_rows,
-    check_seed,
-    check_zeros,
-    choose,
-    derive_seed,
-)
+from redense.pruning import check_left, check_phase, check_rows, check_seed, check_zeros, choose, derive_seed
 
 from .candidates import Candidates
+from .copies import mask_copy_
 from .masked import Masked
 from .optimizers import (
     Calls,
     fills_state,
     held,
+    hooks_of,
     inner_optimizers,
     make_hookable,
+    not_frozen,
     refuse_capture,
     remove,
     unwrap_optimizer,
+    versions_without_gradients,
     was_skipped,
 )
 from .owners import Owners
 from .replicas import Replicas
 from .saving import masked_from
+
+_attached = weakref.WeakSet["Controller"]()
 
 
 class Controller:
@@ -63,16 +61,20 @@ class Controller:
         self._replicas = Replicas(model, replicas)
         self._agreed = False  # on what is in force, with the ranks that train copies of the model
         self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
-        self._include, self._exclude = include, exclude
+        self._include = None if include is None else patterns_of("include", include)
+        self._exclude = patterns_of("exclude", exclude)
         self._seed = check_seed(seed)
-        self._candidates = Candidates(self._model, self._optimizers, include, exclude, inputs)
+        self._candidates = Candidates(self._model, self._optimizers, self._include, self._exclude, inputs)
         self._masked: Masked | None = None
         self._owners = Owners(self._model, {})  # of what is to be pruned
         self._trains_nothing = False  # the step that is being made
+        self._idle: list[int] | None = None  # what was written before a step that began without a gradient
+        self._learning: dict[int, set[int]] = {}  # of each of several optimizers, what was not frozen at its last step
         self._handles: list[RemovableHandle] = []
         self._calls = Calls()
         self._seen = 0  # real steps
-        self._foreign = weakref.WeakSet[Optimizer]()  # optimizers of other weights, which were looked at already
+        # Optimizers of other weights, which were looked at already, and how many parameters they had then.
+        self._foreign = weakref.WeakKeyDictionary[Optimizer, int]()
         if not self._optimizers:
             raise OptimizerError("no optimizer was given: pass the one that trains the model")
         if len({id(o) for o in self._optimizers}) < len(self._optimizers):
@@ -133,14 +135,7 @@ class Controller:
         Raises:
             ParameterError: it has no parameter of a name, or one of another shape.
         """
-        inner = copy.module if type(copy).__name__ == "AveragedModel" else copy
-        own = named(cast("nn.Module", inner))
-        masks = self.masks
-        for name, mask in masks.items():
-            if name not in own or own[name].shape != mask.shape:
-                raise ParameterError(f"the copy has no '{name}' of shape {tuple(mask.shape)}: it is of another model")
-        parts = ((local(like(mask, own[name])), [local(own[name].detach())]) for name, mask in masks.items())
-        masking.apply_all_(parts)
+        mask_copy_(copy, self.masks)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied or pickled: the copy's hooks would be on no optimizer, and it would hold no mask."""
@@ -156,6 +151,7 @@ class Controller:
 
     def _enter(self, phase: Phase, index: int, previous: Mapping[str, Tensor]) -> None:
         self._owners.refuse_replaced(self._optimizers)
+        self._candidates.trained = set[int]().union(*self._learning.values())
         self._replicas.find()
         self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
         with self._replicas.together():
@@ -178,6 +174,11 @@ class Controller:
         for name, sparsity in shares.items():
             check_left(phase, name, masks[name].numel(), 1 - sparsity)
             check_rows(phase, name, masks[name], kinds[name].rows)
+        still = {name: mask for name, mask in previous.items() if name in self._candidates.frozen}
+        if still:  # what is frozen between two sparse phases stays as sparse as it is
+            every = named(self._model)
+            parameters |= {name: every[name] for name in still}
+            masks |= still
         self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
         if self._masked:
             self._masked.begin()
@@ -202,23 +203,45 @@ class Controller:
     def _attach(self) -> None:
         for optimizer in self._optimizers:
             make_hookable(optimizer)
-            for hook in optimizer._optimizer_step_post_hooks.values():  # pyright: ignore[reportPrivateUsage]
-                other = getattr(hook, "controller", None)
-                if not isinstance(other, Controller) or other._over:
-                    continue
-                if {id(p) for p in self._model.parameters()} & {id(p) for p in other._model.parameters()}:
-                    raise StateError(
-                        f"{type(other).__name__} already controls this model and optimizer: "
-                        "leave its block or call its close() first"
-                    )
+        self._refuse_others()
+        _attached.add(self)
         before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
         self._handles.append(register_optimizer_step_post_hook(_untraced(self, _weakly(self))))
 
+    def _refuse_others(self) -> None:
+        """Refuse weights that another object controls, through the same optimizer or one of its own."""
+        for again in (False, True):
+            others = [o for o in _attached if o._handles and not o._over]
+            rivals = [o for o in others if self._shares_weights(o) and not self._takes_over(o)]
+            if not rivals:
+                return
+            if again:
+                raise StateError(
+                    f"{type(rivals[0]).__name__} already controls this model and optimizer: "
+                    "leave its block or call its close() first"
+                )
+            gc.collect()  # one that nobody has any more holds itself by its hooks
+
+    def _shares_weights(self, other: Controller) -> bool:
+        both = self._held & other._held
+        for model in (self._model, other._model) if both else ():  # to look is to walk through all modules
+            both &= {id(parameter) for parameter in model.parameters()}
+        return bool(both)
+
+    @property
+    def _held(self) -> set[int]:
+        return set[int]().union(*map(held, self._optimizers))
+
+    def _takes_over(self, other: Controller) -> bool:
+        """Whether this object goes on in the place of another, which lets go of the weights as they are."""
+        return False
+
     def _detach(self) -> None:
         remove(self._handles)
+        _attached.discard(self)
 
     def _own(self, optimizer: Optimizer) -> Optimizer:
         """Return the optimizer that redense was given: a wrapper that shares its hooks (Fabric's) may be called."""
@@ -232,19 +255,39 @@ class Controller:
         self._trains_nothing = fills_state(optimizer)
         if self._trains_nothing:  # weights may have been loaded, and the masks that belong to them not yet
             return None
+        self._idle = self._versions(optimizer)
+        if len(self._optimizers) > 1:  # one network may be frozen while it is the other's turn
+            self._learning[id(optimizer)] = not_frozen(optimizer)
         self._follow()
         if not self._agreed and not self._over:  # the first step since it was made or loaded, which all ranks make
             self._agreed = True
             if self._replicas.find():
                 self._replicas.agree(**self._in_force())
                 self._replicas.agree_on_masks(self.masks)
+        self._catch_up()
         self._replicas.refuse_join()
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         optimizer = self._own(optimizer)
         if self._calls.end(optimizer):
+            self._stay_last(optimizer)
             self._stepped(optimizer)
+
+    def _catch_up(self) -> None:
+        """Do what the step before this one would still have done, had it not been saved in the midst of it."""
+
+    def _stay_last(self, optimizer: Optimizer) -> None:
+        """See that gradients are masked once more behind the hooks that others have put before a step since."""
+        hooks = optimizer._optimizer_step_pre_hooks  # pyright: ignore[reportPrivateUsage]
+        mine = [handle.id for handle in self._handles if handle.id in hooks]
+        if not mine or next(reversed(hooks)) in mine:
+            return
+        if len(mine) > 1:
+            hooks.move_to_end(mine[-1])
+        else:
+            again = _untraced(self, lambda *_: self.mask_gradients())
+            self._handles.append(optimizer.register_step_pre_hook(again))
 
     def _stepped(self, optimizer: Optimizer) -> None:
         """Do what is due after a step."""
@@ -258,12 +301,15 @@ class Controller:
         """
         own = {id(o) for o in self._optimizers}
         around = own & {id(optimizer), *map(id, inner_optimizers(optimizer))}  # what an outer one writes is seen later
-        if around or self._calls.running or optimizer in self._foreign:
+        count = sum(len(group["params"]) for group in optimizer.param_groups)
+        if around or self._calls.running or self._foreign.get(optimizer) == count:
             return
-        both = held(optimizer) & set[int]().union(*(held(o) for o in self._optimizers))
+        both = held(optimizer) & self._held
         shared = next((name for name, p in self._model.named_parameters() if id(p) in both), None)
         if shared is None:
-            self._foreign.add(optimizer)
+            self._foreign[optimizer] = count
+            if not any(isinstance(getattr(hook, "controller", None), Controller) for hook in hooks_of(optimizer)):
+                self._candidates.warn_of_unheld(optimizer)
         else:
             raise OptimizerError(
                 f"a step of an optimizer ({type(optimizer).__name__}) that redense was not given has trained "
@@ -276,17 +322,21 @@ class Controller:
         """Hold the masks after a step; return whether it was a real one."""
         if self._trains_nothing:
             return False
-        skipped = was_skipped(optimizer)
+        skipped = was_skipped(optimizer) or (self._idle is not None and self._versions(optimizer) == self._idle)
         if self._masked and self._masked.after_step(optimizer, skipped=skipped):
             self._replicas.agree_on_masks(self.masks)
         self._seen += not skipped
         return not skipped
 
+    def _versions(self, optimizer: Optimizer) -> list[int] | None:
+        # What is masked redense itself writes for a closure.
+        return versions_without_gradients(optimizer, self._masked.parameters.values() if self._masked else ())
+
     def _follow(self) -> None:
         """Find the masked parameters again if the model was sharded in the middle of a phase."""
         if self._masked and self._masked.lost():
             now = named(self._model)
-            mine = set[int]().union(*(held(optimizer) for optimizer in self._optimizers))
+            mine = self._held
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
                 self._owners = Owners(self._model, self._masked.parameters)
@@ -294,13 +344,13 @@ class Controller:
             self._owners.refuse_replaced(self._optimizers)
 
     def _in_force(self) -> dict[str, Any]:
-        """State that all ranks that train copies of the model must share, besides the masks."""
+        """Return what all ranks that train copies of the model must share, besides the masks."""
         return self._settings()
 
     def _settings(self) -> dict[str, Any]:
         """Settings that decide over later masks besides schedule and weights."""
-        include = None if self._include is None else list(_patterns(self._include))
-        return {"seed": self._seed, "include": include, "exclude": list(_patterns(self._exclude))}
+        include = None if self._include is None else list(self._include)
+        return {"seed": self._seed, "include": include, "exclude": list(self._exclude)}
 
     def _load(self, state: Mapping[str, Any], phase: Phase, index: int) -> None:
         """Put saved masks in force, without selecting any."""
@@ -314,10 +364,6 @@ class Controller:
         self._agreed = False
         if masked:
             masked.begin(resumed=True)
-
-
-def _patterns(patterns: str | Sequence[str]) -> Sequence[str]:
-    return [patterns] if isinstance(patterns, str) else patterns
 
 
 def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:

@@ -14,7 +14,17 @@ from redense.errors import OptimizerError, ParameterError, nearest
 from redense.layers.kinds import Kind
 from redense.layers.names import Modules, matching, walk
 from redense.masks.sharding import reshard
-from redense.parameters import Row, Summary, Verdict, chosen_of, first_layers, judge, summary_of, warn_of_overlooked
+from redense.parameters import (
+    Row,
+    Summary,
+    Verdict,
+    chosen_of,
+    first_layers,
+    judge,
+    summary_of,
+    warn_of_overlooked,
+    warn_outside,
+)
 from redense.phase import Sparsity
 from redense.pruning import per_parameter
 
@@ -36,8 +46,8 @@ class Candidates:
         self,
         model: nn.Module,
         optimizers: Sequence[Optimizer],
-        include: str | Sequence[str] | None,
-        exclude: str | Sequence[str],
+        include: tuple[str, ...] | None,
+        exclude: tuple[str, ...],
         inputs: Any,
     ) -> None:
         self._model, self._optimizers = model, optimizers
@@ -48,6 +58,10 @@ class Candidates:
         """Every parameter's, as it was when candidates were last asked for."""
         self.modules: Modules = ()
         """Those of the model, as they were then."""
+        self.frozen: set[str] = set()
+        """Names of what would have been a candidate, were it not frozen, when they were last asked for."""
+        self.trained: set[int] = set()
+        """Ids of parameters that count as not frozen though another optimizer's turn has frozen them now."""
         self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
         self._warned = False
 
@@ -72,7 +86,9 @@ class Candidates:
     def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
         self.modules = walk(self._model)
         reshard(module for _, module in self.modules)
-        return judge(self._model, include, self._exclude, self._first, strict=strict, modules=self.modules)
+        return judge(
+            self._model, include, self._exclude, self._first, strict=strict, modules=self.modules, trained=self.trained
+        )
 
     def __call__(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """Return the parameters that a phase prunes: name -> parameter.
@@ -84,9 +100,6 @@ class Candidates:
         mapped: list[str] = list(sparsity) if isinstance(sparsity, Mapping) else []
         verdicts = self.verdicts()
         self.kinds = {verdict.name: verdict.kind for verdict in verdicts}
-        if not self._warned and not mapped:
-            self._warned = True
-            warn_of_overlooked(verdicts)
         chosen = chosen_of(verdicts)
         if mapped:
             known = list(self.kinds)
@@ -95,11 +108,13 @@ class Candidates:
                     raise ParameterError(
                         f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
                     )
-            own = chosen_of(self._judge(mapped, strict=False))
+            verdicts = self._judge(mapped, strict=False)
+            own = chosen_of(verdicts)
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
             per_parameter(sparsity, list(chosen))  # refuses a name that is left out
+        self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
-        exact = {*mapped, *([self._include] if isinstance(self._include, str) else self._include or ())}
+        exact = {*mapped, *(self._include or ())}
         for name, parameter in chosen.items():
             if id(parameter) not in updated and name in exact:
                 raise OptimizerError(
@@ -118,7 +133,22 @@ class Candidates:
                 else "the model has no prunable parameter"
             )
             raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
+        if not self._warned:
+            self._warned = True
+            warn_of_overlooked(verdicts)
         return candidates
+
+    def warn_of_unheld(self, optimizer: Optimizer) -> None:
+        """Warn if an optimizer that redense was not given trains weights that would be pruned, and so stay dense."""
+        others = held(optimizer)
+        unheld = {name: p for name, p in chosen_of(self.verdicts()).items() if id(p) in others}
+        if unheld:
+            warn_outside(
+                f"{sum(p.numel() for p in unheld.values()):,} weights ({', '.join(list(unheld)[:3])}"
+                f"{' and more' if len(unheld) > 3 else ''}) can be pruned and stay dense: "
+                f"{type(optimizer).__name__} trains them, which redense was not given. Give it all optimizers as a "
+                "list, or exclude these weights"
+            )
 
     def summary(self, sparsities: Iterable[Sparsity | None]) -> Summary:
         """Return what is pruned in any of several phases, why, and how sparse each parameter is now."""

@@ -7,13 +7,15 @@ nothing but the optimizer has written the weight.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks  # pyright: ignore[reportPrivateUsage]
+
+from .optimizers import hooks_of
 
 # These classes and no class made from them, for a subclass may do anything.
 _ELEMENTWISE = frozenset[type[Optimizer]](
@@ -44,18 +46,13 @@ def leaves_zeros(optimizer: Optimizer) -> bool:
         type(optimizer) in _ELEMENTWISE
         and all(_is_plain(group) for group in optimizer.param_groups)
         and not _global_optimizer_pre_hooks
-        and all(hasattr(hook, "controller") for hook in _hooks(optimizer))
+        and all(hasattr(hook, "controller") for hook in hooks_of(optimizer))
     )
 
 
 def has_room(tensor: Tensor) -> bool:
     """Whether the smallest divisor of an optimizer is above 0 in a tensor's dtype: 1e-8 is 0 in half precision."""
     return tensor.dtype in _DTYPES
-
-
-def _hooks(optimizer: Optimizer) -> Iterator[Any]:
-    yield from optimizer._optimizer_step_pre_hooks.values()  # pyright: ignore[reportPrivateUsage]
-    yield from optimizer._optimizer_step_post_hooks.values()  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_plain(group: Mapping[str, Any]) -> bool:

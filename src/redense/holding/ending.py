@@ -1,12 +1,19 @@
-"""The end of a schedule that never came: training that stopped in the middle says so."""
+"""What never came, and is said: the end of a schedule, the beginning of a block."""
 
 from __future__ import annotations
 
 import logging
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from redense.errors import StateError
 from redense.phase import Phase
 from redense.schedule import Schedule
+
+from .optimizers import remove
 
 _log = logging.getLogger(__name__)
 
@@ -35,3 +42,13 @@ class End:
         phase = cast("Phase", self.schedule.phase_at(self.step))  # none only after the end
         left = "the removed weights were not trained again" if phase.is_sparse else "the rest was not trained"
         _log.warning("training ended after %d of %d steps, in phase '%s': %s", self.step, total, phase.name, left)
+
+
+def reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any], None]:
+    """Return the hook of a block that was never entered."""
+
+    def refuse(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        remove(reminders)
+        raise StateError("redense.sparse(...) prunes nothing until it is entered: write `with redense.sparse(...):`")
+
+    return refuse

@@ -39,11 +39,16 @@ class GradientMasks:
         self._passes: dict[str, int] = {}
 
     def attach(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Mask from now on what backward accumulates. A frozen parameter gets no gradient and no hook."""
+        """Mask from now on what backward accumulates, of a frozen parameter as soon as it is trained again."""
         self.detach()
         for name, parameter in parameters.items():
-            if parameter.requires_grad and parameter.is_leaf:
-                self._handles.append(cast("Any", parameter).register_post_accumulate_grad_hook(self._hook(name)))
+            if not parameter.is_leaf:
+                continue
+            frozen = not parameter.requires_grad
+            parameter.requires_grad_()  # else PyTorch takes no hook
+            self._handles.append(cast("Any", parameter).register_post_accumulate_grad_hook(self._hook(name)))
+            if frozen:
+                parameter.requires_grad_(False)
 
     def detach(self) -> None:
         """Take the hooks away."""

@@ -19,7 +19,7 @@ from redense.surgery import Surgery
 from .elementwise import Trust
 from .gradients import GradientMasks
 from .neutral import Neutrals, State
-from .optimizers import forget_curvature, held
+from .optimizers import forget_curvature, held, inner_optimizers
 from .watching import Questions, Watch, flat
 
 _EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at
@@ -61,6 +61,7 @@ class Masked:
         self._watch = Watch()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
         self._trust = defaultdict[int, Trust](Trust)  # of each optimizer
+        self._states: dict[int, list[Any]] = {}  # of each optimizer and those inside, the very object
         self._gradients = GradientMasks(lambda name: self._now(name)[1], self._places)
         # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
         self.full: dict[str, Tensor] = {}
@@ -83,6 +84,7 @@ class Masked:
             self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
             if not resumed:
                 forget_curvature(optimizer)
+            self._states[id(optimizer)] = _states_of(optimizer)
         if self.with_gradients:
             self._gradients.attach({name: self.parameters[name] for name in self.masks})
             self.mask_gradients()
@@ -115,6 +117,7 @@ class Masked:
         Raises:
             OptimizerError: a removed weight has been moved since the last step.
         """
+        self._look_for_another_state(optimizer)
         parts = {name: self._now(name) for name in self._names(optimizer)}
         weights = {name: (self.masks[name], *part) for name, part in parts.items()}
         whole = self._trust[id(optimizer)].begin(optimizer, {name: weight for name, (weight, _) in parts.items()})
@@ -132,7 +135,7 @@ class Masked:
         )
 
     def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> bool:
-        """Mask what the step has moved; a skipped step moved nothing. Return whether the masks were revised."""
+        """Mask what the step has moved; a skipped step does not count. Return whether the masks were revised."""
         surgery, revised = self.phase.surgery, False
         if surgery:
             self._save(optimizer)
@@ -143,8 +146,8 @@ class Masked:
                     mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
                 self._watch.forget()
             self._mask(optimizer)
-        elif not skipped:
-            if self.steps < _EXACT or self.steps % _EVERY == 0:
+        else:
+            if not skipped and (self.steps < _EXACT or self.steps % _EVERY == 0):
                 self._look_for_drift(optimizer)
             trust = self._trust[id(optimizer)]
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
@@ -180,6 +183,16 @@ class Masked:
             return loss
 
         return masked
+
+    def _look_for_another_state(self, optimizer: Optimizer) -> None:
+        """Mask the states if others have been loaded since the last step: they may be of before the phase."""
+        now, known = _states_of(optimizer), self._states[id(optimizer)]
+        if len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True)):
+            return
+        self._states[id(optimizer)] = now
+        self._neutrals.forget()
+        if self.with_gradients:  # else momenta are what the gradients under the mask have made them
+            self._mask(optimizer, with_state=True)
 
     def _look_for_drift(self, optimizer: Optimizer) -> None:
         """Note the parameters a state of which a step has moved under the mask."""
@@ -262,6 +275,10 @@ class Masked:
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)
         return (name for name in self.masks if id(self.parameters[name]) in mine)
+
+
+def _states_of(optimizer: Optimizer) -> list[Any]:
+    return [getattr(each, "state", None) for each in (optimizer, *inner_optimizers(optimizer))]
 
 
 def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:

@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any, cast
 
@@ -144,6 +144,11 @@ def held(optimizer: Optimizer) -> set[int]:
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
+def not_frozen(optimizer: Optimizer) -> set[int]:
+    """Return the ids of those of them that take gradients now."""
+    return {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
+
+
 _TORCHS = Optimizer.profile_hook_step.__code__.co_filename
 
 
@@ -187,6 +192,21 @@ def _runs(frame: FrameType | None) -> bool:
     while now is not None and now is not frame:
         now = now.f_back
     return now is frame
+
+
+def hooks_of(optimizer: Optimizer) -> Iterator[Any]:
+    """Give the hooks around the steps of an optimizer, those before a step first."""
+    yield from getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()
+    yield from getattr(optimizer, "_optimizer_step_post_hooks", {}).values()
+
+
+def versions_without_gradients(optimizer: Optimizer, but: Collection[Tensor]) -> list[int] | None:
+    """Return how often each parameter has been written but for some; None if any has a gradient, and so is trained."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if any(p.grad is not None for p in parameters):
+        return None
+    left_out = set(map(id, but))
+    return [local(p)._version for p in parameters if id(p) not in left_out]
 
 
 def forget_curvature(optimizer: Optimizer) -> None:

@@ -140,11 +140,14 @@ def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None)
     for phase in schedule.phases:
         if phase.is_sparse:
             parameters |= candidates(phase.sparsity)
+    free = set(parameters)
     if masked:  # also what was frozen since
         parameters |= {name: masked.parameters[name] for name in masked.masks}
     masks = masked.masks if masked else {}
     out: dict[str, Any] = {"masks": {name: _as_bytes(masks.get(name), p) for name, p in parameters.items()}}
     out["held"] = _held(masked, parameters)
+    if frozen := [name for name in masks if name not in free]:  # the keys of a state are the same at every step
+        out["held"]["steps"] = [out["held"]["steps"], *frozen]
     if any(phase.surgery for phase in schedule.phases):
         own = masked if masked and masked.phase.surgery else None
         full = own.full if own else {}
@@ -171,15 +174,24 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
     phase = schedule.phases[min(index, len(schedule.phases) - 1)]
     if not phase.is_sparse:
         return state
-    for name in candidates(phase.sparsity):
-        if name not in sharded["masks"]:
-            raise StateError(f"the saved state has no mask of '{name}': it is of another model")
-        state["masks"][name] = sharded["masks"][name]
     held = sharded.get("held", {})
+    steps, frozen = held.get("steps", 0), list[str]()
+    if not isinstance(steps, int):
+        steps, *frozen = steps
+    names = list(dict.fromkeys([*candidates(phase.sparsity), *frozen]))
+    for name in names:
+        if name not in sharded["masks"]:
+            raise StateError(
+                f"the mask of '{name}' was not loaded, which was frozen in its phase: freeze it after load_state_dict, "
+                "and not before the sharded_state_dict that the checkpoint is loaded into"
+                if name in frozen
+                else f"the saved state has no mask of '{name}': it is of another model"
+            )
+        state["masks"][name] = sharded["masks"][name]
     drifting = {name: yes for name, yes in held.get("drifting", {}).items() if name in state["masks"]}
-    state["held"] = {"steps": held.get("steps", 0), "drifting": drifting}
+    state["held"] = {"steps": steps, "drifting": drifting}
     if phase.surgery:
-        surgery, names = sharded["surgery"], list(candidates(phase.sparsity))
+        surgery = sharded["surgery"]
         state["surgery"] = {"steps": surgery["steps"]}
         state["surgery"] |= {key: {name: surgery[key][name] for name in names} for key in ("weights", "thresholds")}
     return state

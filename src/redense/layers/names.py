@@ -81,12 +81,13 @@ def matching(pattern: str, names: Collection[str]) -> set[str]:
 
 
 def patterns_of(what: str, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return include or exclude as a tuple of names and patterns."""
-    given = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+    """Return include or exclude as a tuple of names and patterns: plain strings, those of a set in their own order."""
+    given = (patterns,) if isinstance(patterns, str) else tuple(() if patterns is None else patterns)
     for pattern in given:
         if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ParameterError(f"{what} takes names and shell patterns, got {pattern!r}")
-    return given
+    plain = map(str.__str__, given)  # NumPy's strings and members of an Enum are subclasses that no checkpoint holds
+    return tuple(sorted(plain) if isinstance(patterns, (set, frozenset)) else plain)
 
 
 def all_matching(what: str, pattern: str, names: list[str]) -> set[str]:
