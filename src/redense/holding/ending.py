@@ -1,4 +1,4 @@
-"""What never came, and is said: the end of a schedule, the beginning of a block."""
+"""The end of a schedule that never came, and the beginning of a block: training that stops without them says so."""
 
 from __future__ import annotations
 
