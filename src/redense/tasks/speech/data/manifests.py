@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def read_tables(folder: Path) -> list[Clip]:
     Raises:
         DataError: a table lacks a column.
     """
-    clips: list[Clip] = []
+    clips: list[tuple[Path, Clip]] = []
     for path in find_tables(folder):
         own = "" if path.stem == "metadata" else path.stem
         split, part = split_named(path.parent.name if path.parent != folder else own)
@@ -73,8 +74,19 @@ def read_tables(folder: Path) -> list[Clip]:
             name = next((str(entry[key]) for key in _PATHS if entry.get(key)), "")
             # One table may list files of several folders.
             own = (split_named(name.partition("/")[0])[0] if "/" in name else None) or split
-            clips.append(_clip(entry, path, line, own, part))
-    return clips
+            clips.append((path.parent.relative_to(folder), _clip(entry, path, line, own, part)))
+    return _told_apart(clips)
+
+
+def _told_apart(clips: Sequence[tuple[Path, Clip]]) -> list[Clip]:
+    """Return the clips of the tables in several folders: a name that several of them use has its folder before it."""
+    places: dict[str, set[Path]] = {}
+    for place, clip in clips:
+        places.setdefault(clip.name, set()).add(place)
+    return [
+        replace(clip, name=(place / clip.name).as_posix()) if len(places[clip.name]) > 1 else clip
+        for place, clip in clips
+    ]
 
 
 def names_sounds(path: Path) -> bool:
