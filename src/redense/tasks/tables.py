@@ -76,10 +76,18 @@ def cells(path: Path) -> list[tuple[int, list[str]]]:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(file)
             file.seek(0)
             rows = _rows(file, delimiter)
-            return [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
+            found = [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
     except (csv.Error, UnicodeDecodeError, OSError) as error:
-        hint = "; save it as text in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
-        raise DataError(f"{path} is no table that can be read: {error}{hint}") from None
+        raise unreadable(path, error) from None
+    if any("\0" in cell for _, row in found[:_LOOKED_AT] for cell in row):
+        raise DataError(f"{path} is no table that can be read: it has NULs in it; save it as text in UTF-8")
+    return found
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """Return the error of a table that cannot be opened, or is no text in UTF-8."""
+    hint = "; save it as text in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+    return DataError(f"{path} is no table that can be read: {error}{hint}")
 
 
 def _delimiter(file: TextIO) -> str:

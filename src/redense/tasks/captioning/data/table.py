@@ -26,14 +26,23 @@ _STEMS = ("metadata", "captions", "caption", "sentences")
 
 
 def find_caption_tables(folder: Path) -> list[Path]:
-    """Return the tables of a folder, and of the folders of splits in it, that give images sentences."""
+    """Return the tables of a folder, and of the folders of splits in it, that give images sentences.
+
+    Raises:
+        DataError: a table that is called after a split, or as one of captions, cannot be read.
+    """
+    return list(filter(_fits, _named(folder)))
+
+
+def has_caption_tables(folder: Path) -> bool:
+    """Whether a folder has tables that give images sentences, some of which can be read."""
+    return any(map(_fits_if_readable, _named(folder)))
+
+
+def _named(folder: Path) -> list[Path]:
     places = [folder, *(folder / name for name in subfolders(folder) if split_of(name))]
     found = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
-    return [
-        path
-        for path in found
-        if path.is_file() and (path.stem.lower() in _STEMS or split_of(path.stem)) and _fits(path)
-    ]
+    return [path for path in found if path.is_file() and (path.stem.lower() in _STEMS or split_of(path.stem))]
 
 
 def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place: str) -> Source:
@@ -89,14 +98,17 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 def _fits(path: Path) -> bool:
     """Whether the first line of a table names an image and has text."""
-    try:
-        rows = _rows(path)[:1]
-    except DataError:
-        return False
-    for _, row in rows:
+    for _, row in _rows(path)[:1]:
         image = column_of(row, FILES)
         return bool(image) and ending_of(str(row[image])) in SUFFIXES and column_of(row, USUAL) is not None
     return False
+
+
+def _fits_if_readable(path: Path) -> bool:
+    try:
+        return _fits(path)
+    except DataError:
+        return False
 
 
 def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> list[str]:

@@ -11,7 +11,7 @@ from redense.tasks.folders import TEXTS, paths_below, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.split_names import split_named
-from redense.tasks.tables import cells, read_rows
+from redense.tasks.tables import cells, read_rows, unreadable
 from redense.tasks.task import Split
 
 from .clips import Clip
@@ -81,7 +81,11 @@ def read_common_voice(folder: Path) -> list[Clip]:
 
 
 def find_ljspeech(folder: Path) -> list[Path]:
-    """Return the lists of LJSpeech's layout in a folder: ``metadata.csv`` with bars, ``metadata_train.csv``, ..."""
+    """Return the lists of LJSpeech's layout in a folder: ``metadata.csv`` with bars, ``metadata_train.csv``, ...
+
+    Raises:
+        DataError: a file that is called so cannot be read.
+    """
     found = visible(folder.glob("metadata*.csv"), folder)
     return [path for path in found if path.is_file() and _has_bars(path)]
 
@@ -136,8 +140,8 @@ def _has_bars(path: Path) -> bool:
     try:
         with open_text(path) as file:
             first = file.readline(_LOOKED_AT)
-    except (OSError, UnicodeDecodeError):
-        return False
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
     return "|" in first and "file_name" not in first
 
 

@@ -48,16 +48,27 @@ def read_manifest(path: Path) -> list[Clip]:
     return [_clip(entry, path, line, split, part) for line, entry in json_lines(path)]
 
 
-def find_tables(folder: Path) -> list[Path]:
-    """Return the tables of an audio folder: ``metadata.csv`` and its kin, its own or one in every folder of a split.
+def named_tables(folder: Path) -> list[Path]:
+    """Return the tables of a folder that are called as those of an audio folder are.
 
-    Where there is none, those that are called after a split and have the columns, as DeepSpeech's ``train.csv``.
+    ``metadata.csv`` and its kin, its own or one in every folder of a split; else the ``.csv`` files that
+    are called after a split, as DeepSpeech's ``train.csv``.
     """
     places = [folder, *(folder / name for name in subfolders(folder) if split_named(name)[0])]
-    tables = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
-    if named := [path for path in tables if path.stem == "metadata" and path.is_file()]:
+    found = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
+    tables = [path for path in found if path.is_file()]
+    if named := [path for path in tables if path.stem == "metadata"]:
         return named
-    return [path for path in tables if split_named(path.stem)[0] and path.suffix.lower() == ".csv" and _fits(path)]
+    return [path for path in tables if split_named(path.stem)[0] and path.suffix.lower() == ".csv"]
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """Return the tables of an audio folder: `named_tables`, and of those of splits the ones that have the columns.
+
+    Raises:
+        DataError: the table of a split cannot be read.
+    """
+    return [path for path in named_tables(folder) if path.stem == "metadata" or _first_names_a_sound(path)]
 
 
 def read_tables(folder: Path) -> list[Clip]:
@@ -90,11 +101,15 @@ def _told_apart(clips: Sequence[tuple[Path, Clip]]) -> list[Clip]:
 
 
 def names_sounds(path: Path) -> bool:
-    """Whether the first line of a list or table names a sound file."""
+    """Whether the first line of a list or table names a sound file; one that cannot be read names none."""
     try:
-        first = next(iter(_rows(path)), None)
+        return _first_names_a_sound(path)
     except DataError:
         return False
+
+
+def _first_names_a_sound(path: Path) -> bool:
+    first = next(iter(_rows(path)), None)
     return first is not None and any(
         ending_of(str(first[1].get(key) or "")) in SUFFIXES or (key == "audio_filepath" and key in first[1])
         for key in _PATHS
@@ -110,10 +125,6 @@ def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
         bare=("file_name", "text"),
         is_file=lambda cell: ending_of(cell) in SUFFIXES,
     )
-
-
-def _fits(path: Path) -> bool:
-    return path.is_file() and names_sounds(path)
 
 
 def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, part: str) -> Clip:

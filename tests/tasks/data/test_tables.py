@@ -1,0 +1,110 @@
+"""Tables with a fault: none is passed over, halved or joined to another; the file and the line are named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from redense.cli import main
+from redense.tasks import catalog
+
+from . import making as make
+
+CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {}
+
+
+def refused(task: str, message: str) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
+    def note(maker: Callable[[Path], object]) -> Callable[[Path], object]:
+        CASES[maker.__name__] = maker, task, message
+        return maker
+
+    return note
+
+
+def captions(at: Path) -> Path:
+    """Write a table of captions for each split, and return the test's."""
+    for split in ("train", "val", "test"):
+        make.pictures(at, (f"{split}{n}" for n in range(12)))
+        rows = [(f"{split}{n}.png", "a red dog runs") for n in range(12)]
+        make.rows(at / f"{split}.csv", [("file_name", "text"), *rows])
+    return at / "test.csv"
+
+
+def deepspeech(at: Path) -> Path:
+    """Write a table of recordings for each split, and return the test's."""
+    for split, count in (("train", 20), ("dev", 4), ("test", 4)):
+        for n in range(count):
+            make.wav(at / f"{split}{n}.wav")
+        rows = [(f"{split}{n}.wav", 9, "one two") for n in range(count)]
+        make.rows(at / f"{split}.csv", [("wav_filename", "wav_filesize", "transcript"), *rows])
+    return at / "test.csv"
+
+
+# --- what cannot be read ---
+
+
+@refused("captioning", "test.csv is no table that can be read: .*; save it as text in UTF-8")
+def a_test_of_captions_in_utf_16(at: Path) -> None:
+    table = captions(at)
+    make.write(table, table.read_text().encode("utf-16"))
+
+
+@refused("captioning", "test/metadata.jsonl: not JSON lines")
+def a_test_of_captions_whose_first_line_is_cut(at: Path) -> None:
+    for split in ("train", "val", "test"):
+        make.pictures(at / split, range(12))
+        make.json_lines(at / split / "metadata.jsonl", make.captions(12))
+    make.write(table := at / "test" / "metadata.jsonl", table.read_text()[1:])
+
+
+@refused("captioning", "captions.csv is no table that can be read")
+def captions_in_utf_16(at: Path) -> None:
+    make.pictures(at, range(12))
+    make.write(at / "captions.csv", "file_name,text\n0.png,a dog\n".encode("utf-16"))
+
+
+@refused("speech", "test.csv is no table that can be read: .*; save it as text in UTF-8")
+def a_test_of_deepspeech_in_utf_16(at: Path) -> None:
+    table = deepspeech(at)
+    make.write(table, table.read_text().encode("utf-16"))
+
+
+@refused("speech", "test.csv is no table that can be read: .*; save it as text in UTF-8")
+def a_test_of_deepspeech_in_utf_16_without_a_mark(at: Path) -> None:
+    table = deepspeech(at)
+    make.write(table, table.read_text().encode("utf-16-le"))
+
+
+@refused("speech", "metadata_test.csv is no table that can be read")
+def a_test_of_ljspeech_in_utf_16(at: Path) -> None:
+    for name, encoding in (("train", "utf-8"), ("test", "utf-16")):
+        for n in range(12):
+            make.wav(at / "wavs" / f"{name}{n}.wav")
+        lines = "".join(f"{name}{n}|{('one', 'two', 'six')[n % 3]} two\n" for n in range(12))
+        make.write(at / f"metadata_{name}.csv", lines.encode(encoding))
+
+
+# --- what must hold of each ---
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(catalog, "SYSTEM_ROOT", tmp_path / "system")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_of_a_table_is_refused_in_a_line_that_names_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    maker, task, message = CASES[name]
+    (tmp_path / "set").mkdir()
+    maker(tmp_path / "set")
+    code = main(["data", "check", str(tmp_path / "set"), "--task", task])
+    out, err = capsys.readouterr()
+    assert code == 2, out + err
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err), err
