@@ -13,12 +13,13 @@ from redense.tasks import catalog
 
 from . import making as make
 
-CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {}
+PAIR = ("cat", "dog")
+CASES: dict[str, tuple[Callable[[Path], object], str, str, int]] = {}
 
 
-def refused(task: str, message: str) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
+def refused(task: str, message: str, code: int = 2) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
     def note(maker: Callable[[Path], object]) -> Callable[[Path], object]:
-        CASES[maker.__name__] = maker, task, message
+        CASES[maker.__name__] = maker, task, message, code
         return maker
 
     return note
@@ -87,6 +88,54 @@ def a_test_of_ljspeech_in_utf_16(at: Path) -> None:
         make.write(at / f"metadata_{name}.csv", lines.encode(encoding))
 
 
+# --- images that are missing, of whose name there is another in another folder ---
+
+
+@refused("captioning", "test/1.png is missing", code=1)
+def a_missing_picture_of_a_table_in_the_folder_of_its_split(at: Path) -> None:
+    for split in ("train", "validation", "test"):
+        make.pictures(at / split, (n for n in range(12) if n != 1 or split == "train"))
+        make.json_lines(at / split / "metadata.jsonl", make.captions(12))
+
+
+@refused("captioning", "4 cannot be used.*test/0.png is missing", code=1)
+def captions_of_a_split_that_was_not_fetched(at: Path) -> None:
+    make.pictures(at / "train", range(12))
+    lines = make.captions(12) + make.captions(4)
+    for n, line in enumerate(lines):
+        line["file_name"] = f"{'train' if n < 12 else 'test'}/{line['file_name']}"
+    make.json_lines(at / "metadata.jsonl", reversed(lines))
+
+
+@refused("classification", "1.png in line 3 of metadata.csv is missing", code=1)
+def a_missing_picture_of_a_class_in_the_folder_of_its_split(at: Path) -> None:
+    for split, count in (("train", 40), ("test", 8)):
+        make.pictures(at / split, (n for n in range(count) if n != 1 or split == "train"))
+        rows = [(f"{n}.png", PAIR[n % 2]) for n in range(count)]
+        make.rows(at / split / "metadata.csv", [("file_name", "label"), *rows])
+
+
+@refused("classification", "1 cannot be used.*1.png in line 3 of test.csv is missing", code=1)
+def a_missing_picture_of_a_table_that_is_called_after_its_split(at: Path) -> None:
+    for split, numbers in (("train", range(40)), ("test", (40, 1, *range(41, 47)))):
+        make.pictures(at / split, (n for n in numbers if n != 1 or split == "train"))
+        make.rows(at / f"{split}.csv", [("file", "label"), *((f"{n}.png", PAIR[n % 2]) for n in numbers)])
+
+
+@refused("classification", "8 cannot be used.*b/0.png in line 42 of labels.csv is missing", code=1)
+def classes_of_a_folder_that_is_not_there(at: Path) -> None:
+    make.pictures(at / "a", range(40))
+    names = [f"a/{n}.png" for n in range(40)] + [f"b/{n}.png" for n in range(8)]
+    make.rows(at / "labels.csv", [("file", "label"), *((name, PAIR[n % 2]) for n, name in enumerate(names))])
+
+
+@refused("classification", "4 cannot be used.*x/0.png in line 2 of labels.csv is missing", code=1)
+def two_folders_that_are_not_there_and_a_picture_that_either_could_mean(at: Path) -> None:
+    make.pictures(at / "img", range(2))
+    names = [f"{folder}/{n}.png" for folder in "xy" for n in range(2)]
+    make.rows(at / "labels.csv", [("file", "label"), *((name, PAIR[n % 2]) for n, name in enumerate(names))])
+
+
 # --- what must hold of each ---
 
 
@@ -100,11 +149,11 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fault_of_a_table_is_refused_in_a_line_that_names_it(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    maker, task, message = CASES[name]
+    maker, task, message, expected = CASES[name]
     (tmp_path / "set").mkdir()
     maker(tmp_path / "set")
     code = main(["data", "check", str(tmp_path / "set"), "--task", task])
     out, err = capsys.readouterr()
-    assert code == 2, out + err
-    assert len(err.splitlines()) == 1
-    assert re.search(message, err), err
+    assert code == expected, out + err
+    assert re.search(message, out + err, re.DOTALL), out + err
+    assert code == 1 or len(err.splitlines()) == 1

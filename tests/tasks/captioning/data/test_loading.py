@@ -339,3 +339,12 @@ def test_a_set_without_sentences_is_refused_in_one_line(columns, message, saved,
     with pytest.raises(DataError, match=message) as caught:
         load_captions(config(saved(train=columns)))
     assert "\n" not in str(caught.value)
+
+
+def test_the_images_of_a_table_may_lie_elsewhere(tmp_path: Path, config: Config):
+    draw(tmp_path / "images", [f"{number}.png" for number in range(40)])
+    (tmp_path / "set").mkdir()
+    lines = [f"{number}.png,a dog" for number in range(40)]
+    (tmp_path / "set/captions.csv").write_text("\n".join(["file_name,text", *lines]) + "\n")
+    splits = load_captions(config(tmp_path / "set", images=str(tmp_path / "images")))
+    assert sum(map(len, names_of(splits).values())) == 40
