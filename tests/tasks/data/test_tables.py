@@ -88,6 +88,34 @@ def a_test_of_ljspeech_in_utf_16(at: Path) -> None:
         make.write(at / f"metadata_{name}.csv", lines.encode(encoding))
 
 
+# --- quotation marks that are not closed, and cells beyond the last column ---
+
+
+@refused("captioning", r"captions.txt, line 4: this row cannot be read")
+def a_sentence_of_kaggles_flickr8k_whose_quotation_mark_is_not_closed(at: Path) -> None:
+    make.pictures(at / "images", range(12))
+    said = ["a dog", "a dog", '"a dog', "a dog, running", *["a dog"] * 8]
+    make.write(at / "captions.txt", "image,caption\n" + "".join(f"{n}.png,{text}\n" for n, text in enumerate(said)))
+
+
+@refused("captioning", "captions.txt, line 1: 'image, n, words', expected columns called image and caption")
+def a_table_of_kaggles_flickr8k_of_unknown_columns(at: Path) -> None:
+    make.pictures(at / "images", range(12))
+    make.write(at / "captions.txt", "image,n,words\n0.png,1,a dog\n")
+
+
+@refused("classification", r"labels.csv, line 4: this row cannot be read .*: a cell that begins with a quotation mark")
+def a_class_whose_quotation_mark_is_not_closed(at: Path) -> None:
+    make.pictures(at, range(12))
+    said = ["cat", "dog", '"cat', "dog", *PAIR * 4]
+    make.write(at / "labels.csv", "file,label\n" + "".join(f"{n}.png,{kind}\n" for n, kind in enumerate(said)))
+
+
+@refused("speech", r"test.csv, line 2: 4 cells in 3 columns; a cell with ',' in it needs quotation marks")
+def a_comma_in_a_transcript_that_is_not_the_last_column(at: Path) -> None:
+    make.write(deepspeech(at), "wav_filename,transcript,wav_filesize\ntest0.wav,one, two,9\n")
+
+
 # --- images that are missing, of whose name there is another in another folder ---
 
 

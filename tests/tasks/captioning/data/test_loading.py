@@ -126,6 +126,12 @@ def test_where_there_are_no_lists_images_are_parted_by_the_hash_of_their_names(
     assert {part: sorted(own) for part, own in again.items()} == {part: sorted(own) for part, own in names.items()}
 
 
+def test_columns_of_captions_txt_are_read_by_their_names(tmp_path: Path, config: Config):
+    draw(tmp_path / "set" / "images", ["a.jpg"])
+    (tmp_path / "set/captions.txt").write_text("image,caption_number,caption\na.jpg,0,a dog, running\na.jpg,1,a cat\n")
+    assert read_source(config(tmp_path / "set")).entries[0].sentences == ("a dog, running", "a cat")
+
+
 def test_a_line_of_flickr30ks_csv_that_lacks_its_second_bar_is_read(tmp_path: Path, config: Config):
     draw(tmp_path / "set" / "images", ["a.jpg"])
     (tmp_path / "set/results.csv").write_text("image_name| comment_number| comment\na.jpg| 4   A dog runs .\n")

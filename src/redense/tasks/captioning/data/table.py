@@ -107,7 +107,11 @@ def _files(names: Iterable[tuple[str, Where]], root: Path) -> dict[tuple[str, Wh
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return read_rows(
-        path, known=(*FILES, *USUAL), bare=("image", "caption"), is_file=lambda cell: ending_of(cell) in SUFFIXES
+        path,
+        known=(*FILES, *USUAL),
+        bare=("image", "caption"),
+        is_file=lambda cell: ending_of(cell) in SUFFIXES,
+        texts=USUAL,
     )
 
 

@@ -124,6 +124,7 @@ def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
         known=(*_PATHS, *_TEXTS),
         bare=("file_name", "text"),
         is_file=lambda cell: ending_of(cell) in SUFFIXES,
+        texts=_TEXTS,
     )
 
 
