@@ -177,6 +177,21 @@ def column_of(row: Mapping[str, Any], names: Collection[str]) -> str | None:
     return next((own[name] for name in names if name in own), None)
 
 
+def verify_splits(path: Path, rows: Iterable[tuple[int, Split | None, Split | None]]) -> None:
+    """Refuse a table of which some rows name a split in a column, and others have none.
+
+    Args:
+        path: of the table.
+        rows: line, the split that a column names, and the split that the row has by that or otherwise.
+
+    Raises:
+        DataError: a row has none.
+    """
+    found = list(rows)
+    if any(said for _, said, _ in found) and (line := next((line for line, _, own in found if own is None), None)):
+        raise DataError(f"{path}, line {line}: no split, where other lines have one")
+
+
 def split_in(
     row: Mapping[str, Any], path: Path, line: int, known: Callable[[str], Split | None] = split_of
 ) -> Split | None:

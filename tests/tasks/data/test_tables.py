@@ -164,6 +164,41 @@ def two_folders_that_are_not_there_and_a_picture_that_either_could_mean(at: Path
     make.rows(at / "labels.csv", [("file", "label"), *((name, PAIR[n % 2]) for n, name in enumerate(names))])
 
 
+# --- splits that contradict each other, or lack ---
+
+
+def _with_splits(at: Path, *more: tuple[str, str, str]) -> None:
+    make.pictures(at, range(12))
+    rows = [(f"{n}.png", "a red dog", ("train", "val", "test")[n // 4]) for n in range(12)]
+    make.rows(at / "captions.csv", [("file_name", "text", "split"), *rows, *more])
+
+
+@refused("captioning", "captions.csv, line 14: 0.png is of test, and of train before")
+def a_caption_of_the_test_about_a_picture_of_the_training(at: Path) -> None:
+    _with_splits(at, ("0.png", "a zebra", "test"))
+
+
+@refused("captioning", "captions.csv, line 14: no split, where other lines have one")
+def a_caption_without_a_split(at: Path) -> None:
+    make.pictures(at, [12])
+    _with_splits(at, ("12.png", "a zebra", ""))
+
+
+@refused("speech", "metadata.csv, line 5: no split, where other lines have one")
+def a_clip_without_a_split(at: Path) -> None:
+    split = [*["train"] * 3, "", "dev", "test"]
+    for n in range(6):
+        make.wav(at / f"{n}.wav")
+    make.rows(at / "metadata.csv", [("file_name", "text", "split"), *((f"{n}.wav", "one", split[n]) for n in range(6))])
+
+
+@refused("speech", "all.jsonl, line 2: no split, where other lines have one")
+def a_line_of_a_list_without_a_split(at: Path) -> None:
+    make.wav(at / "0.wav")
+    line = {"audio": "0.wav", "text": "one"}
+    make.json_lines(at / "all.jsonl", [{**line, "split": "test"}, line])
+
+
 # --- what must hold of each ---
 
 

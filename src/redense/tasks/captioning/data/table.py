@@ -17,7 +17,7 @@ from redense.tasks.classification.data.layouts.tables import Images, Where
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in
+from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .hub import USUAL, complete
@@ -66,17 +66,25 @@ def read_caption_tables(
     files = _files([(name, where[path]) for path, _, _, name in rows], images or folder)
     sentences: dict[str, list[str]] = {}
     splits: dict[str, Split | None] = {}
+    given: dict[Path, list[tuple[int, Split | None, Split | None]]] = {path: [] for path in paths}
     for path, line, row, name in rows:
         own, key = where[path].split, files[name, where[path]]
         said = None if own else split_in(row, path, line, caption_split)
         first = caption_split(name.partition("/")[0]) if "/" in name else None
-        splits.setdefault(key, own or said or first)
+        split = own or said or first
+        if splits.setdefault(key, split) != split:
+            raise DataError(
+                f"{path}, line {line}: {name} is of {split or 'no split'}, and of {splits[key] or 'no split'} before"
+            )
+        given[path].append((line, said, split))
         for column in _columns(row, text, path, line):
             texts = sentences_of(row[column])
             if texts is None:
                 cell = str(row[column])[:60]
                 raise DataError(f"{path}, line {line}: {cell!r}, expected text or a list of texts")
             sentences.setdefault(key, []).extend(texts)
+    for path, own in given.items():
+        verify_splits(path, own)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
     if not entries:
         raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in paths)}")

@@ -20,7 +20,7 @@ from redense.errors import DataError, nearest
 from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in
+from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .folder import SUFFIXES, Files
@@ -282,9 +282,7 @@ def _divided(table: LabelTable, rows: list[dict[str, Any]]) -> list[LabelTable]:
     splits = [split_in(row, table.path, line) for row, (line, _, _) in zip(rest, table.rows, strict=True)]
     if not any(splits):
         return [table]
-    if None in splits:
-        line = table.rows[splits.index(None)][0]
-        raise DataError(f"{table.path}, line {line}: no split, where other lines have one")
+    verify_splits(table.path, ((line, split, split) for (line, _, _), split in zip(table.rows, splits, strict=True)))
     named = zip(splits, table.rows, strict=True)
     parts: dict[str, list[tuple[int, str, str]]] = {}
     for split, row in named:
