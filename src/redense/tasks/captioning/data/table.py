@@ -23,7 +23,8 @@ from redense.tasks.task import Split
 from .hub import USUAL, complete
 from .source import Entry, Source, caption_split, files_of, sentences_of
 
-_STEMS = ("metadata", "captions", "caption", "sentences")
+_CAPTIONS = ("captions", "caption", "sentences")
+_STEMS = ("metadata", *_CAPTIONS)
 
 
 def find_caption_tables(folder: Path) -> list[Path]:
@@ -36,8 +37,8 @@ def find_caption_tables(folder: Path) -> list[Path]:
 
 
 def has_caption_tables(folder: Path) -> bool:
-    """Whether a folder has tables that give images sentences, some of which can be read."""
-    return any(map(_fits_if_readable, _named(folder)))
+    """Whether a folder has tables that give images sentences: one that cannot be read does if it is called so."""
+    return any(map(_seems_to_fit, _named(folder)))
 
 
 def _named(folder: Path) -> list[Path]:
@@ -131,11 +132,11 @@ def _fits(path: Path) -> bool:
     return False
 
 
-def _fits_if_readable(path: Path) -> bool:
+def _seems_to_fit(path: Path) -> bool:
     try:
         return _fits(path)
     except DataError:
-        return False
+        return path.stem.lower() in _CAPTIONS
 
 
 def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> list[str]:

@@ -209,7 +209,7 @@ def read_table(
             raise DataError(f"{table.path}, line {line}: {name!r} is no name of an image")
         path = found.get((name, table.where))
         if path is None:
-            missing.append(f"{name} in line {line} of {table.path.name}")
+            missing.append(f"{name} in line {line} of {table.path.relative_to(images.root)}")
             continue
         number = -1 if label.lower() in _UNLABELLED else known[label]
         if labels.setdefault(path, number) != number:
@@ -279,7 +279,9 @@ def _divided(table: LabelTable, rows: list[dict[str, Any]]) -> list[LabelTable]:
         DataError: some rows name a split, and others none.
     """
     rest = [{key: cell for key, cell in row.items() if key != table.column} for row in rows]
-    splits = [split_in(row, table.path, line) for row, (line, _, _) in zip(rest, table.rows, strict=True)]
+    splits: list[Split | None] = [
+        split_in(row, table.path, line) for row, (line, _, _) in zip(rest, table.rows, strict=True)
+    ]
     if not any(splits):
         return [table]
     verify_splits(table.path, ((line, split, split) for (line, _, _), split in zip(table.rows, splits, strict=True)))
