@@ -120,7 +120,7 @@ def texts() -> None:
     put("manifest-jsonl", "two", '{"audio_filepath": "a.wav", "text": "a", "offset": 1.5, "duration": 2}\n' * 2)
     put("manifest-csv", "two", "file_name,transcription\na.wav,hola\nb.wav,adios\n")
     put("manifest-tsv", "two", "file_name\ttranscription\na.wav\thola\nb.wav\tadios\n")
-    put("rows-csv", "quoted", 'image,label\na.png,"one, two"\n"b\n.png";cat\n')
+    put("rows-csv", "quoted", 'image,label\na.png,"one, two"\n"b\n.png",cat\n')
     entry = {"filename": "a.png", "split": "train", "sentences": [{"raw": "a dog", "tokens": ["a", "dog"]}]}
     put("captions-karpathy", "one", json.dumps({"images": [entry]}))
     coco = {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "caption": "a"}]}

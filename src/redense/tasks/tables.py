@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +24,7 @@ FILES = (
 SPLITS = ("split", "set", "subset", "partition")
 """Columns that divide the rows into splits, in small letters."""
 _DELIMITERS = ",;\t|"
+_NEVER_QUOTED = "\t|"
 _LOOKED_AT = 50  # rows
 
 
@@ -33,6 +34,7 @@ def read_rows(
     known: Collection[str] = (),
     bare: Sequence[str] = (),
     is_file: Callable[[str], bool] = lambda cell: False,
+    texts: Collection[str] = (),
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return the line number and the columns of every row of a table.
 
@@ -41,29 +43,48 @@ def read_rows(
         known: names of columns in small letters: a first line with one of them is the head of the table.
         bare: names of the columns of a table without a head, for where the first line names a file already.
         is_file: whether a cell names a file.
+        texts: names of columns in small letters: as the last of a table such a column may have commas in its cells that
+            are not quoted. So may the only one beside that of the files.
 
     Raises:
-        DataError: it is no text in UTF-8, or no table.
+        DataError: it is no text in UTF-8, or no table; two columns have one name, or a row has more cells than columns.
     """
     if path.suffix.lower() == ".jsonl":
         return list(json_lines(path))
-    lines = cells(path)
+    delimiter, lines = _table(path)
     if not lines:
         raise DataError(f"{path}: there is nothing in it")
-    head = [cell.strip() for cell in lines[0][1]]
-    if bare and not any(cell.lower() in known for cell in head) and any(map(is_file, head)):
-        return [(number, _named(bare, row)) for number, row in lines]
-    return [(number, _named(head, row)) for number, row in lines[1:]]
+    names = [cell.strip() for cell in lines[0][1]]
+    if bare and not any(cell.lower() in known for cell in names) and any(map(is_file, names)):
+        names = list(bare)
+    else:
+        lines = lines[1:]
+    meant = [name.lower() if name.lower() in known else name for name in names if name]
+    if twice := [name for name in meant if meant.count(name) > 1]:
+        raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one of them")
+    last = names[-1].lower()
+    joins = last in texts or (len(names) == 2 and last not in FILES)
+    out: list[tuple[int, dict[str, Any]]] = []
+    for number, given in lines:
+        row = _without_empty_ends(given, len(names))
+        if len(row) > len(names) and not joins:
+            quoted = "" if delimiter in _NEVER_QUOTED else f"; a cell with {delimiter!r} in it needs quotation marks"
+            raise DataError(f"{path}, line {number}: {len(row)} cells in {len(names)} columns{quoted}")
+        cells = [*row[: len(names) - 1], delimiter.join(row[len(names) - 1 :])]
+        out.append((number, dict(zip(names, cells, strict=False))))
+    return out
 
 
-def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
-    """Name the cells of a row; what stands beyond the last column belongs to it: a sentence may have commas."""
-    last = len(names) - 1
-    return dict(zip(names, [*row[:last], ",".join(row[last:])], strict=False))
+def _without_empty_ends(row: list[str], width: int) -> list[str]:
+    """Return a row without the empty cells beyond its columns: some programs end every line with a comma."""
+    end = len(row)
+    while end > width and not row[end - 1].strip():
+        end -= 1
+    return row[:end]
 
 
 def cells(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the line number and the cells of every row of a table that is not empty.
+    """Return the first line and the cells of every row of a table that is not empty.
 
     The delimiter is the tab of a .tsv, else the one of ``, ; tab |`` that parts the first rows into equally many cells;
     of several, or if none does, the one that comes first. With tabs and bars a quotation mark is a letter like others.
@@ -71,15 +92,44 @@ def cells(path: Path) -> list[tuple[int, list[str]]]:
     Raises:
         DataError: it is no text in UTF-8, or no table.
     """
+    return _table(path)[1]
+
+
+def _table(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     try:
         with open_text(path, newline="") as file:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(file)
             file.seek(0)
-            rows = _rows(file, delimiter)
-            return [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        hint = "; save it as text in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
-        raise DataError(f"{path} is no table that can be read: {error}{hint}") from None
+            rows = list(parted(file, delimiter, path))
+    except (UnicodeDecodeError, OSError) as error:
+        raise unreadable(path, error) from None
+    if any("\0" in cell for _, row in rows[:_LOOKED_AT] for cell in row):
+        raise DataError(f"{path} is no table that can be read: it has NULs in it; save it as text in UTF-8")
+    return delimiter, [(line, row) for line, row in rows if any(cell.strip() for cell in row)]
+
+
+def parted(lines: Iterable[str], delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the cells of every row.
+
+    Raises:
+        DataError: a quotation mark is not closed; it would take the following rows with it.
+    """
+    rows, first = _rows(lines, delimiter), 1
+    try:
+        for row in rows:
+            yield first, row
+            first = rows.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {first}: this row cannot be read ({error}): a cell that begins with a quotation mark must "
+            "end with one, and double those inside"
+        ) from None
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """Return the error of a table that cannot be opened, or is no text in UTF-8."""
+    hint = "; save it as text in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+    return DataError(f"{path} is no table that can be read: {error}{hint}")
 
 
 def _delimiter(file: TextIO) -> str:
@@ -87,15 +137,18 @@ def _delimiter(file: TextIO) -> str:
     there = sorted(filter(first.count, _DELIMITERS), key=first.index)
     for delimiter in there:
         file.seek(0)
-        widths = {len(row) for row in itertools.islice(_rows(file, delimiter), _LOOKED_AT) if row}
+        try:
+            widths = {len(row) for row in itertools.islice(_rows(file, delimiter), _LOOKED_AT) if row}
+        except csv.Error:
+            continue
         if len(widths) == 1:
             return delimiter
     return there[0] if there else ","
 
 
-def _rows(file: TextIO, delimiter: str) -> Any:
-    quoting = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
-    return csv.reader(file, delimiter=delimiter, quoting=quoting)
+def _rows(lines: Iterable[str], delimiter: str) -> Any:
+    quoting = csv.QUOTE_NONE if delimiter in _NEVER_QUOTED else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -122,6 +175,21 @@ def column_of(row: Mapping[str, Any], names: Collection[str]) -> str | None:
     """Return the column of a row that is called like one of ``names``, the first of these, in any case."""
     own = {key.strip().lower(): key for key in row}
     return next((own[name] for name in names if name in own), None)
+
+
+def verify_splits(path: Path, rows: Iterable[tuple[int, Split | None, Split | None]]) -> None:
+    """Refuse a table of which some rows name a split in a column, and others have none.
+
+    Args:
+        path: of the table.
+        rows: line, the split that a column names, and the split that the row has by that or otherwise.
+
+    Raises:
+        DataError: a row has none.
+    """
+    found = list(rows)
+    if any(said for _, said, _ in found) and (line := next((line for line, _, own in found if own is None), None)):
+        raise DataError(f"{path}, line {line}: no split, where other lines have one")
 
 
 def split_in(

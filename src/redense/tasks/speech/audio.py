@@ -49,7 +49,7 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         return Sound(fault=f"cannot be read ({error.strerror or error})")
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
-        rate, *blocks = _decoded(io.BytesIO(content), start, min(length or math.inf, longest + 1.0))
+        rate, *blocks = _decoded(io.BytesIO(content), start, min(_end(length), longest + 1.0))
     except DataError as error:
         return Sound(digest=digest, fault=str(error))
     if not blocks:
@@ -70,10 +70,14 @@ def read(path: Path, rate: int, start: float = 0.0, length: float | None = None)
         DataError: it cannot be read; the message names it.
         MissingExtraError: soundfile is not installed.
     """
-    own, *blocks = decoded(path, start, length or math.inf)
+    own, *blocks = decoded(path, start, _end(length))
     if not blocks:
         raise DataError(f"{path} holds no sound")
     return resample(np.concatenate(blocks), own, rate)
+
+
+def _end(length: float | None) -> float:
+    return math.inf if length is None else length
 
 
 def resample(samples: Samples, own: int, rate: int) -> Samples:

@@ -126,6 +126,12 @@ def test_where_there_are_no_lists_images_are_parted_by_the_hash_of_their_names(
     assert {part: sorted(own) for part, own in again.items()} == {part: sorted(own) for part, own in names.items()}
 
 
+def test_columns_of_captions_txt_are_read_by_their_names(tmp_path: Path, config: Config):
+    draw(tmp_path / "set" / "images", ["a.jpg"])
+    (tmp_path / "set/captions.txt").write_text("image,caption_number,caption\na.jpg,0,a dog, running\na.jpg,1,a cat\n")
+    assert read_source(config(tmp_path / "set")).entries[0].sentences == ("a dog, running", "a cat")
+
+
 def test_a_line_of_flickr30ks_csv_that_lacks_its_second_bar_is_read(tmp_path: Path, config: Config):
     draw(tmp_path / "set" / "images", ["a.jpg"])
     (tmp_path / "set/results.csv").write_text("image_name| comment_number| comment\na.jpg| 4   A dog runs .\n")
@@ -229,9 +235,14 @@ def test_coco_without_validation_images_is_parted_by_hash(tmp_path: Path, config
         ("[]", "not in COCO's layout"),
         ('{"images": [{"id": 1, "file_name": 5}], "annotations": []}', "5 is no text"),
         ('{"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]}', "not in COCO's layout"),
+        (
+            '{"images": [{"id": 3, "file_name": "3.png"}, {"id": 3, "file_name": "5.png"}], "annotations": []}',
+            "train2017/3.png and train2017/5.png both have the id 3",
+        ),
+        ('{"images": [{"id": 3.5, "file_name": "3.png"}], "annotations": []}', "3.5 is no whole number"),
         ('{"images": [], "annotations": []}', "there are no images in captions_train2017.json"),
     ],
-    ids=["cut", "list", "number", "unknown image", "empty"],
+    ids=["cut", "list", "number", "unknown image", "an id twice", "half an id", "empty"],
 )
 def test_damaged_annotations_are_refused_in_one_line(text: str, message: str, tmp_path: Path, config: Config):
     (tmp_path / "annotations").mkdir()
@@ -339,3 +350,12 @@ def test_a_set_without_sentences_is_refused_in_one_line(columns, message, saved,
     with pytest.raises(DataError, match=message) as caught:
         load_captions(config(saved(train=columns)))
     assert "\n" not in str(caught.value)
+
+
+def test_the_images_of_a_table_may_lie_elsewhere(tmp_path: Path, config: Config):
+    draw(tmp_path / "images", [f"{number}.png" for number in range(40)])
+    (tmp_path / "set").mkdir()
+    lines = [f"{number}.png,a dog" for number in range(40)]
+    (tmp_path / "set/captions.csv").write_text("\n".join(["file_name,text", *lines]) + "\n")
+    splits = load_captions(config(tmp_path / "set", images=str(tmp_path / "images")))
+    assert sum(map(len, names_of(splits).values())) == 40

@@ -47,8 +47,12 @@ def test_an_offset_chooses_a_piece_and_a_duration_alone_does_not(tmp_path: Path)
         ('{"text": "x"}', "line 1: no path"),
         ('{"audio_filepath": "a.wav"}', "line 1: no transcript"),
         ('{"audio_filepath": "a.wav", "text": "x", "offset": "late"}', "offset must be in seconds, got 'late'"),
+        (
+            '{"audio_filepath": "a.wav", "text": "x", "offset": 1.0, "duration": 0}',
+            "duration must be more than 0 seconds",
+        ),
     ],
-    ids=["broken", "list", "path", "text", "offset"],
+    ids=["broken", "list", "path", "text", "offset", "duration"],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str):
     write(tmp_path / "manifest.jsonl", line)
@@ -65,6 +69,30 @@ def test_audio_folders_of_hugging_face_have_one_table_or_one_a_split(tmp_path: P
         ("train", "", "train/a.wav", "uno"),
         ("validation", "", "validation/b.wav", "dos"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("id|text|speaker_name\na|uno|anna\n", ("wavs/a.wav", "uno")),
+        ("audio_file|text|speaker_name\nwavs/a.wav|uno|anna\n", ("wavs/a.wav", "uno")),
+        ("id|speaker|normalized_text|text\na|anna|uno|1\n", ("wavs/a.wav", "uno")),
+        ("text|audio_file\nuno|wavs/a.wav\n", ("wavs/a.wav", "uno")),
+        ("a|1|uno\n", ("wavs/a.wav", "uno")),
+        ("a|name\n", ("wavs/a.wav", "name")),
+    ],
+    ids=["a speaker", "coqui", "in words", "the text first", "no head", "a word of heads"],
+)
+def test_a_head_with_bars_says_which_column_is_the_text(tmp_path: Path, lines: str, found: tuple[str, str]):
+    write(tmp_path / "wavs/a.wav")
+    write(tmp_path / "metadata.csv", lines)
+    assert shown(tmp_path) == [(None, "", *found)]
+
+
+def test_a_head_with_bars_and_no_text_is_refused(tmp_path: Path):
+    write(tmp_path / "metadata.csv", "id|words|speaker\na|uno|anna\n")
+    with pytest.raises(DataError, match="line 1: no column of texts, expected one called text"):
+        read_source(str(tmp_path))
 
 
 @pytest.mark.parametrize("below", ["", "LibriSpeech"])

@@ -54,6 +54,25 @@ def test_a_given_split_is_kept_and_a_missing_one_is_taken_from_training(corpus: 
     assert len(found.splits["train"]) + len(found.splits["validation"]) == 60
 
 
+@pytest.mark.parametrize("sayings", [sentences(30), ["uno"] * 30], ids=["by sentences", "by names"])
+def test_a_clip_stays_in_its_given_split_also_if_training_has_one_of_its_name(
+    sayings: list[str], tmp_path: Path, sound: Write
+):
+    for seed, (split, own) in enumerate({"train": sayings, "test": sayings[::-1]}.items()):
+        for index in range(len(own)):
+            sound(tmp_path / "set" / split / f"{index}.wav", seed=100 * seed + index)
+        lines = ["file_name,text", *(f"{index}.wav,{text}" for index, text in enumerate(own))]
+        (tmp_path / "set" / split / "metadata.csv").write_text("\n".join(lines) + "\n")
+    found = load(tmp_path / "set").splits
+    assert {name: {one.clip.path.parent.name for one in part} for name, part in found.items()} == {
+        "train": {"train"},
+        "validation": {"train"},
+        "test": {"test"},
+    }
+    assert len(found["test"]) == 30
+    assert len({one.clip.name for part in found.values() for one in part}) == 60
+
+
 def test_several_test_sets_keep_their_names(corpus: Write):
     corpus(["dos uno"], "test_93.jsonl")
     corpus(["uno dos"], "test_92.jsonl")

@@ -58,12 +58,25 @@ def read_coco(files: dict[str, dict[str, Path]], folder: Path, images: Path | No
     return Source(place, files_of(root, entries), tuple(entries), tuple(notes))
 
 
+def _whole(value: Any) -> int:
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(f"{value!r} is no whole number")
+    return number
+
+
 def _entries(path: Path, folder: str, split: Split | None) -> list[Entry]:
     def read(data: Any) -> list[Entry]:
-        names = {int(item["id"]): f"{folder}/{text_of(item['file_name'])}" for item in data["images"]}
+        names: dict[int, str] = {}
+        for item in data["images"]:
+            number, name = _whole(item["id"]), f"{folder}/{text_of(item['file_name'])}"
+            if names.setdefault(number, name) != name:
+                raise DataError(
+                    f"{path}: {names[number]} and {name} both have the id {number}, expected one image an id"
+                )
         sentences: dict[int, list[str]] = {number: [] for number in names}
         for item in data["annotations"]:
-            sentences[int(item["image_id"])].append(text_of(item["caption"]).strip())
+            sentences[_whole(item["image_id"])].append(text_of(item["caption"]).strip())
         return [Entry(names[number], tuple(own), split) for number, own in sentences.items()]
 
     expected = "images, each with id and file_name, and annotations, each with image_id and caption"

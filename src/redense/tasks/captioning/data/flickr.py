@@ -7,7 +7,6 @@ line that names the columns. Flickr8k's three lists, ``Flickr_8k.trainImages.txt
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,11 @@ from redense.files.opening import read_text
 from redense.files.visible import counted
 from redense.tasks.classification.data.layouts.folder import SUFFIXES
 from redense.tasks.folders import ending_of
+from redense.tasks.tables import FILES as IMAGES
+from redense.tasks.tables import parted
 from redense.tasks.task import Split
 
+from .hub import USUAL
 from .source import Entry, Source, files_of
 
 FILES = ("Flickr8k.token.txt", "results_20130124.token", "results.csv", "captions.txt")
@@ -117,16 +119,26 @@ def _bars(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _commas(path: Path) -> Iterator[tuple[str, str]]:
-    rows = csv.reader(_lines(path))
-    try:
-        for row in filter(None, rows):
-            if rows.line_num == 1 and not _is_image(row[0]):  # image,caption
-                continue
-            if len(row) < 2:
-                raise DataError(f"{path}, line {rows.line_num}: expected IMAGE,SENTENCE, got {','.join(row)[:60]!r}")
-            yield row[0], ",".join(row[1:])
-    except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: no table with commas ({error})") from None
+    names = ["image", "caption"]
+    for line, row in parted(_lines(path), ",", path):
+        if line == 1 and row and not _is_image(row[0]):
+            names = [name.strip().lower() for name in row]
+        elif row:
+            image, sentence = _columns(names, path)
+            if len(row) < len(names) or (len(row) > len(names) and sentence < len(names) - 1):
+                raise DataError(f"{path}, line {line}: expected IMAGE,SENTENCE, got {','.join(row)[:60]!r}")
+            yield row[image], ",".join(row[sentence:]) if sentence == len(names) - 1 else row[sentence]
+
+
+def _columns(names: list[str], path: Path) -> tuple[int, int]:
+    """Return the places of the columns of the images and of the sentences: of two columns, the first and the second."""
+    image = next((names.index(name) for name in IMAGES if name in names), None)
+    sentence = next((names.index(name) for name in USUAL if name in names), None)
+    if image is not None and sentence is not None:
+        return image, sentence
+    if len(names) == 2:
+        return 0, 1
+    raise DataError(f"{path}, line 1: {', '.join(names)[:60]!r}, expected columns called image and caption")
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[str, str]]]] = {

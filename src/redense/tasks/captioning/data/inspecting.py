@@ -20,7 +20,7 @@ from .coco import find_coco
 from .flickr import find_flickr
 from .karpathy import find_karpathy
 from .loading import Looked, divide_captions, look_at
-from .table import find_caption_tables
+from .table import has_caption_tables
 
 _ALL = "not divided"
 _FEW = 100  # images of a validation or test split: fewer are said
@@ -29,7 +29,7 @@ _FEW = 100  # images of a validation or test split: fewer are said
 def has_captions(folder: Path) -> bool:
     """Whether a folder has captions in a layout whose files say so."""
     return folder.is_dir() and bool(
-        find_karpathy(folder) or find_flickr(folder) or find_coco(folder) or find_caption_tables(folder)
+        find_karpathy(folder) or find_flickr(folder) or find_coco(folder) or has_caption_tables(folder)
     )
 
 

@@ -179,7 +179,7 @@ def read_source(config: CaptionData) -> Source:
     if files := find_coco(folder):
         return read_coco(files, folder, images, place)
     if paths := find_caption_tables(folder):
-        return read_caption_tables(paths, images or folder, config.text, place)
+        return read_caption_tables(paths, folder, config.text, place, images)
     if is_hub_folder(folder):
         return read_hub(str(folder), config.text, place)
     raise DataError(

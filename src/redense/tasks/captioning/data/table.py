@@ -7,36 +7,49 @@ tells nothing of its split.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
 from redense.tasks.classification.data.layouts.folder import SUFFIXES
-from redense.tasks.classification.data.layouts.tables import Images
+from redense.tasks.classification.data.layouts.tables import Images, Where
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in
+from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .hub import USUAL, complete
 from .source import Entry, Source, caption_split, files_of, sentences_of
 
-_STEMS = ("metadata", "captions", "caption", "sentences")
+_CAPTIONS = ("captions", "caption", "sentences")
+_STEMS = ("metadata", *_CAPTIONS)
 
 
 def find_caption_tables(folder: Path) -> list[Path]:
-    """Return the tables of a folder, and of the folders of splits in it, that give images sentences."""
+    """Return the tables of a folder, and of the folders of splits in it, that give images sentences.
+
+    Raises:
+        DataError: a table that is called after a split, or as one of captions, cannot be read.
+    """
+    return list(filter(_fits, _named(folder)))
+
+
+def has_caption_tables(folder: Path) -> bool:
+    """Whether a folder has tables that give images sentences: one that cannot be read does if it is called so."""
+    return any(map(_seems_to_fit, _named(folder)))
+
+
+def _named(folder: Path) -> list[Path]:
     places = [folder, *(folder / name for name in subfolders(folder) if split_of(name))]
     found = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
-    return [
-        path
-        for path in found
-        if path.is_file() and (path.stem.lower() in _STEMS or split_of(path.stem)) and _fits(path)
-    ]
+    return [path for path in found if path.is_file() and (path.stem.lower() in _STEMS or split_of(path.stem))]
 
 
-def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place: str) -> Source:
+def read_caption_tables(
+    paths: list[Path], folder: Path, text: str | None, place: str, images: Path | None = None
+) -> Source:
     """Return what the tables of a folder say of its images.
 
     Args:
@@ -44,59 +57,86 @@ def read_caption_tables(paths: list[Path], folder: Path, text: str | None, place
         folder: of the set.
         text: the columns of the sentences, with commas between; None: the usual one.
         place: what a user calls the set.
+        images: the folder of the images; None: ``folder``.
 
     Raises:
         DataError: a line names no image, or has no text.
     """
+    rows = [(path, line, row, _name_in(row, path, line)) for path in paths for line, row in _rows(path)]
+    where = {path: _where(path, folder) for path in paths}
+    files = _files([(name, where[path]) for path, _, _, name in rows], images or folder)
     sentences: dict[str, list[str]] = {}
     splits: dict[str, Split | None] = {}
-    index: Images | None = None
-    for path in paths:
-        own = split_of(path.parent.name) if path.parent != folder else split_of(path.stem)
-        below = f"{path.parent.relative_to(folder)}/" if path.parent != folder else ""
-        for line, row in _rows(path):
-            image = column_of(row, FILES)
-            name = row.get(image or "")
-            if not isinstance(name, str) or not can_be_a_file(name):
-                raise DataError(
-                    f"{path}, line {line}: no name of an image, expected one of the columns {', '.join(FILES[:4])}"
-                )
-            key = below + name.strip()
-            if key not in splits and not (folder / key).is_file():
-                index = index or Images(folder)
-                key = index.find(name, below.rstrip("/"), alike=True) or key
-            said = None if own else split_in(row, path, line, caption_split)
-            first = caption_split(name.partition("/")[0]) if "/" in name else None
-            splits.setdefault(key, own or said or first)
-            for column in _columns(row, text, path, line):
-                texts = sentences_of(row[column])
-                if texts is None:
-                    cell = str(row[column])[:60]
-                    raise DataError(f"{path}, line {line}: {cell!r}, expected text or a list of texts")
-                sentences.setdefault(key, []).extend(texts)
+    given: dict[Path, list[tuple[int, Split | None, Split | None]]] = {path: [] for path in paths}
+    for path, line, row, name in rows:
+        own, key = where[path].split, files[name, where[path]]
+        said = None if own else split_in(row, path, line, caption_split)
+        first = caption_split(name.partition("/")[0]) if "/" in name else None
+        split = own or said or first
+        if splits.setdefault(key, split) != split:
+            raise DataError(
+                f"{path}, line {line}: {name} is of {split or 'no split'}, and of {splits[key] or 'no split'} before"
+            )
+        given[path].append((line, said, split))
+        for column in _columns(row, text, path, line):
+            texts = sentences_of(row[column])
+            if texts is None:
+                cell = str(row[column])[:60]
+                raise DataError(f"{path}, line {line}: {cell!r}, expected text or a list of texts")
+            sentences.setdefault(key, []).extend(texts)
+    for path, own in given.items():
+        verify_splits(path, own)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
     if not entries:
         raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in paths)}")
     entries, notes = complete(entries, place)
-    return Source(place, files_of(folder, entries), tuple(entries), notes)
+    return Source(place, files_of(images or folder, entries), tuple(entries), notes)
+
+
+def _name_in(row: dict[str, Any], path: Path, line: int) -> str:
+    name = row.get(column_of(row, FILES) or "")
+    if not isinstance(name, str) or not can_be_a_file(name):
+        raise DataError(f"{path}, line {line}: no name of an image, expected one of the columns {', '.join(FILES[:4])}")
+    return name
+
+
+def _where(path: Path, folder: Path) -> Where:
+    below = path.parent.relative_to(folder).as_posix()
+    return Where("", split_of(path.stem)) if below == "." else Where(below, split_of(path.parent.name))
+
+
+def _files(names: Iterable[tuple[str, Where]], root: Path) -> dict[tuple[str, Where], str]:
+    """Return name and its table's place -> path below ``root`` of the image that is meant, there or not."""
+    files = {(name, where): f"{where.below}/".lstrip("/") + name.strip() for name, where in names}
+    if missing := [key for key, path in files.items() if not (root / path).is_file()]:
+        found = Images(root).find_all(files)
+        files |= {key: found[key] for key in missing if key in found}
+    return files
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return read_rows(
-        path, known=(*FILES, *USUAL), bare=("image", "caption"), is_file=lambda cell: ending_of(cell) in SUFFIXES
+        path,
+        known=(*FILES, *USUAL),
+        bare=("image", "caption"),
+        is_file=lambda cell: ending_of(cell) in SUFFIXES,
+        texts=USUAL,
     )
 
 
 def _fits(path: Path) -> bool:
     """Whether the first line of a table names an image and has text."""
-    try:
-        rows = _rows(path)[:1]
-    except DataError:
-        return False
-    for _, row in rows:
+    for _, row in _rows(path)[:1]:
         image = column_of(row, FILES)
         return bool(image) and ending_of(str(row[image])) in SUFFIXES and column_of(row, USUAL) is not None
     return False
+
+
+def _seems_to_fit(path: Path) -> bool:
+    try:
+        return _fits(path)
+    except DataError:
+        return path.stem.lower() in _CAPTIONS
 
 
 def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> list[str]:

@@ -25,7 +25,7 @@ from .layouts.folder import SUFFIXES, beside, find_parts, list_folder, same_insi
 from .layouts.hub import is_hub_folder, read_by_row, read_in_memory
 from .layouts.idx import IDX_NAMES, SAMPLE, find_idx, read_idx_set
 from .layouts.npz import find_npz, read_npz
-from .layouts.tables import Images, LabelTable, classes_of, find_label_tables, has_tables, read_table
+from .layouts.tables import Images, LabelTable, classes_of, find_label_tables, find_named, has_tables, read_table
 from .pixels import require_pillow
 from .sets import AnySet, ImageSet
 
@@ -205,12 +205,10 @@ def _are_class_folders(root: Path) -> bool:
 
 
 def _labelled(root: Path, place: str, tables: list[LabelTable], images: Images, notes: list[str], look: Looks) -> Found:
-    known = classes_of(tables)
+    known, paths = classes_of(tables), find_named(tables, images)
     parts: dict[str, Part] = {}
-    named = 0
     for table in tables:
-        files, labels, missing = read_table(table, images, known)
-        named += len(files)
+        files, labels, missing = read_table(table, images, paths, known)
         if table.split in ("validation", "test") and (labels < 0).all():
             hidden = counted(len(files), "image")
             notes.append(f"{table.path.name}: the {hidden} of it have no label: they are not used")
@@ -219,7 +217,7 @@ def _labelled(root: Path, place: str, tables: list[LabelTable], images: Images, 
         parts[table.split] = Part(files, labels, tuple(known), look(files, f"{root} {table.split}"), faults)
     if "train" not in parts and "all" not in parts:
         raise DataError(f"{root}: {' and '.join(t.path.name for t in tables)} give no training images their classes")
-    if rest := len(images.files) - named:
+    if rest := len(images.files) - len(set(paths.values())):
         notes.append(f"{counted(rest, 'image')} in no line of {' and '.join(t.path.name for t in tables)}: not used")
     others = Counter({ending: count for ending, count in images.others.items() if ending not in TEXTS})
     if others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
 from redense.errors import DataError
@@ -11,11 +12,13 @@ from redense.tasks.folders import TEXTS, paths_below, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.split_names import split_named
-from redense.tasks.tables import cells, read_rows
+from redense.tasks.tables import FILES, cells, read_rows, unreadable
 from redense.tasks.task import Split
 
 from .clips import Clip
+from .manifests import TEXT_COLUMNS
 
+_IN_WORDS = ("normalized_text", "normalized_transcription", "normalized_transcript", "text_normalized")
 _LOOKED_AT = 1 << 16  # characters of a first line
 
 _TABLES: dict[str, Split] = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
@@ -81,7 +84,11 @@ def read_common_voice(folder: Path) -> list[Clip]:
 
 
 def find_ljspeech(folder: Path) -> list[Path]:
-    """Return the lists of LJSpeech's layout in a folder: ``metadata.csv`` with bars, ``metadata_train.csv``, ..."""
+    """Return the lists of LJSpeech's layout in a folder: ``metadata.csv`` with bars, ``metadata_train.csv``, ...
+
+    Raises:
+        DataError: a file that is called so cannot be read.
+    """
     found = visible(folder.glob("metadata*.csv"), folder)
     return [path for path in found if path.is_file() and _has_bars(path)]
 
@@ -96,12 +103,34 @@ def read_ljspeech(paths: list[Path]) -> list[Clip]:
     for path in paths:
         split, _ = split_named(path.stem.removeprefix("metadata").strip("_-"))
         places = [place for place in (path.parent / "wavs", path.parent / "wav", path.parent) if place.is_dir()]
-        for line, (name, *texts) in cells(path):
-            said = [text.strip() for text in texts if text.strip()]
+        rows = cells(path)
+        columns = _columns(rows[0][1], path) if rows else None
+        for line, row in rows[1:] if columns else rows:
+            name, *texts = [row[place] for place in columns if place < len(row)] if columns else row
+            name, said = name.strip(), [text.strip() for text in texts if text.strip()]
             if not said or not can_be_a_file(name) or ".." in Path(name).parts:
-                raise DataError(f"{path}, line {line}: expected NAME|TEXT, got {'|'.join([name, *texts])[:60]!r}")
-            clips.append(Clip(_sound(places[0], name.strip(), ".wav"), name.strip(), said[-1], split=split))
+                raise DataError(f"{path}, line {line}: expected NAME|TEXT, got {'|'.join(row)[:60]!r}")
+            sound = _sound(places[0], name, ".wav")
+            if "/" in name and not is_regular(sound):  # a path from the list's folder
+                sound = _sound(path.parent, name, ".wav")
+            clips.append(Clip(sound, name, said[-1], split=split))
     return clips
+
+
+def _columns(first: Sequence[str], path: Path) -> list[int] | None:
+    """Return the places of the name, the text and the text in words, if the first line names columns; else None.
+
+    Raises:
+        DataError: it names the files, and none of the texts.
+    """
+    names = [cell.strip().lower() for cell in first]
+    file = next((names.index(name) for name in ("audio_file", *FILES) if name in names), None)
+    texts = [names.index(name) for name in (*TEXT_COLUMNS, *_IN_WORDS) if name in names]
+    if file is None or (file and not texts):  # a transcript may be one of these words
+        return None
+    if not texts:
+        raise DataError(f"{path}, line 1: no column of texts, expected one called {', '.join(TEXT_COLUMNS)}")
+    return [file, *texts]
 
 
 def read_text_files(folder: Path) -> list[Clip]:
@@ -136,8 +165,8 @@ def _has_bars(path: Path) -> bool:
     try:
         with open_text(path) as file:
             first = file.readline(_LOOKED_AT)
-    except (OSError, UnicodeDecodeError):
-        return False
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
     return "|" in first and "file_name" not in first
 
 

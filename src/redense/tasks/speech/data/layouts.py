@@ -20,7 +20,15 @@ from .corpora import (
     read_ljspeech,
     read_text_files,
 )
-from .manifests import find_manifests, find_tables, names_sounds, read_manifest, read_manifests, read_tables
+from .manifests import (
+    find_manifests,
+    find_tables,
+    named_tables,
+    names_sounds,
+    read_manifest,
+    read_manifests,
+    read_tables,
+)
 from .tones import tones_folder
 from .wsj import is_wsj, read_wsj
 
@@ -95,4 +103,4 @@ def looks_like_recordings(place: Path) -> bool:
         return place.suffix in (".jsonl", ".json")
     if is_wsj(place) or find_librispeech(place) or is_common_voice(place):
         return True
-    return any(map(names_sounds, [*find_manifests(place), *find_tables(place)])) or has_any(place, SUFFIXES)
+    return any(map(names_sounds, [*find_manifests(place), *named_tables(place)])) or has_any(place, SUFFIXES)

@@ -162,23 +162,29 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split
     """
     given: set[Split | None] = {utterance.clip.split for utterance in usable}
     divided = "validation" in given and "test" in given
-    free = [one for one in usable if one.clip.split is None or (one.clip.split == "train" and not divided)]
-    drawn: dict[str, Split] = {}
-    for one in free:
+    # By their places: clips of several splits may have one name.
+    free = {
+        place: one
+        for place, one in enumerate(usable)
+        if one.clip.split is None or (one.clip.split == "train" and not divided)
+    }
+    drawn: dict[int, Split] = {}
+    for place, one in free.items():
         name = split_of(one.text, config)
-        drawn[one.clip.name] = "train" if name in given else name
+        drawn[place] = "train" if name in given else name
     notes: list[str] = []
     names: tuple[Split, ...] = ("train", "validation", "test")
     empty = [name for name in names if name not in given and name not in drawn.values()]
     if empty and len(free) >= _FEWEST:
-        drawn = _by_name(free, given, config)
+        of_name = _by_name([*free.values()], given, config)
+        drawn = {place: of_name[one.clip.name] for place, one in free.items()}
         notes.append(
-            f"{_different(len({one.text for one in free}))} too few to divide by: the clips are divided "
+            f"{_different(len({one.text for one in free.values()}))} too few to divide by: the clips are divided "
             "by their names, and the same sentence may be in training and in the test"
         )
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
-    for one in usable:
-        splits[drawn.get(one.clip.name) or one.clip.split or "train"].append(one)
+    for place, one in enumerate(usable):
+        splits[drawn.get(place) or one.clip.split or "train"].append(one)
     return splits, notes
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.split_names import split_named
-from redense.tasks.tables import ENDINGS, json_lines, read_rows, split_in
+from redense.tasks.tables import ENDINGS, json_lines, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .clips import Clip
 
 _PATHS = ("audio_filepath", "audio", "path", "file_name", "wav_filename", "file", "filename")
-_TEXTS = ("text", "transcription", "transcript", "sentence")
+TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence")
 
 
 def find_manifests(folder: Path) -> list[Path]:
@@ -44,19 +45,33 @@ def read_manifest(path: Path) -> list[Clip]:
         DataError: a line is no JSON, or has no path or text.
     """
     split, part = split_named(path.stem)
-    return [_clip(entry, path, line, split, part) for line, entry in json_lines(path)]
+    rows = list(json_lines(path))
+    clips = [_clip(entry, path, line, split, part) for line, entry in rows]
+    _verify_splits(path, rows, clips)
+    return clips
+
+
+def named_tables(folder: Path) -> list[Path]:
+    """Return the tables of a folder that are called as those of an audio folder are.
+
+    ``metadata.csv`` and its kin, its own or one in every folder of a split; else the ``.csv`` files that
+    are called after a split, as DeepSpeech's ``train.csv``.
+    """
+    places = [folder, *(folder / name for name in subfolders(folder) if split_named(name)[0])]
+    found = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
+    tables = [path for path in found if path.is_file()]
+    if named := [path for path in tables if path.stem == "metadata"]:
+        return named
+    return [path for path in tables if split_named(path.stem)[0] and path.suffix.lower() == ".csv"]
 
 
 def find_tables(folder: Path) -> list[Path]:
-    """Return the tables of an audio folder: ``metadata.csv`` and its kin, its own or one in every folder of a split.
+    """Return the tables of an audio folder: `named_tables`, and of those of splits the ones that have the columns.
 
-    Where there is none, those that are called after a split and have the columns, as DeepSpeech's ``train.csv``.
+    Raises:
+        DataError: the table of a split cannot be read.
     """
-    places = [folder, *(folder / name for name in subfolders(folder) if split_named(name)[0])]
-    tables = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
-    if named := [path for path in tables if path.stem == "metadata" and path.is_file()]:
-        return named
-    return [path for path in tables if split_named(path.stem)[0] and path.suffix.lower() == ".csv" and _fits(path)]
+    return [path for path in named_tables(folder) if path.stem == "metadata" or _first_names_a_sound(path)]
 
 
 def read_tables(folder: Path) -> list[Clip]:
@@ -65,24 +80,46 @@ def read_tables(folder: Path) -> list[Clip]:
     Raises:
         DataError: a table lacks a column.
     """
-    clips: list[Clip] = []
+    clips: list[tuple[Path, Clip]] = []
     for path in find_tables(folder):
         own = "" if path.stem == "metadata" else path.stem
         split, part = split_named(path.parent.name if path.parent != folder else own)
-        for line, entry in _rows(path):
+        rows, place = list(_rows(path)), path.parent.relative_to(folder)
+        for line, entry in rows:
             name = next((str(entry[key]) for key in _PATHS if entry.get(key)), "")
             # One table may list files of several folders.
             own = (split_named(name.partition("/")[0])[0] if "/" in name else None) or split
-            clips.append(_clip(entry, path, line, own, part))
-    return clips
+            clips.append((place, _clip(entry, path, line, own, part)))
+        _verify_splits(path, rows, [clip for _, clip in clips[len(clips) - len(rows) :]])
+    return _told_apart(clips)
+
+
+def _verify_splits(path: Path, rows: Sequence[tuple[int, Mapping[str, Any]]], clips: Sequence[Clip]) -> None:
+    pairs = zip(rows, clips, strict=True)
+    verify_splits(path, ((line, split_in(entry, path, line), clip.split) for (line, entry), clip in pairs))
+
+
+def _told_apart(clips: Sequence[tuple[Path, Clip]]) -> list[Clip]:
+    """Return the clips of the tables in several folders: a name that several of them use has its folder before it."""
+    places: dict[str, set[Path]] = {}
+    for place, clip in clips:
+        places.setdefault(clip.name, set()).add(place)
+    return [
+        replace(clip, name=(place / clip.name).as_posix()) if len(places[clip.name]) > 1 else clip
+        for place, clip in clips
+    ]
 
 
 def names_sounds(path: Path) -> bool:
-    """Whether the first line of a list or table names a sound file."""
+    """Whether the first line of a list or table names a sound file; one that cannot be read names none."""
     try:
-        first = next(iter(_rows(path)), None)
+        return _first_names_a_sound(path)
     except DataError:
         return False
+
+
+def _first_names_a_sound(path: Path) -> bool:
+    first = next(iter(_rows(path)), None)
     return first is not None and any(
         ending_of(str(first[1].get(key) or "")) in SUFFIXES or (key == "audio_filepath" and key in first[1])
         for key in _PATHS
@@ -94,27 +131,26 @@ def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
         return json_lines(path)
     return read_rows(
         path,
-        known=(*_PATHS, *_TEXTS),
+        known=(*_PATHS, *TEXT_COLUMNS),
         bare=("file_name", "text"),
         is_file=lambda cell: ending_of(cell) in SUFFIXES,
+        texts=TEXT_COLUMNS,
     )
-
-
-def _fits(path: Path) -> bool:
-    return path.is_file() and names_sounds(path)
 
 
 def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, part: str) -> Clip:
     name = next((entry[key] for key in _PATHS if isinstance(entry.get(key), str) and entry[key]), None)
-    text = next((entry[key] for key in _TEXTS if isinstance(entry.get(key), str)), None)
+    text = next((entry[key] for key in TEXT_COLUMNS if isinstance(entry.get(key), str)), None)
     if name is None or text is None:
-        keys, missing = (_PATHS, "path") if name is None else (_TEXTS, "transcript")
+        keys, missing = (_PATHS, "path") if name is None else (TEXT_COLUMNS, "transcript")
         raise DataError(f"{path}, line {line}: no {missing}, expected one of {', '.join(keys)}")
     if not can_be_a_file(name):
         raise DataError(f"{path}, line {line}: {name!r} is no name of a file")
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
     length = _seconds(entry, "duration", path, line) if "offset" in entry else None
+    if length == 0:
+        raise DataError(f"{path}, line {line}: duration must be more than 0 seconds beside an offset, got 0")
     return Clip(
         path=path.parent / _expanded(name),
         name=f"{name}@{start:g}" if start else name,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from redense.errors import DataError, nearest
 from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in
+from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in, verify_splits
+from redense.tasks.task import Split
 
 from .folder import SUFFIXES, Files
 
@@ -33,11 +34,19 @@ _TRIED = 50  # rows of a table in which images are looked for
 _UNLABELLED = ("", "-1", "nan", "none", "null")
 
 
+class Where(NamedTuple):
+    """The place of a table: its folder below that of the set, empty if it is that, and the split it is called after."""
+
+    below: str = ""
+    split: Split | None = None
+
+
 @dataclass(frozen=True)
 class LabelTable:
     """A table that gives images their classes: ``rows`` are line, name of the image as it is there, and its class."""
 
     path: Path
+    where: Where
     split: str  # train, validation, test or all
     column: str
     rows: tuple[tuple[int, str, str], ...]
@@ -66,17 +75,23 @@ class Images:
     def _short_alike(self) -> dict[str, str | None]:
         return _index(self.files, lambda path: _plain(path).rpartition("/")[2])
 
-    def find(self, name: str, below: str = "", *, alike: bool = False) -> str | None:
+    @cached_property
+    def _splits(self) -> set[Split]:
+        return set().union(*map(_splits_of, self._folders))
+
+    def find(self, name: str, where: Where, *, alike: bool = False) -> str | None:
         """Return the path of an image that a table names.
 
         Args:
             name: as it is there; folder and ending may lack. A folder that is there is believed.
-            below: the folder of the table.
+            where: the table is. One in a folder means only images in it; a name without its folder, or in a folder that
+                is not there, means none in the folder of another split.
             alike: take a file whose name differs in capitals or in how its letters are composed, as it comes out of
                 other file systems and of archives.
         """
-        name = name.strip().replace("\\", "/").removeprefix("./")
-        paths = (f"{below}/{name}", name) if below else (name,)
+        name = _clean(name)
+        inside = f"{where.below}/" if where.below else ""
+        paths = dict.fromkeys((inside + name, name) if name.startswith(inside) else (inside + name,))
         for path in paths:
             if path in self.files:
                 return path
@@ -85,7 +100,36 @@ class Images:
         folder, _, short = name.rpartition("/")
         if not short or (folder and any(path.rpartition("/")[0] in self._folders for path in paths)):
             return None
-        return self._short.get(short) or (self._short_alike.get(_plain(short)) if alike else None)
+        found = self._short.get(short) or (self._short_alike.get(_plain(short)) if alike else None)
+        if not found or not found.startswith(inside):
+            return None
+        said = _splits_of(folder) or ({where.split} & self._splits)
+        return None if said and (theirs := _splits_of(found.rpartition("/")[0])) and said != theirs else found
+
+    def find_all(self, names: Iterable[tuple[str, Where]]) -> dict[tuple[str, Where], str]:
+        """Return name and its table's place -> path, of the images that are there.
+
+        Where names in different folders would all mean one image, only the names in its own folder do: the others are
+        those of missing images.
+        """
+        found: dict[tuple[str, Where], str] = {}
+        own: set[str] = set()
+        others: dict[str, set[str]] = {}
+        for name, where in names:
+            if (name, where) in found or not (path := self.find(name, where) or self.find(name, where, alike=True)):
+                continue
+            found[name, where] = path
+            folder, real = _folder(_clean(name)), _folder(path)
+            if real in (folder, _folder(f"{where.below}/{_clean(name)}")):
+                own.add(path)
+            elif folder:
+                others.setdefault(path, set()).add(folder)
+        unclear = {path: folders for path, folders in others.items() if path in own or len(folders) > 1}
+        return {
+            (name, where): path
+            for (name, where), path in found.items()
+            if path not in unclear or _folder(_clean(name)) not in unclear[path]
+        }
 
 
 def has_tables(root: Path) -> bool:
@@ -112,15 +156,17 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
         split = (
             split_of(below) if below else split_of(path.stem.removesuffix("labels").removesuffix("Labels") or path.stem)
         )
+        where = Where(below, split)
         rows = read_rows(
             path,
             known=(*FILES, *LABELS),
             bare=("image", "label"),
-            is_file=lambda cell, below=below: ending_of(cell) in SUFFIXES or images.find(cell, below) is not None,
+            is_file=lambda cell, where=where: ending_of(cell) in SUFFIXES or images.find(cell, where) is not None,
+            texts=LABELS,
         )
-        column = _image_column([row for _, row in rows[:_TRIED]], images, below)
+        column = _image_column([row for _, row in rows[:_TRIED]], images, where)
         if column is None:
-            column = _image_column([row for _, row in rows[:_TRIED]], images, below, alike=True)
+            column = _image_column([row for _, row in rows[:_TRIED]], images, where, alike=True)
         if column is None:
             if images.files:
                 notes.append(f"{path.name} is not used: no column of its names images that are here, one each")
@@ -133,25 +179,37 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
             notes.append(f"{path.name} names images and no classes, and is not used")
             continue
         named = tuple((line, str(row.get(column) or ""), str(row.get(classes, "")).strip()) for line, row in rows)
-        tables += _divided(LabelTable(path, split or "all", classes, named), [row for _, row in rows])
+        tables += _divided(LabelTable(path, where, split or "all", classes, named), [row for _, row in rows])
     return _one_a_split(tables, root), notes
 
 
-def read_table(table: LabelTable, images: Images, known: Mapping[str, int]) -> tuple[Files, np.ndarray, list[str]]:
+def find_named(tables: Iterable[LabelTable], images: Images) -> dict[tuple[str, Where], str]:
+    """Return name and its table's place -> path of the images that tables name: see `Images.find_all`."""
+    return images.find_all((name, table.where) for table in tables for _, name, _ in table.rows)
+
+
+def read_table(
+    table: LabelTable, images: Images, found: Mapping[tuple[str, Where], str], known: Mapping[str, int]
+) -> tuple[Files, np.ndarray, list[str]]:
     """Return the images that a table names, their labels, int64 (n,), -1 where it does not say, and what is missing.
+
+    Args:
+        table: of the classes.
+        images: below the folder of the set.
+        found: see `find_named`.
+        known: class -> its number.
 
     Raises:
         DataError: a line names no file, or an image twice with two classes.
     """
-    below = "" if table.path.parent == images.root else table.path.parent.name
     labels: dict[str, int] = {}
     missing: list[str] = []
     for line, name, label in table.rows:
         if not can_be_a_file(name):
             raise DataError(f"{table.path}, line {line}: {name!r} is no name of an image")
-        path = images.find(name, below) or images.find(name, below, alike=True)
+        path = found.get((name, table.where))
         if path is None:
-            missing.append(f"{name} in line {line} of {table.path.name}")
+            missing.append(f"{name} in line {line} of {table.path.relative_to(images.root)}")
             continue
         number = -1 if label.lower() in _UNLABELLED else known[label]
         if labels.setdefault(path, number) != number:
@@ -185,12 +243,12 @@ def _paths(root: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not is_hidden(path.name)]
 
 
-def _image_column(rows: list[dict[str, Any]], images: Images, below: str, *, alike: bool = False) -> str | None:
+def _image_column(rows: list[dict[str, Any]], images: Images, where: Where, *, alike: bool = False) -> str | None:
     """Return the column whose cells name images, most of them; None where none does."""
     counts: dict[str, int] = {}
     for row in rows:
         for key, cell in row.items():
-            if isinstance(cell, str) and images.find(cell, below, alike=alike):
+            if isinstance(cell, str) and images.find(cell, where, alike=alike):
                 counts[key] = counts.get(key, 0) + 1
     return max(counts, key=lambda key: (counts[key], key.lower() in FILES)) if counts else None
 
@@ -221,17 +279,17 @@ def _divided(table: LabelTable, rows: list[dict[str, Any]]) -> list[LabelTable]:
         DataError: some rows name a split, and others none.
     """
     rest = [{key: cell for key, cell in row.items() if key != table.column} for row in rows]
-    splits = [split_in(row, table.path, line) for row, (line, _, _) in zip(rest, table.rows, strict=True)]
+    splits: list[Split | None] = [
+        split_in(row, table.path, line) for row, (line, _, _) in zip(rest, table.rows, strict=True)
+    ]
     if not any(splits):
         return [table]
-    if None in splits:
-        line = table.rows[splits.index(None)][0]
-        raise DataError(f"{table.path}, line {line}: no split, where other lines have one")
+    verify_splits(table.path, ((line, split, split) for (line, _, _), split in zip(table.rows, splits, strict=True)))
     named = zip(splits, table.rows, strict=True)
     parts: dict[str, list[tuple[int, str, str]]] = {}
     for split, row in named:
         parts.setdefault(str(split), []).append(row)
-    return [LabelTable(table.path, split, table.column, tuple(own)) for split, own in parts.items()]
+    return [replace(table, split=split, rows=tuple(own)) for split, own in parts.items()]
 
 
 def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, str | None]:
@@ -242,6 +300,18 @@ def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, str | N
         for own in {name, os.path.splitext(name)[0]}:  # noqa: PTH122  # the text of a table, and not a path
             found[own] = None if own in found else path
     return found
+
+
+def _clean(name: str) -> str:
+    return name.strip().replace("\\", "/").removeprefix("./")
+
+
+def _folder(path: str) -> str:
+    return _plain(path.rpartition("/")[0])
+
+
+def _splits_of(folder: str) -> set[Split]:
+    return {split for part in folder.split("/") if (split := split_of(part))}
 
 
 def _plain(name: str) -> str:
@@ -259,5 +329,5 @@ def _one_a_split(tables: list[LabelTable], root: Path) -> list[LabelTable]:
         both = [str(other.path.relative_to(root)) for other in tables]
         if "train" in splits:
             raise DataError(f"{root}: {' and '.join(both)} all give classes: remove the one that is for no split")
-        tables = [LabelTable(t.path, "train" if t.split == "all" else t.split, t.column, t.rows) for t in tables]
+        tables = [replace(table, split="train" if table.split == "all" else table.split) for table in tables]
     return tables
