@@ -12,7 +12,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from .kinds import Kind, kind_of
 from .names import Modules, clean_modules
-from .stems import stems_by_shape, stems_by_trace
+from .stems import stems_by_shape
+from .tracing import stems_by_trace
 
 _READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
 
