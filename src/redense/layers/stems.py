@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from .classes import is_a
 from .kinds import CONVOLUTIONS, TRANSPOSED
 from .names import Modules
 
@@ -35,29 +36,27 @@ def stems_by_shape(modules: Modules) -> dict[nn.Module, str]:
     - where it has none at all: the first layer, if it is a convolution;
     - linear layers that embed patches, known by their names.
     """
-    convolutions = {path: cast("Any", m) for path, m in modules if isinstance(m, CONVOLUTIONS)}
+    convolutions = {path: cast("Any", m) for path, m in modules if is_a(m, CONVOLUTIONS)}
     fed = _fed_by_a_sibling(modules)
     few = [m for m in convolutions.values() if _widens(m) and m.in_channels <= _FEW]
     few = [m for m in few if m not in fed] or few
     given = _widths(modules)
     few = [m for m in few if m.in_channels < _FEW or not given[_FEW]] or few  # four may be inside, three never are
     found = {cast("nn.Module", m): f"reads the input: {_channels(m.in_channels)}" for m in few}
-    maps = {m.out_features for _, m in modules if isinstance(m, nn.Linear)}  # which a decoder folds into channels
+    maps = {m.out_features for _, m in modules if is_a(m, nn.Linear)}  # which a decoder folds into channels
     done = {_kind(m) for m in few}
     for m in convolutions.values():
         if _kind(m) in done or m.groups != 1 or m.in_channels <= _FEW:
             continue
         others = given[m.in_channels] - (m.out_channels == m.in_channels)
-        if others or (isinstance(m, TRANSPOSED) and any(width % m.in_channels == 0 for width in maps)):
+        if others or (is_a(m, TRANSPOSED) and any(width % m.in_channels == 0 for width in maps)):
             continue
         found[m] = f"reads the input: {_channels(m.in_channels)}, which no other layer gives"
         done.add(_kind(m))
     found.update(_patch_embeddings(modules, found, given))
     if not found:
-        first = next(
-            (m for _, m in modules if isinstance(m, (*CONVOLUTIONS, nn.Linear, nn.Embedding, nn.RNNBase))), None
-        )
-        if isinstance(first, CONVOLUTIONS) and not isinstance(first, TRANSPOSED) and first.groups == 1:
+        first = next((m for _, m in modules if is_a(m, (*CONVOLUTIONS, nn.Linear, nn.Embedding, nn.RNNBase))), None)
+        if first is not None and is_a(first, CONVOLUTIONS) and not is_a(first, TRANSPOSED) and first.groups == 1:
             found[first] = "reads the input: the first layer"
     return found
 
@@ -67,17 +66,17 @@ def _channels(count: int) -> str:
 
 
 def _kind(module: nn.Module) -> tuple[bool, int]:
-    return isinstance(module, TRANSPOSED), len(cast("Any", module).kernel_size)
+    return is_a(module, TRANSPOSED), len(cast("Any", module).kernel_size)
 
 
 def _widens(module: Any) -> bool:
-    return not isinstance(module, TRANSPOSED) and module.out_channels > module.in_channels
+    return not is_a(module, TRANSPOSED) and module.out_channels > module.in_channels
 
 
 def _out(module: nn.Module) -> int | None:
-    if isinstance(module, CONVOLUTIONS):
+    if is_a(module, CONVOLUTIONS):
         return None if module.groups == module.in_channels > 1 else module.out_channels  # depthwise: it passes on
-    return module.out_features if isinstance(module, nn.Linear) else None
+    return module.out_features if is_a(module, nn.Linear) else None
 
 
 def _fed_by_a_sibling(modules: Modules) -> set[nn.Module]:
@@ -92,7 +91,7 @@ def _fed_by_a_sibling(modules: Modules) -> set[nn.Module]:
         if alone[block] == 1:  # a convolution with its normalisation and activation
             block = block.rpartition(".")[0]
         before = given.setdefault(block, set())
-        if isinstance(module, CONVOLUTIONS) and module.in_channels in before:
+        if is_a(module, CONVOLUTIONS) and module.in_channels in before:
             fed.add(module)
         before.add(width)
     return fed
@@ -105,12 +104,12 @@ def _widths(modules: Modules) -> Counter[int]:
         width = _out(module)
         if width is not None:
             widths[width] += 1
-        elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        elif is_a(module, (nn.Embedding, nn.EmbeddingBag)):
             widths[module.embedding_dim] += 1
-        elif isinstance(module, nn.RNNBase):
+        elif is_a(module, nn.RNNBase):
             size = module.proj_size or module.hidden_size
             widths[size * (2 if module.bidirectional else 1)] += 1
-        elif isinstance(module, nn.LayerNorm):  # what is normalised was given by a layer, or by a parameter
+        elif is_a(module, nn.LayerNorm):  # what is normalised was given by a layer, or by a parameter
             widths[module.normalized_shape[-1]] += 1
     return widths
 
@@ -122,7 +121,7 @@ def _patch_embeddings(
     paths = {id(module): path for path, module in modules}
     taken = [paths[id(module)] for module in found]
     for path, module in modules:
-        if not isinstance(module, nn.Linear):
+        if not is_a(module, nn.Linear):
             continue
         parts = path.lower().split(".")
         at = next((i for i, part in enumerate(parts) if _PATCH.search(part)), None)

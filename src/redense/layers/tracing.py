@@ -179,7 +179,7 @@ def _memory(tensor: Tensor) -> int:
 
 def _span(tensor: Tensor) -> tuple[int, int]:
     """Return where a tensor's first byte lies in its storage, and where its last one ends."""
-    size, first = tensor.element_size(), tensor.storage_offset()
+    size, first = tensor.element_size(), int(tensor.storage_offset())
     if not tensor.numel():
         return first * size, first * size
     last = first + sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride(), strict=True))
