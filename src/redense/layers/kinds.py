@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .classes import class_of, is_a
+from .probing import zeros_lost
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -36,7 +37,7 @@ _LOOKED_UP = re.compile(
     r"(^|_)(pos|position\w*|rel|relative|token\w*|embed\w*|emb|quer\w*|latents?|probe|prompt\w*|register\w*)(_|\d|$)"
 )
 _NORM_NAME = re.compile(r"Norm(Act)?(\dd)?$")
-_STANDARDISED = re.compile(r"StdConv|WeightStandardi[sz]ed|^WS(Conv|Linear)")
+_STANDARDISED = re.compile(r"StdConv|ConvWS|WeightStandardi[sz]ed|^WS(Conv|Linear)")
 # What peft keeps in a ParameterDict of this name, a matrix of each adapter: the first of an embedding is looked up, as
 # the embedding is; the second multiplies what was found there, (outputs, rank). AdaLoRA keeps all of its own so.
 _OF_ADAPTERS = {"lora_embedding_A": False, "lora_embedding_B": True, "lora_A": True, "lora_B": True}
@@ -104,21 +105,29 @@ def _plain(module: nn.Module, attribute: str, parameter: Tensor) -> Kind:
         return Kind(False, "a normalisation")
     if "bias" in attribute:
         return Kind(False, "a bias")
-    if is_a(module, CONVOLUTIONS) and attribute == "weight":
-        if any(_STANDARDISED.search(name) for name in _names(module)):
-            return Kind(False, f"standardised by {_names(module)[0]}, which undoes zeros", refused=True)
-        if is_a(module, TRANSPOSED):  # (in, out / groups, ...): an output sees the inputs of its group
-            return Kind(True, "convolution", inputs=0, run=module.in_channels // module.groups)
-        return Kind(True, "convolution", inputs=1)
+    if is_a(module, (*CONVOLUTIONS, nn.Linear)) and attribute == "weight":
+        return _of_layer(module)
     if is_a(module, _RECURRENT) and attribute.startswith("weight"):
         return Kind(True, "recurrent", inputs=1)
-    if is_a(module, (nn.Linear, nn.Bilinear)) and attribute == "weight":
+    if is_a(module, nn.Bilinear) and attribute == "weight":
         return Kind(True, "linear", inputs=1)
     if is_a(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
         return Kind(True, "attention", inputs=1)
     if "Conv1D" in _names(module) and attribute == "weight":
         return Kind(True, "linear", inputs=0)  # GPT-2's linear layer in transformers: (in, out)
     return _by_name(module, attribute, parameter)
+
+
+def _of_layer(module: nn.Module) -> Kind:
+    """Judge the weight of a convolution or a linear layer, of PyTorch's class or of one that is derived from it."""
+    name, convolution = _names(module)[0], is_a(module, CONVOLUTIONS)
+    if convolution and any(_STANDARDISED.search(one) for one in _names(module)):  # also where nothing can be called
+        return Kind(False, f"standardised by {name}, which undoes zeros", refused=True)
+    if zeros_lost(module):
+        return Kind(False, f"a weight is computed from it by {name}, which undoes zeros", refused=True)
+    if is_a(module, TRANSPOSED):  # (in, out / groups, ...): an output sees the inputs of its group
+        return Kind(True, "convolution", inputs=0, run=module.in_channels // module.groups)
+    return Kind(True, "convolution" if convolution else "linear", inputs=1)
 
 
 def _by_name(module: nn.Module, attribute: str, parameter: Tensor) -> Kind:

@@ -58,7 +58,7 @@ def stems_by_trace(model: nn.Module, inputs: Any, names: Mapping[int, str]) -> s
             f"inputs must be what the model is called with, a tensor, a tuple or a mapping; got {kind}"
         )
     reader = Reader(parameters, given)
-    with _as_before(model), torch.no_grad():
+    with as_before(model), torch.no_grad():
         try:
             with reader:
                 model(*args, **kwargs)
@@ -74,7 +74,7 @@ def stems_by_trace(model: nn.Module, inputs: Any, names: Mapping[int, str]) -> s
 
 
 @contextlib.contextmanager
-def _as_before(model: nn.Module) -> Generator[None]:
+def as_before(model: nn.Module) -> Generator[None]:
     """Run the block in eval mode and kernel by kernel; put the modes, the buffers and the random state back.
 
     PyTorch's attention and its transformer layers have one kernel for all of a layer, which is given all its weights.
