@@ -139,6 +139,23 @@ def test_a_module_used_twice_is_listed_once():
     assert list(redense.prunable(nn.Sequential(layer, layer))) == ["0.weight"]
 
 
+def test_a_tied_weight_is_excluded_under_any_of_its_names_and_included_under_its_first():
+    layer = nn.Linear(3, 3)
+    model = nn.ModuleDict(
+        {"tied": Tied(nn.Linear(3, 3), nn.Linear(3, 3)), "a": layer, "b": layer, "c": nn.Linear(3, 3)}
+    )
+    assert list(redense.prunable(model)) == ["tied.first.weight", "a.weight", "c.weight"]
+    assert list(redense.prunable(model, exclude=["tied.second", "b.weight"])) == ["c.weight"]
+    assert list(redense.prunable(model, exclude="b")) == ["tied.first.weight", "c.weight"]
+    for include in ("b.weight", "b"):
+        with pytest.raises(
+            ParameterError, match=rf"include '{include}' is tied to 'a\..*', which stands for both: give 'a\."
+        ):
+            redense.prunable(model, include=include)
+    with pytest.raises(ParameterError, match=r"exclude 'd' matches no parameter of the model"):
+        redense.prunable(model, exclude="d")
+
+
 def test_frozen_parameters_are_left_alone():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[0].requires_grad_(False)
@@ -337,9 +354,16 @@ def test_a_meta_model_is_summarised_but_refused_by_name_for_pruning():
         redense.prunable(model)
 
 
-def test_a_lazy_module_is_refused_until_it_has_its_shape():
+def test_a_lazy_module_is_refused_until_it_has_its_shape_or_is_excluded():
     model = nn.Sequential(nn.Linear(3, 3), nn.LazyLinear(2))
     with pytest.raises(ParameterError, match=r"'1\.weight' is not initialised yet: run one batch"):
         redense.prunable(model)
+    assert list(redense.prunable(model, exclude="1")) == ["0.weight"]
+    assert list(redense.prunable(model, include=["0", "1.weight"], exclude="1")) == ["0.weight"]
+    with pytest.raises(ParameterError, match=r"include '1' matches 2 parameters and selects none \(excluded\)"):
+        redense.prunable(model, include="1", exclude="1")
+    assert [row.name for row in redense.summary(model, exclude="1").rows] == ["0.weight", "0.bias"]
+    with pytest.raises(ParameterError, match=r"'1\.bias' is not initialised yet"):
+        redense.prunable(model, exclude="1.weight")
     model(torch.ones(1, 3))
     assert list(redense.prunable(model)) == ["0.weight", "1.weight"]

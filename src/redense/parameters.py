@@ -17,7 +17,7 @@ from .files.notebook import html_table
 from .files.visible import aligned, visible_line
 from .layers.kinds import Kind, is_matrix
 from .layers.names import Modules, all_matching, patterns_of, unwrap, walk
-from .layers.owners import Owner, first_layers_of, owners_of
+from .layers.owners import Owner, first_layers_of, other_names, owners_of
 from .masks import check_storage
 from .masks.sharding import is_sharded, local, refuse_flattened, sparsity_of
 
@@ -149,7 +149,7 @@ def prunable(
             A module or a pattern selects among what the rule finds; where the rule finds none of its matches, it takes
             the matrices that no rule covers. An exact name is taken whatever the rule says, for example the first
             convolution.
-        exclude: likewise, what to leave out.
+        exclude: likewise, what to leave out; a tied weight also under its other names.
         inputs: an example of what the model is called with (a tensor, a tuple of arguments, or a mapping of keyword
             arguments). The layers that read the input are then found by tracing one forward pass in eval mode, linear
             and recurrent ones too; else by their shapes, which cannot always tell.
@@ -232,13 +232,14 @@ def judge(
     names = list(owners)
     first = first_layers_of(modules, owners, None) if first is None else first
     wanted, unwanted = None if include is None else patterns_of("include", include), patterns_of("exclude", exclude)
-    excluded = set[str]().union(*(all_matching("exclude", pattern, names) for pattern in unwanted))
-    ruled = {name: _rule(name, owner, first, trained) for name, owner in owners.items()}
+    tied = other_names(modules, owners) if wanted or unwanted else {}
+    excluded = set[str]().union(*(all_matching("exclude", pattern, names, tied) for pattern in unwanted))
+    ruled = {name: _rule(name, owner, first, trained, excluded=name in excluded) for name, owner in owners.items()}
     included, asked = set(names), set[str]()  # among which the rule chooses; what is taken whatever it says
     if wanted is not None:
         included = set[str]()
         for pattern in wanted:
-            found = all_matching("include", pattern, names)
+            found = all_matching("include", pattern, names, tied)
             if found == {pattern}:
                 asked.add(pattern)
                 continue
@@ -251,6 +252,8 @@ def judge(
     verdicts: list[Verdict] = []
     for name, owner in owners.items():
         chosen, reason, kind = ruled[name]
+        if isinstance(owner.parameter, UninitializedParameter):
+            continue  # excluded, and without a shape that could be told
         if name in asked:
             chosen, reason = _by_name(name, owner.parameter, kind)
         elif chosen and name not in included:
@@ -315,10 +318,16 @@ def warn_outside(text: str) -> None:
     warnings.warn(text, LeftDenseWarning, stacklevel=level)
 
 
-def _rule(name: str, owner: Owner, first: Mapping[str, str], trained: Collection[int]) -> tuple[bool, str, Kind]:
+def _rule(
+    name: str, owner: Owner, first: Mapping[str, str], trained: Collection[int], *, excluded: bool
+) -> tuple[bool, str, Kind]:
     parameter, kinds = owner.parameter, owner.kinds
     if isinstance(parameter, UninitializedParameter):
-        raise ParameterError(f"'{name}' is not initialised yet: run one batch through the lazy module first")
+        if excluded:
+            return False, "excluded", kinds[0]
+        raise ParameterError(
+            f"'{name}' is not initialised yet: run one batch through the lazy module first, or exclude it"
+        )
     # Tied weights have several kinds: the most careful one decides.
     kind = next((kind for kind in kinds if not kind.prunable), kinds[0])
     if not kind.prunable:

@@ -58,6 +58,6 @@ class Owners:
     def _at(self, path: list[str], attribute: str) -> nn.Parameter | None:
         """Return what lies in a place now; None where there is no such place any more."""
         module: nn.Module | None = self._model
-        for part in path:
-            module = module._modules.get(part) if module is not None else None
-        return module._parameters.get(attribute) if module is not None else None
+        for part in path:  # TorchScript's dictionaries have no get
+            module = dict(module._modules.items()).get(part) if module is not None else None
+        return dict(module._parameters.items()).get(attribute) if module is not None else None

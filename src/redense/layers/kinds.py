@@ -15,6 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .classes import class_of, is_a
+from .probing import zeros_lost
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -34,7 +37,7 @@ _LOOKED_UP = re.compile(
     r"(^|_)(pos|position\w*|rel|relative|token\w*|embed\w*|emb|quer\w*|latents?|probe|prompt\w*|register\w*)(_|\d|$)"
 )
 _NORM_NAME = re.compile(r"Norm(Act)?(\dd)?$")
-_STANDARDISED = re.compile(r"StdConv|WeightStandardi[sz]ed|^WS(Conv|Linear)")
+_STANDARDISED = re.compile(r"StdConv|ConvWS|WeightStandardi[sz]ed|^WS(Conv|Linear)")
 # What peft keeps in a ParameterDict of this name, a matrix of each adapter: the first of an embedding is looked up, as
 # the embedding is; the second multiplies what was found there, (outputs, rank). AdaLoRA keeps all of its own so.
 _OF_ADAPTERS = {"lora_embedding_A": False, "lora_embedding_B": True, "lora_A": True, "lora_B": True}
@@ -96,41 +99,51 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def _plain(module: nn.Module, attribute: str, parameter: Tensor) -> Kind:
-    if isinstance(module, _EMBEDDINGS):
+    if is_a(module, _EMBEDDINGS):
         return Kind(False, "an embedding")
-    if isinstance(module, _NORMS):
+    if is_a(module, _NORMS):
         return Kind(False, "a normalisation")
     if "bias" in attribute:
         return Kind(False, "a bias")
-    name = type(module).__name__
-    if isinstance(module, CONVOLUTIONS) and attribute == "weight":
-        if any(_STANDARDISED.search(cls.__name__) for cls in type(module).__mro__):
-            return Kind(False, f"standardised by {name}, which undoes zeros", refused=True)
-        if isinstance(module, TRANSPOSED):  # (in, out / groups, ...): an output sees the inputs of its group
-            return Kind(True, "convolution", inputs=0, run=module.in_channels // module.groups)
-        return Kind(True, "convolution", inputs=1)
-    if isinstance(module, _RECURRENT) and attribute.startswith("weight"):
+    if is_a(module, (*CONVOLUTIONS, nn.Linear)) and attribute == "weight":
+        return _of_layer(module)
+    if is_a(module, _RECURRENT) and attribute.startswith("weight"):
         return Kind(True, "recurrent", inputs=1)
-    if isinstance(module, (nn.Linear, nn.Bilinear)) and attribute == "weight":
+    if is_a(module, nn.Bilinear) and attribute == "weight":
         return Kind(True, "linear", inputs=1)
-    if isinstance(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
+    if is_a(module, nn.MultiheadAttention) and attribute in _ATTENTION_WEIGHTS:
         return Kind(True, "attention", inputs=1)
-    if any(cls.__name__ == "Conv1D" for cls in type(module).__mro__) and attribute == "weight":
+    if "Conv1D" in _names(module) and attribute == "weight":
         return Kind(True, "linear", inputs=0)  # GPT-2's linear layer in transformers: (in, out)
     return _by_name(module, attribute, parameter)
 
 
+def _of_layer(module: nn.Module) -> Kind:
+    """Judge the weight of a convolution or a linear layer, of PyTorch's class or of one that is derived from it."""
+    name, convolution = _names(module)[0], is_a(module, CONVOLUTIONS)
+    if convolution and any(_STANDARDISED.search(one) for one in _names(module)):  # also where nothing can be called
+        return Kind(False, f"standardised by {name}, which undoes zeros", refused=True)
+    if zeros_lost(module):
+        return Kind(False, f"a weight is computed from it by {name}, which undoes zeros", refused=True)
+    if is_a(module, TRANSPOSED):  # (in, out / groups, ...): an output sees the inputs of its group
+        return Kind(True, "convolution", inputs=0, run=module.in_channels // module.groups)
+    return Kind(True, "convolution" if convolution else "linear", inputs=1)
+
+
 def _by_name(module: nn.Module, attribute: str, parameter: Tensor) -> Kind:
     """Judge a parameter of a class that is not PyTorch's by its shape and by what it is called."""
-    name = type(module).__name__
+    name = next(iter(_names(module)), "")
     if _NORM_NAME.search(name):
         return Kind(False, "a normalisation")
-    unknown = f"of a {name}, which {NO_RULE}: include it by name"
+    whose = f"of a {name}" if name else "of a layer whose class TorchScript or an export has lost"
+    unknown = f"{whose}, which {NO_RULE}: include it by name"
     if not is_matrix(parameter):
         return Kind(False, unknown)
     called_so = _MATRIX.search(attribute) is not None
     if ("Embedding" in name and attribute == "weight") or (not called_so and _LOOKED_UP.search(attribute)):
         return Kind(False, "an embedding")
+    if not name:
+        return Kind(False, unknown, unknown=True)
     if "Expert" in name:
         return Kind(True, "experts", inputs=_inputs_of_experts(module, attribute, parameter))
     if called_so:
@@ -139,6 +152,12 @@ def _by_name(module: nn.Module, attribute: str, parameter: Tensor) -> Kind:
     if "Attention" in name and attribute in ("q", "k", "v", "o", "r"):  # XLNet: (inputs, heads, size), o the other way
         return Kind(True, "attention", inputs=None if attribute == "o" else 0)
     return Kind(False, unknown, unknown=True)
+
+
+def _names(module: nn.Module) -> list[str]:
+    """Return the names of a layer's class and of those that it is derived from; none where the class is lost."""
+    found = class_of(module)
+    return [] if found is None else [cls.__name__ for cls in found.__mro__]
 
 
 def _inputs_of_experts(module: nn.Module, attribute: str, parameter: Tensor) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from torch import nn
@@ -90,9 +90,22 @@ def patterns_of(what: str, patterns: str | Sequence[str] | None) -> tuple[str, .
     return tuple(sorted(plain) if isinstance(patterns, (set, frozenset)) else plain)
 
 
-def all_matching(what: str, pattern: str, names: list[str]) -> set[str]:
-    """Return what `matching` does, or refuse a pattern that stands for nothing."""
-    found = matching(pattern, names)
+def all_matching(what: str, pattern: str, names: list[str], tied: Mapping[str, str] | None = None) -> set[str]:
+    """Return what `matching` does, or refuse a pattern that stands for nothing.
+
+    Args:
+        what: ``include`` or ``exclude``; what is excluded under any of its names is excluded.
+        pattern: as in `matching`.
+        names: of the parameters.
+        tied: other names that parameters have in the state dict -> the name that is one of ``names``.
+    """
+    found, tied = matching(pattern, names), tied or {}
+    others = {tied[name] for name in matching(pattern, tied)}
+    if what == "exclude":
+        found |= others
+    if not found and others:
+        other = min(others)
+        raise ParameterError(f"{what} '{pattern}' is tied to '{other}', which stands for both: give '{other}'")
     if not found:
         raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
     return found

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from .kinds import Kind, kind_of
-from .names import Modules, clean_modules
-from .stems import stems_by_shape, stems_by_trace
+from .names import Modules, clean_modules, clean_name
+from .stems import stems_by_shape
+from .tracing import stems_by_trace
 
 _READS_INPUT = re.compile(r"weight_ih(_l0(_reverse)?)?$")  # of a recurrent layer
 
@@ -43,6 +44,15 @@ def owners_of(modules: Modules) -> dict[str, Owner]:
             owner.modules.append(module if layer is None else layer)
             owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
     return owners
+
+
+def other_names(modules: Modules, owners: Mapping[str, Owner]) -> dict[str, str]:
+    """Return the names that the state dict has for parameters that are listed under another -> that other one."""
+    first = {id(owner.parameter): name for name, owner in owners.items()}
+    every = modules[0][1].named_parameters(remove_duplicate=False)
+    return {
+        clean_name(name): first[id(p)] for name, p in every if first.get(id(p), name) not in (name, clean_name(name))
+    }
 
 
 def _may_read(name: str, kind: Kind) -> bool:

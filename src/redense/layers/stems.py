@@ -7,35 +7,20 @@ one to four channels, and what reads features has a number of channels that no o
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
-from redense.errors import ParameterError
-from redense.holding.randomness import random_kept
-from redense.masks.sharding import is_sharded
-
+from .classes import is_a
 from .kinds import CONVOLUTIONS, TRANSPOSED
 from .names import Modules
 
 _FEW = 4  # channels of an image or a sound: grey or mono, with alpha, RGB or YUV, RGB with depth or alpha
 _SIDE = 4  # pixels of the smallest patch
-_MULTIPLIES = frozenset(
-    (
-        *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "matmul", "_grouped_mm", "convolution"),
-        *("mkldnn_rnn_layer", "_thnn_fused_lstm_cell", "_cudnn_rnn", "lstm", "gru", "rnn_tanh", "rnn_relu"),
-        *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
-    )
-)
-_LOOKS_UP = frozenset(("embedding", "_embedding_bag", "embedding_bag", "index", "index_select", "gather"))
 _PATCH = re.compile(r"patch|^embeds$")
 _PATCH_EMBEDDING = re.compile(r"embed|proj|patchify|conv|(^|_)patch(es)?$")
 _EMBEDDING = frozenset(("embed", "embedding", "stem", "to_embedding"))
@@ -51,29 +36,27 @@ def stems_by_shape(modules: Modules) -> dict[nn.Module, str]:
     - where it has none at all: the first layer, if it is a convolution;
     - linear layers that embed patches, known by their names.
     """
-    convolutions = {path: cast("Any", m) for path, m in modules if isinstance(m, CONVOLUTIONS)}
+    convolutions = {path: cast("Any", m) for path, m in modules if is_a(m, CONVOLUTIONS)}
     fed = _fed_by_a_sibling(modules)
     few = [m for m in convolutions.values() if _widens(m) and m.in_channels <= _FEW]
     few = [m for m in few if m not in fed] or few
     given = _widths(modules)
     few = [m for m in few if m.in_channels < _FEW or not given[_FEW]] or few  # four may be inside, three never are
     found = {cast("nn.Module", m): f"reads the input: {_channels(m.in_channels)}" for m in few}
-    maps = {m.out_features for _, m in modules if isinstance(m, nn.Linear)}  # which a decoder folds into channels
+    maps = {m.out_features for _, m in modules if is_a(m, nn.Linear)}  # which a decoder folds into channels
     done = {_kind(m) for m in few}
     for m in convolutions.values():
         if _kind(m) in done or m.groups != 1 or m.in_channels <= _FEW:
             continue
         others = given[m.in_channels] - (m.out_channels == m.in_channels)
-        if others or (isinstance(m, TRANSPOSED) and any(width % m.in_channels == 0 for width in maps)):
+        if others or (is_a(m, TRANSPOSED) and any(width % m.in_channels == 0 for width in maps)):
             continue
         found[m] = f"reads the input: {_channels(m.in_channels)}, which no other layer gives"
         done.add(_kind(m))
     found.update(_patch_embeddings(modules, found, given))
     if not found:
-        first = next(
-            (m for _, m in modules if isinstance(m, (*CONVOLUTIONS, nn.Linear, nn.Embedding, nn.RNNBase))), None
-        )
-        if isinstance(first, CONVOLUTIONS) and not isinstance(first, TRANSPOSED) and first.groups == 1:
+        first = next((m for _, m in modules if is_a(m, (*CONVOLUTIONS, nn.Linear, nn.Embedding, nn.RNNBase))), None)
+        if first is not None and is_a(first, CONVOLUTIONS) and not is_a(first, TRANSPOSED) and first.groups == 1:
             found[first] = "reads the input: the first layer"
     return found
 
@@ -83,17 +66,17 @@ def _channels(count: int) -> str:
 
 
 def _kind(module: nn.Module) -> tuple[bool, int]:
-    return isinstance(module, TRANSPOSED), len(cast("Any", module).kernel_size)
+    return is_a(module, TRANSPOSED), len(cast("Any", module).kernel_size)
 
 
 def _widens(module: Any) -> bool:
-    return not isinstance(module, TRANSPOSED) and module.out_channels > module.in_channels
+    return not is_a(module, TRANSPOSED) and module.out_channels > module.in_channels
 
 
 def _out(module: nn.Module) -> int | None:
-    if isinstance(module, CONVOLUTIONS):
+    if is_a(module, CONVOLUTIONS):
         return None if module.groups == module.in_channels > 1 else module.out_channels  # depthwise: it passes on
-    return module.out_features if isinstance(module, nn.Linear) else None
+    return module.out_features if is_a(module, nn.Linear) else None
 
 
 def _fed_by_a_sibling(modules: Modules) -> set[nn.Module]:
@@ -108,7 +91,7 @@ def _fed_by_a_sibling(modules: Modules) -> set[nn.Module]:
         if alone[block] == 1:  # a convolution with its normalisation and activation
             block = block.rpartition(".")[0]
         before = given.setdefault(block, set())
-        if isinstance(module, CONVOLUTIONS) and module.in_channels in before:
+        if is_a(module, CONVOLUTIONS) and module.in_channels in before:
             fed.add(module)
         before.add(width)
     return fed
@@ -121,12 +104,12 @@ def _widths(modules: Modules) -> Counter[int]:
         width = _out(module)
         if width is not None:
             widths[width] += 1
-        elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        elif is_a(module, (nn.Embedding, nn.EmbeddingBag)):
             widths[module.embedding_dim] += 1
-        elif isinstance(module, nn.RNNBase):
+        elif is_a(module, nn.RNNBase):
             size = module.proj_size or module.hidden_size
             widths[size * (2 if module.bidirectional else 1)] += 1
-        elif isinstance(module, nn.LayerNorm):  # what is normalised was given by a layer, or by a parameter
+        elif is_a(module, nn.LayerNorm):  # what is normalised was given by a layer, or by a parameter
             widths[module.normalized_shape[-1]] += 1
     return widths
 
@@ -138,7 +121,7 @@ def _patch_embeddings(
     paths = {id(module): path for path, module in modules}
     taken = [paths[id(module)] for module in found]
     for path, module in modules:
-        if not isinstance(module, nn.Linear):
+        if not is_a(module, nn.Linear):
             continue
         parts = path.lower().split(".")
         at = next((i for i, part in enumerate(parts) if _PATCH.search(part)), None)
@@ -159,127 +142,3 @@ def _patch_embeddings(
 def _is_patch(width: int) -> bool:
     sides = [math.isqrt(width // channels) for channels in (1, 3, _FEW) if width % channels == 0]
     return any(side >= _SIDE and width in (side**2, 3 * side**2, _FEW * side**2) for side in sides)
-
-
-# --- by a traced forward ----------------------------------------------------------------------------------------------
-
-
-def stems_by_trace(model: nn.Module, inputs: Any, names: Mapping[int, str]) -> set[str]:
-    """Return the names of the parameters that multiply the input itself in a forward pass.
-
-    What only shapes, moves, pads or scales the input leaves it the input. The pass is in eval mode and without
-    gradients; training mode, buffers and random state are as before afterwards.
-
-    Args:
-        model: the module; it is called once.
-        inputs: what it is called with: a tensor, a tuple of arguments, or a mapping of keyword arguments.
-        names: id of each parameter -> its name.
-
-    Raises:
-        ParameterError: a weight is sharded, the forward fails, or no parameter multiplies or looks up the input.
-    """
-    parameters = {names[id(p)]: p for p in model.parameters() if id(p) in names}
-    if any(is_sharded(p) for p in parameters.values()):
-        raise ParameterError(
-            "inputs cannot be traced through sharded weights: name the first layers in exclude instead"
-        )
-    kind: str = type(inputs).__name__
-    args, kwargs = (), cast("dict[str, Any]", {})
-    if isinstance(inputs, Mapping):
-        kwargs = dict(cast("Mapping[str, Any]", inputs))
-    else:
-        args = cast("tuple[Any, ...]", inputs if isinstance(inputs, tuple) else (inputs,))
-    given = list(_tensors((args, kwargs)))
-    if not given:
-        raise ParameterError(
-            f"inputs must be what the model is called with, a tensor, a tuple or a mapping; got {kind}"
-        )
-    tracer = _Reader(parameters, given)
-    with _as_before(model), torch.no_grad():
-        try:
-            with tracer:
-                model(*args, **kwargs)
-        except Exception as error:
-            raise ParameterError(
-                f"the model fails on the inputs that are given: {type(error).__name__}: {error}"
-            ) from error
-    if not tracer.reads and not tracer.looked_up:
-        raise ParameterError(
-            "no weight multiplies or looks up the inputs that are given: are they what the model reads?"
-        )
-    return tracer.reads
-
-
-@contextlib.contextmanager
-def _as_before(model: nn.Module) -> Generator[None]:
-    """Run the block in eval mode; put the modes, the buffers and the random state back."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        with random_kept():
-            model.eval()
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, before in buffers:
-                if not buffer.is_meta and not torch.equal(buffer, before):
-                    buffer.copy_(before)
-
-
-class _Reader(TorchDispatchMode):
-    """Notes which parameters the kernels of a forward multiply the input with."""
-
-    def __init__(self, parameters: Mapping[str, Tensor], given: list[Tensor]) -> None:
-        super().__init__()  # pyright: ignore[reportUnknownMemberType]
-        self.reads, self.looked_up = set[str](), set[str]()
-        self._of: dict[int, frozenset[str]] = {}
-        for name, parameter in parameters.items():
-            key = _memory(parameter)
-            self._of[key] = self._of.get(key, frozenset()) | {name}
-        self._input = {_memory(tensor) for tensor in given}
-        self._computed = set[int]()
-        # As long as these are there, no address is given out twice; the memory itself is freed.
-        self._alive: list[StorageWeakRef] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        operands = [_memory(tensor) for tensor in _tensors((args, kwargs or {}))]
-        parameters = frozenset[str]().union(*(self._of.get(key, ()) for key in operands if key not in self._input))
-        reads = any(key in self._input for key in operands)
-        passes = reads and not any(key in self._computed for key in operands)
-        name = func._schema.name.rpartition("::")[2]
-        if reads and parameters:
-            if name in _MULTIPLIES:
-                self.reads |= parameters
-                passes = False
-            elif name in _LOOKS_UP:
-                self.looked_up |= parameters
-                passes = False
-        for tensor in _tensors(out):
-            key = _memory(tensor)
-            if key in self._input or key in self._of or key in self._computed:
-                continue  # a view, or written in place
-            self._alive.append(StorageWeakRef(tensor.untyped_storage()))
-            if passes:
-                self._input.add(key)
-            elif operands and not reads and parameters and not any(key in self._computed for key in operands):
-                self._of[key] = parameters  # a weight that is cast, or computed from others
-            else:
-                self._computed.add(key)
-        return out
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]  # PyTorch names storages by it itself
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(cast("Mapping[Any, Any]", value).values()))
-    elif isinstance(value, (list, tuple)):
-        for item in cast("list[Any]", value):
-            yield from _tensors(item)

@@ -1,0 +1,96 @@
+"""Whether zeros of a weight are zeros of what a layer multiplies with: one call of the layer shows it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils.weak import WeakIdKeyDictionary
+
+from redense.masks.sharding import is_sharded
+
+from .tracing import Reader, as_before
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_LOST: Any = WeakIdKeyDictionary()  # layer -> what `zeros_lost` has found
+
+
+def zeros_lost(layer: nn.Module) -> bool:
+    """Whether a linear layer or a convolution makes another weight of its own, in which zeros are zeros no more.
+
+    A copy of the layer is called once, with a weight of which every seventh entry is zero; what its kernels multiply
+    with has as many zeros, or they are lost. PyTorch's own classes are not asked. False where the call tells nothing:
+    the weight has no values here, or the layer cannot be called with one tensor.
+
+    >>> class Centred(nn.Linear):
+    ...     def forward(self, input):
+    ...         return nn.functional.linear(input, self.weight - self.weight.mean())
+    >>> zeros_lost(Centred(8, 4)), zeros_lost(nn.Linear(8, 4))
+    (True, False)
+    """
+    if type(layer).__module__.partition(".")[0] == "torch":
+        return False
+    if layer not in _LOST:
+        weight = layer._parameters.get("weight")
+        if weight is None or weight.is_meta or weight.dtype not in _DTYPES or is_sharded(weight):
+            return False
+        if isinstance(weight, UninitializedParameter) or type(weight.data) is not Tensor:
+            return False
+        _LOST[layer] = _loses_zeros(layer, weight)
+    return _LOST[layer]
+
+
+def _loses_zeros(layer: nn.Module, weight: Tensor) -> bool:
+    called = copy.copy(layer)  # the layer itself keeps its attributes, for example a weight that it has computed before
+    called.training = False
+    called._buffers = dict(layer._buffers)
+    called._parameters = {
+        name: _striped(one) if one is not None and one.dtype in _DTYPES else one
+        for name, one in layer._parameters.items()
+    }
+    given = torch.ones(_input_of(layer), dtype=weight.dtype, device=weight.device)
+    probe = _Probe(called.get_parameter("weight"), given)
+    with as_before(layer), torch.no_grad():
+        try:
+            with probe:
+                type(layer).forward(called, given)
+        except Exception:  # noqa: BLE001  # it asks for other inputs or sizes: nothing is known of it
+            return False
+    return probe.lost
+
+
+def _striped(parameter: Tensor) -> nn.Parameter:
+    """Return a parameter of the same kind and known values: 0 to 6, again and again."""
+    count = parameter.numel()
+    values = torch.arange(7, device=parameter.device).to(parameter.dtype).repeat(count // 7 + 1)[:count]
+    return nn.Parameter(values.reshape(parameter.shape), requires_grad=False)
+
+
+def _input_of(layer: Any) -> tuple[int, ...]:
+    """Return the shape of the smallest input: of a convolution as large as its kernel."""
+    if isinstance(layer, nn.Linear):
+        return (1, layer.in_features)
+    sides = zip(cast("tuple[int, ...]", layer.kernel_size), cast("tuple[int, ...]", layer.dilation), strict=True)
+    return (1, layer.in_channels, *(step * (side - 1) + 1 for side, step in sides))
+
+
+class _Probe(Reader):
+    """Counts the zeros of what a weight has become where it is multiplied with the input."""
+
+    def __init__(self, weight: Tensor, given: Tensor) -> None:
+        super().__init__({"weight": weight}, [given])
+        self._size, self._zeros = weight.numel(), int((weight == 0).sum())
+        self.lost = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace != "aten":  # a collective would wait for ranks that do not ask
+            raise NotImplementedError(str(func))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def multiplied(self, weights: list[Tensor]) -> None:
+        for weight in weights:
+            if weight.numel() == self._size and int((weight == 0).sum()) < self._zeros:
+                self.lost = True
