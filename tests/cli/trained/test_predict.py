@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import redense as package
 from redense.cli import main
@@ -128,6 +129,20 @@ def test_data_that_was_moved_gives_the_same_figures_and_other_data_its_own(train
     code, _, err = redense("evaluate", trained / "run", "--data", "other")
     assert code == 2
     assert "other shows dim, which the network does not know: its classes are bright, dark" in err
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "holds numbers that are not finite"), (3e38, "is no number")])
+def test_weights_that_give_no_answer_are_an_error_and_no_percentage(
+    value: float, message: str, trained: Path, redense: Run, tmp_path: Path
+):
+    shutil.copytree(trained / "model", folder := tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: np.full_like(array, value) for name, array in weights.items()}, folder / "model.safetensors")
+    (folder / "SHA256SUMS").unlink()
+    picture(tmp_path / "a.png", 190, 900)
+    code, out, err = redense("predict", folder, "a.png", "--json")
+    assert (code, out) == (2, "")
+    assert message in err
 
 
 def test_what_is_no_classifier_is_refused_in_a_line(redense: Run, tmp_path: Path):
