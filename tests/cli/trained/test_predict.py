@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -80,6 +81,22 @@ def test_programs_get_json_or_a_table(trained: Path, redense: Run, tmp_path: Pat
     table = list(csv.reader(out.splitlines()))
     assert [table[0], table[1][:3]] == [["image", "rank", "class", "probability"], ["a.png", "1", "bright"]]
     assert len(table) == 2
+
+
+def test_a_name_makes_no_line_of_its_own_and_no_formula(trained: Path, redense: Run, tmp_path: Path):
+    shutil.copytree(trained / "model", folder := tmp_path / "model")
+    inputs = json.loads((folder / "artifacts/inputs.json").read_text())
+    (folder / "artifacts/inputs.json").write_text(json.dumps({**inputs, "classes": ["@a\nb", "c"]}))
+    (folder / "SHA256SUMS").unlink()
+    names = ["=1+1.png", "ok.png: bright 99.9 %\nz.png"]
+    for name in names:
+        picture(tmp_path / name, 190, 900)
+    lines = redense("predict", folder, *names)[1].splitlines()
+    assert [line.partition(".png")[0] for line in lines] == ["=1+1", "ok"]
+    assert all(r"@a\u000ab" in line for line in lines)
+    table = list(csv.reader(io.StringIO(redense("predict", folder, *names, "--csv")[1], newline="")))[1:]
+    assert {row[0] for row in table} == {"'=1+1.png", names[1]}
+    assert {row[2] for row in table} == {"'@a\nb", "c"}
 
 
 def test_python_loads_what_a_run_has_trained_and_the_card_says_how(
