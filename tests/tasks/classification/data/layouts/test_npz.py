@@ -14,7 +14,7 @@ from redense.tasks.classification.data.layouts.npz import read_npz
 
 def written(folder: Path, **arrays: Any) -> Path:
     """Write arrays; a number stands for so many images, or labels, of which no two files have the same."""
-    made = {
+    made: dict[str, Any] = {
         name: (np.full((value, 4, 4), value, np.uint8) if "x" in name or "image" in name else np.arange(value) % 2)
         if isinstance(value, int)
         else value
