@@ -18,7 +18,7 @@ OF_SEVERAL = {
     "lab/runs": {"before", "faults", "run_store"},
     "report": {"browser"},
     "tasks/captioning": {"emoji"},
-    "tasks/data": {"broken_inputs", "layouts", "tables"},
+    "tasks/data": {"broken_inputs", "labels", "layouts", "tables"},
 }
 """Tests of what several modules of a folder do together. At the top of ``tests`` lie those of the whole as well."""
 PAGE = (ROOT / "docs" / "project" / "inside.md").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import shlex
+import unicodedata
 from collections.abc import Iterable
 
 LONGEST = 200
@@ -94,13 +95,21 @@ def resuming(folder: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
+    r"""Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
+
+    A letter of another alphabet, which looks like one of ours, is named.
 
     >>> nearest("sparisty", ["sparsity", "steps"])
     "; did you mean 'sparsity'?"
+    >>> print(nearest("se\u0435d", ["seed"]).encode("ascii", "backslashreplace").decode())
+    ; did you mean 'seed'? ('\u0435' is U+0435, CYRILLIC SMALL LETTER IE)
     """
     close = closest(name, known)
-    return f"; did you mean '{close}'?" if close else ""
+    if not close:
+        return ""
+    other = next((c for c in name if not c.isascii() and c not in close), "")
+    said = f" ({other!r} is U+{ord(other):04X}, {unicodedata.name(other, 'which has no name')})" if other else ""
+    return f"; did you mean '{close}'?{said}"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from redense.errors import RedenseError, resuming
 from redense.files.visible import counted
 
-from .terminal.printing import answer, say
+from .terminal.printing import answer, say, say_line
 from .verbs import Signals, Verbs, join_ranks
 
 
@@ -160,7 +160,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         return answer({"run": str(options.run), "split": split, **metrics})
     for note in notes:
-        say(f"note: {note}")
+        say_line(f"note: {note}")
     say(f"{split} split, {counted(examples, 'example')}")
     for name, value in metrics.items():
         unit = f" {metric.unit}" if name.endswith(metric.name) else ""
@@ -196,5 +196,5 @@ def _export(options: argparse.Namespace) -> int:
         listed = [{"path": str(path), "bytes": size} for path, size in files.items()]
         return answer({"folder": str(out), "files": listed, "graphs": list(map(vars, graphs))})
     for path, size in files.items():
-        say(f"{path}  {size:,} bytes")
+        say_line(f"{path}  {size:,} bytes")
     return 0

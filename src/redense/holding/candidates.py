@@ -113,6 +113,9 @@ class Candidates:
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
             per_parameter(sparsity, list(chosen))  # refuses a name that is left out
         self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
+        if not self._warned:
+            self._warned = True
+            warn_of_overlooked(verdicts)
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
         exact = {*mapped, *(self._include or ())}
         for name, parameter in chosen.items():
@@ -133,9 +136,6 @@ class Candidates:
                 else "the model has no prunable parameter"
             )
             raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
-        if not self._warned:
-            self._warned = True
-            warn_of_overlooked(verdicts)
         return candidates
 
     def warn_of_unheld(self, optimizer: Optimizer) -> None:

@@ -161,13 +161,16 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with open_text(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    entry = parse_json(line, finite=True)
+                    try:
+                        entry = parse_json(line, finite=True)
+                    except ValueError as error:
+                        raise DataError(f"{path}, line {number}: not JSON lines in UTF-8: {error}") from None
                     if not isinstance(entry, dict):
                         raise DataError(f"{path}, line {number}: expected a JSON object, got {type(entry).__name__}")
                     yield number, entry
     except DataError:
         raise
-    except (ValueError, RecursionError, OSError) as error:  # ValueError: numbers of thousands of digits, too
+    except (ValueError, OSError) as error:  # ValueError: no UTF-8
         raise DataError(f"{path}: not JSON lines in UTF-8: {error}") from None
 
 

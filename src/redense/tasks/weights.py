@@ -34,12 +34,60 @@ def load_weights_(network: nn.Module, path: Path) -> None:
     """Load weights of a file into a network, in place.
 
     Raises:
-        StateError: the file is damaged, or of another network.
+        StateError: the file is damaged, of another network, or of numbers that are not finite.
     """
     try:
         network.load_state_dict(dict(read_weights(path)))
     except Exception as error:  # torch.load raises a dozen kinds for a file that is none
         raise StateError(f"{path} is damaged, or of another network: {' '.join(str(error).split())[:200]}") from error
+    verify_finite(network.state_dict(), path)
+
+
+def verify_file(path: Path) -> None:
+    """Refuse a file of weights of which no network could be made.
+
+    Raises:
+        StateError: it is damaged, or its numbers are not finite.
+    """
+    try:
+        weights = read_weights(path)
+    except Exception as error:  # of the dozen kinds that `read_weights` names
+        raise StateError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    verify_finite(weights, path)
+
+
+def verify_finite(weights: Mapping[str, Tensor], what: object) -> None:
+    """Refuse weights and buffers with which every answer would be nonsense; a mask of 0 and -inf is none of them.
+
+    Args:
+        weights: names and dense tensors.
+        what: names them in the message.
+
+    Raises:
+        StateError: one has a number that is not finite.
+
+    >>> verify_finite({"bias": torch.tensor([0.5, torch.nan])}, "model.pt")
+    Traceback (most recent call last):
+        ...
+    redense.errors.StateError: model.pt holds numbers that are not finite in 'bias': take another file of them
+    """
+    for name, value in weights.items():
+        if not value.is_floating_point() or value.element_size() == 1:  # PyTorch asks nothing of floats of 8 bits
+            continue
+        finite = torch.isfinite(value)
+        if not finite.all() and not bool(((value == -torch.inf) | (value == 0)).all()):
+            raise StateError(f"{what} holds numbers that are not finite in '{name}': take another file of them")
+
+
+def verify_answer(values: Tensor) -> Tensor:
+    """Return the numbers that a network has answered.
+
+    Raises:
+        StateError: they are none, because its weights are so large that sums of them overflow.
+    """
+    if bool(values.isnan().any()):
+        raise StateError("the network's answer is no number: its weights are too large")
+    return values
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from redense.cli.terminal import printing
 from redense.cli.terminal.printing import complain, prepare, say
 from redense.cli.terminal.screen import SafeColumn, SafeConsole
 from redense.files.visible import visible, visible_line
@@ -51,6 +53,17 @@ def test_say_writes_out_and_complain_is_one_line(capsys: pytest.CaptureFixture[s
     captured = capsys.readouterr()
     assert captured.out == "red\\u001b[31m-3\n"
     assert captured.err == "redense: a\\u000aredense: all is well\n"
+
+
+def test_the_log_has_a_line_a_message_unless_it_shows_an_error():
+    def shown(name: str, **more: Any) -> str:
+        record = logging.makeLogRecord({"name": name, "msg": "%s is damaged", "args": ("a\nb",), **more})
+        return printing._Line().format(record)
+
+    assert shown("redense.lab") == r"a\u000ab is damaged"
+    assert shown("somebody.else") == "a\nb is damaged"
+    error = (ValueError, ValueError("no"), None)
+    assert shown("redense.lab", exc_info=error).endswith("\nValueError: no")
 
 
 def test_a_terminal_of_ascii_is_shown_other_letters_in_another_way(monkeypatch: pytest.MonkeyPatch):

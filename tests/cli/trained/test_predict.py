@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import redense as package
 from redense.cli import main
@@ -81,6 +83,22 @@ def test_programs_get_json_or_a_table(trained: Path, redense: Run, tmp_path: Pat
     assert len(table) == 2
 
 
+def test_a_name_makes_no_line_of_its_own_and_no_formula(trained: Path, redense: Run, tmp_path: Path):
+    shutil.copytree(trained / "model", folder := tmp_path / "model")
+    inputs = json.loads((folder / "artifacts/inputs.json").read_text())
+    (folder / "artifacts/inputs.json").write_text(json.dumps({**inputs, "classes": ["@a\nb", "c"]}))
+    (folder / "SHA256SUMS").unlink()
+    names = ["=1+1.png", "ok.png: bright 99.9 %\nz.png"]
+    for name in names:
+        picture(tmp_path / name, 190, 900)
+    lines = redense("predict", folder, *names)[1].splitlines()
+    assert [line.partition(".png")[0] for line in lines] == ["=1+1", "ok"]
+    assert all(r"@a\u000ab" in line for line in lines)
+    table = list(csv.reader(io.StringIO(redense("predict", folder, *names, "--csv")[1], newline="")))[1:]
+    assert {row[0] for row in table} == {"'=1+1.png", names[1]}
+    assert {row[2] for row in table} == {"'@a\nb", "c"}
+
+
 def test_python_loads_what_a_run_has_trained_and_the_card_says_how(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -128,6 +146,20 @@ def test_data_that_was_moved_gives_the_same_figures_and_other_data_its_own(train
     code, _, err = redense("evaluate", trained / "run", "--data", "other")
     assert code == 2
     assert "other shows dim, which the network does not know: its classes are bright, dark" in err
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "holds numbers that are not finite"), (3e38, "is no number")])
+def test_weights_that_give_no_answer_are_an_error_and_no_percentage(
+    value: float, message: str, trained: Path, redense: Run, tmp_path: Path
+):
+    shutil.copytree(trained / "model", folder := tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: np.full_like(array, value) for name, array in weights.items()}, folder / "model.safetensors")
+    (folder / "SHA256SUMS").unlink()
+    picture(tmp_path / "a.png", 190, 900)
+    code, out, err = redense("predict", folder, "a.png", "--json")
+    assert (code, out) == (2, "")
+    assert message in err
 
 
 def test_what_is_no_classifier_is_refused_in_a_line(redense: Run, tmp_path: Path):

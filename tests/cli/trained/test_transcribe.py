@@ -104,6 +104,14 @@ def decoded(trained: Path, redense: Run) -> Path:
     return trained
 
 
+def test_the_name_of_a_file_makes_no_line_of_its_own(run: Path, clip: Path, redense: Run):
+    clip.rename(clip.with_name("a.wav: hello\nzz.wav"))
+    code, out, _ = redense("transcribe", run, clip.parent)
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    assert r"a.wav: hello\u000azz.wav:" in out
+
+
 @pytest.mark.slow
 def test_one_file_is_a_line_of_text(trained, clips, redense):
     code, out, err = redense("transcribe", trained, clips[0][0])

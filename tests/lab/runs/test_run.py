@@ -15,7 +15,7 @@ import forked
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redense.errors import CheckpointError, StateError
@@ -459,6 +459,18 @@ def test_an_unfinished_run_is_not_exported_and_no_folder_is_made(tiny: Tiny, tmp
         export_run(folder, tmp_path / "out")
     with pytest.raises(StateError, match="finish it with"):
         load_model(folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_finite_are_neither_loaded_nor_exported(finished: Path, tmp_path: Path):
+    shutil.copytree(finished, folder := tmp_path / "run")
+    weights = load_file(folder / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = torch.nan
+    save_file(weights, folder / "model.safetensors")
+    (folder / "SHA256SUMS").unlink()  # as with somebody else's
+    for use in (load_model, lambda folder: export_run(folder, tmp_path / "out")):
+        with pytest.raises(StateError, match=r"model\.safetensors holds numbers that are not finite in "):
+            use(folder)
     assert not (tmp_path / "out").exists()
 
 

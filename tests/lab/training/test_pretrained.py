@@ -129,6 +129,13 @@ def test_weights_of_another_network_are_refused_by_name(weights: dict[str, Any],
     assert torch.equal(model.weight, before)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused_before_a_loss_is_blamed(value: float, tmp_path: Path):
+    save_file({"weight": torch.tensor([[0.0, value], [0.0, 0.0]]), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(StateError, match=r"start .*w\.safetensors holds numbers that are not finite in 'weight'"):
+        load_start_(nn.Linear(2, 2), str(tmp_path / "w.safetensors"), None)
+
+
 def test_what_is_wrong_with_a_start_is_said_before_anything_is_trained(tiny: Tiny, tmp_path: Path):
     for start, words in {
         str(tmp_path / "nothing.pt"): "no such file",

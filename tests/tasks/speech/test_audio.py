@@ -71,6 +71,9 @@ def test_what_cannot_be_used_is_named(tmp_path: Path):
     assert look(tmp_path / "silent.wav").fault == "is silent"
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 100, np.float32), 8_000, subtype="FLOAT")
     assert look(tmp_path / "nan.wav").fault == "holds samples that are no numbers"
+    for loud, words in ((1e30, "holds samples far beyond full scale (1e+30)"), (2.0**31, "None")):
+        soundfile.write(tmp_path / "loud.wav", np.array([0.1, loud] * 100, np.float32), 8_000, subtype="FLOAT")
+        assert str(look(tmp_path / "loud.wav").fault) == words
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 8_000)
     assert look(tmp_path / "none.wav").fault == "holds no sound"
     with pytest.raises(DataError, match=r"none\.wav holds no sound"):

@@ -118,8 +118,9 @@ def test_silence_says_nothing_and_keeps_the_time():
         (np.full(10, 5e-5), "is silent"),
         (np.array([0.1, np.nan]), "no numbers"),
         (np.array([0.1, np.inf] * 500), "no numbers"),
+        (np.array([0.1, 1e30] * 500), "far beyond full scale"),
     ],
-    ids=["nothing", "zeros", "hiss", "nan", "infinite"],
+    ids=["nothing", "zeros", "hiss", "nan", "infinite", "huge"],
 )
 def test_what_cannot_be_transcribed_is_said(samples, message):
     with pytest.raises(DataError, match=message):

@@ -7,7 +7,7 @@ import itertools
 import time
 from typing import Any
 
-from redense.cli.terminal.printing import answer, say
+from redense.cli.terminal.printing import answer, say, say_line
 from redense.errors import RedenseError
 
 from .check import section_of
@@ -56,7 +56,7 @@ def fill_cache(options: argparse.Namespace, place: str) -> int:
         found = read_images(data, on_checked=show)
         splits = with_cache(divide_images(data, found), data)
         for note in () if options.json else splits.notes:
-            say(f"note: {note}")
+            say_line(f"note: {note}")
         parts = [(part, how) for part, how in preparations(splits, data) if isinstance(part, EncodedSet) and part.kept]
         if any(part.kept and not part.kept.writes for part, _ in parts):
             raise RedenseError("there is no room: raise --data.cache_gb, or redense data cache --clear pictures")

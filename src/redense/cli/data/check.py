@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import say
+from redense.cli.terminal.printing import say, say_line
 from redense.errors import DataError, RecipeError, RedenseError
 from redense.tasks.faults import Checked, by_cause
 
@@ -35,8 +35,8 @@ def check_content(options: argparse.Namespace, place: str) -> int:
         said = {"path": place, "task": task, "refused": found.refusal or None, **found.facts, "faults": causes}
         say(json.dumps(said, ensure_ascii=False))
     else:
-        say(*found.lines, sep="\n")
-        say(_in_short(tasks()[task], found, options.full))
+        for line in (*found.lines, _in_short(tasks()[task], found, options.full)):
+            say_line(line)
     return int(bool(found.refusal) or found.broken)
 
 

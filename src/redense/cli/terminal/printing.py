@@ -21,6 +21,15 @@ def say(*words: object, sep: str = " ", end: str = "\n", flush: bool = False) ->
     _write(visible(sep.join(map(str, words))) + end, sys.stdout, flush=flush)
 
 
+def say_line(text: object, *, end: str = "\n", flush: bool = False) -> None:
+    r"""Print as `say` does, in one line: a name or an answer of somebody else cannot begin another.
+
+    >>> say_line("a.png: bag 99.9 %\nb.png", end="")
+    a.png: bag 99.9 %\u000ab.png
+    """
+    say(visible_line(str(text)), end=end, flush=flush)
+
+
 def answer(data: object, **form: Any) -> int:
     """Print plain data as JSON, and return the exit code of a verb whose work is done with it."""
     say(json.dumps(data, **form))
@@ -57,7 +66,9 @@ def flush_or_hush() -> None:
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        text = super().format(record)
+        ours = record.name.startswith("redense") and not record.exc_info
+        return visible_line(text) if ours else visible(text)
 
 
 def _write(text: str, stream: TextIO, *, flush: bool) -> None:

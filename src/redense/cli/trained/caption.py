@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import complain, say
+from redense.cli.terminal.printing import complain, say, say_line
 from redense.cli.verbs import Verbs
 from redense.errors import DataError, RedenseError
 
@@ -89,7 +89,7 @@ def _plain(found: list[Caption], *, everything: bool) -> dict[str, Any]:
 
 
 def _print(path: Path, found: list[Caption], *, everything: bool) -> None:
-    say(f"{path}: {found[0].text}")
+    say_line(f"{path}: {found[0].text}")
     if everything:
         for one in found:
-            say(f"  {one.log_probability:8.2f}  {one.text}")
+            say_line(f"  {one.log_probability:8.2f}  {one.text}")

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from redense.cli.terminal.printing import complain, say
+from redense.cli.terminal.printing import complain, say, say_line
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError
+from redense.files.csv_text import safe_cell
 
 from .files import answered_pictures, recipe_for
 
@@ -69,10 +70,10 @@ def _print(path: Path, classes: list[tuple[str, float]], options: argparse.Names
         for rank, (name, chance) in enumerate(classes, start=1):
             _print_row([str(path), rank, name, f"{chance:.6f}"])
     else:
-        say(f"{path}: {', '.join(f'{name} {100 * chance:.1f} %' for name, chance in classes)}")
+        say_line(f"{path}: {', '.join(f'{name} {100 * chance:.1f} %' for name, chance in classes)}")
 
 
 def _print_row(cells: list[object]) -> None:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    say(line.getvalue())
+    csv.writer(line, lineterminator="\n").writerow(map(safe_cell, cells))  # which quotes cells with its end of lines
+    say(line.getvalue(), end="")

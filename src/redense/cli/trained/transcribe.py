@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import answer, complain, say
+from redense.cli.terminal.printing import answer, complain, say, say_line
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
 from redense.files.json_text import read_json
@@ -139,13 +139,13 @@ def _print_words(name: str, words: Iterator[str]) -> None:
     begun = False
     try:
         for word in words:
-            say(f" {word}" if begun else f"{name}{word}", end="", flush=True)
+            say_line(f" {word}" if begun else f"{name}{word}", end="", flush=True)
             begun = True
     except RedenseError:
         if begun:
             say()
         raise
-    say("" if begun else name.rstrip())
+    say_line("" if begun else name.rstrip())
 
 
 def _beam(

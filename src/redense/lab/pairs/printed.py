@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,10 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
         if line.strip().startswith("{"):
             try:
                 found = parse_json(line.strip())
-            except ValueError:
+            except JSONDecodeError:
                 continue
+            except ValueError as error:
+                raise DataError(f"the figures that it printed cannot be read: {error}") from None
             return read_figures(found, metric)
     raise DataError(
         f'it printed no figure: expected a last line such as {{"error": 0.13}}, or {METRICS} in the folder {{out}}, '

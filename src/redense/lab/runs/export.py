@@ -43,11 +43,13 @@ def export_run(
         tell: called with each comparison.
 
     Raises:
-        StateError: the run is not finished, or ``out`` is not empty.
+        StateError: the run is not finished, its weights are not finite, or ``out`` is not empty.
         CheckpointError: what would be copied is damaged.
         ExportError: the network cannot be written so, or the graph gives other numbers.
         DataError: ``data`` is broken or unfit, or the run's data is not here, of a task that cannot do without.
     """
+    from redense.tasks.weights import verify_file
+
     check_format(form)
     recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
     write: Callable[[], list[Compared]] = list
@@ -61,6 +63,7 @@ def export_run(
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise StateError(f"{out} exists and is not empty: name another folder")
+        verify_file(folder / "model.safetensors")
         out.mkdir(parents=True, exist_ok=True)
         for name in ("model.safetensors", "recipe.yaml", "result.json"):
             write_bytes(out / name, (folder / name).read_bytes())

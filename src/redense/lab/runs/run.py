@@ -50,7 +50,7 @@ from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
 from redense.lab.training.pretrained import tuned
 from redense.tasks.task import KeepsArtifacts, Task
-from redense.tasks.weights import final_weights
+from redense.tasks.weights import final_weights, verify_finite
 
 from .log import read_records, recorder_of
 from .result import describe_plan, finish
@@ -217,7 +217,7 @@ def engine_of(folder: Path, recipe: Recipe, task: Task) -> Engine:
     """Return an engine that holds the final model of a finished run, for a task that is made already.
 
     Raises:
-        StateError: the run is not finished, or the model does not fit.
+        StateError: the run is not finished, or the model does not fit, or has numbers that are not finite.
         CheckpointError: the model is damaged.
     """
     from safetensors import SafetensorError
@@ -229,4 +229,5 @@ def engine_of(folder: Path, recipe: Recipe, task: Task) -> Engine:
         engine.model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise StateError(f"{path} is damaged or of another model: {' '.join(str(error).split())[:300]}") from None
+    verify_finite(engine.model.state_dict(), path)
     return engine

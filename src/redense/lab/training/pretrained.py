@@ -18,7 +18,7 @@ from redense.lab.recipe.sections import TuneRecipe
 from redense.layers.names import clean_name
 from redense.tasks import catalog
 from redense.tasks.classification.renaming import to_timm
-from redense.tasks.weights import read_weights
+from redense.tasks.weights import read_weights, verify_finite
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint
@@ -98,7 +98,7 @@ def load_start_(
 
     Raises:
         RecipeError: the weights are of another network.
-        StateError: the file cannot be read, or holds more than weights.
+        StateError: the file cannot be read, holds more than weights, or numbers that are not finite.
     """
     own = model.state_dict()
     found = _weights_of(start, pretrained, own)
@@ -118,6 +118,7 @@ def load_start_(
     except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or some without values
         reason = " ".join(str(error).split())[:160]
         raise StateError(f"start {start} holds weights that cannot be copied ({reason}): save them as dense") from None
+    verify_finite(model.state_dict(), f"start {start}")
 
 
 def _weights_of(

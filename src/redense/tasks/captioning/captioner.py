@@ -16,7 +16,7 @@ from redense.files.json_text import parse_json
 from redense.files.opening import read_text
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.data.sets import first_line
-from redense.tasks.weights import final_weights, load_weights_
+from redense.tasks.weights import final_weights, load_weights_, verify_answer
 
 from .beam import write_all
 from .config import CaptionData, CaptionModel
@@ -64,7 +64,7 @@ class Captioner:
                 for row, score in zip(own.tolist(), likely.tolist(), strict=True)
                 if math.isfinite(score)  # a beam that is wider than there are sentences
             ]
-            for own, likely in zip(words, scores, strict=True)
+            for own, likely in zip(words, verify_answer(scores), strict=True)
         ]
 
     def predict(self, path: str | Path) -> str:

@@ -14,7 +14,7 @@ from redense.errors import DataError, StateError
 from redense.files.json_text import read_json
 from redense.files.opening import read_bytes
 from redense.tasks.graphs import Standalone
-from redense.tasks.weights import final_weights, load_weights_
+from redense.tasks.weights import final_weights, load_weights_, verify_answer
 
 from .config import ImageData, ImageModel
 from .data.pixels import decode, require_pillow
@@ -83,7 +83,7 @@ class Classifier:
         """Return the probability of every class for pictures of Pillow, grey or RGB as `grey` says: (b, classes)."""
         device = next(self.network.parameters()).device
         logits = split_heads(self.network(self.inputs(pictures).to(device)))[0]
-        return logits.float().softmax(1).cpu()
+        return verify_answer(logits.float().softmax(1).cpu())
 
     def best(self, pictures: Sequence[Any], top: int = 5) -> list[list[tuple[str, float]]]:
         """Return for each picture of Pillow the ``top`` classes with their probabilities, the most likely first."""

@@ -27,6 +27,7 @@ _FORMATS = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG
 _BLOCK = 1 << 16  # numbers read at once: a header may claim any length
 _RATES = (1_000, 384_000)
 SILENT = 1e-4  # of full scale: 80 dB below it
+LOUDEST = 2.0**32  # of full scale; a file of floats may hold what were whole numbers of 32 bits
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,23 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         return Sound(digest=digest, fault="holds no sound" if not start else f"ends before second {start:g}")
     samples = np.concatenate(blocks)
     seconds = len(samples) / rate
-    if not np.isfinite(samples).all():
-        return Sound(seconds, digest, "holds samples that are no numbers")
-    if np.abs(samples).max() < SILENT:
+    loudest = float(np.abs(samples).max())
+    if fault := beyond(loudest):
+        return Sound(seconds, digest, fault)
+    if loudest < SILENT:
         return Sound(seconds, digest, "is silent")
     return Sound(seconds, digest)
+
+
+def beyond(loudest: float) -> str:
+    """Return what is wrong with samples that are not finite, or so large that their power overflows; else nothing.
+
+    >>> beyond(0.5), beyond(1e30)
+    ('', 'holds samples far beyond full scale (1e+30)')
+    """
+    if not math.isfinite(loudest):
+        return "holds samples that are no numbers"
+    return f"holds samples far beyond full scale ({loudest:g})" if loudest > LOUDEST else ""
 
 
 def read(path: Path, rate: int, start: float = 0.0, length: float | None = None) -> Samples:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from redense.errors import StateError
+from redense.tasks.weights import verify_answer, verify_finite
 
 from .audio import Samples
 from .config import SpectrogramSettings, SpeechData, SpeechModel
@@ -78,7 +79,7 @@ class Recogniser:
         """Return the network of a recipe with the weights of a safetensors file.
 
         Raises:
-            StateError: the file is missing, damaged, or of another model or alphabet.
+            StateError: the file is missing, damaged, of another model or alphabet, or of numbers that are not finite.
         """
         network = build(model, data.spectrogram.bins, alphabet.size)
         try:
@@ -86,6 +87,7 @@ class Recogniser:
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise StateError(f"{weights} is missing, damaged or of another model: {reason}") from None
+        verify_finite(network.state_dict(), weights)
         return cls(network.eval().to(device), alphabet, data.spectrogram, model.frames_to_one, device)
 
     @property
@@ -103,7 +105,7 @@ class Recogniser:
         with torch.inference_mode():
             frames = spectrogram(samples.to(self.device), self.settings)
             logits, _ = self.network(frames.unsqueeze(0), torch.tensor([len(frames)], device=self.device))
-            return logits[:, 0].float().log_softmax(1).cpu()
+            return verify_answer(logits[:, 0].float().log_softmax(1).cpu())
 
     def transcribe(
         self, blocks: Iterable[Samples], decoder: Decoder | None = None, pieces: Pieces | None = None

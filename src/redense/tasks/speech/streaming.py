@@ -19,7 +19,7 @@ from torch import Tensor
 
 from redense.errors import DataError, StateError
 
-from .audio import SILENT, Samples, decoded
+from .audio import SILENT, Samples, beyond, decoded
 from .transcripts.alphabet import BLANK
 
 _BLOCK = 1 << 16  # samples resampled at once
@@ -105,7 +105,8 @@ def log_probs_of(
         pieces: how to cut.
 
     Raises:
-        DataError: a sample is no number, or there is none, or all are silent; the caller knows which file it is.
+        DataError: a sample is no number or far too large, there is none, or all are silent; the caller knows which
+            file it is.
         StateError: the network has another hop.
     """
     pieces = pieces or Pieces()
@@ -131,9 +132,10 @@ def log_probs_of(
         if not len(block):
             continue
         samples = torch.from_numpy(np.ascontiguousarray(block))
-        if not bool(samples.isfinite().all()):
-            raise DataError("holds samples that are no numbers")
-        loudest = max(loudest, float(samples.abs().max()))
+        own = float(samples.abs().max())
+        if fault := beyond(own):
+            raise DataError(fault)
+        loudest = max(loudest, own)
         kept = torch.cat([kept, samples])
         while len(kept) >= (before + core + ahead) * hop:
             if float(kept[: (before + core + ahead) * hop].abs().max()) < SILENT:

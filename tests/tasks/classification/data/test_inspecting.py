@@ -89,3 +89,11 @@ def test_the_plan_says_what_is_small_as_the_check_does(folder: Path, capsys: pyt
     batch = ["--training.batch_size", "4"]
     assert main(["recipes", "show", "quickstart", "--data", str(folder), *settings, *batch, "--json"]) == 0
     assert noted <= set(json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_a_class_makes_no_line_of_its_own(make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]):
+    folder = make_folder({"": {"a\nnote: all is well": 12, "b": 12}})
+    assert main(["data", "check", str(folder), "--data.size", "16"]) == 0
+    said = capsys.readouterr().out
+    assert "2 classes with fewer than 20 training images: a\\u000anote: all is well has 10" in said
+    assert not any(line.startswith("note: all") for line in said.splitlines())

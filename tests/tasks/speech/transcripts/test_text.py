@@ -18,6 +18,9 @@ from redense.tasks.speech.transcripts.text import LANGUAGES, Normaliser, fold
         ("fr", "L'œuf: été", "l'oeuf été"),
         ("ro", "Maşină", "mașină"),
         ("ru", "Ёлка — это", "ёлка это"),
+        ("ru", "сти\u0301ль, чей\u0301 ды\u0301м", "стиль чей дым"),  # stress
+        ("en", "Gbe\u0323\u0301nga, x\u030c o\u200dn", "gbenga x on"),
+        (None, "сти\u0301ль हिन्दी שָׁלוֹם tiếng Việt й", "сти\u0301ль हिन्दी שָׁלוֹם tiếng việt й"),
         (None, "Ærø ĳs", "ærø ĳs"),
     ],
 )
@@ -32,6 +35,10 @@ def test_a_transcript_becomes_the_letters_of_its_language(language: str | None, 
         ("...", "no words"),
         ("[beep]", "brackets"),
         ("2 euros", "digits"),
+        ("⅓ de litro", "digits"),
+        ("Felipe Ⅵ", "the letter 'ⅵ'"),
+        ("a\u20dd", "the letter"),
+        ("col·lega", "the letter '·'"),
         ("un €", "the sign €"),
         ("привет", "the letter"),
     ],
@@ -49,6 +56,12 @@ def test_every_rule_counts_the_transcripts_that_it_changed():
 
 def test_letters_and_digits_can_be_kept_as_they_are():
     assert Normaliser(None, case="keep", digits="keep")("Route 66, Ohm") == ("Route 66 Ohm", None)
+
+
+@given(st.text(), st.sampled_from(sorted(LANGUAGES)))
+def test_a_known_language_has_no_symbol_but_its_letters_space_and_apostrophe(text: str, language: str):
+    once, _ = Normaliser(language)(text)
+    assert set(once) <= {*LANGUAGES[language].letters, " ", "'"}
 
 
 @given(st.text(), st.sampled_from([None, *LANGUAGES]), st.sampled_from(["keep", "fold"]))

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -273,8 +274,10 @@ def _json(text: str, source: str) -> Columns:
 def _parsed(text: str, where: str) -> Any:
     try:
         return parse_json(text)
-    except ValueError:
+    except JSONDecodeError:
         raise DataError(f"{where}: no JSON, expected an object a line, or one list of objects") from None
+    except ValueError as error:
+        raise DataError(f"{where}: no JSON that can be used ({error})") from None
 
 
 def _check_head(head: Sequence[str], source: str) -> None:

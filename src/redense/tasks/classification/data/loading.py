@@ -25,7 +25,7 @@ from .splits import limit_to, with_noise
 from .transforms import Preparation, before_random, evaluation, fits_in_memory, shape_of, to_memory
 
 _NAMED = 3  # kinds of classes that are called alike
-_NO_CLASS = ("n/a", "#n/a", "<na>", "na", "n.a.", "?", "missing", "undefined")
+_NO_CLASS = ("n/a", "#n/a", "<na>", "na", "n.a.", "?", "missing", "undefined", "none", "nan", "null")
 _REDUCED = 2  # of the rule by which large pictures are decoded at a fraction of their size
 
 

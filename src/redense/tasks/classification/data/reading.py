@@ -156,8 +156,10 @@ def _idx(found: Path, config: ImageData) -> Found | None:
 
 @layout("arrays")
 def _npz(found: Path, config: ImageData) -> Found | None:
-    path = find_npz(found)
-    return Found(f"arrays in {path.name}", read_npz(path)) if path else None
+    if not (path := find_npz(found)):
+        return None
+    sets, notes = read_npz(path)
+    return Found(f"arrays in {path.name}", sets, notes=tuple(notes))
 
 
 @layout("CIFAR's binary files")

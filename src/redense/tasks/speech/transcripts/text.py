@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from redense.tasks.words import invisible, is_letter, lower, words_of
+from redense.tasks.words import JOINERS, invisible, is_letter, lower, words_of
 
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 _BRACKETS = re.compile(r"[\[\]<>{}]")
@@ -76,11 +76,12 @@ class Normaliser:
             text = self._note("accents folded", text, fold(text))
         elif known:
             letters = known.letters + known.letters.upper()
-            plain = "".join(c if c in letters or not c.isalpha() else fold(c) for c in text)
+            # A mark that NFC has left beside its letter, as that of a Russian stress, is an accent of no language here.
+            plain = "".join(c if c in letters or not is_letter(c) else fold(c) for c in text if c not in JOINERS)
             text = self._note("accents of other languages folded", text, plain)
         keeps = known is None or known.apostrophe
         text = self._note("without punctuation", text, _words(text, apostrophe=keeps))
-        if known and (foreign := sorted({c for c in text.lower() if c.isalpha() and c not in known.letters})):
+        if known and (foreign := sorted({c for c in text.lower() if c not in known.letters and not _is_shared(c)})):
             return "", f"has the letter {foreign[0]!r}, which is none of language {self.language}"
         return (text, None) if text else ("", "has no words")
 
@@ -89,7 +90,7 @@ class Normaliser:
             return "has no words"
         if _BRACKETS.search(text):
             return "has brackets, which describe a sound"
-        if self.digits == "drop" and any(c.isdigit() for c in text):
+        if self.digits == "drop" and any(c.isdigit() or unicodedata.category(c) == "No" for c in text):  # No: ⅓
             return "has digits"
         if found := _SPOKEN.search(text):
             return f"has the sign {found[0]}"
@@ -109,6 +110,11 @@ def fold(text: str) -> str:
     """
     parts = unicodedata.normalize("NFD", text)
     return unicodedata.normalize("NFC", "".join(c for c in parts if not _ACCENTS[0] <= c <= _ACCENTS[1]))
+
+
+def _is_shared(c: str) -> bool:
+    """Whether a normalised text of any language may have a character: where digits are kept, these too."""
+    return c in " '" or unicodedata.category(c) in ("Nd", "No")
 
 
 def _replaced(text: str, before: str, after: str) -> str:

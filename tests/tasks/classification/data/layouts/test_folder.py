@@ -57,6 +57,18 @@ def test_validation_images_that_are_not_sorted_into_classes_are_explained(make_f
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("labels.csv", "{}.png {}"), ("labels.txt", "{}.png,{}"), ("labels.json", '{{"{}.png": "{}"}}')],
+)
+def test_a_table_of_classes_that_is_not_understood_is_named(name: str, text: str, tmp_path: Path):
+    for index in range(4):
+        (tmp_path / f"{index}.png").write_bytes(b"x")
+    (tmp_path / name).write_text("\n".join(text.format(index, ("cat", "dog")[index % 2]) for index in range(4)))
+    with pytest.raises(DataError, match=rf"4 images lie in no class.*; {name} beside them .*expected labels.csv"):
+        load(tmp_path)
+
+
 def test_a_single_folder_is_divided_without_overlap_and_the_same_way_every_time(make_folder: MakeFolder):
     folder = make_folder({"": {"cat": 20, "dog": 30}})
     config = ImageData(source=str(folder), size=16, augment="scale-aspect", validation=0.2)

@@ -23,7 +23,8 @@ from redense.tasks.split_names import by_split, split_of
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 )
-_NAMED = 5  # folders that a message names
+_NAMED = 5  # folders or files that a message names
+_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".dat", ".xlsx", ".xls", ".ods")  # of classes, perhaps
 
 
 class Files:
@@ -147,6 +148,7 @@ def list_folder(folder: Path, root: Path) -> Listing:
     labels: list[int] = []
     loose: list[str] = []
     empty: list[str] = []
+    texts: list[str] = []
     others = Counter[str]()
     try:
         classes = subfolders(folder)
@@ -157,8 +159,9 @@ def list_folder(folder: Path, root: Path) -> Listing:
                         loose.append(entry.name)
                     else:
                         others[ending_of(entry.name)] += 1
+                        texts += [entry.name] * (ending_of(entry.name) in _TABLES)
         if not classes:
-            raise DataError(_no_classes(folder, len(loose)))
+            raise DataError(_no_classes(folder, len(loose), sorted(texts)))
         if all(map(split_of, classes)):
             raise DataError(
                 f"{folder}: its class folders {_shown(classes)} are called like splits: give the folder that has the "
@@ -216,11 +219,15 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
-def _no_classes(folder: Path, loose: int) -> str:
+def _no_classes(folder: Path, loose: int, texts: Sequence[str]) -> str:
     if loose:
         images = "1 image lies" if loose == 1 else f"{loose:,} images lie"
+        table = (
+            f"; {' and '.join(texts[:_NAMED])} beside them is read as no table of their classes: expected labels.csv "
+            "(or .tsv, .jsonl) with the name of a file and its class a line, parted by a comma, semicolon, tab or bar"
+        )
         return (
             f"{folder}: {images} in no class folder; move each into a folder named after its class, "
-            f"{folder.name}/CLASS/, as for ImageNet's validation images"
+            f"{folder.name}/CLASS/, as for ImageNet's validation images{table if texts else ''}"
         )
     return f"{folder}: there are no class folders in it, expected {folder.name}/CLASS/ with the images of each class"

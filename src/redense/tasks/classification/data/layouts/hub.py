@@ -23,10 +23,11 @@ from redense.tasks.folders import visible
 from redense.tasks.split_names import by_split
 from redense.tasks.tables import SPLITS, split_in
 
-from .tables import LABELS, in_order
+from .tables import LABELS, in_order, is_unlabelled
 
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
 _TEXT = ("string", "large_string")
+_NUMBERS = 100_000  # a class for every number up to the largest label, also where a set has fewer images
 _MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
 
 
@@ -221,32 +222,30 @@ def _numbered(
     Raises:
         DataError: a label is none.
     """
-    hidden = {part for part, labels in raw.items() if part != "train" and labels and all(map(_is_hidden, labels))}
+    hidden = {part for part, labels in raw.items() if part != "train" and labels and all(map(is_unlabelled, labels))}
     notes = [
         f"{source}: the labels of the {len(raw[part]):,} {part} images are hidden: they are not used"
         for part in sorted(hidden)
     ]
     used = {part: labels for part, labels in raw.items() if part not in hidden}
+    kinds = int if columns.names else int | str
     for part, labels in used.items():
         for index, label in enumerate(labels):
-            if _is_hidden(label) or not isinstance(label, int | str) or (columns.names and not isinstance(label, int)):
+            if is_unlabelled(label) or not isinstance(label, kinds):
                 raise DataError(
                     f"{source} ({part}): image {index} has label {label!r}, expected a number from 0, or a word"
                 )
     if all(type(label) is int for labels in used.values() for label in labels):
         top = max((label for labels in used.values() for label in labels), default=0)
-        classes = columns.names or tuple(str(index) for index in range(top + 1))
-        if top >= len(classes):
-            raise DataError(f"{source}: label {top} has no name, expected labels below {len(classes)}")
-        return {part: np.array(labels, np.int64) for part, labels in used.items()}, classes, notes
+        if columns.names and top >= len(columns.names):
+            raise DataError(f"{source}: label {top} has no name, expected labels below {len(columns.names)}")
+        if columns.names or top < max(_NUMBERS, sum(map(len, used.values()))):
+            classes = columns.names or tuple(str(index) for index in range(top + 1))
+            return {part: np.array(labels, np.int64) for part, labels in used.items()}, classes, notes
     classes = tuple(in_order({str(label) for labels in used.values() for label in labels}))
     number = {name: index for index, name in enumerate(classes)}
     found = {part: np.array([number[str(label)] for label in labels], np.int64) for part, labels in used.items()}
     return found, classes, notes
-
-
-def _is_hidden(label: Any) -> bool:
-    return label is None or (isinstance(label, int) and label < 0) or (isinstance(label, str) and not label.strip())
 
 
 def _lengths(table: Any, column: str) -> np.ndarray:

@@ -26,6 +26,7 @@ from .tables import in_order
 _IMAGES = ("x", "image", "images", "data", "pixels", "arr_0")
 _LABELS = ("y", "label", "labels", "target", "targets", "arr_1")
 _DIMENSIONS = 3  # of grey images
+_SHOWN = 5  # arrays that a note names
 # What Python's and NumPy's readers raise: NotImplementedError for another compression, RuntimeError for a password.
 _BROKEN = (
     *(OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, tokenize.TokenError),
@@ -43,18 +44,20 @@ def find_npz(place: Path) -> Path | None:
     return found[0] if len(found) == 1 and not has_any(place, SUFFIXES) else None
 
 
-def read_npz(path: Path) -> dict[str, ImageSet]:
-    """Return the splits of a file of arrays, or all images as ``all``.
+def read_npz(path: Path) -> tuple[dict[str, ImageSet], list[str]]:
+    """Return the splits of a file of arrays, or all images as ``all``, and a note on the arrays that are not used.
 
     Images are (n, h, w), (n, h, w, c) or (n, c, h, w), bytes or numbers from 0 to 1 or to 255; labels numbers or text.
 
     Raises:
-        DataError: it is damaged, or its arrays are no images and labels; the message names the array.
+        DataError: it is damaged, its arrays are no images and labels, or two of them could be the same; the message
+            names the array.
     """
     try:
         with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            named = _named(list(members), path)
+            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+            members = dict(zip(names, archive.infolist(), strict=True))
+            named = _named(names, path)
             size = sum(members[name].file_size for pair in named.values() for name in pair)
             check_claim(size, os.fstat(stream.fileno()).st_size, path)
             raw = {
@@ -82,7 +85,10 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
             raise DataError(f"{path}: {named[split][1]} has the label {unknown!r}, expected a class for every image")
         labels = torch.tensor([known[word] for word in words], dtype=torch.int64)
         out[split] = ImageSet(torch.from_numpy(images), labels, tuple(known))
-    return out
+    used = {name for pair in named.values() for name in pair}
+    unused = [name for name in names if name not in used]
+    more = f" and {len(unused) - _SHOWN:,} more" if len(unused) > _SHOWN else ""
+    return out, [f"{path}: not used: {', '.join(unused[:_SHOWN])}{more}"] if unused else []
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -104,6 +110,9 @@ def _named(names: list[str], path: Path) -> dict[str, tuple[str, str]]:
         parts = [words] if words else re.split(r"[_\W]+", name.lower())
         split = next((split for part in parts if (split := split_of(part))), "all")
         kind = "images" if any(p in _IMAGES for p in parts) else "labels" if any(p in _LABELS for p in parts) else ""
+        if kind and (split, kind) in found:
+            which = f"the {kind} of {split}" if split != "all" else f"{kind} of no split"
+            raise DataError(f"{path}: {found[split, kind]} and {name} are both {which}: keep one of them in the file")
         if kind:
             found[split, kind] = name
     splits = [split for split, kind in found if kind == "images" and (split, "labels") in found]
@@ -111,6 +120,11 @@ def _named(names: list[str], path: Path) -> dict[str, tuple[str, str]]:
         raise DataError(
             f"{path} holds {', '.join(names) or 'no arrays'}: expected x_train and y_train (or train_images and "
             "train_labels), and x_test and y_test, or x and y"
+        )
+    if "train" in splits and "all" in splits:
+        raise DataError(
+            f"{path}: {found['train', 'images']} is for training, and {found['all', 'images']} for no split (train, "
+            "validation or test): take it out of the file, join the two, or name its split"
         )
     return {split: (found[split, "images"], found[split, "labels"]) for split in splits}
 
@@ -143,5 +157,14 @@ def _words(labels: Any, path: Path, name: str) -> list[str]:
         shape = " x ".join(map(str, labels.shape))
         raise DataError(f"{path}: {name} is {shape} of {labels.dtype}, expected one class for each image (n,)")
     if flat.dtype.kind == "S":
-        return [word.decode("utf-8", "replace") for word in flat.tolist()]
+        return [_decoded(word, path, name) for word in flat.tolist()]
     return list(map(str, flat.tolist()))
+
+
+def _decoded(word: bytes, path: Path, name: str) -> str:
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path}: {name} has the label {word!r:.60}, which is no text in UTF-8: save the labels as text, or numbers"
+        ) from None

@@ -31,7 +31,6 @@ LABELS = (
 )
 """Columns of classes, in small letters; the first that a table has is taken."""
 _TRIED = 50  # rows of a table in which images are looked for
-_UNLABELLED = ("", "-1", "nan", "none", "null")
 
 
 class Where(NamedTuple):
@@ -178,7 +177,7 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
         if classes is None:
             notes.append(f"{path.name} names images and no classes, and is not used")
             continue
-        named = tuple((line, str(row.get(column) or ""), str(row.get(classes, "")).strip()) for line, row in rows)
+        named = tuple((line, str(row.get(column) or ""), _label(row.get(classes), path, line)) for line, row in rows)
         tables += _divided(LabelTable(path, where, split or "all", classes, named), [row for _, row in rows])
     return _one_a_split(tables, root), notes
 
@@ -211,7 +210,7 @@ def read_table(
         if path is None:
             missing.append(f"{name} in line {line} of {table.path.relative_to(images.root)}")
             continue
-        number = -1 if label.lower() in _UNLABELLED else known[label]
+        number = -1 if is_unlabelled(label) else known[label]
         if labels.setdefault(path, number) != number:
             raise DataError(f"{table.path}, line {line}: {name} has another class than before")
     paths = sorted(labels)
@@ -227,13 +226,26 @@ def classes_of(tables: list[LabelTable]) -> dict[str, int]:
     return {name: number for number, name in enumerate(in_order({c for t in tables for _, _, c in t.rows}))}
 
 
+def is_unlabelled(label: object) -> bool:
+    """Whether a label says that the class is not known: there is nothing in it, or a number below 0.
+
+    A word such as ``none`` may be a class, as that of pictures without a defect: it is one.
+
+    >>> [is_unlabelled(label) for label in (None, " ", -1, "-1", 0, "none")]
+    [True, True, True, True, False, False]
+    """
+    if isinstance(label, str):
+        return label.strip() in ("", "-1")
+    return label is None or (isinstance(label, int) and label < 0)
+
+
 def in_order(names: set[str]) -> list[str]:
     """Return the names of classes in order, without those that mean that a class is not known.
 
     >>> in_order({"10", "9", ""}), in_order({"b", "a", "-1"})
     (['9', '10'], ['a', 'b'])
     """
-    known = [name for name in names if name.lower() not in _UNLABELLED]
+    known = [name for name in names if not is_unlabelled(name)]
     return sorted(known, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 
@@ -270,6 +282,18 @@ def _label_column(row: dict[str, Any], image: str, chosen: str | None, path: Pat
             f"{path}: which of the columns {', '.join(map(repr, rest))} has the classes? choose one with data.label"
         )
     return column
+
+
+def _label(cell: Any, path: Path, line: int) -> str:
+    """Return the class that a cell names; no text where it says none."""
+    if is_unlabelled(cell):
+        return ""
+    if not isinstance(cell, str | int):
+        raise DataError(
+            f"{path}, line {line}: the label is {cell!r:.60}, expected one class for the image: a word, a whole "
+            "number, true or false"
+        )
+    return str(cell).strip()
 
 
 def _divided(table: LabelTable, rows: list[dict[str, Any]]) -> list[LabelTable]:

@@ -1,0 +1,60 @@
+"""Arrays of NumPy: each is what its name says, or is refused or named; nothing is trained on in another's place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redense.errors import DataError
+from redense.tasks.classification.data.layouts.npz import read_npz
+
+
+def written(folder: Path, **arrays: Any) -> Path:
+    """Write arrays; a number stands for so many images, or labels, of which no two files have the same."""
+    made: dict[str, Any] = {
+        name: (np.full((value, 4, 4), value, np.uint8) if "x" in name or "image" in name else np.arange(value) % 2)
+        if isinstance(value, int)
+        else value
+        for name, value in arrays.items()
+    }
+    np.savez(folder / "a.npz", **made)
+    return folder / "a.npz"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": 6, "y_train": 6, "x_extra": 4, "y_extra": 4}, "x_train is for training, and x_extra for no split"),
+        ({"x_train": 6, "y_train": 6, "train_images": 4}, "x_train and train_images are both the images of train"),
+        ({"x_train": 6, "y_train": 6, "y_train_coarse": 6}, "y_train and y_train_coarse are both the labels of train"),
+        ({"x": 6, "y": 6, "x_holdout": 4, "y_holdout": 4}, "x and x_holdout are both images of no split"),
+        ({"x": 2, "y": np.array([b"caf\xe9", b"x"])}, r"y has the label b'caf\\xe9', which is no text in UTF-8"),
+        ({"x": 2, "y": np.array([0, -1])}, "y has the label '-1', expected a class for every image"),
+    ],
+)
+def test_arrays_that_could_be_one_thing_or_have_no_class_are_refused_by_name(
+    arrays: dict[str, Any], message: str, tmp_path: Path
+):
+    with pytest.raises(DataError, match=message):
+        read_npz(written(tmp_path, **arrays))
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path: Path):
+    names = np.array(["cat", "dog"])
+    sets, notes = read_npz(written(tmp_path, x_train=6, y_train=6, x_val=4, x_test=2, y_test=2, label_names=names))
+    assert {split: len(part) for split, part in sets.items()} == {"train": 6, "test": 2}
+    assert notes == [f"{tmp_path / 'a.npz'}: not used: x_val, label_names"]
+
+
+def test_a_file_with_images_of_no_split_and_a_test_split_keeps_both(tmp_path: Path):
+    sets, notes = read_npz(written(tmp_path, x=6, y=6, x_test=2, y_test=2))
+    assert {split: len(part) for split, part in sets.items()} == {"all": 6, "test": 2}
+    assert not notes
+
+
+def test_a_class_that_is_called_none_is_a_class(tmp_path: Path):
+    sets, _ = read_npz(written(tmp_path, x=4, y=np.array(["none", "crack"] * 2)))
+    assert sets["all"].classes == ("crack", "none")
