@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, cast
 
@@ -50,11 +50,28 @@ def _passes_on(optimizer: Any) -> bool:
     return any(kind.__name__ in _PASS_ON and kind.__module__.split(".")[0] in _PASS_ON_OF for kind in kinds)
 
 
-def inner_optimizers(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """Give the optimizers that one wraps: Lookahead's, SAM's, those of torch's ZeroRedundancyOptimizer on this rank."""
-    for value in vars(optimizer).values():
-        if isinstance(value, Optimizer) and value is not optimizer:
-            yield value
+def inner_optimizers(optimizer: Optimizer) -> list[Optimizer]:
+    """Return the optimizers that one wraps, the innermost first: Lookahead's, SAM's, several in a list or a dict."""
+    found: dict[int, Optimizer] = {id(optimizer): optimizer}  # one inside may know the one outside
+    _collect(optimizer, found)
+    return list(found.values())[:0:-1]
+
+
+def _collect(optimizer: Optimizer, found: dict[int, Optimizer]) -> None:
+    values = [value for name, value in vars(optimizer).items() if name not in ("state", "param_groups")]
+    for inner in _optimizers_in(values):
+        if id(inner) not in found:
+            found[id(inner)] = inner
+            _collect(inner, found)
+
+
+def _optimizers_in(value: Any) -> Iterator[Optimizer]:
+    if isinstance(value, Optimizer):
+        yield value
+    elif isinstance(value, (list, tuple, Mapping)):
+        items = cast("Iterable[Any]", value.values() if isinstance(value, Mapping) else value)
+        for each in items:
+            yield from _optimizers_in(each)
 
 
 def make_hookable(optimizer: Optimizer) -> None:
