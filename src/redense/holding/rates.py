@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Rates:
-    """Where a class of schedulers keeps rates of its own, besides its base rates."""
+    """The places where a class of schedulers keeps rates of its own, besides its base rates."""
 
     attributes: tuple[str, ...] = ()  # of the scheduler
     keys: tuple[str, ...] = ()  # of the optimizer's groups
