@@ -180,6 +180,45 @@ def test_scores_that_are_no_tensor_name_criterion_and_parameter():
         pass
 
 
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda p: p.abs().flatten().argsort().argsort().view_as(p),
+        lambda p: p.abs() > p.abs().flatten().kthvalue(4).values,
+        lambda p: (p.abs() * 100).to(torch.uint8),
+        lambda p: p.abs().to(torch.float8_e4m3fn),
+    ],
+    ids=["ranks", "booleans", "bytes", "float8"],
+)
+def test_scores_may_be_of_any_real_dtype_also_where_an_earlier_mask_goes_first(of: Any):
+    layer = nn.Linear(4, 4, bias=False)
+    layer.weight.data = torch.arange(1, 17).view(4, 4) / 8
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    phases = [redense.Phase.sparse(1, share, criterion=lambda p, seed: of(p.detach())) for share in (0.25, 0.5)]
+    dsd = redense.DSD(layer, optimizer, redense.Schedule((*phases, redense.Phase.dense(1))))
+    assert dsd.masks["weight"].flatten().tolist() == [False] * 4 + [True] * 12
+    layer(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    assert dsd.masks["weight"].count_nonzero() == 8
+    assert not dsd.masks["weight"].flatten()[:4].any()
+    dsd.close()
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (torch.fft.fft, "must give real scores for 'weight', got torch.complex64"),
+        (lambda p: torch.full(p.shape, 2**53 + 1), r"whole scores of 2\*\*53 or more"),
+        (lambda p: p.numpy(), "must give a tensor of scores for 'weight', got ndarray"),
+    ],
+)
+def test_scores_that_cannot_be_ordered_as_floats_are_refused_as_scores(of: Any, says: str):
+    layer = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with pytest.raises(ScoreError, match=says):
+        redense.sparse(layer, optimizer, 0.5, criterion=lambda p, seed: of(p.detach())).__enter__()
+
+
 def test_a_scan_takes_a_function_and_goes_on_where_it_was_stopped(tmp_path: Path):
     torch.manual_seed(0)
     model, inputs = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), torch.randn(8, 4)

@@ -177,3 +177,12 @@ def test_a_meta_model_is_refused_by_name():
         redense.sparse(model, sgd(model), 0.5).__enter__()
     with pytest.raises(ParameterError, match="'weight' is on the meta device"):
         redense.DSD(model, sgd(model), DSD)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(3, 4), torch.ones(3, 4).int(), torch.ones(3, 4).bool().numpy(), None])
+def test_a_mask_that_is_no_tensor_of_booleans_is_refused_by_name(mask: Any):
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = redense.Schedule((redense.Phase.sparse(2, 0.5),))
+    with pytest.raises(ParameterError, match="mask given for 'weight' must be a tensor of booleans, True = kept; got "):
+        redense.DSD(model, optimizer, schedule, masks={"weight": mask})

@@ -333,10 +333,16 @@ def with_mask(**new: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("state", "says"),
     [
+        (None, r"a state is what state_dict\(\) gave, got NoneType"),
         ({}, r"this is no state of redense's format 1: it has \[\]"),
         (changed(format=2), r"this is no state of redense's format 1: it has \['format', 'held', 'masks', 'model'"),
         (saved_in_the_sparse_phase("random"), "the saved state is of another schedule: saved .*random.* now "),
         (changed(steps=[3, 3]), "the saved state is of 2 optimizers, this DSD has 1"),
+        (changed(steps=[-1]), r"damaged: steps must be whole numbers of at least 0, got \[-1\]"),
+        (changed(steps=["3"]), r"damaged: steps must be whole numbers of at least 0, got \['3'\]"),
+        (changed(steps=3), "damaged: steps must be whole numbers of at least 0, got 3"),
+        (changed(phase=-1), "damaged: phase must be in 0 to 3, got -1"),
+        (changed(phase=None), "damaged: phase must be in 0 to 3, got None"),
         (without("steps"), "the saved state is damaged: it has no 'steps'"),
         (without("phase"), "the saved state is damaged: it has no 'phase'"),
         (without("masks"), "the saved state is damaged: it has no 'masks'"),
@@ -352,7 +358,7 @@ def with_mask(**new: Any) -> dict[str, Any]:
         (with_mask(bits=torch.zeros(1, dtype=torch.uint8)), "the saved state is damaged: a packed mask for shape"),
     ],
 )
-def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: dict[str, Any], says: str):
+def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: Any, says: str):
     run = Run(SCHEDULES["dsd"])
     with pytest.raises(StateError, match=says):
         run.dsd.load_state_dict(state)

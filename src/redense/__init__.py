@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .controller import DSD, sparse
     from .criteria import criterion
     from .errors import RedenseError
-    from .holding.optimizers import scale_lr
+    from .holding.rates import scale_lr
     from .lab.judging.judge import judge
     from .lab.runs.trained import load
     from .parameters import Summary, prunable, summary
@@ -41,7 +41,7 @@ _HOME = {
     "judge": "lab.judging.judge",
     "load": "lab.runs.trained",
     "prunable": "parameters",
-    "scale_lr": "holding.optimizers",
+    "scale_lr": "holding.rates",
     "search": "report.searched",
     "sensitivity": "scans.sensitivity",
     "sparse": "controller",

@@ -22,12 +22,12 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from .criteria import Criterion
-from .errors import ParameterError, ScheduleError, StateError, nearest
+from .errors import ParameterError, ScheduleError, nearest
 from .holding.attached import Controller
 from .holding.ending import End, reminder
 from .holding.optimizers import make_hookable, remove
 from .holding.owners import Owners
-from .holding.saving import FORMAT, check_format, fingerprint, from_shards, shards_of, state_of_masks
+from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, shards_of, state_of_masks
 from .holding.undo import FirstPruning
 from .parameters import Summary
 from .phase import Phase, Sparsity
@@ -204,7 +204,7 @@ class DSD(Controller):
         self._resumes, self._replaced = state is not None, list[DSD]()
         self._steps = [0] * len(self._optimizers)
         self._index = 0
-        self._end = End(schedule)
+        self._end = End(schedule, self._optimizers)
         self._first_pruning = FirstPruning()
         with self._candidates.looking_once():
             self._check(masks or {})
@@ -301,19 +301,18 @@ class DSD(Controller):
         Raises:
             StateError: the state is of another schedule, model, number of optimizers, or format.
         """
-        if "sharded" in state:
+        if isinstance(state, Mapping) and "sharded" in state:  # pyright: ignore[reportUnnecessaryIsInstance]
             state = from_shards(state, self.schedule, self._candidates)
         check_format(state, "schedule", self.schedule.to_dict(), needs=("settings", "steps", "phase", "masks"))
         check_format(state, "settings", self._settings(), needs=())
-        if len(state["steps"]) != len(self._steps):
-            raise StateError(f"the saved state is of {len(state['steps'])} optimizers, this DSD has {len(self._steps)}")
+        check_progress(state, len(self._steps), len(self.schedule.phases))
         self._first_pruning.undo()
         index = int(state["phase"])
         phases = self.schedule.phases
         over = index >= len(phases)
         self._load(state, phases[-1] if over else phases[index], min(index, len(phases) - 1))
         self._index, self._steps = index, [int(s) for s in state["steps"]]
-        self._end.step = self.step
+        self._end.note(self._steps)
         if over and not self._masked:
             self._detach()
         elif not self._handles:
@@ -352,7 +351,7 @@ class DSD(Controller):
         if self.phase is None:
             return
         self._steps[next(i for i, o in enumerate(self._optimizers) if o is optimizer)] += 1
-        self._end.step = self.step
+        self._end.note(self._steps)
         self._go_on(self._on_phase_end)
 
     def _go_on(self, on_phase_end: Callable[[DSD], None] | None) -> None:

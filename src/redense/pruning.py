@@ -38,8 +38,8 @@ def choose(
     computes from a parameter and uses, whose magnitudes count then (of a sharded parameter, its own).
 
     Raises:
-        ScoreError: a score is NaN or infinite, or a gradient is missing.
-        ParameterError: a shape does not fit.
+        ScoreError: a score is NaN, infinite or no real number, or a gradient is missing.
+        ParameterError: a shape does not fit, or a previous mask is not boolean.
     """
     absolute = get_criterion(phase.criterion) is magnitude and not previous
     with together():
@@ -88,11 +88,7 @@ def _scores(
                 values = parameter.detach() if absolute else criterion(parameter, seed(name))
         except RedenseError as error:
             raise type(error)(f"'{name}': {error}") from None
-        if not isinstance(values, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ScoreError(
-                f"criterion '{criterion_name(phase.criterion)}' must give a tensor of scores for '{name}', "
-                f"got {values!r}"
-            )
+        values = _as_real(values, criterion_name(phase.criterion), name)
         if values.shape != parameter.shape:
             raise ParameterError(
                 f"criterion '{criterion_name(phase.criterion)}' gave scores of shape {tuple(values.shape)} "
@@ -100,6 +96,7 @@ def _scores(
             )
         values = cut(values.detach(), parameter)  # a criterion may have scored the whole of a sharded parameter
         if name in previous:
+            _check_mask(previous[name], name)
             if previous[name].shape != parameter.shape:
                 raise ParameterError(
                     f"the mask given for '{name}' has shape {tuple(previous[name].shape)}, "
@@ -110,6 +107,29 @@ def _scores(
             values = wrap(local(values).masked_fill(~kept, lowest), values)
         scores[name] = values.abs() if absolute and phase.pattern else values
     return scores
+
+
+def _as_real(scores: object, criterion: str, name: str) -> Tensor:
+    """Return scores in a dtype that can be compared and filled: ranks and other whole numbers as floats."""
+    if not isinstance(scores, Tensor):
+        got = repr(scores) if isinstance(scores, (int, float, str)) else type(scores).__name__
+        raise ScoreError(f"criterion '{criterion}' must give a tensor of scores for '{name}', got {got}")
+    if scores.is_floating_point():
+        return scores if scores.dtype.itemsize > 1 else scores.to(torch.float32)
+    if scores.is_complex() or scores.is_quantized:
+        raise ScoreError(f"criterion '{criterion}' must give real scores for '{name}', got {scores.dtype}")
+    exact = scores.detach().to(torch.float64)
+    if scores.dtype.itemsize == 8 and bool((local(exact).abs() >= 2**53).any()):
+        raise ScoreError(
+            f"criterion '{criterion}' gave '{name}' whole scores of 2**53 or more: give floating-point ones"
+        )
+    return exact
+
+
+def _check_mask(mask: object, name: str) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = f"one of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ParameterError(f"the mask given for '{name}' must be a tensor of booleans, True = kept; got {got}")
 
 
 def _select_patterns(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 import redense
 from redense import Schedule
-from redense.errors import LeftDenseWarning, RedenseError
+from redense.errors import OptimizerError, RedenseError, StateError
 
 INPUTS = torch.randn(32, 8, generator=torch.Generator().manual_seed(1))
 SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=3, sparsity=0.5)
@@ -200,9 +199,32 @@ def on_meta() -> nn.Module:
         (lambda: nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), "the model has no prunable parameter"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::redense.errors.LeftDenseWarning")  # of complex weights, which stay dense
 def test_what_has_no_weights_to_prune_is_refused_in_one_line(model: Callable[[], nn.Module], why: str):
     own = model()
-    with warnings.catch_warnings(), pytest.raises(RedenseError, match=why) as told:
-        warnings.simplefilter("ignore", LeftDenseWarning)  # complex weights are said to stay dense, too
+    with pytest.raises(RedenseError, match=why) as told:
         redense.DSD(own, adam(own), SCHEDULE)
     assert "\n" not in str(told.value)
+
+
+def test_a_layer_that_grows_under_a_mask_is_refused_by_name():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = Schedule((redense.Phase.sparse(2, 0.5), redense.Phase.dense(2)))
+    dsd = redense.DSD(model, optimizer, schedule)
+    model[2] = nn.Linear(16, 6)
+    optimizer.param_groups[0]["params"][2:] = list(model[2].parameters())
+    model(INPUTS).square().mean().backward()
+    with pytest.raises(OptimizerError, match=r"'2\.weight' has shape \(6, 16\) now and had \(4, 16\) when the phase"):
+        optimizer.step()
+    dsd.close(release=False)
+    new = redense.DSD(model, optimizer, schedule)
+    assert new.masks["2.weight"].shape == (6, 16)
+    new.close()
+
+
+@pytest.mark.parametrize("group", [True, 0, "world", [0, 1]])
+def test_what_is_no_process_group_is_refused_as_replicas(group: Any):
+    model = net()
+    with pytest.raises(StateError, match=r"replicas must be the process group .*, or False, got"):
+        redense.DSD(model, adam(model), SCHEDULE, replicas=group)

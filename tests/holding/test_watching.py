@@ -228,6 +228,16 @@ def test_a_block_that_saw_no_step_and_a_block_that_is_not_entered_say_so(caplog:
     assert not optimizer._optimizer_step_pre_hooks  # pyright: ignore[reportPrivateUsage]
 
 
+def test_the_one_of_two_optimizers_that_never_steps_is_named(caplog: pytest.LogCaptureFixture):
+    model = net()
+    first, second = (torch.optim.SGD(model[i].parameters(), lr=0.1) for i in (0, 2))
+    dsd = redense.DSD(model, [first, second], SCHEDULE)
+    for _ in range(3):
+        step(model, first)
+    dsd.close()
+    assert "no step of a schedule of 8 was complete: of 2 optimizers, SGD (number 2) made none, and" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("steps", "says"),
     [

@@ -219,6 +219,17 @@ def test_a_callback_starts_anew_in_another_trainer_and_goes_on_in_the_same_one(
     assert another.zeros == [0] + [16] * 2
 
 
+def test_a_checkpoint_that_was_made_without_redense_says_where_the_schedule_starts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    trainer = fit(Module(), pl.Callback(), 3)
+    trainer.save_checkpoint(tmp_path / "plain.ckpt")
+    module = Module()
+    fit(module, DSDCallback(SCHEDULE), 3, max_epochs=2, ckpt_path=tmp_path / "plain.ckpt")
+    assert "resumed at step 3 from a checkpoint without redense: it starts here" in caplog.text
+    assert module.zeros == [0, 16, 16]
+
+
 def test_a_module_inside_fsdp1_is_refused(monkeypatch: pytest.MonkeyPatch):
     class FullyShardedDataParallel(nn.Module):
         sharding_strategy = None

@@ -212,8 +212,11 @@ def test_one_score_without_an_order_among_many_is_found(bad: float, dtype: torch
     ("bad", "says"),
     [
         (torch.empty(4, 4, device="meta"), "'fc' is on the meta device"),
-        (torch.ones(4, 4, dtype=torch.int32), r"'fc' must have a floating-point dtype .* got torch\.int32"),
-        (torch.ones(4, 4, dtype=torch.complex64), r"'fc' must have a floating-point dtype .* got torch\.complex64"),
+        (torch.ones(4, 4, dtype=torch.int32), r"scores of 'fc' must have a floating-point dtype, got torch\.int32"),
+        (
+            torch.ones(4, 4, dtype=torch.complex64),
+            r"scores of 'fc' must have a floating-point dtype, got torch\.complex64",
+        ),
     ],
 )
 def test_a_tensor_that_cannot_be_pruned_is_refused_by_name(bad: Tensor, says: str):
@@ -256,3 +259,10 @@ def test_sharded_scores_have_no_pattern_here_either():
 
     with pytest.raises(ParameterError, match="the scores of 'fc' are a DTensor"):
         masks.select_pattern(torch.ones(2, 4).as_subclass(DTensor), (2, 4), name="fc")
+
+
+def test_scores_of_whole_numbers_are_refused_as_scores():
+    with pytest.raises(ParameterError, match=r"the scores of 'fc' must have a floating-point dtype, got torch\.int64"):
+        masks.select(torch.arange(4), 0.5, name="fc")
+    with pytest.raises(ParameterError, match=r"^'fc' must have a floating-point dtype to be pruned, got torch\.int64"):
+        masks.select(torch.arange(4), 0.5, name="fc", absolute=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense import masks as masking
-from redense.errors import ParameterError
+from redense.errors import OptimizerError, ParameterError
 from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
@@ -163,7 +163,18 @@ class Masked:
         return any(id(parameter) not in mine for parameter in self.parameters.values())
 
     def follow(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Go on with other parameters of the same names and shapes; the masks are cut as they are."""
+        """Go on with other parameters of the same names and shapes; the masks are cut as they are.
+
+        Raises:
+            OptimizerError: a shape is another one.
+        """
+        for name, mask in self.masks.items():
+            if parameters[name].shape != mask.shape:
+                raise OptimizerError(
+                    f"'{name}' has shape {tuple(parameters[name].shape)} now and had {tuple(mask.shape)} when the "
+                    "phase began: its mask does not fit. Change layers in a dense phase, or make a new DSD after "
+                    "close(release=False) of this one"
+                )
         self.parameters = {name: parameters[name] for name in self.parameters}
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
         self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}

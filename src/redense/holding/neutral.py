@@ -25,13 +25,11 @@ from torch.optim import Optimizer
 from redense.errors import OptimizerError
 from redense.masks.sharding import local
 
+from .kept import Kept, Path
 from .optimizers import inner_optimizers
 from .randomness import random_kept, seed_all
 
 _log = logging.getLogger(__name__)
-
-Path = tuple[Any, ...]
-"""Keys and indices that lead to a tensor in an optimizer's state of one parameter."""
 
 _SIDES = (3, 5, 2, 4, 2, 3)  # of the small tensor: different, so that its shape tells whose a state is
 
@@ -70,10 +68,12 @@ class Neutrals:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, int, torch.dtype], Mapping[Path, Fresh] | None] = {}
+        self._kept: dict[int, Kept] = {}
 
     def forget(self) -> None:
         """Learn the values anew: a step size starts at the learning rate, which changes."""
         self._known.clear()
+        self._kept.clear()
 
     def states(self, optimizer: Optimizer, name: str, parameter: nn.Parameter) -> Iterator[State]:
         """Give every floating-point state that has an entry a weight, also of the optimizers inside.
@@ -81,18 +81,19 @@ class Neutrals:
         Raises:
             OptimizerError: a state is quantised.
         """
-        for inner in inner_optimizers(optimizer):
-            yield from self.states(inner, name, parameter)
-        # .get, because the state of a fresh optimizer is a defaultdict that would grow by being read
-        kept = cast("dict[Any, Any]", optimizer.state)
-        own: Mapping[Any, Any] = kept.get(parameter) or {}
-        # TRAC keeps the weights that it began with under a name of its own, by parameter.
-        shared = {key: cast("Mapping[Any, Any]", value) for key, value in kept.items() if isinstance(key, str)}
-        under = {key: v[parameter] for key, v in shared.items() if isinstance(v, dict) and parameter in v}
-        if not own and not under:
+        given = set[int]()  # a wrapper may share its state, or its groups, with the optimizer inside
+        for each in (*inner_optimizers(optimizer), optimizer):
+            yield from self._states(each, name, parameter, given)
+
+    def _states(self, optimizer: Optimizer, name: str, parameter: nn.Parameter, given: set[int]) -> Iterator[State]:
+        kept = self._kept.setdefault(id(optimizer), Kept(optimizer))
+        kept.warn_of_strays(name, parameter)
+        found = [(path, tensor) for path, tensor in kept.of(parameter) if id(tensor) not in given]
+        if not found:
             return
+        given |= {id(tensor) for _, tensor in found}
         shapes = (parameter.shape, local(parameter).shape)  # of a sharded parameter some keep plain local states
-        for path, tensor in (*tensors_in(own), *tensors_in(under)):
+        for path, tensor in found:
             numel = tensor.numel()
             if not tensor.dim() or (tensor.shape not in shapes and tensor.shape != (local(parameter).numel(),)):
                 continue
@@ -112,25 +113,13 @@ class Neutrals:
                 )
 
     def _fresh(self, optimizer: Optimizer, parameter: nn.Parameter) -> Mapping[Path, Fresh] | None:
-        if next(inner_optimizers(optimizer), None) is not None:
+        if inner_optimizers(optimizer):
             return None  # of a wrapper: copies of weights and of momenta, which are zero for a new weight
         index = next(i for i, g in enumerate(optimizer.param_groups) if any(p is parameter for p in g["params"]))
         key = (id(optimizer), index, parameter.dim(), parameter.dtype)
         if key not in self._known:
             self._known[key] = fresh_state(optimizer, optimizer.param_groups[index], parameter)
         return self._known[key]
-
-
-def tensors_in(state: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Give every tensor of a nested state with its path."""
-    if isinstance(state, Tensor):
-        yield path, state
-    elif isinstance(state, Mapping):
-        for key, value in cast("Mapping[Any, Any]", state).items():
-            yield from tensors_in(value, (*path, key))
-    elif isinstance(state, (list, tuple)):
-        for index, value in enumerate(cast("list[Any]", state)):
-            yield from tensors_in(value, (*path, index))
 
 
 def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) -> Mapping[Path, Fresh] | None:
@@ -203,7 +192,7 @@ class _Trial:
         seed_all(0)  # some optimizers draw torch's, Python's or NumPy's random numbers
         try:
             self.weight.grad = self.gradient.clone()
-            if not self.optimizer.state.get(self.weight):
+            if not Kept(self.optimizer).of(self.weight):
                 _begin(self.optimizer)
             self._look()
             for _ in range(_TRIED_STEPS):
@@ -215,7 +204,7 @@ class _Trial:
             _log.debug("%s did not step on its own: %s", type(self.optimizer).__name__, reason)
 
     def _look(self) -> None:
-        for path, tensor in tensors_in(self.optimizer.state.get(self.weight) or {}):
+        for path, tensor in Kept(self.optimizer).of(self.weight):
             self.first.setdefault(path, tensor.detach().clone())
             entry = repr(float(tensor.flatten()[0])) if tensor.numel() == self.weight.numel() else ""
             self.entries.setdefault(path, []).append(entry)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError
 from redense.masks.sharding import is_sharded, largest_over, local
-from redense.schedules.numeric import as_float
-
-_log = logging.getLogger(__name__)
 
 # Layer-wise GaLore and APOLLO of transformers, LOMO, and torchtune's wrapper: their step() does nothing.
 _IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo", "LOMO", "AdaLOMO", "OptimizerInBackwardWrapper")
@@ -55,11 +50,28 @@ def _passes_on(optimizer: Any) -> bool:
     return any(kind.__name__ in _PASS_ON and kind.__module__.split(".")[0] in _PASS_ON_OF for kind in kinds)
 
 
-def inner_optimizers(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """Give the optimizers that one wraps: Lookahead's, SAM's, those of torch's ZeroRedundancyOptimizer on this rank."""
-    for value in vars(optimizer).values():
-        if isinstance(value, Optimizer) and value is not optimizer:
-            yield value
+def inner_optimizers(optimizer: Optimizer) -> list[Optimizer]:
+    """Return the optimizers that one wraps, the innermost first: Lookahead's, SAM's, several in a list or a dict."""
+    found: dict[int, Optimizer] = {id(optimizer): optimizer}  # one inside may know the one outside
+    _collect(optimizer, found)
+    return list(found.values())[:0:-1]
+
+
+def _collect(optimizer: Optimizer, found: dict[int, Optimizer]) -> None:
+    values = [value for name, value in vars(optimizer).items() if name not in ("state", "param_groups")]
+    for inner in _optimizers_in(values):
+        if id(inner) not in found:
+            found[id(inner)] = inner
+            _collect(inner, found)
+
+
+def _optimizers_in(value: Any) -> Iterator[Optimizer]:
+    if isinstance(value, Optimizer):
+        yield value
+    elif isinstance(value, (list, tuple, Mapping)):
+        items = cast("Iterable[Any]", value.values() if isinstance(value, Mapping) else value)
+        for each in items:
+            yield from _optimizers_in(each)
 
 
 def make_hookable(optimizer: Optimizer) -> None:
@@ -95,48 +107,6 @@ def _refuse_unsteppable(optimizer: Any) -> None:
             f"{kind.__name__} updates the weights inside backward, where no step can be counted or masked: "
             "use an optimizer whose step() does it"
         )
-
-
-def scale_lr(optimizer: Optimizer, factor: float, scheduler: LRScheduler | Sequence[LRScheduler] = ()) -> None:
-    """Multiply the learning rate of every parameter group by ``factor``, in place.
-
-    For loops without a scheduler; with one use ``LambdaLR(optimizer, schedule.lr_factor)``. A scheduler that was made
-    before computes the rate from its own base at its next step, which would undo this: give it too, and its base rates
-    are multiplied. One that is made afterwards begins at the new rate.
-
-    Args:
-        optimizer: whose rate is changed.
-        factor: above 0.
-        scheduler: what else sets the rate of this optimizer, if the loop goes on stepping it.
-
-    Raises:
-        OptimizerError: the factor is not a positive number.
-
-    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    >>> scale_lr(optimizer, 0.1)
-    >>> round(optimizer.param_groups[0]["lr"], 4)
-    0.01
-    """
-    number = as_float(factor)
-    if number is None or not 0 < number < float("inf"):
-        raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
-    schedulers = [scheduler] if isinstance(scheduler, LRScheduler) else list(scheduler)
-    inner = unwrap_optimizer(optimizer)
-    if hasattr(inner.step, "_wrapped_by_lr_sched") and not schedulers:
-        _log.warning(
-            "a learning-rate scheduler was made for this %s; if the loop still steps it, it may compute the rate anew "
-            "and undo scale_lr(optimizer, %s): give it to scale_lr too, or use LambdaLR(optimizer, schedule.lr_factor)",
-            type(inner).__name__,
-            number,
-        )
-    for group in inner.param_groups:
-        for key in ("lr", "initial_lr"):
-            if isinstance(group.get(key), Tensor):
-                group[key].mul_(number)  # capturable optimizers hold on to this very tensor
-            elif key in group:
-                group[key] *= number
-    for each in schedulers:
-        each.base_lrs = [base * number for base in each.base_lrs]
 
 
 def held(optimizer: Optimizer) -> set[int]:

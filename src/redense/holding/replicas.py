@@ -53,9 +53,17 @@ class Replicas:
     Args:
         model: the model as it was given; a wrapper tells the group.
         group: a process group, where no wrapper tells; False for ranks that are to differ.
+
+    Raises:
+        StateError: the group is none.
     """
 
     def __init__(self, model: nn.Module, group: Any = None) -> None:
+        if group is not None and group is not False and not _is_group(group):
+            raise StateError(
+                "replicas must be the process group whose ranks train copies of the model, or False, got "
+                f"{group!r}: for all ranks give torch.distributed.group.WORLD"
+            )
         self._model, self._given, self._group = unwrap(model), model, group
         self._wrappers: list[Any] = []
         self._circles: list[_Circle] = []
@@ -152,6 +160,10 @@ def _distributed() -> Any:
     """Return ``torch.distributed`` if this process is one of a group."""
     dist = cast("Any", sys.modules.get("torch.distributed"))
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
+
+
+def _is_group(group: object) -> bool:
+    return any(cls.__name__ == "ProcessGroup" for cls in type(group).__mro__)
 
 
 def _is_wrapper(module: object) -> bool:

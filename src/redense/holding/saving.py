@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from redense.layers.names import clean_name
 from redense.masks.sharding import cut, local, whole, wrap
 from redense.phase import Phase, Sparsity
 from redense.schedule import Schedule
+from redense.schedules.numeric import as_int
 
 from .masked import Masked
 
@@ -119,6 +120,8 @@ def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], n
     Raises:
         StateError: it is not, or has not, or was not.
     """
+    if not isinstance(state, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StateError(f"a state is what state_dict() gave, got {type(state).__name__}")
     if state.get("format") != FORMAT:
         raise StateError(f"this is no state of redense's format {FORMAT}: it has {sorted(map(str, state))[:8]}")
     if state.get(key) != expected:
@@ -126,6 +129,22 @@ def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], n
     for needed in needs:
         if needed not in state:
             raise StateError(f"the saved state is damaged: it has no '{needed}'")
+
+
+def check_progress(state: Mapping[str, Any], optimizers: int, phases: int) -> None:
+    """Raise unless a state says how far each of so many optimizers is, in a schedule of so many phases.
+
+    Raises:
+        StateError: it does not.
+    """
+    phase, given = as_int(state["phase"]), state["steps"]
+    steps = [as_int(step) for step in cast("Sequence[object]", given)] if isinstance(given, (list, tuple)) else [None]
+    if any(step is None or step < 0 for step in steps):
+        raise StateError(f"the saved state is damaged: steps must be whole numbers of at least 0, got {given!r}")
+    if phase is None or not 0 <= phase <= phases:
+        raise StateError(f"the saved state is damaged: phase must be in 0 to {phases}, got {state['phase']!r}")
+    if len(steps) != optimizers:
+        raise StateError(f"the saved state is of {len(steps)} optimizers, this DSD has {optimizers}")
 
 
 # --- sharded --------------------------------------------------------------------------------------------------------

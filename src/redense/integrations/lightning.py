@@ -5,6 +5,7 @@ Works with ``import lightning`` and with ``import pytorch_lightning``: it belong
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ else:
     _Base = type("_Base", tuple(dict.fromkeys(module.Callback for module in _modules)), {})
 
 __all__ = ["DSDCallback"]
+
+_log = logging.getLogger(__name__)
 
 
 class DSDCallback(_Base):
@@ -94,6 +97,8 @@ class DSDCallback(_Base):
         if self._ended_in and (self._ended_in() is not trainer or not trainer.global_step):
             state = {}  # another training with the same callback
         self._state, self._ended_in = {}, None
+        if trainer.global_step and not state:
+            _log.warning("resumed at step %d from a checkpoint without redense: it starts here", trainer.global_step)
         # The strategy's module, not ours, shows whether FSDP1 has wrapped it.
         model = trainer.strategy.model or pl_module
         self.dsd = DSD(model, self._chosen(trainer), self.schedule, **self._options, state=state or None)

@@ -46,7 +46,7 @@ def select_global(scores: Mapping[str, Tensor], sparsity: float, *, absolute: bo
     of = f"'{next(iter(scores))}'" if len(scores) == 1 else "all weights together"
     sparsity = check_sparsity(sparsity, of)
     for name, values in scores.items():
-        check_storage(name, values)
+        check_storage(name, values, scores=not absolute)
         _refuse_shards(name, values)
     dtype = common_dtype(scores.values())
     flat = {name: values.detach().to(dtype).reshape(-1) for name, values in scores.items()}
@@ -73,7 +73,7 @@ def select_pattern(scores: Tensor, pattern: tuple[int, int], *, name: str = "wei
         ScoreError: a score is NaN or infinite.
     """
     n, m = check_pattern(pattern)
-    check_storage(name, scores)
+    check_storage(name, scores, scores=True)
     _refuse_shards(name, scores)
     check_groups(name, scores.shape, m)
     lowest_of(name, scores.detach().reshape(-1))
@@ -94,10 +94,12 @@ def check_groups(name: str, shape: Sequence[int], m: int, inputs: int = 1) -> No
         )
 
 
-def check_storage(name: str, tensor: Tensor) -> None:
-    """Refuse by name a tensor that cannot be pruned: without values, or not floating-point."""
+def check_storage(name: str, tensor: Tensor, *, scores: bool = False) -> None:
+    """Refuse by name a tensor that cannot be pruned, or pruned by: without values, or not floating-point."""
     if tensor.device.type == "meta":
         raise ParameterError(f"'{name}' is on the meta device and has no values: load the model before pruning it")
+    if not tensor.is_floating_point() and scores:
+        raise ParameterError(f"the scores of '{name}' must have a floating-point dtype, got {tensor.dtype}")
     if not tensor.is_floating_point():
         raise ParameterError(f"'{name}' must have a floating-point dtype to be pruned, got {tensor.dtype}")
 

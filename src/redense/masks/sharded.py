@@ -67,7 +67,7 @@ def select_each(
     sharded: dict[Any, dict[str, Piece]] = {}
     for name, values in scores.items():
         if is_sharded(values):
-            masking.check_storage(name, values)
+            masking.check_storage(name, values, scores=not absolute)
             sharded.setdefault(_mesh(values), {})[name] = Piece(local(values), extent_of(values))
         else:
             chosen[name] = masking.select(values, sparsities[name], name=name, absolute=absolute)
@@ -88,7 +88,7 @@ def select_global(scores: Mapping[str, Tensor], sparsity: float, *, absolute: bo
     if not any(is_sharded(values) for values in scores.values()):
         return masking.select_global(scores, sparsity, absolute=absolute)
     for name, values in scores.items():
-        masking.check_storage(name, values)
+        masking.check_storage(name, values, scores=not absolute)
     mesh = _common_mesh(scores)
     pieces = {name: Piece(local(values), _extent(values, mesh)) for name, values in scores.items()}
     masks = select_pieces(pieces, sparsity, ranks_of(mesh), absolute=absolute)
