@@ -154,6 +154,8 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("baseline,0", '"baseline,0'), "no CSV"),
         (CSV.replace("error", "error,loss").replace("\nb", ",1\nb").replace("\nd", ",1\nd"), "one of 'error', 'loss'"),
         (CSV.replace("error", "error,steps").replace("\nb", ",1\nb").replace("\nd", ",x\nd"), "'steps' is 'x'"),
+        (CSV + "DSD,0,1\nDSD,1,1\nDSD,2,1\n", "arms 'dsd' and 'DSD' differ in capitals, spaces or characters that"),
+        (CSV.replace("error", "error,Steps").replace("\nb", ",1\nb"), "has a column 'Steps': call it 'steps'"),
         ("arm,seed,split,error\nbaseline,0,train,1\n", "'split' is 'train', expected test or validation"),
         ("arm,seed,split,error\nbaseline,0,test,1\nllr,0,validation,1\n", "'llr' has no seed '0'"),
         ('{"arm": "baseline", "seed": 0, "error": NaN}\n', "line 1: arm 'baseline', seed '0': 'error' is 'nan'"),
@@ -184,6 +186,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_that_says_where(
         ({"baseline": [1.0, 2.0], "dsd": [1.0]}, {}, "'dsd' has no seed '1'"),
         ({"baseline": [1.0, 2.0], "dsd": [1.0, True]}, {}, "'True', which is no number"),
         ({"baseline": [1.0], "dsd": {0: 1.0}}, {}, "arm 'baseline' has numbers without seeds"),
+        ({"baseline": [1.0], "Baseline\u200b": [2.0]}, {}, r"arms 'baseline' and 'Baseline\\u200b' differ in capitals"),
         ({"baseline": "12"}, {}, "expected {seed: number} or one number a seed"),
         ({"baseline": 1.0}, {}, "expected {seed: number} or one number a seed"),
         ({"baseline": []}, {}, "'baseline' has no numbers"),
@@ -279,6 +282,14 @@ def test_settings_and_twins_of_a_control_are_controls_by_their_names():
     result = judge(table, lower_is_better=True)
     assert result.decision.controls == ("restart", "restart-acdc", "restart rate=0.5")
     assert {arm.name: arm.role for arm in result.decision.arms}["restarted"] == "arm"
+
+
+@pytest.mark.parametrize("name", ["LLR", "llr\u200b", "\uff2c\uff2c\uff32", "LLR rate=0.5", "Restart_acdc"])
+def test_a_control_in_capitals_or_with_what_is_not_seen_is_a_control(name: str):
+    figures = {"Baseline": [30.1, 30.2, 30.4], "restart": [28.3, 28.2, 28.6], "dsd": [26.1, 26.3, 26.4]}
+    result = judge({**figures, name: [25.1, 25.2, 25.4]}, lower_is_better=True)
+    assert (result.decision.baseline, set(result.decision.controls)) == ("Baseline", {"restart", name})
+    assert result.gains == ()
 
 
 def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numbers():

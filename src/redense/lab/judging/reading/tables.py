@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
-from redense.lab.judging.figures import ArmFigures, Table, check_seeds, quoted, shown
+from redense.files.visible import folded
+from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown
 
 from .cells import (
     Columns,
@@ -26,6 +27,7 @@ from .cells import (
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
 _SPLITS = ("test", "validation")
+_OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
 
 def read_table(table: Any, *, metric: str | None = None, validation: Any = None) -> Table:
@@ -109,6 +111,7 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
     if not any(arm.values for arm in made.values()):
         name, seed, why = next((n, s, w) for n, arm in made.items() for s, w in arm.failures.items())
         raise DataError(f"every run of the table failed; arm {quoted(name)}, seed {quoted(seed)}: {quoted(why)}")
+    check_names(made)
     check_seeds(made)
     return Table(metric, made, only, split_by)
 
@@ -132,6 +135,9 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
         if needed not in columns.cells:
             has = ", ".join(shown(name) for name in list(columns.cells)[:20])
             raise DataError(f"{columns.source} has no column '{needed}'; it has {has or 'none'}")
+    for name in columns.cells:
+        if name not in _OPTIONAL and folded(name) in _OPTIONAL:
+            raise DataError(f"{columns.source} has a column {quoted(name)}: call it '{folded(name)}', or otherwise")
     if not columns.rows:
         raise DataError(f"{columns.source} has no rows")
     metric = _only_column(columns) if metric is None else metric.strip()
@@ -234,6 +240,7 @@ def _of_numbers(table: Mapping[Any, Any], validation: Any, metric: str | None) -
         seeds = list(values[name])
         beside[name] = _numbers(name, given, "validation of ", None if hasattr(given, "items") else seeds)
     arms = {arm: ArmFigures(own, beside.get(arm, {}), None, len(own)) for arm, own in values.items()}
+    check_names(arms)
     check_seeds(arms)
     return Table(metric, arms)
 
