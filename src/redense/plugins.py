@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PluginError, RedenseError, nearest
-from .files.sources import is_installed, is_own
+from .files.modules import is_installed
+from .files.sources import is_own
 
 VARIABLE = "REDENSE_PLUGINS"
 GROUP = "redense.plugins"
