@@ -16,13 +16,15 @@ import torch
 
 from redense import plugins
 from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
-from redense.errors import DataError, PluginError, RecipeError, ScheduleError
+from redense.errors import DataError, PluginError, RecipeError, ScheduleError, StateError
+from redense.files.checksums import write_with_sums
 from redense.lab.arms import ARMS, Setting, card_of
 from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.comparison.extension import write_extended
 from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
+from redense.lab.runs.run import new_run, train_run
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan
@@ -36,6 +38,8 @@ from redense.tasks.classification.data.reading import READERS, Found, layout
 from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.models import NETWORKS, network
 from redense.tasks.registry import tasks
+
+from .trainings import stop_after
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "plugins"
 Tiny = Callable[..., Recipe]
@@ -166,6 +170,28 @@ def test_what_another_version_of_the_code_has_trained_is_not_taken(
     assert first[0] == second[0]  # the dense phase knows no criterion
     assert first[1] != second[1]
     assert first[2] != second[2]
+
+
+def test_a_run_is_not_resumed_with_a_plugin_that_was_edited(
+    tiny: Tiny, tmp_path: Path, load: Callable[..., tuple[str, ...]]
+):
+    source, folder = (EXAMPLES / "lamp.py").read_text(), tmp_path / "run"
+    (tmp_path / "lamp.py").write_text(source)
+    load(tmp_path / "lamp.py")
+    new_run(tiny(sparse={"criterion": "lamp"}), folder)
+    with pytest.raises(StoppedError):
+        train_run(folder, stop=stop_after(3))
+    (tmp_path / "lamp.py").write_text(f"{source}\n# edited\n")
+    with pytest.raises(StateError, match=r"the criterion 'lamp' \(its code, .*\) of .*run changed .*: bring it back"):
+        train_run(folder)
+    started = json.loads((folder / "started.json").read_text())
+    assert {what.partition(" (")[0] for what in started} == {"data", "recipe", "criterion 'lamp'"}
+    write_with_sums(folder, {"started.json": json.dumps({what: started[what] for what in ("data", "recipe")})})
+    with pytest.raises(StoppedError):  # an older redense has noted no code
+        train_run(folder, stop=stop_after(3))
+    write_with_sums(folder, {"started.json": json.dumps(started)})
+    (tmp_path / "lamp.py").write_text(source)
+    assert len(train_run(folder)["phases"]) == 3
 
 
 @pytest.mark.parametrize(

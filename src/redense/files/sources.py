@@ -41,11 +41,12 @@ def is_own(thing: object) -> bool:
     return name.partition(".")[0] == _OWN and isinstance(thing, str | type | types.FunctionType)
 
 
-def code_of(thing: object) -> str | None:
+def code_of(thing: object, *, versions: bool = True) -> str | None:
     """Return a checksum of what a thing does, 32 hexadecimal digits; None for redense's own.
 
     Args:
         thing: a function, a class, a bound method, a partial, an object with ``__call__``, or the name of a module.
+        versions: of installed packages that it imports count too.
 
     Raises:
         PluginError: it holds a value whose versions cannot be told apart.
@@ -57,7 +58,8 @@ def code_of(thing: object) -> str | None:
         found.module(thing)
     else:
         found.add("thing", found.value(thing, _label(thing)))
-    return sha256(json.dumps(sorted(found.lines)).encode())[:32]
+    lines = (line for line in found.lines if versions or not line.startswith("package "))
+    return sha256(json.dumps(sorted(lines)).encode())[:32]
 
 
 def version_of(package: str) -> str:
@@ -180,7 +182,7 @@ class _Found:
     def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str) -> Iterator[str]:
         """Give what code reads of a module or a class by these names: data, and code of the user's."""
         for name in names:
-            used = space.get(name)
+            used = None if name == "__file__" else space.get(name)  # where it lies does not matter
             used = used.__func__ if isinstance(used, staticmethod | classmethod) else used
             used = used.fget if isinstance(used, property) else used
             strict = is_plain(used) or (callable(used) and not is_own(used) and is_users(used))
