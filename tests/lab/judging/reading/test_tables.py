@@ -145,6 +145,8 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("11.2", " "), "'error' is empty"),
         (CSV.replace("11.2", "1_1.2"), "'1_1.2', which is no number"),
         (CSV.replace(",", ";").replace("11.2", "11,2"), "'11,2', which is no number; write a decimal point"),
+        (CSV.replace(",", ";").replace("11.2", "1,000"), "'1,000', which is no number; write 1.000 or 1000: the"),
+        (CSV.replace(",", ";").replace("11.2", "1,234.5"), "'1,234.5', which is no number; write it without commas"),
         (CSV.replace("11.2", "9" * 200_000 + "x"), "999...', which is no number"),  # in no square of its length
         (CSV.replace("11.2", "11,2"), "line 6: 4 cells under 3 columns"),
         (CSV.replace("dsd,1", ",1"), "line 6: 'arm' is empty"),
@@ -213,6 +215,12 @@ def test_a_run_that_failed_is_counted_and_a_table_of_nothing_else_is_refused(wri
     assert dict(dsd.failures) == {"1": "loss is NaN at step 3"}
     with pytest.raises(DataError, match="every run of the table failed; arm 'dsd', seed '1': 'loss is NaN at step 3'"):
         read_table(write(head + lost), metric="error")
+    with pytest.raises(DataError, match="seed '1': 'test_error' is 3, and 'failed' is 'loss is NaN at step 3': a run"):
+        read_table(write(f"{head}baseline,0,,2,1\nbaseline,1,,2,1\ndsd,0,,2,3\n{lost[:-1]}3\n"))
+    alone = "arm,seed,failed,split,error\nbaseline,0,None,validation,1\ndsd,0,no,validation,1\n"
+    assert read_table(write(alone)).validation_only
+    with pytest.raises(DataError, match="seed '0': 'error' is 1, and 'failed' is 'yes'"):
+        read_table(write(alone.replace(",no,", ",yes,")))
     with pytest.raises(DataError, match="'test_error' is empty: a run without a figure"):
         read_table(write(f"{head}baseline,0,,2,1\ndsd,0,False,2,\n"))
     with pytest.raises(DataError, match="'dsd' has no seed '0'"):

@@ -17,8 +17,8 @@ from .cells import (
     columns_of_frame,
     columns_of_rows,
     finite,
+    is_number,
     label,
-    number,
     plain,
     read_file,
     read_stream,
@@ -162,6 +162,8 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
         all_steps = None
     empty = {split for split, name in by_split.items() if all(label(cell) == "" for cell in columns.cells[name])}
     by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
+    told = by_split if splits is None else set(map(label, splits))
+    deciding = "test" if "" in told or "test" in told else "validation"
     names, seeds = (map(label, columns.cells[name]) for name in ("arm", "seed"))
     for index, (arm, seed) in enumerate(zip(names, seeds, strict=True)):
         if not arm or not seed:
@@ -175,20 +177,31 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                     said = f"'split' is {quoted(split)}, expected test or validation"
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
             cell = columns.cells[name][index]
+            failing = _failing(failed[index]) if failed is not None else ""
             if (value := plain(cell)) is None:
-                why = label(failed[index]) if failed is not None else ""
-                failing = why if label(cell) == "" and why.casefold() not in ("false", "no", "0") else ""
-                value = failing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
+                missing = failing if label(cell) == "" else ""
+                value = missing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
+            if failing and not isinstance(value, str) and split == deciding:
+                raise DataError(
+                    f"{_where(columns, arm, seed, index)}: {quoted(name)} is {value:g}, and 'failed' is "
+                    f"{quoted(failing)}: a run that failed has no figure, and one that did not has no reason"
+                )
             steps = None if all_steps is None else plain(all_steps[index])
             if steps is None and all_steps is not None:
                 steps = finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
             yield arm, seed, split, value, steps, index
 
 
+def _failing(cell: Any) -> str:
+    """Return why a run failed, as a column says it; empty where it did not."""
+    why = label(cell)
+    return "" if why.casefold() in ("false", "no", "0", "none", "null") else why
+
+
 def _only_column(columns: Columns) -> str:
     """Return the one column of numbers; a column is one where any of its cells is a number."""
     left = [name for name in columns.cells if name not in _OWN]
-    numbers = [name for name in left if any(map(_is_number, columns.cells[name]))]
+    numbers = [name for name in left if any(map(is_number, columns.cells[name]))]
     if len(numbers) == 1 or (not numbers and len(left) == 1):
         return (numbers or left)[0]
     if not numbers:
@@ -200,13 +213,6 @@ def _only_column(columns: Columns) -> str:
         return told[0]
     listed = ", ".join(map(quoted, told[:20]))
     raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
-
-
-def _is_number(cell: Any) -> bool:
-    try:
-        return number(cell) is not None
-    except ValueError:
-        return False
 
 
 def _where(columns: Columns, arm: str, seed: str, row: int) -> str:
