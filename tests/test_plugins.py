@@ -16,13 +16,15 @@ import torch
 
 from redense import plugins
 from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
-from redense.errors import DataError, PluginError, RecipeError, ScheduleError
+from redense.errors import DataError, PluginError, RecipeError, ScheduleError, ScoreError, StateError
+from redense.files.checksums import write_with_sums
 from redense.lab.arms import ARMS, Setting, card_of
 from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.comparison.extension import write_extended
 from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
+from redense.lab.runs.run import new_run, train_run
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan
@@ -36,6 +38,8 @@ from redense.tasks.classification.data.reading import READERS, Found, layout
 from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.models import NETWORKS, network
 from redense.tasks.registry import tasks
+
+from .trainings import stop_after
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "plugins"
 Tiny = Callable[..., Recipe]
@@ -168,6 +172,28 @@ def test_what_another_version_of_the_code_has_trained_is_not_taken(
     assert first[2] != second[2]
 
 
+def test_a_run_is_not_resumed_with_a_plugin_that_was_edited(
+    tiny: Tiny, tmp_path: Path, load: Callable[..., tuple[str, ...]]
+):
+    source, folder = (EXAMPLES / "lamp.py").read_text(), tmp_path / "run"
+    (tmp_path / "lamp.py").write_text(source)
+    load(tmp_path / "lamp.py")
+    new_run(tiny(sparse={"criterion": "lamp"}), folder)
+    with pytest.raises(StoppedError):
+        train_run(folder, stop=stop_after(3))
+    (tmp_path / "lamp.py").write_text(f"{source}\n# edited\n")
+    with pytest.raises(StateError, match=r"the criterion 'lamp' \(its code, .*\) of .*run changed .*: bring it back"):
+        train_run(folder)
+    started = json.loads((folder / "started.json").read_text())
+    assert {what.partition(" (")[0] for what in started} == {"data", "recipe", "criterion 'lamp'"}
+    write_with_sums(folder, {"started.json": json.dumps({what: started[what] for what in ("data", "recipe")})})
+    with pytest.raises(StoppedError):  # an older redense has noted no code
+        train_run(folder, stop=stop_after(3))
+    write_with_sums(folder, {"started.json": json.dumps(started)})
+    (tmp_path / "lamp.py").write_text(source)
+    assert len(train_run(folder)["phases"]) == 3
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -210,14 +236,20 @@ def test_a_plugin_that_fails_is_one_line(source: str, said: str, redense: Run, m
     assert said in err
 
 
-def test_a_plugin_that_is_not_there_is_one_line(load: Callable[..., tuple[str, ...]], tmp_path: Path):
+def test_a_plugin_that_is_not_there_or_is_called_as_a_library_is_one_line(
+    load: Callable[..., tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     with pytest.raises(PluginError, match="there is no such file here"):
         load(tmp_path / "none.py")
     with pytest.raises(PluginError, match=r"names the module 'nothing.here', which Python does not find"):
         load("nothing.here")
-    (tmp_path / "json.py").write_text("")
-    with pytest.raises(PluginError, match="there is a module 'json' already"):
-        load(tmp_path / "json.py")
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "library_for_a_test.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    for name in ("json", "this", "library_for_a_test"):  # one is imported, two could be
+        (tmp_path / f"{name}.py").write_text("import redense")
+        with pytest.raises(PluginError, match=f"there is a module '{name}' already: rename the file"):
+            load(tmp_path / f"{name}.py")
 
 
 def test_a_module_by_name_and_an_installed_one_are_loaded_once(
@@ -363,6 +395,42 @@ def test_a_cell_that_is_run_twice_registers_twice_and_nobody_else_takes_the_name
     for odd in ("", "two words", "a=b", "-x", "x" * 65, "a\n"):
         with pytest.raises(RecipeError, match="no thing for a test can be called"):
             things.register(odd, cell())
+
+
+TWICE = {
+    "functions": "@criterion('mine')\ndef mine(parameter, seed): ...\n" * 2,
+    "lambdas": "criterion('mine')(lambda parameter, seed: 1)\ncriterion('mine')(lambda parameter, seed: 2)\n",
+    "partials": "def f(parameter, seed, a): ...\nfor a in (1, 2):\n    criterion('mine')(functools.partial(f, a=a))\n",
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_name_that_a_file_takes_twice_is_refused_and_a_module_that_is_loaded_anew_takes_its_own_again(
+    kind: str, tmp_path: Path, load: Callable[..., tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    head, path = "import functools\nfrom redense import criterion\n", tmp_path / "failing.py"
+    path.write_text(head + TWICE[kind])
+    with pytest.raises(PluginError, match=r"there is a criterion 'mine' already, of .*: call yours otherwise"):
+        load(path)
+    with pytest.raises(ScoreError, match="there is a criterion 'mine' already"):
+        importlib.import_module("failing")
+    sys.modules.pop("failing", None)
+    path.write_text(head + TWICE[kind].replace("@criterion('mine')", "", 1).replace("criterion('mine')(l", "(l", 1))
+    if kind == "partials":
+        path.write_text(head + TWICE[kind].replace("(1, 2)", "(1,)"))
+    importlib.invalidate_caches()
+    importlib.reload(importlib.import_module("failing"))
+
+
+def test_the_partials_of_two_plugins_are_two_things(tmp_path: Path, load: Callable[..., tuple[str, ...]]):
+    for name in ("failing", "named_plugin"):
+        (tmp_path / f"{name}.py").write_text(
+            "import functools\nfrom redense import criterion\nfrom redense.criteria import random\n"
+            "criterion('mine')(functools.partial(random))\n"
+        )
+    with pytest.raises(PluginError, match="there is a criterion 'mine' already"):
+        load(tmp_path / "failing.py", tmp_path / "named_plugin.py")
 
 
 @pytest.mark.slow

@@ -25,12 +25,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PluginError, RedenseError, nearest
-from .files.sources import is_installed, is_own
+from .files.modules import is_installed, place_of
+from .files.sources import is_own
 
 VARIABLE = "REDENSE_PLUGINS"
 GROUP = "redense.plugins"
 
 T = TypeVar("T")
+Space = Mapping[str, Any]
+"""The names of a module."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -39,7 +43,7 @@ class Registry(MutableMapping[str, T]):
 
     A name that is taken, or that no recipe and no command could ask for, is refused when it is registered, and so is
     what ``check`` refuses. The same function of the same module may be registered again, as a notebook does whose cell
-    is run twice.
+    is run twice, or a module that is loaded anew; but not twice while a module is imported.
 
     Args:
         kind: what the things are called: ``arm``.
@@ -67,6 +71,7 @@ class Registry(MutableMapping[str, T]):
         self._error, self._pattern, self._check, self._hint = error, pattern, check, hint
         self._things: dict[str, T] = {}
         self._makers: dict[str, object] = {}
+        self._spaces: dict[str, Space | None] = {}
         _ALL[kind] = self
 
     def add_home(self, package: str) -> None:
@@ -92,14 +97,24 @@ class Registry(MutableMapping[str, T]):
             )
         if not is_own(maker):
             self._settle()
-        taken = name in self._things and _origin(self._makers[name]) != _origin(maker)
-        if taken or (name in self._ours and not is_own(maker)):
+        space = _space()
+        if self._is_taken(name, maker, space) or (name in self._ours and not is_own(maker)):
             article = "an" if self.kind[0] in "aeiou" else "a"
             by = f", of {plugin}" if (plugin := self.plugin_of(name)) else ""
             raise self._error(f"there is {article} {self.kind} '{name}' already{by}: call yours otherwise")
         self._check(name, thing)
-        self._things[name], self._makers[name] = thing, maker
+        self._things[name], self._makers[name], self._spaces[name] = thing, maker, space
         return thing
+
+    def _is_taken(self, name: str, maker: object, space: Space | None) -> bool:
+        if name not in self._things or self._makers[name] == maker:
+            return False
+        before, origin = self._spaces[name], _origin(maker)
+        if _origin(self._makers[name]) != origin or (before is space and _is_imported(space)):
+            return True
+        # Of a partial and of a lambda the origin tells little: it counts which module has registered them.
+        by, again = ((own or {}).get("__name__") for own in (before, space))
+        return by != again and origin[1].endswith(("partial", "<lambda>"))
 
     def get_named(self, name: str) -> T:
         """Return the thing of a name.
@@ -133,7 +148,7 @@ class Registry(MutableMapping[str, T]):
         self.register(name, thing)
 
     def __delitem__(self, name: str) -> None:
-        del self._things[name], self._makers[name]
+        del self._things[name], self._makers[name], self._spaces[name]
 
     def __iter__(self) -> Iterator[str]:
         self._settle()
@@ -145,6 +160,8 @@ class Registry(MutableMapping[str, T]):
 
 
 _ALL: dict[str, Registry[Any]] = {}
+_LOADED: list[Space] = []
+"""The files of plugins that are loaded at this moment."""
 
 
 def plugins_of(used: Mapping[str, list[str]]) -> dict[str, str]:
@@ -199,21 +216,36 @@ def _load(item: str) -> str:
     if not path.is_file():
         raise PluginError(f"{VARIABLE} names {item}, and there is no such file here: give a .py file or a module")
     loaded = sys.modules.get(path.stem)
-    if loaded is not None:
-        if getattr(loaded, "__file__", None) == str(path):
-            return path.stem
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return path.stem
+    if loaded is not None or _is_a_library(path):
         raise PluginError(f"{VARIABLE} names {item}, but there is a module '{path.stem}' already: rename the file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{VARIABLE} names {item}, which Python cannot import")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
+    _LOADED.append(vars(module))
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[path.stem]
         raise PluginError(_failed(item, error)) from error
+    finally:
+        _LOADED.pop()
     return path.stem
+
+
+def _is_a_library(path: Path) -> bool:
+    """Whether Python has another module of a file's name: who imports that would be given the plugin."""
+    if path.stem in sys.stdlib_module_names:
+        return True
+    try:
+        spec = importlib.util.find_spec(path.stem)
+    except (ImportError, ValueError, AttributeError):
+        return False
+    places = [*([spec.origin] if spec.origin else []), *(spec.submodule_search_locations or ())] if spec else []
+    return any(place_of(Path(place)) != "own" and place != str(path) for place in places)
 
 
 def _import(name: str, where: str) -> str:
@@ -235,7 +267,7 @@ def _failed(name: str, error: BaseException) -> str:
     return f"the plugin {name} cannot be loaded: {type(error).__name__}: {first}"
 
 
-# --- who made a thing -----------------------------------------------------------------------------------------------
+# --- who made a thing, and where ------------------------------------------------------------------------------------
 
 
 def _module_of(maker: object) -> str:
@@ -244,6 +276,21 @@ def _module_of(maker: object) -> str:
     if isinstance(inner, str):
         return inner
     return str(getattr(inner, "__module__", None) or type(inner).__module__)
+
+
+def _space() -> Space | None:
+    """Return the names of the module that registers something while it is executed; None inside of functions alone."""
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return None if frame is None else frame.f_globals
+
+
+def _is_imported(space: Space | None) -> bool:
+    """Whether a module is executed for the first time, and not loaded anew or in a notebook."""
+    if space is None:
+        return False
+    return any(space is one for one in _LOADED) or bool(getattr(space.get("__spec__"), "_initializing", False))
 
 
 def _origin(maker: object) -> tuple[str, str]:

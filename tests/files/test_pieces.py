@@ -16,6 +16,7 @@ from redense.files.pieces import changed_pieces, modules_from, pieces_of
 
 MINE = """
 import functools
+import importlib
 import torch
 import near_for_pieces
 from far_for_pieces import scale
@@ -48,6 +49,7 @@ def train(schedule, seed, momentum=0.9):
     count += 1
     calls.append(seed)
     from late_for_pieces import late
+    importlib.import_module("called_for_pieces")
     kinds = seed in {"x", "y", "z"}
     def inner(x):
         return layer(x) * RATE
@@ -60,6 +62,7 @@ FILES = {
     "near_for_pieces": "import far_for_pieces\n\ndef double(x):\n    return 2 * x\n",
     "far_for_pieces": "def scale(x):\n    return x\n\ndef other(x):\n    return x\n",
     "late_for_pieces": "late = 1\n",
+    "called_for_pieces": "called = 1\n",
 }
 
 
@@ -117,6 +120,7 @@ def test_what_a_training_does_not_use_changes_nothing(read: Callable[..., dict[s
         ("near_for_pieces", "2 * x", "3 * x", ["near_for_pieces"]),
         ("far_for_pieces", "return x", "return -x", ["far_for_pieces", "scale"]),
         ("late_for_pieces", "late = 1", "late = 2", ["late_for_pieces"]),
+        ("called_for_pieces", "called = 1", "called = 2", ["called_for_pieces"]),
     ],
 )
 def test_what_a_training_uses_is_named_when_it_changes(
@@ -159,13 +163,16 @@ def test_compiled_code_of_two_versions_of_python_is_not_compared():
 
 
 def test_a_script_has_its_own_bytes_and_those_of_modules_next_to_it(tmp_path: Path):
-    (tmp_path / "run.py").write_text("import json, numpy\nfrom near import x\nfrom kit.part import y\n")
+    (tmp_path / "run.py").write_text(
+        "import json, numpy\nfrom near import x\nfrom kit.part import y\nz = __import__('called')\n"
+    )
+    (tmp_path / "called.py").write_text("")
     (tmp_path / "near.py").write_text("x = 1\n")
     (tmp_path / "kit").mkdir()
     (tmp_path / "kit" / "part.py").write_text("y = 1\n")
     (tmp_path / "alone.py").write_text("")
     before = modules_from(tmp_path / "run.py")
-    assert sorted(before) == ["kit.part", "near", "run.py"]
+    assert sorted(before) == ["called", "kit.part", "near", "run.py"]
     (tmp_path / "kit" / "part.py").write_text("y = 2\n")
     assert changed_pieces(before, modules_from(tmp_path / "run.py")) == ["kit.part"]
     (tmp_path / "run.R").write_text("cat(1)\n")

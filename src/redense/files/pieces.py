@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from .checksums import sha256
-from .sources import codes, file_of, imports_of, is_own, is_plain, is_users, place_of
+from .modules import file_of, imports_of, place_of, source_of
+from .sources import codes, is_own, is_plain, is_users
 
 PYTHON = "Python"
 """The entry of the version: compiled code of another one cannot be compared."""
@@ -97,7 +98,7 @@ class _Pieces:
         elif isinstance(thing, type):
             self._class(thing)
         elif isinstance(thing, types.ModuleType):
-            self._module(thing.__name__)
+            self._module(thing.__name__, source_of(thing))
         elif callable(thing) and not isinstance(thing, types.BuiltinFunctionType):
             self.take(getattr(thing, "__wrapped__", None))  # of functools.cache
             self._object(thing)
@@ -111,6 +112,9 @@ class _Pieces:
             self._texts.setdefault(name, set()).add(json.dumps(_compiled(code)))
         written, read = set[str](), set[str]()
         for part in codes(code):
+            for text in part.co_consts if "import_module" in part.co_names else ():
+                if isinstance(text, str):
+                    self._module(text)
             for opcode, value, imported in _instructions(part, function.__globals__.get("__package__")):
                 if opcode in ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME"):
                     written.add(value)
@@ -157,8 +161,8 @@ class _Pieces:
         if plain:
             self._texts.setdefault(name, set()).add(json.dumps(sorted(plain)))
 
-    def _module(self, name: str) -> None:
-        path = file_of(name)
+    def _module(self, name: str, path: Path | None = None) -> None:
+        path = path or file_of(name)
         if path is not None and not is_own(name):
             _read_module(path, name, self._modules)
 

@@ -1,32 +1,35 @@
 """A checksum of code: of a function or a class, of what it holds, and of all modules that it is made of.
 
 What code has trained is stored under it. It covers the source of every module of the user's that the thing's own
-module imports, near or far, the versions of installed packages among those, and what an object holds beside its source:
-the arguments of a `functools.partial`, defaults, values that a closure keeps, plain data of its module that it reads.
-Files that the code opens when it runs are not covered.
+module imports, near or far, by a statement or by ``import_module("name")``, and of every ``.py`` file next to it that
+it names; the versions of installed packages among those; and what an object holds beside its source: the arguments of a
+`functools.partial`, defaults, values that a closure keeps, and what it reads of its module: modules, numbers, texts,
+tensors, arrays, collections of these, objects of the user's classes. What other objects keep, a logger or a lock, and
+files that the code opens when it runs, are not covered.
 """
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import enum
 import functools
 import inspect
 import json
 import sys
-import sysconfig
 import types
-from collections.abc import Iterator, Mapping
-from importlib import metadata, util
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any, cast
 
 from redense.errors import PluginError
 
 from .checksums import sha256
+from .modules import file_of, imports_of, place_of, scripts_named_in, source_of
 
 _OWN = __name__.partition(".")[0]
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_COLLECTIONS = (Mapping, list, tuple, set, frozenset, types.SimpleNamespace)
 _NOT_IN_KEYS = ("__doc__", "__module__", "__dict__", "__weakref__", "__annotations__")
 
 
@@ -38,11 +41,12 @@ def is_own(thing: object) -> bool:
     return name.partition(".")[0] == _OWN and isinstance(thing, str | type | types.FunctionType)
 
 
-def code_of(thing: object) -> str | None:
+def code_of(thing: object, *, versions: bool = True) -> str | None:
     """Return a checksum of what a thing does, 32 hexadecimal digits; None for redense's own.
 
     Args:
         thing: a function, a class, a bound method, a partial, an object with ``__call__``, or the name of a module.
+        versions: of installed packages that it imports count too.
 
     Raises:
         PluginError: it holds a value whose versions cannot be told apart.
@@ -54,14 +58,8 @@ def code_of(thing: object) -> str | None:
         found.module(thing)
     else:
         found.add("thing", found.value(thing, _label(thing)))
-    return sha256(json.dumps(sorted(found.lines)).encode())[:32]
-
-
-def is_installed(path: Path) -> bool:
-    """Whether a file is of a package that was installed, and not of a folder that somebody works in."""
-    paths = sysconfig.get_paths()
-    found = any(path.is_relative_to(paths[key]) for key in ("purelib", "platlib"))
-    return found or bool({"site-packages", "dist-packages"} & set(path.parts))
+    lines = (line for line in found.lines if versions or not line.startswith("package "))
+    return sha256(json.dumps(sorted(lines)).encode())[:32]
 
 
 def version_of(package: str) -> str:
@@ -79,7 +77,8 @@ class _Found:
 
     def __init__(self) -> None:
         self.lines: set[str] = set()
-        self._modules: set[str] = set()
+        self._modules: set[tuple[str, Path | None]] = set()
+        self._strict = True  # whether a value that cannot be told is refused, or told by its kind alone
         self._root: str | None = None  # the package that the thing itself is of: its files count, not its version
         self._texts: dict[int, tuple[object, str | None]] = {}  # with the object, so that its number stays its own
 
@@ -90,10 +89,10 @@ class _Found:
 
     def module(self, name: str, path: Path | None = None) -> None:
         """Add the source of a module and of all that it imports."""
-        if name in self._modules:
-            return
-        self._modules.add(name)
         top, path = name.partition(".")[0], path or file_of(name)
+        if (name, path) in self._modules:
+            return
+        self._modules.add((name, path))
         if top == _OWN or path is None:
             return
         self._root = self._root or top
@@ -116,6 +115,8 @@ class _Found:
         for imported in imports_of(data, package):
             if found := file_of(imported, path.parent):
                 self.module(imported, found)
+        for file in scripts_named_in(data, path.parent):
+            self.module(file.stem, file)
 
     # --- values ---------------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class _Found:
             parts = [self.value(item, label) for item in (bound.func, bound.args, bound.keywords)]
             return f"partial {parts}"
         if isinstance(value, types.ModuleType):
-            self.module(value.__name__)
+            self.module(value.__name__, source_of(value))
             return f"module {value.__name__}"
         if isinstance(value, types.MethodType):
             return f"method {self.value(value.__func__, label)} {self.value(value.__self__, label)}"
@@ -169,19 +170,41 @@ class _Found:
         held: list[Any] = [function.__defaults__, function.__kwdefaults__]
         held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         texts = [self.value(item, label) for item in held]
-        for name in sorted({name for code in codes(function.__code__) for name in code.co_names}):
-            used = function.__globals__.get(name)
-            if is_plain(used) or (callable(used) and not is_own(used) and is_users(used)):
-                texts.append(f"{name} {self.value(used, label)}")
+        names = sorted({name for code in codes(function.__code__) for name in code.co_names})
+        texts += self._read(function.__globals__, names, label)
+        for name in names:
+            if isinstance(module := function.__globals__.get(name), types.ModuleType):
+                self.value(module, label)
+                if (path := source_of(module)) and place_of(path) == "own" and not is_own(module.__name__):
+                    texts += [f"{name}.{text}" for text in self._read(vars(module), names, label)]
         return f"function {function.__module__}.{function.__qualname__} {texts}"
+
+    def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str) -> Iterator[str]:
+        """Give what code reads of a module or a class by these names: data, and code of the user's."""
+        for name in names:
+            used = None if name == "__file__" else space.get(name)  # where it lies does not matter
+            used = used.__func__ if isinstance(used, staticmethod | classmethod) else used
+            used = used.fget if isinstance(used, property) else used
+            strict = is_plain(used) or (callable(used) and not is_own(used) and is_users(used))
+            if strict or is_data(used):
+                before, self._strict = self._strict, self._strict and strict
+                try:
+                    text = self.value(used, label)
+                finally:
+                    self._strict = before
+                yield f"{name} {text}"
 
     def _class(self, cls: type, label: str) -> str:
         self.module(cls.__module__)
         texts: list[str] = []
         if is_users(cls):
             for name, member in sorted(vars(cls).items()):
-                if name not in _NOT_IN_KEYS and (is_plain(member) or isinstance(member, types.FunctionType)):
+                if name in _NOT_IN_KEYS:
+                    continue
+                if is_plain(member) or isinstance(member, types.FunctionType):
                     texts.append(f"{name} {self.value(member, label)}")
+                elif not name.startswith("__"):
+                    texts += self._read(vars(cls), [name], label)
             texts += [self.value(base, label) for base in cls.__bases__ if base is not object]
         return f"class {cls.__module__}.{cls.__qualname__} {texts}"
 
@@ -189,85 +212,23 @@ class _Found:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if isinstance(value, enum.Enum):
             return f"{kind} {value.name}"
-        if hasattr(value, "detach") and hasattr(value, "untyped_storage"):  # a tensor
+        if _is_tensor(value) and value.layout == sys.modules["torch"].strided and not value.is_meta:
             flat = value.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
             return f"{kind} {value.dtype} {tuple(value.shape)} {sha256(flat.numpy().tobytes())}"
-        if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array
-            return f"{kind} {value.dtype} {value.shape} {sha256(value.tobytes())}"
-        if hasattr(value, "__dict__"):
+        if _is_array(value):
+            held = self.value(value.tolist(), label) if value.dtype.hasobject else sha256(value.tobytes())
+            return f"{kind} {value.dtype} {value.shape} {held}"
+        walked = hasattr(value, "__dict__")
+        if walked and (self._strict or is_data(value)):
             return f"{self.value(type(value), label)} {self.value(vars(value), label)}"
-        if " at 0x" not in repr(value):  # a dtype, a device, a function of C
+        if not walked and " at 0x" not in repr(value):  # a dtype, a device, a function of C
             return f"{kind} {value!r}"
+        if not self._strict:
+            return kind
         raise PluginError(
             f"{label} holds {type(value).__name__} {str(value)[:60]!r}, of which two versions cannot be told apart, so "
             "that the store could serve what another one has trained: give it numbers, texts, tensors or functions"
         )
-
-
-# --- modules --------------------------------------------------------------------------------------------------------
-
-
-def imports_of(source: bytes, package: str) -> Iterator[str]:
-    """Give the names of all modules that a source may import, at its top and inside of functions."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # not Python: a module of C
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                parts = alias.name.split(".")
-                yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([node.module] if node.module else [])])
-            if base:
-                parts = base.split(".")
-                yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
-                yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def file_of(name: str, beside: Path | None = None) -> Path | None:
-    """Return the file of a module, imported or not; nothing is imported for it."""
-    module = sys.modules.get(name)
-    if module is not None:
-        source = getattr(module, "__file__", None)
-        return None if source is None else Path(source)
-    top, *below = name.split(".")
-    folder = _folder_of(top)
-    if folder is None and beside is not None:
-        folder = beside / top if (beside / top).is_dir() else beside / f"{top}.py"
-    if folder is None:
-        return None
-    for part in below:
-        if folder.suffix == ".py":
-            return None
-        folder = folder / part if (folder / part).is_dir() else folder / f"{part}.py"
-    file = folder / "__init__.py" if folder.is_dir() else folder
-    return file if file.is_file() else None
-
-
-def _folder_of(top: str) -> Path | None:
-    """Return the folder of a package, or the file of a module."""
-    try:
-        spec = util.find_spec(top)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    if spec is None:
-        return None
-    if spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    return Path(spec.origin) if spec.has_location and spec.origin else None
-
-
-def place_of(path: Path) -> str:
-    """Return where a file lies: ``standard``, ``installed``, or ``own`` for the user's."""
-    if is_installed(path):
-        return "installed"
-    paths = sysconfig.get_paths()
-    return "standard" if any(path.is_relative_to(paths[key]) for key in ("stdlib", "platstdlib")) else "own"
 
 
 @functools.cache
@@ -294,6 +255,30 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return all(map(is_plain, cast("Any", value)))
     return isinstance(value, _PLAIN)
+
+
+def is_data(value: Any) -> bool:
+    """Whether a value is data, a network or an object of the user's; what others keep may change as they work."""
+    kind = type(value)
+    if isinstance(value, type | types.ModuleType | types.FunctionType):
+        return False
+    if isinstance(value, _COLLECTIONS) and kind.__module__ in ("builtins", "collections", "types"):
+        return True
+    return (
+        _is_tensor(value)
+        or _is_array(value)
+        or hasattr(kind, "state_dict")
+        or dataclasses.is_dataclass(kind)
+        or is_users(kind)
+    )
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "detach") and hasattr(value, "untyped_storage")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "tobytes") and hasattr(value, "dtype")
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:

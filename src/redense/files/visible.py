@@ -7,12 +7,14 @@ terminal into each of them, or characters that turn the direction of the text ar
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
-# Controls (C0 and C1), marks of direction, line and paragraph separators, halves of characters, tags.
+# Controls (C0 and C1), marks of direction, line and paragraph separators, halves of characters, tags, and what has no
+# width: soft hyphens, fillers, the zero width space. The joiners (U+200C, U+200D) are spelling in ordinary words.
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e0fff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _HIDDEN_IN_LINE = re.compile(f"[\t\n{_HIDDEN.pattern[1:]}")
 
@@ -40,6 +42,18 @@ def visible_line(text: str) -> str:
 def _written(found: re.Match[str]) -> str:
     data = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{data[at]:02x}{data[at + 1]:02x}" for at in range(0, len(data), 2))
+
+
+def folded(name: str) -> str:
+    r"""Return a name without what a reader overlooks: case, width, how letters are composed, what is not seen.
+
+    >>> folded("LLR"), folded("restart\u200b"), folded(" Hot\u00a0 Dog\u2013two")
+    ('llr', 'restart', 'hot dog-two')
+    """
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    kinds = [(c, unicodedata.category(c)) for c in plain]
+    seen = "".join("-" if kind == "Pd" else c for c, kind in kinds if kind not in ("Cf", "Cc") or c.isspace())
+    return " ".join(seen.split())
 
 
 def counted(count: int, word: str) -> str:

@@ -115,8 +115,10 @@ def discard_folder(folder: Path, files: Iterable[str], folders: Iterable[str] = 
         folder.rmdir()
 
 
-def refuse_changed(folder: Path, now: Mapping[str, str], cure: str) -> None:
+def refuse_changed(folder: Path, now: Mapping[str, str], cure: str, *, old: bool = False) -> None:
     """Raise unless the fingerprints that were noted when work in a folder was started are those of now.
+
+    With ``old`` one that was not noted is passed over: an older redense did not.
 
     Raises:
         StateError: one is another; ``cure`` says what to do.
@@ -124,7 +126,7 @@ def refuse_changed(folder: Path, now: Mapping[str, str], cure: str) -> None:
     path = folder / STARTED
     then = read_json(path) if path.exists() else now
     for what, fingerprint in now.items():
-        if not isinstance(then, Mapping) or then.get(what) != fingerprint:
+        if not isinstance(then, Mapping) or then.get(what, fingerprint if old else None) != fingerprint:
             raise StateError(f"the {what} of {folder} changed since it was started: {cure}")
 
 

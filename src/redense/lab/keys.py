@@ -21,7 +21,7 @@ from redense.methods.base import get_technique
 
 from .environment import device_name
 from .recipe.optimizers import OPTIMIZERS
-from .recipe.recipe import WHEREABOUTS, Recipe, entry_of
+from .recipe.recipe import WHEREABOUTS, Recipe, entry_of, names_in
 from .tasks import libraries_of, parts_of
 from .training.changes import changed
 from .training.plan import PlannedPhase
@@ -88,6 +88,20 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         base = {"before": base if parent < 0 else keys[parent], "phase": phase}
         keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
     return keys
+
+
+def code_used(recipe: Recipe) -> dict[str, str]:
+    """Return a checksum of each piece of the user's code that a run of a recipe is trained by, by what it is.
+
+    Other versions of installed packages are no other code: a run that goes on elsewhere is told so apart.
+    """
+    used: dict[str, object] = {f"task '{recipe.task}'": entry_of(recipe.task)}
+    used |= {f"criterion '{name}'": get_criterion(name) for name in names_in(recipe)["criterion"]}
+    name = recipe.training.optimizer.name
+    used[f"optimizer '{name}'"] = OPTIMIZERS.get_named(name).make
+    used |= {f"function '{getattr(part, '__qualname__', type(part).__name__)}'": part for part in parts_of(recipe)}
+    found = {what: code_of(thing, versions=False) for what, thing in used.items()}
+    return {f"{what} (its code, or what that holds)": own for what, own in found.items() if own}
 
 
 def _changes(recipe: Recipe) -> dict[str, Any]:

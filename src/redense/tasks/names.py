@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from redense.files.visible import folded
+
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes
 
 
@@ -38,8 +40,6 @@ def called_alike(names: Iterable[str]) -> list[list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name in names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        shown = "".join(c for c in plain if unicodedata.category(c) not in ("Cf", "Cc"))
-        key = " ".join(re.split(r"[\s_-]+", shown)).strip()
+        key = " ".join(re.split(r"[ _-]+", folded(name))).strip()
         found.setdefault((key.lstrip("0") or "0") if key.isdecimal() else key, []).append(name)
     return [own for own in found.values() if len(own) > 1]

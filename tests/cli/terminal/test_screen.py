@@ -24,8 +24,8 @@ from redense.lab.recipe.recipe import Recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
-NASTY = "\x1b]0;title\a\x1b[2Jx \u202eabc[/b] [bold]y[/] :smile:\r\x9b31m\udcff"
-SHOWN = r"\u001b]0;title\u0007\u001b[2Jx \u202eabc[/b] [bold]y[/] :smile:\u000d\u009b31m\udcff"
+NASTY = "\x1b]0;title\a\x1b[2Jx \u202eabc[/b] [bold]y[/] :smile:\r\x9b31m\udcff a\u200bb\u00ad"
+SHOWN = r"\u001b]0;title\u0007\u001b[2Jx \u202eabc[/b] [bold]y[/] :smile:\u000d\u009b31m\udcff a\u200bb\u00ad"
 
 
 def test_what_is_nasty_is_written_out_and_markup_is_text():

@@ -89,6 +89,23 @@ def test_an_expression_finds_the_last_figure_or_figures_by_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("text", "expression", "figure"),
+    [
+        ("error: 9.1e-1\n", r"error: (\S+)", 0.91),
+        ("error: 12.5% of 40", "error: ([0-9.]+)", 12.5),
+        ("epoch 3,0.25,0.5", "epoch [0-9]+,([0-9.]+),", 0.25),  # the expression says what follows
+        ("run-0.25, then", "([0-9.]+)", 0.25),
+    ],
+)
+def test_a_number_that_an_expression_takes_whole_is_the_figure(
+    tmp_path: Path, text: str, expression: str, figure: float
+):
+    assert figures_of(tmp_path, printed(tmp_path, text), expression=expression, metric="error").test == {
+        "error": figure
+    }
+
+
+@pytest.mark.parametrize(
     ("text", "expression", "file", "why"),
     [
         ("nothing", None, None, "it printed no figure"),
@@ -96,6 +113,14 @@ def test_an_expression_finds_the_last_figure_or_figures_by_name(tmp_path: Path):
         ("error low", "error (.*)", None, "found 'low' for 'figure', which is no number"),
         ("", None, "{", "metrics.json cannot be read"),
         ("", None, "[1]", "got a list"),
+        ("", None, '{"error": "0.13"}', "got a dict with 'error'; 'error' is a text: write it without quotes"),
+        ("error: 1e-3", "error: ([0-9.]+)", None, "found '1' for 'figure', a part of '1e-3': take all of it, as"),
+        ("error: 1,234.5", "error: ([0-9.]+)", None, "found '1' for 'figure', a part of '1,234.5'"),
+        ("error: 1,234.5", "(?P<error>[0-9.]+)", None, "found '234.5' for 'error', a part of '1,234.5'"),
+        ("error: 1e-3", "([0-9.]+)", None, "found '3' for 'figure', a part of '1e-3'"),
+        ("error: 12.5 ", "error.*([0-9.]+)", None, "found '5' for 'figure', a part of '12.5'"),
+        ("loss: -0.5", "([0-9.]+)", None, "found '0.5' for 'figure', a part of '-0.5'"),
+        ("error: nan", r"error: (\S+)", None, "the test figure 'figure' is 'nan'"),
     ],
 )
 def test_a_program_without_figures_is_told_so(tmp_path: Path, text: str, expression: str, file: str, why: str):

@@ -34,7 +34,7 @@ def add_options(compare: Parser) -> None:
     own.add_argument("--metric", metavar="NAME", help="the figure that decides (default: the only one)")
     own.add_argument("--lower-is-better", action="store_true", default=None, help="of the figure of a command")
     own.add_argument("--higher-is-better", action="store_true", default=None, help="of the figure of a command")
-    own.add_argument("--metric-regex", metavar="RE", help="finds the figure in what is printed: 'error: ([0-9.]+)'")
+    own.add_argument("--metric-regex", metavar="RE", help="finds the figure in what is printed: 'error: (\\S+)'")
     own.add_argument("--timeout", type=float, metavar="SECONDS", help="a command that takes longer has failed")
     own.add_argument("--schedule", type=Path, metavar="FILE", help="DSD's schedule as JSON, for {schedule} in commands")
     own.add_argument(

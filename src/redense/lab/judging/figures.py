@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redense.errors import DataError, nearest
-from redense.files.visible import visible_line
+from redense.files.visible import folded, visible_line
 
 BASELINES = ("baseline", "dense")  # which arm is the baseline where none is named: the first of these that there is
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
@@ -120,10 +120,16 @@ def choose_baseline(arms: Iterable[str], given: str | None) -> str:
     arms = list(arms)
     if given is not None:
         return _known("--baseline", given, arms)
-    found = next((name for name in BASELINES if name in arms), None)
+    found = usual_baseline(arms)
     if found is None:
         raise DataError(f"no arm is named 'baseline' or 'dense': name it with --baseline, one of {all_quoted(arms)}")
     return found
+
+
+def usual_baseline(arms: Iterable[str]) -> str | None:
+    """Return the arm with a usual name of a baseline, also in capitals; None if there is none."""
+    named = {folded(name): name for name in reversed(list(arms))}
+    return next((named[usual] for usual in BASELINES if usual in named), None)
 
 
 def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: str) -> tuple[str, ...]:
@@ -135,7 +141,7 @@ def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: 
     arms = list(arms)
     if given is None:
         found = [name for name in arms if name != baseline and _is_named_as_control(name)]
-        return tuple(sorted(found, key=lambda name: CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)))
+        return tuple(sorted(found, key=lambda name: (*CONTROLS, folded(name)).index(folded(name))))
     named = tuple(dict.fromkeys([given] if isinstance(given, str) else given))
     for name in named:
         if _known("--control", name, arms) == baseline:
@@ -151,9 +157,27 @@ def _known(option: str, name: str, arms: Collection[str]) -> str:
 
 
 def _is_named_as_control(name: str) -> bool:
-    """``restart``, and what is named after it: a setting, ``restart rate=0.5``, or an arm's own, ``restart-acdc``."""
-    first = name.partition(" ")[0]
+    """``restart``, and what is named after it: a setting, ``restart rate=0.5``, or an arm's own, ``restart-acdc``.
+
+    Capitals, and characters that are not seen, make no other name: what was a control would be a gain.
+    """
+    first = folded(name).partition(" ")[0].replace("_", "-")
     return first in CONTROLS or first.startswith("restart-")
+
+
+def check_names(arms: Iterable[str]) -> None:
+    """Raise if two arms are called alike.
+
+    Raises:
+        DataError: they are; the message names both.
+    """
+    seen: dict[str, str] = {}
+    for name in arms:
+        if (other := seen.setdefault(folded(name), name)) != name:
+            raise DataError(
+                f"arms {quoted(other)} and {quoted(name)} differ in capitals, spaces or characters that are not seen: "
+                "give one arm one name, and two arms names that can be told apart"
+            )
 
 
 def check_seeds(arms: Mapping[str, ArmFigures]) -> None:

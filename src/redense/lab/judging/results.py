@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redense.files.visible import folded
+
 from . import words
-from .figures import BASELINES, CONTROLS, ArmFigures
+from .figures import BASELINES, CONTROLS, ArmFigures, usual_baseline
 from .statistics import interval
 from .verdicts import Decision, decide, plain_interval
 
@@ -34,7 +36,7 @@ def decide_rows(
     """
     arms = {str(row["arm"]): _figures(row, str(metric["name"])) for row in rows}
     if baseline is None:
-        baseline = next((one for one in BASELINES if one in arms), next(iter(arms), ""))
+        baseline = usual_baseline(arms) or next(iter(arms), "")
     return decide(
         arms,
         # Of a metric of which nobody says which way is better, lower is: the words say lower and higher beside it.
@@ -62,7 +64,7 @@ def is_control(row: Mapping[str, Any]) -> bool:
         return bool(row["control"])
     phases = row.get("phases") or ()
     if not phases:
-        return str(row["arm"]) in CONTROLS
+        return folded(str(row["arm"])) in CONTROLS
     return not any(item["phase"].get("sparsity") or item["phase"].get("pattern") for item in phases)
 
 

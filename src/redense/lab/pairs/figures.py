@@ -10,7 +10,7 @@ from typing import Any
 
 from redense.errors import DataError, nearest
 from redense.lab.judging.figures import is_lower_better, quoted
-from redense.lab.judging.reading.cells import finite
+from redense.lab.judging.reading.cells import finite, is_number
 
 FACTS = ("steps", "gradients", "parameters", "nonzeros")
 UNNAMED = "figure"  # what a number without a name is called
@@ -75,7 +75,10 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
             _take(found, str(key), value, name)
     names = Figures(**found).names
     if not names:
-        raise DataError(f"no figure is in it: expected numbers such as {{'error': 0.13}}, got {_kind(given)}")
+        texts = given.items() if isinstance(given, Mapping) else ()
+        text = next((key for key, one in texts if isinstance(one, str) and is_number(one)), None)
+        quotes = "" if text is None else f"; {quoted(text)} is a text: write it without quotes"
+        raise DataError(f"no figure is in it: expected numbers such as {{'error': 0.13}}, got {_kind(given)}{quotes}")
     if len(names) > _MOST:
         raise DataError(f"{len(names):,} figures are more than {_MOST:,}")
     deciding = {metric, *(names if len(names) == 1 else ())}

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from redense.errors import RecipeError, StateError
 from redense.files.pieces import changed_pieces
-from redense.lab.judging.figures import BASELINES, CONTROLS, all_quoted, choose_baseline, choose_controls, quoted
+from redense.files.visible import folded
+from redense.lab.judging.figures import CONTROLS, all_quoted, choose_baseline, choose_controls, quoted, usual_baseline
 from redense.lab.judging.verdicts import check_looks, check_margin
 from redense.schedule import Schedule
 
@@ -144,10 +145,10 @@ def make_plan(
                 f"an arm's name begins with a letter or digit, and has letters, digits, spaces and . _ + = - (at most "
                 f"60); got {quoted(own)}"
             )
-    if twice := next((own for own in names if [one.casefold() for one in names].count(own.casefold()) > 1), None):
+    if twice := next((own for own in names if [folded(one) for one in names].count(folded(own)) > 1), None):
         raise RecipeError(f"an arm is named twice: {quoted(twice)}")
-    if baseline is None and not any(own in BASELINES for own in names):
-        first = "" if controls or any(own in CONTROLS for own in names) else choose_baseline(names, None)
+    if baseline is None and usual_baseline(names) is None:
+        first = "" if controls or any(folded(own) in CONTROLS for own in names) else choose_baseline(names, None)
     else:
         first = choose_baseline(names, baseline)
     if controls is None:

@@ -17,6 +17,11 @@ from .figures import UNNAMED, Figures, read_figures
 METRICS = "metrics.json"
 _TAIL = 4 << 20  # bytes of the output that are looked at, from its end
 _LARGEST = 16 << 20  # bytes of metrics.json
+_FAR = 40  # characters on each side of a figure that are looked at
+_SIGN = "(?:(?<![\\w)])[-\u2212])?"
+_BEFORE = re.compile(_SIGN + r"(?:[0-9.]*[0-9]\.?(?:[eE][+-]?[0-9]*)?)?\Z")
+_BEFORE_ALL = re.compile(_SIGN + r"(?:[0-9.,]*[0-9][.,]?(?:[eE][+-]?[0-9]*)?)?\Z")
+_AFTER = re.compile(r"(?:[,.]?[0-9]+)*(?:[eE][+-]?[0-9]+)?")
 
 
 def checked_expression(pattern: str | None) -> str | None:
@@ -33,7 +38,7 @@ def checked_expression(pattern: str | None) -> str | None:
         raise RecipeError(f"--metric-regex is no regular expression: {error}; got {quoted(pattern)}") from None
     if not groups:
         raise RecipeError(
-            f"--metric-regex needs a group around the number, as in 'error: ([0-9.]+)'; got {quoted(pattern)}"
+            f"--metric-regex needs a group around the number, as in 'error: (\\S+)'; got {quoted(pattern)}"
         )
     return pattern
 
@@ -90,15 +95,30 @@ def tail(path: Path, most: int) -> str:
 def _found(text: str, expression: str, metric: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for match in re.finditer(expression, text):
-        named = {name: value for name, value in match.groupdict().items() if value is not None}
+        named = {name: name for name, value in match.groupdict().items() if value is not None}
         if not named and match.group(1) is not None:
-            named = {metric or UNNAMED: match.group(1)}
-        found |= named
+            named = {metric or UNNAMED: 1}
+        found |= {name: (match, group) for name, group in named.items()}
     if not found:
         raise DataError(f"nothing that it printed matches --metric-regex {quoted(expression)}")
-    for name, value in found.items():
+    for name, (match, group) in found.items():
+        value = match.group(group)
         try:
             found[name] = float(value)
         except ValueError:
             raise DataError(f"--metric-regex found {quoted(value)} for {quoted(name)}, which is no number") from None
+        if (whole := _whole(match, group)) != value:
+            raise DataError(
+                f"--metric-regex found {quoted(value)} for {quoted(name)}, a part of {quoted(whole)}: take all of it, "
+                "as 'error: (\\S+)' does, or say in the expression what follows it"
+            )
     return found
+
+
+def _whole(match: re.Match[str], group: str | int) -> str:
+    """Return the number that a group has found, with what of it the group has left out."""
+    text, (begin, end) = match.string, match.span(group)
+    # A comma that the expression itself matches divides two numbers.
+    before = (_BEFORE if match.start() < begin else _BEFORE_ALL).search(text[max(0, begin - _FAR) : begin])
+    after = _AFTER.match(text[end : end + _FAR]) if end == match.end() else None
+    return (before[0] if before else "") + match.group(group) + (after[0] if after else "")

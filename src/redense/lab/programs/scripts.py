@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from redense.files.modules import place_of
 from redense.files.opening import open_regular
 from redense.files.pieces import modules_from
-from redense.files.sources import place_of
 from redense.lab.pairs.plan import Plan
 
 _PROGRAMS = (

@@ -15,6 +15,7 @@ from redense.files.writing import sweep, write_again, write_text
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.environment import arithmetic, differences, environment, note_on_ranks
 from redense.lab.folder import STARTED, read_json, refuse_changed
+from redense.lab.keys import code_used
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe
 from redense.lab.store import PhaseStore
 from redense.lab.training.plan import PlannedPhase
@@ -29,13 +30,15 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> None:
     """Make sure that a run goes on as what it was begun as, sweep up after a kill, and note where it is trained.
 
     Raises:
-        StateError: its recipe or data changed.
+        StateError: its recipe, its data or code of the user's that trains it changed.
     """
     for place in (folder, folder / "checkpoints", folder / "artifacts"):
         sweep(place)
     check_unchanged(folder, recipe, task)
+    code = code_used(recipe)
+    refuse_changed(folder, code, "bring it back as it was, or start a new run", old=True)
     if not (folder / STARTED).exists():
-        write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task)) + "\n")
+        write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task) | code) + "\n")
         add_sums(folder, [folder / STARTED])
     path = folder / "environment.json"
     made = read_json(path)

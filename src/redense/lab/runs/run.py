@@ -4,7 +4,7 @@ A run folder holds everything and is enough to go on after a kill:
 
     recipe.yaml            the resolved recipe
     environment.json       versions, hardware, commit
-    started.json           fingerprints of data and recipe: a run is never resumed with others
+    started.json           fingerprints of data, recipe and plugins' code: a run is never resumed with others
     artifacts/             what the model needs beside its weights where the data is not: a vocabulary, a scale
     metrics.jsonl          one object a line: {"kind": "step", ...} and {"kind": "epoch", ...}
     metrics.sums           the checksum of its lines at every checkpoint

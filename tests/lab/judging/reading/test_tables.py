@@ -145,6 +145,8 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("11.2", " "), "'error' is empty"),
         (CSV.replace("11.2", "1_1.2"), "'1_1.2', which is no number"),
         (CSV.replace(",", ";").replace("11.2", "11,2"), "'11,2', which is no number; write a decimal point"),
+        (CSV.replace(",", ";").replace("11.2", "1,000"), "'1,000', which is no number; write 1.000 or 1000: the"),
+        (CSV.replace(",", ";").replace("11.2", "1,234.5"), "'1,234.5', which is no number; write it without commas"),
         (CSV.replace("11.2", "9" * 200_000 + "x"), "999...', which is no number"),  # in no square of its length
         (CSV.replace("11.2", "11,2"), "line 6: 4 cells under 3 columns"),
         (CSV.replace("dsd,1", ",1"), "line 6: 'arm' is empty"),
@@ -154,6 +156,8 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("baseline,0", '"baseline,0'), "no CSV"),
         (CSV.replace("error", "error,loss").replace("\nb", ",1\nb").replace("\nd", ",1\nd"), "one of 'error', 'loss'"),
         (CSV.replace("error", "error,steps").replace("\nb", ",1\nb").replace("\nd", ",x\nd"), "'steps' is 'x'"),
+        (CSV + "DSD,0,1\nDSD,1,1\nDSD,2,1\n", "arms 'dsd' and 'DSD' differ in capitals, spaces or characters that"),
+        (CSV.replace("error", "error,Steps").replace("\nb", ",1\nb"), "has a column 'Steps': call it 'steps'"),
         ("arm,seed,split,error\nbaseline,0,train,1\n", "'split' is 'train', expected test or validation"),
         ("arm,seed,split,error\nbaseline,0,test,1\nllr,0,validation,1\n", "'llr' has no seed '0'"),
         ('{"arm": "baseline", "seed": 0, "error": NaN}\n', "line 1: arm 'baseline', seed '0': 'error' is 'nan'"),
@@ -184,6 +188,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_that_says_where(
         ({"baseline": [1.0, 2.0], "dsd": [1.0]}, {}, "'dsd' has no seed '1'"),
         ({"baseline": [1.0, 2.0], "dsd": [1.0, True]}, {}, "'True', which is no number"),
         ({"baseline": [1.0], "dsd": {0: 1.0}}, {}, "arm 'baseline' has numbers without seeds"),
+        ({"baseline": [1.0], "Baseline\u200b": [2.0]}, {}, r"arms 'baseline' and 'Baseline\\u200b' differ in capitals"),
         ({"baseline": "12"}, {}, "expected {seed: number} or one number a seed"),
         ({"baseline": 1.0}, {}, "expected {seed: number} or one number a seed"),
         ({"baseline": []}, {}, "'baseline' has no numbers"),
@@ -210,6 +215,12 @@ def test_a_run_that_failed_is_counted_and_a_table_of_nothing_else_is_refused(wri
     assert dict(dsd.failures) == {"1": "loss is NaN at step 3"}
     with pytest.raises(DataError, match="every run of the table failed; arm 'dsd', seed '1': 'loss is NaN at step 3'"):
         read_table(write(head + lost), metric="error")
+    with pytest.raises(DataError, match="seed '1': 'test_error' is 3, and 'failed' is 'loss is NaN at step 3': a run"):
+        read_table(write(f"{head}baseline,0,,2,1\nbaseline,1,,2,1\ndsd,0,,2,3\n{lost[:-1]}3\n"))
+    alone = "arm,seed,failed,split,error\nbaseline,0,None,validation,1\ndsd,0,no,validation,1\n"
+    assert read_table(write(alone)).validation_only
+    with pytest.raises(DataError, match="seed '0': 'error' is 1, and 'failed' is 'yes'"):
+        read_table(write(alone.replace(",no,", ",yes,")))
     with pytest.raises(DataError, match="'test_error' is empty: a run without a figure"):
         read_table(write(f"{head}baseline,0,,2,1\ndsd,0,False,2,\n"))
     with pytest.raises(DataError, match="'dsd' has no seed '0'"):
@@ -279,6 +290,14 @@ def test_settings_and_twins_of_a_control_are_controls_by_their_names():
     result = judge(table, lower_is_better=True)
     assert result.decision.controls == ("restart", "restart-acdc", "restart rate=0.5")
     assert {arm.name: arm.role for arm in result.decision.arms}["restarted"] == "arm"
+
+
+@pytest.mark.parametrize("name", ["LLR", "llr\u200b", "\uff2c\uff2c\uff32", "LLR rate=0.5", "Restart_acdc"])
+def test_a_control_in_capitals_or_with_what_is_not_seen_is_a_control(name: str):
+    figures = {"Baseline": [30.1, 30.2, 30.4], "restart": [28.3, 28.2, 28.6], "dsd": [26.1, 26.3, 26.4]}
+    result = judge({**figures, name: [25.1, 25.2, 25.4]}, lower_is_better=True)
+    assert (result.decision.baseline, set(result.decision.controls)) == ("Baseline", {"restart", name})
+    assert result.gains == ()
 
 
 def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numbers():

@@ -175,6 +175,14 @@ def number(cell: Any) -> float | None:
         raise ValueError(str(cell)) from None
 
 
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a number, or a text of one."""
+    try:
+        return number(cell) is not None
+    except ValueError:
+        return False
+
+
 def plain(cell: Any) -> float | None:
     """Return a cell that is a finite number, as most are, at once; None where `finite` has to look closer.
 
@@ -200,8 +208,7 @@ def finite(cell: Any, what: str) -> float:
     try:
         value = number(cell)
     except ValueError as error:
-        comma = "; write a decimal point" if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", str(error)) else ""
-        raise DataError(f"{what} is {quoted(error)}, which is no number{comma}") from None
+        raise DataError(f"{what} is {quoted(error)}, which is no number{_comma(str(error))}") from None
     if value is None:
         raise DataError(f"{what} is empty: a run without a figure cannot be judged, nor left out in silence")
     if not math.isfinite(value):
@@ -209,6 +216,15 @@ def finite(cell: Any, what: str) -> float:
     if abs(value) > LARGEST:
         raise DataError(f"{what} is {quoted(cell)}, too large to compute with: give it in another unit")
     return value
+
+
+def _comma(text: str) -> str:
+    """Return how a number with commas is to be written, whatever the commas mean; empty where it is none."""
+    decimal = re.fullmatch(r"[+-]?[0-9]+,[0-9]+", text)
+    thousands = re.fullmatch(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?", text)
+    if decimal and thousands:
+        return f"; write {text.replace(',', '.')} or {text.replace(',', '')}: the comma may be a decimal point or not"
+    return "; write a decimal point" if decimal else "; write it without commas" if thousands else ""
 
 
 def label(cell: Any) -> str:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
-from redense.lab.judging.figures import ArmFigures, Table, check_seeds, quoted, shown
+from redense.files.visible import folded
+from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown
 
 from .cells import (
     Columns,
     columns_of_frame,
     columns_of_rows,
     finite,
+    is_number,
     label,
-    number,
     plain,
     read_file,
     read_stream,
@@ -26,6 +27,7 @@ from .cells import (
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
 _SPLITS = ("test", "validation")
+_OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
 
 def read_table(table: Any, *, metric: str | None = None, validation: Any = None) -> Table:
@@ -109,6 +111,7 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
     if not any(arm.values for arm in made.values()):
         name, seed, why = next((n, s, w) for n, arm in made.items() for s, w in arm.failures.items())
         raise DataError(f"every run of the table failed; arm {quoted(name)}, seed {quoted(seed)}: {quoted(why)}")
+    check_names(made)
     check_seeds(made)
     return Table(metric, made, only, split_by)
 
@@ -132,6 +135,9 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
         if needed not in columns.cells:
             has = ", ".join(shown(name) for name in list(columns.cells)[:20])
             raise DataError(f"{columns.source} has no column '{needed}'; it has {has or 'none'}")
+    for name in columns.cells:
+        if name not in _OPTIONAL and folded(name) in _OPTIONAL:
+            raise DataError(f"{columns.source} has a column {quoted(name)}: call it '{folded(name)}', or otherwise")
     if not columns.rows:
         raise DataError(f"{columns.source} has no rows")
     metric = _only_column(columns) if metric is None else metric.strip()
@@ -156,6 +162,8 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
         all_steps = None
     empty = {split for split, name in by_split.items() if all(label(cell) == "" for cell in columns.cells[name])}
     by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
+    told = by_split if splits is None else set(map(label, splits))
+    deciding = "test" if "" in told or "test" in told else "validation"
     names, seeds = (map(label, columns.cells[name]) for name in ("arm", "seed"))
     for index, (arm, seed) in enumerate(zip(names, seeds, strict=True)):
         if not arm or not seed:
@@ -169,20 +177,31 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                     said = f"'split' is {quoted(split)}, expected test or validation"
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
             cell = columns.cells[name][index]
+            failing = _failing(failed[index]) if failed is not None else ""
             if (value := plain(cell)) is None:
-                why = label(failed[index]) if failed is not None else ""
-                failing = why if label(cell) == "" and why.casefold() not in ("false", "no", "0") else ""
-                value = failing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
+                missing = failing if label(cell) == "" else ""
+                value = missing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
+            if failing and not isinstance(value, str) and split == deciding:
+                raise DataError(
+                    f"{_where(columns, arm, seed, index)}: {quoted(name)} is {value:g}, and 'failed' is "
+                    f"{quoted(failing)}: a run that failed has no figure, and one that did not has no reason"
+                )
             steps = None if all_steps is None else plain(all_steps[index])
             if steps is None and all_steps is not None:
                 steps = finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
             yield arm, seed, split, value, steps, index
 
 
+def _failing(cell: Any) -> str:
+    """Return why a run failed, as a column says it; empty where it did not."""
+    why = label(cell)
+    return "" if why.casefold() in ("false", "no", "0", "none", "null") else why
+
+
 def _only_column(columns: Columns) -> str:
     """Return the one column of numbers; a column is one where any of its cells is a number."""
     left = [name for name in columns.cells if name not in _OWN]
-    numbers = [name for name in left if any(map(_is_number, columns.cells[name]))]
+    numbers = [name for name in left if any(map(is_number, columns.cells[name]))]
     if len(numbers) == 1 or (not numbers and len(left) == 1):
         return (numbers or left)[0]
     if not numbers:
@@ -194,13 +213,6 @@ def _only_column(columns: Columns) -> str:
         return told[0]
     listed = ", ".join(map(quoted, told[:20]))
     raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
-
-
-def _is_number(cell: Any) -> bool:
-    try:
-        return number(cell) is not None
-    except ValueError:
-        return False
 
 
 def _where(columns: Columns, arm: str, seed: str, row: int) -> str:
@@ -234,6 +246,7 @@ def _of_numbers(table: Mapping[Any, Any], validation: Any, metric: str | None) -
         seeds = list(values[name])
         beside[name] = _numbers(name, given, "validation of ", None if hasattr(given, "items") else seeds)
     arms = {arm: ArmFigures(own, beside.get(arm, {}), None, len(own)) for arm, own in values.items()}
+    check_names(arms)
     check_seeds(arms)
     return Table(metric, arms)
 
