@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import re
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -196,3 +198,38 @@ def test_making_a_new_optimizer_draws_no_random_number_and_touches_no_state():
     assert [(s.key, s.neutral) for s in states] == [("exp_avg", 0.0), ("exp_avg_sq", 0.0)]
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(v, optimizer.state[model.weight][k]) for k, v in before.items())
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "optimizers.md"
+MOVED = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "released", "new", "ratio"), MOVED, ids=[row[0] for row in MOVED])
+def test_ten_steps_after_a_release_are_as_long_as_the_page_says(name: str, released: str, new: str, ratio: str):
+    assert len(MOVED) == 8
+    kind: Any = getattr(torch.optim, name)
+    options = {"lr": 1.0 if name == "Adadelta" else 1e-3, **({"momentum": 0.9} if name == "SGD" else {})}
+    options |= {"weight_decay": 0} if name == "AdamW" else {}
+    torch.manual_seed(0)
+    model, fresh = nn.Linear(8, 8, bias=False), nn.Parameter(torch.zeros(8, 8))
+    optimizer, other = kind(model.parameters(), **options), kind([fresh], **options)
+    gradients = torch.randn(810, 8, 8) + 1
+
+    def step(number: int) -> None:
+        model.weight.grad = gradients[number].clone()
+        optimizer.step()
+
+    for number in range(500):
+        step(number)
+    with redense.sparse(model, optimizer, HALF) as block:
+        for number in range(500, 800):
+            step(number)
+        mask = block.masks["weight"].clone()
+    for number in range(800, 810):
+        step(number)
+        fresh.grad = gradients[number].clone()
+        other.step()
+    far, near = (float(weight.detach()[~mask].abs().mean()) for weight in (model.weight, fresh))
+    assert far == pytest.approx(float(released), rel=0.02)
+    assert near == pytest.approx(float(new), rel=0.02)
+    assert far / near == pytest.approx(float(ratio), rel=0.02)
