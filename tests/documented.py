@@ -156,6 +156,10 @@ OURS = {
 NOT_CHECKED = {  # words and figures of other programs, which are checked apart
     ("docs/explanation/reading-measurements.md", "Beside other judges", ""),
 }
+OF_ITS_OWN = {  # tables that a test of their own looks at
+    (R, "What the paper says of its solutions", "of a network, mean of 5 seeds"),  # tests/test_hypotheses.py
+    ("docs/explanation/optimizers.md", "The first steps after a release", "optimizer"),  # tests/holding/test_neutral.py
+}
 ELSEWHERE = {  # what is not measured by comparisons of arms
     "docs/which-method.md",  # tests/test_which_method.py
     "docs/performance.md",  # timings of scripts, benchmarks/results/

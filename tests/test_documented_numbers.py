@@ -29,6 +29,7 @@ from .documented import (
     MARGINS,
     METRICS,
     NOT_CHECKED,
+    OF_ITS_OWN,
     OURS,
     PAPER,
     PLAIN,
@@ -224,7 +225,7 @@ def cells_of(table: Table, folders: tuple[str, ...]) -> Iterator[Difference]:
 
 
 def explained(table: Table) -> bool:
-    return table.key in EXPERIMENTS or table.key in NOT_CHECKED or (table.head[0] in OTHERS and not_of_another(table))
+    return table.key in {*EXPERIMENTS, *NOT_CHECKED, *OF_ITS_OWN} or (table.head[0] in OTHERS and not_of_another(table))
 
 
 def not_of_another(table: Table) -> bool:

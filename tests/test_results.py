@@ -14,7 +14,7 @@ from redense.lab.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-from make_results import EXPERIMENTS, RAW  # noqa: E402  # pyright: ignore[reportMissingImports]  # tools/ is no package
+from make_results import DIAGNOSIS, EXPERIMENTS, RAW  # noqa: E402  # pyright: ignore[reportMissingImports]  # tools/ is no package
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "results").glob("*/compare.json"))
 PROGRAMS = {name for name, experiment in EXPERIMENTS.items() if experiment.program}
@@ -42,8 +42,8 @@ def test_what_is_kept_of_a_program_is_what_it_makes(name: str):
 @pytest.mark.parametrize("name", [name for name in FOLDERS if name not in PROGRAMS])
 def test_what_is_kept_is_what_its_command_makes(name: str):
     folder, (command, *_) = ROOT / "results" / name, EXPERIMENTS[name]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(RAW)
     options, _ = cli.parse(["compare", *command.split()])
+    assert {path.name for path in folder.iterdir()} == {*RAW, *([DIAGNOSIS] if options.diagnose else [])}
     asked = json.loads((folder / "comparison.json").read_text())
     assert options.recipe == asked["recipe"]["name"]
     assert options.arms.split(",") == asked["arms"]

@@ -70,13 +70,14 @@ def table() -> list[list[str]]:
     pairs = [compare_paired(*(_last(seeds, arm, read) for arm in ("dsd", "restart"))) for read, _ in MEASURES.values()]
     adjusted = holm([pair.p_t for pair in pairs])
     for (what, (read, form)), pair, p in zip(MEASURES.items(), pairs, adjusted, strict=True):
-        assert pair.interval is not None
-        assert p is not None
         dense, pruned = ([read(arms["dsd"], arms["dsd"]["states"][number]) for arms in seeds] for number in (0, 1))
         means = [dense, pruned, *(_last(seeds, arm, read) for arm in ("dsd", "restart"))]
-        half = (pair.interval[1] - pair.interval[0]) / 2
-        told = f"{_signed(pair.mean, form)} ± {half:{form}}"
-        rows.append([what, *(_plain(float(np.mean(values)), form) for values in means), told, f"{p:.2g}"])
+        told = "none in any seed" if pair.interval is None else _signed(pair.mean, form)
+        if pair.interval is not None:
+            told += f" ± {(pair.interval[1] - pair.interval[0]) / 2:{form}}"
+        rows.append(
+            [what, *(_plain(float(np.mean(values)), form) for values in means), told, "" if p is None else f"{p:.2g}"]
+        )
     return [[HEAD[0].format(n=len(seeds)), *HEAD[1:]], *rows]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -279,15 +280,18 @@ class Controller:
 
     def _stay_last(self, optimizer: Optimizer) -> None:
         """See that gradients are masked once more behind the hooks that others have put before a step since."""
-        hooks = optimizer._optimizer_step_pre_hooks  # pyright: ignore[reportPrivateUsage]
+        hooks = cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
         mine = [handle.id for handle in self._handles if handle.id in hooks]
         if not mine or next(reversed(hooks)) in mine:
             return
         if len(mine) > 1:
             hooks.move_to_end(mine[-1])
         else:
-            again = _untraced(self, lambda *_: self.mask_gradients())
+            again = _untraced(self, self._mask_once_more)
             self._handles.append(optimizer.register_step_pre_hook(again))
+
+    def _mask_once_more(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self.mask_gradients()
 
     def _stepped(self, optimizer: Optimizer) -> None:
         """Do what is due after a step."""
