@@ -158,7 +158,11 @@ NOT_CHECKED = {  # words and figures of other programs, which are checked apart
 }
 OF_ITS_OWN = {  # tables that a test of their own looks at
     (R, "What the paper says of its solutions", "of a network, mean of 5 seeds"),  # tests/test_hypotheses.py
-    ("docs/explanation/optimizers.md", "The first steps after a release", "optimizer"),  # tests/holding/test_neutral.py
+    (
+        "docs/explanation/optimizers.md",
+        "The first steps after a release",
+        "optimizer",
+    ),  # tests/holding/states/test_neutral.py
 }
 ELSEWHERE = {  # what is not measured by comparisons of arms
     "docs/which-method.md",  # tests/test_which_method.py

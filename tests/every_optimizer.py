@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 import redense
 from redense import Schedule
 from redense.errors import RedenseError
-from redense.holding.neutral import Neutrals
+from redense.holding.states.neutral import Neutrals
 
 SCHEDULE = Schedule.dsd(dense=3, sparse=6, redense=5, sparsity=0.5)
 DEVICE = torch.device("cpu")  # tests/test_cuda.py asks the same of a GPU

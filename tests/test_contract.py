@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 import redense
 from redense import Schedule
-from redense.holding.neutral import Neutrals, State
+from redense.holding.states.neutral import Neutrals, State
 
 SPARSITY = 0.4
 DEVICE = torch.device("cpu")  # tests/test_cuda.py asks the same of a GPU

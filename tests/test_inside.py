@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OF_SEVERAL = {
     "crash": {"crash", "damage", "groups"},
-    "holding": {"odd_models", "zeros"},
+    "holding": {"odd_models", "turns", "zeros"},
     "integrations": {"accelerate", "contract", "peft", "rows"},
     "lab/arms": {"interrupted"},
     "lab/comparison": {"kill_compare"},

@@ -28,7 +28,7 @@ from .holding.ending import End, reminder
 from .holding.optimizers import make_hookable, remove
 from .holding.owners import Owners
 from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, shards_of, state_of_masks
-from .holding.undo import FirstPruning
+from .holding.states.undo import FirstPruning
 from .parameters import Summary
 from .phase import Phase, Sparsity
 from .pruning import check_phase

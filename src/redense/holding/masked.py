@@ -16,10 +16,10 @@ from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
 
-from .elementwise import Trust
 from .gradients import GradientMasks
-from .neutral import Neutrals, State
 from .optimizers import forget_curvature, held, inner_optimizers
+from .states.elementwise import Trust
+from .states.neutral import Neutrals, State
 from .watching import Questions, Watch, flat
 
 _EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at

@@ -53,7 +53,7 @@ def a_test_of_captions_in_utf_16(at: Path) -> None:
     make.write(table, table.read_text().encode("utf-16"))
 
 
-@refused("captioning", "test/metadata.jsonl: not JSON lines")
+@refused("captioning", "test/metadata.jsonl, line 1: not JSON lines")
 def a_test_of_captions_whose_first_line_is_cut(at: Path) -> None:
     for split in ("train", "val", "test"):
         make.pictures(at / split, range(12))

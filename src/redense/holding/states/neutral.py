@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError
+from redense.holding.optimizers import inner_optimizers
+from redense.holding.randomness import random_kept, seed_all
 from redense.masks.sharding import local
 
 from .kept import Kept, Path
-from .optimizers import inner_optimizers
-from .randomness import random_kept, seed_all
 
 _log = logging.getLogger(__name__)
 

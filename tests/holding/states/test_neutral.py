@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import redense
-from redense.holding.neutral import Neutrals
+from redense.holding.states.neutral import Neutrals
 
 HALF = 0.5
 
@@ -200,7 +200,7 @@ def test_making_a_new_optimizer_draws_no_random_number_and_touches_no_state():
     assert all(torch.equal(v, optimizer.state[model.weight][k]) for k, v in before.items())
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "optimizers.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "optimizers.md"
 MOVED = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE.read_text(), re.MULTILINE)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks  # pyright: ignore[reportPrivateUsage]
 
-from .optimizers import hooks_of
+from redense.holding.optimizers import hooks_of
 
 # These classes and no class made from them, for a subclass may do anything.
 _ELEMENTWISE = frozenset[type[Optimizer]](
