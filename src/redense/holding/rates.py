@@ -116,7 +116,7 @@ def _every(scheduler: Any) -> Iterator[Any]:
         scheduler = scheduler.scheduler
     yield scheduler
     if isinstance(scheduler, (lr_scheduler.SequentialLR, lr_scheduler.ChainedScheduler)):
-        yield from _every(list(scheduler._schedulers))
+        yield from _every(list(scheduler._schedulers))  # pyright: ignore[reportPrivateUsage]
 
 
 def _rates_of(scheduler: Any, optimizer: Optimizer) -> _Rates:
@@ -125,7 +125,7 @@ def _rates_of(scheduler: Any, optimizer: Optimizer) -> _Rates:
     Raises:
         OptimizerError: it is not known, or it sets the rates of another optimizer.
     """
-    kind, known = type(scheduler), None
+    kind, known = cast("type[Any]", type(scheduler)), None
     for one in kind.__mro__:
         known = _KNOWN.get(one)
         if known is not None or any(name in vars(one) for name in _COMPUTE):
