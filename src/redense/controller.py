@@ -223,6 +223,7 @@ class DSD(Controller):
         for other in self._replaced:  # of an optimizer that this one's has taken the place of
             other._end.said = True
             other.close(release=False)
+        self._resumes, self._replaced = False, []
         weakref.finalize(self, self._end.say)
 
     def _check(self, masks: Mapping[str, Tensor]) -> None:

@@ -236,6 +236,10 @@ def test_a_new_dsd_goes_on_with_another_optimizer_in_the_place_of_the_old(caplog
     for batch in batches(8):
         step(model, other, batch)
     assert (new.step, new.phase) == (12, None)
+    third = redense.DSD(model, optimizer, SCHEDULE)
+    with pytest.raises(StateError, match="DSD already controls this model"):  # it was to take the place of one
+        new.load_state_dict(third.state_dict())
+    third.close()
     assert old.masks == {}
     old.close()
     assert not caplog.messages

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import util
 from pathlib import Path
 
@@ -15,11 +16,7 @@ _IMPORTERS = ("import_module", "__import__", "run_module")
 
 def imports_of(source: bytes, package: str) -> Iterator[str]:
     """Give the names of all modules that a source may import, at its top and inside of functions."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # not Python: a module of C
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 parts = alias.name.split(".")
@@ -38,6 +35,15 @@ def imports_of(source: bytes, package: str) -> Iterator[str]:
                 yield from (".".join(parts[: i + 1]) for i in range(len(parts)) if all(parts))
 
 
+@lru_cache(maxsize=1)  # one source is asked for its imports, and then for the files that it names
+def _tree(source: bytes) -> ast.Module:
+    """Return the syntax of a source; an empty one if it is not Python: a module of C."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
 def _absolute(name: str, level: int, package: str) -> str:
     """Return the whole name of a module that is named from inside of a package, with so many dots before it."""
     above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
@@ -46,10 +52,7 @@ def _absolute(name: str, level: int, package: str) -> str:
 
 def scripts_named_in(source: bytes, folder: Path) -> Iterator[Path]:
     """Give the Python files of a folder that a source names in a text: who loads a module by its path does."""
-    try:
-        texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
-    except (SyntaxError, ValueError):
-        return
+    texts = {node.value for node in ast.walk(_tree(source)) if isinstance(node, ast.Constant)}
     for text in sorted(text for text in texts if isinstance(text, str) and text.endswith(".py") and len(text) < 200):
         if (file := folder / text).is_file():
             yield file

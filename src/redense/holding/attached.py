@@ -304,9 +304,10 @@ class Controller:
             OptimizerError: it does.
         """
         own = {id(o) for o in self._optimizers}
-        around = own & {id(optimizer), *map(id, inner_optimizers(optimizer))}  # what an outer one writes is seen later
         count = sum(len(group["params"]) for group in optimizer.param_groups)
-        if around or self._calls.running or self._foreign.get(optimizer) == count:
+        if id(optimizer) in own or self._calls.running or self._foreign.get(optimizer) == count:
+            return  # nearly every step ends here
+        if own & set(map(id, inner_optimizers(optimizer))):  # what an outer one writes is seen later
             return
         both = held(optimizer) & self._held
         shared = next((name for name, p in self._model.named_parameters() if id(p) in both), None)

@@ -115,7 +115,7 @@ def held(optimizer: Optimizer) -> set[int]:
 
 
 def not_frozen(optimizer: Optimizer) -> set[int]:
-    """Return the ids of those of them that take gradients now."""
+    """Return the ids of the parameters that the optimizer updates and that take gradients now."""
     return {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
 
 
