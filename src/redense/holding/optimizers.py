@@ -58,8 +58,8 @@ def inner_optimizers(optimizer: Optimizer) -> list[Optimizer]:
 
 
 def _collect(optimizer: Optimizer, found: dict[int, Optimizer]) -> None:
-    values = [value for name, value in vars(optimizer).items() if name not in ("state", "param_groups")]
-    for inner in _optimizers_in(values):
+    values = [v for n, v in vars(optimizer).items() if n not in ("state", "param_groups") and not n.endswith("_hooks")]
+    for inner in _optimizers_in(values):  # at every step: what is long, and torch's own, is not looked through
         if id(inner) not in found:
             found[id(inner)] = inner
             _collect(inner, found)
