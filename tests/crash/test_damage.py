@@ -33,6 +33,7 @@ def on_the_page() -> dict[str, list[str]]:
     return tables(PAGE.read_text(encoding="utf-8").partition("## The table of damage")[2])
 
 
+@pytest.mark.slow
 def test_an_export_that_is_damaged_is_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.setenv("COLUMNS", "200")

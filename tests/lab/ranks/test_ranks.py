@@ -14,10 +14,7 @@ from redense.lab.recipe.recipe import Recipe
 
 SCRIPT = "ranks/training.py"
 CHECKS = re.findall(r"^def check_(\w+)", (Path(__file__).parents[2] / SCRIPT).read_text(), re.MULTILINE)
-# Those that train longest; the others are quick.
-LONG = [
-    name for name in CHECKS if "technique" in name or "lengths" in name or "goes_on" in name or "train_the_run" in name
-]
+LONGEST = [name for name in CHECKS if "technique" in name or "lengths" in name]
 
 Ranks = Callable[..., list[dict[str, str]]]
 Tiny = Callable[..., Recipe]
@@ -32,15 +29,14 @@ def assert_passed(ranks: Ranks, tiny: Tiny, folder: Path, world: int, checks: li
     assert all(set(result) == set(checks) for result in results)
 
 
-def test_two_ranks_part_batches_and_answers_and_fail_together(ranks: Ranks, tiny: Tiny, tmp_path: Path):
-    assert_passed(ranks, tiny, tmp_path, 2, [name for name in CHECKS if name not in LONG])
-
-
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if "lengths" in name or "technique" in name else []) for name in LONG],
-)
+def test_two_ranks_train_the_run_of_one_and_fail_together(ranks: Ranks, tiny: Tiny, tmp_path: Path):
+    assert_passed(ranks, tiny, tmp_path, 2, [name for name in CHECKS if name not in LONGEST], timeout=280)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", LONGEST)
 def test_two_ranks(name: str, ranks: Ranks, tiny: Tiny, tmp_path: Path):
     assert_passed(ranks, tiny, tmp_path, 2, [name], timeout=280)
 
