@@ -195,6 +195,28 @@ def verify_splits(path: Path, rows: Iterable[tuple[int, Split | None, Split | No
         raise DataError(f"{path}, line {line}: no split, where other lines have one")
 
 
+def fitting(tables: Mapping[Path, Split | None], fits: Callable[[Path], bool], has: str) -> list[Path]:
+    """Return the tables that fit a layout.
+
+    Args:
+        tables: table -> the split that its name or place says, or None.
+        fits: whether the first row of a table has what the layout needs.
+        has: what such a line names, for the message.
+
+    Raises:
+        DataError: some fit, and the only one of a split does not: that split would be drawn from others.
+    """
+    found = [path for path in tables if fits(path)]
+    splits = {tables[path] for path in found}
+    for path, split in tables.items():
+        if found and split is not None and split not in splits:
+            raise DataError(
+                f"{path}: its first row names no {has}, as that of {found[0].name} does: give it the same columns, or "
+                "another name if it is no list of that split"
+            )
+    return found
+
+
 def split_in(
     row: Mapping[str, Any], path: Path, line: int, known: Callable[[str], Split | None] = split_of
 ) -> Split | None:

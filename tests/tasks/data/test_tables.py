@@ -88,6 +88,34 @@ def a_test_of_ljspeech_in_utf_16(at: Path) -> None:
         make.write(at / f"metadata_{name}.csv", lines.encode(encoding))
 
 
+# --- other columns than the tables of the other splits have ---
+
+
+@refused("captioning", "test.csv: its first row names no image with a text, as that of train.csv does")
+def a_test_of_captions_of_other_columns(at: Path) -> None:
+    table = captions(at)
+    make.write(table, table.read_text().replace("text", "words", 1))
+
+
+@refused("captioning", "test/metadata.csv: its first row names no image with a text")
+def a_test_of_captions_of_other_columns_in_its_folder(at: Path) -> None:
+    for split in ("train", "test"):
+        make.pictures(at / split, range(12))
+        rows = [(f"{n}.png", "a red dog runs") for n in range(12)]
+        make.rows(at / split / "metadata.csv", [("file_name", "text" if split == "train" else "words"), *rows])
+
+
+@refused("speech", "test.csv: its first row names no file of sound, as that of dev.csv does")
+def a_test_of_deepspeech_of_other_columns(at: Path) -> None:
+    table = deepspeech(at)
+    make.write(table, table.read_text().replace("wav_filename", "recording", 1))
+
+
+@refused("speech", "test.csv: its first row names no file of sound, as that of dev.csv does")
+def a_test_of_deepspeech_without_rows(at: Path) -> None:
+    make.write(deepspeech(at), "wav_filename,wav_filesize,transcript\n")
+
+
 # --- quotation marks that are not closed, and cells beyond the last column ---
 
 

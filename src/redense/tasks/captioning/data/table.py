@@ -17,7 +17,7 @@ from redense.tasks.classification.data.layouts.tables import Images, Where
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, column_of, read_rows, split_in, verify_splits
+from redense.tasks.tables import ENDINGS, FILES, column_of, fitting, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .hub import USUAL, complete
@@ -31,9 +31,10 @@ def find_caption_tables(folder: Path) -> list[Path]:
     """Return the tables of a folder, and of the folders of splits in it, that give images sentences.
 
     Raises:
-        DataError: a table that is called after a split, or as one of captions, cannot be read.
+        DataError: a table that is called after a split, or as one of captions, cannot be read, or is the only one of
+            its split and has other columns.
     """
-    return list(filter(_fits, _named(folder)))
+    return fitting({path: _where(path, folder).split for path in _named(folder)}, _fits, "image with a text")
 
 
 def has_caption_tables(folder: Path) -> bool:

@@ -11,8 +11,8 @@ from redense.errors import DataError
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
-from redense.tasks.split_names import split_named
-from redense.tasks.tables import ENDINGS, json_lines, read_rows, split_in, verify_splits
+from redense.tasks.split_names import split_named, split_of
+from redense.tasks.tables import ENDINGS, fitting, json_lines, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .clips import Clip
@@ -69,9 +69,10 @@ def find_tables(folder: Path) -> list[Path]:
     """Return the tables of an audio folder: `named_tables`, and of those of splits the ones that have the columns.
 
     Raises:
-        DataError: the table of a split cannot be read.
+        DataError: the table of a split cannot be read, or is the only one of its split and has other columns.
     """
-    return [path for path in named_tables(folder) if path.stem == "metadata" or _first_names_a_sound(path)]
+    tables = {path: split_of(path.stem) for path in named_tables(folder)}
+    return fitting(tables, lambda path: path.stem == "metadata" or _first_names_a_sound(path), "file of sound")
 
 
 def read_tables(folder: Path) -> list[Clip]:
