@@ -10,9 +10,10 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from redense.errors import OptimizerError, ParameterError, nearest
+from redense.errors import OptimizerError, ParameterError
 from redense.layers.kinds import Kind
-from redense.layers.names import Modules, matching, walk
+from redense.layers.names import Modules, all_matching, walk
+from redense.layers.owners import other_names, owners_of
 from redense.masks.sharding import reshard
 from redense.parameters import (
     Row,
@@ -102,12 +103,9 @@ class Candidates:
         self.kinds = {verdict.name: verdict.kind for verdict in verdicts}
         chosen = chosen_of(verdicts)
         if mapped:
-            known = list(self.kinds)
+            tied = other_names(self.modules, owners_of(self.modules))
             for pattern in mapped:
-                if not matching(pattern, known):
-                    raise ParameterError(
-                        f"sparsity names '{pattern}', which matches no parameter of the model{nearest(pattern, known)}"
-                    )
+                all_matching("sparsity", pattern, list(self.kinds), tied)
             verdicts = self._judge(mapped, strict=False)
             own = chosen_of(verdicts)
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}

@@ -146,7 +146,7 @@ def test_an_arm_that_a_recipe_does_not_allow_is_named_before_anything_is_trained
     no_training(monkeypatch)
     with pytest.raises(RecipeError, match="arm 'prune': rising sparsity needs a sparsity, not an N:M pattern"):
         compared("dsd", "prune", changes={"sparse": {"pattern": [2, 4]}})
-    with pytest.raises(RedenseError, match=r"'fc9\.weight', which matches no parameter"):
+    with pytest.raises(RedenseError, match=r"sparsity 'fc9\.weight' matches no parameter"):
         compared("dsd", into="b", changes={"sparse": {"sparsity": {"fc9.weight": 0.5}}})
     assert not (tmp_path / "store").exists()
 
