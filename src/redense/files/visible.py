@@ -44,16 +44,25 @@ def _written(found: re.Match[str]) -> str:
     return "".join(f"\\u{data[at]:02x}{data[at + 1]:02x}" for at in range(0, len(data), 2))
 
 
+# Small letters of Cyrillic and Greek that look like one of ours (Unicode's confusables).
+_TWINS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u051b\u051d\u03bf\u03bd",
+    "aeopcyxijsdhqwov",
+)
+
+
 def folded(name: str) -> str:
     r"""Return a name without what a reader overlooks: case, width, how letters are composed, what is not seen.
 
-    >>> folded("LLR"), folded("restart\u200b"), folded(" Hot\u00a0 Dog\u2013two")
-    ('llr', 'restart', 'hot dog-two')
+    So are, in a word that has Latin letters too, those of another alphabet that look like one.
+
+    >>> folded("LLR"), folded("restart\u200b"), folded(" Hot\u00a0 Dog\u2013two"), folded("rest\u0430rt")
+    ('llr', 'restart', 'hot dog-two', 'restart')
     """
     plain = unicodedata.normalize("NFKC", name).casefold()
     kinds = [(c, unicodedata.category(c)) for c in plain]
     seen = "".join("-" if kind == "Pd" else c for c, kind in kinds if kind not in ("Cf", "Cc") or c.isspace())
-    return " ".join(seen.split())
+    return " ".join(w.translate(_TWINS) if any("a" <= c <= "z" for c in w) else w for w in seen.split())
 
 
 def counted(count: int, word: str) -> str:

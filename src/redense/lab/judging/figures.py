@@ -175,8 +175,8 @@ def check_names(arms: Iterable[str]) -> None:
     for name in arms:
         if (other := seen.setdefault(folded(name), name)) != name:
             raise DataError(
-                f"arms {quoted(other)} and {quoted(name)} differ in capitals, spaces or characters that are not seen: "
-                "give one arm one name, and two arms names that can be told apart"
+                f"arms {quoted(other)} and {quoted(name)} differ in capitals, spaces or characters that are not seen "
+                "or look alike: give one arm one name, and two arms names that can be told apart"
             )
 
 

@@ -292,7 +292,9 @@ def test_settings_and_twins_of_a_control_are_controls_by_their_names():
     assert {arm.name: arm.role for arm in result.decision.arms}["restarted"] == "arm"
 
 
-@pytest.mark.parametrize("name", ["LLR", "llr\u200b", "\uff2c\uff2c\uff32", "LLR rate=0.5", "Restart_acdc"])
+@pytest.mark.parametrize(
+    "name", ["LLR", "llr\u200b", "\uff2c\uff2c\uff32", "LLR rate=0.5", "Restart_acdc", "l\u043enger"]
+)
 def test_a_control_in_capitals_or_with_what_is_not_seen_is_a_control(name: str):
     figures = {"Baseline": [30.1, 30.2, 30.4], "restart": [28.3, 28.2, 28.6], "dsd": [26.1, 26.3, 26.4]}
     result = judge({**figures, name: [25.1, 25.2, 25.4]}, lower_is_better=True)
