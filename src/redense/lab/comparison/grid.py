@@ -23,11 +23,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from redense.errors import CheckpointError, StateError
+from redense.errors import CheckpointError, RecipeError, ScheduleError, SparsityError, StateError
 from redense.files.writing import write_text
 from redense.lab.events import Event, Inbox, Outbox, Wiring, is_heard, tell
 from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
 from redense.lab.pairs.carrying import side_by_side
+from redense.lab.pairs.named import BASELINE
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_lost_helpers, start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
@@ -78,7 +79,19 @@ class Grid:
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
             if cell.seed == comparison.seeds[0]:
-                process_engine(self.task, cell.flow.recipe, cell.flow.phases).begin()
+                self._check(cell)
+
+    def _check(self, cell: Cell) -> None:
+        """Raise what would end the training of an arm, of the network that it has."""
+        recipe = cell.flow.recipe
+        try:
+            same = recipe.model == self.comparison.recipe.model
+            task = self.task if same else self.ranks.in_turn(lambda: shared_task(recipe))
+            process_engine(task, recipe, cell.flow.phases).begin()
+        except (RecipeError, ScheduleError, SparsityError) as error:
+            if cell.label == BASELINE:
+                raise
+            raise RecipeError(f"arm '{cell.label}': {error}") from None
 
     def stop(self) -> None:
         """Ask every worker to save and stop."""
