@@ -60,7 +60,8 @@ def _of_optimizer(own: OptimizerRecipe) -> Iterator[str]:
         if name == "options":
             yield f"training.optimizer.options is for an optimizer of your own, and {own.name} takes none: remove it"
         elif name not in takes:
-            yield f"training.optimizer.{name} is no setting of {own.name}, which takes {', '.join(takes[1:])}: remove it"
+            known = ", ".join(takes[1:])
+            yield f"training.optimizer.{name} is no setting of {own.name}, which takes {known}: remove it"
 
 
 def _taken_by(name: str) -> tuple[str, ...] | None:
