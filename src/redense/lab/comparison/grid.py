@@ -33,7 +33,7 @@ from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_lost_helpers, start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
-from redense.lab.store import PhaseStore, shared_store
+from redense.lab.store import PhaseStore, shared_store, weights_in
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
@@ -343,8 +343,7 @@ def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
     reason = store.failure([key])
     if reason:
         raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
-    state = state_of(store, key)
-    return state.get("best of run", state)["model"]
+    return weights_in(state_of(store, key))
 
 
 def _evaluate(store: PhaseStore, job: Job) -> None:
