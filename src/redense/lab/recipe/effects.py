@@ -6,15 +6,12 @@ A run folder is read without: what was trained was trained.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redense.errors import RecipeError
 
 from .optimizers import OPTIMIZERS
 from .sections import DecayRecipe, OptimizerRecipe, SparseRecipe
-
-if TYPE_CHECKING:
-    from .recipe import Recipe
 
 _OF_ANY = ("name", "lr", "weight_decay")
 _OF_DECAY: Mapping[str, tuple[str, ...]] = {
@@ -26,8 +23,8 @@ _OF_DECAY: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def refuse_idle(recipe: Recipe, label: str) -> None:
-    """Raise on the first setting of a recipe that another one makes meaningless.
+def refuse_idle(recipe: Any, label: str) -> None:
+    """Raise on the first setting of a `Recipe` that another one makes meaningless.
 
     Raises:
         RecipeError: one line that begins with ``label`` and names both.
@@ -36,7 +33,7 @@ def refuse_idle(recipe: Recipe, label: str) -> None:
         raise RecipeError(f"{label}: {said}")
 
 
-def _idle(recipe: Recipe) -> Iterator[str]:
+def _idle(recipe: Any) -> Iterator[str]:
     training = recipe.training
     yield from _of_optimizer(training.optimizer)
     sections = {"training": training, "dense": recipe.dense, "sparse": recipe.sparse, "redense": recipe.redense}
