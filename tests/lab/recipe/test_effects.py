@@ -26,6 +26,7 @@ IDLE = [
     (["--prune.allocation", "erk", "--sparse.scope", "global"], "prune.allocation erk shares one sparsity over the"),
     (["--prune.allocation", "erk", "--sparse.sparsity.fc1.weight", "0.5"], "prune.allocation erk shares"),
     (["--prune.allocation", "sensitivity", "--sparse.pattern", "[2, 4]"], "prune.allocation sensitivity shares"),
+    (["--data", ""], "data.source is empty, which would be the folder at hand"),
     (["--tune.backbone_lr", "0.5"], "tune is for a network that comes trained, and there is no start"),
     (["--sparse.pattern", "[2, 4]", "--sparse.sparsity", "0.5"], r"no effect beside sparse.pattern \[2, 4\]"),
 ]
