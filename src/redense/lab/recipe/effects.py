@@ -71,7 +71,9 @@ def _taken_by(name: str) -> tuple[str, ...] | None:
 
 
 def _of_decay(place: str, decay: DecayRecipe | None) -> Iterator[str]:
-    for name in _changed(decay, DecayRecipe()) if decay else ():
+    if decay is None:
+        return
+    for name in _changed(decay, DecayRecipe()):
         if name != "kind" and name not in _OF_DECAY[decay.kind]:
             kinds = " and ".join(kind for kind, names in _OF_DECAY.items() if name in names)
             yield f"{place}.{name} is a setting of {kinds}, and {place}.kind is {decay.kind}: remove it"
