@@ -9,12 +9,15 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from redense import RedenseError, cli, verbs
 from redense.cli import calls
 from redense.errors import DataError, RecipeError
+from redense.lab.comparison.comparison import parse_sweep
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -51,6 +54,24 @@ def test_the_page_names_every_verb_with_its_function():
         assert verb == function
         named = {word.split("=")[0].strip() for word in arguments.split(",")} - {"", "..."}
         assert named <= inspect.signature(getattr(verbs, function)).parameters.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"seed": np.int64(3), "sparse": {"lr": np.float32(0.5)}}, ["--seed=3", "--sparse.lr=0.5"]),
+        ({"model": {"widths": np.array([3, 4])}}, ["--model.widths=[3,4]"]),
+        ({"sparse": {"sparsity": {}}, "training": {"optimizer": {}}}, ["--sparse.sparsity={}"]),
+    ],
+)
+def test_settings_are_what_they_are_as_numpys_too(settings: dict[str, Any], words: list[str]):
+    assert calls._overrides(settings) == words
+
+
+def test_a_sweep_may_be_over_patterns_and_mappings():
+    swept = calls._text({"pattern": [[2, 4], [1, 4]], "sparsity": [{"fc.weight": 0.5, "*": 0.2}], "scope": "layer"})
+    patterns, shares = [[2, 4], [1, 4]], [{"fc.weight": 0.5, "*": 0.2}]
+    assert parse_sweep(swept) == {"pattern": patterns, "sparsity": shares, "scope": ["layer"]}
 
 
 def test_every_verb_that_prints_a_table_prints_json():

@@ -47,6 +47,30 @@ def result_of(folder: Path) -> Any:
     return timeless(json.loads((folder / "result.json").read_text()))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("recipes list quickstart", "'quickstart' is for redense recipes show and copy, and not for list"),
+        ("recipes show quickstart other.yaml", "'other.yaml' is for redense recipes copy, and not for show"),
+        ("recipes copy quickstart --dry-run", "--dry-run is for redense recipes show, and not for copy"),
+        ("recipes show quickstart --yaml --seed 3", "with settings: redense run RECIPE --print-config"),
+        ("data list sample", "list takes no name: redense data check sample looks at one"),
+        ("store clear --store nothere", "there is no folder nothere"),
+        ("run quickstart --no-store --store st", "--no-store keeps nothing in a store"),
+        ("sensitivity quickstart --sparsities ,", "--sparsities names none"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(words: str, said: str, redense: Run):
+    code, out, error = redense(*words.split())
+    assert (code, out) == (2, "")
+    assert said in error
+
+
+def test_doctor_parts_what_it_looked_at_from_what_it_found(redense: Run):
+    out = redense("doctor")[1]
+    assert re.search(r"efficientnet-lite0  +(not on this machine|.*efficientnet)", out)
+
+
 # --- what it says ---------------------------------------------------------------------------------------------------
 
 

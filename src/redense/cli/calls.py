@@ -310,21 +310,33 @@ def _listed(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):  # a sweep
-        return " ".join(f"{key}={_text(list(values)).rstrip(',')}" for key, values in value.items())
+        several = ((key, [values] if isinstance(values, str) else values) for key, values in value.items())
+        return " ".join(f"{key}={','.join(map(_json, values))}" for key, values in several)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(map(_text, value)) + ("," if len(value) == 1 and isinstance(value[0], int) else "")
     return str(value)
 
 
 def _overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    from redense.lab.recipe.recipe import Recipe
+    from redense.lab.recipe.settings import is_mapping
+
     words: list[str] = []
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or not is_mapping(Recipe, f"{prefix}{key}")):
             words += _overrides(value, f"{prefix}{key}.")
         else:
-            text = str(value) if isinstance(value, (str, PathLike)) else json.dumps(value)
-            words.append(f"--{prefix}{key}={text}")
+            words.append(f"--{prefix}{key}={_json(value)}")
     return words
+
+
+def _json(value: Any) -> str:
+    """Return a value as the command line reads it: a text as it is, any other as JSON without blanks, NumPy's too."""
+    if isinstance(value, (str, PathLike)):
+        return str(value)
+    return json.dumps(
+        value, separators=(",", ":"), default=lambda own: own.tolist() if hasattr(own, "tolist") else str(own)
+    )
 
 
 def _read(text: str) -> Any:

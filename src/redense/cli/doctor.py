@@ -30,13 +30,13 @@ def _doctor(options: argparse.Namespace) -> int:
     from .terminal.screen import SafeConsole
 
     console = SafeConsole(soft_wrap=True, markup=True)
-    group = ""
+    group, width = "", max(len(finding.what) for finding in findings)
     for finding in findings:
         if finding.group != group:
             group = finding.group
             console.print(f"[bold]{group}[/]")
         cure = f"  -> {finding.cure}" if finding.cure else ""
-        console.print(f"  {_MARKS[finding.state]} {finding.what:<14}{escape(finding.said)}{escape(cure)}")
+        console.print(f"  {_MARKS[finding.state]} {finding.what:<{width}}  {escape(finding.said)}{escape(cure)}")
     count = len(problems)
     console.print(f"{count} {'thing' if count == 1 else 'things'} would fail" if count else "nothing would fail")
     return int(bool(problems))

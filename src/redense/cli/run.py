@@ -72,6 +72,8 @@ def _run(options: argparse.Namespace) -> int:
     from redense.lab.recipe.recipe import build_recipe, load_recipe, read_run_recipe
 
     ranks = join_ranks()
+    if options.no_store and options.store:
+        raise RedenseError("--no-store keeps nothing in a store: give no --store beside it")
     if options.resume:
         if options.recipe or options.settings or options.out:
             raise RedenseError("--resume goes on with the run's own recipe: give no recipe, setting or --out beside it")

@@ -53,6 +53,8 @@ def _sensitivity(options: argparse.Namespace) -> int:
     if overall is not None and not 0 <= overall < 1:
         raise RedenseError(f"--overall must be in [0, 1), got {overall:g}: it is the fraction removed")
     listed = [_number("--sparsities", part) or 0.0 for part in (options.sparsities or "").split(",") if part.strip()]
+    if options.sparsities is not None and not listed:
+        raise RedenseError("--sparsities names none: give some, such as 0.3,0.5,0.7")
     run = Path(options.recipe) if (Path(options.recipe) / "recipe.yaml").is_file() else None
     if run and options.settings:
         raise RedenseError("a run has its own recipe: give no settings beside a run folder")

@@ -85,6 +85,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
             phase["place"] = place
         if planned.joins is not None:
             phase["joins"] = [keys[part] if isinstance(part, int) else part for part in planned.joins]
+            if recipe.training.keep == "best-of-run":  # of all branches; once it was of the last one alone
+                phase["best"] = "of all"
         base = {"before": base if parent < 0 else keys[parent], "phase": phase}
         keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
     return keys

@@ -47,6 +47,11 @@ def default_store() -> Path | None:
     return None if own == "none" else Path(own or Path("runs") / "store")
 
 
+def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights that a run ends with in a snapshot: of `keep: best-of-run` those of its best epoch."""
+    return state.get("best of run", state)["model"]
+
+
 class PhaseStore:
     """Trained phases in a folder: state, metrics along the way, and what the network answered for the test split."""
 
@@ -68,6 +73,14 @@ class PhaseStore:
             CheckpointError: it is missing or damaged.
         """
         return load_tree(self.folder(key) / "state.safetensors")
+
+    def weights(self, key: str) -> dict[str, Tensor]:
+        """Return the weights of the network that a flow ends with, where it ends with this phase.
+
+        Raises:
+            CheckpointError: they are missing or damaged.
+        """
+        return weights_in(self.state(key))
 
     def put(self, key: str, state: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Keep a trained phase; what was kept of it before its end goes."""

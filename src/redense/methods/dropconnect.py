@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
+from redense.errors import ScheduleError
 from redense.layers.names import unwrap
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
@@ -48,6 +49,12 @@ class DropConnect(Method):
     """
 
     defaults: Mapping[str, Any] = {"rate": 0.5}
+
+    @override
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
+        if not any(isinstance(module, nn.Linear) for module in model.modules()):
+            raise ScheduleError("the network has no fully-connected layer whose weights could be dropped")
 
     @override
     def loss(self, run: Context, model: nn.Module, batch: Any) -> Tensor:

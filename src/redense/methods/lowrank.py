@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from redense.errors import ScheduleError
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 class LowRankLinear(nn.Module):
@@ -88,6 +88,12 @@ class LowRank(Method):
     """
 
     defaults: Mapping[str, Any] = {"energy": 0.9, "rank": None, "ranks": None}
+
+    @override
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
+        if not any(type(module) is nn.Linear and path for path, module in model.named_modules()):
+            raise ScheduleError("the network has no fully-connected layer whose rank could be cut")
 
     @override
     def reshape(self, run: Context, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:

@@ -88,6 +88,21 @@ def test_decay_is_five_times_the_weight_decay_after_the_dense_phase_and_the_mome
     assert "0.0005 after the dense phase, 0 in it" in ARMS["decay"].make(setting_of(tiny())).note
 
 
+def test_a_setting_that_changes_to_zero_for_a_phase_is_zero_there_and_the_recipes_own_after_it(
+    tiny: Tiny, task: Classification
+):
+    first, second, third = plan(tiny(training={"optimizer": {"weight_decay": 0.01}}), 11)
+    for own, changed in ((0.01, 0.0), (0.0, 0.01)):
+        recipe = tiny(training={"optimizer": {"weight_decay": own}})
+        changes = {"training": {"optimizer": {"weight_decay": changed, "momentum": 0.0}}}
+        engine = Engine(task, recipe, [first, replace(second, changes=changes), third])
+        seen: list[tuple[float, float]] = []
+        for index in range(3):
+            engine.prepared.settle(index)
+            seen += [(group["weight_decay"], group["momentum"]) for group in engine.optimizer.param_groups]
+        assert seen == [(own, 0.9), (changed, 0.0), (own, 0.9)]
+
+
 def test_augment_changes_training_images_after_the_dense_phase_and_no_others(tiny: Tiny, task: Classification):
     engine = engine_of("augment", tiny(), task)
     changed = engine.prepared.tasks[1]

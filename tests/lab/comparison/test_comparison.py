@@ -41,6 +41,7 @@ def test_several_settings_are_swept_in_all_combinations(tiny: Tiny, tmp_path: Pa
         (None, {}),
         ("", {}),
         ("sparsity=0.2,0.3", {"sparsity": [0.2, 0.3]}),
+        ("pattern=[2,4],[1,4] sparsity=0.2", {"pattern": [[2, 4], [1, 4]], "sparsity": [0.2]}),
         ("sparsity=0.2 criterion=random,saliency", {"sparsity": [0.2], "criterion": ["random", "saliency"]}),
     ],
 )
@@ -134,3 +135,23 @@ def test_comparisons_of_the_same_second_get_folders_of_their_own(tiny: Tiny, tmp
     folders = {new_comparison(comparison, root=tmp_path) for _ in range(4)}
     assert len(folders) == 4
     assert all(read_comparison(folder) == comparison for folder in folders)
+
+
+RES = {"name": "resnet20", "widths": [2, 2, 2], "dropout": None}
+SQUEEZED = {"name": "squeezenet-small", "widths": [2], "dropout": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "says"),
+    [
+        ("dropout", RES, "model.dropout: resnet20 has no dropout layer"),
+        ("early-dropout", RES, "the network has no dropout layer whose rate could fall"),
+        ("svd", SQUEEZED, "the network has no fully-connected layer whose rank could be cut"),
+        ("dropconnect", SQUEEZED, "the network has no fully-connected layer whose weights could be dropped"),
+    ],
+)
+def test_an_arm_that_would_not_train_or_change_nothing_is_named(
+    name: str, model: dict[str, Any], says: str, tiny: Tiny, tmp_path: Path
+):
+    with pytest.raises(RecipeError, match=f"arm '{name}': {says}"):
+        Grid(Comparison(tiny(model=model), ("restart", name), (0,), {}), PhaseStore(tmp_path / "s"), tmp_path)

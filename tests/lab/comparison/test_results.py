@@ -237,6 +237,16 @@ def test_the_evidence_is_of_the_first_seed_and_agrees_with_mcnemar(some_arms: An
         assert 100 * wrong / found["examples"] == pytest.approx(some_arms.row(arm)["seeds"][0]["test"]["error"])
 
 
+def test_an_arm_that_has_trained_the_networks_of_another_is_said_to_change_nothing(compared: Callable[..., Any]):
+    found = compared("restart", "smooth", "restart-dsd", "llr", changes={"training": {"label_smoothing": 0.1}})
+    assert {row["arm"]: row.get("same") for row in found.result["rows"]} == {
+        "baseline": None, "restart": None, "smooth": "restart", "restart-dsd": "restart", "llr": None
+    }  # fmt: skip
+    said = found.result["conclusions"]
+    assert said["smooth"].endswith("It changes nothing here: its networks are those of restart, to the bit.")
+    assert "to the bit" not in said["restart"] + said["llr"]
+
+
 def test_without_another_arm_the_control_is_held_against_the_baseline(compared: Callable[..., Any]):
     found = compared("restart", seeds=(0,))
     assert json.loads(found.raw("evidence.json"))["networks"] == ["baseline", "restart"]

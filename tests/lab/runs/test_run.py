@@ -478,6 +478,8 @@ def test_an_export_overwrites_nothing(finished: Path, tmp_path: Path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(StateError, match="not empty"):
         export_run(finished, tmp_path)
+    with pytest.raises(StateError, match="is an export, or a network of the zoo: copy it"):
+        export_run(Path(__file__).parents[3] / "zoo" / "quickstart", tmp_path / "out")
     with pytest.raises(StateError, match=r"not empty|cannot export"):
         export_run(finished, tmp_path / "mine")
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from redense.errors import RecipeError, StateError
 from redense.lab.recipe.recipe import Recipe, load_recipe
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
+from redense.lab.training.plan import PlannedPhase
 from redense.masks import unpack
+from redense.phase import Phase
 
 Tiny = Callable[..., Recipe]
 
@@ -128,6 +131,23 @@ def test_best_of_run_ends_with_the_best_epoch_of_all_phases_and_trains_on_from_t
     again.end()
     assert again.kept == {"phase": "dense", "epoch": best["epoch"], "of": 3, "error": best["validation"]["error"]}
     assert again.evaluate("validation") == best["validation"]
+
+
+def test_best_of_run_is_the_best_of_all_branches_that_are_joined(tiny: Tiny):
+    recipe, events = tiny(training={"keep": "best-of-run"}), list[dict[str, Any]]()
+    dense, phase = PlannedPhase(Phase.dense(2)), Phase.dense(11)
+    branches = [PlannedPhase(replace(phase, lr=lr, name=f"branch-{lr:g}"), after=0) for lr in (1.0, 0.01)]
+    soup = PlannedPhase(Phase.dense(1, name="soup"), "soup", joins=(1, 2))
+    engine = Engine(make_task(recipe), recipe, [dense, *branches, soup], emit=events.append)
+    for _ in range(4):
+        engine.train()
+    engine.end()
+    found = {e["phase"]: e["validation"] for e in events if "validation" in e}
+    assert engine.kept is not None
+    assert (
+        engine.kept["phase"] == min(found, key=lambda name: (found[name]["error"], found[name]["loss"])) == "branch-1"
+    )
+    assert engine.evaluate("validation") == found["branch-1"]
 
 
 def test_best_of_run_is_the_same_to_the_bit_when_it_was_interrupted(tiny: Tiny):

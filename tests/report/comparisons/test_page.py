@@ -106,6 +106,28 @@ def test_curves_leave_out_runs_that_diverged_and_steps_that_a_seed_lacks(tmp_pat
     assert {point.seeds for point in dsd.curve} == {4}
 
 
+def test_a_flow_that_joins_phases_ends_where_the_joined_network_is_and_counts_no_steps_of_it(tmp_path):
+    folder = fake_comparison(tmp_path / "c", GAIN)
+    compared, curves = (json.loads((folder / f"{name}.json").read_text()) for name in ("compare", "curves"))
+    row = next(row for row in compared["rows"] if row["arm"] == "dsd")
+    first, second, third = row["phases"]
+    joined = {"phase": {"steps": 1, "name": "soup"}, "method": "soup", "options": {}, "joins": [1, 2]}
+    row["phases"] = [{**first, "given": "a" * 64}, second, {**third, "after": 0}, joined]
+    for number, run in enumerate(curves["dsd"]):
+        run["points"].append({**run["points"][-1], "phase": "soup", "validation": 1.0 + number})
+    (folder / "compare.json").write_text(json.dumps(compared))
+    (folder / "curves.json").write_text(json.dumps(curves))
+    dsd = read_comparison(folder).arm("dsd")
+    assert dsd is not None
+    last = curves["dsd"][0]["points"][-1]["step"]
+    assert [(point.step, point.phase) for point in dsd.curve[-2:]] == [(last, third["phase"]["name"]), (last, "soup")]
+    assert dsd.curve[-1].mean == 3.0
+    steps = [0, second["phase"]["steps"], third["phase"]["steps"], 0]
+    assert [span.end - span.start for span in dsd.phases] == steps
+    assert [span.about.startswith("not trained") for span in dsd.phases] == [True, False, False, True]
+    assert f"from the end of {first['phase']['name']}" in dsd.phases[2].about
+
+
 def test_strips_show_each_arms_phases_and_where_a_mask_holds(usual, page_of):
     strips = {t["name"]: t for t in page_of(usual).plots()["curves"]["data"] if t["type"] == "bar"}
     assert list(strips) == list(USUAL)

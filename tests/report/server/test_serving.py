@@ -184,12 +184,25 @@ def test_a_run_that_is_given_itself_is_the_only_one_listed(root):
     assert list(found(root)) == ["broken", "group/alive"]
 
 
+def test_what_a_search_has_tried_is_finished_once_the_search_is(root):
+    tried = root / "wanted" / "search"
+    tried.mkdir(parents=True)
+    (tried / "comparison.json").write_text(json.dumps({"recipe": {"name": "tiny"}}))
+    assert entry("wanted/search", tried).state != "finished"
+    (root / "wanted" / "search.json").write_text("{}")
+    assert entry("wanted/search", tried).state == "finished"
+
+
 def test_how_much_is_trained_counts_the_epochs_of_all_phases(root):
     run = root / "group" / "alive"
     assert part_done(read_run(run)) == pytest.approx(1.5 / 4)
     with (run / "metrics.jsonl").open("a") as log:
         log.write(line(20, 2.0, **EPOCH) + line(30, 1.0, 1, **EPOCH))
     assert part_done(read_run(run)) == pytest.approx(3 / 4)
+    (run / "metrics.jsonl").write_text(line(0, 0.0, **EPOCH) + line(10, 1.0, 1, **EPOCH))
+    assert part_done(read_run(run)) == pytest.approx(
+        1 / 2
+    )  # the weights that stand for the first phase count for nothing
     (run / "recipe.yaml").write_text("name: tiny")
     assert part_done(read_run(run)) is None
 

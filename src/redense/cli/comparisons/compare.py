@@ -268,6 +268,10 @@ def _store(options: argparse.Namespace) -> int:
     root = options.store or default_store()
     if root is None:
         raise RedenseError("REDENSE_STORE is 'none': there is no store")
+    if options.store and not root.is_dir():
+        raise RedenseError(
+            f"there is no folder {root}: --store names one that runs and comparisons have kept phases in"
+        )
     store = PhaseStore(root)
     phases, size = len(store.phases()), store.size()
     if options.action == "clear":

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _FOR = {"clear": ("cache",), "full": ("check", "get"), "label": ("check", "cache"), "task": ("check", "get", "cache")}
 """Options of `redense data` -> the actions that take them."""
 
+_OF_RECIPES = {"name": ("show", "copy"), "to": ("copy",), "yaml": ("show",), "dry_run": ("show",)}
+"""Arguments of `redense recipes` -> the actions that take them."""
+
 
 def register(verbs: Verbs) -> None:
     """Add the verbs of this module."""
@@ -62,6 +65,12 @@ def _recipes(options: argparse.Namespace) -> int:
 
     if options.settings and options.action != "show":
         raise RedenseError(f"settings of a recipe are for show, got {options.settings[0]} (see redense recipes --help)")
+    for name, actions in _OF_RECIPES.items():
+        if getattr(options, name) and options.action not in actions:
+            said = f"--{name.replace('_', '-')}" if name in ("yaml", "dry_run") else f"'{getattr(options, name)}'"
+            raise RedenseError(f"{said} is for redense recipes {' and '.join(actions)}, and not for {options.action}")
+    if options.yaml and (options.settings or options.dry_run or options.json):
+        raise RedenseError("--yaml prints the text as it lies there; with settings: redense run RECIPE --print-config")
     if options.action == "list":
         about = {name: load_recipe(name).about for name in recipe_names()}
         if options.json:
@@ -110,6 +119,8 @@ def _data(options: argparse.Namespace) -> int:
         if getattr(options, name) and options.action not in actions:
             raise RedenseError(f"--{name} is for redense data {' and '.join(actions)}")
     if options.action == "list":
+        if options.name:
+            raise RedenseError(f"list takes no name: redense data check {options.name} looks at one")
         if options.json:
             rows = [
                 {"name": s.name, "state": catalog.status(s), "megabytes": s.megabytes, "about": s.description}

@@ -219,7 +219,8 @@ CARDS: dict[str, Card] = {
         "As another way of removing and regularising, where the network has fully-connected layers.",
     ),
     "dropout": Card(
-        "`restart` with dropout 0.5 in every phase; or without any, where the recipe has some.",
+        "`restart` with dropout 0.5 in every phase; or without any, where the recipe has some or leaves it to the "
+        "network.",
         f"{BUDGET}; `model.dropout`",
         "To see whether DSD does more than the usual regulariser. Its first dense phase is its own.",
     ),

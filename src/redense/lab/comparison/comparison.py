@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from redense.lab.environment import environment, needed_plugins
 from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
 from redense.lab.keys import phase_keys
 from redense.lab.pairs.named import BASELINE, TWIN
+from redense.lab.recipe.effects import refuse_sparsity_beside_pattern
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, build_recipe, names_in, parse_yaml, refuse_unloaded
 from redense.lab.recipe.sections import SparseRecipe
 from redense.lab.training.engine import steps_per_epoch
@@ -31,6 +33,7 @@ from redense.tasks.task import Task
 
 CONTROL = "restart"
 _GIVEN = ("comparison.json", "environment.json", STARTED)
+_SEVERAL = re.compile(r",(?![^\[{]*[\]}])")  # between values, not within [2,4]
 _NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
 
 
@@ -193,6 +196,7 @@ def swept(recipe: Recipe, arm: str, point: Mapping[str, Any]) -> tuple[str, Reci
     """Return the label and the recipe of an arm at a point of a sweep: ``dsd sparsity=0.5``."""
     data = recipe.model_dump(mode="json")
     data["sparse"] = {**data["sparse"], **point}
+    refuse_sparsity_beside_pattern(data, list(point), "--sweep")
     return " ".join([arm, *(f"{key}={value}" for key, value in point.items())]), build_recipe(data, f"--sweep {point}")
 
 
@@ -220,6 +224,9 @@ def _setting(recipe: Recipe, comparison: Comparison, task: Task, tuned: float | 
 def parse_sweep(text: str | None) -> dict[str, list[Any]]:
     """Return ``{"sparsity": [0.2, 0.3]}`` from ``sparsity=0.2,0.3``; several are parted by spaces.
 
+    >>> parse_sweep("pattern=[2,4],[1,4] scope=layer")
+    {'pattern': [[2, 4], [1, 4]], 'scope': ['layer']}
+
     Raises:
         RecipeError: not of that form, or no setting of the sparse phase.
     """
@@ -233,7 +240,7 @@ def parse_sweep(text: str | None) -> dict[str, list[Any]]:
             raise RecipeError(f"--sweep {part}: the control would have another budget: make one comparison for each")
         if not equals or not values:
             raise RecipeError(f"--sweep {part}: give values, as in --sweep {key}=0.2,0.3,0.5")
-        found = [parse_yaml(value, f"--sweep {part}") for value in values.split(",")]
+        found = [parse_yaml(value, f"--sweep {part}") for value in _SEVERAL.split(values)]
         if key in sweep or any(value in found[:index] for index, value in enumerate(found)):
             raise RecipeError(f"--sweep {text}: '{key}' or one of its values is given twice")
         sweep[key] = found

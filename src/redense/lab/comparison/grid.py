@@ -23,16 +23,17 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from redense.errors import CheckpointError, StateError
+from redense.errors import CheckpointError, RecipeError, ScheduleError, SparsityError, StateError
 from redense.files.writing import write_text
 from redense.lab.events import Event, Inbox, Outbox, Wiring, is_heard, tell
 from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
 from redense.lab.pairs.carrying import side_by_side
+from redense.lab.pairs.named import BASELINE
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_lost_helpers, start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
-from redense.lab.store import PhaseStore, shared_store
+from redense.lab.store import PhaseStore, shared_store, weights_in
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
@@ -78,7 +79,19 @@ class Grid:
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
             if cell.seed == comparison.seeds[0]:
-                process_engine(self.task, cell.flow.recipe, cell.flow.phases).begin()
+                self._check(cell)
+
+    def _check(self, cell: Cell) -> None:
+        """Raise what would end the training of an arm, of the network that it has."""
+        recipe = cell.flow.recipe
+        try:
+            same = recipe.model == self.comparison.recipe.model
+            task = self.task if same else self.ranks.in_turn(lambda: shared_task(recipe))
+            process_engine(task, recipe, cell.flow.phases).begin()
+        except (RecipeError, ScheduleError, SparsityError) as error:
+            if cell.label == BASELINE:
+                raise
+            raise RecipeError(f"arm '{cell.label}': {error}") from None
 
     def stop(self) -> None:
         """Ask every worker to save and stop."""
@@ -330,8 +343,7 @@ def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
     reason = store.failure([key])
     if reason:
         raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
-    state = state_of(store, key)
-    return state.get("best of run", state)["model"]
+    return weights_in(state_of(store, key))
 
 
 def _evaluate(store: PhaseStore, job: Job) -> None:

@@ -8,7 +8,7 @@ the networks of the first seed did with the test examples, as the task tells it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
     judged = (looks or Looks()).judged
     store, metric, recipe = grid.store, grid.task.metric, grid.comparison.recipe
     rows = _rows(grid)
+    for label, other in _same(list(rows.values()), store):
+        rows[label]["same"] = other
     said = described(decide_rows(list(rows.values()), vars(metric), name=shown_name(metric.name), **judged))
     settings = tried(list(rows.values()), vars(metric))
     for item in said["comparisons"]:
@@ -104,6 +106,33 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
     for row in rows.values():
         row.update(mean_of([seed["test"][grid.task.metric.name] for seed in row["seeds"] if "test" in seed]))
     return rows
+
+
+def _same(rows: Sequence[Mapping[str, Any]], store: PhaseStore) -> Iterator[tuple[str, str]]:
+    """Give the rows that have trained the networks of one before them in every seed, and that one.
+
+    Networks with other answers are others; only where these are the same are the weights looked at.
+    """
+    first = {row["arm"]: store.outcome(row["seeds"][0]["key"], "test") for row in rows if "test" in row["seeds"][0]}
+    for number, row in enumerate(rows):
+        for before in rows[:number]:
+            alike = _are_equal(first.get(row["arm"]), first.get(before["arm"]))
+            pairs = zip(row["seeds"], before["seeds"], strict=True)
+            if alike and all(_is_same(mine, its, store) for mine, its in pairs):
+                yield row["arm"], before["arm"]
+                break
+
+
+def _is_same(mine: Mapping[str, Any], its: Mapping[str, Any], store: PhaseStore) -> bool:
+    if "test" not in mine or "test" not in its:
+        return False
+    return mine["key"] == its["key"] or _are_equal(*(store.weights(seed["key"]) for seed in (mine, its)))
+
+
+def _are_equal(one: Mapping[str, torch.Tensor] | None, other: Mapping[str, torch.Tensor] | None) -> bool:
+    if one is None or other is None or one.keys() != other.keys():
+        return False
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def _mcnemar(

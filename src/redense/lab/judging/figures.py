@@ -26,6 +26,7 @@ class ArmFigures:
         runs: how many there were; more than ``values`` where some diverged.
         failures: why a run has no figure, by seed, where that is told.
         note: how the arm differs from the others in more than its phases.
+        same: the arm before it that has trained the same networks.
         ended: what became of the runs without a figure, in a word.
         bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
     """
@@ -35,6 +36,7 @@ class ArmFigures:
     steps: float | None = None
     runs: int = 0
     note: str = ""
+    same: str = ""
     ended: str = "diverged"
     bound: bool = False
     failures: Mapping[str, str] = field(default_factory=dict[str, str])

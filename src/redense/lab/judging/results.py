@@ -80,6 +80,7 @@ def told_beside(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a row of ``compare.json`` says of an arm's `ArmFigures` beside its numbers."""
     return {
         "note": str(row.get("note") or ""),
+        "same": str(row.get("same") or ""),
         "ended": str(row.get("ended") or "diverged"),
         "bound": bool(row.get("bound")),
     }

@@ -107,6 +107,8 @@ class Conclusion:
     Args:
         gain: whether it is one.
         obstacle: why no gain can be claimed, whatever the verdicts are; None where they decide.
+        note: in what the arm differs beside its phases.
+        same: the arm that has trained the same networks.
     """
 
     arm: str
@@ -115,6 +117,7 @@ class Conclusion:
     against: Mapping[str, Verdict]
     obstacle: Obstacle | None = None
     note: str = ""
+    same: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in codes: no sentence has to be read to know what was decided."""
@@ -334,7 +337,7 @@ def _conclude(
     against: dict[str, Verdict] = {other: verdicts[name, other] for other in others if (name, other) in verdicts}
     found = next(_obstacles(name, arms, others, deciding if role == "arm" else None), None)
     gain = role == "arm" and not found and all(against.get(other) == "better" for other in others)
-    return Conclusion(name, role, gain, against, found, arms[name].note)
+    return Conclusion(name, role, gain, against, found, arms[name].note, arms[name].same)
 
 
 def _obstacles(

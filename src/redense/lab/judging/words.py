@@ -32,6 +32,8 @@ def said_of(decision: Decision, arm: str) -> str:
         text += f" {obstacle(told.obstacle)}{claimed}."
     if told.note:
         text += f" It differs in more: {told.note}."
+    if told.same:
+        text += f" It changes nothing here: its networks are those of {told.same}, to the bit."
     return shown(text)
 
 

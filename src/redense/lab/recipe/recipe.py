@@ -30,6 +30,7 @@ from redense.lab.loggers.base import check_names
 from redense.plugins import refuse_missing
 from redense.tasks.registry import DEFAULT, Registration, register, task_named, tasks
 
+from .effects import drop_settings_of_another, refuse_idle, refuse_sparsity_beside_pattern
 from .sections import CycleRecipe, DenseRecipe, PruneRecipe, Section, SparseRecipe, TrainingRecipe, TuneRecipe
 from .settings import check_keys, one_line, printable, set_value, shown, value_of
 
@@ -129,7 +130,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         source: a name of `recipe_names`, or the path of a YAML file.
         overrides: ``["--sparse.sparsity", "0.5", "--seed=3"]``; a value of a setting that is a text is that text, any
             other is read as YAML. Another ``--model.name`` drops the recipe's other settings of the model, another
-            ``--data`` what it says of its own data: ``about`` and ``data.expected``.
+            ``--training.optimizer.name`` those that it does not take, another ``--data`` what the recipe says of its
+            own data: ``about`` and ``data.expected``.
 
     Raises:
         RecipeError: no such recipe, or something in it or in the overrides is wrong; one line that names it.
@@ -139,6 +141,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     _forget_data_of_shipped(data, label)
     overridden(data, overrides, label)
     recipe = build_recipe(data, label)
+    refuse_idle(recipe, label)
     check_names(recipe.log or ())  # here alone: a run that was logged can be read where its logger is not
     return recipe
 
@@ -153,13 +156,18 @@ def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "rec
     for key, value in pairs:
         if key == "model.name" and isinstance(data.get("model"), dict) and data["model"].get("name") != value:
             data["model"] = {}  # another network: the settings of the one before are not its own
+        if key == "training.optimizer.name":
+            drop_settings_of_another(data, value)
         if key == "data.source":
             _forget_own_data(data, value, label)
     for key, text in pairs:
         task = data.get("task")  # which a pair before this one may have set
         kind = recipe_type(task if isinstance(task, str) and task in tasks() else DEFAULT)
         # A path is never read as YAML.
-        set_value(data, kind, key, text if key in ("data.source", "start") else value_of(kind, key, text))
+        set_value(data, kind, key, text if key == "data.source" else value_of(kind, key, text))
+    refuse_sparsity_beside_pattern(
+        data, [k.removeprefix("sparse.") for k, _ in pairs if k.startswith("sparse.")], label
+    )
 
 
 def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:

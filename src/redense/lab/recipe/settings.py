@@ -24,14 +24,14 @@ def set_value(data: dict[str, Any], kind: type[BaseModel], key: str, value: Any)
     """
     known = list(setting_names(kind))
     parts = key.split(".")
-    if key not in known and not any(key.startswith(f"{name}.") and _is_mapping(kind, name) for name in known):
+    if key not in known and not any(key.startswith(f"{name}.") and is_mapping(kind, name) for name in known):
         raise RecipeError(f"unknown setting --{printable(key)}{_nearest_setting(key, known)}")
     target = data
     for index, part in enumerate(parts[:-1]):
         below = target.get(part)
         if below is None or not isinstance(below, dict):
             below = target[part] = {}
-        if _is_mapping(kind, ".".join(parts[: index + 1])):  # parameter names have dots of their own
+        if is_mapping(kind, ".".join(parts[: index + 1])):  # parameter names have dots of their own
             below[".".join(parts[index + 1 :])] = value
             return
         target = below
@@ -58,7 +58,8 @@ def _annotation(kind: type[BaseModel], name: str) -> Any:
     return annotation
 
 
-def _is_mapping(kind: type[BaseModel], name: str) -> bool:
+def is_mapping(kind: type[BaseModel], name: str) -> bool:
+    """Whether a setting may be a mapping, such as one from parameter names to sparsities."""
     return any(typing.get_origin(option) is dict for option in _options(_annotation(kind, name)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from redense.errors import DataError, RedenseError, StateError
+from redense.errors import DataError, RecipeError, RedenseError, StateError
 from redense.lab.folder import STARTED, read_json
 from redense.lab.recipe.recipe import Recipe, build_recipe, read_run_recipe
 from redense.lab.tasks import make_task
@@ -80,6 +80,8 @@ def data_elsewhere(folder: Path, source: str, split: str | None = None) -> tuple
 
 def _with_source(recipe: Recipe, source: str) -> Recipe:
     """Return the recipe for other data; how it is trained does not matter any more, and may not stop it."""
+    if not source:
+        raise RecipeError("--data is empty, which would be the folder at hand: name the data, or leave it out")
     plain = recipe.model_dump(mode="json")
     plain["data"] |= {"source": source, "expected": None}
     plain["training"] |= {"batch_size": 1, "accumulate": 1}

@@ -51,7 +51,10 @@ def export_run(
     from redense.tasks.weights import verify_file
 
     check_format(form)
-    recipe, result = read_run_recipe(folder), read_json(folder / "result.json")
+    recipe = read_run_recipe(folder)
+    if not (folder / "checkpoints").is_dir() and (folder / "model.safetensors").is_file():
+        raise StateError(f"{folder} is an export, or a network of the zoo: copy it, or export the run that it is of")
+    result, made = (read_json(folder / f"{name}.json") for name in ("result", "environment"))
     write: Callable[[], list[Compared]] = list
     if form != "safetensors":
         from .graphs import write_graphs
@@ -65,18 +68,19 @@ def export_run(
             raise StateError(f"{out} exists and is not empty: name another folder")
         verify_file(folder / "model.safetensors")
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("model.safetensors", "recipe.yaml", "result.json"):
-            write_bytes(out / name, (folder / name).read_bytes())
-        for path in sorted((folder / "artifacts").glob("*")):
-            (out / "artifacts").mkdir(exist_ok=True)
-            write_bytes(out / "artifacts" / path.name, path.read_bytes())
-        graphs = write()
-        taken = [path for path in out.rglob("*") if path.is_file()]
-        write_sums(out, taken)
-        write_text(out / "README.md", model_card(recipe, result, read_json(folder / "environment.json"), graphs))
-    except ExportError:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+        try:
+            for name in ("model.safetensors", "recipe.yaml", "result.json"):
+                write_bytes(out / name, (folder / name).read_bytes())
+            for path in sorted((folder / "artifacts").glob("*")):
+                (out / "artifacts").mkdir(exist_ok=True)
+                write_bytes(out / "artifacts" / path.name, path.read_bytes())
+            graphs = write()
+            taken = [path for path in out.rglob("*") if path.is_file()]
+            write_sums(out, taken)
+            write_text(out / "README.md", model_card(recipe, result, made, graphs))
+        except BaseException:  # half of it would pass for an export
+            shutil.rmtree(out, ignore_errors=True)
+            raise
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
     return out

@@ -57,9 +57,11 @@ def varied(task: Task, recipe: Recipe, own: Recipe) -> Task:
     return task.varied(own)
 
 
-def set_optimizer_(optimizer: torch.optim.Optimizer, recipe: OptimizerRecipe) -> None:
-    """Give the settings of a recipe to an optimizer that goes on with what it has gathered; the rate is set by step."""
-    for group in optimizer.param_groups:
-        for name in ("weight_decay", *OPTIMIZERS[recipe.name].settings):
-            if name in group and (value := getattr(recipe, name, None)):
-                group[name] = value
+def set_optimizer_(optimizer: torch.optim.Optimizer, new: torch.optim.Optimizer, recipe: OptimizerRecipe) -> None:
+    """Give the settings of a recipe to an optimizer that goes on with what it has gathered; the rate is set by step.
+
+    ``new`` is what the recipe makes: it knows what a setting stands for, and 0 is a value like others.
+    """
+    names = ("weight_decay", *OPTIMIZERS[recipe.name].settings, *recipe.options)
+    for group, made in zip(optimizer.param_groups, new.param_groups, strict=True):
+        group.update({name: made[name] for name in names if name in group and name in made})

@@ -305,7 +305,9 @@ class Engine:
         """Make the weights of a phase that is not trained of those that other phases ended with."""
         began = time.monotonic()
         self.emit({**epochs.where(), "kind": "phase", "start": self.step, "steps": 0})
-        method.join(run, [self._end_of(part)["model"] if isinstance(part, int) else run.stored(part) for part in parts])
+        ends = {part: self._end_of(part) for part in parts if isinstance(part, int)}
+        self.progress.best.meet(end.get("best of run") for end in ends.values())
+        method.join(run, [ends[part]["model"] if isinstance(part, int) else run.stored(part) for part in parts])
         self.progress.masks = {}
         self.optimizer.state.clear()
         self.ranks.agree_on_weights(self.model, self.progress.masks)

@@ -7,7 +7,7 @@ the loss decide, and the figure where losses are equal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -51,6 +51,12 @@ class Best:
         """Let the run end with the weights as they are, if they are its best so far; ``told`` is kept with them."""
         if self._keep == "best-of-run" and self._as_good(result, self.of_run):
             self.of_run = {**self._candidate(result, epoch, model), **told}
+
+    def meet(self, others: Iterable[dict[str, Any] | None]) -> None:
+        """Let a run that joins branches end with the best state of any of them, if that is its best so far."""
+        for other in others:
+            if other is not None and self._as_good({self._metric.name: other["value"], **other}, self.of_run):
+                self.of_run = other
 
     def _as_good(self, result: Mapping[str, float], best: Mapping[str, Any] | None) -> bool:
         """Return whether a state is kept in place of the ``best`` so far, which came before it."""

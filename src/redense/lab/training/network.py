@@ -47,11 +47,7 @@ class Network:
         if training.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.model: nn.Module = model.to(self.device)
-        tune = self._recipe.tune
-        heads = heads_of(self.task) if tune and tune.backbone_lr < 1 else frozenset[str]()
-        own = self.own.training.optimizer
-        last = heads_of(self.task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
-        self.optimizer = make_optimizer(self.model, own, heads, tune.backbone_lr if tune else 1.0, last)
+        self.optimizer = self.new_optimizer()
         # Only what the precision asks for: the ranks' gradients meet where the loss is made, in `LossOf`.
         prepared = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         # Accelerate's wrapper is for what scales the loss: each of its steps looks for a library on the whole path.
@@ -60,6 +56,13 @@ class Network:
         if training.compile:
             prepared = cast("nn.Module", torch.compile(prepared))
         self.loss = self.ranks.parallel(LossOf(prepared))
+
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer of the phase at hand over the model's parameters, as it would begin."""
+        tune, own = self._recipe.tune, self.own.training.optimizer
+        heads = heads_of(self.task) if tune and tune.backbone_lr < 1 else frozenset[str]()
+        last = heads_of(self.task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
+        return make_optimizer(self.model, own, heads, tune.backbone_lr if tune else 1.0, last)
 
     def settle(self, recipe: Recipe) -> None:
         """Take the recipe as a phase has it; another optimizer takes the place of the one before, with no state."""

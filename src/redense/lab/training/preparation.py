@@ -97,7 +97,8 @@ class Preparation:
         """Take the settings that a phase changes: the optimizer's, the task's."""
         self.network.settle(self.recipes[index])
         if any(planned.changes for planned in self.plan):
-            set_optimizer_(self.network.optimizer, self.recipes[index].training.optimizer)
+            own = self.recipes[index].training.optimizer
+            set_optimizer_(self.network.optimizer, self.network.new_optimizer(), own)
             self.feed = self._feed(self.tasks[index], self.recipes[index])
 
     def method(self, index: int) -> Method:

@@ -113,10 +113,13 @@ def _seed(item: Mapping[str, Any], metric: str) -> Seed:
 
 def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
     start = 0
-    for item in phases:
+    for place, item in enumerate(phases):
         phase, method = item["phase"], item.get("method")
-        steps, sparsity, pattern = int(phase["steps"]), phase.get("sparsity"), phase.get("pattern")
-        facts = [count(steps, "step")]
+        untrained = bool(item.get("given")) or item.get("joins") is not None  # as `PlannedPhase.steps` has it
+        steps, sparsity, pattern = 0 if untrained else int(phase["steps"]), phase.get("sparsity"), phase.get("pattern")
+        facts = ["not trained" if untrained else count(steps, "step")]
+        if (after := item.get("after", place - 1)) not in (None, place - 1):
+            facts.append(f"from the end of {phases[after]['phase'].get('name')}")
         if pattern:
             facts.append(f"{pattern[0]} of every {pattern[1]} weights kept")
         elif isinstance(sparsity, Mapping):
@@ -136,25 +139,32 @@ def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
 _BESIDE = ("train_loss", "lr", "sparsity")
 
 
+_Place = tuple[int, int]
+"""The step of a point, and its number among those there: a phase that joins others ends at the step of the last."""
+
+
 def _mean_curve(arm: str, runs: list[Mapping[str, Any]], metric: str) -> Iterator[Point]:
     """Return a mean curve; none where a seed has no figure, because it would jump as that seed comes and goes."""
-    phases: dict[int, str] = {}
-    values: dict[int, list[float]] = {}
-    others: dict[int, list[list[float]]] = {}
+    phases: dict[_Place, str] = {}
+    values: dict[_Place, list[float]] = {}
+    others: dict[_Place, list[list[float]]] = {}
     for run in runs:
+        seen: dict[int, int] = {}
         for point in run["points"]:
             given = point["validation"]
             value = _number(given.get(metric) if isinstance(given, Mapping) else given)
             step = int(point["step"])
-            phases[step] = str(point["phase"])
-            values.setdefault(step, []).extend([] if value is None else [value])
-            for kept, key in zip(others.setdefault(step, [[], [], []]), _BESIDE, strict=True):
+            seen[step] = seen.get(step, 0) + 1
+            place = (step, seen[step])
+            phases[place] = str(point["phase"])
+            values.setdefault(place, []).extend([] if value is None else [value])
+            for kept, key in zip(others.setdefault(place, [[], [], []]), _BESIDE, strict=True):
                 kept.extend([] if (other := _number(point.get(key))) is None else [other])
-    for step in sorted(values):
-        here = values[step]
+    for place in sorted(values):
+        here = values[place]
         if here and len(here) == len(runs):
-            beside = [sum(kept) / len(kept) if len(kept) == len(runs) else None for kept in others[step]]
-            yield Point(arm, step, phases[step], sum(here) / len(here), min(here), max(here), len(here), *beside)
+            beside = [sum(kept) / len(kept) if len(kept) == len(runs) else None for kept in others[place]]
+            yield Point(arm, place[0], phases[place], sum(here) / len(here), min(here), max(here), len(here), *beside)
 
 
 def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -> Difference:

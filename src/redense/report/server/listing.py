@@ -143,8 +143,8 @@ def part_done(run: Run) -> float | None:
         planned = [float(section["epochs"]) if section else 0.0 for section in sections]
     except (ArithmeticError, KeyError, TypeError, ValueError):
         return None
-    if run.recipe.get("start"):  # given weights stand for the first dense phase
-        planned = planned[1:]
+    if any(line.phase == 0 and not line.epoch for line in run.log.epochs):  # given weights stand for it
+        planned[0] = 0.0
     if not run.log.phases or not sum(planned):
         return 0.0
     at = max(run.log.phases)
@@ -184,6 +184,11 @@ def _modified(path: Path) -> float:
 
 def _comparison(name: str, folder: Path, changed: float) -> Entry:
     asked = load_object(folder / "comparison.json")
+    if folder.name == "search" and (folder.parent / "search.json").is_file():
+        says = "What was tried of a search; its answer is beside it, in confirm."
+        return Entry(
+            name, "comparison", str((asked.get("recipe") or {}).get("name") or ""), "finished", None, says, changed
+        )
     cells = [(part, steps) for seeds in grid_parts(folder).values() for part, steps in seeds.values()]
     total = sum(steps for _, steps in cells)
     done = sum(part * steps for part, steps in cells) / total if total else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redense.errors import RecipeError
 from redense.tasks.task import Facts, Settings
 
 from .config import ExpectedSpeech, SpeechData
@@ -22,6 +23,7 @@ def make(settings: Settings) -> Speech:
     Raises:
         DataError: the data is missing, broken or unfit.
     """
+    _refuse(settings)
     return Speech(settings.data, settings.model)
 
 
@@ -31,6 +33,7 @@ def facts(settings: Settings) -> Facts:
     Raises:
         DataError: the recipe does not say, and the data is missing.
     """
+    _refuse(settings)
     data: SpeechData = settings.data
     said = data.expected or (_KNOWN.get(data.sources) if data == SpeechData() else None)
     notes: tuple[str, ...] = ()
@@ -66,3 +69,8 @@ def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedSpeech:
         symbols=facts.details["symbols"],
         examples=examples,
     )
+
+
+def _refuse(settings: Settings) -> None:
+    if settings.training.label_smoothing:
+        raise RecipeError("training.label_smoothing is for classification, not for speech: remove it")
