@@ -231,7 +231,7 @@ class DSD(Controller):
         every: dict[str, nn.Parameter] = {}
         for phase in (phase for phase in self.schedule.phases if phase.is_sparse):
             every |= (candidates := self._candidates(phase.sparsity))
-            check_phase(phase, candidates, self._candidates.kinds)
+            check_phase(self._candidates.of_now(phase, candidates), candidates, self._candidates.kinds)
         self._owners = Owners(self._model, every, self._candidates.modules)
         known = [verdict.name for verdict in self._candidates.verdicts()] if masks else []
         for name in masks:

@@ -157,6 +157,7 @@ class Controller:
         self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
         with self._replicas.together():
             parameters = self._candidates(phase.sparsity)
+            phase = self._candidates.of_now(phase, parameters, begins=True)
             check_phase(phase, parameters, self._candidates.kinds)
         kinds = self._candidates.kinds
         inputs = {name: kinds[name].inputs for name in parameters}
