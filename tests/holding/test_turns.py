@@ -376,9 +376,9 @@ def test_what_is_frozen_stays_as_it_is_by_name_of_include():
     model[2].weight.requires_grad_(False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     assert list(redense.prunable(model, include=["0.weight", "2.weight"])) == ["0.weight"]
-    with (
-        pytest.warns(LeftDenseWarning, match="'2.weight' is frozen when phase 'sparse' begins"),
-        redense.sparse(model, optimizer, 0.5, include=["0.weight", "2.weight"]) as block,
-    ):
-        step(model, optimizer, batches()[0])
-        assert set(block.masks) == {"0.weight"}
+    block = redense.sparse(model, optimizer, 0.5, include=["0.weight", "2.weight"])
+    with pytest.warns(LeftDenseWarning, match="'2.weight' is frozen when phase 'sparse' begins"):
+        block.__enter__()
+    step(model, optimizer, batches()[0])
+    assert set(block.masks) == {"0.weight"}
+    block.__exit__(None, None, None)
