@@ -84,8 +84,8 @@ class Scan:
         between layers, too low for what they cost together at high sparsity.
 
         Args:
-            overall: fraction to remove of all scanned weights together, in [0, 1): hit to the weight; ``uniform`` rounds
-                in each parameter instead.
+            overall: fraction to remove of all scanned weights together, in [0, 1): hit to the weight; ``uniform``
+                rounds in each parameter instead.
             max_drop: highest predicted drop, in the evaluation's unit; the highest sparsities within it are chosen.
             by: ``sensitivity``, or what it is compared with: ``uniform``, ``global`` (one magnitude threshold, from
                 quantiles) or ``erk``; these need ``overall``.

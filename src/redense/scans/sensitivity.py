@@ -204,11 +204,9 @@ def sensitivity(
 
 def _several(values: Any) -> list[Any]:
     values = plain(values)
-    return (
-        list(values)
-        if isinstance(values, Iterable) and not isinstance(values, str)
-        else [values] * (values is not None)
-    )
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        return list(cast("Iterable[Any]", values))
+    return [] if values is None else [values]
 
 
 def _drop(name: str, value: float | None) -> float | None:
