@@ -399,7 +399,8 @@ def test_a_block_goes_on_with_the_names_and_the_seed_that_it_was_saved_with():
     with redense.sparse(model, optimizer, 0.5, exclude="2") as block:
         state = block.state_dict()
         train(model, optimizer)
-    for other in ({}, {"exclude": "0"}, {"exclude": "2", "seed": 1}):
+    others: list[dict[str, Any]] = [{}, {"exclude": "0"}, {"exclude": "2", "seed": 1}]
+    for other in others:
         with pytest.raises(StateError, match="the saved state is of another settings"):
             redense.sparse(model, optimizer, 0.5, state=state, **other).__enter__()
     del state["settings"]  # as an older redense wrote it

@@ -358,22 +358,22 @@ def test_much_that_stays_dense_is_said_also_of_patterns_and_complex_weights(spar
 def test_what_is_frozen_stays_as_it_is_however_its_sparsity_is_given(sparsity: Any, when: str):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    frozen = model[2].weight.detach().clone()
-    model[2].weight.requires_grad_(when != "before")
+    frozen = model.get_parameter("2.weight").detach().clone()
+    model.get_parameter("2.weight").requires_grad_(when != "before")
     dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=2, sparsity=sparsity))
-    model[2].weight.requires_grad_(False)
+    model.get_parameter("2.weight").requires_grad_(False)
     named = sparsity == {"0.weight": 0.5, "2.weight": 0.5}
     with pytest.warns(LeftDenseWarning, match="'2.weight' is frozen") if named else contextlib.nullcontext():
         step(model, optimizer, batches()[0])
     assert set(dsd.masks) == {"0.weight"}
     for batch in batches(4):
         step(model, optimizer, batch)
-    assert torch.equal(model[2].weight, frozen)
+    assert torch.equal(model.get_parameter("2.weight"), frozen)
 
 
 def test_what_is_frozen_stays_as_it_is_by_name_of_include():
     model = net()
-    model[2].weight.requires_grad_(False)
+    model.get_parameter("2.weight").requires_grad_(False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     assert list(redense.prunable(model, include=["0.weight", "2.weight"])) == ["0.weight"]
     block = redense.sparse(model, optimizer, 0.5, include=["0.weight", "2.weight"])
