@@ -347,7 +347,7 @@ class Controller:
                 self._masked.follow(now)
                 self._owners = Owners(self._model, self._masked.parameters)
         if self._masked:
-            self._owners.refuse_replaced(self._optimizers)
+            self._owners.refuse_replaced(self._optimizers, in_force=True)
 
     def _in_force(self) -> dict[str, Any]:
         """Return what all ranks that train copies of the model must share, besides the masks."""
