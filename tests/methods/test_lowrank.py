@@ -131,3 +131,9 @@ def test_a_rank_that_cannot_be_is_refused(options: dict[str, Any], says: str):
     torch.nn.init.constant_(model.get_parameter("0.weight"), torch.nan)
     with pytest.raises(RedenseError, match=says):
         factorise_(model, **options)
+
+
+def test_sharded_weights_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("redense.methods.lowrank.is_sharded", lambda parameter: True)
+    with pytest.raises(RedenseError, match="factorise_ needs whole weights"):
+        factorise_(nn.Sequential(nn.Linear(8, 8)), rank=1)

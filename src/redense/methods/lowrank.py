@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ParameterError, ScheduleError, nearest
+from redense.masks.sharding import is_sharded
 from redense.schedules.numeric import as_float, as_int
 
 from .base import Context, Method, technique
@@ -60,7 +61,7 @@ def factorise_(
     Raises:
         ScheduleError: ``energy`` is not in (0, 1], or a rank is no whole number of at least 1.
         ParameterError: ``ranks`` names no fully-connected layer, or one whose weight something else shares; or a weight
-            is not finite.
+            is not finite, or sharded.
 
     >>> model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 2))
     >>> factorise_(model, rank=4)
@@ -69,6 +70,8 @@ def factorise_(
     part = as_float(energy)
     if part is None or not 0 < part <= 1:
         raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy!r}")
+    if any(map(is_sharded, model.parameters())):
+        raise ParameterError("factorise_ needs whole weights, and those of this model are sharded: call it before that")
     every = None if rank is None else _whole(rank)
     own = {path: _whole(value) for path, value in (ranks or {}).items()}
     layers = _layers(model)
