@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 import redense
 from redense import Phase, Schedule, masks
-from redense.errors import OptimizerError, ParameterError, ScoreError, SparsityError, StateError
+from redense.errors import OptimizerError, ParameterError, ScheduleError, ScoreError, SparsityError, StateError
 
 from .by_hand import DSD, hooks, net, pruned, sgd, train
 
@@ -346,3 +346,83 @@ def test_the_modules_are_walked_once_however_many_phases_there_are(monkeypatch: 
         redense.DSD(model, optimizer, schedule).close()
         found.append(walks[0])
     assert found == [1, 1]
+
+
+def test_what_was_loaded_since_the_last_step_is_not_released_from_zero(caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = sgd(model)
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(3, 0.5), Phase.dense(1))))
+    train(model, optimizer)
+    model.load_state_dict(best)
+    dsd.close()
+    with redense.sparse(model, optimizer, 0.5):
+        train(model, optimizer)
+        model.load_state_dict(best)
+    assert all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
+    assert caplog.text.count("removed weights of '0.weight' are not zero any more") == 2
+    assert hooks(optimizer) == 0
+
+
+def test_a_step_that_was_broken_off_is_released_from_zero():
+    class Broken(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            super().step(closure)
+            for weight in self.param_groups[0]["params"]:
+                weight.data.add_(1)
+            raise KeyboardInterrupt
+
+    model = net()
+    optimizer = Broken(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(3, 0.5), Phase.dense(1))))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, optimizer)
+    dsd.close()
+    assert pruned(model) == {"0.weight": 32, "2.weight": 16}
+
+
+def test_each_block_of_one_object_says_that_it_saw_no_step(caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = sgd(model)
+    block = redense.sparse(model, optimizer, 0.5)
+    with block:
+        train(model, optimizer)
+    assert not caplog.text
+    with block:
+        pass
+    assert "no step of SGD was seen" in caplog.text
+
+
+def test_a_block_goes_on_with_the_names_and_the_seed_that_it_was_saved_with():
+    model = net()
+    optimizer = sgd(model)
+    with redense.sparse(model, optimizer, 0.5, exclude="2") as block:
+        state = block.state_dict()
+        train(model, optimizer)
+    others: list[dict[str, Any]] = [{}, {"exclude": "0"}, {"exclude": "2", "seed": 1}]
+    for other in others:
+        with pytest.raises(StateError, match="the saved state is of another settings"):
+            redense.sparse(model, optimizer, 0.5, state=state, **other).__enter__()
+    del state["settings"]  # as an older redense wrote it
+    with redense.sparse(model, optimizer, 0.5, state=state) as block:
+        assert set(block.masks) == {"0.weight"}
+        train(model, optimizer)
+
+
+@pytest.mark.parametrize("callback", [3, lambda: None, lambda dsd, more: None])
+def test_a_callback_that_cannot_be_called_is_refused_at_once(callback: Any):
+    model = net()
+    with pytest.raises(ScheduleError, match="on_phase_end must be called with the DSD"):
+        redense.DSD(model, sgd(model), Schedule((Phase.dense(3),)), on_phase_end=callback)
+
+
+def test_a_state_that_was_saved_after_close_says_that_nothing_is_pruned_any_more(caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, DSD)
+    train(model, optimizer)
+    dsd.close()
+    caplog.clear()
+    again = redense.DSD(model, optimizer, DSD, state=dsd.state_dict())
+    assert again.phase is None
+    assert f"close() had ended after 1 of {DSD.total_steps} steps: nothing is pruned any more" in caplog.text

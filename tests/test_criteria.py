@@ -187,8 +187,9 @@ def test_scores_that_are_no_tensor_name_criterion_and_parameter():
         lambda p: p.abs() > p.abs().flatten().kthvalue(4).values,
         lambda p: (p.abs() * 100).to(torch.uint8),
         lambda p: p.abs().to(torch.float8_e4m3fn),
+        lambda p: p.abs().to_sparse(),
     ],
-    ids=["ranks", "booleans", "bytes", "float8"],
+    ids=["ranks", "booleans", "bytes", "float8", "sparse"],
 )
 def test_scores_may_be_of_any_real_dtype_also_where_an_earlier_mask_goes_first(of: Any):
     layer = nn.Linear(4, 4, bias=False)

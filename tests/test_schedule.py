@@ -73,6 +73,17 @@ def test_a_negative_step_is_refused():
     for ask in (schedule.index_at, schedule.phase_at, schedule.lr_factor):
         with pytest.raises(ScheduleError, match="step must not be negative, got -1"):
             ask(-1)
+        with pytest.raises(ScheduleError, match="step must not be negative, got '3'"):
+            ask("3")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_step_of_torch_is_a_number():
+    schedule = Schedule.dsd(**BUDGET, decay="cosine")
+    assert (schedule.lr_factor(torch.tensor(3)), schedule.index_at(torch.tensor(3))) == (  # pyright: ignore[reportArgumentType]
+        schedule.lr_factor(3),
+        schedule.index_at(3),
+    )
+    assert type(schedule.lr_factor(torch.tensor(3))) is float  # pyright: ignore[reportArgumentType]
 
 
 def test_lambda_lr_follows_the_schedule():
@@ -172,6 +183,13 @@ def test_cycles_of_different_lengths_are_refused_by_name():
         Schedule.dsd(dense=1, sparse=1, redense=[1, 2, 3], sparsity=[0.5, 0.3])
     with pytest.raises(ScheduleError, match="sparsity is an empty sequence"):
         Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=[])
+
+
+def test_a_set_has_no_order_of_cycles():
+    for name in ("sparsity", "sparse", "redense_lr"):
+        budget: dict[str, Any] = {"dense": 1, "sparse": 1, "redense": 1, "sparsity": [0.5, 0.3], name: {0.5, 0.3}}
+        with pytest.raises(ScheduleError, match=f"{name} must have an order, one for each cycle: give a list"):
+            Schedule.dsd(**budget)
 
 
 @pytest.mark.parametrize("budget", [BUDGET, ITERATED])

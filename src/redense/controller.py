@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from .criteria import Criterion
 from .errors import ParameterError, ScheduleError, nearest
 from .holding.attached import Controller
-from .holding.ending import End, reminder
+from .holding.ending import End, check_callback, reminder, written_since
 from .holding.optimizers import make_hookable, remove
 from .holding.owners import Owners
 from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, shards_of, state_of_masks
@@ -104,11 +104,14 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         """Select the masks and put them in force."""
         remove(self._reminders)
         self._attach()
+        self._seen = 0
         try:
             if self._saved is None:
                 self._enter(self.phase, 0, {})
             else:
                 check_format(self._saved, "phase", self.phase.to_dict(), needs=("masks",))
+                if "settings" in self._saved:  # else it is of an older redense
+                    check_format(self._saved, "settings", self._settings(), needs=())
                 self._load(self._saved, self.phase, 0)
         except BaseException:
             self._put(None)
@@ -119,22 +122,20 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release the masked weights from zero, whatever ended the block."""
+        """Release the masked weights from zero, whatever ended the block; what was loaded meanwhile stays as it is."""
         if kind is None and not self._seen:
             _log.warning("the block of redense.sparse has ended, and %s", self._unseen())
         try:
-            self._leave()
+            if not written_since(self._masked, self._calls):
+                self._leave()
         finally:
+            self._put(None)
             self._detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks, packed to bits, as tensors and plain data that ``torch.load(weights_only=True)`` reads."""
-        return {
-            "format": FORMAT,
-            "phase": self.phase.to_dict(),
-            **state_of_masks(self._masked),
-            **fingerprint(self._model),
-        }
+        header = {"format": FORMAT, "phase": self.phase.to_dict(), "settings": self._settings()}
+        return header | state_of_masks(self._masked) | fingerprint(self._model)
 
 
 class DSD(Controller):
@@ -195,8 +196,7 @@ class DSD(Controller):
     ) -> None:
         if not isinstance(schedule, Schedule):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(f"schedule must be a redense.Schedule, got {schedule!r}")
-        if on_phase_end is not None and not callable(on_phase_end):
-            raise ScheduleError(f"on_phase_end must be called with the DSD when a phase ends, got {on_phase_end!r}")
+        check_callback(on_phase_end)
         super().__init__(model, optimizer, include, exclude, seed, inputs, replicas)
         self.schedule = schedule
         self._on_phase_end = on_phase_end
@@ -231,7 +231,7 @@ class DSD(Controller):
         every: dict[str, nn.Parameter] = {}
         for phase in (phase for phase in self.schedule.phases if phase.is_sparse):
             every |= (candidates := self._candidates(phase.sparsity))
-            check_phase(phase, candidates, self._candidates.kinds)
+            check_phase(self._candidates.of_now(phase, candidates), candidates, self._candidates.kinds)
         self._owners = Owners(self._model, every, self._candidates.modules)
         known = [verdict.name for verdict in self._candidates.verdicts()] if masks else []
         for name in masks:
@@ -313,7 +313,7 @@ class DSD(Controller):
         over = index >= len(phases)
         self._load(state, phases[-1] if over else phases[index], min(index, len(phases) - 1))
         self._index, self._steps = index, [int(s) for s in state["steps"]]
-        self._end.note(self._steps)
+        self._end.resume(self._steps, over=over)
         if over and not self._masked:
             self._detach()
         elif not self._handles:
@@ -323,15 +323,16 @@ class DSD(Controller):
     def close(self, *, release: bool = True) -> None:
         """End here: release what is masked from zero and remove the hooks. Harmless when nothing is left.
 
-        What the schedule still had to come is logged as a warning, unless an error is on its way.
+        What the schedule still had to come is logged as a warning, unless an error is on its way. So is that removed
+        weights were written since the last step, as by loading the best checkpoint: they then stay as they are.
 
         Args:
-            release: False leaves the weights as they are, for a model that was loaded with others since its last step.
+            release: False leaves weights and states as they are.
         """
         if self._seen and sys.exc_info()[0] is None:
             self._end.say()
         self._end.said = True
-        if release:
+        if release and not written_since(self._masked, self._calls):
             self._leave()
         self._put(None)
         self._index = len(self.schedule.phases)

@@ -141,14 +141,15 @@ def prunable(
     another class calls a weight, a projection or a kernel; never biases, normalisations, embeddings, tokens or
     positions; not the layers that read the input, an image's few channels, and are very sensitive (Han et al. 2017,
     section 3). Tied weights are listed once, under their first name; one that an embedding shares is an embedding.
-    Frozen parameters (``requires_grad=False``) are left alone. `summary` gives the reason for each.
+    Frozen parameters (``requires_grad=False``) are left alone, also by an exact name: what would be removed of them
+    would never grow back. `summary` gives the reason for each.
 
     Args:
         model: any module; prefixes of DDP, ``torch.compile``, FSDP and Fabric are stripped from the names.
         include: names of parameters, names of modules (all parameters below) or shell patterns, tried in this order.
             A module or a pattern selects among what the rule finds; where the rule finds none of its matches, it takes
-            the matrices that no rule covers. An exact name is taken whatever the rule says, for example the first
-            convolution.
+            the matrices that no rule covers. An exact name is taken whatever the rule says, unless it is frozen, for
+            example the first convolution.
         exclude: likewise, what to leave out; a tied weight also under its other names.
         inputs: an example of what the model is called with (a tensor, a tuple of arguments, or a mapping of keyword
             arguments). The layers that read the input are then found by tracing one forward pass in eval mode, linear
@@ -255,12 +256,12 @@ def judge(
         if isinstance(owner.parameter, UninitializedParameter):
             continue  # excluded, and without a shape that could be told
         if name in asked:
-            chosen, reason = _by_name(name, owner.parameter, kind)
+            chosen, reason = _by_name(name, owner.parameter, kind, trained)
         elif chosen and name not in included:
             chosen, reason = False, "not included"
         if chosen and name in excluded:
             chosen, reason = False, "excluded"
-        parameter, free = owner.parameter, name in included and name not in excluded
+        parameter, free = owner.parameter, name in included | asked and name not in excluded
         is_dense = parameter.is_complex() or (parameter.is_floating_point() and (kind.unknown or kind.refused))
         overlooked = is_dense and not chosen and parameter.requires_grad and free and is_matrix(parameter)
         verdicts.append(Verdict(name, parameter, chosen, reason, kind, overlooked, reason == FROZEN and free))
@@ -339,11 +340,13 @@ def _rule(
     return (False, first[name], kind) if name in first else (True, kind.reason, kind)
 
 
-def _by_name(name: str, parameter: nn.Parameter, kind: Kind) -> tuple[bool, str]:
+def _by_name(name: str, parameter: nn.Parameter, kind: Kind, trained: Collection[int]) -> tuple[bool, str]:
     if not parameter.is_floating_point():
         raise ParameterError(f"'{name}' must have a floating-point dtype to be pruned, got {parameter.dtype}")
     if kind.refused:
         raise ParameterError(f"'{name}' cannot be pruned, because a mask on it would not hold: {kind.reason}")
+    if not parameter.requires_grad and id(parameter) not in trained:  # what is removed of it would stay removed
+        return False, FROZEN
     return True, "included by name"
 
 

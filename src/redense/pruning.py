@@ -114,6 +114,7 @@ def _as_real(scores: object, criterion: str, name: str) -> Tensor:
     if not isinstance(scores, Tensor):
         got = repr(scores) if isinstance(scores, (int, float, str)) else type(scores).__name__
         raise ScoreError(f"criterion '{criterion}' must give a tensor of scores for '{name}', got {got}")
+    scores = scores if scores.layout == torch.strided else scores.to_dense()
     if scores.is_floating_point():
         return scores if scores.dtype.itemsize > 1 else scores.to(torch.float32)
     if scores.is_complex() or scores.is_quantized:

@@ -39,7 +39,7 @@ class Schedule:
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.phases, (Phase, str)) or not isinstance(self.phases, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(self.phases, (Phase, str, set, frozenset)) or not isinstance(self.phases, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(f"a schedule is made of a list of Phase objects, got {self.phases!r}")
         object.__setattr__(self, "phases", tuple(self.phases))
         if not self.phases:
@@ -73,7 +73,7 @@ class Schedule:
         number = as_float(step)
         if number is None or not number >= 0:
             raise ScheduleError(f"step must not be negative, got {step!r}")
-        return sum(end <= step for end in self.ends)
+        return sum(end <= plain(step) for end in self.ends)
 
     def phase_at(self, step: int) -> Phase | None:
         """Return the phase of step ``step``; ``None`` past the end."""
@@ -85,8 +85,8 @@ class Schedule:
 
         Past the end the last step's factor stays.
         """
-        step = min(step, self.total_steps - 1)
-        index = self.index_at(step)
+        index = min(self.index_at(step), len(self.phases) - 1)
+        step = min(plain(step), self.total_steps - 1)
         phase = self.phases[index]
         return phase.lr * phase.decay.at((step - (self.ends[index] - phase.steps)) / phase.steps)
 
@@ -278,6 +278,8 @@ def _sequence(name: str, value: Any) -> list[Any]:
     value = plain(value)
     if value is None or isinstance(value, (int, float, str, Mapping)):
         return [value]
+    if isinstance(value, (set, frozenset)):
+        raise ScheduleError(f"{name} must have an order, one for each cycle: give a list, not the set {value!r}")
     try:
         return [plain(item) for item in value]
     except TypeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
 import warnings
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 import redense
 from redense import Phase, Schedule
-from redense.errors import LeftDenseWarning, ParameterError, StateError
+from redense.errors import LeftDenseWarning, OptimizerError, ParameterError, StateError
 
 SCHEDULE = Schedule.dsd(dense=2, sparse=8, redense=2, sparsity=0.5)
 
@@ -347,3 +348,73 @@ def test_much_that_stays_dense_is_said_also_of_patterns_and_complex_weights(spar
         warnings.simplefilter("error")
         named = Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={"out.weight": 0.5})
         redense.DSD(model, optimizer, named).close()
+
+
+# --- what is frozen and named ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparsity", [0.5, {"0.weight": 0.5, "2.weight": 0.5}, {"0": 0.5, "2.*": 0.5}, {"*": 0.5}])
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_what_is_frozen_stays_as_it_is_however_its_sparsity_is_given(sparsity: Any, when: str):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    frozen = model.get_parameter("2.weight").detach().clone()
+    model.get_parameter("2.weight").requires_grad_(when != "before")
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=2, sparsity=sparsity))
+    model.get_parameter("2.weight").requires_grad_(False)
+    named = sparsity == {"0.weight": 0.5, "2.weight": 0.5}
+    with pytest.warns(LeftDenseWarning, match="'2.weight' is frozen") if named else contextlib.nullcontext():
+        step(model, optimizer, batches()[0])
+    assert set(dsd.masks) == {"0.weight"}
+    for batch in batches(4):
+        step(model, optimizer, batch)
+    assert torch.equal(model.get_parameter("2.weight"), frozen)
+
+
+def test_what_is_frozen_stays_as_it_is_by_name_of_include():
+    model = net()
+    model.get_parameter("2.weight").requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert list(redense.prunable(model, include=["0.weight", "2.weight"])) == ["0.weight"]
+    block = redense.sparse(model, optimizer, 0.5, include=["0.weight", "2.weight"])
+    with pytest.warns(LeftDenseWarning, match="'2.weight' is frozen when phase 'sparse' begins"):
+        block.__enter__()
+    step(model, optimizer, batches()[0])
+    assert set(block.masks) == {"0.weight"}
+    block.__exit__(None, None, None)
+
+
+# --- layers that compute their weight -------------------------------------------------------------------------------
+
+
+def test_a_layer_that_begins_or_ceases_to_compute_its_weight_under_a_mask_is_refused():
+    for before in (False, True):
+        model = net()
+        if before:
+            nn.utils.parametrizations.weight_norm(model[0])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=2, sparsity=0.5))
+        for batch in batches(2):
+            step(model, optimizer, batch)
+        if before:
+            nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+        else:
+            nn.utils.parametrizations.weight_norm(model[0])
+        optimizer.add_param_group({"params": [p for p in model[0].parameters() if p is not model[0].bias]})
+        with pytest.raises(OptimizerError, match=r"the layer of '0.*' now computes its weight from others"):
+            step(model, optimizer, batches()[0])
+        dsd.close(release=False)
+
+
+def test_a_layer_may_begin_to_compute_its_weight_from_the_same_parameter_or_in_a_dense_phase():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=1, sparsity=0.5))
+    nn.utils.parametrizations.weight_norm(model[2])
+    optimizer.add_param_group({"params": list(model[2].get_submodule("parametrizations").parameters())})
+    step(model, optimizer, batches()[0])
+    assert set(dsd.masks) == {"0.weight", "2.parametrizations.weight.original1"}
+    nn.utils.parametrizations.spectral_norm(model[0])
+    for batch in batches(3):
+        step(model, optimizer, batch)
+    assert dsd.phase is None

@@ -332,3 +332,23 @@ def test_a_masked_average_is_as_sparse_as_the_model():
     before = [p.detach().clone() for p in average.parameters()]
     block.mask_copy(average)  # out of the phase it does nothing
     assert all(torch.equal(a, b) for a, b in zip(average.parameters(), before, strict=True))
+
+
+def test_an_average_in_a_wrapper_of_another_class_is_masked_too():
+    class Mine(torch.optim.swa_utils.AveragedModel):
+        pass
+
+    class Ema(nn.Module):  # as timm's ModelEmaV3
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.module = copy.deepcopy(model)
+
+    model = net()
+    optimizer = sgd(model)
+    with redense.sparse(model, optimizer, HALF) as block:
+        step(model, optimizer)
+        for average in (Mine(model), Ema(model)):
+            with torch.no_grad():
+                average.module.get_parameter("0.weight").fill_(1)
+            block.mask_copy(average)
+            assert int((average.module.get_parameter("0.weight") == 0).sum()) == 32

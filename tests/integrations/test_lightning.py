@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,35 @@ def test_a_module_inside_fsdp1_is_refused(monkeypatch: pytest.MonkeyPatch):
             enable_progress_bar=False,
             enable_model_summary=False,
         ).fit(Module(), data(1))
+
+
+class LoadsItsBest(Module):
+    """Takes the weights of the second step again when training ends."""
+
+    def on_train_batch_end(self, *what: Any) -> None:
+        super().on_train_batch_end(*what)
+        if len(self.zeros) == 1:
+            self.best = {name: value.clone() for name, value in self.state_dict().items()}
+
+    def on_train_end(self) -> None:
+        self.load_state_dict(self.best)
+
+
+def test_weights_that_are_loaded_at_the_end_stay_as_they_are(caplog: pytest.LogCaptureFixture):
+    module = LoadsItsBest()
+    fit(module, DSDCallback(SCHEDULE), 3)
+    assert module.zeros == [0, 16, 16]
+    assert "all weights are left as they are" in caplog.text.lower()
+    assert all(torch.equal(value, module.best[name]) for name, value in module.state_dict().items())
+
+
+def test_names_that_can_be_read_once_hold_for_every_fit_and_a_used_callback_can_be_copied():
+    callback = DSDCallback(SCHEDULE, exclude=(name for name in ["one"]))  # pyright: ignore[reportArgumentType]
+    for _ in range(2):
+        module = Module()
+        fit(module, callback, 3)
+        assert module.zeros == [0, 0, 0]
+        assert callback.state_dict()["steps"] == [3]
+    another = Module()
+    fit(another, pickle.loads(pickle.dumps(callback)), 3)
+    assert int((another.two.weight == 0).sum()) == 16

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from redense import Schedule
-from redense.errors import OptimizerError, ScheduleError, StateError
+from redense.errors import OptimizerError, ParameterError, ScheduleError, StateError
 
 transformers = pytest.importorskip("transformers")
 
@@ -271,3 +271,13 @@ def test_a_training_that_ends_in_the_sparse_phase_and_a_resume_without_a_schedul
     resumed.train(resume_from_checkpoint=True)
     assert "the checkpoint has no state of the scheduler" in caplog.text
     assert rates.rates == pytest.approx([0.01 * SCHEDULE.lr_factor(step) for step in (5, 6, 7)])
+
+
+def test_names_that_can_be_read_once_hold_for_the_training(tmp_path: Path):
+    callback = DSDTrainerCallback(SCHEDULE, exclude=(name for name in ["transformer.h.0.mlp"]))  # pyright: ignore[reportArgumentType]
+    seen = Rates()
+    trainer(tmp_path, [callback, seen], max_steps=3, save_strategy="no").train()
+    assert seen.zeros == [0, 0, 0]
+    assert callback.state()["args"]["exclude"] == ["transformer.h.0.mlp"]
+    with pytest.raises(ParameterError, match="include takes names and shell patterns, got 7"):
+        DSDTrainerCallback(SCHEDULE, include=7)  # pyright: ignore[reportArgumentType]

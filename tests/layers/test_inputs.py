@@ -45,6 +45,23 @@ def test_the_norm_of_an_input_is_its_root_mean_square_over_all_batches(layer: nn
         input_norms(weight)
 
 
+def test_layers_that_share_a_weight_are_measured_together_and_may_be_called_by_keyword():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.two.weight = self.one.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(input=self.one(x))
+
+    model, x = Shared(), torch.randn(8, 3)
+    with measured_inputs(model), torch.no_grad():
+        model(x)
+    seen = torch.cat([x, model.one(x)]).square().mean(0).sqrt()
+    assert torch.allclose(input_norms(model.one.weight)[0].float(), seen)
+
+
 def test_the_engine_measures_before_each_phase_whether_the_one_before_came_from_the_store(
     tiny: Callable[..., Recipe],
 ):

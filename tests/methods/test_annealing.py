@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from redense.errors import ScheduleError
+from redense.methods.annealing import jump_
 from redense.methods.base import Context, make_method
 
 # --- the jump of annealing ------------------------------------------------------------------------------------------
@@ -38,3 +43,11 @@ def test_a_jump_is_as_large_as_what_pruning_would_remove(sparsity: float, scale:
         own = {name: p for name, p in again.named_parameters() if name in weights}
         make_method("jump", {"sparsity": sparsity, "scale": scale}, seed).begin(Context(again, prunable=own))
         assert torch.equal(again.get_parameter("0.weight"), model.get_parameter("0.weight")) == same
+
+
+@pytest.mark.parametrize("scale", [math.nan, -1.0, math.inf, "1"])
+def test_a_jump_of_no_length_is_refused(scale: Any):
+    weight = torch.randn(4, 4)
+    with pytest.raises(ScheduleError, match="scale of a jump must be a finite number of at least 0"):
+        jump_({"w": weight}, scale=scale)
+    assert bool(weight.isfinite().all())

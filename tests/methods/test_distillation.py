@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from redense.errors import RedenseError
+from redense.methods import distillation_loss
 from redense.methods.base import Context, make_method
 
 from ..trainings import same_tree
@@ -95,3 +97,27 @@ def test_both_losses_are_of_one_forward_pass_with_one_draw_of_dropout():
     method.loss(Context(model, task=Looking()), model, batch)
     assert len(seen) == 2
     assert seen[0] is seen[1]
+
+
+@pytest.mark.parametrize(
+    ("logits", "answers", "options", "says"),
+    [
+        ((4, 7, 3), (4, 7, 3), {}, r"logits must be \(rows, classes\), got \(4, 7, 3\)"),
+        ((4, 3), (4, 1), {}, r"answers must be of the shape of the logits, \(4, 3\), got \[\(4, 1\)\]"),
+        ((4, 3), (3,), {}, "answers must be of the shape"),
+        ((4, 3), (4, 3), {"temperature": 0}, "temperature of a distillation must be above 0, got 0"),
+        ((4, 3), (4, 3), {"mix": 2}, r"mix of a distillation must be in \[0, 1\], got 2"),
+    ],
+)
+def test_what_would_give_another_loss_is_refused(logits: Any, answers: Any, options: Any, says: str):
+    with pytest.raises(RedenseError, match=says):
+        distillation_loss(torch.randn(logits), torch.randn(answers), torch.tensor(1.0), **options)
+
+
+def test_a_teacher_gets_no_gradient_and_none_is_refused():
+    student, teacher = (torch.randn(4, 3, requires_grad=True) for _ in range(2))
+    distillation_loss(student, teacher, torch.tensor(1.0)).backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+    with pytest.raises(RedenseError, match=r"answers must be of the shape of the logits, \(4, 3\), got \[\]"):
+        distillation_loss(student, [], torch.tensor(1.0))

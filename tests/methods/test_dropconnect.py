@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from redense.errors import RedenseError
 from redense.methods.base import Context
-from redense.methods.dropconnect import DropConnect
+from redense.methods.dropconnect import DropConnect, drop_connect
 
 from .cases import Pairs
 
@@ -70,3 +71,37 @@ def test_dropconnect_leaves_biases_and_convolutions_alone_and_dropped_weights_ge
     assert bias is not None
     assert torch.equal(bias, torch.full((50,), 3.0))
     assert not torch.equal(loss.detach(), plain.sum())
+
+
+def test_layers_that_share_a_weight_drop_their_own_and_an_embedding_none():
+    torch.manual_seed(0)
+    embedding, one, two = nn.Embedding(40, 40), nn.Linear(40, 40, bias=False), nn.Linear(40, 40, bias=False)
+    one.weight = two.weight = embedding.weight
+    model = nn.Sequential(embedding, one, two)
+    seen: list[Tensor] = []
+
+    def look(part: nn.Module, inputs: Any, output: Tensor) -> None:
+        seen.append(output)
+
+    for part in model:
+        part.register_forward_hook(look)
+    drop_connect(model, rate=0.5)(torch.arange(40))
+    assert torch.equal(seen[0], embedding.weight)
+    assert not torch.equal(seen[1], one(seen[0]))
+    assert not torch.equal(seen[2], two(seen[1]))
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "says"),
+    [
+        (nn.Linear(2, 2), 1.0, r"rate of drop_connect must be in \[0, 1\)"),
+        (nn.Linear(2, 2), math.nan, r"rate of drop_connect must be in \[0, 1\)"),
+        (nn.Sequential(nn.Conv1d(1, 2, 3)), 0.5, "fully-connected layers .* the model has none"),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))), 0.5, r"'0\.weight', which is computed"),
+    ],
+)
+def test_what_cannot_be_dropped_is_refused(model: nn.Module, rate: float, says: str):
+    with pytest.raises(RedenseError, match=says):
+        drop_connect(model, rate)
+    with pytest.raises(RedenseError, match=says):
+        DropConnect({"rate": rate}, 0).check(model, Pairs())

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from redense.errors import RedenseError
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.methods.base import Context, make_method
+from redense.methods.lowrank import factorise_
 
 from ..trainings import Tiny, same_tree
 from .cases import CASES, Case, engine_of, named, train_all, weights_of
@@ -87,3 +89,51 @@ def test_a_low_rank_that_saves_nothing_changes_nothing(tiny: Tiny):
     train_all(engine)
     train_all(plain)
     assert same_tree(weights_of(engine), weights_of(plain))
+
+
+def test_what_shares_its_weight_is_left_and_what_is_frozen_stays_so():
+    shared, tied, own = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 20)
+    embedding = nn.Embedding(20, 20)
+    tied.weight = embedding.weight
+    own.weight.requires_grad_(False)
+    model = nn.Sequential(embedding, shared, shared, tied, own).eval()
+    count = sum(p.numel() for p in model.parameters())
+    assert factorise_(model, rank=2) == {"4": 2}
+    assert sum(p.numel() for p in model.parameters()) == count - 400 + 2 * 40
+    assert [p.requires_grad for p in model[4].parameters()] == [False, False, True]
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # nested tensors
+def test_a_transformer_of_low_rank_gives_the_same_in_eval_mode():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True), 1)
+    assert len(factorise_(model, rank=2)) == 2
+    x = torch.randn(2, 3, 16)
+    trained = model(x)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(x), trained, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rank": 0}, "a rank must be a whole number of at least 1, got 0"),
+        ({"rank": 1.5}, "got 1.5"),
+        ({"ranks": {"0": -1}}, "got -1"),
+        ({"ranks": {"00": 1}}, "ranks has '00', which is no fully-connected layer .*; did you mean '0'"),
+        ({"energy": "most"}, r"energy of the low rank must be in \(0, 1\], got 'most'"),
+        ({}, r"'0\.weight' has NaN or infinite weights"),
+    ],
+)
+def test_a_rank_that_cannot_be_is_refused(options: dict[str, Any], says: str):
+    model = nn.Sequential(nn.Linear(8, 8))
+    torch.nn.init.constant_(model.get_parameter("0.weight"), torch.nan)
+    with pytest.raises(RedenseError, match=says):
+        factorise_(model, **options)
+
+
+def test_sharded_weights_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("redense.methods.lowrank.is_sharded", lambda parameter: True)
+    with pytest.raises(RedenseError, match="factorise_ needs whole weights"):
+        factorise_(nn.Sequential(nn.Linear(8, 8)), rank=1)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import redense
 from redense import masks
-from redense.errors import ParameterError, ScoreError, SparsityError, StateError
+from redense.errors import ParameterError, RedenseError, ScoreError, SparsityError, StateError
 from redense.scans.result import Scan
 
 INPUTS = torch.randn(32, 6, generator=torch.Generator().manual_seed(2))
@@ -355,3 +356,34 @@ def test_other_mistakes_are_named(model: nn.Module):
         scan.allocate(max_drop=1, by="erk")
     with pytest.raises(SparsityError, match="above the highest that was measured"):
         scan.allocate(0.99)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"grid": "Full"}, "grid of a scan must be 'adaptive' or 'full', got 'Full'"),
+        ({"tolerance": math.nan}, "tolerance of a scan must be a drop of at least 0, got nan"),
+        ({"hopeless": -1}, "hopeless of a scan must be a drop of at least 0, got -1"),
+        ({"lower_is_better": "no"}, "lower_is_better must be True or False, got 'no'"),
+        ({"seed": "first"}, "seed must be a whole number, got 'first'"),
+        ({"overall": [0.5, 1.5]}, r"must be in \[0, 1\), got 1.5"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_measured(
+    options: dict[str, Any], says: str, model: nn.Module
+):
+    with pytest.raises(RedenseError, match=says):
+        redense.sensitivity(model, lambda model: 1 / 0, **options)
+
+
+def test_sharded_weights_are_refused(model: nn.Module, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("redense.scans.sensitivity.is_sharded", lambda parameter: True)
+    with pytest.raises(ParameterError, match="a scan needs whole weights"):
+        redense.sensitivity(model, lambda model: 1 / 0)
+
+
+def test_numbers_of_other_libraries_are_numbers(model: nn.Module):
+    evaluate = loss_of(model)
+    plainly = redense.sensitivity(model, evaluate, [0.5], overall=0.25)
+    assert redense.sensitivity(model, evaluate, np.float32(0.5), overall=torch.tensor(0.25)) == plainly  # pyright: ignore[reportArgumentType]
+    assert plainly.allocate(max_drop=np.float32(1.0)) == plainly.allocate(max_drop=1)  # pyright: ignore[reportArgumentType]

@@ -157,6 +157,7 @@ class Controller:
         self._replicas.agree(**self._in_force(), phase={"index": index, **phase.to_dict()})
         with self._replicas.together():
             parameters = self._candidates(phase.sparsity)
+            phase = self._candidates.of_now(phase, parameters, begins=True)
             check_phase(phase, parameters, self._candidates.kinds)
         kinds = self._candidates.kinds
         inputs = {name: kinds[name].inputs for name in parameters}
@@ -346,7 +347,7 @@ class Controller:
                 self._masked.follow(now)
                 self._owners = Owners(self._model, self._masked.parameters)
         if self._masked:
-            self._owners.refuse_replaced(self._optimizers)
+            self._owners.refuse_replaced(self._optimizers, in_force=True)
 
     def _in_force(self) -> dict[str, Any]:
         """Return what all ranks that train copies of the model must share, besides the masks."""

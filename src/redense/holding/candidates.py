@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from redense.errors import OptimizerError, ParameterError
 from redense.layers.kinds import Kind
-from redense.layers.names import Modules, all_matching, walk
+from redense.layers.names import Modules, all_matching, matching, walk
 from redense.layers.owners import other_names, owners_of
 from redense.masks.sharding import reshard
 from redense.parameters import (
@@ -26,7 +26,7 @@ from redense.parameters import (
     warn_of_overlooked,
     warn_outside,
 )
-from redense.phase import Sparsity
+from redense.phase import Phase, Sparsity
 from redense.pruning import per_parameter
 
 from .optimizers import held
@@ -109,8 +109,9 @@ class Candidates:
             verdicts = self._judge(mapped, strict=False)
             own = chosen_of(verdicts)
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
-            per_parameter(sparsity, list(chosen))  # refuses a name that is left out
         self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
+        if mapped:
+            per_parameter(sparsity, [*chosen, *self.frozen])  # refuses a name that is left out
         if not self._warned:
             self._warned = True
             warn_of_overlooked(verdicts)
@@ -135,6 +136,26 @@ class Candidates:
             )
             raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
         return candidates
+
+    def of_now(self, phase: Phase, parameters: Collection[str], *, begins: bool = False) -> Phase:
+        """Return a phase without what its mapping says of nothing but parameters that were frozen when last asked.
+
+        Args:
+            phase: whose sparsity was asked for last.
+            parameters: the names that were returned.
+            begins: warn of those that are called by their names: they stay dense.
+        """
+        sparsity = phase.sparsity
+        named = sorted(self.frozen & {*(sparsity if isinstance(sparsity, Mapping) else ()), *(self._include or ())})
+        if begins and named:
+            warn_outside(
+                f"'{named[0]}'{f' and {len(named) - 1} more' if len(named) > 1 else ''} is frozen when phase "
+                f"'{phase.name}' begins, and stays dense: unfreeze it before, or leave its name out"
+            )
+        if not isinstance(sparsity, Mapping):
+            return phase
+        kept = {p: s for p, s in sparsity.items() if matching(p, parameters) or not matching(p, self.frozen)}
+        return replace(phase, sparsity=kept or sparsity)
 
     def warn_of_unheld(self, optimizer: Optimizer) -> None:
         """Warn if an optimizer that redense was not given trains weights that would be pruned, and so stay dense."""

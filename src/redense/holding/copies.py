@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -19,8 +18,9 @@ def mask_copy_(copy: nn.Module, masks: Mapping[str, Tensor]) -> None:
     Raises:
         ParameterError: it has no parameter of a name, or one of another shape.
     """
-    inner = copy.module if type(copy).__name__ == "AveragedModel" else copy
-    own = named(cast("nn.Module", inner))
+    own, inner = named(copy), getattr(copy, "module", None)
+    if isinstance(inner, nn.Module) and not masks.keys() <= own.keys():  # AveragedModel, timm's ModelEmaV3
+        own = named(inner)
     for name, mask in masks.items():
         if name not in own or own[name].shape != mask.shape:
             raise ParameterError(f"the copy has no '{name}' of shape {tuple(mask.shape)}: it is of another model")

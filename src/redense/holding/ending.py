@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -9,11 +10,12 @@ from typing import Any, cast
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from redense.errors import StateError
+from redense.errors import ScheduleError, StateError
 from redense.phase import Phase
 from redense.schedule import Schedule
 
-from .optimizers import remove
+from .masked import Masked
+from .optimizers import Calls, remove
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,18 @@ class End:
     def note(self, steps: Sequence[int]) -> None:
         """Note the steps of each optimizer so far."""
         self._steps = list(steps)
+
+    def resume(self, steps: Sequence[int], *, over: bool) -> None:
+        """Note the steps of a state that was loaded, and say if it is of a `DSD` that was closed before its end."""
+        self.note(steps)
+        if over and self.step < self.schedule.total_steps:
+            self.said = True
+            _log.warning(
+                "the saved state is of a DSD that close() had ended after %d of %d steps: nothing is pruned any more. "
+                "To go on with the schedule, save the state before close()",
+                self.step,
+                self.schedule.total_steps,
+            )
 
     @property
     def step(self) -> int:
@@ -63,6 +77,39 @@ class End:
         phase = cast("Phase", self.schedule.phase_at(self.step))  # none only after the end
         left = "the removed weights were not trained again" if phase.is_sparse else "the rest was not trained"
         _log.warning("training ended after %d of %d steps, in phase '%s': %s", self.step, total, phase.name, left)
+
+
+def check_callback(on_phase_end: Any) -> None:
+    """Refuse now what could not be called when a phase ends.
+
+    Raises:
+        ScheduleError: it is no function, or one that does not take the `DSD`.
+    """
+    if on_phase_end is None:
+        return
+    try:
+        inspect.signature(on_phase_end).bind(None)
+    except TypeError as error:
+        raise ScheduleError(
+            f"on_phase_end must be called with the DSD when a phase ends, got {on_phase_end!r}: {error}"
+        ) from None
+    except ValueError:  # a function of C has no signature
+        pass
+
+
+def written_since(masked: Masked | None, calls: Calls) -> bool:
+    """Whether somebody has written removed weights since the last step, which are not to be released then; say so.
+
+    The weights of a step that an exception has ended in its midst are the step's own.
+    """
+    name = masked.not_zero() if masked and not calls.broken_off else None
+    if name is not None:
+        _log.warning(
+            "removed weights of '%s' are not zero any more: something has written them since the last step, such as a "
+            "checkpoint that was loaded. All weights are left as they are, and none is released from zero",
+            name,
+        )
+    return name is not None
 
 
 def reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any], None]:

@@ -157,6 +157,11 @@ class Masked:
             self.steps += 1
         return revised
 
+    def not_zero(self) -> str | None:
+        """Return the name of a parameter a removed weight of which is not zero; None if all are."""
+        parts = ((name, *self._now(name)) for name in self.masks)
+        return next((name for name, weight, mask in parts if bool((weight.ne(0) & ~mask).any())), None)
+
     def lost(self) -> bool:
         """Whether a masked parameter is no longer what the optimizers update: the model was sharded since."""
         mine = set[int]().union(*(held(optimizer) for optimizer in self.optimizers))

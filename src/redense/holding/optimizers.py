@@ -133,6 +133,11 @@ class Calls:
         """Whether any call has begun that did not end."""
         return any(_runs(frame) for frames in self._of.values() for frame in frames)
 
+    @property
+    def broken_off(self) -> bool:
+        """Whether the last call of an optimizer has not ended, or an exception has ended it."""
+        return any(self._of.values())
+
     def begin(self, optimizer: Optimizer) -> bool:
         """Note a call of ``step``; return whether it is the outermost one."""
         outer = self._of.setdefault(id(optimizer), [])

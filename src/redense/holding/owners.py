@@ -37,8 +37,12 @@ class Owners:
                     place = (path.split(".") if path else [], attribute, parameter)
                     self._places.setdefault(names[id(parameter)], []).append(place)
 
-    def refuse_replaced(self, optimizers: Iterable[Optimizer]) -> None:
+    def refuse_replaced(self, optimizers: Iterable[Optimizer], *, in_force: bool = False) -> None:
         """Refuse a model in which another parameter lies in all places of one, and no optimizer trains the other.
+
+        Args:
+            optimizers: those that redense was given.
+            in_force: whether a mask is: then a layer may not begin or cease to compute the weight either.
 
         Raises:
             OptimizerError: there is one; it is named.
@@ -54,10 +58,31 @@ class Owners:
                     "layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make the "
                     "optimizer and then redense's object after the change, or load values into the parameter"
                 )
+            if in_force and all(self._is_computed(*place) for place in places):
+                raise OptimizerError(
+                    f"the layer of '{name}' now computes its weight from others, or no longer does (weight_norm, "
+                    "quantisation): the mask in force does not hold it. Change layers in a dense phase, or make a new "
+                    "DSD after close(release=False) of this one"
+                )
 
     def _at(self, path: list[str], attribute: str) -> nn.Parameter | None:
         """Return what lies in a place now; None where there is no such place any more."""
+        module = self._module(path)
+        return dict(module._parameters.items()).get(attribute) if module is not None else None
+
+    def _is_computed(self, path: list[str], attribute: str, parameter: nn.Parameter) -> bool:
+        """Whether a layer still has what was there, and no longer by this parameter."""
+        if path[-2:-1] == ["parametrizations"]:
+            path, attribute = path[:-2], path[-1]
+        module = self._module(path)
+        return (
+            module is not None
+            and hasattr(module, attribute)
+            and all(own is not parameter for own in module.parameters())
+        )
+
+    def _module(self, path: list[str]) -> nn.Module | None:
         module: nn.Module | None = self._model
         for part in path:  # TorchScript's dictionaries have no get
             module = dict(module._modules.items()).get(part) if module is not None else None
-        return dict(module._parameters.items()).get(attribute) if module is not None else None
+        return module

@@ -6,11 +6,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from redense.controller import DSD
 from redense.errors import MissingExtraError
+from redense.layers.names import patterns_of
 from redense.masks.sharding import sparsity_of
 from redense.optional.torchvision import make_importable
+from redense.pruning import check_seed
 
 
 def require(names: Sequence[str], needs: str, extra: str) -> list[ModuleType]:
@@ -37,6 +40,17 @@ def require(names: Sequence[str], needs: str, extra: str) -> list[ModuleType]:
             return [module, *(sys.modules[n] for n in names if n != name and hasattr(sys.modules.get(n), needs))]
         reason = f"{name} {getattr(module, '__version__', '')} is too old: it has no {needs}"
     raise MissingExtraError(f"this callback needs {names[-1]}, and {reason}: pip install 'redense[{extra}]'")
+
+
+def settings_of(include: str | Sequence[str] | None, exclude: str | Sequence[str], seed: int) -> dict[str, Any]:
+    """Return a callback's settings for each `DSD` that it makes: what is given may be read only once.
+
+    Raises:
+        ParameterError: include or exclude are no names.
+        ScheduleError: the seed is no whole number.
+    """
+    names = None if include is None else patterns_of("include", include)
+    return {"include": names, "exclude": patterns_of("exclude", exclude), "seed": check_seed(seed)}
 
 
 class Reading:

@@ -14,7 +14,7 @@ from redense.controller import DSD
 from redense.errors import OptimizerError
 from redense.schedule import Schedule
 
-from .base import Reading, require
+from .base import Reading, require, settings_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -52,7 +52,8 @@ class DSDCallback(_Base):
     optimizer's step, so that it may be ahead of the phases by that many steps.)
 
     ``dsd/phase`` (index, from 0) and ``dsd/sparsity`` are logged at every logged step. When ``fit`` ends, what is
-    masked is released from zero.
+    masked is released from zero; weights that were loaded since the last step (the best ones, an average) stay as they
+    are, and a warning says so.
 
     Args:
         schedule: the phases, in optimizer steps.
@@ -84,7 +85,7 @@ class DSDCallback(_Base):
         super().__init__()
         self.schedule = schedule
         self.dsd: DSD | None = None
-        self._options: dict[str, Any] = {"include": include, "exclude": exclude, "seed": seed, "inputs": inputs}
+        self._options: dict[str, Any] = {**settings_of(include, exclude, seed), "inputs": inputs}
         self._indices = optimizers
         self._log = log
         self._reading = Reading()
@@ -122,6 +123,10 @@ class DSDCallback(_Base):
             self._state, self._ended_in = self.dsd.state_dict(), weakref.ref(trainer)
             self.dsd.close()
             self.dsd = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of a copy what it would go on with: it is for another Trainer than the one that has ended."""
+        return {**vars(self), **({"_state": {}, "_ended_in": None} if self._ended_in else {})}
 
     def state_dict(self) -> dict[str, Any]:
         """Return step, phase and packed masks; Lightning puts them into its checkpoint."""

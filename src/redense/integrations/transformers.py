@@ -16,7 +16,7 @@ from redense.controller import DSD
 from redense.errors import ScheduleError, StateError
 from redense.schedule import Schedule
 
-from .base import Reading, require
+from .base import Reading, require, settings_of
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -85,7 +85,7 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule.from_dict(schedule)
         self.dsd: DSD | None = None
         self.saved = ""  # marks the file that belongs to the last trainer_state.json
-        self._options: dict[str, Any] = {"include": include, "exclude": exclude, "seed": seed}
+        self._options: dict[str, Any] = settings_of(include, exclude, seed)
         self._inputs = inputs
         self._scale_lr = scale_lr
         self._folder = resume_from_checkpoint
@@ -151,9 +151,7 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """Return what the Trainer writes into ``trainer_state.json`` just before `on_save`."""
         self.saved = uuid.uuid4().hex
-        options = {
-            key: value if isinstance(value, str | int | None) else list(value) for key, value in self._options.items()
-        }
+        options = {key: list(value) if isinstance(value, tuple) else value for key, value in self._options.items()}
         inputs = {} if self._inputs is None else {"inputs": _NOT_KEPT}
         return {
             "args": {"schedule": self.schedule.to_dict(), **options, "scale_lr": self._scale_lr, **inputs},

@@ -30,38 +30,35 @@ def measured_inputs(model: nn.Module, names: Collection[str] | None = None) -> I
         >>> [round(float(norm), 3) for norm in input_norms(layer.weight)[0]]
         [3.536, 0.707]
     """
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-    watched = {
-        name: module
-        for name, module in model.named_modules()
-        if _weight(name) in (_weights(model) if names is None else names) and _channels(module) is not None
-    }
+    sums: dict[int, Tensor] = {}  # by the weight's id: layers may share one
+    counts: dict[int, int] = {}
+    chosen = {id(parameter) for name, parameter in model.named_parameters() if names is None or name in names}
+    watched = [m for m in model.modules() if _channels(m) is not None and id(_weight(m)) in chosen]
 
-    def watch(name: str, module: nn.Module) -> Any:
-        channels = _channels(module)
+    def watch(module: nn.Module) -> Any:
+        channels, key = _channels(module), id(_weight(module))
 
-        def look(own: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen = inputs[0].detach()
+        def look(own: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            seen = (inputs[0] if inputs else next(iter(named.values()))).detach()
             if channels == 1:  # (b, c, ...) of a convolution, or (c, ...) of one picture
                 dimensions = len(cast("tuple[int, ...]", own.kernel_size))
                 seen = seen.movedim(seen.ndim - dimensions - 1, -1)
             squares = seen.reshape(-1, seen.shape[-1]).double().square()
-            sums[name] = sums.get(name, torch.zeros(())).to(squares.device) + squares.sum(0)
-            counts[name] = counts.get(name, 0) + len(squares)
+            sums[key] = sums.get(key, torch.zeros(())).to(squares.device) + squares.sum(0)
+            counts[key] = counts.get(key, 0) + len(squares)
 
-        return module.register_forward_pre_hook(look)
+        return module.register_forward_pre_hook(look, with_kwargs=True)
 
-    handles = [watch(name, module) for name, module in watched.items()]
+    handles = [watch(module) for module in watched]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-    for name, module in watched.items():
-        if name in sums:
-            weight = module.get_parameter("weight")
-            _NORMS[weight] = _laid_out((sums[name] / counts[name]).sqrt(), module, weight)
+    for module in watched:
+        weight = module.get_parameter("weight")
+        if (key := id(weight)) in sums:
+            _NORMS[weight] = _laid_out((sums[key] / counts[key]).sqrt(), module, weight)
 
 
 def input_norms(parameter: Tensor) -> Tensor:
@@ -104,9 +101,5 @@ def _laid_out(norms: Tensor, module: nn.Module, weight: Tensor) -> Tensor:
     return each.reshape(*each.shape, *(1,) * (weight.ndim - 2))
 
 
-def _weight(name: str) -> str:
-    return f"{name}.weight" if name else "weight"
-
-
-def _weights(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_parameters()}
+def _weight(module: nn.Module) -> nn.Parameter | None:
+    return dict(module.named_parameters(recurse=False)).get("weight")

@@ -82,6 +82,8 @@ def matching(pattern: str, names: Collection[str]) -> set[str]:
 
 def patterns_of(what: str, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return include or exclude as a tuple of names and patterns: plain strings, those of a set in their own order."""
+    if patterns is not None and not isinstance(patterns, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ParameterError(f"{what} takes names and shell patterns, got {patterns!r}")
     given = (patterns,) if isinstance(patterns, str) else tuple(() if patterns is None else patterns)
     for pattern in given:
         if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]

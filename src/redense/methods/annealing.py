@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from redense import masks
+from redense.errors import ScheduleError
 from redense.pruning import derive_seed
+from redense.schedules.numeric import as_float
 
 from .base import Context, Method, technique
 
@@ -25,7 +28,14 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
         sparsity: that pruning would have.
         scale: of the jump.
         seed: of the random vectors, each of which depends on the name too.
+
+    Raises:
+        SparsityError: the sparsity is not in [0, 1).
+        ScheduleError: the scale is no finite number of at least 0.
     """
+    number = as_float(scale)
+    if number is None or not 0 <= number < math.inf:
+        raise ScheduleError(f"scale of a jump must be a finite number of at least 0, got {scale!r}")
     with torch.no_grad():
         for name, weight in parameters.items():
             kept = masks.select(weight, sparsity, name=name, absolute=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
+
+from redense.errors import ParameterError, ScheduleError
+from redense.schedules.numeric import as_float
 
 from .base import Context, Method, technique
 
@@ -20,19 +24,36 @@ def distillation_loss(
     """Return (1 - mix) * hard + mix * T^2 * KL(teacher(T) || student(T)), a loss for a loop of your own.
 
     Args:
-        logits: of the student, (rows, classes).
-        answers: logits of the teacher, of the same shape and without gradients; of several, their mean probability at
+        logits: of the student, (rows, classes); of a language model all words are rows.
+        answers: logits of the teacher, of the same shape, which gets no gradient; of several, their mean probability at
             temperature T counts.
         hard: the loss of the true labels.
-        temperature: T.
+        temperature: T, above 0.
         mix: part of the soft loss, in [0, 1].
+
+    Raises:
+        ParameterError: the logits are no rows of classes, there is no answer, or one of another shape.
+        ScheduleError: the temperature is not above 0, or ``mix`` not in [0, 1].
 
     >>> logits = torch.tensor([[2.0, 0.0]])
     >>> distillation_loss(logits, logits, torch.tensor(1.0), mix=0.25)  # a teacher that agrees
     tensor(0.7500)
     """
     several = [answers] if isinstance(answers, Tensor) else list(answers)
-    soft = torch.stack([F.softmax(answer.float() / temperature, dim=-1) for answer in several]).mean(0)
+    if logits.dim() != 2:
+        raise ParameterError(
+            f"logits must be (rows, classes), got {tuple(logits.shape)}: the divergence is a mean over rows. Flatten "
+            "all dimensions but the last"
+        )
+    if not several or any(answer.shape != logits.shape for answer in several):
+        shapes = [tuple(answer.shape) for answer in several]
+        raise ParameterError(f"answers must be of the shape of the logits, {tuple(logits.shape)}, got {shapes}")
+    t, part = as_float(temperature), as_float(mix)
+    if t is None or not 0 < t < math.inf:
+        raise ScheduleError(f"temperature of a distillation must be above 0, got {temperature!r}")
+    if part is None or not 0 <= part <= 1:
+        raise ScheduleError(f"mix of a distillation must be in [0, 1], got {mix!r}")
+    soft = torch.stack([F.softmax(answer.detach().float() / temperature, dim=-1) for answer in several]).mean(0)
     divergence = F.kl_div(F.log_softmax(logits.float() / temperature, dim=-1), soft, reduction="batchmean")
     return (1 - mix) * hard + mix * temperature**2 * divergence
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from redense.errors import ScheduleError
+from redense.errors import ParameterError, ScheduleError
 from redense.layers.names import unwrap
+from redense.masks.sharding import is_sharded
+from redense.schedules.numeric import as_float
 
 from .base import Context, Method, Problem, technique
 
@@ -20,7 +22,16 @@ def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
     """Return what calls a model with random weights of its fully-connected layers at zero, for one batch.
 
     Every weight stays with probability 1 - rate, scaled by 1 / (1 - rate). The model itself is not changed: it is
-    called with other values for these weights, and gradients reach its own.
+    called with other values for these weights, and gradients reach its own. Layers that share a weight each drop
+    weights of their own; an embedding that shares it drops none.
+
+    Args:
+        model: with fully-connected layers.
+        rate: the part that is dropped, in [0, 1).
+
+    Raises:
+        ScheduleError: the rate is not in [0, 1).
+        ParameterError: there is no fully-connected layer, or the weight of one is sharded or computed from others.
 
     >>> import torch
     >>> model = nn.Linear(4, 2)
@@ -28,16 +39,31 @@ def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
     torch.Size([3, 2])
     """
     inner = unwrap(model)
-    weights = {
-        f"{path}.weight" if path else "weight": F.dropout(module.weight, rate)
-        for path, module in inner.named_modules()
-        if isinstance(module, nn.Linear)
-    }
+    weights = {name: F.dropout(weight, rate) for name, weight in _weights(inner, rate).items()}
 
     def dropped(*inputs: Any, **more: Any) -> Any:
-        return functional_call(inner, weights, inputs, more)
+        return functional_call(inner, weights, inputs, more, tie_weights=False)
 
     return dropped
+
+
+def _weights(model: nn.Module, rate: float) -> dict[str, Tensor]:
+    """Return the weights of the fully-connected layers, by name; refuse what `drop_connect` does."""
+    number = as_float(rate)
+    if number is None or not 0 <= number < 1:
+        raise ScheduleError(f"rate of drop_connect must be in [0, 1), the part that is dropped; got {rate!r}")
+    found: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            name = f"{path}.weight" if path else "weight"
+            weight = dict(module.named_parameters(recurse=False)).get("weight")
+            if weight is None or is_sharded(weight):
+                how = "is computed from other parameters" if weight is None else "is sharded"
+                raise ParameterError(f"drop_connect cannot drop weights of '{name}', which {how}")
+            found[name] = weight
+    if not found:
+        raise ParameterError("drop_connect drops weights of fully-connected layers (nn.Linear), and the model has none")
+    return found
 
 
 @technique("dropconnect")
@@ -53,8 +79,7 @@ class DropConnect(Method):
     @override
     def check(self, model: nn.Module, task: Problem) -> None:
         super().check(model, task)
-        if not any(isinstance(module, nn.Linear) for module in model.modules()):
-            raise ScheduleError("the network has no fully-connected layer whose weights could be dropped")
+        _weights(unwrap(model), self.options["rate"])
 
     @override
     def loss(self, run: Context, model: nn.Module, batch: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from redense.errors import ScheduleError
+from redense.errors import ParameterError, ScheduleError, nearest
+from redense.masks.sharding import is_sharded
+from redense.schedules.numeric import as_float, as_int
 
 from .base import Context, Method, Problem, technique
 
@@ -21,6 +24,16 @@ class LowRankLinear(nn.Module):
         super().__init__()
         self.down = nn.Linear(inputs, rank, bias=False)
         self.up = nn.Linear(rank, outputs, bias=bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """The product of both factors, which PyTorch's transformer layers read in eval mode: (out, in)."""
+        return self.up.weight @ self.down.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, likewise."""
+        return self.up.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply both factors."""
@@ -36,8 +49,8 @@ def factorise_(
 ) -> dict[str, int]:
     """Replace fully-connected layers by their truncated SVD, in place; return the rank of each that was replaced.
 
-    A layer is replaced only where that saves weights. The new layers have parameters of their own: make the optimizer
-    afterwards, and train on.
+    A layer is replaced only where that saves weights, and not where anything else shares its weight. The new layers
+    have parameters of their own, frozen where the old ones were: make the optimizer afterwards, and train on.
 
     Args:
         model: a module that is no fully-connected layer itself.
@@ -46,24 +59,51 @@ def factorise_(
         ranks: by layer; wins over both.
 
     Raises:
-        ScheduleError: ``energy`` is not in (0, 1].
+        ScheduleError: ``energy`` is not in (0, 1], or a rank is no whole number of at least 1.
+        ParameterError: ``ranks`` names no fully-connected layer, or one whose weight something else shares; or a weight
+            is not finite, or sharded.
 
     >>> model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 2))
     >>> factorise_(model, rank=4)
     {'0': 4}
     """
-    if not 0 < energy <= 1:
-        raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy}")
+    part = as_float(energy)
+    if part is None or not 0 < part <= 1:
+        raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy!r}")
+    if any(map(is_sharded, model.parameters())):
+        raise ParameterError("factorise_ needs whole weights, and those of this model are sharded: call it before that")
+    every = None if rank is None else _whole(rank)
+    own = {path: _whole(value) for path, value in (ranks or {}).items()}
+    layers = _layers(model)
+    for path in own:
+        if path not in layers:
+            raise ParameterError(
+                f"ranks has '{path}', which is no fully-connected layer with a weight of its own{nearest(path, layers)}"
+            )
     chosen: dict[str, int] = {}
-    for path, module in model.named_modules():
-        if type(module) is not nn.Linear or not path:
-            continue
+    for path, module in layers.items():
         outputs, inputs = module.weight.shape
-        own = (ranks or {}).get(path) or rank or _rank(module.weight, energy)
-        if own * (inputs + outputs) < inputs * outputs:
-            chosen[path] = int(own)
+        if not bool(module.weight.isfinite().all()):
+            raise ParameterError(f"'{path}.weight' has NaN or infinite weights, which have no low rank")
+        number = own.get(path) or every or _rank(module.weight, part)
+        if number * (inputs + outputs) < inputs * outputs:
+            chosen[path] = number
     _replace(model, chosen)
     return chosen
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the fully-connected layers below a module whose weight is in no other place, by path."""
+    places = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    linear = {path: m for path, m in model.named_modules() if path and type(m) is nn.Linear}
+    return {path: m for path, m in linear.items() if places[id(m.weight)] == 1}
+
+
+def _whole(rank: object) -> int:
+    number = as_int(rank)
+    if number is None or number < 1:
+        raise ScheduleError(f"a rank must be a whole number of at least 1, got {rank!r}")
+    return number
 
 
 def _replace(model: nn.Module, ranks: Mapping[str, int]) -> None:
@@ -113,4 +153,7 @@ def _factors(linear: nn.Linear, rank: int) -> LowRankLinear:
         factors.up.weight.copy_(u[:, :rank] * root)
         if linear.bias is not None:
             factors.up.bias.copy_(linear.bias)
-    return factors
+            factors.up.bias.requires_grad_(linear.bias.requires_grad)
+    for half in (factors.down, factors.up):
+        half.weight.requires_grad_(linear.weight.requires_grad)
+    return factors.train(linear.training)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from redense.errors import SparsityError, StateError
 from redense.files.notebook import html_table
 from redense.files.visible import aligned, visible_line
+from redense.schedules.numeric import as_float
 
 from . import allocation
 from .allocation import Allocation, Method
@@ -83,7 +84,8 @@ class Scan:
         between layers, too low for what they cost together at high sparsity.
 
         Args:
-            overall: fraction to remove of all scanned weights together, in [0, 1): hit to the weight.
+            overall: fraction to remove of all scanned weights together, in [0, 1): hit to the weight; ``uniform``
+                rounds in each parameter instead.
             max_drop: highest predicted drop, in the evaluation's unit; the highest sparsities within it are chosen.
             by: ``sensitivity``, or what it is compared with: ``uniform``, ``global`` (one magnitude threshold, from
                 quantiles) or ``erk``; these need ``overall``.
@@ -99,9 +101,10 @@ class Scan:
         if max_drop is not None:
             if by != "sensitivity":
                 raise SparsityError(f"max_drop needs the curves: by must be 'sensitivity', got '{by}'")
-            if not max_drop >= 0:
-                raise SparsityError(f"max_drop must be at least 0, got {max_drop}")
-            chosen = allocation.from_curves(costs, weights, max_drop=max_drop)
+            most = as_float(max_drop)
+            if most is None or not most >= 0:
+                raise SparsityError(f"max_drop must be at least 0, got {max_drop!r}")
+            chosen = allocation.from_curves(costs, weights, max_drop=most)
             overall = allocation.overall_of(chosen, weights)
         else:
             chosen = self._by(by, cast("float", overall))

@@ -12,10 +12,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,11 @@ from redense.files.checksums import sha256
 from redense.files.json_text import read_json
 from redense.files.writing import write_text
 from redense.layers.names import unwrap
+from redense.masks.sharding import is_sharded
 from redense.parameters import prunable
 from redense.phase import Phase
-from redense.pruning import choose, derive_seed
+from redense.pruning import check_seed, choose, derive_seed
+from redense.schedules.numeric import as_float, plain
 
 from .points import knee, undecided
 from .prefix import Prefix
@@ -102,7 +104,8 @@ def sensitivity(
 
     Raises:
         SparsityError: the grid is empty, or a sparsity is not in (0, 1).
-        ParameterError: nothing can be pruned, or a pattern matches nothing.
+        ParameterError: nothing can be pruned, a pattern matches nothing, or the weights are sharded; or ``grid``,
+            ``tolerance``, ``hopeless`` or ``lower_is_better`` is none.
         ScoreError: ``evaluate`` returns no number, or the unpruned model's is not finite.
         StateError: ``path`` holds the scan of another model, or of another evaluation.
 
@@ -113,12 +116,24 @@ def sensitivity(
     >>> scan.allocate(overall=0.5).overall
     0.5
     """
-    levels = tuple(sorted({masks.check_sparsity(s, "the scan's grid") for s in sparsities} - {0.0}))
+    levels = tuple(sorted({masks.check_sparsity(s, "the scan's grid") for s in _several(sparsities)} - {0.0}))
     if not levels:
         raise SparsityError("sparsities is empty: give the scan at least one sparsity in (0, 1)")
+    targets = [masks.check_sparsity(target, "all weights together") for target in _several(overall)]
+    tolerance, hopeless = _drop("tolerance", tolerance), _drop("hopeless", hopeless)
+    if grid not in ("adaptive", "full"):
+        raise ParameterError(f"grid of a scan must be 'adaptive' or 'full', got {grid!r}")
+    if not isinstance(lower_is_better, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ParameterError(f"lower_is_better must be True or False, got {lower_is_better!r}")
+    seed = check_seed(seed)
     parameters = prunable(model, include=include, exclude=exclude)
     if not parameters:
         raise ParameterError("nothing of this model can be pruned: see redense.summary(model)")
+    if any(map(is_sharded, parameters.values())):
+        raise ParameterError(
+            "a scan needs whole weights, and those of this model are sharded: scan it before fully_shard, or a whole "
+            "copy; names and so the sparsities of allocate() are the same"
+        )
 
     def pruned(part: nn.Parameter, name: str, sparsity: float) -> Tensor:
         phase = Phase.sparse(1, sparsity, criterion=criterion)
@@ -164,7 +179,6 @@ def sensitivity(
             value = seen[index]
             return math.inf if value is None else sign * (value - baseline)
 
-        targets = [overall] if isinstance(overall, (int, float)) else list(overall or ())
         for part in parts:
             if grid == "full":
                 for index in range(len(levels)):
@@ -186,6 +200,20 @@ def sensitivity(
         curves = tuple(_curve(part, values[part.name], levels) for part in parts)
     note = f"nothing was reused: {prefix.reason}" if reuse and prefix.reason else ""
     return Scan(baseline, curves, levels, tolerance, hopeless, lower_is_better, meter.count, note)
+
+
+def _several(values: Any) -> list[Any]:
+    values = plain(values)
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        return list(cast("Iterable[Any]", values))
+    return [] if values is None else [values]
+
+
+def _drop(name: str, value: float | None) -> float | None:
+    number = as_float(value)
+    if value is not None and (number is None or not number >= 0):
+        raise ParameterError(f"{name} of a scan must be a drop of at least 0, got {value!r}")
+    return number
 
 
 # --- what is pruned -------------------------------------------------------------------------------------------------

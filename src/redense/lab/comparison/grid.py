@@ -23,7 +23,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from redense.errors import CheckpointError, RecipeError, ScheduleError, SparsityError, StateError
+from redense.errors import CheckpointError, ParameterError, RecipeError, ScheduleError, SparsityError, StateError
 from redense.files.writing import write_text
 from redense.lab.events import Event, Inbox, Outbox, Wiring, is_heard, tell
 from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
@@ -88,7 +88,7 @@ class Grid:
             same = recipe.model == self.comparison.recipe.model
             task = self.task if same else self.ranks.in_turn(lambda: shared_task(recipe))
             process_engine(task, recipe, cell.flow.phases).begin()
-        except (RecipeError, ScheduleError, SparsityError) as error:
+        except (ParameterError, RecipeError, ScheduleError, SparsityError) as error:
             if cell.label == BASELINE:
                 raise
             raise RecipeError(f"arm '{cell.label}': {error}") from None
