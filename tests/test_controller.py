@@ -244,7 +244,7 @@ def test_a_phase_starting_on_diverged_weights_names_them_from_the_step():
 @pytest.mark.parametrize(
     ("phase", "says"),
     [
-        (Phase.sparse(1, {"0.weight": 0.5, "9.weight": 0.5}), r"sparsity names '9\.weight'"),
+        (Phase.sparse(1, {"0.weight": 0.5, "9.weight": 0.5}), r"sparsity '9\.weight' matches no parameter"),
         (Phase.sparse(1, {"2.weight": 0.5, "*.bias": 0.5}), r"sparsity names '\*\.bias', which is no prunable"),
         (Phase.sparse(1, pattern=(2, 3)), r"'0\.weight' of shape \(8, 8\) has no groups of 3"),
     ],
