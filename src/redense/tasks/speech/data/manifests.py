@@ -71,7 +71,7 @@ def find_tables(folder: Path) -> list[Path]:
     Raises:
         DataError: the table of a split cannot be read, or is the only one of its split and has other columns.
     """
-    tables = {path: split_of(path.stem) for path in named_tables(folder)}
+    tables: dict[Path, Split | None] = {path: split_of(path.stem) for path in named_tables(folder)}
     return fitting(tables, lambda path: path.stem == "metadata" or _first_names_a_sound(path), "file of sound")
 
 
