@@ -125,7 +125,6 @@ def test_is_after(number, tmp_path):
 """
 
 
-@pytest.mark.slow
 def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_process(tmp_path: Path):
     (tmp_path / "test_probes.py").write_text(PROBES)
     (tmp_path / "test_deaths.py").write_text(DEATHS)
