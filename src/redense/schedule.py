@@ -73,7 +73,7 @@ class Schedule:
         number = as_float(step)
         if number is None or not number >= 0:
             raise ScheduleError(f"step must not be negative, got {step!r}")
-        return sum(end <= plain(step) for end in self.ends)
+        return sum(end <= number for end in self.ends)
 
     def phase_at(self, step: int) -> Phase | None:
         """Return the phase of step ``step``; ``None`` past the end."""
