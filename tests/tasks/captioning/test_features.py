@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from redense.errors import DataError, RecipeError, StateError
 from redense.tasks.captioning import features
@@ -42,6 +43,32 @@ def test_another_cnn_and_other_bytes_are_seen_anew(images):
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(AssertionError):
         features_of(images.images, images.index, forbidden, "x", "set")
+
+
+def test_a_photo_that_its_camera_noted_to_lie_is_seen_upright_and_kept_apart(captioned, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+    folder, exif = captioned(train=3, val=3, test=3), Image.Exif()
+    plain = load_captions(config(folder))
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (8, 12)).save(folder / "images" / "train-0.png", exif=exif)
+    splits = load_captions(config(folder))
+    assert splits.fingerprint != plain.fingerprint
+    assert f"{folder}: 1 of 9 images are turned upright, as their camera noted" in splits.notes
+    seen = []
+
+    class Watched:
+        def see(self, pictures):
+            seen.extend(picture.size for picture in pictures)
+            return torch.zeros(len(pictures), 3)
+
+    eyes: Any = Watched()
+    arguments = splits.train.images, splits.train.index, lambda: eyes, "x", "set"
+    features_of(*arguments)
+    features_of(*arguments)
+    assert seen == [(12, 8), (8, 8), (8, 8)]
+    monkeypatch.setattr(features, "is_turned", lambda content: False)  # what was kept before photos were turned
+    features_of(*arguments)
+    assert len(seen) == 6
 
 
 def test_a_computation_that_was_stopped_goes_on_with_the_part_at_hand(images, monkeypatch, caplog):

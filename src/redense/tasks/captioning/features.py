@@ -26,7 +26,7 @@ from redense.files.writing import write_bytes, write_text
 from redense.files.yaml_text import MAX_BYTES, parse_yaml
 from redense.tasks.catalog import cache_dir
 from redense.tasks.classification.config import ImageData, ImageModel
-from redense.tasks.classification.data.pixels import decode
+from redense.tasks.classification.data.pixels import decode, is_turned
 from redense.tasks.classification.data.sets import Encoded, first_line
 from redense.tasks.classification.data.transforms import Transform, evaluation_transform, fitting_transform
 from redense.tasks.classification.normalisation import IMAGENET
@@ -291,7 +291,8 @@ def _keep(path: Path, part: Tensor) -> None:
 def _part_key(images: Encoded, numbers: Sequence[int], digest: str) -> str:
     whole = hashlib.sha256(digest.encode())
     for number in numbers:
-        whole.update(hashlib.sha256(images.read(number)).digest())
+        content = images.read(number)
+        whole.update(hashlib.sha256(content).digest() + b"turned" * is_turned(content))
     return whole.hexdigest()
 
 

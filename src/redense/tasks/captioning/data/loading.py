@@ -16,7 +16,7 @@ from redense.files.visible import counted
 from redense.tasks import catalog
 from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import tokenize
-from redense.tasks.classification.data.checking import OnChecked, check
+from redense.tasks.classification.data.checking import OnChecked, check, turned_note
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
 from redense.tasks.classification.data.sets import Encoded
@@ -50,7 +50,8 @@ class CaptionSet:
 class CaptionSplits:
     """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
 
-    ``fingerprint`` is a sha256 over the names and sizes of the images and the words of the sentences.
+    ``fingerprint`` is a sha256 over the names and sizes of the images, which of them are turned, and the words of the
+    sentences.
     """
 
     train: CaptionSet
@@ -69,12 +70,14 @@ class Looked:
         entries: those of the source, with the words of the sentences that have some, and no other sentences.
         faults: number of an image -> what is wrong with its file.
         marks: of every image, uint64 (n,): images that differ in it differ.
+        turned: of every image, bool (n,): whether `decode` turns it, as its camera noted.
     """
 
     source: Source
     entries: tuple[Entry, ...]
     faults: dict[int, str]
     marks: np.ndarray
+    turned: np.ndarray
 
     @property
     def silent(self) -> list[int]:
@@ -117,7 +120,7 @@ def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | 
     source = read_source(config)
     seen = check(source.images, source.place, full=full, on_checked=on_checked)
     faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
-    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks)
+    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned)
 
 
 def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
@@ -147,11 +150,12 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
         sets["train"],
         sets["validation"],
         sets["test"],
-        fingerprint=_fingerprint(list(sets.values())),
+        fingerprint=_fingerprint(list(sets.values()), looked.turned),
         notes=(
             *_cautions(source.place),
             *source.notes,
             *notes,
+            *turned_note(source.place, looked.turned[[number for part in parts.values() for number in part]]),
             *shared_examples(source.place, marked, "images"),
         ),
     )
@@ -264,12 +268,13 @@ def _spoken(entry: Entry) -> Entry:
     return replace(entry, sentences=tuple(text for text, _ in pairs), tokens=tuple(words for _, words in pairs))
 
 
-def _fingerprint(sets: Sequence[CaptionSet]) -> str:
+def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray) -> str:
     digest = hashlib.sha256()
     for part in sets:
         digest.update(f"{len(part)} images".encode())
         lengths = np.asarray(part.images.lengths)
         for number, tokens in zip(part.index, part.tokens, strict=True):
             line = "\n".join(" ".join(words) for words in tokens)
+            line += "\0turned" * bool(turned[number])
             digest.update(f"\0{part.images.name(number)}\0{lengths[number]}\0{line}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

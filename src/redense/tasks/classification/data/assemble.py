@@ -16,7 +16,7 @@ from redense.files.visible import counted
 from redense.tasks.classification.config import ImageData
 from redense.tasks.faults import Fault
 
-from .checking import Checked
+from .checking import Checked, turned_note
 from .sets import Encoded, EncodedSet, SetT
 from .splits import split_off
 
@@ -106,13 +106,15 @@ def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[
             part.checked.sizes[index],
             place,
             part.checked.marks[index],
+            part.checked.turned[index],
         )
     if faults and config.broken == "refuse":
         raise DataError(
             f"{place}: {left_out:,} of {total:,} images cannot be used: {_some(faults)}; see all of it with "
             f"`redense data check {shlex.quote(place)}`, mend it, or leave it out with data.broken: skip"
         )
-    return out, [f"{place}: {left_out:,} of {total:,} images were left out: {_some(faults)}"] if faults else []
+    notes = [f"{place}: {left_out:,} of {total:,} images were left out: {_some(faults)}"] if faults else []
+    return out, notes + turned_note(place, np.concatenate([part.turned for part in out.values()]))
 
 
 def divide(place: str, sets: Mapping[str, SetT], share: float, seed: int) -> tuple[SetT, SetT, SetT]:

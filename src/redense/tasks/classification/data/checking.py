@@ -31,7 +31,8 @@ OnChecked = Callable[[int, int], None]
 Looks = Callable[[Encoded, str], "Checked"]
 """(files, place) -> the facts of them, see `check`."""
 
-_GREY, _FULL, _FAULT = 1, 2, 4
+_GREY, _FULL, _FAULT, _TURNED = 1, 2, 4, 8
+_VERSION = 2  # of what is looked for: what another one found is not used
 _MARKED = 4096  # bytes at the end of a file, which tell most pictures from others
 _SAY_SECONDS = 20.0  # between two lines in the log
 
@@ -40,6 +41,8 @@ _SAY_SECONDS = 20.0  # between two lines in the log
 class Checked:
     """The facts of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones.
 
+    ``turned``, bool (n,): its camera noted that it is to be turned, and it is; ``sizes`` are those of then.
+
     Files that differ in ``marks``, uint64 (n,), differ: they are of the length and the last bytes.
     """
 
@@ -47,6 +50,7 @@ class Checked:
     grey: np.ndarray
     faults: dict[int, str]
     marks: np.ndarray
+    turned: np.ndarray
 
 
 def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnChecked | None = None) -> Checked:
@@ -66,7 +70,7 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
         try:
             for index in todo.tolist():
                 seen, marks[index] = _look(files, index, full=full)
-                flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault)
+                flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault) | _TURNED * seen.turned
                 state[index] = seen.height, seen.width, flags
                 faults.pop(index, None)
                 if seen.fault:
@@ -74,7 +78,14 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
                 next(steps)
         finally:  # an hour's work is kept when it is interrupted
             memory.keep(keys, state, marks, faults)
-    return Checked(state[:, :2], state[:, 2] & _GREY > 0, dict(sorted(faults.items())), marks)
+    grey, turned = state[:, 2] & _GREY > 0, state[:, 2] & _TURNED > 0
+    return Checked(state[:, :2], grey, dict(sorted(faults.items())), marks, turned)
+
+
+def turned_note(place: str, turned: np.ndarray) -> list[str]:
+    """Return a note on how many of the images of a place are turned, bool (n,); none where none is."""
+    count = int(turned.sum())
+    return [f"{place}: {count:,} of {len(turned):,} images are turned upright, as their camera noted"] if count else []
 
 
 def _look(files: Encoded, index: int, *, full: bool) -> tuple[Look, int]:
@@ -116,7 +127,7 @@ class _Memory:
     """The known facts of the files of one place: plain arrays in a file of the cache."""
 
     def __init__(self, place: str) -> None:
-        name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        name = hashlib.sha256(f"{_VERSION}\0{place}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
         self.path = catalog.cache_dir() / "checked" / f"{name}.npz"
 
     def recall(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:

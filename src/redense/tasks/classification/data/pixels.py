@@ -13,7 +13,7 @@ import numpy as np
 from redense.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Transpose
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Formats of pictures that are read, as Pillow calls them; PPM stands for PGM and PBM, too."""
@@ -26,15 +26,20 @@ _A_BYTE = 2048  # and pixels more for each of its bytes: an empty ground in colo
 _ROOM = 1.5  # times as large as is enough: not worth another resampling
 _BILINEAR = 2  # Pillow's number; with its antialiasing
 _TAIL = 4096  # some cameras and sites append a little to an image
+_ORIENTATION = 0x0112  # the tag of Exif
+# What turns a picture upright, by the value of the tag, as Pillow's transpositions are numbered.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_QUARTER = (2, 4, 5, 6)  # of them those after which height is width
 
 
 @dataclass(frozen=True)
 class Look:
-    """The facts of one file: its size in pixels, whether it is grey, and why it cannot be used, or nothing."""
+    """The facts of one file: its upright size in pixels, whether it is grey, or turned, and why it cannot be used."""
 
     height: int = 0
     width: int = 0
     grey: bool = False
+    turned: bool = False
     fault: str = ""
 
 
@@ -78,18 +83,51 @@ def opened(stream: BinaryIO) -> Image:
     return image
 
 
-def decode(content: bytes, *, grey: bool = False, least: int = 0, exact: bool = False) -> Image:
+def _turn(image: Image) -> Transpose | None:
+    """Return what brings a picture upright that its camera noted to lie on its side; None: it is, or nothing is noted.
+
+    Of a PNG only what stands before its pixels is read. A TIFF is turned by Pillow itself.
+    """
+    from PIL.Image import Transpose
+
+    if image.format == "TIFF" or not image.info.keys() & {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}:
+        return None
+    try:
+        noted = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001  # as many kinds as for a broken image; the pixels may be whole
+        return None
+    turn = _TURNS.get(noted) if isinstance(noted, int) else None
+    return None if turn is None else Transpose(turn)
+
+
+def is_turned(content: bytes) -> bool:
+    """Whether `decode` turns the picture of a file, or mirrors it, as its camera noted; False of what is none."""
+    try:
+        return _turn(opened(io.BytesIO(content))) is not None
+    except Exception:  # noqa: BLE001  # whoever decodes it says what is wrong
+        return False
+
+
+def decode(content: bytes, *, grey: bool | None = False, least: int = 0, exact: bool = False) -> Image:
     """Return an image file's first picture, in 8 bits a channel: grey or RGB, with what is transparent on white.
+
+    It is turned as its camera noted (the orientation of Exif), so that it is upright, as every viewer shows it.
 
     Args:
         content: of the file.
-        grey: without colours.
+        grey: without colours; None: as the file is.
         least: pixels of the shorter side that are enough; 0: all that there are. A JPEG of at least twice as many is
             decoded at a half, a fourth or an eighth of its size, which takes a fraction of the time; any smaller
             picture, and one whose sides are both under `SMALL`, is decoded as it is, whatever is asked.
         exact: bring a picture of at least twice as many, of any format, down to about ``least``.
     """
     image = opened(io.BytesIO(content))
+    turn = _turn(image)
+    picture = _decoded(image, is_grey(image.mode) if grey is None else grey, least, exact=exact)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _decoded(image: Image, grey: bool, least: int, *, exact: bool) -> Image:
     if not is_reduced(image.height, image.width, least):
         return flatten(image, grey=grey)
     whole = image.size
@@ -156,8 +194,9 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
         return Look(fault="is empty")
     try:
         with opened(stream) as image:
-            width, height = image.size
-            seen = Look(height, width, is_grey(image.mode))
+            turn = _turn(image)
+            width, height = reversed(image.size) if turn in _QUARTER else image.size
+            seen = Look(height, width, is_grey(image.mode), turn is not None)
             _check_depth(image.mode)
             if full or not _ends_well(stream, length, image.format or ""):
                 image.load()

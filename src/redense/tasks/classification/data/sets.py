@@ -116,6 +116,7 @@ class EncodedSet:
         sizes: height and width of every image, int32 (n, 2).
         place: what a user calls the whole set, for messages.
         marks: of every image, uint64 (n,): images that differ in it differ.
+        turned: of every image, bool (n,): whether `decode` turns it, as its camera noted.
         kept: where pictures that take long to decode are kept once they are; None: nowhere.
     """
 
@@ -127,6 +128,7 @@ class EncodedSet:
     sizes: np.ndarray
     place: str
     marks: np.ndarray
+    turned: np.ndarray
     kept: Kept | None = None
 
     def __len__(self) -> int:
@@ -139,7 +141,8 @@ class EncodedSet:
     def identity(self, index: int) -> str:
         """Return what tells an image from all others, and from what it was before it changed."""
         own = identity(self.files, int(self.index[index]))
-        return f"{self.channels}\0{int(self.marks[index])}\0{own}"
+        turned = "turned\0" if self.turned[index] else ""  # before they were turned, they were kept by the rest of it
+        return f"{turned}{self.channels}\0{int(self.marks[index])}\0{own}"
 
     def with_channels(self, channels: int) -> EncodedSet:
         """Return the images as grey or with colours."""
@@ -170,6 +173,7 @@ class EncodedSet:
             labels=self.labels[indices],
             sizes=self.sizes[chosen],
             marks=self.marks[chosen],
+            turned=self.turned[chosen],
         )
 
 
@@ -181,7 +185,8 @@ SetT = TypeVar("SetT", ImageSet, EncodedSet, AnySet)
 class Splits(Generic[SetT]):
     """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
 
-    ``fingerprint`` is a sha256: of the shapes and bytes of images in memory, of the names, sizes and labels of files.
+    ``fingerprint`` is a sha256: of the shapes and bytes of images in memory, of the names, sizes and labels of files,
+    and of which of them are turned.
     """
 
     train: SetT
@@ -203,7 +208,8 @@ class Splits(Generic[SetT]):
 def fingerprint(parts: Iterable[AnySet]) -> str:
     """Return the sha256 (hex) over the shapes and bytes of images and labels, in the order given.
 
-    Of encoded images it covers name, size in bytes and label: reading what they hold could take an hour.
+    Of encoded images it covers name, size in bytes and label: reading what they hold could take an hour; and which of
+    them are turned, where any is.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -211,6 +217,7 @@ def fingerprint(parts: Iterable[AnySet]) -> str:
             digest.update(f"{len(part)} files".encode())
             digest.update("\0".join(map(part.name, range(len(part)))).encode("utf-8", "surrogateescape"))
             tensors = [torch.from_numpy(part.files.lengths[part.index]), part.labels]
+            tensors += [torch.from_numpy(part.turned)] * bool(part.turned.any())
         else:
             tensors = [part.images, part.labels]
         for tensor in tensors:

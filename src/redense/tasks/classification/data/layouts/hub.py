@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from redense.errors import DataError, MissingExtraError, nearest
 from redense.files.opening import read_bytes
 from redense.tasks.classification.data.assemble import Part
 from redense.tasks.classification.data.checking import Looks
-from redense.tasks.classification.data.pixels import flatten, is_grey, opened
+from redense.tasks.classification.data.pixels import decode
 from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
 from redense.tasks.folders import visible
 from redense.tasks.split_names import by_split
@@ -301,13 +300,9 @@ def _content(cell: dict[str, Any] | None) -> bytes:
 
 
 def _pixels(cell: Any) -> np.ndarray:
-    """Return (h, w, 1) of a grey image, or (h, w, 3), turned as its camera noted, as `datasets` does."""
-    from PIL import ImageOps
-
+    """Return (h, w, 1) of a grey image, or (h, w, 3)."""
     content = _content(cell)
     if not content:
         raise ValueError("it is empty")
-    image = ImageOps.exif_transpose(opened(io.BytesIO(content)))
-    if is_grey(image.mode):
-        return np.asarray(flatten(image, grey=True))[:, :, None]
-    return np.asarray(flatten(image, grey=False))
+    pixels = np.asarray(decode(content, grey=None))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
