@@ -387,8 +387,8 @@ def test_what_is_frozen_stays_as_it_is_by_name_of_include():
 # --- layers that compute their weight -------------------------------------------------------------------------------
 
 
-def test_a_layer_that_begins_or_ceases_to_compute_its_weight_under_a_mask_is_refused():
-    for before in (False, True):
+def test_a_layer_that_takes_another_weight_or_begins_or_ceases_to_compute_it_under_a_mask_is_refused():
+    for before in (False, True, None):
         model = net()
         if before:
             nn.utils.parametrizations.weight_norm(model[0])
@@ -398,10 +398,12 @@ def test_a_layer_that_begins_or_ceases_to_compute_its_weight_under_a_mask_is_ref
             step(model, optimizer, batch)
         if before:
             nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+        elif before is None:
+            model[0] = nn.Linear(8, 16)
         else:
             nn.utils.parametrizations.weight_norm(model[0])
         optimizer.add_param_group({"params": [p for p in model[0].parameters() if p is not model[0].bias]})
-        with pytest.raises(OptimizerError, match=r"the layer of '0.*' now computes its weight from others"):
+        with pytest.raises(OptimizerError, match=r"the layer of '0.*' has another parameter now, or computes"):
             step(model, optimizer, batches()[0])
         dsd.close(release=False)
 

@@ -42,7 +42,7 @@ class Owners:
 
         Args:
             optimizers: those that redense was given.
-            in_force: whether a mask is: then a layer may not begin or cease to compute the weight either.
+            in_force: whether a mask is: then no layer may take another, or begin or cease to compute the weight.
 
         Raises:
             OptimizerError: there is one; it is named.
@@ -58,11 +58,11 @@ class Owners:
                     "layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make the "
                     "optimizer and then redense's object after the change, or load values into the parameter"
                 )
-            if in_force and all(self._is_computed(*place) for place in places):
+            if in_force and all(self._has_another(*place) for place in places):
                 raise OptimizerError(
-                    f"the layer of '{name}' now computes its weight from others, or no longer does (weight_norm, "
-                    "quantisation): the mask in force does not hold it. Change layers in a dense phase, or make a new "
-                    "DSD after close(release=False) of this one"
+                    f"the layer of '{name}' has another parameter now, or computes its weight from others (a new "
+                    "layer, weight_norm, quantisation): the mask in force does not hold it. Change layers in a dense "
+                    "phase, or make a new DSD after close(release=False) of this one"
                 )
 
     def _at(self, path: list[str], attribute: str) -> nn.Parameter | None:
@@ -70,8 +70,8 @@ class Owners:
         module = self._module(path)
         return dict(module._parameters.items()).get(attribute) if module is not None else None
 
-    def _is_computed(self, path: list[str], attribute: str, parameter: nn.Parameter) -> bool:
-        """Whether a layer still has what was there, and no longer by this parameter."""
+    def _has_another(self, path: list[str], attribute: str, parameter: nn.Parameter) -> bool:
+        """Whether a layer still has what was there, as another parameter or computed from some."""
         if path[-2:-1] == ["parametrizations"]:
             path, attribute = path[:-2], path[-1]
         module = self._module(path)
