@@ -111,6 +111,24 @@ def damage(path: Path, how: str) -> None:
 # --- verbs ----------------------------------------------------------------------------------------------------------
 
 
+def content(path: Path) -> Any:
+    """What a file holds, without what the clock says: of a list of checksums the names; None where there is no file."""
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    with contextlib.suppress(ValueError, LookupError):
+        lines = data.decode("utf-8").splitlines(keepends=True)
+        if path.name == "metrics.jsonl":
+            return [timeless(json.loads(line)) for line in lines]
+        if path.name == "grid.json":  # it names the store, of which this is a copy
+            return json.loads(data)["cells"]
+        if path.name == "metrics.sums":  # the last is the one that counts
+            return json.loads(lines[-1])["step"]
+        if path.name == "SHA256SUMS":
+            return {line.partition("  ")[2] for line in lines}
+    return data
+
+
 def call(*words: object) -> str:
     """Run the command line in this process; return what it printed."""
     out, err = io.StringIO(), io.StringIO()
@@ -241,8 +259,9 @@ def outcome(root: Path, kind: str, name: str, how: str, verb: Verb, whole: Any) 
             else:
                 (place / other.name).symlink_to(other)
         path = files_of(place / kind, kind)[name]
-        before = path.read_bytes()
+        before = content(path)
         damage(path, how)
+        damaged = path.read_bytes() if path.is_file() else None
         try:
             given = verb(place / ("compared" if kind == "store" else kind))
         except Refused:
@@ -251,7 +270,13 @@ def outcome(root: Path, kind: str, name: str, how: str, verb: Verb, whole: Any) 
             raise Broken(
                 f"{kind}/{name}, {how}: another result of {getattr(verb, '__name__', verb)}, and nothing was said"
             )
-        return HEALED if path.is_file() and path.read_bytes() == before else SAME
+        if (path.read_bytes() if path.is_file() else None) == damaged:
+            return SAME
+        after = content(path)
+        vouches = isinstance(after, set) and after <= before  # for what was made again; a warning names the rest
+        if after != before and not vouches:
+            raise Broken(f"{kind}/{name}, {how}: it is neither as it was nor as it was damaged")
+        return HEALED
 
 
 def rows(root: Path, only: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, str]]]:
