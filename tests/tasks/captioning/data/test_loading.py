@@ -252,6 +252,15 @@ def test_damaged_annotations_are_refused_in_one_line(text: str, message: str, tm
     assert "\n" not in str(caught.value)
 
 
+def test_a_column_and_a_folder_of_images_that_would_be_passed_over_are_refused(
+    flickr8k: Path, saved: Callable[..., Path], config: Config
+):
+    with pytest.raises(DataError, match=r"flickr8k has no columns to choose from: remove data\.text"):
+        load_captions(config(flickr8k, text="caption"))
+    with pytest.raises(DataError, match=r"saved has its images in its table: remove data\.images"):
+        load_captions(config(saved(train={"caption": ["a dog"] * 40}), images=str(flickr8k)))
+
+
 # --- Hugging Face ---------------------------------------------------------------------------------------------------
 
 

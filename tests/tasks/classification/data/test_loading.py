@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from redense.errors import DataError
 from redense.tasks import catalog
+from redense.tasks.classification.config import ImageData
 from redense.tasks.classification.data.layouts.idx import FASHION_MNIST_CLASSES, IDX_NAMES, SAMPLE
-from redense.tasks.classification.data.loading import load_splits
+from redense.tasks.classification.data.loading import load_images, load_splits
 from redense.tasks.classification.data.sets import Splits
 
 
@@ -106,3 +110,16 @@ def test_a_source_that_is_nothing_names_what_could_be_meant(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="no data at"):
         load_splits(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("layout", ["idx files", "arrays in a.npz", "class folders in train/, test/"])
+def test_a_label_that_chooses_nothing_is_refused(layout: str, tmp_path: Path, make_folder: Callable[..., Path]):
+    source = "sample"
+    if "npz" in layout:
+        source = str(tmp_path / "a.npz")
+        np.savez(source, x=np.zeros((4, 4, 4), np.uint8), y=np.arange(4) % 2)
+    if "class" in layout:
+        source = str(make_folder({"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}}))
+    said = re.escape(f"{source}: data.label 'breed' chooses nothing in {layout}: remove it")
+    with pytest.raises(DataError, match=said):
+        load_images(ImageData(source=source, label="breed", size=8))

@@ -171,26 +171,37 @@ def read_source(config: CaptionData) -> Source:
     if place is None:
         raise DataError("captions have no sample in the package: set data.source, for example --data emoji")
     if place.startswith("hub:"):
+        _refuse_idle(config, "images", place)
         return read_hub(place, config.text, place)
     folder = _find(place)
     images = None if config.images is None else Path(config.images).expanduser()
     if images is not None and not images.is_dir():
         raise DataError(f"data.images: no folder at {config.images!r}")
     if path := find_karpathy(folder):
+        _refuse_idle(config, "text", place)
         return read_karpathy(path, images, place)
     if path := find_flickr(folder):
+        _refuse_idle(config, "text", place)
         return read_flickr(path, folder, images, place)
     if files := find_coco(folder):
+        _refuse_idle(config, "text", place)
         return read_coco(files, folder, images, place)
     if paths := find_caption_tables(folder):
         return read_caption_tables(paths, folder, config.text, place, images)
     if is_hub_folder(folder):
+        _refuse_idle(config, "images", place)
         return read_hub(str(folder), config.text, place)
     raise DataError(
         f"{folder}: no captions in a layout that redense knows: expected dataset.json (Karpathy), Flickr8k.token.txt, "
         "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), metadata.jsonl or "
         "captions.csv (file_name and text), or a Hugging Face set"
     )
+
+
+def _refuse_idle(config: CaptionData, name: str, place: str) -> None:
+    if getattr(config, name) is not None:
+        why = {"images": "has its images in its table", "text": "has no columns to choose from"}[name]
+        raise DataError(f"{place} {why}: remove data.{name}")
 
 
 def _cautions(place: str) -> tuple[str, ...]:

@@ -98,6 +98,8 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
         DataError: nothing can be trained on it, or some of it cannot be used and is not to be skipped.
     """
     place = config.source or "sample"
+    if config.label is not None and not found.has_labels:
+        raise DataError(f"{place}: data.label {config.label!r} chooses nothing in {found.layout}: remove it")
     if not found.parts:
         _verify(place, found.in_memory)
     sets, notes = usable_sets(place, found, config)

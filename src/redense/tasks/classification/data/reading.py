@@ -64,12 +64,14 @@ class Found:
         in_memory: split, or ``all`` -> its images.
         parts: split, or ``all`` -> its files.
         notes: what is not used, a sentence each.
+        has_labels: whether ``data.label`` chooses something there, and is not a mistake.
     """
 
     layout: str
     in_memory: Mapping[str, ImageSet] = field(default_factory=dict[str, ImageSet])
     parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
     notes: tuple[str, ...] = ()
+    has_labels: bool = True
 
 
 def usable_sets(place: str, found: Found, config: ImageData) -> tuple[dict[str, AnySet], list[str]]:
@@ -151,7 +153,8 @@ def _idx(found: Path, config: ImageData) -> Found | None:
     if not (idx := find_idx(found, config.label)):
         return None
     training, test = read_idx_set(idx)
-    return Found("idx files", {"train": training, "test": test})
+    chosen = config.label is not None and idx.is_called(config.label)
+    return Found("idx files", {"train": training, "test": test}, has_labels=chosen)
 
 
 @layout("arrays")
@@ -159,7 +162,7 @@ def _npz(found: Path, config: ImageData) -> Found | None:
     if not (path := find_npz(found)):
         return None
     sets, notes = read_npz(path)
-    return Found(f"arrays in {path.name}", sets, notes=tuple(notes))
+    return Found(f"arrays in {path.name}", sets, notes=tuple(notes), has_labels=False)
 
 
 @layout("CIFAR's binary files")
@@ -255,4 +258,5 @@ def _class_folders(root: Path, place: str, extra: list[str], look: Looks) -> Fou
     layout = (
         "class folders" if "all" in parts else f"class folders in {', '.join(f'{f.name}/' for f in below.values())}"
     )
-    return Found(layout, parts=parts, notes=tuple(f"{place}: {note}" for note in notes))
+    shown = tuple(f"{place}: {note}" for note in notes)
+    return Found(layout, parts=parts, notes=shown, has_labels=False)

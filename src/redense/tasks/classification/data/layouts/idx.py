@@ -115,6 +115,10 @@ class IdxFiles:
     name: str
     files: dict[tuple[str, str], Path]  # by split and kind
 
+    def is_called(self, name: str) -> bool:
+        """Whether a name means this set: the whole of its name, or the end, as ``letters`` of EMNIST."""
+        return bool(self.name) and name in (self.name, self.name.rpartition("-")[2])
+
     @property
     def shown(self) -> str:
         """The name in a message."""
@@ -136,8 +140,8 @@ def find_idx(folder: Path, chosen: str | None = None) -> IdxFiles | None:
     if here := [idx for idx in found if idx.folder == folder]:
         found = here
     names = [idx.name for idx in found]
-    if chosen and any(names):
-        found = [idx for idx in found if chosen in (idx.name, idx.name.rpartition("-")[2])] or found
+    if chosen:
+        found = [idx for idx in found if idx.is_called(chosen)] or found
     if len(found) > 1:
         how = "choose one with data.label" if len(set(names)) == len(names) else "give the folder of one"
         raise DataError(
