@@ -274,6 +274,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("run quickstart --sparse.sparsity 30%", ["sparse.sparsity", "0.3 for 30 %"]),
     ("run quickstart --sparse.sparsity 1", ["sparse.sparsity", "less than 1"]),
     ("run quickstart --seed", ["--seed needs a value"]),
+    ("run quickstart --dry-run --seed 3", ["--dry-run needs a value: it is no option here"]),
     ("run quickstart -x", ["'-x'"]),
     ("run quickstart --out", ["--out", "expected one argument"]),
     ("run quickstart --data nowhere", ["'nowhere'", "expected one of", "existing folder"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import re
 import signal
 import time
@@ -44,12 +43,15 @@ class Parser(argparse.ArgumentParser):
     def part(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Part this parser's own options from the recipe's settings, which are any other --key value."""
         own, settings = list[str](), list[str]()
-        items = iter(arguments)
-        for item in items:
+        rest = arguments
+        while rest:
+            item, rest = rest[0], rest[1:]
             flag, equals, _ = item.partition("=")
             is_own = not item.startswith("-") or flag in self._values
-            values = self._values.get(flag, 0) if is_own else 1
-            (own if is_own else settings).extend([item, *itertools.islice(items, 0 if equals else values)])
+            values = self._values.get(flag, 0) if is_own else int(not "".join(rest[:1]).startswith("--"))
+            count = 0 if equals else values
+            (own if is_own else settings).extend([item, *rest[:count]])
+            rest = rest[count:]
         return own, settings
 
 

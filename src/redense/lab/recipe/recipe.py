@@ -319,17 +319,17 @@ def _read(source: str | Path) -> tuple[str, str]:
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    items = iter(arguments)
-    for item in items:
+    rest = arguments
+    while rest:
+        item, rest = rest[0], rest[1:]
         if not item.startswith("--") or item == "--":
             raise RecipeError(
                 f"unexpected argument '{printable(item)}': settings are given as --key value, e.g. --seed 3"
             )
         key, equals, text = item[2:].partition("=")
         if not equals:
-            following = next(items, None)
-            if following is None:
-                raise RecipeError(f"--{key} needs a value")
-            text = following
+            if not rest or rest[0].startswith("--"):  # an option or setting of its own
+                raise RecipeError(f"--{key} needs a value: it is no option here, but could be a setting of the recipe")
+            text, rest = rest[0], rest[1:]
         # --data PATH is short for the one thing that most runs change.
         yield ("data.source" if key == "data" else key), text
