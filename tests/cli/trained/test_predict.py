@@ -148,6 +148,21 @@ def test_data_that_was_moved_gives_the_same_figures_and_other_data_its_own(train
     assert "other shows dim, which the network does not know: its classes are bright, dark" in err
 
 
+def test_an_export_is_not_evaluated_on_what_its_data_has_become(trained: Path, redense: Run):
+    # Some of its training pictures would be in the test.
+    added = ["lamps/dark/1000.png", "lamps/bright/1001.png"]
+    try:
+        for number, name in enumerate(added):
+            picture(trained / name, 100, 700 + number)
+        code, out, err = redense("evaluate", trained / "model")
+        assert (code, out) == (2, "")
+        assert "is not what it was trained on any more: `redense evaluate --data` takes where that lies now" in err
+    finally:
+        for name in added:
+            (trained / name).unlink()
+    assert redense("evaluate", trained / "model")[0] == 0
+
+
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "holds numbers that are not finite"), (3e38, "is no number")])
 def test_weights_that_give_no_answer_are_an_error_and_no_percentage(
     value: float, message: str, trained: Path, redense: Run, tmp_path: Path
