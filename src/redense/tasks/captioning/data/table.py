@@ -71,9 +71,9 @@ def read_caption_tables(
     given: dict[Path, list[tuple[int, Split | None, Split | None]]] = {path: [] for path in paths}
     for path, line, row, name in rows:
         own, key = where[path].split, files[name, where[path]]
-        said = None if own else split_in(row, path, line, caption_split)
+        said = split_in(row, path, line, caption_split)
         first = caption_split(name.partition("/")[0]) if "/" in name else None
-        split = own or said or first
+        split = said or own or first
         if splits.setdefault(key, split) != split:
             raise DataError(
                 f"{path}, line {line}: {name} is of {split or 'no split'}, and of {splits[key] or 'no split'} before"
