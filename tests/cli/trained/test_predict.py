@@ -142,6 +142,9 @@ def test_data_that_was_moved_gives_the_same_figures_and_other_data_its_own(train
     assert code == 0
     assert "40 images to evaluate, all of it" in out
     assert "all split, 40 examples" in out
+    said = json.loads(redense("evaluate", trained / "model", "--data", "other", "--json")[1])
+    assert said["examples"] == 40
+    assert "40 images to evaluate, all of it" in said["notes"][0]
     (tmp_path / "other" / "dark").rename(tmp_path / "other" / "dim")
     code, _, err = redense("evaluate", trained / "run", "--data", "other")
     assert code == 2
@@ -183,4 +186,5 @@ def test_what_is_no_classifier_is_refused_in_a_line(redense: Run, tmp_path: Path
         in redense("predict", "quickstrat", "a.png")[2]
     )
     assert "redense transcribe" in redense("predict", "prompts-es-deepspeech", "a.png")[2]
-    assert "--top must be a whole number" in redense("predict", "quickstart", "a.png", "--top", "0")[2]
+    for top in ("0", "9" * 5000):
+        assert "--top must be a whole number" in redense("predict", "quickstart", "a.png", "--top", top)[2]

@@ -55,6 +55,11 @@ def test_a_file_with_images_of_no_split_and_a_test_split_keeps_both(tmp_path: Pa
     assert not notes
 
 
+def test_a_class_may_be_a_number_of_any_length(tmp_path: Path):
+    sets, _ = read_npz(written(tmp_path, x=4, y=np.array(["7", "9" * 5000] * 2)))
+    assert sets["all"].classes == ("7", "9" * 5000)
+
+
 def test_a_class_that_is_called_none_is_a_class(tmp_path: Path):
     sets, _ = read_npz(written(tmp_path, x=4, y=np.array(["none", "crack"] * 2)))
     assert sets["all"].classes == ("crack", "none")
