@@ -388,6 +388,17 @@ def test_a_set_without_sentences_is_refused_in_one_line(columns, message, saved,
     assert "\n" not in str(caught.value)
 
 
+def test_two_tables_that_say_the_same_are_refused(tmp_path: Path, config: Config):
+    draw(tmp_path / "set", [f"{number}.png" for number in range(40)])
+    lines = [f"{number}.png,a dog" for number in range(40)]
+    for name in ("captions.csv", "metadata.csv"):
+        (tmp_path / "set" / name).write_text("\n".join(["file_name,text", *lines]) + "\n")
+    with pytest.raises(DataError, match=r"captions\.csv and metadata\.csv both say 'a dog' of 0\.png: remove one of"):
+        load_captions(config(tmp_path / "set"))
+    (tmp_path / "set/metadata.csv").write_text("\n".join(["file_name,text", *lines]).replace("dog", "pet"))
+    assert set(load_captions(config(tmp_path / "set")).train.sentences) == {("a dog", "a pet")}
+
+
 def test_a_column_split_divides_a_table_that_is_called_train(tmp_path: Path, config: Config):
     lines = [f"{number}.png,a dog,{'train' if number % 3 else 'val'}" for number in range(9)]
     draw(tmp_path / "set", [f"{number}.png" for number in range(12)])

@@ -161,6 +161,25 @@ def test_other_pieces_of_the_same_files_are_other_data(tmp_path: Path, sound: Wr
     assert len({cut(0.2), cut(0.3), cut(0.2, 1e-5)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("all.jsonl", '{"audio_filepath": "0.wav", "text": "uno"}'), ("test.jsonl", "{first}")),
+        (("metadata.csv", "file_name,text\n0.wav,uno"), ("metadata.jsonl", '{"file_name": "0.wav", "text": "uno"}')),
+        (("metadata.csv", "0|uno"), ("metadata_test.csv", "{first}")),
+    ],
+    ids=["a list of all and one of the test", "two tables", "LJSpeech's"],
+)
+def test_a_clip_that_two_lists_of_a_folder_name_is_refused(
+    first: tuple[str, str], second: tuple[str, str], tmp_path: Path, sound: Write
+):
+    sound(tmp_path / "0.wav")
+    for name, text in (first, second):
+        (tmp_path / name).write_text(text.replace("{first}", first[1]))
+    with pytest.raises(DataError, match=f"{first[0]} and .*{second[0]} both name 0(.wav)?: remove one of them"):
+        load(tmp_path)
+
+
 def test_a_limit_holds_where_a_recording_has_two_transcripts(tmp_path: Path, sound: Write):
     rows: list[str] = []
     for index, text in enumerate(sentences(60)):

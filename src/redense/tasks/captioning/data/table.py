@@ -67,6 +67,7 @@ def read_caption_tables(
     where = {path: _where(path, folder) for path in paths}
     files = _files([(name, where[path]) for path, _, _, name in rows], images or folder)
     sentences: dict[str, list[str]] = {}
+    told: dict[tuple[str, str], Path] = {}
     splits: dict[str, Split | None] = {}
     given: dict[Path, list[tuple[int, Split | None, Split | None]]] = {path: [] for path in paths}
     for path, line, row, name in rows:
@@ -85,6 +86,12 @@ def read_caption_tables(
                 cell = str(row[column])[:60]
                 raise DataError(f"{path}, line {line}: {cell!r}, expected text or a list of texts")
             sentences.setdefault(key, []).extend(texts)
+            for said_before in texts:
+                if (first := told.setdefault((key, said_before), path)) != path:
+                    raise DataError(
+                        f"{folder}: {first.relative_to(folder)} and {path.relative_to(folder)} both say "
+                        f"{said_before[:60]!r} of {key}: remove one of them, or join the two"
+                    )
     for path, own in given.items():
         verify_splits(path, own)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
