@@ -260,6 +260,12 @@ def test_a_beam_without_words_searches_over_letters(run, clip, redense):
     assert set(json.loads(out)["text"]) <= set(" abde")
 
 
+def test_words_of_a_lexicon_that_cannot_be_heard_are_counted(run, clip, redense, tmp_path):
+    (tmp_path / "words.txt").write_text("bad\nBed\nzoo\n")
+    code, _, err = redense("transcribe", run, clip, "--beam", 5, "--lexicon", tmp_path / "words.txt")
+    assert (code, err) == (0, "note: 2 words with letters that the network does not know cannot be heard\n")
+
+
 def test_a_beam_is_as_wide_as_it_was_tuned_unless_a_width_is_given(run, clip, redense, monkeypatch):
     asked: list[int | None] = []
     monkeypatch.setattr(decoding, "kept_decoder", lambda folder, alphabet, width: asked.append(width))

@@ -15,6 +15,7 @@ from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
+from redense.files.visible import counted
 
 from .files import files_of, recipe_for
 
@@ -165,7 +166,11 @@ def _beam(
 
         return kept_decoder(folder, alphabet, width) or BeamDecoder(alphabet, None, usual)
     words = _lines(options.lexicon) if options.lexicon else None
-    return BeamDecoder(alphabet, Lexicon(alphabet, words, options.lm), replace(usual, **given))
+    lexicon = Lexicon(alphabet, words, options.lm)
+    if lexicon.unspellable:
+        said = counted(lexicon.unspellable, "word")
+        complain(f"{said} with letters that the network does not know cannot be heard", before="note: ")
+    return BeamDecoder(alphabet, lexicon, replace(usual, **given))
 
 
 # --- decode ---------------------------------------------------------------------------------------------------------

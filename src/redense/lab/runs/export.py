@@ -198,6 +198,7 @@ def _usage(recipe: Recipe) -> list[str]:
     if sample is None:
         return []
     file, what = sample
+    needs = getattr(recipe.data, "needs", "")
     return [
         "Use it, from this folder:",
         "",
@@ -207,4 +208,5 @@ def _usage(recipe: Recipe) -> list[str]:
         f'print(model.predict("{file}"))  # {what}',
         "```",
         "",
+        *([needs, ""] if needs else []),
     ]
