@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,19 @@ def test_a_clip_that_two_lists_of_a_folder_name_is_refused(
         (tmp_path / name).write_text(text.replace("{first}", first[1]))
     with pytest.raises(DataError, match=f"{first[0]} and .*{second[0]} both name 0(.wav)?: remove one of them"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("sayings", "settings"), [(sentences(40), {"limit": 5}), (["uno"] * 40, {})])
+def test_names_that_are_no_utf8_can_be_clips(
+    sayings: list[str], settings: dict[str, int], tmp_path: Path, sound: Write
+):
+    for index, text in enumerate(sayings):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9%d" % index))
+        sound(tmp_path / "0.wav").rename(path.with_suffix(".wav"))
+        path.with_suffix(".txt").write_text(text)
+    found = load(tmp_path, **settings).splits
+    assert all(found.values())
+    assert len(found["train"]) <= settings.get("limit", 40)
 
 
 def test_a_limit_holds_where_a_recording_has_two_transcripts(tmp_path: Path, sound: Write):

@@ -230,7 +230,7 @@ def _names_by_hash(part: Sequence[Utterance]) -> list[str]:
 
 
 def _hash(one: Utterance) -> bytes:
-    return hashlib.sha256(one.clip.name.encode()).digest()
+    return hashlib.sha256(one.clip.name.encode("utf-8", "surrogateescape")).digest()
 
 
 class _Drops(dict[str, list[str]]):
