@@ -68,7 +68,7 @@ class Clip:
 
     @property
     def sound(self) -> tuple[Path, float, float | None]:
-        """What is heard: the file, and the piece of it."""
+        """The file, and the piece of it that is heard."""
         return self.path, self.start, self.length
 
     def samples(self, rate: int) -> Samples:
