@@ -184,7 +184,7 @@ def row_splits(
         DataError: a row names none where others do, or another one than that of its file.
     """
     splits: list[Split | None] = [split_in(row, Path(source), index, known) for index, row in enumerate(rows, start=1)]
-    found = [split for split in splits if split]
+    found: list[Split] = [split for split in splits if split]
     if found and len(found) < len(splits):
         raise DataError(f"{source}: row {splits.index(None) + 1} names no split, where others do")
     if part and (other := next((split for split in found if split != part), None)):
