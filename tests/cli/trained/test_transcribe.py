@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -276,9 +277,10 @@ def test_a_beam_is_as_wide_as_it_was_tuned_unless_a_width_is_given(run, clip, re
 
 def test_a_search_that_cannot_be_made_leaves_the_one_before(tmp_path):
     alphabet = Alphabet(tuple(" abde"))
-    task = Speech.__new__(Speech)
+    task: Any = Speech.__new__(Speech)
     task.alphabet = alphabet
     task.utterances = lambda split: [SimpleNamespace(text="bad bed")]
+    engine: Any = SimpleNamespace(task=task)
     (tmp_path / "decoding").mkdir()
     train(["a bed"], 2).write(tmp_path / "decoding" / "language.arpa")
     search = {"width": 30, "threshold": 50, "lm_weight": 1, "word_score": 0}
@@ -287,7 +289,7 @@ def test_a_search_that_cannot_be_made_leaves_the_one_before(tmp_path):
     write_sums(tmp_path / "decoding", [*(tmp_path / "decoding").iterdir()])
     before = {path.name: path.read_bytes() for path in (tmp_path / "decoding").iterdir()}
     with pytest.raises(DataError, match="none of 1 words can be spelled"):
-        decoding.decode_run(tmp_path, SimpleNamespace(task=task), order=3, lexicon=["zoo"])
+        decoding.decode_run(tmp_path, engine, order=3, lexicon=["zoo"])
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "decoding").iterdir()}
     found = decoding.kept_decoder(tmp_path, alphabet)
     assert found
