@@ -10,7 +10,7 @@ import pytest
 
 from redense.errors import CheckpointError, StateError
 from redense.files.locks import LOCK, locked
-from redense.files.writing import sweep, write_again, write_bytes, written_aside
+from redense.files.writing import sweep, write_again, write_bytes, write_text, written_aside
 
 
 def test_what_writes_by_itself_leaves_the_old_file_when_it_fails(tmp_path: Path):
@@ -32,6 +32,12 @@ def test_what_writes_by_itself_leaves_the_old_file_when_it_fails(tmp_path: Path)
     assert path.read_bytes() == b"new"
     with pytest.raises(CheckpointError, match="cannot write"), written_aside(tmp_path / "none" / "a") as aside:
         aside.write_bytes(b"x")
+
+
+def test_a_name_that_is_no_utf8_can_be_written_of(tmp_path: Path):
+    # As a class in a report or a card, which were not written at the end of a training.
+    write_text(tmp_path / "a", os.fsdecode(b"caf\xe9 \xc3\xa9"))
+    assert (tmp_path / "a").read_text(encoding="utf-8") == r"caf\udce9 " + "\u00e9"
 
 
 def test_a_second_name_is_the_same_bytes(tmp_path: Path):

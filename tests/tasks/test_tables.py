@@ -55,3 +55,16 @@ def test_a_tab_too_many_is_refused_and_a_quotation_mark_between_tabs_is_a_letter
     ]
     with pytest.raises(DataError, match=r"line 2: 4 cells in 3 columns$"):
         rows(tmp_path, "file\tlabel\tn\n0.png\tcat\tsmall\t1\n", "a.tsv")
+
+
+@pytest.mark.parametrize("word", ["label", "Image", "path", "cat"])
+def test_a_first_line_that_names_a_file_is_no_head_whatever_its_class_is_called(word: str, tmp_path: Path):
+    (tmp_path / "labels.csv").write_text(f"0.png,{word}\n1.png,dog\n")
+
+    def read(names: str) -> list[tuple[int, dict[str, Any]]]:
+        known = (*FILES, "label")
+        return read_rows(tmp_path / "labels.csv", known=known, bare=("image", "label"), is_file=names.__contains__)
+
+    assert read("0.png 1.png") == [(1, {"image": "0.png", "label": word}), (2, {"image": "1.png", "label": "dog"})]
+    (tmp_path / "labels.csv").write_text("image,label\n0.png,cat\n")  # beside a file image.png
+    assert read("image 0.png") == [(2, {"image": "0.png", "label": "cat"})]

@@ -77,6 +77,6 @@ def _serve(options: argparse.Namespace) -> int:
 def _port(text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal() or not 0 <= int(text) < 1 << 16:
+    if not text.isdecimal() or len(text) > 5 or not 0 <= int(text) < 1 << 16:
         raise RedenseError(f"--port must be a number from 0 to 65535, got '{text}'")
     return int(text)

@@ -160,7 +160,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         found = evaluate_elsewhere(folder, options.data, options.split)
         metrics, metric, split, examples, notes = found.metrics, found.metric, found.split, found.examples, found.notes
     if options.json:
-        return answer({"run": str(options.run), "split": split, **metrics})
+        of_data = {} if options.data is None else {"examples": examples, "notes": notes}
+        return answer({"run": str(options.run), "split": split, **metrics, **of_data})
     for note in notes:
         say_line(f"note: {note}")
     say(f"{split} split, {counted(examples, 'example')}")

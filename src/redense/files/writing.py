@@ -36,8 +36,8 @@ def write_unsynced(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    r"""Write a text file in UTF-8 as `write_bytes` does; the odd bytes of a name that is no UTF-8 become ``\udce9``."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_again(path: Path, written: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 
 def about_other_data(recipe: str, source: object) -> str:
     """Return what a recipe is about that is trained on other data than its own."""
-    return f"as {recipe} trains, on {source}"
+    return f"as {recipe} trains, on {with_a_name(source)}"
+
+
+def with_a_name(source: object) -> object:
+    """Return the source of data, the folder at hand and those above it as whole paths: ``.`` says nothing elsewhere."""
+    if isinstance(source, str) and source and PurePath(source).name in ("", ".."):
+        return str(Path(source).resolve())
+    return source
 
 
 def on_other_data(recipe: str, about: str | None) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 from redense.tasks.caches import used, used_by
 from redense.tasks.task import Facts, Settings, Task
 
+from .headings import with_a_name
 from .recipe.recipe import Recipe, build_recipe, entry_of
 
 _CLASSES_SHOWN = 10
@@ -73,7 +74,7 @@ def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:
 
     ``text`` says it in a line; ``classes`` is there where the task has some.
     """
-    source = getattr(recipe.data, "source", None)
+    source = with_a_name(getattr(recipe.data, "source", None))
     counts = {split: len(task.examples(split)) for split in ("train", "validation", "test")}
     classes = list(getattr(task, "classes", ()))
     said = f"{counts['train']:,} training, {counts['validation']:,} validation and {counts['test']:,} test examples"

@@ -115,10 +115,7 @@ def evaluate(entry: Entry, models: Sequence[str] = tuple(MODELS)) -> list[Check]
         path = entry.folder / MODELS[model]
         if not path.is_file() or file_sum(path) != entry.digests[model]:
             raise StateError(f"{path} is missing or not the file that its card is of: take it from the source again")
-    card = read_json(entry.folder / "zoo.json")
     engine = load_model(entry.folder)
-    if engine.task.fingerprint != card["data"]:
-        raise StateError(f"the data of {entry.name} is not what its card is of: its figures cannot be shown with it")
     return [Check(model, found, entry.figures[model]) for model, found in measured(engine, entry.folder, models)]
 
 

@@ -12,6 +12,7 @@ from redense.errors import DataError
 from redense.files.json_text import parse_json
 from redense.files.opening import open_text
 
+from .folders import ending_of
 from .split_names import split_named, split_of
 from .task import Split
 
@@ -55,7 +56,9 @@ def read_rows(
     if not lines:
         raise DataError(f"{path}: there is nothing in it")
     names = [cell.strip() for cell in lines[0][1]]
-    if bare and not any(cell.lower() in known for cell in names) and any(map(is_file, names)):
+    files = [cell for cell in names if is_file(cell)] if bare else []
+    # What a first line says beside `a.png` is a class or a sentence, whatever the word; a column may be called `image`.
+    if any(map(ending_of, files)) or (files and not any(cell.lower() in known for cell in names)):
         names = list(bare)
     else:
         lines = lines[1:]

@@ -123,6 +123,7 @@ def test_an_export_captions_as_its_run_does(redense: Run, trained: Path, tmp_pat
     path = draw(tmp_path / "red.png", "red")
     out = export_run(trained / "talker", tmp_path / "export")
     assert redense("caption", out, path) == redense("caption", trained / "talker", path)
+    assert f"It sees pictures with the CNN `{trained / 'cnn'}`, which is not in this" in (out / "README.md").read_text()
 
 
 def test_the_scale_of_pixels_that_a_run_keeps_is_that_of_its_data_to_the_bit(trained: Path, tmp_path):

@@ -142,10 +142,28 @@ def test_data_that_was_moved_gives_the_same_figures_and_other_data_its_own(train
     assert code == 0
     assert "40 images to evaluate, all of it" in out
     assert "all split, 40 examples" in out
+    said = json.loads(redense("evaluate", trained / "model", "--data", "other", "--json")[1])
+    assert said["examples"] == 40
+    assert "40 images to evaluate, all of it" in said["notes"][0]
     (tmp_path / "other" / "dark").rename(tmp_path / "other" / "dim")
     code, _, err = redense("evaluate", trained / "run", "--data", "other")
     assert code == 2
     assert "other shows dim, which the network does not know: its classes are bright, dark" in err
+
+
+def test_an_export_is_not_evaluated_on_what_its_data_has_become(trained: Path, redense: Run):
+    # Some of its training pictures would be in the test.
+    added = ["lamps/dark/1000.png", "lamps/bright/1001.png"]
+    try:
+        for number, name in enumerate(added):
+            picture(trained / name, 100, 700 + number)
+        code, out, err = redense("evaluate", trained / "model")
+        assert (code, out) == (2, "")
+        assert "is not what it was trained on any more: `redense evaluate --data` takes where that lies now" in err
+    finally:
+        for name in added:
+            (trained / name).unlink()
+    assert redense("evaluate", trained / "model")[0] == 0
 
 
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "holds numbers that are not finite"), (3e38, "is no number")])
@@ -168,4 +186,5 @@ def test_what_is_no_classifier_is_refused_in_a_line(redense: Run, tmp_path: Path
         in redense("predict", "quickstrat", "a.png")[2]
     )
     assert "redense transcribe" in redense("predict", "prompts-es-deepspeech", "a.png")[2]
-    assert "--top must be a whole number" in redense("predict", "quickstart", "a.png", "--top", "0")[2]
+    for top in ("0", "9" * 5000):
+        assert "--top must be a whole number" in redense("predict", "quickstart", "a.png", "--top", top)[2]

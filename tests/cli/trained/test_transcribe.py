@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from redense.errors import DataError
 from redense.files.checksums import read_sums, write_sums
 from redense.lab.recipe.recipe import build_recipe
+from redense.lab.runs import decoding
 from redense.lab.runs.run import new_run, train_run
 from redense.tasks.speech.config import SpeechModel
 from redense.tasks.speech.data.tones import write_tones
 from redense.tasks.speech.network.models import build
+from redense.tasks.speech.task import Speech
 from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.beam import Lexicon
 from redense.tasks.speech.transcripts.language import train
@@ -256,6 +261,43 @@ def test_a_beam_without_words_searches_over_letters(run, clip, redense):
     assert set(json.loads(out)["text"]) <= set(" abde")
 
 
+def test_words_of_a_lexicon_that_cannot_be_heard_are_counted(run, clip, redense, tmp_path):
+    (tmp_path / "words.txt").write_text("bad\nBed\nzoo\n")
+    code, _, err = redense("transcribe", run, clip, "--beam", 5, "--lexicon", tmp_path / "words.txt")
+    assert (code, err) == (0, "note: 2 words with letters that the network does not know cannot be heard\n")
+
+
+def test_a_beam_is_as_wide_as_it_was_tuned_unless_a_width_is_given(run, clip, redense, monkeypatch):
+    asked: list[int | None] = []
+    monkeypatch.setattr(decoding, "kept_decoder", lambda folder, alphabet, width: asked.append(width))
+    for given in (["--beam"], ["--beam", 7]):
+        assert redense("transcribe", run, clip, *given)[0] == 0
+    assert asked == [None, 7]
+
+
+def test_a_search_that_cannot_be_made_leaves_the_one_before(tmp_path):
+    alphabet = Alphabet(tuple(" abde"))
+    task: Any = Speech.__new__(Speech)
+    task.alphabet = alphabet
+    task.utterances = lambda split: [SimpleNamespace(text="bad bed")]
+    engine: Any = SimpleNamespace(task=task)
+    (tmp_path / "decoding").mkdir()
+    train(["a bed"], 2).write(tmp_path / "decoding" / "language.arpa")
+    search = {"width": 30, "threshold": 50, "lm_weight": 1, "word_score": 0}
+    kept = {"model": "language.arpa", "lexicon": None, "search": search}
+    (tmp_path / "decoding" / "decoding.json").write_text(json.dumps(kept))
+    write_sums(tmp_path / "decoding", [*(tmp_path / "decoding").iterdir()])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "decoding").iterdir()}
+    with pytest.raises(DataError, match="none of 1 words can be spelled"):
+        decoding.decode_run(tmp_path, engine, order=3, lexicon=["zoo"])
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "decoding").iterdir()}
+    found = decoding.kept_decoder(tmp_path, alphabet)
+    assert found
+    assert found.search.width == 30
+    assert found.lexicon
+    assert found.lexicon.words == ["a", "bed"]
+
+
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +327,7 @@ def test_a_bad_file_is_a_line_and_the_others_are_still_heard(run, clip, redense,
         ("RUN x.wav --lm y.arpa", "--lm is for a search: give --beam too"),
         ("RUN x.wav --lm-weight 2", "--lm-weight is for a search"),
         ("RUN x.wav --beam --word-score 2", "weights are of a language model"),
+        ("RUN x.wav --beam --lexicon words.txt --lm-weight 2", "weights are of a language model"),
         ("RUN x.wav --beam 0", "--beam must be a whole number from 1 to 10,000, got '0'"),
         ("RUN x.wav --beam wide", "got 'wide'"),
         ("RUN x.wav --piece 0", "longer than 0 seconds, got 0"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from redense.errors import RecipeError
 from redense.files.yaml_text import dump_yaml, parse_yaml
+from redense.lab.headings import heading_of
 from redense.lab.recipe.recipe import load_recipe, recipe_text
 
 
@@ -73,3 +74,11 @@ def test_nor_does_a_copy_of_a_shipped_recipe_that_names_other_data(tmp_path: Pat
     copied = load_recipe(path)
     assert (copied.data.source, copied.data.expected) == ("birds", None)
     assert copied.about == "as imagenet/resnet18 trains, on birds"
+
+
+def test_the_folder_at_hand_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "birds" / "small").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "birds")
+    for source, name in ((".", "birds"), ("small/..", "birds"), ("small/.", "small")):
+        recipe = load_recipe("quickstart", ["--data.source", source])
+        assert (heading_of(recipe.name, recipe.about), recipe.data.source) == (name, source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,6 +116,17 @@ def test_the_hub_gets_what_an_export_holds(hub: Hub, redense: Run, run: Path, tm
     assert {(one.task_type, one.dataset_split) for one in found.values()} == {("image-classification", "test")}
     assert {one.dataset_type for one in found.values()} == {Path(result["data"]["source"]).name}
     assert str(Path(result["data"]["source"]).parent) not in header
+
+
+def test_the_header_names_each_of_several_sources_and_no_folder(hub: Hub, redense: Run, run: Path, tmp_path: Path):
+    shutil.copytree(run, folder := tmp_path / "run")
+    (folder / "SHA256SUMS").unlink()
+    result = json.loads((folder / "result.json").read_text())
+    result["data"]["source"] = "/home/me/ours + hub:some/speech"
+    (folder / "result.json").write_text(json.dumps(result))
+    assert redense("export", folder, "hub:me/net")[0] == 0
+    facts = yaml.safe_load(hub.files["README.md"].decode().split("---\n")[1])
+    assert facts["model-index"][0]["results"][0]["dataset"]["name"] == "ours + some/speech"
 
 
 @pytest.mark.parametrize("code", [401, 403])

@@ -24,7 +24,7 @@ from redense.lab.checkpoint import load_tree
 from redense.lab.events import listening
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
-from redense.lab.runs.export import export_run
+from redense.lab.runs.export import export_run, model_card
 from redense.lab.runs.run import discard_unstarted, load_model, new_run, train_run
 from redense.lab.training.engine import StoppedError
 from redense.tasks.classification.data.loading import load_splits
@@ -451,6 +451,8 @@ def test_an_export_holds_the_model_and_what_it_reached(finished: Path, tmp_path:
         assert f"{phase['test']['error']:.2f} %" in card
     assert "does not show that the mask is what helped" in card
     assert "strict=True" in card
+    result["phases"][1]["sparsity"] = 0.995  # which is not 100 %
+    assert "| sparse | 99.5% |" in model_card(read_run_recipe(finished), result, {})
 
 
 def test_an_unfinished_run_is_not_exported_and_no_folder_is_made(tiny: Tiny, tmp_path: Path):

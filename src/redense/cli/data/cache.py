@@ -18,10 +18,13 @@ def show_or_clear(options: argparse.Namespace) -> int:
     from redense.tasks import catalog
     from redense.tasks.caches import CACHES, find_cache
 
-    if options.clear:
+    if options.clear is not None:
+        cleared: dict[str, int] = {}
         for cache in CACHES if options.clear == "all" else [find_cache(options.clear)]:
-            say(f"{cache.name}: {_size(cache.clear())} cleared")
-        return 0
+            cleared[cache.name] = cache.clear()
+            if not options.json:
+                say(f"{cache.name}: {_size(cleared[cache.name])} cleared")
+        return answer({"folder": str(catalog.cache_dir()), "cleared": cleared}) if options.json else 0
     sizes = {cache.name: cache.size() for cache in CACHES}
     if options.json:
         return answer({"folder": str(catalog.cache_dir()), "bytes": sizes})

@@ -118,6 +118,7 @@ def _data(options: argparse.Namespace) -> int:
     for name, actions in _FOR.items():
         if getattr(options, name) and options.action not in actions:
             raise RedenseError(f"--{name} is for redense data {' and '.join(actions)}")
+    about_content = [*options.settings[:1], *(f"--{name}" for name in ("label", "task") if getattr(options, name))]
     if options.action == "list":
         if options.name:
             raise RedenseError(f"list takes no name: redense data check {options.name} looks at one")
@@ -134,6 +135,8 @@ def _data(options: argparse.Namespace) -> int:
     if options.action == "cache":
         if options.name and options.clear:
             raise RedenseError("--clear removes what is kept of all sets: give no set with it")
+        if about_content and not options.name:
+            raise RedenseError(f"{about_content[0]} is of a set that the cache is filled with: name the set")
         return fill_cache(options, options.name) if options.name else show_or_clear(options)
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
@@ -151,6 +154,6 @@ def _data(options: argparse.Namespace) -> int:
         path = catalog.check(source)
     if not options.json:
         say(f"{source.name} is whole: {path}")
-    if options.full:
+    if options.full or about_content:
         return check_content(options, source.name)
     return answer({"name": source.name, "whole": True, "path": str(path)}) if options.json else 0

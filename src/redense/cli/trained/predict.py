@@ -17,6 +17,7 @@ from redense.files.csv_text import safe_cell
 from .files import answered_pictures, recipe_for
 
 _TOP = 5
+_DIGITS = 9
 
 
 def register(verbs: Verbs) -> None:
@@ -38,8 +39,8 @@ def register(verbs: Verbs) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    if not options.top.isdecimal() or not int(options.top):
-        raise RedenseError(f"--top must be a whole number of at least 1, got '{options.top}'")
+    if not options.top.isdecimal() or len(options.top) > _DIGITS or not int(options.top):
+        raise RedenseError(f"--top must be a whole number of at least 1, got '{options.top[:40]}'")
     from redense.lab.runs.trained import find_trained, open_trained
 
     folder = find_trained(options.run)

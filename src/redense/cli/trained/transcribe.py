@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
+from redense.files.visible import counted
 
 from .files import files_of, recipe_for
 
@@ -39,7 +41,9 @@ def register(verbs: Verbs) -> None:
         "files", type=Path, nargs="+", metavar="FILE", help="sound files (WAV, FLAC, OGG, MP3, ...), or folders of them"
     )
     transcribe.add_argument("--json", action="store_true", help="a JSON object a file, with the time of every word")
-    transcribe.add_argument("--beam", metavar="WIDTH", nargs="?", const="100", help="beam search (default: 100 wide)")
+    transcribe.add_argument(
+        "--beam", metavar="WIDTH", nargs="?", const=True, help="beam search (default: as wide as it was tuned, or 100)"
+    )
     transcribe.add_argument("--piece", metavar="SECONDS", default="20", help="of a long file at once (default: 20)")
     _add_language(transcribe)
     transcribe.add_argument("--lm-weight", metavar="W", help="of the language model in log10 (default: 2)")
@@ -71,14 +75,17 @@ def _add_language(parser: Any) -> None:
 
 
 def _transcribe(options: argparse.Namespace) -> int:
-    width = _whole("--beam", options.beam, _WIDEST) if options.beam is not None else None
+    searches = options.beam is not None
+    width = _whole("--beam", options.beam, _WIDEST) if searches and options.beam is not True else None
     piece = _real("--piece", options.piece)
     weights = {"lm_weight": options.lm_weight, "word_score": options.word_score}
     given = {name: _real(f"--{name.replace('_', '-')}", text) for name, text in weights.items() if text is not None}
     language = [flag for flag in ("lm", "lexicon") if getattr(options, flag)]
-    if width is None and (given or language):
+    if not searches and (given or language):
         first = language[0] if language else next(iter(given)).replace("_", "-")
         raise RedenseError(f"--{first} is for a search: give --beam too")
+    if options.lm is None and ((given and not options.lexicon) or "lm_weight" in given):
+        raise RedenseError("weights are of a language model: give --lm FILE, or tune with `redense decode RUN`")
 
     from redense.lab.runs.trained import find_trained, open_trained
 
@@ -91,7 +98,7 @@ def _transcribe(options: argparse.Namespace) -> int:
 
     pieces = Pieces(seconds=piece)
     recogniser = open_trained(folder, recipe)
-    beam = None if width is None else _beam(options, folder, recogniser.alphabet, width, given)
+    beam = _beam(options, folder, recogniser.alphabet, width, given) if searches else None
     failed = 0
     several = len(options.files) > 1 or options.files[0].is_dir()
     for path, fault in files_of(options.files, SUFFIXES, "sound files"):
@@ -149,18 +156,21 @@ def _print_words(name: str, words: Iterator[str]) -> None:
 
 
 def _beam(
-    options: argparse.Namespace, folder: Path, alphabet: Alphabet, width: int, given: dict[str, float]
+    options: argparse.Namespace, folder: Path, alphabet: Alphabet, width: int | None, given: dict[str, float]
 ) -> BeamDecoder:
     from redense.tasks.speech.transcripts.beam import BeamDecoder, Lexicon, Search
 
-    if not (options.lm or options.lexicon or given):
+    usual = Search() if width is None else Search(width=width)
+    if not (options.lm or options.lexicon):
         from redense.lab.runs.decoding import kept_decoder
 
-        return kept_decoder(folder, alphabet, width) or BeamDecoder(alphabet, None, Search(width=width))
-    if not (options.lm or options.lexicon):
-        raise RedenseError("weights are of a language model: give --lm FILE, or tune with `redense decode RUN`")
+        return kept_decoder(folder, alphabet, width) or BeamDecoder(alphabet, None, usual)
     words = _lines(options.lexicon) if options.lexicon else None
-    return BeamDecoder(alphabet, Lexicon(alphabet, words, options.lm), Search(width=width, **given))
+    lexicon = Lexicon(alphabet, words, options.lm)
+    if lexicon.unspellable:
+        said = counted(lexicon.unspellable, "word")
+        complain(f"{said} with letters that the network does not know cannot be heard", before="note: ")
+    return BeamDecoder(alphabet, lexicon, replace(usual, **given))
 
 
 # --- decode ---------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def refuse_idle(recipe: Any, label: str) -> None:
 def _idle(recipe: Any) -> Iterator[str]:
     if getattr(recipe.data, "source", None) == "":  # as of a variable of the shell that is not set
         yield "data.source is empty, which would be the folder at hand: name the data, or leave it out"
+    yield from getattr(recipe.data, "without_effect", tuple)()  # of a task of others: whatever its settings are
     training = recipe.training
     yield from _of_optimizer(training.optimizer)
     sections = {"training": training, "dense": recipe.dense, "sparse": recipe.sparse, "redense": recipe.redense}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from redense.tasks.speech.task import Speech
 from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.beam import BeamDecoder, Lexicon, Search, Tuned, tune
 from redense.tasks.speech.transcripts.decoding import greedy
-from redense.tasks.speech.transcripts.language import train
+from redense.tasks.speech.transcripts.language import LanguageModel, train
 from redense.tasks.speech.transcripts.scoring import Change, Score, by_group, change, score, utterance_counts
 from redense.tasks.task import Split
 
@@ -92,15 +93,16 @@ def decode_run(
         raise DataError(f"{folder} is a run of {task.name}: a language model helps speech recognition alone")
     place = folder / FOLDER
     place.mkdir(exist_ok=True)
-    (place / SUMS).unlink(missing_ok=True)
     path, trained = model, None
-    if path is None:
-        said = [utterance.text for utterance in task.utterances("train")]
-        trained = train([*said, *(text or ())], order)
-        path = place / "language.arpa"
-        trained.write(path)
-        say(f"language model: {order}-grams of {len(said) + len(text or ()):,} sentences, {len(trained.words):,} words")
-    known = Lexicon(task.alphabet, lexicon, path)
+    with tempfile.TemporaryDirectory() as aside:  # what was kept before is whole until this is
+        if path is None:
+            said = [utterance.text for utterance in task.utterances("train")]
+            trained = train([*said, *(text or ())], order)
+            path = Path(aside) / "language.arpa"
+            trained.write(path)
+            count = len(said) + len(text or ())
+            say(f"language model: {order}-grams of {count:,} sentences, {len(trained.words):,} words")
+        known = Lexicon(task.alphabet, lexicon, path)
     if known.unspellable:
         say(f"{known.unspellable:,} words have letters that the network does not know, and are left out")
     validation, references = _heard(engine, task, "validation")
@@ -126,9 +128,19 @@ def decode_run(
         change=change(before, after),
         sets={name: (score(before[places]), score(after[places])) for name, places in groups.items()},
     )
-    write_text(place / "decoding.json", json.dumps(_plain(decoded, lexicon), indent=2) + "\n")
-    write_sums(place, [place / "decoding.json", *([path] if trained else [])])
+    _keep(place, decoded, trained, lexicon)
     return decoded
+
+
+def _keep(place: Path, decoded: Decoded, trained: LanguageModel | None, lexicon: Sequence[str] | None) -> None:
+    """Write a search in place of the one before; a kill in between leaves none, and never parts of two."""
+    found, model = place / "decoding.json", place / "language.arpa"
+    for path in (found, place / SUMS):
+        path.unlink(missing_ok=True)
+    if trained:
+        trained.write(model)
+    write_text(found, json.dumps(_plain(decoded, lexicon), indent=2) + "\n")
+    write_sums(place, [found, *([model] if trained else [])])
 
 
 def kept_decoder(folder: Path, alphabet: Alphabet, width: int | None = None) -> BeamDecoder | None:

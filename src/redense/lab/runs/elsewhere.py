@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import cast
 
 from redense.errors import DataError, RecipeError, RedenseError, StateError
-from redense.lab.folder import STARTED, read_json
 from redense.lab.recipe.recipe import Recipe, build_recipe, read_run_recipe
 from redense.lab.tasks import make_task
 from redense.tasks.metrics import Metric
 from redense.tasks.registry import task_named
 from redense.tasks.task import OtherData, Split, Task
 
+from .resume import trained_on
 from .run import engine_of
 
 
@@ -59,7 +59,7 @@ def data_elsewhere(folder: Path, source: str, split: str | None = None) -> tuple
         StateError: the run is not finished, or its data cannot be other data.
     """
     recipe = _with_source(read_run_recipe(folder), source)
-    fingerprint = _fingerprint(folder)
+    fingerprint = trained_on(folder)
     task: Task | None = None
     refusal: DataError | None = None
     try:
@@ -86,13 +86,3 @@ def _with_source(recipe: Recipe, source: str) -> Recipe:
     plain["data"] |= {"source": source, "expected": None}
     plain["training"] |= {"batch_size": 1, "accumulate": 1}
     return build_recipe(plain | {"start": None, "tune": None}, "recipe")
-
-
-def _fingerprint(folder: Path) -> str | None:
-    """Return the fingerprint of the data that a network was trained on; None where nothing says it."""
-    if (folder / STARTED).is_file():
-        return read_json(folder / STARTED).get("data")
-    if (folder / "zoo.json").is_file():
-        return read_json(folder / "zoo.json").get("data")
-    result = read_json(folder / "result.json")
-    return (result.get("data") or {}).get("fingerprint")

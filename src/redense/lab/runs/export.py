@@ -125,7 +125,7 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], gra
     name = shown_name(metric["name"])
     header = f"| phase | sparsity | epochs | initial LR | validation {name} | test {name} |"
     rows = [
-        f"| {p['name']} | {p['sparsity']:.0%} | {p['epochs']:g} | {p['lr']:g} "
+        f"| {p['name']} | {100 * p['sparsity']:g}% | {p['epochs']:g} | {p['lr']:g} "
         f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"
         for p in result["phases"]
     ]
@@ -198,6 +198,7 @@ def _usage(recipe: Recipe) -> list[str]:
     if sample is None:
         return []
     file, what = sample
+    needs = getattr(recipe.data, "needs", "")
     return [
         "Use it, from this folder:",
         "",
@@ -207,4 +208,5 @@ def _usage(recipe: Recipe) -> list[str]:
         f'print(model.predict("{file}"))  # {what}',
         "```",
         "",
+        *([needs, ""] if needs else []),
     ]

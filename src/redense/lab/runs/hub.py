@@ -90,7 +90,8 @@ def _header(result: dict[str, Any]) -> str:
     kind = {"type": tag or result["task"], "name": result["task"]}
     source = str((result.get("data") or {}).get("source") or result["recipe"])
     # Where the data lies on this machine is nobody's affair.
-    source = source.removeprefix("hub:") if source.startswith("hub:") else Path(source).name
+    parts = source.split(" + ")  # of several
+    source = " + ".join(one.removeprefix("hub:") if one.startswith("hub:") else Path(one).name for one in parts)
     dataset = {"name": source, "type": source, "split": "test"}
     head = {
         "library_name": "pytorch",

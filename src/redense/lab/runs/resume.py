@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redense.errors import CheckpointError
+from redense.errors import CheckpointError, StateError
 from redense.files.checksums import add_sums, drop_sums
 from redense.files.writing import sweep, write_again, write_text
 from redense.lab.checkpoint import load_tree, save_tree
@@ -140,12 +140,28 @@ def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:
 
 
 def check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
-    """Raise unless recipe and data are those that a run was started with.
+    """Raise unless recipe and data are those that a run was started with, or the data that an export was trained on.
 
     Raises:
         StateError: they are not.
     """
     refuse_changed(folder, _fingerprints(recipe, task), "its result would mean nothing; start anew")
+    if trained_on(folder) not in (None, task.fingerprint):
+        raise StateError(
+            f"the data of {folder} is not what it was trained on any more: `redense evaluate --data` takes where that "
+            "lies now, or other data"
+        )
+
+
+def trained_on(folder: Path) -> str | None:
+    """Return the fingerprint of the data of a run, an export or a network of the zoo; None where nothing says it."""
+    if (folder / STARTED).is_file():
+        return read_json(folder / STARTED).get("data")
+    if (folder / "zoo.json").is_file():
+        return read_json(folder / "zoo.json").get("data")
+    if (folder / "result.json").is_file():
+        return (read_json(folder / "result.json").get("data") or {}).get("fingerprint")
+    return None
 
 
 def notes_on(folder: Path) -> list[str]:

@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _answer(self, status: HTTPStatus, text: str, kind: str) -> None:
-        data = text.encode()
+        data = text.encode(errors="backslashreplace")  # a name that is no UTF-8, as in the files of pages
         self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         if status != HTTPStatus.NO_CONTENT:

@@ -79,6 +79,17 @@ class CaptionData(BaseModel):
     expected: ExpectedCaptions | None = Field(default=None, description="what the set is, for a plan without it")
     workers: int = Field(default=0, ge=0, le=64, description="processes that prepare batches; 0 is fastest here")
 
+    @property
+    def needs(self) -> str:
+        """The sentence of a card on what a network needs beside its own files; empty: nothing."""
+        weights = self.features.weights
+        if weights.startswith(("torchvision:", "timm:")):
+            return ""
+        return (
+            f"It sees pictures with the CNN `{weights}`, which is not in this folder: have that there, seen from "
+            "where you are, or say where it is: `redense caption . picture.jpg --cnn RUN`."
+        )
+
 
 class CaptionModel(BaseModel):
     """The network, its regularisation, and its search for a caption."""

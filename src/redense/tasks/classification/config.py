@@ -103,6 +103,14 @@ class ImageData(_Settings):
         """Return the shorter side before the middle is cut out, in pixels; 0 without a size."""
         return self.resize or round((self.size or 0) * 8 / 7)
 
+    def without_effect(self) -> tuple[str, ...]:
+        """Return a sentence for each setting that another one makes meaningless."""
+        if self.augment == "scale-aspect" and self.flip:
+            return (
+                f"data.flip is for data.augment none and trivial: {self.augment} mirrors half of the images anyway",
+            )
+        return ()
+
     @model_validator(mode="after")
     def _fits(self) -> ImageData:
         if self.resize is not None and (self.size is None or self.resize < self.size):

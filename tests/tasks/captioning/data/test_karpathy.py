@@ -75,6 +75,13 @@ def test_broken_images_are_named_and_refused_or_left_out(captioned, config):
     assert "they are left out" in splits.notes[0]
 
 
+def test_an_image_that_is_there_twice_is_refused(captioned, config):
+    folder = captioned()
+    rewrite(folder, lambda data: data["images"].append(data["images"][-1]))  # the test would count it twice
+    with pytest.raises(DataError, match=r"images: 'test-5\.png' is there twice, expected an image once"):
+        load_captions(config(folder))
+
+
 def test_an_image_without_a_caption_is_left_out_and_counted(captioned, config):
     folder = captioned()
     rewrite(folder, lambda data: data["images"][0].update(sentences=[{"raw": " "}]))

@@ -130,6 +130,8 @@ def test_columns_of_captions_txt_are_read_by_their_names(tmp_path: Path, config:
     draw(tmp_path / "set" / "images", ["a.jpg"])
     (tmp_path / "set/captions.txt").write_text("image,caption_number,caption\na.jpg,0,a dog, running\na.jpg,1,a cat\n")
     assert read_source(config(tmp_path / "set")).entries[0].sentences == ("a dog, running", "a cat")
+    (tmp_path / "set/captions.txt").write_text('image,caption\na.jpg,"a dog\nruns"\n')  # one cell, two lines
+    assert read_source(config(tmp_path / "set")).entries[0].sentences == ("a dog\nruns",)
 
 
 def test_a_line_of_flickr30ks_csv_that_lacks_its_second_bar_is_read(tmp_path: Path, config: Config):
@@ -313,10 +315,35 @@ def test_a_column_is_chosen_by_name_and_several_with_commas(saved: Callable[...,
         load_captions(config(folder, text="image"))
 
 
-def test_a_column_split_is_that_of_a_set_of_one_table(saved: Callable[..., Path], config: Config):
-    rows = {"caption": ["a dog"] * 4, "split": ["train", "val", "test", "train"]}
+@pytest.mark.parametrize("column", ["split", "Split", "subset"])
+def test_a_column_split_is_that_of_a_set_of_one_table(column: str, saved: Callable[..., Path], config: Config):
+    rows = {"caption": ["a dog"] * 4, column: ["train", "val", "test", "restval" if column == "split" else "train"]}
     names = names_of(load_captions(config(saved(test=rows))))
     assert {part: len(own) for part, own in names.items()} == {"train": 2, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["train", "val", "test", None], "row 4 names no split, where others do"),
+        (["train", "val", "test", "kept"], "'kept' in the column 'split', expected train, validation or test"),
+    ],
+)
+def test_a_column_split_that_cannot_be_used_is_refused(
+    said: list[str | None], message: str, saved: Callable[..., Path], config: Config
+):
+    with pytest.raises(DataError, match=message):
+        load_captions(config(saved(train={"caption": ["a dog"] * 4, "split": said})))
+
+
+def test_tables_of_other_splits_are_said_and_rows_of_another_are_refused(saved: Callable[..., Path], config: Config):
+    part = {"caption": ["a dog"] * 3}
+    splits = load_captions(config(saved(train=part, restval=part, validation=part, test=part)))
+    said = "the split 'restval' is called neither train nor validation nor test: 3 rows not used"
+    assert said in splits.notes[0]
+    wrong = part | {"split": ["test"] * 3}
+    with pytest.raises(DataError, match="the files of train have rows whose column 'split' says test"):
+        load_captions(config(saved(train=wrong, validation=part, test=part)))
 
 
 def test_a_missing_test_is_half_of_validation_and_a_missing_validation_part_of_training(
@@ -359,6 +386,27 @@ def test_a_set_without_sentences_is_refused_in_one_line(columns, message, saved,
     with pytest.raises(DataError, match=message) as caught:
         load_captions(config(saved(train=columns)))
     assert "\n" not in str(caught.value)
+
+
+def test_two_tables_that_say_the_same_are_refused(tmp_path: Path, config: Config):
+    draw(tmp_path / "set", [f"{number}.png" for number in range(40)])
+    lines = [f"{number}.png,a dog" for number in range(40)]
+    for name in ("captions.csv", "metadata.csv"):
+        (tmp_path / "set" / name).write_text("\n".join(["file_name,text", *lines]) + "\n")
+    with pytest.raises(DataError, match=r"captions\.csv and metadata\.csv both say 'a dog' of 0\.png: remove one of"):
+        load_captions(config(tmp_path / "set"))
+    (tmp_path / "set/metadata.csv").write_text("\n".join(["file_name,text", *lines]).replace("dog", "pet"))
+    assert set(load_captions(config(tmp_path / "set")).train.sentences) == {("a dog", "a pet")}
+
+
+def test_a_column_split_divides_a_table_that_is_called_train(tmp_path: Path, config: Config):
+    lines = [f"{number}.png,a dog,{'train' if number % 3 else 'val'}" for number in range(9)]
+    draw(tmp_path / "set", [f"{number}.png" for number in range(12)])
+    (tmp_path / "set/train.csv").write_text("\n".join(["file_name,text,split", *lines]))
+    (tmp_path / "set/test.csv").write_text("file_name,text\n9.png,a cat\n10.png,a cat\n11.png,a cat\n")
+    names = names_of(load_captions(config(tmp_path / "set")))
+    assert names["validation"] == ["0.png", "3.png", "6.png"]
+    assert (len(names["train"]), len(names["test"])) == (6, 3)
 
 
 def test_the_images_of_a_table_may_lie_elsewhere(tmp_path: Path, config: Config):

@@ -18,8 +18,9 @@ from redense.errors import StateError
 from redense.files.locks import locked
 from redense.lab.recipe.recipe import build_recipe
 from redense.lab.tasks import make_task
+from redense.tasks import catalog
 from redense.tasks.caches import PICTURES
-from redense.tasks.catalog import cache_dir
+from redense.tasks.catalog import Source, cache_dir
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.data import room, transforms
@@ -159,6 +160,8 @@ def test_the_verb_fills_shows_and_clears(large: Path, capsys: pytest.CaptureFixt
     assert main(["data", "cache", "--clear", "pictures"]) == 0
     assert not kept()
     assert "pictures:" in capsys.readouterr().out
+    assert main(["data", "cache", "--clear", "pictures", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cleared"] == {"pictures": 0}
     assert main(["data", "cache", "--clear", "picture"]) == 2
     assert "did you mean 'pictures'" in capsys.readouterr().err
     assert main(["data", "cache", str(large)]) == 2
@@ -175,6 +178,9 @@ def test_the_verb_fills_shows_and_clears(large: Path, capsys: pytest.CaptureFixt
         (["cache", "FOLDER", "--task", "speech"], "a cache is filled with pictures of classes, got --task speech"),
         (["list", "--label", "x"], "--label is for redense data check and cache"),
         (["check", "FOLDER", "--clear", "all"], "--clear is for redense data cache"),
+        (["cache", "--data.size", "64"], "--data.size is of a set that the cache is filled with: name the set"),
+        (["cache", "--clear", "all", "--label", "x"], "--label is of a set that the cache is filled with"),
+        (["cache", "--clear", ""], "no cache is called ''"),
     ],
 )
 def test_an_option_that_an_action_does_not_take_is_refused(
@@ -182,6 +188,19 @@ def test_an_option_that_an_action_does_not_take_is_refused(
 ):
     assert main(["data", *(str(tmp_path) if option == "FOLDER" else option for option in options)]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_settings_beside_the_name_of_a_set_that_was_fetched_are_checked(
+    large: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(catalog.SOURCES, "mine", Source("mine", "pictures", "", ()))
+    monkeypatch.setattr(catalog, "check", lambda source: large)
+    assert main(["data", "check", "mine"]) == 0
+    assert capsys.readouterr().out == f"mine is whole: {large}\n"
+    assert main(["data", "check", "mine", "--data.size", "8"]) == 0
+    assert "12 images of 2 classes" in capsys.readouterr().out
+    assert main(["data", "check", "mine", "--data.size", "5"]) == 2
+    assert "data.size" in capsys.readouterr().err
 
 
 def test_caches_are_not_cleared_while_another_process_trains_from_them(large: Path, capsys: pytest.CaptureFixture[str]):

@@ -286,6 +286,7 @@ def test_a_thumbnail_keeps_its_proportions(shape: tuple[int, int, int], size: tu
         (["--data.resize", "64"], "resize needs a size that is no larger, got resize 64 and size None"),
         (["--data.size", "64", "--data.resize", "32"], "resize needs a size that is no larger"),
         (["--data.augment", "scale-aspect", "--data.crop", "4"], "crop 4 is for augment none"),
+        (["--data.augment", "scale-aspect", "--data.flip", "true"], "data.flip is for data.augment none and trivial"),
         (["--data.augment", "scale"], "augment"),
         (["--data.limit", "0"], "limit"),
     ],

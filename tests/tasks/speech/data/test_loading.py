@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,74 @@ def test_the_fingerprint_is_that_of_sounds_and_texts(corpus: Write, sound: Write
     assert load(root).fingerprint == before
     sound(root / "manifest-0.wav", seed=99)
     assert load(root).fingerprint != before
+
+
+def test_other_pieces_of_the_same_files_are_other_data(tmp_path: Path, sound: Write):
+    sound(tmp_path / "long.wav", 16)
+
+    def cut(seconds: float, late: float = 0.0) -> str:
+        rows = [
+            {"audio_filepath": "long.wav", "offset": index * 0.5 + late, "duration": seconds, "text": text}
+            for index, text in enumerate(sentences(30))
+        ]
+        (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return load(tmp_path).fingerprint
+
+    assert cut(0.2) == cut(0.2)
+    assert len({cut(0.2), cut(0.3), cut(0.2, 1e-5)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("all.jsonl", '{"audio_filepath": "0.wav", "text": "uno"}'), ("test.jsonl", "{first}")),
+        (("metadata.csv", "file_name,text\n0.wav,uno"), ("metadata.jsonl", '{"file_name": "0.wav", "text": "uno"}')),
+        (("metadata.csv", "0|uno"), ("metadata_test.csv", "{first}")),
+    ],
+    ids=["a list of all and one of the test", "two tables", "LJSpeech's"],
+)
+def test_a_clip_that_two_lists_of_a_folder_name_is_refused(
+    first: tuple[str, str], second: tuple[str, str], tmp_path: Path, sound: Write
+):
+    sound(tmp_path / "0.wav")
+    for name, text in (first, second):
+        (tmp_path / name).write_text(text.replace("{first}", first[1]))
+    with pytest.raises(DataError, match=f"{first[0]} and .*{second[0]} both name 0(.wav)?: remove one of them"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("sayings", "settings"), [(sentences(40), {"limit": 5}), (["uno"] * 40, {})])
+def test_names_that_are_no_utf8_can_be_clips(
+    sayings: list[str], settings: dict[str, int], tmp_path: Path, sound: Write
+):
+    for index, text in enumerate(sayings):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9%d" % index))
+        sound(tmp_path / "0.wav").rename(path.with_suffix(".wav"))
+        path.with_suffix(".txt").write_text(text)
+    found = load(tmp_path, **settings).splits
+    assert all(found.values())
+    assert len(found["train"]) <= settings.get("limit", 40)
+
+
+def test_a_limit_holds_where_a_recording_has_two_transcripts(tmp_path: Path, sound: Write):
+    rows: list[str] = []
+    for index, text in enumerate(sentences(60)):
+        name = sound(tmp_path / f"{index // 2}.wav", seed=index // 2).name
+        rows.append(json.dumps({"audio_filepath": name, "text": text}))
+    (tmp_path / "all.jsonl").write_text("\n".join(rows))
+    assert [len(load(tmp_path, limit=limit).splits["train"]) for limit in range(1, 9)] == [*range(1, 9)]
+
+
+def test_a_source_without_splits_beside_one_with_them_is_trained_on_and_what_it_repeats_is_said(corpus: Write):
+    corpus(sentences(20), "train.jsonl")
+    corpus([f"tres {text}" for text in sentences(5)], "validation.jsonl")
+    one = corpus([f"mil {text}" for text in sentences(5)], "test.jsonl")
+    two = corpus([*sentences(9), "mil uno uno", "mil dos uno"], folder="two")
+    found = load((str(one), str(two)))
+    assert {name: len(part) for name, part in found.splits.items()} == {"train": 31, "validation": 5, "test": 5}
+    said = "2 clips of a source without splits went to training, with a sentence that given validation or test clips"
+    assert any(said in note for note in found.notes)
+    assert not any("without splits" in note for note in load(one).notes)
 
 
 def test_clips_are_listened_to_once(corpus: Write, monkeypatch: pytest.MonkeyPatch):

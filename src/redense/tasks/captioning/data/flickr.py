@@ -120,7 +120,7 @@ def _bars(path: Path) -> Iterator[tuple[str, str]]:
 
 def _commas(path: Path) -> Iterator[tuple[str, str]]:
     names = ["image", "caption"]
-    for line, row in parted(_lines(path), ",", path):
+    for line, row in parted((f"{line}\n" for line in _lines(path)), ",", path):  # a cell may have an end of line in it
         if line == 1 and row and not _is_image(row[0]):
             names = [name.strip().lower() for name in row]
         elif row:

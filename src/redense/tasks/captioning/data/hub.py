@@ -10,8 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from redense.errors import DataError, nearest
-from redense.tasks.classification.data.layouts.hub import Rows, load_tables
-from redense.tasks.task import Split
+from redense.tasks.classification.data.layouts.hub import Rows, load_tables, row_splits, split_columns
 
 from .source import Entry, Source, caption_split, halved, sentences_of, split_by_hash
 
@@ -59,7 +58,7 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
         DataError: it cannot be loaded, or the columns cannot be told.
         MissingExtraError: ``datasets`` is not installed.
     """
-    datasets, tables = load_tables(source, streaming=False, alone=True)
+    datasets, tables, beside = load_tables(source, streaming=False, alone=True)
     features: Mapping[str, Any] = tables["train"].features
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if len(images) != 1:
@@ -71,20 +70,22 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
     for part, table in tables.items():
         rows = Rows(table, images[0], part, datasets)
         cells = [table.with_format(None)[column][:] for column in columns]
-        splits = _splits(table, features)
+        named = split_columns(features, columns)
+        said = list(table.select_columns(named)) if named else []
+        splits = row_splits(said, place, part if len(tables) > 1 else None, caption_split)
         parts.append(rows)
         for index in range(len(rows)):
             name, sentences = rows.name(index), list[str]()
             for column in cells:
-                said = sentences_of(column[index])
-                if said is None:
+                own = sentences_of(column[index])
+                if own is None:
                     cell = str(column[index])[:60]
                     raise DataError(f"{place}: {name} has {cell!r} for sentences, expected text or a list of texts")
-                sentences += said
-            own = splits[index] if splits else caption_split(part) if len(tables) > 1 else None
-            entries.append(Entry(name, tuple(sentences), own))
+                sentences += own
+            split = splits[index] if splits else caption_split(part) if len(tables) > 1 else None
+            entries.append(Entry(name, tuple(sentences), split))
     entries, notes = complete(entries, place)
-    return Source(place, JoinedRows(parts), tuple(entries), notes)
+    return Source(place, JoinedRows(parts), tuple(entries), (*beside, *notes))
 
 
 def complete(entries: list[Entry], place: str) -> tuple[list[Entry], tuple[str, ...]]:
@@ -139,13 +140,3 @@ def _is_text(feature: Any) -> bool:
 
 def _named(features: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items()) or "unknown"
-
-
-def _splits(table: Any, features: Mapping[str, Any]) -> list[Split] | None:
-    """Return the split of each row as a column ``split`` says; None where there is none that can be read so."""
-    if getattr(features.get("split"), "dtype", None) != "string":
-        return None
-    said = table.with_format(None)["split"][:]
-    found: list[Split | None] = [caption_split(str(name)) for name in said]
-    known: list[Split] = [split for split in found if split]
-    return known if len(known) == len(found) else None

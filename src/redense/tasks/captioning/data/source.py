@@ -90,8 +90,10 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
     """Return the image files that entries name, below ``root``; one that is missing has no bytes.
 
     Raises:
-        DataError: a name leads out of the folder.
+        DataError: a name leads out of the folder, or is there twice.
     """
+    if twice := next((name for name, count in Counter(entry.name for entry in entries).items() if count > 1), None):
+        raise DataError(f"{root}: {twice!r} is there twice, expected an image once, with all its sentences")
     names: list[bytes] = []
     lengths: list[int] = []
     modified: list[int] = []

@@ -67,13 +67,14 @@ def read_caption_tables(
     where = {path: _where(path, folder) for path in paths}
     files = _files([(name, where[path]) for path, _, _, name in rows], images or folder)
     sentences: dict[str, list[str]] = {}
+    told: dict[tuple[str, str], Path] = {}
     splits: dict[str, Split | None] = {}
     given: dict[Path, list[tuple[int, Split | None, Split | None]]] = {path: [] for path in paths}
     for path, line, row, name in rows:
         own, key = where[path].split, files[name, where[path]]
-        said = None if own else split_in(row, path, line, caption_split)
+        said = split_in(row, path, line, caption_split)
         first = caption_split(name.partition("/")[0]) if "/" in name else None
-        split = own or said or first
+        split = said or own or first
         if splits.setdefault(key, split) != split:
             raise DataError(
                 f"{path}, line {line}: {name} is of {split or 'no split'}, and of {splits[key] or 'no split'} before"
@@ -85,6 +86,12 @@ def read_caption_tables(
                 cell = str(row[column])[:60]
                 raise DataError(f"{path}, line {line}: {cell!r}, expected text or a list of texts")
             sentences.setdefault(key, []).extend(texts)
+            for said_before in texts:
+                if (first := told.setdefault((key, said_before), path)) != path:
+                    raise DataError(
+                        f"{folder}: {first.relative_to(folder)} and {path.relative_to(folder)} both say "
+                        f"{said_before[:60]!r} of {key}: remove one of them, or join the two"
+                    )
     for path, own in given.items():
         verify_splits(path, own)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]

@@ -117,7 +117,8 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
     if config.label_noise:
         labels = with_noise(train.labels, len(train.classes), config.label_noise, seed)
         splits = replace(splits, train=replace(train, labels=labels))
-        notes.append(f"{place}: {config.label_noise:.0%} of the training labels are random, as data.label_noise asks")
+        share = f"{100 * config.label_noise:g}%"
+        notes.append(f"{place}: {share} of the training labels are random, as data.label_noise asks")
     for name, part in splits.by_name().items():
         if len(part) == 0:
             raise DataError(

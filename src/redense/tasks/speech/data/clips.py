@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from redense.errors import DataError
 from redense.tasks.speech.audio import Samples, read
 from redense.tasks.task import Split
 
@@ -17,6 +20,26 @@ def duration(seconds: float) -> str:
     """
     hours = seconds / 3600
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+
+
+def named_once(clips: Iterable[tuple[Path, Clip]]) -> None:
+    """Refuse clips that two lists name, if both put them into one split, or one of the lists into none.
+
+    They would be learned twice, and a test clip that another list names without its split would be trained on.
+
+    Args:
+        clips: each with its list.
+
+    Raises:
+        DataError: there is one.
+    """
+    seen: dict[Any, tuple[Path, Clip]] = {}
+    for path, clip in clips:
+        first, other = seen.setdefault(clip.sound, (path, clip))
+        if first != path and (clip.split == other.split or None in (clip.split, other.split)):
+            raise DataError(
+                f"{first} and {path} both name {clip.name}: remove one of them, or move it to another folder"
+            )
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,11 @@ class Clip:
     speaker: str = ""
     start: float = 0.0
     length: float | None = None
+
+    @property
+    def sound(self) -> tuple[Path, float, float | None]:
+        """The file, and the piece of it that is heard."""
+        return self.path, self.start, self.length
 
     def samples(self, rate: int) -> Samples:
         """Return its samples (n,) at ``rate`` a second.

@@ -15,7 +15,7 @@ from redense.tasks.split_names import split_named
 from redense.tasks.tables import FILES, cells, read_rows, unreadable
 from redense.tasks.task import Split
 
-from .clips import Clip
+from .clips import Clip, named_once
 from .manifests import TEXT_COLUMNS
 
 _IN_WORDS = ("normalized_text", "normalized_transcription", "normalized_transcript", "text_normalized")
@@ -97,9 +97,9 @@ def read_ljspeech(paths: list[Path]) -> list[Clip]:
     """Read lines ``NAME|TEXT`` or ``NAME|TEXT|TEXT WITH NUMBERS IN WORDS``; sounds lie in ``wavs/``.
 
     Raises:
-        DataError: a line has no text.
+        DataError: a line has no text, or two lists name one clip.
     """
-    clips: list[Clip] = []
+    clips: list[tuple[Path, Clip]] = []
     for path in paths:
         split, _ = split_named(path.stem.removeprefix("metadata").strip("_-"))
         places = [place for place in (path.parent / "wavs", path.parent / "wav", path.parent) if place.is_dir()]
@@ -113,8 +113,9 @@ def read_ljspeech(paths: list[Path]) -> list[Clip]:
             sound = _sound(places[0], name, ".wav")
             if "/" in name and not is_regular(sound):  # a path from the list's folder
                 sound = _sound(path.parent, name, ".wav")
-            clips.append(Clip(sound, name, said[-1], split=split))
-    return clips
+            clips.append((path, Clip(sound, name, said[-1], split=split)))
+    named_once(clips)
+    return [clip for _, clip in clips]
 
 
 def _columns(first: Sequence[str], path: Path) -> list[int] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from redense.errors import DataError
+from redense.files.visible import counted
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.transcripts.alphabet import Alphabet
@@ -185,7 +186,20 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
     for place, one in enumerate(usable):
         splits[drawn.get(place) or one.clip.split or "train"].append(one)
-    return splits, notes
+    return splits, [*notes, *_said_again(splits, given)]
+
+
+def _said_again(splits: Mapping[Split, Sequence[Utterance]], given: Collection[Split | None]) -> list[str]:
+    """Count the training clips without a split of their own whose sentence a given validation or test split has."""
+    held: tuple[Split, ...] = ("validation", "test")
+    said = {one.text for name in held if name in given for one in splits[name]}
+    again = sum(one.clip.split is None and one.text in said for one in splits["train"])
+    if not again:
+        return []
+    return [
+        f"{counted(again, 'clip')} of a source without splits went to training, with a sentence that given validation "
+        "or test clips say: the figures flatter"
+    ]
 
 
 def _different(count: int) -> str:
@@ -194,7 +208,7 @@ def _different(count: int) -> str:
 
 def _by_name(free: Sequence[Utterance], given: Collection[Split | None], config: SpeechData) -> dict[str, Split]:
     """Return clip -> split by the hash of the names, for the splits that are not given."""
-    names = _names_by_hash(free)
+    names = list(dict.fromkeys(_names_by_hash(free)))  # two transcripts of a recording go together
     out: dict[str, Split] = dict.fromkeys(names, "train")
     shares: dict[Split, float] = {"test": config.test, "validation": config.validation}
     start = 0
@@ -207,12 +221,16 @@ def _by_name(free: Sequence[Utterance], given: Collection[Split | None], config:
 
 
 def _first_by_hash(part: Sequence[Utterance], count: int) -> list[Utterance]:
-    chosen = set(_names_by_hash(part)[:count])
-    return [one for one in part if one.clip.name in chosen]
+    order = sorted(range(len(part)), key=lambda place: _hash(part[place]))
+    return [part[place] for place in sorted(order[:count])]
 
 
 def _names_by_hash(part: Sequence[Utterance]) -> list[str]:
-    return sorted((one.clip.name for one in part), key=lambda name: hashlib.sha256(name.encode()).digest())
+    return [one.clip.name for one in sorted(part, key=_hash)]
+
+
+def _hash(one: Utterance) -> bytes:
+    return hashlib.sha256(one.clip.name.encode("utf-8", "surrogateescape")).digest()
 
 
 class _Drops(dict[str, list[str]]):
@@ -263,7 +281,12 @@ def _shared(place: str, splits: Mapping[Split, Sequence[Utterance]]) -> list[str
 
 def _fingerprint(splits: Mapping[Split, Sequence[Utterance]]) -> str:
     known = {
-        name: [(utterance.clip.name, utterance.text, utterance.digest) for utterance in part]
+        name: [(one.clip.name, one.text, one.digest, *_piece(one.clip)) for one in part]
         for name, part in splits.items()
     }
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def _piece(clip: Clip) -> tuple[float | None, ...]:
+    """Return where a piece begins and how long it is, in seconds; nothing of a whole file, which its bytes tell."""
+    return (clip.start, clip.length) if clip.start or clip.length is not None else ()

@@ -15,7 +15,7 @@ from redense.tasks.split_names import split_named, split_of
 from redense.tasks.tables import ENDINGS, fitting, json_lines, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
-from .clips import Clip
+from .clips import Clip, named_once
 
 _PATHS = ("audio_filepath", "audio", "path", "file_name", "wav_filename", "file", "filename")
 TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence")
@@ -30,9 +30,11 @@ def read_manifests(folder: Path) -> list[Clip]:
     """Read every ``*.jsonl`` (or ``*.json`` of JSON lines) of a folder; the name of a list says its split.
 
     Raises:
-        DataError: a line is no JSON, or has no path or text.
+        DataError: a line is no JSON, or has no path or text, or two lists name one clip.
     """
-    return [clip for path in find_manifests(folder) for clip in read_manifest(path)]
+    clips = [(path, clip) for path in find_manifests(folder) for clip in read_manifest(path)]
+    named_once(clips)
+    return [clip for _, clip in clips]
 
 
 def read_manifest(path: Path) -> list[Clip]:
@@ -79,20 +81,21 @@ def read_tables(folder: Path) -> list[Clip]:
     """Read the tables of a folder: ``file_name`` and ``transcription`` (or text, sentence), or DeepSpeech's columns.
 
     Raises:
-        DataError: a table lacks a column.
+        DataError: a table lacks a column, or two name one clip.
     """
     clips: list[tuple[Path, Clip]] = []
     for path in find_tables(folder):
         own = "" if path.stem == "metadata" else path.stem
         split, part = split_named(path.parent.name if path.parent != folder else own)
-        rows, place = list(_rows(path)), path.parent.relative_to(folder)
+        rows = list(_rows(path))
         for line, entry in rows:
             name = next((str(entry[key]) for key in _PATHS if entry.get(key)), "")
             # One table may list files of several folders.
             own = (split_named(name.partition("/")[0])[0] if "/" in name else None) or split
-            clips.append((place, _clip(entry, path, line, own, part)))
+            clips.append((path, _clip(entry, path, line, own, part)))
         _verify_splits(path, rows, [clip for _, clip in clips[len(clips) - len(rows) :]])
-    return _told_apart(clips)
+    named_once(clips)
+    return _told_apart([(path.parent.relative_to(folder), clip) for path, clip in clips])
 
 
 def _verify_splits(path: Path, rows: Sequence[tuple[int, Mapping[str, Any]]], clips: Sequence[Clip]) -> None:

@@ -97,6 +97,16 @@ def test_a_split_whose_rows_say_another_split_is_refused(hf: Any, tmp_path: Path
         load_splits(parquet(tmp_path / "set", train=rows, test=rows))
 
 
+@pytest.mark.parametrize("size", [None, 8])
+def test_a_split_of_another_name_is_said(hf: Any, tmp_path: Path, size: int | None):
+    rows = table(hf, pictures(20), [0, 1] * 10)
+    hf.DatasetDict({"train": rows, "extra": rows, "test": rows}).save_to_disk(tmp_path / "saved")
+    splits = load_images(ImageData(source=str(tmp_path / "saved"), size=size))
+    said = "saved: the split 'extra' is called neither train nor validation nor test: 20 rows not used"
+    assert splits.notes[0].endswith(said)
+    assert sum(map(len, splits.by_name().values())) == 40
+
+
 def test_labels_without_names_are_digits_and_one_coloured_image_makes_all_coloured(hf: Any, tmp_path: Path):
     grey = pictures(20)
     train = table(hf, grey, [0, 2] * 10, hf.Value("int64"))

@@ -55,6 +55,26 @@ def test_a_file_with_images_of_no_split_and_a_test_split_keeps_both(tmp_path: Pa
     assert not notes
 
 
+def test_a_class_may_be_a_number_of_any_length(tmp_path: Path):
+    sets, _ = read_npz(written(tmp_path, x=4, y=np.array(["7", "9" * 5000] * 2)))
+    assert sets["all"].classes == ("7", "9" * 5000)
+
+
 def test_a_class_that_is_called_none_is_a_class(tmp_path: Path):
     sets, _ = read_npz(written(tmp_path, x=4, y=np.array(["none", "crack"] * 2)))
     assert sets["all"].classes == ("crack", "none")
+
+
+def test_fractions_go_from_0_to_1_in_all_splits_or_in_none(tmp_path: Path):
+    x = np.linspace(0, 1, 64, dtype=np.float32).reshape(4, 4, 4)
+    labels = np.arange(4) % 2
+    over = x * np.float32(1.0000001)  # as resizing leaves it
+    assert over.max() > 1
+    sets, _ = read_npz(written(tmp_path, x_train=x, y_train=labels, x_test=over, y_test=labels))
+    assert np.array_equal(sets["train"].images, sets["test"].images)
+    assert int(sets["test"].images.max()) == 255
+    dark = np.full_like(x, 0.4)  # a split of black images beside one up to 255
+    sets, _ = read_npz(written(tmp_path, x_train=255 * x, y_train=labels, x_test=dark, y_test=labels))
+    assert int(sets["test"].images.max()) == 0
+    with pytest.raises(DataError, match=r"its images have numbers up to 1\.3, expected 0 to 255, or 0 to 1"):
+        read_npz(written(tmp_path, x=1.3 * x, y=labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from torch import Tensor
 
 from redense.errors import DataError, MissingExtraError, nearest
 from redense.files.opening import read_bytes
+from redense.files.visible import counted
 from redense.tasks.classification.data.assemble import Part
 from redense.tasks.classification.data.checking import Looks
 from redense.tasks.classification.data.pixels import decode
 from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
 from redense.tasks.folders import visible
-from redense.tasks.split_names import by_split
+from redense.tasks.split_names import by_split, split_of
 from redense.tasks.tables import SPLITS, split_in
+from redense.tasks.task import Split
 
 from .tables import LABELS, in_order, is_unlabelled
 
@@ -73,7 +75,7 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
         DataError: it cannot be loaded, or its rows cannot be used; the message names the row.
         MissingExtraError: ``datasets`` is not installed.
     """
-    datasets, tables = load_tables(source, streaming=not source.startswith("hub:"))
+    datasets, tables, beside = load_tables(source, streaming=not source.startswith("hub:"))
     columns = _columns(tables["train"].features or {}, source, label, datasets)
     encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
     tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
@@ -86,7 +88,7 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
     return {
         part: ImageSet(decoded[part][0].expand(-1, channels, -1, -1).contiguous(), torch.from_numpy(own), classes)
         for part, own in numbers.items()
-    }, notes
+    }, [*beside, *notes]
 
 
 def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, Part], list[str]]:
@@ -96,7 +98,7 @@ def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, 
         DataError: it cannot be loaded, or its labels cannot be used.
         MissingExtraError: ``datasets`` is not installed.
     """
-    datasets, tables = load_tables(source, streaming=False)
+    datasets, tables, beside = load_tables(source, streaming=False)
     columns = _columns(tables["train"].features or {}, source, label, datasets)
     tables = _divided(tables, columns, source)
     raw = {part: table.with_format(None)[columns.label][:] for part, table in tables.items()}
@@ -106,11 +108,11 @@ def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, 
         rows = Rows(tables[part], columns.image, part, datasets)
         place = f"{source} {part} {getattr(tables[part], '_fingerprint', '')}"
         parts[part] = Part(rows, own, classes, look(rows, place))
-    return parts, notes
+    return parts, [*beside, *notes]
 
 
-def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Return the library and the tables of the splits, under our names.
+def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[Any, dict[str, Any], list[str]]:
+    """Return the library, the tables of the splits, under our names, and notes on those that are not used.
 
     With ``alone`` a set of one split, whatever it is called, has that as ``train``.
 
@@ -142,13 +144,52 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
     found = by_split(((str(name), table) for name, table in tables.items()), source)
     parts: dict[str, Any] = {part: table for part, (_, table) in found.items()}
     if alone and len(tables) == 1:
-        return datasets, {"train": next(iter(tables.values()))}
+        return datasets, {"train": next(iter(tables.values()))}, []
     if "train" not in parts:
         raise DataError(
             f"{source}: no split 'train' (it has {', '.join(map(repr, tables))}); expected 'train', and if there are "
             "any, 'validation' and 'test'"
         )
-    return datasets, parts
+    used = {name for name, _ in found.values()}
+    return datasets, parts, [_unused(source, str(name), table) for name, table in tables.items() if name not in used]
+
+
+def _unused(source: str, name: str, table: Any) -> str:
+    rows = getattr(table, "num_rows", None)  # what is streamed does not know
+    count = "its rows" if rows is None else counted(rows, "row")
+    return f"{source}: the split {name!r} is called neither train nor validation nor test: {count} not used"
+
+
+def split_columns(features: Mapping[str, Any], taken: Collection[str]) -> list[str]:
+    """Return the columns of text beside those that are ``taken`` that may divide the rows into splits."""
+    kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name not in taken}
+    return [name for name, kind in kinds.items() if name.strip().lower() in SPLITS and kind in _TEXT]
+
+
+def row_splits(
+    rows: Sequence[Mapping[str, Any]],
+    source: str,
+    part: str | None = None,
+    known: Callable[[str], Split | None] = split_of,
+) -> list[Split] | None:
+    """Return the split that a column of each row names; None where no row does.
+
+    Args:
+        rows: their columns that may say it, see `split_columns`.
+        source: of the set, for messages.
+        part: the split of their file, where the set has files of several.
+        known: gives the split of a name.
+
+    Raises:
+        DataError: a row names none where others do, or another one than that of its file.
+    """
+    splits: list[Split | None] = [split_in(row, Path(source), index, known) for index, row in enumerate(rows, start=1)]
+    found: list[Split] = [split for split in splits if split]
+    if found and len(found) < len(splits):
+        raise DataError(f"{source}: row {splits.index(None) + 1} names no split, where others do")
+    if part and (other := next((split for split in found if split != part), None)):
+        raise DataError(f"{source}: the files of {part} have rows whose column {next(iter(rows[0]))!r} says {other}")
+    return found or None
 
 
 def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datasets: Any) -> Columns:
@@ -184,24 +225,14 @@ def _divided(tables: dict[str, Any], columns: Columns, source: str) -> dict[str,
     Raises:
         DataError: a row names no split where others do, or another split than that of its file, or none trains.
     """
-    features: Mapping[str, Any] = tables["train"].features or {}
-    kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != columns.label}
-    named = [name for name, kind in kinds.items() if name.strip().lower() in SPLITS and kind in _TEXT]
+    named = split_columns(tables["train"].features or {}, [columns.label])
     if not named:
         return tables
     parts: dict[str, Any] = {}
     for part, table in tables.items():
         rows: list[dict[str, Any]] = list(table.select_columns(named))
-        splits = [split_in(row, Path(source), index) for index, row in enumerate(rows, start=1)]
-        if not any(splits):
-            parts[part] = table
-            continue
-        if None in splits:
-            raise DataError(f"{source}: row {splits.index(None) + 1} names no split, where others do")
-        if len(tables) > 1:
-            other = next((split for split in splits if split != part), None)
-            if other:
-                raise DataError(f"{source}: the files of {part} have rows whose column {named[0]!r} says {other}")
+        splits = row_splits(rows, source, part if len(tables) > 1 else None)
+        if splits is None or len(tables) > 1:
             parts[part] = table
             continue
         for split in sorted({str(split) for split in splits}):

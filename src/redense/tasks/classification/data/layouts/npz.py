@@ -8,6 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .tables import in_order
 _IMAGES = ("x", "image", "images", "data", "pixels", "arr_0")
 _LABELS = ("y", "label", "labels", "target", "targets", "arr_1")
 _DIMENSIONS = 3  # of grey images
+_ONE = 1.001  # some resizing goes beyond 1 by its rounding
 _SHOWN = 5  # arrays that a note names
 # What Python's and NumPy's readers raise: NotImplementedError for another compression, RuntimeError for a password.
 _BROKEN = (
@@ -68,8 +70,9 @@ def read_npz(path: Path) -> tuple[dict[str, ImageSet], list[str]]:
         raise
     except (*_BROKEN, MemoryError) as error:
         raise DataError(f"{path}: no arrays that can be read ({' '.join(str(error).split())[:200]})") from None
+    unit = _go_to_one([images for images, _ in raw.values()], path)
     pairs = {
-        split: (_pixels(images, path, named[split][0]), _words(labels, path, named[split][1]))
+        split: (_pixels(images, path, named[split][0], unit=unit), _words(labels, path, named[split][1]))
         for split, (images, labels) in raw.items()
     }
     known = {
@@ -129,8 +132,20 @@ def _named(names: list[str], path: Path) -> dict[str, tuple[str, str]]:
     return {split: (found[split, "images"], found[split, "labels"]) for split in splits}
 
 
-def _pixels(images: Any, path: Path, name: str) -> np.ndarray:
-    """Return uint8 (n, 1 or 3, h, w)."""
+def _go_to_one(arrays: Sequence[np.ndarray], path: Path) -> bool:
+    """Whether images of numbers with fractions go from 0 to 1: all of a file do, or none.
+
+    Raises:
+        DataError: they go beyond 1 by more than rounding, and stay far below 255.
+    """
+    highest = max((float(one.max()) for one in arrays if one.dtype.kind == "f" and one.size), default=0.0)
+    if _ONE < highest < 2:
+        raise DataError(f"{path}: its images have numbers up to {highest:g}, expected 0 to 255, or 0 to 1")
+    return highest <= _ONE
+
+
+def _pixels(images: Any, path: Path, name: str, *, unit: bool) -> np.ndarray:
+    """Return uint8 (n, 1 or 3, h, w); ``unit``: numbers with fractions go from 0 to 1."""
     shape = " x ".join(map(str, images.shape))
     if images.ndim == _DIMENSIONS:
         images = images[:, None]
@@ -147,8 +162,9 @@ def _pixels(images: Any, path: Path, name: str) -> np.ndarray:
     low, high = float(images.min()), float(images.max())
     if not 0 <= low <= high <= 255:  # NaN, too
         raise DataError(f"{path}: {name} has numbers from {low:g} to {high:g}, expected 0 to 255, or 0 to 1")
-    scale = 255.0 if high <= 1 and images.dtype.kind == "f" else 1.0
-    return np.ascontiguousarray(np.rint(images * scale).astype(np.uint8))
+    if unit and images.dtype.kind == "f":
+        images = np.minimum(images, 1) * 255.0
+    return np.ascontiguousarray(np.rint(images).astype(np.uint8))
 
 
 def _words(labels: Any, path: Path, name: str) -> list[str]:

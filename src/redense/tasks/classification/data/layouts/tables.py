@@ -30,6 +30,7 @@ LABELS = (
     *("class_id", "classid", "label_id", "y"),
 )
 """Columns of classes, in small letters; the first that a table has is taken."""
+_DIGITS = 1000  # of a number that is the name of a class: Python reads no longer ones than 4,300
 _TRIED = 50  # rows of a table in which images are looked for
 
 
@@ -246,7 +247,9 @@ def in_order(names: set[str]) -> list[str]:
     (['9', '10'], ['a', 'b'])
     """
     known = [name for name in names if not is_unlabelled(name)]
-    return sorted(known, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    return sorted(
+        known, key=lambda name: (0, int(name), name) if name.isdecimal() and len(name) < _DIGITS else (1, 0, name)
+    )
 
 
 def _paths(root: Path) -> list[Path]:
