@@ -193,13 +193,16 @@ def judge(
     if lower_is_better is None and read.metric == told.metric:
         lower_is_better = told.lower_is_better
     lower = is_lower_better(read.metric, lower_is_better)
-    first = choose_baseline(read.arms, told.baseline if baseline is None and told.baseline in read.arms else baseline)
+    own = told.baseline if baseline is None and told.baseline in read.arms else baseline
+    without = own is None and told.baseline == "" and set(read.arms) <= set(told.arms)  # only controls, by the folder
+    first = "" if without else choose_baseline(read.arms, own)
     chosen = choose_controls(read.arms, controls, first)
     if controls is None:
         known = [name for name in told.controls if name in read.arms and name != first]
         chosen = tuple(dict.fromkeys([*(name for name in chosen if name not in told.arms), *known]))
     arms = {name: replace(figures, **told.beside.get(name, {})) for name, figures in read.arms.items()}
     only = read.validation_only or told.validation_only
+    tells_split = told.split != "" and (read.by_split or any(one.validation for one in arms.values()))
     return Judgement(
         decide(
             arms,
@@ -214,7 +217,7 @@ def judge(
             added=told.added if told.looks >= looks else "",
         ),
         arms,
-        split="validation" if only else "test" if read.by_split or any(a.validation for a in arms.values()) else "",
+        split="validation" if only else "test" if tells_split else "",
         seeds=max(one.runs for one in arms.values()),
         dense=told.dense and baseline is None,
     )

@@ -44,7 +44,8 @@ def obstacle(found: Obstacle) -> str:
     first, second = found.counts
     if found.code == "diverged":
         return f"{first:g} of {second:g} runs of {found.arm} {found.ended}"
-    return f"{found.arm} trains for {first:,.0f} steps and {found.against} for {second:,.0f} only"
+    mine, its = (f"{steps:,.{0 if steps == int(steps) else 3}f}" for steps in found.counts)
+    return f"{found.arm} trains for {mine} steps and {found.against} for {its} only"
 
 
 def _against(decision: Decision, told: Conclusion) -> str:

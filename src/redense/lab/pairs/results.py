@@ -15,7 +15,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.checksums import write_with_sums
 from redense.files.csv_text import safe_cell
-from redense.lab.judging.results import decide_rows, described, mean_of
+from redense.lab.judging.results import decide_rows, described, mean_of, plain_steps
 from redense.tasks.metrics import shown_name
 
 from .figures import UNNAMED, Figures, choose_metric, missing_metric
@@ -114,7 +114,7 @@ def _row(
             facts["test"] = facts.pop("validation")
         seeds.append({"seed": seed, **facts})
     told = [facts["steps"] for facts in seeds if "steps" in facts]
-    steps = arm.steps if arm.steps is not None else round(sum(told) / len(told)) if told else None
+    steps = arm.steps if arm.steps is not None else plain_steps(sum(told) / len(told)) if told else None
     gradients = [facts["gradients"] for facts in seeds if "gradients" in facts]
     values = [facts["test"][metric] for facts in seeds if "test" in facts]
     return {

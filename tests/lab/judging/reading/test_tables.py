@@ -312,3 +312,29 @@ def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numb
         options: dict[str, Any] = {"lower_is_better": True, **wrong}
         with pytest.raises(DataError):
             judge(table, **options)
+
+
+@pytest.mark.parametrize(("column", "state"), [("State", "crashed"), ("status", "FAILED"), ("status", "RUNNING")])
+def test_a_run_that_its_tracker_knows_as_unfinished_has_no_figure(column: str, state: str):
+    rows = [{**row, column: "finished"} for row in ROWS]
+    assert values_of(rows) == VALUES
+    rows[-1][column] = state
+    with pytest.raises(DataError, match=f"'error' is 11.8, and '{column}' is '{state}': a run that failed has no fig"):
+        read_table(rows)
+    rows[-1]["error"] = None
+    assert read_table(rows).arms["dsd"].failures == {str(rows[-1]["seed"]): state}
+
+
+def test_steps_may_be_missing_of_a_whole_arm_and_of_runs_that_failed():
+    rows = [{**row, "steps": 100 if row["arm"] == "dsd" else "", "failed": ""} for row in ROWS]
+    assert [arm.steps for arm in read_table(rows).arms.values()] == [None, 100]
+    rows[-1]["steps"] = ""
+    with pytest.raises(DataError, match="arm 'dsd', seed '2': 'steps' is empty"):
+        read_table(rows)
+    rows[-1] |= {"error": "", "failed": "killed"}
+    assert [arm.steps for arm in read_table(rows).arms.values()] == [None, 100]
+
+
+def test_a_name_before_which_stands_an_apostrophe_for_spreadsheets_is_the_name(write: Callable[[str | bytes], Path]):
+    read = read_table(write(CSV.replace("dsd", "'+dsd").replace("baseline", "'t")))
+    assert list(read.arms) == ["'t", "+dsd"]
