@@ -55,6 +55,26 @@ def test_what_is_no_figure_is_one_line(given: Any, why: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"error": 0.4, "test_error": 0.13}, "'error' and 'test_error' are all the test figure 'error'"),
+        ({"test": 0.13, "test/error": 0.2}, "'test' and 'test/error' are all the test figure 'error'"),
+        ({"test": {"error": 1.0}, "error": 2.0}, "'test' and 'error' are all the test figure"),
+        ({"validation_error": 1, "validation": 2, "test": 3}, "'validation_error' and 'validation' are all the valid"),
+    ],
+)
+def test_the_figure_that_decides_is_there_once(given: Any, named: str):
+    with pytest.raises(DataError, match=f"^{named}.*differ: give the one that decides alone"):
+        read_figures(given, "error")
+
+
+def test_of_two_other_figures_the_one_that_says_its_split_counts():
+    for given in ({"loss": 9, "test_loss": 1, "error": 2}, {"test_loss": 1, "loss": 9, "error": 2}):
+        assert read_figures(given, "error").test == {"loss": 1, "error": 2}
+    assert read_figures({"error": 0.5, "test_error": 0.5}).test == {"error": 0.5}
+
+
 def test_which_figure_decides_is_asked_for_where_it_is_not_clear():
     assert choose_metric(["error"], None, None) == ("error", True)
     assert choose_metric(["figure"], None, False) == ("figure", False)
