@@ -10,6 +10,9 @@ import pytest
 from redense.lab.judging.judge import Judgement, judge
 from redense.lab.judging.results import decide_rows
 from redense.lab.pairs.results import write_tables
+from redense.report.comparisons import words
+from redense.report.comparisons.reading import read_comparison
+from redense.report.comparisons.types import Comparison
 from redense.report.judged import results_of
 
 MEANS = {"baseline": 31.0, "restart": 29.0, "dsd": 28.0}
@@ -22,6 +25,11 @@ def rows(seeds: tuple[Any, ...] = (0, 1, 2, 3, 4, 5), **of_arms: Any) -> list[di
         for arm, mean in arms.items()
         for place, seed in enumerate(seeds)
     ]
+
+
+def page_of(found: Judgement, folder: Path) -> Comparison:
+    write_tables(folder, results_of(found, "t"), None)
+    return read_comparison(folder)
 
 
 def check_page(found: Judgement) -> None:
@@ -63,3 +71,26 @@ def test_a_figure_of_which_nobody_told_the_split_is_not_called_a_test_figure(tmp
     write_tables(tmp_path, results_of(found, "t"), None)
     assert judge(tmp_path).headline == found.headline
     assert f"its {split} error is".replace("  ", " ") in found.headline
+
+
+@pytest.mark.parametrize(
+    ("scale", "base", "decimals"), [(1.0, 0.0, 2), (1e-3, 1234.0, 5), (1e-8, 0.0, 9), (10, 0.0, 1)]
+)
+def test_no_difference_that_is_shown_becomes_nothing_on_the_page(
+    tmp_path: Path, scale: float, base: float, decimals: int
+):
+    table = [{**row, "error": base + scale * row["error"]} for row in rows()]
+    c = page_of(judge(table), tmp_path)
+    assert c.differences[-1].verdict == "better"
+    assert c.decimals == decimals
+    assert all(float(f"{item.paired.mean:.{c.decimals}f}") for item in c.differences)
+
+
+def test_small_means_without_a_difference_are_not_nothing_either(tmp_path: Path):
+    c = page_of(judge({"baseline": [1e-6, 2e-6], "restart": [2e-6, 1e-6]}, lower_is_better=True), tmp_path)
+    assert c.decimals == 8
+
+
+def test_of_numbers_that_were_given_nobody_knows_the_masks(tmp_path: Path):
+    c = page_of(judge(rows()), tmp_path)
+    assert words.arms_sentence(c) == "Whether an arm trains under a mask, nobody told."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from redense.files.visible import counted
+
 from .figures import BASELINES, CONTROLS, shown
 from .power import seeds_for
 from .statistics import LEVEL, Interval, veto_limit
@@ -135,7 +137,7 @@ def sentence(decision: Decision, contrast: Contrast) -> str:
     """Return a contrast with its numbers, as one sentence. A difference of percentages is in points."""
     paired, p, word = contrast.paired, contrast.p_adjusted, contrast.verdict
     unit = _unit(decision)
-    metric, other = decision.metric or "figure", other_name(decision, contrast.against).partition(",")[0]
+    metric, other = decision.metric or "figure", called(decision, contrast.against)
     low, high = paired.interval or (paired.mean, paired.mean)
     point = _form((high - low) / 2 or abs(paired.mean))
     shift = f"{metric} {paired.mean:+z{point}}{unit}"
@@ -190,7 +192,6 @@ def seeds_needed(decision: Decision, contrast: Contrast) -> int | None:
 
 def rule(decision: Decision) -> str:
     """Return in some sentences what decides a verdict, and what a verdict of no difference is worth."""
-    n = max((item.paired.n for item in decision.contrasts), default=1)
     family = decision.family
     looks = f" and a level divided by {family.looks:,} looks" if family.looks > 1 else ""
     margin = ""
@@ -202,12 +203,20 @@ def rule(decision: Decision) -> str:
     return (
         "Arms are paired by seed, and a difference is called better or worse if the paired t-test gives p at most "
         f"{LEVEL:g} after Holm's correction over all {family.comparisons} comparisons{looks}, unless the sign-flip "
-        f"test, which assumes no normal distribution, vetoes it with an uncorrected p above {veto_limit(n):.3g}, its "
-        f"limit for {n} seeds.{margin} A gain is what is better than the baseline and than every control that decides. "
+        f"test, which assumes no normal distribution, vetoes it with an uncorrected p above {_limits(decision)}."
+        f"{margin} A gain is what is better than the baseline and than every control that decides. "
         f"“{NO_DIFFERENCE.capitalize()}” is no proof that there is none: the detectable difference is the smallest "
         "true one that this verdict, after the correction and the veto, finds in 80 of 100 experiments, if differences "
         "are normal with the spread observed and nothing else differs. Smaller ones it mostly misses."
     )
+
+
+def _limits(decision: Decision) -> str:
+    """Return from which p on the sign-flip test has a veto: runs that failed leave some comparisons fewer seeds."""
+    first, *others = sorted({item.paired.n for item in decision.contrasts}, reverse=True) or [1]
+    text = f"{veto_limit(first):.3g}, its limit for {counted(first, 'seed')}"
+    more = [f"{veto_limit(n):.3g} for {counted(n, 'seed')}" for n in others if n > 1]
+    return f"{text} ({', '.join(more)})" if more else text
 
 
 def size(decision: Decision, contrast: Contrast) -> str:
@@ -244,7 +253,8 @@ def interval_text(value: float, interval: Interval | None, *, sign: bool = False
     >>> interval_text(-0.834, (-1.1, -0.568), sign=True)
     '-0.83 [-1.10, -0.57]'
     """
-    half = (interval[1] - interval[0]) / 2 if interval else abs(value)
+    # Without an interval two digits are those of a difference, and too few for a mean.
+    half = (interval[1] - interval[0]) / 2 if interval else abs(value) / (1 if sign else 100)
     form = f"z{_form(half)}"
     text = format(value, f"{'+' if sign else ''}{form}")
     return f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from redense.lab.judging.verdicts import Contrast, Decision
 from redense.lab.judging.words import called
 from redense.report.runs.evidence import Found
 from redense.report.runs.reading import Metric
+
+_MOST_DECIMALS = 15
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,12 @@ class Comparison:
 
     @property
     def decimals(self) -> int:
-        """The decimals that the metric is shown with, everywhere alike."""
-        return self.metric.decimals(arm.mean for arm in self.arms)
+        """The decimals that the metric is shown with, everywhere alike: no difference that is shown becomes 0."""
+        usual = self.metric.decimals(arm.mean for arm in self.arms)
+        told = (abs(item.paired.mean) for item in self.differences if item.verdict in ("better", "worse"))
+        mean = max((abs(arm.mean) for arm in self.arms if arm.mean), default=1.0)
+        least = min(told, default=mean / 10)
+        return usual if least >= 10.0**-usual else min(1 - math.floor(math.log10(least)), _MOST_DECIMALS)
 
     @property
     def points(self) -> str:
