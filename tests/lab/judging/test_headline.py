@@ -140,3 +140,19 @@ def test_the_limit_of_the_veto_is_told_for_every_number_of_seeds():
 def test_a_mean_without_an_interval_has_four_digits():
     assert words.interval_text(97.43, None) == "97.43"
     assert words.interval_text(0.93125, None) == "0.9313"
+
+
+def test_seeds_that_change_nothing_are_one_run_and_no_gain():
+    means = {"baseline": 31.0, "restart": 30.0, "dsd": 29.0}
+
+    def told(of_dsd: list[float]) -> Decision:
+        values = {arm: [mean] * 10 for arm, mean in means.items()} | {"dsd": of_dsd}
+        figures = {arm: ArmFigures(dict(enumerate(own)), runs=10) for arm, own in values.items()}  # pyright: ignore[reportArgumentType]
+        return decide(figures, lower_is_better=True, baseline="baseline", controls=["restart"], metric="error")
+
+    said = told([29.0] * 10)
+    assert (said.conclusions["dsd"].gain, said.conclusions["dsd"].to_dict()["obstacle"]) == (False, "same-seeds")
+    assert "No arm has another figure for another seed, as if none of them used its seed, so dsd is none." in headline(
+        said
+    )
+    assert told([29.0] * 9 + [28.9]).conclusions["dsd"].gain

@@ -86,14 +86,14 @@ class Obstacle:
 
     Args:
         code: ``diverged``: runs of ``arm`` have no figure; ``no-control``: there is no control; ``longer``: ``arm``
-            trains longer than the control ``against``.
+            trains longer than the control ``against``; ``same-seeds``: no arm has another figure for another seed.
         arm: of which it is said.
         against: the control.
         counts: runs that diverged and all runs, or steps of the arm and of the control.
         ended: what became of the runs, in a word.
     """
 
-    code: Literal["diverged", "no-control", "longer"]
+    code: Literal["diverged", "no-control", "longer", "same-seeds"]
     arm: str = ""
     against: str = ""
     counts: tuple[float, float] = (0, 0)
@@ -349,6 +349,8 @@ def _obstacles(
             yield Obstacle("diverged", one, counts=(count, arms[one].runs), ended=arms[one].ended)
     if deciding is None:
         return
+    if all(len(figures.values) != 1 and len(set(figures.values.values())) < 2 for figures in arms.values()):
+        yield Obstacle("same-seeds")
     if not deciding:
         yield Obstacle("no-control")
     for one in deciding:

@@ -43,6 +43,8 @@ def obstacle(found: Obstacle) -> str:
     """Return why no gain can be claimed, without the end of the sentence."""
     if found.code == "no-control":
         return "No control without a mask is in the table beside the baseline"
+    if found.code == "same-seeds":
+        return "No arm has another figure for another seed, as if none of them used its seed"
     first, second = found.counts
     if found.code == "diverged":
         return f"{first:g} of {second:g} runs of {found.arm} {found.ended}"

@@ -138,7 +138,8 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, change
             if changed:
                 drop_parts(out)
             if after != before:
-                if _was_judged(out, before):
+                more = len(after.seeds) > len(before.seeds) or len(after.arms) > len(before.arms)
+                if more and _was_judged(out, before):
                     looked.append([len(before.seeds), len(before.arms)])
                 _write_plan(out, after, looked)
             yield Kept(out, after, looked)
