@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -172,8 +172,8 @@ def judge(
         baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
         controls: the arms without a mask; those that a folder knows as such, and those named after ``restart``, ``llr``
             and ``longer``, if not given.
-        margin: differences within it are of no interest, and called equivalent where that is shown; a folder's, if not
-            given.
+        margin: differences within it are of no interest, and called equivalent where that is shown; a folder's for its
+            own metric, if not given.
         looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder.
 
     Raises:
@@ -188,6 +188,8 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
+    if isinstance(table, Iterator):
+        table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table)
     read = read_table(table, metric=metric or told.metric, validation=validation)
     if lower_is_better is None and read.metric == told.metric:
@@ -211,7 +213,7 @@ def judge(
             controls=chosen,
             metric=read.metric,
             unit=told.unit if read.metric == told.metric else "",
-            margin=told.margin if margin is None else float(margin),
+            margin=float(margin) if margin is not None else told.margin if read.metric == told.metric else None,
             looks=max(int(looks), told.looks),
             validation_only=only,
             added=told.added if told.looks >= looks else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from redense.lab.judging.results import Tried
 from redense.lab.judging.statistics import Interval
 from redense.lab.judging.verdicts import Contrast, Decision
 from redense.lab.judging.words import called
+from redense.report.kit.quantities import decimals_that_show
 from redense.report.runs.evidence import Found
 from redense.report.runs.reading import Metric
-
-_MOST_DECIMALS = 15
 
 
 @dataclass(frozen=True)
@@ -169,10 +167,8 @@ class Comparison:
     def decimals(self) -> int:
         """The decimals that the metric is shown with, everywhere alike: no difference that is shown becomes 0."""
         usual = self.metric.decimals(arm.mean for arm in self.arms)
-        told = (abs(item.paired.mean) for item in self.differences if item.verdict in ("better", "worse"))
-        mean = max((abs(arm.mean) for arm in self.arms if arm.mean), default=1.0)
-        least = min(told, default=mean / 10)
-        return usual if least >= 10.0**-usual else min(1 - math.floor(math.log10(least)), _MOST_DECIMALS)
+        told = (item.paired.mean for item in self.differences if item.verdict in ("better", "worse"))
+        return decimals_that_show(usual, [arm.mean for arm in self.arms], told)
 
     @property
     def points(self) -> str:

@@ -33,7 +33,8 @@ def write(tmp_path: Path) -> Write:
             for arm, seed in plan.pairs
         }
         (tmp_path / name).mkdir()
-        write_tables(tmp_path / name, gather(plan, outcomes, {"margin": None, "looks": 1, "added": ""}), None)
+        told = {"margin": plan.margin, "looks": 1, "added": ""}
+        write_tables(tmp_path / name, gather(plan, outcomes, told), None)
         return tmp_path / name
 
     return written
@@ -81,3 +82,21 @@ def test_a_mean_of_steps_that_is_no_whole_number_is_longer_by_that_part(write: W
     folder = write("a", MEANS, told)
     for decision in (judge(folder).decision, of_its_own(folder)):
         assert "dsd trains for 900.500 steps and restart for 900 only, so dsd is none." in headline(decision)
+
+
+def test_folders_say_what_they_know_however_they_are_listed(write: Write, tmp_path: Path):
+    means = {"baseline": 31.0, "own": 29.0, "dsd": 29.5}
+    folder = write("a", means, lambda arm, value: {"error": value, "loss": value / 100}, controls=["own"])
+    for table in (folder, [folder], {folder}, {str(folder): 0}.keys(), tmp_path.glob("a"), iter([folder])):
+        assert judge(table).decision.controls == ("own",)
+    with pytest.raises(DataError, match="expected \\{seed: number\\}"):
+        judge({str(folder): 1.0}, lower_is_better=True)
+
+
+def test_a_margin_of_a_folder_is_one_of_its_own_figure(write: Write):
+    folder = write(
+        "a", {"baseline": 31.0, "dsd": 30.9}, lambda arm, value: {"error": value, "loss": value / 100}, margin=0.3
+    )
+    assert {item.verdict for item in judge(folder).decision.contrasts} == {"equivalent"}
+    assert judge(folder, metric="loss").decision.margin is None
+    assert judge(folder, metric="loss", margin=0.3).decision.margin == 0.3

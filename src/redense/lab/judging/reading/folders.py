@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -60,7 +60,8 @@ def told_by(table: Any) -> Told:
     Raises:
         DataError: a folder's ``compare.json`` is damaged, or figures of validation data lie beside others.
     """
-    tables = [table] if isinstance(table, (str, PathLike)) else table if isinstance(table, (list, tuple)) else []
+    several = isinstance(table, Collection) and not isinstance(table, (str, Mapping)) and not hasattr(table, "columns")
+    tables: list[Any] = list(table) if several else [table]
     paths = [Path(one) for one in tables if isinstance(one, (str, PathLike))]
     read = {path: _read(results) for path in paths if (results := _results(path))}
     only = [path for path, told in read.items() if told.validation_only]
