@@ -95,6 +95,12 @@ def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
     assert figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error").test["error"] == 0.25
 
 
+def test_a_dict_that_python_printed_last_is_not_passed_over_for_an_earlier_line(tmp_path: Path):
+    text = "{\"error\": 0.5}\n{'error': 0.25, 'epoch': 3}\n"
+    with pytest.raises(DataError, match=r"the last figures that it printed are no JSON.*print json.dumps"):
+        figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error")
+
+
 def test_a_file_of_figures_goes_before_what_was_printed(tmp_path: Path):
     (tmp_path / "metrics.json").write_text('{"error": 0.1}')
     found = figures_of(tmp_path, printed(tmp_path, '{"error": 0.5}'), expression=None, metric=None)

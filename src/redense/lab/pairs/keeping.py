@@ -107,6 +107,10 @@ class Kept:
         sweep(folder)
         write_text(folder / _RESULT, json.dumps({**data, "sha256": _digest(data)}) + "\n")
 
+    def drop(self, arm: str, seed: int) -> None:
+        """Forget what came of a pair: it is to be done again."""
+        (self.folder(arm, seed) / _RESULT).unlink(missing_ok=True)
+
     def outcomes(self) -> dict[tuple[str, int], Outcome]:
         """Return what came of every pair that has come to its end."""
         found = {pair: self.outcome(*pair) for pair in self.plan.pairs}
