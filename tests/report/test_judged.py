@@ -94,3 +94,14 @@ def test_small_means_without_a_difference_are_not_nothing_either(tmp_path: Path)
 def test_of_numbers_that_were_given_nobody_knows_the_masks(tmp_path: Path):
     c = page_of(judge(rows()), tmp_path)
     assert words.arms_sentence(c) == "Whether an arm trains under a mask, nobody told."
+
+
+def test_of_controls_that_are_level_on_validation_judge_page_and_folder_choose_the_same(tmp_path: Path):
+    table = rows(baseline=31.0, llr=30.0, dsd=29.0, restart=28.0)
+    found = judge(
+        [{"arm": r["arm"], "seed": r["seed"], "validation_error": 3, "test_error": r["error"]} for r in table]
+    )
+    assert found.decision.deciding == ("llr",)
+    check_page(found)
+    page_of(found, tmp_path)
+    assert judge(tmp_path).decision.conclusions == found.decision.conclusions

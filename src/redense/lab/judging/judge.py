@@ -188,7 +188,7 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
-    if isinstance(table, Iterator):
+    if isinstance(table, Iterator) and not hasattr(table, "read"):
         table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table)
     read = read_table(table, metric=metric or told.metric, validation=validation)

@@ -200,6 +200,7 @@ def decide(
     """
     check_margin(margin)
     check_looks(looks)
+    controls = [name for name in arms if name in controls]  # of equal ones the first in the table decides, everywhere
     apart = tuple(name for name in controls if arms[name].bound)
     deciding, level = strongest(arms, [name for name in controls if name not in apart], lower_is_better)
     pairs = _pairs(arms, baseline, controls, deciding)
@@ -257,7 +258,7 @@ def strongest(
     """Return the controls that decide, and those with the best validation mean, where it has chosen between several.
 
     The best validation mean is *the* control, where each control has a validation figure for every seed; of equal
-    ones the first. Otherwise every control has to be beaten.
+    ones the first in the table. Otherwise every control has to be beaten.
     """
     if len(controls) < 2:
         return tuple(controls), ()

@@ -152,9 +152,10 @@ def _named(figures: Figures, split: str, metric: str) -> dict[str, float]:
 
 
 def _seconds(plan: Plan, outcomes: Outcomes) -> dict[str, float]:
-    """The mean seconds of each arm's pairs."""
+    """The mean seconds of each arm's pairs, where they are known: of what failed, or a queue has run, they are not."""
     found: dict[str, float] = {}
     for arm in plan.arms:
-        spent = [outcomes[arm.name, seed].seconds for seed in plan.seeds]
-        found[arm.name] = round(sum(spent) / len(spent), 3)
+        pairs = [outcomes[arm.name, seed] for seed in plan.seeds]
+        if spent := [pair.seconds for pair in pairs if pair.seconds and not pair.failed]:
+            found[arm.name] = round(sum(spent) / len(spent), 3)
     return found

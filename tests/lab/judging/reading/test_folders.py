@@ -89,6 +89,8 @@ def test_folders_say_what_they_know_however_they_are_listed(write: Write, tmp_pa
     folder = write("a", means, lambda arm, value: {"error": value, "loss": value / 100}, controls=["own"])
     for table in (folder, [folder], {folder}, {str(folder): 0}.keys(), tmp_path.glob("a"), iter([folder])):
         assert judge(table).decision.controls == ("own",)
+    with (folder / "compare.csv").open() as file:
+        assert judge(file, metric="error", controls=["own"]).gains == judge(folder).gains
     with pytest.raises(DataError, match="expected \\{seed: number\\}"):
         judge({str(folder): 1.0}, lower_is_better=True)
 

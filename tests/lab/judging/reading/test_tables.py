@@ -288,7 +288,7 @@ def test_settings_and_twins_of_a_control_are_controls_by_their_names():
     numbers = {"baseline": [10.0, 10.1, 9.9], "restart-acdc": [9.0, 9.1, 9.2], "restart rate=0.5": [8.0, 8.1, 8.3]}
     table = numbers | {"restart": [9.5, 9.4, 9.6], "dsd": [9.0, 9.2, 9.1], "restarted": [9.9, 9.8, 9.7]}
     result = judge(table, lower_is_better=True)
-    assert result.decision.controls == ("restart", "restart-acdc", "restart rate=0.5")
+    assert result.decision.controls == ("restart-acdc", "restart rate=0.5", "restart")
     assert {arm.name: arm.role for arm in result.decision.arms}["restarted"] == "arm"
 
 
