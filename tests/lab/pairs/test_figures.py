@@ -69,6 +69,11 @@ def test_the_figure_that_decides_is_there_once(given: Any, named: str):
         read_figures(given, "error")
 
 
+def test_a_figure_does_not_decide_because_another_is_no_number():
+    with pytest.raises(DataError, match="there is more than one figure: say which decides"):
+        read_figures({"error": NAN, "loss": 0.5})
+
+
 def test_of_two_other_figures_the_one_that_says_its_split_counts():
     for given in ({"loss": 9, "test_loss": 1, "error": 2}, {"test_loss": 1, "loss": 9, "error": 2}):
         assert read_figures(given, "error").test == {"loss": 1, "error": 2}

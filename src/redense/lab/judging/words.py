@@ -20,6 +20,8 @@ _NO_MORE_SEEDS = (
     "seen here, unless the looks are corrected for (--looks)."
 )
 
+_NO_LONGER = "a gain is one if that is no longer than the control does."
+
 
 def said_of(decision: Decision, arm: str) -> str:
     """Return what is said of an arm, beginning with its name."""
@@ -116,6 +118,10 @@ def caution(decision: Decision) -> str | None:
             "There are validation figures alone: what was chosen by them looks better by them, and they cannot choose "
             "the control too."
         )
+    if untold := _untold(decision):
+        said.append(
+            f"Nobody told for how many steps {listed(untold)} {'trains' if len(untold) == 1 else 'train'}: {_NO_LONGER}"
+        )
     if decision.contrasts and all(arm.name != decision.baseline for arm in decision.arms):
         said.append("There is no baseline beside the controls: a gain here is over a control alone.")
     n = decision.seeds
@@ -133,6 +139,14 @@ def caution(decision: Decision) -> str | None:
     elif n > 1:
         said.append(f"Corrected for {decision.family.looks:,} looks in all, each at whatever number of seeds.")
     return " ".join(said) or None
+
+
+def _untold(decision: Decision) -> list[str]:
+    """Return the gains whose steps nobody told, where those of a control that they beat are known."""
+    steps = {arm.name: arm.steps for arm in decision.arms}
+    if all(steps[one] is None for one in decision.deciding):
+        return []
+    return [name for name, told in decision.conclusions.items() if told.gain and steps[name] is None]
 
 
 def sentence(decision: Decision, contrast: Contrast) -> str:

@@ -96,7 +96,10 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
                 )
         # Of the other figures those that are no finite number are passed over, as names are.
         found[split] = {own: value for own, value in found[split].items() if math.isfinite(value)}
-    return Figures(**found)
+    left = Figures(**found)
+    if metric is None and len(left.names) == 1 < len(names):  # it would decide because another is no number
+        choose_metric(names, None, None)
+    return left
 
 
 def missing_metric(figures: Figures, metric: str) -> str:

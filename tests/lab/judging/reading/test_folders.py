@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from redense.errors import DataError
+from redense.errors import CheckpointError, DataError
 from redense.lab.judging.headline import headline
 from redense.lab.judging.judge import judge
 from redense.lab.judging.results import decide_rows
@@ -102,3 +102,24 @@ def test_a_margin_of_a_folder_is_one_of_its_own_figure(write: Write):
     assert {item.verdict for item in judge(folder).decision.contrasts} == {"equivalent"}
     assert judge(folder, metric="loss").decision.margin is None
     assert judge(folder, metric="loss", margin=0.3).decision.margin == 0.3
+
+
+@pytest.mark.parametrize("name", ["compare.csv", "compare.json"])
+def test_a_folder_that_was_damaged_is_not_judged(write: Write, name: str):
+    folder = write("a", MEANS, lambda arm, value: {"error": value})
+    text = (folder / name).read_text()
+    for damage in (lambda: (folder / name).write_text(text.replace("28.", "27.", 1)), (folder / name).unlink):
+        damage()
+        for table in (folder, [folder / "compare.csv"]):
+            with pytest.raises(CheckpointError, match=f"{name} is (damaged|gone)"):
+                judge(table)
+    (folder / name).write_text(text)
+    assert judge(folder).gains == ("dsd",)
+
+
+def test_a_gain_whose_steps_nobody_told_is_one_on_a_condition(write: Write):
+    steps = {"baseline": 500, "restart": 900}
+    folder = write("a", MEANS, lambda arm, value: {"error": value, **({"steps": steps[arm]} if arm in steps else {})})
+    told = "Nobody told for how many steps dsd trains: a gain is one if that is no longer than the control does."
+    assert told in (judge(folder).caution or "")
+    assert "Nobody told" not in (judge(write("b", MEANS, lambda arm, value: {"error": value})).caution or "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
+from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
 from redense.lab.judging.figures import shown
 from redense.lab.judging.results import is_control, is_dense, told_beside
@@ -58,6 +59,7 @@ def told_by(table: Any) -> Told:
     """Return what the folders among paths say; nothing for what is no path.
 
     Raises:
+        CheckpointError: a folder's table or ``compare.json`` does not match its checksum, or is gone.
         DataError: a folder's ``compare.json`` is damaged, or figures of validation data lie beside others.
     """
     several = isinstance(table, Collection) and not isinstance(table, (str, Mapping)) and not hasattr(table, "columns")
@@ -78,8 +80,11 @@ def told_by(table: Any) -> Told:
 def _results(path: Path) -> Path | None:
     try:
         folder = path if path.is_dir() else path.parent if path.name == IN_A_FOLDER else None
-        found = folder / _RESULTS if folder else None
-        return found if found and found.is_file() else None
+        if folder is None:
+            return None
+        check_sums(folder, IN_A_FOLDER, _RESULTS)
+        found = folder / _RESULTS
+        return found if found.is_file() else None
     except (OSError, ValueError):
         return None
 
