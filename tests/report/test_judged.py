@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from redense.report.judged import results_of
 MEANS = {"baseline": 31.0, "restart": 29.0, "dsd": 28.0}
 
 
-def rows(seeds: tuple[Any, ...] = (0, 1, 2, 3, 4, 5), **of_arms: Any) -> list[dict[str, Any]]:
-    arms = of_arms or MEANS
+def rows(seeds: tuple[Any, ...] = (0, 1, 2, 3, 4, 5), arms: Mapping[str, float] = MEANS) -> list[dict[str, Any]]:
     return [
         {"arm": arm, "seed": seed, "error": mean + 0.1 * (place % 3 + len(arm) * place % 2)}
         for arm, mean in arms.items()
@@ -54,7 +54,7 @@ def test_a_part_of_a_step_more_than_the_control_is_no_gain_on_the_page_either():
 
 
 def test_a_folder_that_is_judged_says_what_it_said(tmp_path: Path):
-    found = judge(rows(baseline=31.0, **{"+steps": 29.0, "-mask": 28.0}), controls=["+steps"])
+    found = judge(rows(arms={"baseline": 31.0, "+steps": 29.0, "-mask": 28.0}), controls=["+steps"])
     results = results_of(found, "t")
     next(row for row in results["rows"] if row["arm"] == "+steps")["same"] = "baseline"
     write_tables(tmp_path, results, None)
@@ -97,7 +97,7 @@ def test_of_numbers_that_were_given_nobody_knows_the_masks(tmp_path: Path):
 
 
 def test_of_controls_that_are_level_on_validation_judge_page_and_folder_choose_the_same(tmp_path: Path):
-    table = rows(baseline=31.0, llr=30.0, dsd=29.0, restart=28.0)
+    table = rows(arms={"baseline": 31.0, "llr": 30.0, "dsd": 29.0, "restart": 28.0})
     found = judge(
         [{"arm": r["arm"], "seed": r["seed"], "validation_error": 3, "test_error": r["error"]} for r in table]
     )

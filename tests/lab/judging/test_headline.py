@@ -147,7 +147,8 @@ def test_seeds_that_change_nothing_are_one_run_and_no_gain():
 
     def told(of_dsd: list[float]) -> Decision:
         values = {arm: [mean] * 10 for arm, mean in means.items()} | {"dsd": of_dsd}
-        figures = {arm: ArmFigures(dict(enumerate(own)), runs=10) for arm, own in values.items()}  # pyright: ignore[reportArgumentType]
+        seeds = [str(seed) for seed in range(10)]
+        figures = {arm: ArmFigures(dict(zip(seeds, own, strict=True)), runs=10) for arm, own in values.items()}
         return decide(figures, lower_is_better=True, baseline="baseline", controls=["restart"], metric="error")
 
     said = told([29.0] * 10)

@@ -33,8 +33,8 @@ def write(tmp_path: Path) -> Write:
             for arm, seed in plan.pairs
         }
         (tmp_path / name).mkdir()
-        told = {"margin": plan.margin, "looks": 1, "added": ""}
-        write_tables(tmp_path / name, gather(plan, outcomes, told), None)
+        terms = {"margin": plan.margin, "looks": 1, "added": ""}
+        write_tables(tmp_path / name, gather(plan, outcomes, terms), None)
         return tmp_path / name
 
     return written
