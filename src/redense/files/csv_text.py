@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-_INTERVAL = re.compile(r"-[\d,]+(\.\d+)? to -?[\d,]+(\.\d+)?")
 
 
 def safe_cell(value: object) -> object:
     """Return a value for a cell of a CSV file; before text that a spreadsheet would compute stands an apostrophe.
 
-    >>> [safe_cell(value) for value in ("=1+1", "@SUM(1)", "-0.5", "-0.5 to -0.2", "-shirt", 3, "bag")]
-    ["'=1+1", "'@SUM(1)", '-0.5', '-0.5 to -0.2', "'-shirt", 3, 'bag']
+    >>> [safe_cell(value) for value in ("=1+1", "@SUM(1)", "-0.5", "-shirt", 3, "bag")]
+    ["'=1+1", "'@SUM(1)", '-0.5', "'-shirt", 3, 'bag']
     """
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value
-    return value if _NUMBER.fullmatch(value) or _INTERVAL.fullmatch(value) else f"'{value}"
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
 
 
 def as_named(cell: str) -> str:
