@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from redense.errors import DataError
 from redense.files.notebook import html_table
 from redense.files.visible import aligned, counted
 from redense.tasks.metrics import shown_name
 
 from . import words
-from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
+from .figures import ArmFigures, all_quoted, choose_baseline, choose_controls, is_lower_better, shown
 from .headline import headline
 from .reading.folders import told_by
 from .reading.tables import read_table
@@ -195,6 +196,8 @@ def judge(
     if lower_is_better is None and read.metric == told.metric:
         lower_is_better = told.lower_is_better
     lower = is_lower_better(read.metric, lower_is_better)
+    if baseline is None and len(told.baselines) > 1:
+        raise DataError(f"folders have different baselines, {all_quoted(told.baselines)}: say which with --baseline")
     own = told.baseline if baseline is None and told.baseline in read.arms else baseline
     without = own is None and told.baseline == "" and set(read.arms) <= set(told.arms)  # only controls, by the folder
     first = "" if without else choose_baseline(read.arms, own)

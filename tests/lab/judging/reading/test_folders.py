@@ -123,3 +123,12 @@ def test_a_gain_whose_steps_nobody_told_is_one_on_a_condition(write: Write):
     told = "Nobody told for how many steps dsd trains: a gain is one if that is no longer than the control does."
     assert told in (judge(folder).caution or "")
     assert "Nobody told" not in (judge(write("b", MEANS, lambda arm, value: {"error": value})).caution or "")
+
+
+def test_folders_with_different_baselines_are_asked_which_it_is(write: Write):
+    first = write("a", {"base": 31.0, "dsd": 29.0}, lambda arm, value: {"error": value}, baseline="base")
+    second = write("b", {"dense": 31.0, "restart": 30.0}, lambda arm, value: {"error": value})
+    for tables in ([first, second], [second, first]):
+        with pytest.raises(DataError, match=r"folders have different baselines, .*: say which with --baseline"):
+            judge(tables)
+    assert judge([first, second], baseline="dense").decision.baseline == "dense"

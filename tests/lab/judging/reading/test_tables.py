@@ -121,6 +121,14 @@ def test_several_tables_are_one_family_and_what_both_have_counts_once(tmp_path: 
         read_table([first, second])
 
 
+def test_tables_that_tell_other_steps_of_a_run_are_not_of_one_family(tmp_path: Path):
+    for name, steps in (("a.csv", 100), ("b.csv", 101)):
+        rows = "".join(f"{row['arm']},{row['seed']},{row['error']},{steps}\n" for row in ROWS)
+        (tmp_path / name).write_text(f"arm,seed,error,steps\n{rows}")
+    with pytest.raises(DataError, match="seed '0' is of 100 steps in one table and 101 in another"):
+        read_table([tmp_path / "a.csv", tmp_path / "b.csv"])
+
+
 def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_seeds():
     table = {"baseline": {"a": 3.0, "b": 4.0}, "llr": {"b": 3.0, "a": 2.0}}
     read = read_table(table, validation={"llr": [7.0, 8.0]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
-from redense.lab.judging.figures import shown
+from redense.lab.judging.figures import shown, usual_baseline
 from redense.lab.judging.results import is_control, is_dense, told_beside
 
 from .cells import IN_A_FOLDER
@@ -37,6 +37,7 @@ class Told:
         beside: by arm, what a table has no column for: ``note``, ``ended`` and ``bound`` of `ArmFigures`.
         unit: of that figure, where a folder alone says it.
         split: of the figures that decide, as the folder says it; empty where nobody told it, None without a folder.
+        baselines: of all folders; more than one where they do not agree.
         dense: the baseline is the dense phase that the other arms begin with.
     """
 
@@ -53,6 +54,7 @@ class Told:
     dense: bool = False
     unit: str = ""
     split: str | None = None
+    baselines: tuple[str, ...] = ()
 
 
 def told_by(table: Any) -> Told:
@@ -74,7 +76,9 @@ def told_by(table: Any) -> Told:
             f"'{shown(only[0])}' has figures of validation data alone, and '{shown(others[0])}' has not: figures of "
             "two splits are not of one family"
         )
-    return functools.reduce(_joined, read.values(), Told())
+    named = (usual_baseline(told.arms) if told.baseline is None else told.baseline for told in read.values())
+    joined = functools.reduce(_joined, read.values(), Told())
+    return replace(joined, baselines=tuple(dict.fromkeys(filter(None, named))))
 
 
 def _results(path: Path) -> Path | None:

@@ -85,8 +85,12 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
             seen.add((arm, seed, split))
             runs = arms.setdefault(arm, {one: {} for one in _SPLITS})[split]
             before, steps_before = runs.get(seed, (value, None))
+            said = ""
             if before != value:
                 said = f"{_told(before)} in one table and {_told(value)} in another"
+            elif steps is not None and steps_before is not None and steps != steps_before:
+                said = f"of {steps_before:,.10g} steps in one table and {steps:,.10g} in another"
+            if said:
                 raise DataError(f"{_where(columns, arm, seed, row)} is {said}: they are not of one family")
             runs[seed] = value, steps_before if steps is None else steps
     if not arms:
