@@ -122,6 +122,28 @@ def test_a_run_is_trained_evaluated_compared_and_listed_from_python(
     assert capsys.readouterr().out == ""  # what is said of progress goes elsewhere
 
 
+def test_a_switch_is_set_by_a_truth_value_and_by_nothing_else():
+    judge = PARSERS.parsers["judge"]
+    for value in (False, np.False_):
+        assert calls._words(judge, {"lower_is_better": value}) == ["--higher-is-better", "--json"]
+    with pytest.raises(RedenseError, match="lower_is_better is True or False, got 0"):
+        calls._words(judge, {"lower_is_better": 0})
+
+
+@pytest.mark.parametrize(
+    "given", [{"lower_is_better": False}, {"higher_is_better": True}, {"lower_is_better": np.False_}]
+)
+def test_not_lower_is_higher_for_commands_too(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]):
+    monkeypatch.setattr(calls, "_do", lambda verb, **own: calls._words(PARSERS.parsers[verb], own))
+    assert "--higher-is-better" in verbs.compare(command={"a": "x {seed}"}, **given)
+    assert "--lower-is-better" not in verbs.compare(command={"a": "x {seed}"}, **given)
+
+
+@pytest.mark.parametrize("seeds", [[np.int64(3)], np.array([3]), (3,), [3]])
+def test_one_seed_that_is_listed_is_that_seed(seeds: Any):
+    assert "--seeds=3," in calls._words(PARSERS.parsers["compare"], {"seeds": seeds})
+
+
 def test_what_is_listed_is_data(redense_run: Run):
     assert {"dsd", "restart", "llr"} <= {arm["name"] for arm in verbs.arms()}
     assert "quickstart" in verbs.recipes()

@@ -159,6 +159,9 @@ def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: 
         ({"confirm": 3}, RecipeError, "confirm must be 5 to 1,000 fresh seeds"),
         ({"runs": 5}, RecipeError, "takes at least 4 runs, got 2"),
         ({"metric": None}, DataError, "is better is not known"),
+        ({"runs": float("inf")}, RecipeError, "runs must be a whole number, got inf"),
+        ({"runs": 10**12}, RecipeError, "a search has at most 1,000"),
+        ({"candidates": {"dense": DSD}}, RecipeError, "'dense' is the name of a baseline, and a search has none"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_is_trained(
@@ -173,6 +176,8 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_trained(
 def test_a_search_needs_validation_figures(tmp_path: Path):
     with pytest.raises(DataError, match="a search needs validation figures"):
         search(lambda schedule, seed: {"error": 1.0}, tmp_path)
+    with pytest.raises(DataError, match="a search confirms on test figures, and train returns none"):
+        search(lambda schedule, seed: {"validation_error": 1.0}, tmp_path / "without")
 
 
 # --- the sparsity alone ---------------------------------------------------------------------------------------------
@@ -193,6 +198,8 @@ def test_a_sparsity_is_chosen_on_validation_figures_and_told_beside_the_control(
         assert f"A sparsity of {best:g}" in found._repr_html_()
         assert {"restart", "llr", "longer"} == set(found.searched.rounds["controls"][0].means)
         assert found.to_dict()["sparsity"] == best
+    close = redense.tune(Trained(2), DSD, out=tmp_path / "close", **{**given, "sparsities": (0.5, 0.5000001)})
+    assert set(close.searched.rounds["candidates"][0].means) == {"sparsity=0.5", "sparsity=0.5000001"}
 
 
 ITERATIVE = redense.Schedule.dsd(dense=4, sparse=[2, 2], redense=[2, 2], sparsity=[0.5, 0.3])

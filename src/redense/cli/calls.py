@@ -18,9 +18,11 @@ import contextlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from typing import Any
 
+from redense.errors import RedenseError
 from redense.plugins import load_plugins
 
 Place = str | PathLike[str]
@@ -93,7 +95,11 @@ def compare(
     changed_code: bool = False,
 ) -> Any:
     """Compare arms of a recipe, or commands, over several seeds, and return the results with ``folder``."""
-    return _do("compare", **vars())
+    given = dict(vars())
+    sides = [None if side is None else bool(side) for side in (lower_is_better, higher_is_better)]
+    if False in sides and True not in sides and None in sides:  # not lower is higher, as everywhere in Python
+        given |= {"lower_is_better": sides[1] is False, "higher_is_better": sides[0] is False}
+    return _do("compare", **given)
 
 
 def arms() -> Any:
@@ -290,8 +296,12 @@ def _words(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> list[st
     words: list[str] = []
     for action in parser._actions:
         value = True if action.dest == "json" else given.get(action.dest)
-        if value is None or (action.nargs == 0 and value is not action.const):
+        if value is None:
             continue
+        if action.nargs == 0:
+            if _switch(action, value) is not action.const:
+                continue
+            value = action.const
         if not action.option_strings:
             first += [_text(one) for one in (_listed(value) if action.nargs in ("*", "+") else [value])]
         elif action.nargs == 0 or (action.nargs == "?" and value is True):
@@ -304,6 +314,17 @@ def _words(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> list[st
     return [*first, *words]
 
 
+def _switch(action: argparse.Action, value: Any) -> bool:
+    """Return what a switch is set to: a truth value, Python's or NumPy's.
+
+    Raises:
+        RedenseError: it is none, which passed for a switch that was not given.
+    """
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise RedenseError(f"{action.dest} is True or False, got {value!r}")
+    return bool(value)
+
+
 def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, (str, PathLike)) else list(value)
 
@@ -312,8 +333,9 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):  # a sweep
         several = ((key, [values] if isinstance(values, str) else values) for key, values in value.items())
         return " ".join(f"{key}={','.join(map(_json, values))}" for key, values in several)
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(_text, value)) + ("," if len(value) == 1 and isinstance(value[0], int) else "")
+        return ",".join(map(_text, value)) + ("," if len(value) == 1 and isinstance(value[0], Integral) else "")
     return str(value)
 
 

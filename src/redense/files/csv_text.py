@@ -16,3 +16,12 @@ def safe_cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
+
+
+def as_named(cell: str) -> str:
+    """Return the text of a cell as it was before `safe_cell`.
+
+    >>> [as_named(cell) for cell in ("'=1+1", "'-shirt", "'tis", "-0.5")]
+    ['=1+1', '-shirt', "'tis", '-0.5']
+    """
+    return cell[1:] if safe_cell(cell[1:]) == cell else cell

@@ -10,7 +10,7 @@ from redense.files.locks import LOCK, locked
 from redense.files.writing import write_text
 from redense.lab.folder import new_folder
 from redense.lab.judging.judge import Judgement
-from redense.lab.judging.results import described
+from redense.lab.judging.results import described, plain_steps, seed_of
 from redense.lab.pairs.results import FILES, write_tables
 
 from .comparisons.page import write_compare_report
@@ -36,11 +36,11 @@ def write_judgement(judgement: Judgement, out: Path, name: str) -> Path:
     with locked(folder):
         write_text(folder / "verdicts.md", to_markdown(judgement))
         write_text(folder / "verdicts.tex", to_latex(judgement))
-        write_tables(folder, _results(judgement, name), None)
+        write_tables(folder, results_of(judgement, name), None)
         return write_compare_report(folder)
 
 
-def _results(judgement: Judgement, name: str) -> dict[str, Any]:
+def results_of(judgement: Judgement, name: str) -> dict[str, Any]:
     """The judgement in the form of ``compare.json``, which the page is made of."""
     decision = judgement.decision
     metric = decision.metric or "figure"
@@ -49,13 +49,13 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
         figures = judgement.figures[arm.name]
         seeds = [
             {
-                "seed": int(seed) if seed.isdecimal() else seed,
+                "seed": seed_of(seed),
                 "test": {metric: value},
                 **({"validation": {metric: figures.validation[seed]}} if seed in figures.validation else {}),
             }
             for seed, value in figures.values.items()
         ]
-        seeds += [{"seed": int(s) if s.isdecimal() else s, "failed": why} for s, why in figures.failures.items()]
+        seeds += [{"seed": seed_of(seed), "failed": why} for seed, why in figures.failures.items()]
         rows.append(
             {
                 "arm": arm.name,
@@ -63,7 +63,8 @@ def _results(judgement: Judgement, name: str) -> dict[str, Any]:
                 "ended": figures.ended,
                 "note": figures.note,
                 **({"bound": True} if figures.bound else {}),
-                "steps": None if figures.steps is None else round(figures.steps),
+                **({"same": figures.same} if figures.same else {}),
+                "steps": plain_steps(figures.steps),
                 "gradients": None,
                 "phases": [],
                 "seeds": seeds,

@@ -16,7 +16,7 @@ from redense.files.visible import counted, visible_line
 from redense.files.writing import write_text
 from redense.lab.environment import environment
 from redense.lab.judging import words
-from redense.lab.judging.figures import is_lower_better
+from redense.lab.judging.figures import is_lower_better, usual_baseline
 from redense.lab.pairs.by_name import tuned_controls
 from redense.lab.pairs.carrying import Backend, Carrier
 from redense.lab.pairs.figures import UNNAMED, choose_metric
@@ -171,8 +171,9 @@ def search(
         quiet: say nothing on the error output.
 
     Raises:
-        RecipeError: there are fewer controls than candidates, the budget is too small, an arm is unknown.
-        DataError: there are no validation figures.
+        RecipeError: there are fewer controls than candidates, the budget is too small, an arm is unknown, or has the
+            name of a baseline.
+        DataError: there are no validation figures, or no test figures.
     """
     lower = is_lower_better(metric, lower_is_better)
     pools = _pools(train, schedule, candidates, controls)
@@ -237,6 +238,8 @@ def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> d
         )
     if isinstance(confirm, bool) or not isinstance(confirm, int) or not _LEAST_SEEDS <= confirm <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
+    if isinstance(runs, bool) or not isinstance(runs, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RecipeError(f"runs must be a whole number, got {runs!r}")
     rungs = {pool: plan_rungs(size, runs // 2) for pool, size in sizes.items()}
     most = max(rung.seeds for pool in rungs.values() for rung in pool)
     if most > _FRESH:
@@ -250,7 +253,7 @@ def _score(
     """Train settings on seeds and return the validation figures of those that did not fail.
 
     Raises:
-        DataError: there are no validation figures.
+        DataError: there are no validation figures, or no test figures for the confirmation.
     """
     wanted = [(name, seed) for seed in seeds for name in names]
     outcomes = work.run(pairs=wanted)
@@ -261,7 +264,13 @@ def _score(
     own = choose_metric(first.names, metric, lower)[0]
     found: dict[str, dict[int, float]] = {name: {} for name in names}
     for (name, seed), figures in known.items():
-        value = figures.validation.get(own, figures.validation.get(UNNAMED)) if figures else None
+        if figures is None:
+            continue
+        value, last = (split.get(own, split.get(UNNAMED)) for split in (figures.validation, figures.test))
+        if value is not None and last is None:
+            raise DataError(
+                "a search confirms on test figures, and train returns none: it returns {'validation': ..., 'test': ...}"
+            )
         if value is not None:
             found[name][seed] = value
     if not any(found.values()):
@@ -290,4 +299,7 @@ def _pools(
         if schedule is None:
             raise RecipeError("without a schedule there are no usual controls: give controls={name: function}")
         controls = tuned_controls(schedule, max(len(found), 3))
-    return {"candidates": found, "controls": arms_of(train, schedule, [controls], "", share=False)}
+    pools = {"candidates": found, "controls": arms_of(train, schedule, [controls], "", share=False)}
+    if named := usual_baseline(one.arm.name for pool in pools.values() for one in pool):
+        raise RecipeError(f"'{named}' is the name of a baseline, and a search has none: give the arm another name")
+    return pools

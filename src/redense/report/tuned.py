@@ -40,7 +40,7 @@ class Tuned:
         """The result in a sentence: the sparsity, and whether it is worth a mask at all."""
         if self.sparsity is None:
             return self.searched.sentence
-        return f"A sparsity of {self.sparsity:g} is the best on validation figures. {self.searched.sentence}"
+        return f"A sparsity of {self.sparsity} is the best on validation figures. {self.searched.sentence}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the sparsity, and what ``search.json`` has."""
@@ -96,7 +96,7 @@ def tune(
             one, the budget is too small.
         DataError: there are no validation figures.
     """
-    candidates = {f"sparsity={value:g}": made for value, made in with_sparsities(schedule, sparsities).items()}
+    candidates = {f"sparsity={value}": made for value, made in with_sparsities(schedule, sparsities).items()}
     found = search(
         train,
         schedule,

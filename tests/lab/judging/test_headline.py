@@ -22,8 +22,9 @@ def decision(means: dict[str, float], lost: dict[str, int] | None = None, seeds:
     for arm, mean in means.items():
         noise = random.Random(arm)
         values = {str(seed): mean + noise.gauss(0, 0.05) for seed in range(seeds)}
+        steps = 50.0 if arm == "baseline" else 100.0
         kept = dict(list(values.items())[(lost or {}).get(arm, 0) :])
-        figures[arm] = ArmFigures(kept, {seed: value + 0.1 for seed, value in kept.items()}, 100.0, seeds)
+        figures[arm] = ArmFigures(kept, {seed: value + 0.1 for seed, value in kept.items()}, steps, seeds)
     controls = [arm for arm in ("restart", "llr") if arm in means]
     return decide(figures, lower_is_better=True, baseline="baseline", controls=controls, metric="error", unit="%")
 
@@ -95,3 +96,64 @@ def test_codes_say_what_the_sentences_say():
     }
     alone = decision({"baseline": 12.0, "dsd": 10.0}).conclusions["dsd"].to_dict()
     assert (alone["gain"], alone["obstacle"]) == (False, "no-control")
+
+
+def judged(means: dict[str, float], controls: list[str], steps: dict[str, float] | None = None) -> Decision:
+    figures = {
+        arm: ArmFigures({str(seed): mean + random.Random(f"{arm}{seed}").random() / 10 for seed in range(6)},
+                        steps=(steps or {}).get(arm), runs=6)
+        for arm, mean in means.items()
+    }  # fmt: skip
+    return decide(figures, lower_is_better=True, baseline="baseline", controls=controls, metric="error")
+
+
+def test_only_the_controls_that_are_not_beaten_are_said_to_be_level_or_not():
+    controls = ["restart", "llr"]
+    said = headline(judged({"baseline": 31.0, "restart": 30.0, "llr": 28.0, "dsd": 29.0}, controls))
+    assert "dsd is better than the baseline, but so is llr, without a mask: training longer helps" in said
+    said = headline(judged({"baseline": 31.0, "restart": 30.0, "llr": 31.0, "dsd": 31.0, "x": 30.0}, controls))
+    assert "x is better than the baseline, but so is restart, without a mask" in said
+    said = headline(judged({"baseline": 31.0, "restart": 32.0, "llr": 29.99, "dsd": 30.0}, controls))
+    assert "so is llr, without a mask" in said
+
+
+def test_a_control_that_trains_no_longer_is_not_said_to_train_longer():
+    means, steps = {"baseline": 31.0, "wide": 29.0, "dsd": 29.0}, {"baseline": 500.0, "wide": 500.0, "dsd": 500.0}
+    said = headline(judged(means, ["wide"], steps))
+    assert said.endswith("but so is wide, without a mask: what it does helps by itself, and nothing more is shown.")
+    assert "training longer helps by itself" in headline(judged(means, ["wide"], {**steps, "wide": 501.0}))
+
+
+def test_a_name_with_a_comma_is_the_whole_name_in_a_sentence():
+    found = judged({"baseline": 31.0, "lr=0.1,wd=0": 30.0, "dsd": 29.0}, ["lr=0.1,wd=0"])
+    against = found.contrast("dsd", "lr=0.1,wd=0")
+    assert against is not None
+    assert " lower error than lr=0.1,wd=0 (95 %" in words.sentence(found, against)
+
+
+def test_the_limit_of_the_veto_is_told_for_every_number_of_seeds():
+    assert "above 0.0625, its limit for 5 seeds. A gain" in words.rule(decision(dict.fromkeys(ARMS, 12.0)))
+    fewer = decision(dict.fromkeys(ARMS, 12.0), {"dsd": 2})
+    assert "above 0.0625, its limit for 5 seeds (0.25 for 3 seeds). A gain" in words.rule(fewer)
+
+
+def test_a_mean_without_an_interval_has_four_digits():
+    assert words.interval_text(97.43, None) == "97.43"
+    assert words.interval_text(0.93125, None) == "0.9313"
+
+
+def test_seeds_that_change_nothing_are_one_run_and_no_gain():
+    means = {"baseline": 31.0, "restart": 30.0, "dsd": 29.0}
+
+    def told(of_dsd: list[float]) -> Decision:
+        values = {arm: [mean] * 10 for arm, mean in means.items()} | {"dsd": of_dsd}
+        seeds = [str(seed) for seed in range(10)]
+        figures = {arm: ArmFigures(dict(zip(seeds, own, strict=True)), runs=10) for arm, own in values.items()}
+        return decide(figures, lower_is_better=True, baseline="baseline", controls=["restart"], metric="error")
+
+    said = told([29.0] * 10)
+    assert (said.conclusions["dsd"].gain, said.conclusions["dsd"].to_dict()["obstacle"]) == (False, "same-seeds")
+    assert "No arm has another figure for another seed, as if none of them used its seed, so dsd is none." in headline(
+        said
+    )
+    assert told([29.0] * 9 + [28.9]).conclusions["dsd"].gain

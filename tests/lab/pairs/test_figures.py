@@ -55,6 +55,31 @@ def test_what_is_no_figure_is_one_line(given: Any, why: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"error": 0.4, "test_error": 0.13}, "'error' and 'test_error' are all the test figure 'error'"),
+        ({"test": 0.13, "test/error": 0.2}, "'test' and 'test/error' are all the test figure 'error'"),
+        ({"test": {"error": 1.0}, "error": 2.0}, "'test' and 'error' are all the test figure"),
+        ({"validation_error": 1, "validation": 2, "test": 3}, "'validation_error' and 'validation' are all the valid"),
+    ],
+)
+def test_the_figure_that_decides_is_there_once(given: Any, named: str):
+    with pytest.raises(DataError, match=f"^{named}.*differ: give the one that decides alone"):
+        read_figures(given, "error")
+
+
+def test_a_figure_does_not_decide_because_another_is_no_number():
+    with pytest.raises(DataError, match="there is more than one figure: say which decides"):
+        read_figures({"error": NAN, "loss": 0.5})
+
+
+def test_of_two_other_figures_the_one_that_says_its_split_counts():
+    for given in ({"loss": 9, "test_loss": 1, "error": 2}, {"test_loss": 1, "loss": 9, "error": 2}):
+        assert read_figures(given, "error").test == {"loss": 1, "error": 2}
+    assert read_figures({"error": 0.5, "test_error": 0.5}).test == {"error": 0.5}
+
+
 def test_which_figure_decides_is_asked_for_where_it_is_not_clear():
     assert choose_metric(["error"], None, None) == ("error", True)
     assert choose_metric(["figure"], None, False) == ("figure", False)
@@ -73,6 +98,12 @@ def printed(folder: Path, text: str) -> Path:
 def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
     text = 'begin\n{"error": 0.5}\n{"error": 0.25, "epoch": 3}\n{not json}\nbye\n'
     assert figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error").test["error"] == 0.25
+
+
+def test_a_dict_that_python_printed_last_is_not_passed_over_for_an_earlier_line(tmp_path: Path):
+    text = "{\"error\": 0.5}\n{'error': 0.25, 'epoch': 3}\n"
+    with pytest.raises(DataError, match=r"the last figures that it printed are no JSON.*print json.dumps"):
+        figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error")
 
 
 def test_a_file_of_figures_goes_before_what_was_printed(tmp_path: Path):

@@ -6,7 +6,12 @@ from collections.abc import Iterable
 
 import pytest
 
-from redense.lab.pairs.plan import PlannedArm, make_plan
+from redense.errors import RecipeError
+from redense.lab.pairs.plan import PlannedArm, make_plan, scheduled_arm
+from redense.phase import Phase
+from redense.schedule import Schedule
+
+DSD = Schedule.dsd(dense=4, sparse=2, redense=2, sparsity=0.3)
 
 
 @pytest.mark.parametrize("controls", [iter(["other"]), ["other"], ("other",), "other"])
@@ -20,3 +25,21 @@ def test_a_baseline_and_a_control_in_capitals_are_what_they_are():
     arms = [PlannedArm(name, None) for name in ("Baseline", "LLR", "Restart rate=0.5", "mine")]
     plan = make_plan(arms, form="command", name="train", seeds=2, baseline=None, controls=None)
     assert (plan.baseline, plan.controls) == ("Baseline", ("LLR", "Restart rate=0.5"))
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.0])
+def test_an_arm_with_a_mask_is_no_control_and_one_that_prunes_nothing_is(sparsity: float):
+    dsd = scheduled_arm("dsd", Schedule.dsd(dense=4, sparse=2, redense=2, sparsity=sparsity))
+    arms, given = [PlannedArm("baseline"), dsd], {"form": "function", "name": "train", "seeds": 2, "baseline": None}
+    assert make_plan(arms, **given, controls=None).controls == (() if sparsity else ("dsd",))
+    if sparsity:
+        with pytest.raises(RecipeError, match="the schedule of 'dsd' has a mask, and a control is an arm without one"):
+            make_plan(arms, **given, controls=["dsd"])
+
+
+def test_every_schedule_without_a_mask_is_a_control_wherever_it_stands():
+    schedules = {"baseline": 4, "dsd": 0, "restart": 8, "flat": 9, "flatter": 10}
+    made = {name: Schedule((Phase.dense(steps),)) if steps else DSD for name, steps in schedules.items()}
+    arms = [scheduled_arm(name, schedule) for name, schedule in made.items()]
+    plan = make_plan(arms, form="function", name="train", seeds=2, baseline=None, controls=None)
+    assert plan.controls == ("restart", "flat", "flatter")

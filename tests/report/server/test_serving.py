@@ -256,3 +256,20 @@ def test_browser_follows_a_run_that_goes_on_and_asks_nobody_else(server, root, l
     asked = {e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"}
     assert all(url.startswith((server.address, "data:", "blob:")) for url in asked)
     assert not [e for e in page.events if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+
+
+@pytest.mark.parametrize("arms", [["baseline", "dsd"], [{"name": "baseline"}, {"name": "dsd"}]])
+def test_a_comparison_to_which_something_was_added_is_not_finished(tmp_path: Path, arms: list[Any]):
+    rows = [
+        {"arm": arm, "steps": 9, "gradients": None, "phases": [], "mean": mean, "interval": None,
+         "seeds": [{"seed": 0, "test": {"error": mean}}]}
+        for arm, mean in (("baseline", 31.0), ("dsd", 30.0))
+    ]  # fmt: skip
+    results = {"recipe": "t", "metric": {"name": "error"}, "seeds": [0], "rows": rows, "comparisons": []}
+    (tmp_path / "compare.json").write_text(json.dumps(results))
+    asked = {"seeds": [0], "arms": arms}
+    for more in ({}, {"seeds": [0, 1]}, {"arms": [*arms, "x"]}):
+        (tmp_path / "comparison.json").write_text(json.dumps({**asked, **more}))
+        row = entry("a", tmp_path)
+        assert (row.state == "finished", row.title) == (not more, "t")
+        assert row.says.startswith("More seeds or arms were added; before: One seed was run") == bool(more)

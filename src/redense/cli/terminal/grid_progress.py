@@ -18,6 +18,7 @@ from redense.lab.comparison.comparison import Cell
 from redense.lab.comparison.grid import Grid
 from redense.lab.judging.results import Tried, tried
 from redense.lab.pairs.progress import duration
+from redense.report.kit.quantities import decimals_that_show
 from redense.tasks.metrics import shown_name
 
 from .screen import plain_table
@@ -105,14 +106,16 @@ def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     costly = ("steps", "gradients", "weights", "non-zero", "seconds", *(["settings"] if swept else []))
     table = plain_table("arm", figure, *differences, *costly, no_wrap=True)
     costs = read_json(folder / "costs.json")
+    shown = (item["difference"] for item in result["comparisons"] if item["verdict"] in ("better", "worse"))
+    places = decimals_that_show(2, [row["mean"] for row in result["rows"]], shown)
     against = {(item["arm"], item["against"]): item for item in result["comparisons"]}
     for row in result["rows"]:
         label = row["arm"]
         alive = [seed for seed in row["seeds"] if "test" in seed]
         table.add_row(
             label,
-            _with_interval(row["mean"], row["interval"]) if row["mean"] is not None else "diverged",
-            *(_difference(against.get((label, other))) for other in others),
+            _with_interval(row["mean"], row["interval"], places) if row["mean"] is not None else "diverged",
+            *(_difference(against.get((label, other)), places) for other in others),
             f"{row['steps']:,}",
             f"{row['gradients']:,}",
             _mean(alive, "parameters"),
@@ -131,13 +134,13 @@ def _mean(seeds: list[dict[str, Any]], name: str) -> str:
     return f"{sum(seed[name] for seed in seeds) / len(seeds):,.0f}" if seeds else ""
 
 
-def _with_interval(mean: float, interval: list[float] | None) -> str:
-    return f"{mean:.2f} ± {(interval[1] - interval[0]) / 2:.2f}" if interval else f"{mean:.2f}"
+def _with_interval(mean: float, interval: list[float] | None, places: int, *, sign: str = "") -> str:
+    half = f" ± {(interval[1] - interval[0]) / 2:.{places}f}" if interval else ""
+    return f"{mean:{sign}z.{places}f}{half}"
 
 
-def _difference(item: dict[str, Any] | None) -> str:
+def _difference(item: dict[str, Any] | None, places: int) -> str:
     if item is None:
         return ""
-    half = f" ± {(item['interval'][1] - item['interval'][0]) / 2:.2f}" if item["interval"] else ""
     mark = f" {item['verdict']}" if item["verdict"] in ("better", "worse", "equivalent") else ""
-    return f"{item['difference']:+.2f}{half}{mark}"
+    return f"{_with_interval(item['difference'], item['interval'], places, sign='+')}{mark}"

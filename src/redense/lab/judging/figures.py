@@ -13,6 +13,7 @@ BASELINES = ("baseline", "dense")  # which arm is the baseline where none is nam
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
 _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
+_TURNED = frozenset({"neg", "negative", "minus", "inverse", "inv", "less", "1", "100"})  # neg_loss, 1 - accuracy
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def all_quoted(names: Iterable[object], most: int = 8) -> str:
 def is_lower_better(metric: str | None, given: bool | None) -> bool:
     """Return which way is better: as given, or as a well-known name of the figure says.
 
-    >>> is_lower_better("test_error", None), is_lower_better("BLEU", None), is_lower_better("score", True)
-    (True, False, True)
+    >>> is_lower_better("test_error", None), is_lower_better("BLEU", None), is_lower_better("neg_loss", False)
+    (True, False, False)
 
     Raises:
         DataError: it is not given, and the name does not say it.
@@ -103,8 +104,8 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
         if type(given).__name__ not in ("bool", "bool_"):
             raise DataError(f"lower_is_better is True or False, got {quoted(given)}")
         return bool(given)
-    last = re.split(r"[^a-z0-9]+", (metric or "").casefold())[-1]
-    if last in _LOWER or last in _HIGHER:
+    *before, last = re.split(r"[^a-z0-9]+", (metric or "").casefold())
+    if (last in _LOWER or last in _HIGHER) and not _TURNED.intersection(before) and not (metric or "").startswith("-"):
         return last in _LOWER
     what = f"of {quoted(metric)}" if metric else "of numbers without a name"
     raise DataError(

@@ -99,6 +99,7 @@ class _Headline:
             for one in decision.deciding
             if one in told and told[one].against.get(self.first) == "better" and not told[one].obstacle
         ]
+        unbeaten = [one for one in decision.deciding if any(told[arm].against.get(one) != "better" for arm in better)]
         # Better than all that could be compared, and something else is against it.
         ahead = [name for name in arms if all(verdict == "better" for verdict in told[name].against.values())]
         if ahead:
@@ -106,13 +107,25 @@ class _Headline:
         if not better:
             too = f"; {_are(longer)}, without a mask" if longer else ""
             return f"None is shown to be better than {self.its(self.first)}{too}."
-        but = f"not shown to be better than {self.controls}"
-        if longer:
-            also = f"so {'is' if len(longer) == 1 else 'are'} {listed(longer)}"
-            but = f"{also}, without a mask: training longer helps by itself, and nothing more is shown"
+        which = self.controls
+        if unbeaten != list(decision.deciding):
+            which = f"{listed(unbeaten)}, {'a control' if len(unbeaten) == 1 else 'controls'} without a mask"
+        but = f"not shown to be better than {which}"
+        if level := [one for one in longer if one in unbeaten]:
+            also = f"so {'is' if len(level) == 1 else 'are'} {listed(level)}"
+            what = (
+                "training longer" if self.are_longer(level) else f"what {'it does' if len(level) == 1 else 'they do'}"
+            )
+            but = f"{also}, without a mask: {what} helps by itself, and nothing more is shown"
         others = list(dict.fromkeys(filter(None, map(self.obstacle, better))))
         rest = f" {'; '.join(others)}: no gain could be claimed anyway." if others else ""
         return f"{_are(better)} better than {self.named(self.first)}, but {but}.{rest}"
+
+    def are_longer(self, controls: Sequence[str]) -> bool:
+        """Whether controls train longer than the baseline, as they do where nobody told the steps."""
+        steps = {arm.name: arm.steps for arm in self.decision.arms}
+        least = steps.get(self.first)
+        return all(least is None or (own := steps[one]) is None or own > least for one in controls)
 
     def obstacle(self, arm: str) -> str:
         found = self.decision.conclusions[arm].obstacle

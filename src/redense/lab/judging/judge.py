@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from redense.errors import DataError
 from redense.files.notebook import html_table
 from redense.files.visible import aligned, counted
 from redense.tasks.metrics import shown_name
 
 from . import words
-from .figures import ArmFigures, choose_baseline, choose_controls, is_lower_better, shown
+from .figures import ArmFigures, all_quoted, choose_baseline, choose_controls, is_lower_better, shown
 from .headline import headline
 from .reading.folders import told_by
 from .reading.tables import read_table
@@ -172,8 +173,8 @@ def judge(
         baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
         controls: the arms without a mask; those that a folder knows as such, and those named after ``restart``, ``llr``
             and ``longer``, if not given.
-        margin: differences within it are of no interest, and called equivalent where that is shown; a folder's, if not
-            given.
+        margin: differences within it are of no interest, and called equivalent where that is shown; a folder's for its
+            own metric, if not given.
         looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder.
 
     Raises:
@@ -188,18 +189,25 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
+    if isinstance(table, Iterator) and not hasattr(table, "read"):
+        table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table)
     read = read_table(table, metric=metric or told.metric, validation=validation)
     if lower_is_better is None and read.metric == told.metric:
         lower_is_better = told.lower_is_better
     lower = is_lower_better(read.metric, lower_is_better)
-    first = choose_baseline(read.arms, told.baseline if baseline is None and told.baseline in read.arms else baseline)
+    if baseline is None and len(told.baselines) > 1:
+        raise DataError(f"folders have different baselines, {all_quoted(told.baselines)}: say which with --baseline")
+    own = told.baseline if baseline is None and told.baseline in read.arms else baseline
+    without = own is None and told.baseline == "" and set(read.arms) <= set(told.arms)  # only controls, by the folder
+    first = "" if without else choose_baseline(read.arms, own)
     chosen = choose_controls(read.arms, controls, first)
     if controls is None:
         known = [name for name in told.controls if name in read.arms and name != first]
         chosen = tuple(dict.fromkeys([*(name for name in chosen if name not in told.arms), *known]))
     arms = {name: replace(figures, **told.beside.get(name, {})) for name, figures in read.arms.items()}
     only = read.validation_only or told.validation_only
+    tells_split = told.split != "" and (read.by_split or any(one.validation for one in arms.values()))
     return Judgement(
         decide(
             arms,
@@ -208,13 +216,13 @@ def judge(
             controls=chosen,
             metric=read.metric,
             unit=told.unit if read.metric == told.metric else "",
-            margin=told.margin if margin is None else float(margin),
+            margin=float(margin) if margin is not None else told.margin if read.metric == told.metric else None,
             looks=max(int(looks), told.looks),
             validation_only=only,
             added=told.added if told.looks >= looks else "",
         ),
         arms,
-        split="validation" if only else "test" if read.by_split or any(a.validation for a in arms.values()) else "",
+        split="validation" if only else "test" if tells_split else "",
         seeds=max(one.runs for one in arms.values()),
         dense=told.dense and baseline is None,
     )

@@ -6,6 +6,7 @@ Verdicts are always made from the raw numbers, by today's rule and in today's wo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,21 @@ def decide_rows(
         validation_only=validation_only,
         added=added,
     )
+
+
+def seed_of(label: object) -> int | str:
+    """Return a seed as JSON has it: a number, or a label of which that would make another one.
+
+    >>> seed_of("7"), seed_of("07"), seed_of("a")
+    (7, '07', 'a')
+    """
+    text = str(label)
+    return int(text) if re.fullmatch(r"0|[1-9][0-9]{0,18}", text) else text
+
+
+def plain_steps(mean: float | None) -> int | float | None:
+    """Return the steps of a run, mean over seeds, as JSON has them: rounded they might be those of a control."""
+    return int(mean) if mean is not None and mean == int(mean) else mean
 
 
 def mean_of(values: Sequence[float]) -> dict[str, Any]:
@@ -139,7 +155,7 @@ def described(decision: Decision) -> dict[str, Any]:
         "comparisons": [
             item.to_dict()
             | {
-                "seeds": [int(seed) if seed.isdecimal() else seed for seed in item.seeds],
+                "seeds": [seed_of(seed) for seed in item.seeds],
                 "effect": item.paired.effect,
                 "seeds_needed": words.seeds_needed(decision, item),
                 "differences": list(item.paired.differences),

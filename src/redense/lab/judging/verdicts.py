@@ -86,14 +86,14 @@ class Obstacle:
 
     Args:
         code: ``diverged``: runs of ``arm`` have no figure; ``no-control``: there is no control; ``longer``: ``arm``
-            trains longer than the control ``against``.
+            trains longer than the control ``against``; ``same-seeds``: no arm has another figure for another seed.
         arm: of which it is said.
         against: the control.
         counts: runs that diverged and all runs, or steps of the arm and of the control.
         ended: what became of the runs, in a word.
     """
 
-    code: Literal["diverged", "no-control", "longer"]
+    code: Literal["diverged", "no-control", "longer", "same-seeds"]
     arm: str = ""
     against: str = ""
     counts: tuple[float, float] = (0, 0)
@@ -200,6 +200,7 @@ def decide(
     """
     check_margin(margin)
     check_looks(looks)
+    controls = [name for name in arms if name in controls]  # of equal ones the first in the table decides, everywhere
     apart = tuple(name for name in controls if arms[name].bound)
     deciding, level = strongest(arms, [name for name in controls if name not in apart], lower_is_better)
     pairs = _pairs(arms, baseline, controls, deciding)
@@ -257,7 +258,7 @@ def strongest(
     """Return the controls that decide, and those with the best validation mean, where it has chosen between several.
 
     The best validation mean is *the* control, where each control has a validation figure for every seed; of equal
-    ones the first. Otherwise every control has to be beaten.
+    ones the first in the table. Otherwise every control has to be beaten.
     """
     if len(controls) < 2:
         return tuple(controls), ()
@@ -349,6 +350,8 @@ def _obstacles(
             yield Obstacle("diverged", one, counts=(count, arms[one].runs), ended=arms[one].ended)
     if deciding is None:
         return
+    if all(len(figures.values) != 1 and len(set(figures.values.values())) < 2 for figures in arms.values()):
+        yield Obstacle("same-seeds")
     if not deciding:
         yield Obstacle("no-control")
     for one in deciding:

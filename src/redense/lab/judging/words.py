@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from redense.files.visible import counted
+
 from .figures import BASELINES, CONTROLS, shown
 from .power import seeds_for
 from .statistics import LEVEL, Interval, veto_limit
@@ -17,6 +19,8 @@ _NO_MORE_SEEDS = (
     "The p-values hold for one look at seeds whose number was fixed before: seeds must not be added because of what is "
     "seen here, unless the looks are corrected for (--looks)."
 )
+
+_NO_LONGER = "a gain is one if that is no longer than the control does."
 
 
 def said_of(decision: Decision, arm: str) -> str:
@@ -41,10 +45,13 @@ def obstacle(found: Obstacle) -> str:
     """Return why no gain can be claimed, without the end of the sentence."""
     if found.code == "no-control":
         return "No control without a mask is in the table beside the baseline"
+    if found.code == "same-seeds":
+        return "No arm has another figure for another seed, as if none of them used its seed"
     first, second = found.counts
     if found.code == "diverged":
         return f"{first:g} of {second:g} runs of {found.arm} {found.ended}"
-    return f"{found.arm} trains for {first:,.0f} steps and {found.against} for {second:,.0f} only"
+    mine, its = (f"{steps:,.{0 if steps == int(steps) else 3}f}" for steps in found.counts)
+    return f"{found.arm} trains for {mine} steps and {found.against} for {its} only"
 
 
 def _against(decision: Decision, told: Conclusion) -> str:
@@ -111,6 +118,10 @@ def caution(decision: Decision) -> str | None:
             "There are validation figures alone: what was chosen by them looks better by them, and they cannot choose "
             "the control too."
         )
+    if untold := _untold(decision):
+        said.append(
+            f"Nobody told for how many steps {listed(untold)} {'trains' if len(untold) == 1 else 'train'}: {_NO_LONGER}"
+        )
     if decision.contrasts and all(arm.name != decision.baseline for arm in decision.arms):
         said.append("There is no baseline beside the controls: a gain here is over a control alone.")
     n = decision.seeds
@@ -130,11 +141,19 @@ def caution(decision: Decision) -> str | None:
     return " ".join(said) or None
 
 
+def _untold(decision: Decision) -> list[str]:
+    """Return the gains whose steps nobody told, where those of a control that they beat are known."""
+    steps = {arm.name: arm.steps for arm in decision.arms}
+    if all(steps[one] is None for one in decision.deciding):
+        return []
+    return [name for name, told in decision.conclusions.items() if told.gain and steps[name] is None]
+
+
 def sentence(decision: Decision, contrast: Contrast) -> str:
     """Return a contrast with its numbers, as one sentence. A difference of percentages is in points."""
     paired, p, word = contrast.paired, contrast.p_adjusted, contrast.verdict
     unit = _unit(decision)
-    metric, other = decision.metric or "figure", other_name(decision, contrast.against).partition(",")[0]
+    metric, other = decision.metric or "figure", called(decision, contrast.against)
     low, high = paired.interval or (paired.mean, paired.mean)
     point = _form((high - low) / 2 or abs(paired.mean))
     shift = f"{metric} {paired.mean:+z{point}}{unit}"
@@ -189,7 +208,6 @@ def seeds_needed(decision: Decision, contrast: Contrast) -> int | None:
 
 def rule(decision: Decision) -> str:
     """Return in some sentences what decides a verdict, and what a verdict of no difference is worth."""
-    n = max((item.paired.n for item in decision.contrasts), default=1)
     family = decision.family
     looks = f" and a level divided by {family.looks:,} looks" if family.looks > 1 else ""
     margin = ""
@@ -201,12 +219,20 @@ def rule(decision: Decision) -> str:
     return (
         "Arms are paired by seed, and a difference is called better or worse if the paired t-test gives p at most "
         f"{LEVEL:g} after Holm's correction over all {family.comparisons} comparisons{looks}, unless the sign-flip "
-        f"test, which assumes no normal distribution, vetoes it with an uncorrected p above {veto_limit(n):.3g}, its "
-        f"limit for {n} seeds.{margin} A gain is what is better than the baseline and than every control that decides. "
+        f"test, which assumes no normal distribution, vetoes it with an uncorrected p above {_limits(decision)}."
+        f"{margin} A gain is what is better than the baseline and than every control that decides. "
         f"“{NO_DIFFERENCE.capitalize()}” is no proof that there is none: the detectable difference is the smallest "
         "true one that this verdict, after the correction and the veto, finds in 80 of 100 experiments, if differences "
         "are normal with the spread observed and nothing else differs. Smaller ones it mostly misses."
     )
+
+
+def _limits(decision: Decision) -> str:
+    """Return from which p on the sign-flip test has a veto: runs that failed leave some comparisons fewer seeds."""
+    first, *others = sorted({item.paired.n for item in decision.contrasts}, reverse=True) or [1]
+    text = f"{veto_limit(first):.3g}, its limit for {counted(first, 'seed')}"
+    more = [f"{veto_limit(n):.3g} for {counted(n, 'seed')}" for n in others if n > 1]
+    return f"{text} ({', '.join(more)})" if more else text
 
 
 def size(decision: Decision, contrast: Contrast) -> str:
@@ -243,7 +269,8 @@ def interval_text(value: float, interval: Interval | None, *, sign: bool = False
     >>> interval_text(-0.834, (-1.1, -0.568), sign=True)
     '-0.83 [-1.10, -0.57]'
     """
-    half = (interval[1] - interval[0]) / 2 if interval else abs(value)
+    # Without an interval two digits are those of a difference, and too few for a mean.
+    half = (interval[1] - interval[0]) / 2 if interval else abs(value) / (1 if sign else 100)
     form = f"z{_form(half)}"
     text = format(value, f"{'+' if sign else ''}{form}")
     return f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else text

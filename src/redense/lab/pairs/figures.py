@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,7 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
         DataError: there is no figure in it, or one is NaN or infinite.
     """
     found: dict[str, dict[str, float]] = {"test": {}, "validation": {}, "facts": {}}
+    told: dict[tuple[str, str], dict[str, float]] = {}  # split and name: what each key says
     name = metric or UNNAMED
     if not isinstance(given, Mapping):
         if (value := _number(given)) is None:
@@ -72,7 +73,10 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
         found["test"][name] = value
     else:
         for key, value in given.items():
-            _take(found, str(key), value, name)
+            for split, own, number in _told(str(key), value, name):
+                told.setdefault((split, own), {})[str(key)] = number
+                if own not in found[split] or str(key) != own:  # of two, the one that says its split
+                    found[split][own] = number
     names = Figures(**found).names
     if not names:
         texts = given.items() if isinstance(given, Mapping) else ()
@@ -85,9 +89,17 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
     for split in _SPLITS:
         for own in deciding & found[split].keys():
             finite(found[split][own], f"the {split} figure {quoted(own)}")
+            if len(set((said := told.get((split, own), {})).values())) > 1:
+                raise DataError(
+                    f"{' and '.join(map(quoted, said))} are all the {split} figure {quoted(own)}, and they differ: "
+                    "give the one that decides alone, or the others another name"
+                )
         # Of the other figures those that are no finite number are passed over, as names are.
         found[split] = {own: value for own, value in found[split].items() if math.isfinite(value)}
-    return Figures(**found)
+    left = Figures(**found)
+    if metric is None and len(left.names) == 1 < len(names):  # it would decide because another is no number
+        choose_metric(names, None, None)
+    return left
 
 
 def missing_metric(figures: Figures, metric: str) -> str:
@@ -114,24 +126,24 @@ def choose_metric(names: list[str], metric: str | None, lower_is_better: bool | 
     return metric, is_lower_better(None if metric == UNNAMED else metric, lower_is_better)
 
 
-def _take(found: dict[str, dict[str, float]], key: str, value: Any, name: str) -> None:
-    """Put what lies under a key where it belongs."""
+def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
+    """Give the numbers that lie under a key, each with its split, or ``facts``, and its name."""
     if key in _SPLITS:
         if isinstance(value, Mapping):
-            named = {str(own): number for own, one in value.items() if (number := _number(one)) is not None}
-            found[key].update(named)
+            named = ((str(own), _number(one)) for own, one in value.items())
+            yield from ((key, own, number) for own, number in named if number is not None)
         elif (number := _number(value)) is not None:
-            found[key][name] = number
+            yield key, name, number
         else:
             raise DataError(f"{quoted(key)} must be a number or a dict of numbers, got {_kind(value)}")
         return
     if (number := _number(value)) is None:
         return
     if key in FACTS:
-        found["facts"][key] = finite(number, quoted(key))
+        yield "facts", key, finite(number, quoted(key))
         return
     split = next((one for one in _SPLITS if re.match(f"{one}[_/.-].", key)), None)
-    found[split or "test"][key[len(split) + 1 :] if split else key] = number
+    yield split or "test", key[len(split) + 1 :] if split else key, number
 
 
 def _number(value: Any) -> float | None:

@@ -107,6 +107,10 @@ class Kept:
         sweep(folder)
         write_text(folder / _RESULT, json.dumps({**data, "sha256": _digest(data)}) + "\n")
 
+    def drop(self, arm: str, seed: int) -> None:
+        """Forget what came of a pair: it is to be done again."""
+        (self.folder(arm, seed) / _RESULT).unlink(missing_ok=True)
+
     def outcomes(self) -> dict[tuple[str, int], Outcome]:
         """Return what came of every pair that has come to its end."""
         found = {pair: self.outcome(*pair) for pair in self.plan.pairs}
@@ -138,7 +142,8 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, change
             if changed:
                 drop_parts(out)
             if after != before:
-                if _was_judged(out, before):
+                more = len(after.seeds) > len(before.seeds) or len(after.arms) > len(before.arms)
+                if more and _was_judged(out, before):
                     looked.append([len(before.seeds), len(before.arms)])
                 _write_plan(out, after, looked)
             yield Kept(out, after, looked)

@@ -55,8 +55,8 @@ class PlannedArm:
 
     @property
     def masked(self) -> bool:
-        """Whether a phase of its schedule has a mask."""
-        return any(phase.get("sparsity") is not None or phase.get("pattern") for phase in self.phases)
+        """Whether a phase of its schedule has a mask; one of a sparsity of 0 removes nothing."""
+        return any(phase.get("sparsity") or phase.get("pattern") for phase in self.phases)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def make_plan(
     """Return a plan whose baseline and controls are known; the other arguments are those of `Plan`.
 
     Raises:
-        RecipeError: an arm's name cannot be one, or seeds are no seeds.
+        RecipeError: an arm's name cannot be one, a control has a mask, or seeds are no seeds.
         DataError: an arm that is named as baseline or control is not there, or there is neither.
     """
     if controls is not None:
@@ -152,11 +152,13 @@ def make_plan(
     else:
         first = choose_baseline(names, baseline)
     if controls is None:
-        usual = choose_controls(names, None, first)
-        unmasked = (arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first)
-        chosen = tuple(own for own in names if own in {*usual, *unmasked})
+        unmasked = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
+        unmasked.update(choose_controls(names, None, first))
+        chosen = tuple(own for own in names if own in unmasked)
     else:
         chosen = choose_controls(names, controls, first)
+        if masked := next((arm.name for arm in arms if arm.name in chosen and arm.masked), None):
+            raise RecipeError(f"the schedule of {quoted(masked)} has a mask, and a control is an arm without one")
     if len(arms) < 2:
         raise RecipeError(f"a comparison needs two arms at least, got {', '.join(map(quoted, names)) or 'none'}")
     return Plan(form, name, tuple(arms), seeds_of(seeds), first, chosen, **more)

@@ -18,6 +18,7 @@ METRICS = "metrics.json"
 _TAIL = 4 << 20  # bytes of the output that are looked at, from its end
 _LARGEST = 16 << 20  # bytes of metrics.json
 _FAR = 40  # characters on each side of a figure that are looked at
+_DICT = re.compile(r"\{\s*'.*:.*\}")  # as Python prints one
 _SIGN = "(?:(?<![\\w)])[-\u2212])?"
 _BEFORE = re.compile(_SIGN + r"(?:[0-9.]*[0-9]\.?(?:[eE][+-]?[0-9]*)?)?\Z")
 _BEFORE_ALL = re.compile(_SIGN + r"(?:[0-9.,]*[0-9][.,]?(?:[eE][+-]?[0-9]*)?)?\Z")
@@ -71,6 +72,10 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
             try:
                 found = parse_json(line.strip())
             except JSONDecodeError:
+                if _DICT.fullmatch(line.strip()):
+                    raise DataError(
+                        f"the last figures that it printed are no JSON, {quoted(line.strip())}: print json.dumps(...)"
+                    ) from None
                 continue
             except ValueError as error:
                 raise DataError(f"the figures that it printed cannot be read: {error}") from None

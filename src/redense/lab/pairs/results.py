@@ -15,7 +15,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.checksums import write_with_sums
 from redense.files.csv_text import safe_cell
-from redense.lab.judging.results import decide_rows, described, mean_of
+from redense.lab.judging.results import decide_rows, described, mean_of, plain_steps
 from redense.tasks.metrics import shown_name
 
 from .figures import UNNAMED, Figures, choose_metric, missing_metric
@@ -114,7 +114,7 @@ def _row(
             facts["test"] = facts.pop("validation")
         seeds.append({"seed": seed, **facts})
     told = [facts["steps"] for facts in seeds if "steps" in facts]
-    steps = arm.steps if arm.steps is not None else round(sum(told) / len(told)) if told else None
+    steps = arm.steps if arm.steps is not None else plain_steps(sum(told) / len(told)) if told else None
     gradients = [facts["gradients"] for facts in seeds if "gradients" in facts]
     values = [facts["test"][metric] for facts in seeds if "test" in facts]
     return {
@@ -152,9 +152,10 @@ def _named(figures: Figures, split: str, metric: str) -> dict[str, float]:
 
 
 def _seconds(plan: Plan, outcomes: Outcomes) -> dict[str, float]:
-    """The mean seconds of each arm's pairs."""
+    """The mean seconds of each arm's pairs, where they are known: of what failed, or a queue has run, they are not."""
     found: dict[str, float] = {}
     for arm in plan.arms:
-        spent = [outcomes[arm.name, seed].seconds for seed in plan.seeds]
-        found[arm.name] = round(sum(spent) / len(spent), 3)
+        pairs = [outcomes[arm.name, seed] for seed in plan.seeds]
+        if spent := [pair.seconds for pair in pairs if pair.seconds and not pair.failed]:
+            found[arm.name] = round(sum(spent) / len(spent), 3)
     return found

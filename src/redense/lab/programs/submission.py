@@ -10,8 +10,9 @@ from redense.files.opening import read_bytes
 from redense.files.writing import write_text
 from redense.lab.pairs.functions import check_figures, unfinished
 from redense.lab.pairs.keeping import Kept, Outcome
+from redense.lab.pairs.printed import METRICS
 
-from .commands import CommandJob, ended, job_of, outcome_of, prepare
+from .commands import CommandJob, ended, job_of, outcome_of
 
 SCRIPT = "job.sh"
 SUBMIT = "submit.sh"
@@ -35,7 +36,12 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
     Raises:
         DataError: the figures lack the one that decides, or do not say which way is better.
     """
-    outcomes = unfinished(held, retry_failed=retry_failed)
+    if retry_failed:  # those that are told as failed: what was sent again since is collected
+        for pair, outcome in held.outcomes().items():
+            if outcome.failed:
+                (held.folder(*pair) / _CODE).unlink(missing_ok=True)
+                held.drop(*pair)
+    outcomes = unfinished(held, retry_failed=False)
     for pair in held.plan.pairs:
         job = job_of(held, *pair)
         ends = job.folder / _CODE
@@ -46,10 +52,6 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
         outcomes[pair] = outcome_of(held, job, failed)
         held.keep(*pair, outcomes[pair])
         check_figures(held.plan, outcomes[pair].figures)
-    if retry_failed:
-        for pair in held.plan.pairs:
-            if pair not in outcomes:
-                (held.folder(*pair) / _CODE).unlink(missing_ok=True)
     return outcomes
 
 
@@ -60,7 +62,7 @@ def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template
         if pair in outcomes:
             continue
         job = job_of(held, *pair)
-        prepare(job)
+        (job.folder / "out").mkdir(parents=True, exist_ok=True)
         write_text(job.folder / SCRIPT, _script(job, str((held.plan.how or {}).get("cwd") or ".")))
         (job.folder / SCRIPT).chmod(0o755)
         lines.append(template.replace("{command}", shlex.quote(str(job.folder / SCRIPT))))
@@ -78,7 +80,7 @@ def _script(job: CommandJob, cwd: str) -> str:
             "#!/bin/sh",
             f"cd {shlex.quote(cwd)} || exit 1",
             *exports,
-            f"rm -f {folder}/{_CODE}",
+            f"rm -f {folder}/{_CODE} {folder}/out/{METRICS}",
             f"( {job.line}",
             f") >{folder}/stdout.txt 2>{folder}/stderr.txt </dev/null",
             "code=$?",

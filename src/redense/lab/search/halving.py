@@ -50,10 +50,7 @@ def plan_rungs(settings: int, runs: int) -> tuple[Rung, ...]:
         counts.append(math.ceil(counts[-1] / 2))
     if settings == 1:
         return (Rung(1, 1),)
-    seeds = 1
-    while price(_doubled(counts, seeds + 1)) <= runs:
-        seeds += 1
-    rungs = _doubled(counts, seeds)
+    rungs = _doubled(counts, max(1, runs // price(_doubled(counts, 1))))
     while price(rungs) > runs:  # not even one seed to begin with: the later rounds have fewer
         most = max(rung.seeds for rung in rungs)
         rungs = tuple(Rung(rung.settings, min(rung.seeds, most - 1)) for rung in rungs)

@@ -114,7 +114,7 @@ def cost(c: Comparison) -> Plot | None:
     if not arms:
         return None
     most = 1.1 * max(gradients for _, gradients in arms)
-    baseline = c.arm(c.baseline)
+    baseline = c.arm(c.decision.baseline)
     level = baseline.mean if baseline else None
     places = c.decimals
     unit = f" {c.metric.unit}" if c.metric.unit else ""

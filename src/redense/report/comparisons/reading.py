@@ -10,7 +10,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.lab.judging import words
 from redense.lab.judging.examples import Pooled
-from redense.lab.judging.results import Tried, decide_rows, is_dense, tried
+from redense.lab.judging.results import Tried, decide_rows, is_dense, seed_of, tried
 from redense.lab.judging.verdicts import Contrast, Decision
 from redense.report.kit.loading import load_json
 from redense.report.kit.quantities import count, learning_rate, percent
@@ -43,7 +43,7 @@ def read_comparison(folder: Path) -> Comparison:
             recipe=str(data["recipe"]),
             task=str(data.get("task") or ""),
             metric=metric,
-            seeds=tuple(map(_label, data["seeds"])),
+            seeds=tuple(map(seed_of, data["seeds"])),
             test_examples=data.get("test_examples"),
             arms=tuple(
                 _arm(index, row, metric.name, costs, curves, decision.baseline, settings[str(row["arm"])])
@@ -103,7 +103,7 @@ def _arm(
 def _seed(item: Mapping[str, Any], metric: str) -> Seed:
     failed = item.get("failed")
     return Seed(
-        seed=_label(item["seed"]),
+        seed=seed_of(item["seed"]),
         test=None if failed else _number(item["test"][metric]),
         parameters=item.get("parameters"),
         nonzeros=item.get("nonzeros"),
@@ -174,7 +174,7 @@ def _difference(decision: Decision, item: Contrast, stored: Mapping[str, Any]) -
         seeds_needed=words.seeds_needed(decision, item),
         sentence=words.sentence(decision, item),
         flips=tuple(
-            Flips(_label(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
+            Flips(seed_of(one["seed"]), int(one["fixed"]), int(one["broken"]), float(one["p"]))
             for one in stored.get("mcnemar") or ()
         ),
         examples=_examples(stored.get("examples")),
@@ -186,11 +186,6 @@ def _examples(item: Mapping[str, Any] | None) -> Pooled | None:
         return None
     counts = {name: int(item[name]) for name in ("seeds", "examples", "fixed", "broken")}
     return Pooled(**counts, p=_number(item["p"]), mean=float(item["mean"]), interval=_pair(item["interval"]))
-
-
-def _label(seed: Any) -> int | str:
-    """A seed is a number, or the label that a table has."""
-    return int(seed) if str(seed).isdecimal() else str(seed)
 
 
 def _whole(value: Any) -> int | None:

@@ -19,8 +19,9 @@ def search_parts(search: Mapping[str, Any]) -> list[Child]:
         h("p", str(search["sentence"])),
         h(
             "p",
-            f"Settings were halved from round to round by validation figures alone, the controls with as many settings "
-            f"as the candidates: {price} The seeds of the confirmation are fresh, and their number was fixed before.",
+            "Settings were halved from round to round by validation figures alone, the controls with at least as many "
+            f"settings as the candidates: {price} The seeds of the confirmation are fresh, and their number was fixed "
+            "before.",
             class_="note",
         ),
         *(_tree(pool, rounds) for pool, rounds in search["rounds"].items() if rounds),

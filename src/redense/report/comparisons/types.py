@@ -12,6 +12,7 @@ from redense.lab.judging.results import Tried
 from redense.lab.judging.statistics import Interval
 from redense.lab.judging.verdicts import Contrast, Decision
 from redense.lab.judging.words import called
+from redense.report.kit.quantities import decimals_that_show
 from redense.report.runs.evidence import Found
 from redense.report.runs.reading import Metric
 
@@ -164,8 +165,10 @@ class Comparison:
 
     @property
     def decimals(self) -> int:
-        """The decimals that the metric is shown with, everywhere alike."""
-        return self.metric.decimals(arm.mean for arm in self.arms)
+        """The decimals that the metric is shown with, everywhere alike: no difference that is shown becomes 0."""
+        usual = self.metric.decimals(arm.mean for arm in self.arms)
+        told = (item.paired.mean for item in self.differences if item.verdict in ("better", "worse"))
+        return decimals_that_show(usual, [arm.mean for arm in self.arms], told)
 
     @property
     def points(self) -> str:

@@ -33,10 +33,11 @@ def table_sentence(c: Comparison) -> str:
     value = quantity(best.mean, c.metric.unit, c.decimals)
     names = [arm.name for arm in known if arm.mean == best.mean]
     text = f"The {extreme} mean {c.figure} is that of {listed(names)}, {value}"
-    budgets = {arm.gradients for arm in c.arms if arm.name != c.baseline}
+    budgets = {arm.gradients for arm in c.arms if arm.name != c.decision.baseline}
     if None in budgets:
         return f"{text}."
-    same = "all arms but the baseline spend the same number of gradient evaluations"
+    but = " but the baseline" if c.decision.baseline else ""
+    same = f"all arms{but} spend the same number of gradient evaluations"
     return f"{text}; {same if len(budgets) == 1 else 'the arms do not all spend the same, see gradients'}."
 
 
@@ -102,7 +103,7 @@ def _extent(values: list[float]) -> tuple[float, float]:
 
 def cost_sentence(c: Comparison) -> str:
     """Return the sentence above the plot of cost against the metric."""
-    baseline = c.arm(c.baseline)
+    baseline = c.arm(c.decision.baseline)
     known = [arm for arm in c.arms if arm.mean is not None and arm.name != c.baseline]
     spent = [arm.gradients for arm in known if arm.gradients is not None]
     if not spent or baseline is None or baseline.mean is None or not baseline.gradients:
@@ -134,8 +135,13 @@ def mcnemar_sentence(c: Comparison) -> str:
 
 def arms_sentence(c: Comparison) -> str:
     """Return the sentence above the list of what each arm is."""
-    masked = sum(any(span.sparse for span in arm.phases) for arm in c.arms)
-    return f"{masked} of {count(len(c.arms), 'arm')} {'trains' if masked == 1 else 'train'} under a mask at some time."
+    known = [arm for arm in c.arms if arm.phases]
+    if not known:
+        return "Whether an arm trains under a mask, nobody told."
+    masked = sum(any(span.sparse for span in arm.phases) for arm in known)
+    which = "" if len(known) == len(c.arms) else " whose phases are known"
+    word = "trains" if masked == 1 else "train"
+    return f"{masked} of {count(len(known), 'arm')}{which} {word} under a mask at some time."
 
 
 def describe_forest(c: Comparison, against: str) -> str:

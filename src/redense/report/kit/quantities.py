@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from redense.lab.judging.words import p_text
+
+_MOST_DECIMALS = 15
 NBSP = "\u00a0"
 NONE = "\u2013"  # an en dash: nothing is known
 
@@ -55,6 +59,21 @@ def decimals_for(value: float) -> int:
     """Return how many decimals show a figure of that size to about four digits."""
     size = abs(value)
     return 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+
+
+def decimals_that_show(usual: int, means: Iterable[float | None], differences: Iterable[float]) -> int:
+    """Return the usual decimals, or more where the least difference that is to be seen, or the means, would be 0.
+
+    >>> (
+    ...     decimals_that_show(2, [31.2, 30.1], [-1.1]),
+    ...     decimals_that_show(0, [1234.5], [0.03]),
+    ...     decimals_that_show(2, [0.002], []),
+    ... )
+    (2, 3, 5)
+    """
+    mean = max((abs(mean) for mean in means if mean), default=1.0)
+    least = min((abs(size) for size in differences), default=mean / 10)
+    return usual if least >= 10.0**-usual else min(1 - math.floor(math.log10(least)), _MOST_DECIMALS)
 
 
 def quantity(value: float | None, unit: str, decimals: int | None = None) -> str:
@@ -131,14 +150,12 @@ def between(interval: tuple[float, float] | None, decimals: int) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Return a p-value with as many digits as are of use.
+    """Return a p-value with as many digits as are of use, and as it takes to stay on its side of the level.
 
-    >>> p_value(0.0004), p_value(0.0312), p_value(0.25), p_value(None)
-    ('< 0.001', '0.031', '0.25', '–')
+    >>> p_value(0.0004), p_value(0.0312), p_value(0.25), p_value(0.0501), p_value(None)
+    ('< 0.001', '0.031', '0.25', '0.0501', '–')
     """
-    if p is None:
-        return NONE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return NONE if p is None else p_text(p).removeprefix("p ").removeprefix("= ")
 
 
 def titled(text: str, unit: str) -> str:

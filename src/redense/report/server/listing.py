@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from redense.files.markup import Child, Element, h
 from redense.files.visible import visible_line
 from redense.lab.judging.words import listed
 from redense.report.comparisons.reading import read_comparison
+from redense.report.comparisons.types import Comparison
 from redense.report.comparisons.verdict import headline
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section
@@ -103,6 +104,9 @@ def entry(name: str, folder: Path) -> Entry:
             return _run(name, folder, changed)
         if kind is COMPARISON:
             c = read_comparison(folder)
+            if _has_more(c):
+                more = _comparison(name, folder, changed)
+                return replace(more, title=c.recipe, says=f"More seeds or arms were added; before: {headline(c)}")
             return Entry(name, "comparison", c.recipe, "finished", None, headline(c), changed)
         if kind is SCAN:
             data = load_object(folder / "sensitivity.json")
@@ -180,6 +184,13 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _has_more(c: Comparison) -> bool:
+    """Whether seeds or arms were asked for that the results do not have yet."""
+    seeds, arms = (c.asked.get(what) or () for what in ("seeds", "arms"))
+    names = {str(arm["name"]) if isinstance(arm, Mapping) else str(arm) for arm in arms}
+    return len(seeds) > len(c.seeds) or not names <= {arm.tried.arm for arm in c.arms}
 
 
 def _comparison(name: str, folder: Path, changed: float) -> Entry:

@@ -121,6 +121,14 @@ def test_several_tables_are_one_family_and_what_both_have_counts_once(tmp_path: 
         read_table([first, second])
 
 
+def test_tables_that_tell_other_steps_of_a_run_are_not_of_one_family(tmp_path: Path):
+    for name, steps in (("a.csv", 100), ("b.csv", 101)):
+        rows = "".join(f"{row['arm']},{row['seed']},{row['error']},{steps}\n" for row in ROWS)
+        (tmp_path / name).write_text(f"arm,seed,error,steps\n{rows}")
+    with pytest.raises(DataError, match="seed '0' is of 100 steps in one table and 101 in another"):
+        read_table([tmp_path / "a.csv", tmp_path / "b.csv"])
+
+
 def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_seeds():
     table = {"baseline": {"a": 3.0, "b": 4.0}, "llr": {"b": 3.0, "a": 2.0}}
     read = read_table(table, validation={"llr": [7.0, 8.0]})
@@ -288,7 +296,7 @@ def test_settings_and_twins_of_a_control_are_controls_by_their_names():
     numbers = {"baseline": [10.0, 10.1, 9.9], "restart-acdc": [9.0, 9.1, 9.2], "restart rate=0.5": [8.0, 8.1, 8.3]}
     table = numbers | {"restart": [9.5, 9.4, 9.6], "dsd": [9.0, 9.2, 9.1], "restarted": [9.9, 9.8, 9.7]}
     result = judge(table, lower_is_better=True)
-    assert result.decision.controls == ("restart", "restart-acdc", "restart rate=0.5")
+    assert result.decision.controls == ("restart-acdc", "restart rate=0.5", "restart")
     assert {arm.name: arm.role for arm in result.decision.arms}["restarted"] == "arm"
 
 
@@ -312,3 +320,29 @@ def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numb
         options: dict[str, Any] = {"lower_is_better": True, **wrong}
         with pytest.raises(DataError):
             judge(table, **options)
+
+
+@pytest.mark.parametrize(("column", "state"), [("State", "crashed"), ("status", "FAILED"), ("status", "RUNNING")])
+def test_a_run_that_its_tracker_knows_as_unfinished_has_no_figure(column: str, state: str):
+    rows = [{**row, column: "finished"} for row in ROWS]
+    assert values_of(rows) == VALUES
+    rows[-1][column] = state
+    with pytest.raises(DataError, match=f"'error' is 11.8, and '{column}' is '{state}': a run that failed has no fig"):
+        read_table(rows)
+    rows[-1]["error"] = None
+    assert read_table(rows).arms["dsd"].failures == {str(rows[-1]["seed"]): state}
+
+
+def test_steps_may_be_missing_of_a_whole_arm_and_of_runs_that_failed():
+    rows = [{**row, "steps": 100 if row["arm"] == "dsd" else "", "failed": ""} for row in ROWS]
+    assert [arm.steps for arm in read_table(rows).arms.values()] == [None, 100]
+    rows[-1]["steps"] = ""
+    with pytest.raises(DataError, match="arm 'dsd', seed '2': 'steps' is empty"):
+        read_table(rows)
+    rows[-1] |= {"error": "", "failed": "killed"}
+    assert [arm.steps for arm in read_table(rows).arms.values()] == [None, 100]
+
+
+def test_a_name_before_which_stands_an_apostrophe_for_spreadsheets_is_the_name(write: Callable[[str | bytes], Path]):
+    read = read_table(write(CSV.replace("dsd", "'+dsd").replace("baseline", "'t")))
+    assert list(read.arms) == ["'t", "+dsd"]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from redense.errors import DataError
+from redense.files.csv_text import as_named
 from redense.files.json_text import parse_json
 from redense.files.opening import read_bytes
 from redense.lab.judging.figures import quoted, shown
@@ -271,6 +272,9 @@ def _csv(text: str, source: str) -> Columns:
         if len(row) > wide and any(map(str.strip, row[wide:])):
             raise DataError(f"{source}, line {line}: {len(row)} cells under {wide} columns")
         row.extend([""] * (wide - len(row)))
+    for row in rows[1:]:
+        if any(cell[:1] == "'" for cell in row):
+            row[:] = map(as_named, row)
     cells = {name: [row[index] for row in rows[1:]] for index, name in enumerate(head)}
     return Columns(source, cells, lines[1:])
 

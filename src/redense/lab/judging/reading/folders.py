@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
+from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
-from redense.lab.judging.figures import quoted
+from redense.lab.judging.figures import shown, usual_baseline
 from redense.lab.judging.results import is_control, is_dense, told_beside
 
 from .cells import IN_A_FOLDER
@@ -26,7 +28,7 @@ class Told:
     Args:
         arms: those that they know.
         controls: those without a mask, or that were named as controls.
-        baseline: the arm that is it; None where it is not said.
+        baseline: the arm that is it; empty where there are only controls, None where it is not said.
         looks: what p-values are multiplied by.
         added: what was added after looking, as a sentence.
         validation_only: the figures that decide are of validation data, whatever their column is called.
@@ -34,6 +36,8 @@ class Told:
         lower_is_better: of that figure.
         beside: by arm, what a table has no column for: ``note``, ``ended`` and ``bound`` of `ArmFigures`.
         unit: of that figure, where a folder alone says it.
+        split: of the figures that decide, as the folder says it; empty where nobody told it, None without a folder.
+        baselines: of all folders; more than one where they do not agree.
         dense: the baseline is the dense phase that the other arms begin with.
     """
 
@@ -49,27 +53,42 @@ class Told:
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     dense: bool = False
     unit: str = ""
+    split: str | None = None
+    baselines: tuple[str, ...] = ()
 
 
 def told_by(table: Any) -> Told:
     """Return what the folders among paths say; nothing for what is no path.
 
     Raises:
-        DataError: a folder's ``compare.json`` is damaged.
+        CheckpointError: a folder's table or ``compare.json`` does not match its checksum, or is gone.
+        DataError: a folder's ``compare.json`` is damaged, or figures of validation data lie beside others.
     """
-    paths = [table] if isinstance(table, (str, PathLike)) else table if isinstance(table, (list, tuple)) else []
-    told = Told()
-    for path in paths:
-        if isinstance(path, (str, PathLike)) and (results := _results(Path(path))):
-            told = _joined(told, _read(results))
-    return told
+    several = isinstance(table, Collection) and not isinstance(table, (str, Mapping)) and not hasattr(table, "columns")
+    tables: list[Any] = list(table) if several else [table]
+    paths = [Path(one) for one in tables if isinstance(one, (str, PathLike))]
+    read = {path: _read(results) for path in paths if (results := _results(path))}
+    only = [path for path, told in read.items() if told.validation_only]
+    if only and len(tables) > len(paths):
+        raise DataError(f"'{shown(only[0])}' has figures of validation data alone: judge it without another table")
+    if only and (others := [path for path in paths if path not in only]):
+        raise DataError(
+            f"'{shown(only[0])}' has figures of validation data alone, and '{shown(others[0])}' has not: figures of "
+            "two splits are not of one family"
+        )
+    named = (usual_baseline(told.arms) if told.baseline is None else told.baseline for told in read.values())
+    joined = functools.reduce(_joined, read.values(), Told())
+    return replace(joined, baselines=tuple(dict.fromkeys(filter(None, named))))
 
 
 def _results(path: Path) -> Path | None:
     try:
         folder = path if path.is_dir() else path.parent if path.name == IN_A_FOLDER else None
-        found = folder / _RESULTS if folder else None
-        return found if found and found.is_file() else None
+        if folder is None:
+            return None
+        check_sums(folder, IN_A_FOLDER, _RESULTS)
+        found = folder / _RESULTS
+        return found if found.is_file() else None
     except (OSError, ValueError):
         return None
 
@@ -78,7 +97,8 @@ def _read(path: Path) -> Told:
     try:
         data: Mapping[str, Any] = read_json(path, limit=_LARGEST)
         rows, judged, metric = data["rows"], data.get("judged") or {}, data.get("metric") or {}
-        baseline = str(judged.get("baseline") or "") or None
+        named = judged.get("baseline")
+        baseline = None if named is None else str(named)
         return Told(
             arms=tuple(str(row["arm"]) for row in rows),
             controls=tuple(str(row["arm"]) for row in rows if is_control(row)),
@@ -92,16 +112,17 @@ def _read(path: Path) -> Told:
             beside={str(row["arm"]): told_beside(row) for row in rows},
             dense=is_dense(data, baseline),
             unit=str(metric.get("unit") or ""),
+            split=str(data.get("split", "test")),
         )
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{quoted(path)} is damaged: it is none that redense writes") from None
+        raise DataError(f"'{shown(path)}' is damaged: it is none that redense writes") from None
 
 
 def _joined(first: Told, second: Told) -> Told:
     return Told(
         tuple(dict.fromkeys((*first.arms, *second.arms))),
         tuple(dict.fromkeys((*first.controls, *second.controls))),
-        first.baseline if first.baseline is not None else second.baseline,
+        first.baseline or (first.baseline if second.baseline is None else second.baseline),
         second.margin if not first.arms or first.margin == second.margin else None,
         max(first.looks, second.looks),
         " ".join(filter(None, (first.added, second.added))),
@@ -110,4 +131,5 @@ def _joined(first: Told, second: Told) -> Told:
         {**first.beside, **second.beside},
         second.dense and (first.dense or not first.arms),
         second.unit if not first.arms or first.unit == second.unit else "",
+        second.split if not first.arms or first.split == second.split else None,
     )

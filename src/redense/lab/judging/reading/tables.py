@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from .cells import (
 
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
 _SPLITS = ("test", "validation")
+_STATES = ("state", "status")  # columns of W&B and MLflow
+_UNENDED = frozenset({"crashed", "failed", "killed", "pending", "preempted", "preempting", "running", "scheduled"})
 _OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
 
@@ -83,8 +85,12 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
             seen.add((arm, seed, split))
             runs = arms.setdefault(arm, {one: {} for one in _SPLITS})[split]
             before, steps_before = runs.get(seed, (value, None))
+            said = ""
             if before != value:
                 said = f"{_told(before)} in one table and {_told(value)} in another"
+            elif steps is not None and steps_before is not None and steps != steps_before:
+                said = f"of {steps_before:,.10g} steps in one table and {steps:,.10g} in another"
+            if said:
                 raise DataError(f"{_where(columns, arm, seed, row)} is {said}: they are not of one family")
             runs[seed] = value, steps_before if steps is None else steps
     if not arms:
@@ -157,14 +163,14 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
 
 def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
     splits = columns.cells.get("split") if "" in by_split else None
-    all_steps, failed = columns.cells.get("steps"), columns.cells.get("failed")
-    if all_steps is not None and all(label(cell) == "" for cell in all_steps):
-        all_steps = None
+    all_steps, reasons = columns.cells.get("steps"), _reasons(columns)
     empty = {split for split, name in by_split.items() if all(label(cell) == "" for cell in columns.cells[name])}
     by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
     told = by_split if splits is None else set(map(label, splits))
     deciding = "test" if "" in told or "test" in told else "validation"
-    names, seeds = (map(label, columns.cells[name]) for name in ("arm", "seed"))
+    names, seeds = (list(map(label, columns.cells[name])) for name in ("arm", "seed"))
+    # An arm of which nobody told the steps has none; one that lacks those of some runs is refused.
+    stepped = {arm for arm, cell in zip(names, all_steps or (), strict=False) if label(cell) != ""}
     for index, (arm, seed) in enumerate(zip(names, seeds, strict=True)):
         if not arm or not seed:
             empty_one = "seed" if arm else "arm"
@@ -177,19 +183,37 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                     said = f"'split' is {quoted(split)}, expected test or validation"
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
             cell = columns.cells[name][index]
-            failing = _failing(failed[index]) if failed is not None else ""
+            why, failing = next(((own, said) for own, of in reasons if (said := of(index))), ("", ""))
             if (value := plain(cell)) is None:
                 missing = failing if label(cell) == "" else ""
                 value = missing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
             if failing and not isinstance(value, str) and split == deciding:
                 raise DataError(
-                    f"{_where(columns, arm, seed, index)}: {quoted(name)} is {value:g}, and 'failed' is "
+                    f"{_where(columns, arm, seed, index)}: {quoted(name)} is {value:g}, and {quoted(why)} is "
                     f"{quoted(failing)}: a run that failed has no figure, and one that did not has no reason"
                 )
             steps = None if all_steps is None else plain(all_steps[index])
-            if steps is None and all_steps is not None:
-                steps = finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
+            if steps is None and all_steps is not None and arm in stepped:
+                untold = isinstance(value, str) and label(all_steps[index]) == ""
+                steps = None if untold else finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
             yield arm, seed, split, value, steps, index
+
+
+def _reasons(columns: Columns) -> list[tuple[str, Callable[[int], str]]]:
+    """Return the columns that say why a run failed, with what each says of a row: those of trackers among them."""
+    found: list[tuple[str, Callable[[int], str]]] = []
+    for name, cells in columns.cells.items():
+        if name == "failed":
+            found.append((name, lambda index, cells=cells: _failing(cells[index])))
+        elif folded(name) in _STATES:
+            found.append((name, lambda index, cells=cells: _unended(cells[index])))
+    return found
+
+
+def _unended(cell: Any) -> str:
+    """Return the state of a run that did not come to its end, as MLflow and W&B call it; empty for any other."""
+    state = label(cell)
+    return state if state.casefold() in _UNENDED else ""
 
 
 def _failing(cell: Any) -> str:

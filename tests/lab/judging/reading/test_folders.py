@@ -1,0 +1,134 @@
+"""The folder of a comparison says of its table what its own page says, and no other table makes it say more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redense.errors import CheckpointError, DataError
+from redense.lab.judging.headline import headline
+from redense.lab.judging.judge import judge
+from redense.lab.judging.results import decide_rows
+from redense.lab.judging.verdicts import Decision
+from redense.lab.pairs.figures import read_figures
+from redense.lab.pairs.keeping import Outcome
+from redense.lab.pairs.plan import PlannedArm, make_plan
+from redense.lab.pairs.results import gather, write_tables
+
+Write = Callable[..., Path]
+MEANS = {"baseline": 31.0, "restart": 29.0, "dsd": 28.0}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(name: str, arms: Mapping[str, float], told: Callable[[str, float], Any], **own: Any) -> Path:
+        planned = [PlannedArm(arm) for arm in arms]
+        asked = {"baseline": None, "controls": None, "metric": "error", **own}
+        plan = make_plan(planned, form="function", name="t", seeds=6, **asked)
+        outcomes = {
+            (arm, seed): Outcome(read_figures(told(arm, arms[arm] + 0.1 * (seed % 3 + len(arm) * seed % 2)), "error"))
+            for arm, seed in plan.pairs
+        }
+        (tmp_path / name).mkdir()
+        terms = {"margin": plan.margin, "looks": 1, "added": ""}
+        write_tables(tmp_path / name, gather(plan, outcomes, terms), None)
+        return tmp_path / name
+
+    return written
+
+
+def of_its_own(folder: Path) -> Decision:
+    from redense.files.json_text import read_json
+
+    data = read_json(folder / "compare.json")
+    return decide_rows(data["rows"], data["metric"], **data["judged"])
+
+
+def test_figures_of_validation_data_are_not_judged_beside_test_figures(write: Write, tmp_path: Path):
+    test = write("a", {"baseline": 31.0, "restart": 29.0}, lambda arm, value: {"test_error": value})
+    validation = write("b", {"dsd": 27, "mine": 27.5}, lambda arm, v: {"validation_error": v}, baseline="mine")
+    for tables in ([test, validation], [validation, test], [str(validation), test / "compare.csv"]):
+        with pytest.raises(DataError, match=r"b' has figures of validation data alone, and '.*a.* has not: figures of"):
+            judge(tables)
+    rows = tmp_path / "rows.csv"
+    rows.write_text((test / "compare.csv").read_text())
+    with pytest.raises(DataError, match="figures of two splits are not of one family"):
+        judge([rows, validation])
+    assert judge([validation, validation], baseline="mine").split == "validation"
+
+
+def test_a_comparison_without_a_baseline_is_judged_as_its_page_judges_it(write: Write):
+    folder = write("a", {"restart": 29.0, "dsd": 28.0}, lambda arm, value: {"test_error": value})
+    found = judge(folder)
+    assert found.decision.contrasts == of_its_own(folder).contrasts
+    assert (found.gains, found.decision.baseline) == (("dsd",), "")
+    assert judge(folder, baseline="restart").decision.baseline == "restart"
+
+
+def test_an_arm_of_which_nobody_told_the_steps_is_judged_as_its_page_judges_it(write: Write):
+    steps = {"baseline": 500, "restart": 900}
+    folder = write("a", MEANS, lambda arm, value: {"error": value, **({"steps": steps[arm]} if arm in steps else {})})
+    assert judge(folder).gains == ("dsd",)
+    assert {arm.name: arm.steps for arm in judge(folder).decision.arms} == {**steps, "dsd": None}
+
+
+def test_a_mean_of_steps_that_is_no_whole_number_is_longer_by_that_part(write: Write):
+    def told(arm: str, value: float) -> dict[str, float]:
+        return {"error": value, "steps": 900 + (arm == "dsd" and value > 28.1)}
+
+    folder = write("a", MEANS, told)
+    for decision in (judge(folder).decision, of_its_own(folder)):
+        assert "dsd trains for 900.500 steps and restart for 900 only, so dsd is none." in headline(decision)
+
+
+def test_folders_say_what_they_know_however_they_are_listed(write: Write, tmp_path: Path):
+    means = {"baseline": 31.0, "own": 29.0, "dsd": 29.5}
+    folder = write("a", means, lambda arm, value: {"error": value, "loss": value / 100}, controls=["own"])
+    for table in (folder, [folder], {folder}, {str(folder): 0}.keys(), tmp_path.glob("a"), iter([folder])):
+        assert judge(table).decision.controls == ("own",)
+    with (folder / "compare.csv").open() as file:
+        assert judge(file, metric="error", controls=["own"]).gains == judge(folder).gains
+    with pytest.raises(DataError, match="expected \\{seed: number\\}"):
+        judge({str(folder): 1.0}, lower_is_better=True)
+
+
+def test_a_margin_of_a_folder_is_one_of_its_own_figure(write: Write):
+    folder = write(
+        "a", {"baseline": 31.0, "dsd": 30.9}, lambda arm, value: {"error": value, "loss": value / 100}, margin=0.3
+    )
+    assert {item.verdict for item in judge(folder).decision.contrasts} == {"equivalent"}
+    assert judge(folder, metric="loss").decision.margin is None
+    assert judge(folder, metric="loss", margin=0.3).decision.margin == 0.3
+
+
+@pytest.mark.parametrize("name", ["compare.csv", "compare.json"])
+def test_a_folder_that_was_damaged_is_not_judged(write: Write, name: str):
+    folder = write("a", MEANS, lambda arm, value: {"error": value})
+    text = (folder / name).read_text()
+    for damage in (lambda: (folder / name).write_text(text.replace("28.", "27.", 1)), (folder / name).unlink):
+        damage()
+        for table in (folder, [folder / "compare.csv"]):
+            with pytest.raises(CheckpointError, match=f"{name} is (damaged|gone)"):
+                judge(table)
+    (folder / name).write_text(text)
+    assert judge(folder).gains == ("dsd",)
+
+
+def test_a_gain_whose_steps_nobody_told_is_one_on_a_condition(write: Write):
+    steps = {"baseline": 500, "restart": 900}
+    folder = write("a", MEANS, lambda arm, value: {"error": value, **({"steps": steps[arm]} if arm in steps else {})})
+    told = "Nobody told for how many steps dsd trains: a gain is one if that is no longer than the control does."
+    assert told in (judge(folder).caution or "")
+    assert "Nobody told" not in (judge(write("b", MEANS, lambda arm, value: {"error": value})).caution or "")
+
+
+def test_folders_with_different_baselines_are_asked_which_it_is(write: Write):
+    first = write("a", {"base": 31.0, "dsd": 29.0}, lambda arm, value: {"error": value}, baseline="base")
+    second = write("b", {"dense": 31.0, "restart": 30.0}, lambda arm, value: {"error": value})
+    for tables in ([first, second], [second, first]):
+        with pytest.raises(DataError, match=r"folders have different baselines, .*: say which with --baseline"):
+            judge(tables)
+    assert judge([first, second], baseline="dense").decision.baseline == "dense"

@@ -1,0 +1,34 @@
+"""The folder of a comparison counts the looks after which something was added, and no others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from redense.lab.pairs.figures import read_figures
+from redense.lab.pairs.keeping import Outcome, kept
+from redense.lab.pairs.plan import PlannedArm, make_plan
+from redense.lab.pairs.results import write_results
+
+
+def test_a_look_costs_where_seeds_or_arms_are_added_and_not_where_a_time_limit_or_the_code_is_another(tmp_path: Path):
+    arms = [PlannedArm("baseline", pieces={"train": "a"}), PlannedArm("restart", pieces={"train": "a"})]
+    plan = make_plan(arms, form="command", name="t", seeds=3, baseline=None, controls=None, metric="error")
+    edited = replace(plan, arms=tuple(replace(arm, pieces={"train": "b"}) for arm in plan.arms))
+    found: list[int] = []
+    for asked in (plan, replace(plan, how={"timeout": 9.0}), edited, replace(edited, seeds=(0, 1, 2, 3))):
+        with kept(tmp_path / "out", asked, {}, changed_code=True) as held:
+            outcomes = {pair: Outcome(read_figures(float(pair[1]), "error")) for pair in held.plan.pairs}
+            found.append(write_results(held, outcomes)["family"]["looks"])
+    assert found == [1, 1, 1, 2]
+
+
+def test_seconds_are_those_of_runs_that_ended_and_of_a_queue_nobody_knows_them(tmp_path: Path):
+    arms = [PlannedArm(name) for name in ("baseline", "restart")]
+    plan = make_plan(arms, form="command", name="t", seeds=2, baseline=None, controls=None, metric="error")
+    with kept(tmp_path / "out", plan, {}) as held:
+        ended = {pair: Outcome(read_figures(1.0, "error")) for pair in plan.pairs}
+        told = {("baseline", 0): replace(ended["baseline", 0], seconds=8.0), ("baseline", 1): Outcome(None, "no", 1.0)}
+        write_results(held, {**ended, **told})
+        assert json.loads((held.path / "costs.json").read_text()) == {"baseline": 8.0}
