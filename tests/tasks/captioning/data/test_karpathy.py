@@ -75,9 +75,11 @@ def test_broken_images_are_named_and_refused_or_left_out(captioned, config):
     assert "they are left out" in splits.notes[0]
 
 
-def test_an_image_that_is_there_twice_is_refused(captioned, config):
+def test_an_image_that_is_there_twice_is_refused_unless_both_are_for_training(captioned, config):
     folder = captioned()
-    rewrite(folder, lambda data: data["images"].append(data["images"][-1]))  # the test would count it twice
+    rewrite(folder, lambda data: data["images"].append(data["images"][0]))
+    assert len(load_captions(config(folder)).train) == 13
+    rewrite(folder, lambda data: data["images"].append(data["images"][-2]))  # the test would count it twice
     with pytest.raises(DataError, match=r"images: 'test-5\.png' is there twice, expected an image once"):
         load_captions(config(folder))
 
