@@ -100,6 +100,12 @@ EXPERIMENTS = {
         )
         for seed in range(5)
     },
+    "pretrained": Experiment(
+        "elpv/efficientnet-lite0 --tune.backbone_lr 1 --data.size 64 --data.resize 64 --data.crop 6 "
+        "--dense.epochs 5 --sparse.epochs 3 --redense.epochs 2 --arms dsd,restart,longer,soup,smooth "
+        "--margin 0.5 --seeds 5",
+        data="elpv,efficientnet-lite0",
+    ),
     "transformer": Experiment(program="examples/comparing/fine_tuning.py", folder="runs/fine-tuning"),
     "quickstart": Experiment("quickstart --arms dsd,dsd-iter,restart,llr,random --seeds 5 --sweep sparsity=0.3,0.5"),
     "fashion-mnist-resnet20": Experiment("fashion-mnist/resnet20 --arms dsd,restart,llr,random --seeds 5"),
@@ -160,8 +166,9 @@ def make(name: str, experiment: Experiment) -> int:
         if code := run([sys.executable, experiment.program, str(mails())]):
             return code
     elif not (out / "compare.json").exists():
-        if experiment.data and (code := redense(f"data get {experiment.data}")):
-            return code
+        for data in filter(None, experiment.data.split(",")):
+            if code := redense(f"data get {data}"):
+                return code
         before = ROOT / experiment.folder
         if experiment.before and not (before / "model.safetensors").exists():
             begun = (before / "recipe.yaml").exists()
