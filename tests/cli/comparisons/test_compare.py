@@ -85,6 +85,17 @@ def test_the_defaults_are_dsd_and_its_controls_over_five_seeds(
     assert (comparison["arms"], comparison["seeds"]) == (["dsd", "restart", "llr", "longer"], [0, 1, 2, 3, 4])
 
 
+@pytest.mark.parametrize(
+    ("more", "noted"), [(["--start", "w"], True), (["--start", "w", "--tune.backbone_lr", "1"], False), ([], False)]
+)
+def test_only_where_given_weights_stand_for_the_dense_phase_it_is_compared_without_longer(
+    more: list[str], noted: bool, redense: Run, recipe_file: Path
+):
+    code, out, err = redense("compare", recipe_file, *more, "--seeds", "0")
+    assert code == 2  # for the seeds: nothing is trained here
+    assert ("without longer" in out + err) == noted
+
+
 def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
     redense: Run, recipe_file: Path, tmp_path: Path
 ):

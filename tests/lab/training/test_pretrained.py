@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redense.errors import RecipeError, StateError
+from redense.lab.arms import Setting, get_arms
 from redense.lab.checkpoint import load_tree
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
@@ -254,3 +256,41 @@ def test_the_last_layer_of_every_library_is_found_and_all_other_weights_are_take
     assert other == heads_of(of(4))
     assert len(other) == 2  # a weight and a bias
     assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items() if key not in other)
+
+
+@pytest.mark.parametrize("name", ["longer", "smooth", "mixup", "restart"])
+def test_arms_that_train_the_dense_phase_in_their_own_way_begin_at_the_weights_that_are_tuned(
+    name: str, of_seven_classes: Path, tiny: Tiny
+):
+    recipe = tiny(start=str(of_seven_classes), tune={"backbone_lr": 1})
+    arm, setting = get_arms([name])[0], Setting(recipe, 11, (0,), lambda seed: "")
+    flow, task = arm.make(setting), make_task(recipe)
+    assert sum(planned.steps for planned in flow.phases) == 33
+    first = flow.phases[0]
+    assert first.begins is not None
+    still = replace(first, phase=replace(first.phase, lr=0.0, steps=1))
+    engine = Engine(task, flow.recipe, (still,))
+    engine.train()
+    start, own = load_file(of_seven_classes), dict(engine.model.named_parameters())
+    heads = heads_of(task)
+    assert all(torch.equal(value, start[key]) for key, value in own.items() if key not in heads)
+    assert all(value.shape[0] == 4 for key, value in own.items() if key in heads)
+
+
+@pytest.mark.parametrize(
+    ("name", "tune", "words"),
+    [
+        ("longer", None, "cannot stand for it: give a recipe without one, or --tune.backbone_lr 1"),
+        (
+            "scratch-own",
+            {"backbone_lr": 1},
+            "it prunes in its first phase, and the recipe's `start` is tuned",
+        ),
+    ],
+)
+def test_an_arm_that_cannot_begin_at_the_weights_says_why(
+    name: str, tune: dict[str, Any] | None, words: str, trained: Path, tiny: Tiny
+):
+    setting = Setting(tiny(start=str(trained), tune=tune), 11, (0,), lambda seed: "")
+    with pytest.raises(RecipeError, match=words):
+        get_arms([name])[0].make(setting)

@@ -134,7 +134,7 @@ def _compare(options: argparse.Namespace) -> int:
         check_loggers(before.recipe.log or ())
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
     else:
-        listed = _default_arms(recipe.start, console) if options.arms is None else options.arms
+        listed = _default_arms(recipe, console) if options.arms is None else options.arms
         names = _names(listed) or ()
         seeds = seed_list("5" if options.seeds is None else options.seeds)
         sweep = parse_sweep(options.sweep)
@@ -218,11 +218,12 @@ def _names(listed: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _default_arms(start: str | None, console: Any) -> str:
-    """DSD and its three controls; given weights stand for the dense phase, which `longer` trains otherwise."""
-    if start:
-        console.print_titled("note", "without longer, which no given weights can stand for a part of", "yellow")
-    return "dsd,restart,llr" if start else "dsd,restart,llr,longer"
+def _default_arms(recipe: Any, console: Any) -> str:
+    """DSD and its three controls; where given weights stand for the dense phase, without the one that trains it."""
+    if recipe.start is None or recipe.tune is not None:
+        return "dsd,restart,llr,longer"
+    console.print_titled("note", "without longer, which no given weights can stand for a part of", "yellow")
+    return "dsd,restart,llr"
 
 
 def _resources(options: argparse.Namespace) -> dict[str, float]:

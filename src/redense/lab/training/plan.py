@@ -93,11 +93,13 @@ def planned(
     Args:
         recipe: says it.
         phases: in order; one that is planned already keeps what it has.
-        first: the recipe's own first phase, which is the one that given weights can stand for.
+        first: the recipe's own first phase, which is the one that given weights can stand for; where they are tuned,
+            any dense phase can be begun from them.
         allocation: instead of the recipe's.
 
     Raises:
-        RecipeError: the recipe starts from given weights, and the phases begin with another phase than ``first``.
+        RecipeError: the recipe starts from given weights, and the phases begin with another phase than ``first``; or
+            it tunes them, and the phases begin with a sparse one.
         StateError: the weights to start from cannot be read.
     """
     shared = recipe.prune.allocation if allocation is None else allocation
@@ -108,16 +110,21 @@ def planned(
             one = replace(one, allocation=shared)
         out.append(one)
     if recipe.start:
-        if out[0] != PlannedPhase(first):
+        begun = out[0]
+        if recipe.tune is None and begun != PlannedPhase(first):
             raise RecipeError(
-                "it trains the first dense phase otherwise than the recipe does, "
-                "so that the recipe's `start` cannot stand for it: give a recipe without one"
+                "it trains the first dense phase otherwise than the recipe does, so that the recipe's `start` cannot "
+                "stand for it: give a recipe without one, or --tune.backbone_lr 1, to train that phase from its weights"
+            )
+        if recipe.tune is not None and begun.phase.is_sparse:
+            raise RecipeError(
+                "it prunes in its first phase, and the recipe's `start` is tuned in a dense one: give no `start`"
             )
         digest = start_digest(recipe.start)
         if recipe.tune is None:
-            out[0] = replace(out[0], given=digest)
+            out[0] = replace(begun, given=digest)
         else:  # how it is tuned determines the phase, too
-            out[0] = replace(out[0], begins=f"{digest} {recipe.tune.backbone_lr:g}")
+            out[0] = replace(begun, begins=f"{digest} {recipe.tune.backbone_lr:g}")
     return tuple(out)
 
 
