@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,21 @@ settings.register_profile("quick", derandomize=True, deadline=None, max_examples
 settings.register_profile("many", derandomize=True, deadline=None, max_examples=200)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _git_is_asked_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Ask git for the commit of a folder once: each small run spent a tenth of its time on that."""
+    try:
+        from redense.lab import environment
+    except ImportError:  # without the extras there is no lab
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        ask = environment.commit
+        asked = functools.cache(lambda folder: ask())
+        patch.setattr(environment, "commit", lambda: asked(Path.cwd()))
+        yield
 
 
 # --- a training that takes a blink ----------------------------------------------------------------------------------

@@ -143,11 +143,18 @@ def test_any_extent_gives_the_masks_of_one_process(whole: bool, problem: tuple[P
         assert_equal_masks(*problem)
 
 
-@pytest.mark.parametrize(
-    "ranks", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow), 7]
-)
+QUICK = ((2, False), (7, True))
+
+
 @pytest.mark.parametrize("dimension", [0, 1, 2])
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    ("ranks", "ties"),
+    [
+        pytest.param(ranks, ties, marks=[] if (ranks, ties) in QUICK else [pytest.mark.slow])
+        for ranks in (1, 2, 4, 7)
+        for ties in (False, True)
+    ],
+)
 def test_an_uneven_or_empty_shard_along_any_dimension_changes_nothing(
     ranks: int, dimension: int, ties: bool, monkeypatch: pytest.MonkeyPatch
 ):

@@ -134,8 +134,15 @@ def test_a_block_of_ones_is_summed_without_an_overflow():
 
 
 @pytest.mark.parametrize("kind", ["normal", "few values", "equal", "sorted", "mostly one"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("numel", [7, 300_001])
+@pytest.mark.parametrize(
+    ("numel", "dtype"),
+    [
+        (7, torch.float32),
+        (7, torch.bfloat16),
+        (300_001, torch.float32),
+        pytest.param(300_001, torch.bfloat16, marks=pytest.mark.slow),
+    ],
+)
 def test_to_choose_from_all_at_once_is_a_stable_sort(kind: str, dtype: torch.dtype, numel: int):
     normal = torch.randn(numel, generator=torch.Generator().manual_seed(3))
     scores = {

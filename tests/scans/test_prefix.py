@@ -146,7 +146,11 @@ def pruned(parameters: dict[str, nn.Parameter], order: list[str]) -> Iterator[st
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
-    [*((kind, torch.no_grad) for kind in MODELS), ("residual", torch.inference_mode), ("lstm", torch.inference_mode)],
+    [
+        *(pytest.param(kind, torch.no_grad, marks=[pytest.mark.slow] if kind == "gru" else []) for kind in MODELS),
+        ("residual", torch.inference_mode),
+        pytest.param("lstm", torch.inference_mode, marks=pytest.mark.slow),
+    ],
 )
 def test_outputs_have_the_bits_of_a_plain_evaluation(kind: str, mode: Any):
     model, data, parameters = made(kind)

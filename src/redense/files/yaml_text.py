@@ -6,6 +6,8 @@ is Norwegian; `0100` is a hundred and `1:30` is text; nothing is a date.
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from typing import Any
 
@@ -42,7 +44,7 @@ def parse_yaml(text: str, label: str) -> Any:
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{label}: {len(text):,} characters are too many for a recipe")
     try:
-        return yaml.load(text, _Loader)  # _Loader is a SafeLoader
+        return copy.deepcopy(_parsed(text))  # the caller's own
     except RecursionError:
         raise RecipeError(f"{label}: not valid YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -50,6 +52,11 @@ def parse_yaml(text: str, label: str) -> Any:
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or type(error).__name__
         raise RecipeError(f"{label}: not valid YAML{where}: {' '.join(str(problem).split())}") from None
+
+
+@functools.lru_cache(maxsize=64)  # a page that is served reads the recipes of its runs every second
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _Loader)  # a SafeLoader
 
 
 def dump_yaml(data: Any, *, ascii_only: bool = True) -> str:

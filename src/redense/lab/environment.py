@@ -37,7 +37,7 @@ def environment(*, of_programs: bool = False) -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "launch": launch_id(),
-        "commit": _commit(),
+        "commit": commit(),
         "command": _command(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -111,7 +111,8 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return what git calls the commit of the working directory, with ``-dirty`` where files differ from it."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

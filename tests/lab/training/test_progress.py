@@ -112,6 +112,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FURTHER = (
     *("sgd without momentum", "adamw", "rmsprop", "cnn", "cnn, channels last, adam", "saliency", "global"),
     *("per layer", "fractions", "clip", "step decay", "random", "pattern", "adam", "cnn, channels last"),
+    "bf16",
 )
 """They have the states of another one of the variants: asked by the slow tests."""
 
