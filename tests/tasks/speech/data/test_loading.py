@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,12 +223,15 @@ def test_clips_are_listened_to_once(corpus: Write, monkeypatch: pytest.MonkeyPat
     assert load(root).fingerprint == first.fingerprint
 
 
-def test_a_damaged_memory_only_costs_time(corpus: Write, own_cache: Path):
+@pytest.mark.parametrize(("old", "new"), [("{", "{]"), (r"\d(?=\d*\.)", "7"), ('"clips"', '"cups"')])
+def test_a_damaged_memory_only_costs_time(old: str, new: str, corpus: Write, own_cache: Path):
     root = corpus(sentences(50))
-    before = load(root).fingerprint
-    for kept in (own_cache / "heard").iterdir():
-        kept.write_text("{]")
+    before, (kept,) = load(root).fingerprint, (own_cache / "heard").iterdir()
+    whole = kept.read_text()
+    kept.write_text(re.sub(old, new, whole))
+    assert kept.read_text() != whole
     assert load(root).fingerprint == before
+    assert kept.read_text() == whole
 
 
 def test_a_limit_takes_the_same_training_clips_and_leaves_the_others(corpus: Write):

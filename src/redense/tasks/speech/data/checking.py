@@ -8,8 +8,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
+from typing import Any
 
 from redense.errors import CheckpointError
+from redense.files.checksums import sha256
 from redense.files.json_text import read_json
 from redense.files.writing import write_text
 from redense.tasks import catalog
@@ -75,10 +77,12 @@ class _Memory:
         self.changed = False
         try:
             kept = read_json(self.path)
-            self.known = {key: Sound(*values) for key, values in kept.items()}
+            if kept["sha256"] != _sum(kept["clips"]):
+                raise ValueError("its checksum is another")
+            self.known = {key: Sound(*values) for key, values in kept["clips"].items()}
         except FileNotFoundError:
             pass
-        except (ArithmeticError, OSError, ValueError, TypeError, AttributeError) as error:
+        except (ArithmeticError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
             log.info("%s is damaged (%s): the clips are listened to again", self.path, error)
 
     def add(self, key: str, sound: Sound) -> None:
@@ -89,9 +93,14 @@ class _Memory:
     def keep(self) -> None:
         if not self.changed:
             return
-        text = json.dumps({key: astuple(sound) for key, sound in self.known.items()})
+        clips = {key: astuple(sound) for key, sound in self.known.items()}
+        text = json.dumps({"sha256": _sum(clips), "clips": clips})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, text)
         except (OSError, CheckpointError) as error:  # it is only quicker with it
             log.info("cannot keep what is known of the clips: %s", error)
+
+
+def _sum(clips: Any) -> str:
+    return sha256(json.dumps(clips).encode())
