@@ -85,5 +85,4 @@ def test_a_label_that_is_no_class_is_refused_with_its_line(label: Any, tmp_path:
 @pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
 def test_one_large_number_makes_no_class_of_every_number_below_it(size: int | None, tmp_path: Path):
     assert loaded(parquet, tmp_path / "large", [0, 10**12] * 10, size=size).train.classes == ("0", "1000000000000")
-    usual = ("0", "3") if size else ("0", "1", "2", "3")
-    assert loaded(parquet, tmp_path / "small", [0, 3] * 10, size=size).train.classes == usual
+    assert loaded(parquet, tmp_path / "small", [0, 3] * 10, size=size).train.classes == ("0", "3")

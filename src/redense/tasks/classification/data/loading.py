@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
+import torch
 
 from redense.errors import DataError
 from redense.files.visible import counted
@@ -102,6 +103,7 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
         raise DataError(f"{place}: data.label {config.label!r} chooses nothing in {found.layout}: remove it")
     if not found.parts:
         _verify(place, found.in_memory)
+        found = replace(found, in_memory=_only_shown(found.in_memory))
     sets, notes = usable_sets(place, found, config)
     if config.channels:
         sets = {name: part.with_channels(config.channels) for name, part in sets.items()}
@@ -149,6 +151,17 @@ def _verify(place: str, sets: Mapping[str, ImageSet]) -> None:
         if unknown := sorted(set(part.labels.unique().tolist()) - known):
             names = ", ".join(repr(part.classes[label]) for label in unknown[:5])
             raise DataError(f"{place}: the {name} images show classes that no training image shows: {names}")
+
+
+def _only_shown(sets: Mapping[str, ImageSet]) -> dict[str, ImageSet]:
+    """Return the sets with the classes that training images show: a name that no image has is no class."""
+    training = first_part(sets)
+    shown = training.labels.unique()
+    classes = tuple(training.classes[label] for label in shown.tolist())
+    return {
+        name: replace(part, labels=torch.searchsorted(shown, part.labels), classes=classes)
+        for name, part in sets.items()
+    }
 
 
 def _alike(place: str, classes: Sequence[str]) -> list[str]:

@@ -107,12 +107,24 @@ def test_a_split_of_another_name_is_said(hf: Any, tmp_path: Path, size: int | No
     assert sum(map(len, splits.by_name().values())) == 40
 
 
+@pytest.mark.parametrize("size", [None, 8])
+@pytest.mark.parametrize(("named", "classes"), [(True, ("bird", "dog")), (False, ("0", "2"))])
+def test_a_class_that_no_image_shows_is_none_in_memory_as_by_row(
+    hf: Any, tmp_path: Path, size: int | None, named: bool, classes: tuple[str, ...]
+):
+    kind = hf.ClassLabel(names=["bird", "cat", "dog"]) if named else hf.Value("int64")
+    rows = table(hf, pictures(20), [0, 2] * 10, kind)
+    splits = load_images(ImageData(source=parquet(tmp_path / "set", train=rows, test=rows), size=size))
+    assert splits.train.classes == splits.test.classes == classes
+    assert splits.test.labels.tolist() == [0, 1] * 10
+
+
 def test_labels_without_names_are_digits_and_one_coloured_image_makes_all_coloured(hf: Any, tmp_path: Path):
     grey = pictures(20)
     train = table(hf, grey, [0, 2] * 10, hf.Value("int64"))
     test = table(hf, [*pictures(1, "RGBA"), *pictures(3)], [0, 2, 0, 2], hf.Value("int64"))
     splits = load_splits(parquet(tmp_path / "set", train=train, test=test))
-    assert splits.train.classes == ("0", "1", "2")
+    assert splits.train.classes == ("0", "2")
     assert splits.train.images.shape[1:] == splits.test.images.shape[1:] == (3, 4, 6)
     assert torch.equal(splits.train.images[:, 0], splits.train.images[:, 2])
     assert not torch.equal(splits.test.images[0, 0], splits.test.images[0, 2])
