@@ -186,6 +186,20 @@ def test_a_run_from_a_start_that_is_killed_goes_on_without_it(trained: Path, tin
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_a_start_that_learned_on_pictures_of_another_scale_is_said_with_the_cure(
+    trained: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own, half = (tiny(start=str(trained), data={"normalize": name}) for name in ("data", "half"))
+    assert tuned(own, make_task(own))[1] == []
+    (note,) = tuned(half, make_task(half))[1]
+    assert note.startswith(f"start {trained} learned on pictures normalised by mean 0.")
+    assert note.endswith("here they are by mean 0.500 and deviation 0.500, so that its layers see other numbers")
+    monkeypatch.setattr("redense.tasks.classification.task.scale_of", lambda *_: ((0.5,) * 3, (0.5,) * 3))
+    copy = own.model_copy(update={"start": str(trained / "model.safetensors")})
+    (note,) = tuned(copy, make_task(copy))[1]
+    assert note.endswith(": give --data.normalize half")
+
+
 # --- a start of other classes ---
 
 

@@ -120,6 +120,20 @@ def test_an_image_that_cannot_be_decoded_is_named(images):
         features_of(images.images, images.index[:5], mean_colour, "x", "set")
 
 
+def test_a_network_sees_pictures_as_it_learned_to_see_them_and_features_of_another_scale_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    models = pytest.importorskip("torchvision.models")
+    torch.save(models.squeezenet1_1(num_classes=1000).state_dict(), tmp_path / "weights.pt")
+    source = FeatureSource(network="squeezenet1_1", weights=str(tmp_path / "weights.pt"), layer="features", size=64)
+    usual, digest = open_eyes(source), digest_of(source)
+    assert [round(float(value), 3) for value in usual.mean.flatten() / 255] == [0.485, 0.456, 0.406]
+    monkeypatch.setattr("redense.tasks.classification.networks.scale_of", lambda *_: ((0.5,) * 3, (0.25,) * 3))
+    other = open_eyes(source)
+    assert (other.mean.flatten().tolist(), other.std.flatten().tolist()) == ([127.5] * 3, [63.75] * 3)
+    assert other.digest == digest_of(source) != digest
+
+
 def test_the_last_layers_input_of_a_library_network(tmp_path: Path):
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)

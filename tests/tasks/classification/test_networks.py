@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from redense.parameters import first_layers, prunable
 from redense.tasks.classification import networks
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.models import SMALL, Shortcut, build
+from redense.tasks.classification.networks import scale_of
+from redense.tasks.classification.normalisation import IMAGENET
 from redense.tasks.classification.sketch import SketchedClassification
 from redense.tasks.classification.vision import torchvision
 
 pytest.importorskip("torchvision")
 
-IMAGENET = (3, 224, 224)
+OF_IMAGENET = (3, 224, 224)
 
 # PAPER.md 2: AlexNet 61 M, GoogLeNet 13 M with its auxiliary heads, VGG-16 138 M, ResNet-50 25 M, ResNet-152 60 M,
 # SqueezeNet 1.25 M; the others are torchvision's documented counts.
@@ -35,7 +38,7 @@ COUNTS = {
 }
 
 
-def on_meta(name: str, shape: tuple[int, int, int] = IMAGENET, classes: int = 1000) -> nn.Module:
+def on_meta(name: str, shape: tuple[int, int, int] = OF_IMAGENET, classes: int = 1000) -> nn.Module:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return build(ImageModel(name=name), shape, classes)
@@ -184,6 +187,31 @@ def test_pretrained_weights_that_do_not_exist_are_named():
         networks.pretrained(ImageModel(name="resnet18"), "torchvision:IMAGENET1K_V9")
     with pytest.raises(RecipeError, match=r"need model\.transform_input: true"):
         networks.pretrained(ImageModel(name="googlenet"), "torchvision:IMAGENET1K_V1")
+
+
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("network", "weights", "expected"),
+    [
+        ("vgg16", "torchvision:DEFAULT", IMAGENET),
+        ("efficientnet_v2_l", "torchvision:IMAGENET1K_V1", HALF),
+        ("vgg16", "torchvision:IMAGENET1K_FEATURES", ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))),
+        ("vgg16", "torchvision:NO_SUCH", None),
+        ("vgg16", "weights.pt", None),
+        ("simple", "torchvision:DEFAULT", None),
+        ("timm/tf_efficientnet_lite0", "efficientnet-lite0", HALF),
+        ("timm/resnet50", "timm:a1_in1k", IMAGENET),
+        ("timm/vit_base_patch16_224", "timm:augreg_in21k_ft_in1k", HALF),
+        ("timm/resnet50", "timm:no_such", None),
+    ],
+)
+def test_the_scale_that_weights_were_trained_with_is_that_of_their_library(network: str, weights: str, expected: Any):
+    pytest.importorskip("torchvision")
+    if network.startswith("timm/"):
+        pytest.importorskip("timm")
+    assert scale_of(network, weights) == expected
 
 
 def test_pretrained_weights_come_from_the_library(monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +17,12 @@ from redense.lab.recipe.recipe import Recipe
 from redense.lab.recipe.sections import TuneRecipe
 from redense.layers.names import clean_name
 from redense.tasks import catalog
+from redense.tasks.classification.normalisation import IMAGENET
 from redense.tasks.classification.renaming import to_timm
 from redense.tasks.weights import read_weights, verify_finite
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
+_LEVELS = 0.5  # of 255: so far apart two means are one
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts keep the weights in a checkpoint
 
 
@@ -63,20 +65,45 @@ def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
     start, heads = recipe.start, heads_of(task)
     if not start or not heads:
         return recipe, []
+    notes = _scale_notes(start, task)
     with torch.device("meta"):
         every = {name: value.shape for name, value in task.build_model().state_dict().items()}
     weights = _weights_of(start, getattr(task, "pretrained", None), every)
     own = {name: shape for name, shape in every.items() if name in heads}
     new = [name for name, shape in own.items() if name in weights and weights[name].shape != shape]
     if not new:
-        return recipe, []
+        return recipe, notes
     before, after = weights[new[0]].shape[0], own[new[0]][0]
     layers = " and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new))
     note = (
         f"start {start} is of {before:,} classes, here are {after:,}: the last layer ({layers}) is made anew, "
         "and the first dense phase trains from these weights"
     )
-    return (recipe if recipe.tune else recipe.model_copy(update={"tune": TuneRecipe()})), [note]
+    return (recipe if recipe.tune else recipe.model_copy(update={"tune": TuneRecipe()})), [note, *notes]
+
+
+def _scale_notes(start: str, task: Any) -> list[str]:
+    """Say that the network learned on pictures that were normalised otherwise: it sees other numbers here."""
+    known = task.start_scale(start) if hasattr(task, "start_scale") else None
+    own = getattr(task, "scale", None)
+    if known is None or own is None or all(map(_alike, known, own)):
+        return []
+    usual = {"imagenet": IMAGENET, "half": ((0.5,) * 3, (0.5,) * 3)}
+    ways = [f": give --data.normalize {name}" for name, way in usual.items() if _said(known) == _said(way, 1)]
+    return [
+        f"start {start} learned on pictures normalised by {_said(known)}, here they are by {_said(own)}"
+        f"{''.join(ways) or ', so that its layers see other numbers'}"
+    ]
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one - other).abs().max() < _LEVELS)
+
+
+def _said(scale: Iterable[Any], top: float = 255) -> str:
+    """Return mean and deviation of pixels from 0 to 1, as people write them."""
+    mean, std = (" ".join(f"{float(value) / top:.3f}" for value in torch.as_tensor(part).flatten()) for part in scale)
+    return f"mean {mean} and deviation {std}"
 
 
 def load_start_(

@@ -168,11 +168,17 @@ def digest_of(source: FeatureSource) -> str:
     folder = Path(weights).expanduser()
     if (folder / "recipe.yaml").is_file():
         weights = remembered_sum(_model_of(folder)) + remembered_sum(folder / "recipe.yaml")
-    elif folder.is_file():
+        return _digest(settings, weights)
+    scale = _scale(source)  # of an older redense it was ImageNet's whatever the network
+    if folder.is_file():
         weights = remembered_sum(folder)
     elif _is_run(weights):
         open_eyes(source)  # says what is missing
-    return hashlib.sha256(json.dumps([settings, weights]).encode()).hexdigest()
+    return _digest(settings, weights, *([] if scale == IMAGENET else [scale]))
+
+
+def _digest(*told: Any) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 # --- the CNN --------------------------------------------------------------------------------------------------------
@@ -227,8 +233,15 @@ def _eyes_of_library(source: FeatureSource) -> Eyes:
         if missing := [name for name in own if name not in weights]:
             raise StateError(f"data.features.weights: {source.weights} has no '{missing[0]}' of {source.network}")
         network.load_state_dict({name: weights[name] for name in own})
-    mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in IMAGENET)
+    mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in _scale(source))
     return _eyes(network, source, evaluation_transform(data), mean, std)
+
+
+def _scale(source: FeatureSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the deviation that a network of a library learned with; ImageNet's where nothing says it."""
+    from redense.tasks.classification.networks import scale_of
+
+    return scale_of(source.network, source.weights) or IMAGENET
 
 
 def _eyes(

@@ -85,6 +85,33 @@ def pretrained(config: ImageModel, weights: str) -> dict[str, Tensor]:
         ) from error
 
 
+def scale_of(network: str, weights: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and the deviation, of pixels from 0 to 1, that a library's weights saw pictures normalised by.
+
+    Args:
+        network: as ``model.name`` names it.
+        weights: ``torchvision:NAME`` or ``timm:TAG``; of anything else a network of timm has its usual ones, and what
+            torchvision's saw is not known: None.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    library, _, tag = weights.partition(":")
+    name = network.removeprefix("timm/")
+    if name != network:
+        usual = library != "timm" or tag in ("", "pretrained")
+        try:
+            known: Any = _import_timm().get_pretrained_cfg(name if usual else f"{name}.{tag}")
+        except RuntimeError:  # there is no such tag, which who loads the weights says
+            return None
+    elif library == "torchvision" and network in (models := torchvision().models).list_models(module=models):
+        member = models.get_model_weights(network).__members__.get(tag)
+        known = member and member.transforms()
+    else:
+        known = None
+    return None if known is None else (tuple(known.mean), tuple(known.std))
+
+
 def replace_first_convolution(network: nn.Module, channels: int) -> None:
     """Give the first convolution another number of input channels, freshly initialised, all else alike, in place."""
     for name, module in network.named_modules():

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
@@ -17,6 +18,7 @@ from redense.tasks.graphs import Graph
 from redense.tasks.task import Settings, Split
 
 from . import METRIC
+from .classifier import read_inputs
 from .config import ImageData, ImageModel
 from .data.checking import OnChecked
 from .data.loading import load_images
@@ -27,7 +29,7 @@ from .evidence import evidence
 from .examples import ImageExamples, TransformedExamples
 from .models import build
 from .networks import graphs as graphs_of
-from .networks import pretrained, split_heads
+from .networks import pretrained, scale_of, split_heads
 from .normalisation import mean_and_deviation
 
 _TOP = 5
@@ -132,6 +134,21 @@ class Classification:
     def pretrained(self, weights: str) -> dict[str, Tensor]:
         """Return a library's weights of the recipe's network: ``torchvision:NAME`` or ``timm:TAG``."""
         return pretrained(self._model, weights)
+
+    def start_scale(self, start: str) -> tuple[Tensor, Tensor] | None:
+        """Return what pictures were normalised by where a recipe's ``start`` was trained; None where nothing says it.
+
+        Mean and deviation of each channel, (c, 1, 1), of pixels from 0 to 255; `scale` has those of this task.
+        """
+        folder = Path(start).expanduser()
+        if (folder / "artifacts" / "inputs.json").is_file():
+            known = read_inputs(folder)
+            return known.mean, known.std
+        scale = scale_of(self._model.name, start)
+        if scale is None:
+            return None
+        mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in scale)
+        return mean, std
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the mean cross-entropy of a batch, with label smoothing, and its part for auxiliary heads."""
