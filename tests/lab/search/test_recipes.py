@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import redense as library
 from redense import cli
 from redense.lab.recipe.recipe import Recipe, load_recipe
 from redense.lab.search.recipes import training_of
+from redense.lab.tasks import make_task
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -36,6 +38,21 @@ def test_the_function_of_a_recipe_has_the_figures_of_compare(
         wanted = lab.row(row["arm"])
         assert [seed["test"] for seed in row["seeds"]] == [seed["test"] for seed in wanted["seeds"]]
         assert [seed["validation"] for seed in row["seeds"]] == [seed["validation"] for seed in wanted["seeds"]]
+
+
+def test_a_start_that_is_tuned_is_where_every_setting_begins(tiny: Callable[..., Recipe], tmp_path: Path):
+    torch.save(make_task(tiny()).build_model().state_dict(), tmp_path / "start.pt")
+    recipe = tiny(start=str(tmp_path / "start.pt"), tune={"backbone_lr": 1})
+    training = training_of(recipe)
+    first, again = (training(training.schedule, 3) for _ in range(2))  # the second by the same engine
+    assert first == again == training_of(recipe)(training.schedule, 3)
+    assert first["validation"] != training_of(tiny())(training.schedule, 3)["validation"]
+
+
+def test_given_weights_are_searched_from_only_where_they_are_tuned(run: Run, recipe_file: Path):
+    code, _, err = run("tune", recipe_file, "--start", "weights.pt", "--out", "s")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "give no start, or --tune.backbone_lr 1" in err
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,11 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
         raise RedenseError("a search has seeds of its own: give --runs and --confirm")
     recipe = load_recipe(options.recipe, options.settings)
     refuse_log(options.settings, "a search")
-    if recipe.start:
-        raise RedenseError("a search trains every setting from nothing: the recipe must not start from given weights")
+    if recipe.start and recipe.tune is None:
+        raise RedenseError(
+            "a search trains every setting from its first phase on, and given weights stand for that: give no start, "
+            "or --tune.backbone_lr 1, to train it from them"
+        )
     training = training_of(recipe)
     metric, lower_is_better = training.metric
     given = {name: getattr(options, name) for name in ("runs", "confirm", "out", "jobs", "backend")}
