@@ -157,7 +157,7 @@ def check_left(phase: Phase, name: str, size: int, left: float) -> None:
 def check_zeros(
     phase: Phase, parameters: Mapping[str, Tensor], shares: Mapping[str, float], previous: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a mask that sizes of weights decide where every weight is zero: the order in memory would decide it.
+    """Refuse a mask where every score is zero, of weights or of gradients that are: the order in memory would decide.
 
     Args:
         phase: the phase that prunes.
@@ -166,21 +166,26 @@ def check_zeros(
         previous: masks that decided a part of it.
 
     Raises:
-        ScoreError: a parameter of which something would go is all zeros.
+        ScoreError: a parameter of which something would go is all zeros, or its saliencies are.
     """
-    if get_criterion(phase.criterion) not in (magnitude, saliency):
+    criterion = get_criterion(phase.criterion)
+    if criterion not in (magnitude, saliency):
         return
     asked = [name for name, share in shares.items() if share and name not in previous]
-    sharded = sparsities_of({name: parameters[name] for name in asked if is_sharded(parameters[name])})
+    scores = {name: parameters[name] if criterion is magnitude else saliency(parameters[name]) for name in asked}
+    sharded = sparsities_of({name: values for name, values in scores.items() if is_sharded(values)})
     for name in asked:
-        values = parameters[name].detach()
+        values = scores[name].detach()
         # A first look at the weights of one output is nearly always enough.
         first = values[:1] if values.dim() else values
         if sharded[name] < 1 if name in sharded else bool(first.any()) or bool(values.any()):
             continue
+        of, cure = "", "train it before (begin with a dense phase)"
+        if criterion is saliency and name not in sharded and bool(parameters[name].any()):
+            of, cure = "saliency of ", "let backward() give gradients before, and no zero_grad() clear them"
         raise ScoreError(
-            f"'{name}' is all zeros: nothing tells which of its {values.numel():,} weights phase '{phase.name}' is to "
-            "prune; train it before (begin with a dense phase), exclude it, or take criterion='random'"
+            f"{of}'{name}' is all zeros: nothing tells which of its {values.numel():,} weights phase '{phase.name}' is "
+            f"to prune; {cure}, exclude it, or take criterion='random'"
         )
 
 
@@ -212,8 +217,15 @@ def check_phase(phase: Phase, parameters: Mapping[str, Tensor], kinds: Mapping[s
 
     Raises:
         SparsityError: a sparsity of each layer would leave nothing of a parameter.
-        ParameterError: a mapping names no prunable parameter, or an N:M pattern does not fit a shape.
+        ParameterError: a mapping names no prunable parameter, an N:M pattern does not fit a shape, or surgery would
+            revise the mask of a weight that is computed.
     """
+    computed = next((name for name in parameters if phase.surgery and kinds[name].effective), None)
+    if computed is not None:
+        raise ParameterError(
+            f"surgery revises a mask by the sizes of weights, and the weight of '{computed}' is one that weight_norm "
+            "computes from it: exclude it, or take a sparse phase without surgery"
+        )
     if phase.pattern:
         m = phase.pattern[1]
         for name, parameter in parameters.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense import masks as masking
-from redense.errors import OptimizerError, ParameterError
+from redense.errors import OptimizerError, ParameterError, SparsityError
 from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
@@ -135,7 +135,11 @@ class Masked:
         )
 
     def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> bool:
-        """Mask what the step has moved; a skipped step does not count. Return whether the masks were revised."""
+        """Mask what the step has moved; a skipped step does not count. Return whether the masks were revised.
+
+        Raises:
+            SparsityError: a revision would leave nothing of a parameter.
+        """
         surgery, revised = self.phase.surgery, False
         if surgery:
             self._save(optimizer)
@@ -143,7 +147,14 @@ class Masked:
                 revised = True
                 for name in self._names(optimizer):
                     mask = local(self.masks[name])
-                    mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
+                    now = surgery.revise(local(self.full[name]), mask, self.thresholds[name])
+                    # Of a sharded weight another rank's part may keep some.
+                    if now.numel() and not is_sharded(self.masks[name]) and not now.any():
+                        raise SparsityError(
+                            f"surgery would prune all {now.numel():,} weights of '{name}': all are below its threshold "
+                            f"in phase '{self.phase.name}'. Lower c, the sparsity or the weight decay, or exclude it"
+                        )
+                    mask.copy_(now)
                 self._watch.forget()
             self._mask(optimizer)
         else:
@@ -283,10 +294,12 @@ class Masked:
                     local(self.full[name]).copy_(local(self.parameters[name]))
 
     def _restore(self, optimizer: Optimizer) -> None:
+        """Give removed weights the values that they have under the mask; kept ones may be written between two steps."""
         if self.full:
             with torch.no_grad():
                 for name in self._names(optimizer):
-                    local(self.parameters[name]).copy_(local(self.full[name]))
+                    weight, mask = self._now(name)
+                    weight.copy_(torch.where(mask, weight, local(self.full[name]).to(weight)))
 
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)
