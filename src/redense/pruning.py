@@ -264,13 +264,22 @@ def check_seed(seed: object) -> int:
 
 
 def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
-    """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
+    """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one.
+
+    Raises:
+        ParameterError: a pattern matches nothing, or an earlier and wider one decides all that it matches.
+    """
     if not isinstance(sparsity, Mapping):
         return dict.fromkeys(names, sparsity or 0.0)
     found = {pattern: matching(pattern, names) for pattern in sparsity}
-    for pattern, own in found.items():
+    for index, (pattern, own) in enumerate(found.items()):
         if not own:
             raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
+        wider = next((each for each in list(found)[:index] if own < found[each]), None)
+        if wider is not None and pattern not in names and sparsity[wider] != sparsity[pattern]:
+            raise ParameterError(
+                f"sparsity names '{pattern}' after '{wider}', which matches all of that and decides it: put it before"
+            )
     chosen: dict[str, float] = {}
     for name in names:
         pattern = name if name in sparsity else next((p for p, own in found.items() if name in own), None)
