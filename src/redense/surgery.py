@@ -61,7 +61,7 @@ class Surgery:
 
         chance = (1 + self.gamma * step) ** -self.power
         generator = torch.Generator().manual_seed((seed + step * 1_000_003) % 2**63)
-        return float(torch.rand((), generator=generator)) < chance
+        return float(torch.rand((), generator=generator, device="cpu")) < chance
 
     def revise(self, weight: Tensor, mask: Tensor, threshold: float) -> Tensor:
         """Return the revised mask of a weight that still has its values under the mask."""

@@ -318,7 +318,7 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
             f"surgery with c={surgery.c} needs the mean of '{name}', which is sharded and has another one in its last "
             "digit: leave c out, and the threshold is the phase's sparsity"
         )
-    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64)
+    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64, device="cpu")
     return float(largest_over(cast("Any", weight).device_mesh)(own))
 
 

@@ -33,7 +33,7 @@ class Part:
         """Evenly spaced quantiles of the absolute weights that the layer uses."""
         used = self.weight() if self.weight else self.tensor.detach()
         values = used.abs().float().flatten().sort().values.cpu()
-        at = torch.linspace(0, values.numel() - 1, _QUANTILES + 1).round().long()
+        at = torch.linspace(0, values.numel() - 1, _QUANTILES + 1, device="cpu").round().long()
         return tuple(float(value) for value in values[at])
 
 
