@@ -185,11 +185,12 @@ class Controller:
         if self._masked:
             self._masked.begin()
 
-    def _leave(self) -> dict[str, Tensor]:
+    def _leave(self, *, goes_on: bool = True) -> dict[str, Tensor]:
         """Release the masks and return what they were."""
         self._follow()
         masks = self.masks
         if self._masked:
+            self._candidates.tell_of_frozen(masks if goes_on else {}, self._learning)
             self._masked.release()
             self._masked = None
         return masks
