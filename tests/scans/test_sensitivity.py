@@ -338,6 +338,11 @@ def test_under_weight_norm_the_masks_are_those_of_a_sparse_phase(way: Callable[.
     assert scan.curves[0].magnitudes[-1] == pytest.approx(largest)
 
 
+def test_with_inputs_the_layers_that_read_them_are_not_scanned(model: nn.Module):
+    scan = redense.sensitivity(model, loss_of(model), (0.5,), inputs=INPUTS)
+    assert list(scan.weights) == list(redense.prunable(model, inputs=INPUTS)) == ["3.weight", "5.weight"]
+
+
 def test_a_layer_without_any_weight_is_passed_over():
     with pytest.warns(UserWarning, match="zero-element"):
         model = nn.Sequential(nn.Linear(0, 4), nn.Linear(4, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from redense.criteria import Criterion, get_criterion, magnitude, random
 from redense.files.checksums import sha256
 from redense.layers.names import unwrap
 from redense.masks.packing import pack
-from redense.parameters import chosen_of, judge
+from redense.parameters import chosen_of, first_layers, judge
 
 _GATES = {"LSTM": "ifgo", "LSTMCell": "ifgo", "GRU": "rzn", "GRUCell": "rzn"}  # PyTorch's order of the rows
 _QUANTILES = 200
@@ -37,9 +38,11 @@ class Part:
         return tuple(float(value) for value in values[at])
 
 
-def parts_of(model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str]) -> dict[str, Part]:
+def parts_of(
+    model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str], inputs: Any
+) -> dict[str, Part]:
     """Return the parameters that can be pruned, by name; those without any weight are passed over."""
-    verdicts = judge(model, include, exclude)
+    verdicts = judge(model, include, exclude, first_layers(model, inputs))
     weights = {verdict.name: verdict.kind.effective for verdict in verdicts}
     chosen = {name: parameter for name, parameter in chosen_of(verdicts).items() if parameter.numel()}
     return {name: Part(name, name, parameter, False, weights[name]) for name, parameter in chosen.items()}

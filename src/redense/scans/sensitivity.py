@@ -65,6 +65,7 @@ def sensitivity(
     gates: bool = False,
     cache_bytes: int = 1 << 30,
     path: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Scan:
     """Measure what pruning each parameter alone costs, at rising sparsity, without retraining.
@@ -98,6 +99,7 @@ def sensitivity(
         cache_bytes: memory for what layers before the pruned one gave; what does not fit is computed again.
         path: JSON file that each measurement is saved to; a scan that was stopped goes on from there. What was measured
             under other masks, of a criterion that takes gradients or was edited, is measured anew.
+        inputs: an example of what the model is called with, to leave out what reads it; see `redense.prunable`.
         progress: called with points done, points of the whole grid, and what comes next.
 
     Raises:
@@ -124,7 +126,7 @@ def sensitivity(
     if not isinstance(lower_is_better, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParameterError(f"lower_is_better must be True or False, got {lower_is_better!r}")
     seed = check_seed(seed)
-    whole = parts_of(model, include, exclude)
+    whole = parts_of(model, include, exclude, inputs)
     if not whole:
         raise ParameterError("nothing of this model can be pruned: see redense.summary(model)")
     if any(is_sharded(part.tensor) for part in whole.values()):
