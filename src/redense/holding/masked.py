@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense import masks as masking
+from redense.criteria import WITH_ACTIVATIONS, criterion_name
 from redense.errors import OptimizerError, ParameterError, SparsityError
+from redense.layers.inputs import forget_inputs_of
 from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
@@ -85,6 +87,8 @@ class Masked:
             if not resumed:
                 forget_curvature(optimizer)
             self._states[id(optimizer)] = _states_of(optimizer)
+        if not resumed and criterion_name(self.phase.criterion) in WITH_ACTIVATIONS:
+            forget_inputs_of(self.parameters.values())  # the next phase is of other weights, and its inputs are others
         if self.with_gradients:
             self._gradients.attach({name: self.parameters[name] for name in self.masks})
             self.mask_gradients()
