@@ -218,6 +218,7 @@ def test_a_count_that_does_not_fit_the_steps_is_refused(variant: Callable[..., A
 
 
 def test_a_list_of_phases_is_taken_and_what_is_none_is_refused():
-    assert variants.restarted(list(DSD.phases)) == variants.restarted(DSD).phases
+    restarted: Any = variants.restarted
+    assert restarted(list(DSD.phases)) == restarted(DSD).phases
     with pytest.raises(ScheduleError, match="a variant is made of a schedule, or of its phases, got 3"):
-        variants.restarted(3)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        restarted(3)

@@ -137,7 +137,8 @@ def test_one_of_several_optimizers_can_be_chosen():
 def test_what_is_no_index_of_an_optimizer_is_refused_at_once(bad: Any):
     with pytest.raises(OptimizerError, match="optimizers takes indices of what configure_optimizers returns, got"):
         DSDCallback(SCHEDULE, optimizers=bad)
-    assert [DSDCallback(SCHEDULE, optimizers=good)._indices for good in (1, iter([1]))] == [[1], [1]]
+    taken: list[Any] = [1, iter([1])]
+    assert [DSDCallback(SCHEDULE, optimizers=good)._indices for good in taken] == [[1], [1]]
 
 
 def test_bfloat16_holds_the_zeros():

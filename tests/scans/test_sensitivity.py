@@ -324,7 +324,7 @@ def test_nothing_is_taken_from_a_scan_under_other_masks(tmp_path: Path, model: n
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_under_weight_norm_the_masks_are_those_of_a_sparse_phase(way: Callable[..., nn.Module]):
     torch.manual_seed(0)
-    model = way(nn.Linear(8, 6, bias=False))
+    model: Any = way(nn.Linear(8, 6, bias=False))
     lengths, direction = model.parameters()
     with torch.no_grad():
         lengths.copy_(torch.arange(1.0, 7.0).view(6, 1))

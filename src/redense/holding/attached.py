@@ -113,7 +113,7 @@ class Controller:
         """Let the gradients of removed weights take part in the steps of the phase in force.
 
         That is what a loop does that multiplies the weights by the mask and no more. It is for ablations: momenta are
-        then built up, and the gradients count in a norm that is clipped. No state keeps it: call it after a resume, too.
+        built up, and the gradients count in a norm that is clipped. No state keeps it: call it after a resume, too.
         """
         if self._masked:
             self._masked.keep_gradients()
