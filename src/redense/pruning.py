@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -81,6 +81,8 @@ def _scores(
     criterion = get_criterion(phase.criterion)
     scores: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
+        given = [each for each in (parameter, parameter.grad) if each is not None]
+        written = _versions(given)
         try:
             if criterion is magnitude and name in effective and not is_sharded(parameter):
                 values = effective[name]() if absolute else effective[name]().abs()
@@ -88,6 +90,11 @@ def _scores(
                 values = parameter.detach() if absolute else criterion(parameter, seed(name))
         except RedenseError as error:
             raise type(error)(f"'{name}': {error}") from None
+        if _versions(given) != written:
+            raise ScoreError(
+                f"criterion '{criterion_name(phase.criterion)}' has changed '{name}' or its gradient in place: it must "
+                "give new tensors (abs(), not abs_()). Load the weights again"
+            )
         values = _as_real(values, criterion_name(phase.criterion), name)
         if values.shape != parameter.shape:
             raise ParameterError(
@@ -107,6 +114,11 @@ def _scores(
             values = wrap(local(values).masked_fill(~kept, lowest), values)
         scores[name] = values.abs() if absolute and phase.pattern else values
     return scores
+
+
+def _versions(tensors: Iterable[Tensor]) -> list[int]:
+    """Return how often each of some tensors was written; of inference mode's nothing is counted."""
+    return [0 if local(each).is_inference() else local(each)._version for each in tensors]
 
 
 def _as_real(scores: object, criterion: str, name: str) -> Tensor:

@@ -145,6 +145,13 @@ def test_what_is_frozen_when_its_mask_is_released_is_named(thaws: bool, told: in
     assert all(one.startswith("'0.weight' is frozen now that its mask is released: what was removed") for one in said)
 
 
+def test_a_summary_shows_a_model_all_of_which_is_frozen_now():
+    model = net()
+    dsd = redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), SCHEDULE)
+    model.requires_grad_(False)
+    assert [row.reason for row in dsd.summary().rows if row.name.endswith("weight")] == ["frozen", "frozen"]
+
+
 @pytest.mark.parametrize("kind", ["state_dict", "sharded_state_dict"])
 def test_a_layer_that_is_frozen_in_a_sparse_phase_is_resumed_and_trained_again_to_the_bit(kind: str):
     def frozen(number: int) -> bool:

@@ -193,7 +193,10 @@ class Candidates:
 
     def summary(self, sparsities: Iterable[Sparsity | None]) -> Summary:
         """Return what is pruned in any of several phases, why, and how sparse each parameter is now."""
-        chosen = {name for sparsity in sparsities for name in self(sparsity)}
+        chosen = set[str]()
+        for sparsity in sparsities:
+            with contextlib.suppress(ParameterError, OptimizerError):  # all of it may be frozen now
+                chosen |= set(self(sparsity))
         rows = (
             row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
             for row in summary_of(self.verdicts()).rows
