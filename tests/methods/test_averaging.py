@@ -64,6 +64,7 @@ def test_an_average_that_starts_late_knows_the_steps_of_its_phase():
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
+        ("average", {"kind": "mean"}, "kind of averaging must be 'swa' or 'ema', got 'mean'"),
         ("average", {"every": 0}, "every of averaging must be at least 1 optimizer step, got 0"),
         ("average", {"kind": "ema", "decay": 1.0}, r"decay of averaging must be in \[0, 1\), got 1.0"),
         ("average", {"start": 1}, r"start of averaging must be in \[0, 1\), got 1"),
