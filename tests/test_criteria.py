@@ -235,3 +235,16 @@ def test_a_scan_takes_a_function_and_goes_on_where_it_was_stopped(tmp_path: Path
     again = redense.sensitivity(model, evaluate, criterion=nearest_to_one, **settings)
     assert again.allocate(overall=0.25) == scan.allocate(overall=0.25)
     assert len(calls) - first < first
+
+
+@pytest.mark.parametrize("of", ["", "grad"])
+def test_a_criterion_that_writes_into_what_it_scores_is_refused_by_name(of: str):
+    model = nn.Linear(4, 2)
+    model(torch.ones(1, 4)).sum().backward()
+
+    def in_place(parameter: Tensor, seed: int) -> Tensor:
+        return (getattr(parameter, of) if of else parameter.detach()).abs_()
+
+    block = redense.sparse(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, criterion=in_place)
+    with pytest.raises(ScoreError, match=r"in_place' has changed 'weight' or its gradient in place"), block:
+        pass

@@ -370,3 +370,12 @@ def test_a_lazy_module_is_refused_until_it_has_its_shape_or_is_excluded():
         redense.prunable(model, exclude="1.weight")
     model(torch.ones(1, 3))
     assert list(redense.prunable(model)) == ["0.weight", "1.weight"]
+
+
+def test_two_parameters_that_only_the_name_of_a_wrapper_tells_apart_are_refused():
+    model = nn.Module()
+    model.fc, inner = nn.Linear(2, 2), nn.Module()
+    inner.fc = nn.Linear(2, 2)
+    model._orig_mod = inner
+    with pytest.raises(ParameterError, match=r"two parameters .* are 'fc\.weight' .* '_orig_mod\.fc\.weight'"):
+        redense.prunable(model)

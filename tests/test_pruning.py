@@ -44,6 +44,15 @@ def test_a_mapping_leaves_what_it_does_not_name_dense_and_a_name_beats_a_pattern
         assert int((model.get_parameter("0.bias") == 0).sum()) == 4
 
 
+def test_a_pattern_that_an_earlier_and_wider_one_leaves_nothing_is_refused():
+    model = net()
+    with pytest.raises(ParameterError, match=r"sparsity names '2' after '\*', .*: put it before"):
+        redense.DSD(model, sgd(model), Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={"*": 0.3, "2": 0.5}))
+    for fine in ({"0": 0.3, "2": 0.5, "*": 0.1}, {"*": 0.3, "2": 0.3}):  # nothing is left to the last one
+        with redense.sparse(model, sgd(model), fine):
+            train(model, sgd(model), steps=0)
+
+
 def test_a_name_may_hold_what_patterns_are_made_of():
     model = nn.ModuleDict({"a[0]": nn.Linear(8, 8), "a0": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
     with redense.sparse(model, sgd(model), {"a[0].weight": 0.5}) as block:

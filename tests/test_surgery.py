@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import redense
 from redense import Phase, Schedule, Surgery, masks
-from redense.errors import ScheduleError
+from redense.errors import ParameterError, ScheduleError, SparsityError
 
 
 def test_surgery_masks_below_and_splices_above_a_band_around_the_threshold():
@@ -159,3 +159,33 @@ def test_surgery_evaluates_a_closure_at_the_masked_weights():
     assert seen == [[[0.0, 0.0, 4.0, 8.0]]] * 2
     assert model.weight.tolist() == [[3.0, 0.0, 4.0, 8.0]]
     dsd.close()
+
+
+def test_what_is_written_into_kept_weights_between_two_steps_of_surgery_stays():
+    model = one_layer([1.0, 2.0, 4.0, 8.0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5, surgery=Surgery(power=0)),)))
+    descend(model, optimizer, [-0.5, 0.0, 0.0, 0.0])
+    with torch.no_grad():
+        model.weight.clamp_(-5.0, 5.0)  # a limit, as of WGAN
+    descend(model, optimizer, [-0.5, 0.0, 0.0, 0.0])
+    assert model.weight.tolist() == [[0.0, 0.0, 4.0, 5.0]]
+    descend(model, optimizer, [-1.0, 0.0, 0.0, 0.0])
+    assert model.weight.tolist() == [[3.0, 0.0, 4.0, 5.0]]  # 1 -> 1.5 -> 2 -> 3 under the mask, and back
+    dsd.close()
+
+
+def test_surgery_leaves_a_weight_to_every_layer():
+    model = one_layer([1.0, 2.0, 4.0, 8.0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=9.9)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5, surgery=Surgery(power=0)),)))
+    with pytest.raises(SparsityError, match=r"surgery would prune all 4 weights of 'weight': .* in phase 'sparse'"):
+        descend(model, optimizer, [0.0, 0.0, 0.0, 0.0])
+    dsd.close()
+
+
+def test_surgery_of_a_weight_that_weight_norm_computes_is_refused_before_anything_is_trained():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ParameterError, match=r"of 'parametrizations.weight.original1' is one that weight_norm"):
+        redense.DSD(model, optimizer, Schedule.surgery(dense=1, sparse=2, redense=1, sparsity=0.2))

@@ -215,3 +215,10 @@ def test_a_count_that_does_not_fit_the_steps_is_refused(variant: Callable[..., A
     assert variant(DSD, **{name: most}).total_steps == DSD.total_steps
     with pytest.raises(ScheduleError, match=rf"{name} must be a whole number in \[1, {most}\].* got {count!r}"):
         variant(DSD, **{name: count})
+
+
+def test_a_list_of_phases_is_taken_and_what_is_none_is_refused():
+    restarted: Any = variants.restarted
+    assert restarted(list(DSD.phases)) == restarted(DSD).phases
+    with pytest.raises(ScheduleError, match="a variant is made of a schedule, or of its phases, got 3"):
+        restarted(3)

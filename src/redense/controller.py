@@ -333,7 +333,7 @@ class DSD(Controller):
             self._end.say()
         self._end.said = True
         if release and not written_since(self._masked, self._calls):
-            self._leave()
+            self._leave(goes_on=self.phase is not None)
         self._put(None)
         self._index = len(self.schedule.phases)
         if self._in_callback:
@@ -368,7 +368,8 @@ class DSD(Controller):
                 if self._over:  # the callback called close()
                     return
             last = self._index + 1 == len(self.schedule.phases)
-            before = self.masks if last else self._leave()  # a last sparse phase keeps its masks until close()
+            # A last sparse phase keeps its masks until close().
+            before = self.masks if last else self._leave(goes_on=not self.schedule.phases[self._index + 1].is_sparse)
             self._index += 1
             try:
                 self._begin(before)

@@ -79,17 +79,17 @@ def random(parameter: Tensor, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if is_sharded(parameter):
         return wrap(_random_part(extent_of(parameter), generator).to(local(parameter).device), parameter)
-    return torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
+    return torch.rand(parameter.shape, generator=generator, dtype=torch.float64, device="cpu").to(parameter.device)
 
 
 def _random_part(extent: Extent, generator: torch.Generator) -> Tensor:
     """Return a rank's part of the scores of the whole, which are drawn a few rows at a time and never held."""
     rows, *rest = extent.shape or (1,)
     each = max(1, _DRAWN // max(1, torch.Size(rest).numel()))
-    mine = extent.positions[0] if extent.positions else torch.zeros(1, dtype=torch.int64)
-    parts = [torch.empty(0, *(p.numel() for p in extent.positions[1:]), dtype=torch.float64)]
+    mine = extent.positions[0] if extent.positions else torch.zeros(1, dtype=torch.int64, device="cpu")
+    parts = [torch.empty(0, *(p.numel() for p in extent.positions[1:]), dtype=torch.float64, device="cpu")]
     for start in range(0, rows, each):
-        drawn = torch.rand(min(each, rows - start), *rest, generator=generator, dtype=torch.float64)
+        drawn = torch.rand(min(each, rows - start), *rest, generator=generator, dtype=torch.float64, device="cpu")
         wanted = mine[(mine >= start) & (mine < start + each)] - start
         parts.append(Extent(tuple(drawn.shape), (wanted, *extent.positions[1:])).take(drawn).clone())
     return torch.cat(parts).view(extent.local_shape)

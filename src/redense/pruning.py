@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -81,6 +81,8 @@ def _scores(
     criterion = get_criterion(phase.criterion)
     scores: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
+        given = [each for each in (parameter, parameter.grad) if each is not None]
+        written = _versions(given)
         try:
             if criterion is magnitude and name in effective and not is_sharded(parameter):
                 values = effective[name]() if absolute else effective[name]().abs()
@@ -88,6 +90,11 @@ def _scores(
                 values = parameter.detach() if absolute else criterion(parameter, seed(name))
         except RedenseError as error:
             raise type(error)(f"'{name}': {error}") from None
+        if _versions(given) != written:
+            raise ScoreError(
+                f"criterion '{criterion_name(phase.criterion)}' has changed '{name}' or its gradient in place: it must "
+                "give new tensors (abs(), not abs_()). Load the weights again"
+            )
         values = _as_real(values, criterion_name(phase.criterion), name)
         if values.shape != parameter.shape:
             raise ParameterError(
@@ -107,6 +114,11 @@ def _scores(
             values = wrap(local(values).masked_fill(~kept, lowest), values)
         scores[name] = values.abs() if absolute and phase.pattern else values
     return scores
+
+
+def _versions(tensors: Iterable[Tensor]) -> list[int]:
+    """Return how often each of some tensors was written; of inference mode's nothing is counted."""
+    return [0 if local(each).is_inference() else local(each)._version for each in tensors]
 
 
 def _as_real(scores: object, criterion: str, name: str) -> Tensor:
@@ -157,7 +169,7 @@ def check_left(phase: Phase, name: str, size: int, left: float) -> None:
 def check_zeros(
     phase: Phase, parameters: Mapping[str, Tensor], shares: Mapping[str, float], previous: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a mask that sizes of weights decide where every weight is zero: the order in memory would decide it.
+    """Refuse a mask where every score is zero, of weights or of gradients that are: the order in memory would decide.
 
     Args:
         phase: the phase that prunes.
@@ -166,21 +178,26 @@ def check_zeros(
         previous: masks that decided a part of it.
 
     Raises:
-        ScoreError: a parameter of which something would go is all zeros.
+        ScoreError: a parameter of which something would go is all zeros, or its saliencies are.
     """
-    if get_criterion(phase.criterion) not in (magnitude, saliency):
+    criterion = get_criterion(phase.criterion)
+    if criterion not in (magnitude, saliency):
         return
     asked = [name for name, share in shares.items() if share and name not in previous]
-    sharded = sparsities_of({name: parameters[name] for name in asked if is_sharded(parameters[name])})
+    scores = {name: parameters[name] if criterion is magnitude else saliency(parameters[name]) for name in asked}
+    sharded = sparsities_of({name: values for name, values in scores.items() if is_sharded(values)})
     for name in asked:
-        values = parameters[name].detach()
+        values = scores[name].detach()
         # A first look at the weights of one output is nearly always enough.
         first = values[:1] if values.dim() else values
         if sharded[name] < 1 if name in sharded else bool(first.any()) or bool(values.any()):
             continue
+        of, cure = "", "train it before (begin with a dense phase)"
+        if criterion is saliency and name not in sharded and bool(parameters[name].any()):
+            of, cure = "saliency of ", "let backward() give gradients before, and no zero_grad() clear them"
         raise ScoreError(
-            f"'{name}' is all zeros: nothing tells which of its {values.numel():,} weights phase '{phase.name}' is to "
-            "prune; train it before (begin with a dense phase), exclude it, or take criterion='random'"
+            f"{of}'{name}' is all zeros: nothing tells which of its {values.numel():,} weights phase '{phase.name}' is "
+            f"to prune; {cure}, exclude it, or take criterion='random'"
         )
 
 
@@ -212,8 +229,15 @@ def check_phase(phase: Phase, parameters: Mapping[str, Tensor], kinds: Mapping[s
 
     Raises:
         SparsityError: a sparsity of each layer would leave nothing of a parameter.
-        ParameterError: a mapping names no prunable parameter, or an N:M pattern does not fit a shape.
+        ParameterError: a mapping names no prunable parameter, an N:M pattern does not fit a shape, or surgery would
+            revise the mask of a weight that is computed.
     """
+    computed = next((name for name in parameters if phase.surgery and kinds[name].effective), None)
+    if computed is not None:
+        raise ParameterError(
+            f"surgery revises a mask by the sizes of weights, and the weight of '{computed}' is one that weight_norm "
+            "computes from it: exclude it, or take a sparse phase without surgery"
+        )
     if phase.pattern:
         m = phase.pattern[1]
         for name, parameter in parameters.items():
@@ -252,13 +276,22 @@ def check_seed(seed: object) -> int:
 
 
 def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
-    """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one."""
+    """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one.
+
+    Raises:
+        ParameterError: a pattern matches nothing, or an earlier and wider one decides all that it matches.
+    """
     if not isinstance(sparsity, Mapping):
         return dict.fromkeys(names, sparsity or 0.0)
     found = {pattern: matching(pattern, names) for pattern in sparsity}
-    for pattern, own in found.items():
+    for index, (pattern, own) in enumerate(found.items()):
         if not own:
             raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
+        wider = next((each for each in list(found)[:index] if own < found[each]), None)
+        if wider is not None and pattern not in names and sparsity[wider] != sparsity[pattern]:
+            raise ParameterError(
+                f"sparsity names '{pattern}' after '{wider}', which matches all of that and decides it: put it before"
+            )
     chosen: dict[str, float] = {}
     for name in names:
         pattern = name if name in sparsity else next((p for p, own in found.items() if name in own), None)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class Surgery:
     """The revision of a sparse phase's mask.
 
+    A revision that would leave nothing of a parameter is a `SparsityError` of that ``optimizer.step``. SAM is for
+    ``step(closure)`` here: its ``first_step`` climbs with removed weights too, which the next step refuses.
+
     Args:
         c: threshold t = mean(|W|) + c * std(|W|) of each layer at the start of the phase. ``None`` chooses the t that
             prunes the phase's sparsity at its start.
@@ -61,7 +64,7 @@ class Surgery:
 
         chance = (1 + self.gamma * step) ** -self.power
         generator = torch.Generator().manual_seed((seed + step * 1_000_003) % 2**63)
-        return float(torch.rand((), generator=generator)) < chance
+        return float(torch.rand((), generator=generator, device="cpu")) < chance
 
     def revise(self, weight: Tensor, mask: Tensor, threshold: float) -> Tensor:
         """Return the revised mask of a weight that still has its values under the mask."""

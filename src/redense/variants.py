@@ -41,8 +41,10 @@ def _variant(function: Callable[Concatenate[Phases, _P], Phases]) -> _Variant[_P
 
     @functools.wraps(function)
     def of(dsd: Any, *args: _P.args, **kwargs: _P.kwargs) -> Any:
-        if isinstance(dsd, tuple):
-            return function(cast("Phases", dsd), *args, **kwargs)
+        if isinstance(dsd, (tuple, list)):
+            return function(tuple(cast("Phases", dsd)), *args, **kwargs)
+        if not hasattr(dsd, "phases"):
+            raise ScheduleError(f"a variant is made of a schedule, or of its phases, got {dsd!r}")
         phases = function(dsd.phases, *args, **kwargs)
         return dsd if phases is dsd.phases else replace(dsd, phases=phases)
 

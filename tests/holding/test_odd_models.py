@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import redense
-from redense import Schedule
+from redense import Phase, Schedule, Surgery
 from redense.errors import OptimizerError, RedenseError, StateError
+from redense.methods import jump_
 
 INPUTS = torch.randn(32, 8, generator=torch.Generator().manual_seed(1))
 SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=3, sparsity=0.5)
@@ -191,10 +192,21 @@ def on_meta() -> nn.Module:
         return net()
 
 
+def in_coordinates() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    model[0].weight = nn.Parameter(torch.eye(4).to_sparse())
+    assert "75.00%" in str(redense.summary(model))
+    return model
+
+
 @pytest.mark.parametrize(
     ("model", "why"),
     [
         (on_meta, "'0.weight' is on the meta device and has no values: load the model before pruning it"),
+        (
+            in_coordinates,
+            r"'0.weight' is kept as torch.sparse_coo, .* give the layer the dense weight, weight.to_dense",
+        ),
         (lambda: nn.Sequential(nn.LazyLinear(4)), "'0.weight' is not initialised yet: run one batch through the lazy"),
         (lambda: nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), "the model has no prunable parameter"),
     ],
@@ -221,6 +233,26 @@ def test_a_layer_that_grows_under_a_mask_is_refused_by_name():
     new = redense.DSD(model, optimizer, schedule)
     assert new.masks["2.weight"].shape == (6, 16)
     new.close()
+
+
+def test_a_default_device_changes_nothing():
+    sparse = Phase.sparse(2, 0.5, criterion="random", surgery=Surgery(power=0.5))
+    schedule = Schedule((sparse, Phase.dense(1), Phase.sparse(2, 0.3, scope="global"), Phase.dense(1)))
+
+    def trained(device: str) -> Tensor:
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        with torch.device(device):  # where PyTorch makes tensors of which nothing else is said
+            dsd = redense.DSD(model, optimizer, schedule)
+            for _ in range(schedule.total_steps):
+                dsd.load_state_dict(dsd.state_dict())
+                optimizer.zero_grad()
+                model(INPUTS).square().mean().backward()
+                optimizer.step()
+            jump_(redense.prunable(model), sparsity=0.5)
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    assert torch.equal(trained("meta"), trained("cpu"))
 
 
 @pytest.mark.parametrize("group", [True, 0, "world", [0, 1]])

@@ -132,6 +132,26 @@ def test_what_is_frozen_between_two_sparse_phases_stays_as_sparse_as_it_is():
     dsd.close()
 
 
+@pytest.mark.parametrize(("thaws", "told"), [(False, 1), (True, 0)])
+def test_what_is_frozen_when_its_mask_is_released_is_named(thaws: bool, told: int, caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    redense.DSD(model, optimizer, Schedule((Phase.sparse(2, 0.5), Phase.sparse(1, 0.5), Phase.dense(1))))
+    for number, batch in enumerate(batches(4)):
+        model[0].requires_grad_(number == 0 or (thaws and number == 2))
+        step(model, optimizer, batch)
+    said = [record.message for record in caplog.records]
+    assert len(said) == told
+    assert all(one.startswith("'0.weight' is frozen now that its mask is released: what was removed") for one in said)
+
+
+def test_a_summary_shows_a_model_all_of_which_is_frozen_now():
+    model = net()
+    dsd = redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), SCHEDULE)
+    model.requires_grad_(False)
+    assert [row.reason for row in dsd.summary().rows if row.name.endswith("weight")] == ["frozen", "frozen"]
+
+
 @pytest.mark.parametrize("kind", ["state_dict", "sharded_state_dict"])
 def test_a_layer_that_is_frozen_in_a_sparse_phase_is_resumed_and_trained_again_to_the_bit(kind: str):
     def frozen(number: int) -> bool:

@@ -49,8 +49,20 @@ def test_a_tensor_of_zeros_is_refused_by_name(how: dict[str, Any]):
 def test_saliency_of_zeros_is_refused_too():
     model, optimizer = network()
     model(torch.ones(2, 8)).sum().backward()
-    with pytest.raises(ScoreError, match=SAID), redense.sparse(model, optimizer, sparsity=0.3, criterion="saliency"):
+    block = redense.sparse(model, optimizer, sparsity=0.3, criterion="saliency", include="b")
+    with pytest.raises(ScoreError, match=SAID), block:
         pass
+
+
+def test_saliency_of_gradients_that_were_cleared_is_refused_by_name():
+    model, optimizer = network()
+    nn.init.ones_(model.b.weight)
+    model(torch.ones(2, 8)).sum().backward()
+    optimizer.zero_grad(set_to_none=False)
+    said = r"saliency of 'a.weight' is all zeros: .* let backward\(\) give gradients before, and no zero_grad\(\)"
+    with pytest.raises(ScoreError, match=said), redense.sparse(model, optimizer, 0.3, criterion="saliency"):
+        pass
+    assert model.a.weight.count_nonzero() == 64
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,17 @@ def test_a_reading_has_the_phase_and_the_part_that_is_pruned():
         seen.append(reading(dsd))
     assert [r["dsd/phase"] for r in seen] == [0, 1, 2, 3]
     assert [r["dsd/sparsity"] for r in seen] == [0, 16 / 40, 0, 0]
+
+
+def test_a_reading_follows_the_masks_that_surgery_revises():
+    model = nn.Linear(4, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 2.0, 4.0, 8.0]]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = redense.Schedule((redense.Phase.sparse(3, 0.5, surgery=redense.Surgery(power=0)),))
+    dsd, reading = redense.DSD(model, optimizer, schedule), base.Reading()
+    seen = [reading(dsd)["dsd/sparsity"]]
+    model(torch.tensor([[0.0, 0.0, 3.0, 0.0]])).sum().backward()  # 4 -> 1, below the threshold of 2
+    optimizer.step()
+    assert [*seen, reading(dsd)["dsd/sparsity"]] == [0.5, 0.75]
+    dsd.close()

@@ -133,6 +133,14 @@ def test_one_of_several_optimizers_can_be_chosen():
         fit(Module(manual=True, optimizers=2), DSDCallback(SCHEDULE, optimizers=[2]), 1)
 
 
+@pytest.mark.parametrize("bad", ["0", ["0"], [True], [0.0], []])
+def test_what_is_no_index_of_an_optimizer_is_refused_at_once(bad: Any):
+    with pytest.raises(OptimizerError, match="optimizers takes indices of what configure_optimizers returns, got"):
+        DSDCallback(SCHEDULE, optimizers=bad)
+    taken: list[Any] = [1, iter([1])]
+    assert [DSDCallback(SCHEDULE, optimizers=good)._indices for good in taken] == [[1], [1]]
+
+
 def test_bfloat16_holds_the_zeros():
     module = Module()
     fit(module, DSDCallback(SCHEDULE), 7, precision="bf16-mixed")

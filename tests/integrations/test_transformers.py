@@ -281,3 +281,8 @@ def test_names_that_can_be_read_once_hold_for_the_training(tmp_path: Path):
     assert callback.state()["args"]["exclude"] == ["transformer.h.0.mlp"]
     with pytest.raises(ParameterError, match="include takes names and shell patterns, got 7"):
         DSDTrainerCallback(SCHEDULE, include=7)  # pyright: ignore[reportArgumentType]
+
+
+def test_scale_lr_that_is_no_truth_value_is_refused():
+    with pytest.raises(ScheduleError, match="scale_lr must be True or False, got 'no'"):
+        DSDTrainerCallback(SCHEDULE, scale_lr=cast("Any", "no"))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import redense
 from redense.criteria import CRITERIA, WITH_ACTIVATIONS, criterion
 from redense.errors import ScoreError
 from redense.lab.checkpoint import clone
@@ -43,6 +44,27 @@ def test_the_norm_of_an_input_is_its_root_mean_square_over_all_batches(layer: nn
     forget_inputs(layer)
     with pytest.raises(ScoreError, match="no inputs were measured"):
         input_norms(weight)
+
+
+def test_what_was_measured_serves_one_phase():
+    @criterion("of-one-phase", activations=True)
+    def score(parameter: Tensor, seed: int) -> Tensor:
+        return parameter.detach().abs() * input_norms(parameter)
+
+    model = nn.Linear(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    try:
+        with measured_inputs(model), torch.no_grad():
+            model(torch.ones(1, 8))
+        with redense.sparse(model, optimizer, 0.5, criterion=score):
+            model(torch.ones(1, 8)).sum().backward()
+            optimizer.step()
+        again = redense.sparse(model, optimizer, 0.5, criterion=score)
+        with pytest.raises(ScoreError, match="no inputs were measured"), again:
+            pass
+    finally:
+        del CRITERIA["of-one-phase"]
+        WITH_ACTIVATIONS.discard("of-one-phase")
 
 
 def test_layers_that_share_a_weight_are_measured_together_and_may_be_called_by_keyword():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
+from redense import Phase
+from redense.errors import ScheduleError
 from redense.lab.training.engine import Engine
 from redense.methods.base import Context, make_method
 
 from ..trainings import Tiny, same_tree
-from .cases import CASES, Case, engine_of, weights_of
+from .cases import CASES, Case, Pairs, engine_of, weights_of
 
 # --- averaging ------------------------------------------------------------------------------------------------------
 
@@ -43,6 +48,33 @@ def test_ema_is_the_moving_average_of_the_weights_at_every_step(tiny: Tiny):
         for step in seen[1:]:
             expected = 0.8 * expected + 0.2 * step[name].double()
         torch.testing.assert_close(weight.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_that_starts_late_knows_the_steps_of_its_phase():
+    model = nn.Linear(1, 1)
+    method, run = make_method("average", {"start": 0.5}, 0), Context(model, Phase.dense(4))
+    method.begin(run)
+    for run.step, value in enumerate((1.0, 2.0, 3.0, 5.0), start=1):
+        model.weight.data.fill_(value)
+        method.after_step(run)
+    method.finish(run)
+    assert model.weight.item() == 4.0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("average", {"kind": "mean"}, "kind of averaging must be 'swa' or 'ema', got 'mean'"),
+        ("average", {"every": 0}, "every of averaging must be at least 1 optimizer step, got 0"),
+        ("average", {"kind": "ema", "decay": 1.0}, r"decay of averaging must be in \[0, 1\), got 1.0"),
+        ("average", {"start": 1}, r"start of averaging must be in \[0, 1\), got 1"),
+        ("sam", {"every": 0}, "every of SAM must be at least 1 optimizer step, got 0"),
+        ("sam", {"rho": -0.1}, "rho of SAM must be a finite number of at least 0, got -0.1"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_trained(name: str, options: Any, says: str):
+    with pytest.raises(ScheduleError, match=says):
+        make_method(name, options, 0).check(nn.Linear(1, 1), Pairs())
 
 
 def test_an_average_of_nothing_keeps_the_weights_and_one_under_a_mask_stays_sparse(tiny: Tiny):

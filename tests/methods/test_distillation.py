@@ -121,3 +121,9 @@ def test_a_teacher_gets_no_gradient_and_none_is_refused():
     assert teacher.grad is None
     with pytest.raises(RedenseError, match=r"answers must be of the shape of the logits, \(4, 3\), got \[\]"):
         distillation_loss(student, [], torch.tensor(1.0))
+
+
+def test_a_loss_of_float64_is_computed_in_float64():
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    answers = torch.randn(3, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: distillation_loss(x, answers, x.sum()), (logits,))

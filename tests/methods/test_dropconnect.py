@@ -91,6 +91,28 @@ def test_layers_that_share_a_weight_drop_their_own_and_an_embedding_none():
     assert not torch.equal(seen[2], two(seen[1]))
 
 
+def test_the_wrapper_by_which_ranks_share_gradients_is_called_too():
+    class DistributedDataParallel(nn.Module):  # PyTorch's own wants a process group
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module, self.calls = module, 0
+
+        @override
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.module(x)
+
+    model = nn.Linear(4, 4)
+    wrapped = DistributedDataParallel(model)
+    torch.manual_seed(0)
+    answers = drop_connect(wrapped, 0.5)(torch.ones(2, 4))
+    torch.manual_seed(0)
+    assert torch.equal(answers, drop_connect(model, 0.5)(torch.ones(2, 4)))
+    assert wrapped.calls == 1
+    answers.sum().backward()
+    assert model.weight.grad is not None
+
+
 @pytest.mark.parametrize(
     ("model", "rate", "says"),
     [

@@ -137,3 +137,11 @@ def test_sharded_weights_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("redense.methods.lowrank.is_sharded", lambda parameter: True)
     with pytest.raises(RedenseError, match="factorise_ needs whole weights"):
         factorise_(nn.Sequential(nn.Linear(8, 8)), rank=1)
+
+
+def test_weights_that_are_not_there_and_a_wrapper_that_would_not_know_the_new_ones_are_refused():
+    with pytest.raises(RedenseError, match=r"'0\.weight' is on the meta device"):
+        factorise_(nn.Sequential(nn.Linear(8, 8, device="meta")), rank=1)
+    wrapper = type("DistributedDataParallel", (nn.Sequential,), {})  # PyTorch's own wants a process group
+    with pytest.raises(RedenseError, match="parameters that DDP around the model would not share"):
+        factorise_(wrapper(nn.Linear(8, 8)), rank=1)

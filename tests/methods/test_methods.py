@@ -174,7 +174,6 @@ def test_an_unknown_method_or_option_is_refused_before_anything_is_trained(tiny:
 @pytest.mark.parametrize(
     ("method", "options", "says"),
     [
-        ("average", {"kind": "mean"}, "'swa' or 'ema', got 'mean'"),
         ("release", {"start": "zero"}, "'value' or 'fresh', got 'zero'"),
         ("lowrank", {"energy": 1.5}, r"in \(0, 1\], got 1.5"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -304,6 +305,49 @@ def test_the_scan_of_another_model_or_evaluation_is_refused(tmp_path: Path):
     path.write_text("{")
     with pytest.raises(StateError, match="remove it, or name another"):
         redense.sensitivity(model, evaluate, path=path)
+
+
+def test_nothing_is_taken_from_a_scan_under_other_masks(tmp_path: Path, model: nn.Module):
+    path, scan = tmp_path / "scan.json", functools.partial(redense.sensitivity, model, loss_of(model), (0.5,))
+    scan(include=["3.weight"], path=path, reuse=False)
+    assert scan(path=path, reuse=False).tolerance == scan(reuse=False).tolerance
+    kept = []
+    for seed in (1, 2):  # the masks follow the gradients of the last batch
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        kept.append(scan(criterion="saliency", path=tmp_path / "saliency.json", reuse=False))
+    assert kept[0].curves != kept[1].curves == scan(criterion="saliency", reuse=False).curves
+
+
+@pytest.mark.parametrize("way", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_under_weight_norm_the_masks_are_those_of_a_sparse_phase(way: Callable[..., nn.Module]):
+    torch.manual_seed(0)
+    model: Any = way(nn.Linear(8, 6, bias=False))
+    lengths, direction = model.parameters()
+    with torch.no_grad():
+        lengths.copy_(torch.arange(1.0, 7.0).view(6, 1))
+        model(torch.zeros(1, 8))
+        largest = float(model.weight.detach().abs().max())
+    seen: list[Tensor] = []
+    scan = redense.sensitivity(model, lambda model: seen.append(direction.detach() != 0) or 1.0, (0.2,), grid="full")
+    with redense.sparse(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.2) as block:
+        (mask,) = block.masks.values()
+        assert torch.equal(seen[-1], mask)
+    assert scan.curves[0].magnitudes[-1] == pytest.approx(largest)
+
+
+def test_with_inputs_the_layers_that_read_them_are_not_scanned(model: nn.Module):
+    scan = redense.sensitivity(model, loss_of(model), (0.5,), inputs=INPUTS)
+    assert list(scan.weights) == list(redense.prunable(model, inputs=INPUTS)) == ["3.weight", "5.weight"]
+
+
+def test_a_layer_without_any_weight_is_passed_over():
+    with pytest.warns(UserWarning, match="zero-element"):
+        model = nn.Sequential(nn.Linear(0, 4), nn.Linear(4, 2))
+    scan = redense.sensitivity(model, lambda model: float(model(torch.zeros(1, 0)).sum()), (0.5,))
+    assert dict(scan.allocate(overall=0.5)) == {"1.weight": 0.5}
 
 
 def test_a_folder_that_does_not_exist_is_one_line(tmp_path: Path, model: nn.Module):

@@ -113,7 +113,7 @@ class Controller:
         """Let the gradients of removed weights take part in the steps of the phase in force.
 
         That is what a loop does that multiplies the weights by the mask and no more. It is for ablations: momenta are
-        then built up under the mask, and the gradients count in a norm that is clipped.
+        built up, and the gradients count in a norm that is clipped. No state keeps it: call it after a resume, too.
         """
         if self._masked:
             self._masked.keep_gradients()
@@ -185,11 +185,12 @@ class Controller:
         if self._masked:
             self._masked.begin()
 
-    def _leave(self) -> dict[str, Tensor]:
+    def _leave(self, *, goes_on: bool = True) -> dict[str, Tensor]:
         """Release the masks and return what they were."""
         self._follow()
         masks = self.masks
         if self._masked:
+            self._candidates.tell_of_frozen(masks if goes_on else {}, self._learning)
             self._masked.release()
             self._masked = None
         return masks

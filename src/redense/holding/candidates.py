@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError, ParameterError
 from redense.layers.kinds import Kind
 from redense.layers.names import Modules, all_matching, matching, walk
 from redense.layers.owners import other_names, owners_of
-from redense.masks.sharding import reshard
+from redense.masks.sharding import local, reshard
 from redense.parameters import (
     Row,
     Summary,
@@ -22,6 +23,7 @@ from redense.parameters import (
     chosen_of,
     first_layers,
     judge,
+    named,
     summary_of,
     warn_of_overlooked,
     warn_outside,
@@ -30,6 +32,8 @@ from redense.phase import Phase, Sparsity
 from redense.pruning import per_parameter
 
 from .optimizers import held
+
+_log = logging.getLogger(__name__)
 
 
 class Candidates:
@@ -157,6 +161,24 @@ class Candidates:
         kept = {p: s for p, s in sparsity.items() if matching(p, parameters) or not matching(p, self.frozen)}
         return replace(phase, sparsity=kept or sparsity)
 
+    def tell_of_frozen(self, masks: Mapping[str, Tensor], learning: Mapping[int, set[int]]) -> None:
+        """Log a warning of what is frozen as it is released: its removed weights stay zero until it is trained again.
+
+        Args:
+            masks: that are released.
+            learning: of each of several optimizers, what was not frozen at its last step.
+        """
+        still = {n: p for n, p in named(self._model).items() if n in masks and not p.requires_grad}
+        trained = set[int]().union(*learning.values()) if still else ()
+        names = [n for n, p in still.items() if id(p) not in trained and not bool(local(masks[n]).all())]
+        if names:
+            _log.warning(
+                "'%s'%s is frozen now that its mask is released: what was removed of it stays zero until it is trained "
+                "again",
+                names[0],
+                f" and {len(names) - 1} more" if len(names) > 1 else "",
+            )
+
     def warn_of_unheld(self, optimizer: Optimizer) -> None:
         """Warn if an optimizer that redense was not given trains weights that would be pruned, and so stay dense."""
         others = held(optimizer)
@@ -171,7 +193,10 @@ class Candidates:
 
     def summary(self, sparsities: Iterable[Sparsity | None]) -> Summary:
         """Return what is pruned in any of several phases, why, and how sparse each parameter is now."""
-        chosen = {name for sparsity in sparsities for name in self(sparsity)}
+        chosen = set[str]()
+        for sparsity in sparsities:
+            with contextlib.suppress(ParameterError, OptimizerError):  # all of it may be frozen now
+                chosen |= set(self(sparsity))
         rows = (
             row if row.prunable == (row.name in chosen) else _overruled(row, row.name in chosen)
             for row in summary_of(self.verdicts()).rows

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense import masks as masking
-from redense.errors import OptimizerError, ParameterError
+from redense.criteria import WITH_ACTIVATIONS, criterion_name
+from redense.errors import OptimizerError, ParameterError, SparsityError
+from redense.layers.inputs import forget_inputs_of
 from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
@@ -85,6 +87,8 @@ class Masked:
             if not resumed:
                 forget_curvature(optimizer)
             self._states[id(optimizer)] = _states_of(optimizer)
+        if not resumed and criterion_name(self.phase.criterion) in WITH_ACTIVATIONS:
+            forget_inputs_of(self.parameters.values())  # the next phase is of other weights, and its inputs are others
         if self.with_gradients:
             self._gradients.attach({name: self.parameters[name] for name in self.masks})
             self.mask_gradients()
@@ -135,7 +139,11 @@ class Masked:
         )
 
     def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> bool:
-        """Mask what the step has moved; a skipped step does not count. Return whether the masks were revised."""
+        """Mask what the step has moved; a skipped step does not count. Return whether the masks were revised.
+
+        Raises:
+            SparsityError: a revision would leave nothing of a parameter.
+        """
         surgery, revised = self.phase.surgery, False
         if surgery:
             self._save(optimizer)
@@ -143,7 +151,14 @@ class Masked:
                 revised = True
                 for name in self._names(optimizer):
                     mask = local(self.masks[name])
-                    mask.copy_(surgery.revise(local(self.full[name]), mask, self.thresholds[name]))
+                    now = surgery.revise(local(self.full[name]), mask, self.thresholds[name])
+                    # Of a sharded weight another rank's part may keep some.
+                    if now.numel() and not is_sharded(self.masks[name]) and not now.any():
+                        raise SparsityError(
+                            f"surgery would prune all {now.numel():,} weights of '{name}': all are below its threshold "
+                            f"in phase '{self.phase.name}'. Lower c, the sparsity or the weight decay, or exclude it"
+                        )
+                    mask.copy_(now)
                 self._watch.forget()
             self._mask(optimizer)
         else:
@@ -283,10 +298,12 @@ class Masked:
                     local(self.full[name]).copy_(local(self.parameters[name]))
 
     def _restore(self, optimizer: Optimizer) -> None:
+        """Give removed weights the values that they have under the mask; kept ones may be written between two steps."""
         if self.full:
             with torch.no_grad():
                 for name in self._names(optimizer):
-                    local(self.parameters[name]).copy_(local(self.full[name]))
+                    weight, mask = self._now(name)
+                    weight.copy_(torch.where(mask, weight, local(self.full[name]).to(weight)))
 
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)
@@ -305,7 +322,7 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
             f"surgery with c={surgery.c} needs the mean of '{name}', which is sharded and has another one in its last "
             "digit: leave c out, and the threshold is the phase's sparsity"
         )
-    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64)
+    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64, device="cpu")
     return float(largest_over(cast("Any", weight).device_mesh)(own))
 
 

@@ -229,7 +229,7 @@ def fills_state(optimizer: Optimizer) -> bool:
         return True
     trains = any(bool(local(gradient).count_nonzero()) for gradient in gradients)
     for mesh in meshes:  # the gradient of another rank's shards may be all there is
-        trains = bool(largest_over(mesh)(torch.tensor([int(trains)])))
+        trains = bool(largest_over(mesh)(torch.tensor([int(trains)], device="cpu")))
     return not trains
 
 

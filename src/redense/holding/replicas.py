@@ -233,17 +233,17 @@ def _differing(circle: _Circle, words: Mapping[str, int]) -> list[str]:
 
 
 def _unlike(circle: _Circle, words: list[int]) -> list[bool]:
-    own = torch.tensor(words, dtype=torch.int64)
+    own = torch.tensor(words, dtype=torch.int64, device="cpu")
     highest, lowest = circle.largest(torch.cat([own, -own])).chunk(2)
     return (highest != -lowest).tolist()
 
 
 def _heard(circle: _Circle, error: Exception | None) -> Exception | None:
     """Return this rank's error, or that of the first rank of the circle that has one."""
-    first = int(circle.largest(torch.tensor([-_rank() if error else _FINE])))
+    first = int(circle.largest(torch.tensor([-_rank() if error else _FINE], device="cpu")))
     if first == _FINE:
         return None
-    message = torch.zeros(1 + _TEXT, dtype=torch.int64)
+    message = torch.zeros(1 + _TEXT, dtype=torch.int64, device="cpu")
     if error and first == -_rank():
         known = isinstance(error, RedenseError)
         name = type(error).__name__ if known and type(error).__name__ in _KINDS else "StateError"

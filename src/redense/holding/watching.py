@@ -107,7 +107,7 @@ def _under(mask: Tensor, weight: Tensor) -> Tensor:
     if own.device.type != "cpu" or own.dtype not in _WITH_PRODUCTS:
         return torch.stack([(part.ne(0) > k).any() for k, part in zip(blocks(kept), blocks(own), strict=True)])
     # Products and their maximum take a third of the time of comparisons.
-    buffer = torch.empty(min(block_of(own), own.numel()), dtype=own.dtype)
+    buffer = torch.empty(min(block_of(own), own.numel()), dtype=own.dtype, device=own.device)
     parts = ((buffer[: k.numel()].copy_(k), part) for k, part in zip(blocks(kept), blocks(own), strict=True))
     largest = torch.stack([factor.sub_(1).mul_(part).abs_().max() for factor, part in parts])
     if bool(largest.isnan().any()):  # 0 times an infinity that is kept

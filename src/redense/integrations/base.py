@@ -54,7 +54,7 @@ def settings_of(include: str | Sequence[str] | None, exclude: str | Sequence[str
 
 
 class Reading:
-    """The phase and the sparsity of a `DSD` for a logger; the masks are counted once a phase."""
+    """The phase and the sparsity of one `DSD` for a logger; masks are counted once a phase, or a step of surgery."""
 
     def __init__(self) -> None:
         self._of: tuple[int, int] | None = None
@@ -66,9 +66,11 @@ class Reading:
         All ranks of a sharded model must ask together.
         """
         index = dsd.schedule.index_at(dsd.step)
-        if self._of != (id(dsd), index):
+        surgery = dsd.phase is not None and dsd.phase.surgery
+        of = (index, dsd.step if surgery else 0)
+        if self._of != of:
             masks = dsd.masks
             total = sum(mask.numel() for mask in masks.values())
             pruned = sum(sparsity_of(mask) * mask.numel() for mask in masks.values())
-            self._of, self._sparsity = (id(dsd), index), pruned / total if total else 0.0
+            self._of, self._sparsity = of, pruned / total if total else 0.0
         return {"dsd/phase": float(index), "dsd/sparsity": self._sparsity}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from redense.controller import DSD
 from redense.errors import OptimizerError
 from redense.schedule import Schedule
+from redense.schedules.numeric import as_int
 
 from .base import Reading, require, settings_of
 
@@ -67,7 +68,8 @@ class DSDCallback(_Base):
 
     Raises:
         MissingExtraError: (on import) Lightning is not installed.
-        OptimizerError: (in ``fit``) there is no such optimizer, or it cannot be masked (DeepSpeed).
+        OptimizerError: ``optimizers`` are no indices; or (in ``fit``) there is no such optimizer, or it cannot be
+            masked (DeepSpeed).
         ParameterError: (in ``fit``) a name matches nothing, or FSDP1 has flattened the weights.
     """
 
@@ -86,7 +88,7 @@ class DSDCallback(_Base):
         self.schedule = schedule
         self.dsd: DSD | None = None
         self._options: dict[str, Any] = {**settings_of(include, exclude, seed), "inputs": inputs}
-        self._indices = optimizers
+        self._indices = None if optimizers is None else _indices(optimizers)
         self._log = log
         self._reading = Reading()
         self._state: Mapping[str, Any] = {}
@@ -103,6 +105,7 @@ class DSDCallback(_Base):
         # The strategy's module, not ours, shows whether FSDP1 has wrapped it.
         model = trainer.strategy.model or pl_module
         self.dsd = DSD(model, self._chosen(trainer), self.schedule, **self._options, state=state or None)
+        self._reading = Reading()
 
     def _chosen(self, trainer: Trainer) -> list[Any]:
         every = trainer.optimizers
@@ -135,3 +138,11 @@ class DSDCallback(_Base):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on there when training starts."""
         self._state, self._ended_in = state_dict, None
+
+
+def _indices(optimizers: Any) -> list[int]:
+    several = list(optimizers) if isinstance(optimizers, Iterable) and not isinstance(optimizers, str) else [optimizers]
+    indices = [as_int(index) for index in several]
+    if not indices or None in indices:
+        raise OptimizerError(f"optimizers takes indices of what configure_optimizers returns, got {optimizers!r}")
+    return cast("list[int]", indices)

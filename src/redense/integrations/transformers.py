@@ -15,6 +15,7 @@ import torch
 from redense.controller import DSD
 from redense.errors import ScheduleError, StateError
 from redense.schedule import Schedule
+from redense.schedules.numeric import plain
 
 from .base import Reading, require, settings_of
 
@@ -87,7 +88,9 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
         self.saved = ""  # marks the file that belongs to the last trainer_state.json
         self._options: dict[str, Any] = settings_of(include, exclude, seed)
         self._inputs = inputs
-        self._scale_lr = scale_lr
+        self._scale_lr = plain(scale_lr)
+        if not isinstance(self._scale_lr, bool):
+            raise ScheduleError(f"scale_lr must be True or False, got {scale_lr!r}")
         self._folder = resume_from_checkpoint
         self._reading = Reading()
 
@@ -108,6 +111,7 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
             self._follow_schedule(kwargs["lr_scheduler"], min(saved["steps"]) if saved else 0)
         options = {**self._options, "inputs": self._inputs, "state": saved}
         self.dsd = DSD(kwargs["model"], kwargs["optimizer"], self.schedule, **options)
+        self._reading = Reading()
         if state.global_step and not saved:
             _log.warning("resumed at step %d from a checkpoint without redense: it starts here", state.global_step)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -82,7 +82,12 @@ def input_norms(parameter: Tensor) -> Tensor:
 
 def forget_inputs(model: nn.Module) -> None:
     """Forget what was measured: a later phase measures anew."""
-    for parameter in model.parameters():
+    forget_inputs_of(model.parameters())
+
+
+def forget_inputs_of(parameters: Iterable[Tensor]) -> None:
+    """Forget what was measured of the layers of some parameters."""
+    for parameter in parameters:
         _NORMS.pop(parameter, None)
 
 

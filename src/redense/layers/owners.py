@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from redense.errors import ParameterError
+
 from .kinds import Kind, kind_of
 from .names import Modules, clean_modules, clean_name
 from .stems import stems_by_shape
@@ -28,13 +30,22 @@ class Owner:
 
 
 def owners_of(modules: Modules) -> dict[str, Owner]:
-    """Each parameter once, under its first name."""
+    """Return each parameter once, under its first name.
+
+    Raises:
+        ParameterError: two parameters have the same name without the parts that wrappers put into it.
+    """
     names: dict[int, str] = {}
     owners: dict[str, Owner] = {}
     for clean, path, module, before in clean_modules(modules):
         for attribute, parameter in module.named_parameters(recurse=False):
             if id(parameter) not in names:
                 name = f"{clean}.{attribute}" if clean else attribute
+                if name in owners:
+                    raise ParameterError(
+                        f"two parameters of the model are '{name}' where the names of wrappers are left out, one of "
+                        f"them '{path}.{attribute}': call that module otherwise"
+                    )
                 names[id(parameter)] = name
                 owners[name] = Owner(parameter, [], [])
             owner = owners[names[id(parameter)]]

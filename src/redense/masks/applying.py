@@ -78,7 +78,7 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def _multiply_by_blocks(work: list[tuple[Tensor, list[Tensor]]], integer: torch.dtype) -> None:
-    buffer = torch.empty(min(block_of(work[0][0]), max(mask.numel() for mask, _ in work)), dtype=integer)
+    buffer = torch.empty(min(block_of(work[0][0]), max(mask.numel() for mask, _ in work)), dtype=integer, device="cpu")
     for mask, patterns in work:
         narrow = mask.view(torch.uint8)  # which is widened a tenth faster than booleans
         for block, *parts in zip(blocks(narrow), *(blocks(pattern) for pattern in patterns), strict=True):
@@ -124,4 +124,5 @@ def sparsity_of(*tensors: Tensor) -> float:
     0.5
     """
     total = sum(tensor.numel() for tensor in tensors)
-    return 1 - sum(int(torch.count_nonzero(t.detach())) for t in tensors) / total if total else 0.0
+    dense = (t.detach() if t.layout == torch.strided else t.detach().to_dense() for t in tensors)
+    return 1 - sum(int(torch.count_nonzero(t)) for t in dense) / total if total else 0.0

@@ -61,7 +61,7 @@ class Search:
         while (self.high >> self._shift) - (self.low >> self._shift) >= span:
             self._shift += 1
         self._base = self.low >> self._shift
-        counts = torch.zeros(span + 2, dtype=torch.int64)
+        counts = torch.zeros(span + 2, dtype=torch.int64, device="cpu")
         counts[0], self._under = self._under, 0
         for block in self._blocks():
             digit = ((block.long() >> self._shift) - self._base).clamp_(-1, span) + 1

@@ -95,9 +95,14 @@ def check_groups(name: str, shape: Sequence[int], m: int, inputs: int = 1) -> No
 
 
 def check_storage(name: str, tensor: Tensor, *, scores: bool = False) -> None:
-    """Refuse by name a tensor that cannot be pruned, or pruned by: without values, or not floating-point."""
+    """Refuse by name a tensor that cannot be pruned, or pruned by: without values, or not dense or floating-point."""
     if tensor.device.type == "meta":
         raise ParameterError(f"'{name}' is on the meta device and has no values: load the model before pruning it")
+    if tensor.layout != torch.strided:
+        raise ParameterError(
+            f"'{name}' is kept as {tensor.layout}, and a mask holds on dense weights alone: give the layer the dense "
+            "weight, weight.to_dense(), or exclude it"
+        )
     if not tensor.is_floating_point() and scores:
         raise ParameterError(f"the scores of '{name}' must have a floating-point dtype, got {tensor.dtype}")
     if not tensor.is_floating_point():

@@ -199,7 +199,7 @@ class _Problem:
 
     def spread(self) -> Tensor:
         """Return a place for every score of all ranks, with the keys that this rank counts in theirs."""
-        keys = torch.full((self.total,), _NOTHING)
+        keys = torch.full((self.total,), _NOTHING, device="cpu")
         for part in self._mine:
             for start, block in part.blocks():
                 where = torch.arange(start, start + block.numel(), device=block.device)
@@ -218,10 +218,10 @@ def _select(problems: list[_Problem], ranks: Ranks) -> dict[str, Tensor]:
     pieces = {name: piece for problem in problems for name, piece in problem.pieces.items()}
     bad = _unordered(pieces)
     sent = [
-        p.spread() if s else torch.tensor(p.bounds() if p.count else [], dtype=torch.int64)
+        p.spread() if s else torch.tensor(p.bounds() if p.count else [], dtype=torch.int64, device="cpu")
         for p, s in zip(problems, small, strict=True)
     ]
-    all_heard = ranks.largest(torch.cat([torch.tensor([int(any(bad))]), *sent]))
+    all_heard = ranks.largest(torch.cat([torch.tensor([int(any(bad))], device="cpu"), *sent]))
     ends = [*accumulate((len(values) for values in sent), initial=1)]
     heard = [all_heard[start:end] for start, end in pairwise(ends)]
     if all_heard[0]:
@@ -308,7 +308,7 @@ def _unordered(pieces: Mapping[str, Piece]) -> list[int]:
 
 def _raise_unordered(pieces: Mapping[str, Piece], bad: list[int], reduce: Reduce) -> None:
     """Raise on every rank, so that none waits for the others, for the first tensor that has such scores on any."""
-    for (name, piece), count in zip(pieces.items(), reduce(torch.tensor(bad)), strict=True):
+    for (name, piece), count in zip(pieces.items(), reduce(torch.tensor(bad, device="cpu")), strict=True):
         if count:
             raise unordered(name, int(count), piece.extent.numel)
 
@@ -324,7 +324,7 @@ def _refuse_torn(pieces: Mapping[str, Piece], m: int, reduce: Reduce) -> None:
         groups = inputs[: inputs.numel() // m * m].view(-1, m)
         cut = bool(inputs.numel() % m or (groups[:, 0] % m).any() or (groups[:, -1] - groups[:, 0] != m - 1).any())
         torn.append(int(cut))
-    for name, cut in zip(pieces, reduce(torch.tensor(torn)), strict=True):
+    for name, cut in zip(pieces, reduce(torch.tensor(torn, device="cpu")), strict=True):
         if cut:
             raise ParameterError(
                 f"'{name}' is sharded along its inputs (dimension 1) so that groups of {m} are cut in two: "

@@ -68,7 +68,7 @@ class Extent:
     @classmethod
     def whole(cls, shape: tuple[int, ...], *, counted: bool = True) -> Extent:
         """Return the extent of a rank that holds everything."""
-        return cls(tuple(shape), tuple(torch.arange(size) for size in shape), counted)
+        return cls(tuple(shape), tuple(torch.arange(size, device="cpu") for size in shape), counted)
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -134,7 +134,7 @@ def extent_of(weight: Tensor) -> Extent:
     """
     mesh, placements = _dtensor(weight).device_mesh, _dtensor(weight).placements
     coordinate = mesh.get_coordinate() or [0] * mesh.ndim  # a rank outside the mesh holds nothing
-    positions: list[Tensor] = [torch.arange(size) for size in weight.shape]
+    positions: list[Tensor] = [torch.arange(size, device="cpu") for size in weight.shape]
     counted = mesh.get_coordinate() is not None
     for axis, placement in enumerate(placements):
         if placement.is_replicate():
@@ -220,7 +220,7 @@ def sparsities_of(weights: Mapping[str, Tensor]) -> dict[str, float]:
             of_mesh = sharded.setdefault(_dtensor(weight).device_mesh, {})
             of_mesh[name] = zeros if extent_of(weight).counted else 0
     for mesh, counts in sharded.items():
-        totals = summed_over(mesh)(torch.tensor(list(counts.values())))
+        totals = summed_over(mesh)(torch.tensor(list(counts.values()), device="cpu"))
         found |= {
             n: int(t) / weights[n].numel() if weights[n].numel() else 0.0 for n, t in zip(counts, totals, strict=True)
         }

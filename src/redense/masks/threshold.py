@@ -124,7 +124,7 @@ def _bracket(flat: Mapping[str, Tensor], quantile: float, look: Key) -> tuple[in
     parts: list[Tensor] = []
     for values in flat.values():
         size = math.ceil(_SAMPLE * values.numel() / total)
-        where = torch.randint(max(values.numel(), 1), (size,), generator=generator)
+        where = torch.randint(max(values.numel(), 1), (size,), generator=generator, device="cpu")
         parts.append(look(values[where.to(values.device)]).cpu())
     sample = torch.cat(parts).sort().values
     ends = torch.iinfo(sample.dtype)
@@ -154,7 +154,7 @@ def _prune_outside(
     """
     pruned, inside = 0, list[tuple[Tensor, Tensor, Tensor]]()
     for name, values in flat.items():
-        infinite = int(look(torch.full((1,), math.inf, dtype=values.dtype)))
+        infinite = int(look(torch.full((1,), math.inf, dtype=values.dtype, device="cpu")))
         for block, out in zip(blocks(values), blocks(masks[name]), strict=True):
             seen = look(block)
             if int(seen.amax()) >= infinite:
@@ -188,7 +188,7 @@ def _prune_ties(flat: Mapping[str, Tensor], masks: Mapping[str, Tensor], thresho
 def _keep_highest(keys: Sequence[Tensor], count: int) -> Sequence[Tensor]:
     """Return for each key whether it stays if the ``count`` lowest of all go, equal ones by index; on the CPU."""
     every = torch.cat([part.cpu() for part in keys])
-    kept = torch.ones(every.shape, dtype=torch.bool)
+    kept = torch.ones(every.shape, dtype=torch.bool, device="cpu")
     if count:
         ordered = every.clone().numpy()
         ordered.partition(count - 1)
@@ -211,5 +211,5 @@ def _sum(ones: Tensor) -> int:
 def _where(chosen: Tensor) -> Tensor:
     """Return the indices of the True ones; NumPy finds them twice as fast as torch on a CPU."""
     if chosen.device.type == "cpu":
-        return torch.as_tensor(chosen.numpy().nonzero()[0])
+        return torch.as_tensor(chosen.numpy().nonzero()[0], device="cpu")
     return chosen.nonzero().flatten()

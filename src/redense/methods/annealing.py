@@ -41,7 +41,7 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
             kept = masks.select(weight, sparsity, name=name, absolute=True)
             removed = weight.masked_fill(kept, 0.0).norm()
             generator = torch.Generator().manual_seed(derive_seed(seed, name))
-            step = torch.randn(weight.shape, generator=generator).to(weight)
+            step = torch.randn(weight.shape, generator=generator, device="cpu").to(weight)
             weight.add_(step * (scale * removed / step.norm().clamp_min(1e-12)))
 
 

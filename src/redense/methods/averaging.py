@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
+from redense.schedules.numeric import as_float, as_int
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 @technique("average")
@@ -20,21 +21,36 @@ class Average(Method):
     """Trains as usual, and ends with the average of the weights along the way.
 
     Options: ``kind`` swa (the plain mean) or ema; ``decay`` of the moving average; ``every`` so many optimizer steps
-    the weights are added; ``start`` part of the phase after which averaging begins.
+    the weights are added; ``start`` part of the phase, of so many ``steps`` as it has, after which averaging begins.
     """
 
     defaults: Mapping[str, Any] = {"kind": "swa", "decay": 0.999, "every": 1, "start": 0.0, "steps": 0}
 
     @override
-    def begin(self, run: Context) -> None:
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
+        self._check()
+
+    def _check(self) -> None:
         if self.options["kind"] not in ("swa", "ema"):
             raise ScheduleError(f"kind of averaging must be 'swa' or 'ema', got {self.options['kind']!r}")
+        every = as_int(self.options["every"])
+        if every is None or every < 1:
+            raise ScheduleError(f"every of averaging must be at least 1 optimizer step, got {self.options['every']!r}")
+        for name in ("decay", "start"):
+            value = as_float(self.options[name])
+            if value is None or not 0 <= value < 1:
+                raise ScheduleError(f"{name} of averaging must be in [0, 1), got {self.options[name]!r}")
+
+    @override
+    def begin(self, run: Context) -> None:
+        self._check()
         average = get_ema_multi_avg_fn(self.options["decay"]) if self.options["kind"] == "ema" else None
         self.averaged = AveragedModel(run.model, multi_avg_fn=average, use_buffers=False)
 
     @override
     def after_step(self, run: Context) -> None:
-        first = self.options["start"] * self.options["steps"]
+        first = self.options["start"] * (self.options["steps"] or run.steps)
         if run.step - 1 >= first and run.step % self.options["every"] == 0:
             self.averaged.update_parameters(run.model)
 

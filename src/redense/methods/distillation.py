@@ -53,8 +53,9 @@ def distillation_loss(
         raise ScheduleError(f"temperature of a distillation must be above 0, got {temperature!r}")
     if part is None or not 0 <= part <= 1:
         raise ScheduleError(f"mix of a distillation must be in [0, 1], got {mix!r}")
-    soft = torch.stack([F.softmax(answer.detach().float() / temperature, dim=-1) for answer in several]).mean(0)
-    divergence = F.kl_div(F.log_softmax(logits.float() / temperature, dim=-1), soft, reduction="batchmean")
+    dtype = torch.promote_types(logits.dtype, torch.float32)  # half precision is too coarse
+    soft = torch.stack([F.softmax(answer.detach().to(dtype) / temperature, dim=-1) for answer in several]).mean(0)
+    divergence = F.kl_div(F.log_softmax(logits.to(dtype) / temperature, dim=-1), soft, reduction="batchmean")
     return (1 - mix) * hard + mix * temperature**2 * divergence
 
 

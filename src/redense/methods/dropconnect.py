@@ -26,7 +26,8 @@ def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
     weights of their own; an embedding that shares it drops none.
 
     Args:
-        model: with fully-connected layers.
+        model: with fully-connected layers; where DDP or Fabric wraps it, what they made of it, so that ranks share
+            gradients.
         rate: the part that is dropped, in [0, 1).
 
     Raises:
@@ -38,13 +39,21 @@ def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
     >>> drop_connect(model, rate=0.5)(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
-    inner = unwrap(model)
-    weights = {name: F.dropout(weight, rate) for name, weight in _weights(inner, rate).items()}
+    called = _called(model)
+    weights = {name: F.dropout(weight, rate) for name, weight in _weights(called, rate).items()}
 
     def dropped(*inputs: Any, **more: Any) -> Any:
-        return functional_call(inner, weights, inputs, more, tie_weights=False)
+        return functional_call(called, weights, inputs, more, tie_weights=False)
 
     return dropped
+
+
+def _called(model: nn.Module) -> nn.Module:
+    """Return what is called with other weights: with the wrappers around the model that share its gradients (DDP)."""
+    inside = {"OptimizedModule": "_orig_mod", "DataParallel": "module"}
+    while type(model).__name__ in inside:
+        model = model.get_submodule(inside[type(model).__name__])
+    return model
 
 
 def _weights(model: nn.Module, rate: float) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ParameterError, ScheduleError, nearest
+from redense.masks import check_storage
 from redense.masks.sharding import is_sharded
 from redense.schedules.numeric import as_float, as_int
 
@@ -60,8 +61,8 @@ def factorise_(
 
     Raises:
         ScheduleError: ``energy`` is not in (0, 1], or a rank is no whole number of at least 1.
-        ParameterError: ``ranks`` names no fully-connected layer, or one whose weight something else shares; or a weight
-            is not finite, or sharded.
+        ParameterError: ``ranks`` names no fully-connected layer, or one whose weight something else shares; a weight is
+            not finite, sharded or without values; or DDP is around the model.
 
     >>> model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 2))
     >>> factorise_(model, rank=4)
@@ -72,6 +73,8 @@ def factorise_(
         raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy!r}")
     if any(map(is_sharded, model.parameters())):
         raise ParameterError("factorise_ needs whole weights, and those of this model are sharded: call it before that")
+    if any(type(module).__name__ == "DistributedDataParallel" for module in model.modules()):
+        raise ParameterError("factorise_ makes parameters that DDP around the model would not share: call it before")
     every = None if rank is None else _whole(rank)
     own = {path: _whole(value) for path, value in (ranks or {}).items()}
     layers = _layers(model)
@@ -83,6 +86,7 @@ def factorise_(
     chosen: dict[str, int] = {}
     for path, module in layers.items():
         outputs, inputs = module.weight.shape
+        check_storage(f"{path}.weight", module.weight)
         if not bool(module.weight.isfinite().all()):
             raise ParameterError(f"'{path}.weight' has NaN or infinite weights, which have no low rank")
         number = own.get(path) or every or _rank(module.weight, part)

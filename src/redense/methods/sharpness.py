@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from redense.errors import MissingExtraError
+from redense.errors import MissingExtraError, ScheduleError
 from redense.holding.optimizers import unwrap_optimizer
+from redense.schedules.numeric import as_float, as_int
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 @technique("sam")
@@ -23,6 +26,15 @@ class SharpnessAware(Method):
 
     defaults: Mapping[str, Any] = {"rho": 0.05, "every": 1}
     libraries = ("pytorch_optimizer",)
+
+    @override
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
+        rho, every = as_float(self.options["rho"]), as_int(self.options["every"])
+        if rho is None or not 0 <= rho < math.inf:
+            raise ScheduleError(f"rho of SAM must be a finite number of at least 0, got {self.options['rho']!r}")
+        if every is None or every < 1:
+            raise ScheduleError(f"every of SAM must be at least 1 optimizer step, got {self.options['every']!r}")
 
     @property
     @override

@@ -13,7 +13,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,11 +27,11 @@ from redense.files.json_text import read_json
 from redense.files.writing import write_text
 from redense.layers.names import unwrap
 from redense.masks.sharding import is_sharded
-from redense.parameters import prunable
 from redense.phase import Phase
 from redense.pruning import check_seed, choose, derive_seed
 from redense.schedules.numeric import as_float, plain
 
+from .parts import Part, key_of, parts_of, with_gates
 from .points import knee, undecided
 from .prefix import Prefix
 from .result import Curve, Scan
@@ -42,9 +41,7 @@ SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 _TOLERANCE = 0.005  # of what pruning everything costs: below it a curve counts as flat
 _HOPELESS = 0.2  # of the same: above it nothing more is measured
-_QUANTILES = 200
 _FORMAT = 1
-_GATES = {"LSTM": "ifgo", "LSTMCell": "ifgo", "GRU": "rzn", "GRUCell": "rzn"}  # PyTorch's order of the rows
 
 Evaluate = Callable[[Any], Any]
 """``evaluate(model) -> number``: puts the model into eval mode and measures it, always on the same data."""
@@ -68,6 +65,7 @@ def sensitivity(
     gates: bool = False,
     cache_bytes: int = 1 << 30,
     path: str | os.PathLike[str] | None = None,
+    inputs: Any = None,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Scan:
     """Measure what pruning each parameter alone costs, at rising sparsity, without retraining.
@@ -99,7 +97,9 @@ def sensitivity(
         gates: also measure each gate of LSTM and GRU matrices, as ``lstm.weight_hh_l0[f]``: to look at, for masks are
             chosen for whole matrices and gates are not allocated.
         cache_bytes: memory for what layers before the pruned one gave; what does not fit is computed again.
-        path: JSON file that each measurement is saved to; a scan that was stopped goes on from there.
+        path: JSON file that each measurement is saved to; a scan that was stopped goes on from there. What was measured
+            under other masks, of a criterion that takes gradients or was edited, is measured anew.
+        inputs: an example of what the model is called with, to leave out what reads it; see `redense.prunable`.
         progress: called with points done, points of the whole grid, and what comes next.
 
     Raises:
@@ -126,18 +126,20 @@ def sensitivity(
     if not isinstance(lower_is_better, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParameterError(f"lower_is_better must be True or False, got {lower_is_better!r}")
     seed = check_seed(seed)
-    parameters = prunable(model, include=include, exclude=exclude)
-    if not parameters:
+    whole = parts_of(model, include, exclude, inputs)
+    if not whole:
         raise ParameterError("nothing of this model can be pruned: see redense.summary(model)")
-    if any(map(is_sharded, parameters.values())):
+    if any(is_sharded(part.tensor) for part in whole.values()):
         raise ParameterError(
             "a scan needs whole weights, and those of this model are sharded: scan it before fully_shard, or a whole "
             "copy; names and so the sparsities of allocate() are the same"
         )
 
-    def pruned(part: nn.Parameter, name: str, sparsity: float) -> Tensor:
+    def pruned(part: Part, sparsity: float) -> Tensor:
         phase = Phase.sparse(1, sparsity, criterion=criterion)
-        return choose(phase, {name: part}, {}, lambda name: derive_seed(seed, 0, name))[name]
+        weight = {part.name: part.weight} if part.weight else {}
+        own = {part.name: part.tensor}
+        return choose(phase, own, {}, lambda name: derive_seed(seed, 0, name), effective=weight)[part.name]
 
     log = _Log(
         Path(path) if path else None, lambda: _fingerprint(model, criterion_name(criterion), seed, lower_is_better)
@@ -148,34 +150,38 @@ def sensitivity(
         if not math.isfinite(baseline):
             raise ScoreError(f"evaluate gives {baseline} for the unpruned model: expected a finite number")
         log.begin(baseline)
-        prefix = Prefix(model, parameters, cache_bytes=cache_bytes if reuse else 0)
+        tensors = {name: part.tensor for name, part in whole.items()}
+        prefix = Prefix(model, tensors, cache_bytes=cache_bytes if reuse else 0)
         sign = 1 if lower_is_better else -1
         if tolerance is None or hopeless is None:
+            most = {name: pruned(part, levels[-1]) for name, part in whole.items()}
 
             def without_anything() -> float:
-                with _masked({p: pruned(p, name, levels[-1]) for name, p in parameters.items()}):
+                with _masked({tensors[name]: mask for name, mask in most.items()}):
                     return meter.measure()
 
-            worst = log.recall("*", levels[-1], without_anything)
+            worst = log.recall(key_of("*", criterion, most), levels[-1], without_anything)
             cost = math.nan if worst is None else sign * (worst - baseline)
             known = math.isfinite(cost) and cost > 0
             tolerance = tolerance if tolerance is not None else _TOLERANCE * cost if known else 0.0
             hopeless = hopeless if hopeless is not None else _HOPELESS * cost if known else math.inf
         prefix.trace(meter.measure, baseline)
-        parts = _parts(model, parameters, prefix.order(), gates)
+        whole = {name: whole[name] for name in prefix.order()}
+        parts = with_gates(model, whole.values()) if gates else list(whole.values())
         values: dict[str, dict[int, float | None]] = {part.name: {} for part in parts}
 
-        def drop_at(part: _Part, index: int) -> float:
+        def drop_at(part: Part, index: int) -> float:
             seen, sparsity = values[part.name], levels[index]
-
-            def measured() -> float:
-                done = sum(len(curve) for curve in values.values())
-                progress(done, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
-                with _masked({part.tensor: pruned(part.tensor, part.name, sparsity)}):
-                    return prefix.evaluate(meter.measure, part.parameter)
-
             if index not in seen:
-                seen[index] = log.recall(part.name, sparsity, measured)
+                mask = pruned(part, sparsity)
+
+                def measured() -> float:
+                    done = sum(len(curve) for curve in values.values())
+                    progress(done, len(parts) * len(levels), f"{part.name} at {sparsity:g}")
+                    with _masked({part.tensor: mask}):
+                        return prefix.evaluate(meter.measure, part.parameter)
+
+                seen[index] = log.recall(key_of(part.name, criterion, {part.name: mask}), sparsity, measured)
             value = seen[index]
             return math.inf if value is None else sign * (value - baseline)
 
@@ -185,15 +191,14 @@ def sensitivity(
                     drop_at(part, index)
             elif part.gate or not targets:
                 knee(len(levels), functools.partial(drop_at, part), tolerance, hopeless)
-        whole = [part for part in parts if not part.gate]
         while targets and grid != "full":
-            drops = {part.name: {index: drop_at(part, index) for index in values[part.name]} for part in whole}
-            sizes = {part.name: part.tensor.numel() for part in whole}
+            drops = {name: {index: drop_at(part, index) for index in values[name]} for name, part in whole.items()}
+            sizes = {name: tensor.numel() for name, tensor in tensors.items()}
             asked = undecided(drops, sizes, levels, tolerance=tolerance, hopeless=hopeless, overall=targets[0])
             if not asked:
                 targets.pop(0)
-            for part in whole:
-                for index in asked.get(part.name, ()):
+            for name, part in whole.items():
+                for index in asked.get(name, ()):
                     drop_at(part, index)
         progress(len(parts) * len(levels), len(parts) * len(levels), "done")
         prefix.close()
@@ -217,35 +222,6 @@ def _drop(name: str, value: float | None) -> float | None:
 
 
 # --- what is pruned -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A parameter, or one gate of it."""
-
-    name: str
-    parameter: str
-    tensor: nn.Parameter
-    gate: bool
-
-
-def _parts(model: nn.Module, parameters: Mapping[str, nn.Parameter], order: Sequence[str], gates: bool) -> list[_Part]:
-    kinds: dict[int, str] = {}
-    for module in unwrap(model).modules():
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if attribute.startswith(("weight_ih", "weight_hh")):
-                kinds[id(parameter)] = _GATES.get(getattr(module, "mode", type(module).__name__), "")
-    parts: list[_Part] = []
-    for name in order:
-        parameter = parameters[name]
-        parts.append(_Part(name, name, parameter, False))
-        letters = kinds.get(id(parameter), "") if gates else ""
-        for letter, rows in zip(letters, parameter.detach().chunk(len(letters)) if letters else (), strict=True):
-            part = nn.Parameter(rows, requires_grad=False)  # the same memory
-            if parameter.grad is not None:
-                part.grad = parameter.grad.chunk(len(letters))[letters.index(letter)]
-            parts.append(_Part(f"{name}[{letter}]", name, part, True))
-    return parts
 
 
 @contextlib.contextmanager
@@ -277,15 +253,9 @@ def _put_back(before: Mapping[Any, Tensor]) -> None:
             tensor.detach().copy_(values)
 
 
-def _curve(part: _Part, values: Mapping[int, float | None], levels: Sequence[float]) -> Curve:
+def _curve(part: Part, values: Mapping[int, float | None], levels: Sequence[float]) -> Curve:
     points = tuple((levels[index], values[index]) for index in sorted(values))
-    return Curve(part.name, tuple(part.tensor.shape), points, _magnitudes(part.tensor), part.gate)
-
-
-def _magnitudes(tensor: Tensor) -> tuple[float, ...]:
-    values = tensor.detach().abs().float().flatten().sort().values.cpu()
-    at = torch.linspace(0, values.numel() - 1, _QUANTILES + 1).round().long()
-    return tuple(float(value) for value in values[at])
+    return Curve(part.name, tuple(part.tensor.shape), points, part.magnitudes, part.gate)
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
     if len(_tried) >= _REMEMBERED:  # of a learning rate that changes at each phase, for instance
         _tried.clear()
     zeros = _small(like.dim()).to(dtype=like.dtype, device=device)
-    others = torch.linspace(-1, 1, zeros.numel()).view(zeros.shape).to(zeros)
+    others = torch.linspace(-1, 1, zeros.numel(), device="cpu").view(zeros.shape).to(zeros)
     others.view(-1)[0] = 0
     with warnings.catch_warnings(), random_kept():
         warnings.simplefilter("ignore")
@@ -245,4 +245,4 @@ def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _small(dimensions: int) -> Tensor:
-    return torch.zeros(*(_SIDES[i % len(_SIDES)] for i in range(dimensions)))
+    return torch.zeros(*(_SIDES[i % len(_SIDES)] for i in range(dimensions)), device="cpu")
