@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,13 +17,15 @@ from torch import nn
 from redense.errors import RecipeError, StateError
 from redense.lab.arms import Setting, get_arms
 from redense.lab.checkpoint import load_tree
+from redense.lab.comparison.comparison import Comparison, check_started, new_comparison
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.log import read_records
-from redense.lab.runs.run import new_run, train_run
+from redense.lab.runs.resume import begin
+from redense.lab.runs.run import engine_of, new_run, train_run
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
-from redense.lab.training.plan import plan
+from redense.lab.training.plan import PlannedPhase, plan
 from redense.lab.training.pretrained import heads_of, load_start_, start_digest, tuned
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.sketch import SketchedClassification
@@ -294,3 +297,43 @@ def test_an_arm_that_cannot_begin_at_the_weights_says_why(
     setting = Setting(tiny(start=str(trained), tune=tune), 11, (0,), lambda seed: "")
     with pytest.raises(RecipeError, match=words):
         get_arms([name])[0].make(setting)
+
+
+@pytest.mark.parametrize("kind", ["run", "comparison"])
+def test_what_began_from_weights_does_not_go_on_from_others_of_that_name(kind: str, tiny: Tiny, tmp_path: Path):
+    task = cast("Any", SimpleNamespace(fingerprint="its data"))
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"some weights")
+    recipe = tiny(start=str(own))
+    compared = Comparison(recipe, ("restart",), (0,), {})
+    folder = new_run(recipe, tmp_path / kind) if kind == "run" else new_comparison(compared, tmp_path / kind)
+
+    def go() -> None:
+        begin(folder, recipe, task) if kind == "run" else check_started(folder, compared, task)
+
+    go()
+    go()
+    own.write_bytes(b"some other weights")
+    with pytest.raises(StateError, match=r"start \(.*own.safetensors\) of .* changed since it was started"):
+        go()
+
+
+def test_a_finished_run_needs_the_weights_that_it_started_from_no_longer(trained: Path, tiny: Tiny):
+    engine = engine_of(trained, tiny(start="gone.safetensors", tune={"backbone_lr": 0.5}), make_task(tiny()))
+    own = load_file(trained / "model.safetensors")
+    assert all(torch.equal(value, own[name]) for name, value in engine.model.state_dict().items())
+
+
+def test_one_long_phase_tunes_the_backbone_for_as_long_as_the_first_phase_would(of_seven_classes: Path, tiny: Tiny):
+    recipe = tiny(start=str(of_seven_classes), tune={"backbone_lr": 0})
+    setting = Setting(recipe, 11, (0,), lambda seed: "")
+    lengths = {name: get_arms([name])[0].make(setting).phases[0] for name in ("longer", "restart")}
+    assert {name: (p.steps, p.tunes) for name, p in lengths.items()} == {"longer": (33, 11), "restart": (11, None)}
+    long = lengths["longer"]
+    assert PlannedPhase.from_dict(long.to_dict()) == long
+    task, start = make_task(recipe), load_file(of_seven_classes)
+    for tunes, learns in ((1, True), (None, False)):
+        engine = Engine(task, recipe, (replace(long, phase=replace(long.phase, steps=2), tunes=tunes),))
+        engine.train()
+        rest = [name for name in start if name not in heads_of(task)]
+        assert any(not torch.equal(engine.model.state_dict()[name], start[name]) for name in rest) == learns

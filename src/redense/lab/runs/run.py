@@ -224,7 +224,7 @@ def engine_of(folder: Path, recipe: Recipe, task: Task) -> Engine:
     from safetensors.torch import load_file
 
     path = final_weights(folder)
-    engine = Engine(task, recipe)
+    engine = Engine(task, recipe.model_copy(update={"start": None, "tune": None}))  # which may be gone by now
     try:
         engine.model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:

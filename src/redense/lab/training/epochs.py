@@ -116,10 +116,10 @@ class Epochs:
         progress, position = self.progress, self.progress.position
         # Goes on adding where a killed run had got to, in the same order.
         losses = torch.tensor(position["loss"], dtype=torch.float64, device=self.network.device)
-        tunes = bool(self.planned.begins)
+        tuned = 0 if self.planned.begins is None else self.planned.tunes or self.planned.steps
 
         def set_lr() -> None:
-            self.network.set_lr(dsd.schedule.lr_factor(position["step"]), tunes=tunes)
+            self.network.set_lr(dsd.schedule.lr_factor(position["step"]), tunes=position["step"] < tuned)
 
         done = position["step"] - first
         run.step = position["step"]

@@ -37,6 +37,15 @@ def start_digest(start: str) -> str:
     return remembered_sum(_file(start))
 
 
+def start_used(recipe: Recipe) -> dict[str, str]:
+    """Return the digest of the weights that a recipe starts from, by what they are; nothing where it starts anew.
+
+    Raises:
+        StateError: there is no such file.
+    """
+    return {f"start ({recipe.start})": start_digest(recipe.start)} if recipe.start else {}
+
+
 def to_be_fetched(start: str | None) -> str:
     """Return a sentence where a recipe's ``start`` is weights that have a name and are not on this machine yet."""
     source = _fetched_by_name(start or "")
