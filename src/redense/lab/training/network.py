@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from redense.lab.events import TrainingError
 from redense.lab.ranks.launch import Ranks
 from redense.lab.recipe.optimizers import OPTIMIZERS
 from redense.lab.recipe.recipe import Recipe
@@ -109,7 +111,8 @@ class Network:
                         continue
                     set_lr()
                     self._clip()
-                    method.step(run, self._prepared, again)
+                    with self._naming_overflow():
+                        method.step(run, self._prepared, again)
                     self._prepared.zero_grad()
                     taken.clear()
                 yield loss
@@ -117,6 +120,19 @@ class Network:
         finally:  # where it ends early, the processes that prepare batches end with it
             if isinstance(batches, Generator):
                 batches.close()
+
+    @contextlib.contextmanager
+    def _naming_overflow(self) -> Iterator[None]:
+        """Say that a rate is too large where PyTorch cannot bring it to the type of the weights."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            decay = self.own.training.optimizer.weight_decay
+            raise TrainingError(
+                f"the learning rate {self.lr:g} or the weight decay {decay:g} is more than a weight can hold: lower it"
+            ) from None
 
     def _clip(self) -> None:
         training = self.own.training
