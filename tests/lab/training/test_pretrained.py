@@ -227,7 +227,7 @@ def test_a_backbone_that_is_left_as_it_came_learns_in_the_phases_after(
 def test_weights_of_the_same_classes_train_the_dense_phase_only_if_asked(trained: Path, tiny: Tiny, tmp_path: Path):
     result = finished(tiny(start=str(trained), tune={"backbone_lr": 0.1}), tmp_path / "run")
     assert [phase["steps"] for phase in result["phases"]] == [11, 11, 11]
-    assert not any("made anew" in note for note in result["notes"])
+    assert result["notes"] == [f"start {trained}: the first dense phase trains from these weights"]
 
 
 def test_without_a_word_on_tuning_an_engine_refuses_other_classes_with_the_cure(of_seven_classes: Path, tiny: Tiny):

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from run_samples import EVIL, PHASES, RECIPE, STEPS_PER_EPOCH, evil_run, fake_run, with_tests
@@ -83,6 +84,8 @@ def test_a_run_whose_best_epoch_is_one_without_a_mask_is_no_control(tmp_path):
     read = read_run(run)
     assert words.verdict(read).sentence.endswith("the same as its own dense baseline: no gain.")
     assert "in no epoch that was kept was a weight of the" in words.layers_sentence(read)
+    noted = replace(read, result={**result, "notes": ["phase 'redense' diverged"]})
+    assert words.notes(noted) == ["Phase 'redense' diverged."]
     assert "the control on the same budget is" in run_verdict(result, {"sparse": {"sparsity": 0.3}}, "error")
     assert "this is the control" in run_verdict(result, {"sparse": {"sparsity": 0}}, "error")
 
@@ -141,7 +144,7 @@ def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_
     [
         RECIPE,
         RECIPE.replace("sparsity: 0.3", "pattern: [2, 4]"),
-        RECIPE + "cycles: [{sparse: {epochs: 2, sparsity: 0.2, pattern: [1, 4]}, redense: {epochs: 2}}]\n",
+        RECIPE + "cycles: [{sparse: {epochs: 2, pattern: [1, 4]}, redense: {epochs: 2}}]\n",
         RECIPE.replace("sparsity: 0.3", "sparsity: {'classifier.*': 0.5}"),
     ],
 )

@@ -61,7 +61,7 @@ def heads_of(task: Any) -> frozenset[str]:
 
 
 def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
-    """Return the recipe that trains the first dense phase where its start is of other classes, and notes that say so.
+    """Return the recipe that trains the first dense phase where its start is of other classes, and notes on the start.
 
     A network whose last layer is new stands for no trained one: without this, pruning would begin with its first
     guesses.
@@ -70,15 +70,19 @@ def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
         StateError: the weights to start from cannot be read.
     """
     start, heads = recipe.start, heads_of(task)
-    if not start or not heads:
+    if not start:
         return recipe, []
+    how = "trains from these weights" if recipe.tune else "is not trained: these weights stand in its place"
+    own_classes = [f"start {start}: the first dense phase {how}"]
+    if not heads:
+        return recipe, own_classes
     with torch.device("meta"):
         every = {name: value.shape for name, value in task.build_model().state_dict().items()}
     weights = _weights_of(start, getattr(task, "pretrained", None), every)
     own = {name: shape for name, shape in every.items() if name in heads}
     new = [name for name, shape in own.items() if name in weights and weights[name].shape != shape]
     if not new:
-        return recipe, []
+        return recipe, own_classes
     before, after = weights[new[0]].shape[0], own[new[0]][0]
     layers = " and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new))
     note = (

@@ -127,7 +127,7 @@ def _verdict(run: Run) -> list[Child]:
         big_figures(verdict.figures),
         h("p", first) if first else None,
         command_line(verdict.command) if verdict.command else None,
-        [h("p", remark, class_="note") for remark in rest if remark],
+        [h("p", remark, class_="note") for remark in (*rest, *words.notes(run)) if remark],
     ]
 
 
