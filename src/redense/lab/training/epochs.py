@@ -65,7 +65,8 @@ class Epochs:
     def offer(self, result: dict[str, float]) -> None:
         """Let the run end with the weights as they are, if they are its best so far."""
         of = round(self.planned.steps / self.length, 4)
-        self.progress.best.offer(result, self.epoch, self.network.model, phase=self.planned.phase.name, of=of)
+        where = {"phase": self.planned.phase.name, "index": self.progress.phase}  # a name is another in other flows
+        self.progress.best.offer(result, self.epoch, self.network.model, **where, of=of)
 
     def tell(self, train_loss: float, result: dict[str, float], seconds: float) -> None:
         """Emit the event of an epoch."""

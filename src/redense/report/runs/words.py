@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from redense.files.visible import visible_line
 from redense.lab.judging.single import beside, unmoved
 from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import (
@@ -180,14 +179,6 @@ def _split(run: Run, split: str) -> str:
         return f"{better}The run has no test figure, so these are of the validation split, on which choices were made."
     examples = run.result.get("test_examples")
     return f"{better}Measured on {count(examples, 'test example')}." if examples else better.strip()
-
-
-def notes(run: Run) -> list[str]:
-    """Return what a finished run says of its data, its start and its phases, but for what its evidence says anyway."""
-    told = getattr(run.evidence.data, "notes", ()) if run.evidence else ()
-    said = run.result.get("notes")
-    listed = [str(note) for note in said] if isinstance(said, list) else []
-    return [visible_line(f"{note[:1].upper()}{note[1:]}.") for note in listed if note not in told]
 
 
 # --- the sections' opening sentences --------------------------------------------------------------------------------
