@@ -18,6 +18,7 @@ from redense import RedenseError, cli, verbs
 from redense.cli import calls
 from redense.errors import DataError, RecipeError
 from redense.lab.comparison.comparison import parse_sweep
+from redense.lab.recipe.recipe import Recipe, load_recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -66,6 +67,27 @@ def test_the_page_names_every_verb_with_its_function():
 )
 def test_settings_are_what_they_are_as_numpys_too(settings: dict[str, Any], words: list[str]):
     assert calls._overrides(settings) == words
+
+
+def test_nothing_and_a_list_are_no_text_where_a_setting_is_one():
+    def read(**settings: Any) -> Recipe:
+        return load_recipe("tones/deepspeech", calls._overrides(settings))
+
+    several = read(data={"source": ["tones", "/data/mine"]})
+    assert several.data.source == ("tones", "/data/mine")
+    assert several.about == "as tones/deepspeech trains, on tones + /data/mine"
+    assert read(data={"source": None}).data.source is None
+    with pytest.raises(RedenseError, match="name: input should be a valid string, got None"):
+        read(name=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"out": "x"}, "'out' is no setting of a recipe: give it to verbs.run as an arg"), (["seed", 1], "is a mapping")],
+)
+def test_settings_that_are_none_are_refused(settings: Any, says: str):
+    with pytest.raises(RedenseError, match=says):
+        verbs.run("quickstart", settings=settings)
 
 
 def test_a_sweep_may_be_over_patterns_and_mappings():
