@@ -168,8 +168,10 @@ class RunSenders(Senders):
         super().close()
 
     def _keep(self) -> None:
-        ids = {name: known for name, known in self.identities.items() if known is not None}
-        if ids:  # those that write into the folder need no name
+        # One without a name is here, too, unless it forgets what comes after a checkpoint: it is sent nothing twice.
+        rewinds = {name for name in self.identities if getattr(find_logger(name), "rewinds", False)}
+        ids = {name: known for name, known in self.identities.items() if known is not None or name not in rewinds}
+        if ids:
             write_text(self._path, json.dumps({"ids": ids, "sent": list(self._sent)}) + "\n")
 
 
