@@ -289,12 +289,13 @@ def test_arms_that_train_the_dense_phase_in_their_own_way_begin_at_the_weights_t
             {"backbone_lr": 1},
             "it prunes in its first phase, and the recipe's `start` is tuned",
         ),
+        ("ensemble", None, "its networks would be one and the same, the recipe's `start`"),
     ],
 )
 def test_an_arm_that_cannot_begin_at_the_weights_says_why(
     name: str, tune: dict[str, Any] | None, words: str, trained: Path, tiny: Tiny
 ):
-    setting = Setting(tiny(start=str(trained), tune=tune), 11, (0,), lambda seed: "")
+    setting = Setting(tiny(start=str(trained), tune=tune), 11, (0, 1), lambda seed: "")
     with pytest.raises(RecipeError, match=words):
         get_arms([name])[0].make(setting)
 
@@ -337,3 +338,12 @@ def test_one_long_phase_tunes_the_backbone_for_as_long_as_the_first_phase_would(
         engine.train()
         rest = [name for name in start if name not in heads_of(task)]
         assert any(not torch.equal(engine.model.state_dict()[name], start[name]) for name in rest) == learns
+
+
+def test_a_task_that_does_not_name_its_last_layer_is_tuned_as_a_whole_or_not_at_all(trained: Path, tiny: Tiny):
+    recipe = tiny(start=str(trained), tune={"backbone_lr": 0.5})
+    task = make_task(recipe)
+    task.heads = frozenset[str]  # as speech and captions have none
+    with pytest.raises(RecipeError, match=r"tune.backbone_lr is for all layers but the last, .* give 1"):
+        Engine(task, recipe)
+    Engine(task, tiny(start=str(trained), tune={"backbone_lr": 1}))

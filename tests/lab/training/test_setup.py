@@ -58,7 +58,5 @@ def test_an_option_that_an_optimizer_of_ones_own_does_not_take_is_named(monkeypa
         return torch.optim.SGD(parameters, lr=own.lr, **own.options)
 
     monkeypatch.setitem(OPTIMIZERS._things, "sgd", replace(OPTIMIZERS["sgd"], make=make))
-    with pytest.raises(
-        RecipeError, match=r"options \{'nope': 1\} are none of sgd: .*argument 'nope'"
-    ):
+    with pytest.raises(RecipeError, match=r"options \{'nope': 1\} are none of sgd: .*argument 'nope'"):
         make_optimizer(torch.nn.Linear(2, 2), OptimizerRecipe(options={"nope": 1}))

@@ -17,7 +17,8 @@ from .cards import SPARSE, Card
 def distill(setting: Setting) -> Flow:
     """An ensemble of the dense seeds teaches; with one seed, the dense model itself."""
     teachers = [setting.dense_key(seed) for seed in setting.seeds] if len(setting.seeds) > 1 else []
-    note = f"teachers: {max(len(teachers), 1)} dense models, whose training is not counted here"
+    many = 1 if setting.is_given else max(len(teachers), 1)  # of given weights all seeds have the same network
+    note = f"teachers: {many} dense models, whose training is not counted here"
     return setting.after_dense("distill", {"teachers": teachers}, note=note)
 
 

@@ -192,7 +192,7 @@ class TuneRecipe(Section):
         ge=0,
         le=1,
         description="first dense phase: the learning rate of all layers but the last, as a part of the last one's; 0 "
-        "leaves them as they came",
+        "leaves their weights as they came",
     )
 
 

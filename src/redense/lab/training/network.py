@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from redense.errors import RecipeError
 from redense.lab.events import TrainingError
 from redense.lab.ranks.launch import Ranks
 from redense.lab.recipe.optimizers import OPTIMIZERS
@@ -60,9 +61,19 @@ class Network:
         self.loss = self.ranks.parallel(LossOf(prepared))
 
     def new_optimizer(self) -> torch.optim.Optimizer:
-        """Return the optimizer of the phase at hand over the model's parameters, as it would begin."""
+        """Return the optimizer of the phase at hand over the model's parameters, as it would begin.
+
+        Raises:
+            RecipeError: the last layer is to be tuned otherwise than the others, and the task does not name it.
+        """
         tune, own = self._recipe.tune, self.own.training.optimizer
-        heads = heads_of(self.task) if tune and tune.backbone_lr < 1 else frozenset[str]()
+        parts = tune is not None and tune.backbone_lr < 1
+        heads = heads_of(self.task) if parts else frozenset[str]()
+        if parts and not heads:
+            raise RecipeError(
+                f"tune.backbone_lr is for all layers but the last, which the task '{self.task.name}' does not name: "
+                "give 1, which tunes all alike"
+            )
         last = heads_of(self.task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
         return make_optimizer(self.model, own, heads, tune.backbone_lr if tune else 1.0, last)
 
