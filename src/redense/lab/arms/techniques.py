@@ -32,6 +32,8 @@ def svd(setting: Setting) -> Flow:
 @arm("dropout", "the control with dropout 0.5; without it, where the recipe has some", source="Srivastava et al. 2014")
 def dropout(setting: Setting) -> Flow:
     """Dropout switched, in every phase."""
+    if not hasattr(setting.recipe.model, "dropout"):
+        raise RecipeError(f"the networks of the task '{setting.recipe.task}' have no model.dropout to switch")
     own = setting.recipe.model.dropout
     rate = 0.0 if own is None or own > 0 else 0.5  # where the recipe says nothing, the network's own is switched off
     recipe = setting.changed(model={"dropout": rate})

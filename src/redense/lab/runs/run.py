@@ -163,6 +163,9 @@ def train_run(
                     if taken := flow.advance():
                         for event in taken.events:  # a phase goes by other names in other arms
                             record({**event, "phase": engine.plan[index].phase.name})
+                        if kept := engine.kept:
+                            where = {"phase": engine.plan[index].phase.name, "phase_index": index, "step": engine.step}
+                            show({"kind": "kept", **where, **kept})
                         keep(taken.state)
             show({"kind": "testing"})
             result = finish(folder, engine, of_task)
