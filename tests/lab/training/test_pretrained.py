@@ -342,7 +342,7 @@ def test_one_long_phase_tunes_the_backbone_for_as_long_as_the_first_phase_would(
 
 def test_a_task_that_does_not_name_its_last_layer_is_tuned_as_a_whole_or_not_at_all(trained: Path, tiny: Tiny):
     recipe = tiny(start=str(trained), tune={"backbone_lr": 0.5})
-    task = make_task(recipe)
+    task: Any = make_task(recipe)
     task.heads = frozenset[str]  # as speech and captions have none
     with pytest.raises(RecipeError, match=r"tune.backbone_lr is for all layers but the last, .* give 1"):
         Engine(task, recipe)

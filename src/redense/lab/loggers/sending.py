@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from redense.errors import RedenseError
 from redense.files.writing import write_text
@@ -80,7 +80,7 @@ class Senders:
             reason = " ".join(str(error).split())[:1000] or type(error).__name__  # what helps often comes last
             raise LoggerError(f"log: {name} cannot begin: {reason}") from error
 
-    def __enter__(self) -> Senders:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
