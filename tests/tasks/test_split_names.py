@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from redense.tasks.split_names import idle_shares
 def test_a_share_of_images_that_divides_nothing_is_noted(names: tuple[str, ...], tmp_path: Path):
     arrays = {f"x_{name}": np.zeros((20, 8, 8), np.uint8) for name in names}
     arrays |= {f"y_{name}": np.arange(20) % 2 for name in names}
-    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "a.npz", **cast("dict[str, Any]", arrays))
     notes = load_images(ImageData(source=str(tmp_path / "a.npz"), validation=0.2)).notes
     said = "data.validation 0.2 divides nothing: the data has a validation split of its own"
     assert (said in notes) == ("validation" in names)

@@ -278,13 +278,15 @@ def doctor() -> Any:
 
 def _do(verb: str, /, settings: Settings = None, **given: Any) -> Any:
     from . import build, parse
+    from .terminal.printing import taken
 
     parser = build()[1].parsers[verb]
     words = [verb, *_words(parser, given), *_overrides(_checked(settings, parser, verb))]
     options, verbs = parse(words)
     load_plugins()
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed) if not given.get("serve") else contextlib.nullcontext():
+    take = taken if "--json" in parser._option_string_actions else contextlib.redirect_stdout  # tables are printed
+    with take(printed) if not given.get("serve") else contextlib.nullcontext():
         code = verbs.functions[verb](options)
     if code >= 128:
         raise KeyboardInterrupt
