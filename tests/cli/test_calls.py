@@ -19,7 +19,7 @@ from redense import RedenseError, cli, verbs
 from redense.cli import calls
 from redense.errors import DataError, RecipeError
 from redense.lab.comparison.comparison import parse_sweep
-from redense.lab.events import listening
+from redense.lab.events import Event, listening
 from redense.lab.recipe.recipe import Recipe, load_recipe
 
 Run = Callable[..., tuple[int, str, str]]
@@ -127,7 +127,10 @@ def test_arguments_become_the_command_line_that_means_them():
 def test_a_run_is_trained_evaluated_compared_and_listed_from_python(
     redense_run: Run, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    with listening(lambda event: sys.stdout.write(f"heard {event['kind']}\n")):
+    def shout(event: Event) -> None:
+        sys.stdout.write(f"heard {event['kind']}\n")
+
+    with listening(shout):
         result = verbs.run(recipe_file, settings={"seed": 3}, out="run", no_store=True)
     assert result["folder"] == "run"
     assert "heard testing" in capsys.readouterr().out  # what a listener prints is no part of the answer
