@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from redense import RedenseError, cli, verbs
 from redense.cli import calls
 from redense.errors import DataError, RecipeError
 from redense.lab.comparison.comparison import parse_sweep
+from redense.lab.events import Event, listening
+from redense.lab.recipe.recipe import Recipe, load_recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -68,6 +71,27 @@ def test_settings_are_what_they_are_as_numpys_too(settings: dict[str, Any], word
     assert calls._overrides(settings) == words
 
 
+def test_nothing_and_a_list_are_no_text_where_a_setting_is_one():
+    def read(**settings: Any) -> Recipe:
+        return load_recipe("tones/deepspeech", calls._overrides(settings))
+
+    several = read(data={"source": ["tones", "/data/mine"]})
+    assert several.data.source == ("tones", "/data/mine")
+    assert several.about == "as tones/deepspeech trains, on tones + /data/mine"
+    assert read(data={"source": None}).data.source is None
+    with pytest.raises(RedenseError, match="name: input should be a valid string, got None"):
+        read(name=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"out": "x"}, "'out' is no setting of a recipe: give it to verbs.run as an arg"), (["seed", 1], "is a mapping")],
+)
+def test_settings_that_are_none_are_refused(settings: Any, says: str):
+    with pytest.raises(RedenseError, match=says):
+        verbs.run("quickstart", settings=settings)
+
+
 def test_a_sweep_may_be_over_patterns_and_mappings():
     swept = calls._text({"pattern": [[2, 4], [1, 4]], "sparsity": [{"fc.weight": 0.5, "*": 0.2}], "scope": "layer"})
     patterns, shares = [[2, 4], [1, 4]], [{"fc.weight": 0.5, "*": 0.2}]
@@ -103,8 +127,13 @@ def test_arguments_become_the_command_line_that_means_them():
 def test_a_run_is_trained_evaluated_compared_and_listed_from_python(
     redense_run: Run, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    result = verbs.run(recipe_file, settings={"seed": 3}, out="run", no_store=True)
+    def shout(event: Event) -> None:
+        sys.stdout.write(f"heard {event['kind']}\n")
+
+    with listening(shout):
+        result = verbs.run(recipe_file, settings={"seed": 3}, out="run", no_store=True)
     assert result["folder"] == "run"
+    assert "heard testing" in capsys.readouterr().out  # what a listener prints is no part of the answer
     assert {key: result[key] for key in ("seed", "phases")} == {
         key: json.loads((tmp_path / "run" / "result.json").read_text())[key] for key in ("seed", "phases")
     }

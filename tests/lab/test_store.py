@@ -261,8 +261,10 @@ def test_outcomes_are_kept_a_split_each(own: PhaseStore):
 
 def test_a_store_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path):
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(StateError, match=r"cannot write to the phase store .*file"):
-        PhaseStore(tmp_path / "file").put(KEY, STATE, RECORDS)
+    with pytest.raises(StateError, match=r"cannot write to the phase store .*file: it is a file"):
+        PhaseStore(tmp_path / "file")  # before there is a run folder
+    with pytest.raises(StateError, match=r"cannot write to the phase store .*below"):
+        PhaseStore(tmp_path / "file" / "below").put(KEY, STATE, RECORDS)
     assert (tmp_path / "file").read_text() == "precious"
 
 

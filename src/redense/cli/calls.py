@@ -278,16 +278,37 @@ def doctor() -> Any:
 
 def _do(verb: str, /, settings: Settings = None, **given: Any) -> Any:
     from . import build, parse
+    from .terminal.printing import taken
 
-    words = [verb, *_words(build()[1].parsers[verb], given), *_overrides(settings or {})]
+    parser = build()[1].parsers[verb]
+    words = [verb, *_words(parser, given), *_overrides(_checked(settings, parser, verb))]
     options, verbs = parse(words)
     load_plugins()
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed) if not given.get("serve") else contextlib.nullcontext():
+    take = taken if "--json" in parser._option_string_actions else contextlib.redirect_stdout  # tables are printed
+    with take(printed) if not given.get("serve") else contextlib.nullcontext():
         code = verbs.functions[verb](options)
     if code >= 128:
         raise KeyboardInterrupt
     return _read(printed.getvalue())
+
+
+def _checked(settings: object, parser: argparse.ArgumentParser, verb: str) -> Mapping[str, Any]:
+    """Return settings of a recipe, if they are that.
+
+    Raises:
+        RedenseError: they are no mapping, or one is an option of the verb, which has an argument of its own.
+    """
+    from redense.lab.recipe.recipe import Recipe
+
+    if not isinstance(settings, Mapping):
+        if settings is None:
+            return {}
+        raise RedenseError(f"settings is a mapping, such as {{'sparse.sparsity': 0.5}}, got {settings!r}")
+    for key in settings:
+        if f"--{key}" in parser._option_string_actions and key not in Recipe.model_fields:
+            raise RedenseError(f"'{key}' is no setting of a recipe: give it to verbs.{verb} as an argument of its own")
+    return settings
 
 
 def _words(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> list[str]:
@@ -341,14 +362,15 @@ def _text(value: Any) -> str:
 
 def _overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     from redense.lab.recipe.recipe import Recipe
-    from redense.lab.recipe.settings import is_mapping
+    from redense.lab.recipe.settings import Json, is_mapping
 
     words: list[str] = []
     for key, value in settings.items():
         if isinstance(value, Mapping) and (value or not is_mapping(Recipe, f"{prefix}{key}")):
             words += _overrides(value, f"{prefix}{key}.")
         else:
-            words.append(f"--{prefix}{key}={_json(value)}")
+            word = f"--{prefix}{key}={_json(value)}"
+            words.append(Json(word) if value is None or isinstance(value, list | tuple) else word)
     return words
 
 

@@ -135,6 +135,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         return answer({"folder": str(folder), "report": str(folder / "report.html"), **result})
     console.print("", result_table(result), "", sep="\n")
+    for note in result["notes"]:
+        if note not in shown.notes:  # as of a phase that diverged
+            console.print_titled("note", note, "yellow")
     said = run_verdict(result, recipe.model_dump(mode="json"), shown_name(result["metric"]["name"]))
     console.print(said, "", sep="\n", soft_wrap=not console.is_terminal)
     for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):

@@ -53,9 +53,15 @@ def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 class PhaseStore:
-    """Trained phases in a folder: state, metrics along the way, and what the network answered for the test split."""
+    """Trained phases in a folder: state, metrics along the way, and what the network answered for the test split.
+
+    Raises:
+        StateError: there is a file of that name; it is said before a run has a folder.
+    """
 
     def __init__(self, root: Path) -> None:
+        if root.exists() and not root.is_dir():
+            raise StateError(f"cannot write to the phase store {root}: it is a file, and no folder")
         self.root = root
 
     def folder(self, key: str) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 from redense.errors import DataError
 
@@ -83,6 +83,16 @@ def by_split(names: Iterable[tuple[str, T]], place: str) -> dict[Split, tuple[st
             raise DataError(f"{place} has both {found[split][0]} and {name}: remove or rename one of them")
         found[split] = (name, thing)
     return found
+
+
+def idle_shares(data: Any, given: Collection[str | None], *names: str) -> list[str]:
+    """Say which shares of a recipe's ``data``, called as their splits are, divide nothing: those splits are given."""
+    usual = {name: type(data).model_fields[name].default for name in names}
+    return [
+        f"data.{name} {getattr(data, name):g} divides nothing: the data has a {name} split of its own"
+        for name in names
+        if name in given and getattr(data, name) != usual[name]
+    ]
 
 
 def _meant(words: Iterable[str]) -> Split | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -440,3 +441,10 @@ def test_a_technique_that_needs_targets_is_refused_for_a_task_without(tiny: Tiny
         make_method("mixup", {}, 0).check(nn.Linear(2, 2), _Sums())
     joined = PlannedPhase(plan(tiny(), 11)[0].phase, joins=(0, "k"), after=0, changes={"data": {"flip": True}})
     assert PlannedPhase.from_dict(joined.to_dict()) == joined
+
+
+@pytest.mark.parametrize("name", ["dropout", "batchnorm"])
+def test_what_a_network_of_anothers_task_does_not_have_cannot_be_switched(name: str):
+    recipe = SimpleNamespace(task="own", model=SimpleNamespace())
+    with pytest.raises(RecipeError, match="the networks of the task 'own' have no "):
+        get_arms([name])[0].make(cast("Any", SimpleNamespace(recipe=recipe)))

@@ -20,7 +20,7 @@ from redense.lab.comparison.grid import Grid
 from redense.lab.comparison.results import write_results
 from redense.lab.loggers.base import LOGGERS, LoggedRun, LoggerError, check_loggers, register_logger
 from redense.lab.loggers.compared import log_comparison
-from redense.lab.loggers.sending import Senders
+from redense.lab.loggers.sending import RunSenders, Senders
 from redense.lab.loggers.trackers import MlflowLogger
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
@@ -160,6 +160,25 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_logs_nothing_twice(tiny: Tiny
     assert timeless(fake.points["id of cut"]) == timeless(fake.points["id of whole"])
     assert fake.files["id of cut"] == ["report.html"]
     assert (folder / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
+
+
+@pytest.mark.parametrize("names_it", [True, False])
+def test_a_finished_run_that_is_resumed_sends_nothing_again_whether_its_logger_names_it_or_not(
+    names_it: bool, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+):
+    began = fake.begin
+    monkeypatch.setattr(fake, "begin", lambda self, run: began(self, run) if names_it else setattr(self, "name", "it"))
+    (tmp_path / "page").touch()
+    point: dict[str, Any] = {"kind": "step", "loss": 1.0, "lr": 0.1, "folder": str(tmp_path), "step": 20}
+    for last in (None, point):  # as `Recorder` resumes it
+        with RunSenders(tmp_path, ["fake"], 0 if last is None else 20, last, {}) as senders:
+            senders(point)
+            senders.finish(
+                {"phases": [{"name": "dense", "sparsity": 0.0, "validation": {}, "test": {}}]}, [tmp_path / "page"]
+            )
+    ((name, points),) = fake.points.items()
+    assert [step for step, _ in points] == [20, 20]  # the point, and the figures
+    assert fake.files[name] == ["page"]
 
 
 def timeless(points: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:

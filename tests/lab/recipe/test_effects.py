@@ -18,6 +18,11 @@ from .files import LEAST
 
 Tiny = Callable[..., Recipe]
 
+
+def _cycle(said: str) -> str:
+    return f"[{{sparse: {{epochs: 1, {said}}}, redense: {{epochs: 1}}}}]"
+
+
 IDLE = [
     (["--training.optimizer.betas", "[0.8, 0.9]"], "training.optimizer.betas is no setting of sgd, which takes lr, "),
     (["--training.optimizer.options", "{amsgrad: true}"], "is for an optimizer of your own, and sgd takes none"),
@@ -29,6 +34,9 @@ IDLE = [
     (["--data", ""], "data.source is empty, which would be the folder at hand"),
     (["--tune.backbone_lr", "0.5"], "tune is for a network that comes trained, and there is no start"),
     (["--sparse.pattern", "[2, 4]", "--sparse.sparsity", "0.5"], r"no effect beside sparse.pattern \[2, 4\]"),
+    (["--cycles", _cycle("decay: {factor: 0.5}")], "cycles.0.sparse.decay.factor is a setting of step, and cycles.0"),
+    (["--cycles", _cycle("pattern: [2, 4], sparsity: 0.5")], r"cycles.0.sparse.sparsity 0.5 has no effect beside cyc"),
+    (["--log", "csv,tensorboard,csv"], "log: csv is named twice"),
 ]
 
 
@@ -38,7 +46,35 @@ def test_a_setting_without_effect_is_refused(given: list[str], says: str, tmp_pa
     path.write_text(LEAST)
     with pytest.raises(RecipeError, match=says) as caught:
         load_recipe(path, given)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith((f"{path}: ", "log: "))
+
+
+def test_a_pattern_on_the_command_line_takes_the_place_of_the_recipe_s_sparsity_and_beside_it_in_a_file_is_refused(
+    tmp_path: Path,
+):
+    path = tmp_path / "own.yaml"
+    own = "sparse: {epochs: 1, sparsity: 0.5"
+    path.write_text(LEAST.replace("sparse: {epochs: 1", f"{own}, pattern: [2, 4]"))
+    with pytest.raises(RecipeError, match=r"sparse.sparsity 0.5 has no effect beside sparse.pattern \[2, 4\]: remove"):
+        load_recipe(path)
+    path.write_text(LEAST.replace("sparse: {epochs: 1", own))
+    recipe = load_recipe(path, ["--sparse.pattern", "[2, 4]"])
+    path.write_text(recipe.to_yaml())
+    assert load_recipe(path) == recipe  # a recipe with every default written out
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("model.channels 7", "model.channels is no setting of deepspeech"),
+        ("model.name deepspeech2 --model.context 7", "model.context is no setting of deepspeech2"),
+        ("data.augment.width 7", "data.augment.width is of the bands of data.augment.times, and there are none"),
+        ("data.augment.times 1 --data.augment.height 7", "data.augment.height is of the bands of data.augment.freq"),
+    ],
+)
+def test_a_setting_of_speech_that_has_no_effect_is_refused(given: str, says: str):
+    with pytest.raises(RecipeError, match=says):
+        load_recipe("tones/deepspeech", f"--{given}".split())
 
 
 def test_another_optimizer_drops_the_settings_that_it_does_not_take(monkeypatch: pytest.MonkeyPatch):

@@ -452,7 +452,10 @@ def test_an_export_holds_the_model_and_what_it_reached(finished: Path, tmp_path:
     assert "does not show that the mask is what helped" in card
     assert "strict=True" in card
     result["phases"][1]["sparsity"] = 0.995  # which is not 100 %
-    assert "| sparse | 99.5% |" in model_card(read_run_recipe(finished), result, {})
+    result["notes"] = ["30 % of the training labels were drawn anew"]
+    card = model_card(read_run_recipe(finished), result, {})
+    assert "| sparse | 99.5% |" in card
+    assert "- 30 % of the training labels were drawn anew" in card
 
 
 def test_an_unfinished_run_is_not_exported_and_no_folder_is_made(tiny: Tiny, tmp_path: Path):

@@ -61,17 +61,21 @@ def run(recipe: Recipe, folder: Path, store: PhaseStore | None, **options: Any) 
 def test_a_second_run_trains_nothing_and_is_the_same(
     tiny: Tiny, tmp_path: Path, store: PhaseStore, trained: list[tuple[int, int]]
 ):
-    first = run(tiny(), tmp_path / "first", store)
+    recipe, before, events = tiny(training={"keep": "best"}), list[dict[str, Any]](), list[dict[str, Any]]()
+    with listening(before.append):
+        first = run(recipe, tmp_path / "first", store)
     assert trained == [(0, 0), (1, 0), (2, 0)]
-    events: list[dict[str, Any]] = []
     with listening(events.append):
-        second = run(tiny(), tmp_path / "second", store)
+        second = run(recipe, tmp_path / "second", store)
     assert len(trained) == 3
+    kept = [[(e["phase"], e["epoch"]) for e in told if e["kind"] == "kept"] for told in (before, events)]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 3
     assert [event["stored"] for event in events if event["kind"] == "phase"] == [True] * 3
     assert all_of(second) == all_of(first)
     seconds = [json.loads((folder / "result.json").read_text())["seconds"] for folder in (first, second)]
     assert seconds[0] == seconds[1]  # what it took to train is known, too
-    plain = run(tiny(), tmp_path / "plain", None)
+    plain = run(recipe, tmp_path / "plain", None)
     assert len(trained) == 6
     assert all_of(plain) == all_of(first)
 

@@ -225,6 +225,13 @@ def test_a_last_step_that_breaks_the_network_is_noticed(phase: str, tiny: Tiny):
         undisturbed(recipe)
 
 
+@pytest.mark.parametrize("own", [{"lr": 1e300}, {"name": "adam", "lr": 1e38}, {"weight_decay": 1e300}])
+def test_a_rate_that_no_weight_can_hold_is_named(own: dict[str, Any], tiny: Tiny):
+    recipe = tiny(training={"optimizer": own})
+    with pytest.raises(TrainingError, match=r"learning rate 1e\+|weight decay 1e\+300 is more than a weight can hold"):
+        Engine(make_task(recipe), recipe).train()
+
+
 def test_a_state_whose_loss_is_not_finite_is_never_saved(tiny: Tiny):
     recipe, saved = tiny(dense={"lr": 1e30, "epochs": 3}), list[bool]()
 

@@ -131,6 +131,11 @@ def test_best_of_run_ends_with_the_best_epoch_of_all_phases_and_trains_on_from_t
     again.end()
     assert again.kept == {"phase": "dense", "epoch": best["epoch"], "of": 3, "error": best["validation"]["error"]}
     assert again.evaluate("validation") == best["validation"]
+    of_another = again.plan  # the phase was trained in a flow that calls it otherwise
+    again.plan = tuple(replace(p, phase=replace(p.phase, name=f"{p.phase.name}-1")) for p in of_another)
+    again.end()
+    assert again.kept is not None
+    assert again.kept["phase"] == "dense-1"
 
 
 def test_best_of_run_is_the_best_of_all_branches_that_are_joined(tiny: Tiny):

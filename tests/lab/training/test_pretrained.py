@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,13 +17,15 @@ from torch import nn
 from redense.errors import RecipeError, StateError
 from redense.lab.arms import Setting, get_arms
 from redense.lab.checkpoint import load_tree
+from redense.lab.comparison.comparison import Comparison, check_started, new_comparison
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.log import read_records
-from redense.lab.runs.run import new_run, train_run
+from redense.lab.runs.resume import begin
+from redense.lab.runs.run import engine_of, new_run, train_run
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
-from redense.lab.training.plan import plan
+from redense.lab.training.plan import PlannedPhase, plan
 from redense.lab.training.pretrained import heads_of, load_start_, start_digest, tuned
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.sketch import SketchedClassification
@@ -190,13 +193,13 @@ def test_a_start_that_learned_on_pictures_of_another_scale_is_said_with_the_cure
     trained: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     own, half = (tiny(start=str(trained), data={"normalize": name}) for name in ("data", "half"))
-    assert tuned(own, make_task(own))[1] == []
-    (note,) = tuned(half, make_task(half))[1]
+    assert not any("normalised" in note for note in tuned(own, make_task(own))[1])
+    _, note = tuned(half, make_task(half))[1]
     assert note.startswith(f"start {trained} learned on pictures normalised by mean 0.")
     assert note.endswith("here they are by mean 0.500 and deviation 0.500, so that its layers see other numbers")
     monkeypatch.setattr("redense.tasks.classification.task.scale_of", lambda *_: ((0.5,) * 3, (0.5,) * 3))
     copy = own.model_copy(update={"start": str(trained / "model.safetensors")})
-    (note,) = tuned(copy, make_task(copy))[1]
+    _, note = tuned(copy, make_task(copy))[1]
     assert note.endswith(": give --data.normalize half")
 
 
@@ -238,7 +241,7 @@ def test_a_backbone_that_is_left_as_it_came_learns_in_the_phases_after(
 def test_weights_of_the_same_classes_train_the_dense_phase_only_if_asked(trained: Path, tiny: Tiny, tmp_path: Path):
     result = finished(tiny(start=str(trained), tune={"backbone_lr": 0.1}), tmp_path / "run")
     assert [phase["steps"] for phase in result["phases"]] == [11, 11, 11]
-    assert not any("made anew" in note for note in result["notes"])
+    assert result["notes"] == [f"start {trained}: the first dense phase trains from these weights"]
 
 
 def test_without_a_word_on_tuning_an_engine_refuses_other_classes_with_the_cure(of_seven_classes: Path, tiny: Tiny):
@@ -300,11 +303,61 @@ def test_arms_that_train_the_dense_phase_in_their_own_way_begin_at_the_weights_t
             {"backbone_lr": 1},
             "it prunes in its first phase, and the recipe's `start` is tuned",
         ),
+        ("ensemble", None, "its networks would be one and the same, the recipe's `start`"),
     ],
 )
 def test_an_arm_that_cannot_begin_at_the_weights_says_why(
     name: str, tune: dict[str, Any] | None, words: str, trained: Path, tiny: Tiny
 ):
-    setting = Setting(tiny(start=str(trained), tune=tune), 11, (0,), lambda seed: "")
+    setting = Setting(tiny(start=str(trained), tune=tune), 11, (0, 1), lambda seed: "")
     with pytest.raises(RecipeError, match=words):
         get_arms([name])[0].make(setting)
+
+
+@pytest.mark.parametrize("kind", ["run", "comparison"])
+def test_what_began_from_weights_does_not_go_on_from_others_of_that_name(kind: str, tiny: Tiny, tmp_path: Path):
+    task = cast("Any", SimpleNamespace(fingerprint="its data"))
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"some weights")
+    recipe = tiny(start=str(own))
+    compared = Comparison(recipe, ("restart",), (0,), {})
+    folder = new_run(recipe, tmp_path / kind) if kind == "run" else new_comparison(compared, tmp_path / kind)
+
+    def go() -> None:
+        begin(folder, recipe, task) if kind == "run" else check_started(folder, compared, task)
+
+    go()
+    go()
+    own.write_bytes(b"some other weights")
+    with pytest.raises(StateError, match=r"start \(.*own.safetensors\) of .* changed since it was started"):
+        go()
+
+
+def test_a_finished_run_needs_the_weights_that_it_started_from_no_longer(trained: Path, tiny: Tiny):
+    engine = engine_of(trained, tiny(start="gone.safetensors", tune={"backbone_lr": 0.5}), make_task(tiny()))
+    own = load_file(trained / "model.safetensors")
+    assert all(torch.equal(value, own[name]) for name, value in engine.model.state_dict().items())
+
+
+def test_one_long_phase_tunes_the_backbone_for_as_long_as_the_first_phase_would(of_seven_classes: Path, tiny: Tiny):
+    recipe = tiny(start=str(of_seven_classes), tune={"backbone_lr": 0})
+    setting = Setting(recipe, 11, (0,), lambda seed: "")
+    lengths = {name: get_arms([name])[0].make(setting).phases[0] for name in ("longer", "restart")}
+    assert {name: (p.steps, p.tunes) for name, p in lengths.items()} == {"longer": (33, 11), "restart": (11, None)}
+    long = lengths["longer"]
+    assert PlannedPhase.from_dict(long.to_dict()) == long
+    task, start = make_task(recipe), load_file(of_seven_classes)
+    for tunes, learns in ((1, True), (None, False)):
+        engine = Engine(task, recipe, (replace(long, phase=replace(long.phase, steps=2), tunes=tunes),))
+        engine.train()
+        rest = [name for name in start if name not in heads_of(task)]
+        assert any(not torch.equal(engine.model.state_dict()[name], start[name]) for name in rest) == learns
+
+
+def test_a_task_that_does_not_name_its_last_layer_is_tuned_as_a_whole_or_not_at_all(trained: Path, tiny: Tiny):
+    recipe = tiny(start=str(trained), tune={"backbone_lr": 0.5})
+    task: Any = make_task(recipe)
+    task.heads = frozenset[str]  # as speech and captions have none
+    with pytest.raises(RecipeError, match=r"tune.backbone_lr is for all layers but the last, .* give 1"):
+        Engine(task, recipe)
+    Engine(task, tiny(start=str(trained), tune={"backbone_lr": 1}))

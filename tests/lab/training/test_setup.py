@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import nn
 
+from redense.errors import RecipeError
+from redense.lab.recipe.optimizers import OPTIMIZERS
+from redense.lab.recipe.sections import OptimizerRecipe
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
-from redense.lab.training.setup import BatchError, deterministic
+from redense.lab.training.setup import BatchError, deterministic, make_optimizer
 
 from ...trainings import Tiny
 
@@ -47,3 +51,12 @@ def test_a_gpu_is_asked_for_the_same_bits_each_time_while_it_trains(
         assert cast("Any", torch.utils.deterministic).fill_uninitialized_memory == filling
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_an_option_that_an_optimizer_of_ones_own_does_not_take_is_named(monkeypatch: pytest.MonkeyPatch):
+    def make(parameters: Any, own: OptimizerRecipe) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=own.lr, **own.options)
+
+    monkeypatch.setitem(OPTIMIZERS._things, "sgd", replace(OPTIMIZERS["sgd"], make=make))
+    with pytest.raises(RecipeError, match=r"options \{'nope': 1\} are none of sgd: .*argument 'nope'"):
+        make_optimizer(torch.nn.Linear(2, 2), OptimizerRecipe(options={"nope": 1}))

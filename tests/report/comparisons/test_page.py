@@ -54,8 +54,12 @@ def test_a_comparison_on_other_data_than_the_recipes_own_is_called_after_the_dat
     asked = json.loads((usual / "comparison.json").read_text())
     asked["recipe"]["about"] = f"as {asked['recipe']['name']} trains, on /data/<birds>"
     (usual / "comparison.json").write_text(json.dumps(asked))
+    compared = json.loads((usual / "compare.json").read_text()) | {"notes": ["3 broken images are left out"]}
+    (usual / "compare.json").write_text(json.dumps(compared))
     said = f"redense comparison <birds> as {asked['recipe']['name']} trains, on /data/<birds> · classification"
-    assert said in plain(page_of(usual).text)
+    text = plain(page_of(usual).text)
+    assert said in text
+    assert "3 broken images are left out." in text
 
 
 def test_every_note_of_an_arm_is_in_the_table(tmp_path, page_of):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
 
 from redense.errors import DataError, PluginError
 from redense.report.kit.document import About, Section
-from redense.report.runs.evidence import can_show, read_evidence, show_evidence
+from redense.report.runs.evidence import Found, can_show, noted, read_evidence, show_evidence
 from redense.tasks import registry
 from redense.tasks.evidence import Evidence, Text
 
@@ -102,3 +103,10 @@ def test_a_page_says_which_task_its_evidence_is_of_where_no_plugin_has_it(file: 
     assert not can_show("towers")
     text = page_of(small_run({"evidence.json": file.read_text()}, task="towers")).text
     assert "is not known: it is of the task 'towers', which no plugin here has (see REDENSE_PLUGINS)." in text
+
+
+def test_notes_are_sentences_and_what_the_evidence_shows_is_not_said_twice():
+    shown = cast("Evidence", SimpleNamespace(notes=("said",)))
+    assert noted(["said", "two\nlines"], Found(shown)) == ["Two\\u000alines."]
+    assert noted(("said",), Found()) == noted(["said"], None) == ["Said."]
+    assert noted(None, None) == noted("damaged", None) == []

@@ -17,7 +17,7 @@ from redense.lab.recipe.recipe import load_recipe
 from redense.report import write_report
 from redense.report.kit.assets import asset
 from redense.report.kit.document import script_json
-from redense.report.runs import figures
+from redense.report.runs import figures, words
 from redense.report.runs.reading import StepLine, read_log, read_run
 
 STYLE = asset("kit/page.css")
@@ -71,6 +71,22 @@ def test_a_figure_that_no_phase_has_moved_is_said_to_tell_nothing(tmp_path, page
     assert "tells nothing" not in run_verdict(told, recipe, "error")
 
 
+def test_a_run_whose_best_epoch_is_one_without_a_mask_is_no_control(tmp_path):
+    run = fake_run(tmp_path, phases=with_tests(11.0, 11.0, 11.0))
+    result = json.loads((run / "result.json").read_text())
+    kept = {"phase": "dense", "epoch": 3, "of": 4, "error": 11.0}
+    for phase in result["phases"]:
+        phase |= {"sparsity": 0.0, "kept": kept}
+    for layer in result["layers"]:
+        layer["sparsity"] = [0.0, 0.0, 0.0]
+    (run / "result.json").write_text(json.dumps(result))
+    read = read_run(run)
+    assert words.verdict(read).sentence.endswith("the same as its own dense baseline: no gain.")
+    assert "in no epoch that was kept was a weight of the" in words.layers_sentence(read)
+    assert "the control on the same budget is" in run_verdict(result, {"sparse": {"sparsity": 0.3}}, "error")
+    assert "this is the control" in run_verdict(result, {"sparse": {"sparsity": 0}}, "error")
+
+
 def test_verdict_takes_metric_unit_and_direction_from_the_result(tmp_path, page_of):
     phases = with_tests(20.1, 19.0, 21.4)
     text = page_of(fake_run(tmp_path / "up", phases=phases, metric=("bleu_4", "BLEU", False))).text
@@ -114,10 +130,12 @@ def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_
     result = json.loads((run / "result.json").read_text())
     for phase in result["phases"]:
         phase["test"] = None
+    result["notes"] = ["phase 'redense' diverged"]
     (run / "result.json").write_text(json.dumps(result))
     text = page_of(run).text
     assert "The DSD model's validation error is" in text
     assert "no test figure" in text
+    assert "Phase 'redense' diverged." in text
 
 
 @pytest.mark.parametrize(
@@ -125,7 +143,7 @@ def test_verdict_falls_back_to_validation_where_there_is_no_test_split_and_says_
     [
         RECIPE,
         RECIPE.replace("sparsity: 0.3", "pattern: [2, 4]"),
-        RECIPE + "cycles: [{sparse: {epochs: 2, sparsity: 0.2, pattern: [1, 4]}, redense: {epochs: 2}}]\n",
+        RECIPE + "cycles: [{sparse: {epochs: 2, pattern: [1, 4]}, redense: {epochs: 2}}]\n",
         RECIPE.replace("sparsity: 0.3", "sparsity: {'classifier.*': 0.5}"),
     ],
 )

@@ -10,15 +10,28 @@ import io
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from redense.files.opening import hush
 from redense.files.visible import visible, visible_line
 
+_taken: list[TextIO] = []
+
+
+@contextlib.contextmanager
+def taken(by: TextIO) -> Iterator[None]:
+    """Have what the command line says go to a stream; what a listener or a plugin prints goes where it would."""
+    _taken.append(by)
+    try:
+        yield
+    finally:
+        _taken.pop()
+
 
 def say(*words: object, sep: str = " ", end: str = "\n", flush: bool = False) -> None:
     """Print as `print` does, with control characters written out; in silence where the reader has gone."""
-    _write(visible(sep.join(map(str, words))) + end, sys.stdout, flush=flush)
+    _write(visible(sep.join(map(str, words))) + end, _taken[-1] if _taken else sys.stdout, flush=flush)
 
 
 def say_line(text: object, *, end: str = "\n", flush: bool = False) -> None:

@@ -37,6 +37,8 @@ class RunProgress:
         self._phases: list[dict[str, Any]] = []
         self._metric: dict[str, Any] = {}
         self._note = ""
+        self.notes: list[str] = []
+        """What was noted so far."""
         self._start = self._end = 0  # steps of the run at which the phase starts and ends
         self._since, self._since_step = time.monotonic(), 0
 
@@ -57,6 +59,7 @@ class RunProgress:
         self._console.print(visible_line(text), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def _note_that(self, note: str) -> None:
+        self.notes.append(note)
         self._console.print(Text.assemble(("note:", "yellow"), f" {visible_line(note)}"), soft_wrap=True)
 
     def _on_plan(self, event: Event) -> None:

@@ -70,6 +70,11 @@ class Setting:
             return sum(sparse.sparsity.values()) / len(sparse.sparsity)
         return float(sparse.sparsity)
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the network of the recipe's ``start`` stands in place of the dense phase: it is that of all seeds."""
+        return self.recipe.start is not None and self.recipe.tune is None
+
     def flow(
         self,
         phases: Schedule | Iterable[Phase | PlannedPhase],

@@ -17,7 +17,8 @@ from .cards import SPARSE, Card
 def distill(setting: Setting) -> Flow:
     """An ensemble of the dense seeds teaches; with one seed, the dense model itself."""
     teachers = [setting.dense_key(seed) for seed in setting.seeds] if len(setting.seeds) > 1 else []
-    note = f"teachers: {max(len(teachers), 1)} dense models, whose training is not counted here"
+    many = 1 if setting.is_given else max(len(teachers), 1)  # of given weights all seeds have the same network
+    note = f"teachers: {many} dense models, whose training is not counted here"
     return setting.after_dense("distill", {"teachers": teachers}, note=note)
 
 
@@ -31,6 +32,8 @@ def svd(setting: Setting) -> Flow:
 @arm("dropout", "the control with dropout 0.5; without it, where the recipe has some", source="Srivastava et al. 2014")
 def dropout(setting: Setting) -> Flow:
     """Dropout switched, in every phase."""
+    if not hasattr(setting.recipe.model, "dropout"):
+        raise RecipeError(f"the networks of the task '{setting.recipe.task}' have no model.dropout to switch")
     own = setting.recipe.model.dropout
     rate = 0.0 if own is None or own > 0 else 0.5  # where the recipe says nothing, the network's own is switched off
     recipe = setting.changed(model={"dropout": rate})

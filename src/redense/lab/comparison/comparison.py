@@ -29,6 +29,7 @@ from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, build_recipe, names_i
 from redense.lab.recipe.sections import SparseRecipe
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import plan
+from redense.lab.training.pretrained import start_used
 from redense.tasks.task import Task
 
 CONTROL = "restart"
@@ -121,16 +122,20 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
-    """Raise unless a comparison is what it was when it was started, and its data too; note that where it is new.
+    """Raise unless a comparison, its data and the weights that it starts from are as when it was started.
+
+    They are noted where it is new.
 
     Raises:
         StateError: it changed.
     """
     now = {"data": task.fingerprint, "comparison": comparison_digest(comparison)}
+    start = start_used(comparison.recipe)
     if (folder / STARTED).exists():
         refuse_changed(folder, now, "make a new comparison")
+        refuse_changed(folder, start, "bring it back as it was, or make a new comparison", old=True)
     else:
-        write_with_sums(folder, {STARTED: json.dumps(now) + "\n"})
+        write_with_sums(folder, {STARTED: json.dumps(now | start) + "\n"})
 
 
 def comparison_digest(comparison: Comparison) -> str:

@@ -28,6 +28,23 @@ def control_settings(recipe: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+def masked(recipe: Mapping[str, Any]) -> list[bool]:
+    """Return of each sparse phase of a recipe, as plain data, whether it has a mask; that of a control removes nothing.
+
+    >>> masked({"sparse": {"sparsity": 0}}), masked({"sparse": {"pattern": [2, 4]}})
+    ([False], [True])
+    """
+    cycles: Sequence[Any] = recipe.get("cycles") or []
+    return [_has_mask(section) for section in (recipe.get("sparse") or {}, *(cycle["sparse"] for cycle in cycles))]
+
+
+def _has_mask(sparse: Mapping[str, Any]) -> bool:
+    if pattern := sparse.get("pattern"):
+        return pattern[0] < pattern[1]
+    sparsity = sparse.get("sparsity", True)
+    return any(sparsity.values()) if isinstance(sparsity, Mapping) else bool(sparsity)
+
+
 Beside: TypeAlias = Literal["better", "worse", "same", "unknown"]
 
 
@@ -76,7 +93,9 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
     if found in ("same", "unknown"):
         how = "no better than" if found == "same" else "which cannot be compared with"
     shown, base = (f"{value:.2f} {unit}".rstrip() for value in (last, first))
-    if not any(phase["sparsity"] > 0 for phase in phases if phase["kind"] == "sparse"):
+    zeros = any(phase["sparsity"] > 0 for phase in phases if phase["kind"] == "sparse")
+    elsewhere = "phase" in phases[-1].get("kept", {})  # of the whole run: its zeros are not those of each phase
+    if not (any(masked(recipe)) if elsewhere else zeros):
         return (
             f"test {figure} {shown}, {how} after the first phase ({base}). "
             "Nothing was pruned: this is the control, DSD's steps and learning rates without a mask."

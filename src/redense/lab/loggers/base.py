@@ -88,13 +88,15 @@ def register_logger(name: str) -> Callable[[T], T]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise unless there is a logger of each name.
+    """Raise unless there is a logger of each name, once.
 
     Raises:
-        RecipeError: there is none; the message names the nearest.
+        RecipeError: there is none; the message names the nearest. Or it is named twice.
     """
     known = sorted({*_HOMES, *LOGGERS})
-    for name in names:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise RecipeError(f"log: {name} is named twice, and would write over itself: name it once")
         if name not in known:
             raise RecipeError(f"log: no logger is called '{name}'{nearest(name, known)} (known: {', '.join(known)})")
 

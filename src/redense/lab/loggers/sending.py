@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from redense.errors import RedenseError
 from redense.files.writing import write_text
@@ -80,7 +80,7 @@ class Senders:
             reason = " ".join(str(error).split())[:1000] or type(error).__name__  # what helps often comes last
             raise LoggerError(f"log: {name} cannot begin: {reason}") from error
 
-    def __enter__(self) -> Senders:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -168,8 +168,10 @@ class RunSenders(Senders):
         super().close()
 
     def _keep(self) -> None:
-        ids = {name: known for name, known in self.identities.items() if known is not None}
-        if ids:  # those that write into the folder need no name
+        # One without a name is here, too, unless it forgets what comes after a checkpoint: it is sent nothing twice.
+        rewinds = {name for name in self.identities if getattr(find_logger(name), "rewinds", False)}
+        ids = {name: known for name, known in self.identities.items() if known is not None or name not in rewinds}
+        if ids:
             write_text(self._path, json.dumps({"ids": ids, "sent": list(self._sent)}) + "\n")
 
 

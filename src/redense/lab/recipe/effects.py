@@ -6,7 +6,7 @@ A run folder is read without: what was trained was trained.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from redense.errors import RecipeError
 
@@ -36,14 +36,22 @@ def refuse_idle(recipe: Any, label: str) -> None:
 def _idle(recipe: Any) -> Iterator[str]:
     if getattr(recipe.data, "source", None) == "":  # as of a variable of the shell that is not set
         yield "data.source is empty, which would be the folder at hand: name the data, or leave it out"
-    yield from getattr(recipe.data, "without_effect", tuple)()  # of a task of others: whatever its settings are
+    for section in (recipe.data, recipe.model):  # of a task of others: whatever its settings are
+        yield from getattr(section, "without_effect", tuple)()
     training = recipe.training
     yield from _of_optimizer(training.optimizer)
     sections = {"training": training, "dense": recipe.dense, "sparse": recipe.sparse, "redense": recipe.redense}
+    for number, cycle in enumerate(recipe.cycles):
+        sections |= {f"cycles.{number}.sparse": cycle.sparse, f"cycles.{number}.redense": cycle.redense}
     for name, section in sections.items():
         yield from _of_decay(f"{name}.decay", section.decay)
-    phases = [recipe.sparse, *(cycle.sparse for cycle in recipe.cycles)]
-    if recipe.prune.allocation != "uniform" and not any(map(_is_allocated, phases)):
+    phases: dict[str, SparseRecipe] = {name: own for name, own in sections.items() if name.endswith("sparse")}
+    usual = SparseRecipe.model_fields["sparsity"].default
+    for name, phase in phases.items():
+        if phase.pattern and phase.sparsity != usual:  # which a recipe with every default written out has
+            pattern = list(phase.pattern)
+            yield f"{name}.sparsity {phase.sparsity} has no effect beside {name}.pattern {pattern}: remove one of them"
+    if recipe.prune.allocation != "uniform" and not any(map(_is_allocated, phases.values())):
         yield (
             f"prune.allocation {recipe.prune.allocation} shares one sparsity over the layers, and no sparse phase has "
             "one for each layer alike (sparse.sparsity as a number, sparse.scope layer, no sparse.pattern): remove it"
@@ -89,10 +97,10 @@ def _is_allocated(phase: SparseRecipe) -> bool:
 
 
 def refuse_sparsity_beside_pattern(data: Mapping[str, Any], keys: Sequence[str], label: str) -> None:
-    """Raise where a sparsity is given to a sparse phase that has a pattern.
+    """Raise where a sparsity is given to a sparse phase that has a pattern; a pattern that is given takes its place.
 
     Args:
-        data: of a recipe, as plain data.
+        data: of a recipe, as plain data, in which the sparsity is then dropped.
         keys: settings that were given.
         label: what an error begins with.
 
@@ -101,7 +109,10 @@ def refuse_sparsity_beside_pattern(data: Mapping[str, Any], keys: Sequence[str],
     """
     sparse = data.get("sparse")
     pattern = sparse.get("pattern") if isinstance(sparse, Mapping) else None
-    if pattern and any(key == "sparsity" or key.startswith("sparsity.") for key in keys):
+    given = any(key == "sparsity" or key.startswith("sparsity.") for key in keys)
+    if pattern and not given and "pattern" in keys:  # it takes the place of the recipe's own sparsity
+        cast("dict[str, Any]", sparse).pop("sparsity", None)
+    if pattern and given:
         raise RecipeError(f"{label}: a sparsity has no effect beside sparse.pattern {pattern}: set that to null too")
 
 

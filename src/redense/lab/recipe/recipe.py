@@ -24,7 +24,7 @@ from redense.errors import RecipeError, closest
 from redense.files.checksums import check_folder, check_sums
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
-from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_yaml
+from redense.files.yaml_text import MAX_BYTES, dump_yaml, parse_value, parse_yaml
 from redense.lab.headings import about_other_data
 from redense.lab.loggers.base import check_names
 from redense.plugins import refuse_missing
@@ -32,7 +32,7 @@ from redense.tasks.registry import DEFAULT, Registration, register, task_named, 
 
 from .effects import drop_settings_of_another, refuse_idle, refuse_sparsity_beside_pattern
 from .sections import CycleRecipe, DenseRecipe, PruneRecipe, Section, SparseRecipe, TrainingRecipe, TuneRecipe
-from .settings import check_keys, one_line, printable, set_value, shown, value_of
+from .settings import Json, check_keys, one_line, printable, set_value, shown, value_of
 
 GIVEN = ("recipe.yaml", "started.json", "environment.json")
 """Files of a run folder that say what the run is, and on what and where it was started."""
@@ -159,23 +159,24 @@ def overridden(data: dict[str, Any], overrides: Sequence[str], label: str = "rec
         if key == "training.optimizer.name":
             drop_settings_of_another(data, value)
         if key == "data.source":
-            _forget_own_data(data, value, label)
+            _forget_own_data(data, parse_value(value, "--data") if isinstance(value, Json) else value, label)
     for key, text in pairs:
         task = data.get("task")  # which a pair before this one may have set
         kind = recipe_type(task if isinstance(task, str) and task in tasks() else DEFAULT)
-        # A path is never read as YAML.
-        set_value(data, kind, key, text if key == "data.source" else value_of(kind, key, text))
+        is_path = key == "data.source" and not isinstance(text, Json)  # which is never read as YAML
+        set_value(data, kind, key, text if is_path else value_of(kind, key, text))
     refuse_sparsity_beside_pattern(
         data, [k.removeprefix("sparse.") for k, _ in pairs if k.startswith("sparse.")], label
     )
 
 
-def _forget_own_data(data: dict[str, Any], source: str, label: str) -> None:
+def _forget_own_data(data: dict[str, Any], source: Any, label: str) -> None:
     """Drop what a recipe says of its own data where it is to be trained on other data."""
     section = data.get("data")
     if _is_own(section.get("source") if isinstance(section, dict) else None, source):
         return
-    data["about"] = about_other_data(label, source)
+    several = " + ".join(map(str, source)) if isinstance(source, list) else source
+    data["about"] = about_other_data(label, several or "data of redense's own")
     if isinstance(section, dict):
         section.pop("expected", None)
 
@@ -332,4 +333,4 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
                 raise RecipeError(f"--{key} needs a value: it is no option here, but could be a setting of the recipe")
             text, rest = rest[0], rest[1:]
         # --data PATH is short for the one thing that most runs change.
-        yield ("data.source" if key == "data" else key), text
+        yield ("data.source" if key == "data" else key), Json(text) if isinstance(item, Json) else text

@@ -101,9 +101,9 @@ class TrainingRecipe(Section):
     compile: bool = False
     keep: Literal["last", "best", "best-of-run"] = Field(
         default="last",
-        description="best: of each phase the epoch with the best validation, or where it began; of equal ones the one "
-        "with the lower loss, then the later. best-of-run: every phase goes on from its last epoch, and the run ends "
-        "with the best of all phases",
+        description="best: of each phase the epoch with the best validation, or, of one after the first, where it "
+        "began; of equal ones the one with the lower loss, then the later. best-of-run: every phase goes on from its "
+        "last epoch, and the run ends with the best of all phases",
     )
     keep_by: Literal["metric", "loss"] = Field(
         default="metric",
@@ -192,7 +192,7 @@ class TuneRecipe(Section):
         ge=0,
         le=1,
         description="first dense phase: the learning rate of all layers but the last, as a part of the last one's; 0 "
-        "leaves them as they came",
+        "leaves their weights as they came",
     )
 
 

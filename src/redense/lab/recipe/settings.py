@@ -16,6 +16,12 @@ from redense.files.yaml_text import parse_value
 _SHOWN = 80  # characters of a wrong value that an error repeats
 
 
+class Json(str):
+    """A word of the command line whose value is JSON also where the setting is a text: None, or a list, from Python."""
+
+    __slots__ = ()
+
+
 def set_value(data: dict[str, Any], kind: type[BaseModel], key: str, value: Any) -> None:
     """Set what ``--key value`` says in plain data of a section class; ``a.b`` is ``b`` in the section ``a``.
 
@@ -73,6 +79,8 @@ def value_of(kind: type[BaseModel], key: str, text: str) -> Any:
     Raises:
         RecipeError: it is no YAML.
     """
+    if isinstance(text, Json):
+        return parse_value(text, f"--{printable(key)}")
     kinds = _options(_annotation(kind, key))
     if text in ("null", "~") and types.NoneType in kinds:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from redense.errors import DataError, StateError
 from redense.files.checksums import write_sums
+from redense.files.visible import visible_line
 from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
 from redense.lab.headings import heading_of
@@ -148,6 +149,7 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], gra
         f"Seed {result['seed']}, {result['test_examples']:,} test examples. One seed, no control of the same budget: "
         "the table does not show that the mask is what helped.",
         "",
+        *_notes(result),
         *_usage(recipe),
         "Or load the weights into the plain model of your own code:",
         "",
@@ -162,6 +164,12 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], gra
         "",
     ]
     return "\n".join(lines)
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    """Return the lines of the card on what the run says of its data, its start and its phases."""
+    notes = [f"- {visible_line(str(note))}" for note in result.get("notes") or ()]
+    return ["What has to be known of the run:", "", *notes, ""] if notes else []
 
 
 def _graph_usage(graph: Compared) -> list[str]:

@@ -67,11 +67,12 @@ def finish(folder: Path, engine: Engine, notes: list[str]) -> dict[str, Any]:
             names = [other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]]
             moments += _moments(names, list(snapshots))
         outcome = engine.outcome("test")
+        has_zeros = planned.phase.is_sparse or "phase" in (engine.kept or {})  # perhaps the weights of a sparse phase
         outcomes[planned.phase.name] = outcome
         phases.append(
             {
                 **described,
-                "sparsity": engine.network.sparsity() if planned.phase.is_sparse else 0.0,
+                "sparsity": engine.network.sparsity() if has_zeros else 0.0,
                 "validation": engine.evaluate("validation"),
                 "test": task.metrics(outcome),
                 **({"kept": engine.kept} if engine.kept else {}),

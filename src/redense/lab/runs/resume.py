@@ -19,6 +19,7 @@ from redense.lab.keys import code_used
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe
 from redense.lab.store import PhaseStore
 from redense.lab.training.plan import PlannedPhase
+from redense.lab.training.pretrained import start_used
 from redense.tasks.task import Task
 
 from .log import Recorder, check_records
@@ -30,17 +31,20 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> None:
     """Make sure that a run goes on as what it was begun as, sweep up after a kill, and note where it is trained.
 
     Raises:
-        StateError: its recipe, its data or code of the user's that trains it changed.
+        StateError: its recipe, its data, the weights that it starts from or code of the user's that trains it changed;
+            or it is no run folder.
     """
+    path = folder / "environment.json"
+    if not path.is_file():
+        raise StateError(f"{folder} has no environment.json, as an export has none: only the run folder can go on")
     for place in (folder, folder / "checkpoints", folder / "artifacts"):
         sweep(place)
     check_unchanged(folder, recipe, task)
-    code = code_used(recipe)
-    refuse_changed(folder, code, "bring it back as it was, or start a new run", old=True)
+    used = code_used(recipe) | start_used(recipe)
+    refuse_changed(folder, used, "bring it back as it was, or start a new run", old=True)
     if not (folder / STARTED).exists():
-        write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task) | code) + "\n")
+        write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task) | used) + "\n")
         add_sums(folder, [folder / STARTED])
-    path = folder / "environment.json"
     made = read_json(path)
     if all(_differences(then) for then in _trained_in(made)):
         made["resumed"] = [*made.get("resumed", []), environment()]

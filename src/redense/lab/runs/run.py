@@ -163,6 +163,9 @@ def train_run(
                     if taken := flow.advance():
                         for event in taken.events:  # a phase goes by other names in other arms
                             record({**event, "phase": engine.plan[index].phase.name})
+                        if kept := engine.kept:
+                            where = {"phase": engine.plan[index].phase.name, "phase_index": index, "step": engine.step}
+                            show({"kind": "kept", **where, **kept})
                         keep(taken.state)
             show({"kind": "testing"})
             result = finish(folder, engine, of_task)
@@ -224,7 +227,7 @@ def engine_of(folder: Path, recipe: Recipe, task: Task) -> Engine:
     from safetensors.torch import load_file
 
     path = final_weights(folder)
-    engine = Engine(task, recipe)
+    engine = Engine(task, recipe.model_copy(update={"start": None, "tune": None}))  # which may be gone by now
     try:
         engine.model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:

@@ -199,6 +199,8 @@ class Engine:
         if best is not None:
             self.model.load_state_dict(best["model"])
             told = {key: best[key] for key in ("phase", "epoch", "of")}
+            if "index" in best:  # but in a state of an older redense: the phase may come from the store
+                told["phase"] = self.plan[best["index"]].phase.name
             self.progress.position["kept"] = {**told, self.task.metric.name: best["value"]}
 
     def give_way(self) -> None:

@@ -65,7 +65,8 @@ class Epochs:
     def offer(self, result: dict[str, float]) -> None:
         """Let the run end with the weights as they are, if they are its best so far."""
         of = round(self.planned.steps / self.length, 4)
-        self.progress.best.offer(result, self.epoch, self.network.model, phase=self.planned.phase.name, of=of)
+        where = {"phase": self.planned.phase.name, "index": self.progress.phase}  # a name is another in other flows
+        self.progress.best.offer(result, self.epoch, self.network.model, **where, of=of)
 
     def tell(self, train_loss: float, result: dict[str, float], seconds: float) -> None:
         """Emit the event of an epoch."""
@@ -116,10 +117,10 @@ class Epochs:
         progress, position = self.progress, self.progress.position
         # Goes on adding where a killed run had got to, in the same order.
         losses = torch.tensor(position["loss"], dtype=torch.float64, device=self.network.device)
-        tunes = bool(self.planned.begins)
+        tuned = 0 if self.planned.begins is None else self.planned.tunes or self.planned.steps
 
         def set_lr() -> None:
-            self.network.set_lr(dsd.schedule.lr_factor(position["step"]), tunes=tunes)
+            self.network.set_lr(dsd.schedule.lr_factor(position["step"]), tunes=position["step"] < tuned)
 
         done = position["step"] - first
         run.step = position["step"]

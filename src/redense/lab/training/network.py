@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from redense.errors import RecipeError
+from redense.lab.events import TrainingError
 from redense.lab.ranks.launch import Ranks
 from redense.lab.recipe.optimizers import OPTIMIZERS
 from redense.lab.recipe.recipe import Recipe
@@ -58,9 +61,19 @@ class Network:
         self.loss = self.ranks.parallel(LossOf(prepared))
 
     def new_optimizer(self) -> torch.optim.Optimizer:
-        """Return the optimizer of the phase at hand over the model's parameters, as it would begin."""
+        """Return the optimizer of the phase at hand over the model's parameters, as it would begin.
+
+        Raises:
+            RecipeError: the last layer is to be tuned otherwise than the others, and the task does not name it.
+        """
         tune, own = self._recipe.tune, self.own.training.optimizer
-        heads = heads_of(self.task) if tune and tune.backbone_lr < 1 else frozenset[str]()
+        parts = tune is not None and tune.backbone_lr < 1
+        heads = heads_of(self.task) if parts else frozenset[str]()
+        if parts and not heads:
+            raise RecipeError(
+                f"tune.backbone_lr is for all layers but the last, which the task '{self.task.name}' does not name: "
+                "give 1, which tunes all alike"
+            )
         last = heads_of(self.task) if OPTIMIZERS[own.name].by_shape else frozenset[str]()
         return make_optimizer(self.model, own, heads, tune.backbone_lr if tune else 1.0, last)
 
@@ -109,7 +122,8 @@ class Network:
                         continue
                     set_lr()
                     self._clip()
-                    method.step(run, self._prepared, again)
+                    with self._naming_overflow():
+                        method.step(run, self._prepared, again)
                     self._prepared.zero_grad()
                     taken.clear()
                 yield loss
@@ -117,6 +131,19 @@ class Network:
         finally:  # where it ends early, the processes that prepare batches end with it
             if isinstance(batches, Generator):
                 batches.close()
+
+    @contextlib.contextmanager
+    def _naming_overflow(self) -> Iterator[None]:
+        """Say that a rate is too large where PyTorch cannot bring it to the type of the weights."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            decay = self.own.training.optimizer.weight_decay
+            raise TrainingError(
+                f"the learning rate {self.lr:g} or the weight decay {decay:g} is more than a weight can hold: lower it"
+            ) from None
 
     def _clip(self) -> None:
         training = self.own.training

@@ -29,6 +29,7 @@ class PlannedPhase:
         allocation: how the phase's one sparsity is shared over the layers when it begins; ``uniform``: each the same.
         given: sha256 of the weights that stand in place of the phase, which is then not trained.
         begins: what tells the weights that the phase begins with, and how it tunes them; it is trained.
+        tunes: optimizer steps in which it tunes them, where that is not the whole phase; then all layers learn alike.
         changes: settings of the recipe that are others in this phase alone, section -> setting -> value.
         after: the phase that this one begins from, by its place in the flow; None: the one before it. So a flow
             branches.
@@ -42,6 +43,7 @@ class PlannedPhase:
     allocation: str = "uniform"
     given: str | None = None
     begins: str | None = None
+    tunes: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     after: int | None = None
     joins: tuple[int | str, ...] | None = None
@@ -69,7 +71,15 @@ class PlannedPhase:
 
 
 # Values that a phase does not say: its key is then the one that it had before there was such a setting.
-_UNSAID = {"allocation": "uniform", "given": None, "begins": None, "changes": {}, "after": None, "joins": None}
+_UNSAID = {
+    "allocation": "uniform",
+    "given": None,
+    "begins": None,
+    "tunes": None,
+    "changes": {},
+    "after": None,
+    "joins": None,
+}
 
 
 def plan(recipe: Recipe, steps_per_epoch: int) -> tuple[PlannedPhase, ...]:
@@ -94,7 +104,7 @@ def planned(
         recipe: says it.
         phases: in order; one that is planned already keeps what it has.
         first: the recipe's own first phase, which is the one that given weights can stand for; where they are tuned,
-            any dense phase can be begun from them.
+            any dense phase can be begun from them, and tunes them for as long as that one.
         allocation: instead of the recipe's.
 
     Raises:
@@ -124,7 +134,9 @@ def planned(
         if recipe.tune is None:
             out[0] = replace(begun, given=digest)
         else:  # how it is tuned determines the phase, too
-            out[0] = replace(begun, begins=f"{digest} {recipe.tune.backbone_lr:g}")
+            part = recipe.tune.backbone_lr  # of a phase that is also those after the first, only as long as that one
+            tunes = first.steps if part < 1 and begun.phase.steps > first.steps else None
+            out[0] = replace(begun, begins=f"{digest} {part:g}", tunes=tunes)
     return tuple(out)
 
 

@@ -39,6 +39,15 @@ def start_digest(start: str) -> str:
     return remembered_sum(_file(start))
 
 
+def start_used(recipe: Recipe) -> dict[str, str]:
+    """Return the digest of the weights that a recipe starts from, by what they are; nothing where it starts anew.
+
+    Raises:
+        StateError: there is no such file.
+    """
+    return {f"start ({recipe.start})": start_digest(recipe.start)} if recipe.start else {}
+
+
 def to_be_fetched(start: str | None) -> str:
     """Return a sentence where a recipe's ``start`` is weights that have a name and are not on this machine yet."""
     source = _fetched_by_name(start or "")
@@ -54,7 +63,7 @@ def heads_of(task: Any) -> frozenset[str]:
 
 
 def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
-    """Return the recipe that trains the first dense phase where its start is of other classes, and notes that say so.
+    """Return the recipe that trains the first dense phase where its start is of other classes, and notes on the start.
 
     A network whose last layer is new stands for no trained one: without this, pruning would begin with its first
     guesses.
@@ -63,16 +72,20 @@ def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
         StateError: the weights to start from cannot be read.
     """
     start, heads = recipe.start, heads_of(task)
-    if not start or not heads:
+    if not start:
         return recipe, []
     notes = _scale_notes(start, task)
+    how = "trains from these weights" if recipe.tune else "is not trained: these weights stand in its place"
+    own_classes = [f"start {start}: the first dense phase {how}", *notes]
+    if not heads:
+        return recipe, own_classes
     with torch.device("meta"):
         every = {name: value.shape for name, value in task.build_model().state_dict().items()}
     weights = _weights_of(start, getattr(task, "pretrained", None), every)
     own = {name: shape for name, shape in every.items() if name in heads}
     new = [name for name, shape in own.items() if name in weights and weights[name].shape != shape]
     if not new:
-        return recipe, notes
+        return recipe, own_classes
     before, after = weights[new[0]].shape[0], own[new[0]][0]
     layers = " and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new))
     note = (

@@ -126,7 +126,8 @@ def make_optimizer(
     those in a group of their own, but for embeddings and the ``last`` layer's, by name.
 
     Raises:
-        RecipeError: the optimizer has groups of its own, and tuning would make others.
+        RecipeError: the optimizer has groups of its own, and tuning would make others; or it does not take the options
+            of the recipe.
     """
     kind, named = OPTIMIZERS.get_named(recipe.name), dict(model.named_parameters())
     parameters: Any = list(named.values())
@@ -145,4 +146,9 @@ def make_optimizer(
             {"params": [named[name] for name, is_hidden in hidden.items() if is_hidden == wanted], "use_muon": wanted}
             for wanted in (True, False)
         ]
-    return kind.make(parameters, recipe)
+    try:
+        return kind.make(parameters, recipe)
+    except (TypeError, ValueError) as error:
+        if not recipe.options:
+            raise
+        raise RecipeError(f"training.optimizer.options {recipe.options} are none of {recipe.name}: {error}") from error

@@ -27,7 +27,7 @@ from redense.report.kit.parts import (
 )
 from redense.report.kit.quantities import NOTHING, between, cell, count, learning_rate, p_value, share, titled, whole
 from redense.report.runs import commands
-from redense.report.runs.evidence import show_evidence
+from redense.report.runs.evidence import noted, show_evidence
 
 from . import curves as compare_curves
 from . import diagnosis, figures, words
@@ -114,6 +114,7 @@ def _verdict(c: Comparison) -> list[Child]:
         *([h("p", c.caution, class_="caution")] if c.caution else []),
         *([h("dl", said, class_="conclusions")] if said else []),
         *(h("p", remark, class_="note") for remark in remarks(c) if remark),
+        *(h("p", note, class_="note") for note in noted(c.notes, c.evidence)),
     ]
 
 

@@ -63,6 +63,7 @@ def read_comparison(folder: Path) -> Comparison:
             split=str(data.get("split", "test")),
             dense=is_dense(data, decision.baseline),
             search=load_json(folder / "search.json"),
+            notes=tuple(map(str, data.get("notes") or ())),
         )
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what `redense compare` writes: {error!r}") from None

@@ -157,6 +157,8 @@ class Comparison:
     """The baseline is the dense phase that the other arms begin with."""
     search: Mapping[str, Any] | None = None
     """What was searched before, where this confirms it: ``search.json``."""
+    notes: tuple[str, ...] = ()
+    """What is said of the data."""
 
     @property
     def baseline(self) -> str:

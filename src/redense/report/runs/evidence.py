@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from redense.errors import DataError, PluginError
+from redense.files.visible import visible_line
 from redense.report.kit.document import About, Section
 from redense.report.kit.loading import load_object
 from redense.tasks.evidence import Evidence, visible
@@ -51,6 +52,13 @@ def read_evidence(path: Path) -> Found | None:
         raise DataError(f"{path} is not what redense writes: {why}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} and what lies beside it are not what redense writes: {error!r}") from None
+
+
+def noted(notes: object, found: Found | None) -> list[str]:
+    """Return what is said of data, of a start or of phases as sentences, but for what the evidence says anyway."""
+    told = getattr(found.data, "notes", ()) if found else ()
+    listed = [str(note) for note in notes] if isinstance(notes, list | tuple) else []
+    return [visible_line(f"{note[:1].upper()}{note[1:]}.") for note in listed if note not in told]
 
 
 def show_evidence(found: Found | None, of: str = "") -> list[Section]:

@@ -22,7 +22,7 @@ from redense.report.kit.quantities import cell, count, duration, learning_rate, 
 
 from . import commands, figures, words
 from . import moments as moments_part
-from .evidence import can_show, show_evidence
+from .evidence import can_show, noted, show_evidence
 from .reading import Run, read_run
 
 _RAW = {
@@ -127,7 +127,7 @@ def _verdict(run: Run) -> list[Child]:
         big_figures(verdict.figures),
         h("p", first) if first else None,
         command_line(verdict.command) if verdict.command else None,
-        [h("p", remark, class_="note") for remark in rest if remark],
+        [h("p", remark, class_="note") for remark in (*rest, *noted(run.result.get("notes"), run.evidence)) if remark],
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from redense.errors import DataError, RecipeError
 from redense.lab.headings import heading_of
+from redense.lab.judging.single import masked
 from redense.report.kit.loading import load_object
 from redense.report.kit.quantities import decimals_for
 from redense.tasks.metrics import shown_name
@@ -275,13 +276,8 @@ def _unmasked(recipe: Mapping[str, Any]) -> set[int]:
     A weight may be zero without any mask, so the sparsity that was measured cannot tell.
     """
     try:
-        sections = [recipe["sparse"], *(cycle["sparse"] for cycle in recipe.get("cycles") or [])]
-        return {
-            1 + 2 * index
-            for index, section in enumerate(sections)
-            if section.get("sparsity", 1) == 0 and not section.get("pattern")
-        }
-    except (AttributeError, KeyError, TypeError):
+        return {1 + 2 * index for index, has_mask in enumerate(masked(recipe)) if not has_mask}
+    except (AttributeError, LookupError, TypeError):
         return set()
 
 
@@ -319,12 +315,13 @@ def _guess_metric(log: Log) -> Metric:
 
 
 def _phase(item: Mapping[str, Any], layers: tuple[Layer, ...], index: int, unmasked: set[int]) -> PhaseRow:
-    sparsity = item["sparsity"]
+    sparsity, kept = item["sparsity"], item.get("kept") or {}
     if not isinstance(sparsity, int | float):  # one per parameter: show what it came to
         sparsity = overall_sparsity([layer for layer in layers if layer.prunable], index)
     return PhaseRow(
         name=str(item["name"]),
-        sparse=item["kind"] == "sparse" and bool(sparsity) and index not in unmasked,
+        # The best epoch of the run may be one of another phase, whose zeros say nothing of this phase's mask.
+        sparse=item["kind"] == "sparse" and (bool(sparsity) or "phase" in kept) and index not in unmasked,
         sparsity=sparsity,
         epochs=_float(item["epochs"]),
         lr=_float(item["lr"]),
@@ -332,8 +329,8 @@ def _phase(item: Mapping[str, Any], layers: tuple[Layer, ...], index: int, unmas
         seconds=_float(item["seconds"]) if item.get("seconds") is not None else None,
         validation=_figures(item.get("validation")),
         test=_figures(item.get("test")),
-        kept=_float(item["kept"]["epoch"]) if item.get("kept") else None,
-        kept_of=str(item["kept"].get("phase", "")) if item.get("kept") else "",
+        kept=_float(kept["epoch"]) if kept else None,
+        kept_of=str(kept.get("phase", "")),
     )
 
 

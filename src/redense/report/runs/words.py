@@ -249,7 +249,8 @@ def layers_sentence(run: Run) -> str:
     peak = max(range(len(run.phases)), key=lambda index: zeros(layers, index), default=None)
     of = f"{prunable} of {count(len(layers), 'layer')} may be pruned"
     if peak is None or not zeros(layers, peak):
-        return f"{of}; at no phase's end was a weight of the {total:,} zero."
+        when = "in no epoch that was kept" if any(phase.kept_of for phase in run.phases) else "at no phase's end"
+        return f"{of}; {when} was a weight of the {total:,} zero."
     rate = percent(overall_sparsity(layers, peak))
     text = (
         f"{of}; at the end of {run.phases[peak].name}, {zeros(layers, peak):,} of {total:,} weights ({rate}) were zero"

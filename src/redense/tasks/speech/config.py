@@ -113,6 +113,16 @@ class SpeechData(BaseModel):
         """The sources, one or several."""
         return (self.source or "tones",) if not isinstance(self.source, tuple) else self.source
 
+    def without_effect(self) -> tuple[str, ...]:
+        """Return a sentence for each setting that another one makes meaningless."""
+        augment = self.augment
+        bands = (("width", "times", augment.times), ("height", "frequencies", augment.frequencies))
+        return tuple(
+            f"data.augment.{size} is of the bands of data.augment.{count}, and there are none: give that, or remove it"
+            for size, count, there in bands
+            if not there and getattr(augment, size) != SpecAugment.model_fields[size].default
+        )
+
     @model_validator(mode="after")
     def _fits(self) -> SpeechData:
         if self.source == ():
@@ -165,6 +175,12 @@ class SpeechModel(BaseModel):
     def frames_to_one(self) -> int:
         """Frames to one output."""
         return self.stride or (2 if self.name == "deepspeech2" else 1)
+
+    def without_effect(self) -> tuple[str, ...]:
+        """Return a sentence for each setting that the network does not have."""
+        foreign = ("context",) if self.name == "deepspeech2" else ("channels",)
+        changed = (name for name in foreign if getattr(self, name) != SpeechModel.model_fields[name].default)
+        return tuple(f"model.{name} is no setting of {self.name}: remove it" for name in changed)
 
     @model_validator(mode="after")
     def _fits(self) -> SpeechModel:

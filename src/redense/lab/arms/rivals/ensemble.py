@@ -74,6 +74,8 @@ def ensemble(setting: Setting) -> Flow:
     seeds, own = setting.seeds, setting.recipe.seed
     if len(seeds) < 2:
         raise RecipeError("an ensemble needs the dense networks of at least two seeds")
+    if setting.is_given:
+        raise RecipeError("its networks would be one and the same, the recipe's `start`: give --tune.backbone_lr 1")
     place, count = seeds.index(own), min(_MOST, len(seeds))
     keys = tuple(setting.dense_key(seeds[(place + i) % len(seeds)]) for i in range(count))
     joined = PlannedPhase(Phase.dense(1, name="ensemble"), "ensemble", {"members": count}, joins=keys)

@@ -21,6 +21,7 @@ from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
 from redense.tasks.classification.data.sets import Encoded
 from redense.tasks.faults import Fault
+from redense.tasks.split_names import idle_shares
 from redense.tasks.task import Split
 
 from .coco import find_coco, read_coco
@@ -132,6 +133,8 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
     source = looked.source
     usable, notes = _usable(looked, config)
     parts = _divide(source, usable, config)
+    given = {source.entries[number].split for number in usable}
+    given = set[str | None]() if None in given else given
     if config.limit is not None:
         parts["train"] = _first_by_hash(parts["train"], source.entries, config.limit)
     for name, members in parts.items():
@@ -155,6 +158,7 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
             *_cautions(source.place),
             *source.notes,
             *notes,
+            *idle_shares(config, given, "validation"),
             *turned_note(source.place, looked.turned[[number for part in parts.values() for number in part]]),
             *shared_examples(source.place, marked, "images"),
         ),

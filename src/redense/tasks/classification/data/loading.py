@@ -15,6 +15,7 @@ from redense.errors import DataError
 from redense.files.visible import counted
 from redense.tasks.classification.config import ImageData
 from redense.tasks.names import called_alike
+from redense.tasks.split_names import idle_shares
 
 from .assemble import divide, first_part, verify_labels
 from .checking import OnChecked
@@ -112,6 +113,7 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
     notes += _alike(place, training.classes)
     notes += _unknown(place, training)
     train, validation, test = divide(place, sets, config.validation, seed)
+    notes += idle_shares(config, sets if "test" in sets else (), "validation")  # without a test that is the test
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
     splits = Splits(train, validation, test)

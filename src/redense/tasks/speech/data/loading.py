@@ -15,6 +15,7 @@ from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.text import Normaliser
+from redense.tasks.split_names import idle_shares
 from redense.tasks.task import Split
 
 from .checking import listen
@@ -186,7 +187,7 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
     for place, one in enumerate(usable):
         splits[drawn.get(place) or one.clip.split or "train"].append(one)
-    return splits, [*notes, *_said_again(splits, given)]
+    return splits, [*notes, *idle_shares(config, given, "validation", "test"), *_said_again(splits, given)]
 
 
 def _said_again(splits: Mapping[Split, Sequence[Utterance]], given: Collection[Split | None]) -> list[str]:
