@@ -495,8 +495,8 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
         "open",
         cells.n == 5 and solar.verdict == "no difference shown" and solar.gain > 0,
         "Not known yet: smaller data than that, a network pretrained on pictures by more than five seeds of small ones "
-        f"(`dsd` is {solar.gain:.2f} points ahead of `{cells.control}` there, not shown), larger networks, every arm on "
-        "captions and speech, and most arms with their settings tuned.",
+        f"(`dsd` is {solar.gain:.2f} points ahead of `{cells.control}` there, not shown), larger networks, every arm "
+        "on captions and speech, and most arms with their settings tuned.",
     )
 
 
