@@ -134,6 +134,13 @@ def _move(home: Path) -> None:
     os.environ["HOME"] = str(home)
 
 
+def _move_on() -> None:
+    """Give the next test a home: the one that there is, where nobody has left anything in it."""
+    home = Path(os.environ["HOME"])
+    if home.parent.name != "homes" or any(home.iterdir()):
+        _move(_folder() / "homes" / str(next(_numbers)))
+
+
 _settle()
 
 
@@ -179,8 +186,8 @@ def breaches() -> Breaches:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Give each test a home of its own. A slow one may use the network, and shares what others of the run fetched."""
-    _move(_folder() / "homes" / str(next(_numbers)))
+    """Give each test an empty home. A slow one may use the network, and shares what others of the run fetched."""
+    _move_on()
     item.stash[_BEGAN] = _processor_seconds()
     with pytest.MonkeyPatch.context() as patch:
         if _is_slow(item):
@@ -270,6 +277,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     if any("ranks" in getattr(item, "fixturenames", ()) or hasattr(_module(item), "forked") for item in session.items):
         importlib.import_module("forked").begin()
+    if "hypothesis" in sys.modules:  # its table of characters takes 1.5 s in a fresh clone: once, not in each worker
+        importlib.import_module("hypothesis.internal.charmap").charmap()
     workers = Workers(session, options.workers, _group, _begin_worker, lambda: _dear)
     workers.run()
     _dear.extend(workers.said)

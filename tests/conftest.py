@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import forked
 import numpy as np
 import pytest
 import torch
+from _pytest.logging import LogCaptureHandler, caplog_handler_key, caplog_records_key, catching_logs
 from hypothesis import settings
 
 from redense import cli
@@ -39,6 +41,20 @@ settings.register_profile("quick", derandomize=True, deadline=None, max_examples
 settings.register_profile("many", derandomize=True, deadline=None, max_examples=200)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("quick")
+
+logging.getLogger().addHandler(logging.NullHandler())  # else Python prints warnings that no test asks for
+
+
+@pytest.fixture
+def caplog(request: pytest.FixtureRequest) -> Iterator[pytest.LogCaptureFixture]:
+    """Take what is logged, as pytest's own plugin does for every test, asked or not: pyproject.toml leaves that out."""
+    handler = LogCaptureHandler()
+    request.node.stash[caplog_handler_key] = handler
+    request.node.stash[caplog_records_key] = {"call": handler.records}
+    with catching_logs(handler):
+        logged = pytest.LogCaptureFixture(request.node, _ispytest=True)
+        yield logged
+        logged._finalize()
 
 
 @pytest.fixture(autouse=True, scope="session")
