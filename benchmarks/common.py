@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -242,18 +243,20 @@ def finish(
     for bar in bars:
         print(bar)
     threads = torch.get_num_threads()
+    where = environment()
+    where["command"] = re.sub(r" --out \S+", "", where["command"])  # a path of this machine, which nothing depends on
     result = {
         "benchmark": name,
         "settings": {**settings, "rounds": options.rounds},
         "bars": [{**asdict(bar), "met": bar.met} for bar in bars],
         "ratios": [asdict(item) for item in ratios],
         "facts": dict(facts or {}),
-        "environment": {**environment(), "load": list(os.getloadavg())},
+        "environment": {**where, "load": list(os.getloadavg())},
         "seconds": {group: dict(times) for group, times in seconds.items()},
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    where = "cuda" if getattr(options, "device", "cpu") == "cuda" else f"{threads}-thread{'s' if threads > 1 else ''}"
-    file = options.out / f"{name}-{where}.json"
+    kind = "cuda" if getattr(options, "device", "cpu") == "cuda" else f"{threads}-thread{'s' if threads > 1 else ''}"
+    file = options.out / f"{name}-{kind}.json"
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"raw result: {file.name}")
     return int(options.check and not all(bar.met for bar in bars))

@@ -194,3 +194,9 @@ def test_an_impossible_decay_is_refused_by_name(arguments: dict[str, Any], says:
 def test_plain_data_that_is_no_phase_is_refused_with_its_key(data: Any, says: str):
     with pytest.raises(ScheduleError, match=says):
         Phase.from_dict(data)
+
+
+def test_a_phase_of_a_sparsity_by_name_is_told_by_its_values_and_keeps_a_place_in_a_set():
+    one, same, other = (Phase.sparse(3, s) for s in ({"a": 0.5, "b": 0.25}, {"b": 0.25, "a": 0.5}, {"a": 0.5}))
+    assert {one, same, other} == {one, other}
+    assert len({one, same, other}) == 2

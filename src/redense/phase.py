@@ -150,6 +150,10 @@ class Phase:
         if not self.name:
             object.__setattr__(self, "name", self.kind)
 
+    def __hash__(self) -> int:
+        sparsity = tuple(sorted(self.sparsity.items())) if isinstance(self.sparsity, Mapping) else self.sparsity
+        return hash((self.steps, sparsity, self.lr, self.scope, self.pattern, self.name))
+
     @classmethod
     def dense(cls, steps: int, *, lr: float = 1.0, decay: Decay | str | None = None, name: str = "dense") -> Phase:
         """Return a dense phase."""

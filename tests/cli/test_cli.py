@@ -445,3 +445,13 @@ def test_a_result_names_the_command_that_made_it_however_it_was_started(recipe_f
     assert (process.returncode, err) == (0, "")
     made = json.loads((tmp_path / "run" / "environment.json").read_text())["command"]
     assert made.startswith(f"python -m redense.cli run {recipe_file}")
+
+
+def test_json_is_alone_on_the_output_whatever_a_plugin_prints(
+    redense: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "talks.py").write_text("print('hello')\n")
+    monkeypatch.setenv("REDENSE_PLUGINS", "talks.py")
+    code, out, err = redense("arms", "--json")
+    assert (code, err) == (0, "hello\n")
+    assert "dsd" in json.dumps(json.loads(out))

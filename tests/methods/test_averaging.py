@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from redense import Phase
-from redense.errors import ScheduleError
+from redense.errors import RedenseError
 from redense.lab.training.engine import Engine
 from redense.methods.base import Context, make_method
 
@@ -70,11 +70,19 @@ def test_an_average_that_starts_late_knows_the_steps_of_its_phase():
         ("average", {"start": 1}, r"start of averaging must be in \[0, 1\), got 1"),
         ("sam", {"every": 0}, "every of SAM must be at least 1 optimizer step, got 0"),
         ("sam", {"rho": -0.1}, "rho of SAM must be a finite number of at least 0, got -0.1"),
+        ("release", {"start": "zero"}, "start of released weights must be 'value' or 'fresh', got 'zero'"),
+        ("jump", {"scale": "1"}, "scale of a jump must be a finite number of at least 0, got '1'"),
+        ("jump", {"sparsity": 30}, r"sparsity of a jump must be in \[0, 1\), got 30"),
+        ("distill", {"temperature": 0}, "temperature of a distillation must be above 0, got 0"),
+        ("distill", {"mix": 2}, r"mix of a distillation must be in \[0, 1\], got 2"),
+        ("lowrank", {"energy": 2}, r"energy of the low rank must be in \(0, 1\], got 2"),
+        ("lowrank", {"rank": 0.5}, "a rank must be a whole number of at least 1, got 0.5"),
+        ("lowrank", {"ranks": {"fc": 1}}, "ranks has 'fc', which is no fully-connected layer"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_before_anything_is_trained(name: str, options: Any, says: str):
-    with pytest.raises(ScheduleError, match=says):
-        make_method(name, options, 0).check(nn.Linear(1, 1), Pairs())
+    with pytest.raises(RedenseError, match=says):
+        make_method(name, options, 0).check(nn.Sequential(nn.Linear(1, 1)), Pairs())
 
 
 def test_an_average_of_nothing_keeps_the_weights_and_one_under_a_mask_stays_sparse(tiny: Tiny):

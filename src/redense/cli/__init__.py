@@ -23,7 +23,7 @@ from . import doctor, report, run, sensitivity
 from .comparisons import compare, judge, search
 from .completion import SHELLS, completion_of
 from .data import recipes
-from .terminal.printing import complain, flush_or_hush, prepare, say
+from .terminal.printing import alone, complain, flush_or_hush, prepare, say
 from .trained import caption, predict, transcribe, zoo
 from .verbs import Parser, Verb, Verbs
 
@@ -109,11 +109,12 @@ def _main(arguments: list[str]) -> int:
             _print_five()
             return 0
         verb = verbs.functions[options.verb]
-        load_plugins()
-        try:
-            code = _do_as_a_rank(verb, options) if launched() else verb(options)
-        except ModuleNotFoundError as error:
-            raise missing_extra(error, f"redense {options.verb}") or error from None
+        with alone() if getattr(options, "json", False) else contextlib.nullcontext():
+            load_plugins()
+            try:
+                code = _do_as_a_rank(verb, options) if launched() else verb(options)
+            except ModuleNotFoundError as error:
+                raise missing_extra(error, f"redense {options.verb}") or error from None
         flush_or_hush()
         return code
     except RedenseError as error:

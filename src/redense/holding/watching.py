@@ -137,5 +137,5 @@ def _refuse(bad: list[str]) -> None:
         raise OptimizerError(
             f"removed weights of '{bad[0]}'{more} are not zero any more: something has written them since the last "
             "step. If an optimizer wraps the one that redense was given (Lookahead, SWA, schedule-free), give redense "
-            "the outer one; if weights were loaded, load those of this phase"
+            "the outer one; if weights were loaded, load those of this phase; drive SAM by step(closure) under surgery"
         )

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from redense import masks
 from redense.errors import ScheduleError
 from redense.pruning import derive_seed
-from redense.schedules.numeric import as_float
+from redense.schedules.numeric import as_float, check_sparsity
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: float = 1.0, seed: int = 0) -> None:
@@ -33,9 +33,7 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
         SparsityError: the sparsity is not in [0, 1).
         ScheduleError: the scale is no finite number of at least 0.
     """
-    number = as_float(scale)
-    if number is None or not 0 <= number < math.inf:
-        raise ScheduleError(f"scale of a jump must be a finite number of at least 0, got {scale!r}")
+    _check_jump(sparsity, scale)
     with torch.no_grad():
         for name, weight in parameters.items():
             kept = masks.select(weight, sparsity, name=name, absolute=True)
@@ -45,11 +43,23 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
             weight.add_(step * (scale * removed / step.norm().clamp_min(1e-12)))
 
 
+def _check_jump(sparsity: object, scale: object) -> None:
+    check_sparsity(sparsity, "a jump")
+    number = as_float(scale)
+    if number is None or not 0 <= number < math.inf:
+        raise ScheduleError(f"scale of a jump must be a finite number of at least 0, got {scale!r}")
+
+
 @technique("jump")
 class Jump(Method):
     """Makes the jump of `jump_`, then trains dense. Options: its ``sparsity`` and ``scale``, which an arm lets fall."""
 
     defaults: Mapping[str, Any] = {"sparsity": 0.3, "scale": 1.0}
+
+    @override
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
+        _check_jump(**self.options)
 
     @override
     def begin(self, run: Context) -> None:

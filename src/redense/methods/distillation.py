@@ -15,7 +15,7 @@ from typing_extensions import override
 from redense.errors import ParameterError, ScheduleError
 from redense.schedules.numeric import as_float
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 def distillation_loss(
@@ -48,15 +48,19 @@ def distillation_loss(
     if not several or any(answer.shape != logits.shape for answer in several):
         shapes = [tuple(answer.shape) for answer in several]
         raise ParameterError(f"answers must be of the shape of the logits, {tuple(logits.shape)}, got {shapes}")
+    _check(temperature, mix)
+    dtype = torch.promote_types(logits.dtype, torch.float32)  # half precision is too coarse
+    soft = torch.stack([F.softmax(answer.detach().to(dtype) / temperature, dim=-1) for answer in several]).mean(0)
+    divergence = F.kl_div(F.log_softmax(logits.to(dtype) / temperature, dim=-1), soft, reduction="batchmean")
+    return (1 - mix) * hard + mix * temperature**2 * divergence
+
+
+def _check(temperature: object, mix: object) -> None:
     t, part = as_float(temperature), as_float(mix)
     if t is None or not 0 < t < math.inf:
         raise ScheduleError(f"temperature of a distillation must be above 0, got {temperature!r}")
     if part is None or not 0 <= part <= 1:
         raise ScheduleError(f"mix of a distillation must be in [0, 1], got {mix!r}")
-    dtype = torch.promote_types(logits.dtype, torch.float32)  # half precision is too coarse
-    soft = torch.stack([F.softmax(answer.detach().to(dtype) / temperature, dim=-1) for answer in several]).mean(0)
-    divergence = F.kl_div(F.log_softmax(logits.to(dtype) / temperature, dim=-1), soft, reduction="batchmean")
-    return (1 - mix) * hard + mix * temperature**2 * divergence
 
 
 @technique("distill")
@@ -71,6 +75,11 @@ class Distillation(Method):
     """
 
     defaults: Mapping[str, Any] = {"temperature": 4.0, "mix": 0.5, "teachers": []}
+
+    @override
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
+        _check(self.options["temperature"], self.options["mix"])
 
     @override
     def begin(self, run: Context) -> None:

@@ -68,23 +68,13 @@ def factorise_(
     >>> factorise_(model, rank=4)
     {'0': 4}
     """
-    part = as_float(energy)
-    if part is None or not 0 < part <= 1:
-        raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy!r}")
+    part, every, own = _checked(model, energy, rank, ranks)
     if any(map(is_sharded, model.parameters())):
         raise ParameterError("factorise_ needs whole weights, and those of this model are sharded: call it before that")
     if any(type(module).__name__ == "DistributedDataParallel" for module in model.modules()):
         raise ParameterError("factorise_ makes parameters that DDP around the model would not share: call it before")
-    every = None if rank is None else _whole(rank)
-    own = {path: _whole(value) for path, value in (ranks or {}).items()}
-    layers = _layers(model)
-    for path in own:
-        if path not in layers:
-            raise ParameterError(
-                f"ranks has '{path}', which is no fully-connected layer with a weight of its own{nearest(path, layers)}"
-            )
     chosen: dict[str, int] = {}
-    for path, module in layers.items():
+    for path, module in _layers(model).items():
         outputs, inputs = module.weight.shape
         check_storage(f"{path}.weight", module.weight)
         if not bool(module.weight.isfinite().all()):
@@ -94,6 +84,24 @@ def factorise_(
             chosen[path] = number
     _replace(model, chosen)
     return chosen
+
+
+def _checked(
+    model: nn.Module, energy: object, rank: object, ranks: Mapping[str, int] | None
+) -> tuple[float, int | None, dict[str, int]]:
+    """Return the options of `factorise_` as numbers."""
+    part = as_float(energy)
+    if part is None or not 0 < part <= 1:
+        raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy!r}")
+    every = None if rank is None else _whole(rank)
+    own = {path: _whole(value) for path, value in (ranks or {}).items()}
+    layers = _layers(model)
+    for path in own:
+        if path not in layers:
+            raise ParameterError(
+                f"ranks has '{path}', which is no fully-connected layer with a weight of its own{nearest(path, layers)}"
+            )
+    return part, every, own
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Linear]:
@@ -138,6 +146,7 @@ class LowRank(Method):
         super().check(model, task)
         if not any(type(module) is nn.Linear and path for path, module in model.named_modules()):
             raise ScheduleError("the network has no fully-connected layer whose rank could be cut")
+        _checked(model, **self.options)
 
     @override
     def reshape(self, run: Context, model: nn.Module, made: Any = None) -> tuple[nn.Module, Any]:

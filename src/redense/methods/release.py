@@ -13,7 +13,7 @@ from typing_extensions import override
 from redense.errors import ScheduleError
 from redense.holding.randomness import random_kept
 
-from .base import Context, Method, technique
+from .base import Context, Method, Problem, technique
 
 
 @technique("release")
@@ -27,9 +27,13 @@ class Release(Method):
     kept_attributes = ("values",)
 
     @override
-    def begin(self, run: Context) -> None:
+    def check(self, model: nn.Module, task: Problem) -> None:
+        super().check(model, task)
         if self.options["start"] not in ("value", "fresh"):
             raise ScheduleError(f"start of released weights must be 'value' or 'fresh', got {self.options['start']!r}")
+
+    @override
+    def begin(self, run: Context) -> None:
         source = run.model if self.options["start"] == "value" else self._fresh(run.model)
         values = dict(source.named_parameters())
         self.values = {name: values[name].detach().clone() for name in run.prunable}

@@ -34,6 +34,7 @@ IDLE = [
     (["--data", ""], "data.source is empty, which would be the folder at hand"),
     (["--tune.backbone_lr", "0.5"], "tune is for a network that comes trained, and there is no start"),
     (["--sparse.pattern", "[2, 4]", "--sparse.sparsity", "0.5"], r"no effect beside sparse.pattern \[2, 4\]"),
+    (["--training.decay.kind", "linear", "--dense.decay.floor", "0.1"], "dense.decay says no kind, and would"),
     (["--cycles", _cycle("decay: {factor: 0.5}")], "cycles.0.sparse.decay.factor is a setting of step, and cycles.0"),
     (["--cycles", _cycle("pattern: [2, 4], sparsity: 0.5")], r"cycles.0.sparse.sparsity 0.5 has no effect beside cyc"),
     (["--log", "csv,tensorboard,csv"], "log: csv is named twice"),

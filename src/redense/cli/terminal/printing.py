@@ -29,6 +29,13 @@ def taken(by: TextIO) -> Iterator[None]:
         _taken.pop()
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep the output for what the command line says: what a listener or a plugin prints goes to the error output."""
+    with taken(sys.stdout), contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def say(*words: object, sep: str = " ", end: str = "\n", flush: bool = False) -> None:
     """Print as `print` does, with control characters written out; in silence where the reader has gone."""
     _write(visible(sep.join(map(str, words))) + end, _taken[-1] if _taken else sys.stdout, flush=flush)

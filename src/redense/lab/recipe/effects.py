@@ -45,6 +45,9 @@ def _idle(recipe: Any) -> Iterator[str]:
         sections |= {f"cycles.{number}.sparse": cycle.sparse, f"cycles.{number}.redense": cycle.redense}
     for name, section in sections.items():
         yield from _of_decay(f"{name}.decay", section.decay)
+        if section.decay and "kind" not in section.decay.model_fields_set and training.decay.kind != DecayRecipe().kind:
+            other = f"training.decay is {training.decay.kind}: give {name}.decay.kind"
+            yield f"{name}.decay says no kind, and would be {DecayRecipe().kind} where {other}"
     phases: dict[str, SparseRecipe] = {name: own for name, own in sections.items() if name.endswith("sparse")}
     usual = SparseRecipe.model_fields["sparsity"].default
     for name, phase in phases.items():
