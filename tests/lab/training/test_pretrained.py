@@ -18,11 +18,13 @@ from redense.errors import RecipeError, StateError
 from redense.lab.arms import Setting, get_arms
 from redense.lab.checkpoint import load_tree
 from redense.lab.comparison.comparison import Comparison, check_started, new_comparison
+from redense.lab.comparison.grid import Grid
 from redense.lab.folder import read_json
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.log import read_records
 from redense.lab.runs.resume import begin
 from redense.lab.runs.run import engine_of, new_run, train_run
+from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
 from redense.lab.training.plan import PlannedPhase, plan
@@ -197,6 +199,8 @@ def test_a_start_that_learned_on_pictures_of_another_scale_is_said_with_the_cure
     _, note = tuned(half, make_task(half))[1]
     assert note.startswith(f"start {trained} learned on pictures normalised by mean 0.")
     assert note.endswith("here they are by mean 0.500 and deviation 0.500, so that its layers see other numbers")
+    grid = Grid(Comparison(half, ("restart",), (0,), {}), PhaseStore(tmp_path / "store"), tmp_path)
+    assert grid.notes[-1] == note  # what `redense compare` says of all its arms
     monkeypatch.setattr("redense.tasks.classification.task.scale_of", lambda *_: ((0.5,) * 3, (0.5,) * 3))
     copy = own.model_copy(update={"start": str(trained / "model.safetensors")})
     _, note = tuned(copy, make_task(copy))[1]

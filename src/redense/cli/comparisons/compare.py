@@ -167,7 +167,7 @@ def _compare(options: argparse.Namespace) -> int:
             if not options.resume and ranks.is_main:
                 discard_comparison(folder)
             raise
-        for note in getattr(grid.task, "notes", ()):
+        for note in grid.notes:
             console.print_titled("note", note, "yellow")
         ranks.main(grid.write_plan)
         with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:

@@ -37,6 +37,7 @@ from redense.lab.store import PhaseStore, shared_store, weights_in
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
+from redense.lab.training.pretrained import tuned
 from redense.masks import sparsity_of
 from redense.plugins import load_plugins
 
@@ -80,6 +81,9 @@ class Grid:
         for cell in self.cells:
             if cell.seed == comparison.seeds[0]:
                 self._check(cell)
+        of_start = self.ranks.main(lambda: tuned(comparison.recipe, self.task)[1])
+        self.notes = [*getattr(self.task, "notes", ()), *of_start]
+        """What a reader of the results should know of the data and of the weights that all arms start from."""
 
     def _check(self, cell: Cell) -> None:
         """Raise what would end the training of an arm, of the network that it has."""

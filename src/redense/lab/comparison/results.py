@@ -73,7 +73,7 @@ def gather(grid: Grid, looks: Looks | None = None) -> dict[str, Any]:
         "seeds": list(grid.comparison.seeds),
         "data": grid.task.fingerprint,
         "test_examples": len(grid.task.examples("test")),
-        **({"notes": notes} if (notes := list(getattr(grid.task, "notes", ()))) else {}),
+        **({"notes": grid.notes} if grid.notes else {}),
         "trials": {one.arm: one.settings for one in settings.values()},
         "rows": list(rows.values()),
         "judged": judged,

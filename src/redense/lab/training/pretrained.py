@@ -76,16 +76,16 @@ def tuned(recipe: Recipe, task: Any) -> tuple[Recipe, list[str]]:
         return recipe, []
     notes = _scale_notes(start, task)
     how = "trains from these weights" if recipe.tune else "is not trained: these weights stand in its place"
-    own_classes = [f"start {start}: the first dense phase {how}", *notes]
+    said = [f"start {start}: the first dense phase {how}", *notes]
     if not heads:
-        return recipe, own_classes
+        return recipe, said
     with torch.device("meta"):
         every = {name: value.shape for name, value in task.build_model().state_dict().items()}
     weights = _weights_of(start, getattr(task, "pretrained", None), every)
     own = {name: shape for name, shape in every.items() if name in heads}
     new = [name for name, shape in own.items() if name in weights and weights[name].shape != shape]
     if not new:
-        return recipe, own_classes
+        return recipe, said
     before, after = weights[new[0]].shape[0], own[new[0]][0]
     layers = " and ".join(dict.fromkeys(name.rpartition(".")[0] for name in new))
     note = (
