@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,7 +140,10 @@ def test_a_run_that_was_killed_and_resumed_is_one_run_with_every_point_once(
         "validation/error": [(e["step"], e["validation"]["error"]) for e in epochs],
         "result/redense/test_error": [(events[-1]["step"], result["phases"][-1]["test"]["error"])],
     }
-    assert READERS[name](folder, curves) == curves
+    until = time.monotonic() + 120
+    while (found := READERS[name](folder, curves)) != curves and name == "wandb" and time.monotonic() < until:
+        time.sleep(1)  # a process of W&B's own writes what it was sent, and lives on when the run is killed
+    assert found == curves
 
 
 def test_of_two_ranks_one_logs_and_every_point_once(tiny: Tiny, tmp_path: Path):
