@@ -122,8 +122,8 @@ def compare(
         metric: the figure that decides, where there are several, or the name of one that has none.
         lower_is_better: of it, where a well-known name such as ``error`` or ``accuracy`` does not say it.
         baseline: the arm that the others are compared with.
-        controls: the arms without a mask; those whose schedule has none, ``restart``, ``llr`` and ``longer``, if not
-            given.
+        controls: the arms without a mask; ``restart``, ``llr`` and ``longer``, if not given. One whose schedule has no
+            mask is a control in any case.
         margin: differences within it are of no interest, and called equivalent where that is shown.
         looks: how often it will have been looked at when no more seeds are added.
         share: ``"dense"`` trains the dense phase that arms begin with once for each seed: ``train(schedule, seed,

@@ -63,6 +63,7 @@ def results_of(judgement: Judgement, name: str) -> dict[str, Any]:
                 "ended": figures.ended,
                 "note": figures.note,
                 **({"bound": True} if figures.bound else {}),
+                **({"unmasked": True} if figures.unmasked else {}),
                 **({"same": figures.same} if figures.same else {}),
                 "steps": plain_steps(figures.steps),
                 "gradients": None,

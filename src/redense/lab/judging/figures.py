@@ -30,6 +30,7 @@ class ArmFigures:
         same: the arm before it that has trained the same networks.
         ended: what became of the runs without a figure, in a word.
         bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
+        unmasked: it is known to have no mask, and others were named as the controls: it is no gain either.
     """
 
     values: Mapping[str, float]
@@ -40,6 +41,7 @@ class ArmFigures:
     same: str = ""
     ended: str = "diverged"
     bound: bool = False
+    unmasked: bool = False
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

@@ -172,7 +172,7 @@ def judge(
         lower_is_better: of the figures, where a well-known name such as ``error`` or ``accuracy`` does not say it.
         baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
         controls: the arms without a mask; those that a folder knows as such, and those named after ``restart``, ``llr``
-            and ``longer``, if not given.
+            and ``longer``, if not given. What a folder knows as such is no gain in any case.
         margin: differences within it are of no interest, and called equivalent where that is shown; a folder's for its
             own metric, if not given.
         looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder.
@@ -206,6 +206,8 @@ def judge(
         known = [name for name in told.controls if name in read.arms and name != first]
         chosen = tuple(dict.fromkeys([*(name for name in chosen if name not in told.arms), *known]))
     arms = {name: replace(figures, **told.beside.get(name, {})) for name, figures in read.arms.items()}
+    for name in {*told.controls}.intersection(arms).difference(chosen):
+        arms[name] = replace(arms[name], unmasked=True)
     only = read.validation_only or told.validation_only
     tells_split = told.split != "" and (read.by_split or any(one.validation for one in arms.values()))
     return Judgement(

@@ -86,14 +86,15 @@ class Obstacle:
 
     Args:
         code: ``diverged``: runs of ``arm`` have no figure; ``no-control``: there is no control; ``longer``: ``arm``
-            trains longer than the control ``against``; ``same-seeds``: no arm has another figure for another seed.
+            trains longer than the control ``against``; ``same-seeds``: no arm has another figure for another seed;
+            ``no-mask``: ``arm`` is known to have none, and is no control only because others were named.
         arm: of which it is said.
         against: the control.
         counts: runs that diverged and all runs, or steps of the arm and of the control.
         ended: what became of the runs, in a word.
     """
 
-    code: Literal["diverged", "no-control", "longer", "same-seeds"]
+    code: Literal["diverged", "no-control", "longer", "same-seeds", "no-mask"]
     arm: str = ""
     against: str = ""
     counts: tuple[float, float] = (0, 0)
@@ -354,6 +355,8 @@ def _obstacles(
         yield Obstacle("same-seeds")
     if not deciding:
         yield Obstacle("no-control")
+    if arms[name].unmasked:
+        yield Obstacle("no-mask", name)
     for one in deciding:
         mine, its = arms[name].steps, arms[one].steps
         if mine is not None and its is not None and mine > its:

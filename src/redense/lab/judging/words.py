@@ -47,6 +47,8 @@ def obstacle(found: Obstacle) -> str:
         return "No control without a mask is in the table beside the baseline"
     if found.code == "same-seeds":
         return "No arm has another figure for another seed, as if none of them used its seed"
+    if found.code == "no-mask":
+        return f"{found.arm} has no mask, as a control has none"
     first, second = found.counts
     if found.code == "diverged":
         return f"{first:g} of {second:g} runs of {found.arm} {found.ended}"

@@ -151,14 +151,12 @@ def make_plan(
         first = "" if controls or any(folded(own) in CONTROLS for own in names) else choose_baseline(names, None)
     else:
         first = choose_baseline(names, baseline)
-    if controls is None:
-        unmasked = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
-        unmasked.update(choose_controls(names, None, first))
-        chosen = tuple(own for own in names if own in unmasked)
-    else:
-        chosen = choose_controls(names, controls, first)
-        if masked := next((arm.name for arm in arms if arm.name in chosen and arm.masked), None):
-            raise RecipeError(f"the schedule of {quoted(masked)} has a mask, and a control is an arm without one")
+    # A schedule without a mask is a control, named or not: it would be called a gain.
+    unmasked = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
+    unmasked.update(choose_controls(names, controls, first))
+    chosen = tuple(own for own in names if own in unmasked)
+    if masked := next((arm.name for arm in arms if controls and arm.name in controls and arm.masked), None):
+        raise RecipeError(f"the schedule of {quoted(masked)} has a mask, and a control is an arm without one")
     if len(arms) < 2:
         raise RecipeError(f"a comparison needs two arms at least, got {', '.join(map(quoted, names)) or 'none'}")
     return Plan(form, name, tuple(arms), seeds_of(seeds), first, chosen, **more)
