@@ -20,6 +20,7 @@ from redense.lab.pairs.progress import ProgressLine
 from redense.lab.pairs.results import write_results
 from redense.optional.extras import missing_extra
 from redense.schedule import Schedule
+from redense.schedules.numeric import plain
 from redense.tasks.metrics import shown_name
 
 
@@ -160,7 +161,7 @@ def compare(
         share=share is not None,
         threads=threads,
     )
-    carrier = Carrier(jobs, backend, resources or {})
+    carrier = Carrier(plain(jobs), backend, resources or {})
     again = {"retry_failed": retry_failed, "changed_code": changed_code}
     return compared(trained, plan, None if out is None else Path(out), carrier, **again, quiet=quiet)
 

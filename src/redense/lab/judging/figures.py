@@ -102,9 +102,9 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
     Raises:
         DataError: it is not given, and the name does not say it.
     """
+    check_metric(metric or None)
+    check_side(given)
     if given is not None:
-        if type(given).__name__ not in ("bool", "bool_"):
-            raise DataError(f"lower_is_better is True or False, got {quoted(given)}")
         return bool(given)
     *before, last = re.split(r"[^a-z0-9]+", (metric or "").casefold())
     if (last in _LOWER or last in _HIGHER) and not _TURNED.intersection(before) and not (metric or "").startswith("-"):
@@ -114,6 +114,26 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
         f"which way {what} is better is not known: say it, with --lower-is-better or --higher-is-better "
         "(in Python lower_is_better=True or False)"
     )
+
+
+def check_side(given: object) -> None:
+    """Raise unless it is True or False, NumPy's too, or None.
+
+    Raises:
+        DataError: it is not.
+    """
+    if given is not None and type(given).__name__ not in ("bool", "bool_"):
+        raise DataError(f"lower_is_better is True or False, got {quoted(given)}")
+
+
+def check_metric(given: object) -> None:
+    """Raise unless it is a name, or None.
+
+    Raises:
+        DataError: it is not.
+    """
+    if given is not None and not (isinstance(given, str) and given.strip()):
+        raise DataError(f"metric is the name of a figure, got {quoted(given)}")
 
 
 def choose_baseline(arms: Iterable[str], given: str | None) -> str:

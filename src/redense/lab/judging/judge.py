@@ -12,7 +12,7 @@ from redense.files.visible import aligned, counted
 from redense.tasks.metrics import shown_name
 
 from . import words
-from .figures import ArmFigures, all_quoted, choose_baseline, choose_controls, is_lower_better, shown
+from .figures import ArmFigures, all_quoted, check_metric, choose_baseline, choose_controls, is_lower_better, shown
 from .headline import headline
 from .reading.folders import told_by
 from .reading.tables import read_table
@@ -189,6 +189,7 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
+    check_metric(metric)
     if isinstance(table, Iterator) and not hasattr(table, "read"):
         table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table)
