@@ -13,7 +13,10 @@ BASELINES = ("baseline", "dense")  # which arm is the baseline where none is nam
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
 _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
-_TURNED = frozenset({"neg", "negative", "minus", "inverse", "inv", "less", "1", "100"})  # neg_loss, 1 - accuracy
+_TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
+    {"neg", "negative", "minus", "inverse", "inv", "less", "1", "100", "non", "no", "not", "opposite", "decrease"}
+    | {"drop", "gain", "improvement", "reduction", "reduced", "saved", "avoided"}
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
 
     >>> is_lower_better("test_error", None), is_lower_better("BLEU", None), is_lower_better("neg_loss", False)
     (True, False, False)
+    >>> is_lower_better("reduction_in_error", None)
+    Traceback (most recent call last):
+    ...
+    redense.errors.DataError: which way of 'reduction_in_error' is better is not known: say it, with...
 
     Raises:
         DataError: it is not given, and the name does not say it.
