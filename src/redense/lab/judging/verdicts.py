@@ -165,8 +165,9 @@ class Decision:
 
     @property
     def seeds(self) -> int:
-        """The fewest seeds that any comparison has."""
-        return min((item.paired.n for item in self.contrasts), default=0)
+        """The fewest seeds that any comparison has, of those that more than one is left to; 1 where none is."""
+        counts = [item.paired.n for item in self.contrasts]
+        return min((n for n in counts if n > 1), default=min(counts, default=0))
 
 
 def decide(
