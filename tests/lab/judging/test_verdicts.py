@@ -14,6 +14,7 @@ import redense
 from redense.errors import DataError, RedenseError
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.planning import plan
+from redense.lab.judging.power import seeds_for
 from redense.lab.judging.verdicts import decide
 from redense.lab.judging.words import control_sentence
 
@@ -275,6 +276,11 @@ def test_a_plan_has_seeds_power_and_detectable_differences_after_the_correction(
     assert row.power >= 0.8 > made.table[13 - 3].power
     assert made.table[2].detectable == pytest.approx(0.4 * 2.281, rel=0.02)
     assert plan(sd=1, effect=0.1, arms=2).seeds > 1000
+    often = plan(sd=0.4, effect=-0.4, arms=2, looks=4)
+    assert (often.seeds, often.family.looks) == (seeds_for(1.0, 3, 4), 4)
+    assert often.seeds > made.seeds
+    assert "at a level divided by 4 looks, and" in str(often)
+    assert "in 99.9999999 % of experiments" in str(plan(sd=1, effect=1, arms=1, wanted=0.999999999))
     assert plan(sd=0.4, effect=0.4, arms=2, wanted=0.5).seeds < 14
     assert "14 seeds show a true difference" in str(made)
 
