@@ -80,6 +80,14 @@ def test_of_two_other_figures_the_one_that_says_its_split_counts():
     assert read_figures({"error": 0.5, "test_error": 0.5}).test == {"error": 0.5}
 
 
+def test_validation_figures_are_known_as_such_however_short_and_by_all_of_their_name():
+    given = {"val_error": 0.12, "test_error": 0.13}
+    assert read_figures(given).to_dict() == {"test": {"error": 0.13}, "validation": {"error": 0.12}, "facts": {}}
+    assert read_figures({"valid/error": 0.12}).validation == {"error": 0.12}
+    assert read_figures(given, "val_error").validation == {"val_error": 0.12}
+    assert read_figures(given, "test_error").test == {"test_error": 0.13}
+
+
 def test_which_figure_decides_is_asked_for_where_it_is_not_clear():
     assert choose_metric(["error"], None, None) == ("error", True)
     assert choose_metric(["figure"], None, False) == ("figure", False)

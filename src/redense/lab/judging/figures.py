@@ -123,6 +123,17 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
     )
 
 
+def split_of(name: str) -> tuple[str, str]:
+    """Return of which split a figure is by its name, ``test`` or ``validation``, and its name without that; or nothing.
+
+    >>> split_of("val_loss"), split_of("test/error"), split_of("error")
+    (('validation', 'loss'), ('test', 'error'), ('', 'error'))
+    """
+    if found := re.match(r"(test|validation|valid|val)[_/.-](?=.)", name):
+        return "test" if found[1] == "test" else "validation", name[found.end() :]
+    return "", name
+
+
 def check_side(given: object) -> None:
     """Raise unless it is True or False, NumPy's too, or None.
 

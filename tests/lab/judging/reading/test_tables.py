@@ -111,7 +111,7 @@ def test_splits_are_rows_too_and_validation_alone_decides():
     assert alone.arms["dsd"].validation == {}
 
 
-@pytest.mark.parametrize("name", ["validation_error", "val_error", "dev/error", "Valid-error"])
+@pytest.mark.parametrize("name", ["validation_error", "val_error", "valid/error"])
 def test_a_column_of_validation_figures_is_of_validation_whether_it_is_named_or_the_only_one(name: str):
     rows = [{"arm": row["arm"], "seed": row["seed"], name: row["error"]} for row in ROWS]
     for table, metric in ((rows, None), (rows, name), ([{**row, "test_error": 1.0} for row in rows], name)):
@@ -119,6 +119,10 @@ def test_a_column_of_validation_figures_is_of_validation_whether_it_is_named_or_
         assert (read.metric, read.validation_only, dict(read.arms["dsd"].values)) == ("error", True, VALUES["dsd"])
     with pytest.raises(DataError, match="is empty: a run without a figure"):
         read_table([{**row, name: ""} for row in rows])
+    both = read_table([{**row, "test_error": 1.0} for row in rows], metric="error")
+    assert (both.validation_only, both.arms["dsd"].validation) == (False, VALUES["dsd"])
+    with pytest.raises(DataError, match=f"has columns '{name}' and 'valid-error': which is meant"):
+        read_table([{**row, "valid-error": 1.0} for row in rows], metric="error")
 
 
 def test_a_run_has_one_number_of_steps_whichever_split_its_row_is_of():

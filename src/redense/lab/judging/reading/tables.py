@@ -11,7 +11,7 @@ from typing import Any
 
 from redense.errors import DataError, nearest
 from redense.files.visible import folded
-from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown
+from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown, split_of
 
 from .cells import (
     Columns,
@@ -36,7 +36,6 @@ _UNENDED = frozenset(
     | {"preempted", "preempting", "pruned", "queued", "running", "scheduled", "stopped", "suspended", "timed out"}
     | {"timeout", "waiting"}
 )
-_OF_VALIDATION = re.compile(r"(?:validation|valid|val|dev)[_/. -](?=\w)", re.IGNORECASE)
 _OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
 
@@ -160,9 +159,14 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
     if not columns.rows:
         raise DataError(f"{columns.source} has no rows")
     metric = _only_column(columns) if metric is None else metric.strip()
-    wide = {split: f"{split}_{metric}" for split in _SPLITS if f"{split}_{metric}" in columns.cells}
-    if "split" not in columns.cells and metric in columns.cells and (own := _OF_VALIDATION.match(metric)):
-        return metric[own.end() :], True, _rows(columns, {"validation": metric})
+    split, bare = split_of(metric)
+    if "split" not in columns.cells and metric in columns.cells and split == "validation":
+        return bare, True, _rows(columns, {"validation": metric})
+    wide: dict[str, str] = {}
+    for name in columns.cells:
+        split, bare = split_of(name)
+        if split and bare == metric and (other := wide.setdefault(split, name)) != name:
+            raise DataError(f"{columns.source} has columns {quoted(other)} and {quoted(name)}: which is meant?")
     if metric in columns.cells and metric not in ("arm", "seed", "split"):
         return metric, "split" in columns.cells, _rows(columns, {"": metric})
     if wide and metric:
@@ -247,8 +251,8 @@ def _only_column(columns: Columns) -> str:
         return (numbers or left)[0]
     if not numbers:
         raise DataError(f"{columns.source} has no column of numbers besides arm and seed")
-    of_splits = all(name.startswith(("test_", "validation_")) for name in numbers)
-    bare = [name.removeprefix("test_").removeprefix("validation_") if of_splits else name for name in numbers]
+    of_splits = all(split_of(name)[0] for name in numbers)
+    bare = [split_of(name)[1] if of_splits else name for name in numbers]
     told = list(dict.fromkeys(bare))
     if len(told) == 1:  # both splits of one figure
         return told[0]
