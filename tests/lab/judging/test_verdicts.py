@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import subprocess
 import sys
 from typing import Any
@@ -262,6 +263,18 @@ def test_the_judge_imports_no_torch():
     code = "import sys, redense; redense.judge; import redense.lab.judging.planning; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_seeds_that_were_copied_are_named_and_figures_of_few_examples_are_not_taken_for_copies():
+    draw = random.Random(0)
+    table = {arm: [draw.gauss(10, 1) for _ in range(4)] for arm in ("baseline", "restart", "dsd")}
+    copied = {arm: values + values for arm, values in table.items()}
+    told = redense.judge(copied, lower_is_better=True).caution or ""
+    assert "Seeds have the same figures in every arm, as if a run had been counted more than once: 0 and 4; 1" in told
+    assert "counted more than once" not in (redense.judge(table, lower_is_better=True).caution or "")
+    coarse = {arm: [float(round(value)) for value in values] for arm, values in copied.items()}
+    coarse["dsd"][6] += 1
+    assert "counted more than once" not in (redense.judge(coarse, lower_is_better=True).caution or "")
 
 
 # --- before an experiment -------------------------------------------------------------------------------------------

@@ -124,6 +124,13 @@ def caution(decision: Decision) -> str | None:
         said.append(
             f"Nobody told for how many steps {listed(untold)} {'trains' if len(untold) == 1 else 'train'}: {_NO_LONGER}"
         )
+    if decision.twins:
+        first = [listed(group) for group in decision.twins[:_NAMED]]
+        more = f"; and {len(decision.twins) - _NAMED} more" if len(decision.twins) > _NAMED else ""
+        said.append(
+            f"Seeds have the same figures in every arm, as if a run had been counted more than once: "
+            f"{'; '.join(first)}{more}. The p-values do not hold if one was."
+        )
     if decision.contrasts and all(arm.name != decision.baseline for arm in decision.arms):
         said.append("There is no baseline beside the controls: a gain here is over a control alone.")
     n = decision.seeds
