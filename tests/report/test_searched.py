@@ -166,6 +166,7 @@ def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: 
             RecipeError,
             "candidate 'flat' has no mask, which makes it a control, and no gain: give it among the controls",
         ),
+        ({"candidates": ()}, RecipeError, "there is no candidate: name arms, or give schedules"),
         ({"candidates": {"dense": DSD}}, RecipeError, "'dense' is the name of a baseline, and a search has none"),
     ],
 )

@@ -295,6 +295,8 @@ def _pools(
     """The settings that are searched, and the controls that are tuned as often."""
     asked = [candidates] if isinstance(candidates, Mapping) else candidates
     found = arms_of(train, schedule, asked, "", share=False)
+    if not found:
+        raise RecipeError("there is no candidate: name arms, or give schedules or functions by name")
     if flat := next((one.arm.name for one in found if one.arm.schedule and not one.arm.masked), None):
         raise RecipeError(
             f"candidate {quoted(flat)} has no mask, which makes it a control, and no gain: give it among the controls, "
