@@ -277,6 +277,16 @@ def test_seeds_that_were_copied_are_named_and_figures_of_few_examples_are_not_ta
     assert "counted more than once" not in (redense.judge(coarse, lower_is_better=True).caution or "")
 
 
+@pytest.mark.parametrize(("figure", "told"), [(8.0, True), (0.0, False)])
+def test_an_arm_that_may_not_use_its_seed_is_named_unless_all_its_answers_are_right(figure: float, told: bool):
+    draw = random.Random(0)
+    table = {arm: [draw.gauss(10, 0.1) for _ in range(6)] for arm in ("baseline", "restart")} | {"dsd": [figure] * 6}
+    found = redense.judge(table, lower_is_better=True)
+    assert found.gains == ("dsd",)
+    said = "dsd has the same figure for every seed, as one run has: of other runs of it nothing is known."
+    assert (said in (found.caution or "")) == told
+
+
 # --- before an experiment -------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from redense.errors import DataError
 
+from .copies import twins, unvaried
 from .figures import ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
@@ -141,6 +142,7 @@ class Decision:
         level: the controls whose validation mean is that of the chosen one.
         apart: the controls that end in another network: none of them decides.
         twins: seeds that have the same figures in every arm.
+        unvaried: arms that have the same figure for every seed, where others have not.
     """
 
     metric: str | None
@@ -160,6 +162,7 @@ class Decision:
     level: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
+    unvaried: tuple[str, ...] = ()
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -225,7 +228,7 @@ def decide(
     }
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only, added, level[1:], apart, _twins(arms),
+        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms),
     )  # fmt: skip
 
 
@@ -278,23 +281,6 @@ def strongest(
     rounding = 1e-14 * max(abs(mean) for mean in means.values())
     level = tuple(name for name in controls if sign * means[name] <= best + rounding)
     return level[:1], level
-
-
-def _twins(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
-    """Return the seeds that have the same figures in every arm, as rows that were copied have.
-
-    Where a figure counts few examples, two seeds are equal in one arm and not in another: these are left alone.
-    """
-    shared = set[str].intersection(*(set(figures.values) for figures in arms.values())) if arms else set[str]()
-    seeds = [seed for seed in next(iter(arms.values())).values if seed in shared] if shared else []
-    columns = {tuple(figures.values[seed] for seed in seeds) for figures in arms.values()}
-    varied = [column for column in columns if len(set(column)) > 1]
-    groups: dict[tuple[float, ...], list[str]] = {}
-    for seed, row in zip(seeds, zip(*varied, strict=True), strict=bool(varied)):
-        groups.setdefault(row, []).append(seed)
-    if len(varied) < 2 or len(groups) < 3 or any(len(set(column)) != len(groups) for column in varied):
-        return ()
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def plain_interval(interval: Interval | None) -> list[float] | None:

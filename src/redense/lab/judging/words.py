@@ -131,6 +131,12 @@ def caution(decision: Decision) -> str | None:
             f"Seeds have the same figures in every arm, as if a run had been counted more than once: "
             f"{'; '.join(first)}{more}. The p-values do not hold if one was."
         )
+    if names := decision.unvaried:
+        one = ("has", "one run has", "it") if len(names) == 1 else ("have", "one run of each has", "them")
+        said.append(
+            f"{listed(names)} {one[0]} the same figure for every seed, as {one[1]}: of other runs of {one[2]} nothing "
+            "is known."
+        )
     if decision.contrasts and all(arm.name != decision.baseline for arm in decision.arms):
         said.append("There is no baseline beside the controls: a gain here is over a control alone.")
     n = decision.seeds
