@@ -165,12 +165,13 @@ def make_plan(
         first = "" if controls or any(folded(own) in CONTROLS for own in names) else choose_baseline(names, None)
     else:
         first = choose_baseline(names, baseline)
-    # A schedule without a mask is a control, named or not: it would be called a gain.
-    unmasked = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
-    unmasked.update(choose_controls(names, controls, first))
-    chosen = tuple(own for own in names if own in unmasked)
-    if masked := next((arm.name for arm in arms if controls and arm.name in controls and arm.masked), None):
-        raise RecipeError(f"the schedule of {quoted(masked)} has a mask, and a control is an arm without one")
+    # A schedule without a mask is a control, named or not: it would be called a gain. One with a mask is none, whatever
+    # it is called.
+    named, masked = choose_controls(names, controls, first), {arm.name for arm in arms if arm.masked}
+    if controls and (wrong := next((name for name in named if name in masked), None)):
+        raise RecipeError(f"the schedule of {quoted(wrong)} has a mask, and a control is an arm without one")
+    flat = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
+    chosen = tuple(own for own in names if own in flat.union(named) - masked)
     if len(arms) < 2:
         raise RecipeError(f"a comparison needs two arms at least, got {', '.join(map(quoted, names)) or 'none'}")
     told = {word: plain(value) for word, value in more.items()}  # NumPy's numbers, too: a plan is kept as plain data
