@@ -293,7 +293,7 @@ def _of_numbers(table: Mapping[Any, Any], validation: Any, metric: str | None) -
     arms = {arm: ArmFigures(own, beside.get(arm, {}), None, len(own)) for arm, own in values.items()}
     check_names(arms)
     check_seeds(arms)
-    return Table(metric, arms)
+    return Table(metric, arms, validation is None and split_of(metric or "")[0] == "validation")
 
 
 def _name(arm: Any) -> str:
