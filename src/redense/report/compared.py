@@ -21,7 +21,6 @@ from redense.lab.pairs.results import write_results
 from redense.optional.extras import missing_extra
 from redense.schedule import Schedule
 from redense.schedules.numeric import plain
-from redense.tasks.metrics import shown_name
 
 
 @dataclass(frozen=True)
@@ -212,6 +211,6 @@ def finished(held: Kept, results: Mapping[str, Any], progress: ProgressLine) -> 
 def judgement_of(results: Mapping[str, Any]) -> Judgement:
     """Return the verdicts of results as they were written."""
     metric = results["metric"]
-    decision = decide_rows(results["rows"], metric, name=shown_name(metric["name"]), **results["judged"])
+    decision = decide_rows(results["rows"], metric, **results["judged"])
     dense = is_dense(results, decision.baseline)
     return Judgement(decision, split=results["split"], seeds=len(results["seeds"]), dense=dense)

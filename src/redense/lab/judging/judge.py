@@ -9,11 +9,10 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.notebook import html_table
 from redense.files.visible import aligned, counted
-from redense.tasks.metrics import shown_name
 
 from . import words
 from .figures import ArmFigures, all_quoted, check_metric, choose_baseline, choose_controls, is_lower_better, shown
-from .headline import headline
+from .headline import figure_of, headline
 from .reading.folders import told_by
 from .reading.tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
@@ -56,7 +55,7 @@ class Judgement:
     @property
     def headline(self) -> str:
         """The result of the table in one or two sentences, as the page says it."""
-        figure = f"{self.split} {shown_name(self.decision.metric or '')}".strip()
+        figure = figure_of(self.split, self.decision.metric or "")
         return headline(self.decision, seeds=self.seeds, figure=figure, dense=self.dense)
 
     def to_dict(self) -> dict[str, Any]:
