@@ -14,7 +14,7 @@ from redense.lab.pairs.results import write_tables
 from redense.report.comparisons import words
 from redense.report.comparisons.reading import read_comparison
 from redense.report.comparisons.types import Comparison
-from redense.report.judged import results_of
+from redense.report.judged import results_of, to_latex, to_markdown
 
 MEANS = {"baseline": 31.0, "restart": 29.0, "dsd": 28.0}
 
@@ -44,6 +44,15 @@ def test_seeds_that_are_labels_stay_apart():
     assert [arm.n for arm in found.decision.arms] == [6, 6, 6]
     check_page(found)
     assert results_of(found, "t")["seeds"] == [1, "01", "٣", 3, "1" * 30, "a"]
+
+
+def test_a_table_for_a_paper_has_a_minus_and_its_caption_no_markup():
+    table = [{"arm": row["arm"], "seed": row["seed"], "<b>_x_ error": row["error"]} for row in rows()]
+    found = judge(table)
+    cells = to_latex(found).partition("\\midrule")[2]
+    assert "$-$" in cells
+    assert "-" not in cells.partition("\\bottomrule")[0].replace("$-$", "")
+    assert to_markdown(found).startswith(r"\<b\>\_x\_ error: lower is better")
 
 
 def test_a_part_of_a_step_more_than_the_control_is_no_gain_on_the_page_either():

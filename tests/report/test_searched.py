@@ -161,6 +161,12 @@ def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: 
         ({"metric": None}, DataError, "is better is not known"),
         ({"runs": float("inf")}, RecipeError, "runs must be a whole number, got inf"),
         ({"runs": 10**12}, RecipeError, "a search has at most 1,000"),
+        (
+            {"candidates": {"mine": DSD, "flat": redense.variants.restarted(DSD)}},
+            RecipeError,
+            "candidate 'flat' has no mask, which makes it a control, and no gain: give it among the controls",
+        ),
+        ({"candidates": ()}, RecipeError, "there is no candidate: name arms, or give schedules"),
         ({"candidates": {"dense": DSD}}, RecipeError, "'dense' is the name of a baseline, and a search has none"),
     ],
 )

@@ -20,7 +20,7 @@ from redense.lab.pairs.progress import ProgressLine
 from redense.lab.pairs.results import write_results
 from redense.optional.extras import missing_extra
 from redense.schedule import Schedule
-from redense.tasks.metrics import shown_name
+from redense.schedules.numeric import plain
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def compare(
         metric: the figure that decides, where there are several, or the name of one that has none.
         lower_is_better: of it, where a well-known name such as ``error`` or ``accuracy`` does not say it.
         baseline: the arm that the others are compared with.
-        controls: the arms without a mask; those whose schedule has none, ``restart``, ``llr`` and ``longer``, if not
-            given.
+        controls: the arms without a mask; ``restart``, ``llr`` and ``longer``, if not given. One whose schedule has no
+            mask is a control in any case.
         margin: differences within it are of no interest, and called equivalent where that is shown.
         looks: how often it will have been looked at when no more seeds are added.
         share: ``"dense"`` trains the dense phase that arms begin with once for each seed: ``train(schedule, seed,
@@ -160,7 +160,7 @@ def compare(
         share=share is not None,
         threads=threads,
     )
-    carrier = Carrier(jobs, backend, resources or {})
+    carrier = Carrier(plain(jobs), backend, resources or {})
     again = {"retry_failed": retry_failed, "changed_code": changed_code}
     return compared(trained, plan, None if out is None else Path(out), carrier, **again, quiet=quiet)
 
@@ -211,6 +211,6 @@ def finished(held: Kept, results: Mapping[str, Any], progress: ProgressLine) -> 
 def judgement_of(results: Mapping[str, Any]) -> Judgement:
     """Return the verdicts of results as they were written."""
     metric = results["metric"]
-    decision = decide_rows(results["rows"], metric, name=shown_name(metric["name"]), **results["judged"])
+    decision = decide_rows(results["rows"], metric, **results["judged"])
     dense = is_dense(results, decision.baseline)
     return Judgement(decision, split=results["split"], seeds=len(results["seeds"]), dense=dense)

@@ -63,6 +63,7 @@ def results_of(judgement: Judgement, name: str) -> dict[str, Any]:
                 "ended": figures.ended,
                 "note": figures.note,
                 **({"bound": True} if figures.bound else {}),
+                **({"unmasked": True} if figures.unmasked else {}),
                 **({"same": figures.same} if figures.same else {}),
                 "steps": plain_steps(figures.steps),
                 "gradients": None,
@@ -107,4 +108,6 @@ def to_latex(judgement: Judgement) -> str:
 def _table(judgement: Judgement) -> Table:
     head, rows = judgement.table
     numeric = [name in ("n", "mean", "p") or name.startswith("against") for name in head]
-    return Table(judgement.caption, list(zip(head, numeric, strict=True)), rows)
+    # A minus, as on the page: LaTeX would set a hyphen.
+    signed = [[c.replace("-", "−") if num else c for c, num in zip(row, numeric, strict=True)] for row in rows]
+    return Table(judgement.caption, list(zip(head, numeric, strict=True)), signed)

@@ -10,6 +10,7 @@ from redense.errors import DataError, command
 
 from .comparisons import page as comparisons
 from .kit.document import Page
+from .kit.loading import load_object
 from .runs import page as runs
 
 
@@ -49,6 +50,20 @@ def kind_of(folder: Path) -> Kind | None:
     return next((kind for kind in _KINDS if any((folder / mark).is_file() for mark in kind.marks)), None)
 
 
+def is_tried(folder: Path) -> bool:
+    """Return whether a folder has what a search that has come to its end has tried: it gets no page of its own."""
+    return folder.name == "search" and (folder.parent / "search.json").is_file()
+
+
+def _unfinished(folder: Path) -> str:
+    if is_tried(folder):
+        return f"'{folder}' is what a search has tried: its page is that of {folder.parent / 'confirm'}"
+    again = command("redense", "compare", "--resume", folder)
+    if load_object(folder / "comparison.json").get("form") == "function":
+        again = f"the call or command that began it, with the same out ({folder})"
+    return f"the comparison '{folder}' has not finished: go on with: {again}"
+
+
 def page_of(folder: Path) -> Kind:
     """Return what a folder is.
 
@@ -61,8 +76,7 @@ def page_of(folder: Path) -> Kind:
     if not folder.is_dir():
         raise DataError(f"no folder '{folder}': expected one that `redense run` or `redense compare` wrote")
     if (folder / "comparison.json").is_file():
-        again = command("redense", "compare", "--resume", folder)
-        raise DataError(f"the comparison '{folder}' has not finished: go on with: {again}")
+        raise DataError(_unfinished(folder))
     if any(kind_of(inside) for inside in folder.iterdir() if inside.is_dir()):
         raise DataError(
             f"'{folder}' is no run, no comparison and no scan, but holds some: give one of them, or list them with: "

@@ -16,7 +16,7 @@ from redense.files.visible import counted, visible_line
 from redense.files.writing import write_text
 from redense.lab.environment import environment
 from redense.lab.judging import words
-from redense.lab.judging.figures import is_lower_better, usual_baseline
+from redense.lab.judging.figures import is_lower_better, quoted, usual_baseline
 from redense.lab.pairs.by_name import tuned_controls
 from redense.lab.pairs.carrying import Backend, Carrier
 from redense.lab.pairs.figures import UNNAMED, choose_metric
@@ -156,7 +156,7 @@ def search(
     Args:
         train: as for `redense.compare`; it returns validation and test figures.
         schedule: DSD's.
-        candidates: arms by name, or schedules and functions by name.
+        candidates: arms by name, or schedules with a mask and functions by name.
         controls: schedules and functions without a mask; as many settings of ``restart``, ``llr`` and ``longer`` as
             there are candidates, three at least, if not given.
         runs: the budget of the search, half for the candidates and half for the controls.
@@ -172,7 +172,7 @@ def search(
 
     Raises:
         RecipeError: there are fewer controls than candidates, the budget is too small, an arm is unknown, or has the
-            name of a baseline.
+            name of a baseline; a candidate has no mask.
         DataError: there are no validation figures, or no test figures.
     """
     lower = is_lower_better(metric, lower_is_better)
@@ -295,6 +295,13 @@ def _pools(
     """The settings that are searched, and the controls that are tuned as often."""
     asked = [candidates] if isinstance(candidates, Mapping) else candidates
     found = arms_of(train, schedule, asked, "", share=False)
+    if not found:
+        raise RecipeError("there is no candidate: name arms, or give schedules or functions by name")
+    if flat := next((one.arm.name for one in found if one.arm.schedule and not one.arm.masked), None):
+        raise RecipeError(
+            f"candidate {quoted(flat)} has no mask, which makes it a control, and no gain: give it among the controls, "
+            "controls={name: schedule}"
+        )
     if controls is None:
         if schedule is None:
             raise RecipeError("without a schedule there are no usual controls: give controls={name: function}")

@@ -49,6 +49,14 @@ def test_a_control_whose_run_diverged_takes_the_gain_in_every_place_that_says_it
     assert words.said_of(broken, "dsd").endswith("1 of 5 runs of restart diverged, so no gain can be claimed.")
 
 
+def test_an_arm_of_which_one_run_is_left_takes_no_caution_from_the_others():
+    whole = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0, "random": 11.0})
+    broken = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0, "random": 11.0}, {"random": 4})
+    assert words.caution(broken) == words.caution(whole)
+    assert "for one look at seeds whose number was fixed before" in (words.caution(broken) or "")
+    assert "random: no gain. One seed shows nothing." in words.said_of(broken, "random")
+
+
 def test_a_control_whose_run_diverged_says_nothing_of_training_longer():
     means = {"baseline": 12.0, "dsd": 11.0, "restart": 11.0}
     assert "training longer helps by itself" in headline(decision(means))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import subprocess
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ import redense
 from redense.errors import DataError, RedenseError
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.planning import plan
+from redense.lab.judging.power import seeds_for
 from redense.lab.judging.verdicts import decide
 from redense.lab.judging.words import control_sentence
 
@@ -263,6 +265,28 @@ def test_the_judge_imports_no_torch():
     assert done.stdout.strip() == "False"
 
 
+def test_seeds_that_were_copied_are_named_and_figures_of_few_examples_are_not_taken_for_copies():
+    draw = random.Random(0)
+    table = {arm: [draw.gauss(10, 1) for _ in range(4)] for arm in ("baseline", "restart", "dsd")}
+    copied = {arm: values + values for arm, values in table.items()}
+    told = redense.judge(copied, lower_is_better=True).caution or ""
+    assert "Seeds have the same figures in every arm, as if a run had been counted more than once: 0 and 4; 1" in told
+    assert "counted more than once" not in (redense.judge(table, lower_is_better=True).caution or "")
+    coarse = {arm: [float(round(value)) for value in values] for arm, values in copied.items()}
+    coarse["dsd"][6] += 1
+    assert "counted more than once" not in (redense.judge(coarse, lower_is_better=True).caution or "")
+
+
+@pytest.mark.parametrize(("figure", "told"), [(8.0, True), (0.0, False)])
+def test_an_arm_that_may_not_use_its_seed_is_named_unless_all_its_answers_are_right(figure: float, told: bool):
+    draw = random.Random(0)
+    table = {arm: [draw.gauss(10, 0.1) for _ in range(6)] for arm in ("baseline", "restart")} | {"dsd": [figure] * 6}
+    found = redense.judge(table, lower_is_better=True)
+    assert found.gains == ("dsd",)
+    said = "dsd has the same figure for every seed, as one run has: of other runs of it nothing is known."
+    assert (said in (found.caution or "")) == told
+
+
 # --- before an experiment -------------------------------------------------------------------------------------------
 
 
@@ -275,6 +299,11 @@ def test_a_plan_has_seeds_power_and_detectable_differences_after_the_correction(
     assert row.power >= 0.8 > made.table[13 - 3].power
     assert made.table[2].detectable == pytest.approx(0.4 * 2.281, rel=0.02)
     assert plan(sd=1, effect=0.1, arms=2).seeds > 1000
+    often = plan(sd=0.4, effect=-0.4, arms=2, looks=4)
+    assert (often.seeds, often.family.looks) == (seeds_for(1.0, 3, 4), 4)
+    assert often.seeds > made.seeds
+    assert "at a level divided by 4 looks, and" in str(often)
+    assert "in 99.9999999 % of experiments" in str(plan(sd=1, effect=1, arms=1, wanted=0.999999999))
     assert plan(sd=0.4, effect=0.4, arms=2, wanted=0.5).seeds < 14
     assert "14 seeds show a true difference" in str(made)
 

@@ -80,6 +80,14 @@ def test_of_two_other_figures_the_one_that_says_its_split_counts():
     assert read_figures({"error": 0.5, "test_error": 0.5}).test == {"error": 0.5}
 
 
+def test_validation_figures_are_known_as_such_however_short_and_by_all_of_their_name():
+    given = {"val_error": 0.12, "test_error": 0.13}
+    assert read_figures(given).to_dict() == {"test": {"error": 0.13}, "validation": {"error": 0.12}, "facts": {}}
+    assert read_figures({"valid/error": 0.12}).validation == {"error": 0.12}
+    assert read_figures(given, "val_error").validation == {"val_error": 0.12}
+    assert read_figures(given, "test_error").test == {"test_error": 0.13}
+
+
 def test_which_figure_decides_is_asked_for_where_it_is_not_clear():
     assert choose_metric(["error"], None, None) == ("error", True)
     assert choose_metric(["figure"], None, False) == ("figure", False)
@@ -100,10 +108,21 @@ def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
     assert figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error").test["error"] == 0.25
 
 
-def test_a_dict_that_python_printed_last_is_not_passed_over_for_an_earlier_line(tmp_path: Path):
-    text = "{\"error\": 0.5}\n{'error': 0.25, 'epoch': 3}\n"
-    with pytest.raises(DataError, match=r"the last figures that it printed are no JSON.*print json.dumps"):
-        figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error")
+@pytest.mark.parametrize(
+    "last",
+    [
+        "{'error': 0.25, 'epoch': 3}",  # Python's
+        '{"error": nan}',  # printf's
+        '{"error": -inf, "steps": 9}',
+        '{"error": 0,25}',  # in a locale with a decimal comma
+        '{"error": 0.2',  # it was cut off
+        "{error: 0.25}",  # JavaScript's
+        "{ error: NaN }",
+    ],
+)
+def test_last_figures_that_are_no_json_are_not_passed_over_for_an_earlier_line(tmp_path: Path, last: str):
+    with pytest.raises(DataError, match=r"the last figures that it printed are no JSON.*json.dumps"):
+        figures_of(tmp_path, printed(tmp_path, f'{{"error": 0.5}}\n{last}\nbye\n'), expression=None, metric="error")
 
 
 def test_a_file_of_figures_goes_before_what_was_printed(tmp_path: Path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import forked
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,9 @@ def _no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_verdicts_are_those_of_judge(tmp_path: Path):
+    short = compare(Trained(), tmp_path / "short", metric="validation_error")
+    assert "its validation error is" in short.judgement.headline
+    assert str(short) == str(redense.judge(tmp_path / "short"))
     result = compare(Trained(), tmp_path / "out")
     judged = redense.judge(tmp_path / "out" / "compare.csv", metric="error")
     assert result.to_dict() == judged.to_dict()
@@ -86,6 +90,48 @@ def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_table(tmp_p
     again = Trained()
     compare(again, tmp_path / "stopped")
     assert not again.calls
+
+
+def test_what_a_training_leaves_behind_changes_no_other_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path)
+    seen: list[Any] = []
+
+    def train(schedule: redense.Schedule, seed: int) -> dict[str, float]:
+        state = Path.cwd(), torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+        seen.append((*map(str, state), torch.are_deterministic_algorithms_enabled()))
+        os.chdir(tmp_path / "else")
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)
+        return Trained()(schedule, seed)
+
+    compare(train, Path("out"))
+    assert len(set(seen)) == 1
+    assert (tmp_path / "out/pairs/dsd/2/result.json").is_file()
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path):
+    terms = {"looks": np.int64(2), "margin": np.float32(0.5), "threads": np.int64(1), "lower_is_better": np.bool_(True)}
+    found = compare(Trained(), tmp_path, seeds=np.arange(3), jobs=np.int64(1), **terms)
+    assert (found.judgement.decision.family.looks, found.judgement.decision.margin) == (2, 0.5)
+    assert compare(Trained(), tmp_path, seeds=3, lower_is_better=True, looks=2, margin=0.5).results == found.results
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"metric": 3}, "metric is the name of a figure, got '3'"),
+        ({"lower_is_better": 0}, "lower_is_better is True or False, got '0'"),
+        ({"threads": 0}, "threads must be a whole number from 1 on, or None, got '0'"),
+        ({"threads": "2"}, "threads must be a whole number"),
+    ],
+)
+def test_a_term_that_cannot_be_is_refused_before_anything_is_trained(tmp_path: Path, wrong: dict[str, Any], why: str):
+    with pytest.raises(redense.errors.RedenseError, match=why):
+        compare(Trained(), tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_result_that_is_damaged_is_trained_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):

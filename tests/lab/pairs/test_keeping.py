@@ -6,10 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from redense.lab.pairs.figures import read_figures
 from redense.lab.pairs.keeping import Outcome, kept
-from redense.lab.pairs.plan import PlannedArm, make_plan
+from redense.lab.pairs.plan import PlannedArm, make_plan, scheduled_arm
 from redense.lab.pairs.results import write_results
+from redense.schedule import Schedule
 
 
 def test_a_look_costs_where_seeds_or_arms_are_added_and_not_where_a_time_limit_or_the_code_is_another(tmp_path: Path):
@@ -22,6 +25,17 @@ def test_a_look_costs_where_seeds_or_arms_are_added_and_not_where_a_time_limit_o
             outcomes = {pair: Outcome(read_figures(float(pair[1]), "error")) for pair in held.plan.pairs}
             found.append(write_results(held, outcomes)["family"]["looks"])
     assert found == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("share", "steps"), [(False, 60), (True, 80)])
+def test_steps_are_those_that_a_training_tells_unless_it_trained_a_part(tmp_path: Path, share: bool, steps: int):
+    arms = [PlannedArm("baseline"), scheduled_arm("dsd", Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3))]
+    plan = make_plan(
+        arms, form="function", name="t", seeds=2, baseline=None, controls=None, metric="error", share=share
+    )
+    with kept(tmp_path / "out", plan, {}) as held:
+        outcomes = {pair: Outcome(read_figures({"error": 1.0, "steps": 60})) for pair in plan.pairs}
+        assert write_results(held, outcomes)["rows"][1]["steps"] == steps
 
 
 def test_seconds_are_those_of_runs_that_ended_and_of_a_queue_nobody_knows_them(tmp_path: Path):

@@ -37,9 +37,16 @@ def test_an_arm_with_a_mask_is_no_control_and_one_that_prunes_nothing_is(sparsit
             make_plan(arms, **given, controls=["dsd"])
 
 
+def test_an_arm_that_is_called_like_a_control_and_has_a_mask_is_none():
+    arms = [PlannedArm("baseline"), PlannedArm("llr"), scheduled_arm("restart-mine", DSD), scheduled_arm("longer", DSD)]
+    plan = make_plan(arms, form="function", name="train", seeds=2, baseline=None, controls=None)
+    assert plan.controls == ("llr",)
+
+
 def test_every_schedule_without_a_mask_is_a_control_wherever_it_stands():
     schedules = {"baseline": 4, "dsd": 0, "restart": 8, "flat": 9, "flatter": 10}
     made = {name: Schedule((Phase.dense(steps),)) if steps else DSD for name, steps in schedules.items()}
     arms = [scheduled_arm(name, schedule) for name, schedule in made.items()]
-    plan = make_plan(arms, form="function", name="train", seeds=2, baseline=None, controls=None)
-    assert plan.controls == ("restart", "flat", "flatter")
+    for named in (None, ["flat"]):  # `restart` would be a gain over `flat`
+        plan = make_plan(arms, form="function", name="train", seeds=2, baseline=None, controls=named)
+        assert plan.controls == ("restart", "flat", "flatter")

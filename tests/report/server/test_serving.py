@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ import pytest
 from scan_samples import write_scan
 
 from redense.errors import AddressError, DataError
+from redense.files.locks import locked
+from redense.report.pages import page_of
 from redense.report.paper.browser import BrowserPage
 from redense.report.runs.reading import read_run
-from redense.report.server.listing import entry, found, grid_page, part_done
+from redense.report.server.listing import entry, found, grid_page, part_done, signature
 from redense.report.server.serving import Server, serve
 
 RECIPE = "name: tiny\ntask: classification\nseed: 0\ndense: {epochs: 2}\nsparse: {epochs: 1}\nredense: {epochs: 1}\n"
@@ -191,6 +194,8 @@ def test_what_a_search_has_tried_is_finished_once_the_search_is(root):
     assert entry("wanted/search", tried).state != "finished"
     (root / "wanted" / "search.json").write_text("{}")
     assert entry("wanted/search", tried).state == "finished"
+    with pytest.raises(DataError, match=r"is what a search has tried: its page is that of .*wanted/confirm"):
+        page_of(tried)
 
 
 def test_how_much_is_trained_counts_the_epochs_of_all_phases(root):
@@ -230,6 +235,28 @@ def test_a_comparison_that_goes_on_is_listed_with_its_runs_from_the_store(tmp_pa
     assert "This comparison has not finished: 1 of 2\u00a0runs trained." in page
     (folder / "grid.json").write_text(json.dumps({"store": str(store), "cells": [{"phases": [["../..", 1]]}]}))
     assert entry("comparison", folder).done is None
+
+
+def test_a_comparison_of_a_training_of_ones_own_is_listed_with_its_pairs(tmp_path: Path):
+    folder = tmp_path / "mine"
+    plan = {"form": "function", "name": "train", "arms": [{"name": "baseline"}, {"name": "dsd"}], "seeds": [0, 7]}
+    for place in ("pairs/dsd/7", "pairs/dsd/0"):
+        (folder / place).mkdir(parents=True)
+    (folder / "comparison.json").write_text(json.dumps(plan))
+    (folder / "pairs/dsd/7/result.json").write_text("{}")
+    row, before = entry("mine", folder), signature(folder)
+    assert (row.title, row.says.replace("\u00a0", " "), row.done) == ("train", "1 of 4 runs trained.", 1 / 4)
+    assert 'scope="row">dsd</th><td class="number">0\u00a0%</td>' in grid_page("mine", folder).html()
+    (folder / "pairs/dsd/0/result.json").write_text("{}")
+    assert signature(folder) != before
+    with pytest.raises(DataError, match=r"has not finished: go on with: the call or command that began it, with the s"):
+        page_of(folder)
+    (folder / "comparison.json").write_text(json.dumps({**plan, "settings": {"runs": 60}}))
+    assert entry("mine", folder).says.replace("\u00a0", " ") == "2 runs of a search trained, which takes 60 at most."
+    with locked(folder):
+        os.utime(folder / "comparison.json", (0, 0))
+        assert entry("mine", folder).state == "running"
+    assert entry("mine", folder).state == "not finished"
 
 
 @pytest.mark.timeout(600)

@@ -14,7 +14,7 @@ from redense.errors import RedenseError, command
 
 _STDIN = "-"
 _OF_A_PLAN = ("sd", "effect", "arms", "power")
-_OF_A_TABLE = ("metric", "lower_is_better", "baseline", "control", "margin", "looks")
+_OF_A_TABLE = ("metric", "lower_is_better", "baseline", "control", "margin")
 
 
 def register(verbs: Verbs) -> None:
@@ -111,4 +111,5 @@ def _plan(options: argparse.Namespace) -> Any:
     from redense.lab.judging.power import POWER
 
     wanted = POWER if options.power is None else options.power
-    return plan(sd=options.sd, effect=options.effect, arms=options.arms, wanted=wanted)
+    looks = 1 if options.looks is None else options.looks
+    return plan(sd=options.sd, effect=options.effect, arms=options.arms, wanted=wanted, looks=looks)

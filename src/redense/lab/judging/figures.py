@@ -13,7 +13,10 @@ BASELINES = ("baseline", "dense")  # which arm is the baseline where none is nam
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
 _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
-_TURNED = frozenset({"neg", "negative", "minus", "inverse", "inv", "less", "1", "100"})  # neg_loss, 1 - accuracy
+_TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
+    {"neg", "negative", "minus", "inverse", "inv", "less", "1", "100", "non", "no", "not", "opposite", "decrease"}
+    | {"drop", "gain", "improvement", "reduction", "reduced", "saved", "avoided"}
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class ArmFigures:
         same: the arm before it that has trained the same networks.
         ended: what became of the runs without a figure, in a word.
         bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
+        unmasked: it is known to have no mask, and others were named as the controls: it is no gain either.
     """
 
     values: Mapping[str, float]
@@ -40,6 +44,7 @@ class ArmFigures:
     same: str = ""
     ended: str = "diverged"
     bound: bool = False
+    unmasked: bool = False
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -96,13 +101,17 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
 
     >>> is_lower_better("test_error", None), is_lower_better("BLEU", None), is_lower_better("neg_loss", False)
     (True, False, False)
+    >>> is_lower_better("reduction_in_error", None)
+    Traceback (most recent call last):
+    ...
+    redense.errors.DataError: which way of 'reduction_in_error' is better is not known: say it, with...
 
     Raises:
         DataError: it is not given, and the name does not say it.
     """
+    check_metric(metric or None)
+    check_side(given)
     if given is not None:
-        if type(given).__name__ not in ("bool", "bool_"):
-            raise DataError(f"lower_is_better is True or False, got {quoted(given)}")
         return bool(given)
     *before, last = re.split(r"[^a-z0-9]+", (metric or "").casefold())
     if (last in _LOWER or last in _HIGHER) and not _TURNED.intersection(before) and not (metric or "").startswith("-"):
@@ -112,6 +121,37 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
         f"which way {what} is better is not known: say it, with --lower-is-better or --higher-is-better "
         "(in Python lower_is_better=True or False)"
     )
+
+
+def split_of(name: str) -> tuple[str, str]:
+    """Return of which split a figure is by its name, ``test`` or ``validation``, and its name without that; or nothing.
+
+    >>> split_of("val_loss"), split_of("test/error"), split_of("error")
+    (('validation', 'loss'), ('test', 'error'), ('', 'error'))
+    """
+    if found := re.match(r"(test|validation|valid|val)[_/.-](?=.)", name):
+        return "test" if found[1] == "test" else "validation", name[found.end() :]
+    return "", name
+
+
+def check_side(given: object) -> None:
+    """Raise unless it is True or False, NumPy's too, or None.
+
+    Raises:
+        DataError: it is not.
+    """
+    if given is not None and type(given).__name__ not in ("bool", "bool_"):
+        raise DataError(f"lower_is_better is True or False, got {quoted(given)}")
+
+
+def check_metric(given: object) -> None:
+    """Raise unless it is a name, or None.
+
+    Raises:
+        DataError: it is not.
+    """
+    if given is not None and not (isinstance(given, str) and given.strip()):
+        raise DataError(f"metric is the name of a figure, got {quoted(given)}")
 
 
 def choose_baseline(arms: Iterable[str], given: str | None) -> str:

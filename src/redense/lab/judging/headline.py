@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redense.files.visible import counted
+from redense.tasks.metrics import shown_name
 
-from .figures import shown
+from .figures import shown, split_of
 from .verdicts import Decision
 from .words import called, listed, obstacle, size
 
@@ -23,6 +24,16 @@ def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", 
     """
     said = _Headline(decision, seeds or decision.seeds, figure or decision.metric or "figure", dense)
     return shown(said.text())
+
+
+def figure_of(split: str, metric: str) -> str:
+    """Return what a figure of a split is called in a sentence; a name that says its split says it once.
+
+    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error")
+    ('test top5 error', 'validation error')
+    """
+    own, bare = split_of(metric)
+    return f"{split} {shown_name(bare if split and own == split else metric)}".strip()
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.notebook import html_table
 from redense.files.visible import aligned, counted
-from redense.tasks.metrics import shown_name
 
 from . import words
-from .figures import ArmFigures, all_quoted, choose_baseline, choose_controls, is_lower_better, shown
-from .headline import headline
+from .figures import ArmFigures, all_quoted, check_metric, choose_baseline, choose_controls, is_lower_better, shown
+from .headline import figure_of, headline
 from .reading.folders import told_by
 from .reading.tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
@@ -56,7 +55,7 @@ class Judgement:
     @property
     def headline(self) -> str:
         """The result of the table in one or two sentences, as the page says it."""
-        figure = f"{self.split} {shown_name(self.decision.metric or '')}".strip()
+        figure = figure_of(self.split, self.decision.metric or "")
         return headline(self.decision, seeds=self.seeds, figure=figure, dense=self.dense)
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,7 +171,7 @@ def judge(
         lower_is_better: of the figures, where a well-known name such as ``error`` or ``accuracy`` does not say it.
         baseline: the arm that the others are compared with; ``baseline`` or ``dense`` if not given.
         controls: the arms without a mask; those that a folder knows as such, and those named after ``restart``, ``llr``
-            and ``longer``, if not given.
+            and ``longer``, if not given. What a folder knows as such is no gain in any case.
         margin: differences within it are of no interest, and called equivalent where that is shown; a folder's for its
             own metric, if not given.
         looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder.
@@ -189,6 +188,7 @@ def judge(
     """
     check_margin(margin)
     check_looks(looks)
+    check_metric(metric)
     if isinstance(table, Iterator) and not hasattr(table, "read"):
         table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table)
@@ -206,6 +206,8 @@ def judge(
         known = [name for name in told.controls if name in read.arms and name != first]
         chosen = tuple(dict.fromkeys([*(name for name in chosen if name not in told.arms), *known]))
     arms = {name: replace(figures, **told.beside.get(name, {})) for name, figures in read.arms.items()}
+    for name in {*told.controls}.intersection(arms).difference(chosen):
+        arms[name] = replace(arms[name], unmasked=True)
     only = read.validation_only or told.validation_only
     tells_split = told.split != "" and (read.by_split or any(one.validation for one in arms.values()))
     return Judgement(

@@ -10,7 +10,7 @@ from redense.errors import DataError
 from redense.files.visible import aligned
 
 from .power import POWER, detectable, power, seeds_for
-from .verdicts import Family
+from .verdicts import Family, check_looks
 
 _MOST_ARMS = 10**6
 _ROWS = range(3, 31)  # seeds that the table has
@@ -53,23 +53,25 @@ class Plan:
                 f"{self.arms:,} arms beside the baseline, one of them the control that decides, are "
                 f"{self.family.comparisons:,} comparisons"
             )
+        looks = f", at a level divided by {self.family.looks:,} looks," if self.family.looks > 1 else ""
+        gain = "a gain takes two, against the baseline and the control; " if self.arms > 1 else ""
         rows = [["seeds", "power", "detectable"]]
         rows += [[str(row.n), f"{row.power:.2f}", f"{row.detectable:.3g}"] for row in self.table]
         return "\n".join(
             [
                 f"{self.seeds:,} seeds show a true difference of {self.effect:g} "
-                f"in {100 * self.power:g} % of experiments.",
+                f"in {100 * self.power:.15g} % of experiments.",
                 "",
                 *aligned(rows, left=0),
                 "",
                 f"Paired differences with a standard deviation of {self.sd:g}; {counted}. Power is that of the verdict "
-                "'better' for one of them, after Holm's correction for all and with the sign-flip test's veto; "
-                f"detectable is what so many seeds show in {100 * POWER:g} %.",
+                f"'better' for one of them, after Holm's correction for all{looks} and with the sign-flip test's veto; "
+                f"{gain}detectable is what so many seeds show in {100 * POWER:g} %.",
             ]
         )
 
 
-def plan(*, sd: float, effect: float, arms: int, wanted: float = POWER) -> Plan:
+def plan(*, sd: float, effect: float, arms: int, wanted: float = POWER, looks: int = 1) -> Plan:
     """Return how many seeds a true difference takes until the verdict is *better* with the power wanted.
 
     Args:
@@ -77,6 +79,7 @@ def plan(*, sd: float, effect: float, arms: int, wanted: float = POWER) -> Plan:
         effect: the true difference in that unit; its sign does not matter.
         arms: beside the baseline, one of them the control that decides: 2 K - 1 comparisons.
         wanted: the power, in (0, 1).
+        looks: how often it will be looked at in all.
 
     >>> plan(sd=0.4, effect=0.4, arms=2).seeds
     14
@@ -92,12 +95,13 @@ def plan(*, sd: float, effect: float, arms: int, wanted: float = POWER) -> Plan:
         raise DataError(f"a plan needs 1 to {_MOST_ARMS:,} arms beside the baseline, got {arms}")
     if not 0 < wanted < 1:
         raise DataError(f"power must be in (0, 1), got {wanted:g}")
+    check_looks(looks)
     comparisons, unit_effect = 2 * arms - 1, size / sd
     if not 0 < unit_effect < math.inf:
         raise DataError(f"an effect of {effect:g} beside a standard deviation of {sd:g} is beyond what can be computed")
-    rows = [
-        PlannedSeeds(n, round(power(unit_effect, n, comparisons), 6), (detectable(n, comparisons) or math.nan) * sd)
-        for n in _ROWS
-    ]
-    seeds = seeds_for(unit_effect, comparisons, wanted=wanted)
-    return Plan(sd, effect, arms, seeds, wanted, Family(comparisons), tuple(rows))
+    rows: list[PlannedSeeds] = []
+    for n in _ROWS:
+        seen = (detectable(n, comparisons, looks) or math.nan) * sd
+        rows.append(PlannedSeeds(n, round(power(unit_effect, n, comparisons, looks), 6), seen))
+    seeds = seeds_for(unit_effect, comparisons, looks, wanted=wanted)
+    return Plan(sd, effect, arms, seeds, wanted, Family(comparisons, looks), tuple(rows))

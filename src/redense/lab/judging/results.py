@@ -99,6 +99,7 @@ def told_beside(row: Mapping[str, Any]) -> dict[str, Any]:
         "same": str(row.get("same") or ""),
         "ended": str(row.get("ended") or "diverged"),
         "bound": bool(row.get("bound")),
+        "unmasked": bool(row.get("unmasked")),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from redense.errors import DataError
 
+from .copies import twins, unvaried
 from .figures import ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
@@ -86,14 +87,15 @@ class Obstacle:
 
     Args:
         code: ``diverged``: runs of ``arm`` have no figure; ``no-control``: there is no control; ``longer``: ``arm``
-            trains longer than the control ``against``; ``same-seeds``: no arm has another figure for another seed.
+            trains longer than the control ``against``; ``same-seeds``: no arm has another figure for another seed;
+            ``no-mask``: ``arm`` is known to have none, and is no control only because others were named.
         arm: of which it is said.
         against: the control.
         counts: runs that diverged and all runs, or steps of the arm and of the control.
         ended: what became of the runs, in a word.
     """
 
-    code: Literal["diverged", "no-control", "longer", "same-seeds"]
+    code: Literal["diverged", "no-control", "longer", "same-seeds", "no-mask"]
     arm: str = ""
     against: str = ""
     counts: tuple[float, float] = (0, 0)
@@ -139,6 +141,8 @@ class Decision:
         chosen: whether validation figures have chosen it out of several.
         level: the controls whose validation mean is that of the chosen one.
         apart: the controls that end in another network: none of them decides.
+        twins: seeds that have the same figures in every arm.
+        unvaried: arms that have the same figure for every seed, where others have not.
     """
 
     metric: str | None
@@ -157,6 +161,8 @@ class Decision:
     added: str = ""
     level: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
+    twins: tuple[tuple[str, ...], ...] = ()
+    unvaried: tuple[str, ...] = ()
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -164,8 +170,9 @@ class Decision:
 
     @property
     def seeds(self) -> int:
-        """The fewest seeds that any comparison has."""
-        return min((item.paired.n for item in self.contrasts), default=0)
+        """The fewest seeds that any comparison has, of those that more than one is left to; 1 where none is."""
+        counts = [item.paired.n for item in self.contrasts]
+        return min((n for n in counts if n > 1), default=min(counts, default=0))
 
 
 def decide(
@@ -221,7 +228,7 @@ def decide(
     }
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only, added, level[1:], apart,
+        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms),
     )  # fmt: skip
 
 
@@ -354,6 +361,8 @@ def _obstacles(
         yield Obstacle("same-seeds")
     if not deciding:
         yield Obstacle("no-control")
+    if arms[name].unmasked:
+        yield Obstacle("no-mask", name)
     for one in deciding:
         mine, its = arms[name].steps, arms[one].steps
         if mine is not None and its is not None and mine > its:

@@ -47,6 +47,8 @@ def obstacle(found: Obstacle) -> str:
         return "No control without a mask is in the table beside the baseline"
     if found.code == "same-seeds":
         return "No arm has another figure for another seed, as if none of them used its seed"
+    if found.code == "no-mask":
+        return f"{found.arm} has no mask, as a control has none"
     first, second = found.counts
     if found.code == "diverged":
         return f"{first:g} of {second:g} runs of {found.arm} {found.ended}"
@@ -121,6 +123,19 @@ def caution(decision: Decision) -> str | None:
     if untold := _untold(decision):
         said.append(
             f"Nobody told for how many steps {listed(untold)} {'trains' if len(untold) == 1 else 'train'}: {_NO_LONGER}"
+        )
+    if decision.twins:
+        first = [listed(group) for group in decision.twins[:_NAMED]]
+        more = f"; and {len(decision.twins) - _NAMED} more" if len(decision.twins) > _NAMED else ""
+        said.append(
+            f"Seeds have the same figures in every arm, as if a run had been counted more than once: "
+            f"{'; '.join(first)}{more}. The p-values do not hold if one was."
+        )
+    if names := decision.unvaried:
+        one = ("has", "one run has", "it") if len(names) == 1 else ("have", "one run of each has", "them")
+        said.append(
+            f"{listed(names)} {one[0]} the same figure for every seed, as {one[1]}: of other runs of {one[2]} nothing "
+            "is known."
         )
     if decision.contrasts and all(arm.name != decision.baseline for arm in decision.arms):
         said.append("There is no baseline beside the controls: a gain here is over a control alone.")

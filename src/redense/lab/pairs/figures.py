@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from redense.errors import DataError, nearest
-from redense.lab.judging.figures import is_lower_better, quoted
+from redense.lab.judging.figures import is_lower_better, quoted, split_of
 from redense.lab.judging.reading.cells import finite, is_number
 
 FACTS = ("steps", "gradients", "parameters", "nonzeros")
@@ -142,8 +141,8 @@ def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
     if key in FACTS:
         yield "facts", key, finite(number, quoted(key))
         return
-    split = next((one for one in _SPLITS if re.match(f"{one}[_/.-].", key)), None)
-    yield split or "test", key[len(split) + 1 :] if split else key, number
+    split, own = split_of(key)
+    yield split or "test", key if key == name else own, number  # that which decides may be named by all of its key
 
 
 def _number(value: Any) -> float | None:

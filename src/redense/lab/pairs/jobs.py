@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import pickle
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -70,20 +71,18 @@ def do(job: Job) -> Done:
     """Train one pair. Whatever goes wrong in the training is its outcome, and no reason to stop the others."""
     clock, spent = time.perf_counter(), processor_time()
     figures, failed, trace, state = None, "", "", ""
-    with _threads(job.threads):
-        try:
+    try:
+        with _apart(job.threads):
             given = _train(job)
-            if job.leave is not None:
-                state = _leave(job, given)
-            if job.arm:
-                shown = (
-                    {key: value for key, value in given.items() if key != "state"}
-                    if isinstance(given, Mapping)
-                    else given
-                )
-                figures = read_figures(shown, job.metric)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # anybody's training raises anything
-            failed, trace = why(error), traceback.format_exc()
+        if job.leave is not None:
+            state = _leave(job, given)
+        if job.arm:
+            shown = (
+                {key: value for key, value in given.items() if key != "state"} if isinstance(given, Mapping) else given
+            )
+            figures = read_figures(shown, job.metric)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # anybody's training raises anything
+        failed, trace = why(error), traceback.format_exc()
     outcome = Outcome(figures, failed, time.perf_counter() - clock, processor_time() - spent)
     return Done(job.arm, job.seed, outcome, job.part, state, trace)
 
@@ -167,16 +166,35 @@ def _leave(job: Job, given: Any) -> str:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of PyTorch, as before afterwards."""
-    if count is None:
-        yield
-        return
-    import torch
+def _apart(threads: int | None) -> Iterator[None]:
+    """Leave a process as it was: the next pair in it would train otherwise, and what is kept would lie elsewhere.
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    Put back are the working directory and PyTorch's defaults: threads, of which a job has its own number, type, device,
+    gradients, deterministic algorithms.
+    """
+    folder = Path.cwd()
+    before = [(get, put, get()) for get, put in _defaults(threads)]
+    if threads is not None:
+        before[0][1](threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        os.chdir(folder)
+        for get, put, value in before:
+            if get() != value:  # a default device that is set at all slows PyTorch down
+                put(value)
+
+
+def _defaults(threads: int | None) -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Return PyTorch's defaults, to get and to set; none where nobody has asked for PyTorch."""
+    if threads is None and "torch" not in sys.modules:
+        return []
+    import torch
+
+    return [
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_default_device, torch.set_default_device),
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    ]

@@ -11,9 +11,19 @@ from typing import Any, Literal
 from redense.errors import RecipeError, StateError
 from redense.files.pieces import changed_pieces
 from redense.files.visible import folded
-from redense.lab.judging.figures import CONTROLS, all_quoted, choose_baseline, choose_controls, quoted, usual_baseline
+from redense.lab.judging.figures import (
+    CONTROLS,
+    all_quoted,
+    check_metric,
+    check_side,
+    choose_baseline,
+    choose_controls,
+    quoted,
+    usual_baseline,
+)
 from redense.lab.judging.verdicts import check_looks, check_margin
 from redense.schedule import Schedule
+from redense.schedules.numeric import as_int, plain
 
 Form = Literal["function", "command"]
 MOST_SEEDS = 1000
@@ -98,6 +108,10 @@ class Plan:
     def __post_init__(self) -> None:
         check_looks(self.looks)
         check_margin(self.margin)
+        check_metric(self.metric)
+        check_side(self.lower_is_better)
+        if self.threads is not None and (as_int(self.threads) or 0) < 1:
+            raise RecipeError(f"threads must be a whole number from 1 on, or None, got {quoted(self.threads)}")
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm of a name."""
@@ -151,17 +165,17 @@ def make_plan(
         first = "" if controls or any(folded(own) in CONTROLS for own in names) else choose_baseline(names, None)
     else:
         first = choose_baseline(names, baseline)
-    if controls is None:
-        unmasked = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
-        unmasked.update(choose_controls(names, None, first))
-        chosen = tuple(own for own in names if own in unmasked)
-    else:
-        chosen = choose_controls(names, controls, first)
-        if masked := next((arm.name for arm in arms if arm.name in chosen and arm.masked), None):
-            raise RecipeError(f"the schedule of {quoted(masked)} has a mask, and a control is an arm without one")
+    # A schedule without a mask is a control, named or not: it would be called a gain. One with a mask is none, whatever
+    # it is called.
+    named, masked = choose_controls(names, controls, first), {arm.name for arm in arms if arm.masked}
+    if controls and (wrong := next((name for name in named if name in masked), None)):
+        raise RecipeError(f"the schedule of {quoted(wrong)} has a mask, and a control is an arm without one")
+    flat = {arm.name for arm in arms if arm.schedule and not arm.masked and arm.name != first}
+    chosen = tuple(own for own in names if own in flat.union(named) - masked)
     if len(arms) < 2:
         raise RecipeError(f"a comparison needs two arms at least, got {', '.join(map(quoted, names)) or 'none'}")
-    return Plan(form, name, tuple(arms), seeds_of(seeds), first, chosen, **more)
+    told = {word: plain(value) for word, value in more.items()}  # NumPy's numbers, too: a plan is kept as plain data
+    return Plan(form, name, tuple(arms), seeds_of(seeds), first, chosen, **told)
 
 
 def scheduled_arm(name: str, schedule: Schedule, about: str = "", source: str = "") -> PlannedArm:
@@ -190,14 +204,15 @@ def seed_list(text: str) -> tuple[int, ...]:
 def seeds_of(given: int | Iterable[int]) -> tuple[int, ...]:
     """Return seeds: a number of them from 0 on, or those listed.
 
-    >>> seeds_of(3), seeds_of([7, 11])
+    >>> seeds_of(3), seeds_of([7, 11])  # or NumPy's
     ((0, 1, 2), (7, 11))
 
     Raises:
         RecipeError: none, one twice, or one that is no seed.
     """
     try:
-        listed: list[int] = list(range(min(given, MOST_SEEDS + 1)) if isinstance(given, int) else given)
+        count = plain(given)
+        listed: list[int] = list(range(min(count, MOST_SEEDS + 1)) if isinstance(count, int) else map(plain, given))  # pyright: ignore[reportArgumentType]
     except TypeError:
         listed = []
     wrong = [one for one in listed if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < 2**31]

@@ -18,7 +18,7 @@ METRICS = "metrics.json"
 _TAIL = 4 << 20  # bytes of the output that are looked at, from its end
 _LARGEST = 16 << 20  # bytes of metrics.json
 _FAR = 40  # characters on each side of a figure that are looked at
-_DICT = re.compile(r"\{\s*'.*:.*\}")  # as Python prints one
+_MEANT = re.compile(r"""\{\s*(?:["']|\w+\s*:\s*[-+.\d]|\w+\s*:\s*(?:nan|inf))""", re.IGNORECASE)  # figures, and no JSON
 _SIGN = "(?:(?<![\\w)])[-\u2212])?"
 _BEFORE = re.compile(_SIGN + r"(?:[0-9.]*[0-9]\.?(?:[eE][+-]?[0-9]*)?)?\Z")
 _BEFORE_ALL = re.compile(_SIGN + r"(?:[0-9.,]*[0-9][.,]?(?:[eE][+-]?[0-9]*)?)?\Z")
@@ -72,9 +72,10 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
             try:
                 found = parse_json(line.strip())
             except JSONDecodeError:
-                if _DICT.fullmatch(line.strip()):
+                if _MEANT.match(line.strip()):
                     raise DataError(
-                        f"the last figures that it printed are no JSON, {quoted(line.strip())}: print json.dumps(...)"
+                        f"the last figures that it printed are no JSON, {quoted(line.strip())}: print what json.dumps "
+                        "gives; of a run that diverged, null"
                     ) from None
                 continue
             except ValueError as error:

@@ -114,7 +114,9 @@ def _row(
             facts["test"] = facts.pop("validation")
         seeds.append({"seed": seed, **facts})
     told = [facts["steps"] for facts in seeds if "steps" in facts]
-    steps = arm.steps if arm.steps is not None else plain_steps(sum(told) / len(told)) if told else None
+    steps = arm.steps
+    if told and (steps is None or not plan.share):  # what was trained, and not what was planned; of a part it is less
+        steps = plain_steps(sum(told) / len(told))
     gradients = [facts["gradients"] for facts in seeds if "gradients" in facts]
     values = [facts["test"][metric] for facts in seeds if "test" in facts]
     return {

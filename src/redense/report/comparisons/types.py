@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.lab.judging.examples import Pooled
+from redense.lab.judging.headline import figure_of
 from redense.lab.judging.results import Tried
 from redense.lab.judging.statistics import Interval
 from redense.lab.judging.verdicts import Contrast, Decision
@@ -185,7 +186,7 @@ class Comparison:
     @property
     def figure(self) -> str:
         """The figure that decides, in words: ``test error``."""
-        return f"{self.split} {self.metric.label}".strip()
+        return figure_of(self.split, self.metric.name)
 
     @property
     def opponents(self) -> list[str]:

@@ -117,7 +117,7 @@ def to_markdown(table: Table) -> str:
 
     marks = "|".join("--:" if numeric else ":--" for _, numeric in table.columns)
     head, rows = line([title for title, _ in table.columns]), (line(list(map(_shown, row))) for row in table.rows)
-    return "\n".join([table.caption, "", head, f"|{marks}|", *rows, ""])
+    return "\n".join([markdown(table.caption), "", head, f"|{marks}|", *rows, ""])
 
 
 # --- LaTeX ----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from redense.report.kit.document import Page, Section
 from redense.report.kit.loading import load_object
 from redense.report.kit.parts import Cell, Table, table_of
 from redense.report.kit.quantities import NOTHING, count, duration, percent, share
-from redense.report.pages import COMPARISON, RUN, SCAN, kind_of
+from redense.report.pages import COMPARISON, RUN, SCAN, is_tried, kind_of
 from redense.report.runs.reading import Run, read_run
 from redense.report.runs.words import verdict
 
@@ -85,7 +85,7 @@ def signature(folder: Path) -> str:
                 status = entry.stat()
                 parts.append(f"{entry.name}:{status.st_size}:{status.st_mtime_ns}")
     parts.append(f"scan:{_modified(folder / 'sensitivity' / 'sensitivity.json')}")
-    if (folder / "grid.json").is_file() and not (folder / "compare.json").is_file():
+    if (folder / "comparison.json").is_file() and not (folder / "compare.json").is_file():
         parts.append(json.dumps(grid_parts(folder)))
     return " ".join(parts)
 
@@ -195,26 +195,31 @@ def _has_more(c: Comparison) -> bool:
 
 def _comparison(name: str, folder: Path, changed: float) -> Entry:
     asked = load_object(folder / "comparison.json")
-    if folder.name == "search" and (folder.parent / "search.json").is_file():
+    title = str((asked.get("recipe") or asked).get("name") or "")
+    if is_tried(folder):
         says = "What was tried of a search; its answer is beside it, in confirm."
-        return Entry(
-            name, "comparison", str((asked.get("recipe") or {}).get("name") or ""), "finished", None, says, changed
-        )
+        return Entry(name, "comparison", title, "finished", None, says, changed)
     cells = [(part, steps) for seeds in grid_parts(folder).values() for part, steps in seeds.values()]
     total = sum(steps for _, steps in cells)
     done = sum(part * steps for part, steps in cells) / total if total else None
-    title = str((asked.get("recipe") or {}).get("name") or "")
     whole = sum(part >= 1 for part, _ in cells)
     says = f"{whole} of {count(len(cells), 'run')} trained" if cells else "not finished"
     phases = [place for *_, planned in _planned(folder) for place, _ in planned]
     newest = max((_modified(place / "progress.json") for place in phases), default=changed)
-    state = "running" if time.time() - newest < _FRESH else "not finished"
+    state = "running" if is_alive(folder, newest) else "not finished"
+    if (most := (asked.get("settings") or {}).get("runs")) is not None:  # halving leaves most of the pairs out
+        done, says = None, f"{count(whole, 'run')} of a search trained, which takes {most} at most"
     return Entry(name, "comparison", title, state, done, f"{says}.", max(changed, newest))
 
 
 def grid_parts(folder: Path) -> dict[str, dict[str, tuple[float, int]]]:
-    """Return arm -> seed -> how much of it is trained, and its steps; as `redense compare` has planned them."""
+    """Return arm -> seed -> how much of it is trained, and its steps; as `redense compare` has planned them.
+
+    Of a training of one's own a run is trained or not, and each counts as one step.
+    """
     found: dict[str, dict[str, tuple[float, int]]] = {}
+    if not (folder / "grid.json").is_file():
+        return _pairs(folder)
     try:
         for arm, seed, phases in _planned(folder):
             steps = sum(own for _, own in phases)
@@ -223,6 +228,18 @@ def grid_parts(folder: Path) -> dict[str, dict[str, tuple[float, int]]]:
     except (ArithmeticError, TypeError):  # of the notes on how far a phase has got
         return {}
     return found
+
+
+def _pairs(folder: Path) -> dict[str, dict[str, tuple[float, int]]]:
+    try:
+        plan, kept = load_object(folder / "comparison.json"), folder / "pairs"
+        arms = [str(arm["name"]) for arm in plan["arms"]]
+        return {
+            arm: {str(seed): (float((kept / arm / str(seed) / "result.json").is_file()), 1) for seed in plan["seeds"]}
+            for arm in arms
+        }
+    except (KeyError, TypeError, ValueError, RedenseError):
+        return {}
 
 
 def _planned(folder: Path) -> list[tuple[str, str, list[tuple[Path, int]]]]:

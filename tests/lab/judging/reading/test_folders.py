@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from redense.lab.pairs.figures import read_figures
 from redense.lab.pairs.keeping import Outcome
 from redense.lab.pairs.plan import PlannedArm, make_plan
 from redense.lab.pairs.results import gather, write_tables
+from redense.report.judged import write_judgement
 
 Write = Callable[..., Path]
 MEANS = {"baseline": 31.0, "restart": 29.0, "dsd": 28.0}
@@ -93,6 +95,21 @@ def test_folders_say_what_they_know_however_they_are_listed(write: Write, tmp_pa
         assert judge(file, metric="error", controls=["own"]).gains == judge(folder).gains
     with pytest.raises(DataError, match="expected \\{seed: number\\}"):
         judge({str(folder): 1.0}, lower_is_better=True)
+
+
+def test_what_a_folder_knows_as_a_control_is_no_gain_where_another_is_named(write: Write, tmp_path: Path):
+    def told(arm: str, value: float) -> dict[str, float]:
+        return {"error": value + 0.1 * math.sin(99 * len(arm) * value)}
+
+    folder = write("a", {**MEANS, "own": 27.0}, told, controls=["own"])
+    found = judge(folder, controls=["restart"])
+    assert (found.gains, found.decision.deciding) == (("dsd",), ("restart",))
+    assert found.to_dict()["codes"]["own"] | {"against": {}} == {
+        "role": "arm", "gain": False, "against": {}, "obstacle": "no-mask",
+    }  # fmt: skip
+    assert "own has no mask, as a control has none, so no gain can be claimed." in str(found)
+    write_judgement(found, tmp_path / "out", "a")
+    assert judge(tmp_path / "out").gains == ("dsd",)
 
 
 def test_a_margin_of_a_folder_is_one_of_its_own_figure(write: Write):

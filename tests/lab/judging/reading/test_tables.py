@@ -111,6 +111,27 @@ def test_splits_are_rows_too_and_validation_alone_decides():
     assert alone.arms["dsd"].validation == {}
 
 
+@pytest.mark.parametrize("name", ["validation_error", "val_error", "valid/error"])
+def test_a_column_of_validation_figures_is_of_validation_whether_it_is_named_or_the_only_one(name: str):
+    rows = [{"arm": row["arm"], "seed": row["seed"], name: row["error"]} for row in ROWS]
+    for table, metric in ((rows, None), (rows, name), ([{**row, "test_error": 1.0} for row in rows], name)):
+        read = read_table(table, metric=metric)
+        assert (read.metric, read.validation_only, dict(read.arms["dsd"].values)) == ("error", True, VALUES["dsd"])
+    with pytest.raises(DataError, match="is empty: a run without a figure"):
+        read_table([{**row, name: ""} for row in rows])
+    assert "validation figures alone" in (judge(VALUES, metric=name).caution or "")
+    both = read_table([{**row, "test_error": 1.0} for row in rows], metric="error")
+    assert (both.validation_only, both.arms["dsd"].validation) == (False, VALUES["dsd"])
+    with pytest.raises(DataError, match=f"has columns '{name}' and 'valid-error': which is meant"):
+        read_table([{**row, "valid-error": 1.0} for row in rows], metric="error")
+
+
+def test_a_run_has_one_number_of_steps_whichever_split_its_row_is_of():
+    rows = [{**row, "split": split, "steps": 9 + (split == "test")} for row in ROWS for split in ("validation", "test")]
+    with pytest.raises(DataError, match="arm 'baseline', seed '0' has 10 steps beside its test figure and 9 beside"):
+        read_table(rows)
+
+
 def test_several_tables_are_one_family_and_what_both_have_counts_once(tmp_path: Path):
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     first.write_text(CSV)
@@ -198,6 +219,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_that_says_where(
         ({"baseline": [1.0], "dsd": {0: 1.0}}, {}, "arm 'baseline' has numbers without seeds"),
         ({"baseline": [1.0], "Baseline\u200b": [2.0]}, {}, r"arms 'baseline' and 'Baseline\\u200b' differ in capitals"),
         ({"baseline": "12"}, {}, "expected {seed: number} or one number a seed"),
+        ({"baseline": {1.0, 2.0}}, {}, "expected {seed: number} or one number a seed"),  # in no order
         ({"baseline": 1.0}, {}, "expected {seed: number} or one number a seed"),
         ({"baseline": []}, {}, "'baseline' has no numbers"),
         ({"baseline": [1.0]}, {"validation": {"lr": [1.0]}}, "an arm 'lr' that is not in the table"),
@@ -322,7 +344,11 @@ def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numb
             judge(table, **options)
 
 
-@pytest.mark.parametrize(("column", "state"), [("State", "crashed"), ("status", "FAILED"), ("status", "RUNNING")])
+@pytest.mark.parametrize(
+    ("column", "state"),
+    [("State", "crashed"), ("status", "FAILED"), ("status", "RUNNING"), ("State", "CANCELLED by 1000"),
+     ("state", "OUT_OF_MEMORY"), ("state", "pruned")],
+)  # fmt: skip
 def test_a_run_that_its_tracker_knows_as_unfinished_has_no_figure(column: str, state: str):
     rows = [{**row, column: "finished"} for row in ROWS]
     assert values_of(rows) == VALUES

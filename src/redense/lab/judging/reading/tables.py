@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
 from redense.files.visible import folded
-from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown
+from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown, split_of
 
 from .cells import (
     Columns,
@@ -28,7 +29,13 @@ from .cells import (
 _OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
 _SPLITS = ("test", "validation")
 _STATES = ("state", "status")  # columns of W&B and MLflow
-_UNENDED = frozenset({"crashed", "failed", "killed", "pending", "preempted", "preempting", "running", "scheduled"})
+# of W&B and MLflow, and of Slurm, Optuna, Ray, ClearML and other services
+_UNENDED = frozenset(
+    {"aborted", "boot fail", "canceled", "cancelled", "crashed", "deadline", "error", "errored", "fail", "failed"}
+    | {"in progress", "incomplete", "interrupted", "killed", "node fail", "oom", "out of memory", "paused", "pending"}
+    | {"preempted", "preempting", "pruned", "queued", "running", "scheduled", "stopped", "suspended", "timed out"}
+    | {"timeout", "waiting"}
+)
 _OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
 
@@ -104,6 +111,11 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
     for name, arm in arms.items():
         runs = arm["validation" if only else "test"]
         steps = [own for _, own in runs.values() if own is not None]
+        for seed, (_, own) in arm["validation"].items():
+            its = runs.get(seed, (0, own))[1]
+            if its is not None and own is not None and its != own:
+                said = f"{its:,.10g} steps beside its test figure and {own:,.10g} beside its validation figure"
+                raise DataError(f"arm {quoted(name)}, seed {quoted(seed)} has {said}: one run has one number")
         failed = {seed: why for seed, (why, _) in runs.items() if isinstance(why, str)}
         beside = {} if only else {seed: run for seed, run in arm["validation"].items() if seed not in failed}
         made[name] = ArmFigures(
@@ -147,7 +159,14 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
     if not columns.rows:
         raise DataError(f"{columns.source} has no rows")
     metric = _only_column(columns) if metric is None else metric.strip()
-    wide = {split: f"{split}_{metric}" for split in _SPLITS if f"{split}_{metric}" in columns.cells}
+    split, bare = split_of(metric)
+    if "split" not in columns.cells and metric in columns.cells and split == "validation":
+        return bare, True, _rows(columns, {"validation": metric})
+    wide: dict[str, str] = {}
+    for name in columns.cells:
+        split, bare = split_of(name)
+        if split and bare == metric and (other := wide.setdefault(split, name)) != name:
+            raise DataError(f"{columns.source} has columns {quoted(other)} and {quoted(name)}: which is meant?")
     if metric in columns.cells and metric not in ("arm", "seed", "split"):
         return metric, "split" in columns.cells, _rows(columns, {"": metric})
     if wide and metric:
@@ -165,7 +184,8 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
     splits = columns.cells.get("split") if "" in by_split else None
     all_steps, reasons = columns.cells.get("steps"), _reasons(columns)
     empty = {split for split, name in by_split.items() if all(label(cell) == "" for cell in columns.cells[name])}
-    by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
+    if len(by_split) > 1:
+        by_split = {split: name for split, name in by_split.items() if split != "validation" or split not in empty}
     told = by_split if splits is None else set(map(label, splits))
     deciding = "test" if "" in told or "test" in told else "validation"
     names, seeds = (list(map(label, columns.cells[name])) for name in ("arm", "seed"))
@@ -211,9 +231,10 @@ def _reasons(columns: Columns) -> list[tuple[str, Callable[[int], str]]]:
 
 
 def _unended(cell: Any) -> str:
-    """Return the state of a run that did not come to its end, as MLflow and W&B call it; empty for any other."""
+    """Return the state of a run that did not come to its end, as trackers and queues call it; empty for any other."""
     state = label(cell)
-    return state if state.casefold() in _UNENDED else ""
+    word = re.sub(r"[\s_-]+", " ", state.casefold()).partition(" by ")[0]  # Slurm's CANCELLED by 1000
+    return state if word in _UNENDED else ""
 
 
 def _failing(cell: Any) -> str:
@@ -230,8 +251,8 @@ def _only_column(columns: Columns) -> str:
         return (numbers or left)[0]
     if not numbers:
         raise DataError(f"{columns.source} has no column of numbers besides arm and seed")
-    of_splits = all(name.startswith(("test_", "validation_")) for name in numbers)
-    bare = [name.removeprefix("test_").removeprefix("validation_") if of_splits else name for name in numbers]
+    of_splits = all(split_of(name)[0] for name in numbers)
+    bare = [split_of(name)[1] if of_splits else name for name in numbers]
     told = list(dict.fromkeys(bare))
     if len(told) == 1:  # both splits of one figure
         return told[0]
@@ -272,7 +293,7 @@ def _of_numbers(table: Mapping[Any, Any], validation: Any, metric: str | None) -
     arms = {arm: ArmFigures(own, beside.get(arm, {}), None, len(own)) for arm, own in values.items()}
     check_names(arms)
     check_seeds(arms)
-    return Table(metric, arms)
+    return Table(metric, arms, validation is None and split_of(metric or "")[0] == "validation")
 
 
 def _name(arm: Any) -> str:
@@ -286,7 +307,7 @@ def _numbers(arm: str, given: Any, what: str = "", seeds: Sequence[str] | None =
     """Return ``{seed: number}`` or a sequence as the first; a sequence has the seeds given, or 0, 1, 2 and so on."""
     if hasattr(given, "items"):
         items = [(label(seed), value) for seed, value in given.items()]
-    elif isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    elif isinstance(given, (str, bytes, Set)) or not isinstance(given, Iterable):  # a set has no order
         raise DataError(f"{what}arm {quoted(arm)}: expected {{seed: number}} or one number a seed, got {quoted(given)}")
     else:
         numbers = list(given)

@@ -1,0 +1,40 @@
+"""Figures that look as if one run stood in several rows: of each other run nothing is known then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .figures import ArmFigures
+
+_ENDS = (0.0, 1.0, 100.0)  # of figures that count examples: all right, or all wrong
+_FEW = 3  # seeds from which on equal figures say something
+
+
+def twins(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
+    """Return the seeds that have the same figures in every arm, as rows that were copied have.
+
+    Where a figure counts few examples, two seeds are equal in one arm and not in another: these are left alone.
+    """
+    shared = set[str].intersection(*(set(figures.values) for figures in arms.values())) if arms else set[str]()
+    seeds = [seed for seed in next(iter(arms.values())).values if seed in shared] if shared else []
+    columns = {tuple(figures.values[seed] for seed in seeds) for figures in arms.values()}
+    varied = [column for column in columns if len(set(column)) > 1]
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for seed, row in zip(seeds, zip(*varied, strict=True), strict=bool(varied)):
+        groups.setdefault(row, []).append(seed)
+    if len(varied) < 2 or len(groups) < 3 or any(len(set(column)) != len(groups) for column in varied):
+        return ()
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def unvaried(arms: Mapping[str, ArmFigures]) -> tuple[str, ...]:
+    """Return the arms that have the same figure for every seed, as a training has that does not use its seed.
+
+    None of them where no arm has another figure for another seed, which is an obstacle, nor where an arm can be no
+    better or no worse.
+    """
+    values = {name: set(figures.values.values()) for name, figures in arms.items()}
+    if all(len(own) < 2 for own in values.values()):
+        return ()
+    several = (name for name, figures in arms.items() if len(figures.values) >= _FEW)
+    return tuple(name for name in several if len(values[name]) == 1 and not values[name].intersection(_ENDS))
