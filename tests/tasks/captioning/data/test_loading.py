@@ -399,6 +399,25 @@ def test_two_tables_that_say_the_same_are_refused(tmp_path: Path, config: Config
     assert set(load_captions(config(tmp_path / "set")).train.sentences) == {("a dog", "a pet")}
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("val", "test"), "all of its images are of test or validation: give it a train split"),
+        (("test",), "all of its images are of test: give it a train split"),
+        (("train", "val", "test", "captions"), "captions.csv, line 2: no split, where test.csv has one"),
+    ],
+)
+def test_tables_of_splits_of_which_some_images_would_change_sides_are_refused(
+    names: Sequence[str], message: str, tmp_path: Path, config: Config
+):
+    for table in names:
+        draw(tmp_path, [f"{table}{number}.png" for number in range(9)])
+        rows = [f"{table}{number}.png,a dog {number}\n" for number in range(9)]
+        (tmp_path / f"{table}.csv").write_text("".join(["file_name,text\n", *rows]))
+    with pytest.raises(DataError, match=message):
+        load_captions(config(tmp_path))
+
+
 def test_a_column_split_divides_a_table_that_is_called_train(tmp_path: Path, config: Config):
     lines = [f"{number}.png,a dog,{'train' if number % 3 else 'val'}" for number in range(9)]
     draw(tmp_path / "set", [f"{number}.png" for number in range(12)])

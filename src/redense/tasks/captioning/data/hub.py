@@ -89,10 +89,19 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
 
 
 def complete(entries: list[Entry], place: str) -> tuple[list[Entry], tuple[str, ...]]:
-    """Return the entries with what is missing of validation and test made of what there is."""
+    """Return the entries with what is missing of validation and test made of what there is.
+
+    Raises:
+        DataError: there are splits, and none to train on.
+    """
     have = {entry.split for entry in entries}
     if None in have or len(have) == 3:
         return entries, ()
+    if "train" not in have:
+        raise DataError(
+            f"{place}: all of its images are of {' or '.join(sorted(filter(None, have)))}: give it a train split, or "
+            "no split at all, and it is divided by the hash of the names"
+        )
     if have == {"train", "validation"}:
         entries, note = halved(entries, f"{place}: there is no test split")
         return entries, (note,)

@@ -7,7 +7,7 @@ tells nothing of its split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,25 @@ def read_caption_tables(
                     )
     for path, own in given.items():
         verify_splits(path, own)
+    _verify_tables(given, folder)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
     if not entries:
         raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in paths)}")
     entries, notes = complete(entries, place)
     return Source(place, files_of(images or folder, entries), tuple(entries), notes)
+
+
+def _verify_tables(rows: Mapping[Path, Sequence[tuple[int, Split | None, Split | None]]], folder: Path) -> None:
+    """Refuse a table that puts images into no split beside one that does: some would be drawn into the given test."""
+    divided = {path: any(split for _, _, split in own) for path, own in rows.items()}
+    other = next((path for path, has in divided.items() if has), None)
+    for path, own in rows.items():
+        for line, _, split in own:
+            if other and split is None:
+                raise DataError(
+                    f"{path}, line {line}: no split, where {other.relative_to(folder)} has one: name the splits of all "
+                    "tables, or take this one out of the folder"
+                )
 
 
 def _name_in(row: dict[str, Any], path: Path, line: int) -> str:
