@@ -19,7 +19,8 @@ from redense.tasks.task import Split
 
 from . import METRIC
 from .config import SpeechData, SpeechModel
-from .data.loading import Corpus, Utterance, load_corpus
+from .data.clips import Utterance
+from .data.loading import Corpus, load_corpus
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .exporting import graphs

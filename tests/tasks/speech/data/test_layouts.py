@@ -39,6 +39,20 @@ def test_an_offset_chooses_a_piece_and_a_duration_alone_does_not(tmp_path: Path)
     assert (piece.start, piece.length, piece.name) == (1.5, 0.5, "a.wav@1.5")
 
 
+def test_a_table_may_choose_pieces_too(tmp_path: Path):
+    rows = ["file_name,text,offset,duration", "a.wav,uno,1.5,0.5", "b.wav,dos,,9"]
+    piece, whole = read_source(str(write(tmp_path / "metadata.csv", "\n".join(rows)).parent))
+    assert (piece.start, piece.length, whole.start, whole.length) == (1.5, 0.5, 0.0, None)
+
+
+def test_two_sounds_with_one_transcript_are_refused(tmp_path: Path):
+    for name in ("a.wav", "a.flac", "b.wav"):
+        write(tmp_path / name)
+    write(tmp_path / "a.txt", "uno")
+    with pytest.raises(DataError, match=r"a\.flac and a\.wav have one transcript"):
+        read_source(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

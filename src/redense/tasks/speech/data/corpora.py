@@ -140,11 +140,14 @@ def read_text_files(folder: Path) -> list[Clip]:
     A sound without one has an empty transcript, so that it is counted. The folder of a split may be above them.
 
     Raises:
-        DataError: a transcript is no text in UTF-8.
+        DataError: a transcript is no text in UTF-8, or two sounds have one transcript.
     """
     texts = {path.with_suffix(""): path for path in paths_below(folder, (".txt",))}
     sounds = paths_below(folder, SUFFIXES)
-    heard = {path.with_suffix("") for path in sounds}
+    heard: dict[Path, Path] = {}
+    for path in sounds:
+        if (first := heard.setdefault(path.with_suffix(""), path)) != path and path.with_suffix("") in texts:
+            raise DataError(f"{first} and {path.name} have one transcript, as one recording twice: remove one of them")
     if any(path in texts for path in heard):
         sounds += [path for stem in texts if stem not in heard for path in _beside(stem)]
     clips: list[Clip] = []

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +20,12 @@ from redense.tasks.split_names import idle_shares
 from redense.tasks.task import Split
 
 from .checking import listen
-from .clips import Clip, duration
+from .clips import Clip, Utterance, duration
 from .layouts import read_source
+from .overlaps import overlapping
 
 _FEWEST = 10  # clips that are divided by name, where sentences are too few
 _NAMED = 3  # clips of a cause that a note names
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A clip that can be used: ``text`` is normalised; once it is heard, ``digest`` tells its sound from others'."""
-
-    clip: Clip
-    text: str
-    seconds: float = 0.0
-    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,22 @@ def read_clips(config: SpeechData) -> list[Clip]:
         own = read_source(source)
         # A clip's name must tell it from the others, also from those of another source.
         clips += [replace(clip, name=f"{source}/{clip.name}") for clip in own] if several else own
+    _verify_once(clips)
     return clips
+
+
+def _verify_once(clips: Sequence[Clip]) -> None:
+    """Refuse a clip that is listed twice with one transcript, unless both are training's: it would be judged by twice.
+
+    Raises:
+        DataError: there is one.
+    """
+    seen: dict[Any, Clip] = {}
+    for clip in clips:
+        first = seen.setdefault((*clip.sound, clip.text, clip.split), clip)
+        if first is not clip and clip.split != "train":
+            names = clip.name if first.name == clip.name else f"{clip.name} and {first.name}"
+            raise DataError(f"{names}: one recording with one transcript is there twice; remove one of the two")
 
 
 def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
@@ -112,7 +119,12 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
                 f"{place}: no clip is left for {'training' if name == 'train' else name} of {len(clips):,}; "
                 f"{drops.summary() or 'the corpus has no such split'}"
             )
-    notes = (*_notes(place, len(clips), splits, normaliser, drops), *divided, *_shared(place, splits))
+    notes = (
+        *_notes(place, len(clips), splits, normaliser, drops),
+        *divided,
+        *_shared(place, splits),
+        *overlapping(place, splits),
+    )
     return Corpus(splits, alphabet, notes, _fingerprint(splits))
 
 
@@ -187,7 +199,20 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
     for place, one in enumerate(usable):
         splits[drawn.get(place) or one.clip.split or "train"].append(one)
-    return splits, [*notes, *idle_shares(config, given, "validation", "test"), *_said_again(splits, given)]
+    said = [*_unplaced(splits, given), *_said_again(splits, given)]
+    return splits, [*notes, *idle_shares(config, given, "validation", "test"), *said]
+
+
+def _unplaced(splits: Mapping[Split, Sequence[Utterance]], given: Collection[Split | None]) -> list[str]:
+    """Say where the clips went that have no split, where others have one."""
+    loose = {name: [one for one in part if one.clip.split is None] for name, part in splits.items()}
+    count = sum(map(len, loose.values()))
+    if not count or len(given) == 1:
+        return []
+    names = {"train": "training", "validation": "validation", "test": "the test"}
+    where = " and ".join(f"{len(part):,} to {names[name]}" for name, part in loose.items() if part)
+    some = next(one.clip.name for part in loose.values() for one in part)
+    return [f"no list, folder or source puts {counted(count, 'clip')} into a split, such as {some}: {where}"]
 
 
 def _said_again(splits: Mapping[Split, Sequence[Utterance]], given: Collection[Split | None]) -> list[str]:

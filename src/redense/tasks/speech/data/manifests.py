@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
         raise DataError(f"{path}, line {line}: {name!r} is no name of a file")
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
-    length = _seconds(entry, "duration", path, line) if "offset" in entry else None
+    length = _seconds(entry, "duration", path, line) if entry.get("offset", "") != "" else None
     if length == 0:
         raise DataError(f"{path}, line {line}: duration must be more than 0 seconds beside an offset, got 0")
     return Clip(
@@ -176,6 +177,9 @@ def _expanded(name: str) -> Path:
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
     value = entry.get(key)
+    if isinstance(value, str):  # of a table
+        with contextlib.suppress(ValueError):
+            value = float(value) if value.strip() else None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
