@@ -126,6 +126,12 @@ def test_what_was_changed_in_transcripts_is_counted(corpus: Write):
     assert found.notes[-1] == "transcripts changed: 1 to lower case, 1 without punctuation"
 
 
+def test_a_language_of_which_nothing_is_known_is_said(corpus: Write):
+    root = corpus(sentences(60))
+    assert any("data.language 'spa' changes nothing" in note for note in load(root, language="spa").notes)
+    assert not any("data.language" in note for note in load(root, language="es").notes)
+
+
 def test_letters_that_training_never_shows_are_left_out_elsewhere(corpus: Write):
     corpus(["uno", "zzz"], "test.jsonl")
     corpus(["dos"], "dev.jsonl")

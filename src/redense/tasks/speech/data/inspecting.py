@@ -22,7 +22,12 @@ from .loading import changes_said, corpus_of, read_clips
 from .wsj import is_wsj
 
 _ALL = "not divided"
-_OF_SPLITS = ("flatter", "divided by", "into a split")  # words of the notes that tell of more than single clips
+_SHOWN = (
+    "flatter",
+    "divided by",
+    "into a split",
+    "data.language",
+)  # words of notes that tell of more than single clips
 _FEW = 100  # clips of a validation or test split: fewer are said
 
 
@@ -46,7 +51,7 @@ def check(config: SpeechData, full: bool, show: OnDone) -> Checked:
         corpus = corpus_of(clips, config)
         notes = (
             *corpus.notes[:1],
-            *(note for note in corpus.notes[1:] if any(word in note for word in _OF_SPLITS)),
+            *(note for note in corpus.notes[1:] if any(word in note for word in _SHOWN)),
             *small_notes(corpus.splits),
         )
     except DataError as error:

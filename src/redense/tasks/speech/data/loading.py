@@ -15,7 +15,7 @@ from redense.files.visible import counted
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.transcripts.alphabet import Alphabet
-from redense.tasks.speech.transcripts.text import Normaliser
+from redense.tasks.speech.transcripts.text import Normaliser, unknown_language
 from redense.tasks.split_names import idle_shares
 from redense.tasks.task import Split
 
@@ -285,6 +285,8 @@ def _notes(
         notes.append(f"left out {left:,} clips: {drops.summary()}")
     if normaliser.changed:
         notes.append(f"transcripts changed: {changes_said(normaliser)}")
+    if said := unknown_language(normaliser.language):
+        notes.append(said)
     return tuple(notes)
 
 
