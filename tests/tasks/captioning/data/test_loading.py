@@ -293,6 +293,24 @@ def test_a_set_with_a_text_column_and_its_own_splits_is_read(saved: Callable[...
     assert len(set(read)) == 9  # each row its own image, in every table
 
 
+@pytest.mark.parametrize("parts", [("train",), ("train", "validation", "test")])
+def test_rows_of_one_picture_are_one_image_with_all_its_sentences(parts: Sequence[str], tmp_path: Path, config: Config):
+    datasets = pytest.importorskip("datasets")
+    tables = {}
+    for part in parts:
+        images = [Image.new("RGB", (4, 4), (row // 2, 90, len(part))) for row in range(100)]
+        table = datasets.Dataset.from_dict({"image": images, "text": [f"a dog {row}" for row in range(100)]})
+        tables[part] = table.cast_column("image", datasets.Image())
+    datasets.DatasetDict(tables).save_to_disk(tmp_path / "saved")
+    splits = load_captions(config(tmp_path / "saved"))
+    found = [part for split in (splits.train, splits.validation, splits.test) for part in split.sentences]
+    assert [len(sentences) for sentences in found] == [2] * 50 * len(parts)
+    assert ("a dog 0", "a dog 1") in found
+    assert splits.train.images.read(1) != splits.train.images.read(0)
+    assert f"{50 * len(parts)} rows of a picture that another row has" in splits.notes[0]
+    assert not any("flatter" in note for note in splits.notes)
+
+
 def test_lists_of_sentences_and_numbered_columns_are_several_references(saved: Callable[..., Path], config: Config):
     rows = {"captions": [["a dog", "an animal"]] * 40}
     assert load_captions(config(saved(train=rows))).train.sentences[0] == ("a dog", "an animal")
