@@ -83,6 +83,8 @@ def _with_source(recipe: Recipe, source: str) -> Recipe:
     if not source:
         raise RecipeError("--data is empty, which would be the folder at hand: name the data, or leave it out")
     plain = recipe.model_dump(mode="json")
-    plain["data"] |= {"source": source, "expected": None}
+    plain["data"] |= {"source": source}
+    if "expected" in plain["data"]:
+        plain["data"]["expected"] = None
     plain["training"] |= {"batch_size": 1, "accumulate": 1}
     return build_recipe(plain | {"start": None, "tune": None}, "recipe")
