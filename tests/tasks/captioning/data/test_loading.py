@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -309,6 +311,29 @@ def test_rows_of_one_picture_are_one_image_with_all_its_sentences(parts: Sequenc
     assert splits.train.images.read(1) != splits.train.images.read(0)
     assert f"{50 * len(parts)} rows of a picture that another row has" in splits.notes[0]
     assert not any("flatter" in note for note in splits.notes)
+
+
+def test_what_was_seen_of_a_table_is_not_taken_for_another_in_its_place(tmp_path: Path, config: Config):
+    datasets = pytest.importorskip("datasets")
+    for broken in (True, False):
+        tables = {}
+        for number, part in enumerate(("train", "validation", "test")):
+            images = [{"bytes": bitmap(number, row, broken), "path": None} for row in range(3)]
+            table = datasets.Dataset.from_dict({"image": images, "text": ["a dog"] * 3})
+            tables[part] = table.cast_column("image", datasets.Image())
+        place = tmp_path / "saved"
+        shutil.rmtree(place, ignore_errors=True)
+        datasets.DatasetDict(tables).save_to_disk(place)
+        if broken:
+            with pytest.raises(DataError, match="9 of 9 images cannot be used"):
+                load_captions(config(place))
+    assert len(load_captions(config(place)).train) == 3
+
+
+def bitmap(part: int, row: int, broken: bool) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (part, row, 90)).save(file, "bmp")
+    return file.getvalue().replace(b"BM", b"no" if broken else b"BM", 1)
 
 
 def test_lists_of_sentences_and_numbered_columns_are_several_references(saved: Callable[..., Path], config: Config):

@@ -26,11 +26,14 @@ class JoinedRows:
     Args:
         parts: the tables.
         rows: those that count, int64 (n,); None: all.
+
+    ``version`` tells them from others in the same place.
     """
 
     def __init__(self, parts: Sequence[Rows], rows: np.ndarray | None = None) -> None:
         self._parts = parts
         self._starts = np.cumsum([0, *map(len, parts)])
+        self.version = " ".join(part.version for part in parts)
         self._rows = np.arange(self._starts[-1]) if rows is None else rows
         self.lengths = np.concatenate([part.lengths for part in parts])[self._rows]
 

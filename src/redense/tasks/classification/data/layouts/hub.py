@@ -34,10 +34,14 @@ _SAVED = ("state.json", "dataset_info.json")  # of one split that was saved to d
 
 
 class Rows:
-    """The encoded images of a table, by row; ``lengths`` int64 (n,) are their sizes in bytes."""
+    """The encoded images of a table, by row; ``lengths`` int64 (n,) are their sizes in bytes.
+
+    ``version`` tells the table from others in the same place.
+    """
 
     def __init__(self, table: Any, column: str, part: str, datasets: Any) -> None:
         self.part, self._column = part, column
+        self.version = str(getattr(table, "_fingerprint", ""))
         self._table = table.cast_column(column, datasets.Image(decode=False)).select_columns([column])
         self.lengths = _lengths(self._table.with_format("arrow"), column)
 
@@ -111,8 +115,7 @@ def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, 
     parts: dict[str, Part] = {}
     for part, own in numbers.items():
         rows = Rows(tables[part], columns.image, part, datasets)
-        place = f"{source} {part} {getattr(tables[part], '_fingerprint', '')}"
-        parts[part] = Part(rows, own, classes, look(rows, place))
+        parts[part] = Part(rows, own, classes, look(rows, f"{source} {part} {rows.version}"))
     return parts, [*beside, *notes]
 
 
