@@ -446,6 +446,7 @@ def test_two_tables_that_say_the_same_are_refused(tmp_path: Path, config: Config
     ("names", "message"),
     [
         (("val", "test"), "all of its images are of test or validation: give it a train split"),
+        (("train", "es_test"), r"es_test\.csv: is it of the test split\?"),
         (("test",), "all of its images are of test: give it a train split"),
         (("train", "val", "test", "captions"), "captions.csv, line 2: no split, where test.csv has one"),
     ],

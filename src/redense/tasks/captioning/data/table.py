@@ -16,7 +16,7 @@ from redense.tasks.classification.data.layouts.folder import SUFFIXES
 from redense.tasks.classification.data.layouts.tables import Images, Where
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
-from redense.tasks.split_names import split_of
+from redense.tasks.split_names import split_of, split_within, verify_names
 from redense.tasks.tables import ENDINGS, FILES, column_of, fitting, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
@@ -32,9 +32,13 @@ def find_caption_tables(folder: Path) -> list[Path]:
 
     Raises:
         DataError: a table that is called after a split, or as one of captions, cannot be read, or is the only one of
-            its split and has other columns.
+            its split and has other columns, or has its split inside its name.
     """
-    return fitting({path: _where(path, folder).split for path in _named(folder)}, _fits, "image with a text")
+    found = {path: _where(path, folder).split for path in _named(folder)}
+    if any(found.values()):
+        others = [path for path in visible(folder.iterdir(), folder) if path.suffix.lower() in ENDINGS]
+        verify_names(path for path in others if path not in found and split_within(path.stem) and _seems_to_fit(path))
+    return fitting(found, _fits, "image with a text")
 
 
 def has_caption_tables(folder: Path) -> bool:
