@@ -78,7 +78,7 @@ def split_within(name: str) -> Split | None:
     if split_named(name)[0]:
         return None
     words = _WORDS.findall(_CAMEL.sub(" ", unicodedata.normalize("NFKC", name)))
-    found = {MARKS[word] for word in map(str.casefold, words) if word in MARKS}
+    found: set[Split] = {MARKS[word] for word in map(str.casefold, words) if word in MARKS}
     return found.pop() if len(found) == 1 else None
 
 

@@ -34,7 +34,7 @@ def find_caption_tables(folder: Path) -> list[Path]:
         DataError: a table that is called after a split, or as one of captions, cannot be read, or is the only one of
             its split and has other columns, or has its split inside its name.
     """
-    found = {path: _where(path, folder).split for path in _named(folder)}
+    found: dict[Path, Split | None] = {path: _where(path, folder).split for path in _named(folder)}
     if any(found.values()):
         others = [path for path in visible(folder.iterdir(), folder) if path.suffix.lower() in ENDINGS]
         verify_names(path for path in others if path not in found and split_within(path.stem) and _seems_to_fit(path))
