@@ -82,6 +82,12 @@ def test_several_test_sets_keep_their_names(corpus: Write):
     assert load(corpus(sentences(10), "train.jsonl")).parts == ("92", "93")
 
 
+def test_a_test_set_without_a_name_has_one_beside_others(corpus: Write):
+    corpus(sentences(60), "train.jsonl")
+    corpus([f"tres {text}" for text in sentences(3)], "test.jsonl")
+    assert load(corpus([f"mil {text}" for text in sentences(3)], "test_93.jsonl")).parts == ("93", "test")
+
+
 def test_all_that_is_left_out_is_counted_and_named(corpus: Write, sound: Write):
     root = corpus([*sentences(50), "tiene 2", "[pitido]", "vacio", "mudo", "largo", "corto", "falta", "roto"])
     names = {text: root / f"manifest-{50 + index}.wav" for index, text in enumerate(

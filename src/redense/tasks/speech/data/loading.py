@@ -109,6 +109,7 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
             f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
         )
     splits, divided = _divide(usable, config)
+    splits["test"] = _with_names(splits["test"])
     alphabet = alphabet or Alphabet.of(utterance.text for utterance in splits["train"] or usable)
     for name, part in splits.items():
         splits[name] = _spellable(part, alphabet, "which no training transcript has", drops)
@@ -126,6 +127,13 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
         *overlapping(place, splits),
     )
     return Corpus(splits, alphabet, notes, _fingerprint(splits))
+
+
+def _with_names(test: list[Utterance]) -> list[Utterance]:
+    """Return test clips of which those in a set without a name are called `test`, where there are sets with one."""
+    if len({one.clip.part for one in test}) == 1:
+        return test
+    return [replace(one, clip=replace(one.clip, part=one.clip.part or "test")) for one in test]
 
 
 def split_of(text: str, config: SpeechData) -> Split:
