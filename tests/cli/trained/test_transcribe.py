@@ -321,6 +321,24 @@ def test_an_export_has_the_search_that_was_tuned_and_its_language_model(run, red
     assert redense("transcribe", out, clip, "--beam")[:2] == heard[0]
 
 
+def test_other_recordings_are_judged_whole_where_they_have_no_test_split(run, redense, tmp_path, monkeypatch):
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+    rows: list[str] = []
+    for name in ("bad", "bed", "zoo"):
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(len(rows)).standard_normal(8_000) / 9, 16_000)
+        rows.append(json.dumps({"audio_filepath": f"{name}.wav", "text": name}))
+    (tmp_path / "all.jsonl").write_text("\n".join(rows))
+    found: list[dict[str, Any]] = []
+    for name in ("all", "test"):
+        (tmp_path / "all.jsonl").replace(tmp_path / f"{name}.jsonl")
+        found.append(json.loads(redense("evaluate", run, "--data", tmp_path, "--json")[1]))
+    assert [(one["split"], one["examples"]) for one in found] == [("all", 2), ("test", 2)]
+    assert found[0]["wer"] == found[1]["wer"]
+    assert any("has 'o', which is not in data.alphabet: 1" in note for note in found[0]["notes"])
+    err = redense("evaluate", run, "--data", tmp_path, "--split", "validation")[2]
+    assert err == f"redense: {tmp_path} has no validation split: give --split all\n"
+
+
 def test_a_lexicon_that_a_language_model_does_not_know_is_said(run, redense, clip, tmp_path):
     train(["bad bed"], 2).write(tmp_path / "m.arpa")
     (tmp_path / "words.txt").write_text("bad\nabed\n")

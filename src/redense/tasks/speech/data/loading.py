@@ -84,8 +84,33 @@ def _verify_once(clips: Sequence[Clip]) -> None:
             raise DataError(f"{names}: one recording with one transcript is there twice; remove one of the two")
 
 
-def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
+def corpus_to_judge(config: SpeechData, split: str | None) -> tuple[Corpus, str]:
+    """Return recordings that nothing is trained on, as a test split, and which of them they are.
+
+    Args:
+        config: with the alphabet.
+        split: of the recordings, or ``all``; None: their test split if they have one, else all.
+
+    Raises:
+        DataError: there are none, or nothing of them can be used.
+    """
+    clips = read_clips(config)
+    chosen = split or ("test" if any(clip.split == "test" for clip in clips) else "all")
+    judged = [replace(clip, split="test") for clip in clips if chosen in ("all", clip.split)]
+    if not judged:
+        raise DataError(f"{' + '.join(config.sources)} has no {chosen} split: give --split all")
+    return corpus_of(judged, config, ("test",)), chosen
+
+
+def corpus_of(
+    clips: Sequence[Clip], config: SpeechData, needed: Collection[Split] = ("train", "validation", "test")
+) -> Corpus:
     """Return the splits of clips, their alphabet, and a word on what was left out.
+
+    Args:
+        clips: of a set.
+        config: says what is learned of them.
+        needed: the splits that may not be empty.
 
     Raises:
         DataError: nothing is left of a split, or a sound is broken and the recipe refuses such.
@@ -115,7 +140,7 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
         splits[name] = _spellable(part, alphabet, "which no training transcript has", drops)
     splits["train"] = splits["train"] if config.limit is None else _first_by_hash(splits["train"], config.limit)
     for name, part in splits.items():
-        if not part:
+        if not part and name in needed:
             raise DataError(
                 f"{place}: no clip is left for {'training' if name == 'train' else name} of {len(clips):,}; "
                 f"{drops.summary() or 'the corpus has no such split'}"
@@ -286,7 +311,7 @@ def _notes(
     place: str, total: int, splits: Mapping[Split, Sequence[Utterance]], normaliser: Normaliser, drops: _Drops
 ) -> tuple[str, ...]:
     lengths = {name: duration(sum(utterance.seconds for utterance in part)) for name, part in splits.items()}
-    sizes = ", ".join(f"{len(part):,} {name} ({lengths[name]})" for name, part in splits.items())
+    sizes = ", ".join(f"{len(part):,} {name} ({lengths[name]})" for name, part in splits.items() if part)
     notes = [f"{place}: {sizes} of {total:,} in all"]
     if drops:
         left = sum(map(len, drops.values()))
