@@ -113,11 +113,14 @@ def has_any(folder: Path, endings: Collection[str]) -> bool:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(here) as entries:
-                listed = [(entry.name, entry.path, entry.is_dir()) for entry in entries if not is_hidden(entry.name)]
+                for entry in entries:
+                    if is_hidden(entry.name):
+                        continue
+                    if not entry.is_dir():
+                        if ending_of(entry.name) in endings:
+                            return True
+                    elif deep < _DEEP:
+                        todo.append((entry.path, deep + 1))
         except OSError:  # whoever lists it says so
             continue
-        if any(ending_of(name) in endings for name, _, is_folder in listed if not is_folder):
-            return True
-        if deep < _DEEP:
-            todo += [(path, deep + 1) for _, path, is_folder in listed if is_folder]
     return False
