@@ -22,12 +22,11 @@ from .loading import changes_said, corpus_of, read_clips
 from .wsj import is_wsj
 
 _ALL = "not divided"
+# Words of the notes that tell of more than single clips, or of letters, which are known once all clips are divided.
 _SHOWN = (
-    "flatter",
-    "divided by",
-    "into a split",
-    "data.language",
-)  # words of notes that tell of more than single clips
+    *("flatter", "divided by", "into a split", "data.language"),
+    *("which no training transcript has", "which is not in data.alphabet"),
+)
 _FEW = 100  # clips of a validation or test split: fewer are said
 
 
