@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 import redense
 from redense.cli import main
-from redense.errors import RecipeError
+from redense.errors import RecipeError, StateError
 from redense.lab.recipe.recipe import build_recipe, recipe_type, register_task
+from redense.lab.runs.elsewhere import data_elsewhere
 from redense.tasks import registry
 from redense.tasks.faults import Checked, Fault
 from redense.tasks.registry import Registration, register, task_named, tasks
@@ -101,6 +102,20 @@ def test_a_task_that_is_registered_with_its_sections_alone_can_be_trained_and_no
     register_task("twigs", Leaves, Tree, entry="leaves_of_a_test")
     task = task_named("twigs")
     assert [field for field in ("check", "opens", "recognises", "other", "report") if task.has(field)] == []
+
+
+def test_a_network_of_a_registered_task_is_evaluated_on_its_data_where_that_was_moved(
+    leaves: Registration, tmp_path: Path
+):
+    vars(sys.modules[leaves.entry])["make"] = lambda settings: SimpleNamespace(fingerprint=settings.data.source)
+    section: dict[str, Any] = {"epochs": 1}
+    plain = {"task": "leaves", "data": {"source": "here"}, "dense": section, "sparse": section, "redense": section}
+    (tmp_path / "recipe.yaml").write_text(build_recipe(plain).to_yaml())
+    (tmp_path / "started.json").write_text('{"data": "there"}')
+    recipe, _, own = data_elsewhere(tmp_path, "there")
+    assert (recipe.data.source, own) == ("there", True)
+    with pytest.raises(StateError, match="a network of leaves knows its own alone"):
+        data_elsewhere(tmp_path, "nowhere")
 
 
 def test_no_file_outside_a_task_names_it():

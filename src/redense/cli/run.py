@@ -43,7 +43,7 @@ def register(verbs: Verbs) -> None:
     evaluate.add_argument(
         "--split",
         choices=("validation", "test", "all"),
-        help="of the data (default: test); all: of other images, whatever split they are in",
+        help="of the data (default: test); all: of other images or recordings, whatever split they are in",
     )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 

@@ -103,11 +103,24 @@ def endings_said(others: Counter[str]) -> str:
 
 
 def has_any(folder: Path, endings: Collection[str]) -> bool:
-    """Whether a folder has, however deep, a file with one of the endings."""
-    for here, inside, files in os.walk(folder):
-        inside[:] = sorted(name for name in inside if not is_hidden(name))
-        if any(ending_of(name) in endings and not is_hidden(name) for name in files):
-            return True
-        if len(Path(here).relative_to(folder).parts) >= _DEEP:
-            inside.clear()
+    """Whether a folder has, however deep, a file with one of the endings. Links are followed, once."""
+    todo, seen = [(os.fspath(folder), 0)], set[tuple[int, int]]()
+    while todo:
+        here, deep = todo.pop()
+        try:
+            status = os.stat(here)  # noqa: PTH116  # as in `walk`
+            if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if is_hidden(entry.name):
+                        continue
+                    if not entry.is_dir():
+                        if ending_of(entry.name) in endings:
+                            return True
+                    elif deep < _DEEP:
+                        todo.append((entry.path, deep + 1))
+        except OSError:  # whoever lists it says so
+            continue
     return False

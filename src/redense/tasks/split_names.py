@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from redense.errors import DataError
@@ -66,6 +67,37 @@ def split_named(name: str) -> tuple[Split | None, str]:
     if whole := split_of(name):
         return whole, ""
     return None, name
+
+
+def split_within(name: str) -> Split | None:
+    """Return the split that a word inside a name says, where the name means none: a list of it is called otherwise.
+
+    >>> [split_within(name) for name in ("manifest_train", "esTest", "train", "dev-clean", "latest", "train_vs_test")]
+    ['train', 'test', None, None, None, None]
+    """
+    if split_named(name)[0]:
+        return None
+    words = _WORDS.findall(_CAMEL.sub(" ", unicodedata.normalize("NFKC", name)))
+    found: set[Split] = {MARKS[word] for word in map(str.casefold, words) if word in MARKS}
+    return found.pop() if len(found) == 1 else None
+
+
+def verify_names(paths: Iterable[Path], own: Callable[[Path], str] = lambda path: path.stem) -> None:
+    """Refuse lists and folders with a split inside their names, such as `es_test`: their clips would be divided anew.
+
+    Args:
+        paths: of several.
+        own: the part of a path that may begin with a split.
+
+    Raises:
+        DataError: there is one.
+    """
+    for path in paths:
+        if split := split_within(own(path)):
+            raise DataError(
+                f"{path}: is it of the {split} split? The name of such a list or folder begins with it, as in "
+                f"{split}{path.suffix}: rename it, or move it elsewhere"
+            )
 
 
 def by_split(names: Iterable[tuple[str, T]], place: str) -> dict[Split, tuple[str, T]]:

@@ -34,10 +34,14 @@ def load_weights_(network: nn.Module, path: Path) -> None:
     """Load weights of a file into a network, in place.
 
     Raises:
-        StateError: the file is damaged, of another network, or of numbers that are not finite.
+        StateError: the file is damaged, of another network, or of numbers that are not finite or no weights.
     """
     try:
-        network.load_state_dict(dict(read_weights(path)))
+        weights = dict(read_weights(path))
+        verify_kinds(weights, network.state_dict(), path)
+        network.load_state_dict(weights)
+    except StateError:
+        raise
     except Exception as error:  # torch.load raises a dozen kinds for a file that is none
         raise StateError(f"{path} is damaged, or of another network: {' '.join(str(error).split())[:200]}") from error
     verify_finite(network.state_dict(), path)
@@ -54,6 +58,29 @@ def verify_file(path: Path) -> None:
     except Exception as error:  # of the dozen kinds that `read_weights` names
         raise StateError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     verify_finite(weights, path)
+
+
+def verify_kinds(weights: Mapping[str, Any], own: Mapping[str, Tensor], what: object) -> None:
+    """Refuse whole numbers, truth values and complex numbers where a network has weights: PyTorch would copy them.
+
+    Args:
+        weights: of a file.
+        own: of the network.
+        what: names the file in the message.
+
+    Raises:
+        StateError: one is such.
+
+    >>> verify_kinds({"bias": torch.ones(2, dtype=torch.int8)}, {"bias": torch.zeros(2)}, "model.pt")
+    Traceback (most recent call last):
+        ...
+    redense.errors.StateError: model.pt holds 'bias' as int8: expected weights as they are trained, not quantised
+    """
+    for name, value in own.items():
+        given = weights.get(name)
+        if value.is_floating_point() and isinstance(given, Tensor) and not given.is_floating_point():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise StateError(f"{what} holds '{name}' as {kind}: expected weights as they are trained, not quantised")
 
 
 def verify_finite(weights: Mapping[str, Tensor], what: object) -> None:

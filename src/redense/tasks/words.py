@@ -14,6 +14,9 @@ ZERO_WIDTH_SPACE = "\u200b"
 JOINERS = "\u200c\u200d"
 """Zero width non-joiner and joiner: inside a word they are spelling."""
 
+DOTLESS = ("tr", "az")
+"""Languages with an i without a dot."""
+
 _PRESENTATION = "\ufe0e\ufe0f\u20e3"  # picture or text, and the frame of a key: how a sign is drawn
 _INSIDE = "\u00b7\u05f3\u05f4"  # the middle dot of Catalan, geresh and gershayim of Hebrew
 _OVER = "\u055b\u055c\u055e"  # Armenian writes its marks of emphasis, exclamation and question inside the word
@@ -61,7 +64,7 @@ def lower(text: str, language: str | None = None) -> str:
     >>> lower("\u0130stanbul"), lower("Irak", "tr") == "\u0131rak"
     ('istanbul', True)
     """
-    if language in ("tr", "az"):
+    if language in DOTLESS:
         text = text.replace("I", "\u0131")
     return unicodedata.normalize("NFC", text.lower().replace("i\u0307", "i"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from redense.errors import DataError
 from redense.files.checksums import read_sums, write_sums
 from redense.lab.recipe.recipe import build_recipe
 from redense.lab.runs import decoding
+from redense.lab.runs.export import export_run
 from redense.lab.runs.run import new_run, train_run
 from redense.tasks.speech.config import SpeechModel
 from redense.tasks.speech.data.tones import write_tones
@@ -298,6 +300,56 @@ def test_a_search_that_cannot_be_made_leaves_the_one_before(tmp_path):
     assert found.lexicon.words == ["a", "bed"]
 
 
+def test_an_export_has_the_search_that_was_tuned_and_its_language_model(run, redense, clip, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    result = {"redense": "1", "seed": 0, "test_examples": 1, "phases": [], "layers": [], "metric": {"name": "wer"}}
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "environment.json").write_text("{}")
+    (folder / "checkpoints").mkdir()
+    (folder / "decoding").mkdir()
+    train(["bad bed"], 2).write(tmp_path / "my.arpa")
+    search = {"width": 30, "threshold": 50, "lm_weight": 1, "word_score": 9}
+    kept = {"model": str(tmp_path / "my.arpa"), "lexicon": ["bad"], "search": search}
+    (folder / "decoding/decoding.json").write_text(json.dumps(kept))
+    write_sums(folder / "decoding", [folder / "decoding/decoding.json"])
+    out = export_run(folder, tmp_path / "out")
+    heard = [redense("transcribe", place, clip, "--beam")[:2] for place in (folder, out)]
+    assert heard[0] == heard[1]
+    assert set(heard[0][1].split()) == {"bad"}
+    assert (out / "decoding/my.arpa").read_bytes() == (tmp_path / "my.arpa").read_bytes()
+    (tmp_path / "my.arpa").unlink()
+    assert redense("transcribe", out, clip, "--beam")[:2] == heard[0]
+
+
+def test_other_recordings_are_judged_whole_where_they_have_no_test_split(run, redense, tmp_path, monkeypatch):
+    monkeypatch.setenv("REDENSE_CACHE", str(tmp_path / "cache"))
+    rows: list[str] = []
+    for name in ("bad", "bed", "zoo"):
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(len(rows)).standard_normal(8_000) / 9, 16_000)
+        rows.append(json.dumps({"audio_filepath": f"{name}.wav", "text": name}))
+    (tmp_path / "all.jsonl").write_text("\n".join(rows))
+    found: list[dict[str, Any]] = []
+    for name in ("all", "test"):
+        (tmp_path / "all.jsonl").replace(tmp_path / f"{name}.jsonl")
+        found.append(json.loads(redense("evaluate", run, "--data", tmp_path, "--json")[1]))
+    assert [(one["split"], one["examples"]) for one in found] == [("all", 2), ("test", 2)]
+    assert found[0]["wer"] == found[1]["wer"]
+    assert any("has 'o', which is not in data.alphabet: 1" in note for note in found[0]["notes"])
+    err = redense("evaluate", run, "--data", tmp_path, "--split", "validation")[2]
+    assert err == f"redense: {tmp_path} has no validation split: give --split all\n"
+
+
+def test_a_lexicon_that_a_language_model_does_not_know_is_said(run, redense, clip, tmp_path):
+    train(["bad bed"], 2).write(tmp_path / "m.arpa")
+    (tmp_path / "words.txt").write_text("bad\nabed\n")
+    given = ["transcribe", run, clip, "--beam", "--lm", tmp_path / "m.arpa", "--lexicon", tmp_path / "words.txt"]
+    assert redense(*given)[2] == f"note: 1 word of {tmp_path}/words.txt not in {tmp_path}/m.arpa\n"
+    (tmp_path / "words.txt").write_text("abba\n")
+    code, _, err = redense(*given)
+    assert code == 2
+    assert "has none of the 1 words that can be heard, such as 'abba': is the case right?" in err
+
+
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +402,7 @@ def test_every_mistake_is_one_line(run, redense, arguments, message):
         ("--order 1", "must be 2 to 6, got 1"),
         ("--order x", "--order must be a whole number"),
         ("--lm a --text b", "give one of them"),
+        ("--lm a --order 3", "leave one of them out"),
         ("--text none.txt", "cannot read none.txt"),
         ("--lm none.arpa", "cannot read the language model none.arpa"),
     ],

@@ -136,6 +136,29 @@ def test_weights_of_another_network_are_refused_by_name(weights: dict[str, Any],
     assert torch.equal(model.weight, before)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (
+            lambda own: {"bias": own["bias"].to(torch.int8)},
+            StateError,
+            "holds 'bias' as int8: expected",
+        ),
+        (lambda own: {"weight": own["weight"] > 0}, StateError, "holds 'weight' as bool"),
+        (lambda own: {"module.bias": own["bias"] + 1}, RecipeError, "'bias' and 'module.bias', which are one here"),
+    ],
+)
+def test_numbers_that_are_no_weights_and_two_of_one_name_are_refused(
+    change: Callable[..., dict[str, Any]], error: type[Exception], words: str, tmp_path: Path
+):
+    own = nn.Linear(2, 1).state_dict()
+    torch.save({**own, **change(own)}, tmp_path / "w.pt")
+    with pytest.raises(error, match=words):
+        load_start_(nn.Linear(2, 1), str(tmp_path / "w.pt"), None)
+    torch.save({**own, "module.bias": own["bias"]}, tmp_path / "w.pt")
+    load_start_(nn.Linear(2, 1), str(tmp_path / "w.pt"), None)
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_not_finite_are_refused_before_a_loss_is_blamed(value: float, tmp_path: Path):
     save_file({"weight": torch.tensor([[0.0, value], [0.0, 0.0]]), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")

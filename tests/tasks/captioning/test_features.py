@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from redense.errors import DataError, RecipeError, StateError
 from redense.tasks.captioning import features
@@ -151,6 +152,34 @@ def test_the_last_layers_input_of_a_library_network(tmp_path: Path):
         open_eyes(named.model_copy(update={"layer": "last"}))
     with pytest.raises(RecipeError, match=r"has no module 'feature'.*did you mean 'features'"):
         open_eyes(named.model_copy(update={"layer": "feature"}))
+
+
+class Odd(nn.Module):
+    """A network with a map whose channels are last, a module that gives two tensors, and one that it does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.lstm, self.unused = nn.Identity(), nn.LSTM(3, 2), nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.lstm(self.map(images.permute(0, 2, 3, 1))[:, 0])[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("map", "a module whose map is 8 x 8 x 3, with its channels last"),
+        ("lstm", "a module that gives no tensor"),
+        ("unused", "a module that is not used"),
+    ],
+)
+def test_a_module_that_gives_no_features_is_refused(layer: str, message: str):
+    network = Odd()
+    eyes = features.Eyes(
+        network, getattr(network, layer), False, lambda picture: picture, torch.zeros(3, 1, 1), torch.ones(3, 1, 1), ""
+    )
+    with pytest.raises(RecipeError, match=message):
+        eyes.see([torch.zeros(3, 8, 8)])
 
 
 def test_weights_that_are_not_there_or_damaged_are_explained(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redense.tasks.captioning.tokens import tokenize, vocabulary
+from redense.tasks.captioning.tokens import tokenize, vocabulary, vocabulary_of
 
 SENTENCES = st.lists(st.lists(st.sampled_from(["a", "dog", "red", "ball", "runs"]), min_size=1), min_size=1)
 
@@ -14,6 +14,13 @@ def test_words_are_small_and_without_punctuation_as_in_neuraltalk():
     assert tokenize("A Man's dog -- red, “white” & blue .") == ("a", "mans", "dog", "red", "white", "blue")
     assert tokenize("$5 + 3 😀 naïve") == ("5", "3", "naïve")
     assert tokenize(" ... ") == ()
+
+
+def test_sentences_that_are_cut_are_counted():
+    tokens = [[["a", "red", "dog"], ["a", "dog"]], [["a", "dog", "rare"]]]
+    _, notes = vocabulary_of(tokens, 1, "set", 2)
+    assert notes[1] == "set: 2 training sentences have more than 2 known words, and are cut there (data.longest)"
+    assert len(vocabulary_of(tokens, 1, "set", 3)[1]) == 1
 
 
 @given(SENTENCES, st.integers(1, 4))

@@ -57,7 +57,7 @@ def register(verbs: Verbs) -> None:
         "What was tuned is kept in the run folder for `redense transcribe RUN FILE --beam`.",
     )
     decode.add_argument("run", type=Path, help="a run folder of speech recognition")
-    decode.add_argument("--order", metavar="N", default="3", help="of the language model's n-grams (default: 3)")
+    decode.add_argument("--order", metavar="N", help="of the language model's n-grams (default: 3)")
     decode.add_argument("--text", type=Path, metavar="FILE", help="more sentences to train it on, one a line")
     _add_language(decode)
     decode.add_argument("--beam", metavar="WIDTH", default="100", help="of the search (default: 100)")
@@ -170,6 +170,8 @@ def _beam(
     if lexicon.unspellable:
         said = counted(lexicon.unspellable, "word")
         complain(f"{said} with letters that the network does not know cannot be heard", before="note: ")
+    if lexicon.unweighed:
+        complain(f"{counted(lexicon.unweighed, 'word')} of {options.lexicon} not in {options.lm}", before="note: ")
     return BeamDecoder(alphabet, lexicon, replace(usual, **given))
 
 
@@ -177,9 +179,11 @@ def _beam(
 
 
 def _decode(options: argparse.Namespace) -> int:
-    width, order = _whole("--beam", options.beam, _WIDEST), _whole("--order", options.order, 999)
+    width, order = _whole("--beam", options.beam, _WIDEST), _whole("--order", options.order or "3", 999)
     if options.lm and options.text:
         raise RedenseError("--text trains a language model and --lm gives one: give one of them")
+    if options.lm and options.order:
+        raise RedenseError("--order is of a language model that is trained, and --lm gives one: leave one of them out")
     recipe_for("transcribe", options.run, options.run)
 
     from redense.tasks.speech.transcripts.language import ORDERS, read_words

@@ -34,7 +34,7 @@ from redense.tasks.speech.transcripts.language import LanguageModel, train
 from redense.tasks.speech.transcripts.scoring import Change, Score, by_group, change, score, utterance_counts
 from redense.tasks.task import Split
 
-FOLDER = "decoding"
+from .formats import SEARCH as FOLDER
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def decode_run(
         known = Lexicon(task.alphabet, lexicon, path)
     if known.unspellable:
         say(f"{known.unspellable:,} words have letters that the network does not know, and are left out")
+    if known.unweighed:
+        say(f"{known.unweighed:,} words are not in the language model: each is as likely as any unknown one")
     validation, references = _heard(engine, task, "validation")
     perplexity = trained.perplexity(references) if trained else None
     say(f"tuning on {len(validation):,} validation clips")

@@ -33,12 +33,12 @@ def evaluate_elsewhere(folder: Path, source: str, split: str | None = None) -> E
     """Return what the final model of a run, or of its export, gives on data that lies in ``source``.
 
     If it is the run's own data, it is divided as then. Other images need the run's classes by name; where they have no
-    test split, all of them are evaluated. Other recordings are read with the run's alphabet.
+    test split, all of them are evaluated. So are other recordings, which are read with the run's alphabet.
 
     Args:
         folder: of the run or export.
         source: a folder, or whatever else a recipe's ``data.source`` takes.
-        split: ``validation``, ``test``, or for other images ``all``.
+        split: ``validation``, ``test``, or for other images and recordings ``all``.
 
     Raises:
         DataError: the data is broken, or has other classes.
@@ -83,6 +83,8 @@ def _with_source(recipe: Recipe, source: str) -> Recipe:
     if not source:
         raise RecipeError("--data is empty, which would be the folder at hand: name the data, or leave it out")
     plain = recipe.model_dump(mode="json")
-    plain["data"] |= {"source": source, "expected": None}
+    plain["data"] |= {"source": source}
+    if "expected" in plain["data"]:
+        plain["data"]["expected"] = None
     plain["training"] |= {"batch_size": 1, "accumulate": 1}
     return build_recipe(plain | {"start": None, "tune": None}, "recipe")

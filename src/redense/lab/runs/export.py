@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from redense.errors import DataError, StateError
-from redense.files.checksums import write_sums
+from redense.files.checksums import check_sums, write_sums
 from redense.files.visible import visible_line
 from redense.files.writing import write_bytes, write_text
 from redense.lab.folder import read_json
@@ -19,7 +20,7 @@ from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
 
-from .formats import OTHER, RANDOM, VALIDATION, WITHOUT_GUARDS, Compared, ExportError, check_format
+from .formats import OTHER, RANDOM, SEARCH, VALIDATION, WITHOUT_GUARDS, Compared, ExportError, check_format
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def export_run(
     data: str | None = None,
     tell: Callable[[Compared], None] = lambda compared: None,
 ) -> Path:
-    """Copy what a user of the model needs to ``out``: weights, artifacts, recipe, result, and a model card.
+    """Copy what a user of the model needs to ``out``: weights, artifacts, a tuned search, recipe, result, and a card.
 
     Args:
         folder: of a finished run.
@@ -78,6 +79,7 @@ def export_run(
             graphs = write()
             taken = [path for path in out.rglob("*") if path.is_file()]
             write_sums(out, taken)
+            _copy_search(folder / SEARCH, out / SEARCH)
             write_text(out / "README.md", model_card(recipe, result, made, graphs))
         except BaseException:  # half of it would pass for an export
             shutil.rmtree(out, ignore_errors=True)
@@ -85,6 +87,24 @@ def export_run(
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
     return out
+
+
+def _copy_search(kept: Path, out: Path) -> None:
+    """Copy a search that `redense decode` has tuned, if there is one, with its language model, wherever that lies.
+
+    It has checksums of its own, so that it can be tuned anew in the export.
+    """
+    if not (kept / "decoding.json").is_file():
+        return
+    check_sums(kept)
+    found = read_json(kept / "decoding.json")
+    if not isinstance(found, dict) or not isinstance(name := cast("dict[str, Any]", found).get("model"), str):
+        raise StateError(f"{kept / 'decoding.json'} is damaged: it names no language model; tune the search anew")
+    model = kept / name  # an absolute path stays one
+    out.mkdir()
+    shutil.copyfile(model, out / model.name)
+    write_text(out / "decoding.json", json.dumps(found | {"model": model.name}, indent=2) + "\n")
+    write_sums(out, [out / model.name, out / "decoding.json"])
 
 
 def _network_of(folder: Path, recipe: Recipe, data: str | None) -> tuple[Any, Any, str]:

@@ -16,6 +16,9 @@ FORMATS = ("safetensors", *ENDINGS)
 WITHOUT_GUARDS = "torch.export, check_guards=False"
 """What runs a graph of torch.export whose own checks refuse sizes that it computes rightly."""
 
+SEARCH = "decoding"
+"""The folder, in that of a run, of a search that `redense decode` has tuned."""
+
 _NEEDED = {"onnx": ("onnx", "onnxscript")}
 
 

@@ -19,7 +19,7 @@ from redense.layers.names import clean_name
 from redense.tasks import catalog
 from redense.tasks.classification.normalisation import IMAGENET
 from redense.tasks.classification.renaming import to_timm
-from redense.tasks.weights import read_weights, verify_finite
+from redense.tasks.weights import read_weights, verify_finite, verify_kinds
 
 _LIBRARY = re.compile(r"(torchvision|timm):.*")
 _LEVELS = 0.5  # of 255: so far apart two means are one
@@ -138,7 +138,7 @@ def load_start_(
 
     Raises:
         RecipeError: the weights are of another network.
-        StateError: the file cannot be read, holds more than weights, or numbers that are not finite.
+        StateError: the file cannot be read, holds more than weights, or numbers that are not finite or no weights.
     """
     own = model.state_dict()
     found = _weights_of(start, pretrained, own)
@@ -153,6 +153,7 @@ def load_start_(
         raise RecipeError(
             f"start {start} is of another network: {_differences(own, found, missing, unknown, wrong)}{hint}"
         )
+    verify_kinds(found, own, f"start {start}")
     try:
         model.load_state_dict({name: own[name] if name in other else found[name] for name in own})
     except (RuntimeError, NotImplementedError) as error:  # sparse tensors, or some without values
@@ -170,7 +171,12 @@ def _weights_of(
         weights = pretrained(start)
     else:
         weights = _read(_file(start))
-    return to_timm({_plain(name): tensor for name, tensor in weights.items()}, own)
+    names: dict[str, str] = {}
+    for name, tensor in weights.items():
+        other = weights[first := names.setdefault(_plain(name), name)]
+        if first != name and not (other.dtype == tensor.dtype and torch.equal(other, tensor)):
+            raise RecipeError(f"start {start} holds '{first}' and '{name}', which are one here: keep one of them")
+    return to_timm({plain: weights[name] for plain, name in names.items()}, own)
 
 
 def _fetched_by_name(start: str) -> catalog.Source | None:

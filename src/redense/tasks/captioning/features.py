@@ -74,6 +74,7 @@ class Eyes:
 
         Raises:
             DataError: the CNN cannot look at them: they are too small or too large for it, or of several sizes.
+            RecipeError: the module that was named gives no features of a picture.
         """
         device = next(self.network.parameters()).device
         pictures = [picture.convert("L") for picture in pictures] if self.grey else pictures
@@ -98,8 +99,18 @@ class Eyes:
             raise DataError(f"{width} x {height} pixels do not fit the CNN: {first_line(error)[:200]}") from error
         finally:
             hook.remove()
-        seen = found[-1]
+        seen = found[-1] if found else None
+        if not isinstance(seen, Tensor):
+            gives = "is not used where the network looks at a picture" if seen is None else "gives no tensor"
+            raise RecipeError(f"data.features.layer names a module that {gives}: name another one")
         if seen.ndim == 4:  # a map of features: its mean over the places
+            # Of a square picture the two equal sides of a map are its places.
+            if height == width and seen.shape[1] == seen.shape[2] != seen.shape[3]:
+                sides = " x ".join(map(str, seen.shape[1:]))
+                raise RecipeError(
+                    f"data.features.layer names a module whose map is {sides}, with its channels last, expected them "
+                    "first: name a module behind it"
+                )
             seen = seen.mean((2, 3))
         return seen.flatten(1).float().cpu()
 
@@ -215,7 +226,7 @@ def _eyes_of_run(folder: Path, source: FeatureSource) -> Eyes:
         task = Classification(data, model)
         shape, network, (mean, std) = task.shape, task.build_model(), task.scale
     load_weights_(network, _model_of(folder))
-    return _eyes(network, source, fitting_transform(data, shape), mean, std, grey=shape[0] == 1)
+    return _eyes(network, source, str(folder), fitting_transform(data, shape), mean, std, grey=shape[0] == 1)
 
 
 def _eyes_of_library(source: FeatureSource) -> Eyes:
@@ -234,7 +245,7 @@ def _eyes_of_library(source: FeatureSource) -> Eyes:
             raise StateError(f"data.features.weights: {source.weights} has no '{missing[0]}' of {source.network}")
         network.load_state_dict({name: weights[name] for name in own})
     mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in _scale(source))
-    return _eyes(network, source, evaluation_transform(data), mean, std)
+    return _eyes(network, source, source.network, evaluation_transform(data), mean, std)
 
 
 def _scale(source: FeatureSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -245,21 +256,28 @@ def _scale(source: FeatureSource) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def _eyes(
-    network: nn.Module, source: FeatureSource, transform: Transform, mean: Tensor, std: Tensor, *, grey: bool = False
+    network: nn.Module,
+    source: FeatureSource,
+    called: str,
+    transform: Transform,
+    mean: Tensor,
+    std: Tensor,
+    *,
+    grey: bool = False,
 ) -> Eyes:
     modules = dict(network.named_modules())
     if source.layer == "last":
         linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
         if not linear:
             raise RecipeError(
-                f"data.features.layer: {source.network} has no linear layer; name the module whose output is meant"
+                f"data.features.layer: {called} has no linear layer; name the module whose output is meant"
             )
         layer = linear[-1]
     elif source.layer in modules:
         layer = modules[source.layer]
     else:
         raise RecipeError(
-            f"data.features.layer: {source.network} has no module {source.layer!r}{nearest(source.layer, modules)}"
+            f"data.features.layer: {called} has no module {source.layer!r}{nearest(source.layer, modules)}"
         )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return Eyes(

@@ -46,7 +46,7 @@ class Captioning:
     def __init__(self, data: CaptionData, model: CaptionModel) -> None:
         self.splits = splits = load_captions(data)
         self._data, self._model = data, model
-        self.vocabulary, rare = vocabulary_of(splits.train.tokens, data.threshold, data.source or "")
+        self.vocabulary, rare = vocabulary_of(splits.train.tokens, data.threshold, data.source or "", data.longest)
         self._digest = digest = digest_of(data.features)
         self.fingerprint = f"{splits.fingerprint}/{digest}"
         self.notes = (*splits.notes, *rare)

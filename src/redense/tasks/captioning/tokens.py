@@ -121,9 +121,15 @@ def vocabulary(sentences: Sequence[Sequence[str]], threshold: int) -> Vocabulary
 
 
 def vocabulary_of(
-    tokens: Sequence[Sequence[Sequence[str]]], threshold: int, place: str
+    tokens: Sequence[Sequence[Sequence[str]]], threshold: int, place: str, longest: int | None = None
 ) -> tuple[Vocabulary, tuple[str, ...]]:
-    """Return the vocabulary of training images, each with the words of its sentences, and notes on what is rare.
+    """Return the vocabulary of training images, each with the words of its sentences, and notes on what is not learned.
+
+    Args:
+        tokens: of each image, the words of each sentence.
+        threshold: how often a word has to occur.
+        place: what a user calls the set.
+        longest: words after which a training sentence is cut.
 
     Raises:
         DataError: no word occurs often enough.
@@ -138,7 +144,13 @@ def vocabulary_of(
         f"vocabulary: {len(known.words):,} words; {known.dropped:,} that occur less than {threshold} times in the "
         f"training sentences are left out ({share:.1%} of all words)"
     ]
-    if empty := sum(not known.encode(words) for words in sentences):
+    lengths = [len(known.encode(words)) for words in sentences]
+    if cut := sum(length > longest for length in lengths) if longest else 0:
+        notes.append(
+            f"{place}: {cut:,} training {'sentence has' if cut == 1 else 'sentences have'} more than {longest} known "
+            f"words, and {'is' if cut == 1 else 'are'} cut there (data.longest)"
+        )
+    if empty := lengths.count(0):
         notes.append(
             f"{place}: {empty:,} training {'sentence has' if empty == 1 else 'sentences have'} no word that occurs "
             f"{threshold} times, and {'is' if empty == 1 else 'are'} not learned: lower data.threshold to keep them"

@@ -127,6 +127,8 @@ class SpeechData(BaseModel):
     def _fits(self) -> SpeechData:
         if self.source == ():
             raise ValueError("source is an empty list, expected at least one")
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError("source names one place twice: every clip of it would count twice")
         if self.validation + self.test >= 1:
             raise ValueError(f"validation {self.validation} and test {self.test} leave nothing to train on")
         if self.min_seconds >= self.max_seconds:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .config import SpeechData
-from .data.loading import Utterance
+from .data.clips import Utterance
 from .spectrogram import augmented, frames_in, spectrogram, with_noise
 from .store import FeatureStore
 from .transcripts.alphabet import Alphabet

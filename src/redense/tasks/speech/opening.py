@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from typing_extensions import override
 
-from redense.errors import RedenseError, StateError
+from redense.errors import StateError
 from redense.files.json_text import read_json
 from redense.tasks.graphs import Inputs, Standalone
-from redense.tasks.task import OtherData
+from redense.tasks.task import OtherData, Split
 from redense.tasks.weights import final_weights
 
 from .config import SpeechData, SpeechModel
+from .data.loading import corpus_to_judge
+from .examples import SpeechExamples
 from .exporting import graphs
 from .recogniser import Recogniser
 from .task import Speech
@@ -68,14 +71,28 @@ def alphabet_of(folder: Path, data: SpeechData, model: SpeechModel) -> Alphabet:
 def other_recordings(folder: Path, data: SpeechData, model: SpeechModel, split: str | None) -> OtherData:
     """Return recordings that a run was not trained on, read with its alphabet.
 
+    Args:
+        folder: of the run.
+        data: names the recordings.
+        model: the network.
+        split: of them, or ``all``; None: their test split if they have one, else all.
+
     Raises:
-        DataError: the data is missing, broken or unfit.
-        RedenseError: there is no such split.
+        DataError: the data is missing, broken or unfit, or there is no such split.
     """
-    chosen = split or "test"
-    if chosen not in ("validation", "test"):
-        raise RedenseError("--split all is for images: give test or validation")
     known = "".join(alphabet_of(folder, data, model).symbols)
-    task = Speech(SpeechData.model_validate({**data.model_dump(mode="json"), "alphabet": known}), model)
-    said = f"{' + '.join(data.sources)} is other data than the run's, read with the run's alphabet"
-    return OtherData(task, chosen, (said, *task.notes))
+    data = SpeechData.model_validate({**data.model_dump(mode="json"), "alphabet": known})
+    corpus, chosen = corpus_to_judge(data, split)
+    task = OtherRecordings(data, model, corpus)
+    which = "all of it" if chosen == "all" else f"its {chosen} split"
+    said = f"{' + '.join(data.sources)} is other data than the run's, read with the run's alphabet: {which}"
+    return OtherData(task, "test", (said, *task.notes), chosen)
+
+
+class OtherRecordings(Speech):
+    """The task with other recordings in place of its test split, and no others."""
+
+    @override
+    def examples(self, split: Split) -> SpeechExamples:
+        """Return the clips that are judged, whatever the split is called."""
+        return super().examples("test")

@@ -26,7 +26,7 @@ from redense.tasks import catalog
 
 from .config import SpectrogramSettings, SpeechData
 from .data.checking import progress
-from .data.loading import Utterance
+from .data.clips import Utterance
 from .spectrogram import spectrogram
 
 log = logging.getLogger(__name__)

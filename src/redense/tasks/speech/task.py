@@ -19,7 +19,8 @@ from redense.tasks.task import Split
 
 from . import METRIC
 from .config import SpeechData, SpeechModel
-from .data.loading import Corpus, Utterance, load_corpus
+from .data.clips import Utterance
+from .data.loading import Corpus, load_corpus
 from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .exporting import graphs
@@ -48,8 +49,8 @@ class Speech:
     metric = METRIC
     include: Sequence[str] | None = None
 
-    def __init__(self, data: SpeechData, model: SpeechModel) -> None:
-        corpus = load_corpus(data)
+    def __init__(self, data: SpeechData, model: SpeechModel, corpus: Corpus | None = None) -> None:
+        corpus = corpus or load_corpus(data)
         self.alphabet, self.fingerprint, self.parts = corpus.alphabet, corpus.fingerprint, corpus.parts
         self.exclude: Sequence[str] = EXCLUDE[model.name]
         self._data, self._model = data, model
@@ -66,9 +67,9 @@ class Speech:
 
     def _set_widths(self) -> None:
         """Find the longest clip and transcript: outcomes of all batches have the same widths."""
-        self._longest = max(max(part.lengths) for part in self._splits.values())
+        self._longest = max(max(part.lengths, default=0) for part in self._splits.values())
         self._frames = -(-self._longest // self._model.frames_to_one)
-        self._symbols = max(max(map(len, part.symbols)) for part in self._splits.values())
+        self._symbols = max(max(map(len, part.symbols), default=0) for part in self._splits.values())
 
     def _unexpected(self, train: int) -> list[str]:
         expected = self._data.expected

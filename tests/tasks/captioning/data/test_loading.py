@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -293,6 +295,47 @@ def test_a_set_with_a_text_column_and_its_own_splits_is_read(saved: Callable[...
     assert len(set(read)) == 9  # each row its own image, in every table
 
 
+@pytest.mark.parametrize("parts", [("train",), ("train", "validation", "test")])
+def test_rows_of_one_picture_are_one_image_with_all_its_sentences(parts: Sequence[str], tmp_path: Path, config: Config):
+    datasets = pytest.importorskip("datasets")
+    tables = {}
+    for part in parts:
+        images = [Image.new("RGB", (4, 4), (row // 2, 90, len(part))) for row in range(100)]
+        table = datasets.Dataset.from_dict({"image": images, "text": [f"a dog {row}" for row in range(100)]})
+        tables[part] = table.cast_column("image", datasets.Image())
+    datasets.DatasetDict(tables).save_to_disk(tmp_path / "saved")
+    splits = load_captions(config(tmp_path / "saved"))
+    found = [part for split in (splits.train, splits.validation, splits.test) for part in split.sentences]
+    assert [len(sentences) for sentences in found] == [2] * 50 * len(parts)
+    assert ("a dog 0", "a dog 1") in found
+    assert splits.train.images.read(1) != splits.train.images.read(0)
+    assert f"{50 * len(parts)} rows of a picture that another row has" in splits.notes[0]
+    assert not any("flatter" in note for note in splits.notes)
+
+
+def test_what_was_seen_of_a_table_is_not_taken_for_another_in_its_place(tmp_path: Path, config: Config):
+    datasets = pytest.importorskip("datasets")
+    for broken in (True, False):
+        tables = {}
+        for number, part in enumerate(("train", "validation", "test")):
+            images = [{"bytes": bitmap(number, row, broken), "path": None} for row in range(3)]
+            table = datasets.Dataset.from_dict({"image": images, "text": ["a dog"] * 3})
+            tables[part] = table.cast_column("image", datasets.Image())
+        place = tmp_path / "saved"
+        shutil.rmtree(place, ignore_errors=True)
+        datasets.DatasetDict(tables).save_to_disk(place)
+        if broken:
+            with pytest.raises(DataError, match="9 of 9 images cannot be used"):
+                load_captions(config(place))
+    assert len(load_captions(config(place)).train) == 3
+
+
+def bitmap(part: int, row: int, broken: bool) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (part, row, 90)).save(file, "bmp")
+    return file.getvalue().replace(b"BM", b"no" if broken else b"BM", 1)
+
+
 def test_lists_of_sentences_and_numbered_columns_are_several_references(saved: Callable[..., Path], config: Config):
     rows = {"captions": [["a dog", "an animal"]] * 40}
     assert load_captions(config(saved(train=rows))).train.sentences[0] == ("a dog", "an animal")
@@ -397,6 +440,26 @@ def test_two_tables_that_say_the_same_are_refused(tmp_path: Path, config: Config
         load_captions(config(tmp_path / "set"))
     (tmp_path / "set/metadata.csv").write_text("\n".join(["file_name,text", *lines]).replace("dog", "pet"))
     assert set(load_captions(config(tmp_path / "set")).train.sentences) == {("a dog", "a pet")}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("val", "test"), "all of its images are of test or validation: give it a train split"),
+        (("train", "es_test"), r"es_test\.csv: is it of the test split\?"),
+        (("test",), "all of its images are of test: give it a train split"),
+        (("train", "val", "test", "captions"), "captions.csv, line 2: no split, where test.csv has one"),
+    ],
+)
+def test_tables_of_splits_of_which_some_images_would_change_sides_are_refused(
+    names: Sequence[str], message: str, tmp_path: Path, config: Config
+):
+    for table in names:
+        draw(tmp_path, [f"{table}{number}.png" for number in range(9)])
+        rows = [f"{table}{number}.png,a dog {number}\n" for number in range(9)]
+        (tmp_path / f"{table}.csv").write_text("".join(["file_name,text\n", *rows]))
+    with pytest.raises(DataError, match=message):
+        load_captions(config(tmp_path))
 
 
 def test_a_column_split_divides_a_table_that_is_called_train(tmp_path: Path, config: Config):

@@ -39,6 +39,14 @@ def test_what_is_usable_is_counted_and_the_rest_is_named(corpus: Write, sound: W
     ]
 
 
+def test_clips_with_letters_that_are_not_learned_are_said_to_be_left_out(corpus: Write, redense: Run):
+    corpus(["uno dos", "tres"], "train.jsonl")
+    corpus(["uno"], "dev.jsonl")
+    root = corpus(["uno", "zinc"], "test.jsonl")
+    said = "note: left out 1 clips: has 'c', which no training transcript has: 1 (test-1.wav)"
+    assert said in redense("data", "check", root)[1]
+
+
 def test_speakers_are_counted_where_they_are_named(tmp_path: Path, sound: Write):
     lines: list[str] = []
     for index, (text, seconds) in enumerate((("si", 30), ("no", 60))):

@@ -39,6 +39,41 @@ def test_an_offset_chooses_a_piece_and_a_duration_alone_does_not(tmp_path: Path)
     assert (piece.start, piece.length, piece.name) == (1.5, 0.5, "a.wav@1.5")
 
 
+def test_a_table_may_choose_pieces_too(tmp_path: Path):
+    rows = ["file_name,text,offset,duration", "a.wav,uno,1.5,0.5", "b.wav,dos,,9"]
+    piece, whole = read_source(str(write(tmp_path / "metadata.csv", "\n".join(rows)).parent))
+    assert (piece.start, piece.length, whole.start, whole.length) == (1.5, 0.5, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("manifest_train.jsonl", "manifest_test.jsonl"),
+        ("train.jsonl", "es_test.jsonl"),
+        ("train.csv", "es_test.csv"),
+        ("metadata_train.csv", "metadata_es_test.csv"),
+        ("es_train/a.wav", "es_test/a.wav"),
+    ],
+)
+def test_a_split_inside_a_name_is_asked_for_and_not_divided_anew(first: str, second: str, tmp_path: Path):
+    lines = {".jsonl": '{"audio_filepath": "%s.wav", "text": "uno"}', ".wav": ""}
+    for name in (first, second):
+        line = "%s|uno" if "metadata" in name else lines.get(Path(name).suffix, "file_name,text\n%s.wav,uno")
+        path = write(tmp_path / name, line.replace("%s", Path(name).stem))
+        if path.suffix == ".wav":
+            write(path.with_suffix(".txt"), "uno")
+    with pytest.raises(DataError, match=r"is it of the (test|train) split\?"):
+        read_source(str(tmp_path))
+
+
+def test_two_sounds_with_one_transcript_are_refused(tmp_path: Path):
+    for name in ("a.wav", "a.flac", "b.wav"):
+        write(tmp_path / name)
+    write(tmp_path / "a.txt", "uno")
+    with pytest.raises(DataError, match=r"a\.flac and a\.wav have one transcript"):
+        read_source(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -1,7 +1,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,12 @@ def test_several_test_sets_keep_their_names(corpus: Write):
     assert load(corpus(sentences(10), "train.jsonl")).parts == ("92", "93")
 
 
+def test_a_test_set_without_a_name_has_one_beside_others(corpus: Write):
+    corpus(sentences(60), "train.jsonl")
+    corpus([f"tres {text}" for text in sentences(3)], "test.jsonl")
+    assert load(corpus([f"mil {text}" for text in sentences(3)], "test_93.jsonl")).parts == ("93", "test")
+
+
 def test_all_that_is_left_out_is_counted_and_named(corpus: Write, sound: Write):
     root = corpus([*sentences(50), "tiene 2", "[pitido]", "vacio", "mudo", "largo", "corto", "falta", "roto"])
     names = {text: root / f"manifest-{50 + index}.wav" for index, text in enumerate(
@@ -124,6 +130,12 @@ def test_a_clip_without_sound_that_can_be_used_is_refused_as_data_check_says(
 def test_what_was_changed_in_transcripts_is_counted(corpus: Write):
     found = load(corpus([*sentences(40), "¡Mil!"]), accents="fold")
     assert found.notes[-1] == "transcripts changed: 1 to lower case, 1 without punctuation"
+
+
+def test_a_language_of_which_nothing_is_known_is_said(corpus: Write):
+    root = corpus(sentences(60))
+    assert any("data.language 'spa' changes nothing" in note for note in load(root, language="spa").notes)
+    assert not any("data.language" in note for note in load(root, language="es").notes)
 
 
 def test_letters_that_training_never_shows_are_left_out_elsewhere(corpus: Write):
@@ -214,6 +226,44 @@ def test_a_source_without_splits_beside_one_with_them_is_trained_on_and_what_it_
     said = "2 clips of a source without splits went to training, with a sentence that given validation or test clips"
     assert any(said in note for note in found.notes)
     assert not any("without splits" in note for note in load(one).notes)
+
+
+def test_where_clips_without_a_split_went_is_said_beside_a_list_that_has_one(corpus: Write):
+    corpus(sentences(20), "train.jsonl")
+    corpus([f"tres {text}" for text in sentences(5)], "dev.jsonl")
+    corpus([f"mil {text}" for text in sentences(5)], "test.jsonl")
+    root = corpus([f"seis {text}" for text in sentences(3)], "heldout.jsonl")
+    said = "no list, folder or source puts 3 clips into a split, such as heldout-0.wav: 3 to training"
+    assert said in load(root).notes
+
+
+def listed(folder: Path, **rows: Sequence[tuple[float, float, str]]) -> Path:
+    for name, pieces in rows.items():
+        lines = [{"audio_filepath": "a.wav", "offset": at, "duration": long, "text": text} for at, long, text in pieces]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def test_pieces_of_a_recording_that_overlap_in_two_splits_are_said(tmp_path: Path, sound: Write):
+    sound(tmp_path / "a.wav", 5.0)
+    train = [(0.0, 1.0, "uno dos"), (3.95, 1.0, "dos uno"), (0.2, 0.2, "dos")]
+    root = listed(tmp_path, train=train, dev=[(1.0, 1.0, "uno")], test=[(0.8, 1.0, "dos"), (3.0, 1.0, "uno")])
+    (train_test, dev_test) = [note for note in load(root).notes if "sound in common" in note]
+    assert "of 2 test clips 1 has sound" in train_test
+    assert "in the training split, such as a.wav@0.8 (a.wav): the test figures flatter" in train_test
+    assert "of 2 test clips 1 has sound" in dev_test
+    assert "such as a.wav@0.8 (a.wav@1): the test" in dev_test
+
+
+def test_a_clip_that_a_list_names_twice_is_refused_unless_it_is_trained_on(tmp_path: Path, sound: Write):
+    sound(tmp_path / "a.wav", 5.0)
+    piece = (3.0, 1.0, "uno")
+    root = listed(tmp_path, train=[(0.0, 1.0, "uno")] * 2, dev=[(1.0, 1.0, "uno")], test=[piece])
+    assert len(load(root).splits["train"]) == 2
+    with pytest.raises(DataError, match=r"a\.wav@3: one recording with one transcript is there twice"):
+        load(listed(tmp_path, test=[piece] * 2))
+    with pytest.raises(ValueError, match="source names one place twice"):
+        load((str(root), str(root)))
 
 
 def test_clips_are_listened_to_once(corpus: Write, monkeypatch: pytest.MonkeyPatch):

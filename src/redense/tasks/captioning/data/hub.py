@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from string import digits
@@ -10,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from redense.errors import DataError, nearest
+from redense.files.visible import counted
 from redense.tasks.classification.data.layouts.hub import Rows, load_tables, row_splits, split_columns
 
 from .source import Entry, Source, caption_split, halved, sentences_of, split_by_hash
@@ -18,12 +21,21 @@ USUAL = ("caption", "captions", "sentence", "sentences", "text", "texts", "raw",
 
 
 class JoinedRows:
-    """The encoded images of several tables one after the other; ``lengths`` int64 (n,) are their sizes in bytes."""
+    """The encoded images of several tables one after the other; ``lengths`` int64 (n,) are their sizes in bytes.
 
-    def __init__(self, parts: Sequence[Rows]) -> None:
+    Args:
+        parts: the tables.
+        rows: those that count, int64 (n,); None: all.
+
+    ``version`` tells them from others in the same place.
+    """
+
+    def __init__(self, parts: Sequence[Rows], rows: np.ndarray | None = None) -> None:
         self._parts = parts
         self._starts = np.cumsum([0, *map(len, parts)])
-        self.lengths = np.concatenate([part.lengths for part in parts])
+        self.version = " ".join(part.version for part in parts)
+        self._rows = np.arange(self._starts[-1]) if rows is None else rows
+        self.lengths = np.concatenate([part.lengths for part in parts])[self._rows]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -39,8 +51,9 @@ class JoinedRows:
         return part.read(row)
 
     def _find(self, index: int) -> tuple[Rows, int]:
-        place = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._parts[place], index - int(self._starts[place])
+        row = int(self._rows[index])
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[place], row - int(self._starts[place])
 
 
 def read_hub(source: str, text: str | None, place: str) -> Source:
@@ -84,15 +97,57 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
                 sentences += own
             split = splits[index] if splits else caption_split(part) if len(tables) > 1 else None
             entries.append(Entry(name, tuple(sentences), split))
+    entries, rows = _joined(entries, JoinedRows(parts))
+    images = JoinedRows(parts, rows)
     entries, notes = complete(entries, place)
-    return Source(place, JoinedRows(parts), tuple(entries), (*beside, *notes))
+    if again := sum(map(len, parts)) - len(rows):
+        said = f"{counted(again, 'row')} of a picture that another row has: its sentences are taken together"
+        notes = (f"{place}: {said}", *notes)
+    return Source(place, images, tuple(entries), (*beside, *notes))
+
+
+def _joined(entries: list[Entry], images: JoinedRows) -> tuple[list[Entry], np.ndarray]:
+    """Return entries in which rows of one split with the same picture, byte for byte, are one, and the rows that stay.
+
+    A set may have a row a sentence; drawn one by one, a picture would be in training and in the test.
+    """
+    lengths = images.lengths.tolist()
+    counts = Counter(lengths)
+    seen: dict[Any, int] = {}
+    out: list[Entry] = []
+    rows: list[int] = []
+    for row, entry in enumerate(entries):
+        content = _content(images, row) if counts[lengths[row]] > 1 else b""
+        place = seen.setdefault((entry.split, hashlib.sha256(content).digest()) if content else row, len(out))
+        if place == len(out):
+            out.append(entry)
+            rows.append(row)
+        else:
+            out[place] = replace(out[place], sentences=(*out[place].sentences, *entry.sentences))
+    return out, np.array(rows, np.int64)
+
+
+def _content(images: JoinedRows, row: int) -> bytes:
+    try:
+        return images.read(row)
+    except OSError:  # it is named where images are looked at
+        return b""
 
 
 def complete(entries: list[Entry], place: str) -> tuple[list[Entry], tuple[str, ...]]:
-    """Return the entries with what is missing of validation and test made of what there is."""
+    """Return the entries with what is missing of validation and test made of what there is.
+
+    Raises:
+        DataError: there are splits, and none to train on.
+    """
     have = {entry.split for entry in entries}
     if None in have or len(have) == 3:
         return entries, ()
+    if "train" not in have:
+        raise DataError(
+            f"{place}: all of its images are of {' or '.join(sorted(filter(None, have)))}: give it a train split, or "
+            "no split at all, and it is divided by the hash of the names"
+        )
     if have == {"train", "validation"}:
         entries, note = halved(entries, f"{place}: there is no test split")
         return entries, (note,)

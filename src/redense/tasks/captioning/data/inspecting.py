@@ -52,7 +52,7 @@ def check(config: CaptionData, full: bool, show: OnChecked) -> Checked:
     try:
         divided = divide_captions(looked, config)
         notes = divided.notes
-        _, rare = vocabulary_of(divided.train.tokens, config.threshold, looked.source.place)
+        _, rare = vocabulary_of(divided.train.tokens, config.threshold, looked.source.place, config.longest)
         notes = (*notes, *rare, *small_notes(len(divided.validation), len(divided.test)))
     except DataError as error:
         refusal = str(error)

@@ -18,6 +18,7 @@ from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import tokenize
 from redense.tasks.classification.data.checking import OnChecked, check, turned_note
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
+from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
 from redense.tasks.classification.data.sets import Encoded
 from redense.tasks.faults import Fault
@@ -119,9 +120,14 @@ def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | 
         MissingExtraError: the source needs a package that is not installed.
     """
     source = read_source(config)
-    seen = check(source.images, source.place, full=full, on_checked=on_checked)
+    seen = check(source.images, _known_as(source), full=full, on_checked=on_checked)
     faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
     return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned)
+
+
+def _known_as(source: Source) -> str:
+    """Return the place that the images of a source are known again in: the same from every working directory."""
+    return str(source.images.root.absolute()) if isinstance(source.images, Files) else source.place
 
 
 def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:

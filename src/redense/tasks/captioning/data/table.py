@@ -7,7 +7,7 @@ tells nothing of its split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from redense.tasks.classification.data.layouts.folder import SUFFIXES
 from redense.tasks.classification.data.layouts.tables import Images, Where
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
-from redense.tasks.split_names import split_of
+from redense.tasks.split_names import split_of, split_within, verify_names
 from redense.tasks.tables import ENDINGS, FILES, column_of, fitting, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
@@ -32,9 +32,13 @@ def find_caption_tables(folder: Path) -> list[Path]:
 
     Raises:
         DataError: a table that is called after a split, or as one of captions, cannot be read, or is the only one of
-            its split and has other columns.
+            its split and has other columns, or has its split inside its name.
     """
-    return fitting({path: _where(path, folder).split for path in _named(folder)}, _fits, "image with a text")
+    found: dict[Path, Split | None] = {path: _where(path, folder).split for path in _named(folder)}
+    if any(found.values()):
+        others = [path for path in visible(folder.iterdir(), folder) if path.suffix.lower() in ENDINGS]
+        verify_names(path for path in others if path not in found and split_within(path.stem) and _seems_to_fit(path))
+    return fitting(found, _fits, "image with a text")
 
 
 def has_caption_tables(folder: Path) -> bool:
@@ -94,11 +98,25 @@ def read_caption_tables(
                     )
     for path, own in given.items():
         verify_splits(path, own)
+    _verify_tables(given, folder)
     entries = [Entry(name, tuple(own), splits[name]) for name, own in sentences.items()]
     if not entries:
         raise DataError(f"{folder}: there are no images in {' and '.join(path.name for path in paths)}")
     entries, notes = complete(entries, place)
     return Source(place, files_of(images or folder, entries), tuple(entries), notes)
+
+
+def _verify_tables(rows: Mapping[Path, Sequence[tuple[int, Split | None, Split | None]]], folder: Path) -> None:
+    """Refuse a table that puts images into no split beside one that does: some would be drawn into the given test."""
+    divided = {path: any(split for _, _, split in own) for path, own in rows.items()}
+    other = next((path for path, has in divided.items() if has), None)
+    for path, own in rows.items():
+        for line, _, split in own:
+            if other and split is None:
+                raise DataError(
+                    f"{path}, line {line}: no split, where {other.relative_to(folder)} has one: name the splits of all "
+                    "tables, or take this one out of the folder"
+                )
 
 
 def _name_in(row: dict[str, Any], path: Path, line: int) -> str:

@@ -68,8 +68,8 @@ class Encoded(Protocol):
 
 
 def identity(files: Encoded, index: int) -> str:
-    """Return what a file is known again by: its name, size and date; a row of a table has no date."""
-    modified = files.modified[index] if isinstance(files, Files) else 0
+    """Return what a file is known again by: its name, size and date; of a row what tells its table from others."""
+    modified = files.modified[index] if isinstance(files, Files) else getattr(files, "version", 0)
     return f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
 
 

@@ -79,3 +79,13 @@ class Clip:
             MissingExtraError: soundfile is not installed.
         """
         return read(self.path, rate, self.start, self.length)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip that can be used: ``text`` is normalised; once it is heard, ``digest`` tells its sound from others'."""
+
+    clip: Clip
+    text: str
+    seconds: float = 0.0
+    digest: str = ""

@@ -11,7 +11,7 @@ from redense.files.opening import is_regular, open_text, read_text
 from redense.tasks.folders import TEXTS, paths_below, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
-from redense.tasks.split_names import split_named
+from redense.tasks.split_names import split_named, split_within, verify_names
 from redense.tasks.tables import FILES, cells, read_rows, unreadable
 from redense.tasks.task import Split
 
@@ -97,11 +97,16 @@ def read_ljspeech(paths: list[Path]) -> list[Clip]:
     """Read lines ``NAME|TEXT`` or ``NAME|TEXT|TEXT WITH NUMBERS IN WORDS``; sounds lie in ``wavs/``.
 
     Raises:
-        DataError: a line has no text, or two lists name one clip.
+        DataError: a line has no text, two lists name one clip, or one has its split inside its name.
     """
+
+    def own(path: Path) -> str:
+        return path.stem.removeprefix("metadata").strip("_-")
+
+    verify_names(paths if len(paths) > 1 else [], own)
     clips: list[tuple[Path, Clip]] = []
     for path in paths:
-        split, _ = split_named(path.stem.removeprefix("metadata").strip("_-"))
+        split, _ = split_named(own(path))
         places = [place for place in (path.parent / "wavs", path.parent / "wav", path.parent) if place.is_dir()]
         rows = cells(path)
         columns = _columns(rows[0][1], path) if rows else None
@@ -140,11 +145,17 @@ def read_text_files(folder: Path) -> list[Clip]:
     A sound without one has an empty transcript, so that it is counted. The folder of a split may be above them.
 
     Raises:
-        DataError: a transcript is no text in UTF-8.
+        DataError: a transcript is no text in UTF-8, two sounds have one transcript, or folders have splits inside their
+            names.
     """
+    inside = {split: name for name in subfolders(folder) if (split := split_within(name))}
+    verify_names([folder / name for name in inside.values()] if len(inside) > 1 else [])
     texts = {path.with_suffix(""): path for path in paths_below(folder, (".txt",))}
     sounds = paths_below(folder, SUFFIXES)
-    heard = {path.with_suffix("") for path in sounds}
+    heard: dict[Path, Path] = {}
+    for path in sounds:
+        if (first := heard.setdefault(path.with_suffix(""), path)) != path and path.with_suffix("") in texts:
+            raise DataError(f"{first} and {path.name} have one transcript, as one recording twice: remove one of them")
     if any(path in texts for path in heard):
         sounds += [path for stem in texts if stem not in heard for path in _beside(stem)]
     clips: list[Clip] = []

@@ -16,12 +16,17 @@ from redense.tasks.speech.transcripts.text import Normaliser
 from redense.tasks.task import Split
 
 from .checking import OnDone, listen
-from .clips import Clip, duration
+from .clips import Clip, Utterance, duration
 from .layouts import layout_of
-from .loading import Utterance, changes_said, corpus_of, read_clips
+from .loading import changes_said, corpus_of, read_clips
 from .wsj import is_wsj
 
 _ALL = "not divided"
+# Words of the notes that tell of more than single clips, or of letters, which are known once all clips are divided.
+_SHOWN = (
+    *("flatter", "divided by", "into a split", "data.language"),
+    *("which no training transcript has", "which is not in data.alphabet"),
+)
 _FEW = 100  # clips of a validation or test split: fewer are said
 
 
@@ -45,7 +50,7 @@ def check(config: SpeechData, full: bool, show: OnDone) -> Checked:
         corpus = corpus_of(clips, config)
         notes = (
             *corpus.notes[:1],
-            *(note for note in corpus.notes[1:] if "flatter" in note or "divided by" in note),
+            *(note for note in corpus.notes[1:] if any(word in note for word in _SHOWN)),
             *small_notes(corpus.splits),
         )
     except DataError as error:

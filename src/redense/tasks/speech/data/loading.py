@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +15,17 @@ from redense.files.visible import counted
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.transcripts.alphabet import Alphabet
-from redense.tasks.speech.transcripts.text import Normaliser
+from redense.tasks.speech.transcripts.text import Normaliser, unknown_language
 from redense.tasks.split_names import idle_shares
 from redense.tasks.task import Split
 
 from .checking import listen
-from .clips import Clip, duration
+from .clips import Clip, Utterance, duration
 from .layouts import read_source
+from .overlaps import overlapping
 
 _FEWEST = 10  # clips that are divided by name, where sentences are too few
 _NAMED = 3  # clips of a cause that a note names
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A clip that can be used: ``text`` is normalised; once it is heard, ``digest`` tells its sound from others'."""
-
-    clip: Clip
-    text: str
-    seconds: float = 0.0
-    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,11 +66,51 @@ def read_clips(config: SpeechData) -> list[Clip]:
         own = read_source(source)
         # A clip's name must tell it from the others, also from those of another source.
         clips += [replace(clip, name=f"{source}/{clip.name}") for clip in own] if several else own
+    _verify_once(clips)
     return clips
 
 
-def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
+def _verify_once(clips: Sequence[Clip]) -> None:
+    """Refuse a clip that is listed twice with one transcript, unless both are training's: it would be judged by twice.
+
+    Raises:
+        DataError: there is one.
+    """
+    seen: dict[Any, Clip] = {}
+    for clip in clips:
+        first = seen.setdefault((*clip.sound, clip.text, clip.split), clip)
+        if first is not clip and clip.split != "train":
+            names = clip.name if first.name == clip.name else f"{clip.name} and {first.name}"
+            raise DataError(f"{names}: one recording with one transcript is there twice; remove one of the two")
+
+
+def corpus_to_judge(config: SpeechData, split: str | None) -> tuple[Corpus, str]:
+    """Return recordings that nothing is trained on, as a test split, and which of them they are.
+
+    Args:
+        config: with the alphabet.
+        split: of the recordings, or ``all``; None: their test split if they have one, else all.
+
+    Raises:
+        DataError: there are none, or nothing of them can be used.
+    """
+    clips = read_clips(config)
+    chosen = split or ("test" if any(clip.split == "test" for clip in clips) else "all")
+    judged = [replace(clip, split="test") for clip in clips if chosen in ("all", clip.split)]
+    if not judged:
+        raise DataError(f"{' + '.join(config.sources)} has no {chosen} split: give --split all")
+    return corpus_of(judged, config, ("test",)), chosen
+
+
+def corpus_of(
+    clips: Sequence[Clip], config: SpeechData, needed: Collection[Split] = ("train", "validation", "test")
+) -> Corpus:
     """Return the splits of clips, their alphabet, and a word on what was left out.
+
+    Args:
+        clips: of a set.
+        config: says what is learned of them.
+        needed: the splits that may not be empty.
 
     Raises:
         DataError: nothing is left of a split, or a sound is broken and the recipe refuses such.
@@ -102,18 +134,31 @@ def corpus_of(clips: Sequence[Clip], config: SpeechData) -> Corpus:
             f"{place}: a clip {drops.words(broken[0])}; repair it, or leave such out with data.broken: skip"
         )
     splits, divided = _divide(usable, config)
+    splits["test"] = _with_names(splits["test"])
     alphabet = alphabet or Alphabet.of(utterance.text for utterance in splits["train"] or usable)
     for name, part in splits.items():
         splits[name] = _spellable(part, alphabet, "which no training transcript has", drops)
     splits["train"] = splits["train"] if config.limit is None else _first_by_hash(splits["train"], config.limit)
     for name, part in splits.items():
-        if not part:
+        if not part and name in needed:
             raise DataError(
                 f"{place}: no clip is left for {'training' if name == 'train' else name} of {len(clips):,}; "
                 f"{drops.summary() or 'the corpus has no such split'}"
             )
-    notes = (*_notes(place, len(clips), splits, normaliser, drops), *divided, *_shared(place, splits))
+    notes = (
+        *_notes(place, len(clips), splits, normaliser, drops),
+        *divided,
+        *_shared(place, splits),
+        *overlapping(place, splits),
+    )
     return Corpus(splits, alphabet, notes, _fingerprint(splits))
+
+
+def _with_names(test: list[Utterance]) -> list[Utterance]:
+    """Return test clips of which those in a set without a name are called `test`, where there are sets with one."""
+    if len({one.clip.part for one in test}) == 1:
+        return test
+    return [replace(one, clip=replace(one.clip, part=one.clip.part or "test")) for one in test]
 
 
 def split_of(text: str, config: SpeechData) -> Split:
@@ -187,7 +232,20 @@ def _divide(usable: Sequence[Utterance], config: SpeechData) -> tuple[dict[Split
     splits: dict[Split, list[Utterance]] = {"train": [], "validation": [], "test": []}
     for place, one in enumerate(usable):
         splits[drawn.get(place) or one.clip.split or "train"].append(one)
-    return splits, [*notes, *idle_shares(config, given, "validation", "test"), *_said_again(splits, given)]
+    said = [*_unplaced(splits, given), *_said_again(splits, given)]
+    return splits, [*notes, *idle_shares(config, given, "validation", "test"), *said]
+
+
+def _unplaced(splits: Mapping[Split, Sequence[Utterance]], given: Collection[Split | None]) -> list[str]:
+    """Say where the clips went that have no split, where others have one."""
+    loose = {name: [one for one in part if one.clip.split is None] for name, part in splits.items()}
+    count = sum(map(len, loose.values()))
+    if not count or len(given) == 1:
+        return []
+    names = {"train": "training", "validation": "validation", "test": "the test"}
+    where = " and ".join(f"{len(part):,} to {names[name]}" for name, part in loose.items() if part)
+    some = next(one.clip.name for part in loose.values() for one in part)
+    return [f"no list, folder or source puts {counted(count, 'clip')} into a split, such as {some}: {where}"]
 
 
 def _said_again(splits: Mapping[Split, Sequence[Utterance]], given: Collection[Split | None]) -> list[str]:
@@ -253,13 +311,15 @@ def _notes(
     place: str, total: int, splits: Mapping[Split, Sequence[Utterance]], normaliser: Normaliser, drops: _Drops
 ) -> tuple[str, ...]:
     lengths = {name: duration(sum(utterance.seconds for utterance in part)) for name, part in splits.items()}
-    sizes = ", ".join(f"{len(part):,} {name} ({lengths[name]})" for name, part in splits.items())
+    sizes = ", ".join(f"{len(part):,} {name} ({lengths[name]})" for name, part in splits.items() if part)
     notes = [f"{place}: {sizes} of {total:,} in all"]
     if drops:
         left = sum(map(len, drops.values()))
         notes.append(f"left out {left:,} clips: {drops.summary()}")
     if normaliser.changed:
         notes.append(f"transcripts changed: {changes_said(normaliser)}")
+    if said := unknown_language(normaliser.language):
+        notes.append(said)
     return tuple(notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from redense.errors import DataError
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
-from redense.tasks.split_names import split_named, split_of
+from redense.tasks.split_names import split_named, split_of, split_within, verify_names
 from redense.tasks.tables import ENDINGS, fitting, json_lines, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
@@ -30,9 +31,12 @@ def read_manifests(folder: Path) -> list[Clip]:
     """Read every ``*.jsonl`` (or ``*.json`` of JSON lines) of a folder; the name of a list says its split.
 
     Raises:
-        DataError: a line is no JSON, or has no path or text, or two lists name one clip.
+        DataError: a line is no JSON, or has no path or text, two lists name one clip, or one has its split inside its
+            name.
     """
-    clips = [(path, clip) for path in find_manifests(folder) for clip in read_manifest(path)]
+    lists = find_manifests(folder)
+    verify_names(lists if len(lists) > 1 else [])
+    clips = [(path, clip) for path in lists for clip in read_manifest(path)]
     named_once(clips)
     return [clip for _, clip in clips]
 
@@ -73,7 +77,10 @@ def find_tables(folder: Path) -> list[Path]:
     Raises:
         DataError: the table of a split cannot be read, or is the only one of its split and has other columns.
     """
-    tables: dict[Path, Split | None] = {path: split_of(path.stem) for path in named_tables(folder)}
+    if (found := named_tables(folder)) and found[0].stem != "metadata":
+        others = [path for path in visible(folder.glob("*.csv"), folder) if path not in found]
+        verify_names(path for path in others if split_within(path.stem) and names_sounds(path))
+    tables: dict[Path, Split | None] = {path: split_of(path.stem) for path in found}
     return fitting(tables, lambda path: path.stem == "metadata" or _first_names_a_sound(path), "file of sound")
 
 
@@ -152,7 +159,7 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
         raise DataError(f"{path}, line {line}: {name!r} is no name of a file")
     start = _seconds(entry, "offset", path, line) or 0.0
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
-    length = _seconds(entry, "duration", path, line) if "offset" in entry else None
+    length = _seconds(entry, "duration", path, line) if entry.get("offset", "") != "" else None
     if length == 0:
         raise DataError(f"{path}, line {line}: duration must be more than 0 seconds beside an offset, got 0")
     return Clip(
@@ -176,6 +183,9 @@ def _expanded(name: str) -> Path:
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
     value = entry.get(key)
+    if isinstance(value, str):  # of a table
+        with contextlib.suppress(ValueError):
+            value = float(value) if value.strip() else None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:

@@ -68,17 +68,20 @@ class Lexicon:
     Args:
         alphabet: of the network; words are parted by its blank ' '.
         words: that can be heard; those that the alphabet cannot spell are left out and counted in ``unspellable``.
-            None: those of the ARPA file.
+            None: those of the ARPA file. Those that an ARPA file lacks are as likely as any unknown word, and counted
+            in ``unweighed``.
         model: an ARPA file, or KenLM's binary (which does not tell its words: give them). None: every word is as
             likely as any other.
 
     Raises:
-        DataError: no word can be spelled, the alphabet has no blank, or the model cannot be read.
+        DataError: no word can be spelled, the model knows none of them, the alphabet has no blank, or the model cannot
+            be read.
         MissingExtraError: flashlight-text is not installed.
     """
 
     def __init__(self, alphabet: Alphabet, words: Iterable[str] | None = None, model: Path | None = None) -> None:
         decoder, _ = _flashlight()
+        own = words is None
         if _SPACE not in alphabet.symbols:
             raise DataError("a search for words needs ' ' in the alphabet, to part them; search without words")
         if words is None:
@@ -97,6 +100,7 @@ class Lexicon:
             )
         self.space = alphabet.encode(_SPACE)[0]
         self.model = decoder.ZeroLM() if model is None else _kenlm(model, self.words)
+        self.unweighed = 0 if own or model is None else _unweighed(model, self.words)
         self.trie = decoder.Trie(alphabet.size, self.space)
         start = self.model.start(False)
         for index, word in enumerate(self.words):
@@ -215,6 +219,25 @@ def tune(
             rates[weight, bonus] = counts.rate or 0.0
     weight, bonus = min(rates, key=lambda pair: (rates[pair], abs(pair[0]), abs(pair[1])))
     return Tuned(replace(search, lm_weight=weight, word_score=bonus), rates)
+
+
+def _unweighed(path: Path, words: Sequence[str]) -> int:
+    """Return how many words an ARPA file lacks; 0 for a binary, which does not tell its own.
+
+    Raises:
+        DataError: it has none of them: it would weigh nothing.
+    """
+    try:
+        known = set(read_words(path))
+    except DataError:
+        return 0
+    count = sum(word not in known for word in words)
+    if count == len(words):
+        raise DataError(
+            f"the language model {path} has none of the {count:,} words that can be heard, such as {words[0]!r}: is "
+            "the case right?"
+        )
+    return count
 
 
 def _kenlm(path: Path, words: Sequence[str]) -> Any:

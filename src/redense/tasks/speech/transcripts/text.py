@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from redense.tasks.words import JOINERS, invisible, is_letter, lower, words_of
+from redense.tasks.words import DOTLESS, JOINERS, invisible, is_letter, lower, words_of
 
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 _BRACKETS = re.compile(r"[\[\]<>{}]")
@@ -40,6 +40,20 @@ LANGUAGES: dict[str, Language] = {
     "bg": Language("абвгдежзийклмнопрстуфхцчшщъьюя"),
 }
 """What is known of languages; any other keeps every letter of Unicode, and apostrophes inside words."""
+
+
+def unknown_language(language: str | None) -> str:
+    """Return a note on a language of which nothing is known here; none for any other.
+
+    >>> unknown_language("es"), unknown_language("tr"), unknown_language("spa")[:35]
+    ('', '', "data.language 'spa' changes nothing")
+    """
+    if language is None or language in LANGUAGES or language in DOTLESS:
+        return ""
+    known = ", ".join([*LANGUAGES, *DOTLESS])
+    return (
+        f"data.language {language!r} changes nothing: no letters are known of it, only of {known}; every letter is kept"
+    )
 
 
 @dataclass

@@ -25,6 +25,26 @@ def load(folder: Path, **how: object) -> tuple[list[int], tuple[str, ...]]:
     return [len(part) for part in (splits.train, splits.validation, splits.test)], splits.train.classes
 
 
+def test_splits_inside_the_names_of_folders_are_no_classes(make_folder: MakeFolder):
+    with pytest.raises(DataError, match=r"es_t\w+: is it of the (test|train) split\?"):
+        load(make_folder({"es_train": PAIR, "es_test": PAIR}))
+
+
+def test_folders_may_be_links(make_folder: MakeFolder, tmp_path: Path):
+    own = make_folder({"train": PAIR, "val": PAIR})
+    for folder in ("split", "classes/train", "classes/val"):
+        (tmp_path / folder).mkdir(parents=True)
+    for part in ("train", "val"):
+        (tmp_path / "split" / part).symlink_to(own / part)
+        for name in PAIR:
+            (tmp_path / "classes" / part / name).symlink_to(own / part / name)
+    (tmp_path / "alone").mkdir()
+    for name in PAIR:
+        (tmp_path / "alone" / name).symlink_to(own / "train" / name)
+    assert load(own) == load(tmp_path / "split") == load(tmp_path / "classes") == ([18, 2, 20], ("cat", "dog"))
+    assert load(tmp_path / "alone")[0] == [16, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("layout", "lengths"),
     [

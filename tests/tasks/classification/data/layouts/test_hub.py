@@ -218,9 +218,11 @@ def test_a_configuration_of_a_hub_set_is_given_behind_a_colon(hf: Any, monkeypat
 def test_a_set_that_was_saved_to_disk_is_read(hf: Any, tmp_path: Path):
     rows = hf.DatasetDict({"train": table(hf, pictures(20), [0, 1] * 10)})
     rows.save_to_disk(str(tmp_path / "set"))
+    rows["train"].save_to_disk(str(tmp_path / "split"))
     for size in (None, 8):
-        splits = load_images(ImageData(source=str(tmp_path / "set"), size=size))
-        assert len(splits.train) == 16
+        for name in ("set", "split", "set/train"):
+            splits = load_images(ImageData(source=str(tmp_path / name), size=size))
+            assert len(splits.train) == 16
 
 
 def test_one_of_several_label_columns_is_chosen_by_name(hf: Any, tmp_path: Path):

@@ -73,8 +73,9 @@ def test_fractions_go_from_0_to_1_in_all_splits_or_in_none(tmp_path: Path):
     sets, _ = read_npz(written(tmp_path, x_train=x, y_train=labels, x_test=over, y_test=labels))
     assert np.array_equal(sets["train"].images, sets["test"].images)
     assert int(sets["test"].images.max()) == 255
-    dark = np.full_like(x, 0.4)  # a split of black images beside one up to 255
-    sets, _ = read_npz(written(tmp_path, x_train=255 * x, y_train=labels, x_test=dark, y_test=labels))
-    assert int(sets["test"].images.max()) == 0
+    with pytest.raises(DataError, match="x_test has numbers up to 1 and others up to 255, expected 0 to 255 in all"):
+        read_npz(written(tmp_path, x_train=255 * x, y_train=labels, x_test=x, y_test=labels))
+    sets, _ = read_npz(written(tmp_path, x_train=255 * x, y_train=labels, x_test=0 * x, y_test=labels))
+    assert int(sets["train"].images.max()) == 255
     with pytest.raises(DataError, match=r"its images have numbers up to 1\.3, expected 0 to 255, or 0 to 1"):
         read_npz(written(tmp_path, x=1.3 * x, y=labels))

@@ -18,7 +18,7 @@ from redense.errors import DataError
 from redense.files.opening import read_bytes
 from redense.files.visible import counted
 from redense.tasks.folders import ending_of, has_any, is_hidden, subfolders, walk
-from redense.tasks.split_names import by_split, split_of
+from redense.tasks.split_names import by_split, split_of, split_within, verify_names
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -114,7 +114,7 @@ def same_inside(folder: Path) -> list[str]:
     """Return a sentence where every class folder holds folders of the same names: one of the two could be the splits.
 
     Raises:
-        DataError: those inside are called like splits.
+        DataError: those inside are called like splits, or those around have splits inside their names.
     """
     inside = {name: subfolders(folder / name) for name in subfolders(folder) if has_any(folder / name, SUFFIXES)}
     if len(inside) < 2 or len(set(map(tuple, inside.values()))) > 1:
@@ -128,6 +128,8 @@ def same_inside(folder: Path) -> list[str]:
             f"{folder}: each of {others} holds {_shown(names)}, which are called like splits; "
             f"expected {split}/{first}/ and not {first}/{split}/"
         )
+    around = {split: name for name in inside if (split := split_within(name))}
+    verify_names([folder / name for name in around.values()] if len(around) > 1 else [])
     return [
         f"the classes are {others}, and each holds {_shown(names)}; if those are the classes, and the folders around "
         "them splits, call these train/, validation/ and test/"

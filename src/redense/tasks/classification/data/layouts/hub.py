@@ -30,13 +30,18 @@ from .tables import LABELS, in_order, is_unlabelled
 _TEXT = ("string", "large_string")
 _NUMBERS = 100_000  # a class for every number up to the largest label, also where a set has fewer images
 _MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
+_SAVED = ("state.json", "dataset_info.json")  # of one split that was saved to disk
 
 
 class Rows:
-    """The encoded images of a table, by row; ``lengths`` int64 (n,) are their sizes in bytes."""
+    """The encoded images of a table, by row; ``lengths`` int64 (n,) are their sizes in bytes.
+
+    ``version`` tells the table from others in the same place.
+    """
 
     def __init__(self, table: Any, column: str, part: str, datasets: Any) -> None:
         self.part, self._column = part, column
+        self.version = str(getattr(table, "_fingerprint", ""))
         self._table = table.cast_column(column, datasets.Image(decode=False)).select_columns([column])
         self.lengths = _lengths(self._table.with_format("arrow"), column)
 
@@ -63,7 +68,11 @@ class Columns:
 
 def is_hub_folder(folder: Path) -> bool:
     """Whether a folder has what only Hugging Face's layouts have: parquet files, or a set saved to disk."""
-    return any(visible(folder.glob(mark), folder) for mark in _MARKS)
+    return _is_saved_split(folder) or any(visible(folder.glob(mark), folder) for mark in _MARKS)
+
+
+def _is_saved_split(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _SAVED)
 
 
 def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet], list[str]]:
@@ -106,8 +115,7 @@ def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, 
     parts: dict[str, Part] = {}
     for part, own in numbers.items():
         rows = Rows(tables[part], columns.image, part, datasets)
-        place = f"{source} {part} {getattr(tables[part], '_fingerprint', '')}"
-        parts[part] = Part(rows, own, classes, look(rows, place))
+        parts[part] = Part(rows, own, classes, look(rows, f"{source} {part} {rows.version}"))
     return parts, [*beside, *notes]
 
 
@@ -132,8 +140,10 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
     path = str(Path(name).expanduser().absolute()) if local else name
     try:
         # A local folder is read where it lies; only what is downloaded, or read row by row, goes through a cache.
-        if local and (Path(path) / "dataset_dict.json").is_file():
-            tables: Any = datasets.load_from_disk(path)
+        if local and _is_saved_split(Path(path)):
+            tables: Any = {"train": datasets.load_from_disk(path)}
+        elif local and (Path(path) / "dataset_dict.json").is_file():
+            tables = datasets.load_from_disk(path)
         elif config:
             tables = datasets.load_dataset(path, config, streaming=streaming)
         else:

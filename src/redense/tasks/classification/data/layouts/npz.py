@@ -8,7 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def read_npz(path: Path) -> tuple[dict[str, ImageSet], list[str]]:
         raise
     except (*_BROKEN, MemoryError) as error:
         raise DataError(f"{path}: no arrays that can be read ({' '.join(str(error).split())[:200]})") from None
-    unit = _go_to_one([images for images, _ in raw.values()], path)
+    unit = _go_to_one({named[split][0]: images for split, (images, _) in raw.items()}, path)
     pairs = {
         split: (_pixels(images, path, named[split][0], unit=unit), _words(labels, path, named[split][1]))
         for split, (images, labels) in raw.items()
@@ -132,15 +132,22 @@ def _named(names: list[str], path: Path) -> dict[str, tuple[str, str]]:
     return {split: (found[split, "images"], found[split, "labels"]) for split in splits}
 
 
-def _go_to_one(arrays: Sequence[np.ndarray], path: Path) -> bool:
+def _go_to_one(arrays: Mapping[str, np.ndarray], path: Path) -> bool:
     """Whether images of numbers with fractions go from 0 to 1: all of a file do, or none.
 
     Raises:
-        DataError: they go beyond 1 by more than rounding, and stay far below 255.
+        DataError: they go beyond 1 by more than rounding, and stay far below 255; or some splits go to 1 and others do
+            not.
     """
-    highest = max((float(one.max()) for one in arrays if one.dtype.kind == "f" and one.size), default=0.0)
+    tops = {name: float(one.max()) for name, one in arrays.items() if one.dtype.kind == "f" and one.size}
+    highest = max(tops.values(), default=0.0)
     if _ONE < highest < 2:
         raise DataError(f"{path}: its images have numbers up to {highest:g}, expected 0 to 255, or 0 to 1")
+    if highest > _ONE and (low := next((name for name, top in tops.items() if 0 < top <= _ONE), None)):
+        raise DataError(
+            f"{path}: {low} has numbers up to {tops[low]:g} and others up to {highest:g}, expected 0 to 255 in all of "
+            "them, or 0 to 1"
+        )
     return highest <= _ONE
 
 
