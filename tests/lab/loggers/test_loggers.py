@@ -328,6 +328,7 @@ def test_a_comparison_logs_each_arm_and_seed_as_a_run_and_only_what_is_new(
     assert list(fake.runs)[5:] == ["id of baseline seed 2", "id of dsd seed 2"]
     assert fake.runs["id of c"].identity == "id of c"
     assert [step for step, _ in fake.points["id of c"]] == [2, 3]
+    assert [row["step"] for row in rows(folder / "logs" / "comparison" / "log.csv")] == ["2", "3"]
 
 
 def ends(row: dict[str, Any]) -> dict[str, float]:

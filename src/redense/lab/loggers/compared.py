@@ -58,9 +58,10 @@ def log_comparison(folder: Path, grid: Grid, result: Mapping[str, Any], page: Pa
             kept[name] = {"key": cell.keys[-1], "ids": senders.identities}
             write_text(path, json.dumps(kept) + "\n")
         settings = {"arms": ", ".join(grid.comparison.arms), "redense": __version__}
-        run = _run(folder, _WHOLE, recipe.name, settings)
+        seeds = len(grid.comparison.seeds)  # the step: what was logged of fewer stays
+        run = _run(folder, _WHOLE, recipe.name, settings, step=seeds - 1 if _WHOLE in kept else 0)
         with Senders(recipe.log, run, kept.get(_WHOLE, {}).get("ids")) as senders:
-            senders.send(summary_of(result), (len(grid.comparison.seeds), 2))
+            senders.send(summary_of(result), (seeds, 2))
             senders.attach(page)
         kept[_WHOLE] = {"ids": senders.identities}
         write_text(path, json.dumps(kept) + "\n")
@@ -69,11 +70,11 @@ def log_comparison(folder: Path, grid: Grid, result: Mapping[str, Any], page: Pa
         log.warning("%s; the results are written, and logged with: %s", error, again)
 
 
-def _run(folder: Path, name: str, project: str, settings: Mapping[str, Any]) -> LoggedRun:
+def _run(folder: Path, name: str, project: str, settings: Mapping[str, Any], *, step: int = 0) -> LoggedRun:
     place = folder / _FOLDER / re.sub(r"[^\w.=-]+", "-", name)
     place.mkdir(parents=True, exist_ok=True)
     group = folder.resolve().name
-    return LoggedRun(name if name != _WHOLE else group, project, place, settings, group=group)
+    return LoggedRun(name if name != _WHOLE else group, project, place, settings, group=group, step=step)
 
 
 def settings_of(grid: Grid, cell: Cell) -> dict[str, Any]:
