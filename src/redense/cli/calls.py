@@ -227,7 +227,7 @@ def transcribe(
 def decode(
     run: Place,
     *,
-    order: int = 3,
+    order: int | None = None,
     text: Place | None = None,
     lm: Place | None = None,
     lexicon: Place | None = None,

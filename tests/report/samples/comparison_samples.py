@@ -45,7 +45,9 @@ def fake_comparison(
     comparison = Comparison(recipe, arms, tuple(seeds), sweep or {})
     task = SimpleNamespace(metric=metric, fingerprint="0" * 64, examples=lambda split: range(9000))
     phases = PhaseStore(store or folder.parent / f"{folder.name}-store")
-    grid = SimpleNamespace(comparison=comparison, task=task, store=phases, cells=cells(comparison, cast("Any", task)))
+    grid = SimpleNamespace(
+        comparison=comparison, task=task, store=phases, cells=cells(comparison, cast("Any", task)), notes=[]
+    )
     for cell in grid.cells:
         noise = random.Random(f"{cell.label}/{cell.seed}")
         luck = random.Random(cell.seed).gauss(0, 0.25)

@@ -18,6 +18,7 @@ from redense.tasks.task import Split
 
 from .clips import Clip, named_once
 
+_JSON = (".jsonl", ".json")
 _PATHS = ("audio_filepath", "audio", "path", "file_name", "wav_filename", "file", "filename")
 TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence")
 
@@ -138,7 +139,7 @@ def _first_names_a_sound(path: Path) -> bool:
 
 
 def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    if path.suffix.lower() in (".jsonl", ".json"):
+    if path.suffix.lower() in _JSON:
         return json_lines(path)
     return read_rows(
         path,
@@ -183,7 +184,7 @@ def _expanded(name: str) -> Path:
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
     value = entry.get(key)
-    if isinstance(value, str):  # of a table
+    if isinstance(value, str) and path.suffix.lower() not in _JSON:  # of a table every cell is a text
         with contextlib.suppress(ValueError):
             value = float(value) if value.strip() else None
     if value is None:
