@@ -210,6 +210,7 @@ def resumed(err: str) -> list[str]:
     return words[1:]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_how_to_go_on_and_exits_with_143(tiny: Tiny, tmp_path: Path):
     recipe = tmp_path / "long.yaml"
     recipe.write_text(tiny(dense={"epochs": 8}).to_yaml())

@@ -71,6 +71,7 @@ def _state(process: int) -> str:
         return "Z"
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_processes_that_prepare_batches_loses_nothing(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
