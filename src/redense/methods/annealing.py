@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from redense import masks
@@ -15,7 +15,7 @@ from redense.errors import ScheduleError
 from redense.pruning import derive_seed
 from redense.schedules.numeric import as_float, check_sparsity
 
-from .base import Context, Method, Problem, technique
+from .base import Context, Method, technique
 
 
 def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: float = 1.0, seed: int = 0) -> None:
@@ -57,8 +57,7 @@ class Jump(Method):
     defaults: Mapping[str, Any] = {"sparsity": 0.3, "scale": 1.0}
 
     @override
-    def check(self, model: nn.Module, task: Problem) -> None:
-        super().check(model, task)
+    def check_options(self) -> None:
         _check_jump(**self.options)
 
     @override

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
 from redense.errors import ScheduleError
 from redense.schedules.numeric import as_float, as_int
 
-from .base import Context, Method, Problem, technique
+from .base import Context, Method, technique
 
 
 @technique("average")
@@ -27,11 +27,7 @@ class Average(Method):
     defaults: Mapping[str, Any] = {"kind": "swa", "decay": 0.999, "every": 1, "start": 0.0, "steps": 0}
 
     @override
-    def check(self, model: nn.Module, task: Problem) -> None:
-        super().check(model, task)
-        self._check()
-
-    def _check(self) -> None:
+    def check_options(self) -> None:
         if self.options["kind"] not in ("swa", "ema"):
             raise ScheduleError(f"kind of averaging must be 'swa' or 'ema', got {self.options['kind']!r}")
         every = as_int(self.options["every"])
@@ -44,7 +40,6 @@ class Average(Method):
 
     @override
     def begin(self, run: Context) -> None:
-        self._check()
         average = get_ema_multi_avg_fn(self.options["decay"]) if self.options["kind"] == "ema" else None
         self.averaged = AveragedModel(run.model, multi_avg_fn=average, use_buffers=False)
 

@@ -148,6 +148,9 @@ class Method:
     Args:
         options: the settings of the phase, plain data; an unknown one is an error.
         seed: of everything random in it.
+
+    Raises:
+        RedenseError: an option is unknown, or has a value that it cannot have.
     """
 
     name = ""
@@ -167,6 +170,14 @@ class Method:
                 raise ScheduleError(f"unknown option '{key}' of method '{self.name}'{nearest(key, self.defaults)}")
         self.options: dict[str, Any] = {**self.defaults, **options}
         self.seed = seed
+        self.check_options()
+
+    def check_options(self) -> None:
+        """Refuse an option's value, if it is one that cannot be; called when the object is made.
+
+        Raises:
+            RedenseError: it is.
+        """
 
     @property
     def gradient_evaluations(self) -> float:
@@ -240,7 +251,19 @@ def _moved(tree: Any, device: torch.device) -> Any:
     return tree.to(device) if isinstance(tree, Tensor) else tree
 
 
-_HOOKS = ("check", "begin", "pruned", "loss", "step", "after_step", "finish", "join", "reshape", "load_state_dict")
+_HOOKS = (
+    "check_options",
+    "check",
+    "begin",
+    "pruned",
+    "loss",
+    "step",
+    "after_step",
+    "finish",
+    "join",
+    "reshape",
+    "load_state_dict",
+)
 
 
 def _check(name: str, cls: type[Method]) -> None:
@@ -288,6 +311,6 @@ def make_method(name: str | None, options: Mapping[str, Any], seed: int) -> Meth
     """Return the technique called ``name`` for one phase, or one that changes nothing.
 
     Raises:
-        ScheduleError: no technique has this name, or an option is unknown.
+        RedenseError: no technique has this name, or an option is unknown or cannot be.
     """
     return (Method if name is None else get_technique(name))(options, seed)

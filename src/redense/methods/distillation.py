@@ -15,7 +15,7 @@ from typing_extensions import override
 from redense.errors import ParameterError, ScheduleError
 from redense.schedules.numeric import as_float
 
-from .base import Context, Method, Problem, technique
+from .base import Context, Method, technique
 
 
 def distillation_loss(
@@ -77,8 +77,7 @@ class Distillation(Method):
     defaults: Mapping[str, Any] = {"temperature": 4.0, "mix": 0.5, "teachers": []}
 
     @override
-    def check(self, model: nn.Module, task: Problem) -> None:
-        super().check(model, task)
+    def check_options(self) -> None:
         _check(self.options["temperature"], self.options["mix"])
 
     @override

@@ -13,7 +13,7 @@ from typing_extensions import override
 from redense.errors import ScheduleError
 from redense.holding.randomness import random_kept
 
-from .base import Context, Method, Problem, technique
+from .base import Context, Method, technique
 
 
 @technique("release")
@@ -27,8 +27,7 @@ class Release(Method):
     kept_attributes = ("values",)
 
     @override
-    def check(self, model: nn.Module, task: Problem) -> None:
-        super().check(model, task)
+    def check_options(self) -> None:
         if self.options["start"] not in ("value", "fresh"):
             raise ScheduleError(f"start of released weights must be 'value' or 'fresh', got {self.options['start']!r}")
 

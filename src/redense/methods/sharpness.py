@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -14,7 +13,7 @@ from redense.errors import MissingExtraError, ScheduleError
 from redense.holding.optimizers import unwrap_optimizer
 from redense.schedules.numeric import as_float, as_int
 
-from .base import Context, Method, Problem, technique
+from .base import Context, Method, technique
 
 
 @technique("sam")
@@ -28,8 +27,7 @@ class SharpnessAware(Method):
     libraries = ("pytorch_optimizer",)
 
     @override
-    def check(self, model: nn.Module, task: Problem) -> None:
-        super().check(model, task)
+    def check_options(self) -> None:
         rho, every = as_float(self.options["rho"]), as_int(self.options["every"])
         if rho is None or not 0 <= rho < math.inf:
             raise ScheduleError(f"rho of SAM must be a finite number of at least 0, got {self.options['rho']!r}")

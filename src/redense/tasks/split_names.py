@@ -100,6 +100,16 @@ def verify_names(paths: Iterable[Path], own: Callable[[Path], str] = lambda path
             )
 
 
+def verify_folders(folder: Path, names: Iterable[str]) -> None:
+    """Refuse folders of several splits that have them inside their names, such as `es_train` and `es_test`.
+
+    Raises:
+        DataError: there are some.
+    """
+    inside = {split: name for name in names if (split := split_within(name))}
+    verify_names([folder / name for name in inside.values()] if len(inside) > 1 else [])
+
+
 def by_split(names: Iterable[tuple[str, T]], place: str) -> dict[Split, tuple[str, T]]:
     """Return what there is for each split of named things: split -> its name and thing.
 

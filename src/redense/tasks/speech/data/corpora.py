@@ -11,7 +11,7 @@ from redense.files.opening import is_regular, open_text, read_text
 from redense.tasks.folders import TEXTS, paths_below, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
-from redense.tasks.split_names import split_named, split_within, verify_names
+from redense.tasks.split_names import split_named, verify_folders, verify_names
 from redense.tasks.tables import FILES, cells, read_rows, unreadable
 from redense.tasks.task import Split
 
@@ -148,8 +148,7 @@ def read_text_files(folder: Path) -> list[Clip]:
         DataError: a transcript is no text in UTF-8, two sounds have one transcript, or folders have splits inside their
             names.
     """
-    inside = {split: name for name in subfolders(folder) if (split := split_within(name))}
-    verify_names([folder / name for name in inside.values()] if len(inside) > 1 else [])
+    verify_folders(folder, subfolders(folder))
     texts = {path.with_suffix(""): path for path in paths_below(folder, (".txt",))}
     sounds = paths_below(folder, SUFFIXES)
     heard: dict[Path, Path] = {}

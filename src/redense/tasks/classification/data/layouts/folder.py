@@ -18,7 +18,7 @@ from redense.errors import DataError
 from redense.files.opening import read_bytes
 from redense.files.visible import counted
 from redense.tasks.folders import ending_of, has_any, is_hidden, subfolders, walk
-from redense.tasks.split_names import by_split, split_of, split_within, verify_names
+from redense.tasks.split_names import by_split, split_of, verify_folders
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -128,8 +128,7 @@ def same_inside(folder: Path) -> list[str]:
             f"{folder}: each of {others} holds {_shown(names)}, which are called like splits; "
             f"expected {split}/{first}/ and not {first}/{split}/"
         )
-    around = {split: name for name in inside if (split := split_within(name))}
-    verify_names([folder / name for name in around.values()] if len(around) > 1 else [])
+    verify_folders(folder, inside)
     return [
         f"the classes are {others}, and each holds {_shown(names)}; if those are the classes, and the folders around "
         "them splits, call these train/, validation/ and test/"
