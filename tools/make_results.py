@@ -80,6 +80,12 @@ EXPERIMENTS = {
         f"fashion-mnist/noisy-labels-early --arms {all_but('late-depth', 'schedule-free', 'muon')} --margin 0.2 "
         "--seeds 500,501,502,503,504,505,506,507,508,509"
     ),
+    "arms-fashion": Experiment(
+        "fashion-mnist/cnn --training.precision fp32 "
+        "--arms dsd,restart,longer,surgery,swa,early-dropout,dropout,early,anneal,lawa --margin 0.2 "
+        "--seeds 500,501,502,503,504",
+        data="fashion-mnist",
+    ),
     "soups": Experiment(
         "fashion-mnist/noisy-labels-early --arms dsd-soup,dsd-iter,dsd,soup,distill,gce,llr,restart --margin 0.2 "
         "--seeds 600,601,602,603,604,605,606,607,608,609,610,611,612,613,614,615,616,617,618,619"
