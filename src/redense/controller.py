@@ -4,8 +4,8 @@ Both hook ``optimizer.step``, and nothing else. In a sparse phase, after every r
 
     W <- W * Mask                                                     (Han et al. 2017, algorithm 1)
 
-in place, and every optimizer state of the weight's shape likewise, so that a released weight restarts from zero with no
-velocity. The model keeps its parameters, names, hooks and buffers.
+in place; the gradients of removed weights are zero before it. At the release their optimizer states become those of new
+weights: they restart from zero with no velocity. The model keeps its parameters, names, hooks and buffers.
 """
 
 from __future__ import annotations
