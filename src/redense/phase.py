@@ -94,7 +94,7 @@ class Phase:
         name: what progress and reports call it.
 
     Raises:
-        ScheduleError: ``steps``, ``lr``, ``scope``, ``name`` or ``surgery`` cannot be what it is, or not with the others.
+        ScheduleError: ``steps``, ``lr``, ``scope``, ``name`` or ``surgery`` cannot be what it is, or not beside others.
         SparsityError: a sparsity is not in [0, 1), or the pattern is none.
         ScoreError: there is no such criterion.
     """
