@@ -53,9 +53,11 @@ def register(verbs: Verbs) -> None:
     )
     data.add_argument("action", nargs="?", choices=("list", "get", "check", "cache"), default="list")
     data.add_argument("name", nargs="?", help="one of the list; check, cache: also a folder, or hub:OWNER/NAME")
-    data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
+    data.add_argument("--full", action="store_true", help="check, get: decode every image, and remember what is broken")
     data.add_argument("--label", metavar="COLUMN", help="check, cache: the column of the classes, if there are several")
-    data.add_argument("--task", metavar="TASK", help="check: classification, captioning or speech, if it could be two")
+    data.add_argument(
+        "--task", metavar="TASK", help="check, get: classification, captioning or speech, if it could be two"
+    )
     data.add_argument("--json", action="store_true", help="print JSON")
     data.add_argument("--clear", metavar="NAME", help="cache: remove what is kept of one kind, or all")
 
