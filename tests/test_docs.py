@@ -162,6 +162,12 @@ def test_every_command_is_one_that_the_command_line_takes(place: str, command: s
         load_recipe(recipe if recipe in recipe_names() else "quickstart", options.settings)
 
 
+def test_every_option_of_every_verb_is_on_a_page():
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    options = {name for parser in cli.build()[1].parsers.values() for a in parser._actions for name in a.option_strings}
+    assert [name for name in sorted(options - {"-h"}) if not re.search(rf"{name}(?![\w-])", pages)] == []
+
+
 def _filled(word: str, before: str) -> str:
     """Return a word with a number where a reader would put one."""
     return "1" if word == "N" or (before in ("--seeds", "--jobs") and PLACEHOLDER.fullmatch(word)) else word

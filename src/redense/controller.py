@@ -4,8 +4,8 @@ Both hook ``optimizer.step``, and nothing else. In a sparse phase, after every r
 
     W <- W * Mask                                                     (Han et al. 2017, algorithm 1)
 
-in place, and every optimizer state of the weight's shape likewise, so that a released weight restarts from zero with no
-velocity. The model keeps its parameters, names, hooks and buffers.
+in place; the gradients of removed weights are zero before it. At the release their optimizer states become those of new
+weights: they restart from zero with no velocity. The model keeps its parameters, names, hooks and buffers.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         model: the module that is trained; wrapped by DDP or ``torch.compile`` or not.
         optimizer: the optimizer that trains it, or several.
         sparsity: fraction removed, in [0, 1), or one per parameter name or shell pattern (others stay dense).
-        criterion: ``magnitude`` (Keepmax-Cut), ``random`` (Random-Cut), ``saliency``, or one of your own: a function
-            ``(parameter, seed) -> scores``, or the name that it is registered by.
+        criterion: ``magnitude`` (Keepmax-Cut), ``random`` (Random-Cut), ``saliency``, or your own, see `criterion`.
         scope: ``layer`` prunes each parameter to the sparsity, ``global`` all together by one threshold.
         pattern: (2, 4) keeps 2 of every 4 consecutive inputs, instead of a sparsity.
         include: names or patterns of parameters, or names of modules, see `redense.prunable`.
@@ -67,10 +66,11 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
             it without DDP or a device mesh, which are found. False if no other rank trains a copy of it.
 
     Raises:
-        SparsityError: the sparsity is not in [0, 1), or it leaves nothing of a parameter.
-        ScoreError: a score is NaN or infinite, or a gradient is missing; the parameter is named.
+        ScheduleError: the scope or the seed cannot be one, or there are a sparsity and a pattern.
+        SparsityError: the sparsity is not in [0, 1), the pattern none, or a parameter is left nothing.
+        ScoreError: the criterion is unknown, a score is NaN or infinite, or a gradient is missing.
         ParameterError: a name matches no parameter, or one has no values.
-        OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
+        OptimizerError: (also from ``optimizer.step``) no optimizer holds what is pruned, or something else wrote it.
         StateError: another block or DSD controls this model, or ranks that train copies of it differ in what decides
             over masks, or in the masks.
     """
@@ -167,12 +167,12 @@ class DSD(Controller):
             DSD of the same weights with another optimizer is closed: this one goes on in its place.
         on_phase_end: called with this object when a phase has had its last step and before anything is changed.
         inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
-        replicas: the process group whose ranks train copies of the model, and so must hold the same masks, if they do
-            it without DDP or a device mesh, which are found. False if no other rank trains a copy of it.
+        replicas: as of `sparse`.
 
     Raises:
+        ScheduleError: the schedule, the seed or ``on_phase_end`` cannot be one.
         ParameterError: a name matches no parameter, or one has no values.
-        OptimizerError: no optimizer holds a parameter that was named, or any prunable one.
+        OptimizerError: (also from ``optimizer.step``) no optimizer holds what is pruned, or something else wrote it.
         ScoreError: (also from ``optimizer.step``) a score is NaN or infinite; the parameter is named.
         SparsityError: (also from ``optimizer.step``) a phase would leave nothing of a parameter, which is named.
         StateError: (also from ``optimizer.step``) another DSD or block controls this model, or ranks that train copies

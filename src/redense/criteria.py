@@ -9,7 +9,8 @@ do:
         return parameter
 
 One that scores with ``parameter.grad`` says so, ``@criterion("name", gradients=True)``: a recipe then takes the
-gradients of some training batches before the phase; in a loop of your own you call ``loss.backward()``.
+gradients of some training batches before the phase; in a loop of your own you call ``loss.backward()``. One with
+``activations=True`` has the inputs that each weight is multiplied with: `redense.layers.inputs.input_norms`.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def summary(
         inputs: as in `prunable`.
 
     Raises:
-        ParameterError: a pattern matches no parameter, or selects none that can be pruned.
+        ParameterError: as `prunable` does, but for storage.
 
     >>> print(summary(nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2))))
     name      shape  weights  pruned  sparsity  why
@@ -148,16 +148,16 @@ def prunable(
         model: any module; prefixes of DDP, ``torch.compile``, FSDP and Fabric are stripped from the names.
         include: names of parameters, names of modules (all parameters below) or shell patterns, tried in this order.
             A module or a pattern selects among what the rule finds; where the rule finds none of its matches, it takes
-            the matrices that no rule covers. An exact name is taken whatever the rule says, unless it is frozen, for
-            example the first convolution.
+            the matrices that no rule covers. An exact name is taken whatever the rule says, for example the first
+            convolution, unless it is frozen; one on which no mask would hold is an error.
         exclude: likewise, what to leave out; a tied weight also under its other names.
         inputs: an example of what the model is called with (a tensor, a tuple of arguments, or a mapping of keyword
             arguments). The layers that read the input are then found by tracing one forward pass in eval mode, linear
             and recurrent ones too; else by their shapes, which cannot always tell.
 
     Raises:
-        ParameterError: a pattern or name matches no parameter, or selects none that can be pruned; a chosen parameter
-            has no storage; or the model does not run on the inputs.
+        ParameterError: a pattern or name matches no parameter, or selects none that can be pruned; a mask would not
+            hold on a parameter that is named; a chosen one has no storage; or the model does not run on the inputs.
 
     >>> list(prunable(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))))
     ['1.weight']

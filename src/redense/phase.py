@@ -32,6 +32,9 @@ class Decay:
       every 30 of 90 epochs)
 
     ``until`` cuts a curve short: with 0.5 the phase ends where the curve has got to half-way, at the rate it has there.
+
+    Raises:
+        ScheduleError: there is no such kind, or a number is out of its range.
     """
 
     kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "constant"
@@ -89,6 +92,11 @@ class Phase:
         pattern: (N, M) keeps N of every M consecutive inputs, instead of a sparsity.
         surgery: revise the mask while the phase lasts.
         name: what progress and reports call it.
+
+    Raises:
+        ScheduleError: ``steps``, ``lr``, ``scope``, ``name`` or ``surgery`` cannot be what it is, or not beside others.
+        SparsityError: a sparsity is not in [0, 1), or the pattern is none.
+        ScoreError: there is no such criterion.
     """
 
     steps: int

@@ -29,6 +29,9 @@ _LARGEST_FILE = 1 << 22  # bytes of a file with a schedule
 class Schedule:
     """A list of phases. Step i is the i-th optimizer step, from 0; phases follow each other without a gap.
 
+    Raises:
+        ScheduleError: there is no phase, or something else than phases.
+
     >>> schedule = Schedule.dsd(dense=100, sparse=50, redense=50, sparsity=0.3)
     >>> [(phase.kind, phase.steps, phase.lr) for phase in schedule.phases]
     [('dense', 100, 1.0), ('sparse', 50, 1.0), ('dense', 50, 0.1)]

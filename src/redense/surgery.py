@@ -32,6 +32,9 @@ class Surgery:
         band: pruned below (1 - band) t, spliced back above (1 + band) t.
         gamma: the mask is revised at step i of the phase with probability (1 + gamma * i) ** -power.
         power: see gamma; 0 revises it at every step.
+
+    Raises:
+        ScheduleError: a number is out of its range.
     """
 
     c: float | None = None

@@ -132,6 +132,7 @@ def test_recipes_are_listed_shown_and_copied(redense: Run, tmp_path: Path):
     assert load_recipe(tmp_path / "quickstart.yaml") == load_recipe("quickstart")
     assert redense("recipes", "copy", "quickstart", "own.yaml")[0] == 0
     assert (tmp_path / "own.yaml").read_text() == recipe_text("quickstart")
+    assert json.loads(redense("recipes", "copy", "quickstart", "other.yaml", "--json")[1]) == {"path": "other.yaml"}
 
 
 def test_data_sets_are_listed_with_their_state(redense: Run, tmp_path: Path):
@@ -147,6 +148,7 @@ def test_print_config_gives_a_recipe_that_does_the_same(redense: Run, tmp_path: 
     assert (code, err) == (0, "")
     (tmp_path / "printed.yaml").write_text(out)
     expected = load_recipe("quickstart", settings)
+    assert build_recipe(json.loads(redense("run", "quickstart", *settings, "--print-config", "--json")[1])) == expected
     assert build_recipe(parse_yaml(out, "printed")) == expected
     assert redense("run", "printed.yaml", "--print-config")[1] == out
     assert not (tmp_path / "runs").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         recipe = load_recipe(options.recipe, options.settings)
     if options.print_config:
-        say(recipe.to_yaml() if ranks.is_main else "", end="")
+        shown = json.dumps(recipe.to_dict()) + "\n" if options.json else recipe.to_yaml()
+        say(shown if ranks.is_main else "", end="")
         return 0
     check_loggers(recipe.log or ())
 

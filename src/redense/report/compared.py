@@ -138,9 +138,10 @@ def compare(
         quiet: say nothing on the error output.
 
     Raises:
-        RecipeError: an arm, a seed or ``train`` cannot be what it is.
+        RecipeError: an arm, a seed, ``train``, ``threads``, ``jobs`` or ``backend`` cannot be what it is.
         StateError: ``out`` is of another comparison, or of other code, or another process works in it.
-        DataError: the figures lack the one that decides, or do not say which way is better; all pairs failed.
+        DataError: the figures lack the one that decides, or do not say which way is better; all pairs failed; the
+            margin is not above 0, or the looks are below 1.
         MissingExtraError: more than one job needs joblib, Ray needs Ray.
     """
     if share not in (None, "dense"):

@@ -106,7 +106,8 @@ def sensitivity(
         SparsityError: the grid is empty, or a sparsity is not in (0, 1).
         ParameterError: nothing can be pruned, a pattern matches nothing, or the weights are sharded; or ``grid``,
             ``tolerance``, ``hopeless`` or ``lower_is_better`` is none.
-        ScoreError: ``evaluate`` returns no number, or the unpruned model's is not finite.
+        ScoreError: ``evaluate`` returns no number, or the unpruned model's is not finite; there is no such criterion.
+        ScheduleError: the seed is no whole number.
         StateError: ``path`` holds the scan of another model, or of another evaluation.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))

@@ -341,6 +341,7 @@ def test_arms_may_all_be_functions_without_a_schedule(tmp_path: Path):
         ({"share": "dense"}, r"train must be a function train\(schedule, seed, start=None\)"),
         ({"share": "sparse"}, "share must be 'dense' or None"),
         ({"jobs": 0}, "jobs must be 1 to 1,000"),
+        ({"backend": "dask"}, "backend must be 'loky' or 'ray', got 'dask'"),
         ({"controls": ["none"]}, "no such arm"),
         ({"margin": -1}, "the margin must be a number above 0"),
     ],

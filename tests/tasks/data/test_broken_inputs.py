@@ -133,6 +133,18 @@ def splits_inside_classes(at: Path) -> None:
         make.classes(at / kind, names=("train", "test"))
 
 
+@images("each of cat/, dog/ holds some of test/, train/", "expected train/cat/ and not cat/train/", code=2)
+def splits_inside_classes_of_which_one_is_in_no_test(at: Path) -> None:
+    make.classes(at / "cat", names=("train", "test"))
+    make.classes(at / "dog", names=("train",))
+
+
+@images("my_test: is it of the test split?", code=2)
+def splits_inside_the_names_of_folders_and_a_class_that_the_test_lacks(at: Path) -> None:
+    make.classes(at / "my_train", names=("bird", *PAIR))
+    make.classes(at / "my_test")
+
+
 @images("line 12: 'holdout' in the column 'split', expected train, validation or test", code=2)
 def a_column_of_splits_with_another_word(at: Path) -> None:
     make.pictures(at, range(20))

@@ -44,7 +44,7 @@ def register(verbs: Verbs) -> None:
         "--margin", type=float, metavar="X", help="differences within it are nothing: say what is equal"
     )
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
-    compare.add_argument("--jobs", type=int, metavar="N", help="processes, one thread each (default: the cores)")
+    compare.add_argument("--jobs", type=int, metavar="N", help="how many at once (default: the cores; of commands, 1)")
     compare.add_argument(
         "--backend",
         choices=("loky", "ray"),

@@ -37,7 +37,7 @@ def register(verbs: Verbs) -> None:
     recipes.add_argument("name", nargs="?", help="a shipped recipe, or a YAML file of your own")
     recipes.add_argument("--yaml", action="store_true", help="show: print the recipe's text instead of its plan")
     recipes.add_argument("--dry-run", action="store_true", help="show: train a few steps and estimate the whole time")
-    recipes.add_argument("--json", action="store_true", help="list, show: print JSON")
+    recipes.add_argument("--json", action="store_true", help="print JSON")
     recipes.add_argument("to", nargs="?", type=Path, help="copy: the new file (default: NAME.yaml here)")
 
     about = "list the data sets that redense can fetch, get one, check one (also a folder of yours), or keep it decoded"
@@ -53,9 +53,11 @@ def register(verbs: Verbs) -> None:
     )
     data.add_argument("action", nargs="?", choices=("list", "get", "check", "cache"), default="list")
     data.add_argument("name", nargs="?", help="one of the list; check, cache: also a folder, or hub:OWNER/NAME")
-    data.add_argument("--full", action="store_true", help="check: decode every image, and remember what is broken")
+    data.add_argument("--full", action="store_true", help="check, get: decode every image, and remember what is broken")
     data.add_argument("--label", metavar="COLUMN", help="check, cache: the column of the classes, if there are several")
-    data.add_argument("--task", metavar="TASK", help="check: classification, captioning or speech, if it could be two")
+    data.add_argument(
+        "--task", metavar="TASK", help="check, get: classification, captioning or speech, if it could be two"
+    )
     data.add_argument("--json", action="store_true", help="print JSON")
     data.add_argument("--clear", metavar="NAME", help="cache: remove what is kept of one kind, or all")
 
@@ -94,6 +96,8 @@ def _recipes(options: argparse.Namespace) -> int:
         target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RedenseError(f"cannot write {target}: {error.strerror}") from None
+    if options.json:
+        return answer({"path": str(target)})
     say(f"{target}: change it, then run it with: {command('redense', 'run', target)}")
     return 0
 

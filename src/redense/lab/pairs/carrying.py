@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from redense.errors import MissingExtraError, RedenseError, StateError
+from redense.errors import MissingExtraError, RecipeError, StateError
 from redense.files.visible import visible_line
 
 JobT = TypeVar("JobT")
@@ -34,7 +34,9 @@ class Carrier:
 
     def __post_init__(self) -> None:
         if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or not 1 <= self.jobs <= MOST_JOBS:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise RedenseError(f"jobs must be 1 to {MOST_JOBS:,}, got {self.jobs}")
+            raise RecipeError(f"jobs must be 1 to {MOST_JOBS:,}, got {self.jobs}")
+        if self.backend not in get_args(Backend):
+            raise RecipeError(f"backend must be 'loky' or 'ray', got {self.backend!r}")
 
     def join(self) -> None:
         """Look whether there is what this takes, before anything is begun.

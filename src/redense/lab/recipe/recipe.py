@@ -48,10 +48,12 @@ class Recipe(Section):
 
     younger: ClassVar[Mapping[str, Any]] = {"log": None}
 
-    name: str = Field(default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$")
-    about: str = ""
+    name: str = Field(
+        default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$", description="what folders and pages call it"
+    )
+    about: str = Field(default="", description="a line on it")
     task: str = Field(default=DEFAULT, description="classification, captioning, speech, or one of your own")
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of first weights, order of the data, and augmentation")
     start: str | None = Field(
         default=None,
         min_length=1,
@@ -86,10 +88,14 @@ class Recipe(Section):
     def _log_may_be_words(cls, log: Any) -> Any:
         return [name.strip() for name in log.split(",")] if isinstance(log, str) else log
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved recipe as plain data, every default written out."""
+        return {"log": None, **self.model_dump(mode="json")}
+
     def to_yaml(self) -> str:
-        """Return the resolved recipe, every default written out."""
+        """Return it as YAML."""
         # Escaped beyond ASCII: PyYAML writes the line breaks of Unicode so that it reads them back as spaces.
-        return dump_yaml({"log": None, **self.model_dump(mode="json")})
+        return dump_yaml(self.to_dict())
 
 
 def register_task(name: str, data: type[BaseModel], model: type[BaseModel], *, entry: str) -> None:

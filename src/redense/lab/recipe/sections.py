@@ -43,9 +43,13 @@ class Section(BaseModel):
 class DecayRecipe(Section):
     """The decay of the learning rate inside every phase, see `redense.Decay`."""
 
-    kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = "cosine"
-    floor: float = Field(default=0.0, ge=0, le=1)
-    power: float = Field(default=1.0, ge=0)
+    kind: Literal["constant", "cosine", "linear", "step", "polynomial"] = Field(
+        default="cosine", description="the curve by which the rate falls in a phase"
+    )
+    floor: float = Field(
+        default=0.0, ge=0, le=1, description="cosine, linear, polynomial: part of the rate that is left at the end"
+    )
+    power: float = Field(default=1.0, ge=0, description="polynomial: its exponent; 1 is linear")
     every: float = Field(default=1 / 3, gt=0, le=1, description="step: part of the phase between two steps")
     factor: float = Field(default=0.1, ge=0, le=1, description="step: what each step multiplies by")
 
@@ -59,10 +63,10 @@ class OptimizerRecipe(Section):
         default="sgd",
         description="sgd, adam, adamw, rmsprop; muon and schedule-free of redense[methods]; or one of your own",
     )
-    lr: float = Field(default=0.1, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    lr: float = Field(default=0.1, gt=0, description="learning rate at the start of the first dense phase")
+    weight_decay: float = Field(default=0.0, ge=0, description="as the optimizer means it")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd and rmsprop; muon, schedule-free")
-    nesterov: bool = Field(default=False, description="sgd")
+    nesterov: bool = Field(default=False, description="sgd; needs a momentum")
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="adam and adamw")
     alpha: float = Field(default=0.99, ge=0, lt=1, description="rmsprop: decay of the squared gradient")
     eps: float = Field(default=1e-8, gt=0, description="adam, adamw and rmsprop")
@@ -87,18 +91,23 @@ class TrainingRecipe(Section):
 
     younger: ClassVar[Mapping[str, Any]] = {"keep_by": "metric"}
 
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, description="examples of a batch, over all ranks")
     optimizer: OptimizerRecipe = OptimizerRecipe()
     decay: DecayRecipe = DecayRecipe()
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="part of each label that is spread over all classes"
+    )
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one optimizer step")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")
     clip_value: float | None = Field(default=None, gt=0, description="largest absolute value of each gradient element")
     precision: Precision = Field(
-        default="fp32", description="bf16: mixed; auto stands for bf16 on a machine with units for it, else for fp32"
+        default="fp32",
+        description="bf16: mixed; auto, in their place, is bf16 on a machine with units for it, else fp32",
     )
-    channels_last: bool = False
-    compile: bool = False
+    channels_last: bool = Field(
+        default=False, description="layout of images in memory with the channels last: convolutions may be faster"
+    )
+    compile: bool = Field(default=False, description="train the network through torch.compile")
     keep: Literal["last", "best", "best-of-run"] = Field(
         default="last",
         description="best: of each phase the epoch with the best validation, or, of one after the first, where it "
@@ -134,8 +143,13 @@ class TrainingRecipe(Section):
 class DenseRecipe(Section):
     """A dense phase."""
 
-    epochs: float = Field(gt=0, le=100_000)
-    lr: float | None = Field(default=None, gt=0, description="initial learning rate; nothing: see the phase's default")
+    epochs: float = Field(gt=0, le=100_000, description="length; parts of an epoch are rounded to whole steps")
+    lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="initial learning rate; nothing: the optimizer's in dense and sparse, a tenth of it in redense, "
+        "and in a further cycle a tenth of that of the cycle before",
+    )
     decay: DecayRecipe | None = Field(default=None, description="nothing: training.decay")
 
 
@@ -147,7 +161,9 @@ class SparseRecipe(DenseRecipe):
         description="fraction removed, in [0, 1), or one per parameter name or pattern; 0 trains the control",
     )
     criterion: str = Field(default="magnitude", description="magnitude, random, saliency, or one of your own")
-    scope: Literal["layer", "global"] = "layer"
+    scope: Literal["layer", "global"] = Field(
+        default="layer", description="each layer is pruned to the sparsity, or all together by one threshold"
+    )
     pattern: tuple[int, int] | None = Field(
         default=None, description="[2, 4] keeps 2 of every 4 inputs, instead of a sparsity"
     )
@@ -206,8 +222,11 @@ class CycleRecipe(Section):
 class PruneRecipe(Section):
     """The prunable parameters, see `redense.prunable` (nothing: the task's rule), and the allocation of sparsity."""
 
-    include: list[str] | None = None
-    exclude: list[str] = []
+    include: list[str] | None = Field(
+        default=None,
+        description="names or patterns of what may be pruned, see redense.prunable; nothing: the task's rule",
+    )
+    exclude: list[str] = Field(default=[], description="names or patterns of what stays dense")
     first_layer: bool = Field(default=False, description="prune the first convolution too, which the paper never does")
     allocation: Literal["uniform", "sensitivity", "erk"] = Field(
         default="uniform",

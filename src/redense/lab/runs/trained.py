@@ -32,6 +32,7 @@ def load(path: str | Path) -> Classifier | Captioner | Recogniser:
         RecipeError: it is no run, export or network of the zoo.
         StateError: the run is not finished, or a file is missing or damaged.
         DataError: the hub does not have it.
+        MissingExtraError: a package is needed that is not installed.
 
     >>> import redense
     >>> model = redense.load("quickstart")

@@ -58,8 +58,8 @@ class CaptionData(BaseModel):
     text: str | None = Field(
         default=None,
         min_length=1,
-        description="the column of the sentences of a Hugging Face set, or several with commas between, if it is not "
-        "the only one of text",
+        description="the column of the sentences of a table or a Hugging Face set, or several with commas between; "
+        "nothing: found by its name, or as the only one of text",
     )
     features: FeatureSource = FeatureSource()
     threshold: int = Field(
@@ -96,7 +96,7 @@ class CaptionModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["neuraltalk"] = "neuraltalk"
+    name: Literal["neuraltalk"] = Field(default="neuraltalk", description="an LSTM over the features of a CNN")
     width: int = Field(default=512, ge=1, le=16384, description="size of the image and word embeddings")
     hidden: int = Field(default=512, ge=1, le=16384, description="cells of the LSTM")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="at both ends: what the LSTM reads and what it gives")

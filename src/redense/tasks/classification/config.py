@@ -31,8 +31,8 @@ class ExpectedData(_Settings):
     """The known facts of a set, so that a plan can be made where it is not at hand."""
 
     train: int = Field(gt=0, description="training images, before the validation split is taken from them")
-    classes: int = Field(ge=2)
-    channels: Literal[1, 3] = 3
+    classes: int = Field(ge=2, description="of its labels")
+    channels: Literal[1, 3] = Field(default=3, description="1: grey images; 3: colours")
 
 
 class ImageData(_Settings):

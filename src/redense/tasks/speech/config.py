@@ -73,7 +73,7 @@ class SpeechData(BaseModel):
         default=None, min_length=1, description="the symbols in order; nothing: those of the training transcripts"
     )
     accents: Literal["keep", "fold"] = Field(default="keep", description="fold: á -> a, also where it changes the word")
-    case: Literal["lower", "keep"] = "lower"
+    case: Literal["lower", "keep"] = Field(default="lower", description="small letters alone, or as they are written")
     digits: Literal["drop", "keep"] = Field(
         default="drop", description="clips whose transcript has digits, which say nothing of how they are read"
     )

@@ -105,7 +105,8 @@ def find_images(source: str | None) -> Path | str:
         names = ["sample", "debian", *(name for name, known in catalog.SOURCES.items() if not known.weights)]
         raise DataError(
             f"no data at {source!r}: expected one of {', '.join(names)}, an existing folder, a .npz file, "
-            f"or hub:OWNER/NAME{nearest(source, names)}; if it has moved, --data says where it is"
+            f"or hub:OWNER/NAME{nearest(source, names)}; if it has moved, --data says where it is, or for a run "
+            "that is resumed data.source in its recipe.yaml"
         )
     return place
 

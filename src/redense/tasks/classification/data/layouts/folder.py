@@ -114,21 +114,24 @@ def same_inside(folder: Path) -> list[str]:
     """Return a sentence where every class folder holds folders of the same names: one of the two could be the splits.
 
     Raises:
-        DataError: those inside are called like splits, or those around have splits inside their names.
+        DataError: those inside are called like splits, or those around, of the same folders, have splits inside their
+            names; a class may lack in a split.
     """
     inside = {name: subfolders(folder / name) for name in subfolders(folder) if has_any(folder / name, SUFFIXES)}
-    if len(inside) < 2 or len(set(map(tuple, inside.values()))) > 1:
+    counts = Counter(name for below in inside.values() for name in below)
+    first, names, others = next(iter(inside), ""), sorted(counts), _shown(list(inside))
+    if len(inside) < 2 or not names:
         return []
-    (first, names), others = next(iter(inside.items())), _shown(list(inside))
-    if len(names) < 2:
-        return []
-    if all(map(split_of, names)):
+    alike = len(set(map(tuple, inside.values()))) == 1
+    if len(names) > 1 and all(below and all(map(split_of, below)) for below in inside.values()):
         split = next((name for name in names if split_of(name) == "train"), names[0])
         raise DataError(
-            f"{folder}: each of {others} holds {_shown(names)}, which are called like splits; "
-            f"expected {split}/{first}/ and not {first}/{split}/"
+            f"{folder}: each of {others} holds {'' if alike else 'some of '}{_shown(names)}, which are called like "
+            f"splits; expected {split}/{first}/ and not {first}/{split}/"
         )
-    verify_folders(folder, inside)
+    verify_folders(folder, [name for name, below in inside.items() if any(counts[one] > 1 for one in below)])
+    if not alike or len(names) < 2:
+        return []
     return [
         f"the classes are {others}, and each holds {_shown(names)}; if those are the classes, and the folders around "
         "them splits, call these train/, validation/ and test/"
