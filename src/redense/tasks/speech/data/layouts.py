@@ -21,6 +21,7 @@ from .corpora import (
     read_text_files,
 )
 from .manifests import (
+    JSON,
     find_manifests,
     find_tables,
     named_tables,
@@ -47,7 +48,7 @@ def read_source(source: str) -> list[Clip]:
     if source in catalog.SOURCES:
         return read_folder(catalog.check(catalog.SOURCES[source]))
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix in (".jsonl", ".json"):
+    if path.is_file() and path.suffix.lower() in JSON:
         return read_manifest(path.absolute())
     if not path.is_dir():
         names = ["tones", *catalog.SOURCES]
@@ -100,7 +101,7 @@ def layout_of(folder: Path) -> tuple[str, Callable[[], list[Clip]]]:
 def looks_like_recordings(place: Path) -> bool:
     """Whether a file or folder is one of recordings: a list of them, a corpus, or a folder with sound files."""
     if place.is_file():
-        return place.suffix in (".jsonl", ".json")
+        return place.suffix.lower() in JSON
     if is_wsj(place) or find_librispeech(place) or is_common_voice(place):
         return True
     return any(map(names_sounds, [*find_manifests(place), *named_tables(place)])) or has_any(place, SUFFIXES)

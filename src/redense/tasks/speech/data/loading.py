@@ -22,7 +22,7 @@ from redense.tasks.task import Split
 from .checking import listen
 from .clips import Clip, Utterance, duration
 from .layouts import read_source
-from .overlaps import overlapping
+from .overlaps import doubtful, overlapping
 
 _FEWEST = 10  # clips that are divided by name, where sentences are too few
 _NAMED = 3  # clips of a cause that a note names
@@ -148,6 +148,7 @@ def corpus_of(
     notes = (
         *_notes(place, len(clips), splits, normaliser, drops),
         *divided,
+        *doubtful(place, [one for part in splits.values() for one in part]),
         *_shared(place, splits),
         *overlapping(place, splits),
     )
@@ -197,7 +198,8 @@ def _audible(
         elif sound.seconds < config.min_seconds:
             drops.add(f"is shorter than {config.min_seconds:g} s", one.clip)
         else:
-            usable.append(replace(one, seconds=sound.seconds, digest=sound.digest))
+            lacking = max(sound.lacking, (one.clip.length or 0.0) - sound.seconds)
+            usable.append(replace(one, seconds=sound.seconds, digest=sound.digest, lacking=lacking))
     return usable, broken
 
 
