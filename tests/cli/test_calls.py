@@ -205,6 +205,7 @@ def test_the_shell_completes_verbs_options_and_files(redense_run: Run, tmp_path:
     assert completed("se") == ["search", "sensitivity"]
     assert "--format" in completed("export", "--")
     assert completed("export", "run", "out", "--format", "o") == ["onnx"]
+    assert completed("evaluate", "run", "--data", "red") == ["redense.bash"]
 
 
 def test_completion_without_its_package_says_what_to_install(redense_run: Run, monkeypatch: pytest.MonkeyPatch):

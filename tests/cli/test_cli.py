@@ -53,6 +53,7 @@ def result_of(folder: Path) -> Any:
         ("recipes list quickstart", "'quickstart' is for redense recipes show and copy, and not for list"),
         ("recipes show quickstart other.yaml", "'other.yaml' is for redense recipes copy, and not for show"),
         ("recipes copy quickstart --dry-run", "--dry-run is for redense recipes show, and not for copy"),
+        ("run quickstart --print-config --json", "--print-config prints a recipe, which is YAML, and --json a result"),
         ("recipes show quickstart --yaml --seed 3", "with settings: redense run RECIPE --print-config"),
         ("data list sample", "list takes no name: redense data check sample looks at one"),
         ("store clear --store nothere", "there is no folder nothere"),

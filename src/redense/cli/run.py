@@ -83,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         recipe = load_recipe(options.recipe, options.settings)
     if options.print_config:
+        if options.json:
+            raise RedenseError("--print-config prints a recipe, which is YAML, and --json a result: give one of them")
         say(recipe.to_yaml() if ranks.is_main else "", end="")
         return 0
     check_loggers(recipe.log or ())
@@ -169,7 +171,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         say_line(f"note: {note}")
     say(f"{split} split, {counted(examples, 'example')}")
     for name, value in metrics.items():
-        unit = f" {metric.unit}" if name.endswith(metric.name) else ""
+        unit = f" {metric.unit}" if name.partition(" ")[0].endswith(metric.name) else ""  # "wer 92": of one test set
         say(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
     return 0
 
