@@ -33,6 +33,9 @@ from .manifests import (
 from .tones import tones_folder
 from .wsj import is_wsj, read_wsj
 
+TONES = "tones"
+"""The name of the set that is made here."""
+
 
 def read_source(source: str) -> list[Clip]:
     """Return the clips of a source: ``tones``, a name of ``redense data list``, a manifest, or a folder.
@@ -43,7 +46,7 @@ def read_source(source: str) -> list[Clip]:
     Raises:
         DataError: there is no such thing, or no layout that is known; the message says what could be meant.
     """
-    if source == "tones":
+    if source == TONES:
         return read_manifests(tones_folder())
     if source in catalog.SOURCES:
         return read_folder(catalog.check(catalog.SOURCES[source]))
@@ -51,7 +54,7 @@ def read_source(source: str) -> list[Clip]:
     if path.is_file() and path.suffix.lower() in JSON:
         return read_manifest(path.absolute())
     if not path.is_dir():
-        names = ["tones", *catalog.SOURCES]
+        names = [TONES, *catalog.SOURCES]
         raise DataError(
             f"no recordings at {source!r}: expected an existing folder or manifest (.jsonl), or one of "
             f"{', '.join(names)}{nearest(source, names)}"
