@@ -11,7 +11,7 @@ from redense.errors import RedenseError, resuming
 from redense.files.visible import counted
 
 from .terminal.printing import answer, say, say_line
-from .verbs import Signals, Verbs, join_ranks
+from .verbs import Signals, Verbs, at_home, join_ranks
 
 
 def register(verbs: Verbs) -> None:
@@ -198,7 +198,7 @@ def _export(options: argparse.Namespace) -> int:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
     from redense.lab.runs.export import export_run
 
-    out = export_run(options.run, Path(options.out), options.format, data=options.data, tell=tell)
+    out = export_run(options.run, at_home(options.out), options.format, data=options.data, tell=tell)
     files = {path: path.stat().st_size for path in sorted(path for path in out.rglob("*") if path.is_file())}
     if options.json:
         listed = [{"path": str(path), "bytes": size} for path, size in files.items()]

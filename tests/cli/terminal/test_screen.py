@@ -111,7 +111,9 @@ def test_a_table_loses_nothing_in_a_narrow_terminal_and_has_room_in_a_file(monke
     assert sorted("".join(narrow.getvalue().split())) == sorted("phasesparsitylrwhyredense-1012.345%0.0123456included")
     monkeypatch.delenv("COLUMNS", raising=False)
     SafeConsole(file=wide).print("word " * 30)
-    assert len(wide.getvalue().splitlines()) == 1
+    monkeypatch.setenv("COLUMNS", "0")
+    SafeConsole(file=wide).print("word " * 30)
+    assert len(wide.getvalue().splitlines()) == 2
 
 
 def test_a_dumb_terminal_is_told_every_epoch(monkeypatch: pytest.MonkeyPatch):

@@ -29,7 +29,7 @@ class SafeConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"highlight": False, "markup": False, "emoji": False, **options})
         sized = super().is_terminal or self.is_jupyter or options.get("width") or "COLUMNS" in os.environ
-        if not sized:
+        if not sized or self.width < 1:  # Rich shows nothing where COLUMNS is 0
             self.width = _WIDE
 
     @property
