@@ -140,3 +140,12 @@ def test_what_a_file_lacks_of_what_its_header_says_is_told(tmp_path: Path, endin
         content = content[:at] + b"\xff" * 4 + content[at + 4 :]
     path.write_bytes(content)
     assert look(path).lacking == 0.0
+
+
+def test_frames_are_found_behind_tags_and_other_bytes(tmp_path: Path):
+    content = mp3(tmp_path / "a.mp3").read_bytes()
+    plain = frames_of(io.BytesIO(content))
+    assert (plain.samples // 576, plain.one, plain.even) == (plain.samples / 576, 576, False)
+    tagged = frames_of(io.BytesIO(b"ID3\3\0\0\0\0\0\0" * 3000 + b"\xff" * 5000 + content))
+    assert (tagged.samples, tagged.start) == (plain.samples, plain.start + 35_000)
+    assert frames_of(io.BytesIO(b"\xff\xfb" * 40_000)).samples == frames_of(io.BytesIO(b"")).samples == 0

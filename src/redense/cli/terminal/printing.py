@@ -11,12 +11,11 @@ import io
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from redense.files.opening import hush
+from redense.files.opening import hush, nowhere
 from redense.files.visible import visible, visible_line
 
 _taken: list[TextIO] = []
@@ -84,7 +83,7 @@ def prepare() -> None:
     """Make the streams take any text, and the log a line a message; called when the command line begins."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-` or a service: what is written goes nowhere
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # until the end
+            setattr(sys, name, nowhere())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError):  # it has become a pipe since it was opened: it takes the change, too

@@ -88,8 +88,9 @@ def _tables(folder: Path) -> dict[Path, Split | None]:
     names = [*_TABLES, _ALL]
     named = [path for path in folder.iterdir() if path.name.lower() in names and path.is_file()]
     named.sort(key=lambda path: names.index(path.name.lower()))
-    splits = {path: _TABLES.get(path.name.lower()) for path in named}
-    return {path: split for path, split in splits.items() if split} or splits
+    splits: dict[Path, Split | None] = {path: _TABLES.get(path.name.lower()) for path in named}
+    divided: dict[Path, Split | None] = {path: split for path, split in splits.items() if split}
+    return divided or splits
 
 
 def find_ljspeech(folder: Path) -> list[Path]:

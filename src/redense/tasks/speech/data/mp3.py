@@ -14,7 +14,7 @@ _KILOBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _LAYER_3 = 1
 _HEADERS = (b"Xing", b"Info", b"VBRI")
 _WITHIN = 64  # bytes of a frame in which such a header begins
-_LOST = 1 << 16  # bytes of anything else that are searched for the next frame
+_LOST = 1 << 12, 1 << 16  # bytes of anything else that are searched for the next frame, at first and at most
 _SPARED = 5  # frames that encoders fill up with silence, which libsndfile leaves out
 _TAIL = 128  # bytes of a tag at the end
 _TIMES = 64  # as long as the file seems: more than the largest bit rate is of the smallest
@@ -89,8 +89,7 @@ def _walk(stream: Any) -> Frames:
     while frame := _next(stream, place):
         place, own = frame
         if start < 0:
-            stream.seek(place)
-            head = stream.read(_WITHIN)
+            head = _bytes(stream, place, _WITHIN)
             start = place + own.length if any(mark in head for mark in _HEADERS) else place
         if place >= start:
             samples, one = samples + own.samples, own.samples
@@ -101,21 +100,26 @@ def _walk(stream: Any) -> Frames:
 
 def _next(stream: Any, place: int) -> tuple[int, _Frame] | None:
     """Return the next frame at a place or behind it, with its place; None where there is no other."""
-    stream.seek(place)
-    head = stream.read(10)
-    if head.startswith(b"ID3") and len(head) == 10:  # a tag, its length in four times seven bits
-        return _next(stream, place + 10 + sum((byte & 127) << 7 * (3 - index) for index, byte in enumerate(head[6:])))
+    head = _bytes(stream, place, 10)
+    while head.startswith(b"ID3") and len(head) == 10:  # a tag, its length in four times seven bits
+        place += 10 + sum((byte & 127) << 7 * (3 - index) for index, byte in enumerate(head[6:]))
+        head = _bytes(stream, place, 10)
     if frame := _frame(head):
         return place, frame
-    stream.seek(place)
-    rest = stream.read(_LOST)
-    at = rest.find(b"\xff")
-    while 0 <= at < len(rest) - 4:
-        frame = _frame(rest[at : at + 4])
-        if frame and (behind := rest[at + frame.length : at + frame.length + 4]) and _alike(frame, behind):
-            return place + at, frame
-        at = rest.find(b"\xff", at + 1)
+    for size in _LOST:
+        rest = _bytes(stream, place, size)
+        at = rest.find(b"\xff")
+        while 0 <= at < len(rest) - 4:
+            frame = _frame(rest[at : at + 4])
+            if frame and _alike(frame, rest[at + frame.length : at + frame.length + 4]):
+                return place + at, frame
+            at = rest.find(b"\xff", at + 1)
     return None
+
+
+def _bytes(stream: Any, place: int, size: int) -> bytes:
+    stream.seek(place)
+    return stream.read(size)
 
 
 def _alike(frame: _Frame, head: bytes) -> bool:
