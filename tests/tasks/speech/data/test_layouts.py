@@ -235,3 +235,12 @@ def test_columns_are_known_whatever_their_capitals(tmp_path: Path):
     write(tmp_path / "metadata.csv", "file_name,offset,Offset,text\na.wav,1,2,uno\n")
     with pytest.raises(DataError, match="two columns are called 'offset'"):
         read_source(str(tmp_path))
+
+
+def test_two_splits_that_are_one_folder_by_a_link_are_refused(tmp_path: Path):
+    for name in ("train/a", "test/b"):
+        write(tmp_path / f"{name}.wav")
+        write(tmp_path / f"{name}.txt", "uno")
+    (tmp_path / "dev").symlink_to("test")
+    with pytest.raises(DataError, match=r"dev and \S+/test are one folder, by a link"):
+        read_source(str(tmp_path))

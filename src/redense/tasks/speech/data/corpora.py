@@ -155,10 +155,12 @@ def read_text_files(folder: Path) -> list[Clip]:
     A sound without one has an empty transcript, so that it is counted. The folder of a split may be above them.
 
     Raises:
-        DataError: a transcript is no text in UTF-8, two sounds have one transcript, or folders have splits inside their
-            names.
+        DataError: a transcript is no text in UTF-8, two sounds have one transcript, folders have splits inside their
+            names, or those of two splits are one by a link.
     """
-    verify_folders(folder, subfolders(folder))
+    names = subfolders(folder)
+    verify_folders(folder, names)
+    _verify_apart([folder / name for name in names if split_named(name)[0]])
     texts = {path.with_suffix(""): path for path in paths_below(folder, (".txt",))}
     sounds = paths_below(folder, SUFFIXES)
     heard: dict[Path, Path] = {}
@@ -174,6 +176,16 @@ def read_text_files(folder: Path) -> list[Clip]:
         transcript = texts.get(path.with_suffix(""))
         clips.append(Clip(path, str(name), " ".join(_lines(transcript)) if transcript else "", split=split))
     return clips if any(clip.text for clip in clips) else []
+
+
+def _verify_apart(folders: Sequence[Path]) -> None:
+    """Refuse folders of splits that are one by a link: its files would be found in one of them alone."""
+    seen: dict[Path, Path] = {}
+    for path in folders:
+        if (first := seen.setdefault(path.resolve(), path)) != path:
+            raise DataError(
+                f"{first} and {path} are one folder, by a link: remove the link, or link to other recordings"
+            )
 
 
 def _beside(stem: Path) -> list[Path]:
