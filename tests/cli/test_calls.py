@@ -103,6 +103,16 @@ def test_every_verb_that_prints_a_table_prints_json():
     assert without == NO_TABLE
 
 
+def test_a_home_is_one_also_where_no_shell_makes_it_one():
+    home = Path.home()
+    for words in (["run", "x", "--out=~/runs"], ["report", "~/runs", "--figures=~/runs"]):
+        options, _ = cli.parse(words)
+        assert [value for value in vars(options).values() if value == home / "runs"]
+        assert not [value for value in vars(options).values() if str(value).startswith("~")]
+    options, _ = cli.parse(["predict", "run", "~nobody-here.png", "./~"])
+    assert options.images == [Path("~nobody-here.png"), Path("./~")]
+
+
 def test_arguments_become_the_command_line_that_means_them():
     words = calls._words(
         PARSERS.parsers["compare"],
@@ -205,6 +215,7 @@ def test_the_shell_completes_verbs_options_and_files(redense_run: Run, tmp_path:
     assert completed("se") == ["search", "sensitivity"]
     assert "--format" in completed("export", "--")
     assert completed("export", "run", "out", "--format", "o") == ["onnx"]
+    assert completed("evaluate", "run", "--data", "red") == ["redense.bash"]
 
 
 def test_completion_without_its_package_says_what_to_install(redense_run: Run, monkeypatch: pytest.MonkeyPatch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,18 @@ def test_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path):
     (tmp_path / LOCK).mkdir()
     with pytest.raises(StateError, match="cannot write to the store"), locked(tmp_path, "the store"):
         pass
+
+
+@pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_disk_that_syncs_no_folder_has_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
+):
+    def fsync(descriptor: int, own: Callable[[int], None] = os.fsync) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        own(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(CheckpointError) if fails else contextlib.nullcontext():
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"

@@ -21,6 +21,9 @@ import pytest
 from redense.errors import DataError
 from redense.tasks import catalog
 from redense.tasks.catalog import Source
+from redense.tasks.classification.config import ImageData
+from redense.tasks.classification.data.loading import divide_images
+from redense.tasks.classification.data.reading import read_images
 from redense.tasks.fetching.files import File
 from redense.tasks.fetching.packages import Debian
 
@@ -363,3 +366,15 @@ def test_fashion_mnist_is_really_fetched_from_debian(cache: Path):
     folder = catalog.get(source)
     assert folder == cache / "fashion-mnist" == catalog.check(source)
     assert visible(cache) == ["fashion-mnist"]
+
+
+def test_a_folder_that_is_called_like_a_set_is_said_not_to_be_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("emoji", "sample", "pictures"):
+        assert catalog.namesake(name, "sample") == []
+        (tmp_path / name).mkdir()
+    (said,) = catalog.namesake("emoji")
+    assert said.endswith("and not the folder emoji/ here: for the folder give ./emoji")
+    assert catalog.namesake("pictures") == catalog.namesake("./emoji") == catalog.namesake(None, "sample") == []
+    config = ImageData(source="sample")
+    assert any("the folder sample/ here" in note for note in divide_images(config, read_images(config)).notes)

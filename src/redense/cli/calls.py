@@ -20,6 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from redense.errors import RedenseError
@@ -193,8 +194,8 @@ def sensitivity(
 
 
 def predict(run: Place, images: Places, *, top: int = 5) -> Any:
-    """Return the likeliest classes of pictures, by the classifier of a run."""
-    return _do("predict", **vars())
+    """Return the likeliest classes of pictures, by the classifier of a run: a list, or those of one file."""
+    return _each(_do("predict", **vars()), images)
 
 
 def caption(
@@ -205,8 +206,8 @@ def caption(
     all: bool = False,  # noqa: A002  # the option's own name
     cnn: Place | None = None,
 ) -> Any:
-    """Return captions of pictures, by the captioner of a run."""
-    return _do("caption", **vars())
+    """Return captions of pictures, by the captioner of a run: a list, or that of one file."""
+    return _each(_do("caption", **vars()), images)
 
 
 def transcribe(
@@ -220,8 +221,8 @@ def transcribe(
     lm_weight: float | None = None,
     word_score: float | None = None,
 ) -> Any:
-    """Return what is said in sound files, by the recogniser of a run."""
-    return _do("transcribe", **vars())
+    """Return what is said in sound files, by the recogniser of a run: a list, or that of one file."""
+    return _each(_do("transcribe", **vars()), files)
 
 
 def decode(
@@ -381,6 +382,12 @@ def _json(value: Any) -> str:
     return json.dumps(
         value, separators=(",", ":"), default=lambda own: own.tolist() if hasattr(own, "tolist") else str(own)
     )
+
+
+def _each(found: Any, given: Places) -> Any:
+    """Return what was found of each file: a list, but for one file that was given by itself."""
+    alone = isinstance(given, (str, PathLike)) and not Path(given).is_dir()
+    return found if alone or isinstance(found, list) else [found]
 
 
 def _read(text: str) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 from redense.errors import MissingExtraError
 
 SHELLS = ("bash", "zsh", "tcsh")
+_FILES = ("recipe", "run", "table", "images", "files", "name", "out", "data", "cnn")
+"""Arguments that may name a file or folder, and are text because they may be something else."""
 
 
 def completion_of(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -22,7 +24,7 @@ def completion_of(parser: argparse.ArgumentParser, shell: str) -> str:
     except ImportError:
         raise MissingExtraError("--print-completion needs shtab: pip install 'redense[completion]'") from None
     for action in _all(parser):
-        if action.type is Path or action.dest in ("recipe", "run", "table", "images", "files", "name"):
+        if action.type is Path or action.dest in _FILES:
             vars(action)["complete"] = shtab.FILE
     return shtab.complete(parser, shell=shell)
 

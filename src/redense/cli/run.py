@@ -12,7 +12,7 @@ from redense.errors import RedenseError, resuming
 from redense.files.visible import counted
 
 from .terminal.printing import answer, say, say_line
-from .verbs import Signals, Verbs, join_ranks
+from .verbs import Signals, Verbs, at_home, join_ranks
 
 
 def register(verbs: Verbs) -> None:
@@ -171,7 +171,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         say_line(f"note: {note}")
     say(f"{split} split, {counted(examples, 'example')}")
     for name, value in metrics.items():
-        unit = f" {metric.unit}" if name.endswith(metric.name) else ""
+        unit = f" {metric.unit}" if name.partition(" ")[0].endswith(metric.name) else ""  # "wer 92": of one test set
         say(f"  {shown_name(name):<12}{value:.4f}{unit.rstrip()}")
     return 0
 
@@ -198,7 +198,7 @@ def _export(options: argparse.Namespace) -> int:
         raise RedenseError(f"--private is for the Hub: give hub:OWNER/NAME in place of {options.out}")
     from redense.lab.runs.export import export_run
 
-    out = export_run(options.run, Path(options.out), options.format, data=options.data, tell=tell)
+    out = export_run(options.run, at_home(options.out), options.format, data=options.data, tell=tell)
     files = {path: path.stat().st_size for path in sorted(path for path in out.rglob("*") if path.is_file())}
     if options.json:
         listed = [{"path": str(path), "bytes": size} for path, size in files.items()]

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from redense.errors import RedenseError
@@ -29,6 +30,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = _NEGATIVE  # argparse's own takes -1e-3 for an option
         for kind in (int, float):
             self.register("type", kind, _plain(kind))
+        self.register("type", Path, at_home)
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         """Add an argument, and note how many values it has."""
@@ -53,6 +55,18 @@ class Parser(argparse.ArgumentParser):
             (own if is_own else settings).extend([item, *rest[:count]])
             rest = rest[count:]
         return own, settings
+
+
+def at_home(text: str) -> Path:
+    """Return a path in which ``~`` is a home: of ``--out=~/runs`` no shell makes it one, nor Python of a text.
+
+    >>> at_home("~/runs") == Path.home() / "runs", str(at_home("./~"))
+    (True, '~')
+    """
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:  # ~ of a user who is not here
+        return Path(text)
 
 
 def _plain(kind: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -94,6 +94,11 @@ def _check(status: os.stat_result, path: Path) -> None:
         raise OSError(number, f"is {kind}, expected a file", str(path))
 
 
+def nowhere() -> TextIO:
+    """Return a stream for text that nobody reads."""
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
 def hush(stream: IO[Any]) -> None:
     """Send what is still written to a stream nowhere: its reader has gone, and Python would complain again at exit."""
     try:

@@ -6,11 +6,14 @@ A file is written aside, synced, renamed, and its folder is synced.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from redense.errors import CheckpointError
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -104,8 +107,12 @@ def _sync(path: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be synced
-        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:  # the file is there; some disks of others, and folders that nobody may list, refuse
+            if error.errno not in _NO_SYNC:
+                raise

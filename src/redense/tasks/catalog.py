@@ -42,6 +42,18 @@ def find(name: str) -> Source:
     return SOURCES[name]
 
 
+def namesake(name: str | None, *own: str) -> list[str]:
+    """Return a sentence if a name is that of a set, and of a folder here, which whoever gave it may have meant.
+
+    Args:
+        name: of the data.
+        own: names of sets that a task has beside those of `SOURCES`.
+    """
+    if name is None or name not in (*SOURCES, *own) or not Path(name).is_dir():
+        return []
+    return [f"{name} is redense's own set of that name, and not the folder {name}/ here: for the folder give ./{name}"]
+
+
 def cache_dir() -> Path:
     """Return ``$REDENSE_CACHE``, else ``$XDG_CACHE_HOME/redense``, else ``~/.cache/redense``."""
     if own := os.environ.get("REDENSE_CACHE"):

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from redense.cli.terminal import printing
-from redense.cli.terminal.printing import complain, prepare, say
-from redense.cli.terminal.screen import SafeColumn, SafeConsole
+from redense.cli.terminal.printing import answer, complain, prepare, say, say_json
+from redense.cli.terminal.progress import RunProgress
+from redense.cli.terminal.screen import SafeColumn, SafeConsole, plain_table
 from redense.files.visible import visible, visible_line
 from redense.lab.recipe.recipe import Recipe
 
@@ -74,6 +75,57 @@ def test_a_terminal_of_ascii_is_shown_other_letters_in_another_way(monkeypatch: 
     SafeConsole(file=sys.stdout, width=80).print("\u00fc")
     sys.stdout.flush()
     assert raw.getvalue() == b"caf\\xe9\n\\xfc\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
+def test_json_is_json_in_every_encoding_of_the_output(monkeypatch: pytest.MonkeyPatch, encoding: str):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    prepare()
+    said = {"image": "caf\u00e9 \U0001f600 \u0142.png", "loss": float("nan"), "all": [1.0, -float("inf")]}
+    say_json(said)
+    answer(said)
+    sys.stdout.flush()
+    wanted = {"image": said["image"], "loss": None, "all": [1.0, None]}
+    assert [json.loads(line) for line in raw.getvalue().splitlines()] == [wanted, wanted]
+    assert ("caf\u00e9".encode() in raw.getvalue()) == (encoding == "utf-8")
+
+
+def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    prepare()
+    say("nobody hears it")
+    complain("nor this")
+    SafeConsole().print("nor that")
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
+
+
+def test_a_table_loses_nothing_in_a_narrow_terminal_and_has_room_in_a_file(monkeypatch: pytest.MonkeyPatch):
+    table = plain_table("phase", "sparsity", "lr", last="why")
+    table.add_row("redense-10", "12.345 %", "0.0123456", "included")
+    narrow, wide = io.StringIO(), io.StringIO()
+    SafeConsole(file=narrow, width=20).print(table)
+    assert "\u2026" not in narrow.getvalue()
+    assert sorted("".join(narrow.getvalue().split())) == sorted("phasesparsitylrwhyredense-1012.345%0.0123456included")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    SafeConsole(file=wide).print("word " * 30)
+    monkeypatch.setenv("COLUMNS", "0")
+    SafeConsole(file=wide).print("word " * 30)
+    assert len(wide.getvalue().splitlines()) == 2
+
+
+def test_a_dumb_terminal_is_told_every_epoch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "dumb")
+    out = io.StringIO()
+    phase = {"name": "dense", "sparsity": None, "steps": 10, "epochs": 2, "lr": 0.1}
+    with RunProgress(SafeConsole(file=out, force_terminal=True, width=80)) as shown:
+        shown({"kind": "plan", "phases": [phase], "metric": {"name": "error", "unit": "%"}})
+        shown({"kind": "phase", "phase_index": 0, "step": 0, "start": 0, "steps": 10})
+        figures = {"validation": {"error": 5.0}, "train_loss": 1.0, "seconds": 1.0}
+        shown({"kind": "epoch", "phase_index": 0, "epoch": 1, "step": 5, **figures})
+        assert "epoch 1/2  loss 1.000  validation error 5.00 %" in out.getvalue()
 
 
 @pytest.mark.parametrize("about", [NASTY.encode(errors="ignore").decode(), "[/1] [bold]x"])

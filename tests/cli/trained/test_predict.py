@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import redense as package
+from redense import verbs
 from redense.cli import main
 from redense.tasks.classification.classifier import Classifier
 
@@ -76,11 +78,27 @@ def test_programs_get_json_or_a_table(trained: Path, redense: Run, tmp_path: Pat
     assert ["error" in one for one in told] == [False, True, True]
     assert "redense: b.png cannot be decoded (it is no image of a known format" in err
     assert "redense: gone.png is missing" in err
+    os.mkfifo(tmp_path / "pipe.png")
+    code, out, err = redense("predict", trained / "run", "pipe.png", f"{'x' * 300}.png", "a.png", "--json")
+    assert [json.loads(line).get("error") for line in out.splitlines()] == [
+        "cannot be read (is a pipe, expected a file)",
+        "cannot be read (File name too long)",
+        None,
+    ]
     code, out, _ = redense("predict", trained / "run", "a.png", "--csv", "--top", 1)
     assert code == 0
     table = list(csv.reader(out.splitlines()))
     assert [table[0], table[1][:3]] == [["image", "rank", "class", "probability"], ["a.png", "1", "bright"]]
     assert len(table) == 2
+
+
+def test_python_gets_a_list_but_for_one_file(trained: Path, tmp_path: Path):
+    path = tmp_path / "mine" / "a.png"
+    picture(path, 190, 900)
+    one = verbs.predict(trained / "run", path)
+    assert [kind["class"] for kind in one["classes"]] == ["bright", "dark"]
+    assert verbs.predict(trained / "run", path.parent) == verbs.predict(trained / "run", [path]) == [one]
+    assert verbs.predict(trained / "run", "gone.png") == {"image": "gone.png", "error": "is missing"}
 
 
 def test_a_name_makes_no_line_of_its_own_and_no_formula(trained: Path, redense: Run, tmp_path: Path):

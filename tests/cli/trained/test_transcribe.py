@@ -365,10 +365,17 @@ def test_a_bad_file_is_a_line_and_the_others_are_still_heard(run, clip, redense,
     assert out.startswith(str(clip))
     lines = err.splitlines()
     assert len(lines) == len(bad)
-    reasons = ["is empty", "is no sound file", "is silent", "holds no sound", "are no numbers", "No such file"]
+    reasons = ["is empty", "is no sound file", "is silent", "holds no sound", "are no numbers", "is missing"]
     for line, name, reason in zip(lines, bad, reasons, strict=True):
         assert line.startswith(f"redense: {name} ")
         assert reason in line
+    code, out, _ = redense("transcribe", run, *bad, clip, "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [one["file"] for one in told] == [*bad, str(clip)]
+    assert [line.partition(f"{one['file']} ")[2] for line, one in zip(lines, told, strict=False)] == [
+        one["error"] for one in told[:-1]
+    ]
+    assert (code, "error" in told[-1]) == (2, False)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import io
 import struct
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import soundfile
 
 from redense.errors import DataError
 from redense.tasks.speech.audio import look, read, resample
+from redense.tasks.speech.data.mp3 import frames_of
 
 
 def tone(path: Path, rate: int, seconds: float = 0.5, channels: int = 1) -> Path:
@@ -93,3 +95,57 @@ def test_of_an_over_long_file_only_so_much_is_decoded(tmp_path: Path):
 def test_the_same_rate_changes_nothing():
     samples = np.arange(5, dtype=np.float32)
     assert resample(samples, 8_000, 8_000) is samples
+
+
+def mp3(path: Path) -> Path:
+    """Write 6 s of a tone, and then of noise, as an MP3 of varying bit rates."""
+    tone, noise = 0.3 * np.sin(np.arange(48_000) / 10), 0.2 * np.random.default_rng(0).standard_normal(48_000)
+    soundfile.write(path, np.concatenate([tone, noise]), 16_000, compression_level=0.5, bitrate_mode="VARIABLE")
+    return path
+
+
+def test_an_mp3_is_what_it_is_at_once_also_block_by_block_and_in_pieces(tmp_path: Path):
+    path = mp3(tmp_path / "a.mp3")
+    whole, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_allclose(read(path, 16_000), whole, atol=1e-5)  # two blocks of 65,536
+    np.testing.assert_allclose(read(path, 16_000, 3.5, 1.0), whole[56_000:72_000], atol=1e-5)
+    assert look(path).seconds == 6.0
+
+
+def test_an_mp3_without_a_header_and_two_in_one_file_are_read_to_their_end(tmp_path: Path):
+    content = mp3(tmp_path / "a.mp3").read_bytes()
+    header = frames_of(io.BytesIO(content)).start
+    bare, two = tmp_path / "bare.mp3", tmp_path / "two.mp3"
+    bare.write_bytes(content[header:])
+    two.write_bytes(content + b"TAG".ljust(128, b"\0") + content)
+    assert soundfile.info(bare).duration < 4  # which goes by the first frame, and in the other by its header
+    assert look(bare).seconds == pytest.approx(6.1, abs=0.1)
+    assert look(two).seconds == pytest.approx(12.2, abs=0.1)
+    samples = read(bare, 16_000)
+    np.testing.assert_allclose(samples[1_105 : 1_105 + 48_000], read(tmp_path / "a.mp3", 16_000)[:48_000], atol=0.01)
+    np.testing.assert_array_equal(read(bare, 16_000, 3.5, 1.0), samples[56_000:72_000])
+    assert look(bare).lacking == look(two).lacking == 0.0
+
+
+@pytest.mark.parametrize(("ending", "place"), [("wav", (4, 40)), ("au", (8,)), ("mp3", ())])
+def test_what_a_file_lacks_of_what_its_header_says_is_told(tmp_path: Path, ending: str, place: tuple[int, ...]):
+    path = mp3(tmp_path / "a.mp3") if ending == "mp3" else tone(tmp_path / f"a.{ending}", 16_000, 2.0)
+    content = path.read_bytes()
+    assert look(path).lacking == 0.0
+    path.write_bytes(content[: len(content) // 2])
+    seen = look(path)
+    assert seen.fault is None
+    assert seen.seconds + seen.lacking == pytest.approx(6.0 if ending == "mp3" else 2.0, abs=0.01)
+    for at in place:  # as a program that streams leaves it
+        content = content[:at] + b"\xff" * 4 + content[at + 4 :]
+    path.write_bytes(content)
+    assert look(path).lacking == 0.0
+
+
+def test_frames_are_found_behind_tags_and_other_bytes(tmp_path: Path):
+    content = mp3(tmp_path / "a.mp3").read_bytes()
+    plain = frames_of(io.BytesIO(content))
+    assert (plain.samples // 576, plain.one, plain.even) == (plain.samples / 576, 576, False)
+    tagged = frames_of(io.BytesIO(b"ID3\3\0\0\0\0\0\0" * 3000 + b"\xff" * 5000 + content))
+    assert (tagged.samples, tagged.start) == (plain.samples, plain.start + 35_000)
+    assert frames_of(io.BytesIO(b"\xff\xfb" * 40_000)).samples == frames_of(io.BytesIO(b"")).samples == 0

@@ -126,8 +126,6 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.training.engine import StoppedError
 
     console = SafeConsole(quiet=not ranks.is_main, stderr=options.json)
-    if not console.is_terminal:
-        console.width = 160  # a file has room for the whole table
     if recipe is None:
         folder: Path = options.resume
         before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import say, say_line
+from redense.cli.terminal.printing import say_json, say_line
 from redense.errors import DataError, RecipeError, RedenseError
 from redense.tasks.faults import Checked, by_cause
 
@@ -33,7 +32,7 @@ def check_content(options: argparse.Namespace, place: str) -> int:
             for kind in by_cause(found.faults).values()
         ]
         said = {"path": place, "task": task, "refused": found.refusal or None, **found.facts, "faults": causes}
-        say(json.dumps(said, ensure_ascii=False))
+        say_json(said)
     else:
         for line in (*found.lines, _in_short(tasks()[task], found, options.full)):
             say_line(line)

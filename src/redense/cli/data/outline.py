@@ -17,8 +17,6 @@ def print_outline(made: Outline) -> None:
     from redense.lab.headings import heading_of
 
     console = SafeConsole()
-    if not console.is_terminal:
-        console.width = 120
     recipe, training = made.recipe, made.recipe.training
     console.print_titled(heading_of(recipe.name, recipe.about), recipe.about)
     console.print(f"data       {made.facts.text}{'' if made.facts.looked_at else ' (not looked at)'}", soft_wrap=True)

@@ -148,10 +148,11 @@ def _data(options: argparse.Namespace) -> int:
         return check_content(options, options.name)
     source = catalog.find(options.name)
     if options.action == "get":
-        from rich.console import Console
         from rich.progress import Progress
 
-        with Progress(console=Console(stderr=True)) as progress:
+        from redense.cli.terminal.screen import SafeConsole
+
+        with Progress(console=SafeConsole(stderr=True)) as progress:
             bar = progress.add_task(source.name, total=1.0)
             path = catalog.get(source, lambda what, part: progress.update(bar, description=what, completed=part))
     else:

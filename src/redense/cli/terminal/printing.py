@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
 import logging
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from redense.files.opening import hush
+from redense.files.opening import hush, nowhere
 from redense.files.visible import visible, visible_line
 
 _taken: list[TextIO] = []
@@ -50,10 +52,25 @@ def say_line(text: object, *, end: str = "\n", flush: bool = False) -> None:
     say(visible_line(str(text)), end=end, flush=flush)
 
 
+def say_json(data: object, *, flush: bool = False, **form: Any) -> None:
+    """Print plain data as JSON: with the letters that are in it where the output is UTF-8, else all of it in ASCII."""
+    encoding = getattr(_taken[-1] if _taken else sys.stdout, "encoding", None) or "utf-8"  # a text in memory has none
+    say(json.dumps(_numbers(data), ensure_ascii=codecs.lookup(encoding).name != "utf-8", **form), flush=flush)
+
+
 def answer(data: object, **form: Any) -> int:
-    """Print plain data as JSON, and return the exit code of a verb whose work is done with it."""
-    say(json.dumps(data, **form))
+    """Print plain data as JSON in ASCII, and return the exit code of a verb whose work is done with it."""
+    say(json.dumps(_numbers(data), **form))
     return 0
+
+
+def _numbers(data: Any) -> Any:
+    """Return plain data with null for numbers that are not finite: JSON has none."""
+    if isinstance(data, Mapping):
+        return {key: _numbers(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_numbers(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def complain(message: object, *, before: str = "redense: ") -> None:
@@ -64,6 +81,9 @@ def complain(message: object, *, before: str = "redense: ") -> None:
 
 def prepare() -> None:
     """Make the streams take any text, and the log a line a message; called when the command line begins."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-` or a service: what is written goes nowhere
+            setattr(sys, name, nowhere())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError):  # it has become a pipe since it was opened: it takes the change, too

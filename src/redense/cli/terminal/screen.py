@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from typing_extensions import override
 from redense.files.opening import hush
 from redense.files.visible import visible, visible_line
 
+_WIDE = 160  # characters: a file has room for a whole table
+_DUMB = ("dumb", "unknown")
+
 
 class SafeConsole(Console):
     """A console for text that others wrote: nothing in a string is obeyed; what is styled is a `Text` of our own.
@@ -24,6 +28,15 @@ class SafeConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"highlight": False, "markup": False, "emoji": False, **options})
+        sized = super().is_terminal or self.is_jupyter or options.get("width") or "COLUMNS" in os.environ
+        if not sized or self.width < 1:  # Rich shows nothing where COLUMNS is 0
+            self.width = _WIDE
+
+    @property
+    @override
+    def is_terminal(self) -> bool:
+        """Whether lines can be drawn again: a dumb terminal cannot, and Rich would show no bar there until its end."""
+        return super().is_terminal and os.environ.get("TERM", "").lower() not in _DUMB
 
     @override
     def render_str(self, text: str, **options: Any) -> Text:
@@ -58,7 +71,7 @@ def bar(
 
     It is on the error output where no console is given.
     """
-    console = console or Console(stderr=True)
+    console = console or SafeConsole(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         shown = progress.add_task(what, total=total)
 
@@ -69,11 +82,14 @@ def bar(
 
 
 def plain_table(first: str, *numbers: str, last: str = "", no_wrap: bool = False) -> Table:
-    """Return a table without lines: a column of words, columns of numbers, and perhaps one of words again."""
+    """Return a table without lines: a column of words, columns of numbers, and perhaps one of words again.
+
+    What is too long for a narrow terminal goes on in the next line: nothing is cut off.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
+    table.add_column(first, overflow="fold")
     for head in numbers:
-        table.add_column(head, justify="right", no_wrap=no_wrap)
+        table.add_column(head, justify="right", no_wrap=no_wrap, overflow="fold")
     if last:
-        table.add_column(last)
+        table.add_column(last, overflow="fold")
     return table

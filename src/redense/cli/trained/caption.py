@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import complain, say, say_line
+from redense.cli.terminal.printing import complain, say_json, say_line
 from redense.cli.verbs import Verbs
 from redense.errors import DataError, RedenseError
 
@@ -63,7 +62,7 @@ def _caption(options: argparse.Namespace) -> int:
                 _print(path, found, everything=options.all)
         if options.json:
             said = {"error": found} if isinstance(found, str) else _plain(found, everything=options.all)
-            say(json.dumps({"image": str(path), **said}, ensure_ascii=False))
+            say_json({"image": str(path), **said})
     if empty:
         which = "a caption has" if empty == 1 else f"{empty:,} captions have"
         complain(

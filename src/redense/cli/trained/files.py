@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,18 @@ def files_of(paths: list[Path], endings: Collection[str], what: str) -> Iterator
     from redense.tasks.folders import endings_said, walk
 
     for path in paths:
-        if not path.is_dir():
-            yield path, "" if path.is_file() else "is missing"
+        try:
+            found = walk(path, endings) if stat.S_ISDIR(path.stat().st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
+            yield path, "is missing"
             continue
-        found = walk(path, endings)
+        except OSError as error:  # a name that is too long, a folder that nobody may look into
+            where = "" if error.filename in (None, path, str(path)) else f": {os.fsdecode(error.filename)}"
+            yield path, f"cannot be read ({error.strerror}{where})"
+            continue
+        if found is None:  # a file; whoever opens it says what else it is
+            yield path, ""
+            continue
         inside = [Path(os.fsdecode(name)) for name, _ in found.files]
         if found.others:
             complain(f"{path}: passed over for their endings: {endings_said(found.others)}", before="note: ")

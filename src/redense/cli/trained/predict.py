@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
-from redense.cli.terminal.printing import complain, say, say_line
+from redense.cli.terminal.printing import complain, say, say_json, say_line
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError
 from redense.files.csv_text import safe_cell
@@ -57,7 +56,7 @@ def _predict(options: argparse.Namespace) -> int:
             failed = True
             complain(f"{path} {found}")
             if options.json:
-                say(json.dumps({"image": str(path), "error": found}, ensure_ascii=False))
+                say_json({"image": str(path), "error": found})
         else:
             _print(path, found, options)
     return 2 if failed else 0
@@ -66,7 +65,7 @@ def _predict(options: argparse.Namespace) -> int:
 def _print(path: Path, classes: list[tuple[str, float]], options: argparse.Namespace) -> None:
     if options.json:
         plain = [{"class": name, "probability": round(chance, 6)} for name, chance in classes]
-        say(json.dumps({"image": str(path), "classes": plain}, ensure_ascii=False))
+        say_json({"image": str(path), "classes": plain})
     elif options.csv:
         for rank, (name, chance) in enumerate(classes, start=1):
             _print_row([str(path), rank, name, f"{chance:.6f}"])

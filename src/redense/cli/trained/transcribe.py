@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redense.cli.terminal.printing import answer, complain, say, say_line
+from redense.cli.terminal.printing import answer, complain, say, say_json, say_line
 from redense.cli.verbs import Verbs
-from redense.errors import RedenseError, command
+from redense.errors import DataError, RedenseError, command
 from redense.files.json_text import read_json
 from redense.files.opening import read_text
 from redense.files.visible import counted
@@ -102,14 +101,12 @@ def _transcribe(options: argparse.Namespace) -> int:
     failed = 0
     several = len(options.files) > 1 or options.files[0].is_dir()
     for path, fault in files_of(options.files, SUFFIXES, "sound files"):
-        if fault.startswith("is a folder"):
-            complain(f"{path} {fault}")
-            failed += 1
-            continue
         stream = BeamStream(beam, recogniser.hop / recogniser.rate) if beam else None
         sound = _Counted(read_blocks(path, recogniser.rate))
         words = recogniser.transcribe(sound, stream, pieces)
         try:
+            if fault:
+                raise DataError(fault)
             if options.json:
                 heard = [{"word": word.text, "start": word.start, "end": word.end} for word in words]
                 text = " ".join(str(word["word"]) for word in heard)
@@ -120,11 +117,14 @@ def _transcribe(options: argparse.Namespace) -> int:
                     "text": text,
                     "words": heard,
                 }
-                say(json.dumps(line, ensure_ascii=False), flush=True)
+                say_json(line, flush=True)
             else:
                 _print_words(f"{path}: " if several else "", (word.text for word in words))
         except RedenseError as error:
-            complain(error if str(path) in str(error) else f"{path} {error}")
+            said = str(error).removeprefix(f"{path} ")
+            complain(f"{path} {said}")
+            if options.json:
+                say_json({"file": str(path), "error": said}, flush=True)
             failed += 1
     return 2 if failed else 0
 
@@ -209,7 +209,7 @@ def _decode(options: argparse.Namespace) -> int:
         lexicon=lexicon,
         text=text,
         search=Search(width=width),
-        say=lambda line: None if options.json else say(line, flush=True),
+        say=lambda line: complain(line, before="") if options.json else say(line, flush=True),
     )
     path = options.run / FOLDER / "decoding.json"
     if options.json:

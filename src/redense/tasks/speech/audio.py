@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +18,39 @@ from numpy.typing import NDArray
 from redense.errors import DataError, MissingExtraError
 from redense.files.opening import open_regular, read_bytes
 
+from .data import mp3
+
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".wv1", ".wv2", ".aiff", ".aif", ".au")
 """Endings of sound files that the library behind `soundfile` reads."""
 
 Samples = NDArray[np.float32]
 
 # As libsndfile calls them: it knows some twenty more, which nobody keeps speech in.
-_FORMATS = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "MPEG", "NIST", "AIFF", "AU"))
+_MPEG = ("MP3", "MPEG")
+_FORMATS = frozenset((*_MPEG, "WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "NIST", "AIFF", "AU"))
 _BLOCK = 1 << 16  # numbers read at once: a header may claim any length
 _RATES = (1_000, 384_000)
+_OPEN_END = (1 << 31) - (1 << 20)  # bytes or frames; a length that is not known is the largest, less the header
+_SHOULD_BE = re.compile(r"\b(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")  # in libsndfile's log
 SILENT = 1e-4  # of full scale: 80 dB below it
 LOUDEST = 2.0**32  # of full scale; a file of floats may hold what were whole numbers of 32 bits
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The content of a file, or the reason why it cannot be used. ``digest`` tells its bytes from others."""
+    """The content of a file, or the reason why it cannot be used.
+
+    Args:
+        seconds: that can be decoded.
+        digest: tells its bytes from others.
+        fault: why it cannot be used.
+        lacking: seconds that its header announces beyond those, as of a file that was not copied to its end.
+    """
 
     seconds: float = 0.0
     digest: str = ""
     fault: str | None = None
+    lacking: float = 0.0
 
 
 def look(path: Path, start: float = 0.0, length: float | None = None, longest: float = math.inf) -> Sound:
@@ -62,7 +76,41 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         return Sound(seconds, digest, fault)
     if loudest < SILENT:
         return Sound(seconds, digest, "is silent")
-    return Sound(seconds, digest)
+    announced, endless = _announced(content)
+    if endless:  # what was made of the beginning alone is not taken for it
+        digest = hashlib.blake2b(f"all of {digest}".encode(), digest_size=16).hexdigest()
+    whole = not start and length is None and seconds <= longest
+    return Sound(seconds, digest, lacking=round(max(0.0, announced - seconds), 3) if whole else 0.0)
+
+
+def _announced(content: bytes) -> tuple[float, bool]:
+    """Return the seconds that the header of a file announces, and whether it holds more, as `_opened` says.
+
+    They are 0 where a program that streams has left them open.
+    """
+    with _opened(io.BytesIO(content)) as (file, endless, _):
+        frames, found = file.frames, _SHOULD_BE.search(file.extra_info)
+        if found:  # libsndfile goes by the length of the file then
+            said, there = map(int, found.groups())
+            frames = frames * said // there if there and said < _OPEN_END else 0
+        return frames / file.samplerate if frames < _OPEN_END and not endless else 0.0, endless
+
+
+@contextlib.contextmanager
+def _opened(stream: Any) -> Iterator[tuple[Any, bool, bool]]:
+    """Give a sound file, and two facts that are of an MP3 alone.
+
+    The first is whether it holds more than libsndfile would give of it: then all of it is given. The second is whether
+    a place in it can be found without decoding what is before.
+    """
+    soundfile = require_soundfile()
+    with soundfile.SoundFile(_Careful(stream)) as file:
+        frames = mp3.frames_of(stream) if file.format in _MPEG else None
+        if frames is None or not frames.has_more(file.frames):
+            yield file, False, frames is None or frames.even
+            return
+    with soundfile.SoundFile(_Careful(mp3.Endless(stream, frames.start))) as file:
+        yield file, True, False
 
 
 def beyond(loudest: float) -> str:
@@ -131,14 +179,18 @@ def _decoded(stream: Any, start: float, length: float) -> Iterator[Any]:
         raise DataError("is empty")
     stream.seek(0)
     try:
-        with soundfile.SoundFile(_Careful(stream)) as file:
+        with _opened(stream) as (file, _, even):
             if file.format not in _FORMATS:
                 raise DataError(f"is a sound file of the format {file.format}, which is none of the known")
             rate = int(file.samplerate)
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise DataError(f"says that it has {rate:,} samples a second")
-            if start:
+            if start and even:
                 file.seek(min(round(start * rate), max(file.frames, 0)))
+            # soundfile would seek after every block, to where it is: of an MP3 what follows then is distorted.
+            file.seekable = lambda: False
+            for _ in _blocks(file, 0 if even else round(start * rate)):
+                pass
             yield rate
             yield from _blocks(file, math.inf if math.isinf(length) else max(1, round(length * rate)))
     except DataError:  # a ValueError, which says what it has to say

@@ -109,6 +109,8 @@ def _make_shard(part: Sequence[Utterance], settings: SpectrogramSettings, path: 
 def _name(part: Sequence[Utterance], settings: SpectrogramSettings) -> str:
     clips = [(utterance.digest, utterance.clip.start, utterance.clip.length) for utterance in part]
     known = {"version": _VERSION, "settings": settings.model_dump(), "clips": clips}
+    if any(utterance.clip.path.suffix.lower() == ".mp3" for utterance in part):
+        known["mp3"] = 2  # in those of before what is behind 65,536 samples is distorted
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

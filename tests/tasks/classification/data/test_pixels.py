@@ -124,3 +124,26 @@ def test_a_table_of_photos_is_upright_in_memory_and_row_by_row(tmp_path: Path, p
         sets.append(load_images(ImageData(source=str(tmp_path / name), size=size)).test)
     assert len(sets[0]) == 24
     assert pixels(sets[0]) == pixels(sets[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *(("BMP", {}), ("PPM", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})),
+        ("MPO", {"save_all": True, "append_images": [Image.new("RGB", (20, 24))]}),
+    ],
+    ids=str,
+)
+def test_what_is_cut_off_is_found_without_decoding_every_picture(picture: Picture, kind: str, how: dict[str, Any]):
+    stream = io.BytesIO()
+    picture(3).save(stream, kind, **how)
+    content = stream.getvalue()
+    assert look(io.BytesIO(content), len(content)).fault == ""
+    half = content[: len(content) // (4 if kind == "MPO" else 2)]
+    assert look(io.BytesIO(half), len(half)).fault
+
+
+def test_the_transparent_grey_of_16_bits_is_on_white():
+    stream = io.BytesIO()
+    Image.fromarray(np.array([[0, 20_000], [20_001, 40_000]], np.uint16)).save(stream, "PNG", transparency=20_000)
+    assert np.asarray(decode(stream.getvalue(), grey=None)).tolist() == [[0, 255], [78, 156]]

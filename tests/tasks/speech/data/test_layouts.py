@@ -204,3 +204,43 @@ def test_a_folder_of_no_known_layout_says_what_is_expected(tmp_path: Path):
 def test_a_name_that_is_nothing_names_the_nearest():
     with pytest.raises(DataError, match="did you mean 'prompts-es'"):
         read_source("promts-es")
+
+
+def test_capitals_in_the_ending_of_a_list_hide_no_split(tmp_path: Path):
+    write(tmp_path / "json" / "train.jsonl", '{"audio_filepath": "a.wav", "text": "uno"}\n')
+    write(tmp_path / "json" / "TEST.JSONL", '{"audio_filepath": "b.wav", "text": "dos"}\n')
+    write(tmp_path / "bars" / "metadata_train.csv", "a|uno\n")
+    write(tmp_path / "bars" / "Metadata_test.CSV", "b|dos\n")
+    write(tmp_path / "voice" / "train.tsv", "path\tsentence\na.mp3\tuno\n")
+    write(tmp_path / "voice" / "Test.TSV", "path\tsentence\nb.mp3\tdos\n")
+    (tmp_path / "voice" / "clips").mkdir()
+    write(tmp_path / "tables" / "train" / "metadata.csv", "file_name,text\na.wav,uno\n")
+    write(tmp_path / "tables" / "test" / "Metadata.csv", "file_name,text\nb.wav,dos\n")
+    for layout in ("json", "bars", "voice", "tables"):
+        assert sorted((split, text) for split, _, _, text in shown(tmp_path / layout)) == [
+            ("test", "dos"),
+            ("train", "uno"),
+        ]
+    assert read_source(str(tmp_path / "json" / "TEST.JSONL"))[0].split == "test"
+
+
+def test_columns_are_known_whatever_their_capitals(tmp_path: Path):
+    table = write(tmp_path / "metadata.csv", "File_Name,Offset, Duration,Transcription\na.wav,1.5,0.5,uno\n")
+    (clip,) = read_source(str(tmp_path))
+    assert (clip.path.name, clip.start, clip.length, clip.text) == ("a.wav", 1.5, 0.5, "uno")
+    table.unlink()
+    write(tmp_path / "all.jsonl", '{"Audio_Filepath": "a.wav", "OFFSET": 1.5, "Duration": 0.5, "Text": "uno"}\n')
+    (clip,) = read_source(str(tmp_path))
+    assert (clip.path.name, clip.start, clip.length, clip.text) == ("a.wav", 1.5, 0.5, "uno")
+    write(tmp_path / "metadata.csv", "file_name,offset,Offset,text\na.wav,1,2,uno\n")
+    with pytest.raises(DataError, match="two columns are called 'offset'"):
+        read_source(str(tmp_path))
+
+
+def test_two_splits_that_are_one_folder_by_a_link_are_refused(tmp_path: Path):
+    for name in ("train/a", "test/b"):
+        write(tmp_path / f"{name}.wav")
+        write(tmp_path / f"{name}.txt", "uno")
+    (tmp_path / "dev").symlink_to("test")
+    with pytest.raises(DataError, match=r"dev and \S+/test are one folder, by a link"):
+        read_source(str(tmp_path))

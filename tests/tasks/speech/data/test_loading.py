@@ -304,3 +304,17 @@ def test_the_tones_are_made_once_and_are_known(monkeypatch: pytest.MonkeyPatch):
     assert len(found.splits["train"]) > 30
     assert json.dumps(found.notes).count("left out") == 0
     assert load("tones").fingerprint == found.fingerprint
+
+
+def test_whole_recordings_with_several_transcripts_and_pieces_that_end_too_early_are_noted(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
+    lines = [{"audio_filepath": "a.wav", "text": text, "start": 0.5 * n} for n, text in enumerate(sentences(2))]
+    lines += [{"audio_filepath": "a.wav", "text": "cien", "offset": 0.4, "duration": 9, "split": "test"}]
+    lines += [{"audio_filepath": "a.wav", "text": "mil", "offset": 0.4, "duration": 0.65, "split": "dev"}]
+    for line in lines[:2]:
+        line["split"] = "train"
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    notes = load(tmp_path, alphabet="abcdefghijklmnopqrstuvwxyz ").notes
+    assert any("1 recording has several transcripts, such as a.wav: the whole of it is taken" in note for note in notes)
+    (short,) = [note for note in notes if "is the file whole" in note]
+    assert "1 clip ends before the list or the file's header says, such as a.wav@0.4, of which 8.4 s are" in short

@@ -216,7 +216,8 @@ def _refuse_idle(config: CaptionData, name: str, place: str) -> None:
 
 def _cautions(place: str) -> tuple[str, ...]:
     known = catalog.SOURCES.get(place)
-    return (f"{place}: {known.caution}",) if known and known.caution else ()
+    caution = [f"{place}: {known.caution}"] if known and known.caution else []
+    return (*catalog.namesake(place), *caution)
 
 
 def _find(place: str) -> Path:

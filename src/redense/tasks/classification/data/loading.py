@@ -13,6 +13,7 @@ import torch
 
 from redense.errors import DataError
 from redense.files.visible import counted
+from redense.tasks import catalog
 from redense.tasks.classification.config import ImageData
 from redense.tasks.names import called_alike
 from redense.tasks.split_names import idle_shares
@@ -20,7 +21,7 @@ from redense.tasks.split_names import idle_shares
 from .assemble import divide, first_part, verify_labels
 from .checking import OnChecked
 from .duplicates import marked, shared_examples
-from .reading import Found, read_images, usable_sets
+from .reading import OWN, Found, read_images, usable_sets
 from .room import room_for
 from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
@@ -109,7 +110,7 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
     if config.channels:
         sets = {name: part.with_channels(config.channels) for name, part in sets.items()}
     training = first_part(sets)
-    notes += _expected(place, config, training)
+    notes += [*catalog.namesake(config.source, *OWN), *_expected(place, config, training)]
     notes += _alike(place, training.classes)
     notes += _unknown(place, training)
     train, validation, test = divide(place, sets, config.validation, seed)

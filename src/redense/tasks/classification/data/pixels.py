@@ -145,6 +145,9 @@ def _decoded(image: Image, grey: bool, least: int, *, exact: bool) -> Image:
     return picture
 
 
+_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82", "GIF": b"\x3b"}
+_PARTS = ((273, 279), (324, 325))  # tags of a TIFF: where its strips or tiles begin, and how many bytes they have
+
 SMALL = 512
 """Pixels: a picture that is smaller both ways is quick to decode whole, and a fraction would change what is seen."""
 
@@ -185,8 +188,9 @@ def is_grey(mode: str) -> bool:
 def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
     """Look at a file of ``length`` bytes: its header and its end, or with ``full`` all of it, decoded.
 
-    The end marker of a JPEG, PNG, GIF or WebP tells most of the truncated files. Where it is not in its place, the
-    file is decoded: only what really cannot be read is a fault.
+    The end marker of a JPEG, PNG, GIF or WebP and the list of a TIFF's parts tell most of the truncated files. Where
+    the end is not in its place, the file is decoded, as are those of plain pixels, which have none: only what really
+    cannot be read is a fault.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -198,7 +202,7 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
             width, height = reversed(image.size) if turn in _QUARTER else image.size
             seen = Look(height, width, is_grey(image.mode), turn is not None)
             _check_depth(image.mode)
-            if full or not _ends_well(stream, length, image.format or ""):
+            if full or not _ends_well(stream, length, image):
                 image.load()
                 flatten(image, grey=seen.grey)  # as training does it: an index may lie beyond its palette
     except Image.DecompressionBombError as error:
@@ -225,27 +229,41 @@ def _is_deep(mode: str) -> bool:
 
 
 def _shades(image: Image) -> Image:
-    """Return a picture of 16 bits of grey with 8."""
+    """Return a picture of 16 bits of grey with 8; of a PNG one grey may be transparent, which becomes white."""
     from PIL import Image as Pillow
 
     numbers = np.asarray(image).astype(np.int64)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        numbers[numbers == transparent] = (1 << 16) - 1
     low, high = int(numbers.min()), int(numbers.max())
     if not 0 <= low <= high < 1 << 16:
         raise ValueError(f"numbers from {low:,} to {high:,}, expected 16 bits of grey")
     return Pillow.fromarray((numbers >> 8).astype(np.uint8))
 
 
-def _ends_well(stream: BinaryIO, length: int, kind: str) -> bool:
-    place = stream.tell()
+def _ends_well(stream: BinaryIO, length: int, image: Image) -> bool:
+    place, kind = stream.tell(), image.format or ""
     try:
         if kind == "WEBP":
             stream.seek(4)
             return int.from_bytes(stream.read(4), "little") + 8 <= length
-        marker = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82", "GIF": b"\x3b"}.get(kind)
+        if kind == "TIFF":
+            return _last_part(image) <= length
+        marker = _MARKERS.get(kind)
         if marker is None:
-            return True
+            return False
         stream.seek(-min(_TAIL, length), io.SEEK_END)
         tail = stream.read()
         return tail.endswith(marker) if kind == "GIF" else marker in tail
     finally:
         stream.seek(place)
+
+
+def _last_part(image: Image) -> float:
+    """Return where the last part of a TIFF's first picture ends; nowhere if it does not say it."""
+    tags = getattr(image, "tag_v2", {})
+    for places, counts in _PARTS:
+        starts, sizes = np.atleast_1d(tags.get(places, ())), np.atleast_1d(tags.get(counts, ()))
+        if len(starts) and len(starts) == len(sizes):
+            return float((starts + sizes).max())
+    return np.inf

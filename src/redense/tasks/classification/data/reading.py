@@ -35,6 +35,8 @@ LAYOUTS = (
     "test/CLASS/"
 )
 
+OWN = ("sample", "debian")
+"""Names of sets beside those of the catalog."""
 
 Reader = Callable[[Path, ImageData], "Found | None"]
 """(folder or file, config) -> its content, or None if it is in another layout."""
@@ -90,9 +92,9 @@ def find_images(source: str | None) -> Path | str:
     Raises:
         DataError: there is no such thing; the message says what could be meant.
     """
-    if source is None or source == "sample":
+    if source is None or source == OWN[0]:
         return SAMPLE
-    name = "fashion-mnist" if source == "debian" else source
+    name = "fashion-mnist" if source == OWN[1] else source
     if name in catalog.SOURCES:
         if catalog.SOURCES[name].weights:
             raise DataError(f"{name} is no data: it holds weights, give --start {name}")
@@ -102,7 +104,7 @@ def find_images(source: str | None) -> Path | str:
     place = Path(source).expanduser()
     added = any(READERS.plugin_of(name) for name in READERS)
     if not place.is_dir() and not find_npz(place) and not (added and place.exists()):
-        names = ["sample", "debian", *(name for name, known in catalog.SOURCES.items() if not known.weights)]
+        names = [*OWN, *(name for name, known in catalog.SOURCES.items() if not known.weights)]
         raise DataError(
             f"no data at {source!r}: expected one of {', '.join(names)}, an existing folder, a .npz file, "
             f"or hub:OWNER/NAME{nearest(source, names)}; if it has moved, --data says where it is, or for a run "

@@ -83,9 +83,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip that can be used: ``text`` is normalised; once it is heard, ``digest`` tells its sound from others'."""
+    """A clip that can be used: ``text`` is normalised; once it is heard, ``digest`` tells its sound from others'.
+
+    ``lacking``: seconds that its list or its header announces, and its file has not.
+    """
 
     clip: Clip
     text: str
     seconds: float = 0.0
     digest: str = ""
+    lacking: float = 0.0

@@ -22,6 +22,8 @@ _IN_WORDS = ("normalized_text", "normalized_transcription", "normalized_transcri
 _LOOKED_AT = 1 << 16  # characters of a first line
 
 _TABLES: dict[str, Split] = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
+_ALL = "validated.tsv"
+_LIST = "metadata"
 
 
 def find_librispeech(folder: Path) -> list[Path]:
@@ -58,8 +60,7 @@ def read_librispeech(parts: list[Path]) -> list[Clip]:
 
 def is_common_voice(folder: Path) -> bool:
     """Whether a folder is one language of Common Voice."""
-    tables = [*_TABLES, "validated.tsv"]
-    return (folder / "clips").is_dir() and any((folder / name).is_file() for name in tables)
+    return (folder / "clips").is_dir() and bool(_tables(folder))
 
 
 def read_common_voice(folder: Path) -> list[Clip]:
@@ -68,19 +69,28 @@ def read_common_voice(folder: Path) -> list[Clip]:
     Raises:
         DataError: a table lacks a column.
     """
-    tables: dict[str, Split | None] = {name: split for name, split in _TABLES.items() if (folder / name).is_file()}
     clips: list[Clip] = []
-    for name, split in (tables or {"validated.tsv": None}).items():
-        for line, row in read_rows(folder / name):
+    for table, split in _tables(folder).items():
+        for line, row in read_rows(table):
             path, sentence = row.get("path"), row.get("sentence")
             if not path or sentence is None:
-                raise DataError(f"{folder / name}, line {line}: expected the columns path and sentence")
+                raise DataError(f"{table}, line {line}: expected the columns path and sentence")
             if Path(path).is_absolute() or ".." in Path(path).parts or not can_be_a_file(path):
-                raise DataError(f"{folder / name}, line {line}: {path!r} is not in the folder clips")
+                raise DataError(f"{table}, line {line}: {path!r} is not in the folder clips")
             file = path if Path(path).suffix else f"{path}.mp3"  # the first releases left the ending out
             speaker = str(row.get("client_id") or "")
             clips.append(Clip(folder / "clips" / file, file, sentence, split=split, speaker=speaker))
     return clips
+
+
+def _tables(folder: Path) -> dict[Path, Split | None]:
+    """Return the tables of Common Voice in a folder, whatever their capitals, with their splits."""
+    names = [*_TABLES, _ALL]
+    named = [path for path in folder.iterdir() if path.name.lower() in names and path.is_file()]
+    named.sort(key=lambda path: names.index(path.name.lower()))
+    splits: dict[Path, Split | None] = {path: _TABLES.get(path.name.lower()) for path in named}
+    divided: dict[Path, Split | None] = {path: split for path, split in splits.items() if split}
+    return divided or splits
 
 
 def find_ljspeech(folder: Path) -> list[Path]:
@@ -89,8 +99,8 @@ def find_ljspeech(folder: Path) -> list[Path]:
     Raises:
         DataError: a file that is called so cannot be read.
     """
-    found = visible(folder.glob("metadata*.csv"), folder)
-    return [path for path in found if path.is_file() and _has_bars(path)]
+    found = (path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.stem.lower().startswith(_LIST))
+    return [path for path in visible(found, folder) if path.is_file() and _has_bars(path)]
 
 
 def read_ljspeech(paths: list[Path]) -> list[Clip]:
@@ -101,7 +111,7 @@ def read_ljspeech(paths: list[Path]) -> list[Clip]:
     """
 
     def own(path: Path) -> str:
-        return path.stem.removeprefix("metadata").strip("_-")
+        return path.stem[len(_LIST) :].strip("_-")
 
     verify_names(paths if len(paths) > 1 else [], own)
     clips: list[tuple[Path, Clip]] = []
@@ -145,10 +155,12 @@ def read_text_files(folder: Path) -> list[Clip]:
     A sound without one has an empty transcript, so that it is counted. The folder of a split may be above them.
 
     Raises:
-        DataError: a transcript is no text in UTF-8, two sounds have one transcript, or folders have splits inside their
-            names.
+        DataError: a transcript is no text in UTF-8, two sounds have one transcript, folders have splits inside their
+            names, or those of two splits are one by a link.
     """
-    verify_folders(folder, subfolders(folder))
+    names = subfolders(folder)
+    verify_folders(folder, names)
+    _verify_apart([folder / name for name in names if split_named(name)[0]])
     texts = {path.with_suffix(""): path for path in paths_below(folder, (".txt",))}
     sounds = paths_below(folder, SUFFIXES)
     heard: dict[Path, Path] = {}
@@ -164,6 +176,16 @@ def read_text_files(folder: Path) -> list[Clip]:
         transcript = texts.get(path.with_suffix(""))
         clips.append(Clip(path, str(name), " ".join(_lines(transcript)) if transcript else "", split=split))
     return clips if any(clip.text for clip in clips) else []
+
+
+def _verify_apart(folders: Sequence[Path]) -> None:
+    """Refuse folders of splits that are one by a link: its files would be found in one of them alone."""
+    seen: dict[Path, Path] = {}
+    for path in folders:
+        if (first := seen.setdefault(path.resolve(), path)) != path:
+            raise DataError(
+                f"{first} and {path} are one folder, by a link: remove the link, or link to other recordings"
+            )
 
 
 def _beside(stem: Path) -> list[Path]:

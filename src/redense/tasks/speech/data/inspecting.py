@@ -24,7 +24,8 @@ from .wsj import is_wsj
 _ALL = "not divided"
 # Words of the notes that tell of more than single clips, or of letters, which are known once all clips are divided.
 _SHOWN = (
-    *("flatter", "divided by", "into a split", "data.language"),
+    *("flatter", "divided by", "into a split", "data.language", "several transcripts", "is the file whole"),
+    "redense's own set",
     *("which no training transcript has", "which is not in data.alphabet"),
 )
 _FEW = 100  # clips of a validation or test split: fewer are said

@@ -21,6 +21,7 @@ from .corpora import (
     read_text_files,
 )
 from .manifests import (
+    JSON,
     find_manifests,
     find_tables,
     named_tables,
@@ -32,6 +33,9 @@ from .manifests import (
 from .tones import tones_folder
 from .wsj import is_wsj, read_wsj
 
+TONES = "tones"
+"""The name of the set that is made here."""
+
 
 def read_source(source: str) -> list[Clip]:
     """Return the clips of a source: ``tones``, a name of ``redense data list``, a manifest, or a folder.
@@ -42,15 +46,15 @@ def read_source(source: str) -> list[Clip]:
     Raises:
         DataError: there is no such thing, or no layout that is known; the message says what could be meant.
     """
-    if source == "tones":
+    if source == TONES:
         return read_manifests(tones_folder())
     if source in catalog.SOURCES:
         return read_folder(catalog.check(catalog.SOURCES[source]))
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix in (".jsonl", ".json"):
+    if path.is_file() and path.suffix.lower() in JSON:
         return read_manifest(path.absolute())
     if not path.is_dir():
-        names = ["tones", *catalog.SOURCES]
+        names = [TONES, *catalog.SOURCES]
         raise DataError(
             f"no recordings at {source!r}: expected an existing folder or manifest (.jsonl), or one of "
             f"{', '.join(names)}{nearest(source, names)}"
@@ -100,7 +104,7 @@ def layout_of(folder: Path) -> tuple[str, Callable[[], list[Clip]]]:
 def looks_like_recordings(place: Path) -> bool:
     """Whether a file or folder is one of recordings: a list of them, a corpus, or a folder with sound files."""
     if place.is_file():
-        return place.suffix in (".jsonl", ".json")
+        return place.suffix.lower() in JSON
     if is_wsj(place) or find_librispeech(place) or is_common_voice(place):
         return True
     return any(map(names_sounds, [*find_manifests(place), *named_tables(place)])) or has_any(place, SUFFIXES)

@@ -12,6 +12,7 @@ import numpy as np
 
 from redense.errors import DataError
 from redense.files.visible import counted
+from redense.tasks import catalog
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.speech.config import SpeechData
 from redense.tasks.speech.transcripts.alphabet import Alphabet
@@ -21,8 +22,8 @@ from redense.tasks.task import Split
 
 from .checking import listen
 from .clips import Clip, Utterance, duration
-from .layouts import read_source
-from .overlaps import overlapping
+from .layouts import TONES, read_source
+from .overlaps import doubtful, overlapping
 
 _FEWEST = 10  # clips that are divided by name, where sentences are too few
 _NAMED = 3  # clips of a cause that a note names
@@ -147,7 +148,9 @@ def corpus_of(
             )
     notes = (
         *_notes(place, len(clips), splits, normaliser, drops),
+        *(note for source in config.sources for note in catalog.namesake(source, TONES)),
         *divided,
+        *doubtful(place, [one for part in splits.values() for one in part]),
         *_shared(place, splits),
         *overlapping(place, splits),
     )
@@ -197,7 +200,8 @@ def _audible(
         elif sound.seconds < config.min_seconds:
             drops.add(f"is shorter than {config.min_seconds:g} s", one.clip)
         else:
-            usable.append(replace(one, seconds=sound.seconds, digest=sound.digest))
+            lacking = max(sound.lacking, (one.clip.length or 0.0) - sound.seconds)
+            usable.append(replace(one, seconds=sound.seconds, digest=sound.digest, lacking=lacking))
     return usable, broken
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from redense.tasks.task import Split
 
 from .clips import Clip, named_once
 
-_JSON = (".jsonl", ".json")
+JSON = (".jsonl", ".json")
 _PATHS = ("audio_filepath", "audio", "path", "file_name", "wav_filename", "file", "filename")
 TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence")
+_COLUMNS = (*_PATHS, *TEXT_COLUMNS, "offset", "duration", "speaker")
 
 
 def find_manifests(folder: Path) -> list[Path]:
-    """Return the lists of a folder: every ``*.jsonl`` or ``*.json``."""
-    return visible((path for ending in ("*.jsonl", "*.json") for path in folder.glob(ending)), folder)
+    """Return the lists of a folder: every file that ends in .jsonl or .json."""
+    return visible((path for path in folder.iterdir() if path.suffix.lower() in JSON), folder)
 
 
 def read_manifests(folder: Path) -> list[Clip]:
@@ -52,7 +53,7 @@ def read_manifest(path: Path) -> list[Clip]:
         DataError: a line is no JSON, or has no path or text.
     """
     split, part = split_named(path.stem)
-    rows = list(json_lines(path))
+    rows = list(_rows(path))
     clips = [_clip(entry, path, line, split, part) for line, entry in rows]
     _verify_splits(path, rows, clips)
     return clips
@@ -67,7 +68,7 @@ def named_tables(folder: Path) -> list[Path]:
     places = [folder, *(folder / name for name in subfolders(folder) if split_named(name)[0])]
     found = [path for place in places for path in visible(place.iterdir(), folder) if path.suffix.lower() in ENDINGS]
     tables = [path for path in found if path.is_file()]
-    if named := [path for path in tables if path.stem == "metadata"]:
+    if named := [path for path in tables if _is_metadata(path)]:
         return named
     return [path for path in tables if split_named(path.stem)[0] and path.suffix.lower() == ".csv"]
 
@@ -78,11 +79,12 @@ def find_tables(folder: Path) -> list[Path]:
     Raises:
         DataError: the table of a split cannot be read, or is the only one of its split and has other columns.
     """
-    if (found := named_tables(folder)) and found[0].stem != "metadata":
-        others = [path for path in visible(folder.glob("*.csv"), folder) if path not in found]
+    if (found := named_tables(folder)) and not _is_metadata(found[0]):
+        tabular = (path for path in folder.iterdir() if path.suffix.lower() == ".csv")
+        others = [path for path in visible(tabular, folder) if path not in found]
         verify_names(path for path in others if split_within(path.stem) and names_sounds(path))
     tables: dict[Path, Split | None] = {path: split_of(path.stem) for path in found}
-    return fitting(tables, lambda path: path.stem == "metadata" or _first_names_a_sound(path), "file of sound")
+    return fitting(tables, lambda path: _is_metadata(path) or _first_names_a_sound(path), "file of sound")
 
 
 def read_tables(folder: Path) -> list[Clip]:
@@ -93,7 +95,7 @@ def read_tables(folder: Path) -> list[Clip]:
     """
     clips: list[tuple[Path, Clip]] = []
     for path in find_tables(folder):
-        own = "" if path.stem == "metadata" else path.stem
+        own = "" if _is_metadata(path) else path.stem
         split, part = split_named(path.parent.name if path.parent != folder else own)
         rows = list(_rows(path))
         for line, entry in rows:
@@ -104,6 +106,10 @@ def read_tables(folder: Path) -> list[Clip]:
         _verify_splits(path, rows, [clip for _, clip in clips[len(clips) - len(rows) :]])
     named_once(clips)
     return _told_apart([(path.parent.relative_to(folder), clip) for path, clip in clips])
+
+
+def _is_metadata(path: Path) -> bool:
+    return path.stem.lower() == "metadata"
 
 
 def _verify_splits(path: Path, rows: Sequence[tuple[int, Mapping[str, Any]]], clips: Sequence[Clip]) -> None:
@@ -138,16 +144,21 @@ def _first_names_a_sound(path: Path) -> bool:
     )
 
 
-def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    if path.suffix.lower() in _JSON:
-        return json_lines(path)
-    return read_rows(
-        path,
-        known=(*_PATHS, *TEXT_COLUMNS),
-        bare=("file_name", "text"),
-        is_file=lambda cell: ending_of(cell) in SUFFIXES,
-        texts=TEXT_COLUMNS,
-    )
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line and the columns of every row; those that are known have their names in small letters."""
+    if path.suffix.lower() in JSON:
+        rows = json_lines(path)
+    else:
+        rows = read_rows(
+            path,
+            known=_COLUMNS,
+            bare=("file_name", "text"),
+            is_file=lambda cell: ending_of(cell) in SUFFIXES,
+            texts=TEXT_COLUMNS,
+        )
+    for line, row in rows:
+        own = {name: key for key in row if (name := key.strip().lower()) in _COLUMNS}
+        yield line, {**{name: row[key] for name, key in own.items()}, **row}
 
 
 def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, part: str) -> Clip:
@@ -184,7 +195,7 @@ def _expanded(name: str) -> Path:
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
     value = entry.get(key)
-    if isinstance(value, str) and path.suffix.lower() not in _JSON:  # of a table every cell is a text
+    if isinstance(value, str) and path.suffix.lower() not in JSON:  # of a table every cell is a text
         with contextlib.suppress(ValueError):
             value = float(value) if value.strip() else None
     if value is None:

@@ -1,4 +1,8 @@
-"""Pieces of one recording that are in two splits and have sound in common: a test on them flatters, so it is said."""
+"""Pieces of recordings that are not what a list takes them for, which is said.
+
+Pieces of one recording that are in two splits and have sound in common, since a test on them flatters; recordings that
+end before their list or header says; and whole recordings of which several sentences are said to be what is heard.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import itertools
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from redense.files.visible import counted
 from redense.tasks.task import Split
 
 from .clips import Utterance
@@ -34,6 +40,34 @@ def overlapping(place: str, splits: Mapping[Split, Sequence[Utterance]]) -> list
                 f"recording in the {named} split, such as {other.clip.name} ({one.clip.name}): the {second} figures "
                 "flatter"
             )
+    return notes
+
+
+def doubtful(place: str, clips: Sequence[Utterance]) -> list[str]:
+    """Return a sentence on clips that end too early, and one on recordings with several transcripts.
+
+    Args:
+        place: what a user calls the set.
+        clips: that were heard, of all splits.
+    """
+    notes: list[str] = []
+    if short := [one for one in clips if one.lacking > _LEAST]:
+        one = max(short, key=lambda one: one.lacking)
+        ends = "clip ends" if len(short) == 1 else "clips end"
+        notes.append(
+            f"{place}: {len(short):,} {ends} before the list or the file's header says, such as {one.clip.name}, of "
+            f"which {one.lacking:.1f} s are missing: is the file whole? The transcripts are taken for what there is"
+        )
+    texts: defaultdict[Path, set[str]] = defaultdict(set)
+    for one in clips:
+        if not one.clip.start and one.clip.length is None:
+            texts[one.clip.path].add(one.text)
+    if several := [path for path, said in texts.items() if len(said) > 1]:
+        has = "has" if len(several) == 1 else "have"
+        notes.append(
+            f"{place}: {counted(len(several), 'recording')} {has} several transcripts, such as {several[0].name}: the "
+            "whole of it is taken for what each says; a piece of it needs its offset and duration"
+        )
     return notes
 
 
