@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import redense
 from redense import masks
 from redense.errors import ParameterError, RedenseError, ScoreError, SparsityError, StateError
+from redense.scans.parts import evenly
 from redense.scans.result import Scan
 
 INPUTS = torch.randn(32, 6, generator=torch.Generator().manual_seed(2))
@@ -74,6 +75,24 @@ def test_the_whole_grid_has_the_same_bits_with_and_without_reuse(model: nn.Modul
     reused, plain = (redense.sensitivity(model, evaluate, grid="full", reuse=reuse) for reuse in (True, False))
     assert reused.curves == plain.curves
     assert reused.note == plain.note == ""
+
+
+def test_an_autocast_around_the_scan_changes_no_value(model: nn.Module):
+    def evaluate(model: nn.Module) -> float:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return float(model.eval()(INPUTS).double().square().mean())
+
+    alone = redense.sensitivity(model, evaluate, (0.5, 0.9))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        around, after = redense.sensitivity(model, evaluate, (0.5, 0.9)), evaluate(model)
+    assert around.curves == alone.curves
+    assert after == alone.baseline
+    assert not around.note
+
+
+def test_the_quantiles_of_more_than_2_to_the_24_weights_end_at_the_last_one():
+    assert int(evenly(2**24 + 4)[-1]) == 2**24 + 3
+    assert evenly(1).tolist() == [0] * 201
 
 
 def test_the_adaptive_grid_allocates_as_the_whole_one_with_fewer_evaluations():

@@ -234,6 +234,7 @@ def _masked(chosen: Mapping[nn.Parameter, Tensor]) -> Generator[None]:
         yield
     finally:
         _put_back(before)
+        torch.clear_autocast_cache()
 
 
 @contextlib.contextmanager
@@ -271,6 +272,7 @@ class _Meter:
     def measure(self) -> float:
         """Return the value of the model as it is."""
         buffers = {buffer: buffer.detach().clone() for buffer in self._model.buffers()}
+        torch.clear_autocast_cache()  # under an autocast around the scan the weights as they were would count
         try:
             with torch.no_grad():
                 value = self._evaluate(self._model)
