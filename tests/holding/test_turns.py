@@ -428,6 +428,30 @@ def test_a_layer_that_takes_another_weight_or_begins_or_ceases_to_compute_it_und
         dsd.close(release=False)
 
 
+class Centred(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight - weight.mean()
+
+
+@pytest.mark.parametrize("change", ["computed", "untied", "untied first"])
+def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is_refused(change: str):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].weight = model[0].weight
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
+    step(model, optimizer, batches()[0])
+    if change == "computed":
+        nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())
+    else:
+        layer = model[change == "untied"]
+        layer.weight = nn.Parameter(layer.weight.detach().clone())
+        optimizer.add_param_group({"params": [layer.weight]})
+    with pytest.raises(OptimizerError, match=r"the layer of '0\.weight' has another parameter now, or computes"):
+        step(model, optimizer, batches()[0])
+    dsd.close(release=False)
+
+
 def test_a_layer_may_begin_to_compute_its_weight_from_the_same_parameter_or_in_a_dense_phase():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
