@@ -75,6 +75,8 @@ def test_what_a_phase_is_told_is_plain_text():
     assert (type(phase.name), phase.name) == (str, "2")
     assert isinstance(phase.sparsity, dict)
     assert [type(name) for name in phase.sparsity] == [str]
+    phase = Phase.sparse(1, 0.5, criterion=np.str_("random"), decay=np.str_("linear"))
+    assert (type(phase.criterion), type(phase.decay.kind)) == (str, str)
     with pytest.raises(ParameterError, match="include takes names and shell patterns, got 3"):
         redense.prunable(net(), include=[3])  # pyright: ignore[reportArgumentType]
 

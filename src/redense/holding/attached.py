@@ -181,9 +181,9 @@ class Controller:
             every = named(self._model)
             parameters |= {name: every[name] for name in still}
             masks |= still
-        self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
-        if self._masked:
-            self._masked.begin()
+        masked = Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery"))
+        masked.begin()
+        self._put(masked)
 
     def _leave(self, *, goes_on: bool = True) -> dict[str, Tensor]:
         """Release the masks and return what they were."""

@@ -126,7 +126,7 @@ def _replace(model: nn.Module, ranks: Mapping[str, int]) -> None:
 
 
 def _rank(weight: Tensor, energy: float) -> int:
-    squares = torch.linalg.svdvals(weight.detach().float()).square()
+    squares = torch.linalg.svdvals(_precise(weight)).square()
     share = squares.cumsum(0) / squares.sum()
     return int((share < energy).sum()) + 1
 
@@ -159,7 +159,7 @@ class LowRank(Method):
 def _factors(linear: nn.Linear, rank: int) -> LowRankLinear:
     outputs, inputs = linear.weight.shape
     factors = LowRankLinear(inputs, outputs, rank, bias=linear.bias is not None).to(linear.weight)
-    u, s, v = torch.linalg.svd(linear.weight.detach().float(), full_matrices=False)
+    u, s, v = torch.linalg.svd(_precise(linear.weight), full_matrices=False)
     with torch.no_grad():
         root = s[:rank].sqrt()
         factors.down.weight.copy_(root[:, None] * v[:rank])
@@ -170,3 +170,8 @@ def _factors(linear: nn.Linear, rank: int) -> LowRankLinear:
     for half in (factors.down, factors.up):
         half.weight.requires_grad_(linear.weight.requires_grad)
     return factors.train(linear.training)
+
+
+def _precise(weight: Tensor) -> Tensor:
+    """Return a weight in float32, or in float64 if it is of that: there is no SVD in half precision."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
