@@ -131,6 +131,7 @@ def test_a_transformer_of_low_rank_gives_the_same_in_eval_mode():
         ({"rank": 1.5}, "got 1.5"),
         ({"ranks": {"0": -1}}, "got -1"),
         ({"ranks": {"00": 1}}, "ranks has '00', which is no fully-connected layer .*; did you mean '0'"),
+        ({"ranks": 3}, "ranks maps names of layers to ranks, got 3"),
         ({"energy": "most"}, r"energy of the low rank must be in \(0, 1\], got 'most'"),
         ({}, r"'0\.weight' has NaN or infinite weights"),
     ],

@@ -90,6 +90,14 @@ def test_an_autocast_around_the_scan_changes_no_value(model: nn.Module):
     assert not around.note
 
 
+def test_an_evaluation_of_another_model_is_suspected(model: nn.Module, caplog: pytest.LogCaptureFixture):
+    evaluate, other = loss_of(model), network()
+    redense.sensitivity(model, evaluate, (0.5, 0.9))
+    assert not caplog.text
+    redense.sensitivity(model, lambda model: evaluate(other), (0.5, 0.9))
+    assert "to 0.9 does not change the value: does evaluate measure the model that it is given?" in caplog.text
+
+
 def test_the_quantiles_of_more_than_2_to_the_24_weights_end_at_the_last_one():
     assert int(evenly(2**24 + 4)[-1]) == 2**24 + 3
     assert evenly(1).tolist() == [0] * 201
@@ -428,6 +436,10 @@ def test_other_mistakes_are_named(model: nn.Module):
         ({"tolerance": math.nan}, "tolerance of a scan must be a drop of at least 0, got nan"),
         ({"hopeless": -1}, "hopeless of a scan must be a drop of at least 0, got -1"),
         ({"lower_is_better": "no"}, "lower_is_better must be True or False, got 'no'"),
+        ({"reuse": "no"}, "reuse must be True or False, got 'no'"),
+        ({"gates": 1}, "gates must be True or False, got 1"),
+        ({"cache_bytes": "1 GB"}, "cache_bytes must be a number of bytes of at least 0, got '1 GB'"),
+        ({"evaluate": 0.1}, "evaluate must be a function of the model, got 0.1"),
         ({"seed": "first"}, "seed must be a whole number, got 'first'"),
         ({"overall": [0.5, 1.5]}, r"must be in \[0, 1\), got 1.5"),
     ],
@@ -436,7 +448,7 @@ def test_an_option_that_cannot_be_is_refused_before_anything_is_measured(
     options: dict[str, Any], says: str, model: nn.Module
 ):
     with pytest.raises(RedenseError, match=says):
-        redense.sensitivity(model, lambda model: 1 / 0, **options)
+        redense.sensitivity(model, **({"evaluate": lambda model: 1 / 0} | options))
 
 
 def test_sharded_weights_are_refused(model: nn.Module, monkeypatch: pytest.MonkeyPatch):
