@@ -147,6 +147,19 @@ def test_what_is_frozen_when_its_mask_is_released_is_named(thaws: bool, told: in
     assert all(one.startswith("'0.weight' is frozen now that its mask is released: what was removed") for one in said)
 
 
+@pytest.mark.parametrize(("rates", "told"), [((0.0, 0.1), 1), ((0.0, 0.0), 0)])  # all at 0: the end of a decay
+def test_what_has_no_learning_rate_when_its_mask_is_released_is_named(
+    rates: tuple[float, float], told: int, caplog: pytest.LogCaptureFixture
+):
+    model = net()
+    groups: list[dict[str, Any]] = [{"params": model[2 * i].parameters(), "lr": rate} for i, rate in enumerate(rates)]
+    optimizer = torch.optim.SGD(groups)
+    redense.DSD(model, optimizer, Schedule((Phase.sparse(1, 0.5), Phase.dense(1))))
+    for batch in batches(2):
+        step(model, optimizer, batch)
+    assert caplog.text.count("'0.weight' is frozen, by a learning rate of 0, now that its mask is released") == told
+
+
 def test_a_summary_shows_a_model_all_of_which_is_frozen_now():
     model = net()
     dsd = redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), SCHEDULE)
