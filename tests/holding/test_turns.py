@@ -460,7 +460,7 @@ def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is
         nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())
     else:
         layer = model[change == "untied"]
-        layer.weight = nn.Parameter(layer.weight.detach().clone())
+        layer.weight = nn.Parameter(model.get_parameter("0.weight").detach().clone())
         optimizer.add_param_group({"params": [layer.weight]})
     with pytest.raises(OptimizerError, match=r"the layer of '0\.weight' has another parameter now, or computes"):
         step(model, optimizer, batches()[0])

@@ -447,8 +447,9 @@ def test_other_mistakes_are_named(model: nn.Module):
 def test_an_option_that_cannot_be_is_refused_before_anything_is_measured(
     options: dict[str, Any], says: str, model: nn.Module
 ):
+    given: dict[str, Any] = {"evaluate": lambda model: 1 / 0} | options
     with pytest.raises(RedenseError, match=says):
-        redense.sensitivity(model, **({"evaluate": lambda model: 1 / 0} | options))
+        redense.sensitivity(model, given.pop("evaluate"), **given)
 
 
 def test_sharded_weights_are_refused(model: nn.Module, monkeypatch: pytest.MonkeyPatch):

@@ -80,9 +80,10 @@ class Owners:
             return False
         if all(own is not parameter for own in module.parameters()):
             return True
-        computed = dict(dict(module._modules.items()).get("parametrizations", nn.Module())._modules.items())
-        made = computed.get(attribute)
-        return made is not None and kind_of(made, "original", parameter, module, attribute).refused
+        ways = getattr(module, "parametrizations", None)
+        if not isinstance(ways, nn.ModuleDict) or attribute not in ways:
+            return False
+        return kind_of(ways[attribute], "original", parameter, module, attribute).refused
 
     def _module(self, path: list[str]) -> nn.Module | None:
         module: nn.Module | None = self._model
