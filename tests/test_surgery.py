@@ -189,3 +189,15 @@ def test_surgery_of_a_weight_that_weight_norm_computes_is_refused_before_anythin
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ParameterError, match=r"of 'parametrizations.weight.original1' is one that weight_norm"):
         redense.DSD(model, optimizer, Schedule.surgery(dense=1, sparse=2, redense=1, sparsity=0.2))
+
+
+def test_a_threshold_that_no_weight_is_below_is_refused_and_leaves_no_mask():
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    phases = (Phase.dense(1), Phase.sparse(2, 0.5, surgery=Surgery(c=-9)))
+    dsd = redense.DSD(model, optimizer, Schedule(phases))
+    model(torch.ones(1, 4)).sum().backward()
+    with pytest.raises(SparsityError, match=r"c=-9 has the threshold -\d.* for 'weight', .*would prune nothing of it"):
+        optimizer.step()
+    assert not dsd.masks
+    dsd.close()

@@ -81,6 +81,7 @@ def test_a_mapping_of_sparsities_rises_and_falls_as_a_whole():
             "cycles must be a whole number in .*, at least one step a phase; got 1.5",
         ),
         (variants.iterated, DSD, {"falling": 3}, "sparsity of phase 'sparse-2' must be in"),
+        (variants.iterated, DSD, {"falling": "half"}, "falling must be a number of at least 0, .*; got 'half'"),
     ],
 )
 def test_a_variant_that_is_impossible_is_refused(

@@ -165,7 +165,8 @@ class DSD(Controller):
         masks: of a sparse phase that came right before; what it pruned stays pruned if the schedule begins sparse.
         state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then. A
             DSD of the same weights with another optimizer is closed: this one goes on in its place.
-        on_phase_end: called with this object when a phase has had its last step and before anything is changed.
+        on_phase_end: called with this object when a phase has had its last step and before anything is changed. It may
+            load another state; weights that it loads under a mask stay as they are, and a warning says so.
         inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
         replicas: as of `sparse`.
 
@@ -200,7 +201,6 @@ class DSD(Controller):
         super().__init__(model, optimizer, include, exclude, seed, inputs, replicas)
         self.schedule = schedule
         self._on_phase_end = on_phase_end
-        self._in_callback = False
         self._resumes, self._replaced = state is not None, list[DSD]()
         self._steps = [0] * len(self._optimizers)
         self._index = 0
@@ -336,7 +336,7 @@ class DSD(Controller):
             self._leave(goes_on=self.phase is not None)
         self._put(None)
         self._index = len(self.schedule.phases)
-        if self._in_callback:
+        if self._end.calls:
             self._detach_inside_step()
         else:
             self._detach()
@@ -359,17 +359,17 @@ class DSD(Controller):
     def _go_on(self, on_phase_end: Callable[[DSD], None] | None) -> None:
         """Go from each phase that is over to the next."""
         while self.phase and self.step >= self.schedule.ends[self._index]:
+            index = self._index
             if on_phase_end:
-                self._in_callback = True
-                try:
-                    on_phase_end(self)
-                finally:
-                    self._in_callback = False
-                if self._over:  # the callback called close()
-                    return
-            last = self._index + 1 == len(self.schedule.phases)
-            # A last sparse phase keeps its masks until close().
-            before = self.masks if last else self._leave(goes_on=not self.schedule.phases[self._index + 1].is_sparse)
+                self._end.call(on_phase_end, self)
+                if self._index != index or self.step < self.schedule.ends[index]:
+                    return  # it called close(), or loaded a state that goes on elsewhere
+            before, then = self.masks, self.schedule.phases[index + 1 : index + 2]
+            releases = bool(then) and not then[0].is_sparse  # a last sparse phase keeps its masks until close()
+            if releases and on_phase_end and written_since(self._masked, self._calls):
+                self._put(None)
+            elif then:
+                before = self._leave(goes_on=releases)
             self._index += 1
             try:
                 self._begin(before)

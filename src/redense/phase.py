@@ -49,6 +49,7 @@ class Decay:
             raise ScheduleError(
                 f"decay must be one of {', '.join(_DECAYS)}, got '{self.kind}'{nearest(str(self.kind), _DECAYS)}"
             )
+        object.__setattr__(self, "kind", str.__str__(self.kind))  # as a checkpoint holds it, see `Phase`
         for name, low, high in (
             ("floor", 0, 1),
             ("every", 0, 1),
@@ -149,8 +150,8 @@ class Phase:
             )
         check_criterion(self.criterion)
         name = criterion_name(self.criterion)
-        if name in CRITERIA:  # a registered function is its name
-            object.__setattr__(self, "criterion", name)
+        if isinstance(self.criterion, str) or name in CRITERIA:  # a registered function is its name
+            object.__setattr__(self, "criterion", str.__str__(name))
         if self.surgery is not None and not isinstance(self.surgery, Surgery):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ScheduleError(f"surgery of {label} must be a Surgery, got {self.surgery!r}")
         if self.surgery and (not self.is_sparse or self.pattern):

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Surgery:
     """The revision of a sparse phase's mask.
 
-    A revision that would leave nothing of a parameter is a `SparsityError` of that ``optimizer.step``. SAM is for
-    ``step(closure)`` here: its ``first_step`` climbs with removed weights too, which the next step refuses.
+    A revision that would leave nothing of a parameter is a `SparsityError` of that ``optimizer.step``, and so is a
+    ``c`` that is so low that no weight is below the threshold. SAM is for ``step(closure)`` here: its ``first_step``
+    climbs with removed weights too, which the next step refuses.
 
     Args:
         c: threshold t = mean(|W|) + c * std(|W|) of each layer at the start of the phase. ``None`` chooses the t that

@@ -186,11 +186,14 @@ def iterated(dsd: Phases, *, cycles: int = 2, falling: float = 0.5) -> Phases:
     if sparse.sparsity is None:
         raise ScheduleError("iterated DSD at falling sparsity needs a sparsity, not an N:M pattern")
     cycles = _count("cycles", cycles, min(sparse.steps, redense.steps), "at least one step a phase")
+    part = as_float(falling)
+    if part is None or not part >= 0:
+        raise ScheduleError(f"falling must be a number of at least 0, which each sparsity is times; got {falling!r}")
     fall = redense.lr / sparse.lr if sparse.lr else 1.0
     phases, lr = list(first), sparse.lr
     lengths = zip(shares(sparse.steps, cycles), shares(redense.steps, cycles), strict=True)
     for i, (sparse_steps, dense_steps) in enumerate(lengths):
-        sparsity = scaled(sparse.sparsity, falling**i)
+        sparsity = scaled(sparse.sparsity, part**i)
         phases.append(replace(sparse, steps=sparse_steps, sparsity=sparsity, lr=lr, name=f"sparse-{i + 1}"))
         lr *= fall
         phases.append(replace(redense, steps=dense_steps, lr=lr, name=f"redense-{i + 1}"))

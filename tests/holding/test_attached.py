@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -231,6 +232,35 @@ def test_an_error_of_the_callback_comes_out_of_the_step():
         train(model, optimizer, steps=2)
     dsd.close()
     assert hooks(optimizer) == 0
+
+
+def test_a_callback_may_go_back_in_the_schedule_and_keep_the_weights_that_it_loads(caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = sgd(model)
+    saved: list[Any] = []
+
+    def back(dsd: redense.DSD) -> None:
+        if dsd.phase and dsd.phase.is_sparse:
+            model.load_state_dict(saved[0])
+            if len(saved) > 1:
+                dsd.load_state_dict(saved.pop())
+
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=2, sparse=2, redense=2, sparsity=0.5), on_phase_end=back)
+    train(model, optimizer)
+    saved += [copy.deepcopy(model.state_dict()), dsd.state_dict()]
+    train(model, optimizer, steps=3)
+    assert (dsd.step, dsd.phase and dsd.phase.name) == (1, "dense")
+    assert "not zero" not in caplog.text
+    train(model, optimizer, steps=3)
+    assert (dsd.step, dsd.phase and dsd.phase.name) == (4, "redense")
+    assert all(torch.equal(value, saved[0][name]) for name, value in model.state_dict().items())
+    assert "removed weights of '0.weight' are not zero any more" in caplog.text
+    caplog.clear()
+    dsd.close()
+    dsd.load_state_dict(dsd.state_dict() | {"phase": 0, "steps": [0]})
+    train(model, optimizer)
+    dsd.close()
+    assert "training ended after 1 of 6 steps" in caplog.text
 
 
 def test_surgery_with_two_optimizers_revises_each_layer_once_a_step():

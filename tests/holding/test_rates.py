@@ -147,3 +147,14 @@ def test_the_scheduler_of_another_optimizer_is_refused():
     with pytest.raises(OptimizerError, match="the StepLR given to scale_lr sets the rates of another optimizer"):
         redense.scale_lr(sgd(), HALF, scheduler)
     assert scheduler.base_lrs == [0.1, 0.05]
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_scheduler_that_is_made_later_has_the_base_that_is_documented(before: bool):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    if before:
+        torchs.ExponentialLR(optimizer, 0.5).step()
+        assert optimizer.param_groups[0]["lr"] == 0.05
+    redense.scale_lr(optimizer, 0.1)
+    assert torchs.LambdaLR(optimizer, lambda step: 1.0).base_lrs == pytest.approx([0.01])

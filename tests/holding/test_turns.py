@@ -75,6 +75,8 @@ def test_what_a_phase_is_told_is_plain_text():
     assert (type(phase.name), phase.name) == (str, "2")
     assert isinstance(phase.sparsity, dict)
     assert [type(name) for name in phase.sparsity] == [str]
+    phase = Phase.sparse(1, 0.5, criterion=np.str_("random"), decay=np.str_("linear"))
+    assert (type(phase.criterion), type(phase.decay.kind)) == (str, str)
     with pytest.raises(ParameterError, match="include takes names and shell patterns, got 3"):
         redense.prunable(net(), include=[3])  # pyright: ignore[reportArgumentType]
 
@@ -143,6 +145,19 @@ def test_what_is_frozen_when_its_mask_is_released_is_named(thaws: bool, told: in
     said = [record.message for record in caplog.records]
     assert len(said) == told
     assert all(one.startswith("'0.weight' is frozen now that its mask is released: what was removed") for one in said)
+
+
+@pytest.mark.parametrize(("rates", "told"), [((0.0, 0.1), 1), ((0.0, 0.0), 0)])  # all at 0: the end of a decay
+def test_what_has_no_learning_rate_when_its_mask_is_released_is_named(
+    rates: tuple[float, float], told: int, caplog: pytest.LogCaptureFixture
+):
+    model = net()
+    groups: list[dict[str, Any]] = [{"params": model[2 * i].parameters(), "lr": rate} for i, rate in enumerate(rates)]
+    optimizer = torch.optim.SGD(groups)
+    redense.DSD(model, optimizer, Schedule((Phase.sparse(1, 0.5), Phase.dense(1))))
+    for batch in batches(2):
+        step(model, optimizer, batch)
+    assert caplog.text.count("'0.weight' is frozen, by a learning rate of 0, now that its mask is released") == told
 
 
 def test_a_summary_shows_a_model_all_of_which_is_frozen_now():
@@ -426,6 +441,30 @@ def test_a_layer_that_takes_another_weight_or_begins_or_ceases_to_compute_it_und
         with pytest.raises(OptimizerError, match=r"the layer of '0.*' has another parameter now, or computes"):
             step(model, optimizer, batches()[0])
         dsd.close(release=False)
+
+
+class Centred(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight - weight.mean()
+
+
+@pytest.mark.parametrize("change", ["computed", "untied", "untied first"])
+def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is_refused(change: str):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].weight = model[0].weight
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
+    step(model, optimizer, batches()[0])
+    if change == "computed":
+        nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())
+    else:
+        layer = model[change == "untied"]
+        layer.weight = nn.Parameter(model.get_parameter("0.weight").detach().clone())
+        optimizer.add_param_group({"params": [layer.weight]})
+    with pytest.raises(OptimizerError, match=r"the layer of '0\.weight' has another parameter now, or computes"):
+        step(model, optimizer, batches()[0])
+    dsd.close(release=False)
 
 
 def test_a_layer_may_begin_to_compute_its_weight_from_the_same_parameter_or_in_a_dense_phase():

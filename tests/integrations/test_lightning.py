@@ -228,6 +228,61 @@ def test_a_callback_starts_anew_in_another_trainer_and_goes_on_in_the_same_one(
     assert another.zeros == [0] + [16] * 2
 
 
+class Broken(Module):
+    at = 3
+
+    def training_step(self, batch: Tensor, number: int) -> Tensor | None:
+        if len(self.zeros) == self.at:
+            raise ValueError("a broken batch")
+        return super().training_step(batch, number)
+
+
+def test_a_fit_that_is_broken_off_goes_on_in_the_same_trainer_and_lets_another_one_start():
+    callback, module = DSDCallback(SCHEDULE), Broken()
+    trainer = fit(Module(), pl.Callback(), 1, max_epochs=0)
+    trainer.callbacks.append(callback)
+    trainer.fit_loop.max_epochs = 7
+    with pytest.raises(ValueError, match="broken"):
+        trainer.fit(module, data(1))
+    assert callback.state_dict()["steps"] == [3]
+    module.at = -1
+    trainer.fit(module, data(1))
+    assert module.zeros == [0] + [16] * 4 + [0] * 2
+    module.at, module.zeros = 3, []
+    with pytest.raises(ValueError, match="broken"):
+        fit(module, callback, 1, max_epochs=7)
+    module.at, module.zeros = -1, []
+    fit(module, DSDCallback(SCHEDULE), 1, max_epochs=7)
+    assert module.zeros[-2:] == [0, 0]
+
+
+class RestoresOnTheWay(Module):
+    """Trains two steps too many and restores what was before, as a search for a learning rate in mid-training does."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 2 and not hasattr(self, "kept"):
+            connector = self.trainer._checkpoint_connector
+            self.kept = connector.dump_checkpoint()
+            for _ in range(2):
+                for optimizer in self.trainer.optimizers:
+                    self(torch.ones(1, 8)).sum().backward()
+                    optimizer.step()
+            connector._loaded_checkpoint = self.kept
+            connector.restore_model()
+            connector.restore_callbacks()
+            connector.restore_optimizers()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.one(batch) + self.two(batch)
+
+
+def test_what_is_restored_in_the_midst_of_a_fit_is_gone_on_with():
+    module, callback = RestoresOnTheWay(), DSDCallback(SCHEDULE)
+    fit(module, callback, 1, max_epochs=7)
+    assert module.zeros == [0] + [16] * 4 + [0] * 2
+    assert callback.state_dict()["steps"] == [7]
+
+
 def test_a_checkpoint_that_was_made_without_redense_says_where_the_schedule_starts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -138,6 +138,19 @@ def test_a_scheduler_that_follows_the_schedule_is_not_scaled_twice(tmp_path: Pat
         ).train()
 
 
+def test_a_scheduler_of_ones_own_is_scaled_once_however_often_it_trains(tmp_path: Path):
+    model = gpt()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    own = torch.optim.lr_scheduler.LambdaLR(optimizer, constant := lambda step: 1.0)
+    seen = Rates()
+    callbacks = [DSDTrainerCallback(SCHEDULE, scale_lr=True), seen]
+    training = trainer(tmp_path, callbacks, model=model, optimizers=(optimizer, own), save_strategy="no")
+    for _ in range(2):
+        training.train()
+        assert own.lr_lambdas == [constant]
+    assert seen.rates == pytest.approx(([0.01] * 4 + [0.001] * 3) * 2)
+
+
 def test_what_it_saves_is_the_plain_model(whole: Any, tmp_path: Path):
     whole.save_model(str(tmp_path))
     loaded, info = cast("Any", GPT2LMHeadModel).from_pretrained(tmp_path, output_loading_info=True)
@@ -207,11 +220,12 @@ def test_an_example_of_the_inputs_is_followed_and_is_not_kept_in_a_checkpoint(tm
 def test_a_checkpoint_without_redense_is_where_it_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     trainer(tmp_path, [Until(3)]).train()
     seen = Rates()
-    again = trainer(tmp_path, [DSDTrainerCallback(SCHEDULE), seen], max_steps=10)
+    again = trainer(tmp_path, [DSDTrainerCallback(SCHEDULE, scale_lr=True), seen], max_steps=10)
     with caplog.at_level(logging.WARNING, logger="redense"):
         again.train(resume_from_checkpoint=True)
     assert "resumed at step 3 from a checkpoint without redense: it starts here" in caplog.text
     assert seen.zeros == [0, 128, 128, 128, 128, 0, 0]
+    assert seen.rates == pytest.approx([0.01] * 4 + [0.001] * 3)
     known = json.loads((tmp_path / "checkpoint-10" / "trainer_state.json").read_text())["stateful_callbacks"]
     assert known["DSDTrainerCallback"]["args"]["schedule"] == SCHEDULE.to_dict()
 

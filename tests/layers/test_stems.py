@@ -193,6 +193,13 @@ def test_inputs_that_the_model_cannot_read_are_refused(inputs: Any, says: str):
         redense.prunable(HeadFirst(), inputs=inputs)
 
 
+def test_a_forward_is_traced_where_autocast_has_cast_the_weights_before():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.ones(2, 4))
+        assert list(redense.prunable(model, inputs=torch.ones(2, 4))) == ["1.weight"]
+
+
 def test_a_block_and_a_schedule_leave_what_reads_the_example_dense():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

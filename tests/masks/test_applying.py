@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from redense import masks
+from redense.errors import ParameterError
 from redense.masks import applying, blocks
 
 
@@ -112,6 +113,12 @@ def test_applying_works_on_dtypes_of_every_size(dtype: torch.dtype):
         tensor[0, 1] = math.nan
     masks.apply_(torch.tensor([[True, False, True], [False, True, True]]), tensor)
     assert tensor.to(torch.complex128).real.tolist() == [[1, 0, 1], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([255, 0, 1], dtype=torch.uint8), torch.ones(3), torch.ones(2) > 0])
+def test_what_is_no_mask_of_a_tensor_is_refused(mask: Tensor):
+    with pytest.raises(ParameterError, match=r"a mask must be of booleans.* \(\(3,\)\): got torch\."):
+        masks.apply_(mask, torch.ones(3))
 
 
 def test_applying_to_a_view_leaves_its_neighbours_alone():

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from redense.errors import ScheduleError
-from redense.methods.annealing import jump_
+from redense.errors import ParameterError, ScheduleError
+from redense.methods import drop_connect, factorise_, jump_
 from redense.methods.base import Context, make_method
 
 # --- the jump of annealing ------------------------------------------------------------------------------------------
@@ -51,3 +51,9 @@ def test_a_jump_of_no_length_is_refused(scale: Any):
     with pytest.raises(ScheduleError, match="scale of a jump must be a finite number of at least 0"):
         jump_({"w": weight}, scale=scale)
     assert bool(weight.isfinite().all())
+
+
+@pytest.mark.parametrize("call", [jump_, factorise_, drop_connect])
+def test_what_is_no_model_or_no_parameters_is_refused(call: Any):
+    with pytest.raises(ParameterError, match=r"model must be a torch.nn.Module, got int|by name.*, got int"):
+        call(3)

@@ -47,6 +47,15 @@ def test_a_matrix_of_low_rank_is_reproduced_exactly_with_t_times_n_plus_k_weight
     assert sum(p.numel() for p in model.parameters()) == 3 * (20 + 12) + 12
 
 
+def test_a_matrix_in_double_precision_is_factorised_in_it():
+    linear = nn.Linear(20, 12, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(torch.outer(torch.linspace(-1, 1, 12).double(), torch.linspace(1, 2, 20).double()))
+    weight = linear.weight.detach().clone()
+    model, _ = make_method("lowrank", {"rank": 1}, 0).reshape(Context(linear), named(linear))
+    assert float((product(model) - weight).abs().max()) < 1e-14
+
+
 # The energies of 5, 3 and 1 are 25, 34 and 35 of 35.
 @pytest.mark.parametrize(("energy", "rank"), [(0.5, 1), (0.71, 1), (0.72, 2), (0.97, 2), (0.98, 3)])
 def test_the_rank_is_the_smallest_that_keeps_the_energy(energy: float, rank: int):
@@ -122,6 +131,7 @@ def test_a_transformer_of_low_rank_gives_the_same_in_eval_mode():
         ({"rank": 1.5}, "got 1.5"),
         ({"ranks": {"0": -1}}, "got -1"),
         ({"ranks": {"00": 1}}, "ranks has '00', which is no fully-connected layer .*; did you mean '0'"),
+        ({"ranks": 3}, "ranks maps names of layers to ranks, got 3"),
         ({"energy": "most"}, r"energy of the low rank must be in \(0, 1\], got 'most'"),
         ({}, r"'0\.weight' has NaN or infinite weights"),
     ],

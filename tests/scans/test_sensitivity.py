@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import redense
 from redense import masks
 from redense.errors import ParameterError, RedenseError, ScoreError, SparsityError, StateError
+from redense.scans.parts import evenly
 from redense.scans.result import Scan
 
 INPUTS = torch.randn(32, 6, generator=torch.Generator().manual_seed(2))
@@ -74,6 +75,32 @@ def test_the_whole_grid_has_the_same_bits_with_and_without_reuse(model: nn.Modul
     reused, plain = (redense.sensitivity(model, evaluate, grid="full", reuse=reuse) for reuse in (True, False))
     assert reused.curves == plain.curves
     assert reused.note == plain.note == ""
+
+
+def test_an_autocast_around_the_scan_changes_no_value(model: nn.Module):
+    def evaluate(model: nn.Module) -> float:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return float(model.eval()(INPUTS).double().square().mean())
+
+    alone = redense.sensitivity(model, evaluate, (0.5, 0.9))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        around, after = redense.sensitivity(model, evaluate, (0.5, 0.9)), evaluate(model)
+    assert around.curves == alone.curves
+    assert after == alone.baseline
+    assert not around.note
+
+
+def test_an_evaluation_of_another_model_is_suspected(model: nn.Module, caplog: pytest.LogCaptureFixture):
+    evaluate, other = loss_of(model), network()
+    redense.sensitivity(model, evaluate, (0.5, 0.9))
+    assert not caplog.text
+    redense.sensitivity(model, lambda model: evaluate(other), (0.5, 0.9))
+    assert "to 0.9 does not change the value: does evaluate measure the model that it is given?" in caplog.text
+
+
+def test_the_quantiles_of_more_than_2_to_the_24_weights_end_at_the_last_one():
+    assert int(evenly(2**24 + 4)[-1]) == 2**24 + 3
+    assert evenly(1).tolist() == [0] * 201
 
 
 def test_the_adaptive_grid_allocates_as_the_whole_one_with_fewer_evaluations():
@@ -409,6 +436,10 @@ def test_other_mistakes_are_named(model: nn.Module):
         ({"tolerance": math.nan}, "tolerance of a scan must be a drop of at least 0, got nan"),
         ({"hopeless": -1}, "hopeless of a scan must be a drop of at least 0, got -1"),
         ({"lower_is_better": "no"}, "lower_is_better must be True or False, got 'no'"),
+        ({"reuse": "no"}, "reuse must be True or False, got 'no'"),
+        ({"gates": 1}, "gates must be True or False, got 1"),
+        ({"cache_bytes": "1 GB"}, "cache_bytes must be a number of bytes of at least 0, got '1 GB'"),
+        ({"evaluate": 0.1}, "evaluate must be a function of the model, got 0.1"),
         ({"seed": "first"}, "seed must be a whole number, got 'first'"),
         ({"overall": [0.5, 1.5]}, r"must be in \[0, 1\), got 1.5"),
     ],
@@ -416,8 +447,9 @@ def test_other_mistakes_are_named(model: nn.Module):
 def test_an_option_that_cannot_be_is_refused_before_anything_is_measured(
     options: dict[str, Any], says: str, model: nn.Module
 ):
+    given: dict[str, Any] = {"evaluate": lambda model: 1 / 0} | options
     with pytest.raises(RedenseError, match=says):
-        redense.sensitivity(model, lambda model: 1 / 0, **options)
+        redense.sensitivity(model, given.pop("evaluate"), **given)
 
 
 def test_sharded_weights_are_refused(model: nn.Module, monkeypatch: pytest.MonkeyPatch):

@@ -181,9 +181,9 @@ class Controller:
             every = named(self._model)
             parameters |= {name: every[name] for name in still}
             masks |= still
-        self._put(Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery")))
-        if self._masked:
-            self._masked.begin()
+        masked = Masked(phase, parameters, masks, self._optimizers, derive_seed(self._seed, index, "surgery"))
+        masked.begin()
+        self._put(masked)
 
     def _leave(self, *, goes_on: bool = True) -> dict[str, Tensor]:
         """Release the masks and return what they were."""
@@ -267,7 +267,6 @@ class Controller:
             if self._replicas.find():
                 self._replicas.agree(**self._in_force())
                 self._replicas.agree_on_masks(self.masks)
-        self._catch_up()
         self._replicas.refuse_join()
         return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
 
@@ -276,9 +275,6 @@ class Controller:
         if self._calls.end(optimizer):
             self._stay_last(optimizer)
             self._stepped(optimizer)
-
-    def _catch_up(self) -> None:
-        """Do what the step before this one would still have done, had it not been saved in the midst of it."""
 
     def _stay_last(self, optimizer: Optimizer) -> None:
         """See that gradients are masked once more behind the hooks that others have put before a step since."""

@@ -168,16 +168,24 @@ class Candidates:
             masks: that are released.
             learning: of each of several optimizers, what was not frozen at its last step.
         """
-        still = {n: p for n, p in named(self._model).items() if n in masks and not p.requires_grad}
-        trained = set[int]().union(*learning.values()) if still else ()
+        idle = self._without_a_rate() if masks else set[int]()
+        still = {n: p for n, p in named(self._model).items() if n in masks and (not p.requires_grad or id(p) in idle)}
+        trained = set[int]().union(*learning.values()) - idle if still else ()
         names = [n for n, p in still.items() if id(p) not in trained and not bool(local(masks[n]).all())]
         if names:
             _log.warning(
-                "'%s'%s is frozen now that its mask is released: what was removed of it stays zero until it is trained "
-                "again",
+                "'%s'%s is frozen%s now that its mask is released: what was removed of it stays zero until it is "
+                "trained again",
                 names[0],
                 f" and {len(names) - 1} more" if len(names) > 1 else "",
+                ", by a learning rate of 0," if id(still[names[0]]) in idle else "",
             )
+
+    def _without_a_rate(self) -> set[int]:
+        """Return the ids of parameters whose group has a learning rate of 0 where another group has one above."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups if "lr" in group]
+        still = [group for group in groups if not group["lr"]]
+        return {id(p) for group in still for p in group["params"]} if len(still) < len(groups) else set()
 
     def warn_of_unheld(self, optimizer: Optimizer) -> None:
         """Warn if an optimizer that redense was not given trains weights that would be pruned, and so stay dense."""

@@ -21,13 +21,22 @@ _log = logging.getLogger(__name__)
 
 
 class End:
-    """Says once that a schedule was not trained to its end: when its DSD is closed, or goes with the program."""
+    """The end of each phase, and of the schedule: says once that this never came, when its DSD is closed or goes."""
 
     def __init__(self, schedule: Schedule, optimizers: Sequence[object]) -> None:
         self.schedule = schedule
         self.said = False
+        self.calls = False  # `on_phase_end`, just now
         self._kinds = [type(optimizer).__name__ for optimizer in optimizers]  # and not they: this outlives them
         self._steps = [0] * len(optimizers)
+
+    def call(self, on_phase_end: Callable[[Any], None], dsd: object) -> None:
+        """Call what is to be called when a phase ends."""
+        self.calls = True
+        try:
+            on_phase_end(dsd)
+        finally:
+            self.calls = False
 
     def note(self, steps: Sequence[int]) -> None:
         """Note the steps of each optimizer so far."""
@@ -36,6 +45,7 @@ class End:
     def resume(self, steps: Sequence[int], *, over: bool) -> None:
         """Note the steps of a state that was loaded, and say if it is of a `DSD` that was closed before its end."""
         self.note(steps)
+        self.said = False
         if over and self.step < self.schedule.total_steps:
             self.said = True
             _log.warning(

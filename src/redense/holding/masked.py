@@ -78,7 +78,18 @@ class Masked:
         return self._gradients.seen
 
     def begin(self, *, resumed: bool = False) -> None:
-        """Put the masks in force; nothing of a resumed optimizer's state is lost."""
+        """Put the masks in force; nothing of a resumed optimizer's state is lost.
+
+        Raises:
+            SparsityError: the threshold of a surgery is one that no weight is below.
+        """
+        c = self.phase.surgery.c if self.phase.surgery and not resumed else None
+        for name, threshold in self.thresholds.items() if c is not None else ():
+            if threshold <= 0 and self.full[name].numel():
+                raise SparsityError(
+                    f"surgery with c={c:g} has the threshold {threshold:.3g} for '{name}', which no "
+                    f"weight is below: phase '{self.phase.name}' would prune nothing of it. Raise c, or exclude it"
+                )
         for optimizer in self.optimizers:  # what cannot be masked is found before anything is
             for name in self._names(optimizer):
                 list(self._neutrals.states(optimizer, name, self.parameters[name]))

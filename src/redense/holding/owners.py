@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError
+from redense.layers.kinds import kind_of
 from redense.layers.names import Modules, walk
 from redense.masks.sharding import is_sharded
 
@@ -42,27 +43,27 @@ class Owners:
 
         Args:
             optimizers: those that redense was given.
-            in_force: whether a mask is: then no layer may take another, or begin or cease to compute the weight.
+            in_force: whether a mask is: then no place may have another, or a weight that is computed without zeros.
 
         Raises:
             OptimizerError: there is one; it is named.
         """
         for name, places in self._places.items():
             now = [self._at(path, attribute) for path, attribute, _ in places]
-            if any(new is parameter for new, (*_, parameter) in zip(now, places, strict=True)):
-                continue
-            mine = set[int]().union(*map(held, optimizers))
-            if any(new is not None and new.requires_grad and id(new) not in mine for new in now):
-                raise OptimizerError(
-                    f"'{name}' of the model is another parameter than before (by load_state_dict(assign=True), a new "
-                    "layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make the "
-                    "optimizer and then redense's object after the change, or load values into the parameter"
-                )
-            if in_force and all(self._has_another(*place) for place in places):
+            moved = [place for new, place in zip(now, places, strict=True) if new is not place[2]]
+            if len(moved) == len(places):
+                mine = set[int]().union(*map(held, optimizers))
+                if any(new is not None and new.requires_grad and id(new) not in mine for new in now):
+                    raise OptimizerError(
+                        f"'{name}' of the model is another parameter than before (by load_state_dict(assign=True), a "
+                        "new layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make "
+                        "the optimizer and then redense's object after the change, or load values into the parameter"
+                    )
+            if in_force and any(self._not_held(*place) for place in moved):
                 raise OptimizerError(
                     f"the layer of '{name}' has another parameter now, or computes its weight from others (a new "
-                    "layer, weight_norm, quantisation): the mask in force does not hold it. Change layers in a dense "
-                    "phase, or make a new DSD after close(release=False) of this one"
+                    "layer, a weight that is tied no more, weight_norm, quantisation): the mask in force does not hold "
+                    "it. Change layers in a dense phase, or make a new DSD after close(release=False) of this one"
                 )
 
     def _at(self, path: list[str], attribute: str) -> nn.Parameter | None:
@@ -70,16 +71,19 @@ class Owners:
         module = self._module(path)
         return dict(module._parameters.items()).get(attribute) if module is not None else None
 
-    def _has_another(self, path: list[str], attribute: str, parameter: nn.Parameter) -> bool:
-        """Whether a layer still has what was there, as another parameter or computed from some."""
+    def _not_held(self, path: list[str], attribute: str, parameter: nn.Parameter) -> bool:
+        """Whether a layer has another weight in a place of a parameter, or computes one in which zeros are lost."""
         if path[-2:-1] == ["parametrizations"]:
             path, attribute = path[:-2], path[-1]
         module = self._module(path)
-        return (
-            module is not None
-            and hasattr(module, attribute)
-            and all(own is not parameter for own in module.parameters())
-        )
+        if module is None or not hasattr(module, attribute):
+            return False
+        if all(own is not parameter for own in module.parameters()):
+            return True
+        ways = getattr(module, "parametrizations", None)
+        if not isinstance(ways, nn.ModuleDict) or attribute not in ways:
+            return False
+        return kind_of(ways[attribute], "original", parameter, module, attribute).refused
 
     def _module(self, path: list[str]) -> nn.Module | None:
         module: nn.Module | None = self._model

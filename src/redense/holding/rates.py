@@ -56,7 +56,8 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: Any = ()) -> None:
     For loops without a scheduler; with one use ``LambdaLR(optimizer, schedule.lr_factor)``. A scheduler that was made
     before computes the rate from rates of its own at its next step, which would undo this: give it too, and its base,
     highest and lowest rates are multiplied, so that all later rates are ``factor`` times what they would have been. One
-    that is made afterwards begins at the new rate.
+    that is made afterwards has the new rate for its base; or, where the optimizer had a scheduler before, the rate that
+    the first of them began with, times ``factor``.
 
     Args:
         optimizer: whose rate is changed.

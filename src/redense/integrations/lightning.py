@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redense.controller import DSD
 from redense.errors import OptimizerError
+from redense.masks.sharding import is_sharded
 from redense.schedule import Schedule
 from redense.schedules.numeric import as_int
 
@@ -122,9 +123,18 @@ class DSDCallback(_Base):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the optimizers as they were; what ``fit`` did can still be saved, or gone on with."""
-        if stage == "fit" and self.dsd:
+        if stage == "fit":
+            self._let_go(trainer, release=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the optimizers as they were, and the weights as they are: the module may be trained again."""
+        if self.dsd and not any(map(is_sharded, self.dsd.masks.values())):  # whose state all ranks have to ask for
+            self._let_go(trainer, release=False)
+
+    def _let_go(self, trainer: Trainer, *, release: bool) -> None:
+        if self.dsd:
             self._state, self._ended_in = self.dsd.state_dict(), weakref.ref(trainer)
-            self.dsd.close()
+            self.dsd.close(release=release)
             self.dsd = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,8 +146,11 @@ class DSDCallback(_Base):
         return self.dsd.state_dict() if self.dsd else dict(self._state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on there when training starts."""
-        self._state, self._ended_in = state_dict, None
+        """Go on there when training starts, or now: a search for a learning rate restores what was before it."""
+        if self.dsd:
+            self.dsd.load_state_dict(state_dict)
+        else:
+            self._state, self._ended_in = state_dict, None
 
 
 def _indices(optimizers: Any) -> list[int]:

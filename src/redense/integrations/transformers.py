@@ -116,7 +116,7 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
             _log.warning("resumed at step %d from a checkpoint without redense: it starts here", state.global_step)
 
     def _follow_schedule(self, scheduler: Any, step: int) -> None:
-        scheduler = getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper
+        scheduler = _inner(scheduler)
         behind = step - int(scheduler.last_epoch)
         if behind > 0:  # a checkpoint of save_only_model has no scheduler, which begins anew
             _log.warning(
@@ -125,7 +125,8 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
                 int(scheduler.last_epoch),
                 step,
             )
-        _multiply_(scheduler, lambda now: self.schedule.lr_factor(now + max(behind, 0)))
+        # It may be ahead, too: of a checkpoint without redense, or of a scheduler of the user's that goes on.
+        _multiply_(scheduler, lambda now: self.schedule.lr_factor(max(now + behind, 0)))
 
     def on_log(
         self,
@@ -145,10 +146,13 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave the optimizer as it was. The weights stay: the Trainer may have loaded its best model."""
+        """Leave optimizer and scheduler as they were. The weights stay: the Trainer may have loaded its best model."""
         if self.dsd:
             self.dsd.close(release=False)
             self.dsd = None
+        if self._scale_lr:
+            scheduler = _inner(kwargs["lr_scheduler"])
+            scheduler.lr_lambdas = _own_lambdas(scheduler)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -210,10 +214,26 @@ def _multiply_(scheduler: Any, factor: Callable[[int], float]) -> None:
         )
     if any(getattr(own, "__name__", "") == "lr_factor" for own in scheduler.lr_lambdas):
         raise ScheduleError("the scheduler follows schedule.lr_factor already: leave scale_lr out")
-    own = list(scheduler.lr_lambdas)
-    scheduler.lr_lambdas = [lambda step, each=each: each(step) * factor(step) for each in own]
+    scheduler.lr_lambdas = [_times(each, factor) for each in _own_lambdas(scheduler)]
     now = scheduler.last_epoch
     for group, base, each in zip(
         scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
     ):
         group["lr"] = base * each(now)
+
+
+def _times(own: Callable[[int], float], factor: Callable[[int], float]) -> Callable[[int], float]:
+    def times(step: int) -> float:  # an object would have its attributes in the scheduler's state
+        return own(step) * factor(step)
+
+    cast("Any", times).before_redense = own
+    return times
+
+
+def _own_lambdas(scheduler: Any) -> list[Callable[[int], float]]:
+    """Return what a scheduler had before `_multiply_`, in a training that ended or was broken off."""
+    return [getattr(each, "before_redense", each) for each in scheduler.lr_lambdas]
+
+
+def _inner(scheduler: Any) -> Any:
+    return getattr(scheduler, "scheduler", scheduler)  # Accelerate's wrapper

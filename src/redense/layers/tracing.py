@@ -84,6 +84,7 @@ def as_before(model: nn.Module) -> Generator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
+        torch.clear_autocast_cache()  # weights that autocast has cast before would be seen as made of nothing
         with random_kept():
             model.eval()
             yield

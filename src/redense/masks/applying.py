@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from redense.errors import ParameterError
+
 from .blocks import INT_OF_SIZE, block_of, blocks
 
 _ALONE = 1 << 22  # weights over which a mask is applied on a GPU by a kernel of its own
@@ -22,7 +24,16 @@ def apply_(mask: Tensor, *tensors: Tensor) -> None:
     Args:
         mask: bool, True = kept.
         tensors: any dtype, the mask's shape and device; same strides are the fast path.
+
+    Raises:
+        ParameterError: the mask is not of booleans, or a tensor has another shape.
     """
+    if mask.dtype != torch.bool or any(tensor.shape != mask.shape for tensor in tensors):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ParameterError(
+            f"a mask must be of booleans, True = kept, and of the shape of what it is applied to ({shapes}): got "
+            f"{mask.dtype} of shape {tuple(mask.shape)}"
+        )
     if mask.device.type == "cpu":
         apply_all_([(mask, tensors)])
         return

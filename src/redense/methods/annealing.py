@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from redense import masks
-from redense.errors import ScheduleError
+from redense.errors import ParameterError, ScheduleError
 from redense.pruning import derive_seed
 from redense.schedules.numeric import as_float, check_sparsity
 
@@ -32,8 +32,12 @@ def jump_(parameters: Mapping[str, Tensor], *, sparsity: float = 0.3, scale: flo
     Raises:
         SparsityError: the sparsity is not in [0, 1).
         ScheduleError: the scale is no finite number of at least 0.
+        ParameterError: the parameters are not given by name.
     """
     _check_jump(sparsity, scale)
+    if not isinstance(parameters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        got = type(parameters).__name__
+        raise ParameterError(f"jump_ takes parameters by name, as redense.prunable(model) gives them, got {got}")
     with torch.no_grad():
         for name, weight in parameters.items():
             kept = masks.select(weight, sparsity, name=name, absolute=True)

@@ -50,6 +50,7 @@ def drop_connect(model: nn.Module, rate: float = 0.5) -> Callable[..., Any]:
 
 def _called(model: nn.Module) -> nn.Module:
     """Return what is called with other weights: with the wrappers around the model that share its gradients (DDP)."""
+    unwrap(model)  # which says what is no module
     inside = {"OptimizedModule": "_orig_mod", "DataParallel": "module"}
     while type(model).__name__ in inside:
         model = model.get_submodule(inside[type(model).__name__])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ParameterError, ScheduleError, nearest
+from redense.layers.names import unwrap
 from redense.masks import check_storage
 from redense.masks.sharding import is_sharded
 from redense.schedules.numeric import as_float, as_int
@@ -68,6 +69,7 @@ def factorise_(
     >>> factorise_(model, rank=4)
     {'0': 4}
     """
+    unwrap(model)  # which says what is no module
     part, every, own = _checked(model, energy, rank, ranks)
     if any(map(is_sharded, model.parameters())):
         raise ParameterError("factorise_ needs whole weights, and those of this model are sharded: call it before that")
@@ -94,6 +96,8 @@ def _checked(
     if part is None or not 0 < part <= 1:
         raise ScheduleError(f"energy of the low rank must be in (0, 1], got {energy!r}")
     every = None if rank is None else _whole(rank)
+    if ranks is not None and not isinstance(ranks, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ScheduleError(f"ranks maps names of layers to ranks, got {ranks!r}: rank= is one for all")
     own = {path: _whole(value) for path, value in (ranks or {}).items()}
     layers = _layers(model)
     for path in own:
@@ -126,7 +130,7 @@ def _replace(model: nn.Module, ranks: Mapping[str, int]) -> None:
 
 
 def _rank(weight: Tensor, energy: float) -> int:
-    squares = torch.linalg.svdvals(weight.detach().float()).square()
+    squares = torch.linalg.svdvals(_precise(weight)).square()
     share = squares.cumsum(0) / squares.sum()
     return int((share < energy).sum()) + 1
 
@@ -159,7 +163,7 @@ class LowRank(Method):
 def _factors(linear: nn.Linear, rank: int) -> LowRankLinear:
     outputs, inputs = linear.weight.shape
     factors = LowRankLinear(inputs, outputs, rank, bias=linear.bias is not None).to(linear.weight)
-    u, s, v = torch.linalg.svd(linear.weight.detach().float(), full_matrices=False)
+    u, s, v = torch.linalg.svd(_precise(linear.weight), full_matrices=False)
     with torch.no_grad():
         root = s[:rank].sqrt()
         factors.down.weight.copy_(root[:, None] * v[:rank])
@@ -170,3 +174,8 @@ def _factors(linear: nn.Linear, rank: int) -> LowRankLinear:
     for half in (factors.down, factors.up):
         half.weight.requires_grad_(linear.weight.requires_grad)
     return factors.train(linear.training)
+
+
+def _precise(weight: Tensor) -> Tensor:
+    """Return a weight in float32, or in float64 if it is of that: there is no SVD in half precision."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

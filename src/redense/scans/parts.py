@@ -34,8 +34,16 @@ class Part:
         """Evenly spaced quantiles of the absolute weights that the layer uses."""
         used = self.weight() if self.weight else self.tensor.detach()
         values = used.abs().float().flatten().sort().values.cpu()
-        at = torch.linspace(0, values.numel() - 1, _QUANTILES + 1, device="cpu").round().long()
-        return tuple(float(value) for value in values[at])
+        return tuple(float(value) for value in values[evenly(values.numel())])
+
+
+def evenly(count: int) -> Tensor:
+    """Return 201 indices, spread evenly from the first to the last of so many.
+
+    In float32 the last one of more than 2**24 may be rounded to one that is not there.
+    """
+    places = torch.linspace(0, count - 1, _QUANTILES + 1, dtype=torch.float32, device="cpu")
+    return places.round().long().clamp_max_(count - 1)
 
 
 def parts_of(

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -42,6 +43,9 @@ SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _TOLERANCE = 0.005  # of what pruning everything costs: below it a curve counts as flat
 _HOPELESS = 0.2  # of the same: above it nothing more is measured
 _FORMAT = 1
+_SAME = "pruning all layers at once to %g does not change the value: does evaluate measure the model that it is given?"
+
+_log = logging.getLogger(__name__)
 
 Evaluate = Callable[[Any], Any]
 """``evaluate(model) -> number``: puts the model into eval mode and measures it, always on the same data."""
@@ -104,8 +108,8 @@ def sensitivity(
 
     Raises:
         SparsityError: the grid is empty, or a sparsity is not in (0, 1).
-        ParameterError: nothing can be pruned, a pattern matches nothing, or the weights are sharded; or ``grid``,
-            ``tolerance``, ``hopeless`` or ``lower_is_better`` is none.
+        ParameterError: nothing can be pruned, a pattern matches nothing, or the weights are sharded; or ``evaluate``,
+            ``grid`` or another option is none.
         ScoreError: ``evaluate`` returns no number, or the unpruned model's is not finite; there is no such criterion.
         ScheduleError: the seed is no whole number.
         StateError: ``path`` holds the scan of another model, or of another evaluation.
@@ -124,8 +128,13 @@ def sensitivity(
     tolerance, hopeless = _drop("tolerance", tolerance), _drop("hopeless", hopeless)
     if grid not in ("adaptive", "full"):
         raise ParameterError(f"grid of a scan must be 'adaptive' or 'full', got {grid!r}")
-    if not isinstance(lower_is_better, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ParameterError(f"lower_is_better must be True or False, got {lower_is_better!r}")
+    for name, value in {"lower_is_better": lower_is_better, "reuse": reuse, "gates": gates}.items():
+        if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ParameterError(f"{name} must be True or False, got {value!r}")
+    if (room := as_float(cache_bytes)) is None or not room >= 0:
+        raise ParameterError(f"cache_bytes must be a number of bytes of at least 0, got {cache_bytes!r}")
+    if not callable(evaluate):
+        raise ParameterError(f"evaluate must be a function of the model, got {evaluate!r}")
     seed = check_seed(seed)
     whole = parts_of(model, include, exclude, inputs)
     if not whole:
@@ -163,6 +172,8 @@ def sensitivity(
 
             worst = log.recall(key_of("*", criterion, most), levels[-1], without_anything)
             cost = math.nan if worst is None else sign * (worst - baseline)
+            if worst == baseline:
+                _log.warning(_SAME, levels[-1])
             known = math.isfinite(cost) and cost > 0
             tolerance = tolerance if tolerance is not None else _TOLERANCE * cost if known else 0.0
             hopeless = hopeless if hopeless is not None else _HOPELESS * cost if known else math.inf
@@ -235,6 +246,7 @@ def _masked(chosen: Mapping[nn.Parameter, Tensor]) -> Generator[None]:
         yield
     finally:
         _put_back(before)
+        torch.clear_autocast_cache()
 
 
 @contextlib.contextmanager
@@ -272,6 +284,7 @@ class _Meter:
     def measure(self) -> float:
         """Return the value of the model as it is."""
         buffers = {buffer: buffer.detach().clone() for buffer in self._model.buffers()}
+        torch.clear_autocast_cache()  # under an autocast around the scan the weights as they were would count
         try:
             with torch.no_grad():
                 value = self._evaluate(self._model)
