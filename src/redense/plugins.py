@@ -128,6 +128,10 @@ class Registry(MutableMapping[str, T]):
             raise self._error(f"unknown {self.kind} '{name}'{nearest(name, self._things)}{self._hint or known}")
         return self._things[name]
 
+    def maker_of(self, name: str) -> object:
+        """Return the function, the class or the name of the module that a thing is made of; None for no such thing."""
+        return self._makers.get(name)
+
     def plugin_of(self, name: str) -> str | None:
         """Return what ``REDENSE_PLUGINS`` has to name for a thing: a file or a module; None for our own."""
         maker = self._makers.get(name)

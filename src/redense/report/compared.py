@@ -179,7 +179,7 @@ def compared(
     carrier.join()
     from redense.lab.environment import environment
 
-    with kept(out, plan, environment(), changed_code=changed_code) as held:
+    with kept(out, plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         order = {arm.name: place for place, arm in enumerate(held.plan.arms)}
         progress = ProgressLine(len(held.plan.pairs), jobs=carrier.jobs, quiet=quiet)
         try:

@@ -196,7 +196,7 @@ def search(
     carrier.join()
     folder = Path(out)
     found: dict[str, tuple[str | None, list[Round]]] = {}
-    with kept(folder / "search", plan, environment(), changed_code=changed_code) as held:
+    with kept(folder / "search", plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
         score = partial(_score, Comparing(held, everything, carrier, progress), metric, lower)
         try:

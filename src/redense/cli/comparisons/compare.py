@@ -105,6 +105,8 @@ def _compare(options: argparse.Namespace) -> int:
 
         join_cluster(jobs, resources)
 
+    import torch
+
     from redense.cli.terminal.grid_progress import GridProgress, comparison_table
     from redense.cli.terminal.screen import SafeConsole
     from redense.files.locks import locked
@@ -155,18 +157,20 @@ def _compare(options: argparse.Namespace) -> int:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
     go_on = command("redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else []))
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
+        stack.callback(torch.set_num_threads, torch.get_num_threads())  # of whoever calls this from Python
         try:
-            if comparison != before:
-                ranks.main(lambda: write_extended(folder, before, comparison))
-                joined = ", ".join(comparison.arms)
-                console.print(
-                    f"added to its family, which is judged together: {joined}; {counted(len(comparison.seeds), 'seed')}"
-                )
-            grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
+            store = PhaseStore(options.store or default_store() or folder / "store")
+            grid = Grid(comparison, store, folder, begun=before)
         except RedenseError:
             if not options.resume and ranks.is_main:
                 discard_comparison(folder)
             raise
+        if comparison != before:  # now that every arm can be trained: none can be taken away again
+            ranks.main(lambda: write_extended(folder, before, comparison))
+            joined = ", ".join(comparison.arms)
+            console.print(
+                f"added to its family, which is judged together: {joined}; {counted(len(comparison.seeds), 'seed')}"
+            )
         for note in grid.notes:
             console.print_titled("note", note, "yellow")
         ranks.main(grid.write_plan)

@@ -64,15 +64,31 @@ class Job:
 
 
 class Grid:
-    """The phases that a comparison needs, wave by wave: all first phases, all second ones, and so on."""
+    """The phases that a comparison needs, wave by wave: all first phases, all second ones, and so on.
 
-    def __init__(self, comparison: Comparison, store: PhaseStore, folder: Path, *, save_seconds: float = 30.0) -> None:
+    Args:
+        comparison: what is compared.
+        store: of phases.
+        folder: of the comparison.
+        save_seconds: between two snapshots inside a phase.
+        begun: the comparison as the folder has it, where seeds or arms are to be added.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        store: PhaseStore,
+        folder: Path,
+        *,
+        save_seconds: float = 30.0,
+        begun: Comparison | None = None,
+    ) -> None:
         self.comparison, self.store, self.folder = comparison, store, folder
         torch.set_num_threads(1)  # as in every job, for the keys
         self.ranks = join()
         self.task = self.ranks.in_turn(lambda: shared_task(comparison.recipe))
         self.ranks.agree("the data", self.task.fingerprint)
-        self.ranks.main(lambda: check_started(folder, comparison, self.task))
+        self.ranks.main(lambda: check_started(folder, begun or comparison, self.task))
         self.cells = cells(comparison, self.task)
         self._save_seconds, self._damaged = save_seconds, False
         self._stop, self._events = folder / ".stop", folder / ".events"
