@@ -25,6 +25,7 @@ from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
+from redense.lab.search.recipes import RecipeTraining, training_of
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan
@@ -451,3 +452,10 @@ def test_a_task_may_be_registered_again(load: Callable[..., tuple[str, ...]]):
     assert build_recipe({**least, "data": {"length": 8}}).data.length == 8
     with pytest.raises(RecipeError, match=r"unknown setting 'data.lenght'; did you mean 'data.length'"):
         build_recipe({**least, "data": {"lenght": 8}})
+
+
+def test_a_search_in_a_process_of_its_own_has_the_plugins(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDENSE_PLUGINS", str(EXAMPLES / "lamp.py"))
+    plain = tiny().model_dump(mode="json")
+    training = RecipeTraining({**plain, "sparse": {**plain["sparse"], "criterion": "lamp"}}, "data")
+    assert training(training_of(tiny()).schedule, 0)["steps"] == 33

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 import redense as library
 from redense import cli
+from redense.files.pieces import changed_pieces, pieces_of
 from redense.lab.recipe.recipe import Recipe, load_recipe
 from redense.lab.search.recipes import training_of
-from redense.lab.tasks import make_task
+from redense.lab.tasks import make_task, shared_task
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,3 +107,10 @@ def test_the_quickstart_as_a_function_has_the_verdicts_of_its_comparison(
     lab = library.judge("lab", metric="error")
     assert found.to_dict()["arms"] == lab.to_dict()["arms"]
     assert found.to_dict()["comparisons"] == lab.to_dict()["comparisons"]
+
+
+def test_other_data_is_another_training(tiny: Callable[..., Recipe]):
+    training = training_of(tiny())
+    assert training.data == shared_task(tiny()).fingerprint
+    other = replace(training, data="another")
+    assert changed_pieces(pieces_of(training), pieces_of(other)) == ["RecipeTraining"]

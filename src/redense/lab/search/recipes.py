@@ -14,6 +14,7 @@ from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import planned, schedule
+from redense.plugins import load_plugins
 from redense.schedule import Schedule
 
 
@@ -23,12 +24,15 @@ class RecipeTraining:
 
     Args:
         recipe: as plain data, for any process.
+        data: the fingerprint of the data; what was trained on other data is not gone on with.
     """
 
     recipe: Mapping[str, Any]
+    data: str
 
     def __call__(self, given: Schedule, seed: int) -> dict[str, Any]:
         """Return the validation and test figures, and the steps."""
+        load_plugins()  # of a process of its own
         recipe = build_recipe({**self.recipe, "seed": seed})
         task = shared_task(recipe)
         first = schedule(recipe, steps_per_epoch(task, recipe)).phases[0]
@@ -58,7 +62,7 @@ class RecipeTraining:
 
 def training_of(recipe: Recipe) -> RecipeTraining:
     """Return the training of a recipe."""
-    return RecipeTraining(recipe.model_dump(mode="json"))
+    return RecipeTraining(recipe.model_dump(mode="json"), shared_task(recipe).fingerprint)
 
 
 def candidates_of(recipe: Recipe, arms: Iterable[str], points: Sequence[Mapping[str, Any]]) -> dict[str, Schedule]:
