@@ -337,6 +337,7 @@ def test_arms_may_all_be_functions_without_a_schedule(tmp_path: Path):
         ({"arms": ("dsd", {"DSD": DSD})}, "an arm is named twice: 'dsd'"),
         ({"arms": {"mine": lambda seed: 0}}, r"arm 'mine' must be a function train\(schedule, seed\)"),
         ({"seeds": 0}, "seeds are a number of them"),
+        ({"seeds": True}, "seeds are a number of them"),
         ({"seeds": [1, 1]}, "seeds are a number of them"),
         ({"share": "dense"}, r"train must be a function train\(schedule, seed, start=None\)"),
         ({"share": "sparse"}, "share must be 'dense' or None"),
