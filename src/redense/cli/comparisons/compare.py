@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,12 @@ def _compare(options: argparse.Namespace) -> int:
         before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
         check_loggers(before.recipe.log or ())
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
+        _check_diagnosis(options, comparison.arms)
     else:
         listed = _default_arms(recipe, console) if options.arms is None else options.arms
         names = _names(listed) or ()
         seeds = seed_list("5" if options.seeds is None else options.seeds)
+        _check_diagnosis(options, names)
         sweep = parse_sweep(options.sweep)
         comparison = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
 
@@ -240,6 +243,18 @@ def _resources(options: argparse.Namespace) -> dict[str, float]:
     if any(value < 0 for value in resources.values()):
         raise RedenseError("--cpus-per-job and --gpus-per-job must not be negative")
     return resources
+
+
+def _check_diagnosis(options: argparse.Namespace, arms: Sequence[str]) -> None:
+    """Raise where there is nothing to diagnose.
+
+    Raises:
+        RedenseError: none of the arms that are diagnosed is compared.
+    """
+    from redense.lab.comparison.diagnosis import DIAGNOSED
+
+    if options.diagnose and not set(DIAGNOSED).intersection(arms):
+        raise RedenseError(f"--diagnose measures {' and '.join(DIAGNOSED)}, and --arms has neither")
 
 
 def _diagnose(console: Any, grid: Any, folder: Path) -> None:
