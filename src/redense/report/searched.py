@@ -18,7 +18,7 @@ from redense.lab.environment import environment
 from redense.lab.judging import words
 from redense.lab.judging.figures import is_lower_better, quoted, usual_baseline
 from redense.lab.pairs.by_name import tuned_controls
-from redense.lab.pairs.carrying import Backend, Carrier
+from redense.lab.pairs.carrying import Backend, carrier_of_functions
 from redense.lab.pairs.figures import UNNAMED, choose_metric
 from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
 from redense.lab.pairs.keeping import kept
@@ -192,7 +192,7 @@ def search(
         threads=threads,
         settings={"runs": runs, "confirm": confirm},
     )
-    carrier = Carrier(jobs, backend)
+    carrier = carrier_of_functions(jobs, backend)
     carrier.join()
     folder = Path(out)
     found: dict[str, tuple[str | None, list[Round]]] = {}

@@ -427,12 +427,6 @@ def test_a_state_has_to_be_returned_and_to_be_data(tmp_path: Path):
 # --- beside each other, and the page --------------------------------------------------------------------------------
 
 
-def test_several_at_once_give_the_same_table(tmp_path: Path):
-    compare(Trained(), tmp_path / "one")
-    compare(Trained(), tmp_path / "more", jobs=3, backend="threading")
-    assert (tmp_path / "one/compare.json").read_bytes() == (tmp_path / "more/compare.json").read_bytes()
-
-
 @pytest.mark.slow
 def test_processes_give_the_same_table(tmp_path: Path):
     def train(schedule: redense.Schedule, seed: int) -> Any:

@@ -13,6 +13,7 @@ from redense.schedule import Schedule
 
 from .by_name import named_arm, schedule_of
 from .carrying import Carrier
+from .defaults import defaults
 from .figures import choose_metric, missing_metric
 from .jobs import Done, Job, Train, check_train, do, name_of
 from .keeping import Kept, Outcome
@@ -170,7 +171,8 @@ class Comparing:
 
     def _job(self, arm: str, seed: int, missing: Sequence[tuple[str, int]]) -> Job:
         own, plan = self._trained[arm], self._held.plan
-        job = Job(arm, seed, own.train, own.schedule, threads=plan.threads, metric=plan.metric)
+        how = {"threads": plan.threads, "defaults": defaults()}
+        job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, **how)
         if key := self._parts.key(arm):
             start = str(self._parts.file(key, seed)), self._parts.digest(key, seed)
             return replace(job, schedule=self._parts.rest(arm), start=start)
@@ -180,8 +182,8 @@ class Comparing:
 
     def _part_job(self, key: str, seed: int) -> Job:
         train = next(one.train for name, one in self._trained.items() if self._parts.key(name) == key)
-        threads, leave = self._held.plan.threads, str(self._parts.file(key, seed))
-        return Job("", seed, train, self._parts.part(key), part=key, leave=leave, threads=threads)
+        how = {"threads": self._held.plan.threads, "defaults": defaults()}
+        return Job("", seed, train, self._parts.part(key), part=key, leave=str(self._parts.file(key, seed)), **how)
 
     def _weight(self, arm: str) -> float:
         """Return the work of an arm, to estimate the time that is left: its steps where they are known."""
