@@ -14,9 +14,10 @@ import logging
 import os
 import shlex
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -39,7 +40,7 @@ from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import tuned
 from redense.masks import sparsity_of
-from redense.plugins import load_plugins
+from redense.plugins import code_of_plugins, load_plugins, refuse_edited
 
 from .comparison import Cell, Comparison, cells, check_started
 
@@ -61,6 +62,7 @@ class Job:
     main: int
     save_seconds: float
     events: str = ""  # folder in which its events are left, if anybody listens
+    plugins: Mapping[str, str] = field(default_factory=dict[str, str])  # a checksum of the code of each
 
 
 class Grid:
@@ -92,6 +94,7 @@ class Grid:
         self.cells = cells(comparison, self.task)
         self._save_seconds, self._damaged = save_seconds, False
         self._stop, self._events = folder / ".stop", folder / ".events"
+        self._plugins, self._call = code_of_plugins(), uuid.uuid4().hex  # processes of another would have other code
         self._stop.unlink(missing_ok=True)
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
@@ -169,6 +172,7 @@ class Grid:
             os.getpid(),
             self._save_seconds,
             str(self._events.resolve()) if is_heard() else "",
+            self._plugins,
         )
 
     def done(self) -> tuple[float, int]:
@@ -250,7 +254,7 @@ class Grid:
         if jobs > 1:
             start_tracker(ensure_running)
         try:
-            yield from side_by_side(do, wave, jobs)  # one at once: in this process itself
+            yield from side_by_side(do, wave, jobs, call=self._call)  # one at once: in this process itself
         except BrokenProcessPool:
             if self._stop.exists():  # the signal reached a worker that was not up yet
                 raise StoppedError("stopped; the state is saved") from None
@@ -305,6 +309,8 @@ def do(job: Job) -> Done:
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
     keep_freed_memory()
+    if os.getpid() != job.main:
+        refuse_edited(job.plugins)
     load_plugins()
     store = shared_store(Path(job.store))
     try:
