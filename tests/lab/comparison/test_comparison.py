@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -193,3 +194,14 @@ def test_a_comparison_goes_on_with_no_arm_whose_code_has_changed(
     edited(2)
     with pytest.raises(StateError, match=r"arm 'edited' \(its code, .* changed since .* make a new comparison"):
         check_started(tmp_path / "c", comparison, task)
+
+
+def test_data_that_changes_in_the_life_of_a_process_is_other_data(tiny: Tiny, image_folder: Path, tmp_path: Path):
+    data = Path(shutil.copytree(image_folder, tmp_path / "data"))
+    comparison = Comparison(tiny(data={"source": str(data)}), ("llr",), (0,), {})
+    folder, store = new_comparison(comparison, tmp_path / "c"), PhaseStore(tmp_path / "s")
+    Grid(comparison, store, folder)
+    images = data / "t10k-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1] + bytes([images.read_bytes()[-1] ^ 1]))
+    with pytest.raises(StateError, match=r"the data of .* changed since it was started"):
+        Grid(comparison, store, folder)

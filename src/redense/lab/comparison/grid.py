@@ -35,7 +35,7 @@ from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_los
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore, shared_store, weights_in
-from redense.lab.tasks import shared_task
+from redense.lab.tasks import forget_tasks, shared_task
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import tuned
@@ -87,6 +87,7 @@ class Grid:
     ) -> None:
         self.comparison, self.store, self.folder = comparison, store, folder
         torch.set_num_threads(1)  # as in every job, for the keys
+        forget_tasks()
         self.ranks = join()
         self.task = self.ranks.in_turn(lambda: shared_task(comparison.recipe))
         self.ranks.agree("the data", self.task.fingerprint)
