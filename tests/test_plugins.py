@@ -459,7 +459,7 @@ def test_a_task_may_be_registered_again(load: Callable[..., tuple[str, ...]]):
 def test_a_search_in_a_process_of_its_own_has_the_plugins(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REDENSE_PLUGINS", str(EXAMPLES / "lamp.py"))
     plain = tiny().model_dump(mode="json")
-    training = RecipeTraining({**plain, "sparse": {**plain["sparse"], "criterion": "lamp"}}, "data")
+    training = RecipeTraining({**plain, "sparse": {**plain["sparse"], "criterion": "lamp"}}, {})
     assert training(training_of(tiny()).schedule, 0)["steps"] == 33
 
 

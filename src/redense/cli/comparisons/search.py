@@ -57,13 +57,13 @@ def _add_budget(parser: Parser) -> None:
 
 def _search(options: argparse.Namespace) -> int:
     from redense.lab.comparison.comparison import parse_sweep, sweep_points
-    from redense.lab.search.recipes import candidates_of
+    from redense.lab.search.recipes import candidates_of, with_criteria
     from redense.report.searched import search
 
     recipe, training, given = _training(options)
     arms = [name.strip() for name in options.candidates.split(",") if name.strip()]
     candidates = candidates_of(recipe, arms, list(sweep_points(parse_sweep(options.sweep))))
-    found = search(training, training.schedule, candidates=candidates, **given)
+    found = search(with_criteria(training, candidates), training.schedule, candidates=candidates, **given)
     return _say(found, found, options)
 
 
