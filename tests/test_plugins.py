@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -19,12 +20,14 @@ from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
 from redense.errors import DataError, PluginError, RecipeError, ScheduleError, ScoreError, StateError
 from redense.files.checksums import write_with_sums
 from redense.lab.arms import ARMS, Setting, card_of
+from redense.lab.comparison import grid
 from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.comparison.extension import write_extended
 from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
+from redense.lab.search.recipes import RecipeTraining, training_of
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan
@@ -451,3 +454,21 @@ def test_a_task_may_be_registered_again(load: Callable[..., tuple[str, ...]]):
     assert build_recipe({**least, "data": {"length": 8}}).data.length == 8
     with pytest.raises(RecipeError, match=r"unknown setting 'data.lenght'; did you mean 'data.length'"):
         build_recipe({**least, "data": {"lenght": 8}})
+
+
+def test_a_search_in_a_process_of_its_own_has_the_plugins(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDENSE_PLUGINS", str(EXAMPLES / "lamp.py"))
+    plain = tiny().model_dump(mode="json")
+    training = RecipeTraining({**plain, "sparse": {**plain["sparse"], "criterion": "lamp"}}, {})
+    assert training(training_of(tiny()).schedule, 0)["steps"] == 33
+
+
+def test_a_process_that_would_train_by_an_edited_plugin_trains_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDENSE_PLUGINS", str(EXAMPLES / "lamp.py"))
+    now = plugins.code_of_plugins()
+    assert list(now) == ["lamp"]
+    job = grid.Job("", {}, (), (), 0, "", 0, 0.0, plugins={"lamp": "of then"})
+    with ThreadPoolExecutor(1) as pool, pytest.raises(PluginError, match="the plugin 'lamp' was edited meanwhile"):
+        pool.submit(grid.do, job).result()
+    plugins.refuse_edited(now)
+    plugins._loaded_code.cache_clear()

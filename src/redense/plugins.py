@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from .errors import PluginError, RedenseError, nearest
 from .files.modules import is_installed, place_of
-from .files.sources import is_own
+from .files.sources import code_of, is_own
 
 VARIABLE = "REDENSE_PLUGINS"
 GROUP = "redense.plugins"
@@ -128,6 +128,10 @@ class Registry(MutableMapping[str, T]):
             raise self._error(f"unknown {self.kind} '{name}'{nearest(name, self._things)}{self._hint or known}")
         return self._things[name]
 
+    def maker_of(self, name: str) -> object:
+        """Return the function, the class or the name of the module that a thing is made of; None for no such thing."""
+        return self._makers.get(name)
+
     def plugin_of(self, name: str) -> str | None:
         """Return what ``REDENSE_PLUGINS`` has to name for a thing: a file or a module; None for our own."""
         maker = self._makers.get(name)
@@ -202,6 +206,26 @@ def load_plugins() -> tuple[str, ...]:
     """
     named = (item.strip() for item in os.environ.get(VARIABLE, "").split(","))
     return (*_installed(), *(_load(item) for item in named if item))
+
+
+def code_of_plugins() -> dict[str, str]:
+    """Return a checksum of the code of each plugin that is named, as its files are now, by its name."""
+    return {name: own for name in load_plugins() if (own := code_of(name, versions=False))}
+
+
+def refuse_edited(then: Mapping[str, str]) -> None:
+    """Raise if this process has loaded a plugin that is not what it was, as `code_of_plugins` gave it elsewhere.
+
+    Raises:
+        PluginError: it has; what it trains would be stored as trained by the code of then.
+    """
+    if edited := [name for name, own in then.items() if _loaded_code().get(name) != own]:
+        raise PluginError(f"the plugin '{edited[0]}' was edited meanwhile: bring it back as it was, or start anew")
+
+
+@cache
+def _loaded_code() -> Mapping[str, str]:
+    return code_of_plugins()
 
 
 @cache

@@ -58,6 +58,9 @@ def result_of(folder: Path) -> Any:
         ("store clear --store nothere", "there is no folder nothere"),
         ("run quickstart --no-store --store st", "--no-store keeps nothing in a store"),
         ("sensitivity quickstart --sparsities ,", "--sparsities names none"),
+        ("compare quickstart --seeds=", "argument --seeds: its value is empty, as of a variable of the shell"),
+        ("run quickstart --store=", "argument --store: its value is empty"),
+        ("compare quickstart --arms llr --diagnose", "--diagnose measures dsd and restart, and --arms has neither"),
     ],
 )
 def test_what_would_be_passed_over_is_refused(words: str, said: str, redense: Run):

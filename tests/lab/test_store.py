@@ -325,6 +325,8 @@ def test_the_default_store_is_the_variables(monkeypatch: pytest.MonkeyPatch):
     assert default_store() is None  # as tests/conftest.py sets it
     monkeypatch.setenv("REDENSE_STORE", "/somewhere")
     assert default_store() == Path("/somewhere")
+    monkeypatch.setenv("REDENSE_STORE", "~/kept")  # as in an environment file, which no shell reads
+    assert default_store() == Path.home() / "kept"
     monkeypatch.delenv("REDENSE_STORE")
     assert default_store() == Path("runs/store")
 

@@ -286,8 +286,10 @@ def _do(verb: str, /, settings: Settings = None, **given: Any) -> Any:
     options, verbs = parse(words)
     load_plugins()
     printed = io.StringIO()
+    from redense.lab.pairs.defaults import held, usual
+
     take = taken if "--json" in parser._option_string_actions else contextlib.redirect_stdout  # tables are printed
-    with take(printed) if not given.get("serve") else contextlib.nullcontext():
+    with held(usual()), take(printed) if not given.get("serve") else contextlib.nullcontext():
         code = verbs.functions[verb](options)
     if code >= 128:
         raise KeyboardInterrupt

@@ -42,6 +42,12 @@ class Parser(argparse.ArgumentParser):
         """Raise what is wrong, instead of printing the usage."""
         raise RedenseError(f"{message} (see {self.prog} --help)")
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Return the value of an option or argument; an empty one is refused, which passed for one not given."""
+        if action.option_strings and not arg_string.strip():
+            raise argparse.ArgumentError(action, "its value is empty, as of a variable of the shell that is not set")
+        return super()._get_value(action, arg_string)
+
     def part(self, arguments: list[str]) -> tuple[list[str], list[str]]:
         """Part this parser's own options from the recipe's settings, which are any other --key value."""
         own, settings = list[str](), list[str]()

@@ -22,18 +22,20 @@ from .ranks.launch import launch_id
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "pydantic")
 
 
-def environment(*, of_programs: bool = False) -> dict[str, Any]:
+def environment(*, of_programs: bool = False, threads: int | None = None) -> dict[str, Any]:
     """Return versions, hardware and, inside a git checkout, the commit, as plain data.
 
     Args:
         of_programs: that other programs train. The threads of PyTorch in this process say nothing of them, and it is
             not imported, which takes longer than all else that a comparison of programs does.
+        threads: of PyTorch in each job that trains; None: those of this process.
     """
     return {
         "redense": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
         **({} if of_programs else arithmetic()),
+        **({} if threads is None else {"threads": threads}),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "launch": launch_id(),

@@ -102,7 +102,7 @@ def tell(event: Event, **of: Any) -> None:
     for listener in list(_listeners):
         try:
             listener({**event, **of})
-        except Exception:  # whatever a listener does must not end a training
+        except (Exception, SystemExit):  # whatever a listener does must not end a training
             log.exception("a listener has failed, and is told nothing more")
             _listeners.remove(listener)
 

@@ -102,6 +102,11 @@ def code_used(recipe: Recipe) -> dict[str, str]:
     name = recipe.training.optimizer.name
     used[f"optimizer '{name}'"] = OPTIMIZERS.get_named(name).make
     used |= {f"function '{getattr(part, '__qualname__', type(part).__name__)}'": part for part in parts_of(recipe)}
+    return held_by(used)
+
+
+def held_by(used: Mapping[str, object]) -> dict[str, str]:
+    """Return a checksum of the user's code of each thing, by what it is; none of redense's own."""
     found = {what: code_of(thing, versions=False) for what, thing in used.items()}
     return {f"{what} (its code, or what that holds)": own for what, own in found.items() if own}
 

@@ -44,7 +44,7 @@ _AGAIN = "run the same command again, and it is made anew"
 def default_store() -> Path | None:
     """Return ``$REDENSE_STORE``, or ``runs/store`` here; None if the variable is ``none``."""
     own = os.environ.get("REDENSE_STORE")
-    return None if own == "none" else Path(own or Path("runs") / "store")
+    return None if own == "none" else Path(own or Path("runs") / "store").expanduser()
 
 
 def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -240,7 +240,11 @@ class PhaseStore:
 
     def size(self) -> int:
         """Return the bytes of everything in the store."""
-        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+        total = 0
+        for path in self.root.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # of another process, which has put it in place meanwhile
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
     def clear(self) -> None:
         """Remove all phases, whole or not; nothing but time is lost. What is no phase stays.

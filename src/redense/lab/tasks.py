@@ -52,6 +52,11 @@ def shared_task(recipe: Recipe) -> Task:
     return _shared(recipe.model_dump_json(include=set(_OF_TASK) if _is_ours(recipe) else None))
 
 
+def forget_tasks() -> None:
+    """Make the next task anew: the data of one that this process has made may be other data by now."""
+    _shared.cache_clear()
+
+
 @functools.lru_cache(maxsize=2)
 def _shared(recipe: str) -> Task:
     plain = json.loads(recipe)

@@ -11,7 +11,7 @@ from redense.errors import RecipeError
 from redense.files.visible import visible_line
 from redense.lab.judging.judge import Judgement
 from redense.lab.judging.results import decide_rows, is_dense
-from redense.lab.pairs.carrying import Backend, Carrier
+from redense.lab.pairs.carrying import Backend, Carrier, carrier_of_functions
 from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
 from redense.lab.pairs.jobs import name_of
 from redense.lab.pairs.keeping import Kept, kept
@@ -20,7 +20,6 @@ from redense.lab.pairs.progress import ProgressLine
 from redense.lab.pairs.results import write_results
 from redense.optional.extras import missing_extra
 from redense.schedule import Schedule
-from redense.schedules.numeric import plain
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def compare(
         share=share is not None,
         threads=threads,
     )
-    carrier = Carrier(plain(jobs), backend, resources or {})
+    carrier = carrier_of_functions(jobs, backend, resources)
     again = {"retry_failed": retry_failed, "changed_code": changed_code}
     return compared(trained, plan, None if out is None else Path(out), carrier, **again, quiet=quiet)
 
@@ -180,7 +179,7 @@ def compared(
     carrier.join()
     from redense.lab.environment import environment
 
-    with kept(out, plan, environment(), changed_code=changed_code) as held:
+    with kept(out, plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         order = {arm.name: place for place, arm in enumerate(held.plan.arms)}
         progress = ProgressLine(len(held.plan.pairs), jobs=carrier.jobs, quiet=quiet)
         try:

@@ -18,7 +18,7 @@ from redense.lab.environment import environment
 from redense.lab.judging import words
 from redense.lab.judging.figures import is_lower_better, quoted, usual_baseline
 from redense.lab.pairs.by_name import tuned_controls
-from redense.lab.pairs.carrying import Backend, Carrier
+from redense.lab.pairs.carrying import Backend, carrier_of_functions
 from redense.lab.pairs.figures import UNNAMED, choose_metric
 from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
 from redense.lab.pairs.keeping import kept
@@ -192,11 +192,11 @@ def search(
         threads=threads,
         settings={"runs": runs, "confirm": confirm},
     )
-    carrier = Carrier(jobs, backend)
+    carrier = carrier_of_functions(jobs, backend)
     carrier.join()
     folder = Path(out)
     found: dict[str, tuple[str | None, list[Round]]] = {}
-    with kept(folder / "search", plan, environment(), changed_code=changed_code) as held:
+    with kept(folder / "search", plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
         score = partial(_score, Comparing(held, everything, carrier, progress), metric, lower)
         try:
@@ -205,6 +205,9 @@ def search(
                 found[pool] = halve(names, rungs[pool], seeds_of(most), score, lower_is_better=lower)
         finally:
             progress.end()
+        failed = [f"{arm}, seed {seed}: {done.failed}" for (arm, seed), done in held.outcomes().items() if done.failed]
+        if failed:
+            progress.say(f"{counted(len(failed), 'run')} of the search failed; {failed[0]}; see {held.path / 'pairs'}")
     winner, control = found["candidates"][0], found["controls"][0]
     rounds = {pool: rounds for pool, (_, rounds) in found.items()}
     confirmed = None
@@ -221,8 +224,8 @@ def search(
         again = {"retry_failed": False, "changed_code": changed_code}
         confirmed = compared(two, last, folder / "confirm", carrier, **again, quiet=quiet)
     taken = [[Rung(len(one.means), len(one.seeds)) for one in own] for own in rounds.values()]
-    counted = {"search": sum(map(price, taken)), "confirm": 2 * confirm if confirmed else 0}
-    return _written(Searched(folder, winner, control, rounds, counted, confirmed, runs))
+    spent = {"search": sum(map(price, taken)), "confirm": 2 * confirm if confirmed else 0}
+    return _written(Searched(folder, winner, control, rounds, spent, confirmed, runs))
 
 
 def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> dict[str, tuple[Rung, ...]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from redense.lab.arms import get_arms
 from redense.lab.recipe.recipe import Recipe
@@ -149,6 +150,22 @@ def test_one_seed_is_said_to_show_nothing(redense: Run, recipe_file: Path):
     _, out, _ = redense("compare", recipe_file, "--arms", "dsd,restart", "--seeds", "1", "--jobs", 1, "--out", "x")
     assert "dsd: no gain. One seed shows nothing." in out
     assert "is a gain:" not in out
+
+
+def test_an_arm_that_cannot_be_trained_is_not_added_and_threads_are_the_callers(
+    redense: Run, recipe_file: Path, tmp_path: Path
+):
+    redense("compare", recipe_file, "--arms", "restart", "--seeds", "1", "--jobs", 1, "--out", "x")
+    files = [tmp_path / "x" / name for name in ("comparison.json", "environment.json", "started.json", "SHA256SUMS")]
+    before = [file.read_bytes() for file in files]
+    torch.set_num_threads(2)
+    try:
+        code, _, err = redense("compare", "--resume", "x", "--arms", "ensemble", "--jobs", 1)
+        assert (code, "arm 'ensemble'" in err, torch.get_num_threads()) == (2, True, 2)
+    finally:
+        torch.set_num_threads(1)
+    assert [file.read_bytes() for file in files] == before  # it could not be taken away again
+    assert json.loads(before[1])["threads"] == 1  # of each job
 
 
 def test_seeds_and_arms_are_added_to_a_comparison_and_it_says_what_that_costs(

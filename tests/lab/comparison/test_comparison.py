@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from redense.errors import RecipeError, StateError
+from redense.lab.arms import ARMS, Flow, Setting, arm
 from redense.lab.comparison.comparison import (
     Comparison,
+    check_started,
     discard_comparison,
     new_comparison,
     parse_sweep,
     read_comparison,
 )
+from redense.lab.comparison.extension import extended, write_extended
 from redense.lab.comparison.grid import Grid
 from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
+from redense.variants import restarted
 
 Tiny = Callable[..., Recipe]
 
@@ -155,3 +161,47 @@ def test_an_arm_that_would_not_train_or_change_nothing_is_named(
 ):
     with pytest.raises(RecipeError, match=f"arm '{name}': {says}"):
         Grid(Comparison(tiny(model=model), ("restart", name), (0,), {}), PhaseStore(tmp_path / "s"), tmp_path)
+
+
+@pytest.fixture
+def edited() -> Iterator[Callable[[int], None]]:
+    """Make the arm ``edited`` by a function that holds a number, as by a plugin that was edited where it is another."""
+
+    def made(number: int) -> None:
+        def make(setting: Setting) -> Flow:
+            return setting.flow(restarted(setting.dsd), note=str(number))
+
+        arm("edited", "an arm of these tests", source="these tests")(make)
+
+    made(1)
+    yield made
+    del ARMS["edited"]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_comparison_goes_on_with_no_arm_whose_code_has_changed(
+    tiny: Tiny, tmp_path: Path, edited: Callable[[int], None], added: bool
+):
+    task: Any = SimpleNamespace(fingerprint="data")
+    comparison = Comparison(tiny(), ("dsd", "restart-dsd-iter") if added else ("dsd", "edited"), (0,), {})
+    new_comparison(comparison, tmp_path / "c")
+    check_started(tmp_path / "c", comparison, task)
+    if added:
+        more = extended(comparison, None, ("edited",))
+        write_extended(tmp_path / "c", comparison, more)
+        comparison = more
+    check_started(tmp_path / "c", comparison, task)
+    edited(2)
+    with pytest.raises(StateError, match=r"arm 'edited' \(its code, .* changed since .* make a new comparison"):
+        check_started(tmp_path / "c", comparison, task)
+
+
+def test_data_that_changes_in_the_life_of_a_process_is_other_data(tiny: Tiny, image_folder: Path, tmp_path: Path):
+    data = Path(shutil.copytree(image_folder, tmp_path / "data"))
+    comparison = Comparison(tiny(data={"source": str(data)}), ("llr",), (0,), {})
+    folder, store = new_comparison(comparison, tmp_path / "c"), PhaseStore(tmp_path / "s")
+    Grid(comparison, store, folder)
+    images = data / "t10k-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1] + bytes([images.read_bytes()[-1] ^ 1]))
+    with pytest.raises(StateError, match=r"the data of .* changed since it was started"):
+        Grid(comparison, store, folder)

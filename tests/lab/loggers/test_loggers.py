@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -219,6 +219,43 @@ def test_a_logger_that_fails_is_named_and_the_run_goes_on(tiny: Tiny, tmp_path: 
         "log: fake failed, and the run goes on without it: no network"
     ]
     assert len(rows(tmp_path / "run" / "log.csv")) == 4
+
+
+def test_a_logger_that_writes_into_what_it_is_given_or_leaves_the_program_harms_no_other(
+    tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch, caplog: Any
+):
+    def log(self: Fake, values: dict[str, float], step: int) -> None:
+        values["step"] = values.pop("loss")
+        if step == 2:
+            raise SystemExit("no quota")
+
+    def begin(self: Fake, run: LoggedRun) -> str:
+        cast("dict[str, Any]", run.settings).clear()
+        return "fake"
+
+    monkeypatch.setattr(fake, "log", log)
+    monkeypatch.setattr(fake, "begin", begin)
+    run = LoggedRun("r", "p", tmp_path, {"seed": 3})
+    with Senders(["fake", "csv"], run) as senders:
+        for step in (1, 2, 3):
+            senders.send({"loss": 0.5}, (step, 0))
+    assert rows(tmp_path / "log.csv") == [{"step": str(step), "loss": "0.5"} for step in (1, 2, 3)]
+    assert run.settings == {"seed": 3}
+    assert "log: fake failed, and the run goes on without it: no quota" in caplog.text
+
+
+@pytest.mark.parametrize(("given", "says"), [(object(), "a text or None, and not a object"), (None, "no account")])
+def test_a_logger_that_begins_with_what_cannot_be_kept_or_leaves_is_one_line(
+    tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch, given: Any, says: str
+):
+    def begin(self: Fake, run: LoggedRun) -> Any:
+        if given is None:
+            raise SystemExit("no account")
+        return given
+
+    monkeypatch.setattr(fake, "begin", begin)
+    with pytest.raises(LoggerError, match=f"log: fake cannot begin: .*{says}"):
+        Senders(["fake"], LoggedRun("r", "p", tmp_path))
 
 
 def test_what_cannot_begin_is_refused_and_leaves_no_folder(

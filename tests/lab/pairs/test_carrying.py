@@ -1,16 +1,19 @@
-"""A job that a process of its own cannot load is told from one whose process died."""
+"""Jobs in processes of their own: what they have of the caller's, and how one that cannot be loaded or died is told."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from redense.errors import StateError
-from redense.lab.pairs.carrying import Carrier
+from redense.errors import RedenseError, StateError
+from redense.lab.pairs.carrying import Carrier, carrier_of_functions
 
 
 class OfNoModule:
@@ -37,3 +40,41 @@ def test_a_job_that_cannot_be_loaded_says_why_and_blames_no_memory():
 def test_a_process_that_died_may_have_lacked_memory():
     with pytest.raises(StateError, match=r"a process died, perhaps for lack of memory.* go on with the same call"):
         list(Carrier(jobs=2).carry(die, [1, 2], again="the same call"))
+
+
+def answer(job: object) -> str:
+    return importlib.import_module("edited_meanwhile").answer
+
+
+def where(job: object) -> str:
+    return Path.cwd().name
+
+
+@pytest.mark.slow  # it starts processes twice
+def test_processes_of_another_call_have_the_modules_and_the_folder_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found: list[object] = []
+    for text in ("as it was", "edited"):
+        (tmp_path / "edited_meanwhile.py").write_text(f"answer = {text!r}\n")
+        (tmp_path / text).mkdir()
+        monkeypatch.chdir(tmp_path / text)
+        carrier = Carrier(jobs=2)
+        for do in (answer, where):
+            found += carrier.carry(do, [1], again="the same call")
+    assert found == ["as it was", "as it was", "edited", "edited"]
+
+
+def test_functions_are_called_in_processes_and_what_is_for_ray_is_refused_elsewhere():
+    given: tuple[Any, ...]
+    for given, says in (
+        ((2, "threading"), "backend must be 'loky' or 'ray', got 'threading'"),
+        ((2, "loky", {"num_gpus": 1}), "resources are what Ray reserves for a job"),
+        ((0, "loky"), "jobs must be 1 to 1,000, got 0"),
+    ):
+        with pytest.raises(RedenseError, match=says):
+            carrier_of_functions(*given)
+    assert carrier_of_functions(np.int64(2), "loky").jobs == 2
+    assert Carrier().call != Carrier().call  # the processes of another call serve no other

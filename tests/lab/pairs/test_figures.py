@@ -24,6 +24,9 @@ NAN = float("nan")
         (torch.tensor([0.25]), {"figure": 0.25}, {}),
         ({"error": 0.13, "model": "resnet", "curve": [1, 2]}, {"error": 0.13}, {}),
         ({"validation": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"val": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"valid": {"error": 0.1}, "test": {"error": 0.13}}, {"error": 0.13}, {"error": 0.1}),
+        ({"error": 0.13, "converged": np.True_}, {"error": 0.13}, {}),
         ({"validation_error": 0.12, "test_error": 0.13}, {"error": 0.13}, {"error": 0.12}),
         ({"test/error": 0.13, "test/loss": NAN, "steps": 3}, {"error": 0.13}, {}),
         ({"test": {"error": 0.13, "tag": "a"}, "validation": {"error": 0.1}}, {"error": 0.13}, {"error": 0.1}),
@@ -85,7 +88,15 @@ def test_validation_figures_are_known_as_such_however_short_and_by_all_of_their_
     assert read_figures(given).to_dict() == {"test": {"error": 0.13}, "validation": {"error": 0.12}, "facts": {}}
     assert read_figures({"valid/error": 0.12}).validation == {"error": 0.12}
     assert read_figures(given, "val_error").validation == {"val_error": 0.12}
-    assert read_figures(given, "test_error").test == {"test_error": 0.13}
+    told = read_figures(given, "test_error")
+    assert (told.test, told.validation) == ({"test_error": 0.13}, {"test_error": 0.12})
+
+
+@pytest.mark.parametrize("given", [{"error": None, "loss": 3.0}, {"test": {"error": None, "loss": 3.0}}])
+def test_a_figure_that_decides_and_is_none_is_that_of_a_run_that_diverged(given: Any):
+    with pytest.raises(DataError, match="the test figure 'error' is 'nan': a run that diverged"):
+        read_figures(given, "error")
+    assert read_figures({"error": 1.0, "loss": None, "steps": None}, "error").test == {"error": 1.0}
 
 
 def test_which_figure_decides_is_asked_for_where_it_is_not_clear():

@@ -337,6 +337,7 @@ def test_arms_may_all_be_functions_without_a_schedule(tmp_path: Path):
         ({"arms": ("dsd", {"DSD": DSD})}, "an arm is named twice: 'dsd'"),
         ({"arms": {"mine": lambda seed: 0}}, r"arm 'mine' must be a function train\(schedule, seed\)"),
         ({"seeds": 0}, "seeds are a number of them"),
+        ({"seeds": True}, "seeds are a number of them"),
         ({"seeds": [1, 1]}, "seeds are a number of them"),
         ({"share": "dense"}, r"train must be a function train\(schedule, seed, start=None\)"),
         ({"share": "sparse"}, "share must be 'dense' or None"),
@@ -425,12 +426,6 @@ def test_a_state_has_to_be_returned_and_to_be_data(tmp_path: Path):
 
 
 # --- beside each other, and the page --------------------------------------------------------------------------------
-
-
-def test_several_at_once_give_the_same_table(tmp_path: Path):
-    compare(Trained(), tmp_path / "one")
-    compare(Trained(), tmp_path / "more", jobs=3, backend="threading")
-    assert (tmp_path / "one/compare.json").read_bytes() == (tmp_path / "more/compare.json").read_bytes()
 
 
 @pytest.mark.slow

@@ -248,6 +248,8 @@ def test_a_script_reads_its_arms_schedule_from_a_file(run: Run, tmp_path: Path):
     for arm, phases in (("baseline", DSD.phases[:1]), ("dsd", DSD.phases)):
         read = library.Schedule.from_file(tmp_path / f"c/pairs/{arm}/0/out/schedule.json")
         assert read.phases == phases
+    mine = ("--command", "base,mine={seed}", "--baseline", "base", "--schedule", "dsd.json")
+    assert "--schedule has no effect: no command has {schedule}" in run("compare", *mine)[2]
     for text, why in (("{", "is no JSON"), ("[]", "a schedule is")):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(library.RedenseError, match=why):
@@ -285,6 +287,8 @@ def test_jobs_of_a_queue_are_written_and_collected_and_never_sent(run: Run, tmp_
         (["--command", "a,b=x {seed}"], "no arm is named 'baseline' or 'dense'"),
         ([*THREE, "--timeout", "0"], "--timeout must be a number of seconds above 0"),
         ([*THREE, "--submit", "sbatch"], "--submit says where the command goes"),
+        ([*THREE, "--submit", "q {command}", "--timeout", "9"], "--timeout is of commands that run here"),
+        ([*THREE, "--submit", "q {command}", "--jobs", "9"], "--jobs is of commands that run here"),
         ([*THREE, "--metric-regex", "x"], "needs a group around the number"),
         ([*THREE, "--lower-is-better", "--higher-is-better"], "say the opposite"),
         ([*THREE, "--jobs", "0"], "--jobs|jobs must be 1 to 1,000"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 
 import redense as library
 from redense import cli
+from redense.files.pieces import changed_pieces, pieces_of
 from redense.lab.recipe.recipe import Recipe, load_recipe
-from redense.lab.search.recipes import training_of
-from redense.lab.tasks import make_task
+from redense.lab.search.recipes import training_of, with_criteria
+from redense.lab.tasks import make_task, shared_task
+from redense.schedule import Schedule
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,3 +108,18 @@ def test_the_quickstart_as_a_function_has_the_verdicts_of_its_comparison(
     lab = library.judge("lab", metric="error")
     assert found.to_dict()["arms"] == lab.to_dict()["arms"]
     assert found.to_dict()["comparisons"] == lab.to_dict()["comparisons"]
+
+
+def test_other_data_another_start_and_other_code_are_another_training(tiny: Callable[..., Recipe], tmp_path: Path):
+    def pruned_by(parameter: torch.Tensor, seed: int) -> torch.Tensor:
+        return parameter.abs()
+
+    training = training_of(tiny())
+    assert training.used == {"data": shared_task(tiny()).fingerprint}
+    other = replace(training, used={"data": "another"})
+    assert changed_pieces(pieces_of(training), pieces_of(other)) == ["RecipeTraining"]
+    torch.save(make_task(tiny()).build_model().state_dict(), tmp_path / "start.pt")
+    started = training_of(tiny(start=str(tmp_path / "start.pt"), tune={"backbone_lr": 1}))
+    mine = Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.3, criterion=pruned_by)
+    assert [len(one.used) for one in (started, with_criteria(training, {"mine": mine}))] == [2, 2]
+    assert with_criteria(training, {"dsd": training.schedule}) == training

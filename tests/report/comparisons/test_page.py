@@ -257,15 +257,24 @@ def arm(folder: Path, name: str) -> Arm:
 
 @pytest.mark.parametrize(
     ("seeds", "sweep"),
-    [((0,), {}), ((0, 1, 2), {}), ((3, 7), {}), ((0, 1), {"sparsity": [0.2, 0.5], "scope": ["global"]})],
+    [
+        ((0,), {}),
+        ((0, 1, 2), {}),
+        ((3, 7), {}),
+        ((3,), {}),
+        ((0, 1), {"sparsity": [0.2, 0.5], "scope": ["global"]}),
+        ((0, 1), {"pattern": [[2, 4], None]}),
+    ],
 )
 def test_command_asks_for_the_same_seeds_and_sweep(usual, seeds, sweep):
-    asked = json.loads((usual / "comparison.json").read_text()) | {"seeds": seeds, "sweep": sweep}
+    asked = json.loads((usual / "comparison.json").read_text())
+    asked |= {"seeds": seeds, "sweep": sweep, "looks": 10**6, "margin": 0.12345678}
     (usual / "comparison.json").write_text(json.dumps(asked))
     words_of = shlex.split(commands.compare_same_command(read_comparison(usual)))
     options = dict(zip(words_of[3::2], words_of[4::2], strict=True))
     assert seed_list(options["--seeds"]) == seeds
     assert parse_sweep(options.get("--sweep")) == sweep
+    assert (options["--looks"], options["--margin"]) == ("1000000", "0.12345678")
     assert options["--arms"] == "dsd,restart,llr,random,scratch"
 
 

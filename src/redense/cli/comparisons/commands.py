@@ -86,6 +86,8 @@ def compare_commands(options: argparse.Namespace) -> int:
     if os.name != "posix":
         raise RedenseError("--command needs the process groups of Linux or macOS")
     plan = _plan(options)
+    if (plan.how or {}).get("submit") and (here := first_given(options, ("timeout", "jobs"))):
+        raise RedenseError(f"--{here} is of commands that run here: jobs of a queue have what --submit says to it")
     if options.timeout is not None:
         if not 0 < options.timeout < 1e9:
             raise RedenseError(f"--timeout must be a number of seconds above 0, got {options.timeout:g}")
@@ -135,8 +137,11 @@ def _plan(options: argparse.Namespace) -> Any:
     if options.resume and options.out:
         raise RedenseError("--resume and --out are one folder: give one of them")
     schedule = Schedule.from_file(options.schedule) if options.schedule else None
+    arms = arms_of_commands(options.command, schedule)
+    if schedule is not None and all(arm.schedule is None for arm in arms):
+        raise RedenseError("--schedule has no effect: no command has {schedule}, and no arm is made of it by its name")
     return make_plan(
-        arms_of_commands(options.command, schedule),
+        arms,
         form="command",
         name="commands",
         seeds=listed or 5,

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,8 @@ def _compare(options: argparse.Namespace) -> int:
 
         join_cluster(jobs, resources)
 
+    import torch
+
     from redense.cli.terminal.grid_progress import GridProgress, comparison_table
     from redense.cli.terminal.screen import SafeConsole
     from redense.files.locks import locked
@@ -131,10 +134,12 @@ def _compare(options: argparse.Namespace) -> int:
         before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
         check_loggers(before.recipe.log or ())
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
+        _check_diagnosis(options, comparison.arms)
     else:
         listed = _default_arms(recipe, console) if options.arms is None else options.arms
         names = _names(listed) or ()
         seeds = seed_list("5" if options.seeds is None else options.seeds)
+        _check_diagnosis(options, names)
         sweep = parse_sweep(options.sweep)
         comparison = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
 
@@ -153,18 +158,20 @@ def _compare(options: argparse.Namespace) -> int:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
     go_on = command("redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else []))
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
+        stack.callback(torch.set_num_threads, torch.get_num_threads())  # of whoever calls this from Python
         try:
-            if comparison != before:
-                ranks.main(lambda: write_extended(folder, before, comparison))
-                joined = ", ".join(comparison.arms)
-                console.print(
-                    f"added to its family, which is judged together: {joined}; {counted(len(comparison.seeds), 'seed')}"
-                )
-            grid = Grid(comparison, PhaseStore(options.store or default_store() or folder / "store"), folder)
+            store = PhaseStore(options.store or default_store() or folder / "store")
+            grid = Grid(comparison, store, folder, begun=before)
         except RedenseError:
             if not options.resume and ranks.is_main:
                 discard_comparison(folder)
             raise
+        if comparison != before:  # now that every arm can be trained: none can be taken away again
+            ranks.main(lambda: write_extended(folder, before, comparison))
+            joined = ", ".join(comparison.arms)
+            console.print(
+                f"added to its family, which is judged together: {joined}; {counted(len(comparison.seeds), 'seed')}"
+            )
         for note in grid.notes:
             console.print_titled("note", note, "yellow")
         ranks.main(grid.write_plan)
@@ -234,6 +241,18 @@ def _resources(options: argparse.Namespace) -> dict[str, float]:
     if any(value < 0 for value in resources.values()):
         raise RedenseError("--cpus-per-job and --gpus-per-job must not be negative")
     return resources
+
+
+def _check_diagnosis(options: argparse.Namespace, arms: Sequence[str]) -> None:
+    """Raise where there is nothing to diagnose.
+
+    Raises:
+        RedenseError: none of the arms that are diagnosed is compared.
+    """
+    from redense.lab.comparison.diagnosis import DIAGNOSED
+
+    if options.diagnose and not set(DIAGNOSED).intersection(arms):
+        raise RedenseError(f"--diagnose measures {' and '.join(DIAGNOSED)}, and --arms has neither")
 
 
 def _diagnose(console: Any, grid: Any, folder: Path) -> None:

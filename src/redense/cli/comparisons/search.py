@@ -57,13 +57,13 @@ def _add_budget(parser: Parser) -> None:
 
 def _search(options: argparse.Namespace) -> int:
     from redense.lab.comparison.comparison import parse_sweep, sweep_points
-    from redense.lab.search.recipes import candidates_of
+    from redense.lab.search.recipes import candidates_of, with_criteria
     from redense.report.searched import search
 
     recipe, training, given = _training(options)
     arms = [name.strip() for name in options.candidates.split(",") if name.strip()]
     candidates = candidates_of(recipe, arms, list(sweep_points(parse_sweep(options.sweep))))
-    found = search(training, training.schedule, candidates=candidates, **given)
+    found = search(with_criteria(training, candidates), training.schedule, candidates=candidates, **given)
     return _say(found, found, options)
 
 
@@ -83,6 +83,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
     """The recipe, its training as a function, and what a search is told beside it."""
     from redense.lab.recipe.recipe import load_recipe
     from redense.lab.search.recipes import training_of
+    from redense.lab.tasks import forget_tasks
 
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a search has seeds of its own: give --runs and --confirm")
@@ -93,6 +94,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
             "a search trains every setting from its first phase on, and given weights stand for that: give no start, "
             "or --tune.backbone_lr 1, to train it from them"
         )
+    forget_tasks()
     training = training_of(recipe)
     metric, lower_is_better = training.metric
     given = {name: getattr(options, name) for name in ("runs", "confirm", "out", "jobs", "backend")}

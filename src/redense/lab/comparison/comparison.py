@@ -19,10 +19,10 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import check_sums, note_sum, write_with_sums
 from redense.files.locks import LOCK
 from redense.files.writing import write_bytes
-from redense.lab.arms import Arm, Flow, Setting, get_arms
+from redense.lab.arms import ARMS, Arm, Flow, Setting, get_arms
 from redense.lab.environment import environment, needed_plugins
 from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
-from redense.lab.keys import phase_keys
+from redense.lab.keys import code_used, held_by, phase_keys
 from redense.lab.pairs.named import BASELINE, TWIN
 from redense.lab.recipe.effects import refuse_sparsity_beside_pattern
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, build_recipe, names_in, parse_yaml, refuse_unloaded
@@ -90,7 +90,7 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
         StateError: the folder exists and is not empty, or cannot be made.
     """
     with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
-        told = {**environment(), **plugins_needed_by(comparison)}
+        told = {**environment(threads=1), **plugins_needed_by(comparison)}
         write_with_sums(folder, {"environment.json": json.dumps(told, indent=2) + "\n"})
         data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()
         note_sum(folder, "comparison.json", data)
@@ -100,7 +100,26 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
 
 def plugins_needed_by(comparison: Comparison) -> dict[str, dict[str, str]]:
     """Return what `environment.json` says of the plugins that a comparison needs; nothing where it needs none."""
-    return needed_plugins({**names_in(comparison.recipe), "arm": [arm.removeprefix(TWIN) for arm in comparison.arms]})
+    named = names_in(comparison.recipe)
+    criteria = [*named["criterion"], *map(str, comparison.sweep.get("criterion", ()))]
+    return needed_plugins({**named, "criterion": criteria, "arm": _masters(comparison.arms)})
+
+
+def code_used_by(comparison: Comparison) -> dict[str, str]:
+    """Return a checksum of each piece of the user's code that decides the numbers of a comparison, by what it is."""
+    criteria = [{"criterion": name} for name in comparison.sweep.get("criterion", ())]
+    used = [code_used(recipe) for _, recipe in (swept(comparison.recipe, "", point) for point in ({}, *criteria))]
+    return {what: own for each in used for what, own in each.items()} | code_of_arms(comparison.arms)
+
+
+def code_of_arms(arms: Sequence[str]) -> dict[str, str]:
+    """Return a checksum of the user's code that makes each arm, by what it is."""
+    return held_by({f"arm '{name}'": ARMS.maker_of(name) for name in _masters(arms)})
+
+
+def _masters(arms: Sequence[str]) -> list[str]:
+    """Return the arms that arms are made of: of a control of its own the arm that it is of."""
+    return list(dict.fromkeys(name if name in ARMS else name.removeprefix(TWIN) for name in arms))
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -122,7 +141,7 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
-    """Raise unless a comparison, its data and the weights that it starts from are as when it was started.
+    """Raise unless a comparison, its data, the weights that it starts from and the user's code are as at its start.
 
     They are noted where it is new.
 
@@ -130,12 +149,12 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
         StateError: it changed.
     """
     now = {"data": task.fingerprint, "comparison": comparison_digest(comparison)}
-    start = start_used(comparison.recipe)
+    used = start_used(comparison.recipe) | code_used_by(comparison)
     if (folder / STARTED).exists():
         refuse_changed(folder, now, "make a new comparison")
-        refuse_changed(folder, start, "bring it back as it was, or make a new comparison", old=True)
+        refuse_changed(folder, used, "bring it back as it was, or make a new comparison", old=True)
     else:
-        write_with_sums(folder, {STARTED: json.dumps(now | start) + "\n"})
+        write_with_sums(folder, {STARTED: json.dumps(now | used) + "\n"})
 
 
 def comparison_digest(comparison: Comparison) -> str:

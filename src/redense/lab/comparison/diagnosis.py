@@ -16,7 +16,7 @@ from redense.tasks.task import Batch, Split, Task
 from .comparison import CONTROL, Cell
 from .grid import Grid
 
-_ARMS = ("dsd", CONTROL)
+DIAGNOSED = ("dsd", CONTROL)
 _LOSS_EXAMPLES = 500  # training examples behind loss, sharpness and the line
 _METRIC_EXAMPLES = 1000  # validation examples behind the metric under noise
 _HIDDEN_EXAMPLES = 5000  # training examples behind similarity, whose bias falls with examples per unit
@@ -32,7 +32,7 @@ def diagnose_grid(
     noise over 1,000 validation examples, or fewer where a split has fewer.
     """
     seed = grid.comparison.seeds[0]
-    chosen = [cell for cell in grid.cells if cell.seed == seed and cell.label.split(" ")[0] in _ARMS]
+    chosen = [cell for cell in grid.cells if cell.seed == seed and cell.label.split(" ")[0] in DIAGNOSED]
     found = {
         cell.label: _diagnose(
             cell, grid, settings, lambda done, total, what, arm=cell.label: progress(done, total, f"{arm}: {what}")

@@ -18,7 +18,7 @@ from redense.lab.folder import STARTED, read_json
 from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
 
-from .comparison import Comparison, comparison_digest, plugins_needed_by
+from .comparison import Comparison, code_of_arms, comparison_digest, plugins_needed_by
 
 _FILE = "comparison.json"
 _ENVIRONMENT = "environment.json"
@@ -68,7 +68,7 @@ def write_extended(folder: Path, before: Comparison, after: Comparison) -> None:
         data["looked"] = [*(data.get("looked") or ()), list(_size(before))]
     write_with_sums(folder, {_FILE: _json({**data, **after.to_dict()})})
     if (folder / STARTED).is_file():
-        started = {**read_json(folder / STARTED), "comparison": comparison_digest(after)}
+        started = {**code_of_arms(after.arms), **read_json(folder / STARTED), "comparison": comparison_digest(after)}
         write_with_sums(folder, {STARTED: json.dumps(started) + "\n"})
 
 

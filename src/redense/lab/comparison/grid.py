@@ -14,9 +14,10 @@ import logging
 import os
 import shlex
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -34,12 +35,12 @@ from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_los
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.store import PhaseStore, shared_store, weights_in
-from redense.lab.tasks import shared_task
+from redense.lab.tasks import forget_tasks, shared_task
 from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import tuned
 from redense.masks import sparsity_of
-from redense.plugins import load_plugins
+from redense.plugins import code_of_plugins, load_plugins, refuse_edited
 
 from .comparison import Cell, Comparison, cells, check_started
 
@@ -61,21 +62,40 @@ class Job:
     main: int
     save_seconds: float
     events: str = ""  # folder in which its events are left, if anybody listens
+    plugins: Mapping[str, str] = field(default_factory=dict[str, str])  # a checksum of the code of each
 
 
 class Grid:
-    """The phases that a comparison needs, wave by wave: all first phases, all second ones, and so on."""
+    """The phases that a comparison needs, wave by wave: all first phases, all second ones, and so on.
 
-    def __init__(self, comparison: Comparison, store: PhaseStore, folder: Path, *, save_seconds: float = 30.0) -> None:
+    Args:
+        comparison: what is compared.
+        store: of phases.
+        folder: of the comparison.
+        save_seconds: between two snapshots inside a phase.
+        begun: the comparison as the folder has it, where seeds or arms are to be added.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        store: PhaseStore,
+        folder: Path,
+        *,
+        save_seconds: float = 30.0,
+        begun: Comparison | None = None,
+    ) -> None:
         self.comparison, self.store, self.folder = comparison, store, folder
         torch.set_num_threads(1)  # as in every job, for the keys
+        forget_tasks()
         self.ranks = join()
         self.task = self.ranks.in_turn(lambda: shared_task(comparison.recipe))
         self.ranks.agree("the data", self.task.fingerprint)
-        self.ranks.main(lambda: check_started(folder, comparison, self.task))
+        self.ranks.main(lambda: check_started(folder, begun or comparison, self.task))
         self.cells = cells(comparison, self.task)
         self._save_seconds, self._damaged = save_seconds, False
         self._stop, self._events = folder / ".stop", folder / ".events"
+        self._plugins, self._call = code_of_plugins(), uuid.uuid4().hex  # processes of another would have other code
         self._stop.unlink(missing_ok=True)
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
@@ -153,6 +173,7 @@ class Grid:
             os.getpid(),
             self._save_seconds,
             str(self._events.resolve()) if is_heard() else "",
+            self._plugins,
         )
 
     def done(self) -> tuple[float, int]:
@@ -234,7 +255,7 @@ class Grid:
         if jobs > 1:
             start_tracker(ensure_running)
         try:
-            yield from side_by_side(do, wave, jobs)  # one at once: in this process itself
+            yield from side_by_side(do, wave, jobs, call=self._call)  # one at once: in this process itself
         except BrokenProcessPool:
             if self._stop.exists():  # the signal reached a worker that was not up yet
                 raise StoppedError("stopped; the state is saved") from None
@@ -289,6 +310,8 @@ def do(job: Job) -> Done:
     # one, and the last digits would depend on it.
     torch.set_num_threads(1)
     keep_freed_memory()
+    if os.getpid() != job.main:
+        refuse_edited(job.plugins)
     load_plugins()
     store = shared_store(Path(job.store))
     try:

@@ -11,7 +11,16 @@ from redense.files.notebook import html_table
 from redense.files.visible import aligned, counted
 
 from . import words
-from .figures import ArmFigures, all_quoted, check_metric, choose_baseline, choose_controls, is_lower_better, shown
+from .figures import (
+    ArmFigures,
+    all_quoted,
+    check_metric,
+    choose_baseline,
+    choose_controls,
+    is_lower_better,
+    quoted,
+    shown,
+)
 from .headline import figure_of, headline
 from .reading.folders import told_by
 from .reading.tables import read_table
@@ -194,6 +203,11 @@ def judge(
     told = told_by(table)
     read = read_table(table, metric=metric or told.metric, validation=validation)
     if lower_is_better is None and read.metric == told.metric:
+        if len(told.sides) > 1:
+            raise DataError(
+                f"folders say both that lower and that higher is better of {quoted(told.metric)}: say which, with "
+                "--lower-is-better or --higher-is-better (in Python lower_is_better=True or False)"
+            )
         lower_is_better = told.lower_is_better
     lower = is_lower_better(read.metric, lower_is_better)
     if baseline is None and len(told.baselines) > 1:

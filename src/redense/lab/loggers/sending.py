@@ -65,7 +65,13 @@ class Senders:
                 cls = find_logger(name)
                 with random_kept():  # training draws from them
                     logger = cls()
-                    self.identities[name] = logger.begin(replace(run, identity=known.get(name)))
+                    begun = logger.begin(replace(run, settings=dict(run.settings), identity=known.get(name)))
+                if not isinstance(begun, (str, int, type(None))):  # it is kept as JSON
+                    raise LoggerError(
+                        f"log: {name} cannot begin: it returns what names the run, a text or None, and not a "
+                        f"{type(begun).__name__}"
+                    )
+                self.identities[name] = begun
                 self._loggers[name] = logger
                 skips = getattr(logger, "skips", False)
                 resumed = name in known and not skips and not getattr(cls, "rewinds", False)
@@ -75,7 +81,7 @@ class Senders:
         except RedenseError:
             self.close()
             raise
-        except Exception as error:  # whatever another's package raises
+        except (Exception, SystemExit) as error:  # whatever another's package raises
             self.close()
             reason = " ".join(str(error).split())[:1000] or type(error).__name__  # what helps often comes last
             raise LoggerError(f"log: {name} cannot begin: {reason}") from error
@@ -89,7 +95,7 @@ class Senders:
     def send(self, values: Mapping[str, float], place: Place) -> None:
         """Hand numbers to every logger that has not had them before the run was resumed."""
         names = [name for name in self._loggers if place > self._after[name]]
-        self._each(lambda logger: logger.log(values, place[0]), names)
+        self._each(lambda logger: logger.log(dict(values), place[0]), names)  # each its own: it may write into it
 
     def send_again(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Hand the numbers of earlier events to each logger of a resumed run that passes over those that it has."""
@@ -111,7 +117,7 @@ class Senders:
             try:
                 with random_kept():  # training draws from them
                     do(self._loggers[name])
-            except Exception as error:  # noqa: BLE001  # a guest's fault must not end a training of days
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # a guest's fault must not end a training of days
                 log.warning("log: %s failed, and the run goes on without it: %s", name, " ".join(str(error).split()))
                 self._loggers.pop(name, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -11,10 +12,11 @@ from typing import Any, Literal, TypeVar, get_args
 
 from redense.errors import MissingExtraError, RecipeError, StateError
 from redense.files.visible import visible_line
+from redense.schedules.numeric import plain
 
 JobT = TypeVar("JobT")
 T = TypeVar("T")
-Backend = Literal["loky", "threading", "ray"]
+Backend = Literal["loky", "ray"]
 MOST_JOBS = 1000
 
 
@@ -26,17 +28,18 @@ class Carrier:
         jobs: how many at once.
         backend: processes or threads of this machine, or a Ray cluster.
         resources: what Ray reserves for each job: ``num_cpus``, ``num_gpus``.
+        call: tells the processes of one call from those of another: they would have the modules of then, the working
+            directory and the environment.
     """
 
     jobs: int = 1
-    backend: Backend = "loky"
+    backend: Backend | Literal["threading"] = "loky"
     resources: Mapping[str, float] = field(default_factory=dict[str, float])
+    call: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
         if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or not 1 <= self.jobs <= MOST_JOBS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise RecipeError(f"jobs must be 1 to {MOST_JOBS:,}, got {self.jobs}")
-        if self.backend not in get_args(Backend):
-            raise RecipeError(f"backend must be 'loky' or 'ray', got {self.backend!r}")
 
     def join(self) -> None:
         """Look whether there is what this takes, before anything is begun.
@@ -74,7 +77,7 @@ class Carrier:
             yield from map(do, work)
         else:
             try:
-                yield from side_by_side(do, work, self.jobs, self.backend)
+                yield from side_by_side(do, work, self.jobs, self.backend, call=self.call)
             except BrokenProcessPool:
                 raise StateError(
                     f"a process died, perhaps for lack of memory: give fewer jobs, and go on with {again}; what was "
@@ -82,10 +85,30 @@ class Carrier:
                 ) from None
 
 
+def carrier_of_functions(jobs: Any, backend: Any, resources: Mapping[str, float] | None = None) -> Carrier:
+    """Return the way in which functions of somebody's own are called.
+
+    Raises:
+        RecipeError: there is no such way; in threads they would draw from the same random generators.
+    """
+    if backend not in get_args(Backend):
+        raise RecipeError(f"backend must be 'loky' or 'ray', got {backend!r}")
+    if resources and backend != "ray":
+        raise RecipeError("resources are what Ray reserves for a job: give backend='ray' beside them")
+    return Carrier(plain(jobs), backend, resources or {})
+
+
 def side_by_side(
-    do: Callable[[JobT], T], work: Sequence[JobT], jobs: int, backend: Literal["loky", "threading"] = "loky"
+    do: Callable[[JobT], T],
+    work: Sequence[JobT],
+    jobs: int,
+    backend: Literal["loky", "threading"] = "loky",
+    *,
+    call: str = "",
 ) -> Iterator[T]:
     """Do jobs in processes or threads of this machine, so many at once; give what each returns as it comes.
+
+    Processes that are idle serve the next jobs of the same ``call``.
 
     Raises:
         BrokenProcessPool: a process died.
@@ -97,7 +120,7 @@ def side_by_side(
 
     started: dict[str, Any] = {}
     if backend == "loky":  # a worker leaves with this process, also when it is killed
-        started = {"initializer": begin_helping, "initargs": (os.getpid(),)}
+        started = {"initializer": begin_helping, "initargs": (os.getpid(), call)}
     with parallel_config(backend=backend, n_jobs=jobs, **started), warnings.catch_warnings():
         # An idle worker leaves and another is started: nothing that a user could do something about.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)

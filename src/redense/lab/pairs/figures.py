@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from redense.errors import DataError, nearest
 from redense.lab.judging.figures import is_lower_better, quoted, split_of
 from redense.lab.judging.reading.cells import finite, is_number
 
 FACTS = ("steps", "gradients", "parameters", "nonzeros")
 UNNAMED = "figure"  # what a number without a name is called
-_SPLITS = ("test", "validation")
+_SPLITS = {"test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 _MOST = 1000  # figures of one pair
 
 
@@ -55,7 +57,8 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
 
     Args:
         given: what was returned.
-        metric: the name of a number that has none; the figure of that name has to be a finite number.
+        metric: the name of a number that has none; the figure of that name has to be a finite number, and is none
+            where it is None, as of a run that diverged.
 
     >>> read_figures({"validation": 0.12, "test": 0.13, "steps": 900}, "error").to_dict()
     {'test': {'error': 0.13}, 'validation': {'error': 0.12}, 'facts': {'steps': 900.0}}
@@ -85,7 +88,7 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
     if len(names) > _MOST:
         raise DataError(f"{len(names):,} figures are more than {_MOST:,}")
     deciding = {metric, *(names if len(names) == 1 else ())}
-    for split in _SPLITS:
+    for split in ("test", "validation"):
         for own in deciding & found[split].keys():
             finite(found[split][own], f"the {split} figure {quoted(own)}")
             if len(set((said := told.get((split, own), {})).values())) > 1:
@@ -101,9 +104,9 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
     return left
 
 
-def missing_metric(figures: Figures, metric: str) -> str:
-    """Return a line that says that a figure is not there, and which are; empty if it is."""
-    if metric in figures.names:
+def missing_metric(figures: Figures, metric: str | None) -> str:
+    """Return a line that says that a figure is not there, and which are; empty if it, or one without a name, is."""
+    if metric is None or metric in figures.names or UNNAMED in figures.names:
         return ""
     return (
         f"there is no figure {quoted(metric)}{nearest(metric, figures.names)}; there are "
@@ -127,27 +130,34 @@ def choose_metric(names: list[str], metric: str | None, lower_is_better: bool | 
 
 def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
     """Give the numbers that lie under a key, each with its split, or ``facts``, and its name."""
-    if key in _SPLITS:
+    if split := _SPLITS.get(key):
         if isinstance(value, Mapping):
-            named = ((str(own), _number(one)) for own, one in value.items())
-            yield from ((key, own, number) for own, number in named if number is not None)
+            named = ((str(own), _number(one, none=str(own) == name)) for own, one in value.items())
+            yield from ((split, own, number) for own, number in named if number is not None)
         elif (number := _number(value)) is not None:
-            yield key, name, number
+            yield split, name, number
         else:
             raise DataError(f"{quoted(key)} must be a number or a dict of numbers, got {_kind(value)}")
         return
-    if (number := _number(value)) is None:
+    split, own = split_of(key)
+    # That which decides may be named by all of its key; on validation data it is then that of the same figure.
+    own = name if key == name or (split == "validation" and split_of(name) == ("test", own)) else own
+    if (number := _number(value, none=own == name)) is None:
         return
     if key in FACTS:
         yield "facts", key, finite(number, quoted(key))
         return
-    split, own = split_of(key)
-    yield split or "test", key if key == name else own, number  # that which decides may be named by all of its key
+    yield split or "test", own, number
 
 
-def _number(value: Any) -> float | None:
-    """Return a number of Python, NumPy, or a tensor of one element; None for anything else."""
-    if isinstance(value, (bool, str, bytes, complex)) or value is None:
+def _number(value: Any, *, none: bool = False) -> float | None:
+    """Return a number of Python, NumPy, or a tensor of one element; None for anything else.
+
+    With ``none`` a figure that is None is no number (NaN), and not a name that is passed over.
+    """
+    if value is None and none:
+        return math.nan
+    if isinstance(value, (bool, np.bool_, str, bytes, complex)) or value is None:
         return None
     try:
         return float(value)

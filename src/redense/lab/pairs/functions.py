@@ -13,7 +13,8 @@ from redense.schedule import Schedule
 
 from .by_name import named_arm, schedule_of
 from .carrying import Carrier
-from .figures import UNNAMED, Figures, choose_metric, missing_metric
+from .defaults import defaults
+from .figures import choose_metric, missing_metric
 from .jobs import Done, Job, Train, check_train, do, name_of
 from .keeping import Kept, Outcome
 from .named import BASELINE, DEFAULT
@@ -166,11 +167,12 @@ class Comparing:
             write_text(self._held.folder(done.arm, done.seed) / "traceback.txt", done.trace)
         failed = bool(done.outcome.failed)
         self._progress.tick(f"{done.arm}, seed {done.seed}", self._weight(done.arm), failed=failed)
-        check_figures(self._held.plan, done.outcome.figures)
+        check_figures(self._held.plan, outcomes)
 
     def _job(self, arm: str, seed: int, missing: Sequence[tuple[str, int]]) -> Job:
         own, plan = self._trained[arm], self._held.plan
-        job = Job(arm, seed, own.train, own.schedule, threads=plan.threads, metric=plan.metric)
+        how = {"threads": plan.threads, "defaults": defaults()}
+        job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, **how)
         if key := self._parts.key(arm):
             start = str(self._parts.file(key, seed)), self._parts.digest(key, seed)
             return replace(job, schedule=self._parts.rest(arm), start=start)
@@ -180,8 +182,8 @@ class Comparing:
 
     def _part_job(self, key: str, seed: int) -> Job:
         train = next(one.train for name, one in self._trained.items() if self._parts.key(name) == key)
-        threads, leave = self._held.plan.threads, str(self._parts.file(key, seed))
-        return Job("", seed, train, self._parts.part(key), part=key, leave=leave, threads=threads)
+        how = {"threads": self._held.plan.threads, "defaults": defaults()}
+        return Job("", seed, train, self._parts.part(key), part=key, leave=str(self._parts.file(key, seed)), **how)
 
     def _weight(self, arm: str) -> float:
         """Return the work of an arm, to estimate the time that is left: its steps where they are known."""
@@ -199,20 +201,27 @@ def unfinished(held: Kept, *, retry_failed: bool) -> dict[tuple[str, int], Outco
     """
     outcomes = held.outcomes()
     if retry_failed:
-        outcomes = {pair: outcome for pair, outcome in outcomes.items() if not outcome.failed}
-    for outcome in outcomes.values():
-        check_figures(held.plan, outcome.figures)
+        outcomes = {pair: outcome for pair, outcome in outcomes.items() if not has_failed(held.plan, outcome)}
+    check_figures(held.plan, outcomes)
     return outcomes
 
 
-def check_figures(plan: Plan, figures: Figures | None) -> None:
-    """Raise unless figures have the one that decides, and it is known which way is better.
+def has_failed(plan: Plan, outcome: Outcome) -> bool:
+    """Whether a pair has no figures, or lacks the one that decides."""
+    return outcome.figures is None or bool(missing_metric(outcome.figures, plan.metric))
+
+
+def check_figures(plan: Plan, outcomes: Mapping[tuple[str, int], Outcome]) -> None:
+    """Raise unless any figures have the one that decides, and it is known which way is better.
+
+    A pair that lacks what others have is one that failed.
 
     Raises:
-        DataError: they have not; what was trained is kept, so that the corrected call goes on.
+        DataError: none has; what was trained is kept, so that the corrected call goes on.
     """
-    if figures is None:
-        return
-    metric, _ = choose_metric(figures.names, plan.metric, plan.lower_is_better)
-    if (why := missing_metric(figures, metric)) and UNNAMED not in figures.names:
-        raise DataError(why)
+    lacking: list[str] = []
+    for figures in (outcome.figures for outcome in outcomes.values() if outcome.figures):
+        metric, _ = choose_metric(figures.names, plan.metric, plan.lower_is_better)
+        lacking.append(missing_metric(figures, metric))
+    if lacking and all(lacking):
+        raise DataError(lacking[0])

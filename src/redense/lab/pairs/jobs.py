@@ -7,7 +7,6 @@ import inspect
 import io
 import os
 import pickle
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from redense.files.visible import visible_line
 from redense.files.writing import write_bytes
 from redense.schedule import Schedule
 
+from .defaults import Values, held
 from .figures import read_figures
 from .keeping import Outcome
 
@@ -42,6 +42,7 @@ class Job:
         leave: the file for the state that they start from.
         threads: of PyTorch.
         metric: the figure that decides, if it is known.
+        defaults: of PyTorch, in the process that has called.
     """
 
     arm: str
@@ -53,6 +54,7 @@ class Job:
     leave: str | None = None
     threads: int | None = 1
     metric: str | None = None
+    defaults: Values = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def do(job: Job) -> Done:
     clock, spent = time.perf_counter(), processor_time()
     figures, failed, trace, state = None, "", "", ""
     try:
-        with _apart(job.threads):
+        with _apart(job):
             given = _train(job)
         if job.leave is not None:
             state = _leave(job, given)
@@ -166,35 +168,11 @@ def _leave(job: Job, given: Any) -> str:
 
 
 @contextlib.contextmanager
-def _apart(threads: int | None) -> Iterator[None]:
-    """Leave a process as it was: the next pair in it would train otherwise, and what is kept would lie elsewhere.
-
-    Put back are the working directory and PyTorch's defaults: threads, of which a job has its own number, type, device,
-    gradients, deterministic algorithms.
-    """
+def _apart(job: Job) -> Iterator[None]:
+    """Train as the process that has called would, and leave this one as it was: working directory and defaults."""
     folder = Path.cwd()
-    before = [(get, put, get()) for get, put in _defaults(threads)]
-    if threads is not None:
-        before[0][1](threads)
     try:
-        yield
+        with held(job.defaults, job.threads):
+            yield
     finally:
         os.chdir(folder)
-        for get, put, value in before:
-            if get() != value:  # a default device that is set at all slows PyTorch down
-                put(value)
-
-
-def _defaults(threads: int | None) -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Return PyTorch's defaults, to get and to set; none where nobody has asked for PyTorch."""
-    if threads is None and "torch" not in sys.modules:
-        return []
-    import torch
-
-    return [
-        (torch.get_num_threads, torch.set_num_threads),
-        (torch.get_default_dtype, torch.set_default_dtype),
-        (torch.get_default_device, torch.set_default_device),
-        (torch.is_grad_enabled, torch.set_grad_enabled),
-        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    ]

@@ -83,6 +83,8 @@ class Kept:
             data = read_json(path)
             if data.pop("sha256") != _digest(data):
                 raise ValueError("it does not match its checksum")
+            if (data["arm"], data["seed"]) != (arm, seed):
+                raise ValueError(f"it is of {data['arm']}, seed {data['seed']}")
             figures = None if data["figures"] is None else Figures.from_dict(data["figures"])
             own = {name: data[name] for name in ("failed", "seconds", "processor_seconds")}
             return Outcome(figures, **own)

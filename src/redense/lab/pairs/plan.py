@@ -212,7 +212,8 @@ def seeds_of(given: int | Iterable[int]) -> tuple[int, ...]:
     """
     try:
         count = plain(given)
-        listed: list[int] = list(range(min(count, MOST_SEEDS + 1)) if isinstance(count, int) else map(plain, given))  # pyright: ignore[reportArgumentType]
+        number = isinstance(count, int) and not isinstance(count, bool)
+        listed: list[int] = list(range(min(count, MOST_SEEDS + 1)) if number else map(plain, given))  # pyright: ignore[reportArgumentType]
     except TypeError:
         listed = []
     wrong = [one for one in listed if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < 2**31]

@@ -138,10 +138,10 @@ def _values(outcome: Outcome, metric: str) -> dict[str, Any]:
     """Return the figures of a pair by split, or why there are none."""
     if outcome.figures is None:
         return {"failed": outcome.failed or "it failed"}
-    if (why := missing_metric(outcome.figures, metric)) and UNNAMED not in outcome.figures.names:
+    if why := missing_metric(outcome.figures, metric):
         return {"failed": why}
     splits = {split: own for split in ("test", "validation") if (own := _named(outcome.figures, split, metric))}
-    facts = {name: int(value) for name, value in outcome.figures.facts.items()}
+    facts = {name: plain_steps(value) for name, value in outcome.figures.facts.items()}
     return {**facts, **splits}
 
 

@@ -123,7 +123,7 @@ class Commanding:
                 outcomes[pair] = outcome
                 self._held.keep(*pair, outcome)
                 self._progress.tick(f"{pair[0]}, seed {pair[1]}", 1.0, failed=bool(outcome.failed))
-                check_figures(self._held.plan, outcome.figures)
+                check_figures(self._held.plan, outcomes)
         finally:
             self._stopping.set()  # of whatever runs beside one that was a mistake
         if len(outcomes) < len(self._held.plan.pairs):

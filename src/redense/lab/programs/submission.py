@@ -8,7 +8,7 @@ from pathlib import Path
 from redense.errors import RecipeError
 from redense.files.opening import read_bytes
 from redense.files.writing import write_text
-from redense.lab.pairs.functions import check_figures, unfinished
+from redense.lab.pairs.functions import check_figures, has_failed, unfinished
 from redense.lab.pairs.keeping import Kept, Outcome
 from redense.lab.pairs.printed import METRICS
 
@@ -38,7 +38,7 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
     """
     if retry_failed:  # those that are told as failed: what was sent again since is collected
         for pair, outcome in held.outcomes().items():
-            if outcome.failed:
+            if has_failed(held.plan, outcome):
                 (held.folder(*pair) / _CODE).unlink(missing_ok=True)
                 held.drop(*pair)
     outcomes = unfinished(held, retry_failed=False)
@@ -51,7 +51,7 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
         failed = ended(job, int(code)) if code.isdecimal() else f"its exit code is no number: {code[:40]}"
         outcomes[pair] = outcome_of(held, job, failed)
         held.keep(*pair, outcomes[pair])
-        check_figures(held.plan, outcomes[pair].figures)
+        check_figures(held.plan, outcomes)
     return outcomes
 
 

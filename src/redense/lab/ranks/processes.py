@@ -78,8 +78,13 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def begin_helping(parent: int) -> None:
-    """Begin the work of a helper process: signals are the main process's affair, and this one leaves with it."""
+def begin_helping(parent: int, call: str = "") -> None:
+    """Begin the work of a helper process: signals are the main process's affair, and this one leaves with it.
+
+    Args:
+        parent: the main process.
+        call: that it helps in; joblib starts others for another one.
+    """
     if threading.current_thread() is threading.main_thread():
         ignore_signals()
     if os.name == "posix" and os.getppid() != parent:  # it is gone already

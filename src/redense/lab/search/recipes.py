@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from redense.criteria import criterion_name, get_criterion
 from redense.errors import RecipeError
 from redense.lab.comparison.comparison import swept
 from redense.lab.flow import process_engine
+from redense.lab.keys import code_used, held_by
 from redense.lab.pairs.by_name import schedule_of
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import planned, schedule
+from redense.lab.training.pretrained import start_used
+from redense.plugins import load_plugins
 from redense.schedule import Schedule
 
 
@@ -23,12 +27,16 @@ class RecipeTraining:
 
     Args:
         recipe: as plain data, for any process.
+        used: fingerprints of the data, of the weights that it starts from, and of the user's code: what was trained
+            by others is not gone on with.
     """
 
     recipe: Mapping[str, Any]
+    used: Mapping[str, str]
 
     def __call__(self, given: Schedule, seed: int) -> dict[str, Any]:
         """Return the validation and test figures, and the steps."""
+        load_plugins()  # of a process of its own
         recipe = build_recipe({**self.recipe, "seed": seed})
         task = shared_task(recipe)
         first = schedule(recipe, steps_per_epoch(task, recipe)).phases[0]
@@ -58,7 +66,15 @@ class RecipeTraining:
 
 def training_of(recipe: Recipe) -> RecipeTraining:
     """Return the training of a recipe."""
-    return RecipeTraining(recipe.model_dump(mode="json"))
+    used = {"data": shared_task(recipe).fingerprint, **start_used(recipe), **code_used(recipe)}
+    return RecipeTraining(recipe.model_dump(mode="json"), used)
+
+
+def with_criteria(training: RecipeTraining, candidates: Mapping[str, Schedule]) -> RecipeTraining:
+    """Return a training with the user's code of the criteria that candidates are pruned by."""
+    named = {phase.criterion for own in candidates.values() for phase in own.phases if phase.is_sparse}
+    code = held_by({f"criterion '{criterion_name(one)}'": get_criterion(one) for one in named})
+    return replace(training, used={**training.used, **code})
 
 
 def candidates_of(recipe: Recipe, arms: Iterable[str], points: Sequence[Mapping[str, Any]]) -> dict[str, Schedule]:

@@ -48,10 +48,11 @@ def compare_same_command(c: Comparison, recipe: str = "recipe.yaml") -> str:
         ",".join(c.asked.get("arms") or [arm.name for arm in c.arms if arm.name != c.baseline]),
     ]
     seeds = list(c.asked.get("seeds") or c.seeds)
-    words += ["--seeds", str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))]
+    listed = ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")  # 3 would be three seeds
+    words += ["--seeds", str(len(seeds)) if seeds == list(range(len(seeds))) else listed]
     for option in ("looks", "margin"):
         if c.asked.get(option) is not None:
-            words += [f"--{option}", f"{c.asked[option]:g}"]
+            words += [f"--{option}", str(c.asked[option])]
     sweep = c.asked.get("sweep") or {}
     if sweep:
         words += ["--sweep", " ".join(f"{key}={','.join(map(_swept, values))}" for key, values in sweep.items())]
@@ -64,7 +65,7 @@ def compare_again_command(c: Comparison) -> str:
 
 
 def _swept(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))  # blanks part settings
 
 
 def place(path: Path) -> str:

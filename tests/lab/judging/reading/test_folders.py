@@ -149,3 +149,13 @@ def test_folders_with_different_baselines_are_asked_which_it_is(write: Write):
         with pytest.raises(DataError, match=r"folders have different baselines, .*: say which with --baseline"):
             judge(tables)
     assert judge([first, second], baseline="dense").decision.baseline == "dense"
+
+
+def test_folders_that_do_not_agree_which_way_is_better_are_asked_about_it(write: Write):
+    def told(arm: str, value: float) -> dict[str, float]:
+        return {"error": value}
+
+    folders = [write(name, MEANS, told, lower_is_better=lower) for name, lower in (("a", True), ("b", False))]
+    with pytest.raises(DataError, match="say both that lower and that higher is better of 'error': say which"):
+        judge(folders)
+    assert judge(folders, lower_is_better=True).gains == ("dsd",)

@@ -372,3 +372,16 @@ def test_steps_may_be_missing_of_a_whole_arm_and_of_runs_that_failed():
 def test_a_name_before_which_stands_an_apostrophe_for_spreadsheets_is_the_name(write: Callable[[str | bytes], Path]):
     read = read_table(write(CSV.replace("dsd", "'+dsd").replace("baseline", "'t")))
     assert list(read.arms) == ["'t", "+dsd"]
+
+
+@pytest.mark.parametrize("beside", ["validation_error", "val_error"])
+def test_a_test_figure_by_all_of_its_name_has_the_validation_figure_that_chooses_the_control(beside: str):
+    rows = [
+        {"arm": arm, "seed": seed, "test_error": value + seed, beside: value, "error": 0}
+        for arm, value in {"baseline": 9, "restart": 8, "llr": 7, "dsd": 6}.items()
+        for seed in range(3)
+    ]
+    found = read_table(rows, metric="test_error")
+    assert (found.metric, found.by_split) == ("error", True)
+    assert found.arms["llr"].values == {"0": 7, "1": 8, "2": 9}
+    assert found.arms["llr"].validation == dict.fromkeys("012", 7)

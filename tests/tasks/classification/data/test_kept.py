@@ -180,7 +180,7 @@ def test_the_verb_fills_shows_and_clears(large: Path, capsys: pytest.CaptureFixt
         (["check", "FOLDER", "--clear", "all"], "--clear is for redense data cache"),
         (["cache", "--data.size", "64"], "--data.size is of a set that the cache is filled with: name the set"),
         (["cache", "--clear", "all", "--label", "x"], "--label is of a set that the cache is filled with"),
-        (["cache", "--clear", ""], "no cache is called ''"),
+        (["cache", "--clear", ""], "argument --clear: its value is empty"),
     ],
 )
 def test_an_option_that_an_action_does_not_take_is_refused(

@@ -38,6 +38,7 @@ class Told:
         unit: of that figure, where a folder alone says it.
         split: of the figures that decide, as the folder says it; empty where nobody told it, None without a folder.
         baselines: of all folders; more than one where they do not agree.
+        sides: whether lower is better, of all folders; both where they do not agree.
         dense: the baseline is the dense phase that the other arms begin with.
     """
 
@@ -55,6 +56,7 @@ class Told:
     unit: str = ""
     split: str | None = None
     baselines: tuple[str, ...] = ()
+    sides: tuple[bool, ...] = ()
 
 
 def told_by(table: Any) -> Told:
@@ -78,7 +80,8 @@ def told_by(table: Any) -> Told:
         )
     named = (usual_baseline(told.arms) if told.baseline is None else told.baseline for told in read.values())
     joined = functools.reduce(_joined, read.values(), Told())
-    return replace(joined, baselines=tuple(dict.fromkeys(filter(None, named))))
+    sides = {told.lower_is_better for told in read.values() if told.lower_is_better is not None}
+    return replace(joined, baselines=tuple(dict.fromkeys(filter(None, named))), sides=tuple(sorted(sides)))
 
 
 def _results(path: Path) -> Path | None:

@@ -167,6 +167,13 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
         split, bare = split_of(name)
         if split and bare == metric and (other := wide.setdefault(split, name)) != name:
             raise DataError(f"{columns.source} has columns {quoted(other)} and {quoted(name)}: which is meant?")
+    if "split" not in columns.cells and metric in columns.cells and split_of(metric)[0] == "test":
+        bare = split_of(metric)[1]
+        beside = [name for name in columns.cells if split_of(name) == ("validation", bare)]
+        if len(beside) > 1:
+            raise DataError(f"{columns.source} has columns {' and '.join(map(quoted, beside))}: which is meant?")
+        if beside:
+            return bare, True, _rows(columns, {"test": metric, "validation": beside[0]})
     if metric in columns.cells and metric not in ("arm", "seed", "split"):
         return metric, "split" in columns.cells, _rows(columns, {"": metric})
     if wide and metric:
