@@ -255,7 +255,12 @@ TOGETHER |= {
     f"tests/report/{name}.py": "browser" for name in ("test_browser", "server/test_serving", "paper/test_printing")
 }
 TOGETHER |= dict.fromkeys(
-    ("tests/lab/training/test_pretrained.py", "tests/tasks/classification/test_networks.py"), "timm"
+    (
+        "src/redense/tasks/weights.py",
+        "tests/lab/training/test_pretrained.py",
+        "tests/tasks/classification/test_networks.py",
+    ),
+    "timm",
 )
 """Files whose tests share a fixture of the session that takes long to make, or a library that takes long to import."""
 
@@ -277,7 +282,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     if any("ranks" in getattr(item, "fixturenames", ()) or hasattr(_module(item), "forked") for item in session.items):
         importlib.import_module("forked").begin()
-    if "hypothesis" in sys.modules:  # its table of characters takes 1.5 s in a fresh clone: once, not in each worker
+    if any(item.get_closest_marker("hypothesis") for item in session.items):
+        # Its table of characters takes 1.5 s in a fresh clone: once, not in each worker.
         importlib.import_module("hypothesis.internal.charmap").charmap()
     workers = Workers(session, options.workers, _group, _begin_worker, lambda: _dear)
     workers.run()

@@ -322,10 +322,8 @@ def _words(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> list[st
         value = True if action.dest == "json" else given.get(action.dest)
         if value is None:
             continue
-        if action.nargs == 0:
-            if _switch(action, value) is not action.const:
-                continue
-            value = action.const
+        if action.nargs == 0 and _switch(action, value) is not action.const:
+            continue
         if not action.option_strings:
             first += [_text(one) for one in (_listed(value) if action.nargs in ("*", "+") else [value])]
         elif action.nargs == 0 or (action.nargs == "?" and value is True):
