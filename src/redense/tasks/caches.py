@@ -10,6 +10,7 @@ import shutil
 import threading
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ def find_cache(name: str) -> Cache:
 
 _mutex = threading.Lock()
 _held: dict[Path, tuple[contextlib.ExitStack, int]] = {}  # folder of the caches -> its lock, and how many use it here
+_over = deque[Path]()  # folders that one each uses no more: a finalizer may not wait for the mutex, see `_tidy`
 
 
 def used_by(thing: object) -> None:
@@ -106,19 +108,43 @@ def used() -> Iterator[None]:
 
 def _hold() -> Path:
     folder = cache_dir()
-    with _mutex:
+    with _one_at_a_time():
         stack, count = _held.get(folder) or (_shared(folder), 0)
         _held[folder] = stack, count + 1
     return folder
 
 
 def _let_go(folder: Path) -> None:
-    with _mutex:
-        stack, count = _held.pop(folder)
-        if count > 1:
-            _held[folder] = stack, count - 1
-        else:
-            stack.close()
+    _over.append(folder)
+    _tidy()
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    try:
+        with _mutex:
+            yield
+    finally:
+        _tidy()
+
+
+def _tidy() -> None:
+    """Let go of what is used no more, or leave it to whoever has the mutex, and comes here after it.
+
+    That may be this very thread: Python collects things, and calls what was to be called then, in the midst of
+    anything, also of what is done under the mutex.
+    """
+    while _over and _mutex.acquire(blocking=False):
+        try:
+            while _over:
+                folder = _over.popleft()
+                stack, count = _held.pop(folder)
+                if count > 1:
+                    _held[folder] = stack, count - 1
+                else:
+                    stack.close()
+        finally:
+            _mutex.release()
 
 
 def _shared(folder: Path) -> contextlib.ExitStack:
@@ -137,7 +163,7 @@ def _alone() -> Iterator[None]:
         StateError: another process uses them.
     """
     folder = cache_dir()
-    with _mutex:
+    with _one_at_a_time():
         own = _held.get(folder)
         if own:
             own[0].close()
