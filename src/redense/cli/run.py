@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
 from redense.errors import RedenseError, resuming
+from redense.files.opening import at_home
 from redense.files.visible import counted
 
 from .terminal.printing import answer, say, say_line
-from .verbs import Signals, Verbs, at_home, join_ranks
+from .verbs import Signals, Verbs, join_ranks
 
 
 def register(verbs: Verbs) -> None:
@@ -84,8 +84,9 @@ def _run(options: argparse.Namespace) -> int:
     else:
         recipe = load_recipe(options.recipe, options.settings)
     if options.print_config:
-        shown = json.dumps(recipe.to_dict()) + "\n" if options.json else recipe.to_yaml()
-        say(shown if ranks.is_main else "", end="")
+        if ranks.is_main and options.json:
+            return answer(recipe.to_dict())
+        say(recipe.to_yaml() if ranks.is_main else "", end="")
         return 0
     check_loggers(recipe.log or ())
 

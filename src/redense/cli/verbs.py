@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from redense.errors import RedenseError
+from redense.files.opening import at_home
 from redense.lab.ranks.launch import ALONE, Ranks, is_first, launched
 from redense.lab.ranks.signals import stopping
 
@@ -61,18 +62,6 @@ class Parser(argparse.ArgumentParser):
             (own if is_own else settings).extend([item, *rest[:count]])
             rest = rest[count:]
         return own, settings
-
-
-def at_home(text: str) -> Path:
-    """Return a path in which ``~`` is a home: of ``--out=~/runs`` no shell makes it one, nor Python of a text.
-
-    >>> at_home("~/runs") == Path.home() / "runs", str(at_home("./~"))
-    (True, '~')
-    """
-    try:
-        return Path(text).expanduser() if text.startswith("~") else Path(text)
-    except RuntimeError:  # ~ of a user who is not here
-        return Path(text)
 
 
 def _plain(kind: Callable[[str], Any]) -> Callable[[str], Any]:

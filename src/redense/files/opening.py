@@ -23,6 +23,18 @@ _KINDS = {
 }
 
 
+def at_home(text: str) -> Path:
+    """Return a path in which ``~`` is a home: of ``--out=~/runs`` no shell makes it one, nor Python of a text.
+
+    >>> at_home("~/runs") == Path.home() / "runs", str(at_home("./~"))
+    (True, '~')
+    """
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:  # ~ of a user who is not here
+        return Path(text)
+
+
 def open_regular(path: Path | str) -> BufferedReader:
     """Open a regular file for reading bytes, without waiting for anybody.
 

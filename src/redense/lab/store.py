@@ -27,7 +27,7 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import drop_sums, is_intact, note_sum, read_sums, sha256
 from redense.files.json_text import parse_json, read_json
 from redense.files.locks import locked
-from redense.files.opening import is_regular, read_bytes
+from redense.files.opening import at_home, is_regular, read_bytes
 from redense.files.writing import sweep, write_bytes
 
 from .checkpoint import load_tree, save_tree
@@ -44,7 +44,7 @@ _AGAIN = "run the same command again, and it is made anew"
 def default_store() -> Path | None:
     """Return ``$REDENSE_STORE``, or ``runs/store`` here; None if the variable is ``none``."""
     own = os.environ.get("REDENSE_STORE")
-    return None if own == "none" else Path(own or Path("runs") / "store").expanduser()
+    return None if own == "none" else at_home(own) if own else Path("runs") / "store"
 
 
 def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:

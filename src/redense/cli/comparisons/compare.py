@@ -106,8 +106,6 @@ def _compare(options: argparse.Namespace) -> int:
 
         join_cluster(jobs, resources)
 
-    import torch
-
     from redense.cli.terminal.grid_progress import GridProgress, comparison_table
     from redense.cli.terminal.screen import SafeConsole
     from redense.files.locks import locked
@@ -124,6 +122,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.folder import restarted_folder
     from redense.lab.judging.results import tried, tried_sentence
     from redense.lab.judging.verdicts import check_looks, check_margin
+    from redense.lab.pairs.defaults import held
     from redense.lab.pairs.plan import seed_list
     from redense.lab.store import PhaseStore, default_store
     from redense.lab.training.engine import StoppedError
@@ -158,7 +157,7 @@ def _compare(options: argparse.Namespace) -> int:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
     go_on = command("redense", "compare", "--resume", folder, *(["--store", options.store] if options.store else []))
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
-        stack.callback(torch.set_num_threads, torch.get_num_threads())  # of whoever calls this from Python
+        stack.enter_context(held())  # the threads of whoever calls this from Python
         try:
             store = PhaseStore(options.store or default_store() or folder / "store")
             grid = Grid(comparison, store, folder, begun=before)

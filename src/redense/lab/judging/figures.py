@@ -11,6 +11,9 @@ from redense.files.visible import folded, visible_line
 
 BASELINES = ("baseline", "dense")  # which arm is the baseline where none is named: the first of these that there is
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
+SPLITS = {"test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+"""What the split of a figure may be called: that -> the split."""
+_OF_A_SPLIT = re.compile(rf"({'|'.join(SPLITS)})[_/.-](?=.)")
 _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
 _TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
@@ -129,8 +132,8 @@ def split_of(name: str) -> tuple[str, str]:
     >>> split_of("val_loss"), split_of("test/error"), split_of("error")
     (('validation', 'loss'), ('test', 'error'), ('', 'error'))
     """
-    if found := re.match(r"(test|validation|valid|val)[_/.-](?=.)", name):
-        return "test" if found[1] == "test" else "validation", name[found.end() :]
+    if found := _OF_A_SPLIT.match(name):
+        return SPLITS[found[1]], name[found.end() :]
     return "", name
 
 

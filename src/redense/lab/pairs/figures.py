@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from redense.errors import DataError, nearest
-from redense.lab.judging.figures import is_lower_better, quoted, split_of
+from redense.lab.judging.figures import SPLITS, is_lower_better, quoted, split_of
 from redense.lab.judging.reading.cells import finite, is_number
 
 FACTS = ("steps", "gradients", "parameters", "nonzeros")
 UNNAMED = "figure"  # what a number without a name is called
-_SPLITS = {"test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 _MOST = 1000  # figures of one pair
 
 
@@ -130,7 +129,7 @@ def choose_metric(names: list[str], metric: str | None, lower_is_better: bool | 
 
 def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
     """Give the numbers that lie under a key, each with its split, or ``facts``, and its name."""
-    if split := _SPLITS.get(key):
+    if split := SPLITS.get(key):
         if isinstance(value, Mapping):
             named = ((str(own), _number(one, none=str(own) == name)) for own, one in value.items())
             yield from ((split, own, number) for own, number in named if number is not None)

@@ -26,6 +26,8 @@ _A_BYTE = 2048  # and pixels more for each of its bytes: an empty ground in colo
 _ROOM = 1.5  # times as large as is enough: not worth another resampling
 _BILINEAR = 2  # Pillow's number; with its antialiasing
 _TAIL = 4096  # some cameras and sites append a little to an image
+_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82", "GIF": b"\x3b"}  # at the end
+_PARTS = ((273, 279), (324, 325))  # tags of a TIFF: where its strips or tiles begin, and how many bytes they have
 _ORIENTATION = 0x0112  # the tag of Exif
 # What turns a picture upright, by the value of the tag, as Pillow's transpositions are numbered.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
@@ -144,9 +146,6 @@ def _decoded(image: Image, grey: bool, least: int, *, exact: bool) -> Image:
         picture = picture.resize((width, height), resample=_BILINEAR)
     return picture
 
-
-_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82", "GIF": b"\x3b"}
-_PARTS = ((273, 279), (324, 325))  # tags of a TIFF: where its strips or tiles begin, and how many bytes they have
 
 SMALL = 512
 """Pixels: a picture that is smaller both ways is quick to decode whole, and a fraction would change what is seen."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
+from redense.files.opening import at_home
 from redense.tasks.folders import ending_of, subfolders, visible
 from redense.tasks.names import can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
@@ -175,7 +176,7 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
     if length == 0:
         raise DataError(f"{path}, line {line}: duration must be more than 0 seconds beside an offset, got 0")
     return Clip(
-        path=path.parent / _expanded(name),
+        path=path.parent / at_home(name),
         name=f"{name}@{start:g}" if start else name,
         text=text,
         split=split_in(entry, path, line) or split,
@@ -184,13 +185,6 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
         start=start,
         length=length,
     )
-
-
-def _expanded(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # ~ of a user who is not here
-        return Path(name)
 
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
