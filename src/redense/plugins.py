@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from .errors import PluginError, RedenseError, nearest
 from .files.modules import is_installed, place_of
+from .files.opening import at_home
 from .files.sources import code_of, is_own
 
 VARIABLE = "REDENSE_PLUGINS"
@@ -236,7 +237,7 @@ def _installed() -> tuple[str, ...]:
 def _load(item: str) -> str:
     if not item.endswith(".py"):
         return _import(item, VARIABLE)
-    path = Path(item).expanduser().resolve()
+    path = at_home(item).resolve()
     if not path.is_file():
         raise PluginError(f"{VARIABLE} names {item}, and there is no such file here: give a .py file or a module")
     loaded = sys.modules.get(path.stem)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import redense
 from redense.files.json_text import parse_json, read_json
-from redense.files.opening import is_regular, open_regular, read_bytes, read_text
+from redense.files.opening import at_home, is_regular, open_regular, read_bytes, read_text
 
 
 @pytest.fixture
@@ -63,3 +64,10 @@ def test_json_that_is_a_trap_is_a_value_error_of_one_line(text: str, tmp_path: P
 
 def test_json_keeps_the_numbers_of_our_own_files_that_are_not_finite():
     assert parse_json(b"\xef\xbb\xbf[NaN, 1e999, 0.5]")[1:] == [float("inf"), 0.5]
+
+
+def test_a_home_that_is_not_here_is_a_name_and_no_error_and_only_one_function_looks():
+    assert at_home("~nobody-here/x") == at_home(Path("~nobody-here/x")) == Path("~nobody-here/x")
+    source = Path(redense.__file__).parent
+    looking = [path for path in source.rglob("*.py") if ".expanduser(" in path.read_text(encoding="utf-8")]
+    assert [path.relative_to(source).as_posix() for path in looking] == ["files/opening.py"]

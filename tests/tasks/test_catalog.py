@@ -173,6 +173,14 @@ def test_the_cache_lies_where_the_environment_says(
     assert catalog.cache_dir() == Path(expected)
 
 
+def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch):
+    for name in ("REDENSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", str)  # as Python answers a user whom the system does not know
+    with pytest.raises(DataError, match="another folder in REDENSE_CACHE"):
+        catalog.cache_dir()
+
+
 def test_a_fetched_source_is_whole_and_nothing_else_is_left(debian: FakeDebian, cache: Path, tiny: Source):
     assert catalog.status(tiny) == "absent"
     heard: list[tuple[str, float]] = []

@@ -23,16 +23,16 @@ _KINDS = {
 }
 
 
-def at_home(text: str) -> Path:
+def at_home(path: str | os.PathLike[str]) -> Path:
     """Return a path in which ``~`` is a home: of ``--out=~/runs`` no shell makes it one, nor Python of a text.
 
     >>> at_home("~/runs") == Path.home() / "runs", str(at_home("./~"))
     (True, '~')
     """
     try:
-        return Path(text).expanduser() if text.startswith("~") else Path(text)
+        return Path(path).expanduser() if os.fspath(path).startswith("~") else Path(path)
     except RuntimeError:  # ~ of a user who is not here
-        return Path(text)
+        return Path(path)
 
 
 def open_regular(path: Path | str) -> BufferedReader:
@@ -111,11 +111,18 @@ def nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
+def descriptor_of(stream: IO[Any]) -> int | None:
+    """Return the number by which the system knows a stream, or nothing for one in memory or closed."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None
+
+
 def hush(stream: IO[Any]) -> None:
     """Send what is still written to a stream nowhere: its reader has gone, and Python would complain again at exit."""
-    try:
-        descriptor = stream.fileno()
-    except (io.UnsupportedOperation, OSError, ValueError):  # one that is no file: it fails by itself
+    descriptor = descriptor_of(stream)
+    if descriptor is None:  # it fails by itself
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from redense.errors import DataError, nearest
+from redense.files.opening import at_home
 
 from .fetching import debian, npm, pypi
 from .fetching.files import SUMS, fault_in, has_size, list_files
@@ -55,12 +56,21 @@ def namesake(name: str | None, *own: str) -> list[str]:
 
 
 def cache_dir() -> Path:
-    """Return ``$REDENSE_CACHE``, else ``$XDG_CACHE_HOME/redense``, else ``~/.cache/redense``."""
+    """Return ``$REDENSE_CACHE``, else ``$XDG_CACHE_HOME/redense``, else ``~/.cache/redense``.
+
+    Raises:
+        DataError: none of them is set, and the user has no home.
+    """
     if own := os.environ.get("REDENSE_CACHE"):
-        return Path(own).expanduser().absolute()
+        return at_home(own).absolute()
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification has relative paths ignored.
-    return (shared if shared.is_absolute() else Path("~/.cache").expanduser()) / "redense"
+    if shared.is_absolute():
+        return shared / "redense"
+    try:
+        return Path.home() / ".cache" / "redense"
+    except RuntimeError:  # as in a container that runs as a user whom it does not know
+        raise DataError("you have no home folder to keep data in: name another folder in REDENSE_CACHE") from None
 
 
 def locate(source: Source) -> Path | None:

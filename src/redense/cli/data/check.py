@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from redense.cli.terminal.printing import say_json, say_line
 from redense.errors import DataError, RecipeError, RedenseError
+from redense.files.opening import at_home
 from redense.tasks.faults import Checked, by_cause
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def task_of(place: str) -> str:
     if place in catalog.SOURCES:  # a set of classes may have sentences too
         found = _recognised(catalog.check(catalog.SOURCES[place]))
         return next((task.name for task in found if task.things != tasks()[DEFAULT].things), DEFAULT)
-    path = Path(place).expanduser()
+    path = at_home(place)
     if place.startswith("hub:") or not path.exists() or path.suffix.lower() == ".npz":
         return DEFAULT
     found = _recognised(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from redense.cli.terminal.printing import answer, say
 from redense.cli.verbs import Verbs
 from redense.errors import RedenseError, command
+from redense.files.opening import at_home
 
 from .cache import fill_cache, show_or_clear
 from .check import check_content
@@ -144,7 +145,7 @@ def _data(options: argparse.Namespace) -> int:
         return fill_cache(options, options.name) if options.name else show_or_clear(options)
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
-    if options.action == "check" and (options.name.startswith("hub:") or Path(options.name).expanduser().exists()):
+    if options.action == "check" and (options.name.startswith("hub:") or at_home(options.name).exists()):
         return check_content(options, options.name)
     source = catalog.find(options.name)
     if options.action == "get":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redense.errors import MissingExtraError, RecipeError, StateError
+from redense.files.opening import at_home
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.tasks.registry import task_named
 
@@ -51,7 +52,7 @@ def find_trained(path: str | Path) -> Path:
         DataError: the hub does not have it.
         MissingExtraError: it is on the hub, and huggingface_hub is not installed.
     """
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     if folder.exists():
         return folder
     name = str(path)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from redense.errors import RecipeError, StateError, nearest
 from redense.files.checksums import check_folder, remembered_sum
+from redense.files.opening import at_home
 from redense.lab.checkpoint import is_tree, load_tree
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.recipe.sections import TuneRecipe
@@ -186,7 +187,7 @@ def _fetched_by_name(start: str) -> catalog.Source | None:
 
 
 def _file(start: str) -> Path:
-    path = Path(start).expanduser()
+    path = at_home(start)
     if known := _fetched_by_name(start):
         return catalog.check(known) / known.files[0].name
     if path.is_dir():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from redense.errors import DataError, RecipeError, StateError, command, nearest, resuming
 from redense.files.checksums import check_folder, remembered_sum, sha256
-from redense.files.opening import read_bytes, read_text
+from redense.files.opening import at_home, read_bytes, read_text
 from redense.files.writing import write_bytes, write_text
 from redense.files.yaml_text import MAX_BYTES, parse_yaml
 from redense.tasks.catalog import cache_dir
@@ -123,7 +123,7 @@ def open_eyes(source: FeatureSource) -> Eyes:
         StateError: the weights cannot be read, or are of another network.
         DataError: they cannot be downloaded, or the data of the run that made them is missing.
     """
-    folder = Path(source.weights).expanduser()
+    folder = at_home(source.weights)
     if (folder / "recipe.yaml").is_file():
         return _eyes_of_run(folder, source)
     if _is_run(source.weights) and not folder.exists():
@@ -176,7 +176,7 @@ def digest_of(source: FeatureSource) -> str:
     """
     settings = source.model_dump(mode="json", exclude={"weights"})
     weights = source.weights
-    folder = Path(weights).expanduser()
+    folder = at_home(weights)
     if (folder / "recipe.yaml").is_file():
         weights = remembered_sum(_model_of(folder)) + remembered_sum(folder / "recipe.yaml")
         return _digest(settings, weights)
@@ -234,7 +234,7 @@ def _eyes_of_library(source: FeatureSource) -> Eyes:
 
     config = ImageModel(name=source.network, transform_input=source.network in TRANSFORM_INPUT)
     data = ImageData(size=source.size, resize=source.resize)
-    path = Path(source.weights).expanduser()
+    path = at_home(source.weights)
     weights = None if path.is_file() else pretrained(config, source.weights)
     network = build(config, (3, source.size, source.size), _CLASSES)
     if weights is None:

@@ -7,13 +7,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from redense.files.opening import at_home
 from redense.tasks.graphs import Graph
 from redense.tasks.task import Settings, Split
 
@@ -140,7 +140,7 @@ class Classification:
 
         Mean and deviation of each channel, (c, 1, 1), of pixels from 0 to 255; `scale` has those of this task.
         """
-        folder = Path(start).expanduser()
+        folder = at_home(start)
         if (folder / "artifacts" / "inputs.json").is_file():
             known = read_inputs(folder)
             return known.mean, known.std

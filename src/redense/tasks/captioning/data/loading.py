@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from redense.errors import DataError, nearest
-from redense.files.opening import is_regular
+from redense.files.opening import at_home, is_regular
 from redense.files.visible import counted
 from redense.tasks import catalog
 from redense.tasks.captioning.config import CaptionData
@@ -184,7 +184,7 @@ def read_source(config: CaptionData) -> Source:
         _refuse_idle(config, "images", place)
         return read_hub(place, config.text, place)
     folder = _find(place)
-    images = None if config.images is None else Path(config.images).expanduser()
+    images = None if config.images is None else at_home(config.images)
     if images is not None and not images.is_dir():
         raise DataError(f"data.images: no folder at {config.images!r}")
     if path := find_karpathy(folder):
@@ -223,7 +223,7 @@ def _cautions(place: str) -> tuple[str, ...]:
 def _find(place: str) -> Path:
     if place in catalog.SOURCES:
         return catalog.check(catalog.SOURCES[place])
-    folder = Path(place).expanduser()
+    folder = at_home(place)
     if not folder.is_dir():
         names = list(catalog.SOURCES)
         raise DataError(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from redense.errors import DataError, nearest
+from redense.files.opening import at_home
 from redense.files.visible import counted
 from redense.plugins import Registry
 from redense.tasks import catalog
@@ -101,7 +102,7 @@ def find_images(source: str | None) -> Path | str:
         return catalog.check(catalog.SOURCES[name])
     if source.startswith("hub:"):
         return source
-    place = Path(source).expanduser()
+    place = at_home(source)
     added = any(READERS.plugin_of(name) for name in READERS)
     if not place.is_dir() and not find_npz(place) and not (added and place.exists()):
         names = [*OWN, *(name for name, known in catalog.SOURCES.items() if not known.weights)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from redense.errors import DataError
+from redense.files.opening import at_home
 from redense.files.visible import counted
 from redense.tasks.faults import Checked, Fault, fault_lines
 from redense.tasks.folders import TEXTS, endings_said, paths_below, walk
@@ -114,7 +114,7 @@ def _heard(
 
 def _layout(config: SpeechData) -> str:
     """Return what the folders of a set are taken for."""
-    folders = [Path(source).expanduser() for source in config.sources]
+    folders = [at_home(source) for source in config.sources]
     return " and ".join(layout_of(folder.absolute())[0] for folder in folders if folder.is_dir())
 
 
@@ -123,7 +123,7 @@ def _unnamed(config: SpeechData, clips: Sequence[Clip]) -> list[str]:
     named = {clip.path for clip in clips}
     notes: list[str] = []
     for source in config.sources:
-        folder = Path(source).expanduser().absolute()
+        folder = at_home(source).absolute()
         if folder.is_dir() and not is_wsj(folder):
             if others := Counter({end: n for end, n in walk(folder, SUFFIXES).others.items() if end not in TEXTS}):
                 notes.append(f"{source}: passed over for their endings: {endings_said(others)}")

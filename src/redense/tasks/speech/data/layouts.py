@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redense.errors import DataError, nearest
+from redense.files.opening import at_home
 from redense.tasks import catalog
 from redense.tasks.folders import has_any
 from redense.tasks.speech.audio import SUFFIXES
@@ -50,7 +51,7 @@ def read_source(source: str) -> list[Clip]:
         return read_manifests(tones_folder())
     if source in catalog.SOURCES:
         return read_folder(catalog.check(catalog.SOURCES[source]))
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_file() and path.suffix.lower() in JSON:
         return read_manifest(path.absolute())
     if not path.is_dir():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from redense.errors import DataError, MissingExtraError, nearest
-from redense.files.opening import read_bytes
+from redense.files.opening import at_home, read_bytes
 from redense.files.visible import counted
 from redense.tasks.classification.data.assemble import Part
 from redense.tasks.classification.data.checking import Looks
@@ -137,7 +137,7 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
         ) from error
     local = not source.startswith("hub:")
     name, _, config = source.removeprefix("hub:").partition(":") if not local else (source, "", "")
-    path = str(Path(name).expanduser().absolute()) if local else name
+    path = str(at_home(name).absolute()) if local else name
     try:
         # A local folder is read where it lies; only what is downloaded, or read row by row, goes through a cache.
         if local and _is_saved_split(Path(path)):
