@@ -94,6 +94,7 @@ def compare(
     submit: str | None = None,
     retry_failed: bool = False,
     changed_code: bool = False,
+    dry_run: bool = False,
 ) -> Any:
     """Compare arms of a recipe, or commands, over several seeds, and return the results with ``folder``."""
     given = dict(vars())

@@ -41,6 +41,13 @@ def test_a_comparison_from_start_to_end_and_a_second_one_that_trains_nothing(
     redense: Run, recipe_file: Path, tmp_path: Path, trained: list[int]
 ):
     words = ["compare", recipe_file, "--arms", "dsd,restart", "--seeds", "2", "--jobs", 1]
+    code, out, err = redense(*words, "--dry-run")
+    assert (code, err, trained, list(tmp_path.glob("runs*"))) == (0, "", [], [])
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
+    assert table["baseline"] == ["11", "11", "22", "dense"]
+    assert table["dsd"] == ["33", "33", "44", "dense,", "sparse,", "redense"]
+    assert "110 of 110 optimizer steps to train" in out
+
     code, out, err = redense(*words, "--out", "first")
     assert (code, err) == (0, "")
     assert len(trained) == 10
@@ -65,6 +72,13 @@ def test_a_comparison_from_start_to_end_and_a_second_one_that_trains_nothing(
     assert "0 of 110 optimizer steps to train" in out
     assert "nothing had to be trained, all came from the store" in out
     assert (tmp_path / "second" / "compare.json").read_bytes() == (tmp_path / "first" / "compare.json").read_bytes()
+
+    before = {path: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    more = ("--arms", "longer", "--seeds", "3")
+    made = json.loads(redense("compare", "--resume", "first", *more, "--dry-run", "--json")[1])
+    assert {row["arm"]: row["left"] for row in made["rows"]} == {"baseline": 11, "dsd": 22, "restart": 22, "longer": 99}
+    assert (made["steps"], made["left"]) == (264, 154)
+    assert {path: path.read_bytes() for path in (tmp_path / "first").iterdir()} == before
 
     code, out, err = redense("compare", "--resume", "first")
     assert (code, err, len(trained)) == (0, "", 10)

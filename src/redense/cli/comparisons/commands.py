@@ -16,7 +16,7 @@ _OF_COMMANDS = (
     *("control", "baseline", "metric", "lower_is_better", "higher_is_better", "metric_regex", "timeout", "schedule"),
     *("submit", "retry_failed", "changed_code"),
 )
-_OF_RECIPES = ("recipe", "arms", "sweep", "store", "cpus_per_job", "gpus_per_job", "settings")
+_OF_RECIPES = ("recipe", "arms", "sweep", "store", "cpus_per_job", "gpus_per_job", "settings", "dry_run")
 
 
 def add_options(compare: Parser) -> None:

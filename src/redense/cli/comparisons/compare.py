@@ -63,6 +63,13 @@ def register(verbs: Verbs) -> None:
         help="go on with a comparison that was stopped, or add --seeds or --arms to it",
     )
 
+    compare.add_argument(
+        "--dry-run",
+        action="store_true",
+        default=None,
+        help="say what would be trained and in how many steps, and train nothing",
+    )
+
     commands.add_options(compare)
     compare.add_argument("--json", action="store_true", help="print JSON; progress goes to the error output")
 
@@ -91,6 +98,8 @@ def _compare(options: argparse.Namespace) -> int:
             "which recipe? try: redense compare quickstart --seeds 3, or any program with --command (see --help)"
         )
     ranks = join_ranks()
+    if ranks.many and options.dry_run:
+        raise RedenseError("--dry-run is for one process: without torchrun it says as much")
     if ranks.many and (options.backend != "loky" or (options.jobs or 1) > 1):
         raise RedenseError("under torchrun all ranks train one phase after another: give neither --jobs nor --backend")
     if options.jobs is not None and not 1 <= options.jobs <= _MOST_JOBS:
@@ -134,13 +143,17 @@ def _compare(options: argparse.Namespace) -> int:
         check_loggers(before.recipe.log or ())
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
         _check_diagnosis(options, comparison.arms)
+        if options.dry_run:
+            return _look_ahead(options, console, comparison, before)
     else:
         listed = _default_arms(recipe, console) if options.arms is None else options.arms
         names = _names(listed) or ()
         seeds = seed_list("5" if options.seeds is None else options.seeds)
         _check_diagnosis(options, names)
         sweep = parse_sweep(options.sweep)
-        comparison = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
+        comparison = before = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
+        if options.dry_run:
+            return _look_ahead(options, console, comparison, before)
 
         def new() -> str:
             if (begun := restarted_folder(options.out)) is not None:
@@ -151,7 +164,7 @@ def _compare(options: argparse.Namespace) -> int:
             plan_looks(made, options.looks, options.margin)
             return str(made)
 
-        before, folder = comparison, Path(ranks.main(new))
+        folder = Path(ranks.main(new))
     console.print(f"comparison: {folder}", soft_wrap=True)
     if comparison.ranks != ranks.world:
         console.print_titled("note", note_on_ranks(comparison.ranks, ranks.world), "yellow")
@@ -210,6 +223,39 @@ def _compare(options: argparse.Namespace) -> int:
         )
         console.print("", f"{how}; raw numbers, CSV and report: {folder}", sep="\n", soft_wrap=True)
         return 0
+
+
+def _look_ahead(options: argparse.Namespace, console: Any, comparison: Any, before: Any) -> int:
+    """Say what a comparison would train, of which nothing is begun."""
+    import tempfile
+
+    from redense.cli.terminal.grid_progress import outlook_table
+    from redense.lab.comparison.comparison import check_started
+    from redense.lab.comparison.grid import Grid
+    from redense.lab.comparison.outlook import outlook
+    from redense.lab.pairs.defaults import held
+    from redense.lab.store import PhaseStore, default_store
+
+    with tempfile.TemporaryDirectory() as place, held():
+        store = PhaseStore(options.store or default_store() or (options.resume or Path(place)) / "store")
+        grid = Grid(comparison, store, Path(place))
+        if options.resume:
+            check_started(options.resume, before, grid.task)
+        made = outlook(grid)
+    if options.json:
+        return answer({"seeds": list(comparison.seeds), "notes": grid.notes, **made})
+    for note in grid.notes:
+        console.print_titled("note", note, "yellow")
+    seeds = counted(len(comparison.seeds), "seed")
+    console.print(
+        outlook_table(made),
+        "",
+        f"steps and gradients are of one seed, what is to train of {seeds}; phases that rows share are the first one's",
+        f"{made['left']:,} of {made['steps']:,} optimizer steps to train, the others are in the store",
+        sep="\n",
+        soft_wrap=not console.is_terminal,
+    )
+    return 0
 
 
 def _names(listed: str | None) -> tuple[str, ...] | None:

@@ -94,6 +94,16 @@ class GridProgress:
         return f"{last[0]['validation'][metric.name]:.2f} {metric.unit}".rstrip() if last else "done"
 
 
+def outlook_table(outlook: dict[str, Any]) -> Table:
+    """Return the table of what a comparison would train."""
+    table = plain_table("arm", "steps", "gradients", "to train", last="phases")
+    for row in outlook["rows"]:
+        numbers = (f"{row[name]:,}" for name in ("steps", "gradients", "left"))
+        note = f" ({row['note']})" if row["note"] else ""
+        table.add_row(row["arm"], *numbers, f"{', '.join(row['phases'])}{note}")
+    return table
+
+
 def comparison_table(result: dict[str, Any], folder: Path) -> Table:
     """Return the table that ends a comparison."""
     name, unit = result["metric"]["name"], result["metric"]["unit"]

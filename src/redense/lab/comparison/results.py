@@ -25,17 +25,15 @@ from redense.lab.judging.examples import pooled
 from redense.lab.judging.results import decide_rows, described, mean_of, tried
 from redense.lab.judging.verdicts import plain_interval
 from redense.lab.pairs.results import csv_of
-from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.result import write_evidence
 from redense.lab.store import PhaseStore
 from redense.lab.training.engine import steps_per_epoch
-from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.preparation import SALIENCY_STEPS
 from redense.methods.base import make_method
 from redense.tasks.metrics import shown_name
 from redense.tasks.task import Task
 
-from .comparison import BASELINE, CONTROL
+from .comparison import BASELINE, CONTROL, Cell
 from .extension import Looks, read_looks
 from .grid import Grid
 
@@ -97,7 +95,7 @@ def _rows(grid: Grid) -> dict[str, dict[str, Any]]:
                 "source": arm.source if arm else "",
                 "note": cell.flow.note,
                 "steps": sum(planned.steps for planned in cell.flow.phases),
-                "gradients": sum(_gradients(planned, cell.flow.recipe, grid.task) for planned in cell.flow.phases),
+                "gradients": gradients_of(cell, grid.task),
                 **({"bound": True} if cell.flow.bound else {}),
                 "phases": [planned.to_dict() for planned in cell.flow.phases],
                 "seeds": [],
@@ -195,11 +193,13 @@ def _outcomes(grid: Grid) -> dict[str, dict[str, torch.Tensor]]:
     return found
 
 
-def _gradients(planned: PlannedPhase, recipe: Recipe, task: Task) -> int:
-    """Return the number of gradients of a batch that a phase takes; some criteria take some before the first step."""
-    steps = round(planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations)
-    if planned.phase.criterion in WITH_GRADIENTS:
-        steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
+def gradients_of(cell: Cell, task: Task) -> int:
+    """Return the number of gradients of a batch that an arm takes; some criteria take some before the first step."""
+    recipe, steps = cell.flow.recipe, 0
+    for planned in cell.flow.phases:
+        steps += round(planned.steps * make_method(planned.method, planned.options, 0).gradient_evaluations)
+        if planned.phase.criterion in WITH_GRADIENTS:
+            steps += min(steps_per_epoch(task, recipe), SALIENCY_STEPS)
     return steps * recipe.training.accumulate
 
 
