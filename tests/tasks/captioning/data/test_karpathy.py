@@ -82,6 +82,9 @@ def test_an_image_that_is_there_twice_is_refused_unless_both_are_for_training(ca
     rewrite(folder, lambda data: data["images"].append(data["images"][-2]))  # the test would count it twice
     with pytest.raises(DataError, match=r"images: 'test-5\.png' is there twice, expected an image once"):
         load_captions(config(folder))
+    rewrite(folder, lambda data: data["images"][-1].update(filename="./test-5.png"))  # also by another name
+    with pytest.raises(DataError, match=r"test-5\.png' is there twice, expected an image once"):
+        load_captions(config(folder))
 
 
 def test_an_image_without_a_caption_is_left_out_and_counted(captioned, config):

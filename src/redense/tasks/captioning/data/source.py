@@ -92,9 +92,11 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
     Raises:
         DataError: a name leads out of the folder, or is there twice and could be judged by twice.
     """
-    several = {name for name, count in Counter(entry.name for entry in entries).items() if count > 1}
+    places = [os.path.normpath(entry.name) for entry in entries]  # ./1.png is 1.png
+    several = {place for place, count in Counter(places).items() if count > 1}
     # Training goes through its entries as they are: the set `emoji` has one twice.
-    if twice := next((one.name for one in entries if one.name in several and one.split != "train"), None):
+    named = zip(places, entries, strict=True)
+    if twice := next((one.name for place, one in named if place in several and one.split != "train"), None):
         raise DataError(f"{root}: {twice!r} is there twice, expected an image once, with all its sentences")
     names: list[bytes] = []
     lengths: list[int] = []
