@@ -160,8 +160,7 @@ def test_what_is_not_a_number_goes_from_a_dense_gradient_too(bad: float):
     assert not gradient[mask].isfinite().any()
 
 
-def test_a_model_whose_gradients_are_masked_can_be_copied_pickled_and_compiled_and_keeps_nothing():
-    torch._dynamo.reset()
+def test_a_model_whose_gradients_are_masked_can_be_copied_and_pickled_and_keeps_nothing():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with redense.sparse(model, optimizer, HALF) as block:
@@ -174,6 +173,14 @@ def test_a_model_whose_gradients_are_masked_can_be_copied_pickled_and_compiled_a
         torch.save(model, stored)
         stored.seek(0)
         assert gradient_hooks(torch.load(stored, weights_only=False)) == 0
+    assert gradient_hooks(model) == 0
+
+
+@pytest.mark.slow
+def test_the_gradients_of_a_compiled_model_are_masked():
+    torch._dynamo.reset()
+    model = net()
+    with redense.sparse(model, torch.optim.SGD(model.parameters(), lr=0.1), HALF) as block:
         backward(torch.compile(model, backend="aot_eager"))  # pyright: ignore[reportArgumentType]
         assert not gradients_under(block, model).any()
     assert gradient_hooks(model) == 0
