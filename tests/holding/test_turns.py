@@ -467,6 +467,20 @@ def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is
     dsd.close(release=False)
 
 
+def test_a_layer_that_computes_its_weight_by_one_more_way_under_a_mask_is_refused():
+    model = net()
+    nn.utils.parametrizations.spectral_norm(model[0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
+    step(model, optimizer, batches()[0])
+    nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())  # the parameter stays in its place
+    with pytest.raises(
+        OptimizerError, match=r"the layer of '0\.param.*' has another parameter now"
+    ):
+        step(model, optimizer, batches()[0])
+    dsd.close(release=False)
+
+
 def test_a_layer_may_begin_to_compute_its_weight_from_the_same_parameter_or_in_a_dense_phase():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError
@@ -29,12 +30,15 @@ class Owners:
     ) -> None:
         names = {id(parameter): name for name, parameter in parameters.items() if not is_sharded(parameter)}
         self._model = model
+        self._ways: dict[str, int] = {}  # layers that compute a weight: how many parametrizations do it
         self._places: dict[str, list[tuple[list[str], str, nn.Parameter]]] = {}
         if not names:
             return
         for path, module in walk(model) if modules is None else modules:
             for attribute, parameter in module._parameters.items():
                 if parameter is not None and id(parameter) in names:
+                    if isinstance(module, ParametrizationList):
+                        self._ways[path] = len(module)
                     place = (path.split(".") if path else [], attribute, parameter)
                     self._places.setdefault(names[id(parameter)], []).append(place)
 
@@ -59,12 +63,19 @@ class Owners:
                         "new layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make "
                         "the optimizer and then redense's object after the change, or load values into the parameter"
                     )
-            if in_force and any(self._not_held(*place) for place in moved):
+            changed = [*moved, *(place for place in places if self._computes_otherwise(place[0]))]
+            if in_force and any(self._not_held(*place) for place in changed):
                 raise OptimizerError(
                     f"the layer of '{name}' has another parameter now, or computes its weight from others (a new "
                     "layer, a weight that is tied no more, weight_norm, quantisation): the mask in force does not hold "
                     "it. Change layers in a dense phase, or make a new DSD after close(release=False) of this one"
                 )
+
+    def _computes_otherwise(self, path: list[str]) -> bool:
+        """Whether a layer computes a weight by more parametrizations than before, or by fewer."""
+        ways = self._ways.get(".".join(path))
+        module = self._module(path) if ways is not None else None
+        return isinstance(module, ParametrizationList) and len(module) != ways
 
     def _at(self, path: list[str], attribute: str) -> nn.Parameter | None:
         """Return what lies in a place now; None where there is no such place any more."""
