@@ -37,6 +37,19 @@ def test_an_optimizer_that_holds_a_part_prunes_that_part():
         redense.sparse(model, sgd(nn.Linear(1, 1)), 0.5).__enter__()
 
 
+def test_what_no_optimizer_holds_when_its_mask_is_released_is_named(caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(2, 0.5), Phase.dense(2))))
+    train(model, optimizer)
+    (group,) = optimizer.param_groups
+    group["params"] = [p for p in group["params"] if p is not model[0].weight]  # as who trains the last layer alone
+    train(model, optimizer, steps=2)
+    assert dsd.step == 3
+    said = "'0.weight' is held by no optimizer now that the mask is released: what was removed stays zero"
+    assert [record.message.startswith(said) for record in caplog.records] == [True]
+
+
 def test_several_optimizers_hold_their_own_parameters_and_a_step_is_one_of_each():
     model = net()
     first, second = sgd(model[0]), torch.optim.Adam(model[2].parameters(), lr=0.01)

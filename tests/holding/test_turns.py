@@ -144,7 +144,7 @@ def test_what_is_frozen_when_its_mask_is_released_is_named(thaws: bool, told: in
         step(model, optimizer, batch)
     said = [record.message for record in caplog.records]
     assert len(said) == told
-    assert all(one.startswith("'0.weight' is frozen now that its mask is released: what was removed") for one in said)
+    assert all(one.startswith("'0.weight' is frozen now that the mask is released: what was removed") for one in said)
 
 
 @pytest.mark.parametrize(("rates", "told"), [((0.0, 0.1), 1), ((0.0, 0.0), 0)])  # all at 0: the end of a decay
@@ -157,7 +157,7 @@ def test_what_has_no_learning_rate_when_its_mask_is_released_is_named(
     redense.DSD(model, optimizer, Schedule((Phase.sparse(1, 0.5), Phase.dense(1))))
     for batch in batches(2):
         step(model, optimizer, batch)
-    assert caplog.text.count("'0.weight' is frozen, by a learning rate of 0, now that its mask is released") == told
+    assert caplog.text.count("'0.weight' is frozen, by a learning rate of 0, now that the mask is released") == told
 
 
 def test_a_summary_shows_a_model_all_of_which_is_frozen_now():
@@ -474,9 +474,7 @@ def test_a_layer_that_computes_its_weight_by_one_more_way_under_a_mask_is_refuse
     dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
     step(model, optimizer, batches()[0])
     nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())  # the parameter stays in its place
-    with pytest.raises(
-        OptimizerError, match=r"the layer of '0\.param.*' has another parameter now"
-    ):
+    with pytest.raises(OptimizerError, match=r"the layer of '0\.param.*' has another parameter now"):
         step(model, optimizer, batches()[0])
     dsd.close(release=False)
 

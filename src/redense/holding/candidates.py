@@ -162,23 +162,30 @@ class Candidates:
         return replace(phase, sparsity=kept or sparsity)
 
     def tell_of_frozen(self, masks: Mapping[str, Tensor], learning: Mapping[int, set[int]]) -> None:
-        """Log a warning of what is frozen as it is released: its removed weights stay zero until it is trained again.
+        """Log a warning of what nothing trains as it is released: its removed weights stay zero until something does.
 
         Args:
             masks: that are released.
             learning: of each of several optimizers, what was not frozen at its last step.
         """
-        idle = self._without_a_rate() if masks else set[int]()
-        still = {n: p for n, p in named(self._model).items() if n in masks and (not p.requires_grad or id(p) in idle)}
+        if not masks:
+            return
+        idle, mine = self._without_a_rate(), set[int]().union(*map(held, self._optimizers))
+        released = {name: p for name, p in named(self._model).items() if name in masks}
+        still = {n: p for n, p in released.items() if not p.requires_grad or id(p) in idle or id(p) not in mine}
         trained = set[int]().union(*learning.values()) - idle if still else ()
         names = [n for n, p in still.items() if id(p) not in trained and not bool(local(masks[n]).all())]
         if names:
+            first = still[names[0]]
+            if id(first) not in mine:
+                why = "held by no optimizer"
+            else:
+                why = "frozen, by a learning rate of 0," if id(first) in idle else "frozen"
             _log.warning(
-                "'%s'%s is frozen%s now that its mask is released: what was removed of it stays zero until it is "
-                "trained again",
+                "'%s'%s %s now that the mask is released: what was removed stays zero until it is trained again",
                 names[0],
-                f" and {len(names) - 1} more" if len(names) > 1 else "",
-                ", by a learning rate of 0," if id(still[names[0]]) in idle else "",
+                f" and {len(names) - 1} more are" if len(names) > 1 else " is",
+                why,
             )
 
     def _without_a_rate(self) -> set[int]:
