@@ -158,3 +158,16 @@ def test_a_scheduler_that_is_made_later_has_the_base_that_is_documented(before: 
         assert optimizer.param_groups[0]["lr"] == 0.05
     redense.scale_lr(optimizer, 0.1)
     assert torchs.LambdaLR(optimizer, lambda step: 1.0).base_lrs == pytest.approx([0.01])
+
+
+def test_a_group_without_a_learning_rate_is_refused_before_anything_is_changed():
+    class OfItsOwn(torch.optim.SGD):
+        pass
+
+    for lacks in ({}, {"lr": None}):  # Adafactor of transformers has None with relative steps
+        optimizer = OfItsOwn([{"params": [torch.zeros(1, requires_grad=True)]} for _ in range(2)], lr=0.1)
+        del optimizer.param_groups[1]["lr"]
+        optimizer.param_groups[1].update(lacks)
+        with pytest.raises(OptimizerError, match="a parameter group of the OfItsOwn has no learning rate 'lr'"):
+            redense.scale_lr(optimizer, HALF)
+        assert optimizer.param_groups[0]["lr"] == 0.1

@@ -190,7 +190,8 @@ class Candidates:
 
     def _without_a_rate(self) -> set[int]:
         """Return the ids of parameters whose group has a learning rate of 0 where another group has one above."""
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups if "lr" in group]
+        every = (group for optimizer in self._optimizers for group in optimizer.param_groups)
+        groups = [group for group in every if group.get("lr") is not None]  # None: Adafactor finds its own
         still = [group for group in groups if not group["lr"]]
         return {id(p) for group in still for p in group["params"]} if len(still) < len(groups) else set()
 

@@ -66,8 +66,8 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: Any = ()) -> None:
             wrapped by Accelerate or Lightning or not, or several.
 
     Raises:
-        OptimizerError: the factor is not a positive number, or a scheduler is of a class whose rates are not known, or
-            of another optimizer.
+        OptimizerError: the factor is not a positive number, a group has no learning rate, or a scheduler is of a class
+            whose rates are not known, or of another optimizer.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
@@ -79,6 +79,11 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: Any = ()) -> None:
     if number is None or not 0 < number < float("inf"):
         raise OptimizerError(f"factor of the learning rate must be a positive number, got {factor!r}")
     inner = unwrap_optimizer(optimizer)
+    if any(group.get("lr") is None for group in inner.param_groups):  # Adafactor's relative steps
+        raise OptimizerError(
+            f"a parameter group of the {type(inner).__name__} has no learning rate 'lr' that scale_lr could multiply: "
+            "give the optimizer one, or change by hand what sets its steps"
+        )
     schedulers = {id(each): (each, _rates_of(each, inner)) for each in _every(scheduler)}
     if hasattr(inner.step, "_wrapped_by_lr_sched") and not schedulers:
         _log.warning(
@@ -90,9 +95,9 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: Any = ()) -> None:
     keys = {"initial_lr", *(key for _, rates in schedulers.values() for key in rates.keys)}
     tensors = dict[int, Tensor]()  # groups may share one
     for group in inner.param_groups:
-        if isinstance(group.get("lr"), Tensor):
+        if isinstance(group["lr"], Tensor):
             tensors[id(group["lr"])] = group["lr"]  # capturable optimizers hold on to this very tensor
-        elif "lr" in group:
+        else:
             group["lr"] *= number
         group.update({key: group[key] * number for key in keys & group.keys()})
     for tensor in tensors.values():
