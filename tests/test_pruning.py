@@ -48,7 +48,11 @@ def test_a_pattern_that_an_earlier_and_wider_one_leaves_nothing_is_refused():
     model = net()
     with pytest.raises(ParameterError, match=r"sparsity names '2' after '\*', .*: put it before"):
         redense.DSD(model, sgd(model), Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={"*": 0.3, "2": 0.5}))
-    for fine in ({"0": 0.3, "2": 0.5, "*": 0.1}, {"*": 0.3, "2": 0.3}):  # nothing is left to the last one
+    # Here both match the same weights, and the earlier one would match more in a larger model.
+    with pytest.raises(ParameterError, match=r"sparsity names '\?\.weight' after '\*', .*: put it before"):
+        redense.sparse(model, sgd(model), {"*": 0.3, "?.weight": 0.5}).__enter__()
+    narrow_first = {"?.weight": 0.5, "*.weight": 0.4, "*": 0.3}
+    for fine in (narrow_first, {"0": 0.3, "2": 0.5, "*": 0.1}, {"*": 0.3, "2": 0.3}):  # nothing is left to the last one
         with redense.sparse(model, sgd(model), fine):
             train(model, sgd(model), steps=0)
 

@@ -25,6 +25,8 @@ def test_the_threshold_is_the_largest_magnitude_that_the_mask_prunes():
     weight = torch.tensor([-3.0, 1.0, -2.0, 0.5])
     assert Surgery().threshold(weight, masks.select(weight, 0.75, absolute=True)) == 2.0
     assert Surgery().threshold(weight, torch.ones(4, dtype=torch.bool)) == 0.0
+    fine = torch.tensor([1 + 2**-40, 1.0, 2.0], dtype=torch.float64)  # no float32
+    assert Surgery().threshold(fine, torch.tensor([False, False, True])) == 1 + 2**-40
     # mean 1.625 and deviation 0.9601 of the magnitudes
     assert Surgery(c=-0.5).threshold(weight, torch.ones(4, dtype=torch.bool)) == pytest.approx(1.625 - 0.4801, abs=1e-4)
     assert Surgery(c=1).threshold(torch.empty(0), torch.empty(0, dtype=torch.bool)) == 0.0

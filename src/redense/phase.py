@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
@@ -198,6 +201,21 @@ class Phase:
         """``dense`` or ``sparse``."""
         return "sparse" if self.is_sparse else "dense"
 
+    @property
+    def order(self) -> list[str]:
+        """Names and patterns of the sparsity in their order, if it may decide and is not the sorted one; else none.
+
+        An earlier pattern is asked before a later one. JSON with sorted keys, of which keys of a store are made, loses
+        that, and so does ``==`` of two mappings.
+
+        >>> Phase.sparse(1, {"b.*": 0.5, "*.weight": 0.3}).order, Phase.sparse(1, {"b": 0.5, "a": 0.3}).order
+        (['b.*', '*.weight'], [])
+        """
+        shares = self.sparsity if isinstance(self.sparsity, Mapping) else dict[str, float]()
+        pairs = itertools.combinations(shares, 2)
+        decides = any(shares[one] != shares[other] and _may_overlap(one, other) for one, other in pairs)
+        return list(shares) if decides and list(shares) != sorted(shares) else []
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data (numbers, strings, lists, dicts) without what has its default.
 
@@ -244,6 +262,23 @@ class Phase:
         if values.get("pattern") is not None:
             values["pattern"] = check_pattern(values["pattern"])
         return cls(**values)
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Whether a name of a module or a pattern stands for all that another stands for, as far as their texts tell.
+
+    >>> covers("*", "a.?"), covers("a.?", "a.*"), covers("a", "a.*")
+    (True, False, True)
+    """
+    stood = (other.replace("?", "\0").replace("*", some) for some in ("", "\0\0"))
+    return other.startswith(f"{pattern}.") or all(fnmatch.fnmatchcase(one, pattern) for one in stood)
+
+
+def _may_overlap(one: str, other: str) -> bool:
+    """Whether two patterns, of which none stands for all of the other, may stand for the same parameter."""
+    begin, end = (re.split(r"[*?[]", pattern)[0] for pattern in (one, other))
+    alike = begin.startswith(end) or end.startswith(begin)
+    return alike and not covers(one, other) and not covers(other, one)
 
 
 def _decay(decay: object, label: str) -> Decay:

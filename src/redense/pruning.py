@@ -17,7 +17,7 @@ from .layers.names import matching
 from .masks import check_groups
 from .masks import sharded as distributed
 from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
-from .phase import Phase, Sparsity
+from .phase import Phase, Sparsity, covers
 from .schedules.numeric import as_int
 
 
@@ -287,7 +287,8 @@ def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, floa
     for index, (pattern, own) in enumerate(found.items()):
         if not own:
             raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
-        wider = next((each for each in list(found)[:index] if own < found[each]), None)
+        before = {each: found[each] for each in list(found)[:index]}
+        wider = next((w for w, all_ in before.items() if own < all_ or (own == all_ and covers(w, pattern))), None)
         if wider is not None and pattern not in names and sparsity[wider] != sparsity[pattern]:
             raise ParameterError(
                 f"sparsity names '{pattern}' after '{wider}', which matches all of that and decides it: put it before"

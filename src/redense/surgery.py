@@ -56,7 +56,8 @@ class Surgery:
 
     def threshold(self, weight: Tensor, mask: Tensor) -> float:
         """Return t: from c, or the largest magnitude that ``mask`` prunes."""
-        magnitude = weight.detach().abs().float()
+        magnitude = weight.detach().abs()
+        magnitude = magnitude.float() if magnitude.dtype.itemsize < 4 else magnitude  # else a bound, rounded, is none
         if self.c is not None:
             return float(magnitude.mean() + self.c * magnitude.std(correction=0)) if magnitude.numel() else 0.0
         pruned = magnitude[~mask]

@@ -161,6 +161,15 @@ def test_keys_of_the_phases_before_a_change_stay_and_all_after_it_change(
     assert not set(before) & set(after[shared:])
 
 
+def test_another_order_of_patterns_that_overlap_makes_other_keys(tiny: Tiny):
+    shares = {"2*": 0.5, "*weight": 0.3, "0*": 0.1}
+    first = keys(tiny(sparse={"sparsity": shares}))
+    assert keys(tiny(sparse={"sparsity": dict(sorted(shares.items()))}))[1] != first[1]
+    exact = {"2.weight": 0.5, "0.weight": 0.3}  # whose order says nothing
+    there, back = (keys(tiny(sparse={"sparsity": dict(own)})) for own in (exact.items(), reversed(exact.items())))
+    assert there == back
+
+
 def test_keys_do_not_depend_on_names_or_on_where_and_how_the_data_is_read(tiny: Tiny, image_folder: Path):
     found = keys(tiny())
     assert keys(tiny(name="other", about="something else")) == found

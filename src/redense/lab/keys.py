@@ -73,7 +73,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
             phase["prune"] = prune
         if planned.phase.is_sparse:
-            phase |= _said(code=code_of(get_criterion(planned.phase.criterion)))
+            # The order of patterns decides, and the keys of the JSON below are sorted.
+            phase |= _said(code=code_of(get_criterion(planned.phase.criterion)), order=planned.phase.order)
         if planned.method:
             phase |= _technique(planned.method, planned.options)
         if planned.changes:

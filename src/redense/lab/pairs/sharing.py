@@ -89,5 +89,7 @@ def drop_parts(folder: Path) -> None:
 
 def _key(schedule: Schedule) -> str:
     """The name of a first phase does not matter to its numbers."""
-    phase = {name: value for name, value in schedule.phases[0].to_dict().items() if name != "name"}
+    first = schedule.phases[0]
+    phase = {name: value for name, value in first.to_dict().items() if name != "name"}
+    phase |= {"order": first.order} if first.order else {}  # of patterns, which sorted keys lose
     return sha256(json.dumps(phase, sort_keys=True).encode())[:16]
