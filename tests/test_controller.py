@@ -241,6 +241,26 @@ def test_a_phase_starting_on_diverged_weights_names_them_from_the_step():
         train(model, optimizer)
 
 
+def test_a_sparse_phase_that_cannot_begin_leaves_the_masks_of_the_one_before_in_force():
+    model, fails = net(), [True]
+
+    def score(parameter: Tensor, seed: int) -> Tensor:
+        return parameter.detach().abs() * (math.nan if fails[0] else 1)
+
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(1, 0.5), Phase.sparse(2, 0.75, criterion=score))))
+    before = dsd.masks
+    for _ in range(2):
+        with pytest.raises(ScoreError, match=r"scores of '0\.weight' are NaN"):
+            train(model, optimizer)
+        assert all(torch.equal(mask, before[name]) for name, mask in dsd.masks.items())
+        assert pruned(model) == {"0.weight": 32, "2.weight": 16}
+    fails[0] = False
+    train(model, optimizer)
+    assert pruned(model) == {"0.weight": 48, "2.weight": 24}
+    assert not any(bool((mask & ~before[name]).any()) for name, mask in dsd.masks.items())
+
+
 @pytest.mark.parametrize(
     ("phase", "says"),
     [

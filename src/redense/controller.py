@@ -166,7 +166,7 @@ class DSD(Controller):
         state: what `state_dict` gave, to go on there with a model that is loaded already; nothing is selected then. A
             DSD of the same weights with another optimizer is closed: this one goes on in its place.
         on_phase_end: called with this object when a phase has had its last step and before anything is changed. It may
-            load another state; weights that it loads under a mask stay as they are, and a warning says so.
+            load another state; weights that it loads under a mask before a dense phase stay, and a warning says so.
         inputs: an example of what the model is called with, to find the layers that read it; see `redense.prunable`.
         replicas: as of `sparse`.
 
@@ -336,10 +336,7 @@ class DSD(Controller):
             self._leave(goes_on=self.phase is not None)
         self._put(None)
         self._index = len(self.schedule.phases)
-        if self._end.calls:
-            self._detach_inside_step()
-        else:
-            self._detach()
+        (self._detach_inside_step if self._end.calls else self._detach)()
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         self._first_pruning.forget_changed()
@@ -364,7 +361,7 @@ class DSD(Controller):
                 self._end.call(on_phase_end, self)
                 if self._index != index or self.step < self.schedule.ends[index]:
                     return  # it called close(), or loaded a state that goes on elsewhere
-            before, then = self.masks, self.schedule.phases[index + 1 : index + 2]
+            before, held, then = self.masks, self._masked, self.schedule.phases[index + 1 : index + 2]
             releases = bool(then) and not then[0].is_sparse  # a last sparse phase keeps its masks until close()
             if releases and on_phase_end and written_since(self._masked, self._calls):
                 self._put(None)
@@ -375,6 +372,9 @@ class DSD(Controller):
                 self._begin(before)
             except BaseException:
                 self._index -= 1  # whoever catches this and goes on is told again, and not left without a mask
+                if held and not self._masked:
+                    self._put(held)
+                    held.begin(resumed=True)
                 raise
 
     def _takes_over(self, other: Controller) -> bool:
