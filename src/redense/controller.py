@@ -25,7 +25,7 @@ from .criteria import Criterion
 from .errors import ParameterError, ScheduleError, nearest
 from .holding.attached import Controller
 from .holding.ending import End, check_callback, reminder, written_since
-from .holding.optimizers import make_hookable, remove
+from .holding.optimizers import make_hookable
 from .holding.owners import Owners
 from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, shards_of, state_of_masks
 from .holding.states.undo import FirstPruning
@@ -102,7 +102,6 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
 
     def __enter__(self) -> sparse:
         """Select the masks and put them in force."""
-        remove(self._reminders)
         self._attach()
         self._seen = 0
         try:

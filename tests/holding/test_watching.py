@@ -226,6 +226,10 @@ def test_a_block_that_saw_no_step_and_a_block_that_is_not_entered_say_so(caplog:
         step(model, optimizer)
     step(model, optimizer)
     assert not optimizer._optimizer_step_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    redense.sparse(model, optimizer, HALF)  # in a notebook, say; then the cell is written anew
+    with redense.sparse(model, optimizer, HALF):
+        step(model, optimizer)
+    step(model, optimizer)
 
 
 def test_the_one_of_two_optimizers_that_never_steps_is_named(caplog: pytest.LogCaptureFixture):

@@ -23,6 +23,7 @@ from redense.pruning import check_left, check_phase, check_rows, check_seed, che
 
 from .candidates import Candidates
 from .copies import mask_copy_
+from .ending import forget_reminders
 from .masked import Masked
 from .optimizers import (
     Calls,
@@ -206,6 +207,7 @@ class Controller:
     def _attach(self) -> None:
         for optimizer in self._optimizers:
             make_hookable(optimizer)
+            forget_reminders(optimizer)
         self._refuse_others()
         _attached.add(self)
         before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)

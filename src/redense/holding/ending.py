@@ -15,7 +15,7 @@ from redense.phase import Phase
 from redense.schedule import Schedule
 
 from .masked import Masked
-from .optimizers import Calls, remove
+from .optimizers import Calls, hooks_of, remove
 
 _log = logging.getLogger(__name__)
 
@@ -129,4 +129,11 @@ def reminder(reminders: list[RemovableHandle]) -> Callable[[Optimizer, Any, Any]
         remove(reminders)
         raise StateError("redense.sparse(...) prunes nothing until it is entered: write `with redense.sparse(...):`")
 
+    cast("Any", refuse).reminders = reminders
     return refuse
+
+
+def forget_reminders(optimizer: Optimizer) -> None:
+    """Forget the blocks of an optimizer that were never entered: something else prunes now."""
+    for hook in list(hooks_of(optimizer)):
+        remove(getattr(hook, "reminders", []))
