@@ -178,6 +178,25 @@ def test_a_phase_that_would_leave_nothing_of_a_layer_is_refused_by_the_step_that
     assert pruned(model) == {"0.weight": 0, "2.weight": 0}
 
 
+def test_a_closed_one_that_loads_a_state_while_another_has_the_weights_changes_none():
+    model = net()
+    optimizer = sgd(model)
+    closed = redense.DSD(model, optimizer, DSD)
+    train(model, optimizer, steps=3)
+    state = closed.state_dict()
+    closed.close()
+    train(model, optimizer)
+    redense.DSD(model, optimizer, DSD)
+    with pytest.raises(StateError, match="DSD already controls this model"):
+        closed.load_state_dict(state)
+    assert not closed.masks
+    assert pruned(model) == {"0.weight": 0, "2.weight": 0}
+    train(model, optimizer)
+    gradient = model.get_parameter("0.weight").grad
+    assert gradient is not None
+    assert bool(gradient.all())
+
+
 def test_a_last_sparse_phase_holds_its_masks_until_close():
     model = net()
     optimizer = sgd(model)

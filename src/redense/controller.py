@@ -307,10 +307,11 @@ class DSD(Controller):
         check_format(state, "settings", self._settings(), needs=())
         check_progress(state, len(self._steps), len(self.schedule.phases))
         self._first_pruning.undo()
-        index = int(state["phase"])
-        phases = self.schedule.phases
-        over = index >= len(phases)
-        self._load(state, phases[-1] if over else phases[index], min(index, len(phases) - 1))
+        index, last = int(state["phase"]), len(self.schedule.phases) - 1
+        over, own = index > last, min(index, last)
+        if not self._handles:  # before anything is masked: another may control the weights by now
+            self._refuse_others()
+        self._load(state, self.schedule.phases[own], own)
         self._index, self._steps = index, [int(s) for s in state["steps"]]
         self._end.resume(self._steps, over=over)
         if over and not self._masked:
