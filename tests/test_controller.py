@@ -274,10 +274,19 @@ def test_a_sparse_phase_that_cannot_begin_leaves_the_masks_of_the_one_before_in_
             train(model, optimizer)
         assert all(torch.equal(mask, before[name]) for name, mask in dsd.masks.items())
         assert pruned(model) == {"0.weight": 32, "2.weight": 16}
+    state = dsd.state_dict()
     fails[0] = False
     train(model, optimizer)
     assert pruned(model) == {"0.weight": 48, "2.weight": 24}
     assert not any(bool((mask & ~before[name]).any()) for name, mask in dsd.masks.items())
+    dsd.close(release=False)
+    fails[0] = True
+    with pytest.raises(ScoreError, match=r"scores of '0\.weight' are NaN") as refused:  # which keeps the new one alive
+        redense.DSD(model, optimizer, dsd.schedule, state=state)
+    train(model, optimizer)
+    gradient = model.get_parameter("2.weight").grad
+    assert gradient is not None, refused
+    assert bool(gradient.all())  # nothing is left of what could not be made
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,6 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
                     check_format(self._saved, "settings", self._settings(), needs=())
                 self._load(self._saved, self.phase, 0)
         except BaseException:
-            self._put(None)
             self._detach()
             raise
         return self
@@ -128,7 +127,6 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
             if not written_since(self._masked, self._calls):
                 self._leave()
         finally:
-            self._put(None)
             self._detach()
 
     def state_dict(self) -> dict[str, Any]:

@@ -245,6 +245,7 @@ class Controller:
         return False
 
     def _detach(self) -> None:
+        self._put(None)
         remove(self._handles)
         _attached.discard(self)
 
