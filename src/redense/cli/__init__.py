@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ _FIVE = (
     ("hand a trained network on", "redense export runs/NAME model"),
 )
 """What one does with redense, and the command: the text of `redense` without a verb."""
+_BUSY = 0.7  # processes that have run in the last minute
 
 
 def build() -> tuple[Parser, Verbs]:
@@ -109,6 +111,8 @@ def _main(arguments: list[str]) -> int:
             _print_five()
             return 0
         verb = verbs.functions[options.verb]
+        if not getattr(options, "command", None):
+            _let_threads_sleep()
         with alone() if getattr(options, "json", False) else contextlib.nullcontext():
             load_plugins()
             try:
@@ -127,6 +131,22 @@ def _main(arguments: list[str]) -> int:
         return _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except MemoryError:
         return _end("there is not enough memory for this: give less at once, or a smaller network")
+
+
+def _let_threads_sleep() -> None:
+    """Have PyTorch's threads sleep soon when they wait for each other, where other programs are busy here.
+
+    By default they spin: each step then takes several times as long (docs/performance.md). GNU's OpenMP reads the
+    variable when PyTorch is imported; processes that are started from here inherit it. What the user has set stands.
+    """
+    if (
+        "torch" in sys.modules
+        or not hasattr(os, "getloadavg")
+        or {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ)
+    ):
+        return
+    if os.getloadavg()[0] > _BUSY:
+        os.environ["GOMP_SPINCOUNT"] = "20000"  # rounds of a loop
 
 
 def _print_five() -> None:

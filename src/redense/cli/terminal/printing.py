@@ -11,11 +11,12 @@ import io
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from redense.files.opening import hush, nowhere
+from redense.files.opening import descriptor_of, hush, nowhere
 from redense.files.visible import visible, visible_line
 
 _taken: list[TextIO] = []
@@ -33,9 +34,31 @@ def taken(by: TextIO) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keep the output for what the command line says: what a listener or a plugin prints goes to the error output."""
-    with taken(sys.stdout), contextlib.redirect_stdout(sys.stderr):
+    """Keep the output for what the command line says: what anybody else prints goes to the error output.
+
+    Anybody is a listener, a plugin, a library in C, and every process that is started meanwhile.
+    """
+    with _set_apart(sys.stdout) as ours, taken(ours), contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+@contextlib.contextmanager
+def _set_apart(output: TextIO) -> Iterator[TextIO]:
+    """Give a stream to where the output goes, while descriptor 1 itself leads to the error output."""
+    if descriptor_of(output) != 1:  # in memory, or somebody else's
+        yield output
+        return
+    output.flush()
+    with os.fdopen(os.dup(1), "w", encoding=output.encoding, errors=output.errors) as ours:  # no child inherits it
+        with contextlib.suppress(OSError):  # without an error output, things stay as they are
+            os.dup2(2, 1)
+        try:
+            yield ours
+        finally:
+            try:
+                _flush(ours)
+            finally:
+                os.dup2(ours.fileno(), 1)
 
 
 def say(*words: object, sep: str = " ", end: str = "\n", flush: bool = False) -> None:
@@ -98,10 +121,14 @@ def prepare() -> None:
 
 def flush_or_hush() -> None:
     """Send what was printed on its way, if anybody reads it."""
+    _flush(sys.stdout)
+
+
+def _flush(stream: TextIO) -> None:
     try:
-        sys.stdout.flush()
+        stream.flush()
     except BrokenPipeError:
-        hush(sys.stdout)
+        hush(stream)
 
 
 class _Line(logging.Formatter):
