@@ -111,7 +111,7 @@ def _main(arguments: list[str]) -> int:
             _print_five()
             return 0
         verb = verbs.functions[options.verb]
-        if not getattr(options, "command", None):
+        if options.verb != "compare" or not (options.command or options.resume):  # which may start others' programs
             _let_threads_sleep()
         with alone() if getattr(options, "json", False) else contextlib.nullcontext():
             load_plugins()

@@ -81,6 +81,7 @@ def test_programs_of_somebody_else_wait_as_they_do(monkeypatch: pytest.MonkeyPat
     asked = list[str]()
     monkeypatch.setattr(cli, "_let_threads_sleep", lambda: asked.append("sleep"))
     assert cli.main(["compare", "--command", "a=true", "--jobs", "0"]) == 2
+    assert cli.main(["compare", "--resume", "nothing", "--jobs", "0"]) == 2
     assert not asked
     assert cli.main(["compare", "--jobs", "0"]) == 2
     assert asked == ["sleep"]
