@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import pwd
 import re
@@ -34,6 +35,10 @@ def test_a_test_has_a_home_and_a_cache_of_its_own(tmp_path: Path):
 
 def test_the_next_test_does_not_see_what_the_one_before_left():
     assert not any(Path.home().iterdir())
+
+
+def test_what_an_earlier_test_left_is_not_collected_in_a_later_one():
+    assert not gc.isenabled(), "a `DSD` that was left in its sparse phase says so when it goes: here, in the log"
 
 
 def test_an_address_that_is_not_loopback_is_refused_and_told(breaches: Any):

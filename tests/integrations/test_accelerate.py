@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
 import redense
@@ -19,6 +19,7 @@ SCHEDULE = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity=0.5)
 @pytest.fixture(autouse=True)
 def _own_state() -> Iterator[None]:
     AcceleratorState._reset_state()
+    GradientState._reset_state()
     yield
     AcceleratorState._reset_state()
     PartialState._reset_state()

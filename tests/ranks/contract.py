@@ -200,11 +200,12 @@ def fsdp2(first: int, last: int, load: Path, save: Path) -> Outcome:
 
 def accelerate(first: int, last: int, load: Path, save: Path, sharded: bool = False) -> Outcome:
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.state import AcceleratorState, GradientState, PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
     torch.manual_seed(first)
     AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()  # the Trainer's loader, at its end, is in it until that is collected: no accumulation
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=MICRO)
     if sharded:  # Accelerate offers FSDP2 on accelerators only; its code for it runs on CPU too, which is enough here
         for state in (PartialState(), accelerator.state):
