@@ -368,6 +368,16 @@ def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: Any, says: s
     assert_same(run, whole)
 
 
+def test_a_state_of_patterns_in_another_order_is_of_another_schedule():
+    schedule = Schedule.dsd(**BUDGET | {"sparsity": {"2*": 0.5, "*weight": 0.3}})
+    state = Run(schedule).dsd.state_dict()
+    Run(schedule).dsd.load_state_dict(state)
+    phase = state["schedule"]["phases"][1]
+    phase["sparsity"] = dict(reversed(phase["sparsity"].items()))
+    with pytest.raises(StateError, match="the saved state is of another schedule"):
+        Run(schedule).dsd.load_state_dict(state)
+
+
 def test_a_state_of_surgery_without_its_hidden_weights_is_damaged():
     with pytest.raises(StateError, match="has no weights for the surgery of its phase"):
         Run(SCHEDULES["surgery"]).dsd.load_state_dict(without("surgery"))

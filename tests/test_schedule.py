@@ -68,6 +68,17 @@ def test_a_schedule_cannot_be_changed_and_is_told_by_its_phases():
         schedule.phases = ()  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_the_order_of_patterns_tells_schedules_apart_where_it_decides():
+    shares = {"2*": 0.5, "*weight": 0.3}
+    one, other = (Schedule.dsd(**BUDGET | {"sparsity": own}) for own in (shares, dict(reversed(shares.items()))))
+    assert one != other
+    assert Schedule.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    exact = {"2.weight": 0.5, "0.weight": 0.3}
+    there, back = (Schedule.dsd(**BUDGET | {"sparsity": own}) for own in (exact, dict(reversed(exact.items()))))
+    assert there == back
+    assert hash(there) == hash(back)
+
+
 def test_a_negative_step_is_refused():
     schedule = Schedule.dsd(**BUDGET)
     for ask in (schedule.index_at, schedule.phase_at, schedule.lr_factor):

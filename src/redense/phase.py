@@ -162,6 +162,12 @@ class Phase:
         if not self.name:
             object.__setattr__(self, "name", self.kind)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Phase):
+            return NotImplemented
+        one, two = ([getattr(phase, item.name) for item in fields(Phase)] for phase in (self, other))
+        return one == two and ordered({"sparsity": self.sparsity}) == ordered({"sparsity": other.sparsity})
+
     def __hash__(self) -> int:
         sparsity = tuple(sorted(self.sparsity.items())) if isinstance(self.sparsity, Mapping) else self.sparsity
         return hash((self.steps, sparsity, self.lr, self.scope, self.pattern, self.name))
@@ -200,21 +206,6 @@ class Phase:
     def kind(self) -> Literal["dense", "sparse"]:
         """``dense`` or ``sparse``."""
         return "sparse" if self.is_sparse else "dense"
-
-    @property
-    def order(self) -> list[str]:
-        """Names and patterns of the sparsity in their order, if it may decide and is not the sorted one; else none.
-
-        An earlier pattern is asked before a later one. JSON with sorted keys, of which keys of a store are made, loses
-        that, and so does ``==`` of two mappings.
-
-        >>> Phase.sparse(1, {"b.*": 0.5, "*.weight": 0.3}).order, Phase.sparse(1, {"b": 0.5, "a": 0.3}).order
-        (['b.*', '*.weight'], [])
-        """
-        shares = self.sparsity if isinstance(self.sparsity, Mapping) else dict[str, float]()
-        pairs = itertools.combinations(shares, 2)
-        decides = any(shares[one] != shares[other] and _may_overlap(one, other) for one, other in pairs)
-        return list(shares) if decides and list(shares) != sorted(shares) else []
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data (numbers, strings, lists, dicts) without what has its default.
@@ -262,6 +253,37 @@ class Phase:
         if values.get("pattern") is not None:
             values["pattern"] = check_pattern(values["pattern"])
         return cls(**values)
+
+
+def ordered(data: Any) -> Any:
+    """Return plain data in which a ``sparsity`` of patterns is a list of pairs where their order may decide.
+
+    An earlier pattern is asked before a later one. ``==`` of two mappings loses that, as does JSON with sorted keys, of
+    which the keys of a store are made. Patterns that are in sorted order stay a mapping.
+
+    >>> ordered({"sparsity": {"b.*": 0.5, "*.weight": 0.3}})
+    {'sparsity': [['b.*', 0.5], ['*.weight', 0.3]]}
+    >>> ordered({"sparsity": {"b": 0.5, "a": 0.3}})
+    {'sparsity': {'b': 0.5, 'a': 0.3}}
+    """
+    if isinstance(data, (list, tuple)):
+        return [ordered(each) for each in cast("list[Any]", data)]
+    if not isinstance(data, Mapping):
+        return data
+    given = cast("Mapping[str, Any]", data)
+    return {
+        name: [list(pair) for pair in value.items()] if name == "sparsity" and _order_decides(value) else ordered(value)
+        for name, value in given.items()
+    }
+
+
+def _order_decides(shares: Any) -> bool:
+    if not isinstance(shares, Mapping):
+        return False
+    each = cast("Mapping[str, object]", shares)
+    pairs = itertools.combinations(each, 2)
+    decides = any(each[one] != each[other] and _may_overlap(one, other) for one, other in pairs)
+    return decides and list(each) != sorted(each)
 
 
 def covers(pattern: str, other: str) -> bool:

@@ -25,6 +25,7 @@ from redense.errors import RedenseError, StateError
 from redense.layers.names import clean_name, unwrap
 from redense.masks.blocks import blocks
 from redense.masks.sharding import Reduce, is_sharded, largest_along, local, reshard
+from redense.phase import ordered
 
 _log = logging.getLogger(__name__)
 _KINDS = sorted(n for n, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RedenseError))
@@ -130,7 +131,7 @@ class Replicas:
         Raises:
             StateError: on every rank, if it differs between any of them.
         """
-        words = {name: _digest(json.dumps(value, sort_keys=True).encode()) for name, value in settings.items()}
+        words = {name: _digest(json.dumps(ordered(value), sort_keys=True).encode()) for name, value in settings.items()}
         for circle in self._circles:
             for name in _differing(circle, words):
                 value = _short(settings[name]) if name in settings else "not the same things"

@@ -14,7 +14,7 @@ from redense import masks as masking
 from redense.errors import ParameterError, StateError
 from redense.layers.names import clean_name
 from redense.masks.sharding import cut, local, whole, wrap
-from redense.phase import Phase, Sparsity
+from redense.phase import Phase, Sparsity, ordered
 from redense.schedule import Schedule
 from redense.schedules.numeric import as_int
 
@@ -124,7 +124,7 @@ def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], n
         raise StateError(f"a state is what state_dict() gave, got {type(state).__name__}")
     if state.get("format") != FORMAT:
         raise StateError(f"this is no state of redense's format {FORMAT}: it has {sorted(map(str, state))[:8]}")
-    if state.get(key) != expected:
+    if ordered(state.get(key)) != ordered(expected):
         raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")
     for needed in needs:
         if needed not in state:

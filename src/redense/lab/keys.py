@@ -18,6 +18,7 @@ import torch
 from redense.criteria import get_criterion
 from redense.files.sources import code_of, version_of
 from redense.methods.base import get_technique
+from redense.phase import ordered
 
 from .environment import device_name
 from .recipe.optimizers import OPTIMIZERS
@@ -73,8 +74,7 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
         if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
             phase["prune"] = prune
         if planned.phase.is_sparse:
-            # The order of patterns decides, and the keys of the JSON below are sorted.
-            phase |= _said(code=code_of(get_criterion(planned.phase.criterion)), order=planned.phase.order)
+            phase |= _said(code=code_of(get_criterion(planned.phase.criterion)))
         if planned.method:
             phase |= _technique(planned.method, planned.options)
         if planned.changes:
@@ -89,7 +89,7 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
             if recipe.training.keep == "best-of-run":  # of all branches; once it was of the last one alone
                 phase["best"] = "of all"
         base = {"before": base if parent < 0 else keys[parent], "phase": phase}
-        keys.append(hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:32])
+        keys.append(hashlib.sha256(json.dumps(ordered(base), sort_keys=True).encode()).hexdigest()[:32])
     return keys
 
 

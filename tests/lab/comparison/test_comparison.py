@@ -16,6 +16,7 @@ from redense.lab.arms import ARMS, Flow, Setting, arm
 from redense.lab.comparison.comparison import (
     Comparison,
     check_started,
+    comparison_digest,
     discard_comparison,
     new_comparison,
     parse_sweep,
@@ -115,6 +116,13 @@ def test_what_is_no_comparison_or_damaged_is_refused(tiny: Tiny, tmp_path: Path)
         (tmp_path / "comparison.json").write_text(text)
         with pytest.raises(StateError, match="is damaged"):
             read_comparison(tmp_path)
+
+
+def test_a_comparison_of_patterns_in_another_order_is_another_one(tiny: Tiny):
+    shares = {"2*": 0.5, "*weight": 0.3}
+    orders = (shares, dict(reversed(shares.items())))
+    one, other = (comparison_digest(Comparison(tiny(sparse={"sparsity": own}), ("dsd",), (0,), {})) for own in orders)
+    assert one != other
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tiny: Tiny, tmp_path: Path):

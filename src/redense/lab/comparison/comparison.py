@@ -30,6 +30,7 @@ from redense.lab.recipe.sections import SparseRecipe
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import plan
 from redense.lab.training.pretrained import start_used
+from redense.phase import ordered
 from redense.tasks.task import Task
 
 CONTROL = "restart"
@@ -164,7 +165,7 @@ def comparison_digest(comparison: Comparison) -> str:
         plain["recipe"].pop(name, None)
     for name in WHEREABOUTS:
         plain["recipe"]["data"].pop(name, None)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(ordered(plain), sort_keys=True).encode()).hexdigest()
 
 
 def discard_comparison(folder: Path) -> None:

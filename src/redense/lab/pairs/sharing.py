@@ -9,6 +9,7 @@ from pathlib import Path
 from redense.files.checksums import file_sum, sha256
 from redense.files.opening import read_text
 from redense.files.writing import write_text
+from redense.phase import ordered
 from redense.schedule import Schedule
 
 _FOLDER = "shared"
@@ -91,5 +92,4 @@ def _key(schedule: Schedule) -> str:
     """The name of a first phase does not matter to its numbers."""
     first = schedule.phases[0]
     phase = {name: value for name, value in first.to_dict().items() if name != "name"}
-    phase |= {"order": first.order} if first.order else {}  # of patterns, which sorted keys lose
-    return sha256(json.dumps(phase, sort_keys=True).encode())[:16]
+    return sha256(json.dumps(ordered(phase), sort_keys=True).encode())[:16]
