@@ -369,7 +369,7 @@ def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: Any, says: s
 
 
 def test_a_state_of_patterns_in_another_order_is_of_another_schedule():
-    schedule = Schedule.dsd(**BUDGET | {"sparsity": {"2*": 0.5, "*weight": 0.3}})
+    schedule = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity={"2*": 0.5, "*weight": 0.3})
     state = Run(schedule).dsd.state_dict()
     Run(schedule).dsd.load_state_dict(state)
     phase = state["schedule"]["phases"][1]
