@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -152,9 +153,10 @@ def test_a_tied_weight_is_excluded_under_any_of_its_names_and_included_under_its
             ParameterError, match=rf"include '{include}' is tied to 'a\..*', which stands for both: give 'a\."
         ):
             redense.prunable(model, include=include)
-    schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={"b.weight": 0.5})
-    with pytest.raises(ParameterError, match=r"sparsity 'b\.weight' is tied to 'a\.weight', which stands for both"):
-        redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), schedule)
+    for name in ("b.weight", "b", "b.*"):  # the latter two are the bias as well, which is not pruned
+        schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={name: 0.5})
+        with pytest.raises(ParameterError, match=rf"sparsity '{re.escape(name)}' is tied to 'a\.weight', which stands"):
+            redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), schedule)
     with pytest.raises(ParameterError, match=r"exclude 'd' matches no parameter of the model"):
         redense.prunable(model, exclude="d")
 

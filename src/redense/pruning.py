@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .criteria import criterion_name, get_criterion, magnitude, saliency
 from .errors import ParameterError, RedenseError, ScheduleError, ScoreError, SparsityError, nearest
 from .layers.kinds import Kind
-from .layers.names import matching
+from .layers.names import matching, refuse_tied
 from .masks import check_groups
 from .masks import sharded as distributed
 from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
@@ -275,8 +275,15 @@ def check_seed(seed: object) -> int:
     return number
 
 
-def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, float]:
+def per_parameter(
+    sparsity: Sparsity | None, names: list[str], tied: Mapping[str, str] | None = None
+) -> dict[str, float]:
     """Return each parameter's sparsity: an exact name before a pattern, an earlier pattern before a later one.
+
+    Args:
+        sparsity: of a phase.
+        names: of the parameters that can be pruned.
+        tied: other names that parameters have in the state dict -> the one name that stands for all.
 
     Raises:
         ParameterError: a pattern matches nothing, or an earlier and wider one decides all that it matches.
@@ -285,6 +292,8 @@ def per_parameter(sparsity: Sparsity | None, names: list[str]) -> dict[str, floa
         return dict.fromkeys(names, sparsity or 0.0)
     found = {pattern: matching(pattern, names) for pattern in sparsity}
     for index, (pattern, own) in enumerate(found.items()):
+        if not own and (others := {(tied or {})[name] for name in matching(pattern, tied or {})}):
+            refuse_tied("sparsity", pattern, others)
         if not own:
             raise ParameterError(f"sparsity names '{pattern}', which is no prunable parameter{nearest(pattern, names)}")
         before = {each: found[each] for each in list(found)[:index]}

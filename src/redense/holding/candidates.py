@@ -106,16 +106,18 @@ class Candidates:
         verdicts = self.verdicts()
         self.kinds = {verdict.name: verdict.kind for verdict in verdicts}
         chosen = chosen_of(verdicts)
+        tied = dict[str, str]()
         if mapped:
             tied = other_names(self.modules, owners_of(self.modules))
             for pattern in mapped:
                 all_matching("sparsity", pattern, list(self.kinds), tied)
+            tied = {other: name for other, name in tied.items() if name in chosen}
             verdicts = self._judge(mapped, strict=False)
             own = chosen_of(verdicts)
             chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
         self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
         if mapped:
-            per_parameter(sparsity, [*chosen, *self.frozen])  # refuses a name that is left out
+            per_parameter(sparsity, [*chosen, *self.frozen], tied)  # refuses a name that is left out
         if not self._warned:
             self._warned = True
             warn_of_overlooked(verdicts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 from torch import nn
 
@@ -106,11 +106,16 @@ def all_matching(what: str, pattern: str, names: list[str], tied: Mapping[str, s
     if what == "exclude":
         found |= others
     if not found and others:
-        other = min(others)
-        raise ParameterError(f"{what} '{pattern}' is tied to '{other}', which stands for both: give '{other}'")
+        refuse_tied(what, pattern, others)
     if not found:
         raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
     return found
+
+
+def refuse_tied(what: str, pattern: str, others: Collection[str]) -> NoReturn:
+    """Refuse a pattern that stands for nothing but what is tied to others, the names of which stand for both."""
+    other = min(others, key=lambda name: (name.endswith("bias"), name))  # which is never pruned
+    raise ParameterError(f"{what} '{pattern}' is tied to '{other}', which stands for both: give '{other}'")
 
 
 def _wrapped_attribute(module: nn.Module) -> str:
