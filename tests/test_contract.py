@@ -294,6 +294,22 @@ def test_a_model_under_a_mask_can_be_copied_averaged_saved_and_loaded(model: str
         assert hooks_of(twin, copy.deepcopy(training.optimizer)) == []
 
 
+def test_a_copy_of_model_and_optimizer_is_trained_as_they_are_by_a_dsd_with_their_state():
+    training = Training("mlp", "adamw")
+    schedule = Schedule.dsd(dense=1, sparse=3, redense=2, sparsity=SPARSITY)
+    dsd = redense.DSD(training.model, training.optimizer, schedule)
+    training.step(0)
+    training.step(1)
+    twin = Training("mlp", "adamw")
+    twin.model, twin.optimizer = copy.deepcopy((training.model, training.optimizer))
+    redense.DSD(twin.model, twin.optimizer, schedule).load_state_dict(dsd.state_dict())
+    for number in range(2, 6):
+        training.step(number)
+        twin.step(number)
+    for one, other in zip(training.model.parameters(), twin.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_tied_weights_stay_tied_and_are_pruned_once():
     training = Training("tied", "sgd-nesterov")
     assert isinstance(training.model, Tied)
