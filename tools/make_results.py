@@ -98,6 +98,14 @@ EXPERIMENTS = {
         before="emoji/cnn --training.precision fp32",
         folder="runs/emoji-cnn-fp32",
     ),
+    "arms-captions-more": Experiment(
+        "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
+        "--arms dsd,restart,llr,dsd-iter,soup,dsd-soup,ema,dsd-ema,self-distill,distill,sam-sparse --margin 0.3 "
+        "--seeds 500,501,502,503,504",
+        data="emoji",
+        before="emoji/cnn --training.precision fp32",
+        folder="runs/emoji-cnn-fp32",
+    ),
     "soups": Experiment(
         "fashion-mnist/noisy-labels-early --arms dsd-soup,dsd-iter,dsd,soup,distill,gce,llr,restart --margin 0.2 "
         "--seeds 600,601,602,603,604,605,606,607,608,609,610,611,612,613,614,615,616,617,618,619"
