@@ -19,7 +19,7 @@ def outlook(grid: Grid) -> dict[str, Any]:
     optimizer steps that are to be trained for it in all seeds. A phase that several rows share is the first one's.
     """
     rows: dict[str, dict[str, Any]] = {}
-    counted = set[str]()
+    counted: dict[str, int] = {}
     for cell in grid.cells:
         planned = cell.flow.phases
         row = rows.setdefault(
@@ -34,11 +34,15 @@ def outlook(grid: Grid) -> dict[str, Any]:
             },
         )
         row["left"] += round(sum((1 - grid.store.done(key)) * one.steps for key, one in _new(cell, counted)))
-    return {"rows": list(rows.values()), "steps": grid.done()[1], "left": sum(row["left"] for row in rows.values())}
+    return {
+        "rows": list(rows.values()),
+        "steps": sum(counted.values()),
+        "left": sum(row["left"] for row in rows.values()),
+    }
 
 
-def _new(cell: Cell, counted: set[str]) -> Iterable[tuple[str, PlannedPhase]]:
+def _new(cell: Cell, counted: dict[str, int]) -> Iterable[tuple[str, PlannedPhase]]:
     for key, planned in zip(cell.keys, cell.flow.phases, strict=True):
         if key not in counted:
-            counted.add(key)
+            counted[key] = planned.steps
             yield key, planned
