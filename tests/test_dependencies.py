@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import shutil
@@ -95,6 +96,32 @@ def test_a_module_is_imported_with_what_its_floor_has():
             given |= names(EXTRAS[extra])
         lacking[place.as_posix()] = {name for name, at_once in imports(path) if at_once} - given
     assert {place: missing for place, missing in lacking.items() if missing} == {}
+
+
+def test_a_folder_of_a_packages_name_is_not_that_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "datasets-of-mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = importlib.import_module("datasets-of-mine")  # Python does not mind
+    assert not extras.is_installed("datasets-of-mine")
+    with pytest.raises(ModuleNotFoundError, match=rf"'datasets-of-mine', only the folder {re.escape(str(tmp_path))}"):
+        extras.refuse_folder(folder)
+    monkeypatch.delitem(sys.modules, "datasets-of-mine")
+
+
+def test_whether_a_package_is_there_is_asked_so_that_a_folder_of_its_name_is_none():
+    asked, plain = 0, list[str]()
+    for path in PATHS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Try) or not any("ImportError" in ast.dump(one) for one in node.handlers):
+                continue
+            names = [alias.name for each in node.body if isinstance(each, ast.Import) for alias in each.names]
+            names = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+            calls = [each for each in node.body if "refuse_folder" in ast.dump(each)]
+            asked += bool(calls)
+            if names and not calls:
+                plain.append(f"{path.relative_to(SOURCE)}: {', '.join(names)}")
+    assert plain == ["lab/runs/hub.py: huggingface_hub"]  # and a name from it, which a folder has not
+    assert asked > 10
 
 
 def test_the_packages_of_the_lab_are_those_that_a_verb_is_told_of():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import MissingExtraError
+from redense.optional.extras import refuse_folder
 
 SHELLS = ("bash", "zsh", "tcsh")
 _FILES = ("recipe", "run", "table", "images", "files", "name", "out", "data", "cnn")
@@ -21,6 +22,8 @@ def completion_of(parser: argparse.ArgumentParser, shell: str) -> str:
     """
     try:
         import shtab  # pyright: ignore[reportMissingImports]
+
+        refuse_folder(shtab)
     except ImportError:
         raise MissingExtraError("--print-completion needs shtab: pip install 'redense[completion]'") from None
     for action in _all(parser):

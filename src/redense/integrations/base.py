@@ -12,6 +12,7 @@ from redense.controller import DSD
 from redense.errors import MissingExtraError
 from redense.layers.names import patterns_of
 from redense.masks.sharding import sparsity_of
+from redense.optional.extras import refuse_folder
 from redense.optional.torchvision import make_importable
 from redense.pruning import check_seed
 
@@ -32,6 +33,7 @@ def require(names: Sequence[str], needs: str, extra: str) -> list[ModuleType]:
     for name in [n for n in names if n in sys.modules] or names:
         try:
             module = importlib.import_module(name)
+            refuse_folder(module)
         except ImportError as error:
             if not isinstance(error, ModuleNotFoundError) or error.name not in (name, name.split(".")[0]):
                 reason = f"{name} does not import ({' '.join(str(error).split())[:200]})"

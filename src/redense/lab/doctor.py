@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from redense.optional.extras import refuse_folder
 from redense.optional.torchvision import make_importable
 from redense.tasks import catalog
 
@@ -159,7 +160,7 @@ def _import_error(name: str) -> str:
     import importlib
 
     try:
-        importlib.import_module(_MODULES.get(name, name))
+        refuse_folder(importlib.import_module(_MODULES.get(name, name)))
     except Exception as error:  # noqa: BLE001  # whatever it is, it is what a user would meet
         return " ".join(str(error).split())[:160] or type(error).__name__
     return ""

@@ -172,7 +172,7 @@ def test_what_cannot_be_written_is_one_line(redense: Run, run: Path, tmp_path: P
     assert "\n" not in str(raised.value)
     with pytest.raises(ExportError, match="a task of 'other' has no graphs"):
         write_graphs(type("Other", (), {"name": "other"})(), nn.Identity(), tmp_path, "onnx")
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats, "is_installed", lambda name: False)
     code, out, err = redense("export", run, "out", "--format", "onnx")
     assert (code, out, err) == (2, "", "redense: --format onnx needs onnx: pip install 'redense[onnx]'\n")
     assert not (tmp_path / "out").exists()

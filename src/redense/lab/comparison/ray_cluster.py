@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from redense.errors import MissingExtraError, RedenseError, StateError
+from redense.optional.extras import refuse_folder
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ def _reach(address: str) -> None:
 def _ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]
+
+        refuse_folder(ray)
     except ImportError:
         raise MissingExtraError("--backend ray needs Ray: pip install 'redense[ray]'") from None
     return ray

@@ -7,13 +7,13 @@ To add one, decorate a class that has the four methods of `Logger` with `registe
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from redense.errors import MissingExtraError, RecipeError, RedenseError, nearest
+from redense.optional.extras import is_installed
 from redense.plugins import Registry
 
 T = TypeVar("T", bound="type[Logger]")
@@ -113,7 +113,7 @@ def find_logger(name: str) -> type[Logger]:
         importlib.import_module(f".{_HOMES[name]}", __package__)
     logger = LOGGERS[name]
     needs: str | None = getattr(logger, "needs", None)
-    if needs and importlib.util.find_spec(needs) is None:
+    if needs and not is_installed(needs):
         raise MissingExtraError(f"log: {name} needs the package {needs}: pip install {needs}")
     return logger
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from redense.errors import MissingExtraError, RecipeError, StateError
 from redense.files.visible import visible_line
+from redense.optional.extras import refuse_folder
 from redense.schedules.numeric import plain
 
 JobT = TypeVar("JobT")
@@ -54,7 +55,9 @@ class Carrier:
             join_cluster(self.jobs, self.resources)
         elif self.jobs > 1:
             try:
-                import joblib  # noqa: F401  # only whether it is there
+                import joblib
+
+                refuse_folder(joblib)
             except ImportError:
                 raise MissingExtraError("more than one job needs joblib: pip install 'redense[lab]'") from None
 

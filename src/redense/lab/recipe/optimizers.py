@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redense.errors import MissingExtraError, RecipeError
+from redense.optional.extras import refuse_folder
 from redense.plugins import Registry
 
 Make = Callable[[Any, Any], Any]
@@ -100,6 +101,8 @@ def _values(settings: Any, *names: str) -> dict[str, Any]:
 def _library() -> Any:
     try:
         import pytorch_optimizer
+
+        refuse_folder(pytorch_optimizer)
     except ImportError:
         raise MissingExtraError(
             "the optimizers 'muon' and 'schedule-free' are from a library: pip install 'redense[methods]'"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 
 from redense.errors import MissingExtraError, RedenseError
+from redense.optional.extras import is_installed
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 """Graph format -> what its files end in."""
@@ -76,5 +76,5 @@ def check_format(form: str) -> None:
     if form not in FORMATS:
         raise ExportError(f"--format must be one of {', '.join(FORMATS)}, got '{form}'")
     for name in _NEEDED.get(form, ()):
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise MissingExtraError(f"--format {form} needs {name}: pip install 'redense[onnx]'")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from redense.errors import RedenseError
 from redense.files.writing import write_bytes
+from redense.optional.extras import refuse_folder
 from redense.tasks.graphs import ExportsGraphs, Graph, Inputs
 
 from .formats import ENDINGS, VALIDATION, WITHOUT_GUARDS, Compared, ExportError
@@ -111,6 +112,8 @@ def _write_onnx(program: Any, graph: Graph, path: Path) -> tuple[Answer | None, 
     made.save(str(path))
     try:
         import onnxruntime  # pyright: ignore[reportMissingImports]
+
+        refuse_folder(onnxruntime)
     except ImportError:
         return None, "onnxruntime"
     options = onnxruntime.SessionOptions()

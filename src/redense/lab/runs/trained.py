@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from redense.errors import MissingExtraError, RecipeError, StateError
 from redense.files.opening import at_home
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.optional.extras import refuse_folder
 from redense.tasks.registry import task_named
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _downloaded(repository: str) -> Path:
 
     try:
         import huggingface_hub
+
+        refuse_folder(huggingface_hub)
     except ImportError:
         raise MissingExtraError("models of the hub need huggingface_hub: pip install 'redense[hub]'") from None
     try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from redense.errors import DataError, MissingExtraError, RecipeError, nearest
+from redense.optional.extras import refuse_folder
 from redense.optional.torchvision import make_importable
 from redense.tasks.graphs import Graph
 
@@ -169,6 +170,8 @@ def _import_timm() -> Any:
     make_importable()
     try:
         import timm
+
+        refuse_folder(timm)
     except ImportError as error:
         raise MissingExtraError("timm/NAME needs timm: pip install 'redense[timm]'") from error
     return timm

@@ -7,6 +7,7 @@ from types import ModuleType
 import torch
 
 from redense.errors import MissingExtraError
+from redense.optional.extras import refuse_folder
 from redense.optional.torchvision import make_importable
 
 
@@ -19,6 +20,8 @@ def torchvision() -> ModuleType:
     make_importable()
     try:
         import torchvision
+
+        refuse_folder(torchvision)
     except (ImportError, RuntimeError, OSError) as error:
         reason = "" if isinstance(error, ModuleNotFoundError) else f" ({' '.join(str(error).split())[:200]})"
         raise MissingExtraError(

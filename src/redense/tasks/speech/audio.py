@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from redense.errors import DataError, MissingExtraError
 from redense.files.opening import open_regular, read_bytes
+from redense.optional.extras import refuse_folder
 
 from .data import mp3
 
@@ -210,6 +211,8 @@ def require_soundfile() -> Any:
     """
     try:
         import soundfile
+
+        refuse_folder(soundfile)
     except (ImportError, OSError) as error:  # OSError: the C library behind it is missing
         raise MissingExtraError(f"sound files need soundfile ({error}): pip install 'redense[speech]'") from error
     return soundfile

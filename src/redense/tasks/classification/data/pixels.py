@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from redense.errors import MissingExtraError
+from redense.optional.extras import refuse_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image, Transpose
@@ -52,7 +53,9 @@ def require_pillow() -> None:
         MissingExtraError: it is not installed.
     """
     try:
-        import PIL  # noqa: F401  # only whether it is there
+        import PIL
+
+        refuse_folder(PIL)
     except ImportError as error:
         raise MissingExtraError("images in files need Pillow: pip install 'redense[vision]'") from error
 

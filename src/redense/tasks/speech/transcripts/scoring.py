@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redense.errors import DataError, MissingExtraError
+from redense.optional.extras import refuse_folder
 
 if TYPE_CHECKING:
     from jiwer.process import AlignmentChunk
@@ -261,6 +262,8 @@ def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
 def _chunks(heard: list[list[str]], said: list[list[str]]) -> list[list[AlignmentChunk]]:
     try:
         import jiwer
+
+        refuse_folder(jiwer)
     except ImportError as error:
         raise MissingExtraError("error rates need jiwer: pip install 'redense[speech]'") from error
     # Already in units: jiwer's own transforms would split them again.

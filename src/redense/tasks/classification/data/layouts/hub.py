@@ -15,6 +15,7 @@ from torch import Tensor
 from redense.errors import DataError, MissingExtraError, nearest
 from redense.files.opening import at_home, read_bytes
 from redense.files.visible import counted
+from redense.optional.extras import refuse_folder
 from redense.tasks.classification.data.assemble import Part
 from redense.tasks.classification.data.checking import Looks
 from redense.tasks.classification.data.pixels import decode
@@ -130,7 +131,9 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
     """
     try:
         import datasets
-        import PIL  # noqa: F401  # only whether it is there
+        import PIL
+
+        refuse_folder(datasets, PIL)
     except ImportError as error:
         raise MissingExtraError(
             f"{source} is a Hugging Face data set, which needs another package: pip install 'redense[hub]'"
