@@ -44,6 +44,9 @@ class Registration:
         opens: ``module:name`` of a function (folder, data, model) -> a trained network to be used.
         alone: ``module:name`` of a function (folder, data, model) -> `redense.tasks.graphs.Standalone`: the graphs of a
             trained network where its data is not.
+        companions: ``module:name`` of a function (folder, data) -> the files of others that a trained network needs,
+            each by its name in an export. The section ``data`` then has a method ``within(folder)`` that returns the
+            settings which find them there.
         verb: the command that uses a trained network.
         sample: a file that a trained network is given, and what it answers, for the card of a model.
         tag: what the Hugging Face Hub calls the task.
@@ -67,6 +70,7 @@ class Registration:
     check: str = ""
     opens: str = ""
     alone: str = ""
+    companions: str = ""
     verb: str = ""
     sample: tuple[str, str] | None = None
     tag: str = ""

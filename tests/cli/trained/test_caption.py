@@ -12,10 +12,11 @@ import yaml
 from PIL import Image
 
 from redense import cli
+from redense.errors import StateError
 from redense.lab.runs.export import export_run
-from redense.tasks.captioning.captioner import Caption, Captioner, open_captioner
+from redense.tasks.captioning.captioner import Caption, Captioner, companions, open_captioner
 from redense.tasks.captioning.config import CaptionData, CaptionModel
-from redense.tasks.captioning.features import open_eyes
+from redense.tasks.captioning.features import digest_of, open_eyes
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -122,8 +123,40 @@ def test_what_cannot_be_read_is_named_after_the_others_were_captioned(redense: R
 def test_an_export_captions_as_its_run_does(redense: Run, trained: Path, tmp_path):
     path = draw(tmp_path / "red.png", "red")
     out = export_run(trained / "talker", tmp_path / "export")
-    assert redense("caption", out, path) == redense("caption", trained / "talker", path)
-    assert f"It sees pictures with the CNN `{trained / 'cnn'}`, which is not in this" in (out / "README.md").read_text()
+    told = redense("caption", trained / "talker", path)
+    assert redense("caption", out, path) == told
+    assert "in this folder, too: `cnn`." in (out / "README.md").read_text()
+    (trained / "cnn").rename(tmp_path / "away")  # as on another machine
+    try:
+        assert redense("caption", out, path) == told
+        assert redense("caption", Path(shutil.move(out, tmp_path / "elsewhere")), path) == told
+        bare = export_run(trained / "talker", tmp_path / "bare")
+    finally:
+        (tmp_path / "away").rename(trained / "cnn")
+    assert f"the CNN `{trained / 'cnn'}`, which is not in this folder" in (bare / "README.md").read_text()
+    assert redense("caption", bare, path) == told
+    for damaged in ("cnn/model.safetensors", "cnn/artifacts/inputs.json"):
+        copied = Path(shutil.copytree(tmp_path / "elsewhere", tmp_path / damaged.replace("/", "-")))
+        (copied / damaged).write_bytes((copied / damaged).read_bytes()[:-9])
+        code, _, err = redense("caption", copied, path)
+        assert (code, err.count("\n")) == (2, 1)
+        assert damaged in err
+
+
+def test_a_cnn_that_is_a_file_lies_in_the_export_as_one(tmp_path: Path):
+    file = tmp_path / "vgg.pt"
+    file.write_bytes(b"weights")
+    data = CaptionData.model_validate({"features": {"weights": str(file)}})
+    run = tmp_path / "run"
+    (run / "artifacts").mkdir(parents=True)
+    (run / "artifacts" / "features.json").write_text(json.dumps({"features": 9, "digest": digest_of(data.features)}))
+    assert companions(run, data) == {"cnn.pt": file}
+    shutil.copy(file, run / "cnn.pt")
+    assert data.within(run).features.weights == str(run / "cnn.pt")
+    assert data.within(tmp_path) == data
+    file.write_bytes(b"other weights")
+    with pytest.raises(StateError, match=r"vgg\.pt is not the CNN that .*run was trained with"):
+        companions(run, data)
 
 
 def test_the_scale_of_pixels_that_a_run_keeps_is_that_of_its_data_to_the_bit(trained: Path, tmp_path):

@@ -254,7 +254,9 @@ def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
         check_sums(folder, *GIVEN)
     data = _settings_of(_read(path)[0], str(path))
     refuse_unloaded(folder)
-    return build_recipe(data, str(path))
+    recipe = build_recipe(data, str(path))
+    within: Any = getattr(recipe.data, "within", None)
+    return recipe.model_copy(update={"data": within(folder)}) if within else recipe
 
 
 def _settings_of(text: str, label: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from redense.errors import DataError, StateError
+from redense.errors import DataError, RedenseError, StateError
 from redense.files.checksums import check_sums, write_sums
 from redense.files.visible import visible_line
 from redense.files.writing import write_bytes, write_text
@@ -76,17 +76,41 @@ def export_run(
             for path in sorted((folder / "artifacts").glob("*")):
                 (out / "artifacts").mkdir(exist_ok=True)
                 write_bytes(out / "artifacts" / path.name, path.read_bytes())
+            own = copy_companions(folder, recipe, out)
             graphs = write()
             taken = [path for path in out.rglob("*") if path.is_file()]
             write_sums(out, taken)
             _copy_search(folder / SEARCH, out / SEARCH)
-            write_text(out / "README.md", model_card(recipe, result, made, graphs))
+            write_text(out / "README.md", model_card(recipe, result, made, graphs, own))
         except BaseException:  # half of it would pass for an export
             shutil.rmtree(out, ignore_errors=True)
             raise
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
     return out
+
+
+def copy_companions(folder: Path, recipe: Recipe, out: Path) -> list[str]:
+    """Copy what a trained network needs of others, as the CNN that a captioner sees with; return what lies in ``out``.
+
+    Where it is not there any more, a warning says so.
+    """
+    task = task_named(recipe.task)
+    if not task.has("companions"):
+        return []
+    try:
+        files: dict[str, Path] = task.load("companions")(folder, recipe.data)
+    except RedenseError as error:
+        log.warning("what the network needs beside its own files is not copied: %s", error)
+        return []
+    for name, path in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(out / name, path.read_bytes())
+    own = sorted({name.partition("/")[0] for name in files})
+    for name in own:
+        if (out / name).is_dir():
+            write_sums(out / name, [path for path in (out / name).rglob("*") if path.is_file()])
+    return own
 
 
 def _copy_search(kept: Path, out: Path) -> None:
@@ -140,7 +164,13 @@ def _network_of(folder: Path, recipe: Recipe, data: str | None) -> tuple[Any, An
     return engine.task, engine.model, VALIDATION
 
 
-def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], graphs: Sequence[Compared] = ()) -> str:
+def model_card(
+    recipe: Recipe,
+    result: dict[str, Any],
+    made: dict[str, Any],
+    graphs: Sequence[Compared] = (),
+    companions: Sequence[str] = (),
+) -> str:
     """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
     metric = result["metric"]
     name = shown_name(metric["name"])
@@ -170,7 +200,7 @@ def model_card(recipe: Recipe, result: dict[str, Any], made: dict[str, Any], gra
         "the table does not show that the mask is what helped.",
         "",
         *_notes(result),
-        *_usage(recipe),
+        *_usage(recipe, companions),
         "Or load the weights into the plain model of your own code:",
         "",
         "```python",
@@ -220,13 +250,16 @@ def _graph_usage(graph: Compared) -> list[str]:
     return [f"`{graph.file}` takes {graph.about}.{compared}", "", "```python", *code, "```", ""]
 
 
-def _usage(recipe: Recipe) -> list[str]:
+def _usage(recipe: Recipe, companions: Sequence[str]) -> list[str]:
     """Return the lines of the card that say how to use the model; none for a task that `redense.load` does not know."""
     sample = task_named(recipe.task).sample
     if sample is None:
         return []
     file, what = sample
     needs = getattr(recipe.data, "needs", "")
+    if companions:
+        named = ", ".join(f"`{name}`" for name in companions)
+        needs = f"What it needs of other networks is in this folder, too: {named}."
     return [
         "Use it, from this folder:",
         "",

@@ -22,6 +22,7 @@ register(
         check="redense.tasks.captioning.data.inspecting:check",
         opens="redense.tasks.captioning.captioner:open_captioner",
         alone="redense.tasks.captioning.exporting:alone",
+        companions="redense.tasks.captioning.captioner:companions",
         verb="caption",
         sample=("picture.jpg", "a sentence"),
         tag="image-to-text",

@@ -13,13 +13,13 @@ import torch
 from redense.errors import StateError
 from redense.files.checksums import check_folder
 from redense.files.json_text import parse_json
-from redense.files.opening import read_text
+from redense.files.opening import at_home, read_text
 from redense.tasks.classification.classifier import open_picture
 from redense.tasks.classification.data.sets import first_line
 from redense.tasks.weights import final_weights, load_weights_, verify_answer
 
 from .beam import write_all
-from .config import CaptionData, CaptionModel
+from .config import CNN, CaptionData, CaptionModel
 from .features import Eyes, digest_of, open_eyes
 from .network import NeuralTalk
 from .tokens import Vocabulary, vocabulary_from_json
@@ -85,13 +85,37 @@ def open_captioner(folder: Path, data: CaptionData, model: CaptionModel) -> Capt
         DataError: the CNN's weights cannot be downloaded.
     """
     network, words, digest = open_writer(folder, model)
+    _refuse_another(data, digest, folder)
+    eyes = open_eyes(data.features)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return Captioner(eyes, network.to(device), words, model)
+
+
+def companions(folder: Path, data: CaptionData) -> dict[str, Path]:
+    """Return the files of the CNN that a trained network sees with, by their names in an export; a library's has none.
+
+    Raises:
+        StateError: the CNN is not there, or is another than that of the training, or needs its data.
+        CheckpointError: a file of it is damaged.
+    """
+    if data.features.is_of_library:
+        return {}
+    _refuse_another(data, _read(folder, "features.json", _features)[1], folder)
+    place = at_home(data.features.weights)
+    if place.is_file():
+        return {f"{CNN}{place.suffix}": place}
+    check_folder(place)
+    files = {f"{CNN}/{name}": place / name for name in ("model.safetensors", "recipe.yaml", "artifacts/inputs.json")}
+    if missing := [path for path in files.values() if not path.is_file()]:
+        raise StateError(f"{missing[0]} is missing: an older redense trained that CNN, and it needs its data")
+    return files
+
+
+def _refuse_another(data: CaptionData, digest: str, folder: Path) -> None:
     if digest_of(data.features) != digest:
         raise StateError(
             f"{data.features.weights} is not the CNN that {folder} was trained with: its weights or settings differ"
         )
-    eyes = open_eyes(data.features)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return Captioner(eyes, network.to(device), words, model)
 
 
 def open_writer(folder: Path, model: CaptionModel) -> tuple[NeuralTalk, Vocabulary, str]:

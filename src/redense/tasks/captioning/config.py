@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,10 @@ class ExpectedCaptions(BaseModel):
     words: int = Field(ge=2, description="words of the vocabulary, with the one that begins and ends a sentence")
     features: int = Field(gt=0, description="numbers that the CNN gives for an image")
     length: int = Field(default=12, gt=0, description="words of a sentence, about")
+
+
+CNN = "cnn"
+"""The folder, or the file without its ending, in which an export has the CNN that it sees pictures with."""
 
 
 class FeatureSource(BaseModel):
@@ -41,6 +46,11 @@ class FeatureSource(BaseModel):
     )
     size: int = Field(default=224, ge=8, le=1024, description="height and width of the CNN's images")
     resize: int | None = Field(default=None, ge=8, le=2048, description="their shorter side before the middle is cut")
+
+    @property
+    def is_of_library(self) -> bool:
+        """Whether the weights are a library's, which downloads them where they are needed."""
+        return self.weights.startswith(("torchvision:", "timm:"))
 
 
 class CaptionData(BaseModel):
@@ -79,11 +89,18 @@ class CaptionData(BaseModel):
     expected: ExpectedCaptions | None = Field(default=None, description="what the set is, for a plan without it")
     workers: int = Field(default=0, ge=0, le=64, description="processes that prepare batches; 0 is fastest here")
 
+    def within(self, folder: Path) -> CaptionData:
+        """Return these settings with the CNN that lies in the folder of a trained network, as in an export, if any."""
+        for path in (folder / CNN, *sorted(folder.glob(f"{CNN}.*"))):
+            if path.is_file() or (path / "recipe.yaml").is_file():
+                return self.model_copy(update={"features": self.features.model_copy(update={"weights": str(path)})})
+        return self
+
     @property
     def needs(self) -> str:
         """The sentence of a card on what a network needs beside its own files; empty: nothing."""
         weights = self.features.weights
-        if weights.startswith(("torchvision:", "timm:")):
+        if self.features.is_of_library:
             return ""
         return (
             f"It sees pictures with the CNN `{weights}`, which is not in this folder: have that there, seen from "

@@ -126,7 +126,7 @@ def open_eyes(source: FeatureSource) -> Eyes:
     folder = at_home(source.weights)
     if (folder / "recipe.yaml").is_file():
         return _eyes_of_run(folder, source)
-    if _is_run(source.weights) and not folder.exists():
+    if not source.is_of_library and not folder.exists():
         train = command("redense", "run", "emoji/cnn", "--out", source.weights)
         raise StateError(
             f"data.features.weights: no such file or run folder {source.weights}; if it has moved, say where it is "
@@ -183,7 +183,7 @@ def digest_of(source: FeatureSource) -> str:
     scale = _scale(source)  # of an older redense it was ImageNet's whatever the network
     if folder.is_file():
         weights = remembered_sum(folder)
-    elif _is_run(weights):
+    elif not source.is_of_library:
         open_eyes(source)  # says what is missing
     return _digest(settings, weights, *([] if scale == IMAGENET else [scale]))
 
@@ -193,10 +193,6 @@ def _digest(*told: Any) -> str:
 
 
 # --- the CNN --------------------------------------------------------------------------------------------------------
-
-
-def _is_run(weights: str) -> bool:
-    return not weights.startswith(("torchvision:", "timm:"))
 
 
 def _model_of(folder: Path) -> Path:
