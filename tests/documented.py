@@ -56,12 +56,14 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("zoo/fashion-mnist-squeezenet/README.md", "fashion-mnist/squeezenet", "arm"): ("fashion-mnist-squeezenet",),
     ("zoo/fashion-mnist-noisy-labels/README.md", "fashion-mnist/noisy-labels", "arm"): ("noisy-labels",),
     ("zoo/prompts-es-deepspeech/README.md", "prompts-es/deepspeech", "arm"): ("prompts-es-deepspeech",),
+    ("zoo/emoji-neuraltalk/README.md", "emoji/neuraltalk", "arm"): ("emoji-neuraltalk",),
 }
 METRICS = {
     "test error": "test_error",
     "test WER": "test_wer",
     "test CER": "test_cer",
     "BLEU-4": "test_bleu4",
+    "test BLEU-4": "test_bleu4",
     "perplexity": "test_perplexity",
     "validation error": "validation_error",
 }

@@ -26,6 +26,7 @@ from redense.files.writing import write_bytes, write_text
 from redense.lab.checkpoint import load_tree
 from redense.lab.folder import new_folder, read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.lab.runs.export import copy_companions
 from redense.lab.runs.run import load_model
 from redense.lab.zoo import MODELS, Entry, measured, read_entry
 from redense.tasks.metrics import Metric, shown_name
@@ -37,7 +38,10 @@ NETWORKS = {
     "fashion-mnist/squeezenet": ("fashion-mnist-squeezenet", False),
     "fashion-mnist/noisy-labels": ("noisy-labels", True),
     "prompts-es/deepspeech": ("prompts-es-deepspeech", True),
+    "emoji/neuraltalk": ("emoji-neuraltalk", True),
 }
+# Recipe -> the recipe of the run that it needs, and where that lies.
+BEFORE = {"emoji/neuraltalk": ("emoji/cnn", "runs/emoji-cnn")}
 
 
 def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None) -> Entry:
@@ -67,6 +71,7 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
     for path in sorted((run / "artifacts").glob("*")):
         (folder / "artifacts").mkdir(exist_ok=True)
         write_bytes(folder / "artifacts" / path.name, path.read_bytes())
+    companions = copy_companions(run, recipe, folder)
     write_sums(folder, [path for path in folder.rglob("*") if path.is_file()])
     engine = load_model(folder)
     figures = dict(measured(engine, folder, tuple(MODELS)))
@@ -87,7 +92,7 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
     }
     write_text(folder / "zoo.json", json.dumps(card, indent=2) + "\n")
     add_sums(folder, [folder / "zoo.json"])
-    write_text(folder / "README.md", _card(card, recipe, result))
+    write_text(folder / "README.md", _card(card, recipe, result, companions))
     return read_entry(folder)
 
 
@@ -107,7 +112,7 @@ def _over_seeds(results: Path, recipe: Recipe) -> dict[str, Any]:
     return {"seeds": compared["seeds"], "rows": found}
 
 
-def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any]) -> str:
+def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any], companions: list[str]) -> str:
     metric = Metric(**card["metric"])
     what, unit = f"test {shown_name(metric.name)}", f" {metric.unit}".rstrip()
     sparse = next(phase for phase in result["phases"] if phase["sparsity"])
@@ -132,9 +137,12 @@ def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any]) -> str:
         "The data is that of the recipe, and redense finds it by name where it is not shipped. Train it anew with",
         "",
         "```console",
+        *(f"redense run {name} --out {folder}" for name, folder in filter(None, [BEFORE.get(recipe.name)])),
         f"redense run {recipe.name} --seed {card['seed']}",
         "```",
         "",
+        *(f"`{name}` is the network that it sees with." for name in companions),
+        *[""] * bool(companions),
         *_means(card, what, unit),
         f"Made with redense {card['made']['redense']}, Python {card['made']['python']} and PyTorch "
         f"{card['made']['torch']} on {card['made']['processor']}. `recipe.yaml` is the whole recipe, `zoo.json` all of "
@@ -163,6 +171,11 @@ def _means(card: dict[str, Any], what: str, unit: str) -> list[str]:
     ]
 
 
+def redense(*arguments: str) -> None:
+    """Run the command line in the repository; end with it if it fails."""
+    subprocess.run([sys.executable, "-m", "redense.cli", *arguments], check=True, cwd=ROOT)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=NETWORKS, help="one network")
@@ -170,9 +183,13 @@ def main() -> None:
     for recipe, (results, half) in NETWORKS.items():
         if (only and recipe != only) or (ROOT / "zoo" / recipe.replace("/", "-")).exists():
             continue
+        if before := BEFORE.get(recipe):
+            name, folder = before
+            if not (ROOT / folder / "model.safetensors").exists():
+                redense("run", name, "--out", folder)
         with tempfile.TemporaryDirectory() as place:
             run = Path(place) / "run"
-            subprocess.run([sys.executable, "-m", "redense.cli", "run", recipe, "--out", str(run)], check=True)
+            redense("run", recipe, "--out", str(run))
             entry = add(run, ROOT / "zoo", half=half, results=ROOT / "results" / results)
         print(f"{entry.name}: {entry.bytes:,} bytes, {entry.figures}")
 

@@ -347,7 +347,8 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_old_file_and_nothing_else
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_a_full_device_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: real(Path("/dev/full"), *a, **k))
+    full = Path("/dev/full")  # in the place of what is written, and of nothing that is read: it never ends
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: real(full if tmp_path in self.parents else self, *a, **k))
     with pytest.raises(CheckpointError, match="No space left on device"):
         write_bytes(tmp_path / "a", b"x" * 100_000)
 
