@@ -20,6 +20,7 @@ from hypothesis import settings
 
 from redense import cli
 from redense.optional.torchvision import make_importable
+from redense.plugins import _ALL
 
 if TYPE_CHECKING:  # the core's tests run where the extras are not installed
     from redense.lab.recipe.recipe import Recipe
@@ -55,6 +56,20 @@ def caplog(request: pytest.FixtureRequest) -> Iterator[pytest.LogCaptureFixture]
         logged = pytest.LogCaptureFixture(request.node, _ispytest=True)
         yield logged
         logged._finalize()
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Forget whatever a test registers, of any kind: other tests list what there is."""
+
+    def of_others() -> list[tuple[str, str]]:  # ours come when a module is imported, and stay
+        return [(kind, name) for kind, table in _ALL.items() for name in table._things if table.plugin_of(name)]
+
+    before = of_others()
+    yield
+    for kind, name in of_others():
+        if (kind, name) not in before:
+            del _ALL[kind][name]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,6 @@ from torch import Tensor, nn
 import redense
 from redense import criteria, masks
 from redense.errors import ScheduleError, ScoreError
-
-
-@pytest.fixture
-def registry() -> Iterator[None]:
-    """Whatever a test registers is forgotten afterwards."""
-    before = dict(criteria.CRITERIA)
-    yield
-    criteria.CRITERIA.clear()
-    criteria.CRITERIA.update(before)
 
 
 def test_magnitude_is_the_absolute_value_without_a_graph():
@@ -85,7 +75,7 @@ def test_saliency_without_gradients_names_the_parameter_and_the_remedy():
     assert masks.sparsity_of(*model.parameters()) == 0
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("registries")
 def test_a_criterion_of_your_own_is_used_by_its_name():
     @redense.criterion("signed")
     def signed(parameter: Tensor, seed: int) -> Tensor:
@@ -100,7 +90,7 @@ def test_a_criterion_of_your_own_is_used_by_its_name():
         assert model.weight[~block.masks["weight"]].eq(0).all()
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("registries")
 def test_scores_of_the_wrong_shape_or_value_name_criterion_and_parameter():
     redense.criterion("flat")(lambda parameter, seed: parameter.detach().flatten())
     redense.criterion("broken")(lambda parameter, seed: parameter.detach() / 0)

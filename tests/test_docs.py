@@ -182,6 +182,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         optimizer.step()
 
 
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_every_block_of_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,7 @@ from redense.criteria import CRITERIA, WITH_GRADIENTS, get_criterion
 from redense.errors import DataError, PluginError, RecipeError, ScheduleError, ScoreError, StateError
 from redense.files.checksums import write_with_sums
 from redense.lab.arms import ARMS, Setting, card_of
+from redense.lab.arms.cards import PAPERS
 from redense.lab.comparison import grid
 from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.comparison.extension import write_extended
@@ -31,16 +32,14 @@ from redense.lab.search.recipes import RecipeTraining, training_of
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
 from redense.lab.training.plan import plan
-from redense.methods.base import TECHNIQUES, Method, technique
+from redense.methods.base import Method, technique
 from redense.phase import Phase
 from redense.pruning import choose
-from redense.tasks import registry
 from redense.tasks.classification.config import ImageData
 from redense.tasks.classification.data.loading import load_splits
 from redense.tasks.classification.data.reading import READERS, Found, layout
 from redense.tasks.classification.data.sets import ImageSet
 from redense.tasks.classification.models import NETWORKS, network
-from redense.tasks.registry import tasks
 
 from .trainings import stop_after
 
@@ -50,14 +49,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def _forgotten_afterwards() -> Iterator[None]:
-    tasks()
-    tables = (ARMS, CRITERIA, TECHNIQUES, registry._TASKS)
-    before, gradients = [dict(table) for table in tables], set(WITH_GRADIENTS)
+def _forgotten_afterwards(registries: None) -> Iterator[None]:
+    papers, gradients = dict(PAPERS), set(WITH_GRADIENTS)
     yield
-    for table, old in zip(tables, before, strict=True):
-        for name in set(table) - set(old):
-            del table[name]  # pyright: ignore[reportIndexIssue]  # each is a mutable mapping
+    for name in set(PAPERS) - set(papers):
+        del PAPERS[name]
     for name in (
         "one_threshold",
         "lamp",
