@@ -92,6 +92,7 @@ def test_headline_and_conclusions_name_the_same_gains_and_the_same_obstacles(los
 def test_a_baseline_without_any_run_is_no_error_and_no_gain():
     found = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0}, {"baseline": 5})
     assert headline(found) == "No arm shows a gain over 5 seeds. 5 of 5 runs of baseline diverged, so dsd is none."
+    assert headline(decision({"baseline": 12.0})) == "Nothing can be compared: there is one arm."
 
 
 def test_codes_say_what_the_sentences_say():

@@ -46,7 +46,8 @@ class _Headline:
     def text(self) -> str:
         decision, over = self.decision, f"over {counted(self.seeds, 'seed')}"
         if not decision.contrasts:
-            return "Nothing can be compared: too few runs came to their end."
+            few = "there is one arm" if len(decision.arms) == 1 else "too few runs came to their end"
+            return f"Nothing can be compared: {few}."
         if self.seeds == 1:
             return "One seed was run, and one seed shows nothing: whether any arm is a gain is open."
         first = self.first

@@ -19,6 +19,7 @@ from .cells import (
     columns_of_rows,
     finite,
     is_number,
+    is_written_number,
     label,
     plain,
     read_file,
@@ -251,9 +252,12 @@ def _failing(cell: Any) -> str:
 
 
 def _only_column(columns: Columns) -> str:
-    """Return the one column of numbers; a column is one where any of its cells is a number."""
+    """Return the one column of numbers; a column is one where any of its cells is a number, or all are written as one.
+
+    Figures with a percent sign or a decimal comma are refused, and another column must not stand in for them.
+    """
     left = [name for name in columns.cells if name not in _OWN]
-    numbers = [name for name in left if any(map(is_number, columns.cells[name]))]
+    numbers = [name for name in left if any(map(is_number, columns.cells[name])) or _is_written(columns.cells[name])]
     if len(numbers) == 1 or (not numbers and len(left) == 1):
         return (numbers or left)[0]
     if not numbers:
@@ -265,6 +269,12 @@ def _only_column(columns: Columns) -> str:
         return told[0]
     listed = ", ".join(map(quoted, told[:20]))
     raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
+
+
+def _is_written(cells: Sequence[Any]) -> bool:
+    """Whether all cells that are filled are numbers to a person."""
+    filled = [cell for cell in cells if label(cell) != ""]
+    return bool(filled) and all(map(is_written_number, filled))
 
 
 def _where(columns: Columns, arm: str, seed: str, row: int) -> str:
