@@ -264,7 +264,7 @@ def _score(
     first = next((figures for figures in known.values() if figures), None)
     if first is None:
         return {}
-    own = choose_metric(first.names, metric, lower)[0]
+    own = choose_metric(first.told, metric, lower)[0]
     found: dict[str, dict[int, float]] = {name: {} for name in names}
     for (name, seed), figures in known.items():
         if figures is None:

@@ -201,6 +201,8 @@ def test_validation_figures_alone_decide_with_a_caution():
     told = judged(rows)
     assert told["control"] == ["restart", "llr"]
     assert told["caution"].startswith("There are validation figures alone")
+    trained = judged([{"train_loss" if key == "error" else key: own for key, own in row.items()} for row in rows])
+    assert "By its name train_loss is a figure of training data: it says nothing of other data." in trained["caution"]
 
 
 def test_a_table_of_the_baseline_alone_has_nothing_to_say():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from redense.errors import DataError, RecipeError
-from redense.lab.pairs.figures import Figures, choose_metric, read_figures
+from redense.lab.pairs.figures import Figures, choose_metric, missing_metric, read_figures
 from redense.lab.pairs.printed import checked_expression, figures_of
 
 NAN = float("nan")
@@ -25,6 +25,9 @@ NAN = float("nan")
         ({"error": 0.13, "model": "resnet", "curve": [1, 2]}, {"error": 0.13}, {}),
         ({"validation": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
         ({"val": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"Val": 0.12, "Test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"dev_WER": 0.12, "WER/test": 0.13}, {"WER": 0.13}, {"WER": 0.12}),
+        ({"Val_Error": 0.12}, {}, {"Error": 0.12}),
         ({"valid": {"error": 0.1}, "test": {"error": 0.13}}, {"error": 0.13}, {"error": 0.1}),
         ({"error": 0.13, "converged": np.True_}, {"error": 0.13}, {}),
         ({"validation_error": 0.12, "test_error": 0.13}, {"error": 0.13}, {"error": 0.12}),
@@ -49,6 +52,7 @@ def test_figures_are_read_in_every_usual_form(given: Any, test: dict[str, float]
         ({"error": NAN}, "the test figure 'error' is 'nan': a run that diverged"),
         ({"validation": "good"}, "'validation' must be a number or a dict of numbers"),
         ({"error": 1.0, "steps": NAN}, "'steps' is 'nan'"),
+        ({"error": 1.0, "steps": "100"}, "'steps' must be a number, got a str"),
         (torch.zeros(3), "expected a number or a dict of figures"),
     ],
 )
@@ -73,8 +77,12 @@ def test_the_figure_that_decides_is_there_once(given: Any, named: str):
 
 
 def test_a_figure_does_not_decide_because_another_is_no_number():
+    read = read_figures({"error": NAN, "loss": 0.5})
+    assert read == Figures.from_dict(read.to_dict())
     with pytest.raises(DataError, match="there is more than one figure: say which decides"):
-        read_figures({"error": NAN, "loss": 0.5})
+        choose_metric(read.told, None, None)
+    assert missing_metric(read, "error").startswith("the figure 'error' is no finite number")
+    assert missing_metric(read, "loss") == ""
 
 
 def test_of_two_other_figures_the_one_that_says_its_split_counts():

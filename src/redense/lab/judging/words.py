@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from redense.files.visible import counted
 
-from .figures import BASELINES, CONTROLS, shown
+from .figures import BASELINES, CONTROLS, other_split_of, shown
 from .power import seeds_for
 from .statistics import LEVEL, Interval, veto_limit
 from .verdicts import Conclusion, Contrast, Decision, Obstacle
@@ -120,6 +120,9 @@ def caution(decision: Decision) -> str | None:
             "There are validation figures alone: what was chosen by them looks better by them, and they cannot choose "
             "the control too."
         )
+    name = shown(decision.metric or "")
+    if other_split_of(name) == "training":
+        said.append(f"By its name {name} is a figure of training data: it says nothing of other data.")
     if untold := _untold(decision):
         said.append(
             f"Nobody told for how many steps {listed(untold)} {'trains' if len(untold) == 1 else 'train'}: {_NO_LONGER}"

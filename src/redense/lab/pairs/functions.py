@@ -221,7 +221,7 @@ def check_figures(plan: Plan, outcomes: Mapping[tuple[str, int], Outcome]) -> No
     """
     lacking: list[str] = []
     for figures in (outcome.figures for outcome in outcomes.values() if outcome.figures):
-        metric, _ = choose_metric(figures.names, plan.metric, plan.lower_is_better)
+        metric, _ = choose_metric(figures.told, plan.metric, plan.lower_is_better)
         lacking.append(missing_metric(figures, metric))
     if lacking and all(lacking):
         raise DataError(lacking[0])

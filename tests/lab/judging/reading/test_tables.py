@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_splits_are_rows_too_and_validation_alone_decides():
     assert alone.arms["dsd"].validation == {}
 
 
-@pytest.mark.parametrize("name", ["validation_error", "val_error", "valid/error"])
+@pytest.mark.parametrize("name", ["validation_error", "valid/error", "Dev error", "error (val)"])
 def test_a_column_of_validation_figures_is_of_validation_whether_it_is_named_or_the_only_one(name: str):
     rows = [{"arm": row["arm"], "seed": row["seed"], name: row["error"]} for row in ROWS]
     for table, metric in ((rows, None), (rows, name), ([{**row, "test_error": 1.0} for row in rows], name)):
@@ -122,7 +123,7 @@ def test_a_column_of_validation_figures_is_of_validation_whether_it_is_named_or_
     assert "validation figures alone" in (judge(VALUES, metric=name).caution or "")
     both = read_table([{**row, "test_error": 1.0} for row in rows], metric="error")
     assert (both.validation_only, both.arms["dsd"].validation) == (False, VALUES["dsd"])
-    with pytest.raises(DataError, match=f"has columns '{name}' and 'valid-error': which is meant"):
+    with pytest.raises(DataError, match=f"has columns '{re.escape(name)}' and 'valid-error': which is meant"):
         read_table([{**row, "valid-error": 1.0} for row in rows], metric="error")
 
 
