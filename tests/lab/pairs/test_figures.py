@@ -125,6 +125,8 @@ def printed(folder: Path, text: str) -> Path:
 def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
     text = 'begin\n{"error": 0.5}\n{"error": 0.25, "epoch": 3}\n{not json}\nbye\n'
     assert figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error").test["error"] == 0.25
+    several = text + '{\n  "error": 0.125,\n  "kept": {\n    "epoch": 2\n  }\n}\nbye\n'
+    assert figures_of(tmp_path, printed(tmp_path, several), expression=None, metric="error").test["error"] == 0.125
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,7 @@ def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
         '{"error": 0.2',  # it was cut off
         "{error: 0.25}",  # JavaScript's
         "{ error: NaN }",
+        '{\n  "error": 0.2',
     ],
 )
 def test_last_figures_that_are_no_json_are_not_passed_over_for_an_earlier_line(tmp_path: Path, last: str):
@@ -189,6 +192,8 @@ def test_a_number_that_an_expression_takes_whole_is_the_figure(
         ("error: 1e-3", "([0-9.]+)", None, "found '3' for 'figure', a part of '1e-3'"),
         ("error: 12.5 ", "error.*([0-9.]+)", None, "found '5' for 'figure', a part of '12.5'"),
         ("loss: -0.5", "([0-9.]+)", None, "found '0.5' for 'figure', a part of '-0.5'"),
+        ("error: 1_3", r"error: (\S+)", None, "found '1_3' for 'figure', which is no number"),
+        ("error: ", r"error: (\d*)", None, "found '' for 'figure', which is no number"),
         ("error: nan", r"error: (\S+)", None, "the test figure 'figure' is 'nan'"),
     ],
 )

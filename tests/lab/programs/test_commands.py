@@ -77,6 +77,7 @@ def test_commands_are_compared_and_what_they_print_is_kept(run: Run, tmp_path: P
     judged = library.judge(tmp_path / "c", metric="error", controls=["restart"])
     assert str(judged) in out
     assert run("compare", *THREE, "--seeds", "3", "--out", "c")[0] == 0  # nothing is run again
+    assert "9 of 9 pairs" in run("compare", *THREE, "--resume", "c")[2]  # the seeds are the folder's
     assert run("compare", "--resume", "c")[1].endswith(out.partition("error:")[2])
 
 
