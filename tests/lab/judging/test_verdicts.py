@@ -277,6 +277,11 @@ def test_seeds_that_were_copied_are_named_and_figures_of_few_examples_are_not_ta
     coarse = {arm: [float(round(value)) for value in values] for arm, values in copied.items()}
     coarse["dsd"][6] += 1
     assert "counted more than once" not in (redense.judge(coarse, lower_is_better=True).caution or "")
+    alike = {**table, "mine": table["dsd"]}
+    said = "dsd and mine have the same figure as each other for every seed, as one training has."
+    assert said in (redense.judge(alike, lower_is_better=True).caution or "")
+    few = {arm: [float(value > 10) for value in values] for arm, values in alike.items()}
+    assert "each other" not in (redense.judge(few, lower_is_better=True).caution or "")
 
 
 @pytest.mark.parametrize(("figure", "told"), [(8.0, True), (0.0, False)])

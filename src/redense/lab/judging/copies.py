@@ -1,4 +1,4 @@
-"""Figures that look as if one run stood in several rows: of each other run nothing is known then."""
+"""Figures that look as if one run, or one training, stood in several rows: of each other one nothing is known then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .figures import ArmFigures
 
 _ENDS = (0.0, 1.0, 100.0)  # of figures that count examples: all right, or all wrong
-_FEW = 3  # seeds from which on equal figures say something
+_FEW = 3  # seeds, or different figures, from which on equal figures say something
 
 
 def twins(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
@@ -38,3 +38,15 @@ def unvaried(arms: Mapping[str, ArmFigures]) -> tuple[str, ...]:
         return ()
     several = (name for name, figures in arms.items() if len(figures.values) >= _FEW)
     return tuple(name for name in several if len(values[name]) == 1 and not values[name].intersection(_ENDS))
+
+
+def alike(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
+    """Return the arms that have the same figure as each other for every seed, as of a command that is the same in all.
+
+    None where that is known already (`ArmFigures.same`), nor where the figures are as few as those that meet by chance.
+    """
+    groups: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    for name, figures in arms.items():
+        if not figures.same and len(set(figures.values.values())) >= _FEW:
+            groups.setdefault(tuple(sorted(figures.values.items())), []).append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from redense.errors import DataError
 
-from .copies import twins, unvaried
+from .copies import alike, twins, unvaried
 from .figures import ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
@@ -143,6 +143,7 @@ class Decision:
         apart: the controls that end in another network: none of them decides.
         twins: seeds that have the same figures in every arm.
         unvaried: arms that have the same figure for every seed, where others have not.
+        alike: arms that have the same figures as each other.
     """
 
     metric: str | None
@@ -163,6 +164,7 @@ class Decision:
     apart: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
     unvaried: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -228,7 +230,7 @@ def decide(
     }
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms),
+        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms), alike(arms),
     )  # fmt: skip
 
 

@@ -134,6 +134,8 @@ def caution(decision: Decision) -> str | None:
             f"Seeds have the same figures in every arm, as if a run had been counted more than once: "
             f"{'; '.join(first)}{more}. The p-values do not hold if one was."
         )
+    for group in decision.alike:
+        said.append(f"{listed(group)} have the same figure as each other for every seed, as one training has.")
     if names := decision.unvaried:
         one = ("has", "one run has", "it") if len(names) == 1 else ("have", "one run of each has", "them")
         said.append(

@@ -94,7 +94,7 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
 
 
 def _object(text: str, begin: int) -> str:
-    """Return the object on several lines that begins at a place, as ``indent=2`` makes it; what stands there if none does.
+    """Return the object, on several lines as ``indent=2`` makes it, that begins at a place; or what else stands there.
 
     >>> _object('{"a": 1} {"error": 0.13} bye', 9)
     '{"error": 0.13}'
