@@ -36,10 +36,7 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
     """
     try:
         if out is not None:
-            str(out.absolute()).encode()  # logs, pages and results name it
-            if out.exists() and (not out.is_dir() or any(not _is_left(path, left) for path in out.iterdir())):
-                go_on = f"--resume {shlex.quote(str(out))}"
-                raise StateError(f"{out} exists and is not empty: name another folder, or go on with {go_on}")
+            check_new(out, left=left)
             out.mkdir(parents=True, exist_ok=True)
             return out
         root.mkdir(parents=True, exist_ok=True)
@@ -50,10 +47,26 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
             number += 1
             folder = first.with_name(f"{first.name}-{number}")
         return folder
+    except OSError as error:
+        raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+
+
+def check_new(out: Path, *, left: Collection[str] = ()) -> None:
+    """Raise unless a folder can be a new one: it does not exist, or has no more in it than ``left``.
+
+    Raises:
+        StateError: it is not, or its name cannot be written.
+    """
+    try:
+        str(out.absolute()).encode()  # logs, pages and results name it
+        taken = out.exists() and (not out.is_dir() or any(not _is_left(path, left) for path in out.iterdir()))
     except UnicodeEncodeError:
         raise StateError(f"cannot make the folder {visible_line(str(out))}: its name is no UTF-8") from None
     except OSError as error:
-        raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+        raise StateError(f"cannot make the folder {out}: {error.strerror}") from None
+    if taken:
+        go_on = f"--resume {shlex.quote(str(out))}"
+        raise StateError(f"{out} exists and is not empty: name another folder, or go on with {go_on}")
 
 
 @contextlib.contextmanager
