@@ -11,6 +11,7 @@ import pytest
 from redense.lab.judging import words
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.headline import headline
+from redense.lab.judging.results import is_dense
 from redense.lab.judging.verdicts import Decision, decide
 
 ARMS = ("baseline", "dsd", "random", "restart", "llr")
@@ -131,6 +132,11 @@ def test_a_control_that_trains_no_longer_is_not_said_to_train_longer():
     said = headline(judged(means, ["wide"], steps))
     assert said.endswith("but so is wide, without a mask: what it does helps by itself, and nothing more is shown.")
     assert "training longer helps by itself" in headline(judged(means, ["wide"], {**steps, "wide": 501.0}))
+
+
+def test_a_baseline_with_a_mask_is_not_called_dense():
+    rows = [{"arm": "a", "phases": [{"phase": {"steps": 3}}]}, {"arm": "b", "phases": [{"phase": {"sparsity": 0.3}}]}]
+    assert [is_dense({"form": "function", "rows": rows}, one) for one in ("a", "b")] == [True, False]
 
 
 def test_a_name_with_a_comma_is_the_whole_name_in_a_sentence():

@@ -56,6 +56,11 @@ def arms_of(
     if train is not None:
         check_train(train, start=share)
     found = [_arm(name, own, train, schedule) for name, own in _asked(arms, schedule)]
+    if not found and schedule is None:
+        raise RecipeError(
+            "there is nothing to compare: give a schedule, redense.compare(train, schedule, ...), or functions by "
+            'name, arms={"baseline": train, "mine": other}'
+        )
     names = {trained.arm.name for trained in found}
     if schedule is not None and baseline is None and BASELINE not in names and "dense" not in names:
         about = "the dense phase alone: fewer steps than the others"
