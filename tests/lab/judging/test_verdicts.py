@@ -125,6 +125,9 @@ def test_controls_and_baseline_can_be_named():
     told = judged(baseline="restart", controls=["llr", "llr"])
     assert [arm["role"] for arm in told["arms"]] == ["arm", "baseline", "arm", "control"]
     assert verdicts(told)["llr", "restart"] == "better"
+    numbered: Any = dict(enumerate(TABLE.values()))
+    assert judged(numbered, baseline=0, controls=[1])["conclusions"]["2"]["gain"] is True
+    assert judged(numbered, baseline=0, controls=1)["control"] == ["1"]
     renamed = {"dense" if name == "baseline" else name: values for name, values in TABLE.items()}
     assert "Against the baseline dense: better" in judged(renamed)["conclusions"]["dsd"]["text"]
 
@@ -218,6 +221,8 @@ def test_a_table_of_the_baseline_alone_has_nothing_to_say():
         ({"lower_is_better": None, "metric": "score"}, "which way of 'score' is better"),
         ({"baseline": "plain"}, "--baseline 'plain': no such arm"),
         ({"controls": ["longer"]}, "--control 'longer': no such arm"),
+        ({"controls": [None]}, "--control is the name of an arm, got 'None'"),
+        ({"lower_is_better": None, "metric": "\N{MINUS SIGN}loss"}, "which way of '.loss' is better"),
         ({"controls": ["baseline"]}, "is the baseline"),
         ({"margin": 0.0}, "margin must be a number above 0"),
         ({"margin": float("nan")}, "margin must be a number above 0"),

@@ -13,6 +13,7 @@ BASELINES = ("baseline", "dense")  # which arm is the baseline where none is nam
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
 SPLITS = {"test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
 """What the split of a figure may be called, in whatever capitals: that -> the split."""
+_MINUS = ("-", "\N{MINUS SIGN}")
 _OTHERS = {"training": "training", "train": "training", "evaluation": "evaluation", "eval": "evaluation"}
 _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
@@ -117,7 +118,11 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
     if given is not None:
         return bool(given)
     *before, last = re.split(r"[^a-z0-9]+", split_of(metric or "")[1].casefold())
-    if (last in _LOWER or last in _HIGHER) and not _TURNED.intersection(before) and not (metric or "").startswith("-"):
+    if (
+        (last in _LOWER or last in _HIGHER)
+        and not _TURNED.intersection(before)
+        and not (metric or "").startswith(_MINUS)
+    ):
         return last in _LOWER
     what = f"of {quoted(metric)}" if metric else "of numbers without a name"
     raise DataError(
@@ -215,7 +220,9 @@ def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: 
     return named
 
 
-def _known(option: str, name: str, arms: Collection[str]) -> str:
+def _known(option: str, name: object, arms: Collection[str]) -> str:
+    if not isinstance(name, str):
+        raise DataError(f"{option} is the name of an arm, got {quoted(name)}; there are {all_quoted(arms)}")
     if name not in arms:
         close = nearest(name, map(shown, arms))
         raise DataError(f"{option} {quoted(name)}: no such arm{close}; there are {all_quoted(arms)}")

@@ -29,11 +29,12 @@ def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", 
 def figure_of(split: str, metric: str) -> str:
     """Return what a figure of a split is called in a sentence; a name that says its split says it once.
 
-    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error")
-    ('test top5 error', 'validation error')
+    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error"), figure_of("test", "")
+    ('test top5 error', 'validation error', 'test figure')
     """
     own, bare = split_of(metric)
-    return f"{split} {shown_name(bare if split and own == split else metric)}".strip()
+    name = shown_name(bare if split and own == split else metric)
+    return f"{split} {name or 'figure'}" if split else name
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def number(cell: Any) -> float | None:
     if isinstance(cell, bool) or type(cell).__name__ == "bool" or isinstance(cell, (bytes, complex)):
         raise ValueError(str(cell))
     try:
-        return float(cell)
+        return float(cell.detach() if hasattr(cell, "detach") else cell)
     except OverflowError:
         return math.inf
     except (TypeError, ValueError):
