@@ -20,7 +20,7 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,15 +50,24 @@ def pieces_of(thing: object) -> dict[str, str]:
     return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "2"}
 
 
-def modules_from(path: Path) -> dict[str, str]:
-    """Return checksums of a script and of the user's modules that it imports from its folder, by file name.
+def modules_from(path: Path, folders: Sequence[Path] = (), module: str = "") -> dict[str, str]:
+    """Return checksums of a script and of the user's modules that it imports, by file name.
 
     Args:
         path: of a program in any language; modules are looked for if it is Python.
+        folders: where its modules are looked for beside its own folder, first to last.
+        module: its name where Python runs it as a module, which looks in ``folders`` alone.
     """
     found: dict[str, str] = {}
-    _read_module(path, path.stem, found, path.parent)
-    return {path.name if name == path.stem else name: checksum for name, checksum in found.items()}
+    own = module or path.stem
+    places = tuple(folders) if module else (path.parent, *folders)
+    _read_module(path, own, found, places)
+    parents = module.split(".")[:-1]
+    for end in range(1, len(parents) + 1):  # which run before it
+        parent = ".".join(parents[:end])
+        if above := _inside(places, parent):
+            _read_module(above, parent, found, places)
+    return {path.name if name == own else name: checksum for name, checksum in found.items()}
 
 
 def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
@@ -234,14 +243,14 @@ def _compiled(code: types.CodeType) -> list[Any]:
     return parts
 
 
-def _read_module(path: Path, name: str, found: dict[str, str], script: Path | None = None) -> None:
+def _read_module(path: Path, name: str, found: dict[str, str], folders: tuple[Path, ...] = ()) -> None:
     """Add the source of a module, and of the user's modules that it imports, by their names.
 
     Args:
         path: of the module.
         name: of it.
         found: what is added to.
-        script: the folder of a script that another process will run, which looks for modules there first.
+        folders: in which another process, that will run a script, looks for modules first.
     """
     if name in found or place_of(path) != "own":
         return
@@ -254,17 +263,17 @@ def _read_module(path: Path, name: str, found: dict[str, str], script: Path | No
         return
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for imported in imports_of(data, package):
-        own = _inside(script, imported) or file_of(imported, path.parent)
+        own = _inside(folders, imported) or file_of(imported, path.parent)
         if own and not is_own(imported):
-            _read_module(own, imported, found, script)
+            _read_module(own, imported, found, folders)
 
 
-def _inside(folder: Path | None, name: str) -> Path | None:
-    """Return the file of a module in a folder."""
-    if folder is None:
+def _inside(folders: Sequence[Path], name: str) -> Path | None:
+    """Return the file of a module in the first of some folders that has it."""
+    if not all(name.split(".")):
         return None
-    place = folder.joinpath(*name.split("."))
-    tried = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    places = [folder.joinpath(*name.split(".")) for folder in folders]
+    tried = (path for place in places for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"))
     return next((path for path in tried if path.is_file()), None)
 
 
