@@ -163,7 +163,7 @@ def test_what_a_training_uses_is_named_when_it_changes(
     assert changed_pieces(read(), read(file, old, new)) == named
 
 
-def test_values_that_are_bound_count_and_what_an_object_keeps_does_not():
+def test_values_that_are_bound_count_and_what_an_object_keeps_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def train(schedule: Any, seed: int, rate: float = 0.1) -> float:
         return rate
 
@@ -181,6 +181,10 @@ def test_values_that_are_bound_count_and_what_an_object_keeps_does_not():
     assert pieces_of(partial(train, rate=1)) == pieces_of(partial(train, rate=1))
     assert changed_pieces(pieces_of(partial(train, rate=1)), pieces_of(partial(train, rate=2)))
     assert changed_pieces(pieces_of(partial(train, rate=Path("a"))), pieces_of(partial(train, rate=Path("b"))))
+    inside = pieces_of(partial(train, rate=tmp_path / "a"))
+    assert changed_pieces(pieces_of(partial(train, rate=Path("a"))), inside)
+    monkeypatch.chdir(tmp_path)  # where the work lies does not matter
+    assert pieces_of(partial(train, rate=Path("a"))) == pieces_of(partial(train, rate=tmp_path / "a"))
     assert changed_pieces(pieces_of(partial(train, rate=len)), pieces_of(partial(train, rate=holding)))
     assert "train" in " ".join(pieces_of(partial(len, train)))
     assert changed_pieces(pieces_of(holding(1)), pieces_of(holding(2)))

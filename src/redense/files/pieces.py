@@ -21,7 +21,7 @@ import json
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from .checksums import sha256
@@ -308,9 +308,22 @@ def _called(value: Any) -> str:
         return f"{kind.__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
     if isinstance(value, enum.Enum):
         return f"{_place(kind)} {value.name} {_called(value.value)}"
+    if isinstance(value, PurePath):
+        return f"path {_near(value)}"
     if _is_constant(value):
         return f"{_place(kind)} {value!r}"
     return _place(value) if hasattr(value, "__qualname__") or callable(value) else f"object of {_place(kind)}"
+
+
+def _near(path: PurePath) -> str:
+    """Return a path as it is from the script that runs, or the working directory: where these lie does not matter."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    for base in (*([Path(script).absolute().parent] if script else []), Path.cwd()):
+        if path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+        if base.is_relative_to(path):
+            return "/".join([".."] * len(base.relative_to(path).parts))
+    return path.as_posix()
 
 
 def _place(thing: Any) -> str:
