@@ -289,6 +289,19 @@ def test_seeds_that_were_copied_are_named_and_figures_of_few_examples_are_not_ta
     assert "each other" not in (redense.judge(few, lower_is_better=True).caution or "")
 
 
+def test_figures_of_two_units_are_named_and_an_arm_that_is_much_better_is_not():
+    def caution(dsd: list[float]) -> str:
+        table = {"baseline": BASE, "restart": shifted(-0.8), "dsd": dsd}
+        return redense.judge(table, lower_is_better=True).caution or ""
+
+    said = (
+        "Some figures are a hundred times others, as 22.5 and 0.2162 are: if these are percentages and those fractions,"
+    )
+    assert said in caution([value / 100 for value in shifted(-1.5)])
+    for better in ([value / 10 for value in BASE], [value / 1000 for value in BASE], [0.0, *shifted(-1)[1:]]):
+        assert "a hundred times" not in caution(better)
+
+
 @pytest.mark.parametrize(("figure", "told"), [(8.0, True), (0.0, False)])
 def test_an_arm_that_may_not_use_its_seed_is_named_unless_all_its_answers_are_right(figure: float, told: bool):
     draw = random.Random(0)

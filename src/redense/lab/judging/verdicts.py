@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from redense.errors import DataError
 
-from .copies import alike, twins, unvaried
+from .copies import alike, of_two_units, twins, unvaried
 from .figures import ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
@@ -144,6 +144,7 @@ class Decision:
         twins: seeds that have the same figures in every arm.
         unvaried: arms that have the same figure for every seed, where others have not.
         alike: arms that have the same figures as each other.
+        two_units: a figure of each, where some look like fractions and others like percentages.
     """
 
     metric: str | None
@@ -165,6 +166,7 @@ class Decision:
     twins: tuple[tuple[str, ...], ...] = ()
     unvaried: tuple[str, ...] = ()
     alike: tuple[tuple[str, ...], ...] = ()
+    two_units: tuple[float, float] | None = None
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -231,6 +233,7 @@ def decide(
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
         conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms), alike(arms),
+        of_two_units(arms),
     )  # fmt: skip
 
 

@@ -134,6 +134,12 @@ def caution(decision: Decision) -> str | None:
             f"Seeds have the same figures in every arm, as if a run had been counted more than once: "
             f"{'; '.join(first)}{more}. The p-values do not hold if one was."
         )
+    if decision.two_units:
+        low, high = decision.two_units
+        said.append(
+            f"Some figures are a hundred times others, as {high:.4g} and {low:.4g} are: if these are percentages and "
+            "those fractions, no verdict holds."
+        )
     for group in decision.alike:
         said.append(f"{listed(group)} have the same figure as each other for every seed, as one training has.")
     if names := decision.unvaried:
