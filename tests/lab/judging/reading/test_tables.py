@@ -121,8 +121,9 @@ def test_a_column_of_validation_figures_is_of_validation_whether_it_is_named_or_
     with pytest.raises(DataError, match="is empty: a run without a figure"):
         read_table([{**row, name: ""} for row in rows])
     assert "validation figures alone" in (judge(VALUES, metric=name).caution or "")
-    both = read_table([{**row, "test_error": 1.0} for row in rows], metric="error")
-    assert (both.validation_only, both.arms["dsd"].validation) == (False, VALUES["dsd"])
+    for test in ("test_error", "error"):  # a figure beside it that says no split is that of test
+        both = read_table([{**row, test: 1.0} for row in rows], metric="error")
+        assert (both.validation_only, both.arms["dsd"].validation) == (False, VALUES["dsd"])
     with pytest.raises(DataError, match=f"has columns '{re.escape(name)}' and 'valid-error': which is meant"):
         read_table([{**row, "valid-error": 1.0} for row in rows], metric="error")
 

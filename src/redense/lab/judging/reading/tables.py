@@ -175,6 +175,8 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
             raise DataError(f"{columns.source} has columns {' and '.join(map(quoted, beside))}: which is meant?")
         if beside:
             return bare, True, _rows(columns, {"test": metric, "validation": beside[0]})
+    if "split" not in columns.cells and metric in columns.cells and list(wide) == ["validation"]:
+        return metric, True, _rows(columns, {"test": metric, **wide})  # what says no split is beside it that of test
     if metric in columns.cells and metric not in ("arm", "seed", "split"):
         return metric, "split" in columns.cells, _rows(columns, {"": metric})
     if wide and metric:
