@@ -6,12 +6,14 @@ import contextlib
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 from redense.errors import StateError
 from redense.files.json_text import read_json as read_any_json
 from redense.files.locks import locked
+from redense.files.opening import at_home
 from redense.files.visible import visible_line
 from redense.files.writing import is_half_written
 
@@ -49,6 +51,17 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
         return folder
     except OSError as error:
         raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+
+
+def given_folder(out: str | PathLike[str]) -> Path:
+    """Return the folder that a caller names in Python, where no shell has put a home for ``~``.
+
+    Raises:
+        StateError: the name is empty, which would be the working directory.
+    """
+    if not fspath(out).strip():
+        raise StateError("the name of the folder is empty: name one, or '.' for the working directory")
+    return at_home(out)
 
 
 def check_new(out: Path, *, left: Collection[str] = ()) -> None:

@@ -62,6 +62,13 @@ def test_a_file_is_read_as_it_is(write: Callable[[str | bytes], Path], text: str
     assert values_of(write(text)) == VALUES
 
 
+def test_a_table_may_lie_below_a_home(
+    write: Callable[[str | bytes], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert values_of(f"~/{write(CSV).name}") == VALUES
+
+
 @pytest.mark.parametrize(
     "table",
     [

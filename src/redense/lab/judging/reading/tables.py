@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
+from redense.files.opening import at_home
 from redense.files.visible import folded
 from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown, split_of
 
@@ -67,7 +67,7 @@ def _is_file(table: Any) -> bool:
 
 
 def _read(file: Any) -> Columns:
-    return read_file(Path(file)) if isinstance(file, (str, PathLike)) else read_stream(file)
+    return read_file(at_home(file)) if isinstance(file, (str, PathLike)) else read_stream(file)
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
