@@ -28,6 +28,8 @@ from .checksums import sha256
 from .modules import file_of, imports_of, place_of, source_of
 from .sources import codes, is_own, is_plain, is_users
 
+_DICTS = (dict, types.MappingProxyType)  # others may load what they hold, as an .npz file does
+_COLLECTIONS = (*_DICTS, list, tuple, set, frozenset)
 _AROUND = (functools.cached_property, functools.partialmethod, functools.singledispatchmethod)
 _METHODS = (types.FunctionType, staticmethod, classmethod, property, *_AROUND)
 PYTHON = "Python"
@@ -156,11 +158,11 @@ class _Pieces:
 
         A training may fill a collection that is no ``constant``: of it the functions and classes of modules count.
         """
-        if isinstance(value, Mapping | list | tuple | set | frozenset):
+        if isinstance(value, _COLLECTIONS):
             if id(value) in self._seen:
                 return
             self._seen[id(value)] = value
-            several = cast("Any", value.values() if isinstance(value, Mapping) else value)
+            several = cast("Any", value.values() if isinstance(value, _DICTS) else value)
             for one in list(several):
                 if constant:
                     self._part(one)
@@ -300,7 +302,7 @@ def _called(value: Any) -> str:
         return f"module {value.__name__}"
     if isinstance(value, types.MethodType):
         return f"method {_called(value.__func__)} {_called(value.__self__)}"
-    if isinstance(value, Mapping):
+    if isinstance(value, _DICTS):
         items = cast("Mapping[Any, Any]", value).items()
         return f"{{{', '.join(sorted(f'{_called(key)}: {_called(own)}' for key, own in items))}}}"
     if isinstance(value, list | tuple | set | frozenset):
