@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redense.files.visible import counted
 from redense.tasks.metrics import shown_name
 
-from .figures import shown, split_of
+from .figures import SPLITS, shown, split_of
 from .verdicts import Decision
 from .words import called, listed, obstacle, size
 
@@ -29,12 +29,13 @@ def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", 
 def figure_of(split: str, metric: str) -> str:
     """Return what a figure of a split is called in a sentence; a name that says its split says it once.
 
-    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error"), figure_of("test", "")
+    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error"), figure_of("test", "test")
     ('test top5 error', 'validation error', 'test figure')
     """
     own, bare = split_of(metric)
     name = shown_name(bare if split and own == split else metric)
-    return f"{split} {name or 'figure'}" if split else name
+    alone = not name or SPLITS.get(name.casefold()) == split  # the split is all that it says
+    return f"{split} {'figure' if alone else name}" if split else name
 
 
 @dataclass(frozen=True)
