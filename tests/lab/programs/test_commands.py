@@ -211,6 +211,7 @@ def test_a_script_that_has_changed_is_refused_and_named(run: Run, tmp_path: Path
         ("cd . && nice python ./train.py --config=a.yaml {seed} >{out}/log", ["a.yaml", "near", "train.py"]),
         ("sh -c 'python train.py {seed}'", ["near", "train.py"]),
         ("python -m kit.run {seed}", ["kit", "kit.part", "run.py"]),
+        (f"PYTHONPATH={'x' * 300} python -m {'x' * 300} {{seed}}", []),
         ("PYTHONPATH=lib python -m tried {seed}", ["far", "tried.py"]),
         ("PYTHONPATH=lib python kit/own.py {seed}", ["far", "own.py"]),
         ("(cd kit; python own.py {seed}); python train.py", ["near", "own.py", "train.py"]),

@@ -20,6 +20,7 @@ _PROGRAMS = (
     "py ipynb r rmd jl m sh bash zsh fish awk sed pl rb lua js mjs ts php go rs c cc cpp cu java scala kt hs ml f90"
 )
 _CONFIGURATIONS = "yaml yml toml ini cfg conf json gin"
+_LONGEST = 100  # characters of a module's name
 _SCRIPTS = frozenset(f".{ending}" for ending in f"{_PROGRAMS} {_CONFIGURATIONS}".split())
 
 
@@ -70,10 +71,10 @@ def _named(words: Sequence[str], folder: Path) -> Iterator[tuple[Path, str, tupl
         word = str(at_home(word)) if word.startswith("~") else word
         if word.startswith("PYTHONPATH="):
             search += word.partition("=")[2].split(os.pathsep)
-        folders = tuple(here / each for each in search if each)
+        folders = tuple(here / each for each in search if each and _is_folder(here / each))
         if before == "cd" and _is_folder(here / word):
             here /= word
-        elif before == "-m" and all(part.isidentifier() for part in word.split(".")) and not is_own(word):
+        elif before == "-m" and _can_be_a_module(word):
             path, name = _module(word, (here, *folders))
             if path and _is_script(path):
                 yield path, name, (here, *folders)
@@ -91,6 +92,11 @@ def _module(name: str, folders: Sequence[Path]) -> tuple[Path | None, str]:
             return path, name
     inside = file_of(f"{name}.__main__")
     return (inside, f"{name}.__main__") if inside else (file_of(name), name)
+
+
+def _can_be_a_module(word: str) -> bool:
+    parts = word.split(".")
+    return all(part.isidentifier() and len(part) < _LONGEST for part in parts) and len(parts) < 20 and not is_own(word)
 
 
 def _is_folder(path: Path) -> bool:
