@@ -54,6 +54,7 @@ def test_an_arm_of_which_one_run_is_left_takes_no_caution_from_the_others():
     whole = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0, "random": 11.0})
     broken = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0, "random": 11.0}, {"random": 4})
     assert words.caution(broken) == words.caution(whole)
+    assert (whole.family.comparisons, broken.family.comparisons) == (5, 3)  # what Holm's correction counts
     assert "for one look at seeds whose number was fixed before" in (words.caution(broken) or "")
     assert "random: no gain. One seed shows nothing." in words.said_of(broken, "random")
 

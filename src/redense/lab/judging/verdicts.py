@@ -216,11 +216,12 @@ def decide(
     deciding, level = strongest(arms, [name for name in controls if name not in apart], lower_is_better)
     pairs = _pairs(arms, baseline, controls, deciding)
     adjusted = holm([paired.p for *_, paired in pairs])
-    family = Family(len(pairs), looks)
+    # Of one seed there is no p-value, and nothing to correct for.
+    family = Family(sum(p is not None for p in adjusted) or len(pairs), looks)
     contrasts: list[Contrast] = []
     for (arm, against, seeds, paired), corrected in zip(pairs, adjusted, strict=True):
         p = None if corrected is None else min(1.0, corrected * looks)
-        seen = (paired.sd or math.nan) * (detectable(paired.n, len(pairs), looks) or math.nan)
+        seen = (paired.sd or math.nan) * (detectable(paired.n, family.comparisons, looks) or math.nan)
         word: Verdict = verdict(paired, p, lower_is_better=lower_is_better, margin=margin)
         contrasts.append(Contrast(arm, against, seeds, paired, p, seen if math.isfinite(seen) else None, word))
     by_pair: dict[tuple[str, str], Verdict] = {(item.arm, item.against): item.verdict for item in contrasts}
