@@ -143,7 +143,7 @@ _Row = tuple[str, str, str, float | str, float | None, int]  # arm, seed, split,
 
 
 def _told(value: float | str) -> str:
-    return "failed" if isinstance(value, str) else f"{value:g}"
+    return "failed" if isinstance(value, str) else repr(value).removesuffix(".0")  # with all digits: they differ
 
 
 def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[_Row]]:
