@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 from . import variants
 from .errors import RedenseError, ScheduleError
 from .files.json_text import read_json
+from .files.opening import at_home
 from .phase import Decay, Phase, Sparsity, refuse_unknown
 from .schedules.drawing import draw
 from .schedules.named_criteria import Criterion
@@ -128,7 +128,7 @@ class Schedule:
             ScheduleError: there is no such file, or it holds no schedule.
         """
         try:
-            return cls.from_dict(read_json(Path(path), limit=_LARGEST_FILE))
+            return cls.from_dict(read_json(at_home(path), limit=_LARGEST_FILE))
         except OSError as error:
             raise ScheduleError(f"no schedule can be read from {path}: {error.strerror or error}") from None
         except ScheduleError:

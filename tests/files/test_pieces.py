@@ -15,20 +15,37 @@ from redense.files import pieces
 from redense.files.pieces import changed_pieces, modules_from, pieces_of
 
 MINE = """
+import enum
 import functools
 import importlib
 import torch
 import near_for_pieces
 from far_for_pieces import scale
+from pathlib import Path
+from torch.optim import SGD as Chosen
 
 RATE = 0.1
 WIDTHS = [8, 8]
 SETTINGS = {"wide": True, "kinds": {"b", "a"}}
+MIXED = {"rate": 0.1, "act": torch.relu}
+TABLE = Path("a.csv")
+PRECISION = torch.float32
 calls = []
 count = 0
 
+class Kind(enum.Enum):
+    LOW = 0.1
+
 class Net(torch.nn.Module):
     depth = 2
+    act = torch.relu
+
+    class Inner:
+        width = 1
+
+    @functools.cached_property
+    def kept(self):
+        return 5
 
     def __init__(self):
         super().__init__()
@@ -43,8 +60,13 @@ def layer(width):
 def unused():
     return 1
 
+def dispatched():
+    return 6
+
+makers = {"dispatched": dispatched}
+
 @torch.no_grad()
-def train(schedule, seed, momentum=0.9):
+def train(schedule, seed, momentum=0.9, optimizer=torch.optim.SGD):
     global count
     count += 1
     calls.append(seed)
@@ -53,7 +75,8 @@ def train(schedule, seed, momentum=0.9):
     kinds = seed in {"x", "y", "z"}
     def inner(x):
         return layer(x) * RATE
-    return [inner(w) for w in WIDTHS], Net().size, near_for_pieces.double(2), scale(1), SETTINGS, late
+    others = MIXED, TABLE, PRECISION, Kind, makers, Chosen
+    return [inner(w) for w in WIDTHS], Net().size, near_for_pieces.double(2), scale(1), SETTINGS, late, others
 
 # compare(train, seeds=5)
 """
@@ -118,6 +141,17 @@ def test_what_a_training_does_not_use_changes_nothing(read: Callable[..., dict[s
         ("mine_for_pieces", "depth = 2", "depth = 3", ["Net"]),
         ("mine_for_pieces", "return 3", "return 4", ["Net.size"]),
         ("near_for_pieces", "2 * x", "3 * x", ["near_for_pieces"]),
+        ("mine_for_pieces", '"rate": 0.1', '"rate": 0.2', ["names in train"]),
+        ("mine_for_pieces", '"act": torch.relu', '"act": torch.tanh', ["names in train"]),
+        ("mine_for_pieces", "a.csv", "b.csv", ["names in train"]),
+        ("mine_for_pieces", "torch.float32", "torch.float64", ["names in train"]),
+        ("mine_for_pieces", "import SGD as", "import Adam as", ["names in train"]),
+        ("mine_for_pieces", "optimizer=torch.optim.SGD", "optimizer=torch.optim.Adam", ["names in train"]),
+        ("mine_for_pieces", "LOW = 0.1", "LOW = 0.2", ["names in Kind"]),
+        ("mine_for_pieces", "    act = torch.relu", "    act = torch.tanh", ["names in Net"]),
+        ("mine_for_pieces", "width = 1", "width = 2", ["Net.Inner"]),
+        ("mine_for_pieces", "return 5", "return 6", ["Net.kept"]),
+        ("mine_for_pieces", "return 6", "return 7", ["dispatched"]),
         ("far_for_pieces", "return x", "return -x", ["far_for_pieces", "scale"]),
         ("late_for_pieces", "late = 1", "late = 2", ["late_for_pieces"]),
         ("called_for_pieces", "called = 1", "called = 2", ["called_for_pieces"]),
@@ -129,7 +163,7 @@ def test_what_a_training_uses_is_named_when_it_changes(
     assert changed_pieces(read(), read(file, old, new)) == named
 
 
-def test_values_that_are_bound_count_and_what_an_object_keeps_does_not():
+def test_values_that_are_bound_count_and_what_an_object_keeps_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def train(schedule: Any, seed: int, rate: float = 0.1) -> float:
         return rate
 
@@ -146,6 +180,13 @@ def test_values_that_are_bound_count_and_what_an_object_keeps_does_not():
     partial = functools.partial
     assert pieces_of(partial(train, rate=1)) == pieces_of(partial(train, rate=1))
     assert changed_pieces(pieces_of(partial(train, rate=1)), pieces_of(partial(train, rate=2)))
+    assert changed_pieces(pieces_of(partial(train, rate=Path("a"))), pieces_of(partial(train, rate=Path("b"))))
+    inside = pieces_of(partial(train, rate=tmp_path / "a"))
+    assert changed_pieces(pieces_of(partial(train, rate=Path("a"))), inside)
+    monkeypatch.chdir(tmp_path)  # where the work lies does not matter
+    assert pieces_of(partial(train, rate=Path("a"))) == pieces_of(partial(train, rate=tmp_path / "a"))
+    assert changed_pieces(pieces_of(partial(train, rate=len)), pieces_of(partial(train, rate=holding)))
+    assert "train" in " ".join(pieces_of(partial(len, train)))
     assert changed_pieces(pieces_of(holding(1)), pieces_of(holding(2)))
     assert pieces_of(Kept(1)) == pieces_of(Kept(2))
     assert pieces_of(Kept(1).__call__) == pieces_of(Kept(1))
@@ -153,8 +194,14 @@ def test_values_that_are_bound_count_and_what_an_object_keeps_does_not():
 
 
 def test_what_is_of_an_installed_package_or_of_c_has_no_pieces():
-    assert list(pieces_of(pytest.approx)) == [pieces.PYTHON]
-    assert list(pieces_of(len)) == [pieces.PYTHON]
+    assert list(pieces_of(pytest.approx)) == [pieces.PYTHON, pieces.FORM]
+    assert list(pieces_of(len)) == [pieces.PYTHON, pieces.FORM]
+
+
+def test_pieces_of_an_older_redense_are_compared_as_far_as_they_go():
+    now = {"train": "b", "names in train": "c", pieces.FORM: "2"}
+    assert changed_pieces({"train": "b"}, now) == []
+    assert changed_pieces({"train": "a"}, now) == ["train"]
 
 
 def test_compiled_code_of_two_versions_of_python_is_not_compared():

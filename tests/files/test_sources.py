@@ -195,11 +195,18 @@ def test_a_global_that_cannot_be_told_is_no_error_and_no_part_of_it(monkeypatch:
 
 def test_a_function_that_was_typed_is_told_by_what_it_does():
     found: list[str | None] = []
-    for body in ("weight.abs()", "weight.abs()", "-weight.abs()"):
-        space: dict[str, Any] = {"__name__": "typed_for_a_test"}
+    for body, used in (
+        ("weight.abs()", abs),
+        ("weight.abs()", abs),
+        ("-weight.abs()", abs),
+        ("f()", abs),
+        ("f()", len),
+    ):
+        space: dict[str, Any] = {"__name__": "typed_for_a_test", "f": used}
         exec(f"def typed(weight, seed):\n    return {body}", space)  # as a console does
         found.append(code_of(space["typed"]))
     assert found[0] == found[1] != found[2]
+    assert found[3] != found[4]  # what a name stands for
 
 
 def test_what_cannot_be_told_apart_is_refused_by_name():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redense.errors import StateError
-from redense.lab.folder import discard_folder, new_folder, read_json
+from redense.lab.folder import discard_folder, given_folder, new_folder, read_json
 
 
 def test_folders_of_the_same_second_each_get_a_number(tmp_path: Path):
@@ -32,6 +32,19 @@ def test_a_folder_that_another_process_makes_at_the_same_moment_is_left_to_it(
     monkeypatch.setattr(Path, "mkdir", mkdir)
     folder = new_folder(None, "x", tmp_path / "runs")
     assert folder == taken[0].with_name(f"{taken[0].name}-2")
+
+
+def test_a_folder_that_is_named_in_python_is_below_the_home_that_it_says_and_is_no_empty_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (given_folder("~/runs"), given_folder("runs"), given_folder(".")) == (
+        tmp_path / "runs",
+        Path("runs"),
+        Path(),
+    )
+    with pytest.raises(StateError, match="the name of the folder is empty"):
+        given_folder(" ")
 
 
 def test_a_folder_that_is_named_is_taken_only_when_it_is_empty(tmp_path: Path):

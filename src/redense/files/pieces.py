@@ -5,27 +5,37 @@ that calls `redense.compare` with more seeds than before trains by the same code
 that comments, documentation and lines do not count. Not compared are installed packages, files that are read when the
 code runs, tensors, what an object keeps (but for a frozen dataclass), and lists and dicts that are not named in
 capitals, as constants are: a training may write into them.
+
+What is bound to a name and is no plain value, such as an optimizer's class, counts by what it is called, and by its own
+pieces where it is the user's code.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import dis
+import enum
 import functools
 import importlib.util
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from .checksums import sha256
 from .modules import file_of, imports_of, place_of, source_of
 from .sources import codes, is_own, is_plain, is_users
 
+_DICTS = (dict, types.MappingProxyType)  # others may load what they hold, as an .npz file does
+_COLLECTIONS = (*_DICTS, list, tuple, set, frozenset)
+_AROUND = (functools.cached_property, functools.partialmethod, functools.singledispatchmethod)
+_METHODS = (types.FunctionType, staticmethod, classmethod, property, *_AROUND)
 PYTHON = "Python"
 """The entry of the version: compiled code of another one cannot be compared."""
+FORM = "form"
+"""The entry of the form: pieces of before it lack what a name is bound to, and the code that is found by that."""
 
 Pieces = Mapping[str, str]
 """Name of a piece -> checksum."""
@@ -39,18 +49,27 @@ def pieces_of(thing: object) -> dict[str, str]:
     """
     found = _Pieces()
     found.take(thing)
-    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}"}
+    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "2"}
 
 
-def modules_from(path: Path) -> dict[str, str]:
-    """Return checksums of a script and of the user's modules that it imports from its folder, by file name.
+def modules_from(path: Path, folders: Sequence[Path] = (), module: str = "") -> dict[str, str]:
+    """Return checksums of a script and of the user's modules that it imports, by file name.
 
     Args:
         path: of a program in any language; modules are looked for if it is Python.
+        folders: where its modules are looked for beside its own folder, first to last.
+        module: its name where Python runs it as a module, which looks in ``folders`` alone.
     """
     found: dict[str, str] = {}
-    _read_module(path, path.stem, found, path.parent)
-    return {path.name if name == path.stem else name: checksum for name, checksum in found.items()}
+    own = module or path.stem
+    places = tuple(folders) if module else (path.parent, *folders)
+    _read_module(path, own, found, places)
+    parents = module.split(".")[:-1]
+    for end in range(1, len(parents) + 1):  # which run before it
+        parent = ".".join(parents[:end])
+        if above := _inside(places, parent):
+            _read_module(above, parent, found, places)
+    return {path.name if name == own else name: checksum for name, checksum in found.items()}
 
 
 def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
@@ -61,7 +80,8 @@ def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
     """
     if before is None or now is None or before.get(PYTHON) != now.get(PYTHON):
         return []
-    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    compared = {*before, *now} if FORM in before or FORM not in now else {*before}
+    return sorted(name for name in compared if before.get(name) != now.get(name))
 
 
 class _Pieces:
@@ -93,6 +113,8 @@ class _Pieces:
         elif isinstance(thing, property):
             for part in (thing.fget, thing.fset):
                 self.take(part)
+        elif isinstance(thing, _AROUND):
+            self.take(cast("Any", thing).func)
         elif isinstance(thing, types.FunctionType):
             self._function(thing)
         elif isinstance(thing, type):
@@ -128,12 +150,25 @@ class _Pieces:
         values = [(key, value) for key, value in held.items() if key not in written and _is_setting(key, value)]
         defaults = [*enumerate(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
         self._values(name, [*values, *((f"default {key}", value) for key, value in defaults)])
-        for value in held.values():
-            self._part(value)
+        for key, value in held.items():
+            self._part(value, constant=_is_setting(key, value))
 
-    def _part(self, value: Any) -> None:
-        """Add what a function uses, if it is code: a function, a class, a module, or an object of the user's class."""
-        if callable(value) or isinstance(value, types.ModuleType):
+    def _part(self, value: Any, *, constant: bool = True) -> None:
+        """Add what a function uses, if it is code: a function, a class, a module, or an object of the user's class.
+
+        A training may fill a collection that is no ``constant``: of it the functions and classes of modules count.
+        """
+        if isinstance(value, _COLLECTIONS):
+            if id(value) in self._seen:
+                return
+            self._seen[id(value)] = value
+            several = cast("Any", value.values() if isinstance(value, _DICTS) else value)
+            for one in list(several):
+                if constant:
+                    self._part(one)
+                elif isinstance(one, types.FunctionType | type) and "<locals>" not in one.__qualname__:
+                    self.take(one)
+        elif callable(value) or isinstance(value, types.ModuleType):
             self.take(value)
         elif is_users(type(value)):
             self._object(value)
@@ -148,10 +183,13 @@ class _Pieces:
     def _class(self, cls: type) -> None:
         if is_own(cls) or not is_users(cls):
             return
-        members = [(key, value) for key, value in vars(cls).items() if not isinstance(value, type)]
-        self._values(_name(cls), [(key, value) for key, value in members if not key.startswith("__")])
-        for _, member in members:
-            if isinstance(member, types.FunctionType | staticmethod | classmethod | property):
+        held = [(key, value) for key, value in vars(cls).items() if not key.startswith("__")]
+        if issubclass(cls, enum.Enum):  # what else is there Python keeps of it
+            held = [*(item for item in held if is_plain(item[1])), *((one.name, one) for one in cls)]
+        held = [item for item in held if not isinstance(item[1], _METHODS)]
+        self._values(_name(cls), [item for item in held if is_plain(item[1]) or _is_setting(*item)])
+        for member in vars(cls).values():
+            if isinstance(member, _METHODS):
                 self.take(member)
         for base in cls.__bases__:
             self.take(base)
@@ -160,6 +198,12 @@ class _Pieces:
         plain = [f"{key} {_text(value)}" for key, value in values if is_plain(value)]
         if plain:
             self._texts.setdefault(name, set()).add(json.dumps(sorted(plain)))
+        others = [(key, value) for key, value in values if not is_plain(value)]
+        if others:
+            texts = sorted(f"{key} {_called(value)}" for key, value in others)
+            self._texts.setdefault(f"names in {name}", set()).add(json.dumps(texts))
+        for _, value in others:
+            self._part(value)
 
     def _module(self, name: str, path: Path | None = None) -> None:
         path = path or file_of(name)
@@ -201,14 +245,14 @@ def _compiled(code: types.CodeType) -> list[Any]:
     return parts
 
 
-def _read_module(path: Path, name: str, found: dict[str, str], script: Path | None = None) -> None:
+def _read_module(path: Path, name: str, found: dict[str, str], folders: tuple[Path, ...] = ()) -> None:
     """Add the source of a module, and of the user's modules that it imports, by their names.
 
     Args:
         path: of the module.
         name: of it.
         found: what is added to.
-        script: the folder of a script that another process will run, which looks for modules there first.
+        folders: in which another process, that will run a script, looks for modules first.
     """
     if name in found or place_of(path) != "own":
         return
@@ -221,17 +265,17 @@ def _read_module(path: Path, name: str, found: dict[str, str], script: Path | No
         return
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for imported in imports_of(data, package):
-        own = _inside(script, imported) or file_of(imported, path.parent)
+        own = _inside(folders, imported) or file_of(imported, path.parent)
         if own and not is_own(imported):
-            _read_module(own, imported, found, script)
+            _read_module(own, imported, found, folders)
 
 
-def _inside(folder: Path | None, name: str) -> Path | None:
-    """Return the file of a module in a folder."""
-    if folder is None:
+def _inside(folders: Sequence[Path], name: str) -> Path | None:
+    """Return the file of a module in the first of some folders that has it."""
+    if not all(name.split(".")):
         return None
-    place = folder.joinpath(*name.split("."))
-    tried = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    places = [folder.joinpath(*name.split(".")) for folder in folders]
+    tried = (path for place in places for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"))
     return next((path for path in tried if path.is_file()), None)
 
 
@@ -244,6 +288,61 @@ def _text(value: Any) -> str:
         texts = [_text(own) for own in cast("Any", value)]
         return f"{type(value).__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
     return f"{type(value).__name__} {value!r}"
+
+
+def _called(value: Any) -> str:
+    """Return what a value that is not plain is called: by two texts two of them can be told apart."""
+    kind = type(value)
+    if is_plain(value):
+        return _text(value)
+    if isinstance(value, functools.partial):
+        bound = cast("functools.partial[Any]", value)
+        return f"partial {_called(bound.func)} {_called(bound.args)} {_called(bound.keywords)}"
+    if isinstance(value, types.ModuleType):
+        return f"module {value.__name__}"
+    if isinstance(value, types.MethodType):
+        return f"method {_called(value.__func__)} {_called(value.__self__)}"
+    if isinstance(value, _DICTS):
+        items = cast("Mapping[Any, Any]", value).items()
+        return f"{{{', '.join(sorted(f'{_called(key)}: {_called(own)}' for key, own in items))}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        texts = [_called(own) for own in cast("Any", value)]
+        return f"{kind.__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
+    if isinstance(value, enum.Enum):
+        return f"{_place(kind)} {value.name} {_called(value.value)}"
+    if isinstance(value, PurePath):
+        return f"path {_near(value)}"
+    if _is_constant(value):
+        return f"{_place(kind)} {value!r}"
+    return _place(value) if hasattr(value, "__qualname__") or callable(value) else f"object of {_place(kind)}"
+
+
+def _near(path: PurePath) -> str:
+    """Return a path as it is from the script that runs, or the working directory: where these lie does not matter."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    for base in (*([Path(script).absolute().parent] if script else []), Path.cwd()):
+        if path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+        if base.is_relative_to(path):
+            return "/".join([".."] * len(base.relative_to(path).parts))
+    return path.as_posix()
+
+
+def _place(thing: Any) -> str:
+    """Return the name of a function or a class with its module, where that is not the user's, who moves code."""
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
+    if not isinstance(name, str):
+        return f"object of {_place(type(thing))}"
+    module = str(getattr(thing, "__module__", None) or "")
+    return name if is_users(thing) else f"{module.partition('.')[0] if is_own(thing) else module}.{name}"
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value of a library can be told by its text: a path, a dtype, a device, a number of NumPy."""
+    kind = type(value)
+    equal = kind.__eq__ is not object.__eq__ or kind.__module__ == "torch"
+    known = kind.__hash__ is not None and not callable(value) and not hasattr(value, "__dict__")
+    return equal and known and not is_users(kind) and " at 0x" not in repr(value)
 
 
 def _name(thing: Any) -> str:

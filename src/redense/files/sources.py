@@ -165,13 +165,17 @@ class _Found:
         self.module(function.__module__)
         if is_own(function):
             return f"function {function.__module__}.{function.__qualname__}"
-        if getattr(sys.modules.get(function.__module__), "__file__", None) is None:  # typed into an interpreter
+        typed = getattr(sys.modules.get(function.__module__), "__file__", None) is None
+        if typed:  # into an interpreter
             self.add("typed", function.__qualname__, _typed(function))
         held: list[Any] = [function.__defaults__, function.__kwdefaults__]
         held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         texts = [self.value(item, label) for item in held]
         names = sorted({name for code in codes(function.__code__) for name in code.co_names})
         texts += self._read(function.__globals__, names, label)
+        if typed:  # there is no source that says what a name of a library stands for
+            known = {name: function.__globals__[name] for name in names if name in function.__globals__}
+            texts += [f"{name} {_place(own)}" for name, own in known.items() if _is_library(own)]
         for name in names:
             if isinstance(module := function.__globals__.get(name), types.ModuleType):
                 self.value(module, label)
@@ -246,6 +250,15 @@ def is_users(thing: Any) -> bool:
         return False
     path = file_of(name)
     return name not in sys.builtin_module_names and (path is None or place_of(path) == "own")
+
+
+def _is_library(value: Any) -> bool:
+    """Whether a value is a function or a class of a library."""
+    return callable(value) and hasattr(value, "__qualname__") and not is_users(value) and not is_own(value)
+
+
+def _place(value: Any) -> str:
+    return f"{getattr(value, '__module__', None)}.{value.__qualname__}"
 
 
 def is_plain(value: Any) -> bool:

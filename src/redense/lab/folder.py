@@ -6,12 +6,14 @@ import contextlib
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 from redense.errors import StateError
 from redense.files.json_text import read_json as read_any_json
 from redense.files.locks import locked
+from redense.files.opening import at_home
 from redense.files.visible import visible_line
 from redense.files.writing import is_half_written
 
@@ -36,10 +38,7 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
     """
     try:
         if out is not None:
-            str(out.absolute()).encode()  # logs, pages and results name it
-            if out.exists() and (not out.is_dir() or any(not _is_left(path, left) for path in out.iterdir())):
-                go_on = f"--resume {shlex.quote(str(out))}"
-                raise StateError(f"{out} exists and is not empty: name another folder, or go on with {go_on}")
+            check_new(out, left=left)
             out.mkdir(parents=True, exist_ok=True)
             return out
         root.mkdir(parents=True, exist_ok=True)
@@ -50,10 +49,37 @@ def new_folder(out: Path | None, name: str, root: Path = Path("runs"), *, left: 
             number += 1
             folder = first.with_name(f"{first.name}-{number}")
         return folder
+    except OSError as error:
+        raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+
+
+def given_folder(out: str | PathLike[str]) -> Path:
+    """Return the folder that a caller names in Python, where no shell has put a home for ``~``.
+
+    Raises:
+        StateError: the name is empty, which would be the working directory.
+    """
+    if not fspath(out).strip():
+        raise StateError("the name of the folder is empty: name one, or '.' for the working directory")
+    return at_home(out)
+
+
+def check_new(out: Path, *, left: Collection[str] = ()) -> None:
+    """Raise unless a folder can be a new one: it does not exist, or has no more in it than ``left``.
+
+    Raises:
+        StateError: it is not, or its name cannot be written.
+    """
+    try:
+        str(out.absolute()).encode()  # logs, pages and results name it
+        taken = out.exists() and (not out.is_dir() or any(not _is_left(path, left) for path in out.iterdir()))
     except UnicodeEncodeError:
         raise StateError(f"cannot make the folder {visible_line(str(out))}: its name is no UTF-8") from None
     except OSError as error:
-        raise StateError(f"cannot make the folder {out or root}: {error.strerror}") from None
+        raise StateError(f"cannot make the folder {out}: {error.strerror}") from None
+    if taken:
+        go_on = f"--resume {shlex.quote(str(out))}"
+        raise StateError(f"{out} exists and is not empty: name another folder, or go on with {go_on}")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from redense.errors import RecipeError
 from redense.files.visible import visible_line
+from redense.lab.folder import given_folder
 from redense.lab.judging.judge import Judgement
 from redense.lab.judging.results import decide_rows, is_dense
 from redense.lab.pairs.carrying import Backend, Carrier, carrier_of_functions
@@ -162,7 +163,7 @@ def compare(
     )
     carrier = carrier_of_functions(jobs, backend, resources)
     again = {"retry_failed": retry_failed, "changed_code": changed_code}
-    return compared(trained, plan, None if out is None else Path(out), carrier, **again, quiet=quiet)
+    return compared(trained, plan, None if out is None else given_folder(out), carrier, **again, quiet=quiet)
 
 
 def compared(

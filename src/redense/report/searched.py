@@ -15,6 +15,7 @@ from redense.files.notebook import html_table
 from redense.files.visible import counted, visible_line
 from redense.files.writing import write_text
 from redense.lab.environment import environment
+from redense.lab.folder import given_folder
 from redense.lab.judging import words
 from redense.lab.judging.figures import is_lower_better, quoted, usual_baseline
 from redense.lab.pairs.by_name import tuned_controls
@@ -194,7 +195,7 @@ def search(
     )
     carrier = carrier_of_functions(jobs, backend)
     carrier.join()
-    folder = Path(out)
+    folder = given_folder(out)
     found: dict[str, tuple[str | None, list[Round]]] = {}
     with kept(folder / "search", plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
@@ -264,7 +265,7 @@ def _score(
     first = next((figures for figures in known.values() if figures), None)
     if first is None:
         return {}
-    own = choose_metric(first.names, metric, lower)[0]
+    own = choose_metric(first.told, metric, lower)[0]
     found: dict[str, dict[int, float]] = {name: {} for name in names}
     for (name, seed), figures in known.items():
         if figures is None:

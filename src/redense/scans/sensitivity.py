@@ -25,6 +25,7 @@ from redense.criteria import Criterion, criterion_name
 from redense.errors import CheckpointError, ParameterError, ScoreError, SparsityError, StateError
 from redense.files.checksums import sha256
 from redense.files.json_text import read_json
+from redense.files.opening import at_home
 from redense.files.writing import write_text
 from redense.layers.names import unwrap
 from redense.masks.sharding import is_sharded
@@ -152,7 +153,7 @@ def sensitivity(
         return choose(phase, own, {}, lambda name: derive_seed(seed, 0, name), effective=weight)[part.name]
 
     log = _Log(
-        Path(path) if path else None, lambda: _fingerprint(model, criterion_name(criterion), seed, lower_is_better)
+        at_home(path) if path else None, lambda: _fingerprint(model, criterion_name(criterion), seed, lower_is_better)
     )
     meter = _Meter(model, evaluate)
     with _unchanged(model):

@@ -11,6 +11,7 @@ import pytest
 from redense.lab.judging import words
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.headline import headline
+from redense.lab.judging.results import is_dense
 from redense.lab.judging.verdicts import Decision, decide
 
 ARMS = ("baseline", "dsd", "random", "restart", "llr")
@@ -53,6 +54,7 @@ def test_an_arm_of_which_one_run_is_left_takes_no_caution_from_the_others():
     whole = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0, "random": 11.0})
     broken = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0, "random": 11.0}, {"random": 4})
     assert words.caution(broken) == words.caution(whole)
+    assert (whole.family.comparisons, broken.family.comparisons) == (5, 3)  # what Holm's correction counts
     assert "for one look at seeds whose number was fixed before" in (words.caution(broken) or "")
     assert "random: no gain. One seed shows nothing." in words.said_of(broken, "random")
 
@@ -92,6 +94,7 @@ def test_headline_and_conclusions_name_the_same_gains_and_the_same_obstacles(los
 def test_a_baseline_without_any_run_is_no_error_and_no_gain():
     found = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0}, {"baseline": 5})
     assert headline(found) == "No arm shows a gain over 5 seeds. 5 of 5 runs of baseline diverged, so dsd is none."
+    assert headline(decision({"baseline": 12.0})) == "Nothing can be compared: there is one arm."
 
 
 def test_codes_say_what_the_sentences_say():
@@ -130,6 +133,11 @@ def test_a_control_that_trains_no_longer_is_not_said_to_train_longer():
     said = headline(judged(means, ["wide"], steps))
     assert said.endswith("but so is wide, without a mask: what it does helps by itself, and nothing more is shown.")
     assert "training longer helps by itself" in headline(judged(means, ["wide"], {**steps, "wide": 501.0}))
+
+
+def test_a_baseline_with_a_mask_is_not_called_dense():
+    rows = [{"arm": "a", "phases": [{"phase": {"steps": 3}}]}, {"arm": "b", "phases": [{"phase": {"sparsity": 0.3}}]}]
+    assert [is_dense({"form": "function", "rows": rows}, one) for one in ("a", "b")] == [True, False]
 
 
 def test_a_name_with_a_comma_is_the_whole_name_in_a_sentence():

@@ -125,6 +125,9 @@ def test_controls_and_baseline_can_be_named():
     told = judged(baseline="restart", controls=["llr", "llr"])
     assert [arm["role"] for arm in told["arms"]] == ["arm", "baseline", "arm", "control"]
     assert verdicts(told)["llr", "restart"] == "better"
+    numbered: Any = dict(enumerate(TABLE.values()))
+    assert judged(numbered, baseline=0, controls=[1])["conclusions"]["2"]["gain"] is True
+    assert judged(numbered, baseline=0, controls=1)["control"] == ["1"]
     renamed = {"dense" if name == "baseline" else name: values for name, values in TABLE.items()}
     assert "Against the baseline dense: better" in judged(renamed)["conclusions"]["dsd"]["text"]
 
@@ -201,6 +204,8 @@ def test_validation_figures_alone_decide_with_a_caution():
     told = judged(rows)
     assert told["control"] == ["restart", "llr"]
     assert told["caution"].startswith("There are validation figures alone")
+    trained = judged([{"train_loss" if key == "error" else key: own for key, own in row.items()} for row in rows])
+    assert "By its name train_loss is a figure of training data: it says nothing of other data." in trained["caution"]
 
 
 def test_a_table_of_the_baseline_alone_has_nothing_to_say():
@@ -216,6 +221,8 @@ def test_a_table_of_the_baseline_alone_has_nothing_to_say():
         ({"lower_is_better": None, "metric": "score"}, "which way of 'score' is better"),
         ({"baseline": "plain"}, "--baseline 'plain': no such arm"),
         ({"controls": ["longer"]}, "--control 'longer': no such arm"),
+        ({"controls": [None]}, "--control is the name of an arm, got 'None'"),
+        ({"lower_is_better": None, "metric": "\N{MINUS SIGN}loss"}, "which way of '.loss' is better"),
         ({"controls": ["baseline"]}, "is the baseline"),
         ({"margin": 0.0}, "margin must be a number above 0"),
         ({"margin": float("nan")}, "margin must be a number above 0"),
@@ -275,6 +282,24 @@ def test_seeds_that_were_copied_are_named_and_figures_of_few_examples_are_not_ta
     coarse = {arm: [float(round(value)) for value in values] for arm, values in copied.items()}
     coarse["dsd"][6] += 1
     assert "counted more than once" not in (redense.judge(coarse, lower_is_better=True).caution or "")
+    alike = {**table, "mine": table["dsd"]}
+    said = "dsd and mine have the same figure as each other for every seed, as one training has."
+    assert said in (redense.judge(alike, lower_is_better=True).caution or "")
+    few = {arm: [float(value > 10) for value in values] for arm, values in alike.items()}
+    assert "each other" not in (redense.judge(few, lower_is_better=True).caution or "")
+
+
+def test_figures_of_two_units_are_named_and_an_arm_that_is_much_better_is_not():
+    def caution(dsd: list[float]) -> str:
+        table = {"baseline": BASE, "restart": shifted(-0.8), "dsd": dsd}
+        return redense.judge(table, lower_is_better=True).caution or ""
+
+    said = (
+        "Some figures are a hundred times others, as 22.5 and 0.2162 are: if these are percentages and those fractions,"
+    )
+    assert said in caution([value / 100 for value in shifted(-1.5)])
+    for better in ([value / 10 for value in BASE], [value / 1000 for value in BASE], [0.0, *shifted(-1)[1:]]):
+        assert "a hundred times" not in caution(better)
 
 
 @pytest.mark.parametrize(("figure", "told"), [(8.0, True), (0.0, False)])

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ def die(job: object) -> None:
 
 
 def test_a_job_that_cannot_be_loaded_says_why_and_blames_no_memory():
+    carrier = Carrier(jobs=2)
+    with pytest.raises(StateError, match=r"cannot be sent to it \(.*cannot pickle '_thread.lock' object\).*jobs=1"):
+        list(carrier.carry(identity, [threading.Lock()], again="the same call"))
     with pytest.raises(StateError, match=r"cannot load .*No module named 'no_such_module'.*jobs=1") as raised:
-        list(Carrier(jobs=2).carry(identity, [OfNoModule(), OfNoModule()], again="the same call"))
+        list(carrier.carry(identity, [OfNoModule(), OfNoModule()], again="the same call"))
     assert "memory" not in str(raised.value)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from redense.errors import DataError, RecipeError
-from redense.lab.pairs.figures import Figures, choose_metric, read_figures
+from redense.lab.pairs.figures import Figures, choose_metric, missing_metric, read_figures
 from redense.lab.pairs.printed import checked_expression, figures_of
 
 NAN = float("nan")
@@ -25,6 +25,9 @@ NAN = float("nan")
         ({"error": 0.13, "model": "resnet", "curve": [1, 2]}, {"error": 0.13}, {}),
         ({"validation": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
         ({"val": 0.12, "test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"Val": 0.12, "Test": 0.13}, {"figure": 0.13}, {"figure": 0.12}),
+        ({"dev_WER": 0.12, "WER/test": 0.13}, {"WER": 0.13}, {"WER": 0.12}),
+        ({"Val_Error": 0.12}, {}, {"Error": 0.12}),
         ({"valid": {"error": 0.1}, "test": {"error": 0.13}}, {"error": 0.13}, {"error": 0.1}),
         ({"error": 0.13, "converged": np.True_}, {"error": 0.13}, {}),
         ({"validation_error": 0.12, "test_error": 0.13}, {"error": 0.13}, {"error": 0.12}),
@@ -49,6 +52,7 @@ def test_figures_are_read_in_every_usual_form(given: Any, test: dict[str, float]
         ({"error": NAN}, "the test figure 'error' is 'nan': a run that diverged"),
         ({"validation": "good"}, "'validation' must be a number or a dict of numbers"),
         ({"error": 1.0, "steps": NAN}, "'steps' is 'nan'"),
+        ({"error": 1.0, "steps": "100"}, "'steps' must be a number, got a str"),
         (torch.zeros(3), "expected a number or a dict of figures"),
     ],
 )
@@ -73,8 +77,12 @@ def test_the_figure_that_decides_is_there_once(given: Any, named: str):
 
 
 def test_a_figure_does_not_decide_because_another_is_no_number():
+    read = read_figures({"error": NAN, "loss": 0.5})
+    assert read == Figures.from_dict(read.to_dict())
     with pytest.raises(DataError, match="there is more than one figure: say which decides"):
-        read_figures({"error": NAN, "loss": 0.5})
+        choose_metric(read.told, None, None)
+    assert missing_metric(read, "error").startswith("the figure 'error' is no finite number")
+    assert missing_metric(read, "loss") == ""
 
 
 def test_of_two_other_figures_the_one_that_says_its_split_counts():
@@ -117,6 +125,8 @@ def printed(folder: Path, text: str) -> Path:
 def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
     text = 'begin\n{"error": 0.5}\n{"error": 0.25, "epoch": 3}\n{not json}\nbye\n'
     assert figures_of(tmp_path, printed(tmp_path, text), expression=None, metric="error").test["error"] == 0.25
+    several = text + '{\n  "error": 0.125,\n  "kept": {\n    "epoch": 2\n  }\n}\nbye\n'
+    assert figures_of(tmp_path, printed(tmp_path, several), expression=None, metric="error").test["error"] == 0.125
 
 
 @pytest.mark.parametrize(
@@ -129,6 +139,7 @@ def test_the_last_line_that_is_a_json_object_has_the_figures(tmp_path: Path):
         '{"error": 0.2',  # it was cut off
         "{error: 0.25}",  # JavaScript's
         "{ error: NaN }",
+        '{\n  "error": 0.2',
     ],
 )
 def test_last_figures_that_are_no_json_are_not_passed_over_for_an_earlier_line(tmp_path: Path, last: str):
@@ -181,6 +192,8 @@ def test_a_number_that_an_expression_takes_whole_is_the_figure(
         ("error: 1e-3", "([0-9.]+)", None, "found '3' for 'figure', a part of '1e-3'"),
         ("error: 12.5 ", "error.*([0-9.]+)", None, "found '5' for 'figure', a part of '12.5'"),
         ("loss: -0.5", "([0-9.]+)", None, "found '0.5' for 'figure', a part of '-0.5'"),
+        ("error: 1_3", r"error: (\S+)", None, "found '1_3' for 'figure', which is no number"),
+        ("error: ", r"error: (\d*)", None, "found '' for 'figure', which is no number"),
         ("error: nan", r"error: (\S+)", None, "the test figure 'figure' is 'nan'"),
     ],
 )

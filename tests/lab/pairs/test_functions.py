@@ -286,7 +286,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path):
 def test_a_mistake_in_the_figure_costs_no_training(tmp_path: Path):
     def train(schedule: redense.Schedule, seed: int) -> Any:
         calls.append(seed)
-        return {"score": 1.0 + seed + len(calls) / 100, "seconds": 3.0}
+        return {"score": 1.0 + seed + len(calls) / 100, "seconds": 3.0 if seed else float("nan")}
 
     calls: list[int] = []
     with pytest.raises(DataError, match="more than one figure: say which decides"):
@@ -322,6 +322,8 @@ def test_arms_may_all_be_functions_without_a_schedule(tmp_path: Path):
     result = redense.compare(arms=arms, baseline="base", seeds=[4, 7], out=tmp_path, quiet=True)
     assert [arm["role"] for arm in result.to_dict()["arms"]] == ["baseline", "arm"]
     assert "No control" in str(result)
+    with pytest.raises(redense.RedenseError, match="there is nothing to compare: give a schedule"):
+        redense.compare(arms["base"])
 
 
 @pytest.mark.parametrize(
@@ -336,6 +338,7 @@ def test_arms_may_all_be_functions_without_a_schedule(tmp_path: Path):
         ({"arms": {"../x": DSD}}, "an arm's name begins with a letter or digit"),
         ({"arms": ("dsd", {"DSD": DSD})}, "an arm is named twice: 'dsd'"),
         ({"arms": {"mine": lambda seed: 0}}, r"arm 'mine' must be a function train\(schedule, seed\)"),
+        ({"arms": {"mine": lambda seed, schedule: 0}}, r"train\(schedule, seed\), got arm 'mine'\(seed, schedule\)"),
         ({"seeds": 0}, "seeds are a number of them"),
         ({"seeds": True}, "seeds are a number of them"),
         ({"seeds": [1, 1]}, "seeds are a number of them"),

@@ -18,8 +18,9 @@ import pytest
 
 import redense as library
 from redense.errors import RecipeError
+from redense.lab.pairs.plan import Plan, PlannedArm
 from redense.lab.programs.commands import arms_of_commands, filled
-from redense.lab.programs.scripts import scripts_of
+from redense.lab.programs.scripts import scripts_of, with_scripts
 
 Run = Callable[..., tuple[int, str, str]]
 DSD = library.Schedule.dsd(dense=40, sparse=20, redense=20, sparsity=0.3)
@@ -77,6 +78,7 @@ def test_commands_are_compared_and_what_they_print_is_kept(run: Run, tmp_path: P
     judged = library.judge(tmp_path / "c", metric="error", controls=["restart"])
     assert str(judged) in out
     assert run("compare", *THREE, "--seeds", "3", "--out", "c")[0] == 0  # nothing is run again
+    assert "9 of 9 pairs" in run("compare", *THREE, "--resume", "c")[2]  # the seeds are the folder's
     assert run("compare", "--resume", "c")[1].endswith(out.partition("error:")[2])
 
 
@@ -208,24 +210,47 @@ def test_a_script_that_has_changed_is_refused_and_named(run: Run, tmp_path: Path
         ("python train.py --seed {seed}", ["near", "train.py"]),
         ("cd . && nice python ./train.py --config=a.yaml {seed} >{out}/log", ["a.yaml", "near", "train.py"]),
         ("sh -c 'python train.py {seed}'", ["near", "train.py"]),
-        ("python -m kit.run {seed}", ["run.py"]),
+        ("python -m kit.run {seed}", ["kit", "kit.part", "run.py"]),
+        (f"PYTHONPATH={'x' * 300} python -m {'x' * 300} {{seed}}", []),
+        ("PYTHONPATH=lib python -m tried {seed}", ["far", "tried.py"]),
+        ("PYTHONPATH=lib python kit/own.py {seed}", ["far", "own.py"]),
+        ("(cd kit; python own.py {seed}); python train.py", ["near", "own.py", "train.py"]),
+        ("sh $HERE/a.sh {seed} a.yaml kit/a.yaml", ["a.sh", "a.yaml", "a.yaml (a.yaml)"]),
         ("./tool {seed} table.csv", ["tool"]),
         ('awk \'BEGIN { print "{seed}" }', []),
     ],
 )
-def test_the_scripts_that_a_command_names_are_found(tmp_path: Path, command: str, named: list[str]):
-    (tmp_path / "kit").mkdir()
+def test_the_scripts_that_a_command_names_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, named: list[str]
+):
+    monkeypatch.setenv("HERE", str(tmp_path))
+    for name in ("kit", "lib"):
+        (tmp_path / name).mkdir()
     files = {
         "train.py": "import near",
         "near.py": "",
         "a.yaml": "",
-        "kit/run.py": "",
+        "kit/__init__.py": "",
+        "kit/run.py": "from . import part",
+        "kit/part.py": "",
+        "kit/own.py": "import far",
+        "kit/a.yaml": "a: 2",
+        "lib/far.py": "",
+        "lib/tried.py": "import far",
+        "a.sh": "",
         "table.csv": "",
         "tool": "#!/bin/x",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert sorted(scripts_of(command, tmp_path)) == named
+
+
+def test_the_configuration_of_each_arm_counts(tmp_path: Path):
+    (tmp_path / "new.yaml").write_text("rate: 0.1")
+    arms = (PlannedArm("base", command="run {arm}.yaml {seed}"), PlannedArm("new", command="run {arm}.yaml {seed}"))
+    plan = with_scripts(Plan("command", "x", arms, (0,), "base", ()), tmp_path)
+    assert [sorted(arm.pieces or ()) for arm in plan.arms] == [["form"], ["form", "new.yaml"]]
 
 
 def test_names_of_folders_and_arms_are_no_commands(run: Run, tmp_path: Path):

@@ -64,10 +64,11 @@ def test_no_text_leaves_latex_an_open_brace_or_a_bare_command(text):
 
 def test_latex_of_a_long_table_goes_over_several_pages_and_of_a_short_one_is_a_float():
     assert r"\begin{longtable}{lr}" in to_latex(grid(*[["dsd", "1"]] * 50), "arms")
-    short = to_latex(grid(["dsd", "1"], ["[a]", "2"]), "arms")
+    short = to_latex(grid(["dsd", "1"], ["[a]", "2"], ["*b", "3"]), "arms")
     assert r"\caption{Error of 5 \% \& more.}" in short
     assert r"\label{tab:arms}" in short
     assert "{}[a] & 2" in short  # or it would be an option of the line before
+    assert "{}*b & 3" in short
 
 
 def test_markdown_escapes_what_would_part_cells_or_become_markup():

@@ -136,6 +136,8 @@ def _plan(options: argparse.Namespace) -> Any:
         raise RedenseError("--lower-is-better and --higher-is-better say the opposite: give one of them")
     if options.resume and options.out:
         raise RedenseError("--resume and --out are one folder: give one of them")
+    if options.resume and not listed:  # five more would have their price
+        listed = read_plan(options.resume)[0].seeds
     schedule = Schedule.from_file(options.schedule) if options.schedule else None
     arms = arms_of_commands(options.command, schedule)
     if schedule is not None and all(arm.schedule is None for arm in arms):

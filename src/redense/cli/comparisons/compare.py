@@ -119,6 +119,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.cli.terminal.screen import SafeConsole
     from redense.files.locks import locked
     from redense.lab.comparison.comparison import (
+        LEFT,
         Comparison,
         discard_comparison,
         new_comparison,
@@ -128,7 +129,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.comparison.extension import extended, plan_looks, write_extended
     from redense.lab.comparison.grid import Grid
     from redense.lab.environment import note_on_ranks
-    from redense.lab.folder import restarted_folder
+    from redense.lab.folder import check_new, restarted_folder
     from redense.lab.judging.results import tried, tried_sentence
     from redense.lab.judging.verdicts import check_looks, check_margin
     from redense.lab.pairs.defaults import held
@@ -152,14 +153,16 @@ def _compare(options: argparse.Namespace) -> int:
         _check_diagnosis(options, names)
         sweep = parse_sweep(options.sweep)
         comparison = before = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
+        check_looks(1 if options.looks is None else options.looks)
+        check_margin(options.margin)
         if options.dry_run:
+            if options.out is not None:
+                check_new(options.out, left=LEFT)
             return _look_ahead(options, console, comparison, before)
 
         def new() -> str:
             if (begun := restarted_folder(options.out)) is not None:
                 return str(begun)
-            check_looks(1 if options.looks is None else options.looks)
-            check_margin(options.margin)
             made = new_comparison(comparison, options.out)
             plan_looks(made, options.looks, options.margin)
             return str(made)

@@ -34,6 +34,8 @@ from redense.phase import ordered
 from redense.tasks.task import Task
 
 CONTROL = "restart"
+LEFT = ("environment.json", SUMS, LOCK)
+"""Files that a start which was killed may leave in a folder."""
 _GIVEN = ("comparison.json", "environment.json", STARTED)
 _SEVERAL = re.compile(r",(?![^\[{]*[\]}])")  # between values, not within [2,4]
 _NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
@@ -90,7 +92,7 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
     """
-    with begun(out, f"compare-{comparison.recipe.name}", root, left=("environment.json", SUMS, LOCK)) as folder:
+    with begun(out, f"compare-{comparison.recipe.name}", root, left=LEFT) as folder:
         told = {**environment(threads=1), **plugins_needed_by(comparison)}
         write_with_sums(folder, {"environment.json": json.dumps(told, indent=2) + "\n"})
         data = (json.dumps(comparison.to_dict(), indent=2) + "\n").encode()

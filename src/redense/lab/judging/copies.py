@@ -1,4 +1,4 @@
-"""Figures that look as if one run stood in several rows: of each other run nothing is known then."""
+"""Figures that look as if something were wrong with them: one run or one training in several rows, or two units."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from .figures import ArmFigures
 
 _ENDS = (0.0, 1.0, 100.0)  # of figures that count examples: all right, or all wrong
-_FEW = 3  # seeds from which on equal figures say something
+_APART = 20  # times as large as the largest fraction is the smallest percentage, where figures are of two units
+_HUNDRED = 50, 200  # times as large as fractions are percentages of about the same
+_FEW = 3  # seeds, or different figures, from which on equal figures say something
 
 
 def twins(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
@@ -38,3 +40,28 @@ def unvaried(arms: Mapping[str, ArmFigures]) -> tuple[str, ...]:
         return ()
     several = (name for name, figures in arms.items() if len(figures.values) >= _FEW)
     return tuple(name for name in several if len(values[name]) == 1 and not values[name].intersection(_ENDS))
+
+
+def alike(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
+    """Return the arms that have the same figure as each other for every seed, as of a command that is the same in all.
+
+    None where that is known already (`ArmFigures.same`), nor where the figures are as few as those that meet by chance.
+    """
+    groups: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    for name, figures in arms.items():
+        if not figures.same and len(set(figures.values.values())) >= _FEW:
+            groups.setdefault(tuple(sorted(figures.values.items())), []).append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def of_two_units(arms: Mapping[str, ArmFigures]) -> tuple[float, float] | None:
+    """Return a figure of each unit where some look like fractions and others like percentages; None where none do.
+
+    Some are at most 1 and the others, a hundred times as large, at most 100, and nothing lies between.
+    """
+    values = sorted(value for figures in arms.values() for value in figures.values.values())
+    small, large = [value for value in values if 0 < value <= 1], [value for value in values if value > 1]
+    if not small or not large or values[0] < 0 or large[-1] > _ENDS[-1] or large[0] < _APART * small[-1]:
+        return None
+    low, high = small[len(small) // 2], large[len(large) // 2]
+    return (low, high) if _HUNDRED[0] <= high / low <= _HUNDRED[1] else None

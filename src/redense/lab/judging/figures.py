@@ -11,9 +11,10 @@ from redense.files.visible import folded, visible_line
 
 BASELINES = ("baseline", "dense")  # which arm is the baseline where none is named: the first of these that there is
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
-SPLITS = {"test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
-"""What the split of a figure may be called: that -> the split."""
-_OF_A_SPLIT = re.compile(rf"({'|'.join(SPLITS)})[_/.-](?=.)")
+SPLITS = {"test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
+"""What the split of a figure may be called, in whatever capitals: that -> the split."""
+_MINUS = ("-", "\N{MINUS SIGN}")
+_OTHERS = {"training": "training", "train": "training", "evaluation": "evaluation", "eval": "evaluation"}
 _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
 _TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
@@ -116,8 +117,12 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
     check_side(given)
     if given is not None:
         return bool(given)
-    *before, last = re.split(r"[^a-z0-9]+", (metric or "").casefold())
-    if (last in _LOWER or last in _HIGHER) and not _TURNED.intersection(before) and not (metric or "").startswith("-"):
+    *before, last = re.split(r"[^a-z0-9]+", split_of(metric or "")[1].casefold())
+    if (
+        (last in _LOWER or last in _HIGHER)
+        and not _TURNED.intersection(before)
+        and not (metric or "").startswith(_MINUS)
+    ):
         return last in _LOWER
     what = f"of {quoted(metric)}" if metric else "of numbers without a name"
     raise DataError(
@@ -131,9 +136,29 @@ def split_of(name: str) -> tuple[str, str]:
 
     >>> split_of("val_loss"), split_of("test/error"), split_of("error")
     (('validation', 'loss'), ('test', 'error'), ('', 'error'))
+    >>> split_of("Dev WER"), split_of("loss/val"), split_of("error (test)"), split_of("test")
+    (('validation', 'WER'), ('validation', 'loss'), ('test', 'error'), ('', 'test'))
     """
-    if found := _OF_A_SPLIT.match(name):
-        return SPLITS[found[1]], name[found.end() :]
+    word, bare = _parted(name, SPLITS)
+    return SPLITS.get(word, ""), bare
+
+
+def other_split_of(name: str) -> str:
+    """Return what other data a figure is of by its name, ``training`` or ``evaluation``; empty if it says nothing.
+
+    >>> other_split_of("train_loss"), other_split_of("accuracy/eval"), other_split_of("trained_error")
+    ('training', 'evaluation', '')
+    """
+    return _OTHERS.get(_parted(name, _OTHERS)[0], "")
+
+
+def _parted(name: str, words: Iterable[str]) -> tuple[str, str]:
+    """Return the word that a name begins or ends with, and the rest of it; or nothing and the name."""
+    one = "|".join(words)
+    if found := re.match(rf"({one})[_/. -](?=.)", name, re.IGNORECASE):
+        return found[1].casefold(), name[found.end() :]
+    if found := re.search(rf"(?<=.)(?:[_/. -]({one})|\s*\(({one})\))\Z", name, re.IGNORECASE):
+        return (found[1] or found[2]).casefold(), name[: found.start()]
     return "", name
 
 
@@ -195,7 +220,9 @@ def choose_controls(arms: Iterable[str], given: Iterable[str] | None, baseline: 
     return named
 
 
-def _known(option: str, name: str, arms: Collection[str]) -> str:
+def _known(option: str, name: object, arms: Collection[str]) -> str:
+    if not isinstance(name, str):
+        raise DataError(f"{option} is the name of an arm, got {quoted(name)}; there are {all_quoted(arms)}")
     if name not in arms:
         close = nearest(name, map(shown, arms))
         raise DataError(f"{option} {quoted(name)}: no such arm{close}; there are {all_quoted(arms)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redense.files.visible import counted
 from redense.tasks.metrics import shown_name
 
-from .figures import shown, split_of
+from .figures import SPLITS, shown, split_of
 from .verdicts import Decision
 from .words import called, listed, obstacle, size
 
@@ -29,11 +29,13 @@ def headline(decision: Decision, *, seeds: int | None = None, figure: str = "", 
 def figure_of(split: str, metric: str) -> str:
     """Return what a figure of a split is called in a sentence; a name that says its split says it once.
 
-    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error")
-    ('test top5 error', 'validation error')
+    >>> figure_of("test", "top5_error"), figure_of("validation", "val_error"), figure_of("test", "test")
+    ('test top5 error', 'validation error', 'test figure')
     """
     own, bare = split_of(metric)
-    return f"{split} {shown_name(bare if split and own == split else metric)}".strip()
+    name = shown_name(bare if split and own == split else metric)
+    alone = not name or SPLITS.get(name.casefold()) == split  # the split is all that it says
+    return f"{split} {'figure' if alone else name}" if split else name
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class _Headline:
     def text(self) -> str:
         decision, over = self.decision, f"over {counted(self.seeds, 'seed')}"
         if not decision.contrasts:
-            return "Nothing can be compared: too few runs came to their end."
+            few = "there is one arm" if len(decision.arms) == 1 else "too few runs came to their end"
+            return f"Nothing can be compared: {few}."
         if self.seeds == 1:
             return "One seed was run, and one seed shows nothing: whether any arm is a gain is open."
         first = self.first

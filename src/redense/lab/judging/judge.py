@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from redense.errors import DataError
@@ -22,6 +23,7 @@ from .figures import (
     shown,
 )
 from .headline import figure_of, headline
+from .reading.cells import label
 from .reading.folders import told_by
 from .reading.tables import read_table
 from .verdicts import Contrast, Decision, check_looks, check_margin, decide, plain_interval
@@ -198,6 +200,10 @@ def judge(
     check_margin(margin)
     check_looks(looks)
     check_metric(metric)
+    baseline = label(baseline) if isinstance(baseline, Real) else baseline  # as the arms of a table are called
+    if controls is not None:
+        several: Iterable[Any] = [controls] if isinstance(controls, str | Real) else controls
+        controls = [label(one) if isinstance(one, Real) else one for one in several]
     if isinstance(table, Iterator) and not hasattr(table, "read"):
         table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table)

@@ -81,7 +81,11 @@ def is_control(row: Mapping[str, Any]) -> bool:
     phases = row.get("phases") or ()
     if not phases:
         return folded(str(row["arm"])) in CONTROLS
-    return not any(item["phase"].get("sparsity") or item["phase"].get("pattern") for item in phases)
+    return not _is_masked(row)
+
+
+def _is_masked(row: Mapping[str, Any]) -> bool:
+    return any(item["phase"].get("sparsity") or item["phase"].get("pattern") for item in row.get("phases") or ())
 
 
 def is_dense(result: Mapping[str, Any], baseline: str | None) -> bool:
@@ -89,7 +93,9 @@ def is_dense(result: Mapping[str, Any], baseline: str | None) -> bool:
     if (told := result.get("dense")) is not None:
         return bool(told)
     of_it = (row for row in result["rows"] if row["arm"] == (baseline or BASELINES[0]))
-    return (result.get("form") or "recipe") == "recipe" or any(row.get("phases") for row in of_it)
+    if (result.get("form") or "recipe") == "recipe":
+        return True
+    return any(row.get("phases") and not _is_masked(row) for row in of_it)
 
 
 def told_beside(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from redense.errors import DataError
 
-from .copies import twins, unvaried
+from .copies import alike, of_two_units, twins, unvaried
 from .figures import ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
@@ -143,6 +143,8 @@ class Decision:
         apart: the controls that end in another network: none of them decides.
         twins: seeds that have the same figures in every arm.
         unvaried: arms that have the same figure for every seed, where others have not.
+        alike: arms that have the same figures as each other.
+        two_units: a figure of each, where some look like fractions and others like percentages.
     """
 
     metric: str | None
@@ -163,6 +165,8 @@ class Decision:
     apart: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
     unvaried: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
+    two_units: tuple[float, float] | None = None
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """Return an arm against another, if the two were compared."""
@@ -212,11 +216,12 @@ def decide(
     deciding, level = strongest(arms, [name for name in controls if name not in apart], lower_is_better)
     pairs = _pairs(arms, baseline, controls, deciding)
     adjusted = holm([paired.p for *_, paired in pairs])
-    family = Family(len(pairs), looks)
+    # Of one seed there is no p-value, and nothing to correct for.
+    family = Family(sum(p is not None for p in adjusted) or len(pairs), looks)
     contrasts: list[Contrast] = []
     for (arm, against, seeds, paired), corrected in zip(pairs, adjusted, strict=True):
         p = None if corrected is None else min(1.0, corrected * looks)
-        seen = (paired.sd or math.nan) * (detectable(paired.n, len(pairs), looks) or math.nan)
+        seen = (paired.sd or math.nan) * (detectable(paired.n, family.comparisons, looks) or math.nan)
         word: Verdict = verdict(paired, p, lower_is_better=lower_is_better, margin=margin)
         contrasts.append(Contrast(arm, against, seeds, paired, p, seen if math.isfinite(seen) else None, word))
     by_pair: dict[tuple[str, str], Verdict] = {(item.arm, item.against): item.verdict for item in contrasts}
@@ -228,7 +233,8 @@ def decide(
     }
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms),
+        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms), alike(arms),
+        of_two_units(arms),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from redense.files.visible import counted
 
-from .figures import BASELINES, CONTROLS, shown
+from .figures import BASELINES, CONTROLS, other_split_of, shown
 from .power import seeds_for
 from .statistics import LEVEL, Interval, veto_limit
 from .verdicts import Conclusion, Contrast, Decision, Obstacle
@@ -120,6 +120,9 @@ def caution(decision: Decision) -> str | None:
             "There are validation figures alone: what was chosen by them looks better by them, and they cannot choose "
             "the control too."
         )
+    name = shown(decision.metric or "")
+    if other_split_of(name) == "training":
+        said.append(f"By its name {name} is a figure of training data: it says nothing of other data.")
     if untold := _untold(decision):
         said.append(
             f"Nobody told for how many steps {listed(untold)} {'trains' if len(untold) == 1 else 'train'}: {_NO_LONGER}"
@@ -131,6 +134,14 @@ def caution(decision: Decision) -> str | None:
             f"Seeds have the same figures in every arm, as if a run had been counted more than once: "
             f"{'; '.join(first)}{more}. The p-values do not hold if one was."
         )
+    if decision.two_units:
+        low, high = decision.two_units
+        said.append(
+            f"Some figures are a hundred times others, as {high:.4g} and {low:.4g} are: if these are percentages and "
+            "those fractions, no verdict holds."
+        )
+    for group in decision.alike:
+        said.append(f"{listed(group)} have the same figure as each other for every seed, as one training has.")
     if names := decision.unvaried:
         one = ("has", "one run has", "it") if len(names) == 1 else ("have", "one run of each has", "them")
         said.append(

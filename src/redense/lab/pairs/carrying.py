@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,8 +136,17 @@ def side_by_side(
         except BrokenProcessPool as error:
             if error.__cause__ is None:  # a process that died leaves no traceback
                 raise
-            why = str(error.__cause__).strip('\n" ').rpartition("\n")[2]  # of a traceback between quotes, the last line
             raise StateError(
-                f"a process of its own cannot load what it is to do ({visible_line(why)}): it must be importable in a "
+                f"a process of its own cannot load what it is to do ({_last_line(error)}): it must be importable in a "
                 "fresh Python as it is here, or give jobs=1"
             ) from None
+        except pickle.PicklingError as error:
+            raise StateError(
+                f"what a process of its own is to do cannot be sent to it ({_last_line(error)}): the function holds "
+                "something of this process, such as a lock or an open file; make it inside of it, or give jobs=1"
+            ) from None
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of the traceback, between quotes, that another process or thread has left."""
+    return visible_line(str(error.__cause__ or error).strip('\n" ').rpartition("\n")[2])

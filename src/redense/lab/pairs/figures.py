@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,25 +26,34 @@ class Figures:
         test: the figures that decide, by name; those of no named split are here.
         validation: those on validation data, which choose the control.
         facts: steps, gradients, parameters and nonzeros, as far as they were told.
+        unusable: the names of figures that are NaN or infinite, where none was named as the one that decides.
     """
 
     test: Mapping[str, float] = field(default_factory=dict[str, float])
     validation: Mapping[str, float] = field(default_factory=dict[str, float])
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
+    unusable: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"test": dict(self.test), "validation": dict(self.validation), "facts": dict(self.facts)}
+        own = {"test": dict(self.test), "validation": dict(self.validation), "facts": dict(self.facts)}
+        return {**own, "unusable": list(self.unusable)} if self.unusable else own
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Figures:
         """Return the figures that `to_dict` gave."""
-        return cls(dict(data["test"]), dict(data["validation"]), dict(data["facts"]))
+        unusable = tuple(map(str, data.get("unusable", ())))
+        return cls(dict(data["test"]), dict(data["validation"]), dict(data["facts"]), unusable)
 
     @property
     def names(self) -> list[str]:
         """The names of the figures, each once."""
         return list(dict.fromkeys([*self.test, *self.validation]))
+
+    @property
+    def told(self) -> list[str]:
+        """The names of all that could decide: of two figures none does because the other is NaN."""
+        return [*self.names, *self.unusable]
 
 
 def read_figures(given: Any, metric: str | None = None) -> Figures:
@@ -78,7 +87,7 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
                 told.setdefault((split, own), {})[str(key)] = number
                 if own not in found[split] or str(key) != own:  # of two, the one that says its split
                     found[split][own] = number
-    names = Figures(**found).names
+    names = Figures(found["test"], found["validation"], found["facts"]).names
     if not names:
         texts = given.items() if isinstance(given, Mapping) else ()
         text = next((key for key, one in texts if isinstance(one, str) and is_number(one)), None)
@@ -97,16 +106,16 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
                 )
         # Of the other figures those that are no finite number are passed over, as names are.
         found[split] = {own: value for own, value in found[split].items() if math.isfinite(value)}
-    left = Figures(**found)
-    if metric is None and len(left.names) == 1 < len(names):  # it would decide because another is no number
-        choose_metric(names, None, None)
-    return left
+    left = Figures(found["test"], found["validation"], found["facts"])
+    return replace(left, unusable=tuple(own for own in names if own not in left.names) if metric is None else ())
 
 
 def missing_metric(figures: Figures, metric: str | None) -> str:
     """Return a line that says that a figure is not there, and which are; empty if it, or one without a name, is."""
     if metric is None or metric in figures.names or UNNAMED in figures.names:
         return ""
+    if metric in figures.unusable:
+        return f"the figure {quoted(metric)} is no finite number: a run that diverged has none"
     return (
         f"there is no figure {quoted(metric)}{nearest(metric, figures.names)}; there are "
         f"{', '.join(map(quoted, figures.names[:20]))}"
@@ -129,7 +138,7 @@ def choose_metric(names: list[str], metric: str | None, lower_is_better: bool | 
 
 def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
     """Give the numbers that lie under a key, each with its split, or ``facts``, and its name."""
-    if split := SPLITS.get(key):
+    if split := SPLITS.get(key.casefold()):
         if isinstance(value, Mapping):
             named = ((str(own), _number(one, none=str(own) == name)) for own, one in value.items())
             yield from ((split, own, number) for own, number in named if number is not None)
@@ -142,6 +151,8 @@ def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
     # That which decides may be named by all of its key; on validation data it is then that of the same figure.
     own = name if key == name or (split == "validation" and split_of(name) == ("test", own)) else own
     if (number := _number(value, none=own == name)) is None:
+        if key in FACTS and value is not None:
+            raise DataError(f"{quoted(key)} must be a number, got {_kind(value)}")
         return
     if key in FACTS:
         yield "facts", key, finite(number, quoted(key))
@@ -159,7 +170,7 @@ def _number(value: Any, *, none: bool = False) -> float | None:
     if isinstance(value, (bool, np.bool_, str, bytes, complex)) or value is None:
         return None
     try:
-        return float(value)
+        return float(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 

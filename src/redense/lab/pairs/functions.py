@@ -56,6 +56,11 @@ def arms_of(
     if train is not None:
         check_train(train, start=share)
     found = [_arm(name, own, train, schedule) for name, own in _asked(arms, schedule)]
+    if not found and schedule is None:
+        raise RecipeError(
+            "there is nothing to compare: give a schedule, redense.compare(train, schedule, ...), or functions by "
+            'name, arms={"baseline": train, "mine": other}'
+        )
     names = {trained.arm.name for trained in found}
     if schedule is not None and baseline is None and BASELINE not in names and "dense" not in names:
         about = "the dense phase alone: fewer steps than the others"
@@ -221,7 +226,7 @@ def check_figures(plan: Plan, outcomes: Mapping[tuple[str, int], Outcome]) -> No
     """
     lacking: list[str] = []
     for figures in (outcome.figures for outcome in outcomes.values() if outcome.figures):
-        metric, _ = choose_metric(figures.names, plan.metric, plan.lower_is_better)
+        metric, _ = choose_metric(figures.told, plan.metric, plan.lower_is_better)
         lacking.append(missing_metric(figures, metric))
     if lacking and all(lacking):
         raise DataError(lacking[0])

@@ -116,6 +116,8 @@ def check_train(train: Train, *, start: bool, what: str = "train") -> None:
         return
     try:
         signature.bind(None, 0, **({"start": None} if start else {}))
+        if next(iter(signature.parameters)) == "seed":  # it would be given the schedule, and train without a seed
+            raise TypeError
     except TypeError:
         wanted = "train(schedule, seed, start=None), which share='dense' needs" if start else "train(schedule, seed)"
         raise RecipeError(f"{what} must be a function {wanted}, got {what}{signature}") from None

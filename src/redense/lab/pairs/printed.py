@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from json import JSONDecodeError
 from pathlib import Path
@@ -11,12 +12,14 @@ from redense.errors import DataError, RecipeError
 from redense.files.json_text import parse_json, read_json
 from redense.files.opening import open_regular
 from redense.lab.judging.figures import quoted
+from redense.lab.judging.reading.cells import number
 
 from .figures import UNNAMED, Figures, read_figures
 
 METRICS = "metrics.json"
 _TAIL = 4 << 20  # bytes of the output that are looked at, from its end
 _LARGEST = 16 << 20  # bytes of metrics.json
+_SEEN = 1000  # characters of an object on several lines that is none
 _FAR = 40  # characters on each side of a figure that are looked at
 _MEANT = re.compile(r"""\{\s*(?:["']|\w+\s*:\s*[-+.\d]|\w+\s*:\s*(?:nan|inf))""", re.IGNORECASE)  # figures, and no JSON
 _SIGN = "(?:(?<![\\w)])[-\u2212])?"
@@ -67,15 +70,18 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
     text = tail(printed, _TAIL)
     if expression is not None:
         return read_figures(_found(text, expression, metric), metric)
-    for line in reversed(text.splitlines()):
+    end = len(text)
+    for line in reversed(text.splitlines(keepends=True)):
+        end -= len(line)
         if line.strip().startswith("{"):
+            given = _object(text, end) if line.rstrip() == "{" else line.strip()
             try:
-                found = parse_json(line.strip())
+                found = parse_json(given)
             except JSONDecodeError:
-                if _MEANT.match(line.strip()):
+                if _MEANT.match(given):
                     raise DataError(
-                        f"the last figures that it printed are no JSON, {quoted(line.strip())}: print what json.dumps "
-                        "gives; of a run that diverged, null"
+                        f"the last figures that it printed are no JSON, {quoted(given)}: print what json.dumps gives; "
+                        "of a run that diverged, null"
                     ) from None
                 continue
             except ValueError as error:
@@ -85,6 +91,18 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
         f'it printed no figure: expected a last line such as {{"error": 0.13}}, or {METRICS} in the folder {{out}}, '
         "or give --metric-regex"
     )
+
+
+def _object(text: str, begin: int) -> str:
+    """Return the object, on several lines as ``indent=2`` makes it, that begins at a place; or what else stands there.
+
+    >>> _object('{"a": 1} {"error": 0.13} bye', 9)
+    '{"error": 0.13}'
+    """
+    try:
+        return text[begin : json.JSONDecoder().raw_decode(text, begin)[1]]
+    except (ValueError, RecursionError):
+        return text[begin : begin + _SEEN]
 
 
 def tail(path: Path, most: int) -> str:
@@ -110,7 +128,7 @@ def _found(text: str, expression: str, metric: str | None) -> dict[str, Any]:
     for name, (match, group) in found.items():
         value = match.group(group)
         try:
-            found[name] = float(value)
+            found[name] = number(value or "nothing")
         except ValueError:
             raise DataError(f"--metric-regex found {quoted(value)} for {quoted(name)}, which is no number") from None
         if (whole := _whole(match, group)) != value:

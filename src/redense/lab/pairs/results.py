@@ -15,6 +15,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.checksums import write_with_sums
 from redense.files.csv_text import safe_cell
+from redense.lab.judging.figures import other_split_of
 from redense.lab.judging.results import decide_rows, described, mean_of, plain_steps
 from redense.tasks.metrics import shown_name
 
@@ -55,7 +56,7 @@ def gather(plan: Plan, outcomes: Outcomes, corrected: Mapping[str, Any]) -> dict
     if not known:
         pair, outcome = next(iter(outcomes.items()))
         raise DataError(f"all {len(outcomes):,} pairs failed; {pair[0]}, seed {pair[1]}: {outcome.failed}")
-    metric, lower = choose_metric(known[0].names, plan.metric, plan.lower_is_better)
+    metric, lower = choose_metric(known[0].told, plan.metric, plan.lower_is_better)
     read = {pair: _values(outcome, metric) for pair, outcome in outcomes.items()}
     validation_only = not any("test" in facts for facts in read.values())
     rows = [_row(arm, plan, read, metric, validation_only=validation_only) for arm in plan.arms]
@@ -66,7 +67,7 @@ def gather(plan: Plan, outcomes: Outcomes, corrected: Mapping[str, Any]) -> dict
         "form": plan.form,
         "recipe": plan.name,
         "task": "",
-        "split": "validation" if validation_only else "test",
+        "split": "validation" if validation_only else "" if other_split_of(metric) else "test",
         "metric": about,
         "seeds": list(plan.seeds),
         "test_examples": None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redense.errors import RecipeError
 from redense.files.opening import read_bytes
+from redense.files.visible import visible_line
 from redense.files.writing import write_text
 from redense.lab.pairs.functions import check_figures, has_failed, unfinished
 from redense.lab.pairs.keeping import Kept, Outcome
@@ -57,7 +58,8 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
 
 def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template: str) -> Path:
     """Write a script for each pair that is not done, and one that sends them all; return that."""
-    lines = ["#!/bin/sh", f"# The jobs of {held.path} that are not done: look at it, then run it.", "set -e"]
+    place = visible_line(str(held.path))
+    lines = ["#!/bin/sh", f"# The jobs of {place} that are not done: look at it, then run it.", "set -e"]
     for pair in held.plan.pairs:
         if pair in outcomes:
             continue

@@ -151,9 +151,9 @@ def to_latex(table: Table, label: str) -> str:
     \end{table}
     """
     form = "".join("r" if numeric else "l" for _, numeric in table.columns)
-    # A row that begins with [ would be read as an option of the \\ before it.
+    # A row that begins with [ or * would be read as an option of the \\ before it.
     lines = [" & ".join(latex(_shown(cell)) for cell in row) + r" \\" for row in table.rows]
-    lines = [f"{{}}{line}" if line.startswith("[") else line for line in lines]
+    lines = [f"{{}}{line}" if line.startswith(("[", "*")) else line for line in lines]
     head = " & ".join(latex(title) for title, _ in table.columns) + r" \\"
     caption = latex(table.caption.rstrip("."))
     if len(table.rows) > _LONG:

@@ -23,6 +23,7 @@ from redense.lab.judging.statistics import LARGEST
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_WRITTEN = re.compile(r"[-+−]?[0-9][0-9.,]*\s*(?:%|‰|(?:±|\+/?-).*)?")  # with a percent sign, a comma, a spread
 _PREFIX = re.compile(r"(?:params|metrics|tags|config|summary)[./](?=.)")  # of MLflow, and of W&B
 IN_A_FOLDER = "compare.csv"  # of `redense compare`
 csv.field_size_limit(1 << 24)
@@ -169,7 +170,7 @@ def number(cell: Any) -> float | None:
     if isinstance(cell, bool) or type(cell).__name__ == "bool" or isinstance(cell, (bytes, complex)):
         raise ValueError(str(cell))
     try:
-        return float(cell)
+        return float(cell.detach() if hasattr(cell, "detach") else cell)
     except OverflowError:
         return math.inf
     except (TypeError, ValueError):
@@ -182,6 +183,15 @@ def is_number(cell: Any) -> bool:
         return number(cell) is not None
     except ValueError:
         return False
+
+
+def is_written_number(cell: Any) -> bool:
+    """Whether a cell is a text that a person reads as a number, and that is none here.
+
+    >>> [is_written_number(cell) for cell in ("31.5 %", "12,5", "1,234.5", "31 ± 2", "31.5", "v2", "2026-11-28")]
+    [True, True, True, True, False, False, False]
+    """
+    return isinstance(cell, str) and not is_number(cell) and _WRITTEN.fullmatch(cell.strip()) is not None
 
 
 def plain(cell: Any) -> float | None:

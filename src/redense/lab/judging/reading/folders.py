@@ -12,6 +12,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
+from redense.files.opening import at_home
 from redense.lab.judging.figures import shown, usual_baseline
 from redense.lab.judging.results import is_control, is_dense, told_beside
 
@@ -68,7 +69,7 @@ def told_by(table: Any) -> Told:
     """
     several = isinstance(table, Collection) and not isinstance(table, (str, Mapping)) and not hasattr(table, "columns")
     tables: list[Any] = list(table) if several else [table]
-    paths = [Path(one) for one in tables if isinstance(one, (str, PathLike))]
+    paths = [at_home(one) for one in tables if isinstance(one, (str, PathLike))]
     read = {path: _read(results) for path in paths if (results := _results(path))}
     only = [path for path, told in read.items() if told.validation_only]
     if only and len(tables) > len(paths):

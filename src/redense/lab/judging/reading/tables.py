@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError, nearest
+from redense.files.opening import at_home
 from redense.files.visible import folded
 from redense.lab.judging.figures import ArmFigures, Table, check_names, check_seeds, quoted, shown, split_of
 
@@ -19,6 +19,7 @@ from .cells import (
     columns_of_rows,
     finite,
     is_number,
+    is_written_number,
     label,
     plain,
     read_file,
@@ -66,7 +67,7 @@ def _is_file(table: Any) -> bool:
 
 
 def _read(file: Any) -> Columns:
-    return read_file(Path(file)) if isinstance(file, (str, PathLike)) else read_stream(file)
+    return read_file(at_home(file)) if isinstance(file, (str, PathLike)) else read_stream(file)
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ _Row = tuple[str, str, str, float | str, float | None, int]  # arm, seed, split,
 
 
 def _told(value: float | str) -> str:
-    return "failed" if isinstance(value, str) else f"{value:g}"
+    return "failed" if isinstance(value, str) else repr(value).removesuffix(".0")  # with all digits: they differ
 
 
 def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[_Row]]:
@@ -174,6 +175,8 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
             raise DataError(f"{columns.source} has columns {' and '.join(map(quoted, beside))}: which is meant?")
         if beside:
             return bare, True, _rows(columns, {"test": metric, "validation": beside[0]})
+    if "split" not in columns.cells and metric in columns.cells and list(wide) == ["validation"]:
+        return metric, True, _rows(columns, {"test": metric, **wide})  # what says no split is beside it that of test
     if metric in columns.cells and metric not in ("arm", "seed", "split"):
         return metric, "split" in columns.cells, _rows(columns, {"": metric})
     if wide and metric:
@@ -251,9 +254,12 @@ def _failing(cell: Any) -> str:
 
 
 def _only_column(columns: Columns) -> str:
-    """Return the one column of numbers; a column is one where any of its cells is a number."""
+    """Return the one column of numbers; a column is one where any of its cells is a number, or all are written as one.
+
+    Figures with a percent sign or a decimal comma are refused, and another column must not stand in for them.
+    """
     left = [name for name in columns.cells if name not in _OWN]
-    numbers = [name for name in left if any(map(is_number, columns.cells[name]))]
+    numbers = [name for name in left if any(map(is_number, columns.cells[name])) or _is_written(columns.cells[name])]
     if len(numbers) == 1 or (not numbers and len(left) == 1):
         return (numbers or left)[0]
     if not numbers:
@@ -265,6 +271,12 @@ def _only_column(columns: Columns) -> str:
         return told[0]
     listed = ", ".join(map(quoted, told[:20]))
     raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
+
+
+def _is_written(cells: Sequence[Any]) -> bool:
+    """Whether all cells that are filled are numbers to a person."""
+    filled = [cell for cell in cells if label(cell) != ""]
+    return bool(filled) and all(map(is_written_number, filled))
 
 
 def _where(columns: Columns, arm: str, seed: str, row: int) -> str:
