@@ -236,6 +236,7 @@ def rule(decision: Decision) -> str:
     """Return in some sentences what decides a verdict, and what a verdict of no difference is worth."""
     family = decision.family
     looks = f" and a level divided by {family.looks:,} looks" if family.looks > 1 else ""
+    several = f" after Holm's correction over all {family.comparisons:,} comparisons" if family.comparisons > 1 else ""
     margin = ""
     if decision.margin is not None:
         margin = (
@@ -244,11 +245,11 @@ def rule(decision: Decision) -> str:
         )
     return (
         "Arms are paired by seed, and a difference is called better or worse if the paired t-test gives p at most "
-        f"{LEVEL:g} after Holm's correction over all {family.comparisons} comparisons{looks}, unless the sign-flip "
+        f"{LEVEL:g}{several}{looks}, unless the sign-flip "
         f"test, which assumes no normal distribution, vetoes it with an uncorrected p above {_limits(decision)}."
         f"{margin} A gain is what is better than the baseline and than every control that decides. "
         f"“{NO_DIFFERENCE.capitalize()}” is no proof that there is none: the detectable difference is the smallest "
-        "true one that this verdict, after the correction and the veto, finds in 80 of 100 experiments, if differences "
+        "true one that this verdict, corrections and veto included, finds in 80 of 100 experiments, if differences "
         "are normal with the spread observed and nothing else differs. Smaller ones it mostly misses."
     )
 
