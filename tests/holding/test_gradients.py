@@ -78,6 +78,37 @@ def test_no_way_to_accumulate_lets_a_gradient_through():
         model.zero_grad()
 
 
+@pytest.mark.parametrize("hooks_first", [True, False])
+def test_an_optimizer_of_each_parameter_that_clips_and_steps_in_a_hook_sees_masked_gradients(hooks_first: bool):
+    model, seen = net(), list[tuple[nn.Parameter, Tensor]]()
+    optimizers = {p: torch.optim.SGD([p], lr=0.1, momentum=0.9) for p in model.parameters()}
+
+    def clip_and_step(parameter: nn.Parameter) -> None:
+        assert parameter.grad is not None
+        seen.append((parameter, parameter.grad.clone()))
+        nn.utils.clip_grad_norm_([parameter], 1e-3)
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    def hook() -> list[Any]:
+        return [p.register_post_accumulate_grad_hook(clip_and_step) for p in model.parameters()]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    handles = hook() if hooks_first else []
+    with redense.sparse(model, list(optimizers.values()), HALF) as block:
+        handles = handles or hook()
+        masks = {model.get_parameter(name): mask for name, mask in block.masks.items()}
+        for _ in range(2):
+            backward(model)
+        assert len(seen) == 8
+        for parameter, gradient in seen:
+            if parameter in masks:
+                assert not gradient[~masks[parameter]].any()
+                assert not parameter.detach()[~masks[parameter]].any()
+    for handle in handles:  # they are the user's own still
+        handle.remove()
+    assert not gradient_hooks(model)
+
+
 def test_a_gradient_that_was_written_otherwise_is_masked_on_request_and_before_the_step():
     model = net()
     optimizer = MIXING[-1]([model.get_parameter("0.weight")], lr=0.1)
