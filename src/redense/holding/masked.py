@@ -24,7 +24,7 @@ from .states.elementwise import Trust
 from .states.neutral import Neutrals, State
 from .watching import Questions, Watch, flat
 
-_EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at
+_EXACT = 3  # steps of an optimizer in a phase after which all entries of states under the mask are looked at
 _EVERY = 8  # steps after which, later in a phase, some places are looked at
 
 
@@ -56,7 +56,7 @@ class Masked:
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in masks.items()}
         self.optimizers = list(optimizers)
         self.seed = seed
-        self.steps = 0
+        self.steps = [0] * len(self.optimizers)  # real ones of each in this phase: in a GAN one may make several a turn
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
         self._neutrals = Neutrals()
@@ -156,9 +156,11 @@ class Masked:
             SparsityError: a revision would leave nothing of a parameter.
         """
         surgery, revised = self.phase.surgery, False
+        index = next(i for i, own in enumerate(self.optimizers) if own is optimizer)
+        steps = self.steps[index]
         if surgery:
             self._save(optimizer)
-            if not skipped and self.steps < self.phase.steps and surgery.due(self.steps, self.seed):
+            if not skipped and steps < self.phase.steps and surgery.due(steps, self.seed):
                 revised = True
                 for name in self._names(optimizer):
                     mask = local(self.masks[name])
@@ -173,14 +175,13 @@ class Masked:
                 self._watch.forget()
             self._mask(optimizer)
         else:
-            if not skipped and (self.steps < _EXACT or self.steps % _EVERY == 0):
-                self._look_for_drift(optimizer)
+            if not skipped and (steps < _EXACT or steps % _EVERY == 0):
+                self._look_for_drift(optimizer, exact=steps < _EXACT)
             trust = self._trust[id(optimizer)]
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
             self._mask(optimizer, with_state=self.drifting, but=left)
             trust.end(left, self._weights(optimizer))
-        if not skipped and optimizer is self.optimizers[-1]:
-            self.steps += 1
+        self.steps[index] += not skipped
         return revised
 
     def not_zero(self) -> str | None:
@@ -236,9 +237,8 @@ class Masked:
         if self.with_gradients:  # else momenta are what the gradients under the mask have made them
             self._mask(optimizer, with_state=True)
 
-    def _look_for_drift(self, optimizer: Optimizer) -> None:
+    def _look_for_drift(self, optimizer: Optimizer, *, exact: bool) -> None:
         """Note the parameters a state of which a step has moved under the mask."""
-        exact = self.steps < _EXACT
         questions = self._drifts[id(optimizer)]
         asked: list[tuple[str, Tensor]] = []
         for name in self._names(optimizer):

@@ -32,9 +32,10 @@ def state_of_masks(masked: Masked | None) -> dict[str, Any]:
         return {"masks": {}, "held": {"steps": 0, "drifting": {}}}
     packed = {name: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for name, m in masked.masks.items()}
     state: dict[str, Any] = {"masks": packed, "held": _held(masked, masked.masks)}
+    state["held"]["each"] = list(masked.steps)
     if masked.phase.surgery:
         state["surgery"] = {
-            "steps": masked.steps,
+            "steps": masked.steps[-1],
             "weights": {name: whole(weight).clone() for name, weight in masked.full.items()},
             "thresholds": dict(masked.thresholds),
         }
@@ -88,10 +89,10 @@ def masked_from(
     except ParameterError as damage:
         raise StateError(f"the saved state is damaged: {damage}") from None
     masked = Masked(phase, parameters, masks, optimizers, seed)
-    masked.steps = int(state.get("held", {}).get("steps", 0))
+    masked.steps = _steps_of_each(state.get("held", {}), len(masked.steps))
     masked.drifting = {name for name, yes in state.get("held", {}).get("drifting", {}).items() if yes}
     if phase.surgery:
-        masked.steps = int(state["surgery"]["steps"])
+        masked.steps[-1] = int(state["surgery"]["steps"])
         masked.thresholds = dict(state["surgery"]["thresholds"])
         for name, weight in state["surgery"]["weights"].items():
             local(masked.full[name]).copy_(local(cut(weight, masked.full[name])))
@@ -111,7 +112,15 @@ def _digest(parameters: Mapping[str, nn.Parameter]) -> dict[str, str]:
 def _held(masked: Masked | None, names: Iterable[str]) -> dict[str, Any]:
     """Return how far a phase is, and of which parameters the states have to be masked at each step."""
     drifting = masked.drifting if masked else set[str]()
-    return {"steps": masked.steps if masked else 0, "drifting": {name: name in drifting for name in names}}
+    return {"steps": masked.steps[-1] if masked else 0, "drifting": {name: name in drifting for name in names}}
+
+
+def _steps_of_each(held: Mapping[str, Any], optimizers: int) -> list[int]:
+    """Return how many steps each optimizer has made in a phase; a sharded or older state knows those of the last."""
+    each = held.get("each")
+    return (
+        [int(step) for step in each] if each and len(each) == optimizers else [int(held.get("steps", 0))] * optimizers
+    )
 
 
 def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], needs: Sequence[str]) -> None:
@@ -165,13 +174,15 @@ def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None)
     masks = masked.masks if masked else {}
     out: dict[str, Any] = {"masks": {name: _as_bytes(masks.get(name), p) for name, p in parameters.items()}}
     out["held"] = _held(masked, parameters)
-    if frozen := [name for name in masks if name not in free]:  # the keys of a state are the same at every step
-        out["held"]["steps"] = [out["held"]["steps"], *frozen]
+    each = masked.steps if masked else []
+    frozen = [name for name in masks if name not in free]
+    if frozen or len(each) > 1:  # in one list, because the keys of a state are the same at every step
+        out["held"]["steps"] = [*each, *frozen]
     if any(phase.surgery for phase in schedule.phases):
         own = masked if masked and masked.phase.surgery else None
         full = own.full if own else {}
         out["surgery"] = {
-            "steps": own.steps if own else 0,
+            "steps": own.steps[-1] if own else 0,
             "weights": {name: full.get(name, p.detach()).clone() for name, p in parameters.items()},
             "thresholds": {name: own.thresholds.get(name, 0.0) if own else 0.0 for name in parameters},
         }
@@ -194,9 +205,9 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
     if not phase.is_sparse:
         return state
     held = sharded.get("held", {})
-    steps, frozen = held.get("steps", 0), list[str]()
-    if not isinstance(steps, int):
-        steps, *frozen = steps
+    steps = held.get("steps", 0)
+    listed = cast("list[int | str]", steps if isinstance(steps, list) else [steps])
+    each, frozen = [one for one in listed if isinstance(one, int)], [one for one in listed if isinstance(one, str)]
     names = list(dict.fromkeys([*candidates(phase.sparsity), *frozen]))
     for name in names:
         if name not in sharded["masks"]:
@@ -208,7 +219,7 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
             )
         state["masks"][name] = sharded["masks"][name]
     drifting = {name: yes for name, yes in held.get("drifting", {}).items() if name in state["masks"]}
-    state["held"] = {"steps": steps, "drifting": drifting}
+    state["held"] = {"steps": each[-1] if each else 0, "each": each, "drifting": drifting}
     if phase.surgery:
         surgery = sharded["surgery"]
         state["surgery"] = {"steps": surgery["steps"]}
