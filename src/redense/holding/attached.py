@@ -328,7 +328,8 @@ class Controller:
         """Hold the masks after a step; return whether it was a real one."""
         if self._trains_nothing:
             return False
-        skipped = was_skipped(optimizer) or (self._idle is not None and self._versions(optimizer) == self._idle)
+        idle = self._idle is not None and self._versions(optimizer) == self._idle
+        skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.closure_trains))
         if self._masked and self._masked.after_step(optimizer, skipped=skipped):
             self._replicas.agree_on_masks(self.masks)
         self._seen += not skipped

@@ -59,6 +59,7 @@ class Masked:
         self.steps = [0] * len(self.optimizers)  # real ones of each in this phase: in a GAN one may make several a turn
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
+        self.closure_trains = False  # whether the closure of the last step gave a gradient
         self._neutrals = Neutrals()
         self._watch = Watch()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
@@ -132,6 +133,7 @@ class Masked:
         Raises:
             OptimizerError: a removed weight has been moved since the last step.
         """
+        self.closure_trains = False
         self._look_for_another_state(optimizer)
         parts = {name: self._now(name) for name in self._names(optimizer)}
         weights = {name: (self.masks[name], *part) for name, part in parts.items()}
@@ -220,6 +222,8 @@ class Masked:
             trust = self._trust[id(optimizer)]
             self._mask(optimizer, but=trust.zero)
             loss = closure()
+            # The step may clear gradients itself, so that there is none before it and none after it.
+            self.closure_trains |= any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
             trust.narrow(self._weights(optimizer))
             self.mask_gradients()
             self._restore(optimizer)
