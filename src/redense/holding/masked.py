@@ -18,7 +18,7 @@ from redense.masks.sharding import cut, is_sharded, largest_over, like, local
 from redense.phase import Phase
 from redense.surgery import Surgery
 
-from .gradients import GradientMasks
+from .gradients import GradientMasks, mask_gradient_
 from .optimizers import forget_curvature, held, inner_optimizers
 from .states.elementwise import Trust
 from .states.neutral import Neutrals, State
@@ -251,10 +251,7 @@ class Masked:
             mask = self._now(name)[1]
             places = self._places(name, mask)
             for state in self._neutrals.states(optimizer, name, self.parameters[name]):
-                if exact or state.tensor.stride() != mask.stride():
-                    moved = (state.tensor.ne(state.neutral) & ~mask).any().view(1)
-                else:
-                    moved = flat(state.tensor).index_select(0, places).ne(state.neutral)
+                moved = _moved(state, mask, None if exact else places)
                 if moved.device.type != "cpu":
                     asked.append((name, moved))
                 elif bool(moved.any()):
@@ -284,7 +281,7 @@ class Masked:
             zeroed = [weight]
             if with_state is True or (with_state and name in with_state):
                 for state in self._neutrals.states(optimizer, name, self.parameters[name]):
-                    if state.neutral:
+                    if state.neutral or state.tensor.is_sparse:
                         _fill_(state, mask)
                     else:
                         zeroed.append(state.tensor)
@@ -343,4 +340,17 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
 
 @torch.no_grad()
 def _fill_(state: State, mask: Tensor) -> None:
-    state.tensor.masked_fill_(~mask, state.neutral)
+    if state.tensor.is_sparse:  # the momentum of sparse gradients
+        mask_gradient_(state.tensor, mask)
+    else:
+        state.tensor.masked_fill_(~mask, state.neutral)
+
+
+def _moved(state: State, mask: Tensor, places: Tensor | None) -> Tensor:
+    """Return, flat, what is not zero if a state is not neutral under the mask: anywhere, or in some places."""
+    tensor = state.tensor
+    if tensor.is_sparse:
+        return (tensor._values().ne(0) & ~mask[tuple(tensor._indices())]).any().view(1)
+    if places is None or tensor.stride() != mask.stride():
+        return (tensor.ne(state.neutral) & ~mask).any().view(1)
+    return flat(tensor).index_select(0, places).ne(state.neutral)
