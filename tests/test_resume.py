@@ -335,7 +335,10 @@ def with_mask(**new: Any) -> dict[str, Any]:
     [
         (None, r"a state is what state_dict\(\) gave, got NoneType"),
         ({}, r"this is no state of redense's format 1: it has \[\]"),
-        (changed(format=2), r"this is no state of redense's format 1: it has \['format', 'held', 'masks', 'model'"),
+        (
+            changed(format=2),
+            r"this is no state of redense's format 1: it has \['format', 'held', 'masked', 'masks', 'model'",
+        ),
         (saved_in_the_sparse_phase("random"), "the saved state is of another schedule: saved .*random.* now "),
         (changed(steps=[3, 3]), "the saved state is of 2 optimizers, this DSD has 1"),
         (changed(steps=[-1]), r"damaged: steps must be whole numbers of at least 0, got \[-1\]"),

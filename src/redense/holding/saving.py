@@ -29,9 +29,9 @@ Candidates = Callable[[Sparsity | None], dict[str, nn.Parameter]]
 def state_of_masks(masked: Masked | None) -> dict[str, Any]:
     """Return the masks in force, packed to bits, and what surgery keeps, as tensors and plain data."""
     if not masked:
-        return {"masks": {}, "held": {"steps": 0, "drifting": {}}}
+        return {"masks": {}, "masked": [], "held": {"steps": 0, "drifting": {}}}
     packed = {name: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for name, m in masked.masks.items()}
-    state: dict[str, Any] = {"masks": packed, "held": _held(masked, masked.masks)}
+    state: dict[str, Any] = {"masks": packed, "masked": list(packed), "held": _held(masked, masked.masks)}
     state["held"]["each"] = list(masked.steps)
     if masked.phase.surgery:
         state["surgery"] = {
@@ -68,10 +68,13 @@ def masked_from(
     saved = state["masks"]
     if phase.surgery and "surgery" not in state:
         raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
-    known = state.get("held", {}).get("drifting", {})
-    if any(name not in saved for name in known):
-        missing = next(name for name in known if name not in saved)
-        raise StateError(f"the saved state has no mask of '{missing}': it is damaged")
+    # A list is whole where a distributed checkpoint has loaded no more of a dict than it was given.
+    known = [*state.get("masked", ()), *state.get("held", {}).get("drifting", {})]
+    if lost := [name for name in known if name not in saved]:
+        raise StateError(
+            f"the saved state has no mask of '{lost[0]}': it is damaged. With torch.distributed.checkpoint, which "
+            "loads only what is in the state that it is given, save and load sharded_state_dict()"
+        )
     same = "model" in state and {"model": state["model"]} == _digest(every)
     for name in (*saved, *(() if same else parameters)):
         if name not in every or name not in saved:
