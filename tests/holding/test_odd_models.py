@@ -219,15 +219,22 @@ def test_what_has_no_weights_to_prune_is_refused_in_one_line(model: Callable[[],
     assert "\n" not in str(told.value)
 
 
-def test_a_layer_that_grows_under_a_mask_is_refused_by_name():
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("rows", [1, 4])  # the mask of one row could be taken for one of all rows
+def test_a_layer_that_grows_under_a_mask_is_refused_by_name(rows: int, in_place: bool):
     model = net()
+    model[2] = nn.Linear(16, rows)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = Schedule((redense.Phase.sparse(2, 0.5), redense.Phase.dense(2)))
     dsd = redense.DSD(model, optimizer, schedule)
-    model[2] = nn.Linear(16, 6)
-    optimizer.param_groups[0]["params"][2:] = list(model[2].parameters())
-    model(INPUTS).square().mean().backward()
-    with pytest.raises(OptimizerError, match=r"'2\.weight' has shape \(6, 16\) now and had \(4, 16\) when the phase"):
+    if in_place:
+        model.get_parameter("2.weight").data, model.get_parameter("2.bias").data = torch.ones(6, 16), torch.ones(6)
+    else:
+        model[2] = nn.Linear(16, 6)
+        optimizer.param_groups[0]["params"][2:] = list(model[2].parameters())
+    says = rf"'2\.weight' has shape \(6, 16\) now and had \({rows}, 16\) when the phase"
+    with pytest.raises(OptimizerError, match=says):  # noqa: PT012  # in backward, where redense masks the gradient, or after
+        model(INPUTS).square().mean().backward()
         optimizer.step()
     dsd.close(release=False)
     new = redense.DSD(model, optimizer, schedule)

@@ -203,12 +203,7 @@ class Masked:
             OptimizerError: a shape is another one.
         """
         for name, mask in self.masks.items():
-            if parameters[name].shape != mask.shape:
-                raise OptimizerError(
-                    f"'{name}' has shape {tuple(parameters[name].shape)} now and had {tuple(mask.shape)} when the "
-                    "phase began: its mask does not fit. Change layers in a dense phase, or make a new DSD after "
-                    "close(release=False) of this one"
-                )
+            _refuse_shape(name, parameters[name], mask)
         self.parameters = {name: parameters[name] for name in self.parameters}
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
         self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
@@ -290,6 +285,7 @@ class Masked:
     def _now(self, name: str) -> tuple[Tensor, Tensor]:
         """Return this rank's part of a weight and of its mask, which follows the weight to its device and layout."""
         parameter = self.parameters[name]
+        _refuse_shape(name, parameter, self.masks[name])
         weight, mask = local(parameter.detach()), local(self.masks[name])
         if mask.stride() != weight.stride() or mask.device != weight.device:
             self.masks[name] = like(self.masks[name], parameter)
@@ -324,6 +320,14 @@ class Masked:
 
 def _states_of(optimizer: Optimizer) -> list[Any]:
     return [getattr(each, "state", None) for each in (optimizer, *inner_optimizers(optimizer))]
+
+
+def _refuse_shape(name: str, parameter: Tensor, mask: Tensor) -> None:
+    if parameter.shape != mask.shape:  # else a mask of one row would be taken for one of all rows
+        raise OptimizerError(
+            f"'{name}' has shape {tuple(parameter.shape)} now and had {tuple(mask.shape)} when the phase began: its "
+            "mask does not fit. Change layers in a dense phase, or make a new DSD after close(release=False) of this one"
+        )
 
 
 def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:
