@@ -325,8 +325,9 @@ def _states_of(optimizer: Optimizer) -> list[Any]:
 def _refuse_shape(name: str, parameter: Tensor, mask: Tensor) -> None:
     if parameter.shape != mask.shape:  # else a mask of one row would be taken for one of all rows
         raise OptimizerError(
-            f"'{name}' has shape {tuple(parameter.shape)} now and had {tuple(mask.shape)} when the phase began: its "
-            "mask does not fit. Change layers in a dense phase, or make a new DSD after close(release=False) of this one"
+            f"'{name}' has shape {tuple(parameter.shape)} now and had {tuple(mask.shape)} when the phase began: "
+            "its mask does not fit. Change layers in a dense phase, or make a new DSD after close(release=False) of "
+            "this one"
         )
 
 

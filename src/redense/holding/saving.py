@@ -49,8 +49,10 @@ def masked_from(
     every: Mapping[str, nn.Parameter],
     optimizers: Sequence[Optimizer],
     seed: int,
-) -> Masked:
+) -> Masked | None:
     """Return the masks of a sparse phase that `state_of_masks` or `from_shards` gave; nothing is selected.
+
+    None if it has none, because it was saved after ``close()``.
 
     What has no mask was frozen, or held by no optimizer, when its phase began: it stays dense until the next one.
 
@@ -66,8 +68,6 @@ def masked_from(
         StateError: the state is damaged, or of other parameters.
     """
     saved = state["masks"]
-    if phase.surgery and "surgery" not in state:
-        raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
     # A list is whole where a distributed checkpoint has loaded no more of a dict than it was given.
     known = [*state.get("masked", ()), *state.get("held", {}).get("drifting", {})]
     if lost := [name for name in known if name not in saved]:
@@ -86,6 +86,10 @@ def masked_from(
                 f"'{name}' has shape {list(every[name].shape)}, its saved mask {shape}: "
                 "the saved state is of another model"
             )
+    if not saved:
+        return None
+    if phase.surgery and "surgery" not in state:
+        raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
     parameters = {name: every[name] for name in saved}
     try:
         masks = {name: _unpacked(item) for name, item in saved.items()}
