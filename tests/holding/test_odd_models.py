@@ -176,6 +176,18 @@ def test_a_parameter_that_was_replaced_without_the_optimizer_is_refused_by_name(
     assert "\n" not in str(told.value)
 
 
+def test_a_model_whose_parameters_were_all_replaced_is_refused_though_no_step_counts_any_more():
+    model, optimizer, step = usual(net())
+    dsd = redense.DSD(model, optimizer, SCHEDULE)
+    step()
+    optimizer.zero_grad()
+    optimizer.step()  # of a loop that found no gradient
+    assigned(model)
+    with pytest.raises(RedenseError, match=r"'0.weight' of the model is another parameter than before"):
+        step()
+    assert dsd.step == 1
+
+
 def test_a_layer_that_is_replaced_and_frozen_is_left_alone():
     model, optimizer, step = usual(net())
     redense.DSD(model, optimizer, SCHEDULE)

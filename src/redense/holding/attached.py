@@ -340,15 +340,15 @@ class Controller:
         return versions_without_gradients(optimizer, self._masked.parameters.values() if self._masked else ())
 
     def _follow(self) -> None:
-        """Find the masked parameters again if the model was sharded in the middle of a phase."""
+        """Find the masked parameters again if the model was sharded in mid-phase; refuse others that nothing trains."""
         if self._masked and self._masked.lost():
             now = named(self._model)
             mine = self._held
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
                 self._owners = Owners(self._model, self._masked.parameters)
-        if self._masked:
-            self._owners.refuse_replaced(self._optimizers, in_force=True)
+        if self._masked or (self._idle is not None and not self._over):  # without a gradient no step would count
+            self._owners.refuse_replaced(self._optimizers, in_force=self._masked is not None)
 
     def _in_force(self) -> dict[str, Any]:
         """Return what all ranks that train copies of the model must share, besides the masks."""
