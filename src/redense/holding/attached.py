@@ -16,10 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError, StateError
 from redense.layers.names import clean_name, patterns_of, unwrap
-from redense.masks.sharding import sparsities_of
 from redense.parameters import named
 from redense.phase import Phase
-from redense.pruning import check_left, check_phase, check_rows, check_seed, check_zeros, choose, derive_seed
+from redense.pruning import check_masks, check_phase, check_seed, choose, derive_seed
 
 from .candidates import Candidates
 from .copies import mask_copy_
@@ -172,11 +171,7 @@ class Controller:
             together=self._replicas.together,
         )
         self._replicas.agree_on_masks(masks)
-        shares = sparsities_of(masks)
-        check_zeros(phase, parameters, shares, previous)
-        for name, sparsity in shares.items():
-            check_left(phase, name, masks[name].numel(), 1 - sparsity)
-            check_rows(phase, name, masks[name], kinds[name].rows)
+        check_masks(phase, parameters, masks, previous, kinds)
         still = {name: mask for name, mask in previous.items() if name in self._candidates.frozen}
         if still:  # what is frozen between two sparse phases stays as sparse as it is
             every = named(self._model)
