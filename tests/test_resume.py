@@ -394,6 +394,16 @@ def test_a_model_loaded_before_a_schedule_that_begins_sparse_loses_nothing(kill:
     assert_same(again, whole)
 
 
+def test_a_state_that_is_refused_undoes_no_pruning():
+    schedule = Schedule((Phase.sparse(2, 0.5), Phase.dense(3)))
+    run, whole = Run(schedule), Run(schedule)
+    with pytest.raises(StateError, match="the saved state is damaged: a packed mask for shape"):
+        run.dsd.load_state_dict(run.dsd.state_dict() | {"masks": with_mask(bits=torch.zeros(1).byte())["masks"]})
+    run.steps(0, 5)
+    whole.steps(0, 5)
+    assert_same(run, whole)
+
+
 def test_a_model_that_was_written_behind_autograds_back_is_not_undone_either():
     model = nn.Linear(8, 4)
     dsd = redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), Schedule((Phase.sparse(2, 0.5),)))

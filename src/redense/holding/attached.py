@@ -354,14 +354,16 @@ class Controller:
         include = None if self._include is None else list(self._include)
         return {"seed": self._seed, "include": include, "exclude": list(self._exclude)}
 
-    def _load(self, state: Mapping[str, Any], phase: Phase, index: int) -> None:
+    def _masked_from(self, state: Mapping[str, Any], phase: Phase, index: int) -> Masked | None:
+        """Return the masks of a saved state, which are in force only after `_resume`."""
+        if not phase.is_sparse:
+            return None
+        seed = derive_seed(self._seed, index, "surgery")
+        parameters, every = self._candidates(phase.sparsity), named(self._model)
+        return masked_from(state, phase, parameters, every, self._optimizers, seed)
+
+    def _resume(self, masked: Masked | None) -> None:
         """Put saved masks in force, without selecting any."""
-        masked = None
-        if phase.is_sparse:
-            parameters = self._candidates(phase.sparsity)
-            every = named(self._model)
-            seed = derive_seed(self._seed, index, "surgery")
-            masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
         self._put(masked)
         self._agreed = False
         if masked:
