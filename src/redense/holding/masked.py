@@ -177,11 +177,13 @@ class Masked:
                 self._watch.forget()
             self._mask(optimizer)
         else:
-            if not skipped and (steps < _EXACT or steps % _EVERY == 0):
+            if self.with_gradients and not skipped and (steps < _EXACT or steps % _EVERY == 0):
                 self._look_for_drift(optimizer, exact=steps < _EXACT)
             trust = self._trust[id(optimizer)]
+            # Else states are what the gradients of removed weights make of them.
+            drifting = self.drifting if self.with_gradients else set[str]()
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
-            self._mask(optimizer, with_state=self.drifting, but=left)
+            self._mask(optimizer, with_state=drifting, but=left)
             trust.end(left, self._weights(optimizer))
         self.steps[index] += not skipped
         return revised
