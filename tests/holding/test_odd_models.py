@@ -176,14 +176,27 @@ def test_a_parameter_that_was_replaced_without_the_optimizer_is_refused_by_name(
     assert "\n" not in str(told.value)
 
 
-def test_a_model_whose_parameters_were_all_replaced_is_refused_though_no_step_counts_any_more():
+def other_layers(model: Any) -> None:
+    model[0], model[2] = nn.Sequential(nn.Linear(8, 16)), nn.Sequential(nn.Linear(16, 4))
+
+
+@pytest.mark.parametrize(
+    ("replace", "says"),
+    [
+        (assigned, r"'0.weight' of the model is another parameter than before"),
+        (other_layers, "the optimizer holds no parameter of the model any more"),
+    ],
+)
+def test_a_model_whose_parameters_were_all_replaced_is_refused_though_no_step_counts_any_more(
+    replace: Callable[[nn.Module], None], says: str
+):
     model, optimizer, step = usual(net())
     dsd = redense.DSD(model, optimizer, SCHEDULE)
     step()
     optimizer.zero_grad()
     optimizer.step()  # of a loop that found no gradient
-    assigned(model)
-    with pytest.raises(RedenseError, match=r"'0.weight' of the model is another parameter than before"):
+    replace(model)
+    with pytest.raises(RedenseError, match=says):
         step()
     assert dsd.step == 1
 
