@@ -13,6 +13,7 @@ from torch import nn
 import redense
 from redense import Phase, Schedule, Surgery
 from redense.errors import OptimizerError, ParameterError, StateError
+from redense.holding.owners import Owners
 
 from ..by_hand import DSD, hooks, net, pruned, sgd, train
 
@@ -288,6 +289,18 @@ def test_surgery_with_two_optimizers_revises_each_layer_once_a_step():
             assert (model.get_parameter(name)[~mask] == 0).all()
     assert dsd.step == 5
     dsd.close()
+
+
+def test_the_model_is_looked_at_once_a_turn_of_its_optimizers(monkeypatch: pytest.MonkeyPatch):
+    looks: list[object] = []
+    monkeypatch.setattr(Owners, "refuse_replaced", lambda *args, **kwargs: looks.append(args))
+    model = net()
+    first, second = sgd(model[0]), sgd(model[2])
+    with redense.sparse(model, [first, second], 0.5):
+        looks.clear()
+        for optimizers, total in (((first, second), 1), ((first, second), 2), ((second,), 3), ((second, first), 4)):
+            train(model, *optimizers)
+            assert len(looks) == total
 
 
 class Centred(torch.optim.Optimizer):

@@ -259,7 +259,8 @@ class Controller:
         self._idle = self._versions(optimizer)
         if len(self._optimizers) > 1:  # one network may be frozen while it is the other's turn
             self._learning[id(optimizer)] = not_frozen(optimizer)
-        self._follow()
+        if self._calls.begins_turn(optimizer):
+            self._follow()
         if not self._agreed and not self._over:  # the first step since it was made or loaded, which all ranks make
             self._agreed = True
             if self._replicas.find():
