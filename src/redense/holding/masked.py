@@ -14,7 +14,7 @@ from redense import masks as masking
 from redense.criteria import WITH_ACTIVATIONS, criterion_name
 from redense.errors import OptimizerError, ParameterError, SparsityError
 from redense.layers.inputs import forget_inputs_of
-from redense.masks.sharding import cut, is_sharded, largest_over, like, local
+from redense.masks.sharding import cut, is_sharded, largest_over, like, local, wrap
 from redense.phase import Phase
 from redense.surgery import Surgery
 
@@ -173,7 +173,7 @@ class Masked:
                             f"surgery would prune all {now.numel():,} weights of '{name}': all are below its threshold "
                             f"in phase '{self.phase.name}'. Lower c, the sparsity or the weight decay, or exclude it"
                         )
-                    mask.copy_(now)
+                    self.masks[name] = wrap(now, self.masks[name])  # whoever was given the old one has it still
                 self._watch.forget()
             self._mask(optimizer)
         else:
