@@ -14,6 +14,7 @@ from redense.masks.sharding import is_sharded
 
 from .tracing import Reader, as_before
 
+_NO_ZERO = 1.25  # what a weight is divided by must not be 0, what is added to it not where it is 0, nor be whole
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LOST: Any = WeakIdKeyDictionary()  # layer -> what `zeros_lost` has found
 
@@ -44,17 +45,11 @@ def zeros_lost(layer: nn.Module) -> bool:
 
 
 def _loses_zeros(layer: nn.Module, weight: Tensor) -> bool:
-    called = copy.copy(layer)  # the layer itself keeps its attributes, for example a weight that it has computed before
-    called.training = False
-    called._buffers = dict(layer._buffers)
-    called._parameters = {
-        name: _striped(one) if one is not None and one.dtype in _DTYPES else one
-        for name, one in layer._parameters.items()
-    }
     given = torch.ones(_input_of(layer), dtype=weight.dtype, device=weight.device)
-    probe = _Probe(called.get_parameter("weight"), given)
     with as_before(layer), torch.no_grad():
         try:
+            called = _with_known_values(layer, {})
+            probe = _Probe(called.get_parameter("weight"), given)
             with probe:
                 type(layer).forward(called, given)
         except Exception:  # noqa: BLE001  # it asks for other inputs or sizes: nothing is known of it
@@ -62,10 +57,34 @@ def _loses_zeros(layer: nn.Module, weight: Tensor) -> bool:
     return probe.lost
 
 
-def _striped(parameter: Tensor) -> nn.Parameter:
-    """Return a parameter of the same kind and known values: 0 to 6, again and again."""
+def _with_known_values(module: nn.Module, made: dict[int, nn.Module], *, inside: bool = False) -> nn.Module:
+    """Return a copy of a layer in eval mode, and of those inside it, whose parameters have known values.
+
+    What is added to the weight, and is zero at first, is not zero then, wherever it is kept.
+    """
+    if id(module) in made:
+        return made[id(module)]
+    # The layer itself keeps its attributes, for example a weight that it has computed before.
+    called = made[id(module)] = copy.copy(module)
+    called.training = False
+    called._buffers = dict(module._buffers)
+    called._parameters = {
+        name: one
+        if one is None or one.dtype not in _DTYPES
+        else _striped(one, _NO_ZERO if inside or name != "weight" else 0)
+        for name, one in module._parameters.items()
+    }
+    called._modules = {
+        name: None if one is None else _with_known_values(one, made, inside=True)
+        for name, one in module._modules.items()
+    }
+    return called
+
+
+def _striped(parameter: Tensor, first: float) -> nn.Parameter:
+    """Return a parameter of the same kind and known values: seven numbers from the first on, again and again."""
     count = parameter.numel()
-    values = torch.arange(7, device=parameter.device).to(parameter.dtype).repeat(count // 7 + 1)[:count]
+    values = torch.arange(7, device=parameter.device).to(parameter.dtype).repeat(count // 7 + 1)[:count] + first
     return nn.Parameter(values.reshape(parameter.shape), requires_grad=False)
 
 
