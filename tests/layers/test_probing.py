@@ -73,6 +73,26 @@ class AdaptedInside(nn.Linear):
         return functional.linear(input, self.weight + self.up.weight @ self.down.weight, self.bias)
 
 
+class Symmetric(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, (self.weight + self.weight.t()) / 2, self.bias)
+
+
+class Difference(nn.Linear):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.old = nn.Parameter(torch.zeros(outputs, inputs))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, self.weight - self.old, self.bias)
+
+
+class InParts(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        parts = (functional.linear(input, part - part.mean()) for part in self.weight.chunk(2))
+        return torch.cat(list(parts), -1)
+
+
 class Quantised(nn.Linear):
     """In learned steps (LSQ, Esser et al., ICLR 2020)."""
 
@@ -137,12 +157,16 @@ class Sent(nn.Linear):
         Adapted(8, 8),
         AdaptedInside(8, 8),
         Shifted(8, 8),
+        Symmetric(8, 8),
+        Symmetric(64, 64),
+        Difference(8, 8),
+        InParts(16, 16),
     ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_a_weight_whose_zeros_the_layer_undoes_is_named_and_refused(layer: nn.Module):
     assert zeros_lost(layer)
-    model = nn.Sequential(nn.Linear(4, 8), layer)
+    model = nn.Sequential(nn.Linear(4, getattr(layer, "in_features", 8)), layer)
     name, reason = type(layer).__name__, {row.name: row.reason for row in redense.summary(model).rows}["1.weight"]
     assert reason == f"a weight is computed from it by {name}, which undoes zeros"
     with pytest.raises(ParameterError, match="a mask on it would not hold"):
