@@ -325,6 +325,8 @@ class Controller:
         if self._trains_nothing:
             return False
         idle = self._idle is not None and self._versions(optimizer) == self._idle
+        if idle and not self._masked and not self._over:  # no step would count any more
+            self._owners.refuse_replaced(self._optimizers)
         skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.closure_trains))
         if self._masked and self._masked.after_step(optimizer, skipped=skipped):
             self._replicas.agree_on_masks(self.masks)
@@ -336,15 +338,15 @@ class Controller:
         return versions_without_gradients(optimizer, self._masked.parameters.values() if self._masked else ())
 
     def _follow(self) -> None:
-        """Find the masked parameters again if the model was sharded in mid-phase; refuse others that nothing trains."""
+        """Find the masked parameters again if the model was sharded in the middle of a phase."""
         if self._masked and self._masked.lost():
             now = named(self._model)
             mine = self._held
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
                 self._owners = Owners(self._model, self._masked.parameters)
-        if self._masked or (self._idle is not None and not self._over):  # without a gradient no step would count
-            self._owners.refuse_replaced(self._optimizers, in_force=self._masked is not None)
+        if self._masked:
+            self._owners.refuse_replaced(self._optimizers, in_force=True)
 
     def _in_force(self) -> dict[str, Any]:
         """Return what all ranks that train copies of the model must share, besides the masks."""
