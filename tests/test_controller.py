@@ -197,10 +197,12 @@ def test_a_closed_one_that_loads_a_state_while_another_has_the_weights_changes_n
     assert bool(gradient.all())
 
 
-def test_a_last_sparse_phase_holds_its_masks_until_close():
+@pytest.mark.parametrize("surgery", [None, redense.Surgery()])
+def test_a_last_sparse_phase_holds_its_masks_until_close(surgery: redense.Surgery | None):
     model = net()
     optimizer = sgd(model)
-    dsd = redense.DSD(model, optimizer, Schedule((Phase.dense(1), Phase.sparse(1, 0.5))))
+    schedule = Schedule((Phase.dense(1), Phase.sparse(1, 0.5, surgery=surgery)))
+    dsd = redense.DSD(model, optimizer, schedule)
     train(model, optimizer, steps=5)
     assert dsd.phase is None
     assert dsd.step == 2
@@ -211,6 +213,9 @@ def test_a_last_sparse_phase_holds_its_masks_until_close():
     dsd.close()
     assert hooks(optimizer) == 0
     assert pruned(model) == {"0.weight": 32, "2.weight": 16}
+    again = redense.DSD(model, optimizer, schedule, state=dsd.state_dict())
+    assert (again.step, again.masks) == (2, {})
+    assert hooks(optimizer) == 0
     train(model, optimizer)
     assert pruned(model) == {"0.weight": 0, "2.weight": 0}
 

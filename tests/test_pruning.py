@@ -29,6 +29,27 @@ def test_sparsity_zero_prunes_nothing_and_changes_nothing():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"sparsity": 0.003}, "its sparsity rounds to none of the 64 of '0.weight', the largest; 30 % is 0.3"),
+        (
+            {"sparsity": {"2.weight": 0.003}},
+            "its sparsity rounds to none of the 32 of '2.weight', the largest; 30 % is 0.3",
+        ),
+        ({"pattern": (4, 4)}, "its pattern 4:4 keeps all"),
+        ({"sparsity": 0.0}, None),
+        ({"sparsity": {"0.weight": 0.3, "2.weight": 0.003}}, None),
+    ],
+)
+def test_a_phase_that_was_to_remove_something_and_removes_nothing_says_so(
+    how: dict[str, Any], why: str | None, caplog: pytest.LogCaptureFixture
+):
+    model = net()
+    with redense.sparse(model, sgd(model), **how):
+        assert caplog.messages == ([f"phase 'sparse' removes no weight: {why}"] if why else [])
+
+
 def test_a_mapping_leaves_what_it_does_not_name_dense_and_a_name_beats_a_pattern():
     model = net().append(nn.Linear(4, 4))
     sparsities = {"*.weight": 0.5, "2.weight": 0.25}

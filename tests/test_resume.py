@@ -335,7 +335,10 @@ def with_mask(**new: Any) -> dict[str, Any]:
     [
         (None, r"a state is what state_dict\(\) gave, got NoneType"),
         ({}, r"this is no state of redense's format 1: it has \[\]"),
-        (changed(format=2), r"this is no state of redense's format 1: it has \['format', 'held', 'masks', 'model'"),
+        (
+            changed(format=2),
+            r"this is no state of redense's format 1: it has \['format', 'held', 'masked', 'masks', 'model'",
+        ),
         (saved_in_the_sparse_phase("random"), "the saved state is of another schedule: saved .*random.* now "),
         (changed(steps=[3, 3]), "the saved state is of 2 optimizers, this DSD has 1"),
         (changed(steps=[-1]), r"damaged: steps must be whole numbers of at least 0, got \[-1\]"),
@@ -399,6 +402,16 @@ def test_a_model_loaded_before_a_schedule_that_begins_sparse_loses_nothing(kill:
     again.dsd.load_state_dict(states["dsd"])
     again.steps(kill, 5)
     assert_same(again, whole)
+
+
+def test_a_state_that_is_refused_undoes_no_pruning():
+    schedule = Schedule((Phase.sparse(2, 0.5), Phase.dense(3)))
+    run, whole = Run(schedule), Run(schedule)
+    with pytest.raises(StateError, match="the saved state is damaged: a packed mask for shape"):
+        run.dsd.load_state_dict(run.dsd.state_dict() | {"masks": with_mask(bits=torch.zeros(1).byte())["masks"]})
+    run.steps(0, 5)
+    whole.steps(0, 5)
+    assert_same(run, whole)
 
 
 def test_a_model_that_was_written_behind_autograds_back_is_not_undone_either():

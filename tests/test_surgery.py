@@ -177,6 +177,22 @@ def test_what_is_written_into_kept_weights_between_two_steps_of_surgery_stays():
     dsd.close()
 
 
+def test_masks_that_were_asked_for_stay_as_they_were_when_surgery_revises_them():
+    torch.manual_seed(0)
+    model = nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(4, 0.5, surgery=Surgery(power=0)),)))
+    before = dsd.masks["weight"]
+    values, place = before.clone(), tuple(before.nonzero()[0])
+    with torch.no_grad():
+        model.weight[place] = 1e-9
+    model(torch.ones(1, 8)).sum().backward()
+    optimizer.step()
+    assert torch.equal(before, values)
+    assert not torch.equal(dsd.masks["weight"], values)
+    dsd.close()
+
+
 def test_surgery_leaves_a_weight_to_every_layer():
     model = one_layer([1.0, 2.0, 4.0, 8.0])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=9.9)

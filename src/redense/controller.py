@@ -111,7 +111,7 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
                 check_format(self._saved, "phase", self.phase.to_dict(), needs=("masks",))
                 if "settings" in self._saved:  # else it is of an older redense
                     check_format(self._saved, "settings", self._settings(), needs=())
-                self._load(self._saved, self.phase, 0)
+                self._resume(self._masked_from(self._saved, self.phase, 0))
         except BaseException:
             self._detach()
             raise
@@ -304,12 +304,13 @@ class DSD(Controller):
         check_format(state, "schedule", self.schedule.to_dict(), needs=("settings", "steps", "phase", "masks"))
         check_format(state, "settings", self._settings(), needs=())
         check_progress(state, len(self._steps), len(self.schedule.phases))
-        self._first_pruning.undo()
         index, last = int(state["phase"]), len(self.schedule.phases) - 1
         over, own = index > last, min(index, last)
+        masked = self._masked_from(state, self.schedule.phases[own], own)
         if not self._handles:  # before anything is masked: another may control the weights by now
             self._refuse_others()
-        self._load(state, self.schedule.phases[own], own)
+        self._first_pruning.undo()
+        self._resume(masked)
         self._index, self._steps = index, [int(s) for s in state["steps"]]
         self._end.resume(self._steps, over=over)
         if over and not self._masked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
@@ -19,6 +20,8 @@ from .masks import sharded as distributed
 from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
 from .phase import Phase, Sparsity, covers
 from .schedules.numeric import as_int
+
+_log = logging.getLogger(__name__)
 
 
 def choose(
@@ -151,6 +154,42 @@ def _select_patterns(
     along = {name: _inputs_of(name, inputs) for name in scores}
     masks = distributed.select_patterns({n: v.movedim(along[n], 1) for n, v in scores.items()}, pattern)
     return {name: mask.movedim(1, along[name]) for name, mask in masks.items()}
+
+
+def check_masks(
+    phase: Phase,
+    parameters: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    previous: Mapping[str, Tensor],
+    kinds: Mapping[str, Kind],
+) -> None:
+    """Refuse masks that leave nothing where something must be left; log that a phase removes nothing at all.
+
+    Args:
+        phase: the phase that prunes.
+        parameters: by name, sharded or not; all ranks must ask together.
+        masks: what was chosen of them.
+        previous: masks that decided a part of it.
+        kinds: of the parameters.
+
+    Raises:
+        SparsityError: nothing of a parameter is left, or of a row that is divided by its length.
+        ScoreError: a parameter of which something would go is all zeros, or its saliencies are.
+    """
+    shares = sparsities_of(masks)
+    check_zeros(phase, parameters, shares, previous)
+    for name, share in shares.items():
+        check_left(phase, name, masks[name].numel(), 1 - share)
+        check_rows(phase, name, masks[name], kinds[name].rows)
+    asked = phase.sparsity.values() if isinstance(phase.sparsity, Mapping) else [phase.sparsity]
+    if shares and not any(shares.values()) and (phase.pattern or any(asked)):
+        largest = max(shares, key=lambda name: masks[name].numel())
+        why = f"its sparsity rounds to none of the {masks[largest].numel():,} of '{largest}', the largest; 30 % is 0.3"
+        _log.warning(
+            "phase '%s' removes no weight: %s",
+            phase.name,
+            f"its pattern {phase.pattern[0]}:{phase.pattern[1]} keeps all" if phase.pattern else why,
+        )
 
 
 def check_left(phase: Phase, name: str, size: int, left: float) -> None:

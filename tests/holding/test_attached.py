@@ -13,6 +13,7 @@ from torch import nn
 import redense
 from redense import Phase, Schedule, Surgery
 from redense.errors import OptimizerError, ParameterError, StateError
+from redense.holding.owners import Owners
 
 from ..by_hand import DSD, hooks, net, pruned, sgd, train
 
@@ -287,4 +288,66 @@ def test_surgery_with_two_optimizers_revises_each_layer_once_a_step():
         for name, mask in dsd.masks.items():
             assert (model.get_parameter(name)[~mask] == 0).all()
     assert dsd.step == 5
+    dsd.close()
+
+
+def test_the_model_is_looked_at_once_a_turn_of_its_optimizers(monkeypatch: pytest.MonkeyPatch):
+    looks: list[object] = []
+    monkeypatch.setattr(Owners, "refuse_replaced", lambda *args, **kwargs: looks.append(args))
+    model = net()
+    first, second = sgd(model[0]), sgd(model[2])
+    with redense.sparse(model, [first, second], 0.5):
+        looks.clear()
+        for optimizers, total in (((first, second), 1), ((first, second), 2), ((second,), 3), ((second, first), 4)):
+            train(model, *optimizers)
+            assert len(looks) == total
+
+
+class Centred(torch.optim.Optimizer):
+    """Momentum of gradients whose mean is taken off, so that a removed weight's moves."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            momentum.add_(parameter.grad - parameter.grad.mean())
+            parameter.sub_(0.1 * momentum)
+
+
+@pytest.mark.parametrize("kind", ["state_dict", "sharded_state_dict"])
+def test_steps_are_counted_for_each_optimizer_where_one_makes_several_a_turn(kind: str):
+    model = net()
+    first, second = Centred(model[0].parameters()), sgd(model[2])
+    dsd = redense.DSD(model, [first, second], Schedule((Phase.sparse(9, 0.5), Phase.dense(1))))
+    removed = ~dsd.masks["0.weight"]
+    for turn in range(4):
+        for _ in range(5):
+            train(model, second)
+        train(model, first)
+        assert not first.state[model.get_parameter("0.weight")]["momentum"][removed].any(), turn
+    state = getattr(dsd, kind)()
+    dsd.close(release=False)
+    dsd = redense.DSD(model, [first, second], dsd.schedule, state=state)
+    again = getattr(dsd, kind)()
+    assert (again["held"] if kind == "state_dict" else again["sharded"]["held"]) == (
+        state["held"] if kind == "state_dict" else state["sharded"]["held"]
+    )
+    dsd.close()
+
+
+def test_surgery_of_an_optimizer_that_steps_rarely_goes_on_to_the_end_of_the_phase():
+    model = net()
+    first, second = sgd(model[0]), sgd(model[2])
+    dsd = redense.DSD(model, [first, second], Schedule((Phase.sparse(6, 0.5, surgery=Surgery(power=0)),)))
+    for turn in range(6):
+        for _ in range(3):
+            train(model, second)
+        with torch.no_grad():  # the next revision prunes it, if there is one
+            kept = tuple(dsd.masks["0.weight"].nonzero()[0])
+            model.get_parameter("0.weight")[kept] = 1e-9
+        train(model, first)
+        assert not dsd.masks["0.weight"][kept], turn
     dsd.close()

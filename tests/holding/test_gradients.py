@@ -78,6 +78,37 @@ def test_no_way_to_accumulate_lets_a_gradient_through():
         model.zero_grad()
 
 
+@pytest.mark.parametrize("hooks_first", [True, False])
+def test_an_optimizer_of_each_parameter_that_clips_and_steps_in_a_hook_sees_masked_gradients(hooks_first: bool):
+    model, seen = net(), list[tuple[nn.Parameter, Tensor]]()
+    optimizers = {p: torch.optim.SGD([p], lr=0.1, momentum=0.9) for p in model.parameters()}
+
+    def clip_and_step(parameter: nn.Parameter) -> None:
+        assert parameter.grad is not None
+        seen.append((parameter, parameter.grad.clone()))
+        nn.utils.clip_grad_norm_([parameter], 1e-3)
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    def hook() -> list[Any]:
+        return [p.register_post_accumulate_grad_hook(clip_and_step) for p in model.parameters()]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    handles = hook() if hooks_first else []
+    with redense.sparse(model, list(optimizers.values()), HALF) as block:
+        handles = handles or hook()
+        masks = {model.get_parameter(name): mask for name, mask in block.masks.items()}
+        for _ in range(2):
+            backward(model)
+        assert len(seen) == 8
+        for parameter, gradient in seen:
+            if parameter in masks:
+                assert not gradient[~masks[parameter]].any()
+                assert not parameter.detach()[~masks[parameter]].any()
+    for handle in handles:  # they are the user's own still
+        handle.remove()
+    assert not gradient_hooks(model)
+
+
 def test_a_gradient_that_was_written_otherwise_is_masked_on_request_and_before_the_step():
     model = net()
     optimizer = MIXING[-1]([model.get_parameter("0.weight")], lr=0.1)
@@ -137,18 +168,33 @@ def test_surgery_sees_the_gradients_of_the_weights_that_it_may_splice_back():
     assert gradient_hooks(model) == 0
 
 
-def test_a_sparse_gradient_is_masked_in_its_rows():
+def test_a_sparse_gradient_and_its_momentum_are_masked_in_their_rows():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(10, 4, sparse=True), nn.Flatten(), nn.Linear(8, 2))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    rows, weight = torch.tensor([[1, 1], [3, 7]]), model.get_parameter("0.weight")
+    model(rows).sum().backward()
+    optimizer.step()
     with redense.sparse(model, optimizer, HALF, include=["0.weight"]) as block:
-        model(torch.tensor([[1, 1], [3, 7]])).sum().backward()
-        grad = model.get_parameter("0.weight").grad
-        assert grad is not None
-        assert grad.is_sparse
-        assert not gradients_under(block, model).any()
-        assert grad.to_dense().any()
-        optimizer.step()
+        removed = ~block.masks["0.weight"]
+        for _ in range(5):
+            momentum = optimizer.state[weight]["momentum_buffer"]
+            assert momentum.is_sparse
+            assert momentum.to_dense().any()
+            assert not momentum.to_dense()[removed].any()
+            optimizer.zero_grad()
+            model(rows).sum().backward()
+            assert weight.grad is not None
+            assert weight.grad.is_sparse
+            assert weight.grad.to_dense().any()
+            assert not gradients_under(block, model).any()
+            optimizer.step()
+            assert not weight[removed].any()
+    schedule, before = Schedule.dsd(dense=0, sparse=2, redense=1, sparsity=HALF), weight.detach().clone()
+    dsd = redense.DSD(model, optimizer, schedule, include=["0.weight"])
+    dsd.load_state_dict(dsd.state_dict() | {"phase": 1, "steps": [2], "masks": {}})
+    assert torch.equal(weight, before), "the first pruning was not undone"
+    dsd.close(release=False)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -175,6 +175,31 @@ def test_a_closure_sees_the_masked_weights_and_gives_masked_gradients(by_keyword
             assert weight.grad is not None
 
 
+class Clearing(torch.optim.SGD):
+    """Asks for the loss itself and leaves no gradient behind."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure()
+        super().step()
+        self.zero_grad()
+        return loss
+
+
+def test_a_step_that_clears_its_gradients_is_one_though_all_that_it_trains_is_masked():
+    model = nn.Sequential(nn.Linear(8, 4, bias=False))
+    optimizer = Clearing(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=1, sparsity=0.5))
+
+    def closure() -> Tensor:
+        loss = model(torch.ones(2, 8)).square().sum()
+        loss.backward()
+        return loss
+
+    for done in range(1, 5):
+        optimizer.step(closure)
+        assert dsd.step == done
+
+
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_lbfgs_descends_under_the_mask_and_forgets_its_curvature_at_both_ends(line_search: str | None):
     model = net()

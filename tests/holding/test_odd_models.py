@@ -176,6 +176,31 @@ def test_a_parameter_that_was_replaced_without_the_optimizer_is_refused_by_name(
     assert "\n" not in str(told.value)
 
 
+def other_layers(model: Any) -> None:
+    model[0], model[2] = nn.Sequential(nn.Linear(8, 16)), nn.Sequential(nn.Linear(16, 4))
+
+
+@pytest.mark.parametrize(
+    ("replace", "says"),
+    [
+        (assigned, r"'0.weight' of the model is another parameter than before"),
+        (other_layers, "the optimizer holds no parameter of the model any more"),
+    ],
+)
+def test_a_model_whose_parameters_were_all_replaced_is_refused_though_no_step_counts_any_more(
+    replace: Callable[[nn.Module], None], says: str
+):
+    model, optimizer, step = usual(net())
+    dsd = redense.DSD(model, optimizer, SCHEDULE)
+    step()
+    optimizer.zero_grad()
+    optimizer.step()  # of a loop that found no gradient
+    replace(model)
+    with pytest.raises(RedenseError, match=says):
+        step()
+    assert dsd.step == 1
+
+
 def test_a_layer_that_is_replaced_and_frozen_is_left_alone():
     model, optimizer, step = usual(net())
     redense.DSD(model, optimizer, SCHEDULE)
@@ -219,15 +244,22 @@ def test_what_has_no_weights_to_prune_is_refused_in_one_line(model: Callable[[],
     assert "\n" not in str(told.value)
 
 
-def test_a_layer_that_grows_under_a_mask_is_refused_by_name():
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("rows", [1, 4])  # the mask of one row could be taken for one of all rows
+def test_a_layer_that_grows_under_a_mask_is_refused_by_name(rows: int, in_place: bool):
     model = net()
+    model[2] = nn.Linear(16, rows)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = Schedule((redense.Phase.sparse(2, 0.5), redense.Phase.dense(2)))
     dsd = redense.DSD(model, optimizer, schedule)
-    model[2] = nn.Linear(16, 6)
-    optimizer.param_groups[0]["params"][2:] = list(model[2].parameters())
-    model(INPUTS).square().mean().backward()
-    with pytest.raises(OptimizerError, match=r"'2\.weight' has shape \(6, 16\) now and had \(4, 16\) when the phase"):
+    if in_place:
+        model.get_parameter("2.weight").data, model.get_parameter("2.bias").data = torch.ones(6, 16), torch.ones(6)
+    else:
+        model[2] = nn.Linear(16, 6)
+        optimizer.param_groups[0]["params"][2:] = list(model[2].parameters())
+    says = rf"'2\.weight' has shape \(6, 16\) now and had \({rows}, 16\) when the phase"
+    with pytest.raises(OptimizerError, match=says):  # noqa: PT012  # in backward, where redense masks the gradient, or after
+        model(INPUTS).square().mean().backward()
         optimizer.step()
     dsd.close(release=False)
     new = redense.DSD(model, optimizer, schedule)

@@ -22,7 +22,7 @@ from torch.optim import SGD, Adafactor, AdamW, Optimizer, Rprop
 
 import redense
 from redense import Phase, Schedule, Surgery
-from redense.errors import OptimizerError
+from redense.errors import OptimizerError, StateError
 from redense.holding.optimizers import fills_state
 
 DENSE_FIRST = Schedule.dsd(dense=1, sparse=3, redense=2, sparsity=0.5)
@@ -122,6 +122,18 @@ def test_a_run_that_torch_loads_goes_on_with_the_same_bits(
             training.dsd.load_state_dict(state["dsd"])
         assert training.dsd.step == number + 1
     assert all(torch.equal(a, b) for a, b in zip(straight.weights(), training.weights(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
+def test_a_dsd_that_is_loaded_as_it_is_by_a_distributed_checkpoint_never_loses_masks_in_silence(tmp_path: Path):
+    dcp: Any = torch.distributed.checkpoint
+    training, again = Training("sgd", DENSE_FIRST), Training("sgd", DENSE_FIRST)
+    for number in range(DENSE_FIRST.phases[0].steps + 1):
+        training.step(number)
+    dcp.save({"dsd": training.dsd}, checkpoint_id=str(tmp_path))  # has state_dict and load_state_dict: DCP calls them
+    with pytest.raises(StateError, match=r"no mask of '0\.weight': .* save and load sharded_state_dict"):
+        dcp.load({"dsd": again.dsd}, checkpoint_id=str(tmp_path))
 
 
 def test_with_several_optimizers_a_checkpoint_is_no_step_of_any():

@@ -107,6 +107,26 @@ def test_one_moved_weight_of_a_few_is_noticed_in_any_layout():
             optimizer.step()
 
 
+@pytest.mark.parametrize("transposed", [True, False])
+def test_a_weight_with_gaps_between_its_elements_is_looked_at_where_it_is_removed(transposed: bool):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 12)[:6, :8].t() if transposed else torch.randn(8, 12)[:, :6]
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    model[0].weight = nn.Parameter(weight)
+    optimizer = sgd(model)
+    with redense.sparse(model, optimizer, 0.5, include="0.weight") as block:
+        mask = block.masks["0.weight"]
+        for _ in range(10):
+            model(torch.randn(4, 6)).square().sum().backward()
+            optimizer.step()
+            assert not model[0].weight[~mask].any()
+        assert block.masks["0.weight"] is mask
+        with torch.no_grad():
+            model[0].weight[tuple((~mask).nonzero()[-1])] = 1e-20
+        with pytest.raises(OptimizerError, match=r"removed weights of '0\.weight' are not zero"):
+            optimizer.step()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize("size", [640, 3 * (1 << 17) + 5])  # of a block, and of several
 def test_every_place_of_a_weight_is_looked_at_on_request(dtype: torch.dtype, size: int):

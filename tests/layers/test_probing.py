@@ -50,6 +50,60 @@ class Adapted(nn.Linear):
         return functional.linear(input, self.weight + self.up @ self.down, self.bias)
 
 
+class Shifted(nn.Linear):
+    """As large as the weight, and so with the same values where it is given known ones."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.shift = nn.Parameter(torch.randn(outputs, inputs))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, self.weight + self.shift, self.bias)
+
+
+class AdaptedInside(nn.Linear):
+    """What is added is zero at first, and kept in layers of its own."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.up, self.down = nn.Linear(2, outputs, bias=False), nn.Linear(inputs, 2, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, self.weight + self.up.weight @ self.down.weight, self.bias)
+
+
+class Symmetric(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, (self.weight + self.weight.t()) / 2, self.bias)
+
+
+class Difference(nn.Linear):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.old = nn.Parameter(torch.zeros(outputs, inputs))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, self.weight - self.old, self.bias)
+
+
+class InParts(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        parts = (functional.linear(input, part - part.mean()) for part in self.weight.chunk(2))
+        return torch.cat(list(parts), -1)
+
+
+class Quantised(nn.Linear):
+    """In learned steps (LSQ, Esser et al., ICLR 2020)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.step = nn.Parameter(torch.tensor(0.05))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.linear(input, (self.weight / self.step).round() * self.step, self.bias)
+
+
 class Scaled(nn.Conv2d):
     """An equalised learning rate; then what mixes the outputs, and draws."""
 
@@ -95,12 +149,24 @@ class Sent(nn.Linear):
 
 @pytest.mark.parametrize(
     "layer",
-    [Standard(8, 12, 3), Standard(8, 8, 3, groups=4), ByMethod(8, 4, 3), Signs(8, 8), Adapted(8, 8)],
+    [
+        Standard(8, 12, 3),
+        Standard(8, 8, 3, groups=4),
+        ByMethod(8, 4, 3),
+        Signs(8, 8),
+        Adapted(8, 8),
+        AdaptedInside(8, 8),
+        Shifted(8, 8),
+        Symmetric(8, 8),
+        Symmetric(64, 64),
+        Difference(8, 8),
+        InParts(16, 16),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_a_weight_whose_zeros_the_layer_undoes_is_named_and_refused(layer: nn.Module):
     assert zeros_lost(layer)
-    model = nn.Sequential(nn.Linear(4, 8), layer)
+    model = nn.Sequential(nn.Linear(4, getattr(layer, "in_features", 8)), layer)
     name, reason = type(layer).__name__, {row.name: row.reason for row in redense.summary(model).rows}["1.weight"]
     assert reason == f"a weight is computed from it by {name}, which undoes zeros"
     with pytest.raises(ParameterError, match="a mask on it would not hold"):
@@ -113,7 +179,15 @@ def test_a_weight_whose_zeros_the_layer_undoes_is_named_and_refused(layer: nn.Mo
 
 @pytest.mark.parametrize(
     "layer",
-    [Scaled(16, 8, 3), NormedByHand(8, 8), TwoMatrices(8, 8), Styled(8, 8), Sent(8, 8), nn.Linear(8, 8)],
+    [
+        Scaled(16, 8, 3),
+        NormedByHand(8, 8),
+        Quantised(8, 8),
+        TwoMatrices(8, 8),
+        Styled(8, 8),
+        Sent(8, 8),
+        nn.Linear(8, 8),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

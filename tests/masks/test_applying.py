@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from redense import masks
 from redense.errors import ParameterError
+from redense.holding.watching import flat
 from redense.masks import applying, blocks
 
 
@@ -166,3 +167,18 @@ def test_off_the_cpu_the_patterns_are_multiplied_together(monkeypatch: pytest.Mo
     mask = torch.tensor([True, False, True]).as_subclass(Elsewhere)
     masks.apply_all_([(mask, [torch.ones(3)]), (mask, [torch.ones(3)]), (mask[:2].clone(), [torch.ones(2)])])
     assert calls == [3]
+
+
+@pytest.mark.parametrize("form", ["contiguous", "transposed", "gaps", "gaps, transposed"])
+def test_a_mask_lies_in_memory_as_its_weight_is_read(form: str):
+    large = torch.randn(6, 8)
+    weight = {"contiguous": large, "transposed": large.t(), "gaps": large[:, :5], "gaps, transposed": large[:, :5].t()}[
+        form
+    ]
+    mask = weight > 0
+    made = masks.like(mask.clone(memory_format=torch.contiguous_format), weight)
+    assert torch.equal(made, mask)
+    assert torch.equal(flat(made), flat(weight) > 0)
+    assert made.stride() == (weight.stride() if "gaps" not in form else mask.contiguous().stride())
+    assert masks.like(made, weight) is made
+    assert masks.like(mask.t().contiguous().t(), weight).stride() == made.stride()

@@ -16,10 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError, StateError
 from redense.layers.names import clean_name, patterns_of, unwrap
-from redense.masks.sharding import sparsities_of
 from redense.parameters import named
 from redense.phase import Phase
-from redense.pruning import check_left, check_phase, check_rows, check_seed, check_zeros, choose, derive_seed
+from redense.pruning import check_masks, check_phase, check_seed, choose, derive_seed
 
 from .candidates import Candidates
 from .copies import mask_copy_
@@ -172,11 +171,7 @@ class Controller:
             together=self._replicas.together,
         )
         self._replicas.agree_on_masks(masks)
-        shares = sparsities_of(masks)
-        check_zeros(phase, parameters, shares, previous)
-        for name, sparsity in shares.items():
-            check_left(phase, name, masks[name].numel(), 1 - sparsity)
-            check_rows(phase, name, masks[name], kinds[name].rows)
+        check_masks(phase, parameters, masks, previous, kinds)
         still = {name: mask for name, mask in previous.items() if name in self._candidates.frozen}
         if still:  # what is frozen between two sparse phases stays as sparse as it is
             every = named(self._model)
@@ -264,7 +259,8 @@ class Controller:
         self._idle = self._versions(optimizer)
         if len(self._optimizers) > 1:  # one network may be frozen while it is the other's turn
             self._learning[id(optimizer)] = not_frozen(optimizer)
-        self._follow()
+        if self._calls.begins_turn(optimizer):
+            self._follow()
         if not self._agreed and not self._over:  # the first step since it was made or loaded, which all ranks make
             self._agreed = True
             if self._replicas.find():
@@ -328,7 +324,10 @@ class Controller:
         """Hold the masks after a step; return whether it was a real one."""
         if self._trains_nothing:
             return False
-        skipped = was_skipped(optimizer) or (self._idle is not None and self._versions(optimizer) == self._idle)
+        idle = self._idle is not None and self._versions(optimizer) == self._idle
+        if idle and not self._masked and not self._over:  # no step would count any more
+            self._owners.refuse_replaced(self._optimizers)
+        skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.closure_trains))
         if self._masked and self._masked.after_step(optimizer, skipped=skipped):
             self._replicas.agree_on_masks(self.masks)
         self._seen += not skipped
@@ -358,14 +357,16 @@ class Controller:
         include = None if self._include is None else list(self._include)
         return {"seed": self._seed, "include": include, "exclude": list(self._exclude)}
 
-    def _load(self, state: Mapping[str, Any], phase: Phase, index: int) -> None:
+    def _masked_from(self, state: Mapping[str, Any], phase: Phase, index: int) -> Masked | None:
+        """Return the masks of a saved state, which are in force only after `_resume`."""
+        if not phase.is_sparse:
+            return None
+        seed = derive_seed(self._seed, index, "surgery")
+        parameters, every = self._candidates(phase.sparsity), named(self._model)
+        return masked_from(state, phase, parameters, every, self._optimizers, seed)
+
+    def _resume(self, masked: Masked | None) -> None:
         """Put saved masks in force, without selecting any."""
-        masked = None
-        if phase.is_sparse:
-            parameters = self._candidates(phase.sparsity)
-            every = named(self._model)
-            seed = derive_seed(self._seed, index, "surgery")
-            masked = masked_from(state, phase, parameters, every, self._optimizers, seed)
         self._put(masked)
         self._agreed = False
         if masked:

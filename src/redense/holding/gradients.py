@@ -1,7 +1,8 @@
 """Gradients of removed weights take part in nothing: in no norm that is clipped, and in no optimizer's state.
 
-A hook on each parameter masks its gradient as soon as backward has accumulated it. That is before DDP reduces it,
-before a GradScaler unscales it and before anybody clips it. FSDP2 calls the same hook when it has reduced a gradient.
+A hook on each parameter masks its gradient as soon as backward has accumulated it, before any other hook of that kind.
+That is before DDP reduces it, before a GradScaler unscales it and before anybody clips it. FSDP2 calls the same hook
+when it has reduced a gradient.
 What is written into ``.grad`` in another way is masked before the optimizer steps. Writes that PyTorch does not count
 (through ``.data``, by a kernel of one's own, by the replay of a CUDA graph) are found by a look at some places.
 """
@@ -46,7 +47,7 @@ class GradientMasks:
                 continue
             frozen = not parameter.requires_grad
             parameter.requires_grad_()  # else PyTorch takes no hook
-            self._handles.append(cast("Any", parameter).register_post_accumulate_grad_hook(self._hook(name)))
+            self._handles.append(_hook_first(parameter, self._hook(name)))
             if frozen:
                 parameter.requires_grad_(False)
 
@@ -101,6 +102,17 @@ class GradientMasks:
     def _mask(self, name: str, gradient: Tensor, mask: Tensor) -> None:
         mask_gradient_(gradient, mask)
         self._masked[name] = (weakref.ref(gradient), _version(gradient))
+
+
+def _hook_first(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> RemovableHandle:
+    """Let a hook see an accumulated gradient before those that others have registered: they may clip it, or step."""
+    handle: RemovableHandle = cast("Any", parameter).register_post_accumulate_grad_hook(hook)
+    hooks = cast("dict[int, Any]", cast("Any", parameter)._post_accumulate_grad_hooks)
+    for other in [key for key in hooks if key != handle.id]:
+        hooks[other] = hooks.pop(
+            other
+        )  # PyTorch reads the dict below an OrderedDict, which move_to_end leaves as it is
+    return handle
 
 
 def mask_gradient_(gradient: Tensor, mask: Tensor) -> None:

@@ -14,17 +14,17 @@ from redense import masks as masking
 from redense.criteria import WITH_ACTIVATIONS, criterion_name
 from redense.errors import OptimizerError, ParameterError, SparsityError
 from redense.layers.inputs import forget_inputs_of
-from redense.masks.sharding import cut, is_sharded, largest_over, like, local
+from redense.masks.sharding import cut, is_sharded, largest_over, like, local, wrap
 from redense.phase import Phase
 from redense.surgery import Surgery
 
-from .gradients import GradientMasks
+from .gradients import GradientMasks, mask_gradient_
 from .optimizers import forget_curvature, held, inner_optimizers
 from .states.elementwise import Trust
 from .states.neutral import Neutrals, State
 from .watching import Questions, Watch, flat
 
-_EXACT = 3  # steps of a phase after which all entries of states under the mask are looked at
+_EXACT = 3  # steps of an optimizer in a phase after which all entries of states under the mask are looked at
 _EVERY = 8  # steps after which, later in a phase, some places are looked at
 
 
@@ -56,9 +56,10 @@ class Masked:
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in masks.items()}
         self.optimizers = list(optimizers)
         self.seed = seed
-        self.steps = 0
+        self.steps = [0] * len(self.optimizers)  # real ones of each in this phase: in a GAN one may make several a turn
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
+        self.closure_trains = False  # whether the closure of the last step gave a gradient
         self._neutrals = Neutrals()
         self._watch = Watch()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
@@ -132,6 +133,7 @@ class Masked:
         Raises:
             OptimizerError: a removed weight has been moved since the last step.
         """
+        self.closure_trains = False
         self._look_for_another_state(optimizer)
         parts = {name: self._now(name) for name in self._names(optimizer)}
         weights = {name: (self.masks[name], *part) for name, part in parts.items()}
@@ -156,9 +158,11 @@ class Masked:
             SparsityError: a revision would leave nothing of a parameter.
         """
         surgery, revised = self.phase.surgery, False
+        index = next(i for i, own in enumerate(self.optimizers) if own is optimizer)
+        steps = self.steps[index]
         if surgery:
             self._save(optimizer)
-            if not skipped and self.steps < self.phase.steps and surgery.due(self.steps, self.seed):
+            if not skipped and steps < self.phase.steps and surgery.due(steps, self.seed):
                 revised = True
                 for name in self._names(optimizer):
                     mask = local(self.masks[name])
@@ -169,18 +173,19 @@ class Masked:
                             f"surgery would prune all {now.numel():,} weights of '{name}': all are below its threshold "
                             f"in phase '{self.phase.name}'. Lower c, the sparsity or the weight decay, or exclude it"
                         )
-                    mask.copy_(now)
+                    self.masks[name] = wrap(now, self.masks[name])  # whoever was given the old one has it still
                 self._watch.forget()
             self._mask(optimizer)
         else:
-            if not skipped and (self.steps < _EXACT or self.steps % _EVERY == 0):
-                self._look_for_drift(optimizer)
+            if self.with_gradients and not skipped and (steps < _EXACT or steps % _EVERY == 0):
+                self._look_for_drift(optimizer, exact=steps < _EXACT)
             trust = self._trust[id(optimizer)]
+            # Else states are what the gradients of removed weights make of them.
+            drifting = self.drifting if self.with_gradients else set[str]()
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
-            self._mask(optimizer, with_state=self.drifting, but=left)
+            self._mask(optimizer, with_state=drifting, but=left)
             trust.end(left, self._weights(optimizer))
-        if not skipped and optimizer is self.optimizers[-1]:
-            self.steps += 1
+        self.steps[index] += not skipped
         return revised
 
     def not_zero(self) -> str | None:
@@ -200,12 +205,7 @@ class Masked:
             OptimizerError: a shape is another one.
         """
         for name, mask in self.masks.items():
-            if parameters[name].shape != mask.shape:
-                raise OptimizerError(
-                    f"'{name}' has shape {tuple(parameters[name].shape)} now and had {tuple(mask.shape)} when the "
-                    "phase began: its mask does not fit. Change layers in a dense phase, or make a new DSD after "
-                    "close(release=False) of this one"
-                )
+            _refuse_shape(name, parameters[name], mask)
         self.parameters = {name: parameters[name] for name in self.parameters}
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
         self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
@@ -219,6 +219,8 @@ class Masked:
             trust = self._trust[id(optimizer)]
             self._mask(optimizer, but=trust.zero)
             loss = closure()
+            # The step may clear gradients itself, so that there is none before it and none after it.
+            self.closure_trains |= any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
             trust.narrow(self._weights(optimizer))
             self.mask_gradients()
             self._restore(optimizer)
@@ -236,9 +238,8 @@ class Masked:
         if self.with_gradients:  # else momenta are what the gradients under the mask have made them
             self._mask(optimizer, with_state=True)
 
-    def _look_for_drift(self, optimizer: Optimizer) -> None:
+    def _look_for_drift(self, optimizer: Optimizer, *, exact: bool) -> None:
         """Note the parameters a state of which a step has moved under the mask."""
-        exact = self.steps < _EXACT
         questions = self._drifts[id(optimizer)]
         asked: list[tuple[str, Tensor]] = []
         for name in self._names(optimizer):
@@ -247,10 +248,7 @@ class Masked:
             mask = self._now(name)[1]
             places = self._places(name, mask)
             for state in self._neutrals.states(optimizer, name, self.parameters[name]):
-                if exact or state.tensor.stride() != mask.stride():
-                    moved = (state.tensor.ne(state.neutral) & ~mask).any().view(1)
-                else:
-                    moved = flat(state.tensor).index_select(0, places).ne(state.neutral)
+                moved = _moved(state, mask, None if exact else places)
                 if moved.device.type != "cpu":
                     asked.append((name, moved))
                 elif bool(moved.any()):
@@ -280,7 +278,7 @@ class Masked:
             zeroed = [weight]
             if with_state is True or (with_state and name in with_state):
                 for state in self._neutrals.states(optimizer, name, self.parameters[name]):
-                    if state.neutral:
+                    if state.neutral or state.tensor.is_sparse:
                         _fill_(state, mask)
                     else:
                         zeroed.append(state.tensor)
@@ -289,6 +287,7 @@ class Masked:
     def _now(self, name: str) -> tuple[Tensor, Tensor]:
         """Return this rank's part of a weight and of its mask, which follows the weight to its device and layout."""
         parameter = self.parameters[name]
+        _refuse_shape(name, parameter, self.masks[name])
         weight, mask = local(parameter.detach()), local(self.masks[name])
         if mask.stride() != weight.stride() or mask.device != weight.device:
             self.masks[name] = like(self.masks[name], parameter)
@@ -325,6 +324,15 @@ def _states_of(optimizer: Optimizer) -> list[Any]:
     return [getattr(each, "state", None) for each in (optimizer, *inner_optimizers(optimizer))]
 
 
+def _refuse_shape(name: str, parameter: Tensor, mask: Tensor) -> None:
+    if parameter.shape != mask.shape:  # else a mask of one row would be taken for one of all rows
+        raise OptimizerError(
+            f"'{name}' has shape {tuple(parameter.shape)} now and had {tuple(mask.shape)} when the phase began: "
+            "its mask does not fit. Change layers in a dense phase, or make a new DSD after close(release=False) of "
+            "this one"
+        )
+
+
 def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:
     if not is_sharded(weight):
         return surgery.threshold(weight, mask)
@@ -339,4 +347,17 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
 
 @torch.no_grad()
 def _fill_(state: State, mask: Tensor) -> None:
-    state.tensor.masked_fill_(~mask, state.neutral)
+    if state.tensor.is_sparse:  # the momentum of sparse gradients
+        mask_gradient_(state.tensor, mask)
+    else:
+        state.tensor.masked_fill_(~mask, state.neutral)
+
+
+def _moved(state: State, mask: Tensor, places: Tensor | None) -> Tensor:
+    """Return, flat, what is not zero if a state is not neutral under the mask: anywhere, or in some places."""
+    tensor = state.tensor
+    if tensor.is_sparse:
+        return (tensor._values().ne(0) & ~mask[tuple(tensor._indices())]).any().view(1)
+    if places is None or tensor.stride() != mask.stride():
+        return (tensor.ne(state.neutral) & ~mask).any().view(1)
+    return flat(tensor).index_select(0, places).ne(state.neutral)

@@ -127,6 +127,18 @@ class Calls:
 
     def __init__(self) -> None:
         self._of: dict[int, list[FrameType | None]] = {}
+        self._turn = set[int]()  # the optimizers that have stepped since the last turn began
+
+    def begins_turn(self, optimizer: Optimizer) -> bool:
+        """Note a step; return whether it begins another turn of several optimizers, in which each steps once at most.
+
+        What is looked at in all of a model is looked at once a turn: there may be an optimizer for each parameter.
+        """
+        begins = not self._turn or id(optimizer) in self._turn
+        if begins:
+            self._turn.clear()
+        self._turn.add(id(optimizer))
+        return begins
 
     @property
     def running(self) -> bool:

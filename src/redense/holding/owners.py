@@ -43,26 +43,25 @@ class Owners:
                     self._places.setdefault(names[id(parameter)], []).append(place)
 
     def refuse_replaced(self, optimizers: Iterable[Optimizer], *, in_force: bool = False) -> None:
-        """Refuse a model in which another parameter lies in all places of one, and no optimizer trains the other.
+        """Refuse a model in which another parameter lies in all places of one, or of all, and no optimizer trains it.
 
         Args:
             optimizers: those that redense was given.
             in_force: whether a mask is: then no place may have another, or a weight that is computed without zeros.
 
         Raises:
-            OptimizerError: there is one; it is named.
+            OptimizerError: there is one; it is named. Or the optimizers hold none at all.
         """
         for name, places in self._places.items():
             now = [self._at(path, attribute) for path, attribute, _ in places]
             moved = [place for new, place in zip(now, places, strict=True) if new is not place[2]]
-            if len(moved) == len(places):
-                mine = set[int]().union(*map(held, optimizers))
-                if any(new is not None and new.requires_grad and id(new) not in mine for new in now):
-                    raise OptimizerError(
-                        f"'{name}' of the model is another parameter than before (by load_state_dict(assign=True), a "
-                        "new layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make "
-                        "the optimizer and then redense's object after the change, or load values into the parameter"
-                    )
+            taken = [new for new in now if new is not None and new.requires_grad] if len(moved) == len(places) else []
+            if taken and not {id(new) for new in taken} <= _all_held(optimizers):
+                raise OptimizerError(
+                    f"'{name}' of the model is another parameter than before (by load_state_dict(assign=True), a new "
+                    "layer or a conversion), and no optimizer holds it: it is neither trained nor masked. Make the "
+                    "optimizer and then redense's object after the change, or load values into the parameter"
+                )
             changed = [*moved, *(place for place in places if self._computes_otherwise(place[0]))]
             if in_force and any(self._not_held(*place) for place in changed):
                 raise OptimizerError(
@@ -70,6 +69,11 @@ class Owners:
                     "layer, a weight that is tied no more, weight_norm, quantisation): the mask in force does not hold "
                     "it. Change layers in a dense phase, or make a new DSD after close(release=False) of this one"
                 )
+        if not in_force and self._places and _all_held(optimizers).isdisjoint(map(id, self._model.parameters())):
+            raise OptimizerError(
+                "the optimizer holds no parameter of the model any more, so that nothing is trained (the layers have "
+                "become others): make the optimizer and then redense's object after the change"
+            )
 
     def _computes_otherwise(self, path: list[str]) -> bool:
         """Whether a layer computes a weight by more parametrizations than before, or by fewer."""
@@ -101,3 +105,7 @@ class Owners:
         for part in path:  # TorchScript's dictionaries have no get
             module = dict(module._modules.items()).get(part) if module is not None else None
         return module
+
+
+def _all_held(optimizers: Iterable[Optimizer]) -> set[int]:
+    return set[int]().union(*map(held, optimizers))

@@ -29,12 +29,13 @@ Candidates = Callable[[Sparsity | None], dict[str, nn.Parameter]]
 def state_of_masks(masked: Masked | None) -> dict[str, Any]:
     """Return the masks in force, packed to bits, and what surgery keeps, as tensors and plain data."""
     if not masked:
-        return {"masks": {}, "held": {"steps": 0, "drifting": {}}}
+        return {"masks": {}, "masked": [], "held": {"steps": 0, "drifting": {}}}
     packed = {name: {"shape": list(m.shape), "bits": masking.pack(whole(m))} for name, m in masked.masks.items()}
-    state: dict[str, Any] = {"masks": packed, "held": _held(masked, masked.masks)}
+    state: dict[str, Any] = {"masks": packed, "masked": list(packed), "held": _held(masked, masked.masks)}
+    state["held"]["each"] = list(masked.steps)
     if masked.phase.surgery:
         state["surgery"] = {
-            "steps": masked.steps,
+            "steps": masked.steps[-1],
             "weights": {name: whole(weight).clone() for name, weight in masked.full.items()},
             "thresholds": dict(masked.thresholds),
         }
@@ -48,8 +49,10 @@ def masked_from(
     every: Mapping[str, nn.Parameter],
     optimizers: Sequence[Optimizer],
     seed: int,
-) -> Masked:
+) -> Masked | None:
     """Return the masks of a sparse phase that `state_of_masks` or `from_shards` gave; nothing is selected.
+
+    None if it has none, because it was saved after ``close()``.
 
     What has no mask was frozen, or held by no optimizer, when its phase began: it stays dense until the next one.
 
@@ -65,12 +68,13 @@ def masked_from(
         StateError: the state is damaged, or of other parameters.
     """
     saved = state["masks"]
-    if phase.surgery and "surgery" not in state:
-        raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
-    known = state.get("held", {}).get("drifting", {})
-    if any(name not in saved for name in known):
-        missing = next(name for name in known if name not in saved)
-        raise StateError(f"the saved state has no mask of '{missing}': it is damaged")
+    # A list is whole where a distributed checkpoint has loaded no more of a dict than it was given.
+    known = [*state.get("masked", ()), *state.get("held", {}).get("drifting", {})]
+    if lost := [name for name in known if name not in saved]:
+        raise StateError(
+            f"the saved state has no mask of '{lost[0]}': it is damaged. With torch.distributed.checkpoint, which "
+            "loads only what is in the state that it is given, save and load sharded_state_dict()"
+        )
     same = "model" in state and {"model": state["model"]} == _digest(every)
     for name in (*saved, *(() if same else parameters)):
         if name not in every or name not in saved:
@@ -82,16 +86,20 @@ def masked_from(
                 f"'{name}' has shape {list(every[name].shape)}, its saved mask {shape}: "
                 "the saved state is of another model"
             )
+    if not saved:
+        return None
+    if phase.surgery and "surgery" not in state:
+        raise StateError("the saved state has no weights for the surgery of its phase: it is damaged")
     parameters = {name: every[name] for name in saved}
     try:
         masks = {name: _unpacked(item) for name, item in saved.items()}
     except ParameterError as damage:
         raise StateError(f"the saved state is damaged: {damage}") from None
     masked = Masked(phase, parameters, masks, optimizers, seed)
-    masked.steps = int(state.get("held", {}).get("steps", 0))
+    masked.steps = _steps_of_each(state.get("held", {}), len(masked.steps))
     masked.drifting = {name for name, yes in state.get("held", {}).get("drifting", {}).items() if yes}
     if phase.surgery:
-        masked.steps = int(state["surgery"]["steps"])
+        masked.steps[-1] = int(state["surgery"]["steps"])
         masked.thresholds = dict(state["surgery"]["thresholds"])
         for name, weight in state["surgery"]["weights"].items():
             local(masked.full[name]).copy_(local(cut(weight, masked.full[name])))
@@ -111,7 +119,15 @@ def _digest(parameters: Mapping[str, nn.Parameter]) -> dict[str, str]:
 def _held(masked: Masked | None, names: Iterable[str]) -> dict[str, Any]:
     """Return how far a phase is, and of which parameters the states have to be masked at each step."""
     drifting = masked.drifting if masked else set[str]()
-    return {"steps": masked.steps if masked else 0, "drifting": {name: name in drifting for name in names}}
+    return {"steps": masked.steps[-1] if masked else 0, "drifting": {name: name in drifting for name in names}}
+
+
+def _steps_of_each(held: Mapping[str, Any], optimizers: int) -> list[int]:
+    """Return how many steps each optimizer has made in a phase; a sharded or older state knows those of the last."""
+    each = held.get("each")
+    return (
+        [int(step) for step in each] if each and len(each) == optimizers else [int(held.get("steps", 0))] * optimizers
+    )
 
 
 def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], needs: Sequence[str]) -> None:
@@ -165,13 +181,15 @@ def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None)
     masks = masked.masks if masked else {}
     out: dict[str, Any] = {"masks": {name: _as_bytes(masks.get(name), p) for name, p in parameters.items()}}
     out["held"] = _held(masked, parameters)
-    if frozen := [name for name in masks if name not in free]:  # the keys of a state are the same at every step
-        out["held"]["steps"] = [out["held"]["steps"], *frozen]
+    each = masked.steps if masked else []
+    frozen = [name for name in masks if name not in free]
+    if frozen or len(each) > 1:  # in one list, because the keys of a state are the same at every step
+        out["held"]["steps"] = [*each, *frozen]
     if any(phase.surgery for phase in schedule.phases):
         own = masked if masked and masked.phase.surgery else None
         full = own.full if own else {}
         out["surgery"] = {
-            "steps": own.steps if own else 0,
+            "steps": own.steps[-1] if own else 0,
             "weights": {name: full.get(name, p.detach()).clone() for name, p in parameters.items()},
             "thresholds": {name: own.thresholds.get(name, 0.0) if own else 0.0 for name in parameters},
         }
@@ -194,9 +212,9 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
     if not phase.is_sparse:
         return state
     held = sharded.get("held", {})
-    steps, frozen = held.get("steps", 0), list[str]()
-    if not isinstance(steps, int):
-        steps, *frozen = steps
+    steps = held.get("steps", 0)
+    listed = cast("list[int | str]", steps if isinstance(steps, list) else [steps])
+    each, frozen = [one for one in listed if isinstance(one, int)], [one for one in listed if isinstance(one, str)]
     names = list(dict.fromkeys([*candidates(phase.sparsity), *frozen]))
     for name in names:
         if name not in sharded["masks"]:
@@ -208,7 +226,7 @@ def from_shards(state: Mapping[str, Any], schedule: Schedule, candidates: Candid
             )
         state["masks"][name] = sharded["masks"][name]
     drifting = {name: yes for name, yes in held.get("drifting", {}).items() if name in state["masks"]}
-    state["held"] = {"steps": steps, "drifting": drifting}
+    state["held"] = {"steps": each[-1] if each else 0, "each": each, "drifting": drifting}
     if phase.surgery:
         surgery = sharded["surgery"]
         state["surgery"] = {"steps": surgery["steps"]}

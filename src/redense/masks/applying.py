@@ -122,10 +122,16 @@ def _multiply_together(work: list[tuple[Tensor, list[Tensor]]], integer: torch.d
 
 
 def like(mask: Tensor, weight: Tensor) -> Tensor:
-    """Return the mask on the weight's device and in its memory layout, which makes `apply_` fast."""
-    if mask.device == weight.device and mask.stride() == weight.stride():
+    """Return the mask on the weight's device and in its memory layout, which makes `apply_` fast.
+
+    The mask of a weight with gaps between its elements, such as a part of the columns of another one, is contiguous.
+    """
+    gaps = not is_dense(weight)
+    if mask.device == weight.device and (mask.is_contiguous() if gaps else mask.stride() == weight.stride()):
         return mask
-    return torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+    # Without a format, a transposed weight with gaps would have a mask whose memory has another order than flat views.
+    layout = torch.contiguous_format if gaps else torch.preserve_format
+    return torch.empty_like(weight, dtype=torch.bool, requires_grad=False, memory_format=layout).copy_(mask)
 
 
 def sparsity_of(*tensors: Tensor) -> float:

@@ -232,15 +232,24 @@ def test_an_infinity_that_is_kept_is_no_removed_weight_that_moved():
             optimizer.step()
 
 
-def test_gradients_that_take_part_move_no_removed_weight():
+def test_gradients_that_take_part_build_up_momenta_and_move_no_removed_weight():
     model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    by_hand = dict[str, Tensor]()
     with redense.sparse(model, optimizer, 0.5) as block:
         block.keep_gradients()
         for seed in range(LONG):
             step(model, optimizer, seed)
             for name, mask in block.masks.items():
-                assert not model.get_parameter(name)[~mask].any()
+                weight = model.get_parameter(name)
+                assert not weight[~mask].any()
+                assert weight.grad is not None
+                by_hand[name] = 0.9 * by_hand[name] + weight.grad if seed else weight.grad.clone()
+                torch.testing.assert_close(optimizer.state[weight]["momentum_buffer"], by_hand[name])
+                assert by_hand[name][~mask].any()
+        masks = block.masks
+    for name, mask in masks.items():
+        assert not optimizer.state[model.get_parameter(name)]["momentum_buffer"][~mask].any()
 
 
 def test_a_weight_whose_state_was_written_once_is_trusted_no_more():

@@ -62,5 +62,7 @@ class FirstPruning:
 def _is_pruned(kept: _Kept) -> bool:
     """Whether a tensor is what pruning leaves of its values."""
     # Versions do not tell: a distributed checkpoint is loaded into the shard of a detached DTensor, which has its own.
-    now = local(kept.tensor.detach())
-    return bool(((now == local(kept.values)) | (now == kept.neutral)).all())
+    now, before = local(kept.tensor.detach()), local(kept.values)
+    if now.is_sparse:  # the momentum of sparse gradients
+        now, before = now.to_dense(), before.to_dense()
+    return bool(((now == before) | (now == kept.neutral)).all())

@@ -131,6 +131,7 @@ class Epochs:
         with contextlib.closing(steps):  # where it ends early, the processes that prepare batches end with it
             for loss in steps:
                 run.step += 1
+                run.masks = dsd.masks  # surgery has revised them
                 method.after_step(run)
                 losses += loss
                 position["step"] += 1
