@@ -177,7 +177,7 @@ def test_values_that_are_bound_count_and_what_an_object_keeps_does_not(tmp_path:
         def __call__(self, schedule: Any, seed: int) -> float:
             return self.rate
 
-    partial = functools.partial
+    partial: Any = functools.partial
     assert pieces_of(partial(train, rate=1)) == pieces_of(partial(train, rate=1))
     assert changed_pieces(pieces_of(partial(train, rate=1)), pieces_of(partial(train, rate=2)))
     assert changed_pieces(pieces_of(partial(train, rate=Path("a"))), pieces_of(partial(train, rate=Path("b"))))
