@@ -8,11 +8,13 @@ BASELINE = "baseline"
 EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
+RESNET = ("converged-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER = ("arms-fashion",), ("arms-captions",)
 NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep in ("last", "best")}
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
+    RESNET: 0.2,
     ARMS: 0.2,
     NOISY: 0.2,
     FASHION: 0.2,
@@ -27,6 +29,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("README.md", "Does it help?", "the quickstart's CNN, 40 epochs, 10 seeds"): CONVERGED,
     ("README.md", "Does it help?", "quickstart as shipped, 5 seeds"): ("quickstart",),
     (R, "A trained baseline, at the paper's rates", "arm"): CONVERGED,
+    (R, "ResNet-20 with a trained baseline", "arm"): RESNET,
     (R, "Every arm on the quickstart", "arm"): ARMS,
     (R, "The strongest arms, with six times the images", "arm"): FASHION,
     (R, "The strongest arms, on captions", "arm"): TALKER,
@@ -94,6 +97,8 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.03 ± 0.08": (CONVERGED, "test_error", "dsd 0.3", "restart"),
     "0.21 ± 0.11": (CONVERGED, "test_error", "longer", "baseline"),
     "0.15 ± 0.07": (CONVERGED, "test_error", "llr lr=0.3", "baseline"),
+    "+0.24 ± 0.33": (RESNET, "test_error", "dsd", "longer"),
+    "0.17 ± 0.17": (RESNET, "test_error", "dsd", "llr"),
     "0.59 ± 0.24": (ARMS, "test_error", "dsd", "longer"),
     "0.50 ± 0.23": (ARMS, "test_error", "restart", "longer"),
     "+0.10 ± 0.17": (ARMS, "test_error", "dsd", "restart"),
