@@ -20,7 +20,7 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -281,13 +281,18 @@ def _inside(folders: Sequence[Path], name: str) -> Path | None:
 
 def _text(value: Any) -> str:
     """Return a plain value as text that is the same for the same value."""
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return f"{{{', '.join(sorted(f'{_text(key)}: {_text(own)}' for key, own in items))}}}"
-    if isinstance(value, list | tuple | set | frozenset):
-        texts = [_text(own) for own in cast("Any", value)]
-        return f"{type(value).__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _collection(cast("Any", value), _text)
     return f"{type(value).__name__} {value!r}"
+
+
+def _collection(several: Any, tell: Callable[[Any], str]) -> str:
+    """Return a mapping, or a list, a tuple or a set, as text in which each value is what ``tell`` makes of it."""
+    if isinstance(several, Mapping):
+        items = cast("Mapping[Any, Any]", several).items()
+        return f"{{{', '.join(sorted(f'{tell(key)}: {tell(own)}' for key, own in items))}}}"
+    texts = [tell(own) for own in several]
+    return f"{type(several).__name__} {sorted(texts) if isinstance(several, set | frozenset) else texts}"
 
 
 def _called(value: Any) -> str:
@@ -302,12 +307,8 @@ def _called(value: Any) -> str:
         return f"module {value.__name__}"
     if isinstance(value, types.MethodType):
         return f"method {_called(value.__func__)} {_called(value.__self__)}"
-    if isinstance(value, _DICTS):
-        items = cast("Mapping[Any, Any]", value).items()
-        return f"{{{', '.join(sorted(f'{_called(key)}: {_called(own)}' for key, own in items))}}}"
-    if isinstance(value, list | tuple | set | frozenset):
-        texts = [_called(own) for own in cast("Any", value)]
-        return f"{kind.__name__} {sorted(texts) if isinstance(value, set | frozenset) else texts}"
+    if isinstance(value, _COLLECTIONS):
+        return _collection(value, _called)
     if isinstance(value, enum.Enum):
         return f"{_place(kind)} {value.name} {_called(value.value)}"
     if isinstance(value, PurePath):

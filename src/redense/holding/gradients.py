@@ -108,10 +108,9 @@ def _hook_first(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> Remo
     """Let a hook see an accumulated gradient before those that others have registered: they may clip it, or step."""
     handle: RemovableHandle = cast("Any", parameter).register_post_accumulate_grad_hook(hook)
     hooks = cast("dict[int, Any]", cast("Any", parameter)._post_accumulate_grad_hooks)
+    # PyTorch reads the dict below an OrderedDict, which move_to_end leaves as it is.
     for other in [key for key in hooks if key != handle.id]:
-        hooks[other] = hooks.pop(
-            other
-        )  # PyTorch reads the dict below an OrderedDict, which move_to_end leaves as it is
+        hooks[other] = hooks.pop(other)
     return handle
 
 
