@@ -193,6 +193,19 @@ def test_values_that_are_bound_count_and_what_an_object_keeps_does_not(tmp_path:
     assert any("Kept" in name for name in pieces_of(Kept(1)))
 
 
+@pytest.mark.parametrize("act", [None, len], ids=["plain", "with a function"])
+def test_a_collection_that_holds_itself_is_told_like_any_other(act: Any):
+    def holding(rate: float) -> Callable[[], Any]:
+        inner: list[Any] = [rate]
+        settings: dict[str, Any] = {"rate": rate, "act": act, "inner": inner}
+        settings["all"] = settings
+        inner.append(inner)
+        return functools.partial(lambda settings: settings, settings)
+
+    assert pieces_of(holding(1)) == pieces_of(holding(1))
+    assert changed_pieces(pieces_of(holding(1)), pieces_of(holding(2)))
+
+
 def test_what_is_of_an_installed_package_or_of_c_has_no_pieces():
     assert list(pieces_of(pytest.approx)) == [pieces.PYTHON, pieces.FORM]
     assert list(pieces_of(len)) == [pieces.PYTHON, pieces.FORM]

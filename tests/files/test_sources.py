@@ -131,6 +131,8 @@ def test_a_value_of_its_module_that_it_reads_changes_it(monkeypatch: pytest.Monk
     before = code_of(_limited)
     monkeypatch.setitem(_LIMITS, "low", 0.2)
     assert code_of(_limited) != before
+    monkeypatch.setitem(_LIMITS, "all", _LIMITS)  # a collection may hold itself
+    assert code_of(_limited) == code_of(_limited) != before
 
 
 SEEN = "import json, logging, types\nfrom importlib import util\nfrom pathlib import Path\nimport numpy, torch\n"

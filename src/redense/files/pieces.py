@@ -22,6 +22,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
+from reprlib import recursive_repr
 from typing import Any, cast
 
 from .checksums import sha256
@@ -279,6 +280,7 @@ def _inside(folders: Sequence[Path], name: str) -> Path | None:
     return next((path for path in tried if path.is_file()), None)
 
 
+@recursive_repr("itself")
 def _text(value: Any) -> str:
     """Return a plain value as text that is the same for the same value."""
     if isinstance(value, Mapping | list | tuple | set | frozenset):
@@ -295,6 +297,7 @@ def _collection(several: Any, tell: Callable[[Any], str]) -> str:
     return f"{type(several).__name__} {sorted(texts) if isinstance(several, set | frozenset) else texts}"
 
 
+@recursive_repr("itself")
 def _called(value: Any) -> str:
     """Return what a value that is not plain is called: by two texts two of them can be told apart."""
     kind = type(value)

@@ -262,12 +262,21 @@ def _place(value: Any) -> str:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text, or a collection of such."""
-    if isinstance(value, Mapping):
-        return all(is_plain(k) and is_plain(v) for k, v in cast("Any", value).items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(is_plain, cast("Any", value)))
-    return isinstance(value, _PLAIN)
+    """Whether a value is a number, a text, or a collection of such, which may hold itself."""
+    looked: dict[int, object] = {}  # with the object, so that its number stays its own
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, _PLAIN) or id(one) in looked:
+            continue
+        looked[id(one)] = one
+        if isinstance(one, Mapping):
+            left += [part for item in cast("Mapping[Any, Any]", one).items() for part in item]
+        elif isinstance(one, list | tuple | set | frozenset):
+            left += cast("Any", one)
+        else:
+            return False
+    return True
 
 
 def is_data(value: Any) -> bool:
