@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
-from redense.lab.pairs.keeping import Kept, kept
+import pytest
+
+from redense.lab.pairs.keeping import Kept, Outcome, kept
 from redense.lab.pairs.plan import Plan, PlannedArm, make_plan
 from redense.lab.programs.submission import SCRIPT, collect, write_scripts
 
 
-def plan() -> Plan:
-    arms = [PlannedArm(name, command="train {seed}") for name in ("base", "restart")]
+def plan(base: str = "train {seed}", restart: str = "train {seed}") -> Plan:
+    arms = [PlannedArm(name, command=command) for name, command in (("base", base), ("restart", restart))]
     return make_plan(arms, form="command", name="t", seeds=1, baseline="base", controls=None)
 
 
 def ends(held: Kept, codes: dict[str, int]) -> list[str]:
     """Write the jobs of what is not done, and let them end as a queue would; return whose they were."""
-    lines = write_scripts(held, collect(held), "queue {command}").read_text().splitlines()[3:]
+    written = write_scripts(held, collect(held), "queue {command}").read_text()
+    lines = [line for line in written.splitlines() if SCRIPT in line]
     sent = [name for name in codes if any(f"/{name}/0/{SCRIPT}" in line for line in lines)]
     for name in sent:
         (held.folder(name, 0) / "stdout.txt").write_text('{"error": 1}')
@@ -44,3 +48,15 @@ def test_a_job_that_runs_keeps_its_figures_while_others_are_collected(tmp_path: 
         assert written.is_file()
         script = (held.folder("base", 0) / SCRIPT).read_text()  # a job that begins has none of an attempt before it
         assert script.index(f"{written}\n") < script.index("train 0")
+
+
+@pytest.mark.parametrize("template", ["sh {command}", "sh {command} & wait $!", "sh {command} # now"])
+def test_a_job_that_fails_keeps_no_other_from_the_queue(tmp_path: Path, template: str):
+    with kept(tmp_path / "out", plan(base="exit 3", restart="echo '{\"error\": 1}'"), {}) as held:
+        script = ["bash", write_scripts(held, {}, template)]
+        sent = subprocess.run(script, capture_output=True, text=True, check=False)
+        assert (sent.returncode, sent.stderr) == (1, "1 of 2 jobs failed, or could not be sent\n")
+        assert [outcome.failed for outcome in collect(held).values()] == ["exit code 3", ""]
+        (held.folder("base", 0) / "exit-code").unlink()
+        write_scripts(held, {("base", 0): Outcome(None)}, template)
+        subprocess.run(script, check=True)

@@ -59,7 +59,7 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
 def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template: str) -> Path:
     """Write a script for each pair that is not done, and one that sends them all; return that."""
     place = visible_line(str(held.path))
-    lines = ["#!/bin/sh", f"# The jobs of {place} that are not done: look at it, then run it.", "set -e"]
+    lines = ["#!/bin/sh", f"# The jobs of {place} that are not done: look at it, then run it.", "failed=0"]
     for pair in held.plan.pairs:
         if pair in outcomes:
             continue
@@ -67,7 +67,10 @@ def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template
         (job.folder / "out").mkdir(parents=True, exist_ok=True)
         write_text(job.folder / SCRIPT, _script(job, str((held.plan.how or {}).get("cwd") or ".")))
         (job.folder / SCRIPT).chmod(0o755)
-        lines.append(template.replace("{command}", shlex.quote(str(job.folder / SCRIPT))))
+        sent = template.replace("{command}", shlex.quote(str(job.folder / SCRIPT)))
+        lines += [f"( {sent}", ") || failed=$((failed + 1))"]  # the others are sent all the same
+    jobs = len(held.plan.pairs) - len(outcomes)
+    lines.append(f'[ $failed -eq 0 ] || {{ echo "$failed of {jobs} jobs failed, or could not be sent" >&2; exit 1; }}')
     path = held.path / SUBMIT
     write_text(path, "\n".join(lines) + "\n")
     return path
