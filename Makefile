@@ -2,7 +2,7 @@
 # On a fresh machine these need Python 3.11 or newer with pip, and make. They install into .venv and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-slow test-cuda test-lowest test-newest sizes coverage mutants docs dist bench results clean
+.PHONY: help demo test check test-slow test-order test-cuda test-lowest test-newest sizes coverage mutants docs dist bench results clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python demo` chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -46,6 +46,11 @@ TESTS_judge = tests/lab/judging src/redense/lab/judging tests/cli/comparisons/te
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: .venv/installed-slow  ## the slow tests: whole trainings, real downloads, other installs
 	$(PY) -m pytest --workers $(WORKERS) -m "slow or hypothesis" --hypothesis-profile many --timeout 1200
+
+# In one process, so that every test can stumble over what any other has left behind.
+test-order: export OMP_NUM_THREADS = 1
+test-order: .venv/installed-slow  ## the quick tests in an order drawn anew (SEED=7: in that one again)
+	$(PY) -m pytest --random-order-bucket=module $(if $(SEED),--random-order-seed=$(SEED)) --assert=plain
 
 # In one process: a fork cannot use a GPU that its parent has begun to use.
 test-cuda: .venv/installed-slow  ## what a CUDA GPU must do as the CPU does; the other tests do not look at one

@@ -378,6 +378,16 @@ def test_a_bad_file_is_a_line_and_the_others_are_still_heard(run, clip, redense,
     assert (code, "error" in told[-1]) == (2, False)
 
 
+@pytest.mark.parametrize(("ending", "said"), [("wav", "ends 4.0 s before its header says"), ("ogg", "is cut off")])
+def test_a_file_that_is_not_whole_is_heard_as_far_as_it_goes_with_a_note(run, redense, tmp_path, ending, said):
+    path = tmp_path / f"cut.{ending}"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(128_000) / 10, 16_000)
+    assert redense("transcribe", run, path)[2] == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, _, err = redense("transcribe", run, path)
+    assert (code, err) == (0, f"note: {path} {said}: what there is was transcribed\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,4 +1,5 @@
 import io
+import math
 import struct
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import soundfile
 
 from redense.errors import DataError
-from redense.tasks.speech.audio import look, read, resample
+from redense.tasks.speech.audio import lacking, look, read, resample
 from redense.tasks.speech.data.mp3 import frames_of
 
 
@@ -127,9 +128,12 @@ def test_an_mp3_without_a_header_and_two_in_one_file_are_read_to_their_end(tmp_p
     assert look(bare).lacking == look(two).lacking == 0.0
 
 
-@pytest.mark.parametrize(("ending", "place"), [("wav", (4, 40)), ("au", (8,)), ("mp3", ())])
+@pytest.mark.parametrize(
+    ("ending", "place"), [("wav", (4, 40)), ("rf64", ()), ("w64", ()), ("nist", ()), ("au", (8,)), ("mp3", ())]
+)
 def test_what_a_file_lacks_of_what_its_header_says_is_told(tmp_path: Path, ending: str, place: tuple[int, ...]):
-    path = mp3(tmp_path / "a.mp3") if ending == "mp3" else tone(tmp_path / f"a.{ending}", 16_000, 2.0)
+    channels = 2 if ending == "nist" else 1
+    path = mp3(tmp_path / "a.mp3") if ending == "mp3" else tone(tmp_path / f"a.{ending}", 16_000, 2.0, channels)
     content = path.read_bytes()
     assert look(path).lacking == 0.0
     path.write_bytes(content[: len(content) // 2])
@@ -139,6 +143,20 @@ def test_what_a_file_lacks_of_what_its_header_says_is_told(tmp_path: Path, endin
     for at in place:  # as a program that streams leaves it
         content = content[:at] + b"\xff" * 4 + content[at + 4 :]
     path.write_bytes(content)
+    assert look(path).lacking == 0.0
+
+
+def test_an_ogg_that_is_cut_anywhere_is_told_and_one_with_a_tag_behind_it_is_whole(tmp_path: Path):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(96_000) / 10, 16_000)
+    content = path.read_bytes()
+    last = content.rindex(b"OggS")
+    for end in (last - 50, last, last + 10, len(content) - 1):
+        path.write_bytes(content[:end])
+        seen = look(path)
+        assert seen.fault is None
+        assert seen.lacking == lacking(path, seen.seconds) == math.inf
+    path.write_bytes(content + b"TAG".ljust(128, b"\0"))
     assert look(path).lacking == 0.0
 
 

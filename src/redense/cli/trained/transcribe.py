@@ -91,7 +91,7 @@ def _transcribe(options: argparse.Namespace) -> int:
     folder = find_trained(options.run)
     recipe = recipe_for("transcribe", folder, options.run)
 
-    from redense.tasks.speech.audio import SUFFIXES
+    from redense.tasks.speech.audio import SUFFIXES, WHOLE, lacking
     from redense.tasks.speech.recogniser import BeamStream
     from redense.tasks.speech.streaming import Pieces, read_blocks
 
@@ -120,6 +120,9 @@ def _transcribe(options: argparse.Namespace) -> int:
                 say_json(line, flush=True)
             else:
                 _print_words(f"{path}: " if several else "", (word.text for word in words))
+            if (missing := lacking(path, sound.samples / recogniser.rate)) > WHOLE:
+                how = f"ends {missing:.1f} s before its header says" if math.isfinite(missing) else "is cut off"
+                complain(f"{path} {how}: what there is was transcribed", before="note: ")
         except RedenseError as error:
             said = str(error).removeprefix(f"{path} ")
             complain(f"{path} {said}")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +33,13 @@ _FORMATS = frozenset((*_MPEG, "WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "NIS
 _BLOCK = 1 << 16  # numbers read at once: a header may claim any length
 _RATES = (1_000, 384_000)
 _OPEN_END = (1 << 31) - (1 << 20)  # bytes or frames; a length that is not known is the largest, less the header
-_SHOULD_BE = re.compile(r"\b(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")  # in libsndfile's log
+# In libsndfile's log, which goes by the length of the file where that is not what the header says.
+_SHOULD_BE = re.compile(r"\b(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)")
+_FRAMES_SAID = re.compile(r"does not match value from 'ds64' chunk of (\d+)")
+_OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most: head, lengths of segments, segments (RFC 3533)
+_NIST_HEAD = 1 << 14  # bytes; it says itself how long it is, mostly 1,024
 SILENT = 1e-4  # of full scale: 80 dB below it
+WHOLE = 0.1  # seconds; a file that lacks no more than this is taken for whole
 LOUDEST = 2.0**32  # of full scale; a file of floats may hold what were whole numbers of 32 bits
 
 
@@ -45,7 +51,8 @@ class Sound:
         seconds: that can be decoded.
         digest: tells its bytes from others.
         fault: why it cannot be used.
-        lacking: seconds that its header announces beyond those, as of a file that was not copied to its end.
+        lacking: seconds that its header announces beyond those, as of a file that was not copied to its end; infinite
+            where it ends too early, and nothing says by how much.
     """
 
     seconds: float = 0.0
@@ -77,24 +84,58 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
         return Sound(seconds, digest, fault)
     if loudest < SILENT:
         return Sound(seconds, digest, "is silent")
-    announced, endless = _announced(content)
+    announced, endless = _announced(io.BytesIO(content))
     if endless:  # what was made of the beginning alone is not taken for it
         digest = hashlib.blake2b(f"all of {digest}".encode(), digest_size=16).hexdigest()
     whole = not start and length is None and seconds <= longest
-    return Sound(seconds, digest, lacking=round(max(0.0, announced - seconds), 3) if whole else 0.0)
+    return Sound(seconds, digest, lacking=_lacking(announced, seconds) if whole else 0.0)
 
 
-def _announced(content: bytes) -> tuple[float, bool]:
+def lacking(path: Path, seconds: float) -> float:
+    """Return `Sound.lacking` of a file of which so many seconds were decoded."""
+    try:
+        with open_regular(path) as stream:
+            return _lacking(_announced(stream)[0], seconds)
+    except OSError:  # it was there when it was decoded
+        return 0.0
+
+
+def _lacking(announced: float, seconds: float) -> float:
+    return round(max(0.0, announced - seconds), 3)
+
+
+def _announced(stream: Any) -> tuple[float, bool]:
     """Return the seconds that the header of a file announces, and whether it holds more, as `_opened` says.
 
-    They are 0 where a program that streams has left them open.
+    They are 0 where a program that streams has left them open, and infinite where the end is missing and there is no
+    number.
     """
-    with _opened(io.BytesIO(content)) as (file, endless, _):
-        frames, found = file.frames, _SHOULD_BE.search(file.extra_info)
-        if found:  # libsndfile goes by the length of the file then
+    with _opened(stream) as (file, endless, _):
+        frames, log = file.frames, file.extra_info
+        if endless or frames >= _OPEN_END:
+            return 0.0, endless
+        if file.format == "OGG":
+            return frames / file.samplerate if _ends(stream) else math.inf, False
+        if file.format == "NIST":
+            stream.seek(0)
+            count = re.search(rb"\bsample_count -i (\d+)", stream.read(_NIST_HEAD).partition(b"end_head")[0])
+            frames = int(count[1]) if count else frames
+        elif found := _FRAMES_SAID.search(log):
+            frames = int(found[1])
+        elif found := _SHOULD_BE.search(log):
             said, there = map(int, found.groups())
-            frames = frames * said // there if there and said < _OPEN_END else 0
-        return frames / file.samplerate if frames < _OPEN_END and not endless else 0.0, endless
+            frames = frames * said // there if there else 0
+        return frames / file.samplerate if frames < _OPEN_END else 0.0, False
+
+
+def _ends(stream: Any) -> bool:
+    """Whether the last page of an Ogg file is whole, and says that it is the last; what is no page may follow it."""
+    stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, stream.tell() - 2 * _OGG_PAGE))
+    page = stream.read().rpartition(b"OggS")[2]  # version, flags, ..., number of segments, their lengths
+    if len(page) < 23 or not page[1] & 4:
+        return False
+    return len(page) >= 23 + page[22] + sum(page[23 : 23 + page[22]])
 
 
 @contextlib.contextmanager

@@ -7,12 +7,14 @@ end before their list or header says; and whole recordings of which several sent
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from redense.files.visible import counted
+from redense.tasks.speech.audio import WHOLE
 from redense.tasks.task import Split
 
 from .clips import Utterance
@@ -51,12 +53,13 @@ def doubtful(place: str, clips: Sequence[Utterance]) -> list[str]:
         clips: that were heard, of all splits.
     """
     notes: list[str] = []
-    if short := [one for one in clips if one.lacking > _LEAST]:
+    if short := [one for one in clips if one.lacking > WHOLE]:
         one = max(short, key=lambda one: one.lacking)
         ends = "clip ends" if len(short) == 1 else "clips end"
+        missing = f"of which {one.lacking:.1f} s are missing" if math.isfinite(one.lacking) else "which is cut off"
         notes.append(
-            f"{place}: {len(short):,} {ends} before the list or the file's header says, such as {one.clip.name}, of "
-            f"which {one.lacking:.1f} s are missing: is the file whole? The transcripts are taken for what there is"
+            f"{place}: {len(short):,} {ends} before the list or the file's header says, such as {one.clip.name}, "
+            f"{missing}: is the file whole? The transcripts are taken for what there is"
         )
     texts: defaultdict[Path, set[str]] = defaultdict(set)
     for one in clips:
