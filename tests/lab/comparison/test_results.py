@@ -103,7 +103,7 @@ def test_without_a_control_nothing_is_called_a_gain(answer: Answer):
     for arm in ("dsd", "random"):
         said = result["conclusions"][arm]
         assert said.startswith(f"{arm}: no gain.")
-        assert said.endswith("is in the table beside the baseline, so no gain can be claimed.")
+        assert said.endswith("counts as a control without a mask, so no gain can be claimed.")
     assert ": a gain" not in json.dumps(result)
 
 

@@ -115,7 +115,7 @@ def test_a_control_that_ends_in_another_network_is_not_said_to_be_behind():
         "The control is restart, the only one. wide and deep end in another network and decide nothing."
     )
     assert of_another_network(wide=-2.0).startswith(
-        "No control without a mask (restart, llr or longer) is in the table"
+        "No arm beside the baseline counts as a control without a mask (restart, llr or longer)"
     )
 
 
@@ -137,8 +137,8 @@ def test_without_a_control_no_gain_is_claimed_and_the_line_says_why():
     assert told["control"] == []
     assert told["conclusions"]["dsd"] == {
         "gain": False,
-        "text": "dsd: no gain. Against the baseline: better. No control without a mask is in the table beside the "
-        "baseline, so no gain can be claimed.",
+        "text": "dsd: no gain. Against the baseline: better. No arm beside the baseline counts as a control "
+        "without a mask, so no gain can be claimed.",
     }
 
 

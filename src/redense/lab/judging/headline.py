@@ -65,7 +65,9 @@ class _Headline:
             if better:
                 than = f"{_are(better)} better than {self.named(first)}"
                 ahead = f"{than}; whether training longer does the same is open."
-            return f"No gain can be claimed {over}: no control without a mask was run beside the baseline. {ahead}"
+            return (
+                f"No gain can be claimed {over}: no arm beside the baseline counts as a control without a mask. {ahead}"
+            )
         won = [name for name in arms if decision.conclusions[name].gain]
         if len(won) == 1:
             return f"{self.one_gain(won[0])} {over}."

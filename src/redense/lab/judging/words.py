@@ -44,7 +44,7 @@ def said_of(decision: Decision, arm: str) -> str:
 def obstacle(found: Obstacle) -> str:
     """Return why no gain can be claimed, without the end of the sentence."""
     if found.code == "no-control":
-        return "No control without a mask is in the table beside the baseline"
+        return "No arm beside the baseline counts as a control without a mask"
     if found.code == "same-seeds":
         return "No arm has another figure for another seed, as if none of them used its seed"
     if found.code == "no-mask":
@@ -88,7 +88,7 @@ def control_sentence(decision: Decision) -> str:
 def _deciding(decision: Decision) -> str:
     if not decision.deciding:
         usual = f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"
-        return f"No control without a mask ({usual}) is in the table beside the baseline, so no gain can be claimed."
+        return f"No arm beside the baseline counts as a control without a mask ({usual}), so no gain can be claimed."
     if decision.chosen:
         first, others = decision.deciding[0], [name for name in decision.controls if name not in decision.apart]
         behind = [name for name in others if name not in (first, *decision.level)]

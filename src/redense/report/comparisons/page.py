@@ -128,7 +128,9 @@ def _differences(c: Comparison) -> list[Child]:
         for other in c.opponents
     }
     halves = [h("div", h("h3", f"Against {words.named(c, other)}"), plot) for other, plot in forests.items()]
-    missing = [] if c.controls else [h("p", "No control without a mask was run beside the baseline.", class_="note")]
+    missing = (
+        [] if c.controls else [h("p", "No arm beside the baseline counts as a control without a mask.", class_="note")]
+    )
     sentences = [h("li", item.sentence) for item in c.differences]
     return [
         h("p", words.forest_sentence(c)),
