@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from redense.files.visible import folded
 
@@ -43,3 +43,23 @@ def called_alike(names: Iterable[str]) -> list[list[str]]:
         key = " ".join(re.split(r"[ _-]+", folded(name))).strip()
         found.setdefault((key.lstrip("0") or "0") if key.isdecimal() else key, []).append(name)
     return [own for own in found.values() if len(own) > 1]
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    r"""Return names with quotes, so that a reader can tell those apart that look alike.
+
+    >>> apart(["cat", "Cat"]), apart(["caf\u00e9", "cafe\u0301"])
+    (["'cat'", "'Cat'"], ["'caf\\xe9'", "'cafe\\u0301'"])
+    """
+    seen = {unicodedata.normalize("NFC", repr(name)) for name in names}
+    return list(map(repr if len(seen) == len(names) else ascii, names))
+
+
+def like_another(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence on a name that is none of ``known`` and looks like one of them; else nothing.
+
+    >>> like_another("Cat", ["dog", "cat"]), like_another("cow", ["dog", "cat"])
+    (": 'Cat' is called like 'cat'", '')
+    """
+    other = next((one for one in known if called_alike([name, one])), None)
+    return ": {} is called like {}".format(*apart([name, other])) if other is not None else ""

@@ -103,6 +103,12 @@ def a_class_of_the_test_alone(at: Path) -> None:
     make.classes(at / "test", 4, ("cat", "wolf"))
 
 
+@images(r"of a class that no training image shows: 'cafe\u0301' is called like 'caf\xe9'")
+def a_class_whose_name_another_system_has_written(at: Path) -> None:
+    make.classes(at / "train", names=("caf\u00e9", "cat"))
+    make.classes(at / "test", 4, ("cafe\u0301", "cat"))
+
+
 @images("validation split is empty")
 def too_few_to_divide(at: Path) -> None:
     make.classes(at, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from redense.errors import DataError
 from redense.files.visible import counted
+from redense.tasks.names import like_another
 from redense.tasks.task import OtherData, Split, Task
 
 from .classifier import Inputs, read_inputs
@@ -82,6 +83,7 @@ class OtherImages(Classification):
             raise DataError(
                 f"{place} shows {', '.join(unknown[:5])}, which the network does not know: its classes are "
                 f"{', '.join(self.classes[:5])}{', ...' if len(self.classes) > 5 else ''}"
+                f"{like_another(unknown[0], self.classes)}"
             )
         labels = torch.tensor([number.get(name, -1) for name in part.classes])[part.labels]
         return replace(part.with_channels(self.shape[0]), labels=labels)

@@ -15,6 +15,7 @@ from redense.errors import DataError
 from redense.files.visible import counted
 from redense.tasks.classification.config import ImageData
 from redense.tasks.faults import Fault
+from redense.tasks.names import like_another
 
 from .checking import Checked, turned_note
 from .sets import Encoded, EncodedSet, SetT
@@ -70,8 +71,9 @@ def unknown_classes(name: str, part: Part, known: Collection[str]) -> list[tuple
     found: list[tuple[int, Fault]] = []
     for label in np.unique(part.labels[~labels & usable]).tolist():
         count = int(((part.labels == label) & usable).sum())
-        cause = f"has {counted(count, 'image')} of a class that no training image shows"
-        found.append((count, Fault(f"{name}/{part.classes[label]}", cause)))
+        own = part.classes[label]
+        cause = f"has {counted(count, 'image')} of a class that no training image shows{like_another(own, known)}"
+        found.append((count, Fault(f"{name}/{own}", cause)))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
@@ -15,7 +14,7 @@ from redense.errors import DataError
 from redense.files.visible import counted
 from redense.tasks import catalog
 from redense.tasks.classification.config import ImageData
-from redense.tasks.names import called_alike
+from redense.tasks.names import apart, called_alike, like_another
 from redense.tasks.split_names import idle_shares
 
 from .assemble import divide, first_part, verify_labels
@@ -152,8 +151,10 @@ def _verify(place: str, sets: Mapping[str, ImageSet]) -> None:
     known = set(training.labels.unique().tolist())
     for name, part in sets.items():
         if unknown := sorted(set(part.labels.unique().tolist()) - known):
-            names = ", ".join(repr(part.classes[label]) for label in unknown[:5])
-            raise DataError(f"{place}: the {name} images show classes that no training image shows: {names}")
+            strange = [part.classes[label] for label in unknown[:5]]
+            alike = like_another(strange[0], [training.classes[label] for label in sorted(known)])
+            names = ", ".join(map(repr, strange))
+            raise DataError(f"{place}: the {name} images show classes that no training image shows: {names}{alike}")
 
 
 def _only_shown(sets: Mapping[str, ImageSet]) -> dict[str, ImageSet]:
@@ -172,9 +173,9 @@ def _alike(place: str, classes: Sequence[str]) -> list[str]:
     found = called_alike(classes)
     notes: list[str] = []
     for own in found[:_NAMED]:
-        seen = {unicodedata.normalize("NFC", repr(name)) for name in own}
-        names = " and ".join(map(repr if len(seen) == len(own) else ascii, own))
-        notes.append(f"{place}: the classes {names} are called alike; if they are one, give them one name")
+        notes.append(
+            f"{place}: the classes {' and '.join(apart(own))} are called alike; if they are one, give them one name"
+        )
     return [*notes, *([f"{place}: so are {len(found) - _NAMED:,} more"] if len(found) > _NAMED else [])]
 
 
