@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from redense.files.visible import folded
 
@@ -30,6 +31,24 @@ def can_be_a_file(name: str) -> bool:
     if len(encoded) > _LONGEST_PATH or max(map(len, encoded.split(b"/"))) > _LONGEST_NAME:
         return False
     return bool(name) and not any(unicodedata.category(letter) == "Cc" for letter in name)
+
+
+def plain_name(name: str) -> str:
+    r"""Return a file's name as file systems and archives that change letters would still know it.
+
+    >>> plain_name("cafe\u0301.WAV") == plain_name("caf\u00e9.wav")
+    True
+    """
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def by_plain_name(paths: Iterable[Path], root: Path) -> dict[str, Path | None]:
+    """Return the paths below a folder by their `plain_name` from there; None where several have one."""
+    found: dict[str, Path | None] = {}
+    for path in paths:
+        name = plain_name(str(path.relative_to(root)))
+        found[name] = None if name in found else path
+    return found
 
 
 def called_alike(names: Iterable[str]) -> list[list[str]]:
@@ -63,3 +82,27 @@ def like_another(name: str, known: Iterable[str]) -> str:
     """
     other = next((one for one in known if called_alike([name, one])), None)
     return ": {} is called like {}".format(*apart([name, other])) if other is not None else ""
+
+
+class Alike:
+    """Files whose names a list writes in other capitals, or with letters composed otherwise, as archives leave them.
+
+    Args:
+        root: below which they are looked for.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[Path, dict[str, Path | None]] = {}
+
+    def find(self, path: Path) -> Path:
+        """Return the path of the one file that is there under such a name; else the path itself."""
+        try:
+            if path == self.root or not path.is_relative_to(self.root) or path.exists():
+                return path
+            folder = self.find(path.parent)
+            if folder not in self._folders:
+                self._folders[folder] = by_plain_name(folder.iterdir() if folder.is_dir() else (), folder)
+        except OSError:  # a name that is too long, a folder that may not be read
+            return path
+        return self._folders[folder].get(plain_name(path.name)) or path

@@ -151,3 +151,11 @@ def test_names_that_are_no_utf8_can_be_images(captioned, config):
     (folder / "images/train-0.png").rename(folder / "images" / name)
     rewrite(folder, lambda data: data["images"][0].update(filename=name))
     assert len(load_captions(config(folder)).train) == 12
+
+
+def test_a_picture_is_found_whose_name_another_system_has_written(captioned, config):
+    folder = captioned()
+    for path in folder.rglob("train-0.png"):
+        path.rename(path.with_name("sen\u0303al.PNG"))
+    rewrite(folder, lambda data: data["images"][0].__setitem__("filename", "se\u00f1al.png"))
+    assert load_captions(config(folder)).train.images.name(0) == "sen\u0303al.PNG"

@@ -244,3 +244,36 @@ def test_two_splits_that_are_one_folder_by_a_link_are_refused(tmp_path: Path):
     (tmp_path / "dev").symlink_to("test")
     with pytest.raises(DataError, match=r"dev and \S+/test are one folder, by a link"):
         read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", "file_name,text\nwavs/se\u00f1al.wav,uno\nwavs/Dos.WAV,dos\n"),
+        (
+            "train.jsonl",
+            '{"audio_filepath": "WAVS/se\u00f1al.wav", "text": "uno"}\n{"path": "wavs/Dos.WAV", "text": "dos"}\n',
+        ),
+        ("metadata.csv", "se\u00f1al|uno\nDos|dos\n"),
+    ],
+)
+def test_a_file_is_found_whose_name_another_system_has_written(tmp_path: Path, name: str, content: str):
+    write(tmp_path / name, content)
+    for file in ("sen\u0303al.wav", "dos.wav"):
+        write(tmp_path / "wavs" / file)
+    assert [clip.path for clip in read_source(str(tmp_path))] == [
+        tmp_path / "wavs" / "sen\u0303al.wav",
+        tmp_path / "wavs" / "dos.wav",
+    ]
+    write(tmp_path / "wavs" / "DOS.wav")  # now it could be either
+    assert read_source(str(tmp_path))[1].path.name.lower() == "dos.wav"
+    assert not read_source(str(tmp_path))[1].path.exists()
+
+
+def test_a_text_is_found_whose_name_another_system_has_written(tmp_path: Path):
+    for file in ("sen\u0303al.wav", "A.wav", "a.wav"):
+        write(tmp_path / file)
+    write(tmp_path / "se\u00f1al.txt", "uno")
+    write(tmp_path / "a.txt", "dos")
+    texts = {clip.path.name: clip.text for clip in read_source(str(tmp_path))}
+    assert texts == {"sen\u0303al.wav": "uno", "a.wav": "dos", "A.wav": ""}

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from redense.errors import DataError
 from redense.files.opening import is_regular
+from redense.tasks.names import Alike
 
 from .source import Entry, Source, caption_split, files_of, read_layout, text_of
 
@@ -55,5 +56,5 @@ def _entry(item: Any, path: Path) -> Entry:
 
 def _root(folder: Path, names: Sequence[str]) -> Path:
     """Return the place where an image is: the first images may be missing, and are to be named so."""
-    places = [folder, *(folder / name for name in _FOLDERS)]
-    return next((place for name in names for place in places if is_regular(place / name)), folder)
+    places = [Alike(place) for place in (folder, *(folder / name for name in _FOLDERS))]
+    return next((at.root for name in names for at in places if is_regular(at.find(at.root / name))), folder)

@@ -14,7 +14,7 @@ from redense.errors import DataError
 from redense.files.json_text import read_json
 from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.data.sets import Encoded
-from redense.tasks.names import can_be_a_file
+from redense.tasks.names import Alike, can_be_a_file
 from redense.tasks.split_names import split_of
 from redense.tasks.task import Split
 
@@ -101,21 +101,26 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
     names: list[bytes] = []
     lengths: list[int] = []
     modified: list[int] = []
+    alike = Alike(root)
     for entry in entries:
         if os.path.isabs(entry.name) or ".." in Path(entry.name).parts:  # noqa: PTH117  # asked of many names
             raise DataError(f"{root}: the image {entry.name!r} is not in this folder, expected a name below it")
         if not can_be_a_file(entry.name):
             raise DataError(f"{root}: {entry.name!r} is no name of an image")
-        path = root / entry.name
-        try:
-            status = path.stat()
-            lengths.append(status.st_size)
-            modified.append(status.st_mtime_ns)
-        except OSError:
-            lengths.append(0)
-            modified.append(0)
-        names.append(os.fsencode(entry.name))
+        name, status = entry.name, _status(root / entry.name)
+        if status is None and (other := alike.find(root / name)) != root / name:
+            name, status = str(other.relative_to(root)), _status(other)
+        lengths.append(status.st_size if status else 0)
+        modified.append(status.st_mtime_ns if status else 0)
+        names.append(os.fsencode(name))
     return Files(root, names, lengths, modified)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 T = TypeVar("T")

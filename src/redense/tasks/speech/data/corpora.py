@@ -9,7 +9,7 @@ from pathlib import Path
 from redense.errors import DataError
 from redense.files.opening import is_regular, open_text, read_text
 from redense.tasks.folders import TEXTS, paths_below, subfolders, visible
-from redense.tasks.names import can_be_a_file
+from redense.tasks.names import by_plain_name, can_be_a_file
 from redense.tasks.speech.audio import SUFFIXES
 from redense.tasks.split_names import split_named, verify_folders, verify_names
 from redense.tasks.tables import FILES, cells, read_rows, unreadable
@@ -167,6 +167,10 @@ def read_text_files(folder: Path) -> list[Clip]:
     for path in sounds:
         if (first := heard.setdefault(path.with_suffix(""), path)) != path and path.with_suffix("") in texts:
             raise DataError(f"{first} and {path.name} have one transcript, as one recording twice: remove one of them")
+    left = by_plain_name((stem for stem in texts if stem not in heard), folder)
+    for name, stem in by_plain_name((stem for stem in heard if stem not in texts), folder).items():
+        if stem and (other := left.get(name)):  # the two names are of different systems
+            texts[stem] = texts.pop(other)
     if any(path in texts for path in heard):
         sounds += [path for stem in texts if stem not in heard for path in _beside(stem)]
     clips: list[Clip] = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from redense.errors import DataError, nearest
 from redense.files.opening import at_home
 from redense.tasks import catalog
 from redense.tasks.folders import has_any
+from redense.tasks.names import Alike
 from redense.tasks.speech.audio import SUFFIXES
 
 from .clips import Clip
@@ -53,14 +55,20 @@ def read_source(source: str) -> list[Clip]:
         return read_folder(catalog.check(catalog.SOURCES[source]))
     path = at_home(source)
     if path.is_file() and path.suffix.lower() in JSON:
-        return read_manifest(path.absolute())
+        return _with_files(read_manifest(path.absolute()), path.absolute().parent)
     if not path.is_dir():
         names = [TONES, *catalog.SOURCES]
         raise DataError(
             f"no recordings at {source!r}: expected an existing folder or manifest (.jsonl), or one of "
             f"{', '.join(names)}{nearest(source, names)}"
         )
-    return read_folder(path.absolute())
+    return _with_files(read_folder(path.absolute()), path.absolute())
+
+
+def _with_files(clips: Sequence[Clip], root: Path) -> list[Clip]:
+    """Return clips with the paths of their files, which a list may write otherwise."""
+    alike = Alike(root)
+    return [replace(clip, path=alike.find(clip.path)) for clip in clips]
 
 
 def read_folder(folder: Path) -> list[Clip]:

@@ -7,7 +7,6 @@ One table is for all images, or one a split: ``train.csv`` and ``test.csv``, or 
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ import numpy as np
 
 from redense.errors import DataError, nearest
 from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
-from redense.tasks.names import can_be_a_file
+from redense.tasks.names import can_be_a_file, plain_name
 from redense.tasks.split_names import split_of
 from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
@@ -69,11 +68,11 @@ class Images:
 
     @cached_property
     def _alike(self) -> dict[str, str | None]:
-        return _index(self.files, _plain)
+        return _index(self.files, plain_name)
 
     @cached_property
     def _short_alike(self) -> dict[str, str | None]:
-        return _index(self.files, lambda path: _plain(path).rpartition("/")[2])
+        return _index(self.files, lambda path: plain_name(path).rpartition("/")[2])
 
     @cached_property
     def _splits(self) -> set[Split]:
@@ -95,12 +94,12 @@ class Images:
         for path in paths:
             if path in self.files:
                 return path
-        if alike and (same := next(filter(None, (self._alike.get(_plain(path)) for path in paths)), None)):
+        if alike and (same := next(filter(None, (self._alike.get(plain_name(path)) for path in paths)), None)):
             return same
         folder, _, short = name.rpartition("/")
         if not short or (folder and any(path.rpartition("/")[0] in self._folders for path in paths)):
             return None
-        found = self._short.get(short) or (self._short_alike.get(_plain(short)) if alike else None)
+        found = self._short.get(short) or (self._short_alike.get(plain_name(short)) if alike else None)
         if not found or not found.startswith(inside):
             return None
         said = _splits_of(folder) or ({where.split} & self._splits)
@@ -334,16 +333,11 @@ def _clean(name: str) -> str:
 
 
 def _folder(path: str) -> str:
-    return _plain(path.rpartition("/")[0])
+    return plain_name(path.rpartition("/")[0])
 
 
 def _splits_of(folder: str) -> set[Split]:
     return {split for part in folder.split("/") if (split := split_of(part))}
-
-
-def _plain(name: str) -> str:
-    """Return a file's name as file systems and archives that change letters would still know it."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _one_a_split(tables: list[LabelTable], root: Path) -> list[LabelTable]:
