@@ -157,8 +157,9 @@ def _parted(name: str, words: Iterable[str]) -> tuple[str, str]:
     one = "|".join(words)
     if found := re.match(rf"({one})[_/. -](?=.)", name, re.IGNORECASE):
         return found[1].casefold(), name[found.end() :]
-    if found := re.search(rf"(?<=.)(?:[_/. -]({one})|\s*\(({one})\))\Z", name, re.IGNORECASE):
-        return (found[1] or found[2]).casefold(), name[: found.start()]
+    if found := re.search(rf"(?<=.)(?:[_/. -]({one})|\(({one})\))\Z", name, re.IGNORECASE):
+        bare = name[: found.start()]
+        return (found[1] or found[2]).casefold(), bare.rstrip() if found[2] else bare
     return "", name
 
 
