@@ -281,11 +281,10 @@ def _csv(text: str, source: str) -> Columns:
     for row, line in zip(rows[1:], lines[1:], strict=True):
         if len(row) > wide and any(map(str.strip, row[wide:])):
             raise DataError(f"{source}, line {line}: {len(row)} cells under {wide} columns")
-        row.extend([""] * (wide - len(row)))
-    for row in rows[1:]:
         if any(cell[:1] == "'" for cell in row):
             row[:] = map(as_named, row)
-    cells = {name: [row[index] for row in rows[1:]] for index, name in enumerate(head)}
+    places = {name: index for index, name in enumerate(head)}  # one of all that have no name
+    cells = {name: [row[at] if at < len(row) else "" for row in rows[1:]] for name, at in places.items()}
     return Columns(source, cells, lines[1:])
 
 
