@@ -68,7 +68,7 @@ def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template
         write_text(job.folder / SCRIPT, _script(job, str((held.plan.how or {}).get("cwd") or ".")))
         (job.folder / SCRIPT).chmod(0o755)
         sent = template.replace("{command}", shlex.quote(str(job.folder / SCRIPT)))
-        lines += [f"( {sent}", ") || failed=$((failed + 1))"]  # the others are sent all the same
+        lines += [sent, "[ $? -eq 0 ] || failed=$((failed + 1))"]  # the others are sent all the same
     jobs = len(held.plan.pairs) - len(outcomes)
     lines.append(f'[ $failed -eq 0 ] || {{ echo "$failed of {jobs} jobs failed, or could not be sent" >&2; exit 1; }}')
     path = held.path / SUBMIT
