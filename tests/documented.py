@@ -10,7 +10,7 @@ SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
 RESNET = ("converged-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
-FASHION, TALKER = ("arms-fashion",), ("arms-captions",)
+FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
 NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep in ("last", "best")}
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
@@ -19,6 +19,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     NOISY: 0.2,
     FASHION: 0.2,
     TALKER: 0.3,
+    TEACHERS: 0.3,
     SOUPS: 0.2,
     **dict.fromkeys(NOISE.values(), 0.2),
     ONE: 0.1,
@@ -33,6 +34,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "Every arm on the quickstart", "arm"): ARMS,
     (R, "The strongest arms, with six times the images", "arm"): FASHION,
     (R, "The strongest arms, on captions", "arm"): TALKER,
+    (R, "Soups, averages and teachers, on captions", "arm"): TEACHERS,
     (R, "Every arm on wrong labels", "arm"): NOISY,
     (R, "Averages of DSD runs, on seeds of their own", "arm"): SOUPS,
     **{
@@ -111,6 +113,7 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.84 ± 0.18": (FASHION, "test_error", "dsd", "longer"),
     "+0.11 ± 0.13": (FASHION, "test_error", "dsd", "restart"),
     "−0.21 ± 1.78": (TALKER, "test_bleu4", "dsd", "dropout"),
+    "−0.36 ± 0.36": (TEACHERS, "test_bleu4", "dsd", "restart"),
     "0.73 ± 0.37": (NOISY, "test_error", "dsd", "distill"),
     "0.04 ± 0.54": (NOISY, "test_error", "longer", "baseline"),
     "0.69 ± 0.35": (NOISY, "test_error", "dsd-soup", "soup"),

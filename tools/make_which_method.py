@@ -45,7 +45,7 @@ SMALL = "Right labels, 2,000 images"
 NOISE = "Wrong labels of 2,000 images, how many and when it stops"
 PRETRAINED = "A pretrained start"
 EVERYONE = "Every arm, at its defaults"
-STRONGEST = "The strongest arms elsewhere, at their defaults"
+STRONGEST = "Some arms elsewhere, at their defaults"
 CONVERGED = "Right labels, images, a baseline that is trained to its end"
 GROUPS = {
     "Right labels, images": (
@@ -79,6 +79,7 @@ GROUPS = {
     STRONGEST: (
         Experiment("arms-fashion", "the CNN, 60,000 images"),
         Experiment("arms-captions", "NeuralTalk, BLEU-4"),
+        Experiment("arms-captions-more", "NeuralTalk, other arms, BLEU-4"),
     ),
     "Wrong labels": (
         Experiment("noisy-labels", "MLP, learned by heart"),
@@ -327,9 +328,9 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
     """The answer in plain sentences, by the names of their numbers in the template; the first two are README's."""
     clean, others = groups["Right labels, images"], groups["Captions and speech"]
     everyone, noisy = groups[EVERYONE]
-    fashion, talker = groups[STRONGEST]
+    fashion, talker, teachers = groups[STRONGEST]
     (converged, resnet), (bert, cells), small = groups[CONVERGED], groups[PRETRAINED], groups[SMALL]
-    right = [converged, resnet, *clean, *small, bert, cells, everyone, fashion, talker, *others]
+    right = [converged, resnet, *clean, *small, bert, cells, everyone, fashion, talker, teachers, *others]
     by_name = {column.experiment.folder: column for columns in groups.values() for column in columns}
 
     dsd, baseline = converged.cells["dsd"], float(np.mean(converged.ahead("dsd", BASELINE)))
@@ -412,11 +413,12 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
     twice = [column for column in right if column.has("dsd", "dsd-iter")]
     yield claim(
         "twice",
-        len(twice) == 4
-        and all(np.mean(column.ahead("dsd", "dsd-iter")) > 0 for column in twice)
+        len(twice) == 5
+        and all(np.mean(column.ahead("dsd", "dsd-iter")) > 0 for column in twice if column is not teachers)
+        and abs(float(np.mean(teachers.ahead("dsd", "dsd-iter")))) < 0.01
         and everyone.cells["dsd-iter3"].gain < everyone.cells["dsd-iter"].gain,
-        "Two iterations in as many steps as one (`dsd-iter`) have the worse mean in all four experiments with right "
-        "labels that tried them, and three iterations a worse one than two.",
+        "Two iterations in as many steps as one (`dsd-iter`) have the worse mean in four of the five experiments with "
+        "right labels that tried them, and the same in one on captions; three iterations have a worse one than two.",
     )
     yield claim(
         "pretrained",
@@ -517,11 +519,11 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
     yield claim(
         "others",
         all(column.n == 5 and column.control == "restart" for column in others)
-        and talker.n == 5
-        and {told for (arm, _), told in talker.told.items() if arm != BASELINE}
+        and (talker.n, teachers.n, teachers.control) == (5, 5, "restart")
+        and {told for column in (talker, teachers) for (arm, _), told in column.told.items() if arm != BASELINE}
         <= {"no difference shown", "equivalent"},
         "For captions and speech, five seeds a recipe show nothing ahead of `restart`; on captions none of the ten "
-        "strongest arms is shown to be ahead of the dense baseline.",
+        "strongest arms, and none of nine others, is shown to be ahead of the dense baseline.",
     )
     solar = cells.cells["dsd"]
     yield claim(
