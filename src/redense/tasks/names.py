@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from redense.files.visible import folded
@@ -59,9 +60,14 @@ def called_alike(names: Iterable[str]) -> list[list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name in names:
-        key = " ".join(re.split(r"[ _-]+", folded(name))).strip()
-        found.setdefault((key.lstrip("0") or "0") if key.isdecimal() else key, []).append(name)
+        found.setdefault(_look(name), []).append(name)
     return [own for own in found.values() if len(own) > 1]
+
+
+@lru_cache(1 << 16)
+def _look(name: str) -> str:
+    look = " ".join(re.split(r"[ _-]+", folded(name))).strip()
+    return (look.lstrip("0") or "0") if look.isdecimal() else look
 
 
 def apart(names: Sequence[str]) -> list[str]:
@@ -80,7 +86,7 @@ def like_another(name: str, known: Iterable[str]) -> str:
     >>> like_another("Cat", ["dog", "cat"]), like_another("cow", ["dog", "cat"])
     (": 'Cat' is called like 'cat'", '')
     """
-    other = next((one for one in known if called_alike([name, one])), None)
+    other = next((one for one in known if _look(one) == _look(name)), None)
     return ": {} is called like {}".format(*apart([name, other])) if other is not None else ""
 
 
