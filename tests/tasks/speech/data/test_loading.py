@@ -318,3 +318,14 @@ def test_whole_recordings_with_several_transcripts_and_pieces_that_end_too_early
     assert any("1 recording has several transcripts, such as a.wav: the whole of it is taken" in note for note in notes)
     (short,) = [note for note in notes if "is the file whole" in note]
     assert "1 clip ends before the list or the file's header says, such as a.wav@0.4, of which 8.4 s are" in short
+
+
+def test_a_recording_that_is_cut_off_is_noted_also_when_it_was_heard_before(corpus: Write):
+    folder = corpus(sentences(30))
+    path = folder / "cut.ogg"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(96_000) / 10, 16_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with (folder / "manifest.jsonl").open("a") as file:
+        file.write(json.dumps({"audio_filepath": path.name, "text": "uno"}) + "\n")
+    for _ in range(2):
+        assert any("cut.ogg, which is cut off: is the file whole?" in note for note in load(folder).notes)
