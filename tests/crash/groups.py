@@ -144,10 +144,10 @@ def disturb(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
     child.kill()
-    return met, wrong + _said(way, end, met, code, log.read_text(errors="replace"))
+    return met, wrong + _said(way, end, met, code, log.read_text(errors="replace"), done=finished(folder))
 
 
-def _said(way: Way, end: tuple[str, str], met: str, code: int | None, text: str) -> list[str]:
+def _said(way: Way, end: tuple[str, str], met: str, code: int | None, text: str, *, done: bool) -> list[str]:
     """Say what is wrong with the exit code and with the lines of one that was disturbed."""
     name, target = end
     number = getattr(signal, name)
@@ -156,6 +156,8 @@ def _said(way: Way, end: tuple[str, str], met: str, code: int | None, text: str)
     if way.ranks == 1:
         # A helper that is gone ends all with a line, or its work is done again.
         right = {0, -number} if end == ("SIGKILL", "process") else {0, 2} if target == "helper" else {0, 128 + number}
+        if done:  # Python itself was ending, and has no handler any more
+            right.add(-number)
         if code not in right:
             wrong.append(f"exit code {code}")
         if "Traceback" in text:
@@ -163,7 +165,7 @@ def _said(way: Way, end: tuple[str, str], met: str, code: int | None, text: str)
     if met in ("its end", "nobody") or code in (0, None):
         return wrong
     # torchrun itself does not know SIGUSR1 and dies of it: its ranks save as they do when it is killed.
-    told = name in ASKING and not (way.ranks > 1 and name == "SIGUSR1")
+    told = name in ASKING and not (done and code == -number) and not (way.ranks > 1 and name == "SIGUSR1")
     if told and [line for line in lines if f"stopped by {name}" in line] != lines[-1:]:
         wrong.append(f"no single line says what has stopped it: {lines}")
     if target == "helper" and way.ranks == 1 and len(lines) != 1:
