@@ -44,6 +44,29 @@ time.sleep(60)
 """
 
 
+LOADING = """
+import os, time
+from redense.lab.ranks.processes import begin_loading, loading_context
+
+def work(up):
+    begin_loading(0)
+    os.write(up, b"1")
+    time.sleep(60)
+
+down, up = os.pipe()
+child = loading_context().Process(target=work, args=(up,), daemon=True)
+child.start()
+os.read(down, 1)
+"""
+
+
+def test_python_ends_with_a_process_that_still_prepares_batches(tmp_path: Path):
+    script = tmp_path / "parent.py"  # as after an error, whose traceback holds the loader
+    script.write_text(LOADING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=30)
+
+
 def test_a_helper_leaves_with_its_parent_without_a_word_and_with_no_signal_before(tmp_path: Path):
     script = tmp_path / "parent.py"
     script.write_text(CHILD)

@@ -98,7 +98,7 @@ def begin_helping(parent: int, call: str = "") -> None:
 def begin_loading(worker: int) -> None:
     """Begin the work of a process that prepares batches (``worker_init_fn`` of a `torch.utils.data.DataLoader`).
 
-    The first SIGTERM is the group's and is ignored. PyTorch sends another to one that does not end by itself.
+    The first SIGTERM is the group's and is ignored. One that does not end by itself is killed, in `loading_context`.
     """
     ignore_signals()
     signal.signal(signal.SIGTERM, _first_sigterm)
@@ -153,9 +153,16 @@ def start_tracker(start: Callable[[], None]) -> None:
 
 
 def _made_context() -> Any:
-    from multiprocessing.context import ForkContext, ForkProcess  # which Windows has not
+    from multiprocessing import popen_fork  # which Windows has not
+    from multiprocessing.context import ForkContext, ForkProcess
+
+    class Popen(popen_fork.Popen):
+        def terminate(self) -> None:  # Python sends one SIGTERM when it ends itself, and waits for ever
+            self.kill()
 
     class Process(ForkProcess):
+        _Popen = staticmethod(Popen)
+
         def start(self) -> None:
             with _signals_wait():
                 super().start()
