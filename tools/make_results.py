@@ -106,6 +106,12 @@ EXPERIMENTS = {
         before="emoji/cnn --training.precision fp32",
         folder="runs/emoji-cnn-fp32",
     ),
+    "arms-speech": Experiment(
+        "prompts-es/blstm "
+        "--arms dsd,restart,longer,surgery,swa,early-dropout,dropout,early,anneal,lawa --margin 1 "
+        "--seeds 500,501,502,503,504",
+        data="prompts-es",
+    ),
     "soups": Experiment(
         "fashion-mnist/noisy-labels-early --arms dsd-soup,dsd-iter,dsd,soup,distill,gce,llr,restart --margin 0.2 "
         "--seeds 600,601,602,603,604,605,606,607,608,609,610,611,612,613,614,615,616,617,618,619"
