@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from redense.errors import StateError
 from redense.lab.ranks.processes import loading_context, noticing_lost_helpers
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
+from redense.lab.training.batches import loader
 from redense.lab.training.engine import StoppedError
 from redense.lab.training.network import Network
 
@@ -65,6 +67,34 @@ def test_python_ends_with_a_process_that_still_prepares_batches(tmp_path: Path):
     script.write_text(LOADING)
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=30)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_process_that_is_killed_while_it_hands_over_a_batch_is_named(error: Exception):
+    batches: Any = iter(loader(cast("Any", range(64)), [[0]] * 64, workers=1))
+
+    def hand_over(timeout: float) -> None:  # the connection ends a moment before the process does
+        threading.Timer(0.2, batches._workers[0].kill).start()
+        raise error
+
+    batches._data_queue.get = hand_over
+    named = pytest.raises(StateError, match=r"^a process that prepares batches was killed.*data.workers")
+    with named, noticing_lost_helpers():
+        next(batches)
+    batches._shutdown_workers()  # which would raise PyTorch's own error, were it to come only now
+
+
+def test_an_error_of_the_data_is_no_lost_helper():
+    class Broken:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitems__(self, places: list[int]) -> None:
+            raise ConnectionResetError("of the data")
+
+    for workers in (0, 1):
+        with pytest.raises(ConnectionResetError, match="of the data"), noticing_lost_helpers():
+            next(iter(loader(cast("Any", Broken()), [[0]], workers=workers)))
 
 
 def test_a_helper_leaves_with_its_parent_without_a_word_and_with_no_signal_before(tmp_path: Path):

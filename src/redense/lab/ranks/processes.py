@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from types import TracebackType
@@ -24,6 +25,7 @@ from .signals import STOPPING
 
 _LOOK = 1.0  # seconds between two looks at the parent
 _GOING = 0.2  # seconds from the end of a process's connections to that of its own, at most
+_CLEANED = 5.0  # seconds from the end of a process's connections to the signal of its own, at most
 _KILLED = 137  # 128 + SIGKILL
 
 
@@ -118,14 +120,30 @@ def noticing_lost_helpers() -> Iterator[None]:
     Raises:
         StateError: one was.
     """
+    lost = "a process that prepares batches was killed, perhaps for lack of memory: give fewer data.workers, or none"
     try:
-        yield
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            if not _while_handed_over(error):
+                raise
+            # Killed while it hands over a batch. PyTorch's own error comes with the signal of its end, a moment later,
+            # and were it not waited for, where nobody would catch it: as PyTorch cleans up.
+            time.sleep(_CLEANED)
+            raise StateError(lost) from error
     except RuntimeError as error:
         if isinstance(error, StateError) or not str(error).startswith("DataLoader worker"):
             raise
-        raise StateError(
-            "a process that prepares batches was killed, perhaps for lack of memory: give fewer data.workers, or none"
-        ) from error
+        raise StateError(lost) from error
+
+
+def _while_handed_over(error: BaseException) -> bool:
+    """Whether an error comes from the main process's end of the connection, and not from the data that is read."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "_try_get_data" and frame.f_globals.get("__name__") == "torch.utils.data.dataloader"
+        for frame in frames
+    )
 
 
 def loading_context() -> Any:
