@@ -8,8 +8,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from redense.files.visible import folded
+
+Named = TypeVar("Named")
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes
 
@@ -45,10 +48,18 @@ def plain_name(name: str) -> str:
 
 def by_plain_name(paths: Iterable[Path], root: Path) -> dict[str, Path | None]:
     """Return the paths below a folder by their `plain_name` from there; None where several have one."""
-    found: dict[str, Path | None] = {}
-    for path in paths:
-        name = plain_name(str(path.relative_to(root)))
-        found[name] = None if name in found else path
+    return one_each((plain_name(str(path.relative_to(root))), path) for path in paths)
+
+
+def one_each(pairs: Iterable[tuple[str, Named]]) -> dict[str, Named | None]:
+    """Return name -> what it is the name of; None where it is that of several.
+
+    >>> one_each([("cat", 1), ("dog", 2), ("cat", 3)])
+    {'cat': None, 'dog': 2}
+    """
+    found: dict[str, Named | None] = {}
+    for name, named in pairs:
+        found[name] = None if name in found else named
     return found
 
 

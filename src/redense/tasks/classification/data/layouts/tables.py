@@ -17,7 +17,7 @@ import numpy as np
 
 from redense.errors import DataError, nearest
 from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
-from redense.tasks.names import can_be_a_file, plain_name
+from redense.tasks.names import can_be_a_file, one_each, plain_name
 from redense.tasks.split_names import split_of
 from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
@@ -320,12 +320,9 @@ def _divided(table: LabelTable, rows: list[dict[str, Any]]) -> list[LabelTable]:
 
 def _index(paths: Iterable[str], key: Callable[[str], str]) -> dict[str, str | None]:
     """Return key, and key without ending -> the path; None where several have it."""
-    found: dict[str, str | None] = {}
-    for path in paths:
-        name = key(path)
-        for own in {name, os.path.splitext(name)[0]}:  # noqa: PTH122  # the text of a table, and not a path
-            found[own] = None if own in found else path
-    return found
+    named = ((key(path), path) for path in paths)
+    # The text of a table, and not a path.
+    return one_each((own, path) for name, path in named for own in {name, os.path.splitext(name)[0]})  # noqa: PTH122
 
 
 def _clean(name: str) -> str:
