@@ -42,14 +42,15 @@ Pieces = Mapping[str, str]
 """Name of a piece -> checksum."""
 
 
-def pieces_of(thing: object) -> dict[str, str]:
-    """Return a checksum of each piece of the user's code that a function is made of, by name.
+def pieces_of(*things: object) -> dict[str, str]:
+    """Return a checksum of each piece of the user's code that functions are made of, by name.
 
     Args:
-        thing: a function, a bound method, a partial, an object with ``__call__``.
+        things: functions, bound methods, partials, objects with ``__call__``.
     """
     found = _Pieces()
-    found.take(thing)
+    for thing in things:
+        found.take(thing)
     return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "2"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from itertools import product
 from typing import Any
@@ -198,6 +199,37 @@ def test_equal_differences_leave_it_to_the_sign_flip_test():
     assert (equal.p_t, equal.interval, equal.interval_90, equal.sd) == (None, None, None, None)
     assert equal.p == equal.p_flip == 0.25
     assert verdict(equal, 0.25, lower_is_better=True) == "no difference shown"
+
+
+WRONG = 31, 27, 36  # of 597 test examples, in three seeds
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda wrong: wrong / 597,
+        lambda wrong: float(np.float32(wrong) / np.float32(597)),  # (predicted != labels).float().mean()
+        lambda wrong: float(np.float32(1) - np.float32((597 - wrong) / 597)),
+        lambda wrong: 100 - 100 * ((597 - wrong) / 597),
+        lambda wrong: 1 - (597 - wrong) / 597,
+        lambda wrong: round(wrong / 597, 4),
+        lambda wrong: round(100 * wrong / 597, 2),
+    ],
+    ids=["exact", "float32", "float32, 1 - accuracy", "100 - accuracy", "1 - accuracy", "4 places", "percent"],
+)
+def test_differences_that_only_rounding_parts_are_equal(figure: Callable[[float], float]):
+    equal = compare_paired([figure(wrong - 2) for wrong in WRONG], [figure(wrong) for wrong in WRONG])
+    assert (equal.p_t, equal.p_flip, equal.interval) == (None, 0.25, None)
+    # Another example in one seed is a spread.
+    apart = compare_paired([figure(wrong - 2 - (wrong == 27)) for wrong in WRONG], [figure(wrong) for wrong in WRONG])
+    assert apart.p_t == pytest.approx(0.0198, abs=5e-3)
+
+
+def test_the_last_digit_is_a_spread_where_the_sign_flips_bound_the_verdict_or_figures_are_counts():
+    few = compare_paired([28.0, 28.1, 28.0, 28.0, 28.0], [29.0] * 5)
+    counts = compare_paired([28, 27, 28], [29] * 3)
+    assert few.p_t is not None
+    assert counts.p_t is not None
     eight = compare_paired([10.0] * 8, [10.5] * 8)
     assert eight.p == 2 / 2**8
     assert verdict(eight, eight.p, lower_is_better=True) == "better"

@@ -20,7 +20,8 @@ skewness 1, and among four arms one of them in 21 % and 8 % of experiments; no t
 exclude that (Bahadur and Savage, 1956). tests/lab/judging/test_statistics.py measures these rates and limits.
 
 Equal differences in every pair, which happen when a metric counts few examples, leave no spread to divide by, and the
-t-test would give p = 0. There the sign-flip p stands in, and there is no interval.
+t-test would give p = 0. There the sign-flip p stands in, and there is no interval. Differences are equal, too, that
+rounding alone can have parted: that of float32 and, below 5 seeds, that of the last digit where figures have few.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ EXACT_PAIRS = 32  # up to here all 2^n sign flips are counted
 DRAWS = 99_999  # beyond: so many random ones
 MOST_DRAWN = 2_000  # of the largest differences; the sum of the others, under random signs, is as good as normal
 LARGEST = 1e300  # beyond it a difference of two numbers may be infinite
+_FLOAT64, _FLOAT32 = 1e-11, 1e-5  # of the largest figure: a thousand times and more what one operation rounds
+_VETO_BOUNDS = 5  # seeds from which on the veto alone bounds how often an arm is called better under the null
+_MOST_PLACES = 12  # decimal places; where figures have more, rounding to them is below that of float64
 
 Floats: TypeAlias = NDArray[np.float64]
 Interval: TypeAlias = tuple[float, float]
@@ -122,8 +126,11 @@ def compare_paired(arm: Sequence[float], other: Sequence[float]) -> Paired:
         only = float(differences[0]) + 0.0
         return Paired(1, only, None, None, None, None, None, (only,))
     scaled, exponent = _scaled(differences)
-    rounding = _back(_rounding(a, b), -exponent)
-    mean, sd, p_t = (float(x) for x in _t_test(scaled, rounding))
+    equal = rounding = _rounding(a, b)
+    if n < _VETO_BOUNDS:
+        equal = max(rounding, _last_place(a, b) * (1 + _FLOAT32))
+    rounding, equal = _back(rounding, -exponent), _back(equal, -exponent)
+    mean, sd, p_t = (float(x) for x in _t_test(scaled, equal))
     spread = sd > 0
     return Paired(
         n,
@@ -285,5 +292,27 @@ def _finite(values: Sequence[float], what: str) -> Floats:
 
 
 def _rounding(*values: Floats) -> float:
-    """Return the distance of two differences that floating-point rounding alone can make."""
-    return 8 * float(np.finfo(np.float64).eps) * max(float(np.abs(array).max()) for array in values)
+    """Return the distance of two differences that floating-point arithmetic alone can make.
+
+    It is far above the last bit: of ``100 - 100 * accuracy`` the rounding is that of 100. Figures that are whole in
+    float32, such as ``(predicted != labels).float().mean()``, have been computed in it.
+    """
+    figures = np.concatenate(values)
+    with np.errstate(over="ignore"):
+        share = _FLOAT32 if np.array_equal(figures, figures.astype(np.float32)) else _FLOAT64
+    return share * float(np.abs(figures).max())
+
+
+def _last_place(*values: Floats) -> float:
+    """Return 1 in the last decimal place that figures have; 0 of whole numbers, which are counts.
+
+    >>> [_last_place(np.array(figures)) for figures in ([0.5, 0.25], [3.0, 4.0])]
+    [0.01, 0.0]
+    """
+    figures = np.concatenate(values)
+    for places in range(_MOST_PLACES + 1):
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond a double has no such place
+            whole = figures * 10.0**places
+            if np.all(np.abs(whole - np.rint(whole)) <= _FLOAT64 * np.abs(whole)):
+                return 10.0**-places if places else 0.0
+    return 0.0

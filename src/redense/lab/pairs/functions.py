@@ -13,6 +13,7 @@ from redense.schedule import Schedule
 
 from .by_name import named_arm, schedule_of
 from .carrying import Carrier
+from .criteria import named_criteria, own_criteria
 from .defaults import defaults
 from .figures import choose_metric, missing_metric
 from .jobs import Done, Job, Train, check_train, do, name_of
@@ -66,8 +67,10 @@ def arms_of(
         about = "the dense phase alone: fewer steps than the others"
         first = schedule_of(BASELINE, schedule)
         found.insert(0, Trained(scheduled_arm(BASELINE, first, about), _needed(train, BASELINE), first))
-    pieces = {id(one.train): pieces_of(one.train) for one in found}
-    return [replace(one, arm=replace(one.arm, pieces=pieces[id(one.train)])) for one in found]
+    code = [(one.train, *own_criteria(one.schedule)) for one in found]
+    pieces = {tuple(map(id, own)): pieces_of(*own) for own in code}
+    made = zip(found, (pieces[tuple(map(id, own))] for own in code), strict=True)
+    return [replace(one, arm=replace(one.arm, pieces=own)) for one, own in made]
 
 
 def _asked(arms: Arms | None, schedule: Schedule | None) -> Iterator[tuple[str, Any]]:
@@ -176,7 +179,7 @@ class Comparing:
 
     def _job(self, arm: str, seed: int, missing: Sequence[tuple[str, int]]) -> Job:
         own, plan = self._trained[arm], self._held.plan
-        how = {"threads": plan.threads, "defaults": defaults()}
+        how = {"threads": plan.threads, "defaults": defaults(), "criteria": named_criteria(own.schedule)}
         job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, **how)
         if key := self._parts.key(arm):
             start = str(self._parts.file(key, seed)), self._parts.digest(key, seed)

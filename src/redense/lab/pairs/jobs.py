@@ -10,7 +10,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from redense.files.visible import visible_line
 from redense.files.writing import write_bytes
 from redense.schedule import Schedule
 
+from .criteria import Named, make_known
 from .defaults import Values, held
 from .figures import read_figures
 from .keeping import Outcome
@@ -43,6 +44,7 @@ class Job:
         threads: of PyTorch.
         metric: the figure that decides, if it is known.
         defaults: of PyTorch, in the process that has called.
+        criteria: that the schedule names, as they are registered there.
     """
 
     arm: str
@@ -55,6 +57,7 @@ class Job:
     threads: int | None = 1
     metric: str | None = None
     defaults: Values = ()
+    criteria: Mapping[str, Named] = field(default_factory=dict[str, Named])
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ def _leave(job: Job, given: Any) -> str:
 def _apart(job: Job) -> Iterator[None]:
     """Train as the process that has called would, and leave this one as it was: working directory and defaults."""
     folder = Path.cwd()
+    make_known(job.criteria)
     try:
         with held(job.defaults, job.threads):
             yield
