@@ -42,7 +42,7 @@ def confirmed(draw: random.Random, noise: Draw, gain: float = 0.0) -> bool:
         return {name: {seed: figure(name, seed) for seed in seeds} for name in settings}
 
     rungs = plan_rungs(8, 40)
-    winners = [halve(names[i : i + 8], rungs, range(20), score, lower_is_better=True)[0] for i in (0, 8)]
+    winners = [halve(names[i : i + 8], rungs, range(20), score, is_lower_better=lambda: True)[0] for i in (0, 8)]
     new, control = (str(name) for name in winners)
     fresh = {name: ArmFigures({str(seed): figure(name, seed) for seed in range(20, 30)}) for name in (new, control)}
     return decide(fresh, lower_is_better=True, baseline="", controls=[control]).conclusions[new].gain

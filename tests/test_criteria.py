@@ -162,6 +162,14 @@ def test_what_cannot_be_called_with_a_parameter_and_a_seed_is_refused_at_once(cr
         redense.Phase.sparse(1, 0.5, criterion=criterion)
 
 
+def test_a_criterion_is_registered_under_a_name():
+    with pytest.raises(ScoreError, match=r"write @redense.criterion\('lamp'\)"):
+
+        @redense.criterion  # pyright: ignore[reportArgumentType]
+        def lamp(parameter: torch.Tensor, seed: int) -> torch.Tensor:
+            return parameter
+
+
 def test_scores_that_are_no_tensor_name_criterion_and_parameter():
     layer = nn.Linear(2, 2)
     three: Any = lambda p, seed: 3  # noqa: E731  # of any type, on purpose

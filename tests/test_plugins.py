@@ -26,8 +26,10 @@ from redense.lab.comparison.comparison import Comparison, new_comparison
 from redense.lab.comparison.extension import write_extended
 from redense.lab.keys import phase_keys
 from redense.lab.recipe import recipe as recipes
+from redense.lab.recipe.optimizers import OPTIMIZERS
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe
 from redense.lab.runs.run import new_run, train_run
+from redense.lab.runs.trained import load as load_network
 from redense.lab.search.recipes import RecipeTraining, training_of
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine, StoppedError
@@ -97,6 +99,24 @@ def test_a_criterion_of_ones_own_is_taken_by_a_recipe_and_its_name_is_checked(lo
         load_recipe("quickstart", ["--sparse.criterion", "lamp"])
     assert load(EXAMPLES / "lamp.py") == ("lamp",)
     assert load_recipe("quickstart", ["--sparse.criterion", "lamp"]).sparse.criterion == "lamp"
+
+
+def test_an_export_is_used_without_the_plugin_that_trained_it(
+    load: Callable[..., tuple[str, ...]], tiny: Tiny, tmp_path: Path, redense: Run, monkeypatch: pytest.MonkeyPatch
+):
+    load(EXAMPLES / "lamp.py")
+    OPTIMIZERS.register("mine", replace(OPTIMIZERS["sgd"], settings=()))
+    recipe = tiny(sparse={"criterion": "lamp"}, training={"optimizer": {"name": "mine", "lr": 0.1}})
+    run = new_run(recipe, tmp_path / "run")
+    train_run(run)
+    export = tmp_path / "export"
+    assert redense("export", run, export)[0] == 0
+    before = redense("evaluate", export, "--json")[1]
+    del CRITERIA["lamp"], OPTIMIZERS["mine"]
+    assert redense("evaluate", export, "--json")[:2] == (0, before)
+    assert load_network(export).network is not None
+    code, _, err = redense("evaluate", run)
+    assert (code, "lamp" in err) == (2, True)  # a run is to be gone on with
 
 
 def test_lamp_is_what_its_paper_says(load: Callable[..., tuple[str, ...]]):

@@ -42,10 +42,10 @@ def test_the_better_half_stays_and_what_failed_does_not():
     def score(names: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Mapping[int, float]]:
         return {name: dict.fromkeys(seeds, truth[name]) for name in names if name != "d"}
 
-    winner, rounds = halve(list(truth), plan_rungs(4, 20), range(9), score, lower_is_better=True)
+    winner, rounds = halve(list(truth), plan_rungs(4, 20), range(9), score, is_lower_better=lambda: True)
     assert (winner, rounds[0].stay, rounds[0].means["d"]) == ("b", ("b", "c"), None)
-    assert halve(list(truth), plan_rungs(4, 20), range(9), score, lower_is_better=False)[0] == "a"
-    assert halve(["d"], plan_rungs(1, 2), range(9), score, lower_is_better=True)[0] is None
+    assert halve(list(truth), plan_rungs(4, 20), range(9), score, is_lower_better=lambda: False)[0] == "a"
+    assert halve(["d"], plan_rungs(1, 2), range(9), score, is_lower_better=lambda: True)[0] is None
 
 
 @pytest.fixture
@@ -122,6 +122,19 @@ def test_the_best_is_confirmed_on_fresh_seeds_and_the_page_has_the_tree(tmp_path
     assert json.loads((tmp_path / "search.json").read_text()) == found.to_dict()
 
 
+@pytest.mark.parametrize("better", ["error", "accuracy"])
+def test_the_figures_themselves_say_which_way_is_better(better: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("redense.report.searched.compared", lambda *given, **more: None)
+    sign = 1 if better == "error" else -1
+
+    def train(schedule: redense.Schedule, seed: int) -> Any:
+        figure = 50 - sign * 10 * float(schedule.phases[-2].sparsity == 0.5) + seed / 10
+        return {f"validation_{better}": figure, f"test_{better}": figure}
+
+    found = redense.search(train, DSD, candidates=CANDIDATES, runs=40, out=tmp_path, quiet=True)
+    assert found.winner == "dsd 0.5"
+
+
 def test_a_winner_whose_control_failed_once_is_no_gain_and_the_sentence_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -158,7 +171,7 @@ def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: 
         ({"controls": {"mine": DSD}}, RecipeError, "4 candidates beside 1 controls: controls are to be tuned as often"),
         ({"confirm": 3}, RecipeError, "confirm must be 5 to 1,000 fresh seeds"),
         ({"runs": 5}, RecipeError, "takes at least 4 runs, got 2"),
-        ({"metric": None}, DataError, "is better is not known"),
+        ({"metric": "mine"}, DataError, "is better is not known"),
         ({"runs": float("inf")}, RecipeError, "runs must be a whole number, got inf"),
         ({"runs": 10**12}, RecipeError, "a search has at most 1,000"),
         (
@@ -216,6 +229,7 @@ ITERATIVE = redense.Schedule.dsd(dense=4, sparse=[2, 2], redense=[2, 2], sparsit
     [
         (ITERATIVE, (0.2,), "tune chooses one sparsity"),
         (redense.Schedule((redense.Phase.dense(4),)), (0.2,), "tune chooses one sparsity"),
+        (DSD, 0.5, "sparsities are several numbers, such as"),
         (redense.Schedule.dsd(dense=4, sparse=2, redense=2, sparsity={"a": 0.3}), (0.2,), "tune chooses one sparsity"),
         (DSD, (0.2, 0.2), r"different numbers in \(0, 1\), got 0.2"),
         (DSD, ("x",), r"different numbers in \(0, 1\), got 'x'"),

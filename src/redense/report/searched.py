@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +175,8 @@ def search(
             name of a baseline; a candidate has no mask.
         DataError: there are no validation figures, or no test figures.
     """
-    lower = is_lower_better(metric, lower_is_better)
+    unsaid = metric is None and lower_is_better is None  # the figures that come have a name
+    lower = None if unsaid else is_lower_better(metric, lower_is_better)
     pools = _pools(train, schedule, candidates, controls)
     rungs = _rungs(pools, runs, confirm)
     most = max(rung.seeds for pool in rungs.values() for rung in pool)
@@ -199,11 +199,11 @@ def search(
     found: dict[str, tuple[str | None, list[Round]]] = {}
     with kept(folder / "search", plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
-        score = partial(_score, Comparing(held, everything, carrier, progress), metric, lower)
+        score = _Score(Comparing(held, everything, carrier, progress), metric, lower)
         try:
             for pool, trained in pools.items():
                 names = [one.arm.name for one in trained]
-                found[pool] = halve(names, rungs[pool], seeds_of(most), score, lower_is_better=lower)
+                found[pool] = halve(names, rungs[pool], seeds_of(most), score, is_lower_better=score.is_lower_better)
         finally:
             progress.end()
         failed = [f"{arm}, seed {seed}: {done.failed}" for (arm, seed), done in held.outcomes().items() if done.failed]
@@ -251,35 +251,51 @@ def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> d
     return rungs
 
 
-def _score(
-    work: Comparing, metric: str | None, lower: bool, names: Sequence[str], seeds: Sequence[int]
-) -> dict[str, dict[int, float]]:
-    """Train settings on seeds and return the validation figures of those that did not fail.
+class _Score:
+    """Trains settings, and tells their validation figures.
 
-    Raises:
-        DataError: there are no validation figures, or no test figures for the confirmation.
+    Args:
+        work: the pairs of the search.
+        metric: the figure that decides, where it is named.
+        lower: whether lower is better; None for as its name says it.
     """
-    wanted = [(name, seed) for seed in seeds for name in names]
-    outcomes = work.run(pairs=wanted)
-    known = {pair: outcomes[pair].figures for pair in wanted}
-    first = next((figures for figures in known.values() if figures), None)
-    if first is None:
-        return {}
-    own = choose_metric(first.told, metric, lower)[0]
-    found: dict[str, dict[int, float]] = {name: {} for name in names}
-    for (name, seed), figures in known.items():
-        if figures is None:
-            continue
-        value, last = (split.get(own, split.get(UNNAMED)) for split in (figures.validation, figures.test))
-        if value is not None and last is None:
-            raise DataError(
-                "a search confirms on test figures, and train returns none: it returns {'validation': ..., 'test': ...}"
-            )
-        if value is not None:
-            found[name][seed] = value
-    if not any(found.values()):
-        raise DataError("a search needs validation figures: train returns {'validation': ..., 'test': ...}")
-    return found
+
+    def __init__(self, work: Comparing, metric: str | None, lower: bool | None) -> None:
+        self._work, self._metric, self._lower = work, metric, lower
+
+    def is_lower_better(self) -> bool:
+        """Whether lower is better; of figures that are known."""
+        return bool(self._lower)
+
+    def __call__(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, float]]:
+        """Train settings on seeds and return the validation figures of those that did not fail.
+
+        Raises:
+            DataError: there are no validation figures, no test figures for the confirmation, or several and none is
+                named, or the name does not say which way is better.
+        """
+        wanted = [(name, seed) for seed in seeds for name in names]
+        outcomes = self._work.run(pairs=wanted)
+        known = {pair: outcomes[pair].figures for pair in wanted}
+        first = next((figures for figures in known.values() if figures), None)
+        if first is None:
+            return {}
+        own, self._lower = choose_metric(first.told, self._metric, self._lower)
+        found: dict[str, dict[int, float]] = {name: {} for name in names}
+        for (name, seed), figures in known.items():
+            if figures is None:
+                continue
+            value, last = (split.get(own, split.get(UNNAMED)) for split in (figures.validation, figures.test))
+            if value is not None and last is None:
+                raise DataError(
+                    "a search confirms on test figures, and train returns none: it returns {'validation': ..., "
+                    "'test': ...}"
+                )
+            if value is not None:
+                found[name][seed] = value
+        if not any(found.values()):
+            raise DataError("a search needs validation figures: train returns {'validation': ..., 'test': ...}")
+        return found
 
 
 def _written(result: Searched) -> Searched:

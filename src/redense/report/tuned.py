@@ -139,6 +139,8 @@ def with_sparsities(schedule: Schedule, sparsities: Iterable[float]) -> dict[flo
             "of them; give several schedules to redense.search instead"
         )
     found: dict[float, Schedule] = {}
+    if isinstance(sparsities, str) or not isinstance(sparsities, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RecipeError(f"sparsities are several numbers, such as (0.2, 0.5, 0.8), got {sparsities!r}")
     for value in sparsities:
         number = as_float(value)
         if number is None or not 0 < number < 1 or number in found:

@@ -47,6 +47,9 @@ def criterion(name: str, *, gradients: bool = False, activations: bool = False) 
     Raises:
         ScoreError: the name is taken, or no recipe could give it; or the function does not take a parameter and a seed.
     """
+    if callable(name):
+        own = criterion_name(name).rpartition(":")[2].rpartition(".")[2]
+        raise ScoreError(f"a criterion is registered under a name: write @redense.criterion('{own}')")
 
     def register(function: _F) -> _F:
         CRITERIA.register(name, function)

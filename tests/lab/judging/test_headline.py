@@ -173,3 +173,8 @@ def test_seeds_that_change_nothing_are_one_run_and_no_gain():
         said
     )
     assert told([29.0] * 9 + [28.9]).conclusions["dsd"].gain
+
+
+def test_an_arm_of_which_every_run_was_lost_is_named():
+    told = headline(decision({"baseline": 12.0, "restart": 11.0, "dsd": 10.0, "random": 10.0}, {"dsd": 5, "random": 5}))
+    assert told.endswith("dsd and random have no run that came to its end.")

@@ -37,6 +37,7 @@ IDLE = [
     (["--training.decay.kind", "linear", "--dense.decay.floor", "0.1"], "dense.decay says no kind, and would"),
     (["--cycles", _cycle("decay: {factor: 0.5}")], "cycles.0.sparse.decay.factor is a setting of step, and cycles.0"),
     (["--cycles", _cycle("pattern: [2, 4], sparsity: 0.5")], r"cycles.0.sparse.sparsity 0.5 has no effect beside cyc"),
+    (["--sparse.pattern", "2,4"], r"sparse.pattern: must be a list, such as \[2, 4\], got '2,4'"),
     (["--log", "csv,tensorboard,csv"], "log: csv is named twice"),
 ]
 
@@ -90,6 +91,12 @@ def test_another_optimizer_drops_the_settings_that_it_does_not_take(monkeypatch:
     monkeypatch.setitem(OPTIMIZERS._things, "adam", own)
     given = ["--training.optimizer.name", "adam", "--training.optimizer.momentum", "0.5"]
     assert load_recipe("quickstart", given).training.optimizer.momentum == 0.5
+    # One that says what it takes, takes that, and options of its own.
+    monkeypatch.setitem(OPTIMIZERS._things, "adam", replace(own, settings=("betas",)))
+    with pytest.raises(RecipeError, match=r"momentum is no setting of adam, which takes lr, .*betas"):
+        load_recipe("quickstart", given)
+    options = ["--training.optimizer.name", "adam", "--training.optimizer.options", "{amsgrad: true}"]
+    assert load_recipe("quickstart", options).training.optimizer.options == {"amsgrad": True}
 
 
 def test_what_was_trained_with_an_idle_setting_is_still_read():

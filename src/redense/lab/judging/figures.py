@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,13 @@ _TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
     {"neg", "negative", "minus", "inverse", "inv", "less", "1", "100", "non", "no", "not", "opposite", "decrease"}
     | {"drop", "gain", "improvement", "reduction", "reduced", "saved", "avoided"}
 )
+# A row of a spreadsheet, or of pandas's margins and `describe`, is called so in the column of seeds.
+_SUMMARIES = frozenset(
+    {"mean", "average", "avg", "median", "std", "sd", "stdev", "std dev", "standard deviation", "sem", "stderr"}
+    | {"std err", "standard error", "var", "variance", "count", "total", "overall", "all", "summary", "mean std"}
+    | {"25%", "50%", "75%", "ci", "95% ci", "mean ± std", "mean±std", "mean +/ std"}
+)
+_ENDS = {"min": min, "minimum": min, "max": max, "maximum": max, "sum": math.fsum}
 
 
 @dataclass(frozen=True)
@@ -255,11 +263,17 @@ def check_names(arms: Iterable[str]) -> None:
 
 
 def check_seeds(arms: Mapping[str, ArmFigures]) -> None:
-    """Raise unless all arms have the same seeds.
+    """Raise unless all arms have the same seeds, and none is a summary of the others, as spreadsheets add a row.
 
     Raises:
-        DataError: they have not; the message names arms and seeds.
+        DataError: they have not, or one is; the message names arms and seeds.
     """
+    for name, figures in arms.items():
+        if summary := next((seed for seed in figures.seeds if _is_summary(seed, figures)), None):
+            raise DataError(
+                f"arm {quoted(name)}, seed {quoted(summary)} is a summary of runs and no run: leave it out, or give a "
+                "seed that is called so another name"
+            )
     first, reference = next(iter(arms.items()))
     everywhere = set(reference.seeds)
     for name, figures in arms.items():
@@ -272,3 +286,11 @@ def check_seeds(arms: Mapping[str, ArmFigures]) -> None:
         parts = [f"{quoted(name)} has no seed {all_quoted(lacks)}, which {quoted(first)} has"] if lacks else []
         parts += [f"{quoted(name)} has seed {all_quoted(more)}, which {quoted(first)} has not"] if more else []
         raise DataError(f"arms need the same seeds, because they are paired by seed: {'; '.join(parts)}")
+
+
+def _is_summary(seed: str, figures: ArmFigures) -> bool:
+    word = re.sub(r"[\s._-]+", " ", folded(seed)).strip()
+    if (ends := _ENDS.get(word)) and seed in figures.values:  # else a name, as of a person
+        others = [value for other, value in figures.values.items() if other != seed]
+        return len(others) > 1 and figures.values[seed] == ends(others)
+    return word in _SUMMARIES

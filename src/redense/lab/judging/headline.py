@@ -58,7 +58,9 @@ class _Headline:
         if not arms:
             controls = listed([f"{name} {verdict}" for name, verdict in verdicts.items()])
             said = f"Only controls were compared with {self.named(first)}, {over}: {controls}."
-            return f"{said} There is no arm to judge."
+            lost = [name for name, told in decision.conclusions.items() if told.role == "arm"]
+            why = f"{listed(lost)} {'has' if len(lost) == 1 else 'have'} no run that came to its end"
+            return f"{said} {why if lost else 'There is no arm to judge'}."
         better = [name for name in arms if verdicts.get(name) == "better"]
         if not decision.deciding:
             ahead = "No arm is better than the baseline."

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from redense.errors import RecipeError
 
-from .optimizers import OPTIMIZERS
+from .optimizers import OPTIMIZERS, OptimizerKind
 from .sections import DecayRecipe, OptimizerRecipe, SparseRecipe
 
 _OF_ANY = ("name", "lr", "weight_decay")
@@ -69,6 +69,8 @@ def _of_optimizer(own: OptimizerRecipe) -> Iterator[str]:
         return
     for name in _changed(own, OptimizerRecipe()):
         if name == "options":
+            if not _is_ours(OPTIMIZERS.get_named(own.name)):
+                continue
             yield f"training.optimizer.options is for an optimizer of your own, and {own.name} takes none: remove it"
         elif name not in takes:
             known = ", ".join(takes[1:])
@@ -76,10 +78,13 @@ def _of_optimizer(own: OptimizerRecipe) -> Iterator[str]:
 
 
 def _taken_by(name: str) -> tuple[str, ...] | None:
-    """Return the settings that an optimizer takes; None for one of the user's own, which may take what it likes."""
+    """Return the settings that an optimizer takes; None for one of the user's own that does not say it."""
     kind = OPTIMIZERS.get_named(name)
-    ours = str(getattr(kind.make, "__module__", "")).startswith(f"{__name__.partition('.')[0]}.")
-    return (*_OF_ANY, *kind.settings) if ours else None
+    return (*_OF_ANY, *kind.settings) if _is_ours(kind) or kind.settings else None
+
+
+def _is_ours(kind: OptimizerKind) -> bool:
+    return str(getattr(kind.make, "__module__", "")).startswith(f"{__name__.partition('.')[0]}.")
 
 
 def _of_decay(place: str, decay: DecayRecipe | None) -> Iterator[str]:

@@ -4,7 +4,9 @@ One of your own, in a plugin:
 
     @optimizer("lion", settings=("betas",))
     def lion(parameters, settings):  # groups of parameters, and training.optimizer of the recipe
-        return Lion(parameters, lr=settings.lr, weight_decay=settings.weight_decay, **settings.options)
+        return Lion(parameters, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
+
+A recipe that sets another of redense's settings is refused then; what Lion takes besides comes in ``settings.options``.
 """
 
 from __future__ import annotations

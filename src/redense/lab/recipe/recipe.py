@@ -31,7 +31,17 @@ from redense.plugins import refuse_missing
 from redense.tasks.registry import DEFAULT, Registration, register, task_named, tasks
 
 from .effects import drop_settings_of_another, refuse_idle, refuse_sparsity_beside_pattern
-from .sections import CycleRecipe, DenseRecipe, PruneRecipe, Section, SparseRecipe, TrainingRecipe, TuneRecipe
+from .sections import (
+    USED,
+    CycleRecipe,
+    DenseRecipe,
+    OptimizerRecipe,
+    PruneRecipe,
+    Section,
+    SparseRecipe,
+    TrainingRecipe,
+    TuneRecipe,
+)
 from .settings import Json, check_keys, one_line, printable, set_value, shown, value_of
 
 GIVEN = ("recipe.yaml", "started.json", "environment.json")
@@ -221,15 +231,18 @@ def names_in(recipe: Recipe) -> dict[str, list[str]]:
     }
 
 
-def build_recipe(data: Mapping[str, Any], label: str = "recipe") -> Recipe:
-    """Return the recipe that plain data describes; errors are one line that begins with ``label``."""
+def build_recipe(data: Mapping[str, Any], label: str = "recipe", *, to_train: bool = True) -> Recipe:
+    """Return the recipe that plain data describes; errors are one line that begins with ``label``.
+
+    With ``to_train=False`` it says how a network was trained that is to be used: by what may be unknown here.
+    """
     task = data.get("task", DEFAULT)
     if not isinstance(task, str) or task not in tasks():
         raise RecipeError(f"{label}: task must be one of {', '.join(tasks())}, got {shown(task)}")
     kind = recipe_type(task)
     check_keys(data, kind, label)
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context=None if to_train else {USED: True})
     except ValidationError as error:
         raise RecipeError(f"{label}: {one_line(error)}") from None
 
@@ -254,9 +267,21 @@ def read_run_recipe(folder: Path, *, whole: bool = True) -> Recipe:
         check_sums(folder, *GIVEN)
     data = _settings_of(_read(path)[0], str(path))
     refuse_unloaded(folder)
-    recipe = build_recipe(data, str(path))
+    recipe = build_recipe(data, str(path), to_train=(folder / "environment.json").is_file())  # which no export has
     within: Any = getattr(recipe.data, "within", None)
     return recipe.model_copy(update={"data": within(folder)}) if within else recipe
+
+
+def untrained(recipe: Recipe) -> Recipe:
+    """Return the recipe of a network that is used, without what has trained it: that may be gone by now."""
+    usual: dict[str, Any] = {
+        "start": None,
+        "tune": None,
+        "cycles": [],
+        "sparse": recipe.sparse.model_copy(update={"criterion": "magnitude"}),
+        "training": recipe.training.model_copy(update={"optimizer": OptimizerRecipe()}),
+    }
+    return recipe.model_copy(update=usual)
 
 
 def _settings_of(text: str, label: str) -> dict[str, Any]:

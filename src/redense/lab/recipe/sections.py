@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -22,6 +23,13 @@ from .optimizers import OPTIMIZERS
 from .precision import Precision, fastest_precision
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+USED = "used"
+"""In the context of a validation: the recipe is that of a network that is used, and trains nothing."""
+
+
+def _is_used(info: ValidationInfo) -> bool:
+    return bool((info.context or {}).get(USED))
 
 
 class Section(BaseModel):
@@ -74,8 +82,8 @@ class OptimizerRecipe(Section):
 
     @field_validator("name")
     @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in OPTIMIZERS:
+    def _is_known(cls, name: str, info: ValidationInfo) -> str:
+        if name not in OPTIMIZERS and not _is_used(info):
             raise ValueError(f"must be one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
         return name
 
@@ -177,11 +185,18 @@ class SparseRecipe(DenseRecipe):
 
     @field_validator("criterion")
     @classmethod
-    def _criterion_is_known(cls, criterion: str) -> str:
+    def _criterion_is_known(cls, criterion: str, info: ValidationInfo) -> str:
         known = known_criteria()  # one of the user's own is registered by now
-        if criterion not in known:
+        if criterion not in known and not _is_used(info):
             raise ValueError(f"must be one of {', '.join(known)}{nearest(criterion, known)}")
         return criterion
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _pattern_is_a_list(cls, pattern: Any) -> Any:
+        if isinstance(pattern, str | int | float):
+            raise ValueError("must be a list, such as [2, 4]")
+        return pattern
 
     @field_validator("pattern")
     @classmethod

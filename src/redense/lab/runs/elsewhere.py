@@ -87,4 +87,4 @@ def _with_source(recipe: Recipe, source: str) -> Recipe:
     if "expected" in plain["data"]:
         plain["data"]["expected"] = None
     plain["training"] |= {"batch_size": 1, "accumulate": 1}
-    return build_recipe(plain | {"start": None, "tune": None}, "recipe")
+    return build_recipe(plain | {"start": None, "tune": None}, "recipe", to_train=False)

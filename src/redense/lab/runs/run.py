@@ -44,7 +44,7 @@ from redense.lab.keys import phase_keys
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import noticing_lost_helpers
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
-from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, read_run_recipe
+from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, read_run_recipe, untrained
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
@@ -227,7 +227,7 @@ def engine_of(folder: Path, recipe: Recipe, task: Task) -> Engine:
     from safetensors.torch import load_file
 
     path = final_weights(folder)
-    engine = Engine(task, recipe.model_copy(update={"start": None, "tune": None}))  # which may be gone by now
+    engine = Engine(task, untrained(recipe))
     try:
         engine.model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:

@@ -67,7 +67,12 @@ def price(rungs: Sequence[Rung]) -> int:
 
 
 def halve(
-    names: Sequence[str], rungs: Sequence[Rung], seeds: Sequence[int], score: Score, *, lower_is_better: bool
+    names: Sequence[str],
+    rungs: Sequence[Rung],
+    seeds: Sequence[int],
+    score: Score,
+    *,
+    is_lower_better: Callable[[], bool],
 ) -> tuple[str | None, list[Round]]:
     """Return the setting that is left, and every round; None where all have failed.
 
@@ -76,7 +81,7 @@ def halve(
         rungs: of `plan_rungs`.
         seeds: as many as the last rung has.
         score: trains what is missing.
-        lower_is_better: of the figure.
+        is_lower_better: of the figure; asked once there are some, whose name may say it.
     """
     left, rounds = list(names), list[Round]()
     for index, rung in enumerate(rungs):
@@ -87,8 +92,9 @@ def halve(
             values = [figures.get(name, {}).get(seed) for seed in used]
             known = [value for value in values if value is not None]
             means[name] = math.fsum(known) / len(known) if len(known) == len(used) else None
-        sign = 1 if lower_is_better else -1
-        alive = sorted((sign * mean, names.index(name)) for name, mean in means.items() if mean is not None)
+        alive = [(mean, names.index(name)) for name, mean in means.items() if mean is not None]
+        sign = 1 if not alive or is_lower_better() else -1
+        alive.sort(key=lambda one: (sign * one[0], one[1]))
         keep = rungs[index + 1].settings if index + 1 < len(rungs) else 1
         left = [names[place] for place in sorted(place for _, place in alive[:keep])]
         rounds.append(Round(used, means, tuple(left)))

@@ -159,3 +159,12 @@ def test_folders_that_do_not_agree_which_way_is_better_are_asked_about_it(write:
     with pytest.raises(DataError, match="say both that lower and that higher is better of 'error': say which"):
         judge(folders)
     assert judge(folders, lower_is_better=True).gains == ("dsd",)
+
+
+def test_the_table_of_validation_figures_says_so_outside_its_folder(write: Write, tmp_path: Path):
+    folder = write("a", MEANS, lambda arm, value: {"validation_error": value})
+    alone = tmp_path / "alone.csv"
+    alone.write_text((folder / "compare.csv").read_text())
+    assert alone.read_text().splitlines()[0].endswith("failed,validation_error")
+    assert judge(alone).split == judge(folder).split == "validation"
+    assert judge(alone).headline == judge(folder).headline

@@ -199,6 +199,9 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("error", "error,steps").replace("\nb", ",1\nb").replace("\nd", ",x\nd"), "'steps' is 'x'"),
         (CSV + "DSD,0,1\nDSD,1,1\nDSD,2,1\n", "arms 'dsd' and 'DSD' differ in capitals, spaces or characters that"),
         (CSV.replace("error", "error,Steps").replace("\nb", ",1\nb"), "has a column 'Steps': call it 'steps'"),
+        (CSV + "baseline,mean,12.5\ndsd,mean,11.5\n", "arm 'baseline', seed 'mean' is a summary of runs and no run"),
+        (CSV + "baseline,Std. Dev.,1\n", "seed 'Std. Dev.' is a summary"),
+        (CSV + "baseline,max,12.9\ndsd,max,11.8\n", "seed 'max' is a summary"),
         ("arm,seed,split,error\nbaseline,0,train,1\n", "'split' is 'train', expected test or validation"),
         ("arm,seed,split,error\nbaseline,0,test,1\nllr,0,validation,1\n", "'llr' has no seed '0'"),
         ('{"arm": "baseline", "seed": 0, "error": NaN}\n', "line 1: arm 'baseline', seed '0': 'error' is 'nan'"),
@@ -397,3 +400,23 @@ def test_a_test_figure_by_all_of_its_name_has_the_validation_figure_that_chooses
     assert (found.metric, found.by_split) == ("error", True)
     assert found.arms["llr"].values == {"0": 7, "1": 8, "2": 9}
     assert found.arms["llr"].validation == dict.fromkeys("012", 7)
+
+
+def test_a_seed_may_be_called_like_a_person(write: Callable[[str | bytes], Path]):
+    assert values_of(write(CSV.replace(",1,", ",Max,")))["dsd"] == {"0": 11.5, "Max": 11.2, "2": 11.8}
+
+
+def test_a_log_of_keras_has_training_figures_without_a_prefix():
+    rows = [{**row, "val_error": row["error"], "loss": 1, "val_loss": 1} for row in ROWS]
+    with pytest.raises(DataError, match="as a log of Keras, where 'error' is of training data: judge 'val_error'"):
+        read_table(rows, metric="error")
+    assert read_table(rows, metric="val_error").validation_only
+    assert not read_table([{**row, "val_error": 1} for row in ROWS], metric="error").validation_only
+
+
+def test_validation_figures_may_be_missing_of_a_whole_arm():
+    rows = [{**row, "validation_error": 1 if row["arm"] == "dsd" else ""} for row in ROWS]
+    assert [len(arm.validation) for arm in read_table(rows, metric="error").arms.values()] == [0, 3]
+    rows[-1]["validation_error"] = ""
+    with pytest.raises(DataError, match="'validation_error' is empty: other runs of this arm have it"):
+        read_table(rows, metric="error")

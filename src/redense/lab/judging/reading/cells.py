@@ -210,8 +210,10 @@ def plain(cell: Any) -> float | None:
     return cell if abs(cell) <= LARGEST else None
 
 
-def finite(cell: Any, what: str) -> float:
-    """Return a cell as a finite number; ``what`` says where it is.
+def finite(
+    cell: Any, what: str, empty: str = "a run without a figure cannot be judged, nor left out in silence"
+) -> float:
+    """Return a cell as a finite number; ``what`` says where it is, and ``empty`` why it may not be empty.
 
     Raises:
         DataError: it is empty, no number, NaN, infinite, or larger than can be computed with.
@@ -221,7 +223,7 @@ def finite(cell: Any, what: str) -> float:
     except ValueError as error:
         raise DataError(f"{what} is {quoted(error)}, which is no number{_comma(str(error))}") from None
     if value is None:
-        raise DataError(f"{what} is empty: a run without a figure cannot be judged, nor left out in silence")
+        raise DataError(f"{what} is empty: {empty}")
     if not math.isfinite(value):
         raise DataError(f"{what} is {quoted(cell)}: a run that diverged has no figure, and cannot be judged")
     if abs(value) > LARGEST:

@@ -37,6 +37,7 @@ _UNENDED = frozenset(
     | {"preempted", "preempting", "pruned", "queued", "running", "scheduled", "stopped", "suspended", "timed out"}
     | {"timeout", "waiting"}
 )
+_PARTLY = "other runs of this arm have it: give it for all of them, or for none"
 _OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
 
@@ -176,6 +177,12 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
         if beside:
             return bare, True, _rows(columns, {"test": metric, "validation": beside[0]})
     if "split" not in columns.cells and metric in columns.cells and list(wide) == ["validation"]:
+        if wide["validation"] == f"val_{metric}" and {"loss", "val_loss"} <= columns.cells.keys():
+            raise DataError(
+                f"{columns.source} has {quoted(metric)} beside {quoted(wide['validation'])}, as a log of Keras, where "
+                f"{quoted(metric)} is of training data: judge {quoted(wide['validation'])}, or, if it is of test data, "
+                f"call it {quoted(f'test_{metric}')}"
+            )
         return metric, True, _rows(columns, {"test": metric, **wide})  # what says no split is beside it that of test
     if metric in columns.cells and metric not in ("arm", "seed", "split"):
         return metric, "split" in columns.cells, _rows(columns, {"": metric})
@@ -199,8 +206,10 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
     told = by_split if splits is None else set(map(label, splits))
     deciding = "test" if "" in told or "test" in told else "validation"
     names, seeds = (list(map(label, columns.cells[name])) for name in ("arm", "seed"))
-    # An arm of which nobody told the steps has none; one that lacks those of some runs is refused.
+    # An arm of which nobody told the steps, or validation figures, has none; one that lacks some of them is refused.
     stepped = {arm for arm, cell in zip(names, all_steps or (), strict=False) if label(cell) != ""}
+    beside = columns.cells[by_split["validation"]] if len(by_split) > 1 else ()
+    validated = {arm for arm, cell in zip(names, beside, strict=False) if label(cell) != ""}
     for index, (arm, seed) in enumerate(zip(names, seeds, strict=True)):
         if not arm or not seed:
             empty_one = "seed" if arm else "arm"
@@ -212,11 +221,14 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                 if split not in _SPLITS:
                     said = f"'split' is {quoted(split)}, expected test or validation"
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
-            cell = columns.cells[name][index]
+            cell, partly = columns.cells[name][index], len(by_split) > 1 and split == "validation"
+            if partly and arm not in validated:
+                continue
             why, failing = next(((own, said) for own, of in reasons if (said := of(index))), ("", ""))
             if (value := plain(cell)) is None:
                 missing = failing if label(cell) == "" else ""
-                value = missing or finite(cell, f"{_where(columns, arm, seed, index)}: {quoted(name)}")
+                place = f"{_where(columns, arm, seed, index)}: {quoted(name)}"
+                value = missing or (finite(cell, place, _PARTLY) if partly else finite(cell, place))
             if failing and not isinstance(value, str) and split == deciding:
                 raise DataError(
                     f"{_where(columns, arm, seed, index)}: {quoted(name)} is {value:g}, and {quoted(why)} is "
@@ -225,7 +237,8 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
             steps = None if all_steps is None else plain(all_steps[index])
             if steps is None and all_steps is not None and arm in stepped:
                 untold = isinstance(value, str) and label(all_steps[index]) == ""
-                steps = None if untold else finite(all_steps[index], f"{_where(columns, arm, seed, index)}: 'steps'")
+                place = f"{_where(columns, arm, seed, index)}: 'steps'"
+                steps = None if untold else finite(all_steps[index], place, _PARTLY)
             yield arm, seed, split, value, steps, index
 
 
