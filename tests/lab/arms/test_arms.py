@@ -117,3 +117,13 @@ def test_a_comparison_that_an_older_redense_began_goes_on_without_tuned_controls
     assert "tuned" not in plain
     labels = [cell.label for cell in cells(Comparison.from_dict(plain), some_arms.grid.task)]
     assert labels == ["baseline", "dsd sparsity=0.2", "dsd sparsity=0.3", "restart"]
+
+
+def test_an_arm_that_returns_no_flow_is_named(tiny: Tiny):
+    try:
+        declare: Any = arm("no-flow", "a schedule, and no flow")
+        declare(lambda setting: setting.dsd)
+        with pytest.raises(RecipeError, match=r"arm 'no-flow' must return setting.flow\(schedule\), got a Schedule"):
+            ARMS["no-flow"].make(Setting(tiny(), 11, (0,), str))
+    finally:
+        ARMS.pop("no-flow", None)

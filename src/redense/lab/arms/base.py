@@ -187,7 +187,7 @@ def arm(
 
     def register(make: Callable[[Setting], Flow]) -> Callable[[Setting], Flow]:
         told = source if isinstance(source, str) else source.short
-        own = Arm(name, about, told, lambda setting: _budgeted(make(setting), setting), masked, knob, card)
+        own = Arm(name, about, told, lambda setting: _budgeted(make(setting), setting, name), masked, knob, card)
         ARMS.register(name, own, maker=make)
         if isinstance(source, Paper):
             PAPERS[source.short] = (source.title, source.link)
@@ -196,8 +196,14 @@ def arm(
     return register
 
 
-def _budgeted(flow: Flow, setting: Setting) -> Flow:
-    """Return the flow with a note of its budget, where that is not the one of `dsd`."""
+def _budgeted(flow: Any, setting: Setting, arm: str) -> Flow:
+    """Return the flow with a note of its budget, where that is not the one of `dsd`.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    if not isinstance(flow, Flow):
+        raise RecipeError(f"arm '{arm}' must return setting.flow(schedule), got a {type(flow).__name__}")
     own, whole = (_gradients(phases) for phases in (flow.phases, setting.flow(setting.dsd).phases))
     if own == whole:
         return flow
@@ -248,7 +254,7 @@ def twin(own: Arm) -> Arm:
             replace(p, phase=phase) if p.joins else PlannedPhase(phase, after=p.after)
             for phase, p in zip(phases.phases, flow.phases, strict=True)
         ]
-        return _budgeted(setting.flow(plain, recipe=flow.recipe), setting)
+        return _budgeted(setting.flow(plain, recipe=flow.recipe), setting, f"{TWIN}{own.name}")
 
     about = f"the steps and learning rates of {own.name}, no mask"
     return Arm(f"{TWIN}{own.name}", about, "our own control", make, masked=False, knob=RATE)

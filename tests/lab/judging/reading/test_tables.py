@@ -284,6 +284,12 @@ def test_a_table_of_a_tracker_is_read_with_the_names_that_were_logged(tmp_path: 
     assert values == {"base": {"0": 2.0, "1": 2.5}, "new": {"0": 1.0, "1": 1.25}}
 
 
+def test_what_is_logged_as_a_setting_and_as_a_figure_keeps_its_prefix():
+    rows = [{"params.arm": r["arm"], "params.seed": r["seed"], "metrics.error": r["error"]} for r in ROWS]
+    assert values_of([{**row, "params.lr": 1, "metrics.lr": 2} for row in rows], metric="error") == VALUES
+    assert read_table([{**row, "params.error": 3} for row in rows], metric="metrics.error").metric == "metrics.error"
+
+
 def folder_of_a_comparison(path: Path, *, looks: int = 1) -> Path:
     """Write a table, and what ``compare.json`` says of its arms."""
     path.mkdir()

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from json import JSONDecodeError
@@ -132,7 +133,8 @@ def columns_of_rows(rows: Iterable[Any], source: str = "the list", lines: Sequen
 def without_prefixes(columns: Columns) -> Columns:
     """Return a table of a tracker with the names that its columns had there: MLflow's ``params.seed`` is ``seed``.
 
-    Only where that is clear: there is no ``arm`` or no ``seed`` without it, and no two columns become one.
+    Only where that is clear: there is no ``arm`` or no ``seed`` without it. What two columns would be called keeps its
+    prefix.
 
     >>> list(
     ...     without_prefixes(
@@ -144,9 +146,11 @@ def without_prefixes(columns: Columns) -> Columns:
     if {"arm", "seed"} <= set(columns.cells):
         return columns
     bare = [_PREFIX.sub("", name) for name in columns.cells]
-    if len(set(bare)) < len(bare):
+    counts = Counter(bare)
+    names = [own if counts[own] == 1 else name for name, own in zip(columns.cells, bare, strict=True)]
+    if len(set(names)) < len(names):
         return columns
-    return Columns(columns.source, dict(zip(bare, columns.cells.values(), strict=True)), columns.lines)
+    return Columns(columns.source, dict(zip(names, columns.cells.values(), strict=True)), columns.lines)
 
 
 def number(cell: Any) -> float | None:
