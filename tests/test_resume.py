@@ -373,12 +373,18 @@ def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: Any, says: s
 
 def test_a_state_of_patterns_in_another_order_is_of_another_schedule():
     schedule = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity={"2*": 0.5, "*weight": 0.3})
-    state = Run(schedule).dsd.state_dict()
-    Run(schedule).dsd.load_state_dict(state)
+    run = Run(schedule)
+    state, sharded = run.dsd.state_dict(), run.dsd.sharded_state_dict()
+    run.dsd.load_state_dict(state)
     phase = state["schedule"]["phases"][1]
+    assert phase["sparsity"] == [["2*", 0.5], ["*weight", 0.3]]
+    phase["sparsity"] = dict(phase["sparsity"])  # as it was saved before
+    run.dsd.load_state_dict(state)
+    assert sharded["schedule"] == state["schedule"]  # a checkpoint of before is asked for each of its keys
+    run.dsd.load_state_dict(sharded)
     phase["sparsity"] = dict(reversed(phase["sparsity"].items()))
     with pytest.raises(StateError, match="the saved state is of another schedule"):
-        Run(schedule).dsd.load_state_dict(state)
+        run.dsd.load_state_dict(state)
 
 
 def test_a_state_of_surgery_without_its_hidden_weights_is_damaged():

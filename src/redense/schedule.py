@@ -99,7 +99,7 @@ class Schedule:
     # --- plain data -------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON or YAML."""
+        """Return plain data for JSON or YAML, in which no order of keys matters."""
         return {"phases": [phase.to_dict() for phase in self.phases]}
 
     @classmethod

@@ -166,7 +166,16 @@ def check_progress(state: Mapping[str, Any], optimizers: int, phases: int) -> No
 # --- sharded --------------------------------------------------------------------------------------------------------
 
 
-def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
+def sharded(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
+    """Return the schedule and the shards of a state for DCP, which asks a checkpoint for each key of it."""
+    data = schedule.to_dict()
+    for plain, phase in zip(data["phases"], schedule.phases, strict=True):
+        if isinstance(phase.sparsity, Mapping):  # never as pairs, which checkpoints of an older redense have no key for
+            plain["sparsity"] = dict(phase.sparsity)
+    return {"schedule": data, "sharded": _shards_of(schedule, candidates, masked)}
+
+
+def _shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
     """Return masks, and what surgery keeps, for every parameter that any phase prunes; ones where no mask holds.
 
     A DCP load goes into such a state of a fresh object, which may be in another phase than the saved one.
