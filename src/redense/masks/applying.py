@@ -141,5 +141,22 @@ def sparsity_of(*tensors: Tensor) -> float:
     0.5
     """
     total = sum(tensor.numel() for tensor in tensors)
-    dense = (t.detach() if t.layout == torch.strided else t.detach().to_dense() for t in tensors)
-    return 1 - sum(int(torch.count_nonzero(t)) for t in dense) / total if total else 0.0
+    return 1 - sum(nonzeros(tensor) for tensor in tensors) / total if total else 0.0
+
+
+def nonzeros(tensor: Tensor) -> int:
+    """Return how many elements are not exactly 0, in any dtype: all, where PyTorch reads no element (int4, bits).
+
+    >>> nonzeros(torch.tensor([0.0, -0.0, 2.0]).to(torch.float8_e5m2))
+    1
+    """
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    try:
+        return int(torch.count_nonzero(dense))
+    except NotImplementedError:  # float8, unsigned integers, quantised: what a frozen weight may be kept in
+        pass
+    try:
+        flat = (dense.dequantize() if dense.is_quantized else dense).reshape(-1)
+        return sum(int(torch.count_nonzero(block.to(torch.float32))) for block in blocks(flat))
+    except (NotImplementedError, RuntimeError):
+        return tensor.numel()
