@@ -155,11 +155,14 @@ def test_a_registered_function_is_its_name():
         (lambda parameter: parameter, r"is called with \(parameter, seed\)"),
         (nn.Linear, "a criterion is a name or a function"),
         (None, "a criterion is a name or a function .* got None"),
+        (torch.abs, r"criterion 'torch:.*abs' is called with \(parameter, seed\) and does not take them .*: give a"),
+        (functools.partial(torch.abs), r"is called with \(parameter, seed\) and does not take them"),
     ],
 )
 def test_what_cannot_be_called_with_a_parameter_and_a_seed_is_refused_at_once(criterion: Any, says: str):
     with pytest.raises(ScoreError, match=says):
         redense.Phase.sparse(1, 0.5, criterion=criterion)
+    assert redense.Phase.sparse(1, 0.5, criterion=torch.pow).is_sparse  # of C, too, and takes them
 
 
 def test_scores_that_are_no_tensor_name_criterion_and_parameter():

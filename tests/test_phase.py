@@ -192,7 +192,7 @@ def test_a_phase_keeps_its_own_copy_of_a_mapping():
     [
         ({"kind": "cosin"}, "decay must be one of constant, cosine, .* got 'cosin'; did you mean 'cosine'"),
         ({"floor": 1.1}, r"floor of the decay must be in \[0, 1\], got 1\.1"),
-        ({"every": 0}, r"every of the decay must be in .* got 0"),
+        ({"every": 0}, r"every of the decay must be in \(0, 1\], got 0"),
         ({"factor": -1}, r"factor of the decay must be in \[0, 1\], got -1"),
         ({"power": -0.5}, r"power of the decay must be in \[0, inf\], got -0\.5"),
         ({"power": math.nan}, "power of the decay .* got nan"),

@@ -303,6 +303,13 @@ def test_a_block_of_another_sparsity_does_not_take_the_state():
         other.__enter__()
     assert not optimizer._optimizer_step_post_hooks  # pyright: ignore[reportPrivateUsage]
     assert other.masks == {}
+    with pytest.raises(StateError, match=r"the state of a block: give it to redense\.sparse\(.*, and not to a DSD"):
+        redense.DSD(model, optimizer, SCHEDULES["dsd"], state=state)
+    dsd = redense.DSD(model, optimizer, SCHEDULES["dsd"])
+    state = dsd.state_dict()
+    dsd.close()
+    with pytest.raises(StateError, match=r"the state of a DSD: give it to redense\.DSD\(.*, and not to a block"):
+        redense.sparse(model, optimizer, 0.5, state=state).__enter__()
 
 
 # --- states that do not fit -----------------------------------------------------------------------------------------
@@ -348,6 +355,7 @@ def with_mask(**new: Any) -> dict[str, Any]:
         (changed(phase=None), "damaged: phase must be in 0 to 3, got None"),
         (without("steps"), "the saved state is damaged: it has no 'steps'"),
         (without("phase"), "the saved state is damaged: it has no 'phase'"),
+        (without("schedule"), "the saved state is damaged: it has no 'schedule'"),
         (without("masks"), "the saved state is damaged: it has no 'masks'"),
         (
             changed(masks={}),

@@ -62,8 +62,10 @@ class Decay:
         ):
             object.__setattr__(self, name, plain(getattr(self, name)))
             value = as_float(getattr(self, name))
-            if value is None or not (low <= value <= high) or (name in ("every", "until") and value == 0):
-                raise ScheduleError(f"{name} of the decay must be in [{low}, {high}], got {getattr(self, name)!r}")
+            above = name in ("every", "until")
+            if value is None or not (low <= value <= high) or (above and value == 0):
+                within = f"{'(' if above else '['}{low}, {high}]"
+                raise ScheduleError(f"{name} of the decay must be in {within}, got {getattr(self, name)!r}")
 
     def at(self, x: float) -> float:
         """Return the factor when the part ``x`` of the phase is done."""

@@ -75,7 +75,7 @@ class Schedule:
         """
         number = as_float(step)
         if number is None or not number >= 0:
-            raise ScheduleError(f"step must not be negative, got {step!r}")
+            raise ScheduleError(f"step must be a number of at least 0, got {step!r}")
         return sum(end <= number for end in self.ends)
 
     def phase_at(self, step: int) -> Phase | None:

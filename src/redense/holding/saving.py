@@ -140,7 +140,14 @@ def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], n
         raise StateError(f"a state is what state_dict() gave, got {type(state).__name__}")
     if state.get("format") != FORMAT:
         raise StateError(f"this is no state of redense's format {FORMAT}: it has {sorted(map(str, state))[:8]}")
-    if ordered(state.get(key)) != ordered(expected):
+    of_block = "schedule" not in state and isinstance(state.get("phase"), Mapping)
+    if of_block and key == "schedule":
+        raise StateError("this is the state of a block: give it to redense.sparse(..., state=...), and not to a DSD")
+    if "schedule" in state and key == "phase":
+        raise StateError("this is the state of a DSD: give it to redense.DSD(..., state=...), and not to a block")
+    if key not in state:
+        raise StateError(f"the saved state is damaged: it has no '{key}'")
+    if ordered(state[key]) != ordered(expected):
         raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")
     for needed in needs:
         if needed not in state:
