@@ -136,6 +136,13 @@ def test_applying_to_weights_with_gaps_in_memory_fills_no_gap():
     assert whole.tolist() == [[0.0, 1.0] * 3] * 4
 
 
+def test_elements_that_share_memory_are_refused():
+    shared = torch.ones(3).expand(2, 3)
+    with pytest.raises(ParameterError, match=r"elements share memory, .* strides \(0, 1\)\): give a copy, clone\(\)"):
+        masks.apply_(torch.tensor([[True, False, True], [True, True, True]]), shared)
+    assert bool(shared.all())
+
+
 def test_applying_to_a_leaf_that_needs_gradients_is_allowed():
     weight = torch.nn.Parameter(torch.ones(3))
     masks.apply_(torch.tensor([True, False, True]), weight)

@@ -26,7 +26,7 @@ def apply_(mask: Tensor, *tensors: Tensor) -> None:
         tensors: any dtype, the mask's shape and device; same strides are the fast path.
 
     Raises:
-        ParameterError: the mask is not of booleans, or a tensor has another shape.
+        ParameterError: the mask is not of booleans, or a tensor has another shape, or elements that share memory.
     """
     if mask.dtype != torch.bool or any(tensor.shape != mask.shape for tensor in tensors):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
@@ -68,7 +68,27 @@ def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
 def _fill(mask: Tensor, tensor: Tensor) -> None:
     # As integers where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
     integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
+    if overlaps(tensor):  # else what is kept would be set to 0 together with what is not
+        raise ParameterError(
+            f"no mask can be applied to a tensor whose elements share memory, as after expand() (shape "
+            f"{tuple(tensor.shape)}, strides {tensor.stride()}): give a copy, clone()"
+        )
     (tensor if integer is None else tensor.view(integer)).masked_fill_(~mask, 0)
+
+
+def overlaps(tensor: Tensor) -> bool:
+    """Whether several elements may lie in one place of memory.
+
+    >>> overlaps(torch.ones(3).expand(2, 3)), overlaps(torch.ones(2, 3).t()), overlaps(torch.ones(4, 6)[:, ::2])
+    (True, False, False)
+    """
+    reach = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return True
+            reach += (size - 1) * stride
+    return False
 
 
 def is_dense(tensor: Tensor) -> bool:
