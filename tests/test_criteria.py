@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,14 @@ def test_a_registered_function_is_its_name():
         (lambda parameter: parameter, r"is called with \(parameter, seed\)"),
         (nn.Linear, "a criterion is a name or a function"),
         (None, "a criterion is a name or a function .* got None"),
+        (torch.abs, r"criterion 'torch:.*abs' is called with \(parameter, seed\) and does not take them .*: give a"),
+        (functools.partial(torch.abs), r"is called with \(parameter, seed\) and does not take them"),
     ],
 )
 def test_what_cannot_be_called_with_a_parameter_and_a_seed_is_refused_at_once(criterion: Any, says: str):
     with pytest.raises(ScoreError, match=says):
         redense.Phase.sparse(1, 0.5, criterion=criterion)
+    assert redense.Phase.sparse(1, 0.5, criterion=torch.pow).is_sparse  # of C, too, and takes them
 
 
 def test_a_criterion_is_registered_under_a_name():
@@ -235,14 +239,37 @@ def test_a_scan_takes_a_function_and_goes_on_where_it_was_stopped(tmp_path: Path
     assert len(calls) - first < first
 
 
+def doubled_(tensor: Tensor) -> Tensor:
+    return tensor.mul_(2)
+
+
+def swapped_(tensor: Tensor) -> Tensor:
+    return tensor.copy_(tensor.flip(0))
+
+
+@pytest.mark.parametrize("write", [doubled_, swapped_])
+@pytest.mark.parametrize("past_autograd", [False, True])
 @pytest.mark.parametrize("of", ["", "grad"])
-def test_a_criterion_that_writes_into_what_it_scores_is_refused_by_name(of: str):
+def test_a_criterion_that_writes_into_what_it_scores_is_refused_by_name(of: str, past_autograd: bool, write: Any):
     model = nn.Linear(4, 2)
-    model(torch.ones(1, 4)).sum().backward()
+    (model(torch.ones(1, 4)) * torch.tensor([1.0, 3.0])).sum().backward()
 
     def in_place(parameter: Tensor, seed: int) -> Tensor:
-        return (getattr(parameter, of) if of else parameter.detach()).abs_()
+        tensor = getattr(parameter, of) if of else parameter.detach()
+        return write(tensor.data if past_autograd else tensor).abs()
 
     block = redense.sparse(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, criterion=in_place)
     with pytest.raises(ScoreError, match=r"in_place' has changed 'weight' or its gradient in place"), block:
         pass
+
+
+@pytest.mark.parametrize("bad", [math.nan, 1.0])
+def test_a_gradient_that_is_no_number_and_one_of_rows_are_not_taken_for_written(bad: float):
+    model = nn.Embedding(4, 2, sparse=True)
+    model(torch.tensor([1, 1])).sum().backward()
+    assert model.weight.grad is not None
+    model.weight.grad._values()[0, 0] = bad
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, 0.5, criterion=nearest_to_one, include=["weight"]) as block:
+        assert int(block.masks["weight"].sum()) == 4
+        model.weight.grad = None

@@ -159,6 +159,9 @@ def test_a_tied_weight_is_excluded_under_any_of_its_names_and_included_under_its
             redense.DSD(model, torch.optim.SGD(model.parameters(), lr=0.1), schedule)
     with pytest.raises(ParameterError, match=r"exclude 'd' matches no parameter of the model"):
         redense.prunable(model, exclude="d")
+    model["c"].weight = layer.weight  # its bias is its own, and would be pruned alone
+    with pytest.raises(ParameterError, match=r"include 'c' is tied to 'a\.weight', which .*: give 'a\.weight'"):
+        redense.prunable(model, include="c")
 
 
 def test_frozen_parameters_are_left_alone():
@@ -294,6 +297,28 @@ def test_a_pattern_that_matches_nothing_names_the_nearest(what: str):
         redense.summary(Everything(), **{what: "*.kernel"})
 
 
+@pytest.mark.parametrize(
+    ("normed", "of"),
+    [
+        (nn.utils.parametrizations.weight_norm, "1.parametrizations.weight"),
+        pytest.param(
+            nn.utils.weight_norm, "1.weight_v", marks=pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+        ),
+    ],
+)
+def test_the_name_of_a_weight_that_is_computed_leads_to_what_it_is_computed_from(normed: Any, of: str):
+    model = nn.Sequential(nn.Linear(3, 3), normed(nn.Linear(3, 3)), nn.Linear(3, 3))
+    with pytest.raises(ParameterError, match=rf"exclude '1\.weight' matches no .*: it is computed, give '{of}', which"):
+        redense.prunable(model, exclude="1.weight")
+    assert list(redense.prunable(model, exclude=of)) == ["0.weight", "2.weight"]
+
+
+def test_the_example_of_an_exact_name_is_one_that_can_be_pruned():
+    model = nn.Sequential(nn.Embedding(3, 3), nn.LayerNorm(3))
+    with pytest.raises(ParameterError, match=r"\(an embedding\): give exact names, for example '0\.weight'$"):
+        redense.prunable(model, include="0")
+
+
 def test_names_have_no_prefixes_of_wrappers():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     wrapped = nn.DataParallel(torch.compile(model, backend="eager"))  # pyright: ignore[reportArgumentType]
@@ -365,7 +390,9 @@ def test_a_lazy_module_is_refused_until_it_has_its_shape_or_is_excluded():
         redense.prunable(model)
     assert list(redense.prunable(model, exclude="1")) == ["0.weight"]
     assert list(redense.prunable(model, include=["0", "1.weight"], exclude="1")) == ["0.weight"]
-    with pytest.raises(ParameterError, match=r"include '1' matches 2 parameters and selects none \(excluded\)"):
+    with pytest.raises(
+        ParameterError, match=r"include '1' matches 2 parameters and selects none \(excluded\): leave it out$"
+    ):
         redense.prunable(model, include="1", exclude="1")
     assert [row.name for row in redense.summary(model, exclude="1").rows] == ["0.weight", "0.bias"]
     with pytest.raises(ParameterError, match=r"'1\.bias' is not initialised yet"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from redense import Decay, Phase, Surgery
 from redense.errors import RedenseError, ScheduleError, ScoreError, SparsityError
+from redense.phase import ordered
 
 SHARES = st.floats(0, 1)
 SPARSITIES = st.floats(0, 1, exclude_max=True)
@@ -51,10 +52,35 @@ PHASES = st.one_of(
 
 @given(PHASES)
 def test_a_phase_comes_back_from_json_as_it_was(phase: Phase):
-    plain = json.loads(json.dumps(phase.to_dict()))
+    plain = json.loads(json.dumps(phase.to_dict(), sort_keys=True))
     again = Phase.from_dict(plain)
     assert again == phase
     assert again.to_dict() == phase.to_dict() == plain
+
+
+@pytest.mark.parametrize(
+    ("shares", "kept", "in_keys"),
+    [
+        ({"mid.*": 0.8, "*.fc1.*": 0.2}, [["mid.*", 0.8], ["*.fc1.*", 0.2]], [["mid.*", 0.8], ["*.fc1.*", 0.2]]),
+        ({"mid.*": 0.8, "*": 0.2}, [["mid.*", 0.8], ["*", 0.2]], {"mid.*": 0.8, "*": 0.2}),
+        ({"*.fc1.*": 0.2, "mid.*": 0.8}, {"*.fc1.*": 0.2, "mid.*": 0.8}, {"*.fc1.*": 0.2, "mid.*": 0.8}),
+        ({"mid": 0.8, "fc": 0.2}, {"mid": 0.8, "fc": 0.2}, {"mid": 0.8, "fc": 0.2}),
+    ],
+)
+def test_the_order_of_patterns_is_a_part_of_plain_data_where_it_matters(
+    shares: dict[str, float], kept: Any, in_keys: Any
+):
+    phase = Phase.sparse(5, shares)
+    data = phase.to_dict()
+    assert data == {"steps": 5, "sparsity": kept, "name": "sparse"}
+    for plain in (data, json.loads(json.dumps(data, sort_keys=True)), {**data, "sparsity": shares}):
+        again = Phase.from_dict(plain).sparsity
+        assert isinstance(again, dict)
+        assert again == shares
+        assert isinstance(kept, dict) or list(again) == list(shares)
+    # The keys of a store and states that were saved know the mapping.
+    assert ordered(data) == ordered({**data, "sparsity": shares}) == {**data, "sparsity": in_keys}
+    assert ordered(ordered(data)) == ordered(data)
 
 
 def test_plain_data_leaves_out_what_has_its_default():
@@ -166,7 +192,7 @@ def test_a_phase_keeps_its_own_copy_of_a_mapping():
     [
         ({"kind": "cosin"}, "decay must be one of constant, cosine, .* got 'cosin'; did you mean 'cosine'"),
         ({"floor": 1.1}, r"floor of the decay must be in \[0, 1\], got 1\.1"),
-        ({"every": 0}, r"every of the decay must be in .* got 0"),
+        ({"every": 0}, r"every of the decay must be in \(0, 1\], got 0"),
         ({"factor": -1}, r"factor of the decay must be in \[0, 1\], got -1"),
         ({"power": -0.5}, r"power of the decay must be in \[0, inf\], got -0\.5"),
         ({"power": math.nan}, "power of the decay .* got nan"),

@@ -98,11 +98,38 @@ def test_include_narrows_a_mapping_of_patterns_and_exclude_beats_it():
     model = net()
     with redense.sparse(model, sgd(model), {"0.bias": 0.5, "*": 0.25}, include="2.*") as block:
         assert set(block.masks) == {"0.bias", "2.weight"}
+    with redense.sparse(model, sgd(model), {"2.weight": 0.5}, include="0.*") as block:
+        assert set(block.masks) == {"2.weight"}
     model = net()
     with redense.sparse(model, sgd(model), 0.5, exclude="0.*"):
         assert pruned(model) == {"0.weight": 0, "2.weight": 16}
     with pytest.raises(ParameterError, match=r"sparsity names '0\.weight', which is no prunable parameter"):
         redense.sparse(model, sgd(model), {"0.weight": 0.5, "2.weight": 0.5}, exclude="0.*").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("include", "mapping", "taken"),
+    [
+        (["0.weight", "*"], {"*": 0.5}, {"0.weight", "1.weight"}),
+        (["0.weight", "*"], {"*.weight": 0.5}, {"0.weight", "1.weight"}),
+        (["0.weight"], {"*": 0.5}, {"0.weight"}),
+        (["0.weight", "1"], {"0": 0.25, "*": 0.5}, {"0.weight", "1.weight"}),
+        (["1", "th*"], {"*": 0.5}, {"1.weight", "theta"}),
+        (["th*", "0.bias"], {"[0t]*": 0.5}, {"theta", "0.bias"}),
+        (None, {"*": 0.5}, {"1.weight"}),
+        (None, {"0.weight": 0.5, "*": 0.5}, {"0.weight", "1.weight"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::redense.errors.LeftDenseWarning")
+def test_patterns_of_a_mapping_choose_among_what_include_has_made_prunable(
+    include: list[str] | None, mapping: dict[str, float], taken: set[str]
+):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    model.theta = nn.Parameter(torch.randn(8, 8))
+    dsd = redense.DSD(model, sgd(model), Schedule((Phase.sparse(1, mapping),)), include=include)
+    shares = {name: 1 - float(mask.float().mean()) for name, mask in dsd.masks.items()}
+    assert shares == {name: mapping.get("0", 0.5) if name == "0.weight" else 0.5 for name in taken}
+    assert {row.name for row in dsd.summary().rows if row.prunable} == taken
 
 
 def test_a_global_scope_prunes_by_one_threshold():

@@ -303,6 +303,13 @@ def test_a_block_of_another_sparsity_does_not_take_the_state():
         other.__enter__()
     assert not optimizer._optimizer_step_post_hooks  # pyright: ignore[reportPrivateUsage]
     assert other.masks == {}
+    with pytest.raises(StateError, match=r"the state of a block: give it to redense\.sparse\(.*, and not to a DSD"):
+        redense.DSD(model, optimizer, SCHEDULES["dsd"], state=state)
+    dsd = redense.DSD(model, optimizer, SCHEDULES["dsd"])
+    state = dsd.state_dict()
+    dsd.close()
+    with pytest.raises(StateError, match=r"the state of a DSD: give it to redense\.DSD\(.*, and not to a block"):
+        redense.sparse(model, optimizer, 0.5, state=state).__enter__()
 
 
 # --- states that do not fit -----------------------------------------------------------------------------------------
@@ -348,6 +355,7 @@ def with_mask(**new: Any) -> dict[str, Any]:
         (changed(phase=None), "damaged: phase must be in 0 to 3, got None"),
         (without("steps"), "the saved state is damaged: it has no 'steps'"),
         (without("phase"), "the saved state is damaged: it has no 'phase'"),
+        (without("schedule"), "the saved state is damaged: it has no 'schedule'"),
         (without("masks"), "the saved state is damaged: it has no 'masks'"),
         (
             changed(masks={}),
@@ -373,12 +381,18 @@ def test_a_state_that_does_not_fit_is_an_error_that_says_why(state: Any, says: s
 
 def test_a_state_of_patterns_in_another_order_is_of_another_schedule():
     schedule = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity={"2*": 0.5, "*weight": 0.3})
-    state = Run(schedule).dsd.state_dict()
-    Run(schedule).dsd.load_state_dict(state)
+    run = Run(schedule)
+    state, sharded = run.dsd.state_dict(), run.dsd.sharded_state_dict()
+    run.dsd.load_state_dict(state)
     phase = state["schedule"]["phases"][1]
+    assert phase["sparsity"] == [["2*", 0.5], ["*weight", 0.3]]
+    phase["sparsity"] = dict(phase["sparsity"])  # as it was saved before
+    run.dsd.load_state_dict(state)
+    assert sharded["schedule"] == state["schedule"]  # a checkpoint of before is asked for each of its keys
+    run.dsd.load_state_dict(sharded)
     phase["sparsity"] = dict(reversed(phase["sparsity"].items()))
     with pytest.raises(StateError, match="the saved state is of another schedule"):
-        Run(schedule).dsd.load_state_dict(state)
+        run.dsd.load_state_dict(state)
 
 
 def test_a_state_of_surgery_without_its_hidden_weights_is_damaged():

@@ -27,7 +27,7 @@ from .holding.attached import Controller
 from .holding.ending import End, check_callback, reminder, written_since
 from .holding.optimizers import make_hookable
 from .holding.owners import Owners
-from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, shards_of, state_of_masks
+from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, sharded, state_of_masks
 from .holding.states.undo import FirstPruning
 from .parameters import Summary
 from .phase import Phase, Sparsity
@@ -273,7 +273,7 @@ class DSD(Controller):
             dcp.load(state, checkpoint_id=path)
             dsd.load_state_dict(state["dsd"])
         """
-        return self._header() | {"sharded": shards_of(self.schedule, self._candidates, self._masked)}
+        return self._header() | sharded(self.schedule, self._candidates, self._masked)
 
     def _header(self) -> dict[str, Any]:
         return {

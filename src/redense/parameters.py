@@ -16,7 +16,7 @@ from .errors import LeftDenseWarning, ParameterError
 from .files.notebook import html_table
 from .files.visible import aligned, visible_line
 from .layers.kinds import Kind, is_matrix
-from .layers.names import Modules, all_matching, patterns_of, unwrap, walk
+from .layers.names import Modules, all_matching, matching, patterns_of, refuse_tied, unwrap, walk
 from .layers.owners import Owner, first_layers_of, other_names, owners_of
 from .masks import check_storage
 from .masks.sharding import is_sharded, local, refuse_flattened, sparsity_of
@@ -248,7 +248,13 @@ def judge(
             if not any(ruled[name][0] or ruled[name][1] == FROZEN for name in found):
                 unknown = {name for name in found if ruled[name][2].unknown}
                 if strict and not unknown:
-                    raise _selects_nothing(pattern, {name: ruled[name][1] for name in found})
+                    others = {tied[name] for name in matching(pattern, tied)}
+                    if matrices := {name for name in others if is_matrix(owners[name].parameter)}:
+                        refuse_tied("include", pattern, matrices)
+                    can = [n for n in found - excluded if owners[n].parameter.is_floating_point()]
+                    can = [name for name in can if not ruled[name][2].refused]
+                    can.sort(key=lambda name: (not is_matrix(owners[name].parameter), name))
+                    raise _selects_nothing(pattern, {name: ruled[name][1] for name in found}, can)
                 asked |= unknown
     verdicts: list[Verdict] = []
     for name, owner in owners.items():
@@ -350,10 +356,10 @@ def _by_name(name: str, parameter: nn.Parameter, kind: Kind, trained: Collection
     return True, "included by name"
 
 
-def _selects_nothing(pattern: str, reasons: Mapping[str, str]) -> ParameterError:
+def _selects_nothing(pattern: str, reasons: Mapping[str, str], can: Sequence[str]) -> ParameterError:
     count = len(reasons)
     why = ", ".join(dict.fromkeys(reasons[name] for name in sorted(reasons)))
+    cure = f"give exact names, for example '{can[0]}'" if can else "leave it out"
     return ParameterError(
-        f"include '{pattern}' matches {count} parameter{'s' if count > 1 else ''} and selects none ({why}): "
-        f"give exact names, for example '{min(reasons)}'"
+        f"include '{pattern}' matches {count} parameter{'s' if count > 1 else ''} and selects none ({why}): {cure}"
     )

@@ -6,7 +6,7 @@ import fnmatch
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
@@ -62,8 +62,10 @@ class Decay:
         ):
             object.__setattr__(self, name, plain(getattr(self, name)))
             value = as_float(getattr(self, name))
-            if value is None or not (low <= value <= high) or (name in ("every", "until") and value == 0):
-                raise ScheduleError(f"{name} of the decay must be in [{low}, {high}], got {getattr(self, name)!r}")
+            above = name in ("every", "until")
+            if value is None or not (low <= value <= high) or (above and value == 0):
+                within = f"{'(' if above else '['}{low}, {high}]"
+                raise ScheduleError(f"{name} of the decay must be in {within}, got {getattr(self, name)!r}")
 
     def at(self, x: float) -> float:
         """Return the factor when the part ``x`` of the phase is done."""
@@ -208,8 +210,9 @@ class Phase:
         return "sparse" if self.is_sparse else "dense"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data (numbers, strings, lists, dicts) without what has its default.
+        """Return plain data (numbers, strings, lists, dicts) without what has its default; no order of keys matters.
 
+        Sparsities by name are a list of pairs where sorted keys, as YAML writes them, would or might be other ones.
         A criterion that is a function is named ``module:qualified name``; `from_dict` takes it if it is registered
         under that name, because nothing is imported for a saved schedule.
         """
@@ -223,7 +226,7 @@ class Phase:
                 if item.name == "pattern"
                 else criterion_name(value)
                 if item.name == "criterion"
-                else dict(cast("Mapping[str, float]", value))
+                else _shares(cast("Mapping[str, float]", value))
                 if isinstance(value, Mapping)
                 else value
             )
@@ -235,7 +238,7 @@ class Phase:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Phase:
-        """Return the phase that `to_dict` gave.
+        """Return the phase that `to_dict` gave; sparsities by name may be a mapping, too, whose order then counts.
 
         Raises:
             ScheduleError: a key is unknown or missing.
@@ -252,6 +255,8 @@ class Phase:
             values["surgery"] = _rebuild(Surgery, values["surgery"], "surgery")
         if values.get("pattern") is not None:
             values["pattern"] = check_pattern(values["pattern"])
+        if "sparsity" in values:
+            values["sparsity"] = _mapping_of(values["sparsity"])
         return cls(**values)
 
 
@@ -271,19 +276,40 @@ def ordered(data: Any) -> Any:
     if not isinstance(data, Mapping):
         return data
     given = cast("Mapping[str, Any]", data)
-    return {
-        name: [list(pair) for pair in value.items()] if name == "sparsity" and _order_decides(value) else ordered(value)
-        for name, value in given.items()
-    }
+    return {name: _ordered_shares(value) if name == "sparsity" else ordered(value) for name, value in given.items()}
 
 
-def _order_decides(shares: Any) -> bool:
+def _ordered_shares(value: Any) -> Any:
+    shares = _mapping_of(value)  # which may have been written as pairs
     if not isinstance(shares, Mapping):
-        return False
-    each = cast("Mapping[str, object]", shares)
-    pairs = itertools.combinations(each, 2)
-    decides = any(each[one] != each[other] and _may_overlap(one, other) for one, other in pairs)
-    return decides and list(each) != sorted(each)
+        return ordered(shares)
+    each = cast("Mapping[str, Any]", shares)
+    return _pairs(each) if _order_decides(each, _may_overlap) else ordered(each)
+
+
+def _shares(shares: Mapping[str, float]) -> Any:
+    """Return sparsities by name as data that says the same when its keys are sorted."""
+    return _pairs(shares) if _order_decides(shares, _alike) else dict(shares)
+
+
+def _pairs(shares: Mapping[str, Any]) -> list[list[Any]]:
+    return [list(pair) for pair in shares.items()]
+
+
+def _mapping_of(value: object) -> object:
+    """Return a list of pairs, each a name or pattern and its sparsity, as a mapping; anything else as it is."""
+    each = cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()
+    if not each or not all(isinstance(one, (list, tuple)) and len(cast("Any", one)) == 2 for one in each):
+        return cast("object", value)
+    shares = {name: share for name, share in each if isinstance(name, str)}
+    return shares if len(shares) == len(each) else cast("object", value)  # no name twice
+
+
+def _order_decides(shares: Mapping[str, object], meet: Callable[[str, str], bool]) -> bool:
+    """Whether two patterns that ``meet`` have different sparsities, in another order than the sorted one."""
+    pairs = itertools.combinations(shares, 2)
+    decides = any(shares[one] != shares[other] and meet(one, other) for one, other in pairs)
+    return decides and list(shares) != sorted(shares)
 
 
 def covers(pattern: str, other: str) -> bool:
@@ -298,9 +324,13 @@ def covers(pattern: str, other: str) -> bool:
 
 def _may_overlap(one: str, other: str) -> bool:
     """Whether two patterns, of which none stands for all of the other, may stand for the same parameter."""
+    return _alike(one, other) and not covers(one, other) and not covers(other, one)
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two patterns may stand for the same parameter, one for all of the other included."""
     begin, end = (re.split(r"[*?[]", pattern)[0] for pattern in (one, other))
-    alike = begin.startswith(end) or end.startswith(begin)
-    return alike and not covers(one, other) and not covers(other, one)
+    return begin.startswith(end) or end.startswith(begin)
 
 
 def _decay(decay: object, label: str) -> Decay:

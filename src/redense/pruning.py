@@ -11,12 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .criteria import criterion_name, get_criterion, magnitude, saliency
+from .criteria import criterion_name, get_criterion, magnitude, random, saliency
 from .errors import ParameterError, RedenseError, ScheduleError, ScoreError, SparsityError, nearest
 from .layers.kinds import Kind
 from .layers.names import matching, refuse_tied
 from .masks import check_groups
 from .masks import sharded as distributed
+from .masks.blocks import INT_OF_SIZE
 from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
 from .phase import Phase, Sparsity, covers
 from .schedules.numeric import as_int
@@ -86,6 +87,7 @@ def _scores(
     for name, parameter in parameters.items():
         given = [each for each in (parameter, parameter.grad) if each is not None]
         written = _versions(given)
+        before = [] if criterion in (magnitude, random, saliency) else [_bits(each).clone() for each in given]
         try:
             if criterion is magnitude and name in effective and not is_sharded(parameter):
                 values = effective[name]() if absolute else effective[name]().abs()
@@ -93,7 +95,8 @@ def _scores(
                 values = parameter.detach() if absolute else criterion(parameter, seed(name))
         except RedenseError as error:
             raise type(error)(f"'{name}': {error}") from None
-        if _versions(given) != written:
+        now = (_bits(each) for each in given)
+        if _versions(given) != written or not all(map(torch.equal, before, now)):
             raise ScoreError(
                 f"criterion '{criterion_name(phase.criterion)}' has changed '{name}' or its gradient in place: it must "
                 "give new tensors (abs(), not abs_()). Load the weights again"
@@ -122,6 +125,14 @@ def _scores(
 def _versions(tensors: Iterable[Tensor]) -> list[int]:
     """Return how often each of some tensors was written; of inference mode's nothing is counted."""
     return [0 if local(each).is_inference() else local(each)._version for each in tensors]
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Return the values of a tensor as integers, in which NaN equals itself: no version counts a write to ``.data``."""
+    own = local(tensor.detach())
+    own = own._values() if own.is_sparse else own
+    own = torch.view_as_real(own.resolve_conj()) if own.is_complex() else own
+    return own.view(INT_OF_SIZE[own.dtype.itemsize])
 
 
 def _as_real(scores: object, criterion: str, name: str) -> Tensor:

@@ -75,7 +75,7 @@ class Schedule:
         """
         number = as_float(step)
         if number is None or not number >= 0:
-            raise ScheduleError(f"step must not be negative, got {step!r}")
+            raise ScheduleError(f"step must be a number of at least 0, got {step!r}")
         return sum(end <= number for end in self.ends)
 
     def phase_at(self, step: int) -> Phase | None:
@@ -99,7 +99,7 @@ class Schedule:
     # --- plain data -------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON or YAML."""
+        """Return plain data for JSON or YAML, in which no order of keys matters."""
         return {"phases": [phase.to_dict() for phase in self.phases]}
 
     @classmethod

@@ -125,6 +125,28 @@ def test_a_gradient_that_was_written_otherwise_is_masked_on_request_and_before_t
         assert seen == [False]
 
 
+@pytest.mark.parametrize("kind", ["row", "column", "windows", "rows of an embedding"])
+def test_a_gradient_whose_elements_share_memory_keeps_those_of_kept_weights(kind: str):
+    sparse = kind == "rows of an embedding"
+    model: Any = nn.Embedding(4, 32, sparse=True) if sparse else nn.Linear(32, 4, bias=False)
+    made = {
+        "row": lambda: torch.arange(1.0, 33).expand(4, 32),
+        "column": lambda: torch.arange(1.0, 5).view(4, 1).expand(4, 32),
+        "windows": lambda: torch.arange(1.0, 36).unfold(0, 32, 1),
+        "rows of an embedding": lambda: torch.sparse_coo_tensor(
+            torch.tensor([[0, 2]]), torch.arange(1.0, 33).expand(2, 32), (4, 32), check_invariants=True
+        ),
+    }
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, HALF, include=["weight"]) as block:
+        before, mask = model.weight.detach().clone(), block.masks["weight"]
+        model.weight.grad = made[kind]()
+        optimizer.step()
+        masked = torch.where(mask, made[kind]().to_dense(), 0.0)
+        assert torch.equal(model.weight.grad.to_dense(), masked)
+        torch.testing.assert_close(model.weight.detach(), before - 0.1 * masked)
+
+
 @pytest.mark.parametrize("form", [torch.optim.AdamW, *MIXING])
 def test_a_gradient_that_is_written_past_the_version_counter_is_masked_before_the_step(form: Any):
     """Through ``.data``, as old loops add noise or reduce over ranks; replays of CUDA graphs write so, too."""

@@ -122,8 +122,6 @@ class Named(torchs.StepLR):
         (lambda o: Floored(o, 5), "Floored"),
         (Own, "Own"),
         (lambda o: torchs.ChainedScheduler([torchs.StepLR(o, 5), Own(o)]), "Own"),
-        (lambda o: "cosine", "str"),
-        (lambda o: None, "NoneType"),
     ],
 )
 def test_a_scheduler_whose_rates_are_not_known_is_named_and_nothing_is_scaled(make: Make, name: str):
@@ -133,6 +131,14 @@ def test_a_scheduler_whose_rates_are_not_known_is_named_and_nothing_is_scaled(ma
     with pytest.raises(OptimizerError, match=rf"not where {name} keeps its rates"):
         redense.scale_lr(optimizer, HALF, scheduler)
     assert [dict(group) for group in optimizer.param_groups] == before
+
+
+@pytest.mark.parametrize("scheduler", [None, "cosine", [None]])
+def test_what_is_no_scheduler_is_refused_with_the_cure(scheduler: Any):
+    optimizer = sgd()
+    with pytest.raises(OptimizerError, match=r"must be one of PyTorch's, or several, got .*: leave it out where the"):
+        redense.scale_lr(optimizer, HALF, scheduler)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.05]
 
 
 def test_a_subclass_that_computes_nothing_is_as_good_as_its_parent():

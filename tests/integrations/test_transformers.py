@@ -206,6 +206,14 @@ def test_the_trainer_may_restore_the_callback_itself(whole: Any, tmp_path: Path)
     assert_same(weights(again.model), weights(whole.model))
 
 
+def test_what_the_trainer_writes_with_sorted_keys_is_the_same_schedule():
+    schedule = Schedule.dsd(dense=2, sparse=3, redense=2, sparsity={"mid.*": 0.8, "*": 0.2})
+    kept = json.loads(json.dumps(DSDTrainerCallback(schedule).state(), sort_keys=True))
+    (sparse,) = (phase for phase in DSDTrainerCallback(**kept["args"]).schedule.phases if phase.is_sparse)
+    assert isinstance(sparse.sparsity, dict)
+    assert list(sparse.sparsity.items()) == [("mid.*", 0.8), ("*", 0.2)]
+
+
 def test_an_example_of_the_inputs_is_followed_and_is_not_kept_in_a_checkpoint(tmp_path: Path):
     inputs = {"input_ids": torch.ones(1, 4, dtype=torch.long)}
     trainer(tmp_path, [DSDTrainerCallback(SCHEDULE, inputs=inputs), Until(4)]).train()

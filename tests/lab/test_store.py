@@ -170,6 +170,19 @@ def test_another_order_of_patterns_that_overlap_makes_other_keys(tiny: Tiny):
     assert there == back
 
 
+def test_patterns_beside_include_have_other_keys_than_those_that_left_what_it_names_dense(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+):
+    hashed: list[Any] = []
+    monkeypatch.setattr(key_module, "ordered", lambda data: hashed.append(data) or data)
+    named: dict[str, Any] = {"sparse": {"sparsity": {"*": 0.5}}}
+    for changes in (named, {"prune": {"include": ["*"]}}, {**named, "prune": {"include": ["*"]}}):
+        keys(tiny(**changes))
+    keys(tiny(**named, prune={"first_layer": True}))
+    among = [each["phase"].get("among") for each in hashed]
+    assert among == [None] * 7 + ["included"] + [None] * 2 + ["included"] + [None]
+
+
 def test_keys_do_not_depend_on_names_or_on_where_and_how_the_data_is_read(tiny: Tiny, image_folder: Path):
     found = keys(tiny())
     assert keys(tiny(name="other", about="something else")) == found

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mask_samples import bits_of, lay_out, masks_with_tensors, patched
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from redense import masks
+from redense import masks, summary
 from redense.errors import ParameterError
 from redense.holding.watching import flat
 from redense.masks import applying, blocks
@@ -136,6 +136,13 @@ def test_applying_to_weights_with_gaps_in_memory_fills_no_gap():
     assert whole.tolist() == [[0.0, 1.0] * 3] * 4
 
 
+def test_elements_that_share_memory_are_refused():
+    shared = torch.ones(3).expand(2, 3)
+    with pytest.raises(ParameterError, match=r"elements share memory, .* strides \(0, 1\)\): give a copy, clone\(\)"):
+        masks.apply_(torch.tensor([[True, False, True], [True, True, True]]), shared)
+    assert bool(shared.all())
+
+
 def test_applying_to_a_leaf_that_needs_gradients_is_allowed():
     weight = torch.nn.Parameter(torch.ones(3))
     masks.apply_(torch.tensor([True, False, True]), weight)
@@ -156,6 +163,34 @@ def test_like_gives_the_mask_the_layout_of_the_weight():
 def test_sparsity_counts_exact_zeros_of_either_sign_over_all_tensors():
     assert masks.sparsity_of(torch.tensor([0.0, -0.0, 1e-45]), torch.ones(5)) == 0.25
     assert masks.sparsity_of() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sparsity"),
+    [
+        (torch.float8_e4m3fn, 0.5),
+        (torch.float8_e5m2fnuz, 0.5),
+        (torch.uint16, 0.5),
+        (torch.bool, 0.5),
+        (torch.complex64, 0.5),
+        (torch.bits4x2, 0.0),
+        (torch.bits8, 0.0),
+        (torch.qint8, 0.5),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_sparsity_is_told_of_whatever_a_frozen_weight_is_kept_in(dtype: torch.dtype, sparsity: float):
+    values = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    if dtype == torch.qint8:
+        weight = torch.quantize_per_tensor(values, 0.1, 0, dtype)
+    else:
+        unread = dtype in (torch.bits4x2, torch.bits8)
+        weight = values.to(torch.uint8).view(dtype) if unread else values.to(dtype)
+    assert masks.sparsity_of(weight) == masks.sparsity_of(weight.t()) == sparsity
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].weight = nn.Parameter(weight, requires_grad=False)
+    row = summary(model).rows[0]
+    assert (row.prunable, row.sparsity) == (False, sparsity)
 
 
 def test_off_the_cpu_the_patterns_are_multiplied_together(monkeypatch: pytest.MonkeyPatch):

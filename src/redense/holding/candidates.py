@@ -95,6 +95,20 @@ class Candidates:
             self._model, include, self._exclude, self._first, strict=strict, modules=self.modules, trained=self.trained
         )
 
+    def _judge_mapped(self, mapped: Sequence[str], spoken: Collection[str]) -> list[Verdict]:
+        """Return the verdicts where a mapping speaks of some parameters: it selects as ``include`` does, or among that.
+
+        Args:
+            mapped: the names and patterns of the mapping; an exact name is taken whatever ``include`` says.
+            spoken: the names of the parameters that they stand for.
+        """
+        if self._include is None:
+            return self._judge(mapped, strict=False)
+        exact = [name for name in mapped if name in self.kinds]
+        verdicts = self._judge([*self._include, *exact]) if exact else self.verdicts()
+        left = {"prunable": False, "reason": "not named by the schedule", "overlooked": False, "frozen": False}
+        return [verdict if verdict.name in spoken else replace(verdict, **left) for verdict in verdicts]
+
     def __call__(self, sparsity: Sparsity | None) -> dict[str, nn.Parameter]:
         """Return the parameters that a phase prunes: name -> parameter.
 
@@ -109,12 +123,10 @@ class Candidates:
         tied = dict[str, str]()
         if mapped:
             tied = other_names(self.modules, owners_of(self.modules))
-            for pattern in mapped:
-                all_matching("sparsity", pattern, list(self.kinds), tied)
+            spoken = (all_matching("sparsity", pattern, list(self.kinds), tied) for pattern in mapped)
+            verdicts = self._judge_mapped(mapped, set[str]().union(*spoken))
             tied = {other: name for other, name in tied.items() if name in chosen}
-            verdicts = self._judge(mapped, strict=False)
-            own = chosen_of(verdicts)
-            chosen = own if self._include is None else {n: p for n, p in own.items() if n in chosen or n in mapped}
+            chosen = chosen_of(verdicts)
         self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
         if mapped:
             per_parameter(sparsity, [*chosen, *self.frozen], tied)  # refuses a name that is left out

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from redense import masks as masking
+from redense.masks.applying import overlaps
 from redense.masks.sharding import local
 
 from .optimizers import refuse_capture
@@ -68,9 +69,9 @@ class GradientMasks:
                 continue
             mask = self._mask_of(name)
             if mask.device.type != "cpu" and _is_plain(gradient):  # to look would be to wait; to mask costs less there
-                together.append((mask, [local(gradient)]))
+                together.append((mask, [local(_apart(parameter, gradient, mask))]))
             elif not self._is_masked(name, gradient, mask):
-                self._mask(name, gradient, mask)
+                self._mask(name, _apart(parameter, gradient, mask), mask)
         masking.apply_all_(together)
 
     def _is_masked(self, name: str, gradient: Tensor, mask: Tensor) -> bool:
@@ -102,6 +103,15 @@ class GradientMasks:
     def _mask(self, name: str, gradient: Tensor, mask: Tensor) -> None:
         mask_gradient_(gradient, mask)
         self._masked[name] = (weakref.ref(gradient), _version(gradient))
+
+
+def _apart(parameter: nn.Parameter, gradient: Tensor, mask: Tensor) -> Tensor:
+    """Return a gradient each element of which has its own place in memory: one that was expanded becomes a copy."""
+    own = gradient._values() if gradient.is_sparse else local(gradient)
+    if own.stride() == mask.stride() or not overlaps(own):
+        return gradient
+    parameter.grad = copied = gradient.clone()
+    return copied
 
 
 def _hook_first(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> RemovableHandle:

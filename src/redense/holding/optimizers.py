@@ -239,7 +239,7 @@ def fills_state(optimizer: Optimizer) -> bool:
     meshes = {gradient.device_mesh: None for gradient in gradients if is_sharded(gradient)}
     if meshes and _asked_by_torch():  # by one rank alone, perhaps
         return True
-    trains = any(bool(local(gradient).count_nonzero()) for gradient in gradients)
+    trains = any(bool(local(gradient).any()) for gradient in gradients)
     for mesh in meshes:  # the gradient of another rank's shards may be all there is
         trains = bool(largest_over(mesh)(torch.tensor([int(trains)], device="cpu")))
     return not trains

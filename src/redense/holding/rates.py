@@ -136,6 +136,11 @@ def _rates_of(scheduler: Any, optimizer: Optimizer) -> _Rates:
         known = _KNOWN.get(one)
         if known is not None or any(name in vars(one) for name in _COMPUTE):
             break
+    if not hasattr(scheduler, "optimizer"):
+        raise OptimizerError(
+            f"scheduler of scale_lr must be one of PyTorch's, or several, got {scheduler!r}: leave it out where the "
+            "loop has none"
+        )
     if known is None:
         raise OptimizerError(
             f"scale_lr knows PyTorch's own schedulers, but not where {kind.__name__} keeps its rates, which it would "

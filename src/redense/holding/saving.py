@@ -140,7 +140,14 @@ def check_format(state: Mapping[str, Any], key: str, expected: dict[str, Any], n
         raise StateError(f"a state is what state_dict() gave, got {type(state).__name__}")
     if state.get("format") != FORMAT:
         raise StateError(f"this is no state of redense's format {FORMAT}: it has {sorted(map(str, state))[:8]}")
-    if ordered(state.get(key)) != ordered(expected):
+    of_block = "schedule" not in state and isinstance(state.get("phase"), Mapping)
+    if of_block and key == "schedule":
+        raise StateError("this is the state of a block: give it to redense.sparse(..., state=...), and not to a DSD")
+    if "schedule" in state and key == "phase":
+        raise StateError("this is the state of a DSD: give it to redense.DSD(..., state=...), and not to a block")
+    if key not in state:
+        raise StateError(f"the saved state is damaged: it has no '{key}'")
+    if ordered(state[key]) != ordered(expected):
         raise StateError(f"the saved state is of another {key}: saved {state.get(key)}, now {expected}")
     for needed in needs:
         if needed not in state:
@@ -166,7 +173,16 @@ def check_progress(state: Mapping[str, Any], optimizers: int, phases: int) -> No
 # --- sharded --------------------------------------------------------------------------------------------------------
 
 
-def shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
+def sharded(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
+    """Return the schedule and the shards of a state for DCP, which asks a checkpoint for each key of it."""
+    data = schedule.to_dict()
+    for plain, phase in zip(data["phases"], schedule.phases, strict=True):
+        if isinstance(phase.sparsity, Mapping):  # never as pairs, which checkpoints of an older redense have no key for
+            plain["sparsity"] = dict(phase.sparsity)
+    return {"schedule": data, "sharded": _shards_of(schedule, candidates, masked)}
+
+
+def _shards_of(schedule: Schedule, candidates: Candidates, masked: Masked | None) -> dict[str, Any]:
     """Return masks, and what surgery keeps, for every parameter that any phase prunes; ones where no mask holds.
 
     A DCP load goes into such a state of a fresh object, which may be in another phase than the saved one.

@@ -75,6 +75,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
             phase["prune"] = prune
         if planned.phase.is_sparse:
             phase |= _said(code=code_of(get_criterion(planned.phase.criterion)))
+            if isinstance(planned.phase.sparsity, Mapping) and (recipe.prune.first_layer or recipe.prune.include):
+                phase["among"] = "included"  # once, what was included by name stayed dense under patterns
         if planned.method:
             phase |= _technique(planned.method, planned.options)
         if planned.changes:

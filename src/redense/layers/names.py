@@ -108,8 +108,23 @@ def all_matching(what: str, pattern: str, names: list[str], tied: Mapping[str, s
     if not found and others:
         refuse_tied(what, pattern, others)
     if not found:
-        raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{nearest(pattern, names)}")
+        of = _computed_from(pattern, names)
+        cure = f": it is computed, give '{of}', which it is computed from" if of else nearest(pattern, names)
+        raise ParameterError(f"{what} '{pattern}' matches no parameter of the model{cure}")
     return found
+
+
+def _computed_from(name: str, names: Collection[str]) -> str:
+    """Return the parameters, by a name or a module, that a layer computes a weight from; ``""`` if it does not.
+
+    >>> _computed_from("1.weight", ["1.parametrizations.weight.original0", "1.parametrizations.weight.original1"])
+    '1.parametrizations.weight'
+    """
+    above, dot, last = name.rpartition(".")
+    module = f"{above}{dot}parametrizations.{last}"
+    if any(other.startswith(f"{module}.") for other in names):
+        return module
+    return next((own for own in (f"{name}_v", f"{name}_orig") if own in names), "")  # as PyTorch's older hooks name it
 
 
 def refuse_tied(what: str, pattern: str, others: Collection[str]) -> NoReturn:

@@ -26,7 +26,7 @@ def apply_(mask: Tensor, *tensors: Tensor) -> None:
         tensors: any dtype, the mask's shape and device; same strides are the fast path.
 
     Raises:
-        ParameterError: the mask is not of booleans, or a tensor has another shape.
+        ParameterError: the mask is not of booleans, or a tensor has another shape, or elements that share memory.
     """
     if mask.dtype != torch.bool or any(tensor.shape != mask.shape for tensor in tensors):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
@@ -68,7 +68,27 @@ def apply_all_(masked: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
 def _fill(mask: Tensor, tensor: Tensor) -> None:
     # As integers where masked_fill_ knows no such dtype (float8); complex128 has none of its size.
     integer = INT_OF_SIZE.get(tensor.dtype.itemsize)
+    if overlaps(tensor):  # else what is kept would be set to 0 together with what is not
+        raise ParameterError(
+            f"no mask can be applied to a tensor whose elements share memory, as after expand() (shape "
+            f"{tuple(tensor.shape)}, strides {tensor.stride()}): give a copy, clone()"
+        )
     (tensor if integer is None else tensor.view(integer)).masked_fill_(~mask, 0)
+
+
+def overlaps(tensor: Tensor) -> bool:
+    """Whether several elements may lie in one place of memory.
+
+    >>> overlaps(torch.ones(3).expand(2, 3)), overlaps(torch.ones(2, 3).t()), overlaps(torch.ones(4, 6)[:, ::2])
+    (True, False, False)
+    """
+    reach = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return True
+            reach += (size - 1) * stride
+    return False
 
 
 def is_dense(tensor: Tensor) -> bool:
@@ -141,5 +161,22 @@ def sparsity_of(*tensors: Tensor) -> float:
     0.5
     """
     total = sum(tensor.numel() for tensor in tensors)
-    dense = (t.detach() if t.layout == torch.strided else t.detach().to_dense() for t in tensors)
-    return 1 - sum(int(torch.count_nonzero(t)) for t in dense) / total if total else 0.0
+    return 1 - sum(nonzeros(tensor) for tensor in tensors) / total if total else 0.0
+
+
+def nonzeros(tensor: Tensor) -> int:
+    """Return how many elements are not exactly 0, in any dtype: all, where PyTorch reads no element (int4, bits).
+
+    >>> nonzeros(torch.tensor([0.0, -0.0, 2.0]).to(torch.float8_e5m2))
+    1
+    """
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    try:
+        return int(torch.count_nonzero(dense))
+    except NotImplementedError:  # float8, unsigned integers, quantised: what a frozen weight may be kept in
+        pass
+    try:
+        flat = (dense.dequantize() if dense.is_quantized else dense).reshape(-1)
+        return sum(int(torch.count_nonzero(block.to(torch.float32))) for block in blocks(flat))
+    except (NotImplementedError, RuntimeError):
+        return tensor.numel()

@@ -216,7 +216,7 @@ def sparsities_of(weights: Mapping[str, Tensor]) -> dict[str, float]:
     sharded: dict[Any, dict[str, int]] = {}
     for name, weight in weights.items():
         if is_sharded(weight):
-            zeros = local(weight).numel() - int(torch.count_nonzero(local(weight)))
+            zeros = local(weight).numel() - applying.nonzeros(local(weight))
             of_mesh = sharded.setdefault(_dtensor(weight).device_mesh, {})
             of_mesh[name] = zeros if extent_of(weight).counted else 0
     for mesh, counts in sharded.items():

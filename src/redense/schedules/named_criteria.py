@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,7 +89,24 @@ def check_criterion(chosen: str | Criterion) -> None:
     except TypeError as error:
         raise ScoreError(f"criterion '{criterion_name(chosen)}' is called with (parameter, seed): {error}") from None
     except ValueError:  # a function of C has no signature
-        pass
+        _try(chosen)
+
+
+def _try(chosen: Criterion) -> None:
+    """Raise if a function that does not say what it is called with does not take a parameter and a seed."""
+    torch = sys.modules.get("torch")  # whoever has made a function of tensors has loaded it
+    if torch is None:
+        return
+    try:
+        chosen(torch.ones(2, 2, device="cpu"), 0)
+    except Exception as error:  # noqa: BLE001
+        if not isinstance(error, TypeError):
+            return  # it takes them, and not so small a parameter: the real ones will tell
+        why = str(error).strip().partition("\n")[0]
+        raise ScoreError(
+            f"criterion '{criterion_name(chosen)}' is called with (parameter, seed) and does not take them ({why}): "
+            "give a function such as lambda parameter, seed: parameter.abs()"
+        ) from None
 
 
 def criterion_name(chosen: str | Criterion) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from redense.errors import RecipeError
-from redense.lab.pairs.plan import PlannedArm, make_plan, scheduled_arm
+from redense.errors import RecipeError, StateError
+from redense.lab.pairs.plan import PlannedArm, continued, make_plan, scheduled_arm
 from redense.phase import Phase
 from redense.schedule import Schedule
 
@@ -50,3 +51,24 @@ def test_every_schedule_without_a_mask_is_a_control_wherever_it_stands():
     for named in (None, ["flat"]):  # `restart` would be a gain over `flat`
         plan = make_plan(arms, form="function", name="train", seeds=2, baseline=None, controls=named)
         assert plan.controls == ("restart", "flat", "flatter")
+
+
+def test_a_folder_whose_plan_has_a_mapping_goes_on_with_the_same_order_of_patterns_and_no_other():
+    shares = {"b.*": 0.5, "*.weight": 0.3}
+    made = [Schedule((Phase.sparse(4, each),)) for each in (shares, dict(reversed(shares.items())))]
+    plans = [
+        make_plan(
+            [PlannedArm("baseline"), scheduled_arm("mine", schedule)],
+            form="function",
+            name="train",
+            seeds=2,
+            baseline=None,
+            controls=None,
+        )
+        for schedule in made
+    ]
+    old = {"phases": [{"steps": 4, "sparsity": shares, "name": "sparse"}]}  # as it was written before
+    before = replace(plans[0], arms=(plans[0].arms[0], replace(plans[0].arms[1], schedule=old)))
+    assert continued(before, plans[0], "there", judged=False, done={}).seeds == (0, 1)
+    with pytest.raises(StateError, match="the schedule of arm 'mine' is another than that of there"):
+        continued(before, plans[1], "there", judged=False, done={})

@@ -39,6 +39,13 @@ def test_a_plan_says_what_will_be_trained(tiny: Tiny):
     assert plain["estimated_seconds"] is None
 
 
+def test_a_plan_takes_a_name_that_the_rule_does_not(tiny: Tiny):
+    made = outline(tiny(sparse={"sparsity": {"fc1.bias": 0.25, "*": 0.5}}))
+    shares = {layer["name"]: layer["sparsity"][1] for layer in made.to_dict()["layers"]}
+    assert shares == {"fc1.weight": 0.5, "fc1.bias": 0.25, "fc2.weight": 0.5, "fc2.bias": 0.0}
+    assert made.to_dict()["phases"][1]["sparsity"] == 0.5  # of what the rule finds
+
+
 def test_what_a_scan_will_choose_is_not_made_up(tiny: Tiny):
     for recipe in (tiny(prune={"allocation": "sensitivity"}), tiny(sparse={"scope": "global"})):
         plain = outline(recipe).to_dict()

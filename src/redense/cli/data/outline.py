@@ -47,7 +47,8 @@ def print_outline(made: Outline) -> None:
     layers = plain_table("layer", "shape", "weights", "sparsity", last="why")
     for row in _large(made.rows):
         sparse = [made.of_layer(planned, row) for planned in made.phases if planned.phase.is_sparse]
-        shown = ", ".join("chosen then" if s is None else f"{100 * s:g} %" for s in sparse) if row.prunable else "-"
+        told = ("chosen then" if share is None else f"{100 * share:g} %" for share in sparse)
+        shown = ", ".join(told) if row.prunable or any(sparse) else "-"
         layers.add_row(row.name, " x ".join(map(str, row.shape)), f"{row.weights:,}", shown, row.reason)
     others = len(made.rows) - len(_large(made.rows))
     console.print("", layers, f"and {others} biases and normalisations, never pruned" if others else "", sep="\n")

@@ -332,7 +332,7 @@ def do(job: Job) -> Done:
 
 def _engine(job: Job, **changes: Unpack[Wiring]) -> Engine:
     """Return the engine of this process, about to train the phases of a job."""
-    recipe = _recipe(json.dumps(job.recipe, sort_keys=True))
+    recipe = _recipe(json.dumps(job.recipe))  # as it is: the order of patterns matters
     return process_engine(shared_task(recipe), recipe, [PlannedPhase.from_dict(p) for p in job.phases], **changes)
 
 

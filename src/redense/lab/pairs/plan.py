@@ -22,6 +22,7 @@ from redense.lab.judging.figures import (
     usual_baseline,
 )
 from redense.lab.judging.verdicts import check_looks, check_margin
+from redense.phase import ordered
 from redense.schedule import Schedule
 from redense.schedules.numeric import as_int, plain
 
@@ -269,7 +270,7 @@ def continued(before: Plan, now: Plan, folder: object, *, judged: bool, done: Ma
             raise StateError(f"arm {quoted(arm.name)} of {folder} is left out: arms can be added, not taken away")
         new = names[arm.name]
         for part in ("schedule", "command", "code"):
-            if getattr(arm, part) != getattr(new, part):
+            if ordered(getattr(arm, part)) != ordered(getattr(new, part)):
                 raise StateError(
                     f"the {part} of arm {quoted(arm.name)} is another than that of {folder}: name another folder, or "
                     "give it another name as a further arm"

@@ -120,13 +120,14 @@ class Outline:
     def of_layer(self, planned: PlannedPhase, row: Row) -> float | None:
         """Return the sparsity of a layer in a phase; None where a scan or a common threshold will say it."""
         phase = planned.phase
-        if not row.prunable or not phase.is_sparse:
+        by_name = phase.sparsity if isinstance(phase.sparsity, Mapping) else {}
+        if not (row.prunable or row.name in by_name) or not phase.is_sparse:
             return 0.0
         if phase.pattern:
             return 1 - phase.pattern[0] / phase.pattern[1]
         if phase.scope == "global" or planned.allocation != "uniform":
             return None
-        names = [row.name for row in self.rows if row.prunable]
+        names = [each.name for each in self.rows if each.prunable or each.name in by_name]
         return per_parameter(phase.sparsity, names).get(row.name, 0.0)
 
     def sparsity(self, planned: PlannedPhase) -> float:

@@ -123,7 +123,7 @@ def _spans(phases: list[Mapping[str, Any]]) -> Iterator[Span]:
             facts.append(f"from the end of {phases[after]['phase'].get('name')}")
         if pattern:
             facts.append(f"{pattern[0]} of every {pattern[1]} weights kept")
-        elif isinstance(sparsity, Mapping):
+        elif isinstance(sparsity, (Mapping, list)):  # pairs, where the order of patterns matters
             facts.append("sparsity by layer")
         elif sparsity:
             facts.append(f"{percent(sparsity)} sparse" + (", globally" if phase.get("scope") == "global" else ""))
