@@ -59,8 +59,9 @@ class _Headline:
             controls = listed([f"{name} {verdict}" for name, verdict in verdicts.items()])
             said = f"Only controls were compared with {self.named(first)}, {over}: {controls}."
             lost = [name for name, told in decision.conclusions.items() if told.role == "arm"]
-            why = f"{listed(lost)} {'has' if len(lost) == 1 else 'have'} no run that came to its end"
-            return f"{said} {why if lost else 'There is no arm to judge'}."
+            if not lost:
+                return f"{said} There is no arm to judge."
+            return f"{said} {listed(lost)} {'has' if len(lost) == 1 else 'have'} no run that came to its end."
         better = [name for name in arms if verdicts.get(name) == "better"]
         if not decision.deciding:
             ahead = "No arm is better than the baseline."
