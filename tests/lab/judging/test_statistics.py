@@ -201,7 +201,7 @@ def test_equal_differences_leave_it_to_the_sign_flip_test():
     assert verdict(equal, 0.25, lower_is_better=True) == "no difference shown"
 
 
-WRONG = 31, 27, 36  # of 597 test examples, in three seeds
+WRONG = 31, 27, 38  # of 597 test examples, in three seeds: rounded, the last has another difference
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,13 @@ def test_differences_that_only_rounding_parts_are_equal(figure: Callable[[float]
 
 def test_the_last_digit_is_a_spread_where_the_sign_flips_bound_the_verdict_or_figures_are_counts():
     few = compare_paired([28.0, 28.1, 28.0, 28.0, 28.0], [29.0] * 5)
+    assert compare_paired([28.0, 28.1, 28.0, 28.0], [29.0] * 4).p_t is None
     counts = compare_paired([28, 27, 28], [29] * 3)
     assert few.p_t is not None
     assert counts.p_t is not None
+    assert compare_paired([28.0, 28.2, 28.0], [29.0, 29.1, 29.0]).p_t is None
+    assert compare_paired([28.0, 28.3, 28.0], [29.0, 29.1, 29.0]).p_t is not None
+    assert compare_paired([1e300, 1.5], [1e299, 0.5]).p_t is not None  # which have no last digit to compute with
     eight = compare_paired([10.0] * 8, [10.5] * 8)
     assert eight.p == 2 / 2**8
     assert verdict(eight, eight.p, lower_is_better=True) == "better"
