@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError, StateError
@@ -39,10 +38,9 @@ from .optimizers import (
     was_skipped,
 )
 from .owners import Owners
+from .registry import attached
 from .replicas import Replicas
 from .saving import masked_from
-
-_attached = weakref.WeakSet["Controller"]()
 
 
 class Controller:
@@ -204,17 +202,16 @@ class Controller:
             make_hookable(optimizer)
             forget_reminders(optimizer)
         self._refuse_others()
-        _attached.add(self)
+        attached.add(self)
         before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
-        self._handles.append(register_optimizer_step_post_hook(_untraced(self, _weakly(self))))
 
     def _refuse_others(self) -> None:
         """Refuse weights that another object controls, through the same optimizer or one of its own."""
         for again in (False, True):
-            others = [o for o in _attached if o._handles and not o._over]
+            others: list[Controller] = [o for o in attached if o._handles and not o._over]
             rivals = [o for o in others if self._shares_weights(o) and not self._takes_over(o)]
             if not rivals:
                 return
@@ -242,7 +239,7 @@ class Controller:
     def _detach(self) -> None:
         self._put(None)
         remove(self._handles)
-        _attached.discard(self)
+        attached.discard(self)
 
     def _own(self, optimizer: Optimizer) -> Optimizer:
         """Return the optimizer that redense was given: a wrapper that shares its hooks (Fabric's) may be called."""
@@ -300,6 +297,8 @@ class Controller:
         Raises:
             OptimizerError: it does.
         """
+        if self._over:
+            return
         own = {id(o) for o in self._optimizers}
         count = sum(len(group["params"]) for group in optimizer.param_groups)
         if id(optimizer) in own or self._calls.running or self._foreign.get(optimizer) == count:
@@ -307,7 +306,9 @@ class Controller:
         if own & set(map(id, inner_optimizers(optimizer))):  # what an outer one writes is seen later
             return
         both = held(optimizer) & self._held
-        shared = next((name for name, p in self._model.named_parameters() if id(p) in both), None)
+        # Without any in common no model is walked through, which another thread may be changing.
+        every = self._model.named_parameters() if both else ()
+        shared = next((name for name, p in every if id(p) in both), None)
         if shared is None:
             self._foreign[optimizer] = count
             if not any(isinstance(getattr(hook, "controller", None), Controller) for hook in hooks_of(optimizer)):
@@ -383,18 +384,5 @@ Hook = Callable[[Optimizer, Any, Any], Any]
 def _untraced(controller: Controller, hook: Hook) -> Hook:
     """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
     untraced = cast("Any", torch.compiler).disable(hook)
-    if isinstance(getattr(hook, "__self__", None), Controller):
-        untraced.controller = controller
+    untraced.controller = controller
     return untraced
-
-
-def _weakly(controller: Controller) -> Hook:
-    """Return the hook for the steps of all optimizers of the process, which keeps no controller alive."""
-    reference = weakref.ref(controller)
-
-    def refuse_foreign(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        controller = reference()
-        if controller and not controller._over:  # pyright: ignore[reportPrivateUsage]
-            controller.refuse_foreign(optimizer)
-
-    return refuse_foreign

@@ -143,7 +143,8 @@ class Calls:
     @property
     def running(self) -> bool:
         """Whether any call has begun that did not end."""
-        return any(_runs(frame) for frames in self._of.values() for frame in frames)
+        calls = list(self._of.values())  # at once: another thread may be asking while this one begins
+        return any(_runs(frame) for frames in calls for frame in frames)
 
     @property
     def broken_off(self) -> bool:

@@ -138,7 +138,7 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
     zeros = _small(like.dim()).to(dtype=like.dtype, device=device)
     others = torch.linspace(-1, 1, zeros.numel(), device="cpu").view(zeros.shape).to(zeros)
     others.view(-1)[0] = 0
-    with warnings.catch_warnings(), random_kept():
+    with random_kept(), warnings.catch_warnings():  # in this order: filters are for one thread at a time, too
         warnings.simplefilter("ignore")
         try:  # in both the first weight's own gradient is zero; in the second the others' are not
             alone, among = (_Trial(kind, options, gradient) for gradient in (zeros, others))
