@@ -21,7 +21,7 @@ from redense.pruning import check_masks, check_phase, check_seed, choose, derive
 
 from .candidates import Candidates
 from .copies import mask_copy_
-from .ending import forget_reminders
+from .ending import forget_reminders, written_since
 from .masked import Masked
 from .optimizers import (
     Calls,
@@ -188,6 +188,18 @@ class Controller:
             self._masked.release()
             self._masked = None
         return masks
+
+    def _close(self, *, release: bool = True, goes_on: bool = True) -> None:
+        """Let go of the masks, and release them unless what they remove was written since the last step."""
+        self._finish_broken()
+        if release and not written_since(self._masked):
+            self._leave(goes_on=goes_on)
+        self._put(None)
+
+    def _finish_broken(self) -> None:
+        """Mask what a step has moved that an exception has ended, before others see the weights as those of a phase."""
+        if self._masked and self._masked.broken_off and self._calls.idle:
+            self._masked.finish_broken()
 
     def _put(self, masked: Masked | None) -> None:
         """Put other masks in the place of those in force, which are not released."""

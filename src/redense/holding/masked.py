@@ -65,6 +65,8 @@ class Masked:
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
         self._trust = defaultdict[int, Trust](Trust)  # of each optimizer
         self._states: dict[int, list[Any]] = {}  # of each optimizer and those inside, the very object
+        self._begun = set[int]()  # the optimizers a step of which has begun and was not masked yet
+        self._unmasked = set[int]()  # under surgery: the optimizers whose removed weights are in the network now
         self._gradients = GradientMasks(lambda name: self._now(name)[1], self._places)
         # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
         self.full: dict[str, Tensor] = {}
@@ -127,6 +129,19 @@ class Masked:
         if self.with_gradients:
             self._gradients.mask((name, self.parameters[name]) for name in self.masks)
 
+    @property
+    def broken_off(self) -> bool:
+        """Whether the last step of an optimizer has not ended, or an exception has ended it."""
+        return bool(self._begun)
+
+    def finish_broken(self, optimizer: Optimizer | None = None) -> None:
+        """Mask what a step has moved that an exception has ended in its midst, of one optimizer or of all."""
+        for each in self.optimizers:
+            if id(each) in self._begun and (optimizer is None or each is optimizer):
+                self._save(each)
+                self._mask(each, with_state=self.with_gradients)
+                self._begun.discard(id(each))
+
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """Return the arguments that ``optimizer.step`` shall have instead, or None.
 
@@ -134,11 +149,13 @@ class Masked:
             OptimizerError: a removed weight has been moved since the last step.
         """
         self.closure_trains = False
+        self.finish_broken(optimizer)
         self._look_for_another_state(optimizer)
         parts = {name: self._now(name) for name in self._names(optimizer)}
         weights = {name: (self.masks[name], *part) for name, part in parts.items()}
         whole = self._trust[id(optimizer)].begin(optimizer, {name: weight for name, (weight, _) in parts.items()})
         self._watch.check(id(optimizer), weights, whole=whole)
+        self._begun.add(id(optimizer))  # not before: what is refused was not written by the optimizer
         self.mask_gradients()
         self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())
         self._restore(optimizer)
@@ -185,6 +202,7 @@ class Masked:
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
             self._mask(optimizer, with_state=drifting, but=left)
             trust.end(left, self._weights(optimizer))
+        self._begun.discard(id(optimizer))
         self.steps[index] += not skipped
         return revised
 
@@ -302,10 +320,15 @@ class Masked:
         return self._watch.places(name, self.masks[name], mask)
 
     def _save(self, optimizer: Optimizer) -> None:
+        """Note the weights under the mask; removed ones stay as noted where a broken closure has left them at zero."""
         if self.full:
             with torch.no_grad():  # else each copy would keep the graph of the one before
                 for name in self._names(optimizer):
-                    local(self.full[name]).copy_(local(self.parameters[name]))
+                    weight, full = local(self.parameters[name]), local(self.full[name])
+                    if id(optimizer) not in self._unmasked:
+                        weight = torch.where(self._now(name)[1], weight, full.to(weight))
+                    full.copy_(weight)
+        self._unmasked.discard(id(optimizer))
 
     def _restore(self, optimizer: Optimizer) -> None:
         """Give removed weights the values that they have under the mask; kept ones may be written between two steps."""
@@ -314,6 +337,7 @@ class Masked:
                 for name in self._names(optimizer):
                     weight, mask = self._now(name)
                     weight.copy_(torch.where(mask, weight, local(self.full[name]).to(weight)))
+            self._unmasked.add(id(optimizer))
 
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)

@@ -147,9 +147,10 @@ class Calls:
         return any(_runs(frame) for frames in calls for frame in frames)
 
     @property
-    def broken_off(self) -> bool:
-        """Whether the last call of an optimizer has not ended, or an exception has ended it."""
-        return any(self._of.values())
+    def idle(self) -> bool:
+        """Whether no call is running in any thread."""
+        running = {id(frame) for top in sys._current_frames().values() for frame in _stack(top)}  # pyright: ignore[reportPrivateUsage]
+        return all(id(frame) not in running for frames in list(self._of.values()) for frame in frames)
 
     def begin(self, optimizer: Optimizer) -> bool:
         """Note a call of ``step``; return whether it is the outermost one."""
@@ -161,8 +162,9 @@ class Calls:
     def end(self, optimizer: Optimizer) -> bool:
         """Note the end of a call; return whether it was the outermost one."""
         outer = self._of.get(id(optimizer), [])
-        if outer:
-            outer.pop()
+        frame = _caller()
+        ending = next((i for i, each in enumerate(outer) if each is frame), max(len(outer) - 1, 0))
+        del outer[ending:]  # and those inside, which an exception has ended that the call itself has caught
         return not outer
 
 
@@ -176,10 +178,13 @@ def _caller() -> FrameType | None:
 
 
 def _runs(frame: FrameType | None) -> bool:
-    now = inspect.currentframe()
-    while now is not None and now is not frame:
-        now = now.f_back
-    return now is frame
+    return any(each is frame for each in _stack(inspect.currentframe()))
+
+
+def _stack(top: FrameType | None) -> Iterator[FrameType]:
+    while top is not None:
+        yield top
+        top = top.f_back
 
 
 def hooks_of(optimizer: Optimizer) -> Iterator[Any]:
