@@ -124,7 +124,7 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         if kind is None and not self._seen:
             _log.warning("the block of redense.sparse has ended, and %s", self._unseen())
         try:
-            self._close()
+            self._close(raises=True)
         finally:
             self._detach()
 
@@ -325,6 +325,7 @@ class DSD(Controller):
 
         What the schedule still had to come is logged as a warning, unless an error is on its way. So is that removed
         weights were written since the last step, as by loading the best checkpoint: they then stay as they are.
+        What cannot be released, because its layer has changed under the mask, is logged too.
 
         Args:
             release: False leaves weights and states as they are.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -33,6 +32,8 @@ from .optimizers import (
     not_frozen,
     refuse_capture,
     remove,
+    stays_last,
+    untraced,
     unwrap_optimizer,
     versions_without_gradients,
     was_skipped,
@@ -41,6 +42,8 @@ from .owners import Owners
 from .registry import attached
 from .replicas import Replicas
 from .saving import masked_from
+
+_log = logging.getLogger(__name__)
 
 
 class Controller:
@@ -179,9 +182,15 @@ class Controller:
         masked.begin()
         self._put(masked)
 
-    def _leave(self, *, goes_on: bool = True) -> dict[str, Tensor]:
-        """Release the masks and return what they were."""
-        self._follow()
+    def _leave(self, *, goes_on: bool = True, closes: bool = False) -> dict[str, Tensor]:
+        """Release the masks and return what they were; a layer that has changed does not keep one from closing."""
+        try:
+            self._follow()
+        except OptimizerError as error:
+            if not closes:
+                raise
+            if error.__context__ is None:  # else an error is on its way, perhaps this very one
+                _log.warning("%s", error)
         masks = self.masks
         if self._masked:
             self._candidates.tell_of_frozen(masks if goes_on else {}, self._learning)
@@ -189,11 +198,16 @@ class Controller:
             self._masked = None
         return masks
 
-    def _close(self, *, release: bool = True, goes_on: bool = True) -> None:
+    def _close(self, *, release: bool = True, goes_on: bool = True, raises: bool = False) -> None:
         """Let go of the masks, and release them unless what they remove was written since the last step."""
-        self._finish_broken()
-        if release and not written_since(self._masked):
-            self._leave(goes_on=goes_on)
+        try:
+            self._finish_broken()
+            if release and not written_since(self._masked):
+                self._leave(goes_on=goes_on, closes=True)
+        except OptimizerError as error:  # a weight has another shape, say: there is nothing to release
+            if raises:
+                raise
+            _log.warning("weights and states of the phase are left as they are: %s", error)
         self._put(None)
 
     def _finish_broken(self) -> None:
@@ -215,7 +229,7 @@ class Controller:
             forget_reminders(optimizer)
         self._refuse_others()
         attached.add(self)
-        before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)
+        before, after = untraced(self, self._before_step), untraced(self, self._after_step)
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
@@ -286,14 +300,8 @@ class Controller:
 
     def _stay_last(self, optimizer: Optimizer) -> None:
         """See that gradients are masked once more behind the hooks that others have put before a step since."""
-        hooks = cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
-        mine = [handle.id for handle in self._handles if handle.id in hooks]
-        if not mine or next(reversed(hooks)) in mine:
-            return
-        if len(mine) > 1:
-            hooks.move_to_end(mine[-1])
-        else:
-            again = _untraced(self, self._mask_once_more)
+        if not stays_last(optimizer, {handle.id for handle in self._handles}):
+            again = untraced(self, self._mask_once_more)
             self._handles.append(optimizer.register_step_pre_hook(again))
 
     def _mask_once_more(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -388,13 +396,3 @@ class Controller:
 
 def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]
-
-
-Hook = Callable[[Optimizer, Any, Any], Any]
-
-
-def _untraced(controller: Controller, hook: Hook) -> Hook:
-    """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
-    untraced = cast("Any", torch.compiler).disable(hook)
-    untraced.controller = controller
-    return untraced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, cast
 
@@ -185,6 +185,32 @@ def _stack(top: FrameType | None) -> Iterator[FrameType]:
     while top is not None:
         yield top
         top = top.f_back
+
+
+Hook = Callable[[Optimizer, Any, Any], Any]
+
+
+def untraced(controller: object, hook: Hook) -> Hook:
+    """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
+    hidden = cast("Any", torch.compiler).disable(hook)
+    hidden.controller = controller
+    return hidden
+
+
+def stays_last(optimizer: Optimizer, ids: Collection[int]) -> bool:
+    """Move the second of some hooks before a step to the end, if others came after; return False if a second is needed.
+
+    Args:
+        optimizer: whose hooks they are.
+        ids: of their handles, those of other hooks too.
+    """
+    hooks = cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
+    mine = [key for key in hooks if key in ids]
+    if not mine or next(reversed(hooks)) in mine:
+        return True
+    if len(mine) > 1:
+        hooks.move_to_end(mine[-1])
+    return len(mine) > 1
 
 
 def hooks_of(optimizer: Optimizer) -> Iterator[Any]:
