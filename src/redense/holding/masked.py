@@ -153,11 +153,15 @@ class Masked:
         self._look_for_another_state(optimizer)
         parts = {name: self._now(name) for name in self._names(optimizer)}
         weights = {name: (self.masks[name], *part) for name, part in parts.items()}
-        whole = self._trust[id(optimizer)].begin(optimizer, {name: weight for name, (weight, _) in parts.items()})
+        trust = self._trust[id(optimizer)]
+        whole = trust.begin(optimizer, {name: weight for name, (weight, _) in parts.items()}, self.parameters)
         self._watch.check(id(optimizer), weights, whole=whole)
         self._begun.add(id(optimizer))  # not before: what is refused was not written by the optimizer
         self.mask_gradients()
         self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())
+        if trust.restated and self.with_gradients:  # they may be of before the phase
+            self._neutrals.forget()
+            self._mask(optimizer, with_state=trust.restated)
         self._restore(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
@@ -201,7 +205,7 @@ class Masked:
             drifting = self.drifting if self.with_gradients else set[str]()
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
             self._mask(optimizer, with_state=drifting, but=left)
-            trust.end(left, self._weights(optimizer))
+            trust.end(optimizer, left, self._weights(optimizer), self.parameters)
         self._begun.discard(id(optimizer))
         self.steps[index] += not skipped
         return revised
