@@ -197,6 +197,28 @@ def test_a_sparse_gradient_and_its_momentum_are_masked_in_their_rows():
     dsd.close(release=False)
 
 
+def test_a_model_whose_tensors_pytorch_swaps_is_converted_in_a_sparse_phase(caplog: pytest.LogCaptureFixture):
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)  # as FSDP2's parameters are by default
+    try:
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with redense.sparse(model, optimizer, HALF) as block:
+            backward(model)
+            optimizer.step()
+            model.to(torch.float64)
+            for _ in range(2):
+                model(torch.randn(4, 8, dtype=torch.float64)).square().mean().backward()
+                optimizer.step()
+                assert not gradients_under(block, model).any()
+                assert all(not model.get_parameter(name)[~mask].any() for name, mask in block.masks.items())
+            assert caplog.text.count("has swapped '0.weight' and 1 more for another tensor") == 1  # and revived
+            model(torch.randn(4, 8, dtype=torch.float64)).square().mean().backward()
+            assert not gradients_under(block, model).any()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_a_number_goes_from_a_dense_gradient_too(bad: float):
     gradient = torch.full((2, 3), bad)
