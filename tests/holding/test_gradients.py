@@ -245,6 +245,29 @@ def test_a_model_whose_gradients_are_masked_can_be_copied_and_pickled_and_keeps_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch, about what its compiler meets in an optimizer
+def test_a_step_that_is_compiled_as_a_whole_is_not_compiled_anew_for_each_backward():
+    counters = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+
+    @torch.compile(backend="eager")
+    def whole() -> None:
+        optimizer.zero_grad()
+        model(torch.ones(4, 8)).square().mean().backward()
+        optimizer.step()
+
+    with redense.sparse(model, optimizer, HALF) as block:
+        for _ in range(3):
+            whole()
+            assert not gradients_under(block, model).any()
+    assert counters["stats"]["unique_graphs"] <= 2
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
 def test_the_gradients_of_a_compiled_model_are_masked():
     torch._dynamo.reset()
     model = net()

@@ -201,6 +201,35 @@ def test_a_step_that_clears_its_gradients_is_one_though_all_that_it_trains_is_ma
         assert dsd.step == done
 
 
+class WithoutGradients(torch.optim.SGD):
+    """Moves the weights by the difference of two losses, as MeZO does, or without asking for any."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        weights = [p for group in self.param_groups for p in group["params"]]
+        for by in (1e-3, -2e-3) if closure else ():
+            for weight in weights:
+                weight.add_(by)
+            closure()
+        for weight in weights:
+            weight.add_(1e-3)
+        return None
+
+
+@pytest.mark.parametrize("closure", [None, lambda: 1.0])
+def test_a_step_without_gradients_is_one_though_all_that_it_writes_is_masked(closure: Any):
+    model = nn.Sequential(nn.Linear(8, 4, bias=False))
+    optimizer = WithoutGradients(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=1, sparsity=0.5))
+    idle = torch.optim.SGD.step
+    for done in range(1, 5):
+        optimizer.step(closure)
+        assert dsd.step == done
+        assert zeros_under(dsd.masks, model)
+        idle(optimizer, closure)  # pyright: ignore[reportArgumentType]
+        assert dsd.step == done, "nothing was written"
+
+
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_lbfgs_descends_under_the_mask_and_forgets_its_curvature_at_both_ends(line_search: str | None):
     model = net()

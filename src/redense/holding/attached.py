@@ -290,7 +290,8 @@ class Controller:
                 self._replicas.agree(**self._in_force())
                 self._replicas.agree_on_masks(self.masks)
         self._replicas.refuse_join()
-        return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
+        idle = self._idle is not None
+        return self._masked.before_step(optimizer, args, kwargs, idle=idle) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         optimizer = self._own(optimizer)
@@ -348,7 +349,7 @@ class Controller:
         idle = self._idle is not None and self._versions(optimizer) == self._idle
         if idle and not self._masked and not self._over:  # no step would count any more
             self._owners.refuse_replaced(self._optimizers)
-        skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.closure_trains))
+        skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.trains(optimizer)))
         if self._masked and self._masked.after_step(optimizer, skipped=skipped):
             self._replicas.agree_on_masks(self.masks)
         self._seen += not skipped

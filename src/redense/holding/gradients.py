@@ -116,7 +116,8 @@ class GradientMasks:
             if own and parameter.grad is not None:
                 own._accumulated(name, parameter.grad)
 
-        return mask_gradient
+        # Else a step that is compiled as a whole traces it, and once for each parameter and each backward.
+        return cast("Any", torch.compiler).disable(mask_gradient)
 
     def _accumulated(self, name: str, gradient: Tensor) -> None:
         refuse_capture()

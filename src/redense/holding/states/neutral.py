@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError
+from redense.holding.gradients import mask_gradient_
 from redense.holding.optimizers import inner_optimizers
 from redense.holding.randomness import random_kept, seed_all
+from redense.holding.watching import flat
 from redense.masks.sharding import local
 
 from .kept import Kept, Path
@@ -41,6 +43,23 @@ class State:
     key: str
     tensor: Tensor
     neutral: float
+
+    @torch.no_grad()
+    def fill_(self, mask: Tensor) -> None:
+        """Make the entries neutral where the mask is False."""
+        if self.tensor.is_sparse:  # the momentum of sparse gradients
+            mask_gradient_(self.tensor, mask)
+        else:
+            self.tensor.masked_fill_(~mask, self.neutral)
+
+    def moved(self, mask: Tensor, places: Tensor | None) -> Tensor:
+        """Return, flat, what is not zero if an entry is not neutral under the mask: anywhere, or in some places."""
+        tensor = self.tensor
+        if tensor.is_sparse:
+            return (tensor._values().ne(0) & ~mask[tuple(tensor._indices())]).any().view(1)
+        if places is None or tensor.stride() != mask.stride():
+            return (tensor.ne(self.neutral) & ~mask).any().view(1)
+        return flat(tensor).index_select(0, places).ne(self.neutral)
 
 
 @dataclass(frozen=True)
