@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Observer(Protocol):
-    """What wants to know of the steps of all optimizers."""
+    """Somebody who is told of the steps of all optimizers."""
 
     def refuse_foreign(self, optimizer: Optimizer) -> None:
         """Refuse the step of an optimizer that must not step."""
