@@ -333,7 +333,7 @@ class Masked:
         return weight, mask
 
     def _weights(self, optimizer: Optimizer) -> dict[str, Tensor]:
-        return {name: self._now(name)[0] for name in self._names(optimizer)}
+        return {name: local(self.parameters[name]) for name in self._names(optimizer)}
 
     def _versions_of(self, optimizer: Optimizer) -> list[int]:
         return [local(self.parameters[name])._version for name in self._names(optimizer)]
