@@ -150,3 +150,21 @@ def test_a_weight_of_another_shape_does_not_keep_a_dsd_from_closing(caplog: pyte
     dsd.close()
     assert "weights and states of the phase are left as they are: '2.weight' has shape (8, 17) now" in caplog.text
     assert not dsd.masks
+
+
+def test_a_weight_that_has_moved_to_another_layer_is_held_there():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
+    layer, weight = model[2], model.get_parameter("2.weight")
+    inner = nn.Linear(16, 8)
+    inner.weight = weight
+    del layer.weight
+    layer.register_parameter("scale", nn.Parameter(torch.ones(())))
+    vars(layer)["forward"] = lambda x: inner(x) * layer.get_parameter("scale")
+    model.append(nn.Identity())
+    model[3].register_parameter("weight", weight)
+    for batch in batches(2):
+        step(model, optimizer, batch)
+        assert not weight[~dsd.masks["2.weight"]].any()
+    dsd.close()

@@ -99,7 +99,9 @@ class Owners:
         if all(own is not parameter for own in module.parameters()):
             # A layer that is gone needs no mask; one that has gained a parameter by another name has put it in the
             # place of the one that is gone (remove_weight_norm: `weight` in that of `weight_g` and `weight_v`).
-            return hasattr(module, attribute) or not _names_in(module) <= besides
+            gained = not _names_in(module) <= besides
+            moved = any(own is parameter for own in self._model.parameters())  # elsewhere its mask holds as before
+            return hasattr(module, attribute) or (gained and not moved)
         if not hasattr(module, attribute):
             return False
         ways = getattr(module, "parametrizations", None)
