@@ -124,13 +124,13 @@ class sparse(Controller):  # noqa: N801  # reads as a verb: `with redense.sparse
         if kind is None and not self._seen:
             _log.warning("the block of redense.sparse has ended, and %s", self._unseen())
         try:
-            if not written_since(self._masked, self._calls):
-                self._leave()
+            self._close(raises=True)
         finally:
             self._detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks, packed to bits, as tensors and plain data that ``torch.load(weights_only=True)`` reads."""
+        self._finish_broken()
         header = {"format": FORMAT, "phase": self.phase.to_dict(), "settings": self._settings()}
         return header | state_of_masks(self._masked) | fingerprint(self._model)
 
@@ -276,6 +276,7 @@ class DSD(Controller):
         return self._header() | sharded(self.schedule, self._candidates, self._masked)
 
     def _header(self) -> dict[str, Any]:
+        self._finish_broken()
         return {
             "format": FORMAT,
             "schedule": self.schedule.to_dict(),
@@ -324,6 +325,7 @@ class DSD(Controller):
 
         What the schedule still had to come is logged as a warning, unless an error is on its way. So is that removed
         weights were written since the last step, as by loading the best checkpoint: they then stay as they are.
+        What cannot be released, because its layer has changed under the mask, is logged too.
 
         Args:
             release: False leaves weights and states as they are.
@@ -331,9 +333,7 @@ class DSD(Controller):
         if self._seen and sys.exc_info()[0] is None:
             self._end.say()
         self._end.said = True
-        if release and not written_since(self._masked, self._calls):
-            self._leave(goes_on=self.phase is not None)
-        self._put(None)
+        self._close(release=release, goes_on=self.phase is not None)
         self._index = len(self.schedule.phases)
         (self._detach_inside_step if self._end.calls else self._detach)()
 
@@ -362,7 +362,7 @@ class DSD(Controller):
                     return  # it called close(), or loaded a state that goes on elsewhere
             before, held, then = self.masks, self._masked, self.schedule.phases[index + 1 : index + 2]
             releases = bool(then) and not then[0].is_sparse  # a last sparse phase keeps its masks until close()
-            if releases and on_phase_end and written_since(self._masked, self._calls):
+            if releases and on_phase_end and written_since(self._masked):
                 self._put(None)
             elif then:
                 before = self._leave(goes_on=releases)

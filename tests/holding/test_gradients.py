@@ -219,6 +219,28 @@ def test_a_sparse_gradient_and_its_momentum_are_masked_in_their_rows():
     dsd.close(release=False)
 
 
+def test_a_model_whose_tensors_pytorch_swaps_is_converted_in_a_sparse_phase(caplog: pytest.LogCaptureFixture):
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)  # as FSDP2's parameters are by default
+    try:
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with redense.sparse(model, optimizer, HALF) as block:
+            backward(model)
+            optimizer.step()
+            model.to(torch.float64)
+            for _ in range(2):
+                model(torch.randn(4, 8, dtype=torch.float64)).square().mean().backward()
+                optimizer.step()
+                assert not gradients_under(block, model).any()
+                assert all(not model.get_parameter(name)[~mask].any() for name, mask in block.masks.items())
+            assert caplog.text.count("has swapped '0.weight' and 1 more for another tensor") == 1  # and revived
+            model(torch.randn(4, 8, dtype=torch.float64)).square().mean().backward()
+            assert not gradients_under(block, model).any()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_a_number_goes_from_a_dense_gradient_too(bad: float):
     gradient = torch.full((2, 3), bad)
@@ -242,6 +264,29 @@ def test_a_model_whose_gradients_are_masked_can_be_copied_and_pickled_and_keeps_
         stored.seek(0)
         assert gradient_hooks(torch.load(stored, weights_only=False)) == 0
     assert gradient_hooks(model) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch, about what its compiler meets in an optimizer
+def test_a_step_that_is_compiled_as_a_whole_is_not_compiled_anew_for_each_backward():
+    counters = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+
+    @torch.compile(backend="eager")
+    def whole() -> None:
+        optimizer.zero_grad()
+        model(torch.ones(4, 8)).square().mean().backward()
+        optimizer.step()
+
+    with redense.sparse(model, optimizer, HALF) as block:
+        for _ in range(3):
+            whole()
+            assert not gradients_under(block, model).any()
+    assert counters["stats"]["unique_graphs"] <= 2
+    torch._dynamo.reset()
 
 
 @pytest.mark.slow

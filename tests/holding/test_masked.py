@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -200,6 +201,35 @@ def test_a_step_that_clears_its_gradients_is_one_though_all_that_it_trains_is_ma
         assert dsd.step == done
 
 
+class WithoutGradients(torch.optim.SGD):
+    """Moves the weights by the difference of two losses, as MeZO does, or without asking for any."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        weights = [p for group in self.param_groups for p in group["params"]]
+        for by in (1e-3, -2e-3) if closure else ():
+            for weight in weights:
+                weight.add_(by)
+            closure()
+        for weight in weights:
+            weight.add_(1e-3)
+        return None
+
+
+@pytest.mark.parametrize("closure", [None, lambda: 1.0])
+def test_a_step_without_gradients_is_one_though_all_that_it_writes_is_masked(closure: Any):
+    model = nn.Sequential(nn.Linear(8, 4, bias=False))
+    optimizer = WithoutGradients(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=1, sparsity=0.5))
+    idle = torch.optim.SGD.step
+    for done in range(1, 5):
+        optimizer.step(closure)
+        assert dsd.step == done
+        assert zeros_under(dsd.masks, model)
+        idle(optimizer, closure)  # pyright: ignore[reportArgumentType]
+        assert dsd.step == done, "nothing was written"
+
+
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_lbfgs_descends_under_the_mask_and_forgets_its_curvature_at_both_ends(line_search: str | None):
     model = net()
@@ -221,6 +251,92 @@ def test_lbfgs_descends_under_the_mask_and_forgets_its_curvature_at_both_ends(li
         assert closure() < first
     assert not optimizer.state
     optimizer.step(closure)
+
+
+# --- steps that an exception ends -----------------------------------------------------------------------------------
+
+
+class Breaking(torch.optim.SGD):
+    """Moves every weight, and is interrupted before, in the midst or by its closure, whose errors it may catch."""
+
+    where = ""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        where, self.where = self.where, ""
+        weights = [p for group in self.param_groups for p in group["params"]]
+        if where == "before":
+            raise KeyboardInterrupt
+        if where == "caught":
+            with contextlib.suppress(ZeroDivisionError):
+                super().step(closure)
+        for number, weight in enumerate(weights):
+            weight.sub_(0.01)
+            if where == "midst" and number:
+                raise KeyboardInterrupt
+        return None if where == "caught" else super().step(closure)
+
+
+@pytest.mark.parametrize("surgery", [False, True])
+@pytest.mark.parametrize("where", ["before", "midst", "closure", "caught"])
+def test_after_a_step_that_was_broken_off_training_goes_on_under_the_mask(where: str, surgery: bool):
+    sparse = redense.Phase.sparse(9, HALF, surgery=redense.Surgery(power=1) if surgery else None)
+    schedule = Schedule((redense.Phase.dense(1), sparse, redense.Phase.dense(2)))
+
+    def break_off(optimizer: Breaking) -> None:
+        optimizer.where = where
+        with contextlib.suppress(KeyboardInterrupt, ZeroDivisionError):
+            optimizer.step((lambda: 1 / 0) if where in ("closure", "caught") else None)
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        backward(model)
+        optimizer.step()
+
+    model = net()
+    optimizer = Breaking(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, schedule)
+    for _ in range(3):
+        train(model, optimizer)
+    break_off(optimizer)
+    assert dsd.step == 3 + (where == "caught")
+    weights, state = model.state_dict(), dsd.state_dict()  # saved at once, and gone on with elsewhere
+    assert zeros_under(dsd.masks, model)
+    other = net()
+    again = Breaking(other.parameters(), lr=0.1)
+    resumed = redense.DSD(other, again, schedule, state=state)
+    other.load_state_dict(weights)
+    for one, by, own in ((model, optimizer, dsd), (other, again, resumed)):
+        break_off(by)
+        for number in range(2):  # at once, without a look at the masks
+            by.step() if not number else train(one, by)
+            assert zeros_under(own.masks, one)
+        if surgery:
+            assert own._masked is not None  # pyright: ignore[reportPrivateUsage]
+            full = own._masked.full  # pyright: ignore[reportPrivateUsage]
+            assert all(bool((full[name][~mask] != 0).all()) for name, mask in own.masks.items())
+        break_off(by)
+        masks = own.masks
+        own.close(release=False)
+        assert zeros_under(masks, one)
+
+
+def test_what_was_refused_is_refused_again_and_not_taken_for_a_step_that_was_broken_off(
+    caplog: pytest.LogCaptureFixture,
+):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, HALF) as block:
+        backward(model)
+        optimizer.step()
+        with torch.no_grad():
+            model.get_parameter("0.weight").fill_(1)
+        for _ in range(3):
+            with pytest.raises(OptimizerError, match=r"removed weights of '0\.weight' are not zero any more"):
+                optimizer.step()
+        assert not zeros_under(block.masks, model)
+    assert bool((model.get_parameter("0.weight") == 1).all())
+    assert "removed weights of '0.weight' are not zero any more" in caplog.text
 
 
 # --- GradScaler -----------------------------------------------------------------------------------------------------

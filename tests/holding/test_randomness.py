@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -35,6 +36,27 @@ def test_what_is_drawn_inside_is_drawn_by_nobody_else():
     with pytest.raises(ValueError, match="inside"), random_kept(5):
         int("inside")
     assert [first, drawn()] == expected
+
+
+def test_a_second_thread_waits_and_puts_back_nothing_that_the_first_has_seeded():
+    seed()
+    expected = drawn()
+    seed()
+    inside, leave = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with random_kept(7):
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=second)
+    with random_kept(5):
+        thread.start()
+        assert not inside.wait(0.05)
+    assert inside.wait(10)
+    leave.set()
+    thread.join()
+    assert drawn() == expected
 
 
 def test_a_gpu_that_has_not_begun_is_not_seeded(monkeypatch: pytest.MonkeyPatch):

@@ -155,6 +155,20 @@ def test_the_scheduler_of_another_optimizer_is_refused():
     assert scheduler.base_lrs == [0.1, 0.05]
 
 
+@pytest.mark.parametrize("kind", [None, "PyTorch's", "timm's"])
+def test_a_scheduler_that_is_not_given_and_has_left_a_mark_is_warned_of(
+    kind: str | None, caplog: pytest.LogCaptureFixture
+):
+    optimizer = sgd()
+    if kind == "PyTorch's":
+        torchs.StepLR(optimizer, 5)
+    elif kind == "timm's":  # whose scheduler patches no step
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+    redense.scale_lr(optimizer, HALF)
+    assert ("a learning-rate scheduler was made for this SGD" in caplog.text) is (kind is not None)
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of")
 @pytest.mark.parametrize("before", [False, True])
 def test_a_scheduler_that_is_made_later_has_the_base_that_is_documented(before: bool):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import redense
 from redense import Phase, Schedule
-from redense.errors import LeftDenseWarning, OptimizerError, ParameterError, StateError
+from redense.errors import LeftDenseWarning, ParameterError, StateError
 
 SCHEDULE = Schedule.dsd(dense=2, sparse=8, redense=2, sparsity=0.5)
 
@@ -417,77 +417,3 @@ def test_what_is_frozen_stays_as_it_is_by_name_of_include():
     step(model, optimizer, batches()[0])
     assert set(block.masks) == {"0.weight"}
     block.__exit__(None, None, None)
-
-
-# --- layers that compute their weight -------------------------------------------------------------------------------
-
-
-def test_a_layer_that_takes_another_weight_or_begins_or_ceases_to_compute_it_under_a_mask_is_refused():
-    for before in (False, True, None):
-        model = net()
-        if before:
-            nn.utils.parametrizations.weight_norm(model[0])
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=2, sparsity=0.5))
-        for batch in batches(2):
-            step(model, optimizer, batch)
-        if before:
-            nn.utils.parametrize.remove_parametrizations(model[0], "weight")
-        elif before is None:
-            model[0] = nn.Linear(8, 16)
-        else:
-            nn.utils.parametrizations.weight_norm(model[0])
-        optimizer.add_param_group({"params": [p for p in model[0].parameters() if p is not model[0].bias]})
-        with pytest.raises(OptimizerError, match=r"the layer of '0.*' has another parameter now, or computes"):
-            step(model, optimizer, batches()[0])
-        dsd.close(release=False)
-
-
-class Centred(nn.Module):
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight - weight.mean()
-
-
-@pytest.mark.parametrize("change", ["computed", "untied", "untied first"])
-def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is_refused(change: str):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
-    model[1].weight = model[0].weight
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
-    step(model, optimizer, batches()[0])
-    if change == "computed":
-        nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())
-    else:
-        layer = model[change == "untied"]
-        layer.weight = nn.Parameter(model.get_parameter("0.weight").detach().clone())
-        optimizer.add_param_group({"params": [layer.weight]})
-    with pytest.raises(OptimizerError, match=r"the layer of '0\.weight' has another parameter now, or computes"):
-        step(model, optimizer, batches()[0])
-    dsd.close(release=False)
-
-
-def test_a_layer_that_computes_its_weight_by_one_more_way_under_a_mask_is_refused():
-    model = net()
-    nn.utils.parametrizations.spectral_norm(model[0])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
-    step(model, optimizer, batches()[0])
-    nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())  # the parameter stays in its place
-    with pytest.raises(OptimizerError, match=r"the layer of '0\.param.*' has another parameter now"):
-        step(model, optimizer, batches()[0])
-    dsd.close(release=False)
-
-
-def test_a_layer_may_begin_to_compute_its_weight_from_the_same_parameter_or_in_a_dense_phase():
-    model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=1, sparsity=0.5))
-    nn.utils.parametrizations.weight_norm(model[2])
-    optimizer.add_param_group({"params": list(model[2].get_submodule("parametrizations").parameters())})
-    step(model, optimizer, batches()[0])
-    assert set(dsd.masks) == {"0.weight", "2.parametrizations.weight.original1"}
-    nn.utils.parametrizations.spectral_norm(model[0])
-    for batch in batches(3):
-        step(model, optimizer, batch)
-    assert dsd.phase is None

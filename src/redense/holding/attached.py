@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError, StateError
@@ -22,7 +20,7 @@ from redense.pruning import check_masks, check_phase, check_seed, choose, derive
 
 from .candidates import Candidates
 from .copies import mask_copy_
-from .ending import forget_reminders
+from .ending import forget_reminders, written_since
 from .masked import Masked
 from .optimizers import (
     Calls,
@@ -34,15 +32,18 @@ from .optimizers import (
     not_frozen,
     refuse_capture,
     remove,
+    stays_last,
+    untraced,
     unwrap_optimizer,
     versions_without_gradients,
     was_skipped,
 )
 from .owners import Owners
+from .registry import attached
 from .replicas import Replicas
 from .saving import masked_from
 
-_attached = weakref.WeakSet["Controller"]()
+_log = logging.getLogger(__name__)
 
 
 class Controller:
@@ -181,15 +182,38 @@ class Controller:
         masked.begin()
         self._put(masked)
 
-    def _leave(self, *, goes_on: bool = True) -> dict[str, Tensor]:
-        """Release the masks and return what they were."""
-        self._follow()
+    def _leave(self, *, goes_on: bool = True, closes: bool = False) -> dict[str, Tensor]:
+        """Release the masks and return what they were; a layer that has changed does not keep one from closing."""
+        try:
+            self._follow()
+        except OptimizerError as error:
+            if not closes:
+                raise
+            if error.__context__ is None:  # else an error is on its way, perhaps this very one
+                _log.warning("%s", error)
         masks = self.masks
         if self._masked:
             self._candidates.tell_of_frozen(masks if goes_on else {}, self._learning)
             self._masked.release()
             self._masked = None
         return masks
+
+    def _close(self, *, release: bool = True, goes_on: bool = True, raises: bool = False) -> None:
+        """Let go of the masks, and release them unless what they remove was written since the last step."""
+        try:
+            self._finish_broken()
+            if release and not written_since(self._masked):
+                self._leave(goes_on=goes_on, closes=True)
+        except OptimizerError as error:  # a weight has another shape, say: there is nothing to release
+            if raises:
+                raise
+            _log.warning("weights and states of the phase are left as they are: %s", error)
+        self._put(None)
+
+    def _finish_broken(self) -> None:
+        """Mask what a step has moved that an exception has ended, before others see the weights as those of a phase."""
+        if self._masked and self._masked.broken_off and self._calls.idle:
+            self._masked.finish_broken()
 
     def _put(self, masked: Masked | None) -> None:
         """Put other masks in the place of those in force, which are not released."""
@@ -204,17 +228,16 @@ class Controller:
             make_hookable(optimizer)
             forget_reminders(optimizer)
         self._refuse_others()
-        _attached.add(self)
-        before, after = _untraced(self, self._before_step), _untraced(self, self._after_step)
+        attached.add(self)
+        before, after = untraced(self, self._before_step), untraced(self, self._after_step)
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
-        self._handles.append(register_optimizer_step_post_hook(_untraced(self, _weakly(self))))
 
     def _refuse_others(self) -> None:
         """Refuse weights that another object controls, through the same optimizer or one of its own."""
         for again in (False, True):
-            others = [o for o in _attached if o._handles and not o._over]
+            others: list[Controller] = [o for o in attached if o._handles and not o._over]
             rivals = [o for o in others if self._shares_weights(o) and not self._takes_over(o)]
             if not rivals:
                 return
@@ -242,7 +265,7 @@ class Controller:
     def _detach(self) -> None:
         self._put(None)
         remove(self._handles)
-        _attached.discard(self)
+        attached.discard(self)
 
     def _own(self, optimizer: Optimizer) -> Optimizer:
         """Return the optimizer that redense was given: a wrapper that shares its hooks (Fabric's) may be called."""
@@ -267,7 +290,8 @@ class Controller:
                 self._replicas.agree(**self._in_force())
                 self._replicas.agree_on_masks(self.masks)
         self._replicas.refuse_join()
-        return self._masked.before_step(optimizer, args, kwargs) if self._masked else None
+        idle = self._idle is not None
+        return self._masked.before_step(optimizer, args, kwargs, idle=idle) if self._masked else None
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         optimizer = self._own(optimizer)
@@ -277,14 +301,8 @@ class Controller:
 
     def _stay_last(self, optimizer: Optimizer) -> None:
         """See that gradients are masked once more behind the hooks that others have put before a step since."""
-        hooks = cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
-        mine = [handle.id for handle in self._handles if handle.id in hooks]
-        if not mine or next(reversed(hooks)) in mine:
-            return
-        if len(mine) > 1:
-            hooks.move_to_end(mine[-1])
-        else:
-            again = _untraced(self, self._mask_once_more)
+        if not stays_last(optimizer, {handle.id for handle in self._handles}):
+            again = untraced(self, self._mask_once_more)
             self._handles.append(optimizer.register_step_pre_hook(again))
 
     def _mask_once_more(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -300,6 +318,8 @@ class Controller:
         Raises:
             OptimizerError: it does.
         """
+        if self._over:
+            return
         own = {id(o) for o in self._optimizers}
         count = sum(len(group["params"]) for group in optimizer.param_groups)
         if id(optimizer) in own or self._calls.running or self._foreign.get(optimizer) == count:
@@ -307,7 +327,9 @@ class Controller:
         if own & set(map(id, inner_optimizers(optimizer))):  # what an outer one writes is seen later
             return
         both = held(optimizer) & self._held
-        shared = next((name for name, p in self._model.named_parameters() if id(p) in both), None)
+        # Without any in common no model is walked through, which another thread may be changing.
+        every = self._model.named_parameters() if both else ()
+        shared = next((name for name, p in every if id(p) in both), None)
         if shared is None:
             self._foreign[optimizer] = count
             if not any(isinstance(getattr(hook, "controller", None), Controller) for hook in hooks_of(optimizer)):
@@ -327,7 +349,7 @@ class Controller:
         idle = self._idle is not None and self._versions(optimizer) == self._idle
         if idle and not self._masked and not self._over:  # no step would count any more
             self._owners.refuse_replaced(self._optimizers)
-        skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.closure_trains))
+        skipped = was_skipped(optimizer) or (idle and not (self._masked and self._masked.trains(optimizer)))
         if self._masked and self._masked.after_step(optimizer, skipped=skipped):
             self._replicas.agree_on_masks(self.masks)
         self._seen += not skipped
@@ -375,26 +397,3 @@ class Controller:
 
 def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]
-
-
-Hook = Callable[[Optimizer, Any, Any], Any]
-
-
-def _untraced(controller: Controller, hook: Hook) -> Hook:
-    """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
-    untraced = cast("Any", torch.compiler).disable(hook)
-    if isinstance(getattr(hook, "__self__", None), Controller):
-        untraced.controller = controller
-    return untraced
-
-
-def _weakly(controller: Controller) -> Hook:
-    """Return the hook for the steps of all optimizers of the process, which keeps no controller alive."""
-    reference = weakref.ref(controller)
-
-    def refuse_foreign(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        controller = reference()
-        if controller and not controller._over:  # pyright: ignore[reportPrivateUsage]
-            controller.refuse_foreign(optimizer)
-
-    return refuse_foreign

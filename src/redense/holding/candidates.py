@@ -212,6 +212,8 @@ class Candidates:
     def warn_of_unheld(self, optimizer: Optimizer) -> None:
         """Warn if an optimizer that redense was not given trains weights that would be pruned, and so stay dense."""
         others = held(optimizer)
+        if others.isdisjoint(map(id, self._model.parameters())):
+            return
         unheld = {name: p for name, p in chosen_of(self.verdicts()).items() if id(p) in others}
         if unheld:
             warn_outside(

@@ -15,7 +15,7 @@ from redense.phase import Phase
 from redense.schedule import Schedule
 
 from .masked import Masked
-from .optimizers import Calls, hooks_of, remove
+from .optimizers import hooks_of, remove
 
 _log = logging.getLogger(__name__)
 
@@ -107,12 +107,12 @@ def check_callback(on_phase_end: Any) -> None:
         pass
 
 
-def written_since(masked: Masked | None, calls: Calls) -> bool:
+def written_since(masked: Masked | None) -> bool:
     """Whether somebody has written removed weights since the last step, which are not to be released then; say so.
 
     The weights of a step that an exception has ended in its midst are the step's own.
     """
-    name = masked.not_zero() if masked and not calls.broken_off else None
+    name = masked.not_zero() if masked and not masked.broken_off else None
     if name is not None:
         _log.warning(
             "removed weights of '%s' are not zero any more: something has written them since the last step, such as a "

@@ -9,6 +9,7 @@ What is written into ``.grad`` in another way is masked before the optimizer ste
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -24,6 +25,8 @@ from redense.masks.sharding import local
 from .optimizers import refuse_capture
 from .watching import flat
 
+_log = logging.getLogger(__name__)
+
 
 class GradientMasks:
     """Masks the gradients of some parameters while it is attached.
@@ -37,8 +40,9 @@ class GradientMasks:
         self.seen = 0  # backward passes of the parameter that had most
         self._mask_of, self._places_of = mask_of, places_of
         self._handles: list[RemovableHandle] = []
-        self._masked: dict[str, tuple[weakref.ref[Tensor], int]] = {}  # the gradient that was masked, and its version
+        self._masked: dict[str, tuple[weakref.ref[Any], int, int]] = {}  # the gradient that was masked, see `_written`
         self._passes: dict[str, int] = {}
+        self._hooked: dict[str, int] = {}  # the very tensor below a parameter that the hook was put on
 
     def attach(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Mask from now on what backward accumulates, of a frozen parameter as soon as it is trained again."""
@@ -49,6 +53,7 @@ class GradientMasks:
             frozen = not parameter.requires_grad
             parameter.requires_grad_()  # else PyTorch takes no hook
             self._handles.append(_hook_first(parameter, self._hook(name)))
+            self._hooked[name] = parameter._cdata
             if frozen:
                 parameter.requires_grad_(False)
 
@@ -57,14 +62,18 @@ class GradientMasks:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._hooked.clear()
         self._masked.clear()
 
     def mask(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
         """Mask the gradients that were written or changed since they were masked last."""
         refuse_capture()
         together: list[tuple[Tensor, list[Tensor]]] = []
+        missed: list[str] = []
         for name, parameter in parameters:
             gradient = parameter.grad
+            if name in self._hooked and self._hooked[name] != parameter._cdata:
+                missed += [name] if self._hook_again(name, parameter) else []
             if gradient is None:
                 continue
             mask = self._mask_of(name)
@@ -73,10 +82,26 @@ class GradientMasks:
             elif not self._is_masked(name, gradient, mask):
                 self._mask(name, _apart(parameter, gradient, mask), mask)
         masking.apply_all_(together)
+        if missed:
+            _log.warning(
+                "PyTorch has swapped '%s'%s for another tensor since the last step (by model.to(...) or the like), and "
+                "left the hooks behind: until this step the gradients of removed weights were not masked, and a norm "
+                "that was clipped had them in it",
+                missed[0],
+                f" and {len(missed) - 1} more" if len(missed) > 1 else "",
+            )
+
+    def _hook_again(self, name: str, parameter: nn.Parameter) -> bool:
+        """Revive the hooks of a parameter, which a swap of its tensor leaves behind; return whether one was missed."""
+        own = cast("Any", parameter)
+        own._post_accumulate_grad_hooks = own._post_accumulate_grad_hooks
+        self._hooked[name] = parameter._cdata
+        gradient, mask = parameter.grad, self._mask_of(name)
+        return gradient is not None and not gradient.is_sparse and bool((local(gradient).ne(0) & ~mask).any())
 
     def _is_masked(self, name: str, gradient: Tensor, mask: Tensor) -> bool:
-        known, version = self._masked.get(name, (None, -1))
-        if known is None or known() is not gradient or version != _version(gradient):
+        known, now = self._masked.get(name), _written(gradient)
+        if known is None or known[0]() is not now[0]() or known[1:] != now[1:]:
             return False
         own = local(gradient)
         if not _is_plain(gradient) or own.stride() != mask.stride():
@@ -92,7 +117,8 @@ class GradientMasks:
             if own and parameter.grad is not None:
                 own._accumulated(name, parameter.grad)
 
-        return mask_gradient
+        # Else a step that is compiled as a whole traces it, and once for each parameter and each backward.
+        return cast("Any", torch.compiler).disable(mask_gradient)
 
     def _accumulated(self, name: str, gradient: Tensor) -> None:
         refuse_capture()
@@ -102,7 +128,7 @@ class GradientMasks:
 
     def _mask(self, name: str, gradient: Tensor, mask: Tensor) -> None:
         mask_gradient_(gradient, mask)
-        self._masked[name] = (weakref.ref(gradient), _version(gradient))
+        self._masked[name] = _written(gradient)
 
 
 def _apart(parameter: nn.Parameter, gradient: Tensor, mask: Tensor) -> Tensor:
@@ -146,5 +172,15 @@ def _is_plain(gradient: Tensor) -> bool:
     return not gradient.is_sparse and not gradient.requires_grad
 
 
-def _version(gradient: Tensor) -> int:
-    return local(gradient)._version
+def _written(gradient: Tensor) -> tuple[weakref.ref[Any], int, int]:
+    """Return what changes when another gradient is put in the place of one, or when it is written.
+
+    It refers to the memory and not to the tensor: PyTorch swaps no tensor that somebody has a weak reference to, and
+    ``model.to(...)`` swaps gradients.
+    """
+    own = local(gradient)
+    try:
+        memory, address = own.untyped_storage(), own.data_ptr()
+    except (RuntimeError, NotImplementedError):  # of a sparse one, which has several
+        memory, address = gradient, 0
+    return weakref.ref(memory), address, own._version

@@ -18,11 +18,11 @@ from redense.masks.sharding import cut, is_sharded, largest_over, like, local, w
 from redense.phase import Phase
 from redense.surgery import Surgery
 
-from .gradients import GradientMasks, mask_gradient_
+from .gradients import GradientMasks
 from .optimizers import forget_curvature, held, inner_optimizers
 from .states.elementwise import Trust
-from .states.neutral import Neutrals, State
-from .watching import Questions, Watch, flat
+from .states.neutral import Neutrals
+from .watching import Questions, Watch
 
 _EXACT = 3  # steps of an optimizer in a phase after which all entries of states under the mask are looked at
 _EVERY = 8  # steps after which, later in a phase, some places are looked at
@@ -59,12 +59,15 @@ class Masked:
         self.steps = [0] * len(self.optimizers)  # real ones of each in this phase: in a GAN one may make several a turn
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
-        self.closure_trains = False  # whether the closure of the last step gave a gradient
+        self.closure_trains = False  # whether the closure of the last step gave a gradient, or saw written weights
         self._neutrals = Neutrals()
         self._watch = Watch()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
         self._trust = defaultdict[int, Trust](Trust)  # of each optimizer
         self._states: dict[int, list[Any]] = {}  # of each optimizer and those inside, the very object
+        self._versions: list[int] | None = None  # of weights as redense has left them, if there was no gradient then
+        self._begun = set[int]()  # the optimizers a step of which has begun and was not masked yet
+        self._unmasked = set[int]()  # under surgery: the optimizers whose removed weights are in the network now
         self._gradients = GradientMasks(lambda name: self._now(name)[1], self._places)
         # Dynamic network surgery alone keeps the weights under the mask, and needs their gradients.
         self.full: dict[str, Tensor] = {}
@@ -127,21 +130,47 @@ class Masked:
         if self.with_gradients:
             self._gradients.mask((name, self.parameters[name]) for name in self.masks)
 
-    def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+    @property
+    def broken_off(self) -> bool:
+        """Whether the last step of an optimizer has not ended, or an exception has ended it."""
+        return bool(self._begun)
+
+    def finish_broken(self, optimizer: Optimizer | None = None) -> None:
+        """Mask what a step has moved that an exception has ended in its midst, of one optimizer or of all."""
+        for each in self.optimizers:
+            if id(each) in self._begun and (optimizer is None or each is optimizer):
+                self._save(each)
+                self._mask(each, with_state=self.with_gradients)
+                self._begun.discard(id(each))
+
+    def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any, *, idle: bool = False) -> Any:
         """Return the arguments that ``optimizer.step`` shall have instead, or None.
+
+        Args:
+            optimizer: whose step it is.
+            args: that it was called with.
+            kwargs: that it was called with.
+            idle: whether nothing has a gradient: what is written then says whether it trains.
 
         Raises:
             OptimizerError: a removed weight has been moved since the last step.
         """
         self.closure_trains = False
+        self.finish_broken(optimizer)
         self._look_for_another_state(optimizer)
         parts = {name: self._now(name) for name in self._names(optimizer)}
         weights = {name: (self.masks[name], *part) for name, part in parts.items()}
-        whole = self._trust[id(optimizer)].begin(optimizer, {name: weight for name, (weight, _) in parts.items()})
+        trust = self._trust[id(optimizer)]
+        whole = trust.begin(optimizer, {name: weight for name, (weight, _) in parts.items()}, self.parameters)
         self._watch.check(id(optimizer), weights, whole=whole)
+        self._begun.add(id(optimizer))  # not before: what is refused was not written by the optimizer
         self.mask_gradients()
         self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())
+        if trust.restated and self.with_gradients:  # they may be of before the phase
+            self._neutrals.forget()
+            self._mask(optimizer, with_state=trust.restated)
         self._restore(optimizer)
+        self._versions = self._versions_of(optimizer) if idle else None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
             return None
@@ -150,6 +179,11 @@ class Masked:
         return (
             (args[:1], {**kwargs, "closure": masked}) if "closure" in kwargs else ((args[0], masked, *args[2:]), kwargs)
         )
+
+    def trains(self, optimizer: Optimizer) -> bool:
+        """Whether the step that ends now had a gradient from its closure, or has written masked weights without any."""
+        written = self._versions is not None and self._versions != self._versions_of(optimizer)
+        return written or self.closure_trains
 
     def after_step(self, optimizer: Optimizer, *, skipped: bool = False) -> bool:
         """Mask what the step has moved; a skipped step does not count. Return whether the masks were revised.
@@ -184,7 +218,8 @@ class Masked:
             drifting = self.drifting if self.with_gradients else set[str]()
             left = trust.zero - self.drifting if self.with_gradients else set[str]()
             self._mask(optimizer, with_state=drifting, but=left)
-            trust.end(left, self._weights(optimizer))
+            trust.end(optimizer, left, self._weights(optimizer), self.parameters)
+        self._begun.discard(id(optimizer))
         self.steps[index] += not skipped
         return revised
 
@@ -215,6 +250,7 @@ class Masked:
 
     def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         def masked() -> Any:
+            self.closure_trains = self.trains(optimizer)
             self._save(optimizer)
             trust = self._trust[id(optimizer)]
             self._mask(optimizer, but=trust.zero)
@@ -224,6 +260,8 @@ class Masked:
             trust.narrow(self._weights(optimizer))
             self.mask_gradients()
             self._restore(optimizer)
+            if self._versions is not None:
+                self._versions = self._versions_of(optimizer)
             return loss
 
         return masked
@@ -248,7 +286,7 @@ class Masked:
             mask = self._now(name)[1]
             places = self._places(name, mask)
             for state in self._neutrals.states(optimizer, name, self.parameters[name]):
-                moved = _moved(state, mask, None if exact else places)
+                moved = state.moved(mask, None if exact else places)
                 if moved.device.type != "cpu":
                     asked.append((name, moved))
                 elif bool(moved.any()):
@@ -279,7 +317,7 @@ class Masked:
             if with_state is True or (with_state and name in with_state):
                 for state in self._neutrals.states(optimizer, name, self.parameters[name]):
                     if state.neutral or state.tensor.is_sparse:
-                        _fill_(state, mask)
+                        state.fill_(mask)
                     else:
                         zeroed.append(state.tensor)
             yield mask, zeroed
@@ -295,17 +333,25 @@ class Masked:
         return weight, mask
 
     def _weights(self, optimizer: Optimizer) -> dict[str, Tensor]:
-        return {name: self._now(name)[0] for name in self._names(optimizer)}
+        return {name: local(self.parameters[name]) for name in self._names(optimizer)}
+
+    def _versions_of(self, optimizer: Optimizer) -> list[int]:
+        return [local(self.parameters[name])._version for name in self._names(optimizer)]
 
     def _places(self, name: str, mask: Tensor) -> Tensor:
         """Return flat indices of some removed weights, given this rank's part of the mask."""
         return self._watch.places(name, self.masks[name], mask)
 
     def _save(self, optimizer: Optimizer) -> None:
+        """Note the weights under the mask; removed ones stay as noted where a broken closure has left them at zero."""
         if self.full:
             with torch.no_grad():  # else each copy would keep the graph of the one before
                 for name in self._names(optimizer):
-                    local(self.full[name]).copy_(local(self.parameters[name]))
+                    weight, full = local(self.parameters[name]), local(self.full[name])
+                    if id(optimizer) not in self._unmasked:
+                        weight = torch.where(self._now(name)[1], weight, full.to(weight))
+                    full.copy_(weight)
+        self._unmasked.discard(id(optimizer))
 
     def _restore(self, optimizer: Optimizer) -> None:
         """Give removed weights the values that they have under the mask; kept ones may be written between two steps."""
@@ -314,6 +360,7 @@ class Masked:
                 for name in self._names(optimizer):
                     weight, mask = self._now(name)
                     weight.copy_(torch.where(mask, weight, local(self.full[name]).to(weight)))
+            self._unmasked.add(id(optimizer))
 
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)
@@ -343,21 +390,3 @@ def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> flo
         )
     own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64, device="cpu")
     return float(largest_over(cast("Any", weight).device_mesh)(own))
-
-
-@torch.no_grad()
-def _fill_(state: State, mask: Tensor) -> None:
-    if state.tensor.is_sparse:  # the momentum of sparse gradients
-        mask_gradient_(state.tensor, mask)
-    else:
-        state.tensor.masked_fill_(~mask, state.neutral)
-
-
-def _moved(state: State, mask: Tensor, places: Tensor | None) -> Tensor:
-    """Return, flat, what is not zero if a state is not neutral under the mask: anywhere, or in some places."""
-    tensor = state.tensor
-    if tensor.is_sparse:
-        return (tensor._values().ne(0) & ~mask[tuple(tensor._indices())]).any().view(1)
-    if places is None or tensor.stride() != mask.stride():
-        return (tensor.ne(state.neutral) & ~mask).any().view(1)
-    return flat(tensor).index_select(0, places).ne(state.neutral)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, cast
 
@@ -143,12 +143,14 @@ class Calls:
     @property
     def running(self) -> bool:
         """Whether any call has begun that did not end."""
-        return any(_runs(frame) for frames in self._of.values() for frame in frames)
+        calls = list(self._of.values())  # at once: another thread may be asking while this one begins
+        return any(_runs(frame) for frames in calls for frame in frames)
 
     @property
-    def broken_off(self) -> bool:
-        """Whether the last call of an optimizer has not ended, or an exception has ended it."""
-        return any(self._of.values())
+    def idle(self) -> bool:
+        """Whether no call is running in any thread."""
+        running = {id(frame) for top in sys._current_frames().values() for frame in _stack(top)}  # pyright: ignore[reportPrivateUsage]
+        return all(id(frame) not in running for frames in list(self._of.values()) for frame in frames)
 
     def begin(self, optimizer: Optimizer) -> bool:
         """Note a call of ``step``; return whether it is the outermost one."""
@@ -160,8 +162,9 @@ class Calls:
     def end(self, optimizer: Optimizer) -> bool:
         """Note the end of a call; return whether it was the outermost one."""
         outer = self._of.get(id(optimizer), [])
-        if outer:
-            outer.pop()
+        frame = _caller()
+        ending = next((i for i, each in enumerate(outer) if each is frame), max(len(outer) - 1, 0))
+        del outer[ending:]  # and those inside, which an exception has ended that the call itself has caught
         return not outer
 
 
@@ -175,10 +178,39 @@ def _caller() -> FrameType | None:
 
 
 def _runs(frame: FrameType | None) -> bool:
-    now = inspect.currentframe()
-    while now is not None and now is not frame:
-        now = now.f_back
-    return now is frame
+    return any(each is frame for each in _stack(inspect.currentframe()))
+
+
+def _stack(top: FrameType | None) -> Iterator[FrameType]:
+    while top is not None:
+        yield top
+        top = top.f_back
+
+
+Hook = Callable[[Optimizer, Any, Any], Any]
+
+
+def untraced(controller: object, hook: Hook) -> Hook:
+    """Return the hook so that a compiled ``optimizer.step`` calls it as it is, and others find its controller."""
+    hidden = cast("Any", torch.compiler).disable(hook)
+    hidden.controller = controller
+    return hidden
+
+
+def stays_last(optimizer: Optimizer, ids: Collection[int]) -> bool:
+    """Move the second of some hooks before a step to the end, if others came after; return False if a second is needed.
+
+    Args:
+        optimizer: whose hooks they are.
+        ids: of their handles, those of other hooks too.
+    """
+    hooks = cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
+    mine = [key for key in hooks if key in ids]
+    if not mine or next(reversed(hooks)) in mine:
+        return True
+    if len(mine) > 1:
+        hooks.move_to_end(mine[-1])
+    return len(mine) > 1
 
 
 def hooks_of(optimizer: Optimizer) -> Iterator[Any]:

@@ -32,6 +32,7 @@ class Owners:
         self._model = model
         self._ways: dict[str, int] = {}  # layers that compute a weight: how many parametrizations do it
         self._places: dict[str, list[tuple[list[str], str, nn.Parameter]]] = {}
+        self._besides: dict[str, set[str]] = {}  # the names of all parameters of a module that holds one
         if not names:
             return
         for path, module in walk(model) if modules is None else modules:
@@ -39,6 +40,7 @@ class Owners:
                 if parameter is not None and id(parameter) in names:
                     if isinstance(module, ParametrizationList):
                         self._ways[path] = len(module)
+                    self._besides[path] = _names_in(module)
                     place = (path.split(".") if path else [], attribute, parameter)
                     self._places.setdefault(names[id(parameter)], []).append(place)
 
@@ -88,13 +90,20 @@ class Owners:
 
     def _not_held(self, path: list[str], attribute: str, parameter: nn.Parameter) -> bool:
         """Whether a layer has another weight in a place of a parameter, or computes one in which zeros are lost."""
+        besides = self._besides[".".join(path)]
         if path[-2:-1] == ["parametrizations"]:
             path, attribute = path[:-2], path[-1]
         module = self._module(path)
-        if module is None or not hasattr(module, attribute):
+        if module is None:
             return False
         if all(own is not parameter for own in module.parameters()):
-            return True
+            # A layer that is gone needs no mask; one that has gained a parameter by another name has put it in the
+            # place of the one that is gone (remove_weight_norm: `weight` in that of `weight_g` and `weight_v`).
+            gained = not _names_in(module) <= besides
+            moved = any(own is parameter for own in self._model.parameters())  # elsewhere its mask holds as before
+            return hasattr(module, attribute) or (gained and not moved)
+        if not hasattr(module, attribute):
+            return False
         ways = getattr(module, "parametrizations", None)
         if not isinstance(ways, nn.ModuleDict) or attribute not in ways:
             return False
@@ -105,6 +114,10 @@ class Owners:
         for part in path:  # TorchScript's dictionaries have no get
             module = dict(module._modules.items()).get(part) if module is not None else None
         return module
+
+
+def _names_in(module: nn.Module) -> set[str]:
+    return {name for name, parameter in module._parameters.items() if parameter is not None}
 
 
 def _all_held(optimizers: Iterable[Optimizer]) -> set[int]:

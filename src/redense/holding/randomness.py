@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -28,9 +29,18 @@ def seed_all(seed: int) -> None:
         numpy.random.seed(seed % 2**32)
 
 
+# Of two threads the second would otherwise put back what the first one has seeded, for good.
+_one_at_a_time = threading.RLock()
+
+
 @contextmanager
 def random_kept(seed: int | None = None) -> Generator[None]:
     """Put PyTorch's, Python's and NumPy's generators back as they were; in between they are seeded, if one is given."""
+    with _one_at_a_time:
+        yield from _kept(seed)
+
+
+def _kept(seed: int | None) -> Generator[None]:
     numpy = cast("Any", sys.modules.get("numpy"))
     before, of_numpy = random.getstate(), numpy.random.get_state() if numpy else None
     of_torch = [(generator, generator.get_state()) for generator in generators()]

@@ -85,7 +85,9 @@ def scale_lr(optimizer: Optimizer, factor: float, scheduler: Any = ()) -> None:
             "give the optimizer one, or change by hand what sets its steps"
         )
     schedulers = {id(each): (each, _rates_of(each, inner)) for each in _every(scheduler)}
-    if hasattr(inner.step, "_wrapped_by_lr_sched") and not schedulers:
+    # PyTorch's schedulers leave a mark on the step, and those of most libraries (timm) the rate that they began with.
+    marked = hasattr(inner.step, "_wrapped_by_lr_sched") or any("initial_lr" in group for group in inner.param_groups)
+    if marked and not schedulers:
         _log.warning(
             "a learning-rate scheduler was made for this %s; if the loop still steps it, it may compute the rate anew "
             "and undo scale_lr(optimizer, %s): give it to scale_lr too, or use LambdaLR(optimizer, schedule.lr_factor)",

@@ -136,6 +136,7 @@ def _refuse(bad: list[str]) -> None:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise OptimizerError(
             f"removed weights of '{bad[0]}'{more} are not zero any more: something has written them since the last "
-            "step. If an optimizer wraps the one that redense was given (Lookahead, SWA, schedule-free), give redense "
-            "the outer one; if weights were loaded, load those of this phase; drive SAM by step(closure) under surgery"
+            "step, or their states in the optimizer before it. If an optimizer wraps the one that redense was given "
+            "(Lookahead, SWA, schedule-free), give redense the outer one; if weights were loaded, load those of this "
+            "phase; drive SAM by step(closure) under surgery"
         )

@@ -79,23 +79,23 @@ def as_before(model: nn.Module) -> Generator[None]:
 
     PyTorch's attention and its transformer layers have one kernel for all of a layer, which is given all its weights.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        torch.clear_autocast_cache()  # weights that autocast has cast before would be seen as made of nothing
-        with random_kept():
+    with random_kept():  # around all of it: it lets in one thread at a time, and the fast path is one for all threads
+        modes = [(module, module.training) for module in model.modules()]
+        buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+        fused = torch.backends.mha.get_fastpath_enabled()
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            torch.clear_autocast_cache()  # weights that autocast has cast before would be seen as made of nothing
             model.eval()
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, before in buffers:
-                if not buffer.is_meta and not torch.equal(buffer, before):
-                    buffer.copy_(before)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+            for module, training in modes:
+                module.training = training
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    if not buffer.is_meta and not torch.equal(buffer, before):
+                        buffer.copy_(before)
 
 
 class Reader(TorchDispatchMode):

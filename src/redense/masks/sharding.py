@@ -22,6 +22,9 @@ Reduce = Callable[[Tensor], Tensor]
 """A rank's tensor -> its sum (or another reduction) over all ranks, on CPU. Every rank calls it alike."""
 
 
+_PLAIN = (Tensor, nn.Parameter)  # of a DTensor a parameter is of its class
+
+
 @dataclass(frozen=True)
 class Extent:
     """The elements of a whole tensor that a rank holds: those at ``positions`` along every dimension.
@@ -73,6 +76,8 @@ class Extent:
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether the tensor is a DTensor."""
+    if type(tensor) in _PLAIN:  # nearly always, and asked some hundred times a step
+        return False
     module = sys.modules.get("torch.distributed.tensor")  # whoever has a DTensor has imported it
     return module is not None and isinstance(tensor, module.DTensor)
 

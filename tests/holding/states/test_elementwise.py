@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -151,6 +152,40 @@ def test_the_known_optimizers_are_spared_the_pass_and_no_other(masked_steps: lis
         optimizer = other(model.parameters(), lr=1e-3)
         with redense.sparse(model, optimizer, 0.5):
             assert after_steps(model, optimizer, masked_steps, 6) == 2, other
+
+
+@pytest.mark.parametrize("how", ["in place", "another tensor", "another dict", "uncounted"])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+def test_states_of_before_the_phase_that_are_put_back_in_it_move_no_removed_weight(
+    kind: Any, how: str, masked_steps: list[int]
+):
+    model = net()
+    optimizer = kind(model.parameters(), lr=0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+    step(model, optimizer, 0)
+    saved = copy.deepcopy(list(optimizer.state.values()))
+    with redense.sparse(model, optimizer, 0.5) as block:
+        after_steps(model, optimizer, masked_steps, 6)
+        for (parameter, state), old in zip(list(optimizer.state.items()), saved, strict=True):
+            if how == "another dict":
+                optimizer.state[parameter] = old
+            for key, value in old.items():
+                if how == "in place":
+                    state[key].copy_(value)
+                elif how == "another tensor":
+                    state[key] = value
+                elif how == "uncounted":
+                    state[key].data.copy_(value)
+        if how == "uncounted":
+            step(model, optimizer, 1)
+            with pytest.raises(OptimizerError, match="or their states in the optimizer before it"):
+                step(model, optimizer, 2)
+            return
+        for spared in (False, True, True):
+            assert (after_steps(model, optimizer, masked_steps, 1) == 0) is spared
+            for name, mask in block.masks.items():
+                weight = model.get_parameter(name)
+                assert not weight[~mask].any()
+                assert not any(value[~mask].any() for value in optimizer.state[weight].values() if value.dim())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -7,11 +7,11 @@ nothing but the optimizer has written the weight.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_pre_hooks  # pyright: ignore[reportPrivateUsage]
 
@@ -70,19 +70,32 @@ class Trust:
     All of a weight is looked at before the next step when something that PyTorch counts has written it, and when it was
     trusted for `_LOOKED` steps: a write that is not counted (through ``.data``, by a kernel of somebody's own) shows
     then, if the places that are looked at before each step do not show it.
+
+    A weight whose states have been written since the last step, or replaced, is not trusted for a step: what they hold
+    may move it. Of a state, too, only what PyTorch counts is noticed then.
     """
 
     def __init__(self) -> None:
-        self.zero: set[str] = set()  # names of weights that nothing has written since the last step
+        self.zero: set[str] = set()  # names of weights that nothing has written since the last step, nor their states
+        self.restated: set[str] = set()  # names of weights whose states somebody has written since the last step
+        self._states: dict[str, list[int]] = {}
         self._noted: dict[str, tuple[int, int]] = {}
         self._left: set[str] = set()  # not masked since all of them was looked at
         self._steps = 0
 
-    def begin(self, optimizer: Optimizer, weights: Mapping[str, Tensor]) -> set[str]:
-        """Begin a step, given this rank's parts of the weights that are held; return those to be looked at whole."""
+    def begin(self, optimizer: Optimizer, weights: Mapping[str, Tensor], whole: Mapping[str, nn.Parameter]) -> set[str]:
+        """Begin a step; return the names of the weights to be looked at in all places.
+
+        Args:
+            optimizer: that steps.
+            weights: this rank's parts of those that are held, by name.
+            whole: the parameters by name, and others.
+        """
+        now = _states_of(optimizer, weights, whole)
+        self.restated = {name for name in now.keys() & self._states.keys() if now[name] != self._states[name]}
         same = {name for name, weight in weights.items() if self._noted.get(name) == _of(weight)}
         trusted = leaves_zeros(optimizer)
-        self.zero = {name for name in same if has_room(weights[name])} if trusted else set()
+        self.zero = {name for name in same - self.restated if has_room(weights[name])} if trusted else set()
         looked_at = self._noted.keys() & weights.keys() - same
         if self._steps >= _LOOKED:
             looked_at |= self._left
@@ -93,11 +106,34 @@ class Trust:
         """Take away what has been written since `begin`: a closure was called."""
         self.zero = {name for name in self.zero if self._noted.get(name) == _of(weights[name])}
 
-    def end(self, left: Collection[str], weights: Mapping[str, Tensor]) -> None:
-        """Note the weights as they are after a step; those that are `left` were not masked."""
+    def end(
+        self,
+        optimizer: Optimizer,
+        left: Collection[str],
+        weights: Mapping[str, Tensor],
+        whole: Mapping[str, nn.Parameter],
+    ) -> None:
+        """Note weights and states as they are after a step; weights that are `left` were not masked."""
+        self._states = _states_of(optimizer, weights, whole)
         self._left.update(left)
         self._steps += bool(left)
         self._noted = {name: _of(weight) for name, weight in weights.items()}
+
+
+def _states_of(optimizer: Optimizer, names: Iterable[str], whole: Mapping[str, nn.Parameter]) -> dict[str, list[int]]:
+    """Return what changes when a state of a weight is written or replaced, of the optimizers that are known here."""
+    if type(optimizer) not in _ELEMENTWISE:
+        return {}  # weights are masked after each step, whatever is in the states
+    of_each = cast("Mapping[Tensor, Mapping[str, Any]]", optimizer.state)  # a defaultdict would grow by []
+    return {
+        name: [
+            number
+            for state in of_each.get(whole[name], {}).values()
+            if isinstance(state, Tensor)
+            for number in (id(state), state._version)
+        ]
+        for name in names
+    }
 
 
 def _of(tensor: Tensor) -> tuple[int, int]:

@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from redense.errors import OptimizerError
+from redense.holding.gradients import mask_gradient_
 from redense.holding.optimizers import inner_optimizers
 from redense.holding.randomness import random_kept, seed_all
+from redense.holding.watching import flat
 from redense.masks.sharding import local
 
 from .kept import Kept, Path
@@ -41,6 +43,23 @@ class State:
     key: str
     tensor: Tensor
     neutral: float
+
+    @torch.no_grad()
+    def fill_(self, mask: Tensor) -> None:
+        """Make the entries neutral where the mask is False."""
+        if self.tensor.is_sparse:  # the momentum of sparse gradients
+            mask_gradient_(self.tensor, mask)
+        else:
+            self.tensor.masked_fill_(~mask, self.neutral)
+
+    def moved(self, mask: Tensor, places: Tensor | None) -> Tensor:
+        """Return, flat, what is not zero if an entry is not neutral under the mask: anywhere, or in some places."""
+        tensor = self.tensor
+        if tensor.is_sparse:
+            return (tensor._values().ne(0) & ~mask[tuple(tensor._indices())]).any().view(1)
+        if places is None or tensor.stride() != mask.stride():
+            return (tensor.ne(self.neutral) & ~mask).any().view(1)
+        return flat(tensor).index_select(0, places).ne(self.neutral)
 
 
 @dataclass(frozen=True)
@@ -138,7 +157,7 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
     zeros = _small(like.dim()).to(dtype=like.dtype, device=device)
     others = torch.linspace(-1, 1, zeros.numel(), device="cpu").view(zeros.shape).to(zeros)
     others.view(-1)[0] = 0
-    with warnings.catch_warnings(), random_kept():
+    with random_kept(), warnings.catch_warnings():  # in this order: filters are for one thread at a time, too
         warnings.simplefilter("ignore")
         try:  # in both the first weight's own gradient is zero; in the second the others' are not
             alone, among = (_Trial(kind, options, gradient) for gradient in (zeros, others))
