@@ -112,6 +112,7 @@ def test_an_export_is_used_without_the_plugin_that_trained_it(
     export = tmp_path / "export"
     assert redense("export", run, export)[0] == 0
     before = redense("evaluate", export, "--json")[1]
+    assert not (export / "plugins.json").exists()
     del CRITERIA["lamp"], OPTIMIZERS["mine"]
     assert redense("evaluate", export, "--json")[:2] == (0, before)
     assert load_network(export).network is not None
@@ -169,6 +170,13 @@ def test_the_example_task_trains_and_is_judged_by_its_own_figure(
     code, _, err = redense("report", tmp_path / "run")
     assert code == 2
     assert re.search(r"evidence\.json is not what redense writes: pieces\.0\.text: .*\n\Z", err)
+    export = tmp_path / "export"
+    assert redense("export", tmp_path / "run", export)[0] == 0
+    assert "redense needs `characters.py` in `REDENSE_PLUGINS`" in (export / "README.md").read_text()
+    with monkeypatch.context() as without:
+        without.setitem(plugins._ALL, "task", {})
+        with pytest.raises(PluginError, match=r"export needs the task 'characters' of the plugin characters\.py"):
+            load_network(export)
     assert redense("recipes", "show", EXAMPLES / "characters.yaml", *small, "--dry-run")[0] == 0
     code, _, err = redense("run", EXAMPLES / "characters.yaml", "--data", tmp_path / "none")
     assert code == 2

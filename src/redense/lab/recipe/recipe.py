@@ -47,6 +47,9 @@ from .settings import Json, check_keys, one_line, printable, set_value, shown, v
 GIVEN = ("recipe.yaml", "started.json", "environment.json")
 """Files of a run folder that say what the run is, and on what and where it was started."""
 
+NEEDED = "plugins.json"
+"""The file of an export that says by which plugins its network is used."""
+
 WHEREABOUTS = ("source", "workers", "expected", "broken", "cache_gb")
 """Settings of every task's ``data`` that say where it lies and who reads it: they may change, what it is may not."""
 
@@ -297,14 +300,14 @@ def refuse_unloaded(folder: Path) -> None:
     Raises:
         PluginError: it was; the plugin is named.
     """
-    made = folder / "environment.json"
-    if not made.is_file():
-        return
-    try:
-        told = read_json(made)
-    except (OSError, ValueError, RecursionError):  # which others say: it decides nothing
-        return
-    refuse_missing(told.get("plugins") if isinstance(told, dict) else None, str(folder))
+    for name in ("environment.json", NEEDED):
+        if not (folder / name).is_file():
+            continue
+        try:
+            told = read_json(folder / name)
+        except (OSError, ValueError, RecursionError):  # which others say: it decides nothing
+            continue
+        refuse_missing(told.get("plugins") if isinstance(told, dict) else None, str(folder))
 
 
 def recipe_names() -> list[str]:

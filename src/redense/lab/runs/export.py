@@ -14,9 +14,11 @@ from redense.errors import DataError, RedenseError, StateError
 from redense.files.checksums import check_sums, write_sums
 from redense.files.visible import visible_line
 from redense.files.writing import write_bytes, write_text
+from redense.lab.environment import needed_plugins
 from redense.lab.folder import read_json
 from redense.lab.headings import heading_of
-from redense.lab.recipe.recipe import Recipe, read_run_recipe
+from redense.lab.recipe.recipe import NEEDED, Recipe, names_in, read_run_recipe
+from redense.plugins import VARIABLE
 from redense.tasks.metrics import shown_name
 from redense.tasks.registry import task_named
 
@@ -76,6 +78,8 @@ def export_run(
             for path in sorted((folder / "artifacts").glob("*")):
                 (out / "artifacts").mkdir(exist_ok=True)
                 write_bytes(out / "artifacts" / path.name, path.read_bytes())
+            if needed := _needed(recipe):
+                write_text(out / NEEDED, json.dumps(needed, indent=2) + "\n")
             own = copy_companions(folder, recipe, out)
             graphs = write()
             taken = [path for path in out.rglob("*") if path.is_file()]
@@ -88,6 +92,12 @@ def export_run(
     except OSError as error:
         raise StateError(f"cannot export to {out}: {error.strerror}: {error.filename}") from None
     return out
+
+
+def _needed(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """Return what the folder says of plugins without which its network cannot be used; what trained it is none."""
+    used = names_in(recipe)
+    return needed_plugins({kind: used[kind] for kind in ("task", "network")})
 
 
 def copy_companions(folder: Path, recipe: Recipe, out: Path) -> list[str]:
@@ -201,6 +211,7 @@ def model_card(
         "",
         *_notes(result),
         *_usage(recipe, companions),
+        *_plugins(recipe),
         "Or load the weights into the plain model of your own code:",
         "",
         "```python",
@@ -248,6 +259,13 @@ def _graph_usage(graph: Compared) -> list[str]:
         )
     )
     return [f"`{graph.file}` takes {graph.about}.{compared}", "", "```python", *code, "```", ""]
+
+
+def _plugins(recipe: Recipe) -> list[str]:
+    """Return the lines of the card on the plugins that the network needs."""
+    named = sorted(set(_needed(recipe).get("plugins", {}).values()))
+    needs = " and ".join(f"`{name}`" for name in named)
+    return [f"redense needs {needs} in `{VARIABLE}`, or installed, to use it.", ""] if named else []
 
 
 def _usage(recipe: Recipe, companions: Sequence[str]) -> list[str]:
