@@ -141,6 +141,7 @@ def test_elements_that_share_memory_are_refused():
     with pytest.raises(ParameterError, match=r"elements share memory, .* strides \(0, 1\)\): give a copy, clone\(\)"):
         masks.apply_(torch.tensor([[True, False, True], [True, True, True]]), shared)
     assert bool(shared.all())
+    masks.apply_(torch.ones(2, 0, dtype=torch.bool), torch.empty(0).expand(2, 0))  # of nothing strides may be anything
 
 
 def test_applying_to_a_leaf_that_needs_gradients_is_allowed():

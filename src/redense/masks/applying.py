@@ -86,7 +86,7 @@ def overlaps(tensor: Tensor) -> bool:
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:
             if stride < reach:
-                return True
+                return tensor.numel() > 0  # of nothing strides may be anything
             reach += (size - 1) * stride
     return False
 
