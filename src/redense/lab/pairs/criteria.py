@@ -19,20 +19,22 @@ class Named(NamedTuple):
 
 def own_criteria(schedule: Schedule | None) -> list[Criterion]:
     """Return the functions by which the phases of a schedule choose masks, without redense's own."""
-    asked = [phase.criterion for phase in schedule.phases if phase.is_sparse] if schedule else []
-    named = named_criteria(schedule)
-    functions = (named[one].function if isinstance(one, str) and one in named else one for one in asked)
+    known = named_criteria(schedule)
+    functions = (known[one].function if isinstance(one, str) and one in known else one for one in _asked(schedule))
     return [function for function in functions if not isinstance(function, str)]
 
 
 def named_criteria(schedule: Schedule | None) -> dict[str, Named]:
     """Return the registered criteria that the phases of a schedule name, without redense's own."""
-    asked = [phase.criterion for phase in schedule.phases if phase.is_sparse] if schedule else []
     return {
         name: Named(CRITERIA[name], name in WITH_GRADIENTS, name in WITH_ACTIVATIONS)
-        for name in asked
+        for name in _asked(schedule)
         if isinstance(name, str) and name not in OURS and name in CRITERIA
     }
+
+
+def _asked(schedule: Schedule | None) -> list[str | Criterion]:
+    return [phase.criterion for phase in schedule.phases if phase.is_sparse] if schedule else []
 
 
 def make_known(criteria: Mapping[str, Named]) -> None:

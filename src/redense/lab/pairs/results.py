@@ -89,8 +89,7 @@ def csv_of(result: Mapping[str, Any]) -> str:
     columns = [(split, name) for split in ("validation", "test") for name in names if metrics[split]]
     head = ["arm", "seed", "steps", "gradients", "parameters", "nonzeros", "failed"]
     only = result.get("judged", {}).get("validation_only")  # then they are in the place of test figures
-    called = {"test": "validation" if only else "test", "validation": "validation"}
-    writer.writerow([*head, *(f"{called[split]}_{name}" for split, name in columns)])
+    writer.writerow([*head, *(f"{'validation' if only else split}_{name}" for split, name in columns)])
     for row in result["rows"]:
         for seed in row["seeds"]:
             facts = [seed.get(name, "") for name in ("parameters", "nonzeros", "failed")]
