@@ -106,6 +106,15 @@ EXPERIMENTS = {
         before="emoji/cnn --training.precision fp32",
         folder="runs/emoji-cnn-fp32",
     ),
+    "arms-captions-rest": Experiment(
+        "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
+        "--arms dsd,restart,dsd-iter3,dsd-sensitivity,dsd-erk,dsd-momentum,early-quarter,random,scratch,scratch-own,prune,"
+        "acdc,svd,dropconnect,release-value,release-fresh,forget,decay,shrink-perturb,muon --margin 0.3 "
+        "--seeds 500,501,502,503,504",
+        data="emoji",
+        before="emoji/cnn --training.precision fp32",
+        folder="runs/emoji-cnn-fp32",
+    ),
     "arms-speech": Experiment(
         "prompts-es/blstm "
         "--arms dsd,restart,longer,surgery,swa,early-dropout,dropout,early,anneal,lawa --margin 1 "
