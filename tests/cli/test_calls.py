@@ -17,10 +17,9 @@ import pytest
 
 from redense import RedenseError, cli, verbs
 from redense.cli import calls
+from redense.cli.spelling import spelled
 from redense.errors import DataError, RecipeError
-from redense.lab.comparison.comparison import parse_sweep
 from redense.lab.events import Event, listening
-from redense.lab.recipe.recipe import Recipe, load_recipe
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -59,45 +58,6 @@ def test_the_page_names_every_verb_with_its_function():
         assert named <= inspect.signature(getattr(verbs, function)).parameters.keys()
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"seed": np.int64(3), "sparse": {"lr": np.float32(0.5)}}, ["--seed=3", "--sparse.lr=0.5"]),
-        ({"model": {"widths": np.array([3, 4])}}, ["--model.widths=[3,4]"]),
-        ({"sparse": {"sparsity": {}}, "training": {"optimizer": {}}}, ["--sparse.sparsity={}"]),
-    ],
-)
-def test_settings_are_what_they_are_as_numpys_too(settings: dict[str, Any], words: list[str]):
-    assert calls._overrides(settings) == words
-
-
-def test_nothing_and_a_list_are_no_text_where_a_setting_is_one():
-    def read(**settings: Any) -> Recipe:
-        return load_recipe("tones/deepspeech", calls._overrides(settings))
-
-    several = read(data={"source": ["tones", "/data/mine"]})
-    assert several.data.source == ("tones", "/data/mine")
-    assert several.about == "as tones/deepspeech trains, on tones + /data/mine"
-    assert read(data={"source": None}).data.source is None
-    with pytest.raises(RedenseError, match="name: input should be a valid string, got None"):
-        read(name=None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [({"out": "x"}, "'out' is no setting of a recipe: give it to verbs.run as an arg"), (["seed", 1], "is a mapping")],
-)
-def test_settings_that_are_none_are_refused(settings: Any, says: str):
-    with pytest.raises(RedenseError, match=says):
-        verbs.run("quickstart", settings=settings)
-
-
-def test_a_sweep_may_be_over_patterns_and_mappings():
-    swept = calls._text({"pattern": [[2, 4], [1, 4]], "sparsity": [{"fc.weight": 0.5, "*": 0.2}], "scope": "layer"})
-    patterns, shares = [[2, 4], [1, 4]], [{"fc.weight": 0.5, "*": 0.2}]
-    assert parse_sweep(swept) == {"pattern": patterns, "sparsity": shares, "scope": ["layer"]}
-
-
 def test_every_verb_that_prints_a_table_prints_json():
     without = {verb for verb, parser in PARSERS.parsers.items() if "--json" not in parser._option_string_actions}
     assert without == NO_TABLE
@@ -111,27 +71,6 @@ def test_a_home_is_one_also_where_no_shell_makes_it_one():
         assert not [value for value in vars(options).values() if str(value).startswith("~")]
     options, _ = cli.parse(["predict", "run", "~nobody-here.png", "./~"])
     assert options.images == [Path("~nobody-here.png"), Path("./~")]
-
-
-def test_arguments_become_the_command_line_that_means_them():
-    words = calls._words(
-        PARSERS.parsers["compare"],
-        {
-            "recipe": "r.yaml", "arms": ["dsd", "restart"], "seeds": [3], "sweep": {"sparsity": [0.2, 0.5]},
-            "margin": -1e-3, "diagnose": True, "retry_failed": False, "command": {"a": "x {seed}", "b": "y"},
-            "control": ["a", "b"], "out": Path("o"),
-        },
-    )  # fmt: skip
-    options, _ = cli.parse(["compare", *words, *calls._overrides({"sparse": {"sparsity": 0.5}, "start": None})])
-    seen = vars(options)
-    assert (seen["recipe"], seen["arms"], seen["seeds"], seen["sweep"]) == (
-        "r.yaml", "dsd,restart", "3,", "sparsity=0.2,0.5"
-    )  # fmt: skip
-    assert (seen["margin"], seen["diagnose"], seen["retry_failed"], seen["json"]) == (-1e-3, True, None, True)
-    assert (seen["command"], seen["control"], seen["out"]) == (["a=x {seed}", "b=y"], ["a", "b"], Path("o"))
-    assert seen["settings"] == ["--sparse.sparsity=0.5", "--start=null"]
-    judged, _ = cli.parse(["judge", *calls._words(PARSERS.parsers["judge"], {"table": "t", "lower_is_better": False})])
-    assert (judged.table, judged.lower_is_better) == (["t"], False)
 
 
 def test_a_run_is_trained_evaluated_compared_and_listed_from_python(
@@ -161,26 +100,13 @@ def test_a_run_is_trained_evaluated_compared_and_listed_from_python(
     assert capsys.readouterr().out == ""  # what is said of progress goes elsewhere
 
 
-def test_a_switch_is_set_by_a_truth_value_and_by_nothing_else():
-    judge = PARSERS.parsers["judge"]
-    for value in (False, np.False_):
-        assert calls._words(judge, {"lower_is_better": value}) == ["--higher-is-better", "--json"]
-    with pytest.raises(RedenseError, match="lower_is_better is True or False, got 0"):
-        calls._words(judge, {"lower_is_better": 0})
-
-
 @pytest.mark.parametrize(
     "given", [{"lower_is_better": False}, {"higher_is_better": True}, {"lower_is_better": np.False_}]
 )
 def test_not_lower_is_higher_for_commands_too(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]):
-    monkeypatch.setattr(calls, "_do", lambda verb, **own: calls._words(PARSERS.parsers[verb], own))
+    monkeypatch.setattr(calls, "_do", lambda verb, **own: spelled(PARSERS.parsers[verb], own))
     assert "--higher-is-better" in verbs.compare(command={"a": "x {seed}"}, **given)
     assert "--lower-is-better" not in verbs.compare(command={"a": "x {seed}"}, **given)
-
-
-@pytest.mark.parametrize("seeds", [[np.int64(3)], np.array([3]), (3,), [3]])
-def test_one_seed_that_is_listed_is_that_seed(seeds: Any):
-    assert "--seeds=3," in calls._words(PARSERS.parsers["compare"], {"seeds": seeds})
 
 
 def test_what_is_listed_is_data(redense_run: Run):

@@ -13,18 +13,17 @@ redense.errors.DataError: there is no file 'no.csv'
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from redense.errors import RedenseError
 from redense.plugins import load_plugins
+
+from .spelling import spelled, spelled_settings
 
 Place = str | PathLike[str]
 Places = Place | Sequence[Place]
@@ -283,7 +282,7 @@ def _do(verb: str, /, settings: Settings = None, **given: Any) -> Any:
     from .terminal.printing import taken
 
     parser = build()[1].parsers[verb]
-    words = [verb, *_words(parser, given), *_overrides(_checked(settings, parser, verb))]
+    words = [verb, *spelled(parser, given), *spelled_settings(parser, verb, settings)]
     options, verbs = parse(words)
     load_plugins()
     printed = io.StringIO()
@@ -295,94 +294,6 @@ def _do(verb: str, /, settings: Settings = None, **given: Any) -> Any:
     if code >= 128:
         raise KeyboardInterrupt
     return _read(printed.getvalue())
-
-
-def _checked(settings: object, parser: argparse.ArgumentParser, verb: str) -> Mapping[str, Any]:
-    """Return settings of a recipe, if they are that.
-
-    Raises:
-        RedenseError: they are no mapping, or one is an option of the verb, which has an argument of its own.
-    """
-    from redense.lab.recipe.recipe import Recipe
-
-    if not isinstance(settings, Mapping):
-        if settings is None:
-            return {}
-        raise RedenseError(f"settings is a mapping, such as {{'sparse.sparsity': 0.5}}, got {settings!r}")
-    for key in settings:
-        if f"--{key}" in parser._option_string_actions and key not in Recipe.model_fields:
-            raise RedenseError(f"'{key}' is no setting of a recipe: give it to verbs.{verb} as an argument of its own")
-    return settings
-
-
-def _words(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> list[str]:
-    """Return the command line of arguments: positional ones first, JSON wherever there is a choice."""
-    first: list[str] = []
-    words: list[str] = []
-    for action in parser._actions:
-        value = True if action.dest == "json" else given.get(action.dest)
-        if value is None:
-            continue
-        if action.nargs == 0 and _switch(action, value) is not action.const:
-            continue
-        if not action.option_strings:
-            first += [_text(one) for one in (_listed(value) if action.nargs in ("*", "+") else [value])]
-        elif action.nargs == 0 or (action.nargs == "?" and value is True):
-            words.append(action.option_strings[0])
-        elif isinstance(action, argparse._AppendAction):
-            several = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else _listed(value)
-            words += [f"{action.option_strings[0]}={one}" for one in several]
-        elif value is not False:
-            words.append(f"{action.option_strings[0]}={_text(value)}")
-    return [*first, *words]
-
-
-def _switch(action: argparse.Action, value: Any) -> bool:
-    """Return what a switch is set to: a truth value, Python's or NumPy's.
-
-    Raises:
-        RedenseError: it is none, which passed for a switch that was not given.
-    """
-    if type(value).__name__ not in ("bool", "bool_"):
-        raise RedenseError(f"{action.dest} is True or False, got {value!r}")
-    return bool(value)
-
-
-def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, (str, PathLike)) else list(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):  # a sweep
-        several = ((key, [values] if isinstance(values, str) else values) for key, values in value.items())
-        return " ".join(f"{key}={','.join(map(_json, values))}" for key, values in several)
-    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(_text, value)) + ("," if len(value) == 1 and isinstance(value[0], Integral) else "")
-    return str(value)
-
-
-def _overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    from redense.lab.recipe.recipe import Recipe
-    from redense.lab.recipe.settings import Json, is_mapping
-
-    words: list[str] = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and (value or not is_mapping(Recipe, f"{prefix}{key}")):
-            words += _overrides(value, f"{prefix}{key}.")
-        else:
-            word = f"--{prefix}{key}={_json(value)}"
-            words.append(Json(word) if value is None or isinstance(value, list | tuple) else word)
-    return words
-
-
-def _json(value: Any) -> str:
-    """Return a value as the command line reads it: a text as it is, any other as JSON without blanks, NumPy's too."""
-    if isinstance(value, (str, PathLike)):
-        return str(value)
-    return json.dumps(
-        value, separators=(",", ":"), default=lambda own: own.tolist() if hasattr(own, "tolist") else str(own)
-    )
 
 
 def _each(found: Any, given: Places) -> Any:
