@@ -11,10 +11,9 @@ import pytest
 
 from redense.errors import DataError
 from redense.lab.pairs.figures import read_figures
-from redense.lab.pairs.functions import unfinished
 from redense.lab.pairs.keeping import Outcome, kept
 from redense.lab.pairs.plan import PlannedArm, make_plan, scheduled_arm
-from redense.lab.pairs.results import write_results
+from redense.lab.pairs.results import unfinished, write_results
 from redense.schedule import Schedule
 
 

@@ -69,6 +69,15 @@ def pid_in(path: Path) -> int:
     raise AssertionError(f"{path} was not written")
 
 
+def test_two_that_print_no_figure_end_a_comparison_and_the_corrected_call_goes_on(run: Run, tmp_path: Path):
+    told = ("compare", "--command", "old,new=echo ran >> ran; echo error: {seed}", "--seeds", "4", "--out", "c")
+    code, _, err = run(*told, "--baseline", "old")
+    assert (code, "no figure of old, seed 0 and new, seed 0, so the others are left: it printed no" in err) == (2, True)
+    assert (tmp_path / "ran").read_text().count("ran") == 2
+    code, _, _ = run(*told, "--baseline", "old", "--metric-regex", r"error: (\S+)", "--metric", "error")
+    assert (code, (tmp_path / "ran").read_text().count("ran")) == (0, 2 + 8)
+
+
 def test_commands_are_compared_and_what_they_print_is_kept(run: Run, tmp_path: Path):
     code, out, err = run("compare", *THREE, "--seeds", "3", "--out", "c", "--jobs", "2")
     assert (code, "9 of 9 pairs" in err) == (0, True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from redense.errors import DataError, StateError
 from redense.lab.pairs.keeping import Kept, Outcome, kept
 from redense.lab.pairs.plan import Plan, PlannedArm, make_plan
 from redense.lab.programs.submission import SCRIPT, collect, write_scripts
@@ -48,6 +50,22 @@ def test_a_job_that_runs_keeps_its_figures_while_others_are_collected(tmp_path: 
         assert written.is_file()
         script = (held.folder("base", 0) / SCRIPT).read_text()  # a job that begins has none of an attempt before it
         assert script.index(f"{written}\n") < script.index("train 0")
+
+
+def test_what_has_ended_and_left_no_figure_is_read_again_and_not_sent(tmp_path: Path):
+    with kept(tmp_path / "out", plan(), {}) as held:
+        ends(held, {"base": 0, "restart": 0})
+        for name in ("base", "restart"):
+            (held.folder(name, 0) / "stdout.txt").write_text("error: 1\n")
+        held.keep("base", 0, Outcome(None, "it printed no figure"))  # as one was told of that ended first
+        with pytest.raises(
+            DataError, match="no figure of base, seed 0 and restart, seed 0, so the others are left: it"
+        ):
+            collect(held)
+    with kept(tmp_path / "out", replace(plan(), settings={"metric_regex": r"error: (?P<error>\S+)"}), {}) as held:
+        assert [outcome.failed for outcome in collect(held).values()] == ["", ""]
+    with pytest.raises(StateError, match="what else decides its numbers of"), kept(tmp_path / "out", plan(), {}):
+        pass
 
 
 @pytest.mark.parametrize("template", ["sh {command}", "sh {command} & wait $!", "sh {command} # now"])

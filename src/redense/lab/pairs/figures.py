@@ -18,6 +18,10 @@ UNNAMED = "figure"  # what a number without a name is called
 _MOST = 1000  # figures of one pair
 
 
+class AnswerError(DataError):
+    """A training has ended well, and what it returned or printed is not what it is asked for."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """The figures of one training.
@@ -72,14 +76,15 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
     {'test': {'error': 0.13}, 'validation': {'error': 0.12}, 'facts': {'steps': 900.0}}
 
     Raises:
-        DataError: there is no figure in it, or one is NaN or infinite.
+        AnswerError: there is no figure in it.
+        DataError: one is NaN or infinite.
     """
     found: dict[str, dict[str, float]] = {"test": {}, "validation": {}, "facts": {}}
     told: dict[tuple[str, str], dict[str, float]] = {}  # split and name: what each key says
     name = metric or UNNAMED
     if not isinstance(given, Mapping):
         if (value := _number(given)) is None:
-            raise DataError(f"expected a number or a dict of figures such as {{'error': 0.13}}, got {_kind(given)}")
+            raise AnswerError(f"expected a number or a dict of figures such as {{'error': 0.13}}, got {_kind(given)}")
         found["test"][name] = value
     else:
         for key, value in given.items():
@@ -92,7 +97,7 @@ def read_figures(given: Any, metric: str | None = None) -> Figures:
         texts = given.items() if isinstance(given, Mapping) else ()
         text = next((key for key, one in texts if isinstance(one, str) and is_number(one)), None)
         quotes = "" if text is None else f"; {quoted(text)} is a text: write it without quotes"
-        raise DataError(f"no figure is in it: expected numbers such as {{'error': 0.13}}, got {_kind(given)}{quotes}")
+        raise AnswerError(f"no figure is in it: expected numbers such as {{'error': 0.13}}, got {_kind(given)}{quotes}")
     if len(names) > _MOST:
         raise DataError(f"{len(names):,} figures are more than {_MOST:,}")
     deciding = {metric, *(names if len(names) == 1 else ())}
@@ -145,14 +150,14 @@ def _told(key: str, value: Any, name: str) -> Iterator[tuple[str, str, float]]:
         elif (number := _number(value)) is not None:
             yield split, name, number
         else:
-            raise DataError(f"{quoted(key)} must be a number or a dict of numbers, got {_kind(value)}")
+            raise AnswerError(f"{quoted(key)} must be a number or a dict of numbers, got {_kind(value)}")
         return
     split, own = split_of(key)
     # That which decides may be named by all of its key; on validation data it is then that of the same figure.
     own = name if key == name or (split == "validation" and split_of(name) == ("test", own)) else own
     if (number := _number(value, none=own == name)) is None:
         if key in FACTS and value is not None:
-            raise DataError(f"{quoted(key)} must be a number, got {_kind(value)}")
+            raise AnswerError(f"{quoted(key)} must be a number, got {_kind(value)}")
         return
     if key in FACTS:
         yield "facts", key, finite(number, quoted(key))

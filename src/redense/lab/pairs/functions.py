@@ -15,12 +15,12 @@ from .by_name import named_arm, schedule_of
 from .carrying import Carrier
 from .criteria import named_criteria, own_criteria
 from .defaults import defaults
-from .figures import choose_metric, missing_metric
 from .jobs import Done, Job, Train, check_train, do, name_of
 from .keeping import Kept, Outcome
 from .named import BASELINE, DEFAULT
-from .plan import Plan, PlannedArm, scheduled_arm
+from .plan import PlannedArm, scheduled_arm
 from .progress import ProgressLine
+from .results import check_answers, check_figures, unfinished
 from .sharing import Parts
 
 Arms = str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
@@ -164,6 +164,8 @@ class Comparing:
             if done.part and done.state:
                 self._parts.note(done.part, done.seed, done.state)
             elif done.part:
+                if done.outcome.unread:
+                    raise DataError(f"seed {done.seed}: {done.outcome.failed}")
                 self._failed[done.part, done.seed] = done.outcome.failed
             if done.arm:
                 self._take(done, outcomes)
@@ -175,6 +177,7 @@ class Comparing:
             write_text(self._held.folder(done.arm, done.seed) / "traceback.txt", done.trace)
         failed = bool(done.outcome.failed)
         self._progress.tick(f"{done.arm}, seed {done.seed}", self._weight(done.arm), failed=failed)
+        check_answers(self._held, outcomes)
         check_figures(self._held.plan, outcomes)
 
     def _job(self, arm: str, seed: int, missing: Sequence[tuple[str, int]]) -> Job:
@@ -199,37 +202,3 @@ class Comparing:
         if self._parts.key(arm):
             return float(self._parts.rest(arm).total_steps)
         return float(own.schedule.total_steps) if own.schedule else 1.0
-
-
-def unfinished(held: Kept, *, retry_failed: bool) -> dict[tuple[str, int], Outcome]:
-    """Return what came of the pairs that are done; those that failed are not, if they are to be tried again.
-
-    Raises:
-        DataError: their figures lack the one that decides, or do not say which way is better.
-    """
-    outcomes = held.outcomes()
-    if retry_failed:
-        outcomes = {pair: outcome for pair, outcome in outcomes.items() if not has_failed(held.plan, outcome)}
-    check_figures(held.plan, outcomes)
-    return outcomes
-
-
-def has_failed(plan: Plan, outcome: Outcome) -> bool:
-    """Whether a pair has no figures, or lacks the one that decides."""
-    return outcome.figures is None or bool(missing_metric(outcome.figures, plan.metric))
-
-
-def check_figures(plan: Plan, outcomes: Mapping[tuple[str, int], Outcome]) -> None:
-    """Raise unless any figures have the one that decides, and it is known which way is better.
-
-    A pair that lacks what others have is one that failed.
-
-    Raises:
-        DataError: none has; what was trained is kept, so that the corrected call goes on.
-    """
-    lacking: list[str] = []
-    for figures in (outcome.figures for outcome in outcomes.values() if outcome.figures):
-        metric, _ = choose_metric(figures.told, plan.metric, plan.lower_is_better)
-        lacking.append(missing_metric(figures, metric))
-    if lacking and all(lacking):
-        raise DataError(lacking[0])

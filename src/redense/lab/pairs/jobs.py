@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redense.errors import DataError, RecipeError, RedenseError, StateError
+from redense.errors import RecipeError, RedenseError, StateError
 from redense.files.checksums import sha256
 from redense.files.opening import read_bytes
 from redense.files.visible import visible_line
@@ -23,7 +23,7 @@ from redense.schedule import Schedule
 
 from .criteria import Named, make_known
 from .defaults import Values, held
-from .figures import read_figures
+from .figures import AnswerError, read_figures
 from .keeping import Outcome
 
 Train = Callable[..., Any]
@@ -75,7 +75,7 @@ class Done:
 def do(job: Job) -> Done:
     """Train one pair. Whatever goes wrong in the training is its outcome, and no reason to stop the others."""
     clock, spent = time.perf_counter(), processor_time()
-    figures, failed, trace, state = None, "", "", ""
+    figures, failed, trace, state, unread = None, "", "", "", False
     try:
         with _apart(job):
             given = _train(job)
@@ -87,8 +87,8 @@ def do(job: Job) -> Done:
             )
             figures = read_figures(shown, job.metric)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # anybody's training raises anything
-        failed, trace = why(error), traceback.format_exc()
-    outcome = Outcome(figures, failed, time.perf_counter() - clock, processor_time() - spent)
+        failed, trace, unread = why(error), traceback.format_exc(), isinstance(error, AnswerError)
+    outcome = Outcome(figures, failed, time.perf_counter() - clock, processor_time() - spent, unread)
     return Done(job.arm, job.seed, outcome, job.part, state, trace)
 
 
@@ -157,14 +157,14 @@ def _leave(job: Job, given: Any) -> str:
     import torch
 
     if not isinstance(given, Mapping) or given.get("state") is None:
-        raise DataError("share='dense' needs the state that others start from: train must return it as 'state'")
+        raise AnswerError("share='dense' needs the state that others start from: train must return it as 'state'")
     buffer = io.BytesIO()
     torch.save(given["state"], buffer)
     buffer.seek(0)
     try:
         torch.load(buffer, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError) as error:
-        raise DataError(
+        raise AnswerError(
             "the state that train returned holds more than tensors, numbers, strings, lists and dicts "
             f"(as state_dict() gives): {' '.join(str(error).split())[:160]}"
         ) from None

@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,14 @@ class Outcome:
         failed: why it did, in a line; empty where it did not.
         seconds: by the clock.
         processor_seconds: of the processor, with those of the processes that it waited for.
+        unread: it ended well, and what it left are no figures; not kept.
     """
 
     figures: Figures | None
     failed: str = ""
     seconds: float = 0.0
     processor_seconds: float = 0.0
+    unread: bool = False
 
 
 @dataclass
@@ -137,6 +139,9 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, change
         with locked(out):
             sweep(out)
             before, looked = read_plan(out)
+            if before.settings != plan.settings and not _done(Kept(out, before, looked)):
+                before = replace(before, settings=plan.settings)  # how figures are found: none has been
+                _write_plan(out, before, looked)
             judged = (out / "compare.json").is_file()
             changed = _changed(before, plan)
             done = {} if changed_code or not changed else _done(Kept(out, before, looked))

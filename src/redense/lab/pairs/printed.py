@@ -14,7 +14,7 @@ from redense.files.opening import open_regular
 from redense.lab.judging.figures import quoted
 from redense.lab.judging.reading.cells import number
 
-from .figures import UNNAMED, Figures, read_figures
+from .figures import UNNAMED, AnswerError, Figures, read_figures
 
 METRICS = "metrics.json"
 _TAIL = 4 << 20  # bytes of the output that are looked at, from its end
@@ -57,7 +57,8 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
         metric: the figure that decides, if it is known.
 
     Raises:
-        DataError: there are none.
+        AnswerError: there are none.
+        DataError: they cannot be read, or one is NaN or infinite.
     """
     path = out / METRICS
     if path.is_file():
@@ -79,7 +80,7 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
                 found = parse_json(given)
             except JSONDecodeError:
                 if _MEANT.match(given):
-                    raise DataError(
+                    raise AnswerError(
                         f"the last figures that it printed are no JSON, {quoted(given)}: print what json.dumps gives; "
                         "of a run that diverged, null"
                     ) from None
@@ -87,7 +88,7 @@ def figures_of(out: Path, printed: Path, *, expression: str | None, metric: str 
             except ValueError as error:
                 raise DataError(f"the figures that it printed cannot be read: {error}") from None
             return read_figures(found, metric)
-    raise DataError(
+    raise AnswerError(
         f'it printed no figure: expected a last line such as {{"error": 0.13}}, or {METRICS} in the folder {{out}}, '
         "or give --metric-regex"
     )
@@ -124,15 +125,15 @@ def _found(text: str, expression: str, metric: str | None) -> dict[str, Any]:
             named = {metric or UNNAMED: 1}
         found |= {name: (match, group) for name, group in named.items()}
     if not found:
-        raise DataError(f"nothing that it printed matches --metric-regex {quoted(expression)}")
+        raise AnswerError(f"nothing that it printed matches --metric-regex {quoted(expression)}")
     for name, (match, group) in found.items():
         value = match.group(group)
         try:
             found[name] = number(value or "nothing")
         except ValueError:
-            raise DataError(f"--metric-regex found {quoted(value)} for {quoted(name)}, which is no number") from None
+            raise AnswerError(f"--metric-regex found {quoted(value)} for {quoted(name)}, which is no number") from None
         if (whole := _whole(match, group)) != value:
-            raise DataError(
+            raise AnswerError(
                 f"--metric-regex found {quoted(value)} for {quoted(name)}, a part of {quoted(whole)}: take all of it, "
                 "as 'error: (\\S+)' does, or say in the expression what follows it"
             )

@@ -25,6 +25,61 @@ from .plan import Plan, PlannedArm
 
 FILES = ("compare.json", "compare.csv", "costs.json")
 Outcomes = Mapping[tuple[str, int], Outcome]
+_SURE = 2  # trainings without a figure that are no accident
+
+
+def unfinished(held: Kept, *, retry_failed: bool) -> dict[tuple[str, int], Outcome]:
+    """Return what came of the pairs that are done; those that failed are not, if they are to be tried again.
+
+    Raises:
+        DataError: their figures lack the one that decides, or do not say which way is better.
+    """
+    outcomes = held.outcomes()
+    if retry_failed:
+        outcomes = {pair: outcome for pair, outcome in outcomes.items() if not has_failed(held.plan, outcome)}
+    check_figures(held.plan, outcomes)
+    return outcomes
+
+
+def has_failed(plan: Plan, outcome: Outcome) -> bool:
+    """Whether a pair has no figures, or lacks the one that decides."""
+    return outcome.figures is None or bool(missing_metric(outcome.figures, plan.metric))
+
+
+def check_answers(held: Kept, outcomes: Mapping[tuple[str, int], Outcome]) -> None:
+    """Raise if two trainings have ended well, and none has left a figure: the others would leave none either.
+
+    One alone may be of a run that diverged. The two are done again by the corrected call.
+
+    Raises:
+        DataError: so it is.
+    """
+    unread = [pair for pair, outcome in outcomes.items() if outcome.unread]
+    if len(unread) < _SURE or any(outcome.figures for outcome in outcomes.values()):
+        return
+    for pair in unread:
+        held.drop(*pair)
+    said = " and ".join(f"{arm}, seed {seed}" for arm, seed in unread)
+    raise DataError(
+        f"no figure of {said}, so the others are left: {outcomes[unread[-1]].failed}; of a run that diverged the "
+        "figure is NaN, or null in JSON"
+    )
+
+
+def check_figures(plan: Plan, outcomes: Mapping[tuple[str, int], Outcome]) -> None:
+    """Raise unless any figures have the one that decides, and it is known which way is better.
+
+    A pair that lacks what others have is one that failed.
+
+    Raises:
+        DataError: none has; what was trained is kept, so that the corrected call goes on.
+    """
+    lacking: list[str] = []
+    for figures in (outcome.figures for outcome in outcomes.values() if outcome.figures):
+        metric, _ = choose_metric(figures.told, plan.metric, plan.lower_is_better)
+        lacking.append(missing_metric(figures, metric))
+    if lacking and all(lacking):
+        raise DataError(lacking[0])
 
 
 def write_results(held: Kept, outcomes: Outcomes) -> dict[str, Any]:

@@ -24,13 +24,14 @@ from redense.files.writing import write_text
 from redense.lab.events import StoppedError
 from redense.lab.pairs.by_name import named_arm, schedule_of
 from redense.lab.pairs.carrying import Carrier
-from redense.lab.pairs.functions import check_figures, unfinished
+from redense.lab.pairs.figures import AnswerError
 from redense.lab.pairs.jobs import why
 from redense.lab.pairs.keeping import Kept, Outcome
 from redense.lab.pairs.named import BASELINE, NAMED, TWIN
 from redense.lab.pairs.plan import PlannedArm, scheduled_arm
 from redense.lab.pairs.printed import METRICS, figures_of, tail
 from redense.lab.pairs.progress import ProgressLine
+from redense.lab.pairs.results import check_answers, check_figures, unfinished
 from redense.schedule import Schedule
 
 from . import supervision
@@ -123,6 +124,7 @@ class Commanding:
                 outcomes[pair] = outcome
                 self._held.keep(*pair, outcome)
                 self._progress.tick(f"{pair[0]}, seed {pair[1]}", 1.0, failed=bool(outcome.failed))
+                check_answers(self._held, outcomes)
                 check_figures(self._held.plan, outcomes)
         finally:
             self._stopping.set()  # of whatever runs beside one that was a mistake
@@ -220,7 +222,7 @@ def outcome_of(held: Kept, job: CommandJob, failed: str, seconds: float = 0.0, p
             job.folder / "out", job.folder / "stdout.txt", expression=expression, metric=held.plan.metric
         )
     except DataError as error:
-        return Outcome(None, why(error), seconds, processor)
+        return Outcome(None, why(error), seconds, processor, unread=isinstance(error, AnswerError))
     return Outcome(figures, "", seconds, processor)
 
 

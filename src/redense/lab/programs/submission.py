@@ -9,9 +9,9 @@ from redense.errors import RecipeError
 from redense.files.opening import read_bytes
 from redense.files.visible import visible_line
 from redense.files.writing import write_text
-from redense.lab.pairs.functions import check_figures, has_failed, unfinished
 from redense.lab.pairs.keeping import Kept, Outcome
 from redense.lab.pairs.printed import METRICS
+from redense.lab.pairs.results import check_answers, check_figures, has_failed, unfinished
 
 from .commands import CommandJob, ended, job_of, outcome_of
 
@@ -42,18 +42,26 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
             if has_failed(held.plan, outcome):
                 (held.folder(*pair) / _CODE).unlink(missing_ok=True)
                 held.drop(*pair)
+    for pair, outcome in held.outcomes().items():
+        if outcome.figures is None and _code(held, pair) == "0":  # its output is here, and read as is now asked for
+            held.drop(*pair)
     outcomes = unfinished(held, retry_failed=False)
     for pair in held.plan.pairs:
-        job = job_of(held, *pair)
-        ends = job.folder / _CODE
-        if pair in outcomes or not ends.is_file():
+        job, code = job_of(held, *pair), _code(held, pair)
+        if pair in outcomes or code is None:
             continue
-        code = read_bytes(ends).decode("utf-8", errors="replace").strip()
         failed = ended(job, int(code)) if code.isdecimal() else f"its exit code is no number: {code[:40]}"
         outcomes[pair] = outcome_of(held, job, failed)
         held.keep(*pair, outcomes[pair])
+        check_answers(held, outcomes)
         check_figures(held.plan, outcomes)
     return outcomes
+
+
+def _code(held: Kept, pair: tuple[str, int]) -> str | None:
+    """Return what the job of a pair says of its end; None while it has not ended."""
+    ends = held.folder(*pair) / _CODE
+    return read_bytes(ends).decode("utf-8", errors="replace").strip() if ends.is_file() else None
 
 
 def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template: str) -> Path:
