@@ -338,7 +338,7 @@ def test_arms_may_all_be_functions_without_a_schedule(tmp_path: Path):
         ({"arms": {"../x": DSD}}, "an arm's name begins with a letter or digit"),
         ({"arms": ("dsd", {"DSD": DSD})}, "an arm is named twice: 'dsd'"),
         ({"arms": {"mine": lambda seed: 0}}, r"arm 'mine' must be a function train\(schedule, seed\)"),
-        ({"arms": {"mine": lambda seed, schedule: 0}}, r"train\(schedule, seed\), got arm 'mine'\(seed, schedule\)"),
+        ({"arms": {"mine": lambda seed, schedule: 0}}, r"train\(schedule, seed\), and takes \(seed, schedule\)"),
         ({"seeds": 0}, "seeds are a number of them"),
         ({"seeds": True}, "seeds are a number of them"),
         ({"seeds": [1, 1]}, "seeds are a number of them"),

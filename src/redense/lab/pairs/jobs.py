@@ -123,7 +123,7 @@ def check_train(train: Train, *, start: bool, what: str = "train") -> None:
             raise TypeError
     except TypeError:
         wanted = "train(schedule, seed, start=None), which share='dense' needs" if start else "train(schedule, seed)"
-        raise RecipeError(f"{what} must be a function {wanted}, got {what}{signature}") from None
+        raise RecipeError(f"{what} must be a function {wanted}, and takes {signature}") from None
 
 
 def name_of(train: Train) -> str:
