@@ -140,7 +140,7 @@ def test_what_a_training_does_not_use_changes_nothing(read: Callable[..., dict[s
         ("mine_for_pieces", "super().__init__()", "super().__init__(); self.a = 1", ["Net.__init__"]),
         ("mine_for_pieces", "depth = 2", "depth = 3", ["Net"]),
         ("mine_for_pieces", "return 3", "return 4", ["Net.size"]),
-        ("near_for_pieces", "2 * x", "3 * x", ["near_for_pieces"]),
+        ("near_for_pieces", "2 * x", "3 * x", ["double", "near_for_pieces"]),
         ("mine_for_pieces", '"rate": 0.1', '"rate": 0.2', ["names in train"]),
         ("mine_for_pieces", '"act": torch.relu', '"act": torch.tanh', ["names in train"]),
         ("mine_for_pieces", "a.csv", "b.csv", ["names in train"]),

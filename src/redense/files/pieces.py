@@ -26,6 +26,7 @@ from reprlib import recursive_repr
 from typing import Any, cast
 
 from .checksums import sha256
+from .module_values import Value, attributes_of, importable
 from .modules import file_of, imports_of, place_of, source_of
 from .sources import codes, is_own, is_plain, is_users
 
@@ -36,7 +37,7 @@ _METHODS = (types.FunctionType, staticmethod, classmethod, property, *_AROUND)
 PYTHON = "Python"
 """The entry of the version: compiled code of another one cannot be compared."""
 FORM = "form"
-"""The entry of the form: pieces of before it lack what a name is bound to, and the code that is found by that."""
+"""The entry of the form: 1 (not written) lacks what names are bound to, 2 what modules are asked for by name."""
 
 Pieces = Mapping[str, str]
 """Name of a piece -> checksum."""
@@ -51,7 +52,18 @@ def pieces_of(*things: object) -> dict[str, str]:
     found = _Pieces()
     for thing in things:
         found.take(thing)
-    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "2"}
+    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "3"}
+
+
+def values_of(*things: object) -> list[Value]:
+    """Return the plain values of the user's modules that functions read, and none that they set themselves.
+
+    Another process imports those modules anew, and has not got what a script has set in them.
+    """
+    found = _Pieces()
+    for thing in things:
+        found.take(thing)
+    return found.values()
 
 
 def modules_from(path: Path, folders: Sequence[Path] = (), module: str = "") -> dict[str, str]:
@@ -82,7 +94,7 @@ def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
     """
     if before is None or now is None or before.get(PYTHON) != now.get(PYTHON):
         return []
-    compared = {*before, *now} if FORM in before or FORM not in now else {*before}
+    compared = {*before, *now} if before.get(FORM) == now.get(FORM) else {*before} - {FORM}
     return sorted(name for name in compared if before.get(name) != now.get(name))
 
 
@@ -93,10 +105,20 @@ class _Pieces:
         self._texts: dict[str, set[str]] = {}
         self._seen: dict[int, object] = {}  # with the object, so that its number stays its own
         self._modules: dict[str, str] = {}
+        self._asked: dict[tuple[str, str], Any] = {}  # by module and name: values that are read as ``module.name``
+        self._beside: dict[tuple[str, str], Any] = {}  # and those that stand in the module of who reads them
+        self._set: set[tuple[str, str]] = set()
 
     def checksums(self) -> dict[str, str]:
-        own = {name: _short(json.dumps(sorted(texts)).encode()) for name, texts in self._texts.items()}
-        return {**own, **self._modules}
+        texts = {name: sorted(several) for name, several in self._texts.items()}
+        for (module, name), value in sorted(self._asked.items()):
+            if (module, name) not in self._set:
+                texts.setdefault(f"settings in {module}", []).append(f"{name} {_text(value)}")
+        return {**{name: _short(json.dumps(several).encode()) for name, several in texts.items()}, **self._modules}
+
+    def values(self) -> list[Value]:
+        found = {**self._beside, **self._asked}
+        return [(*place, value) for place, value in found.items() if place not in self._set]
 
     def take(self, thing: Any) -> None:
         """Add what a thing is made of, if it is the user's."""
@@ -154,6 +176,23 @@ class _Pieces:
         self._values(name, [*values, *((f"default {key}", value) for key, value in defaults)])
         for key, value in held.items():
             self._part(value, constant=_is_setting(key, value))
+        if home := importable(function.__globals__):
+            self._beside |= {(home, key): value for key, value in values if key in read and is_plain(value)}
+            self._set |= {(home, key) for key in written}
+        for part in codes(code):
+            for module, key, is_set in attributes_of(part, held, function.__globals__.get("__package__")):
+                self._attribute(module, key, is_set=is_set)
+
+    def _attribute(self, module: types.ModuleType, name: str, *, is_set: bool) -> None:
+        """Add what a function asks a module of the user's for by name."""
+        home, value = importable(vars(module)), vars(module).get(name)
+        if not home or is_own(home) or place_of(file_of(home) or Path()) != "own":
+            return
+        if is_set:
+            self._set.add((home, name))
+        elif is_plain(value) and value is not None and _is_setting(name, value):
+            self._asked[home, name] = value
+        self._part(value, constant=_is_setting(name, value))
 
     def _part(self, value: Any, *, constant: bool = True) -> None:
         """Add what a function uses, if it is code: a function, a class, a module, or an object of the user's class.
@@ -189,6 +228,9 @@ class _Pieces:
         if issubclass(cls, enum.Enum):  # what else is there Python keeps of it
             held = [*(item for item in held if is_plain(item[1])), *((one.name, one) for one in cls)]
         held = [item for item in held if not isinstance(item[1], _METHODS)]
+        if not issubclass(cls, enum.Enum) and "<" not in cls.__qualname__ and cls.__module__ != "__main__":
+            plain = [item for item in held if is_plain(item[1]) and _is_setting(*item)]
+            self._beside |= {(cls.__module__, f"{cls.__qualname__}.{key}"): value for key, value in plain}
         self._values(_name(cls), [item for item in held if is_plain(item[1]) or _is_setting(*item)])
         for member in vars(cls).values():
             if isinstance(member, _METHODS):

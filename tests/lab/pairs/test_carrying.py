@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from redense import compare
 from redense.errors import RedenseError, StateError
+from redense.lab.pairs import functions
 from redense.lab.pairs.carrying import Carrier, carrier_of_functions
+from redense.lab.pairs.jobs import Job, do
 
 
 class OfNoModule:
@@ -46,6 +49,24 @@ def test_a_process_that_died_may_have_lacked_memory():
         list(Carrier(jobs=2).carry(die, [1, 2], again="the same call"))
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_other_processes_get_what_a_script_has_set_in_its_modules(
+    apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "set_by_script.py").write_text(
+        "NOISE = 0\ndef train(schedule, seed):\n    return {'error': seed + NOISE}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("set_by_script")
+    monkeypatch.setattr(Carrier, "is_apart", apart)
+    sent: list[Job] = []
+    monkeypatch.setattr(functions, "do", lambda job: sent.append(job) or do(job))
+    vars(module)["NOISE"] = 3
+    arms = {"old": module.train, "new": module.train}
+    compare(arms=arms, baseline="old", seeds=2, out=tmp_path / "out", quiet=True)
+    assert [list(job.values) for job in sent] == [[("set_by_script", "NOISE", 3)] * apart] * 4
+
+
 def answer(job: object) -> str:
     return importlib.import_module("edited_meanwhile").answer
 
@@ -66,8 +87,8 @@ def test_processes_of_another_call_have_the_modules_and_the_folder_of_now(
         (tmp_path / text).mkdir()
         monkeypatch.chdir(tmp_path / text)
         carrier = Carrier(jobs=2)
-        for do in (answer, where):
-            found += carrier.carry(do, [1], again="the same call")
+        for each in (answer, where):
+            found += carrier.carry(each, [1], again="the same call")
     assert found == ["as it was", "as it was", "edited", "edited"]
 
 

@@ -43,6 +43,11 @@ class Carrier:
         if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or not 1 <= self.jobs <= MOST_JOBS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise RecipeError(f"jobs must be 1 to {MOST_JOBS:,}, got {self.jobs}")
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether jobs are done in other processes, which import the user's modules anew."""
+        return self.backend == "ray" or (self.backend == "loky" and self.jobs > 1)
+
     def join(self) -> None:
         """Look whether there is what this takes, before anything is begun.
 

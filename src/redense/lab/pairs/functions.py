@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redense.errors import DataError, RecipeError
-from redense.files.pieces import pieces_of
+from redense.files.module_values import Value
+from redense.files.pieces import pieces_of, values_of
 from redense.files.writing import write_text
 from redense.schedule import Schedule
 
@@ -125,6 +126,7 @@ class Comparing:
         shared = {one.arm.name: one.schedule for one in trained if one.schedule and not one.arm.code}
         self._parts = Parts(held.path, shared if held.plan.share else {})
         self._failed: dict[tuple[str, int], str] = {}  # parts: why there is none
+        self._read: dict[tuple[int, ...], list[Value]] = {}  # by the functions
 
     def run(
         self, *, retry_failed: bool = False, pairs: Sequence[tuple[str, int]] | None = None
@@ -183,7 +185,8 @@ class Comparing:
     def _job(self, arm: str, seed: int, missing: Sequence[tuple[str, int]]) -> Job:
         own, plan = self._trained[arm], self._held.plan
         how = {"threads": plan.threads, "defaults": defaults(), "criteria": named_criteria(own.schedule)}
-        job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, **how)
+        values = self._values(own.train, own.schedule)
+        job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, values=values, **how)
         if key := self._parts.key(arm):
             start = str(self._parts.file(key, seed)), self._parts.digest(key, seed)
             return replace(job, schedule=self._parts.rest(arm), start=start)
@@ -193,8 +196,16 @@ class Comparing:
 
     def _part_job(self, key: str, seed: int) -> Job:
         train = next(one.train for name, one in self._trained.items() if self._parts.key(name) == key)
-        how = {"threads": self._held.plan.threads, "defaults": defaults()}
-        return Job("", seed, train, self._parts.part(key), part=key, leave=str(self._parts.file(key, seed)), **how)
+        schedule, leave = self._parts.part(key), str(self._parts.file(key, seed))
+        how = {"threads": self._held.plan.threads, "defaults": defaults(), "values": self._values(train, schedule)}
+        return Job("", seed, train, schedule, part=key, leave=leave, **how)
+
+    def _values(self, train: Train, schedule: Schedule | None) -> list[Value]:
+        """Return what a process of its own would lack: the values of the user's modules that a training reads."""
+        code = (train, *own_criteria(schedule))
+        if self._carrier.is_apart and tuple(map(id, code)) not in self._read:
+            self._read[tuple(map(id, code))] = values_of(*code)
+        return self._read.get(tuple(map(id, code)), [])
 
     def _weight(self, arm: str) -> float:
         """Return the work of an arm, to estimate the time that is left: its steps where they are known."""

@@ -9,13 +9,14 @@ import os
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from redense.errors import RecipeError, RedenseError, StateError
 from redense.files.checksums import sha256
+from redense.files.module_values import Value, put
 from redense.files.opening import read_bytes
 from redense.files.visible import visible_line
 from redense.files.writing import write_bytes
@@ -45,6 +46,7 @@ class Job:
         metric: the figure that decides, if it is known.
         defaults: of PyTorch, in the process that has called.
         criteria: that the schedule names, as they are registered there.
+        values: of the user's modules there, which another process imports anew.
     """
 
     arm: str
@@ -58,6 +60,7 @@ class Job:
     metric: str | None = None
     defaults: Values = ()
     criteria: Mapping[str, Named] = field(default_factory=dict[str, Named])
+    values: Sequence[Value] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ def _apart(job: Job) -> Iterator[None]:
     """Train as the process that has called would, and leave this one as it was: working directory and defaults."""
     folder = Path.cwd()
     make_known(job.criteria)
+    put(job.values)
     try:
         with held(job.defaults, job.threads):
             yield
