@@ -24,6 +24,8 @@ seen = []
 class Options:
     depth = 2
 """,
+    "inner_for_values": "import os\nRATE = 3\nHERE = os.getpid()\ndef help():\n    return RATE\n",
+    "late_for_values": "def train(schedule, seed):\n    import inner_for_values as i\n    return i.RATE, i.help()\n",
     "kit_for_values/__init__.py": "",
     "kit_for_values/inner.py": "RATE = 0.1\nOTHER = 1\n",
     "net_for_values": "import set_for_values as own\ndef width():\n    own.seen.append(1)\n    return own.WIDTH\n",
@@ -89,6 +91,17 @@ def test_what_is_read_counts_and_is_carried(train: Any, place: tuple[str, str], 
     assert other(None, 2) == answer
     put(carried)
     assert other(None, 2) == here
+
+
+def test_a_module_that_is_loaded_only_when_it_runs_is_no_change(train: Any):
+    late = importlib.import_module("late_for_values")
+    sys.modules.pop("inner_for_values", None)
+    before = pieces_of(late.train)
+    late.train(None, 0)
+    assert "inner_for_values" in sys.modules
+    assert changed_pieces(before, pieces_of(late.train)) == []
+    put([("inner_for_values", "RATE", 7)])
+    assert changed_pieces(before, pieces_of(late.train)) == ["settings in inner_for_values"]
 
 
 @pytest.mark.parametrize(("place", "value"), NOT_READ.items())

@@ -153,6 +153,7 @@ READ = {
     ),
     "what another module reads": ("import lens\n", "lens.scale(weight)"),
     "what another module holds": ("import lens\n", "lens.TABLE"),
+    "what a module in a package holds": ("import kit_for_a_test.inner\n", "kit_for_a_test.inner.TABLE"),
 }
 
 
@@ -170,12 +171,14 @@ def test_what_a_module_was_filled_with_from_a_file_changes_it(
     (tmp_path / "lens.py").write_text(
         f"{begin}TABLE = torch.tensor(VALUE)\n\ndef scale(weight):\n    return weight * TABLE\n"
     )
+    (tmp_path / "kit_for_a_test").mkdir()
+    (tmp_path / "kit_for_a_test" / "inner.py").write_text("import lens\nTABLE = lens.TABLE\n")
     found: list[str | None] = []
     for value in (1.5, 1.5, 2.5):
         (tmp_path / "value.json").write_text(str(value))
         found.append(code_of(importlib.import_module("mine_for_a_test").mine))
         logging.getLogger("x").debug("which fills what it keeps")
-        for name in ("mine_for_a_test", "lens"):
+        for name in ("mine_for_a_test", "lens", "kit_for_a_test", "kit_for_a_test.inner"):
             sys.modules.pop(name, None)
     assert found[0] == found[1] != found[2]
     if "by its path" in kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dis
 import importlib
@@ -9,7 +10,9 @@ import importlib.util
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
+
+from .modules import source_of
 
 Value = tuple[str, str, Any]
 """A module's name, the name in it (of a class's attribute ``Class.name``), and the value."""
@@ -19,10 +22,24 @@ _IMPORTS = ("IMPORT_NAME", "IMPORT_FROM")
 _NOTHING = ("CACHE", "COPY", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")  # what leaves the top of the stack as it is
 
 
-def attributes_of(
-    code: types.CodeType, known: Mapping[str, Any], package: str | None
-) -> Iterator[tuple[types.ModuleType, str, bool]]:
-    """Give the attributes of modules that code asks for by name, each with whether it is set.
+class Asked(NamedTuple):
+    """An attribute of a module that code asks for by name.
+
+    Args:
+        module: of it, which is loaded.
+        name: in the module.
+        is_set: whether the code sets it.
+        is_late: the module is imported when the code runs, and may be loaded only since it ran.
+    """
+
+    module: types.ModuleType
+    name: str
+    is_set: bool
+    is_late: bool
+
+
+def attributes_of(code: types.CodeType, known: Mapping[str, Any], package: str | None) -> Iterator[Asked]:
+    """Give the attributes of modules that code asks for by name.
 
     Args:
         code: of a function, without the functions inside of it.
@@ -30,6 +47,7 @@ def attributes_of(
         package: from which relative imports begin.
     """
     imported: dict[str, types.ModuleType] = {}
+    late = False  # whether the top of the stack is from an import here
     read: dict[str, types.ModuleType] = {}  # by the attribute: where ``module.name += 1`` has it from
     top: types.ModuleType | None = None  # of the stack, if it is a module
     found: types.ModuleType | None = None  # by the latest import
@@ -40,25 +58,43 @@ def attributes_of(
             continue
         here, top = top, None
         if kind.startswith(_GLOBALS):
-            top = _module(known.get(name, imported.get(name)))
+            late = name not in known
+            top = imported.get(name) if late else _module(known[name])
         elif kind.startswith("LOAD_FAST"):
-            top = imported.get(name[-1] if isinstance(name, tuple) else name)
+            top, late = imported.get(name[-1] if isinstance(name, tuple) else name), True
         elif kind in ("LOAD_ATTR", "LOAD_METHOD") and here:
-            yield here, name, False
+            yield Asked(here, name, is_set=False, is_late=late)
             read[name] = here
             top = _module(vars(here).get(name))
         elif kind == "STORE_ATTR" and (here or name in read):
-            yield here or read[name], name, True
+            yield Asked(here or read[name], name, is_set=True, is_late=late)
         elif kind == "IMPORT_NAME":
             top = found = _imported(name, before[0], before[1], package)
         elif kind == "IMPORT_FROM" and here:
-            yield here, name, False
+            yield Asked(here, name, is_set=False, is_late=True)
             top, found = here, _module(vars(here).get(name))
         elif kind.startswith("STORE_") and before[2] in _IMPORTS:
             if found:
                 imported[name] = found
             top = here
         before = [before[1], name, kind]
+
+
+def is_as_written(module: types.ModuleType, name: str) -> bool:
+    """Whether a value of a module is what its source writes out, or no value that is written out."""
+    path = source_of(module)
+    if path is None or not path.is_file():
+        return True
+    for each in ast.parse(path.read_bytes()).body:
+        if not isinstance(each, ast.Assign | ast.AnnAssign) or each.value is None:
+            continue
+        targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+        if any(isinstance(one, ast.Name) and one.id == name for one in targets):
+            try:
+                return ast.literal_eval(each.value) == vars(module).get(name)
+            except ValueError:
+                return True
+    return True
 
 
 def importable(names: Mapping[str, Any]) -> str:

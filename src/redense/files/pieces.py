@@ -26,7 +26,7 @@ from reprlib import recursive_repr
 from typing import Any, cast
 
 from .checksums import sha256
-from .module_values import Value, attributes_of, importable
+from .module_values import Asked, Value, attributes_of, importable, is_as_written
 from .modules import file_of, imports_of, place_of, source_of
 from .sources import codes, is_own, is_plain, is_users
 
@@ -49,10 +49,7 @@ def pieces_of(*things: object) -> dict[str, str]:
     Args:
         things: functions, bound methods, partials, objects with ``__call__``.
     """
-    found = _Pieces()
-    for thing in things:
-        found.take(thing)
-    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "3"}
+    return {**_Pieces(things).checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "3"}
 
 
 def values_of(*things: object) -> list[Value]:
@@ -60,10 +57,7 @@ def values_of(*things: object) -> list[Value]:
 
     Another process imports those modules anew, and has not got what a script has set in them.
     """
-    found = _Pieces()
-    for thing in things:
-        found.take(thing)
-    return found.values()
+    return _Pieces(things).values()
 
 
 def modules_from(path: Path, folders: Sequence[Path] = (), module: str = "") -> dict[str, str]:
@@ -101,13 +95,15 @@ def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
 class _Pieces:
     """Findings on what a function is made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, things: Sequence[object]) -> None:
         self._texts: dict[str, set[str]] = {}
         self._seen: dict[int, object] = {}  # with the object, so that its number stays its own
         self._modules: dict[str, str] = {}
         self._asked: dict[tuple[str, str], Any] = {}  # by module and name: values that are read as ``module.name``
         self._beside: dict[tuple[str, str], Any] = {}  # and those that stand in the module of who reads them
         self._set: set[tuple[str, str]] = set()
+        for thing in things:
+            self.take(thing)
 
     def checksums(self) -> dict[str, str]:
         texts = {name: sorted(several) for name, several in self._texts.items()}
@@ -117,8 +113,7 @@ class _Pieces:
         return {**{name: _short(json.dumps(several).encode()) for name, several in texts.items()}, **self._modules}
 
     def values(self) -> list[Value]:
-        found = {**self._beside, **self._asked}
-        return [(*place, value) for place, value in found.items() if place not in self._set]
+        return [(*at, value) for at, value in {**self._beside, **self._asked}.items() if at not in self._set]
 
     def take(self, thing: Any) -> None:
         """Add what a thing is made of, if it is the user's."""
@@ -180,19 +175,21 @@ class _Pieces:
             self._beside |= {(home, key): value for key, value in values if key in read and is_plain(value)}
             self._set |= {(home, key) for key in written}
         for part in codes(code):
-            for module, key, is_set in attributes_of(part, held, function.__globals__.get("__package__")):
-                self._attribute(module, key, is_set=is_set)
+            for asked in attributes_of(part, held, function.__globals__.get("__package__")):
+                self._attribute(asked)
 
-    def _attribute(self, module: types.ModuleType, name: str, *, is_set: bool) -> None:
-        """Add what a function asks a module of the user's for by name."""
-        home, value = importable(vars(module)), vars(module).get(name)
+    def _attribute(self, asked: Asked) -> None:
+        """Add what a function asks a module of the user's for; of one that is imported late, what a script has set."""
+        home, name, value = importable(vars(asked.module)), asked.name, vars(asked.module).get(asked.name)
         if not home or is_own(home) or place_of(file_of(home) or Path()) != "own":
-            return
-        if is_set:
+            pass
+        elif asked.is_set:
             self._set.add((home, name))
         elif is_plain(value) and value is not None and _is_setting(name, value):
-            self._asked[home, name] = value
-        self._part(value, constant=_is_setting(name, value))
+            if not (asked.is_late and is_as_written(asked.module, name)):
+                self._asked[home, name] = value
+        elif not asked.is_late:
+            self._part(value, constant=_is_setting(name, value))
 
     def _part(self, value: Any, *, constant: bool = True) -> None:
         """Add what a function uses, if it is code: a function, a class, a module, or an object of the user's class.
@@ -229,8 +226,8 @@ class _Pieces:
             held = [*(item for item in held if is_plain(item[1])), *((one.name, one) for one in cls)]
         held = [item for item in held if not isinstance(item[1], _METHODS)]
         if not issubclass(cls, enum.Enum) and "<" not in cls.__qualname__ and cls.__module__ != "__main__":
-            plain = [item for item in held if is_plain(item[1]) and _is_setting(*item)]
-            self._beside |= {(cls.__module__, f"{cls.__qualname__}.{key}"): value for key, value in plain}
+            where, inside = cls.__module__, cls.__qualname__
+            self._beside |= {(where, f"{inside}.{k}"): v for k, v in held if is_plain(v) and _is_setting(k, v)}
         self._values(_name(cls), [item for item in held if is_plain(item[1]) or _is_setting(*item)])
         for member in vars(cls).values():
             if isinstance(member, _METHODS):

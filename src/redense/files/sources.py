@@ -25,6 +25,7 @@ from typing import Any, cast
 from redense.errors import PluginError
 
 from .checksums import sha256
+from .module_values import attributes_of
 from .modules import file_of, imports_of, place_of, scripts_named_in, source_of
 
 _OWN = __name__.partition(".")[0]
@@ -179,8 +180,17 @@ class _Found:
         for name in names:
             if isinstance(module := function.__globals__.get(name), types.ModuleType):
                 self.value(module, label)
-                if (path := source_of(module)) and place_of(path) == "own" and not is_own(module.__name__):
+                if _is_users_module(module):
                     texts += [f"{name}.{text}" for text in self._read(vars(module), names, label)]
+        direct = {id(own) for own in function.__globals__.values()}
+        asked = {  # of modules inside of packages
+            (one.module.__name__, one.name): one.module
+            for code in codes(function.__code__)
+            for one in attributes_of(code, function.__globals__, function.__globals__.get("__package__"))
+            if not one.is_late and id(one.module) not in direct and _is_users_module(one.module)
+        }
+        for (place, name), module in sorted(asked.items()):
+            texts += [f"{place}.{text}" for text in self._read(vars(module), [name], label)]
         return f"function {function.__module__}.{function.__qualname__} {texts}"
 
     def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str) -> Iterator[str]:
@@ -250,6 +260,10 @@ def is_users(thing: Any) -> bool:
         return False
     path = file_of(name)
     return name not in sys.builtin_module_names and (path is None or place_of(path) == "own")
+
+
+def _is_users_module(module: types.ModuleType) -> bool:
+    return (path := source_of(module)) is not None and place_of(path) == "own" and not is_own(module.__name__)
 
 
 def _is_library(value: Any) -> bool:
