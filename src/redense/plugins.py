@@ -18,7 +18,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -180,6 +180,28 @@ def plugins_of(used: Mapping[str, list[str]]) -> dict[str, str]:
     return {what: plugin for what, plugin in found.items() if plugin is not None}
 
 
+def modules_of(used: Mapping[str, list[str]]) -> list[str]:
+    """Return the modules that have registered things, which another process has to import; none for our own."""
+    things = [(kind, name) for kind, names in used.items() if kind in _ALL for name in names]
+    found = [_module_of(_ALL[kind].maker_of(name)) for kind, name in things if _ALL[kind].plugin_of(name) is not None]
+    return sorted({*found})
+
+
+def refuse_typed(used: Mapping[str, list[str]]) -> None:
+    """Raise if something is registered by the script or the notebook that runs: another process has not got it.
+
+    Raises:
+        PluginError: it is.
+    """
+    for kind, names in used.items():
+        for name in names:
+            if "__main__" in modules_of({kind: [name]}):
+                raise PluginError(
+                    f"the {kind} '{name}' is registered by what you run, and another process has not got it: give "
+                    f"jobs=1, or register it in a file that {VARIABLE} names, or in a module that you import"
+                )
+
+
 def refuse_missing(needed: object, where: str) -> None:
     """Raise if something that a folder was made with is registered nowhere.
 
@@ -209,9 +231,14 @@ def load_plugins() -> tuple[str, ...]:
     return (*_installed(), *(_load(item) for item in named if item))
 
 
-def code_of_plugins() -> dict[str, str]:
-    """Return a checksum of the code of each plugin that is named, as its files are now, by its name."""
-    return {name: own for name in load_plugins() if (own := code_of(name, versions=False))}
+def code_of_plugins(more: Iterable[str] = ()) -> dict[str, str]:
+    """Return a checksum of the code of each plugin that is named, as its files are now, by its name.
+
+    Args:
+        more: modules that have registered something beside them; they are imported.
+    """
+    names = dict.fromkeys((*load_plugins(), *(_import(name, "a job") for name in more)))
+    return {name: own for name in names if (own := code_of(name, versions=False))}
 
 
 def refuse_edited(then: Mapping[str, str]) -> None:
@@ -220,13 +247,13 @@ def refuse_edited(then: Mapping[str, str]) -> None:
     Raises:
         PluginError: it has; what it trains would be stored as trained by the code of then.
     """
-    if edited := [name for name, own in then.items() if _loaded_code().get(name) != own]:
+    if edited := [name for name, own in then.items() if _loaded_code(tuple(then)).get(name) != own]:
         raise PluginError(f"the plugin '{edited[0]}' was edited meanwhile: bring it back as it was, or start anew")
 
 
 @cache
-def _loaded_code() -> Mapping[str, str]:
-    return code_of_plugins()
+def _loaded_code(more: tuple[str, ...]) -> Mapping[str, str]:
+    return code_of_plugins(more)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from redense.errors import RecipeError, StateError
+from redense.errors import PluginError, RecipeError, StateError
 from redense.lab.arms import ARMS, Flow, Setting, arm
 from redense.lab.comparison.comparison import (
     Comparison,
     check_started,
     comparison_digest,
     discard_comparison,
+    names_in_flows,
     new_comparison,
     parse_sweep,
     read_comparison,
@@ -27,9 +29,66 @@ from redense.lab.comparison.grid import Grid
 from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
+from redense.plugins import _loaded_code, refuse_edited, refuse_typed
+from redense.schedules.named_criteria import CRITERIA, criterion
 from redense.variants import restarted
 
 Tiny = Callable[..., Recipe]
+
+
+# --- what other processes need ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Register a criterion as a module of this name would."""
+
+    def register(module: str) -> Any:
+        def score(parameter: Any, seed: int) -> Any:
+            return -parameter.detach().abs()
+
+        score.__module__ = module
+        return criterion("backwards")(score)
+
+    yield register
+    CRITERIA.pop("backwards", None)
+
+
+def test_what_a_script_registers_is_refused_where_other_processes_would_lack_it(
+    typed: Callable[[str], Any], tiny: Tiny, tmp_path: Path
+):
+    typed("__main__")
+    compared = Comparison(tiny(sparse={"criterion": "backwards"}), ("dsd",), (0,), {})
+    grid = Grid(compared, PhaseStore(tmp_path / "s"), tmp_path)
+    with pytest.raises(PluginError, match=r"the criterion 'backwards' is registered by what you run.* give jobs=1"):
+        grid.run(jobs=2)
+    assert [job.plugins for wave in [next(grid.jobs())] for job in wave] == [{}]
+
+
+def test_a_module_that_a_script_imports_is_imported_by_other_processes_as_it_was(
+    typed: Callable[[str], Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "backwards_for_a_test.py").write_text("A = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("backwards_for_a_test")
+    typed("backwards_for_a_test")
+    grid = Grid(Comparison(tiny(), ("dsd",), (0,), {"criterion": ["backwards"]}), PhaseStore(tmp_path / "s"), tmp_path)
+    refuse_typed(names_in_flows(cell.flow for cell in grid.cells))
+    (plugins,) = [job.plugins for job in next(grid.jobs())]
+    assert list(plugins) == ["backwards_for_a_test"]
+    _loaded_code.cache_clear()
+    refuse_edited(plugins)
+    (tmp_path / "backwards_for_a_test.py").write_text("A = 2\n")
+    _loaded_code.cache_clear()
+    with pytest.raises(PluginError, match="the plugin 'backwards_for_a_test' was edited meanwhile"):
+        refuse_edited(plugins)
+    _loaded_code.cache_clear()
+
+
+def test_optimizers_and_techniques_of_phases_are_named(tiny: Tiny, tmp_path: Path):
+    grid = Grid(Comparison(tiny(), ("sam", "muon"), (0,), {}), PhaseStore(tmp_path / "s"), tmp_path)
+    named = names_in_flows(cell.flow for cell in grid.cells)
+    assert (named["technique"], named["optimizer"]) == (["sam"], ["muon", "sgd"])
 
 
 # --- what is swept, and which seeds -----------------------------------------------------------------------------------

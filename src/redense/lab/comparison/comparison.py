@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,22 @@ def plugins_needed_by(comparison: Comparison) -> dict[str, dict[str, str]]:
     named = names_in(comparison.recipe)
     criteria = [*named["criterion"], *map(str, comparison.sweep.get("criterion", ()))]
     return needed_plugins({**named, "criterion": criteria, "arm": _masters(comparison.arms)})
+
+
+def names_in_flows(flows: Iterable[Flow]) -> dict[str, list[str]]:
+    """Return what flows of phases are trained with that a plugin may have brought, as `names_in` does of a recipe."""
+    found: dict[str, set[str]] = {}
+    for flow in flows:
+        changed = [phase.changes.get("training", {}).get("optimizer", {}) for phase in flow.phases]
+        named = {
+            **names_in(flow.recipe),
+            "criterion": [phase.phase.criterion for phase in flow.phases if isinstance(phase.phase.criterion, str)],
+            "technique": [phase.method for phase in flow.phases if phase.method],
+        }
+        named["optimizer"] += [own["name"] for own in changed if "name" in own]
+        for kind, names in named.items():
+            found.setdefault(kind, set()).update(names)
+    return {kind: sorted(names) for kind, names in found.items()}
 
 
 def code_used_by(comparison: Comparison) -> dict[str, str]:

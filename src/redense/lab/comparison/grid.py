@@ -40,9 +40,9 @@ from redense.lab.training.engine import Engine, StoppedError, TrainingError
 from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import tuned
 from redense.masks import sparsity_of
-from redense.plugins import code_of_plugins, load_plugins, refuse_edited
+from redense.plugins import code_of_plugins, load_plugins, modules_of, refuse_edited, refuse_typed
 
-from .comparison import Cell, Comparison, cells, check_started
+from .comparison import Cell, Comparison, cells, check_started, names_in_flows
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,9 @@ class Grid:
         self.cells = cells(comparison, self.task)
         self._save_seconds, self._damaged = save_seconds, False
         self._stop, self._events = folder / ".stop", folder / ".events"
-        self._plugins, self._call = code_of_plugins(), uuid.uuid4().hex  # processes of another would have other code
+        self._used = names_in_flows(cell.flow for cell in self.cells)
+        self._plugins = code_of_plugins(name for name in modules_of(self._used) if name != "__main__")
+        self._call = uuid.uuid4().hex  # processes of another would have other code
         self._stop.unlink(missing_ok=True)
         # What is wrong with an arm is said before anything is trained.
         for cell in self.cells:
@@ -215,7 +217,10 @@ class Grid:
         Raises:
             StoppedError: `stop` was called; what was done is kept.
             StateError: a worker process died.
+            PluginError: other processes would lack what the script itself registers.
         """
+        if jobs > 1 or backend == "ray":
+            refuse_typed(self._used)
         trained = 0
         try:
             with self._hearing():
