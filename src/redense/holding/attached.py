@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
@@ -236,17 +235,15 @@ class Controller:
 
     def _refuse_others(self) -> None:
         """Refuse weights that another object controls, through the same optimizer or one of its own."""
-        for again in (False, True):
-            others: list[Controller] = [o for o in attached if o._handles and not o._over]
-            rivals = [o for o in others if self._shares_weights(o) and not self._takes_over(o)]
-            if not rivals:
-                return
-            if again:
-                raise StateError(
-                    f"{type(rivals[0]).__name__} already controls this model and optimizer: "
-                    "leave its block or call its close() first"
-                )
-            gc.collect()  # one that nobody has any more holds itself by its hooks
+        if kind := attached.answer(self._rivalry):
+            raise StateError(
+                f"{kind} already controls this model and optimizer: leave its block or call its close() first"
+            )
+
+    def _rivalry(self, other: Controller) -> str:
+        """Return what another object is that controls the same weights and goes on doing so; empty for no such one."""
+        stands = other._handles and not other._over and self._shares_weights(other) and not self._takes_over(other)
+        return type(other).__name__ if stands else ""
 
     def _shares_weights(self, other: Controller) -> bool:
         both = self._held & other._held
@@ -312,20 +309,19 @@ class Controller:
         """Do what is due after a step."""
         self._hold(optimizer)
 
-    def refuse_foreign(self, optimizer: Optimizer) -> None:
-        """Refuse the step of an optimizer that redense was not given and that trains the same weights.
+    def against(self, optimizer: Optimizer) -> str:
+        """Return what is wrong with the step of an optimizer that redense was not given and that has the same weights.
 
-        Raises:
-            OptimizerError: it does.
+        Of any other it is empty.
         """
         if self._over:
-            return
+            return ""
         own = {id(o) for o in self._optimizers}
         count = sum(len(group["params"]) for group in optimizer.param_groups)
         if id(optimizer) in own or self._calls.running or self._foreign.get(optimizer) == count:
-            return  # nearly every step ends here
+            return ""  # nearly every step ends here
         if own & set(map(id, inner_optimizers(optimizer))):  # what an outer one writes is seen later
-            return
+            return ""
         both = held(optimizer) & self._held
         # Without any in common no model is walked through, which another thread may be changing.
         every = self._model.named_parameters() if both else ()
@@ -334,13 +330,13 @@ class Controller:
             self._foreign[optimizer] = count
             if not any(isinstance(getattr(hook, "controller", None), Controller) for hook in hooks_of(optimizer)):
                 self._candidates.warn_of_unheld(optimizer)
-        else:
-            raise OptimizerError(
-                f"a step of an optimizer ({type(optimizer).__name__}) that redense was not given has trained "
-                f"'{clean_name(shared)}', which the {self._kinds} that it was given holds too: no mask is held and no "
-                "step counted there. Give redense the optimizer whose step() the loop calls, or all of them; for a new "
-                "optimizer make a new DSD with state=dsd.state_dict()"
-            )
+            return ""
+        return (
+            f"a step of an optimizer ({type(optimizer).__name__}) that redense was not given has trained "
+            f"'{clean_name(shared)}', which the {self._kinds} that it was given holds too: no mask is held and no "
+            "step counted there. Give redense the optimizer whose step() the loop calls, or all of them; for a new "
+            "optimizer make a new DSD with state=dsd.state_dict()"
+        )
 
     def _hold(self, optimizer: Optimizer) -> bool:
         """Hold the masks after a step; return whether it was a real one."""
