@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +115,30 @@ def test_a_divisor_that_is_zero_in_half_precision_leaves_no_nan(dtype: torch.dty
                 weight = model.get_parameter(name)
                 assert weight.isfinite().all()
                 assert not weight[~mask].any()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_a_rate_of_zero_that_is_divided_by_leaves_no_nan(kind: Any, monkeypatch: pytest.MonkeyPatch):
+    devices = "_get_capturable_supported_devices"  # a GPU; the steps compute the same here
+    monkeypatch.setattr(sys.modules["torch.optim.adam"], devices, lambda *_, **__: ["cpu"])
+    model = net()
+    optimizer = kind(model.parameters(), lr=0.01, capturable=True, foreach=False, weight_decay=0.0)
+    with redense.sparse(model, optimizer, 0.5) as block:
+        for rate in (0.01, 0.0, 0.01):
+            optimizer.param_groups[0]["lr"] = rate
+            step(model, optimizer, 0)
+            assert not any(model.get_parameter(name)[~mask].any() for name, mask in block.masks.items())
+
+
+@pytest.mark.parametrize("rate", [float("inf"), torch.tensor(float("inf"))])
+def test_an_infinite_rate_moves_no_removed_weight(rate: Any):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with redense.sparse(model, optimizer, 0.5) as block:
+        step(model, optimizer, 0)
+        optimizer.param_groups[0]["lr"] = rate
+        step(model, optimizer, 0)
+        assert not any(model.get_parameter(name)[~mask].any() for name, mask in block.masks.items())
 
 
 @pytest.fixture

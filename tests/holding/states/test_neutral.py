@@ -55,6 +55,16 @@ def test_rprops_step_sizes_start_anew_at_the_learning_rate_of_now():
     assert (model.weight[~mask] != 0).all()
 
 
+def test_a_rate_that_is_a_tensor_is_told_from_one_that_is_printed_alike():
+    model, rates = linear(), (2.4e-4, 1.6e-4)
+    assert repr(torch.tensor(rates[0])) == repr(torch.tensor(rates[1]))
+    optimizer = torch.optim.Rprop(model.parameters(), lr=torch.tensor(rates[0]))
+    for rate in rates:
+        optimizer.param_groups[0]["lr"].fill_(rate)
+        mask = released(optimizer, model)
+        assert (optimizer.state[model.weight]["step_size"][~mask] == torch.tensor(rate)).all()
+
+
 def test_adagrads_sum_starts_anew_where_the_constructor_put_it():
     model = linear()
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1, initial_accumulator_value=0.25)

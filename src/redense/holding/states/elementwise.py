@@ -7,6 +7,7 @@ nothing but the optimizer has written the weight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
@@ -57,9 +58,12 @@ def has_room(tensor: Tensor) -> bool:
 
 def _is_plain(group: Mapping[str, Any]) -> bool:
     lr, decay = group["lr"], group.get("weight_decay", 0)
+    known = float(lr) if not isinstance(lr, Tensor) or lr.device.type == "cpu" else None  # a device is not waited for
     return (
         not group.get("differentiable")
+        and (not group.get("capturable") or bool(group.get("fused")))  # which divides by the rate, and that may be 0
         and group.get("eps", 1) >= _LEAST_EPS
+        and (known is None or math.isfinite(known))
         and (not decay or (isinstance(lr, (int, float)) and lr * decay < 1))
     )
 

@@ -149,7 +149,8 @@ def fresh_state(optimizer: Optimizer, group: Mapping[str, Any], like: Tensor) ->
     """
     kind, device = type(optimizer), local(like).device
     options = _options(optimizer, group)
-    key = (kind, repr(sorted(options.items())), like.dim(), like.dtype, device)
+    exact = [f"{name} {_exact(value)}" for name, value in options.items()]
+    key = (kind, "\n".join(exact), like.dim(), like.dtype, device)
     if key in _tried:
         return _tried[key]
     if len(_tried) >= _REMEMBERED:  # of a learning rate that changes at each phase, for instance
@@ -261,6 +262,11 @@ def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
         for each in accepted
         if each.name in shown and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
     }
+
+
+def _exact(value: Any) -> str:
+    """Return the text of an option; PyTorch rounds that of a tensor."""
+    return repr(cast("Any", value).tolist() if isinstance(value, Tensor) else value)
 
 
 def _small(dimensions: int) -> Tensor:
