@@ -376,3 +376,72 @@ def test_an_average_in_a_wrapper_of_another_class_is_masked_too():
                 average.module.get_parameter("0.weight").fill_(1)
             block.mask_copy(average)
             assert int((average.module.get_parameter("0.weight") == 0).sum()) == 32
+
+
+# --- saved masks on other weights -----------------------------------------------------------------------------------
+
+
+def saved() -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the state of a DSD in its sparse phase, and the weights of then."""
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, SCHEDULE)
+    for _ in range(3):
+        step(model, optimizer)
+    state, weights = copy.deepcopy(dsd.state_dict()), copy.deepcopy(model.state_dict())
+    dsd.close(release=False)
+    return state, weights
+
+
+@pytest.mark.parametrize("order", ["weights first", "masks first", "masks first, and weights assigned"])
+def test_the_weights_that_were_saved_are_told_nothing_of(order: str, caplog: pytest.LogCaptureFixture):
+    state, weights = saved()
+    model = net()
+    assign = "assigned" in order
+    if order == "weights first":
+        model.load_state_dict(weights)
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, SCHEDULE, state=state)
+    if order != "weights first":
+        model.load_state_dict({name: w.clone() for name, w in weights.items()}, assign=False)
+        if assign:
+            for name, parameter in model.named_parameters():
+                parameter.data = weights[name].clone()
+    caplog.clear()
+    step(model, optimizer)
+    assert caplog.text == ""
+    dsd.close()
+
+
+@pytest.mark.parametrize("loaded", [{}, {"0.weight": 1}])
+def test_saved_masks_on_other_weights_are_told(loaded: dict[str, int], caplog: pytest.LogCaptureFixture):
+    state, weights = saved()
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
+    model.load_state_dict({name: weights[name] for name in loaded}, strict=False)
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, SCHEDULE, state=state)
+    caplog.clear()
+    step(model, optimizer)
+    first = "'2.weight' are" if loaded else "'0.weight' and 1 more are"
+    assert f"the weights of {first} not those that were saved with the masks" in caplog.text
+    caplog.clear()
+    step(model, optimizer)
+    assert caplog.text == ""
+    dsd.close()
+
+
+def test_a_block_on_other_weights_is_told_too(caplog: pytest.LogCaptureFixture):
+    model = net()
+    optimizer = sgd(model)
+    with redense.sparse(model, optimizer, HALF) as block:
+        step(model, optimizer)
+        state, weights = copy.deepcopy(block.state_dict()), copy.deepcopy(model.state_dict())
+    for own, told in ((weights, False), ({}, True)):
+        other = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
+        other.load_state_dict(own, strict=False)
+        optimizer = sgd(other)
+        caplog.clear()
+        with redense.sparse(other, optimizer, HALF, state=state):
+            step(other, optimizer)
+        assert ("not those that were saved with the masks" in caplog.text) == told

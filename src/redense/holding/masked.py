@@ -22,7 +22,7 @@ from .gradients import GradientMasks
 from .optimizers import forget_curvature, held, inner_optimizers
 from .states.elementwise import Trust
 from .states.neutral import Neutrals
-from .watching import Questions, Watch
+from .watching import Loaded, Questions, Watch
 
 _EXACT = 3  # steps of an optimizer in a phase after which all entries of states under the mask are looked at
 _EVERY = 8  # steps after which, later in a phase, some places are looked at
@@ -61,7 +61,7 @@ class Masked:
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
         self.closure_trains = False  # whether the closure of the last step gave a gradient, or saw written weights
         self._neutrals = Neutrals()
-        self._watch = Watch()
+        self._watch, self._loaded = Watch(), Loaded()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
         self._trust = defaultdict[int, Trust](Trust)  # of each optimizer
         self._states: dict[int, list[Any]] = {}  # of each optimizer and those inside, the very object
@@ -97,6 +97,8 @@ class Masked:
         for optimizer in self.optimizers:  # what cannot be masked is found before anything is
             for name in self._names(optimizer):
                 list(self._neutrals.states(optimizer, name, self.parameters[name]))
+        if resumed:
+            self._loaded.note((name, *self._now(name)) for name in self.masks)
         for optimizer in self.optimizers:
             self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
             if not resumed:
@@ -163,6 +165,7 @@ class Masked:
         trust = self._trust[id(optimizer)]
         whole = trust.begin(optimizer, {name: weight for name, (weight, _) in parts.items()}, self.parameters)
         self._watch.check(id(optimizer), weights, whole=whole)
+        self._loaded.warn(weights)
         self._begun.add(id(optimizer))  # not before: what is refused was not written by the optimizer
         self.mask_gradients()
         self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())

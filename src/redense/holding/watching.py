@@ -7,6 +7,7 @@ the question.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 from redense.errors import OptimizerError
 from redense.masks.applying import is_dense
 from redense.masks.blocks import block_of, blocks
+
+_log = logging.getLogger(__name__)
 
 PLACES = 64  # looked at in each weight
 _WITH_PRODUCTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -101,6 +104,47 @@ class Watch:
         self._questions[asker].ask(elsewhere)
 
 
+class Loaded:
+    """Whether the weights under saved masks are those that were saved with them: what the masks remove is zero there.
+
+    Weights may be loaded before the masks or after them, so that it is known at the first step.
+    """
+
+    def __init__(self) -> None:
+        self._others: dict[str, tuple[Tensor, Tensor]] = {}  # indices of some kept weights, and the values of then
+
+    def note(self, weights: Iterable[tuple[str, Tensor, Tensor]]) -> None:
+        """Look at weights before saved masks are put on them: each with its name and its mask, of this rank's part."""
+        self._others.clear()
+        for name, weight, mask in weights:
+            if weight.device.type != "meta" and bool((weight.ne(0) & ~mask).any()):
+                places = _some(flat(mask))
+                self._others[name] = places, flat(weight).index_select(0, places).clone()
+
+    def warn(self, weights: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Warn of weights that were others when they were looked at and that nothing has loaded since, once."""
+        if not self._others:
+            return
+        still = [
+            name
+            for name, (places, values) in self._others.items()
+            if name in weights
+            and places.numel()
+            and weights[name][1].shape.numel() > int(places.max())
+            and torch.equal(flat(weights[name][1]).index_select(0, places.to(weights[name][1].device)), values)
+        ]
+        for name in weights:
+            self._others.pop(name, None)
+        if still:
+            _log.warning(
+                "the weights of '%s'%s are not those that were saved with the masks: what these remove was not zero. "
+                "They are masked and trained on. Load the weights of the same checkpoint, too; an average is masked by "
+                "mask_copy() before it is saved",
+                still[0],
+                f" and {len(still) - 1} more" if len(still) > 1 else "",
+            )
+
+
 def _under(mask: Tensor, weight: Tensor) -> Tensor:
     """Return, of each block of a weight, something that is 0 where all of it is 0 where the mask is False."""
     kept, own = flat(mask).view(torch.uint8), flat(weight)
@@ -126,9 +170,14 @@ def flat(tensor: Tensor) -> Tensor:
 
 def _some_removed(mask: Tensor) -> Tensor:
     """Return up to `PLACES` flat indices where the mask is False, spread over all of it."""
-    removed = (~flat(mask)).nonzero().flatten()
-    step = max(removed.numel() // PLACES, 1)
-    return removed[::step][:PLACES].clone()
+    return _some(~flat(mask))
+
+
+def _some(chosen: Tensor) -> Tensor:
+    """Return up to `PLACES` indices where a flat tensor is True, spread over all of it."""
+    every = chosen.nonzero().flatten()
+    step = max(every.numel() // PLACES, 1)
+    return every[::step][:PLACES].clone()
 
 
 def _refuse(bad: list[str]) -> None:
