@@ -22,10 +22,10 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from .criteria import Criterion
-from .errors import ParameterError, ScheduleError, nearest
+from .errors import ScheduleError
 from .holding.attached import Controller
 from .holding.ending import End, check_callback, reminder, written_since
-from .holding.optimizers import make_hookable
+from .holding.optimizers import fills_state, make_hookable
 from .holding.owners import Owners
 from .holding.saving import FORMAT, check_format, check_progress, fingerprint, from_shards, sharded, state_of_masks
 from .holding.states.undo import FirstPruning
@@ -230,10 +230,7 @@ class DSD(Controller):
             every |= (candidates := self._candidates(phase.sparsity))
             check_phase(self._candidates.of_now(phase, candidates), candidates, self._candidates.kinds)
         self._owners = Owners(self._model, every, self._candidates.modules)
-        known = [verdict.name for verdict in self._candidates.verdicts()] if masks else []
-        for name in masks:
-            if name not in known:
-                raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
+        self._candidates.refuse_unknown(masks)
 
     @property
     def step(self) -> int:
@@ -339,6 +336,10 @@ class DSD(Controller):
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         self._first_pruning.forget_changed()
+        if self._end.broken and self.phase and not fills_state(self._own(optimizer)):
+            self._end.refuse_step(optimizer)
+            if self._index + 1 < len(self.schedule.phases):  # the last one ends after a step
+                self._go_on(self._on_phase_end)
         return super()._before_step(optimizer, args, kwargs)
 
     def _stepped(self, optimizer: Optimizer) -> None:

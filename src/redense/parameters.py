@@ -310,9 +310,10 @@ def warn_of_overlooked(verdicts: Sequence[Verdict]) -> None:
     left.sort(key=lambda verdict: -verdict.parameter.numel())
     shown = ", ".join(f"'{verdict.name}' ({verdict.reason})" for verdict in left[:3])
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    never = " (complex ones cannot)" if any(verdict.parameter.is_complex() for verdict in left) else ""
     warn_outside(
         f"{weights:,} of {total:,} weights ({weights / total:.1%}) stay dense though they look like matrices: "
-        f"{shown}{more}. Include those that can be pruned, exclude those that shall stay dense; "
+        f"{shown}{more}. Include those that can be pruned{never}, exclude those that shall stay dense; "
         "print(redense.summary(model)) has all reasons"
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from redense.errors import OptimizerError, ParameterError
+from redense.errors import OptimizerError, ParameterError, nearest
 from redense.layers.kinds import Kind
 from redense.layers.names import Modules, all_matching, matching, walk
 from redense.layers.owners import other_names, owners_of
@@ -87,6 +87,17 @@ class Candidates:
                 return found
             self._looked = found
         return self._looked
+
+    def refuse_unknown(self, names: Iterable[str]) -> None:
+        """Refuse masks of parameters that the model has not.
+
+        Raises:
+            ParameterError: there is one.
+        """
+        known = [verdict.name for verdict in self.verdicts()] if (asked := list(names)) else []
+        for name in asked:
+            if name not in known:
+                raise ParameterError(f"masks has '{name}', which is no parameter of the model{nearest(name, known)}")
 
     def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
         self.modules = walk(self._model)

@@ -27,16 +27,32 @@ class End:
         self.schedule = schedule
         self.said = False
         self.calls = False  # `on_phase_end`, just now
+        self.broken = False  # an exception has ended the latest call of it
         self._kinds = [type(optimizer).__name__ for optimizer in optimizers]  # and not they: this outlives them
         self._steps = [0] * len(optimizers)
 
     def call(self, on_phase_end: Callable[[Any], None], dsd: object) -> None:
-        """Call what is to be called when a phase ends."""
-        self.calls = True
+        """Call what is to be called when a phase ends; once more, before the next step, if an exception ends it."""
+        if self.broken:
+            _log.warning("an exception has ended on_phase_end: it is called again, and the phase ends before this step")
+        self.calls = self.broken = True
         try:
             on_phase_end(dsd)
+            self.broken = False
         finally:
             self.calls = False
+
+    def refuse_step(self, optimizer: Optimizer) -> None:
+        """Refuse a step inside of `on_phase_end`.
+
+        Raises:
+            StateError: it is one.
+        """
+        if self.calls:
+            raise StateError(
+                f"a step of {type(optimizer).__name__} inside of on_phase_end: a phase is over, and the next has not "
+                "begun, so that it belongs to none. Train in the loop: a phase of the schedule is as long as you say"
+            )
 
     def note(self, steps: Sequence[int]) -> None:
         """Note the steps of each optimizer so far."""
@@ -45,7 +61,7 @@ class End:
     def resume(self, steps: Sequence[int], *, over: bool) -> None:
         """Note the steps of a state that was loaded, and say if it is of a `DSD` that was closed before its end."""
         self.note(steps)
-        self.said = False
+        self.said = self.broken = False
         if over and self.step < self.schedule.total_steps:
             self.said = True
             _log.warning(
