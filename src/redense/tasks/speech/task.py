@@ -51,7 +51,8 @@ class Speech:
 
     def __init__(self, data: SpeechData, model: SpeechModel, corpus: Corpus | None = None) -> None:
         corpus = corpus or load_corpus(data)
-        self.alphabet, self.fingerprint, self.parts = corpus.alphabet, corpus.fingerprint, corpus.parts
+        self.alphabet, self.parts = corpus.alphabet, corpus.parts
+        self.fingerprint, self.known_as = corpus.fingerprint, corpus.known_as
         self.exclude: Sequence[str] = EXCLUDE[model.name]
         self._data, self._model = data, model
         self._splits = {name: self._examples(corpus, name) for name in corpus.splits}
