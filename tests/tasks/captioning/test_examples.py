@@ -36,7 +36,7 @@ def test_a_batch_is_no_longer_than_its_longest_sentence():
 @given(SENTENCES)
 def test_to_be_judged_every_image_comes_once_with_all_its_sentences(sentences):
     features = torch.arange(len(sentences), dtype=torch.float).unsqueeze(1)
-    images = CaptionedImages(features, sentences, numbers=[10 + i for i in range(len(sentences))])
+    images = CaptionedImages(features, sentences, places=[10 + i for i in range(len(sentences))])
     order = list(reversed(range(len(sentences))))
     batch = images.__getitems__(order)
     assert batch.image.tolist() == [10 + i for i in order]

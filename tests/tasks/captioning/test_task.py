@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -83,6 +84,27 @@ def test_perplexity_counts_every_word_once_whatever_the_batches(captioned, confi
     assert whole["words"].tolist() == [4 + 7] * 6  # "a red square" and "it is red all of it", each with its end
     loss = float(whole["loss"].sum() / whole["words"].sum())
     assert task.metrics(whole)["perplexity"] == pytest.approx(math.exp(loss))
+
+
+def test_a_stored_outcome_is_read_when_the_numbers_in_the_source_have_shifted(captioned, config, colour_blind):
+    folder = captioned()
+    before = Captioning(config(folder), CaptionModel(**SMALL))
+    model = before.build_model().eval()
+    with torch.no_grad():
+        kept = before.outcome(model, before.examples("test").__getitems__(range(6)))
+    old = {**kept, "image": torch.tensor(before.splits.test.index)}  # an older redense kept numbers in the source
+    told, figures = before.evidence({"dense": kept, "redense": old}), before.metrics(kept)
+    listed = json.loads((folder / "dataset.json").read_text())
+    listed["images"].insert(0, {"filename": "train-0.png", "split": "train", "sentences": []})  # and so is left out
+    (folder / "dataset.json").write_text(json.dumps(listed))
+    after = Captioning(config(folder), CaptionModel(**SMALL))
+    assert after.fingerprint == before.fingerprint
+    assert after.splits.test.index == tuple(number + 1 for number in before.splits.test.index)
+    assert after.metrics(kept) == figures
+    assert after.evidence({"dense": kept, "redense": old}) == told | {"notes": list(after.notes)}
+    with torch.no_grad():
+        again = after.outcome(model, after.examples("test").__getitems__(range(6)))
+    assert again["image"].equal(kept["image"])
 
 
 def test_outputs_are_the_logits_of_every_word(captioned, config, colour_blind):

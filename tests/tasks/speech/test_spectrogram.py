@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from redense.tasks.speech.audio import resample
 from redense.tasks.speech.config import SpecAugment, SpectrogramSettings
-from redense.tasks.speech.spectrogram import augmented, frames_in, spectrogram, with_noise
+from redense.tasks.speech.spectrogram import augmented, frames_in, frames_once_in, spectrogram, with_noise
 
 DEFAULT = SpectrogramSettings()
 
@@ -16,6 +18,21 @@ def test_there_is_a_frame_for_every_hop_that_lies_inside(samples: int):
     assert frames.shape == (max(0, samples - 320) // 160 + 1, 161)
     assert len(frames) == frames_in(samples / 16_000, DEFAULT)
     assert frames.isfinite().all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000]), st.integers(1, 9_000))
+@example(44_100, 44_098)
+def test_the_frames_of_a_clip_of_another_rate_are_counted_as_they_are_made(rate: int, samples: int):
+    made = spectrogram(torch.from_numpy(resample(np.zeros(samples, np.float32), rate, DEFAULT.rate)), DEFAULT)
+    assert frames_in(samples / rate, DEFAULT) == len(made)
+
+
+@given(st.integers(1, 2**31), st.sampled_from([4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000]))
+def test_the_frames_of_a_clip_of_the_same_rate_are_those_of_its_samples(samples: int, rate: int):
+    own = SpectrogramSettings(rate=rate)
+    count = max(0, samples - own.samples) // own.step + 1
+    assert frames_in(samples / rate, own) == frames_once_in(samples / rate, own) == count
 
 
 def test_a_tone_is_loudest_in_its_bin():

@@ -13,9 +13,12 @@ from redense.tasks.speech import store
 from redense.tasks.speech.audio import resample
 from redense.tasks.speech.config import SpecAugment, SpeechData, SpeechModel
 from redense.tasks.speech.data import tones
+from redense.tasks.speech.data.clips import Clip, Utterance
+from redense.tasks.speech.data.loading import Corpus
 from redense.tasks.speech.examples import SpeechBatch
 from redense.tasks.speech.spectrogram import spectrogram
 from redense.tasks.speech.task import Speech, ctc_losses, needed_frames
+from redense.tasks.speech.transcripts.alphabet import Alphabet
 from redense.tasks.speech.transcripts.decoding import greedy
 
 DATA = SpeechData(source="tones")
@@ -104,6 +107,20 @@ def test_logits_of_padding_are_no_outputs():
     batch = ours.examples("train").__getitems__([0, 1, 2])
     rows = ours.outputs(ours.build_model(), batch)
     assert rows.shape == (int(((batch.lengths + 1) // 2).sum()), ours.alphabet.size)
+
+
+def test_live_frames_that_an_older_redense_counted_otherwise_make_another_fingerprint():
+    def live(seconds: float) -> Speech:
+        said = Utterance(Clip(Path("a.wav"), "a", "ab"), "ab", seconds)
+        corpus = Corpus(
+            {"train": [said], "validation": [said], "test": [said]}, Alphabet(("a", "b")), (), "data", ("o",)
+        )
+        return Speech(DATA.model_copy(update={"features": "live"}), MODEL, corpus)
+
+    plain, resampled = live(1.0), live(44_098 / 44_100)
+    assert resampled.examples("train").lengths == plain.examples("train").lengths == [99]
+    assert (plain.fingerprint, plain.known_as) == ("data", ("o",))
+    assert (resampled.fingerprint, resampled.known_as) == ("data/frames as made", ("data", "o"))
 
 
 def test_stored_and_live_frames_are_the_same_up_to_half_precision():

@@ -26,8 +26,8 @@ class Pairs(NamedTuple):
 class Judged(NamedTuple):
     """Images with all their sentences.
 
-    ``features`` (b, d), ``image`` int64 (b,) their numbers in the source, and ``words`` and ``following`` of their
-    sentences, int64 (s, t), of which ``owner`` int64 (s,) says whose they are.
+    ``features`` (b, d), ``image`` int64 (b,) their places among all that are judged, and ``words`` and ``following`` of
+    their sentences, int64 (s, t), of which ``owner`` int64 (s,) says whose they are.
     """
 
     features: Tensor
@@ -71,11 +71,11 @@ class CaptionedImages:
     Args:
         features: of the images, float32 (n, d).
         sentences: of each image, as indices.
-        numbers: of the images in their source.
+        places: of the images among all that are judged.
     """
 
-    def __init__(self, features: Tensor, sentences: Sequence[Sequence[Sequence[int]]], numbers: Sequence[int]) -> None:
-        self.features, self.numbers = features, torch.tensor(numbers)
+    def __init__(self, features: Tensor, sentences: Sequence[Sequence[Sequence[int]]], places: Sequence[int]) -> None:
+        self.features, self.places = features, torch.tensor(places)
         counts = torch.tensor([len(own) for own in sentences])
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
         self.words, self.following = as_tensors([words for own in sentences for words in own])
@@ -93,7 +93,7 @@ class CaptionedImages:
         owner = torch.repeat_interleave(torch.arange(len(indices)), torch.tensor([len(span) for span in spans]))
         used = int((self.following[rows] != PAD).sum(1).max()) if len(rows) else 1
         return Judged(
-            self.features[where], self.numbers[where], self.words[rows, :used], self.following[rows, :used], owner
+            self.features[where], self.places[where], self.words[rows, :used], self.following[rows, :used], owner
         )
 
 

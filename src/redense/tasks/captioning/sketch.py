@@ -27,6 +27,4 @@ class SketchedCaptioning(Captioning):
         self._train = CaptionPairs(seen, sentences, length)
         judged = CaptionedImages(seen, sentences, range(examples))
         self._judged: dict[Split, CaptionedImages] = {"validation": judged, "test": judged}
-        self._references = {
-            number: tuple(self.vocabulary.decode(words) for words in own) for number, own in enumerate(sentences)
-        }
+        self._references = [tuple(self.vocabulary.decode(words) for words in own) for own in sentences]

@@ -58,15 +58,13 @@ class Captioning:
         self._seen = dict(zip(parts, seen.split([len(part) for part in parts.values()]), strict=True))
         learned = [[words for words in own if words] for own in self._encoded(splits.train)]  # the notes count the rest
         self._train = CaptionPairs(self._seen["train"], learned, data.longest)
+        # Outcomes are stored: a number in the source is another one as soon as a picture is left out before it.
+        first: dict[Split, int] = {"validation": 0, "test": len(splits.validation)}
         self._judged: dict[Split, CaptionedImages] = {
-            name: CaptionedImages(self._seen[name], self._encoded(parts[name]), parts[name].index)
-            for name in ("validation", "test")
+            name: CaptionedImages(self._seen[name], self._encoded(parts[name]), range(place, place + len(parts[name])))
+            for name, place in first.items()
         }
-        self._references = {
-            number: words
-            for part in (splits.validation, splits.test)
-            for number, words in zip(part.index, part.tokens, strict=True)
-        }
+        self._references = [*splits.validation.tokens, *splits.test.tokens]
 
     def _encoded(self, part: CaptionSet) -> list[list[list[int]]]:
         return [[self.vocabulary.encode(words) for words in own] for own in part.tokens]
@@ -101,8 +99,9 @@ class Captioning:
         return model(batch.features, batch.words)[batch.following != PAD]
 
     def outcome(self, model: nn.Module, batch: Judged) -> dict[str, Tensor]:
-        """Return for every image its number in the source, what the network writes, and how likely its sentences are.
+        """Return for every image its place, what the network writes, and how likely its sentences are.
 
+        The place is that among the pictures of validation and then of the test, whatever else is in the source.
         ``image`` (b,), ``hypothesis`` int32 (b, longest) padded with -1, ``loss`` (b,) the sum over ``words`` (b,).
         """
         logits = model(batch.features[batch.owner], batch.words).float()
@@ -125,7 +124,7 @@ class Captioning:
 
     def references(self, outcome: Mapping[str, Tensor]) -> list[tuple[tuple[str, ...], ...]]:
         """Return the words of what people said of each image of an outcome."""
-        return [self._references[number] for number in outcome["image"].tolist()]
+        return [self._references[place] for place in outcome["image"].tolist()]
 
     def metrics(self, outcome: Mapping[str, Tensor]) -> dict[str, float]:
         """Return BLEU-1 to BLEU-4, chrF, the perplexity of a word, and the mean loss of one, in nats."""
@@ -153,14 +152,17 @@ class Captioning:
         return [_thumbnail(part, index) for index in indices]
 
     def evidence(self, outcomes: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        """Return the scores of what networks wrote for the test images, and images with their captions."""
-        numbers = next(iter(outcomes.values()))["image"].tolist() if outcomes else []
-        images = self.splits.test.images
+        """Return the scores of what networks wrote for the test images, and images with their captions.
+
+        An outcome has a row for each test image, in order; ``image`` of an older redense's is a number in the source as
+        it was then, and is not asked for.
+        """
+        test = self.splits.test
         return evidence(
             outcomes,
             self.sentences,
-            [self._references[number] for number in numbers],
-            [images.name(number) for number in numbers],
+            test.tokens,
+            [test.images.name(number) for number in test.index],
             partial(self.pictures, "test"),
             notes=self.notes,
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .config import SpecAugment, SpectrogramSettings
 
 _FLOOR = 1e-5  # of the clip's mean power: what lies 50 dB below it is noise
+_INEXACT = 1e-6  # of a sample: resampling rounds their number up, and n samples as seconds are not exactly n
 _LEAST_DEVIATION = 0.1  # of a bin's log power: one that never changes (8 kHz telephones leave half of them empty) is 0
 
 
@@ -41,12 +44,21 @@ def spectrogram(samples: Tensor, settings: SpectrogramSettings) -> Tensor:
 
 
 def frames_in(seconds: float, settings: SpectrogramSettings) -> int:
-    """Return the frames of a clip of that length.
+    """Return the frames that `spectrogram` makes of a clip of that length, brought to the rate of the settings.
 
-    >>> frames_in(1.0, SpectrogramSettings())
-    99
+    >>> frames_in(1.0, SpectrogramSettings()), frames_in(44_098 / 44_100, SpectrogramSettings())
+    (99, 99)
     """
-    return max(0, round(seconds * settings.rate) - settings.samples) // settings.step + 1
+    return _frames(math.ceil(seconds * settings.rate - _INEXACT), settings)
+
+
+def frames_once_in(seconds: float, settings: SpectrogramSettings) -> int:
+    """Return what an older redense took for `frames_in`, which was one less of some clips of another rate."""
+    return _frames(round(seconds * settings.rate), settings)
+
+
+def _frames(samples: int, settings: SpectrogramSettings) -> int:
+    return max(0, samples - settings.samples) // settings.step + 1
 
 
 def augmented(frames: Tensor, settings: SpecAugment, generator: torch.Generator) -> Tensor:

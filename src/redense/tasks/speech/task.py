@@ -25,6 +25,7 @@ from .evidence import evidence
 from .examples import PADDING, SpeechBatch, SpeechExamples
 from .exporting import graphs
 from .network.models import EXCLUDE, build
+from .spectrogram import frames_once_in
 from .store import stored
 from .transcripts.alphabet import BLANK
 from .transcripts.decoding import greedy, spell
@@ -51,10 +52,14 @@ class Speech:
 
     def __init__(self, data: SpeechData, model: SpeechModel, corpus: Corpus | None = None) -> None:
         corpus = corpus or load_corpus(data)
-        self.alphabet, self.fingerprint, self.parts = corpus.alphabet, corpus.fingerprint, corpus.parts
+        self.alphabet, self.parts = corpus.alphabet, corpus.parts
+        self.fingerprint, self.known_as = corpus.fingerprint, corpus.known_as
         self.exclude: Sequence[str] = EXCLUDE[model.name]
         self._data, self._model = data, model
         self._splits = {name: self._examples(corpus, name) for name in corpus.splits}
+        if data.features == "live" and any(map(self._counted_anew, self._splits.values())):  # other batches
+            self.known_as = (self.fingerprint, *self.known_as)
+            self.fingerprint += "/frames as made"
         train = self._splits["train"]
         self.notes = (*corpus.notes, *self._unexpected(len(train)), *self._too_short(train))
         self._set_widths()
@@ -64,6 +69,11 @@ class Speech:
         store = stored(utterances, data) if data.features == "stored" else None
         parts = corpus.parts if split == "test" else ()
         return SpeechExamples(utterances, self.alphabet, data, store=store, parts=parts, training=split == "train")
+
+    def _counted_anew(self, part: SpeechExamples) -> bool:
+        """Whether an older redense took other lengths for those of a split, by which clips are put into batches."""
+        before = [frames_once_in(utterance.seconds, self._data.spectrogram) for utterance in part.utterances]
+        return before != list(part.lengths)
 
     def _set_widths(self) -> None:
         """Find the longest clip and transcript: outcomes of all batches have the same widths."""

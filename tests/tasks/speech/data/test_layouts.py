@@ -45,6 +45,21 @@ def test_a_table_may_choose_pieces_too(tmp_path: Path):
     assert (piece.start, piece.length, whole.start, whole.length) == (1.5, 0.5, 0.0, None)
 
 
+def test_what_says_nothing_in_an_optional_column_is_as_if_its_key_were_not_there(tmp_path: Path):
+    line = {"audio_filepath": "a.wav", "text": "x"}
+    ways = [{"offset": n, "duration": 2, "speaker": n, "split": n} for n in (None, "", " ")]
+    ways += [{"offset": 1.5, "duration": n} for n in (None, "")] + [{"speaker": 0}]
+    (tmp_path / "list").mkdir()
+    write(tmp_path / "list/all.jsonl", "\n".join(json.dumps(line | way) for way in ways))
+    clips = read_source(str(tmp_path / "list"))
+    assert [(clip.start, clip.length) for clip in clips] == [(0.0, None)] * 3 + [(1.5, None)] * 2 + [(0.0, None)]
+    assert [clip.speaker for clip in clips] == [""] * 5 + ["0"]
+    assert {clip.split for clip in clips} == {None}
+    rows = ["file_name,text,offset,duration", "a.wav,uno,nan,2", "b.wav,dos, ,9", "c.wav,tres,1.5,NaN"]
+    table = read_source(str(write(tmp_path / "table/metadata.csv", "\n".join(rows)).parent))
+    assert [(clip.start, clip.length) for clip in table] == [(0.0, None)] * 2 + [(1.5, None)]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

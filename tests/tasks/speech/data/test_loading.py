@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from redense.errors import DataError
-from redense.tasks.speech.config import SpeechData
+from redense.tasks.speech.config import SpeechData, SpeechModel
 from redense.tasks.speech.data import checking, tones
 from redense.tasks.speech.data.loading import Corpus, load_corpus
+from redense.tasks.speech.task import Speech
 
 Write = Callable[..., Path]
 WORDS = ("uno", "dos", "tres", "seis", "siete", "ocho", "nueve", "diez", "cien", "mil")
@@ -264,6 +265,24 @@ def test_a_clip_that_a_list_names_twice_is_refused_unless_it_is_trained_on(tmp_p
         load(listed(tmp_path, test=[piece] * 2))
     with pytest.raises(ValueError, match="source names one place twice"):
         load((str(root), str(root)))
+
+
+def test_the_fingerprint_says_which_of_several_test_sets_a_clip_is_in(tmp_path: Path, sound: Write):
+    sound(tmp_path / "a.wav", 5.0)
+    pieces = [(0.5 * place, 0.4, f"dos {'mil ' * place}".strip()) for place in range(7)]
+
+    def load_two(cut: int) -> Corpus:
+        return load(listed(tmp_path, train=pieces[:2], dev=pieces[2:3], test_a=pieces[3:cut], test_b=pieces[cut:]))
+
+    before, moved = load_two(4), load_two(5)
+    assert before.parts == moved.parts == ("a", "b")
+    assert before.fingerprint != moved.fingerprint
+    assert before.known_as == moved.known_as  # as an older redense has written it
+    live = SpeechData(source=str(tmp_path), features="live")
+    assert Speech(live, SpeechModel(hidden=8), before).known_as == before.known_as
+    (tmp_path / "test_b.jsonl").unlink()
+    one = load(listed(tmp_path, test_a=pieces[3:]))  # keeps the key that it has had
+    assert (one.fingerprint, one.known_as) == (before.known_as[0], ())
 
 
 def test_clips_are_listened_to_once(corpus: Write, monkeypatch: pytest.MonkeyPatch):

@@ -120,7 +120,7 @@ def _verify_tables(rows: Mapping[Path, Sequence[tuple[int, Split | None, Split |
 
 
 def _name_in(row: dict[str, Any], path: Path, line: int) -> str:
-    name = row.get(column_of(row, FILES) or "")
+    name = row.get(_column(row, FILES) or "")
     if not isinstance(name, str) or not can_be_a_file(name):
         raise DataError(f"{path}, line {line}: no name of an image, expected one of the columns {', '.join(FILES[:4])}")
     return name
@@ -153,9 +153,14 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 def _fits(path: Path) -> bool:
     """Whether the first line of a table names an image and has text."""
     for _, row in _rows(path)[:1]:
-        image = column_of(row, FILES)
+        image = _column(row, FILES)
         return bool(image) and ending_of(str(row[image])) in SUFFIXES and column_of(row, USUAL) is not None
     return False
+
+
+def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the column of a row that is called so: a null is as if its key were not there, but for the only one."""
+    return column_of({key: cell for key, cell in row.items() if cell is not None}, names) or column_of(row, names)
 
 
 def _seems_to_fit(path: Path) -> bool:
@@ -167,7 +172,7 @@ def _seems_to_fit(path: Path) -> bool:
 
 def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> list[str]:
     if text is None:
-        column = column_of(row, USUAL)
+        column = _column(row, USUAL)
         if column is None:
             raise DataError(f"{path}, line {line}: no text, expected one of the columns {', '.join(USUAL)}")
         return [column]

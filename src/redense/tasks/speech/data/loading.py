@@ -31,18 +31,22 @@ _NAMED = 3  # clips of a cause that a note names
 
 @dataclass(frozen=True)
 class Corpus:
-    """Three splits, their alphabet, and what was done to get there."""
+    """Three splits, their alphabet, and what was done to get there.
+
+    ``known_as`` are other fingerprints of the same data: an older redense's did not say which of several test sets a
+    clip is in.
+    """
 
     splits: Mapping[Split, Sequence[Utterance]]
     alphabet: Alphabet
     notes: tuple[str, ...]
     fingerprint: str
+    known_as: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of several test sets, in order; none if there is only one."""
-        names = sorted({utterance.clip.part for utterance in self.splits["test"]})
-        return tuple(names) if len(names) > 1 else ()
+        return tuple(sorted({*_parts(self.splits["test"])}))
 
 
 def load_corpus(config: SpeechData) -> Corpus:
@@ -154,7 +158,15 @@ def corpus_of(
         *_shared(place, splits),
         *overlapping(place, splits),
     )
-    return Corpus(splits, alphabet, notes, _fingerprint(splits))
+    parts = _parts(splits["test"])
+    digest, *others = [_fingerprint(splits, own) for own in ([parts, []] if parts else [[]])]
+    return Corpus(splits, alphabet, notes, digest, tuple(others))
+
+
+def _parts(test: Sequence[Utterance]) -> list[str]:
+    """Return the test set of every test clip; nothing where there is only one."""
+    parts = [one.clip.part for one in test]
+    return parts if len({*parts}) > 1 else []
 
 
 def _with_names(test: list[Utterance]) -> list[Utterance]:
@@ -344,11 +356,13 @@ def _shared(place: str, splits: Mapping[Split, Sequence[Utterance]]) -> list[str
     return shared_examples(place, parts, "clips")
 
 
-def _fingerprint(splits: Mapping[Split, Sequence[Utterance]]) -> str:
-    known = {
+def _fingerprint(splits: Mapping[Split, Sequence[Utterance]], parts: Sequence[str]) -> str:
+    known: dict[str, Any] = {
         name: [(one.clip.name, one.text, one.digest, *_piece(one.clip)) for one in part]
         for name, part in splits.items()
     }
+    if parts:
+        known["parts"] = parts
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,9 +171,10 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
         raise DataError(f"{path}, line {line}: no {missing}, expected one of {', '.join(keys)}")
     if not can_be_a_file(name):
         raise DataError(f"{path}, line {line}: {name!r} is no name of a file")
-    start = _seconds(entry, "offset", path, line) or 0.0
+    offset = _seconds(entry, "offset", path, line)
     # Without an offset, NeMo's duration is that of the file: what the file holds counts, not what a list says of it.
-    length = _seconds(entry, "duration", path, line) if entry.get("offset", "") != "" else None
+    length = None if offset is None else _seconds(entry, "duration", path, line)
+    start = offset or 0.0
     if length == 0:
         raise DataError(f"{path}, line {line}: duration must be more than 0 seconds beside an offset, got 0")
     return Clip(
@@ -181,18 +183,21 @@ def _clip(entry: Mapping[str, Any], path: Path, line: int, split: Split | None, 
         text=text,
         split=split_in(entry, path, line) or split,
         part=part if split == "test" else "",
-        speaker=str(entry.get("speaker") or ""),
+        speaker="" if (speaker := entry.get("speaker")) is None else str(speaker).strip(),
         start=start,
         length=length,
     )
 
 
 def _seconds(entry: Mapping[str, Any], key: str, path: Path, line: int) -> float | None:
+    """Return the seconds in a column; None where there is no such column, or nothing in it: null, NaN, no text."""
     value = entry.get(key)
+    if isinstance(value, str):
+        value = value.strip() or None
     if isinstance(value, str) and path.suffix.lower() not in JSON:  # of a table every cell is a text
         with contextlib.suppress(ValueError):
-            value = float(value) if value.strip() else None
-    if value is None:
+            value = float(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise DataError(f"{path}, line {line}: {key} must be in seconds, got {value!r}")

@@ -10,9 +10,9 @@ from typing import Literal
 
 from redense.tasks.words import DOTLESS, JOINERS, invisible, is_letter, lower, words_of
 
+from .signs import is_bracket, is_number, is_read_out
+
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
-_BRACKETS = re.compile(r"[\[\]<>{}]")
-_SPOKEN = re.compile(r"[$€£¥%‰&@#=+*/\\^_~|§°ºª©®½¼¾×÷]")
 _ACCENTS = "\u0300", "\u036f"
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"))
 
@@ -102,12 +102,12 @@ class Normaliser:
     def _fault(self, text: str) -> str | None:
         if not text.strip():
             return "has no words"
-        if _BRACKETS.search(text):
+        if any(map(is_bracket, text)):
             return "has brackets, which describe a sound"
-        if self.digits == "drop" and any(c.isdigit() or unicodedata.category(c) == "No" for c in text):  # No: ⅓
+        if self.digits == "drop" and any(map(is_number, text)):
             return "has digits"
-        if found := _SPOKEN.search(text):
-            return f"has the sign {found[0]}"
+        if sign := next(filter(is_read_out, text), None):
+            return f"has the sign {sign}"
         return None
 
     def _note(self, what: str, before: str, after: str) -> str:
