@@ -108,8 +108,8 @@ EXPERIMENTS = {
     ),
     "arms-captions-rest": Experiment(
         "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
-        "--arms dsd,restart,dsd-iter3,dsd-sensitivity,dsd-erk,dsd-momentum,early-quarter,random,scratch,scratch-own,prune,"
-        "acdc,svd,dropconnect,release-value,release-fresh,forget,decay,shrink-perturb,muon --margin 0.3 "
+        "--arms dsd,restart,dsd-iter3,dsd-sensitivity,dsd-erk,dsd-momentum,early-quarter,random,scratch,scratch-own,"
+        "prune,acdc,svd,dropconnect,release-value,release-fresh,forget,decay,shrink-perturb,muon --margin 0.3 "
         "--seeds 500,501,502,503,504",
         data="emoji",
         before="emoji/cnn --training.precision fp32",
