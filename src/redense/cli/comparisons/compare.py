@@ -233,7 +233,7 @@ def _look_ahead(options: argparse.Namespace, console: Any, comparison: Any, befo
     import tempfile
 
     from redense.cli.terminal.grid_progress import outlook_table
-    from redense.lab.comparison.comparison import check_started
+    from redense.lab.comparison.comparison import cells, check_started
     from redense.lab.comparison.grid import Grid
     from redense.lab.comparison.outlook import outlook
     from redense.lab.pairs.defaults import held
@@ -243,7 +243,7 @@ def _look_ahead(options: argparse.Namespace, console: Any, comparison: Any, befo
         store = PhaseStore(options.store or default_store() or (options.resume or Path(place)) / "store")
         grid = Grid(comparison, store, Path(place))
         if options.resume:
-            check_started(options.resume, before, grid.task)
+            grid.cells = cells(comparison, grid.task, check_started(options.resume, before, grid.task))
         made = outlook(grid)
     if options.json:
         return answer({"seeds": list(comparison.seeds), "notes": grid.notes, **made})

@@ -282,6 +282,15 @@ def test_a_file_that_fails_in_training_is_one_line_with_its_name_and_the_cure(hi
     assert "data.broken: skip" in said
 
 
+def test_what_a_full_check_of_an_older_redense_found_is_left_out_too(hidden: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as older:
+        older.setattr(checking, "_VERSION", checking._DECODED)
+        older.setattr(checking, "identity", checking.identity_before)
+        assert check(ImageData(source=str(hidden)), True).faults
+    splits = load_images(ImageData(source=str(hidden), size=16, broken="skip"))
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 19
+
+
 def test_what_the_full_check_finds_is_left_out_from_then_on(hidden: Path):
     config = ImageData(source=str(hidden), size=16, broken="skip")
     with pytest.raises(BrokenImageError, match=r"002\.png"):

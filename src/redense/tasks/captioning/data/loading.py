@@ -52,8 +52,8 @@ class CaptionSet:
 class CaptionSplits:
     """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
 
-    ``fingerprint`` is a sha256 over the names and sizes of the images, which of them are turned, and the words of the
-    sentences.
+    ``fingerprint`` is a sha256 over the names, sizes and marks of the images, which of them are turned, and the words
+    of the sentences. ``known_as`` are other fingerprints of the same data: an older redense's had no marks.
     """
 
     train: CaptionSet
@@ -61,6 +61,7 @@ class CaptionSplits:
     test: CaptionSet
     fingerprint: str
     notes: tuple[str, ...] = ()
+    known_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +156,14 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
         )
         for name, part in sets.items()
     }
+    known = [_fingerprint(list(sets.values()), looked.turned, marks) for marks in (looked.marks, None)]
+    digest, *others = catalog.in_turn(None if config.images else source.place, *known)  # or images of anybody's
     return CaptionSplits(
         sets["train"],
         sets["validation"],
         sets["test"],
-        fingerprint=_fingerprint(list(sets.values()), looked.turned),
+        fingerprint=digest,
+        known_as=tuple(others),
         notes=(
             *_cautions(source.place),
             *source.notes,
@@ -290,7 +294,7 @@ def _spoken(entry: Entry) -> Entry:
     return replace(entry, sentences=tuple(text for text, _ in pairs), tokens=tuple(words for _, words in pairs))
 
 
-def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray) -> str:
+def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray, marks: np.ndarray | None) -> str:
     digest = hashlib.sha256()
     for part in sets:
         digest.update(f"{len(part)} images".encode())
@@ -298,5 +302,6 @@ def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray) -> str:
         for number, tokens in zip(part.index, part.tokens, strict=True):
             line = "\n".join(" ".join(words) for words in tokens)
             line += "\0turned" * bool(turned[number])
+            line += "" if marks is None else f"\0{marks[number]}"
             digest.update(f"\0{part.images.name(number)}\0{lengths[number]}\0{line}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

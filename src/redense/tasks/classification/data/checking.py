@@ -1,4 +1,4 @@
-"""Every file is looked at once: what was found is kept in the cache, under its name, size and date."""
+"""Every file is looked at once: what was found is kept in the cache, under its name, size, date and last change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from redense.tasks import catalog
 
 from .layouts.folder import Files
 from .pixels import Look, look, require_pillow
-from .sets import Encoded, identity
+from .sets import Encoded, identity, identity_before
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,11 @@ Looks = Callable[[Encoded, str], "Checked"]
 """(files, place) -> the facts of them, see `check`."""
 
 _GREY, _FULL, _FAULT, _TURNED = 1, 2, 4, 8
-_VERSION = 2  # of what is looked for: what another one found is not used
-_MARKED = 4096  # bytes at the end of a file, which tell most pictures from others
+_VERSION = 3  # of what is looked for: what another one found is not used, but for what it decoded
+_DECODED = 2  # the version whose full checks are still believed
+_PLAIN = (b"BM", *(b"P%d" % kind for kind in range(1, 8)))  # first bytes of BMP, PBM, PGM and PPM: pixels as they are
+_WHOLE, _WHOLE_PLAIN = 1 << 16, 1 << 29  # bytes of a file up to which all of it is marked
+_BLOCKS, _BLOCK = 16, 4096  # of a longer one: how many, of how many bytes
 _SAY_SECONDS = 20.0  # between two lines in the log
 
 
@@ -43,7 +46,7 @@ class Checked:
 
     ``turned``, bool (n,): its camera noted that it is to be turned, and it is; ``sizes`` are those of then.
 
-    Files that differ in ``marks``, uint64 (n,), differ: they are of the length and the last bytes.
+    Files that differ in ``marks``, uint64 (n,), differ: they are of the length and of bytes all over the file.
     """
 
     sizes: np.ndarray
@@ -56,25 +59,27 @@ class Checked:
 def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnChecked | None = None) -> Checked:
     """Look at every file that was not looked at before, as thoroughly as asked.
 
-    A file is known again by its name, size and date, a row of a table by its number and size. What ``full`` found
-    stays known: a later quick check repeats it.
+    A file is known again by its name, size, date and last change, a row of a table by its number and size. What
+    ``full`` found stays known: a later quick check repeats it.
     """
     require_pillow()
-    keys = np.array([_key(files, index) for index in range(len(files))], np.uint64)
+    keys = _keys(files, identity)
     memory = _Memory(place)
     state, marks, faults = memory.recall(keys)
     unknown = state[:, 2] < 0
     todo = np.flatnonzero(unknown | (state[:, 2] & _FULL == 0) if full else unknown)
     if len(todo):
+        decoded = _decoded_before(files, place, todo)
         steps = _progress(len(todo), place, on_checked)
         try:
             for index in todo.tolist():
                 seen, marks[index] = _look(files, index, full=full)
-                flags = _GREY * seen.grey | _FULL * full | _FAULT * bool(seen.fault) | _TURNED * seen.turned
-                state[index] = seen.height, seen.width, flags
+                fault = seen.fault or decoded.get(index, "")
+                flags = _GREY * seen.grey | _FULL * (full or index in decoded) | _FAULT * bool(fault)
+                state[index] = seen.height, seen.width, flags | _TURNED * seen.turned
                 faults.pop(index, None)
-                if seen.fault:
-                    faults[index] = seen.fault
+                if fault:
+                    faults[index] = fault
                 next(steps)
         finally:  # an hour's work is kept when it is interrupted
             memory.keep(keys, state, marks, faults)
@@ -102,14 +107,35 @@ def _look(files: Encoded, index: int, *, full: bool) -> tuple[Look, int]:
     return look(io.BytesIO(content), len(content), full=full), _mark(io.BytesIO(content), len(content))
 
 
+def _decoded_before(files: Encoded, place: str, todo: np.ndarray) -> dict[int, str]:
+    """Return the faults, if any, that a full check of an older redense found in files that are the same since."""
+    memory = _Memory(place, _DECODED)
+    if not memory.path.is_file():
+        return {}
+    state, _, faults = memory.recall(_keys(files, identity_before))
+    return {index: faults.get(index, "") for index in todo.tolist() if state[index, 2] > 0 and state[index, 2] & _FULL}
+
+
 def _mark(stream: BinaryIO, length: int) -> int:
-    stream.seek(max(0, length - _MARKED))
-    return int.from_bytes(hashlib.blake2b(b"%d " % length + stream.read(_MARKED), digest_size=8).digest(), "big")
+    """Return a hash of the length and of bytes of a file: all of them, or blocks of a long one.
+
+    The blocks are evenly spread from the first byte to the last. Where pixels are compressed, a change of one moves
+    what follows, or a checksum at the end. Plain pixels have nothing of that: BMP, PBM, PGM and PPM, which `look` reads
+    to their ends, are marked as a whole.
+    """
+    digest = hashlib.blake2b(b"%d " % length, digest_size=8)
+    stream.seek(0)
+    whole = length <= _WHOLE or (stream.read(2) in _PLAIN and length <= _WHOLE_PLAIN)
+    for place in range(0, length, _WHOLE) if whole else np.linspace(0, length - _BLOCK, _BLOCKS).astype(int).tolist():
+        stream.seek(place)
+        digest.update(stream.read(_WHOLE if whole else _BLOCK))
+    return int.from_bytes(digest.digest(), "big")
 
 
-def _key(files: Encoded, index: int) -> int:
-    text = identity(files, index)
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+def _keys(files: Encoded, known_by: Callable[[Encoded, int], str]) -> np.ndarray:
+    texts = (known_by(files, index).encode("utf-8", "surrogateescape") for index in range(len(files)))
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 def _progress(total: int, place: str, on_checked: OnChecked | None) -> Iterator[None]:
@@ -126,8 +152,8 @@ def _progress(total: int, place: str, on_checked: OnChecked | None) -> Iterator[
 class _Memory:
     """The known facts of the files of one place: plain arrays in a file of the cache."""
 
-    def __init__(self, place: str) -> None:
-        name = hashlib.sha256(f"{_VERSION}\0{place}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    def __init__(self, place: str, version: int | None = None) -> None:
+        name = hashlib.sha256(f"{version or _VERSION}\0{place}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
         self.path = catalog.cache_dir() / "checked" / f"{name}.npz"
 
     def recall(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:

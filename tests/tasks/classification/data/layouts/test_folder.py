@@ -157,9 +157,9 @@ def test_a_name_that_is_no_unicode_is_read(make_folder: MakeFolder):
 
 def test_a_million_paths_are_a_few_arrays_and_not_a_million_objects():
     names = [f"train/n{index % 1000:08}/n{index:08}_{index}.JPEG".encode() for index in range(100_000)]
-    files = Files(Path("/data"), names, [1] * len(names), [2] * len(names))
+    files = Files(Path("/data"), names, [Path(__file__).stat()] * len(names))
     assert [files.name(index).encode() for index in (0, 5, 99_999)] == [names[0], names[5], names[99_999]]
-    assert len(pickle.dumps(files)) < 100_000 * 60  # what a worker that is spawned is sent
+    assert len(pickle.dumps(files)) < 100_000 * 68  # what a worker that is spawned is sent
     assert all(isinstance(value, np.ndarray | Path) for value in vars(files).values())
 
 

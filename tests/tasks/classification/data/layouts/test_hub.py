@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -312,3 +313,18 @@ def test_without_the_extra_the_pip_command_is_given(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'redense\[hub\]'"):
         load_splits("hub:someone/pets")
+
+
+def test_a_set_that_was_saved_again_with_other_pictures_is_other_data(hf: Any, tmp_path: Path):
+    paths = [tmp_path / f"{index}.bmp" for index in range(12)]
+
+    def known(shown: list[Any]) -> str:
+        for path, image in zip(paths, shown, strict=True):
+            image.save(path)
+        rows = {"image": list(map(str, paths)), "label": [0, 1] * 6}
+        shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        hf.Dataset.from_dict(rows).cast_column("image", hf.Image()).save_to_disk(tmp_path / "saved")
+        return load_images(ImageData(source=str(tmp_path / "saved"), size=8, validation=0.2)).fingerprint
+
+    shown = pictures(24, "RGB", (20, 20))
+    assert known(shown[:12]) != known(shown[12:])

@@ -42,7 +42,7 @@ class Rows:
 
     def __init__(self, table: Any, column: str, part: str, datasets: Any) -> None:
         self.part, self._column = part, column
-        self.version = str(getattr(table, "_fingerprint", ""))
+        self.version = _version(table)
         self._table = table.cast_column(column, datasets.Image(decode=False)).select_columns([column])
         self.lengths = _lengths(self._table.with_format("arrow"), column)
 
@@ -56,6 +56,17 @@ class Rows:
     def read(self, index: int) -> bytes:
         """Return the bytes of a row's image; none if it has none."""
         return _content(self._table[index][self._column])
+
+
+def _version(table: Any) -> str:
+    """Return what tells a table from others in the same place.
+
+    Its own fingerprint is that of how it was made: one made anew of the same paths has the same, whatever lies there
+    now. The dates of its files tell the two apart.
+    """
+    files = [Path(file["filename"]) for file in getattr(table, "cache_files", ())]
+    dates = (f"{status.st_mtime_ns} {status.st_ctime_ns}" for status in (path.stat() for path in files))
+    return " ".join([str(getattr(table, "_fingerprint", "")), *dates])
 
 
 @dataclass(frozen=True)
