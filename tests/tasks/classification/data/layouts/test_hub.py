@@ -315,6 +315,34 @@ def test_without_the_extra_the_pip_command_is_given(tmp_path: Path, monkeypatch:
         load_splits("hub:someone/pets")
 
 
+@pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
+def test_a_split_whose_classes_are_numbered_apart_is_read_by_their_names(hf: Any, tmp_path: Path, size: int | None):
+    def saved(*names: str, labels: list[Any]) -> ImageData:
+        part = table(hf, pictures(len(labels)), labels, hf.ClassLabel(names=names) if names else hf.Value("string"))
+        place = tmp_path / "-".join(names or ("words",))
+        hf.DatasetDict({"train": train, "test": part}).save_to_disk(place)
+        return ImageData(source=str(place), size=size)
+
+    train = table(hf, pictures(20), [0, 1] * 10)  # cat, dog
+    for config in (saved("ant", "dog", labels=[1] * 5), saved(labels=["dog"] * 5)):
+        splits = load_images(config)
+        assert (splits.test.classes, splits.test.labels.tolist()) == (("cat", "dog"), [1] * 5)
+    (note,) = [note for note in load_images(saved("dog", labels=[0] * 5)).notes if "by their names" in note]
+    assert "test numbers the classes apart from train" in note
+    assert not load_images(saved("cat", labels=[0] * 5)).notes
+    with pytest.raises(DataError, match=r"class(es)? that no training image shows.*ant|test/ant has 5 images"):
+        load_images(saved("ant", "cat", labels=[0] * 5))
+
+
+def test_parquet_files_that_number_their_classes_apart_are_refused(hf: Any, tmp_path: Path):
+    train = table(hf, pictures(20), [0, 1] * 10)
+    other = table(hf, pictures(5), [0] * 5, hf.ClassLabel(names=["dog"]))
+    with pytest.raises(DataError, match=r"number the classes of 'kind' apart \(dog; cat, dog\).*cast_column"):
+        load_splits(parquet(tmp_path / "apart", train=train, test=other))
+    other = table(hf, pictures(5), [0] * 5, hf.ClassLabel(names=["cat"]))
+    assert load_splits(parquet(tmp_path / "alike", train=train, test=other)).test.labels.tolist() == [0] * 5
+
+
 def test_a_set_that_was_saved_again_with_other_pictures_is_other_data(hf: Any, tmp_path: Path):
     paths = [tmp_path / f"{index}.bmp" for index in range(12)]
 

@@ -25,6 +25,7 @@ from redense.tasks.split_names import by_split, split_of
 from redense.tasks.tables import SPLITS, split_in
 from redense.tasks.task import Split
 
+from .class_names import named_alike, names_in, verify_parquet
 from .tables import LABELS, in_order, is_unlabelled
 
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
@@ -71,11 +72,10 @@ def _version(table: Any) -> str:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of image and class, and the names of the classes, if known."""
+    """The columns of image and class."""
 
     image: str
     label: str
-    names: tuple[str, ...] | None
 
 
 def is_hub_folder(folder: Path) -> bool:
@@ -85,6 +85,10 @@ def is_hub_folder(folder: Path) -> bool:
 
 def _is_saved_split(folder: Path) -> bool:
     return all((folder / name).is_file() for name in _SAVED)
+
+
+def _is_saved(folder: Path) -> bool:
+    return _is_saved_split(folder) or (folder / "dataset_dict.json").is_file()
 
 
 def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet], list[str]]:
@@ -98,13 +102,15 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
     """
     datasets, tables, beside = load_tables(source, streaming=not source.startswith("hub:"))
     columns = _columns(tables["train"].features or {}, source, label, datasets)
+    _verify_names(source, columns)
     encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
     tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
     tables = _divided(tables, columns, source)
     decoded = {
         part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
     }
-    numbers, classes, notes = _numbered(source, columns, {part: labels for part, (_, labels) in decoded.items()})
+    raw = {part: labels for part, (_, labels) in decoded.items()}
+    numbers, classes, notes = _numbered(source, columns, tables, raw)
     channels = max(decoded[part][0].shape[1] for part in numbers)
     return {
         part: ImageSet(decoded[part][0].expand(-1, channels, -1, -1).contiguous(), torch.from_numpy(own), classes)
@@ -121,9 +127,10 @@ def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, 
     """
     datasets, tables, beside = load_tables(source, streaming=False)
     columns = _columns(tables["train"].features or {}, source, label, datasets)
+    _verify_names(source, columns)
     tables = _divided(tables, columns, source)
     raw = {part: table.with_format(None)[columns.label][:] for part, table in tables.items()}
-    numbers, classes, notes = _numbered(source, columns, raw)
+    numbers, classes, notes = _numbered(source, columns, tables, raw)
     parts: dict[str, Part] = {}
     for part, own in numbers.items():
         rows = Rows(tables[part], columns.image, part, datasets)
@@ -156,7 +163,7 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
         # A local folder is read where it lies; only what is downloaded, or read row by row, goes through a cache.
         if local and _is_saved_split(Path(path)):
             tables: Any = {"train": datasets.load_from_disk(path)}
-        elif local and (Path(path) / "dataset_dict.json").is_file():
+        elif local and _is_saved(Path(path)):
             tables = datasets.load_from_disk(path)
         elif config:
             tables = datasets.load_dataset(path, config, streaming=streaming)
@@ -239,8 +246,12 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
             raise DataError(f"{source}: data.label is {chosen!r}, which is no column{nearest(chosen, features)}")
         labels = [chosen]
     label = only("label", labels, ": choose one with data.label")
-    names: list[str] | None = getattr(features[label], "names", None)
-    return Columns(image, label, tuple(names) if names else None)
+    return Columns(image, label)
+
+
+def _verify_names(source: str, columns: Columns) -> None:
+    if not source.startswith("hub:") and not _is_saved(place := at_home(source)):
+        verify_parquet(place, columns.label, source)
 
 
 def _divided(tables: dict[str, Any], columns: Columns, source: str) -> dict[str, Any]:
@@ -269,7 +280,7 @@ def _divided(tables: dict[str, Any], columns: Columns, source: str) -> dict[str,
 
 
 def _numbered(
-    source: str, columns: Columns, raw: Mapping[str, list[Any]]
+    source: str, columns: Columns, tables: Mapping[str, Any], raw: Mapping[str, list[Any]]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], list[str]]:
     """Return the labels of each part as numbers of classes, the classes' names, and notes on parts that are left out.
 
@@ -281,8 +292,12 @@ def _numbered(
         f"{source}: the labels of the {len(raw[part]):,} {part} images are hidden: they are not used"
         for part in sorted(hidden)
     ]
-    used = {part: labels for part, labels in raw.items() if part not in hidden}
-    kinds = int if columns.names else int | str
+    own = {part: names_in(table.features, columns.label) for part, table in tables.items()}
+    named = named_alike(own, {part: labels for part, labels in raw.items() if part not in hidden})
+    used, names = named.labels, named.names
+    for part in named.apart:
+        notes.append(f"{source}: {part} numbers the classes apart from train: its labels are taken by their names")
+    kinds = int if names else int | str
     for part, labels in used.items():
         for index, label in enumerate(labels):
             if is_unlabelled(label) or not isinstance(label, kinds):
@@ -291,10 +306,10 @@ def _numbered(
                 )
     if all(type(label) is int for labels in used.values() for label in labels):
         top = max((label for labels in used.values() for label in labels), default=0)
-        if columns.names and top >= len(columns.names):
-            raise DataError(f"{source}: label {top} has no name, expected labels below {len(columns.names)}")
-        if columns.names or top < max(_NUMBERS, sum(map(len, used.values()))):
-            classes = columns.names or tuple(str(index) for index in range(top + 1))
+        if names and top >= len(names):
+            raise DataError(f"{source}: label {top} has no name, expected labels below {len(names)}")
+        if names or top < max(_NUMBERS, sum(map(len, used.values()))):
+            classes = names or tuple(str(index) for index in range(top + 1))
             return {part: np.array(labels, np.int64) for part, labels in used.items()}, classes, notes
     classes = tuple(in_order({str(label) for labels in used.values() for label in labels}))
     number = {name: index for index, name in enumerate(classes)}
