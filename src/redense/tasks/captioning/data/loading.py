@@ -16,7 +16,7 @@ from redense.files.visible import counted
 from redense.tasks import catalog
 from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import tokenize
-from redense.tasks.classification.data.checking import OnChecked, check, turned_note
+from redense.tasks.classification.data.checking import OnChecked, check, faint_note, turned_note
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
@@ -74,6 +74,7 @@ class Looked:
         faults: number of an image -> what is wrong with its file.
         marks: of every image, uint64 (n,): images that differ in it differ.
         turned: of every image, bool (n,): whether `decode` turns it, as its camera noted.
+        faint: of every image, bool (n,): whether it becomes black, or nearly.
     """
 
     source: Source
@@ -81,6 +82,7 @@ class Looked:
     faults: dict[int, str]
     marks: np.ndarray
     turned: np.ndarray
+    faint: np.ndarray
 
     @property
     def silent(self) -> list[int]:
@@ -123,7 +125,7 @@ def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | 
     source = read_source(config)
     seen = check(source.images, _known_as(source), full=full, on_checked=on_checked)
     faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
-    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned)
+    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned, seen.faint)
 
 
 def _known_as(source: Source) -> str:
@@ -156,6 +158,8 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
         )
         for name, part in sets.items()
     }
+    used = [number for part in parts.values() for number in part]
+    faint = [source.entries[number].name for number in used if looked.faint[number]]
     known = [_fingerprint(list(sets.values()), looked.turned, marks) for marks in (looked.marks, None)]
     digest, *others = catalog.in_turn(None if config.images else source.place, *known)  # or images of anybody's
     return CaptionSplits(
@@ -169,7 +173,8 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
             *source.notes,
             *notes,
             *idle_shares(config, given, "validation"),
-            *turned_note(source.place, looked.turned[[number for part in parts.values() for number in part]]),
+            *turned_note(source.place, looked.turned[used]),
+            *faint_note(source.place, faint, len(used)),
             *shared_examples(source.place, marked, "images"),
         ),
     )

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -31,7 +31,7 @@ OnChecked = Callable[[int, int], None]
 Looks = Callable[[Encoded, str], "Checked"]
 """(files, place) -> the facts of them, see `check`."""
 
-_GREY, _FULL, _FAULT, _TURNED = 1, 2, 4, 8
+_GREY, _FULL, _FAULT, _TURNED, _FAINT = 1, 2, 4, 8, 16
 _VERSION = 3  # of what is looked for: what another one found is not used, but for what it decoded
 _DECODED = 2  # the version whose full checks are still believed
 _PLAIN = (b"BM", *(b"P%d" % kind for kind in range(1, 8)))  # first bytes of BMP, PBM, PGM and PPM: pixels as they are
@@ -44,7 +44,8 @@ _SAY_SECONDS = 20.0  # between two lines in the log
 class Checked:
     """The facts of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones.
 
-    ``turned``, bool (n,): its camera noted that it is to be turned, and it is; ``sizes`` are those of then.
+    ``turned``, bool (n,): its camera noted that it is to be turned, and it is; ``sizes`` are those of then. ``faint``,
+    bool (n,): its numbers are of 16 bits of grey and so small that it becomes black, or nearly.
 
     Files that differ in ``marks``, uint64 (n,), differ: they are of the length and of bytes all over the file.
     """
@@ -54,6 +55,7 @@ class Checked:
     faults: dict[int, str]
     marks: np.ndarray
     turned: np.ndarray
+    faint: np.ndarray
 
 
 def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnChecked | None = None) -> Checked:
@@ -76,21 +78,33 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
                 seen, marks[index] = _look(files, index, full=full)
                 fault = seen.fault or decoded.get(index, "")
                 flags = _GREY * seen.grey | _FULL * (full or index in decoded) | _FAULT * bool(fault)
-                state[index] = seen.height, seen.width, flags | _TURNED * seen.turned
+                flags |= _TURNED * seen.turned | _FAINT * seen.faint
+                state[index] = seen.height, seen.width, flags
                 faults.pop(index, None)
                 if fault:
                     faults[index] = fault
                 next(steps)
         finally:  # an hour's work is kept when it is interrupted
             memory.keep(keys, state, marks, faults)
-    grey, turned = state[:, 2] & _GREY > 0, state[:, 2] & _TURNED > 0
-    return Checked(state[:, :2], grey, dict(sorted(faults.items())), marks, turned)
+    grey, turned, faint = (state[:, 2] & flag > 0 for flag in (_GREY, _TURNED, _FAINT))
+    return Checked(state[:, :2], grey, dict(sorted(faults.items())), marks, turned, faint)
 
 
 def turned_note(place: str, turned: np.ndarray) -> list[str]:
     """Return a note on how many of the images of a place are turned, bool (n,); none where none is."""
     count = int(turned.sum())
     return [f"{place}: {count:,} of {len(turned):,} images are turned upright, as their camera noted"] if count else []
+
+
+def faint_note(place: str, names: Sequence[str], total: int) -> list[str]:
+    """Return a note on the images of a place that become black, or nearly, by their names; none where none does."""
+    if not names:
+        return []
+    many = "1 is" if len(names) == 1 else f"{len(names):,} are"
+    return [
+        f"{place}: of {total:,} images {many} of 16 bits or more of grey, with no number of 4,096 or above, such as "
+        f"{names[0]}: of 65,536 shades that is black, or nearly; multiply the numbers, or save them with 8 bits"
+    ]
 
 
 def _look(files: Encoded, index: int, *, full: bool) -> tuple[Look, int]:

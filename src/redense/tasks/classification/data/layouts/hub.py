@@ -17,8 +17,8 @@ from redense.files.opening import at_home, read_bytes
 from redense.files.visible import counted
 from redense.optional.extras import refuse_folder
 from redense.tasks.classification.data.assemble import Part
-from redense.tasks.classification.data.checking import Looks
-from redense.tasks.classification.data.pixels import decode
+from redense.tasks.classification.data.checking import Looks, faint_note
+from redense.tasks.classification.data.pixels import decode, is_faint
 from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
 from redense.tasks.folders import visible
 from redense.tasks.split_names import by_split, split_of
@@ -31,6 +31,7 @@ from .tables import LABELS, in_order, is_unlabelled
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
 _TEXT = ("string", "large_string")
 _NUMBERS = 100_000  # a class for every number up to the largest label, also where a set has fewer images
+_DARK = 16  # shades of 256: a picture with no more is asked whether it was faint
 _MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
 _SAVED = ("state.json", "dataset_info.json")  # of one split that was saved to disk
 
@@ -106,11 +107,11 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
     encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
     tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
     tables = _divided(tables, columns, source)
-    decoded = {
-        part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
-    }
-    raw = {part: labels for part, (_, labels) in decoded.items()}
+    decoded = {part: _decode(table, columns, f"{source} ({part})") for part, table in tables.items()}
+    raw = {part: labels for part, (_, labels, _) in decoded.items()}
     numbers, classes, notes = _numbered(source, columns, tables, raw)
+    faint = [f"{part}: image {index}" for part in numbers for index in decoded[part][2]]
+    notes += faint_note(source, faint, sum(map(len, numbers.values())))
     channels = max(decoded[part][0].shape[1] for part in numbers)
     return {
         part: ImageSet(decoded[part][0].expand(-1, channels, -1, -1).contiguous(), torch.from_numpy(own), classes)
@@ -328,15 +329,17 @@ def _lengths(table: Any, column: str) -> np.ndarray:
     return np.concatenate(lengths) if lengths else np.empty(0, np.int64)
 
 
-def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) -> tuple[Tensor, list[Any]]:
-    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, and the labels as they are there."""
+def _decode(rows: Iterable[dict[str, Any]], columns: Columns, where: str) -> tuple[Tensor, list[Any], list[int]]:
+    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, its labels as they are there, the faint."""
     arrays: list[np.ndarray] = []
     labels: list[Any] = []
+    faint: list[int] = []
     stream = iter(rows)
     for index in itertools.count():
         try:
             row = next(stream)
-            array = _pixels(row[image])
+            content = _content(row[columns.image])
+            array = _pixels(content)
         except StopIteration:
             break
         except Exception as error:  # Pillow raises a dozen kinds for a broken image
@@ -352,14 +355,16 @@ def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) 
                 f"set data.size, for example to {array.shape[0]}, and they are read one by one"
             )
         arrays.append(array)
-        labels.append(row[label])
+        labels.append(row[columns.label])
+        if array.max() < _DARK and is_faint(content):
+            faint.append(index)
     if not arrays:
         raise DataError(f"{where}: there are no images, expected at least one")
     channels = max(array.shape[2] for array in arrays)
     images = np.empty((len(arrays), channels, *arrays[0].shape[:2]), np.uint8)
     for index, array in enumerate(arrays):
         images[index] = array.transpose(2, 0, 1)  # a grey image is repeated over the colours
-    return torch.from_numpy(images), labels
+    return torch.from_numpy(images), labels, faint
 
 
 def _content(cell: dict[str, Any] | None) -> bytes:
@@ -369,9 +374,8 @@ def _content(cell: dict[str, Any] | None) -> bytes:
     return read_bytes(cell["path"]) if cell and cell.get("path") else b""
 
 
-def _pixels(cell: Any) -> np.ndarray:
+def _pixels(content: bytes) -> np.ndarray:
     """Return (h, w, 1) of a grey image, or (h, w, 3)."""
-    content = _content(cell)
     if not content:
         raise ValueError("it is empty")
     pixels = np.asarray(decode(content, grey=None))
