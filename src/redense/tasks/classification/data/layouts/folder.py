@@ -18,6 +18,7 @@ from redense.errors import DataError
 from redense.files.opening import read_bytes
 from redense.files.visible import counted
 from redense.tasks.folders import ending_of, has_any, is_hidden, subfolders, walk
+from redense.tasks.names import in_utf8
 from redense.tasks.split_names import by_split, split_of, verify_folders
 
 SUFFIXES = frozenset(
@@ -193,7 +194,7 @@ def list_folder(folder: Path, root: Path) -> Listing:
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
     files = Files(root, names, statuses)
-    return Listing(files, np.array(labels, np.int64), tuple(classes), empty, sorted(loose), others)
+    return Listing(files, np.array(labels, np.int64), tuple(map(in_utf8, classes)), empty, sorted(loose), others)
 
 
 def _inner(folder: Path) -> Path:
