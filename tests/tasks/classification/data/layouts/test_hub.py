@@ -309,6 +309,30 @@ def test_rows_that_cannot_be_used_are_named(images: Any, labels: list[Any], comp
         load_splits(parquet(tmp_path / "set", train=good, test=bad))
 
 
+@pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
+def test_parquet_files_of_pandas_are_read_and_labels_with_fractions_refused(hf: Any, tmp_path: Path, size: int | None):
+    def written(name: str, images: list[Any], labels: list[Any]) -> ImageData:
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / name / "data.parquet")
+        return ImageData(source=str(tmp_path / name), size=size)
+
+    def encoded(image: Any) -> bytes:
+        image.save(stream := io.BytesIO(), "png")
+        return stream.getvalue()
+
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from PIL import Image
+
+    files = [*map(encoded, pictures(19)), encoded(Image.fromarray(np.full((4, 6), 9, np.uint16)))]
+    cells = [{"bytes": file, "path": "a.png"} for file in files]
+    for splits in (load_images(written("bytes", files, [0, 1] * 10)), load_images(written("both", cells, [0, 1] * 10))):
+        assert sum(map(len, splits.by_name().values())) == 20
+        assert "of 20 images 1 is of 16 bits or more of grey" in splits.notes[-1]
+        assert "such as train: image 19" in splits.notes[-1]
+    with pytest.raises(DataError, match=r"column 'label' has numbers with a fraction \(float64\).*astype\(int\)"):
+        load_images(written("fractions", cells, [0.0, 1.0] * 10))
+
+
 def test_without_the_extra_the_pip_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'redense\[hub\]'"):

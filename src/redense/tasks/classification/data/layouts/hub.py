@@ -234,12 +234,18 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
             raise DataError(f"{source}: expected one {kind} column, but {found} (columns: {have or 'unknown'})")
         return names[0]
 
-    image = only("image", [name for name, feature in features.items() if isinstance(feature, datasets.Image)])
+    image = only("image", image_columns(features, datasets))
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     if not labels:
         kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != image}
         numbers = [name for name, kind in kinds.items() if "int" in kind]
         words = [name for name, kind in kinds.items() if kind in ("bool", *_TEXT) and name.lower() not in SPLITS]
+        fractions = [name for name, kind in kinds.items() if "float" in kind and name.lower() in LABELS]
+        if fractions and not numbers and not words and chosen is None:
+            raise DataError(
+                f"{source}: the column {fractions[0]!r} has numbers with a fraction ({kinds[fractions[0]]}), expected "
+                "whole numbers or words: write the classes as whole numbers, as `astype(int)` makes them"
+            )
         usual = [name for name in (*numbers, *words) if name.lower() in LABELS]
         labels = usual if len(usual) == 1 else numbers or words
     if chosen is not None:
@@ -248,6 +254,13 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
         labels = [chosen]
     label = only("label", labels, ": choose one with data.label")
     return Columns(image, label)
+
+
+def image_columns(features: Mapping[str, Any], datasets: Any) -> list[str]:
+    """Return the columns of images, or where none is one those of bytes, or of bytes with a path, as pandas writes."""
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    inner = {name: feature.get("bytes") if isinstance(feature, dict) else feature for name, feature in features.items()}
+    return images or [name for name, own in inner.items() if getattr(own, "dtype", "") in ("binary", "large_binary")]
 
 
 def _verify_names(source: str, columns: Columns) -> None:
