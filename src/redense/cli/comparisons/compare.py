@@ -18,6 +18,7 @@ from redense.files.visible import counted
 from . import commands
 
 _MOST_JOBS = 1000
+_PLACE = ("--data", "--data.source")
 
 
 def register(verbs: Verbs) -> None:
@@ -90,7 +91,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     if options.resume and (
         first_given(options, ("recipe", "out", "sweep", "looks", "margin"))
-        or any(own.startswith("--") and own.partition("=")[0] != "--data" for own in options.settings)
+        or any(own.startswith("--") and own.partition("=")[0] not in _PLACE for own in options.settings)
     ):
         raise RedenseError(
             "--resume goes on with the comparison's own recipe and settings: give none beside it, only --seeds and "

@@ -6,7 +6,9 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from redense.errors import DataError
 from redense.tasks.captioning.data import load_captions
@@ -164,3 +166,11 @@ def test_a_picture_is_found_whose_name_another_system_has_written(captioned, con
         path.rename(path.with_name("sen\u0303al.PNG"))
     rewrite(folder, lambda data: data["images"][0].__setitem__("filename", "se\u00f1al.png"))
     assert load_captions(config(folder)).train.images.name(0) == "sen\u0303al.PNG"
+
+
+def test_a_picture_of_sixteen_bits_that_becomes_black_is_noted(captioned, config):
+    folder = captioned()
+    Image.fromarray(np.full((8, 8), 255, np.uint16)).save(folder / "images" / "train-0.png")
+    (note,) = [note for note in load_captions(config(folder)).notes if "16 bits" in note]
+    assert "1 is of 16 bits or more of grey" in note
+    assert "such as train-0.png" in note
