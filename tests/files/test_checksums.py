@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from redense.files.checksums import (
     is_intact,
     note_sum,
     read_sums,
+    remembered_sum,
     write_sums,
 )
 
@@ -105,3 +107,14 @@ def test_what_is_written_anew_replaces_damaged_lines_and_a_list_of_nothing_goes(
     assert set(read_sums(folder)) == {"new.json", "model.safetensors", "recipe.yaml", "artifacts/words.json"}
     drop_sums(folder, list(read_sums(folder)))
     assert not (folder / NAME).exists()
+
+
+def test_a_sum_is_not_remembered_of_another_file_of_that_name_size_and_date(tmp_path: Path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    status, first = path.stat(), remembered_sum(path)
+    assert remembered_sum(path) == first
+    path.rename(tmp_path / "before")
+    path.write_bytes(b"two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert remembered_sum(path) != first

@@ -386,3 +386,9 @@ def test_a_folder_that_is_called_like_a_set_is_said_not_to_be_it(tmp_path: Path,
     assert catalog.namesake("pictures") == catalog.namesake("./emoji") == catalog.namesake(None, "sample") == []
     config = ImageData(source="sample")
     assert any("the folder sample/ here" in note for note in divide_images(config, read_images(config)).notes)
+
+
+def test_a_set_all_of_whose_bytes_are_checked_keeps_the_fingerprint_of_its_names():
+    assert catalog.in_turn("emoji", "content", "names") == ("names", "content")
+    assert catalog.in_turn("my folder", "content", "names") == ("content", "names")
+    assert catalog.in_turn(None, "pixels", "pixels") == ("pixels",)

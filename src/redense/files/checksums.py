@@ -50,17 +50,17 @@ def file_sum(path: Path) -> str:
 
 
 def remembered_sum(path: Path) -> str:
-    """Return the sha256 of a regular file, which is read once a process while its size and date stay the same.
+    """Return the sha256 of a regular file, which is read once a process while its size and dates stay the same.
 
     Raises:
         OSError: it cannot be read, or is none.
     """
     status = path.stat()
-    return _remembered(path, status.st_size, status.st_mtime_ns)
+    return _remembered(path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns))
 
 
 @functools.lru_cache(maxsize=64)
-def _remembered(path: Path, size: int, changed: int) -> str:
+def _remembered(path: Path, size: int, changed: tuple[int, int]) -> str:
     return file_sum(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike, fspath
 from pathlib import Path
@@ -141,18 +141,22 @@ def discard_folder(folder: Path, files: Iterable[str], folders: Iterable[str] = 
         folder.rmdir()
 
 
-def refuse_changed(folder: Path, now: Mapping[str, str], cure: str, *, old: bool = False) -> None:
+def refuse_changed(folder: Path, now: Mapping[str, str | Sequence[str]], cure: str, *, old: bool = False) -> None:
     """Raise unless the fingerprints that were noted when work in a folder was started are those of now.
 
-    With ``old`` one that was not noted is passed over: an older redense did not.
+    Of several fingerprints of one thing, as older versions of redense made them, any may have been noted. With ``old``
+    one that was not noted is passed over: an older redense did not.
 
     Raises:
         StateError: one is another; ``cure`` says what to do.
     """
     path = folder / STARTED
-    then = read_json(path) if path.exists() else now
+    if not path.exists():
+        return
+    then = read_json(path)
     for what, fingerprint in now.items():
-        if not isinstance(then, Mapping) or then.get(what, fingerprint if old else None) != fingerprint:
+        known = (fingerprint,) if isinstance(fingerprint, str) else tuple(fingerprint)
+        if not isinstance(then, Mapping) or then.get(what, known[0] if old else None) not in known:
             raise StateError(f"the {what} of {folder} changed since it was started: {cure}")
 
 

@@ -93,6 +93,11 @@ def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:
     return plain | ({"classes": classes} if classes else {})
 
 
+def fingerprints_of(task: Task) -> tuple[str, ...]:
+    """Return the fingerprint of a task's data, and the others that folders of older versions know it by."""
+    return (task.fingerprint, *getattr(task, "known_as", ()))
+
+
 def facts_of(recipe: Recipe) -> Facts:
     """Return what a recipe's data is: as the recipe says, or else by loading it.
 

@@ -112,6 +112,15 @@ def check(source: Source) -> Path:
     return folder
 
 
+def in_turn(source: str | None, by_content: str, by_names: str) -> tuple[str, ...]:
+    """Return the fingerprints of a set, the one that counts first; one alone where they are equal.
+
+    Every byte of a set of the catalog was compared with its checksums: its names and sizes tell all of it.
+    """
+    fixed = source in SOURCES
+    return tuple(dict.fromkeys((by_names, by_content) if fixed else (by_content, by_names)))
+
+
 def get(source: Source, on_progress: OnProgress | None = None) -> Path:
     """Fetch ``source`` into the cache unless it is there and whole, and return its folder.
 

@@ -37,6 +37,20 @@ def can_be_a_file(name: str) -> bool:
     return bool(name) and not any(unicodedata.category(letter) == "Cc" for letter in name)
 
 
+def in_utf8(name: str) -> str:
+    r"""Return the name of a file or folder as UTF-8 has it, whatever the locale that Python has read it in.
+
+    In the locale C letters beyond ASCII are half characters; a name that is no UTF-8 stays as it is.
+
+    >>> in_utf8("caf\udcc3\udca9") == in_utf8("caf\u00e9") == "caf\u00e9", in_utf8("caf\udce9") == "caf\udce9"
+    (True, True)
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
 def plain_name(name: str) -> str:
     r"""Return a file's name as file systems and archives that change letters would still know it.
 

@@ -115,7 +115,11 @@ class Task(Protocol):
     name: str
     metric: Metric
     fingerprint: str
-    """sha256 of the data, so that a run is never resumed on other data."""
+    """sha256 of the data, so that a run is never resumed on other data.
+
+    A task may have ``known_as``, too: fingerprints of the same data as an older version of it made them. Folders that
+    were begun with one of those go on.
+    """
     include: Sequence[str] | None
     exclude: Sequence[str]
     """The task's own rule of what is prunable, for `redense.prunable`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -133,14 +134,25 @@ def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_a_store_the_comparison_keeps_its_phases_itself(
-    redense: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_store_the_comparison_keeps_its_phases_itself_and_goes_on_where_its_data_has_moved(
+    redense: Run, recipe_file: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("REDENSE_STORE", "none")
-    words = ["--arms", "llr", "--seeds", "1", "--jobs", 1, "--out", "x"]
+    data = Path(shutil.copytree(image_folder, tmp_path / "data"))
+    words = ["--data", data, "--arms", "llr", "--seeds", "1", "--jobs", 1, "--out", "x"]
     assert redense("compare", recipe_file, *words)[0] == 0
     assert (tmp_path / "x" / "store").is_dir()
-    assert "nothing had to be trained" in redense("compare", "--resume", "x")[1]
+    data.rename(tmp_path / "moved")
+    assert "if it has moved, --data says where it is" in redense("compare", "--resume", "x")[2]
+    moved = ["compare", "--resume", "x", "--data", tmp_path / "moved"]
+    assert "\n0 of " in redense(*moved, "--dry-run")[1]
+    code, out, err = redense(*moved)
+    assert (code, err) == (0, "")
+    assert "nothing had to be trained" in out
+    assert "nothing had to be trained" in redense("compare", "--resume", "x")[1]  # it was written down
+    images = tmp_path / "moved" / "t10k-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1] + bytes([images.read_bytes()[-1] ^ 1]))
+    assert "the data of x changed since it was started" in redense(*moved)[2]
 
 
 def test_a_diagnosis_is_written_shown_and_checked(redense: Run, recipe_file: Path, tmp_path: Path):
@@ -301,6 +313,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("compare --resume {begun} --looks 3", ["--resume goes on with the comparison's own"]),
     ("compare --resume {begun} --sweep sparsity=0.2", ["--resume goes on with the comparison's own"]),
     ("compare --resume {begun} --dense.epochs 3", ["--resume goes on with the comparison's own"]),
+    ("compare --resume {begun} --data x --dense.epochs 3", ["--resume goes on with the comparison's own"]),
     ("compare --resume {begun} --out x", ["--resume goes on with the comparison's own"]),
     ("compare --resume {damaged}", ["comparison.json is damaged"]),
     ("compare {tiny} --seeds 1 --jobs 1 --arms llr --store {tmp}/full/file", ["cannot write to the phase store"]),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from redense.errors import PluginError, RecipeError, StateError
 from redense.lab.arms import ARMS, Flow, Setting, arm
 from redense.lab.comparison.comparison import (
     Comparison,
+    cells,
     check_started,
     comparison_digest,
     discard_comparison,
@@ -29,6 +30,7 @@ from redense.lab.comparison.grid import Grid
 from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.store import PhaseStore
+from redense.lab.tasks import make_task
 from redense.plugins import _loaded_code, refuse_edited, refuse_typed
 from redense.schedules.named_criteria import CRITERIA, criterion
 from redense.variants import restarted
@@ -261,6 +263,26 @@ def test_a_comparison_goes_on_with_no_arm_whose_code_has_changed(
     edited(2)
     with pytest.raises(StateError, match=r"arm 'edited' \(its code, .* changed since .* make a new comparison"):
         check_started(tmp_path / "c", comparison, task)
+
+
+def test_a_comparison_of_an_older_redense_goes_on_by_the_fingerprint_that_it_knows_its_data_by(
+    tiny: Tiny, tmp_path: Path
+):
+    comparison = Comparison(tiny(), ("llr",), (0,), {})
+    before, now = (SimpleNamespace(fingerprint=known) for known in ("names", "content"))
+    folder = new_comparison(comparison, tmp_path / "c")
+    assert check_started(folder, comparison, cast("Any", before)) == "names"
+    with pytest.raises(StateError, match=r"the data of .* changed"):
+        check_started(folder, comparison, cast("Any", now))
+    now.known_as = ("names",)
+    assert check_started(folder, comparison, cast("Any", now)) == "names"
+    new = new_comparison(comparison, tmp_path / "d")
+    assert check_started(new, comparison, cast("Any", now)) == "content"
+    with pytest.raises(StateError, match=r"the data of .* changed"):
+        check_started(new, comparison, cast("Any", before))
+    task = make_task(tiny())
+    assert cells(comparison, task, "names")[0].keys != cells(comparison, task)[0].keys
+    assert cells(comparison, task, task.fingerprint) == cells(comparison, task)
 
 
 def test_data_that_changes_in_the_life_of_a_process_is_other_data(tiny: Tiny, image_folder: Path, tmp_path: Path):

@@ -18,6 +18,7 @@ from redense.files.visible import counted
 from . import commands
 
 _MOST_JOBS = 1000
+_PLACE = ("--data", "--data.source")
 
 
 def register(verbs: Verbs) -> None:
@@ -60,7 +61,7 @@ def register(verbs: Verbs) -> None:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="go on with a comparison that was stopped, or add --seeds or --arms to it",
+        help="go on with a comparison that was stopped, or add --seeds or --arms to it; --data: where its data is now",
     )
 
     compare.add_argument(
@@ -88,10 +89,13 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.loggers.base import check_loggers
     from redense.lab.recipe.recipe import load_recipe
 
-    if options.resume and first_given(options, ("recipe", "settings", "out", "sweep", "looks", "margin")):
+    if options.resume and (
+        first_given(options, ("recipe", "out", "sweep", "looks", "margin"))
+        or any(own.startswith("--") and own.partition("=")[0] not in _PLACE for own in options.settings)
+    ):
         raise RedenseError(
             "--resume goes on with the comparison's own recipe and settings: give none beside it, only --seeds and "
-            "--arms to add some"
+            "--arms to add some, and --data where its data has moved"
         )
     if not options.resume and not options.recipe:
         raise RedenseError(
@@ -126,7 +130,7 @@ def _compare(options: argparse.Namespace) -> int:
         parse_sweep,
         read_comparison,
     )
-    from redense.lab.comparison.extension import extended, plan_looks, write_extended
+    from redense.lab.comparison.extension import extended, moved, plan_looks, write_extended, write_moved
     from redense.lab.comparison.grid import Grid
     from redense.lab.environment import note_on_ranks
     from redense.lab.folder import check_new, restarted_folder
@@ -140,7 +144,8 @@ def _compare(options: argparse.Namespace) -> int:
     console = SafeConsole(quiet=not ranks.is_main, stderr=options.json)
     if recipe is None:
         folder: Path = options.resume
-        before = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
+        kept = Comparison.from_dict(ranks.main(lambda: read_comparison(folder).to_dict()))
+        before = moved(kept, options.settings)
         check_loggers(before.recipe.log or ())
         comparison = extended(before, seed_list(options.seeds) if options.seeds else None, _names(options.arms))
         _check_diagnosis(options, comparison.arms)
@@ -152,7 +157,7 @@ def _compare(options: argparse.Namespace) -> int:
         seeds = seed_list("5" if options.seeds is None else options.seeds)
         _check_diagnosis(options, names)
         sweep = parse_sweep(options.sweep)
-        comparison = before = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
+        comparison = before = kept = Comparison(recipe, names, seeds, sweep, tuned=bool(sweep), ranks=ranks.world)
         check_looks(1 if options.looks is None else options.looks)
         check_margin(options.margin)
         if options.dry_run:
@@ -187,6 +192,8 @@ def _compare(options: argparse.Namespace) -> int:
             console.print(
                 f"added to its family, which is judged together: {joined}; {counted(len(comparison.seeds), 'seed')}"
             )
+        elif before != kept:
+            ranks.main(lambda: write_moved(folder, before))
         for note in grid.notes:
             console.print_titled("note", note, "yellow")
         ranks.main(grid.write_plan)
@@ -233,7 +240,7 @@ def _look_ahead(options: argparse.Namespace, console: Any, comparison: Any, befo
     import tempfile
 
     from redense.cli.terminal.grid_progress import outlook_table
-    from redense.lab.comparison.comparison import check_started
+    from redense.lab.comparison.comparison import cells, check_started
     from redense.lab.comparison.grid import Grid
     from redense.lab.comparison.outlook import outlook
     from redense.lab.pairs.defaults import held
@@ -243,7 +250,7 @@ def _look_ahead(options: argparse.Namespace, console: Any, comparison: Any, befo
         store = PhaseStore(options.store or default_store() or (options.resume or Path(place)) / "store")
         grid = Grid(comparison, store, Path(place))
         if options.resume:
-            check_started(options.resume, before, grid.task)
+            grid.cells = cells(comparison, grid.task, check_started(options.resume, before, grid.task))
         made = outlook(grid)
     if options.json:
         return answer({"seeds": list(comparison.seeds), "notes": grid.notes, **made})

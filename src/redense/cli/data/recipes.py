@@ -48,9 +48,9 @@ def register(verbs: Verbs) -> None:
         _data,
         settings=True,
         epilog="check: settings of the data can be given as for run, e.g. --data.size 64; what run refuses with them, "
-        "check refuses. It ends with 1 where it finds something broken. cache: without a name it shows how much is "
-        "kept; with a folder of large pictures and the settings of run it decodes them beforehand, as run does in "
-        "training.",
+        "check refuses. It ends with 1 where it finds something broken, or training refuses what it found, and with 2 "
+        "where there is no set that could be looked through. cache: without a name it shows how much is kept; with a "
+        "folder of large pictures and the settings of run it decodes them beforehand, as run does in training.",
     )
     data.add_argument("action", nargs="?", choices=("list", "get", "check", "cache"), default="list")
     data.add_argument("name", nargs="?", help="one of the list; check, cache: also a folder, or hub:OWNER/NAME")

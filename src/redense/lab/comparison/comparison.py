@@ -27,6 +27,7 @@ from redense.lab.pairs.named import BASELINE, TWIN
 from redense.lab.recipe.effects import refuse_sparsity_beside_pattern
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, build_recipe, names_in, parse_yaml, refuse_unloaded
 from redense.lab.recipe.sections import SparseRecipe
+from redense.lab.tasks import fingerprints_of
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import plan
 from redense.lab.training.pretrained import start_used
@@ -159,10 +160,13 @@ def read_comparison(folder: Path) -> Comparison:
         raise StateError(f"{folder / 'comparison.json'} is damaged: it is none that redense writes") from None
 
 
-def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
+def check_started(folder: Path, comparison: Comparison, task: Task) -> str:
     """Raise unless a comparison, its data, the weights that it starts from and the user's code are as at its start.
 
     They are noted where it is new.
+
+    Returns:
+        The fingerprint that the comparison knows its data by, for the keys of its phases: an older one if it is older.
 
     Raises:
         StateError: it changed.
@@ -170,10 +174,11 @@ def check_started(folder: Path, comparison: Comparison, task: Task) -> None:
     now = {"data": task.fingerprint, "comparison": comparison_digest(comparison)}
     used = start_used(comparison.recipe) | code_used_by(comparison)
     if (folder / STARTED).exists():
-        refuse_changed(folder, now, "make a new comparison")
+        refuse_changed(folder, {**now, "data": fingerprints_of(task)}, "make a new comparison")
         refuse_changed(folder, used, "bring it back as it was, or make a new comparison", old=True)
-    else:
-        write_with_sums(folder, {STARTED: json.dumps(now | used) + "\n"})
+        return str(read_json(folder / STARTED)["data"])
+    write_with_sums(folder, {STARTED: json.dumps(now | used) + "\n"})
+    return task.fingerprint
 
 
 def comparison_digest(comparison: Comparison) -> str:
@@ -194,22 +199,28 @@ def discard_comparison(folder: Path) -> None:
 # --- what is to be trained ------------------------------------------------------------------------------------------
 
 
-def cells(comparison: Comparison, task: Task) -> list[Cell]:
+def cells(comparison: Comparison, task: Task, data: str | None = None) -> list[Cell]:
     """Return every arm with every seed, the baseline first; arms that a sweep does not change appear once.
+
+    Args:
+        comparison: what is compared.
+        task: of its recipe.
+        data: the fingerprint that the comparison knows its data by, see `check_started`; None: the task's.
 
     Raises:
         RecipeError: an arm is unknown, or a swept setting is.
     """
+    data = data or task.fingerprint
     out: list[Cell] = []
     arms = get_arms(comparison.arms)
     for label, arm, recipe, tuned in _rows(comparison, arms):
         for seed in comparison.seeds:
-            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task, tuned)
+            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task, data, tuned)
             try:
                 flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
             except RedenseError as error:  # an arm cannot be made of every recipe
                 raise RecipeError(f"arm '{label}': {error}") from None
-            keys = phase_keys(flow.recipe, task.fingerprint, flow.phases, comparison.ranks)
+            keys = phase_keys(flow.recipe, data, flow.phases, comparison.ranks)
             out.append(Cell(label, seed, flow, tuple(keys)))
     return out
 
@@ -251,12 +262,12 @@ def sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]
     yield from points
 
 
-def _setting(recipe: Recipe, comparison: Comparison, task: Task, tuned: float | None) -> Setting:
+def _setting(recipe: Recipe, comparison: Comparison, task: Task, data: str, tuned: float | None) -> Setting:
     steps = steps_per_epoch(task, recipe)
 
     def dense_key(seed: int) -> str:
         own = recipe.model_copy(update={"seed": seed})
-        return phase_keys(own, task.fingerprint, plan(own, steps)[:1], comparison.ranks)[0]
+        return phase_keys(own, data, plan(own, steps)[:1], comparison.ranks)[0]
 
     return Setting(recipe, steps, comparison.seeds, dense_key, tuned)
 

@@ -1,4 +1,4 @@
-"""Extending a comparison: the planned number of looks, and what was added after one.
+"""Extending a comparison: the planned number of looks, what was added after one, and data that was moved.
 
 Beside what is compared, ``comparison.json`` has ``looks`` (planned with ``--looks``), ``margin``, and ``looked``: the
 seeds and arms that there were each time when results had been written and something was added.
@@ -17,6 +17,7 @@ from redense.files.checksums import write_with_sums
 from redense.lab.folder import STARTED, read_json
 from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
+from redense.lab.recipe.recipe import build_recipe, overridden
 
 from .comparison import Comparison, code_of_arms, comparison_digest, plugins_needed_by
 
@@ -56,6 +57,25 @@ def extended(comparison: Comparison, seeds: Sequence[int] | None, arms: Sequence
     more = [seed for seed in seeds or () if seed not in comparison.seeds]
     others = [arm for arm in dict.fromkeys(arms or ()) if arm not in comparison.arms]
     return replace(comparison, seeds=(*comparison.seeds, *more), arms=(*comparison.arms, *others))
+
+
+def moved(comparison: Comparison, settings: Sequence[str]) -> Comparison:
+    """Return a comparison whose data lies elsewhere now, as ``--data PLACE`` says it.
+
+    Raises:
+        RecipeError: that is no place.
+    """
+    if not settings:
+        return comparison
+    plain, there = (comparison.recipe.model_dump(mode="json") for _ in range(2))
+    overridden(there, settings)
+    plain["data"]["source"] = there["data"]["source"]
+    return replace(comparison, recipe=build_recipe(plain, "the comparison's recipe"))
+
+
+def write_moved(folder: Path, comparison: Comparison) -> None:
+    """Write where the data of a comparison lies now, so that it goes on from there."""
+    write_with_sums(folder, {_FILE: _json({**read_json(folder / _FILE), **comparison.to_dict()})})
 
 
 def write_extended(folder: Path, before: Comparison, after: Comparison) -> None:

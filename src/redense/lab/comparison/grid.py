@@ -91,8 +91,8 @@ class Grid:
         self.ranks = join()
         self.task = self.ranks.in_turn(lambda: shared_task(comparison.recipe))
         self.ranks.agree("the data", self.task.fingerprint)
-        self.ranks.main(lambda: check_started(folder, begun or comparison, self.task))
-        self.cells = cells(comparison, self.task)
+        data = self.ranks.main(lambda: check_started(folder, begun or comparison, self.task))
+        self.cells = cells(comparison, self.task, data)
         self._save_seconds, self._damaged = save_seconds, False
         self._stop, self._events = folder / ".stop", folder / ".events"
         self._used = names_in_flows(cell.flow for cell in self.cells)

@@ -9,7 +9,7 @@ from typing import cast
 
 from redense.errors import DataError, RecipeError, RedenseError, StateError
 from redense.lab.recipe.recipe import Recipe, build_recipe, read_run_recipe
-from redense.lab.tasks import make_task
+from redense.lab.tasks import fingerprints_of, make_task
 from redense.tasks.metrics import Metric
 from redense.tasks.registry import task_named
 from redense.tasks.task import OtherData, Split, Task
@@ -66,7 +66,7 @@ def data_elsewhere(folder: Path, source: str, split: str | None = None) -> tuple
         task = make_task(recipe)
     except DataError as error:
         refusal = error
-    if task is not None and task.fingerprint == fingerprint:
+    if task is not None and fingerprint in fingerprints_of(task):
         if split == "all":
             raise RedenseError(f"{source} is the run's own data, and it was trained on most of it: give --split test")
         own = OtherData(task, cast("Split", split or "test"), (f"{source} is the data of the run",))

@@ -18,6 +18,7 @@ from redense.lab.folder import STARTED, read_json, refuse_changed
 from redense.lab.keys import code_used
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe
 from redense.lab.store import PhaseStore
+from redense.lab.tasks import fingerprints_of
 from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import start_used
 from redense.tasks.task import Task
@@ -27,8 +28,11 @@ from .log import Recorder, check_records
 log = logging.getLogger(__name__)
 
 
-def begin(folder: Path, recipe: Recipe, task: Task) -> None:
+def begin(folder: Path, recipe: Recipe, task: Task) -> str:
     """Make sure that a run goes on as what it was begun as, sweep up after a kill, and note where it is trained.
+
+    Returns:
+        The fingerprint that the run knows its data by: what it trains is kept under that, also if it is an older one.
 
     Raises:
         StateError: its recipe, its data, the weights that it starts from or code of the user's that trains it changed;
@@ -43,7 +47,8 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> None:
     used = code_used(recipe) | start_used(recipe)
     refuse_changed(folder, used, "bring it back as it was, or start a new run", old=True)
     if not (folder / STARTED).exists():
-        write_text(folder / STARTED, json.dumps(_fingerprints(recipe, task) | used) + "\n")
+        now = {"data": task.fingerprint, "recipe": _digest(recipe)}
+        write_text(folder / STARTED, json.dumps(now | used) + "\n")
         add_sums(folder, [folder / STARTED])
     made = read_json(path)
     if all(_differences(then) for then in _trained_in(made)):
@@ -51,6 +56,7 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> None:
         drop_sums(folder, [path.name])  # a kill in between leaves it without a checksum, and not with a wrong one
         write_text(path, json.dumps(made, indent=2) + "\n")
         add_sums(folder, [path])
+    return trained_on(folder) or task.fingerprint
 
 
 def phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:
@@ -135,12 +141,12 @@ def _is_mended(path: Path, store: PhaseStore | None, key: str) -> bool:
     return True
 
 
-def _fingerprints(recipe: Recipe, task: Task) -> dict[str, str]:
+def _digest(recipe: Recipe) -> str:
     unsaid = {} if recipe.tune else {"tune": True}  # runs that are older than this setting can be resumed
     settings = recipe.model_dump_json(
         exclude={"name": True, "about": True, "log": True, "data": set(WHEREABOUTS)} | unsaid
     )
-    return {"data": task.fingerprint, "recipe": hashlib.sha256(settings.encode()).hexdigest()}
+    return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
@@ -149,8 +155,9 @@ def check_unchanged(folder: Path, recipe: Recipe, task: Task) -> None:
     Raises:
         StateError: they are not.
     """
-    refuse_changed(folder, _fingerprints(recipe, task), "its result would mean nothing; start anew")
-    if trained_on(folder) not in (None, task.fingerprint):
+    known = fingerprints_of(task)
+    refuse_changed(folder, {"data": known, "recipe": _digest(recipe)}, "its result would mean nothing; start anew")
+    if trained_on(folder) not in (None, *known):
         raise StateError(
             f"the data of {folder} is not what it was trained on any more: `redense evaluate --data` takes where that "
             "lies now, or other data"

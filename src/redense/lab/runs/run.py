@@ -121,7 +121,7 @@ def train_run(
         recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder, whole=False).model_dump(mode="json")))
         task = ranks.in_turn(lambda: make_task(recipe))
         ranks.agree("the data", task.fingerprint)
-        ranks.main(lambda: begin(folder, recipe, task))
+        data = ranks.main(lambda: begin(folder, recipe, task))
         recipe, tuning = tuned(recipe, task)
         notes = ranks.main(lambda: notes_on(folder))
         if notes:
@@ -139,7 +139,7 @@ def train_run(
                     tell(event, folder=str(folder))
 
             engine = Engine(task, recipe, stop=stop, save_seconds=save_seconds)
-            keys = phase_keys(recipe, task.fingerprint, engine.plan, ranks.world)
+            keys = phase_keys(recipe, data, engine.plan, ranks.world)
 
             def keep(state: dict[str, Any]) -> None:
                 ranks.main(lambda: save(folder, engine.plan, state, recorder))

@@ -48,7 +48,8 @@ class Captioning:
         self._data, self._model = data, model
         self.vocabulary, rare = vocabulary_of(splits.train.tokens, data.threshold, data.source or "", data.longest)
         self._digest = digest = digest_of(data.features)
-        self.fingerprint = f"{splits.fingerprint}/{digest}"
+        self.fingerprint, *others = (f"{known}/{digest}" for known in (splits.fingerprint, *splits.known_as))
+        self.known_as = tuple(others)
         self.notes = (*splits.notes, *rare)
         parts: dict[Split, CaptionSet] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         numbers = [number for part in parts.values() for number in part.index]

@@ -14,6 +14,7 @@ from redense.errors import DataError, StateError
 from redense.files.json_text import read_json
 from redense.files.opening import read_bytes
 from redense.tasks.graphs import Standalone
+from redense.tasks.names import in_utf8
 from redense.tasks.weights import final_weights, load_weights_, verify_answer
 
 from .config import ImageData, ImageModel
@@ -129,7 +130,8 @@ def read_inputs(folder: Path) -> Inputs:
         said: Any = read_json(path, finite=True)
         channels, height, width = map(int, said["shape"])
         mean, std = (torch.tensor(said[name], dtype=torch.float32).view(channels, 1, 1) for name in ("mean", "std"))
-        return Inputs(tuple(map(str, said["classes"])), (channels, height, width), mean, std)
+        classes = (in_utf8(str(name)) for name in said["classes"])  # once they were kept as the locale C has them
+        return Inputs(tuple(classes), (channels, height, width), mean, std)
     except FileNotFoundError:
         raise StateError(
             f"{folder} has no artifacts/inputs.json: an older redense trained it; train it again, or copy all of it"

@@ -55,7 +55,7 @@ class Classification:
         on_checked: OnChecked | None = None,
     ) -> None:
         splits = load_images(data, on_checked=on_checked)
-        self.fingerprint, self.notes = splits.fingerprint, splits.notes
+        self.fingerprint, self.known_as, self.notes = splits.fingerprint, splits.known_as, splits.notes
         self.classes = splits.train.classes
         self.shape = shape_of(splits.train, data.size)
         self._data, self._model, self._smoothing, self.sets = data, model, label_smoothing, splits

@@ -6,7 +6,9 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from redense.errors import DataError
 from redense.tasks.captioning.data import load_captions
@@ -103,8 +105,13 @@ def test_the_fingerprint_tells_other_words_other_images_and_other_splits(caption
     second = load_captions(config(folder)).fingerprint
     rewrite(folder, lambda data: data["images"][0].update(split="test"))
     third = load_captions(config(folder)).fingerprint
-    (folder / "images/train-1.png").write_bytes((folder / "images/train-1.png").read_bytes() + b"\0")
-    assert len({first, second, third, load_captions(config(folder)).fingerprint}) == 4
+    picture = folder / "images/train-1.png"
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    fourth = load_captions(config(folder))
+    picture.write_bytes(picture.read_bytes()[:-1] + b"1")  # of the same size
+    fifth = load_captions(config(folder))
+    assert len({first, second, third, fourth.fingerprint, fifth.fingerprint}) == 5
+    assert fourth.known_as == fifth.known_as
 
 
 @pytest.mark.parametrize(
@@ -159,3 +166,11 @@ def test_a_picture_is_found_whose_name_another_system_has_written(captioned, con
         path.rename(path.with_name("sen\u0303al.PNG"))
     rewrite(folder, lambda data: data["images"][0].__setitem__("filename", "se\u00f1al.png"))
     assert load_captions(config(folder)).train.images.name(0) == "sen\u0303al.PNG"
+
+
+def test_a_picture_of_sixteen_bits_that_becomes_black_is_noted(captioned, config):
+    folder = captioned()
+    Image.fromarray(np.full((8, 8), 255, np.uint16)).save(folder / "images" / "train-0.png")
+    (note,) = [note for note in load_captions(config(folder)).notes if "16 bits" in note]
+    assert "1 is of 16 bits or more of grey" in note
+    assert "such as train-0.png" in note

@@ -313,6 +313,15 @@ def test_rows_of_one_picture_are_one_image_with_all_its_sentences(parts: Sequenc
     assert not any("flatter" in note for note in splits.notes)
 
 
+def test_a_table_of_pandas_has_its_images_as_bytes(tmp_path: Path, config: Config):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [bitmap(0, row, False) for row in range(40)]
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"image": images, "text": ["a dog"] * 40}), tmp_path / "set" / "data.parquet")
+    splits = load_captions(config(tmp_path / "set"))
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 40
+
+
 def test_what_was_seen_of_a_table_is_not_taken_for_another_in_its_place(tmp_path: Path, config: Config):
     datasets = pytest.importorskip("datasets")
     for broken in (True, False):

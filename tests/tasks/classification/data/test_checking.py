@@ -89,6 +89,26 @@ def test_sixteen_bits_of_grey_keep_their_upper_eight():
     assert "numbers from -5 to 70,000, expected 16 bits of grey" in fault(stream.getvalue(), full=True)
 
 
+@pytest.mark.parametrize(("top", "faint"), [(255, 8), (4095, 8), (4096, 0), (65_535, 0)])
+@pytest.mark.parametrize("size", [None, 16])
+def test_pictures_of_sixteen_bits_that_become_black_are_noted(top: int, faint: int, size: int | None, tmp_path: Path):
+    random = np.random.default_rng(0)
+    for index in range(40):
+        numbers = random.integers(0, 60_000, (8, 8), dtype=np.uint16)
+        numbers[0, 0] = 60_000
+        if index < 8:
+            numbers = random.integers(0, top, (8, 8), dtype=np.uint16)
+            numbers[0, 0] = top
+        path = tmp_path / "set" / "ab"[index % 2] / f"{index:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(numbers).save(path)
+    config = ImageData(source=str(tmp_path / "set"), size=size)
+    notes = [note for note in load_images(config).notes if "4,096" in note]
+    assert [note for note in check(config, False).facts["notes"] if "4,096" in note] == notes
+    assert len(notes) == bool(faint)
+    assert all(f"of 40 images {faint} are of 16 bits or more of grey" in note and "a/00.png" in note for note in notes)
+
+
 def test_damage_inside_a_file_is_found_by_the_full_check_alone():
     content = bytearray(encoded("PNG"))
     content[200:260] = bytes(60)
@@ -280,6 +300,15 @@ def test_a_file_that_fails_in_training_is_one_line_with_its_name_and_the_cure(hi
     assert "\n" not in said
     assert f"redense data check {hidden} --full" in said
     assert "data.broken: skip" in said
+
+
+def test_what_a_full_check_of_an_older_redense_found_is_left_out_too(hidden: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as older:
+        older.setattr(checking, "_VERSION", checking._DECODED)
+        older.setattr(checking, "identity", checking.identity_before)
+        assert check(ImageData(source=str(hidden)), True).faults
+    splits = load_images(ImageData(source=str(hidden), size=16, broken="skip"))
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 19
 
 
 def test_what_the_full_check_finds_is_left_out_from_then_on(hidden: Path):

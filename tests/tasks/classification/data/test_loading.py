@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from redense.tasks import catalog
 from redense.tasks.classification.config import ImageData
 from redense.tasks.classification.data.layouts.idx import FASHION_MNIST_CLASSES, IDX_NAMES, SAMPLE
 from redense.tasks.classification.data.loading import load_images, load_splits
-from redense.tasks.classification.data.sets import Splits
+from redense.tasks.classification.data.sets import ImageSet, Splits
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,57 @@ def test_a_label_that_chooses_nothing_is_refused(layout: str, tmp_path: Path, ma
     said = re.escape(f"{source}: data.label 'breed' chooses nothing in {layout}: remove it")
     with pytest.raises(DataError, match=said):
         load_images(ImageData(source=source, label="breed", size=8))
+
+
+# Pictures in files, of which no byte of the name, the size and the date tells them apart
+
+
+def sessions(root: Path, picture: Callable[..., Any]) -> list[Path]:
+    """Write two sets whose pictures have the same names, sizes in bytes and dates."""
+    folders = [root / "one" / "set", root / "two" / "set"]
+    for number, folder in enumerate(folders):
+        for index in range(16):
+            path = folder / "ab"[index % 2] / f"{index:02}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(16 * number + index, (40, 40)).save(path)
+            os.utime(path, (1e9, 1e9))
+    return folders
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_other_pictures_of_the_same_names_and_sizes_are_other_data(
+    small: bool, tmp_path: Path, picture: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    if not small:
+        monkeypatch.setattr("redense.tasks.classification.data.transforms.IN_MEMORY", 100)
+    one, two = sessions(tmp_path, picture)
+    first, second = (load_images(ImageData(source=str(folder), size=8)) for folder in (one, two))
+    assert first.fingerprint != second.fingerprint
+    assert first.known_as == second.known_as  # an older redense took them for the same, and its runs go on
+    one.rename(tmp_path / "before")
+    two.rename(one)
+    moved = load_images(ImageData(source=str(one), size=8))
+    assert moved.fingerprint == second.fingerprint
+    path = one / "a" / "00.bmp"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
+    assert load_images(ImageData(source=str(one), size=8)).fingerprint != second.fingerprint
+
+
+def test_the_cache_of_pictures_gives_no_folder_the_pixels_of_another(tmp_path: Path, picture: Callable[..., Any]):
+    one, two = sessions(tmp_path, picture)
+
+    def read(source: Path, **how: Any) -> list[torch.Tensor]:
+        parts = load_images(ImageData(source=str(source), size=8, **how)).by_name().values()
+        return [part.images for part in parts if isinstance(part, ImageSet)]
+
+    alone = read(two, cache_gb=0)
+    read(one)
+    assert any((tmp_path / "cache" / "pictures").rglob("*"))
+    assert all(map(torch.equal, read(two), alone))
+    read(one)
+    one.rename(tmp_path / "before")
+    two.rename(one)
+    assert all(map(torch.equal, read(one), alone))

@@ -157,7 +157,11 @@ def test_the_fingerprint_is_that_of_sounds_and_texts(corpus: Write, sound: Write
     root = corpus(sentences(50))
     before = load(root).fingerprint
     assert load(root).fingerprint == before
-    sound(root / "manifest-0.wav", seed=99)
+    own = root / "manifest-0.wav"
+    status = own.stat()
+    sound(own, seed=99)
+    os.utime(own, ns=(status.st_atime_ns, status.st_mtime_ns))  # as an archive gives its files one date
+    assert own.stat().st_size == status.st_size
     assert load(root).fingerprint != before
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from redense.errors import DataError, nearest
 from redense.files.visible import counted
-from redense.tasks.classification.data.layouts.hub import Rows, load_tables, row_splits, split_columns
+from redense.tasks.classification.data.layouts.hub import Rows, image_columns, load_tables, row_splits, split_columns
 
 from .source import Entry, Source, caption_split, halved, sentences_of, split_by_hash
 
@@ -73,7 +73,7 @@ def read_hub(source: str, text: str | None, place: str) -> Source:
     """
     datasets, tables, beside = load_tables(source, streaming=False, alone=True)
     features: Mapping[str, Any] = tables["train"].features
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    images = image_columns(features, datasets)
     if len(images) != 1:
         found = f"{' and '.join(map(repr, images))} are" if images else "there is none"
         raise DataError(f"{place}: expected one column of images, but {found} (columns: {_named(features)})")

@@ -16,7 +16,7 @@ from redense.files.visible import counted
 from redense.tasks import catalog
 from redense.tasks.captioning.config import CaptionData
 from redense.tasks.captioning.tokens import tokenize
-from redense.tasks.classification.data.checking import OnChecked, check, turned_note
+from redense.tasks.classification.data.checking import OnChecked, check, faint_note, turned_note
 from redense.tasks.classification.data.duplicates import Marked, shared_examples
 from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.data.layouts.hub import is_hub_folder
@@ -52,8 +52,8 @@ class CaptionSet:
 class CaptionSplits:
     """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
 
-    ``fingerprint`` is a sha256 over the names and sizes of the images, which of them are turned, and the words of the
-    sentences.
+    ``fingerprint`` is a sha256 over the names, sizes and marks of the images, which of them are turned, and the words
+    of the sentences. ``known_as`` are other fingerprints of the same data: an older redense's had no marks.
     """
 
     train: CaptionSet
@@ -61,6 +61,7 @@ class CaptionSplits:
     test: CaptionSet
     fingerprint: str
     notes: tuple[str, ...] = ()
+    known_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,7 @@ class Looked:
         faults: number of an image -> what is wrong with its file.
         marks: of every image, uint64 (n,): images that differ in it differ.
         turned: of every image, bool (n,): whether `decode` turns it, as its camera noted.
+        faint: of every image, bool (n,): whether it becomes black, or nearly.
     """
 
     source: Source
@@ -80,6 +82,7 @@ class Looked:
     faults: dict[int, str]
     marks: np.ndarray
     turned: np.ndarray
+    faint: np.ndarray
 
     @property
     def silent(self) -> list[int]:
@@ -122,7 +125,7 @@ def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | 
     source = read_source(config)
     seen = check(source.images, _known_as(source), full=full, on_checked=on_checked)
     faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
-    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned)
+    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned, seen.faint)
 
 
 def _known_as(source: Source) -> str:
@@ -155,17 +158,23 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
         )
         for name, part in sets.items()
     }
+    used = [number for part in parts.values() for number in part]
+    faint = [source.entries[number].name for number in used if looked.faint[number]]
+    known = [_fingerprint(list(sets.values()), looked.turned, marks) for marks in (looked.marks, None)]
+    digest, *others = catalog.in_turn(None if config.images else source.place, *known)  # or images of anybody's
     return CaptionSplits(
         sets["train"],
         sets["validation"],
         sets["test"],
-        fingerprint=_fingerprint(list(sets.values()), looked.turned),
+        fingerprint=digest,
+        known_as=tuple(others),
         notes=(
             *_cautions(source.place),
             *source.notes,
             *notes,
             *idle_shares(config, given, "validation"),
-            *turned_note(source.place, looked.turned[[number for part in parts.values() for number in part]]),
+            *turned_note(source.place, looked.turned[used]),
+            *faint_note(source.place, faint, len(used)),
             *shared_examples(source.place, marked, "images"),
         ),
     )
@@ -290,7 +299,7 @@ def _spoken(entry: Entry) -> Entry:
     return replace(entry, sentences=tuple(text for text, _ in pairs), tokens=tuple(words for _, words in pairs))
 
 
-def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray) -> str:
+def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray, marks: np.ndarray | None) -> str:
     digest = hashlib.sha256()
     for part in sets:
         digest.update(f"{len(part)} images".encode())
@@ -298,5 +307,6 @@ def _fingerprint(sets: Sequence[CaptionSet], turned: np.ndarray) -> str:
         for number, tokens in zip(part.index, part.tokens, strict=True):
             line = "\n".join(" ".join(words) for words in tokens)
             line += "\0turned" * bool(turned[number])
+            line += "" if marks is None else f"\0{marks[number]}"
             digest.update(f"\0{part.images.name(number)}\0{lengths[number]}\0{line}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

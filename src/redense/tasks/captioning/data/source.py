@@ -99,8 +99,7 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
     if twice := next((one.name for place, one in named if place in several and one.split != "train"), None):
         raise DataError(f"{root}: {twice!r} is there twice, expected an image once, with all its sentences")
     names: list[bytes] = []
-    lengths: list[int] = []
-    modified: list[int] = []
+    statuses: list[os.stat_result | None] = []
     alike = Alike(root)
     for entry in entries:
         if os.path.isabs(entry.name) or ".." in Path(entry.name).parts:  # noqa: PTH117  # asked of many names
@@ -110,10 +109,9 @@ def files_of(root: Path, entries: Sequence[Entry]) -> Files:
         name, status = entry.name, _status(root / entry.name)
         if status is None and (other := alike.find(root / name)) != root / name:
             name, status = str(other.relative_to(root)), _status(other)
-        lengths.append(status.st_size if status else 0)
-        modified.append(status.st_mtime_ns if status else 0)
+        statuses.append(status)
         names.append(os.fsencode(name))
-    return Files(root, names, lengths, modified)
+    return Files(root, names, statuses)
 
 
 def _status(path: Path) -> os.stat_result | None:

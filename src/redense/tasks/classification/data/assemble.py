@@ -17,7 +17,7 @@ from redense.tasks.classification.config import ImageData
 from redense.tasks.faults import Fault
 from redense.tasks.names import like_another
 
-from .checking import Checked, turned_note
+from .checking import Checked, faint_note, turned_note
 from .sets import Encoded, EncodedSet, SetT
 from .splits import split_off
 
@@ -116,7 +116,13 @@ def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[
             f"`redense data check {shlex.quote(place)}`, mend it, or leave it out with data.broken: skip"
         )
     notes = [f"{place}: {left_out:,} of {total:,} images were left out: {_some(faults)}"] if faults else []
-    return out, notes + turned_note(place, np.concatenate([part.turned for part in out.values()]))
+    notes += turned_note(place, np.concatenate([part.turned for part in out.values()]))
+    faint = [
+        parts[name].files.name(index)
+        for name, part in out.items()
+        for index in part.index[parts[name].checked.faint[part.index]].tolist()
+    ]
+    return out, notes + faint_note(place, faint, sum(map(len, out.values())))
 
 
 def divide(place: str, sets: Mapping[str, SetT], share: float, seed: int) -> tuple[SetT, SetT, SetT]:

@@ -1,8 +1,8 @@
 """Pictures brought to size once and kept in the cache: what takes long to decode is decoded once.
 
 A file a picture: its sha256, its shape, its pixels as they are. Its name is a hash of all that it depends on: the
-picture's name, size, date and last bytes, and what was done to it. So it is never stale, any training that does the
-same to the same picture shares it, and pixels from the cache are those that decoding gives, bit for bit.
+picture's folder, name, size, date, last change and mark, and what was done to it. So it is never stale, any training
+that does the same to the same picture shares it, and pixels from the cache are those that decoding gives, bit for bit.
 """
 
 from __future__ import annotations

@@ -71,12 +71,13 @@ def load_images(config: ImageData, *, seed: int = 0, on_checked: OnChecked | Non
     """
     parts = with_cache(divide_images(config, read_images(config, on_checked=on_checked), seed), config)
     ready = _prepare(config, parts)
-    # A set in memory is known by its pixels as they came; one of files by their names, sizes and labels.
+    # A set in memory is known by its pixels as they came; one of files by their names, sizes, marks and labels.
     pixels = config.size is None and all(isinstance(part, ImageSet) for part in ready.by_name().values())
-    digest = fingerprint((ready if pixels else parts).by_name().values())
+    known = [fingerprint((ready if pixels else parts).by_name().values(), marks=marks) for marks in (True, False)]
     if not pixels and any(prepared.reduces(part) for part, prepared in preparations(parts, config)):
-        digest = hashlib.sha256(f"{digest} reduced {_REDUCED}".encode()).hexdigest()
-    return replace(ready, fingerprint=digest)
+        known = [hashlib.sha256(f"{digest} reduced {_REDUCED}".encode()).hexdigest() for digest in known]
+    digest, *others = catalog.in_turn(config.source, *known)
+    return replace(ready, fingerprint=digest, known_as=tuple(others))
 
 
 def preparations(splits: Splits[AnySet], config: ImageData) -> list[tuple[AnySet, Preparation]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -33,16 +33,18 @@ _ORIENTATION = 0x0112  # the tag of Exif
 # What turns a picture upright, by the value of the tag, as Pillow's transpositions are numbered.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _QUARTER = (2, 4, 5, 6)  # of them those after which height is width
+_FAINT = 1 << 12  # a picture of 16 bits of grey all of whose numbers are below becomes 0 to 15 of 255
 
 
 @dataclass(frozen=True)
 class Look:
-    """The facts of one file: its upright size in pixels, whether it is grey, or turned, and why it cannot be used."""
+    """The facts of one file: its upright size in pixels, whether it is grey, turned or faint, and its fault."""
 
     height: int = 0
     width: int = 0
     grey: bool = False
     turned: bool = False
+    faint: bool = False
     fault: str = ""
 
 
@@ -204,7 +206,8 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
             width, height = reversed(image.size) if turn in _QUARTER else image.size
             seen = Look(height, width, is_grey(image.mode), turn is not None)
             _check_depth(image.mode)
-            if full or not _ends_well(stream, length, image):
+            if full or _is_deep(image.mode) or not _ends_well(stream, length, image):
+                seen = replace(seen, faint=_is_faint(image))
                 image.load()
                 flatten(image, grey=seen.grey)  # as training does it: an index may lie beyond its palette
     except Image.DecompressionBombError as error:
@@ -228,6 +231,18 @@ def _check_depth(mode: str) -> None:
 
 def _is_deep(mode: str) -> bool:
     return mode == "I" or mode.startswith("I;16")
+
+
+def is_faint(content: bytes) -> bool:
+    """Whether a picture of 16 bits of grey becomes black, or nearly, with 8: none of its numbers is large."""
+    try:
+        return _is_faint(opened(io.BytesIO(content)))
+    except Exception:  # noqa: BLE001  # whoever decodes it says what is wrong
+        return False
+
+
+def _is_faint(image: Image) -> bool:
+    return _is_deep(image.mode) and 0 < int(np.asarray(image).max()) < _FAINT
 
 
 def _shades(image: Image) -> Image:

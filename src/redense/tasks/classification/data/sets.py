@@ -68,7 +68,16 @@ class Encoded(Protocol):
 
 
 def identity(files: Encoded, index: int) -> str:
-    """Return what a file is known again by: its name, size and date; of a row what tells its table from others."""
+    """Return what a file is known again by in its folder; of a row what tells its table from others.
+
+    Of a file that is its name, its size, its date and the time of its last change.
+    """
+    changed = f"\0{files.changed[index]}" if isinstance(files, Files) else ""
+    return identity_before(files, index) + changed
+
+
+def identity_before(files: Encoded, index: int) -> str:
+    """Return what a file was known again by before the time of its last change counted."""
     modified = files.modified[index] if isinstance(files, Files) else getattr(files, "version", 0)
     return f"{files.name(index)}\0{files.lengths[index]}\0{modified}"
 
@@ -141,6 +150,8 @@ class EncodedSet:
     def identity(self, index: int) -> str:
         """Return what tells an image from all others, and from what it was before it changed."""
         own = identity(self.files, int(self.index[index]))
+        if isinstance(self.files, Files):  # another folder may have files of the same names, sizes and dates
+            own = f"{self.files.place}\0{own}"
         turned = "turned\0" if self.turned[index] else ""  # before they were turned, they were kept by the rest of it
         return f"{turned}{self.channels}\0{int(self.marks[index])}\0{own}"
 
@@ -185,8 +196,8 @@ SetT = TypeVar("SetT", ImageSet, EncodedSet, AnySet)
 class Splits(Generic[SetT]):
     """Three disjoint splits; ``notes`` say in a sentence each what was left out or looks odd.
 
-    ``fingerprint`` is a sha256: of the shapes and bytes of images in memory, of the names, sizes and labels of files,
-    and of which of them are turned.
+    ``fingerprint`` is a sha256: of the shapes and bytes of images in memory, of the names, sizes, marks and labels of
+    files, and of which of them are turned. ``known_as`` are other fingerprints of the same data, see `fingerprint`.
     """
 
     train: SetT
@@ -194,6 +205,7 @@ class Splits(Generic[SetT]):
     test: SetT
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    known_as: tuple[str, ...] = ()
 
     def by_name(self) -> dict[str, SetT]:
         """Return ``training``, ``validation`` and ``test``, as messages call them."""
@@ -202,14 +214,14 @@ class Splits(Generic[SetT]):
     def each(self, change: Callable[[AnySet], AnySet]) -> Splits[AnySet]:
         """Return the splits with each of them changed."""
         sets = map(change, (self.train, self.validation, self.test))
-        return Splits(*sets, fingerprint=self.fingerprint, notes=self.notes)
+        return Splits(*sets, fingerprint=self.fingerprint, notes=self.notes, known_as=self.known_as)
 
 
-def fingerprint(parts: Iterable[AnySet]) -> str:
+def fingerprint(parts: Iterable[AnySet], *, marks: bool = True) -> str:
     """Return the sha256 (hex) over the shapes and bytes of images and labels, in the order given.
 
-    Of encoded images it covers name, size in bytes and label: reading what they hold could take an hour; and which of
-    them are turned, where any is.
+    Of encoded images it covers name, size in bytes, mark and label, and which of them are turned, where any is. Without
+    ``marks`` it is that of an older redense, which covered nothing that is inside of a file.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -218,6 +230,7 @@ def fingerprint(parts: Iterable[AnySet]) -> str:
             digest.update("\0".join(map(part.name, range(len(part)))).encode("utf-8", "surrogateescape"))
             tensors = [torch.from_numpy(part.files.lengths[part.index]), part.labels]
             tensors += [torch.from_numpy(part.turned)] * bool(part.turned.any())
+            tensors += [torch.from_numpy(part.marks.view(np.int64))] * marks
         else:
             tensors = [part.images, part.labels]
         for tensor in tensors:

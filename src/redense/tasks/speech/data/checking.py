@@ -1,4 +1,4 @@
-"""Every clip is listened to once: what was found is kept in the cache, under its file's name, size and date."""
+"""Every clip is listened to once: what was found is kept in the cache, under its file's name, size and dates."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def _key(clip: Clip, longest: float) -> str:
     except (OSError, ValueError):
         return ""  # it may be there the next time
     text = f"{_VERSION}\0{clip.path}\0{clip.start}\0{clip.length}\0{longest}\0{seen.st_size}\0{seen.st_mtime_ns}"
+    text += f"\0{seen.st_ctime_ns}"  # which no copy and no archive sets as they set the date
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 

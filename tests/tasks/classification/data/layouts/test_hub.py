@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -308,7 +309,74 @@ def test_rows_that_cannot_be_used_are_named(images: Any, labels: list[Any], comp
         load_splits(parquet(tmp_path / "set", train=good, test=bad))
 
 
+@pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
+def test_parquet_files_of_pandas_are_read_and_labels_with_fractions_refused(hf: Any, tmp_path: Path, size: int | None):
+    def written(name: str, images: list[Any], labels: list[Any]) -> ImageData:
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / name / "data.parquet")
+        return ImageData(source=str(tmp_path / name), size=size)
+
+    def encoded(image: Any) -> bytes:
+        image.save(stream := io.BytesIO(), "png")
+        return stream.getvalue()
+
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from PIL import Image
+
+    files = [*map(encoded, pictures(19)), encoded(Image.fromarray(np.full((4, 6), 9, np.uint16)))]
+    cells = [{"bytes": file, "path": "a.png"} for file in files]
+    for splits in (load_images(written("bytes", files, [0, 1] * 10)), load_images(written("both", cells, [0, 1] * 10))):
+        assert sum(map(len, splits.by_name().values())) == 20
+        assert "of 20 images 1 is of 16 bits or more of grey" in splits.notes[-1]
+        assert "such as train: image 19" in splits.notes[-1]
+    with pytest.raises(DataError, match=r"column 'label' has numbers with a fraction \(float64\).*astype\(int\)"):
+        load_images(written("fractions", cells, [0.0, 1.0] * 10))
+
+
 def test_without_the_extra_the_pip_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'redense\[hub\]'"):
         load_splits("hub:someone/pets")
+
+
+@pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
+def test_a_split_whose_classes_are_numbered_apart_is_read_by_their_names(hf: Any, tmp_path: Path, size: int | None):
+    def saved(*names: str, labels: list[Any]) -> ImageData:
+        part = table(hf, pictures(len(labels)), labels, hf.ClassLabel(names=names) if names else hf.Value("string"))
+        place = tmp_path / "-".join(names or ("words",))
+        hf.DatasetDict({"train": train, "test": part}).save_to_disk(place)
+        return ImageData(source=str(place), size=size)
+
+    train = table(hf, pictures(20), [0, 1] * 10)  # cat, dog
+    for config in (saved("ant", "dog", labels=[1] * 5), saved(labels=["dog"] * 5)):
+        splits = load_images(config)
+        assert (splits.test.classes, splits.test.labels.tolist()) == (("cat", "dog"), [1] * 5)
+    (note,) = [note for note in load_images(saved("dog", labels=[0] * 5)).notes if "by their names" in note]
+    assert "test numbers the classes apart from train" in note
+    assert not load_images(saved("cat", labels=[0] * 5)).notes
+    with pytest.raises(DataError, match=r"class(es)? that no training image shows.*ant|test/ant has 5 images"):
+        load_images(saved("ant", "cat", labels=[0] * 5))
+
+
+def test_parquet_files_that_number_their_classes_apart_are_refused(hf: Any, tmp_path: Path):
+    train = table(hf, pictures(20), [0, 1] * 10)
+    other = table(hf, pictures(5), [0] * 5, hf.ClassLabel(names=["dog"]))
+    with pytest.raises(DataError, match=r"number the classes of 'kind' apart \(dog; cat, dog\).*cast_column"):
+        load_splits(parquet(tmp_path / "apart", train=train, test=other))
+    other = table(hf, pictures(5), [0] * 5, hf.ClassLabel(names=["cat"]))
+    assert load_splits(parquet(tmp_path / "alike", train=train, test=other)).test.labels.tolist() == [0] * 5
+
+
+def test_a_set_that_was_saved_again_with_other_pictures_is_other_data(hf: Any, tmp_path: Path):
+    paths = [tmp_path / f"{index}.bmp" for index in range(12)]
+
+    def known(shown: list[Any]) -> str:
+        for path, image in zip(paths, shown, strict=True):
+            image.save(path)
+        rows = {"image": list(map(str, paths)), "label": [0, 1] * 6}
+        shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        hf.Dataset.from_dict(rows).cast_column("image", hf.Image()).save_to_disk(tmp_path / "saved")
+        return load_images(ImageData(source=str(tmp_path / "saved"), size=8, validation=0.2)).fingerprint
+
+    shown = pictures(24, "RGB", (20, 20))
+    assert known(shown[:12]) != known(shown[12:])

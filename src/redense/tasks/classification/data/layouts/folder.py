@@ -18,6 +18,7 @@ from redense.errors import DataError
 from redense.files.opening import read_bytes
 from redense.files.visible import counted
 from redense.tasks.folders import ending_of, has_any, is_hidden, subfolders, walk
+from redense.tasks.names import in_utf8
 from redense.tasks.split_names import by_split, split_of, verify_folders
 
 SUFFIXES = frozenset(
@@ -28,11 +29,21 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".dat", ".xlsx", ".xls", "
 
 
 class Files:
-    """Image files below a folder, by number; ``lengths`` and ``modified`` (in ns) are int64 (n,)."""
+    """Image files below a folder, by number; ``lengths``, ``modified`` and ``changed`` (in ns) are int64 (n,).
 
-    def __init__(self, root: Path, names: list[bytes], lengths: list[int], modified: list[int]) -> None:
-        self.root = root
-        self.lengths, self.modified = np.array(lengths, np.int64), np.array(modified, np.int64)
+    ``changed`` is the time of the last change as the system notes it, which no copy and no archive sets as they set the
+    date. ``place`` is the folder with its links followed.
+
+    Args:
+        root: the folder.
+        names: of the files, relative to it.
+        statuses: of the files; None: one is missing.
+    """
+
+    def __init__(self, root: Path, names: list[bytes], statuses: Sequence[os.stat_result | None]) -> None:
+        self.root, self.place = root, root.resolve()
+        facts = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) if s else (0, 0, 0) for s in statuses]
+        self.lengths, self.modified, self.changed = np.array(facts, np.int64).reshape(-1, 3).T.copy()
         self._ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
         self._text = np.frombuffer(b"".join(names), np.uint8)
 
@@ -147,8 +158,7 @@ def list_folder(folder: Path, root: Path) -> Listing:
         DataError: it cannot be read, it has no class folders, or they are called like splits.
     """
     names: list[bytes] = []
-    lengths: list[int] = []
-    modified: list[int] = []
+    statuses: list[os.stat_result] = []
     labels: list[int] = []
     loose: list[str] = []
     empty: list[str] = []
@@ -179,13 +189,12 @@ def list_folder(folder: Path, root: Path) -> Listing:
                 empty.append(name)
             for path, status in found.files:
                 names.append(path[start:])
-                lengths.append(status.st_size)
-                modified.append(status.st_mtime_ns)
+                statuses.append(status)
                 labels.append(label)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
-    files = Files(root, names, lengths, modified)
-    return Listing(files, np.array(labels, np.int64), tuple(classes), empty, sorted(loose), others)
+    files = Files(root, names, statuses)
+    return Listing(files, np.array(labels, np.int64), tuple(map(in_utf8, classes)), empty, sorted(loose), others)
 
 
 def _inner(folder: Path) -> Path:

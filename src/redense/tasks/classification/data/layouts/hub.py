@@ -17,19 +17,21 @@ from redense.files.opening import at_home, read_bytes
 from redense.files.visible import counted
 from redense.optional.extras import refuse_folder
 from redense.tasks.classification.data.assemble import Part
-from redense.tasks.classification.data.checking import Looks
-from redense.tasks.classification.data.pixels import decode
+from redense.tasks.classification.data.checking import Looks, faint_note
+from redense.tasks.classification.data.pixels import decode, is_faint
 from redense.tasks.classification.data.sets import MAX_BYTES, ImageSet, first_line
 from redense.tasks.folders import visible
 from redense.tasks.split_names import by_split, split_of
 from redense.tasks.tables import SPLITS, split_in
 from redense.tasks.task import Split
 
+from .class_names import named_alike, names_in, verify_parquet
 from .tables import LABELS, in_order, is_unlabelled
 
 # What Hugging Face's own loaders write or read, and a plain folder of class folders does not have.
 _TEXT = ("string", "large_string")
 _NUMBERS = 100_000  # a class for every number up to the largest label, also where a set has fewer images
+_DARK = 16  # shades of 256: a picture with no more is asked whether it was faint
 _MARKS = ("*.parquet", "*/*.parquet", "*/*/*.parquet", "dataset_dict.json")
 _SAVED = ("state.json", "dataset_info.json")  # of one split that was saved to disk
 
@@ -42,7 +44,7 @@ class Rows:
 
     def __init__(self, table: Any, column: str, part: str, datasets: Any) -> None:
         self.part, self._column = part, column
-        self.version = str(getattr(table, "_fingerprint", ""))
+        self.version = _version(table)
         self._table = table.cast_column(column, datasets.Image(decode=False)).select_columns([column])
         self.lengths = _lengths(self._table.with_format("arrow"), column)
 
@@ -58,13 +60,23 @@ class Rows:
         return _content(self._table[index][self._column])
 
 
+def _version(table: Any) -> str:
+    """Return what tells a table from others in the same place.
+
+    Its own fingerprint is that of how it was made: one made anew of the same paths has the same, whatever lies there
+    now. The dates of its files tell the two apart.
+    """
+    files = [Path(file["filename"]) for file in getattr(table, "cache_files", ())]
+    dates = (f"{status.st_mtime_ns} {status.st_ctime_ns}" for status in (path.stat() for path in files))
+    return " ".join([str(getattr(table, "_fingerprint", "")), *dates])
+
+
 @dataclass(frozen=True)
 class Columns:
-    """The columns of image and class, and the names of the classes, if known."""
+    """The columns of image and class."""
 
     image: str
     label: str
-    names: tuple[str, ...] | None
 
 
 def is_hub_folder(folder: Path) -> bool:
@@ -74,6 +86,10 @@ def is_hub_folder(folder: Path) -> bool:
 
 def _is_saved_split(folder: Path) -> bool:
     return all((folder / name).is_file() for name in _SAVED)
+
+
+def _is_saved(folder: Path) -> bool:
+    return _is_saved_split(folder) or (folder / "dataset_dict.json").is_file()
 
 
 def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet], list[str]]:
@@ -87,13 +103,15 @@ def read_in_memory(source: str, label: str | None) -> tuple[dict[str, ImageSet],
     """
     datasets, tables, beside = load_tables(source, streaming=not source.startswith("hub:"))
     columns = _columns(tables["train"].features or {}, source, label, datasets)
+    _verify_names(source, columns)
     encoded = datasets.Image(decode=False)  # `datasets` would open any format that Pillow knows
     tables = {part: table.cast_column(columns.image, encoded) for part, table in tables.items()}
     tables = _divided(tables, columns, source)
-    decoded = {
-        part: _decode(table, columns.image, columns.label, f"{source} ({part})") for part, table in tables.items()
-    }
-    numbers, classes, notes = _numbered(source, columns, {part: labels for part, (_, labels) in decoded.items()})
+    decoded = {part: _decode(table, columns, f"{source} ({part})") for part, table in tables.items()}
+    raw = {part: labels for part, (_, labels, _) in decoded.items()}
+    numbers, classes, notes = _numbered(source, columns, tables, raw)
+    faint = [f"{part}: image {index}" for part in numbers for index in decoded[part][2]]
+    notes += faint_note(source, faint, sum(map(len, numbers.values())))
     channels = max(decoded[part][0].shape[1] for part in numbers)
     return {
         part: ImageSet(decoded[part][0].expand(-1, channels, -1, -1).contiguous(), torch.from_numpy(own), classes)
@@ -110,9 +128,10 @@ def read_by_row(source: str, label: str | None, look: Looks) -> tuple[dict[str, 
     """
     datasets, tables, beside = load_tables(source, streaming=False)
     columns = _columns(tables["train"].features or {}, source, label, datasets)
+    _verify_names(source, columns)
     tables = _divided(tables, columns, source)
     raw = {part: table.with_format(None)[columns.label][:] for part, table in tables.items()}
-    numbers, classes, notes = _numbered(source, columns, raw)
+    numbers, classes, notes = _numbered(source, columns, tables, raw)
     parts: dict[str, Part] = {}
     for part, own in numbers.items():
         rows = Rows(tables[part], columns.image, part, datasets)
@@ -145,7 +164,7 @@ def load_tables(source: str, *, streaming: bool, alone: bool = False) -> tuple[A
         # A local folder is read where it lies; only what is downloaded, or read row by row, goes through a cache.
         if local and _is_saved_split(Path(path)):
             tables: Any = {"train": datasets.load_from_disk(path)}
-        elif local and (Path(path) / "dataset_dict.json").is_file():
+        elif local and _is_saved(Path(path)):
             tables = datasets.load_from_disk(path)
         elif config:
             tables = datasets.load_dataset(path, config, streaming=streaming)
@@ -215,12 +234,18 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
             raise DataError(f"{source}: expected one {kind} column, but {found} (columns: {have or 'unknown'})")
         return names[0]
 
-    image = only("image", [name for name, feature in features.items() if isinstance(feature, datasets.Image)])
+    image = only("image", image_columns(features, datasets))
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     if not labels:
         kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in features.items() if name != image}
         numbers = [name for name, kind in kinds.items() if "int" in kind]
         words = [name for name, kind in kinds.items() if kind in ("bool", *_TEXT) and name.lower() not in SPLITS]
+        fractions = [name for name, kind in kinds.items() if "float" in kind and name.lower() in LABELS]
+        if fractions and not numbers and not words and chosen is None:
+            raise DataError(
+                f"{source}: the column {fractions[0]!r} has numbers with a fraction ({kinds[fractions[0]]}), expected "
+                "whole numbers or words: write the classes as whole numbers, as `astype(int)` makes them"
+            )
         usual = [name for name in (*numbers, *words) if name.lower() in LABELS]
         labels = usual if len(usual) == 1 else numbers or words
     if chosen is not None:
@@ -228,8 +253,19 @@ def _columns(features: Mapping[str, Any], source: str, chosen: str | None, datas
             raise DataError(f"{source}: data.label is {chosen!r}, which is no column{nearest(chosen, features)}")
         labels = [chosen]
     label = only("label", labels, ": choose one with data.label")
-    names: list[str] | None = getattr(features[label], "names", None)
-    return Columns(image, label, tuple(names) if names else None)
+    return Columns(image, label)
+
+
+def image_columns(features: Mapping[str, Any], datasets: Any) -> list[str]:
+    """Return the columns of images, or where none is one those of bytes, or of bytes with a path, as pandas writes."""
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    inner = {name: feature.get("bytes") if isinstance(feature, dict) else feature for name, feature in features.items()}
+    return images or [name for name, own in inner.items() if getattr(own, "dtype", "") in ("binary", "large_binary")]
+
+
+def _verify_names(source: str, columns: Columns) -> None:
+    if not source.startswith("hub:") and not _is_saved(place := at_home(source)):
+        verify_parquet(place, columns.label, source)
 
 
 def _divided(tables: dict[str, Any], columns: Columns, source: str) -> dict[str, Any]:
@@ -258,7 +294,7 @@ def _divided(tables: dict[str, Any], columns: Columns, source: str) -> dict[str,
 
 
 def _numbered(
-    source: str, columns: Columns, raw: Mapping[str, list[Any]]
+    source: str, columns: Columns, tables: Mapping[str, Any], raw: Mapping[str, list[Any]]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], list[str]]:
     """Return the labels of each part as numbers of classes, the classes' names, and notes on parts that are left out.
 
@@ -270,8 +306,12 @@ def _numbered(
         f"{source}: the labels of the {len(raw[part]):,} {part} images are hidden: they are not used"
         for part in sorted(hidden)
     ]
-    used = {part: labels for part, labels in raw.items() if part not in hidden}
-    kinds = int if columns.names else int | str
+    own = {part: names_in(table.features, columns.label) for part, table in tables.items()}
+    named = named_alike(own, {part: labels for part, labels in raw.items() if part not in hidden})
+    used, names = named.labels, named.names
+    for part in named.apart:
+        notes.append(f"{source}: {part} numbers the classes apart from train: its labels are taken by their names")
+    kinds = int if names else int | str
     for part, labels in used.items():
         for index, label in enumerate(labels):
             if is_unlabelled(label) or not isinstance(label, kinds):
@@ -280,10 +320,10 @@ def _numbered(
                 )
     if all(type(label) is int for labels in used.values() for label in labels):
         top = max((label for labels in used.values() for label in labels), default=0)
-        if columns.names and top >= len(columns.names):
-            raise DataError(f"{source}: label {top} has no name, expected labels below {len(columns.names)}")
-        if columns.names or top < max(_NUMBERS, sum(map(len, used.values()))):
-            classes = columns.names or tuple(str(index) for index in range(top + 1))
+        if names and top >= len(names):
+            raise DataError(f"{source}: label {top} has no name, expected labels below {len(names)}")
+        if names or top < max(_NUMBERS, sum(map(len, used.values()))):
+            classes = names or tuple(str(index) for index in range(top + 1))
             return {part: np.array(labels, np.int64) for part, labels in used.items()}, classes, notes
     classes = tuple(in_order({str(label) for labels in used.values() for label in labels}))
     number = {name: index for index, name in enumerate(classes)}
@@ -302,15 +342,17 @@ def _lengths(table: Any, column: str) -> np.ndarray:
     return np.concatenate(lengths) if lengths else np.empty(0, np.int64)
 
 
-def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) -> tuple[Tensor, list[Any]]:
-    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, and the labels as they are there."""
+def _decode(rows: Iterable[dict[str, Any]], columns: Columns, where: str) -> tuple[Tensor, list[Any], list[int]]:
+    """Decode every row: uint8 (n, 1 or 3, h, w), grey only if all are grey, its labels as they are there, the faint."""
     arrays: list[np.ndarray] = []
     labels: list[Any] = []
+    faint: list[int] = []
     stream = iter(rows)
     for index in itertools.count():
         try:
             row = next(stream)
-            array = _pixels(row[image])
+            content = _content(row[columns.image])
+            array = _pixels(content)
         except StopIteration:
             break
         except Exception as error:  # Pillow raises a dozen kinds for a broken image
@@ -326,14 +368,16 @@ def _decode(rows: Iterable[dict[str, Any]], image: str, label: str, where: str) 
                 f"set data.size, for example to {array.shape[0]}, and they are read one by one"
             )
         arrays.append(array)
-        labels.append(row[label])
+        labels.append(row[columns.label])
+        if array.max() < _DARK and is_faint(content):
+            faint.append(index)
     if not arrays:
         raise DataError(f"{where}: there are no images, expected at least one")
     channels = max(array.shape[2] for array in arrays)
     images = np.empty((len(arrays), channels, *arrays[0].shape[:2]), np.uint8)
     for index, array in enumerate(arrays):
         images[index] = array.transpose(2, 0, 1)  # a grey image is repeated over the colours
-    return torch.from_numpy(images), labels
+    return torch.from_numpy(images), labels, faint
 
 
 def _content(cell: dict[str, Any] | None) -> bytes:
@@ -343,9 +387,8 @@ def _content(cell: dict[str, Any] | None) -> bytes:
     return read_bytes(cell["path"]) if cell and cell.get("path") else b""
 
 
-def _pixels(cell: Any) -> np.ndarray:
+def _pixels(content: bytes) -> np.ndarray:
     """Return (h, w, 1) of a grey image, or (h, w, 3)."""
-    content = _content(cell)
     if not content:
         raise ValueError("it is empty")
     pixels = np.asarray(decode(content, grey=None))

@@ -214,10 +214,7 @@ def read_table(
         if labels.setdefault(path, number) != number:
             raise DataError(f"{table.path}, line {line}: {name} has another class than before")
     paths = sorted(labels)
-    status = [images.files[path] for path in paths]
-    files = Files(
-        images.root, list(map(os.fsencode, paths)), [s.st_size for s in status], [s.st_mtime_ns for s in status]
-    )
+    files = Files(images.root, list(map(os.fsencode, paths)), [images.files[path] for path in paths])
     return files, np.array([labels[path] for path in paths], np.int64), missing
 
 
