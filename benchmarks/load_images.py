@@ -87,7 +87,7 @@ class ByTorchvision:
 def bytes_of_paths() -> dict[str, float]:
     """Return the bytes that a path of a million takes, as arrays and as the tuples that ImageFolder keeps."""
     names = [f"train/n{index % 1000:08}/n{index % 1000:08}_{index}.JPEG" for index in range(PATHS)]
-    files = Files(Path("/data"), [name.encode() for name in names], [0] * PATHS, [0] * PATHS)
+    files = Files(Path("/data"), [name.encode() for name in names], [None] * PATHS)
     ours = sum(value.nbytes for value in vars(files).values() if isinstance(value, np.ndarray))
     samples = [("/data/" + name, index % 1000) for index, name in enumerate(names)]
     theirs = sum(sys.getsizeof(pair) + sys.getsizeof(pair[0]) for pair in samples) + sys.getsizeof(samples)
