@@ -28,7 +28,7 @@ from typing import Any, cast
 from .checksums import sha256
 from .module_values import Asked, Value, attributes_of, importable, is_as_written
 from .modules import file_of, imports_of, place_of, source_of
-from .sources import codes, is_own, is_plain, is_users
+from .sources import codes, is_own, is_plain, is_users, is_users_module
 
 _DICTS = (dict, types.MappingProxyType)  # others may load what they hold, as an .npz file does
 _COLLECTIONS = (*_DICTS, list, tuple, set, frozenset)
@@ -181,7 +181,7 @@ class _Pieces:
     def _attribute(self, asked: Asked) -> None:
         """Add what a function asks a module of the user's for; of one that is imported late, what a script has set."""
         home, name, value = importable(vars(asked.module)), asked.name, vars(asked.module).get(asked.name)
-        if not home or is_own(home) or place_of(file_of(home) or Path()) != "own":
+        if not home or not is_users_module(asked.module):
             pass
         elif asked.is_set:
             self._set.add((home, name))

@@ -180,14 +180,14 @@ class _Found:
         for name in names:
             if isinstance(module := function.__globals__.get(name), types.ModuleType):
                 self.value(module, label)
-                if _is_users_module(module):
+                if is_users_module(module):
                     texts += [f"{name}.{text}" for text in self._read(vars(module), names, label)]
         direct = {id(own) for own in function.__globals__.values()}
         asked = {  # of modules inside of packages
             (one.module.__name__, one.name): one.module
             for code in codes(function.__code__)
             for one in attributes_of(code, function.__globals__, function.__globals__.get("__package__"))
-            if not one.is_late and id(one.module) not in direct and _is_users_module(one.module)
+            if not one.is_late and id(one.module) not in direct and is_users_module(one.module)
         }
         for (place, name), module in sorted(asked.items()):
             texts += [f"{place}.{text}" for text in self._read(vars(module), [name], label)]
@@ -262,7 +262,8 @@ def is_users(thing: Any) -> bool:
     return name not in sys.builtin_module_names and (path is None or place_of(path) == "own")
 
 
-def _is_users_module(module: types.ModuleType) -> bool:
+def is_users_module(module: types.ModuleType) -> bool:
+    """Whether a module is code of the user's, and not redense's own or of an installed package."""
     return (path := source_of(module)) is not None and place_of(path) == "own" and not is_own(module.__name__)
 
 
