@@ -70,6 +70,11 @@ EXPERIMENTS = {
         "fashion-mnist/resnet20 --dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 "
         "--sparse.lr 0.01 --redense.lr 0.001 --sparse.sparsity 0.5 --arms dsd,restart,llr,longer --seeds 5 --margin 0.2"
     ),
+    "converged-resnet20-ten": Experiment(
+        "fashion-mnist/resnet20 --dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 "
+        "--sparse.lr 0.01 --redense.lr 0.001 --arms dsd,restart,llr,longer,random "
+        "--sweep sparsity=0.3,0.5 --margin 0.1 --seeds 500,501,502,503,504,505,506,507,508,509"
+    ),
     "significance": Experiment(
         f"quickstart --start runs/converged-seed0/checkpoints/0-dense.safetensors {TENTHS} "
         "--arms dsd,restart,llr --margin 0.1 "
