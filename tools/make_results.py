@@ -9,11 +9,13 @@ What is stopped goes on where it was, and phases that are in the store are not t
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,7 @@ class Experiment(NamedTuple):
     data: str = ""
     before: str = ""  # a run that it needs, and where that run lies
     folder: str = ""
+    plugins: str = ""  # whose arms it compares
 
 
 MAILS = Npm(
@@ -119,6 +122,15 @@ EXPERIMENTS = {
         data="emoji",
         before="emoji/cnn --training.precision fp32",
         folder="runs/emoji-cnn-fp32",
+    ),
+    "captions-optimizers": Experiment(
+        "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
+        "--arms dsd,restart,rmsprop-0.003,rmsprop-0.01,adamw-0.001,adamw-0.003,adamw-0.01,muon-0.005,muon,muon-0.05 "
+        "--margin 0.3 --seeds 500,501,502,503,504",
+        data="emoji",
+        before="emoji/cnn --training.precision fp32",
+        folder="runs/emoji-cnn-fp32",
+        plugins="examples/plugins/other_optimizers.py",
     ),
     "arms-speech": Experiment(
         "prompts-es/blstm "
@@ -223,7 +235,7 @@ def make(name: str, experiment: Experiment) -> int:
                 return code
         begun = (out / "comparison.json").exists()
         way = f"--resume runs/results/{name}" if begun else f"{experiment.compare} --out runs/results/{name}"
-        if code := redense(f"compare {way}"):
+        if code := redense(f"compare {way}", plugins=experiment.plugins):
             return code
     kept = ROOT / "results" / name
     kept.mkdir(parents=True, exist_ok=True)
@@ -243,15 +255,16 @@ def mails() -> Path:
     return folder
 
 
-def redense(arguments: str) -> int:
-    """Run the command line and return its exit code."""
-    print(f"$ redense {arguments}", flush=True)
-    return run([sys.executable, "-m", "redense.cli", *shlex.split(arguments)])
+def redense(arguments: str, *, plugins: str = "") -> int:
+    """Run the command line, with plugins of ours where there are some, and return its exit code."""
+    loaded = {"REDENSE_PLUGINS": plugins} if plugins else {}
+    print(f"$ {''.join(f'{name}={value} ' for name, value in loaded.items())}redense {arguments}", flush=True)
+    return run([sys.executable, "-m", "redense.cli", *shlex.split(arguments)], loaded)
 
 
-def run(command: list[str]) -> int:
+def run(command: list[str], variables: Mapping[str, str] | None = None) -> int:
     """Run a command in the repository and return its exit code."""
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **(variables or {})}).returncode
 
 
 if __name__ == "__main__":
