@@ -11,6 +11,7 @@ CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy
 RESNET = ("converged-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
+LATECOMERS = ("arms-captions-rest",)
 SPOKEN = ("arms-speech",)
 NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep in ("last", "best")}
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
@@ -21,6 +22,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     FASHION: 0.2,
     TALKER: 0.3,
     TEACHERS: 0.3,
+    LATECOMERS: 0.3,
     SPOKEN: 1,
     SOUPS: 0.2,
     **dict.fromkeys(NOISE.values(), 0.2),
@@ -37,6 +39,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "The strongest arms, with six times the images", "arm"): FASHION,
     (R, "The strongest arms, on captions", "arm"): TALKER,
     (R, "Soups, averages and teachers, on captions", "arm"): TEACHERS,
+    (R, "Every other arm, on captions", "arm"): LATECOMERS,
     (R, "The strongest arms, on speech", "arm"): SPOKEN,
     (R, "Every arm on wrong labels", "arm"): NOISY,
     (R, "Averages of DSD runs, on seeds of their own", "arm"): SOUPS,
@@ -117,6 +120,8 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "+0.11 ± 0.13": (FASHION, "test_error", "dsd", "restart"),
     "−0.21 ± 1.78": (TALKER, "test_bleu4", "dsd", "dropout"),
     "−0.36 ± 0.36": (TEACHERS, "test_bleu4", "dsd", "restart"),
+    "−3.02 ± 1.12": (LATECOMERS, "test_bleu4", "dsd", "muon"),
+    "2.70 ± 0.86": (LATECOMERS, "test_bleu4", "muon", "baseline"),
     "+1.55 ± 2.27": (SPOKEN, "test_wer", "dsd", "longer"),
     "0.73 ± 0.37": (NOISY, "test_error", "dsd", "distill"),
     "0.04 ± 0.54": (NOISY, "test_error", "longer", "baseline"),

@@ -11,6 +11,7 @@ import pytest
 from redense.lab.judging import words
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.headline import headline
+from redense.lab.judging.judge import judge
 from redense.lab.judging.results import is_dense
 from redense.lab.judging.verdicts import Decision, decide
 
@@ -145,6 +146,30 @@ def test_a_name_with_a_comma_is_the_whole_name_in_a_sentence():
     against = found.contrast("dsd", "lr=0.1,wd=0")
     assert against is not None
     assert " lower error than lr=0.1,wd=0 (95 %" in words.sentence(found, against)
+
+
+def told_of(arm: list[float], baseline: list[float], margin: float | None = None) -> str:
+    """Return the sentence on an arm of which a table has these figures."""
+    found = judge({"baseline": baseline, "dsd": arm}, margin=margin, lower_is_better=True, metric="error").decision
+    return words.sentence(found, found.contrasts[0])
+
+
+def test_pairs_without_a_spread_are_told_as_they_are():
+    baseline = [31.5, 30.2, 31.9]
+    told = told_of([30.7, 29.5, 31.1], baseline)
+    assert "(-0.80 to -0.70, no further apart than the last digit, n = 3, p = 0.25 after Holm)" in told
+    assert "(in every pair, n = 3," in told_of([value - 1 for value in baseline], baseline)
+    told = told_of(baseline, baseline, margin=0.3)
+    assert told.startswith("dsd against the baseline: equivalent: ")
+    assert told.endswith("; each pair lies within ±0.3, uncorrected.")
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"), [(0.0, "not every seed shows a difference"), (-0.01, "the seeds do not agree on its sign")]
+)
+def test_a_veto_says_on_what_the_seeds_do_not_agree(first: float, reason: str):
+    told = told_of([10.0] * 5, [10.0 + one for one in (first, 1.0, 1.1, 0.9, 1.05)])
+    assert f"; {reason} (sign-flip test: p = 0.12)" in told
 
 
 def test_the_limit_of_the_veto_is_told_for_every_number_of_seeds():

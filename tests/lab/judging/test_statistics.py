@@ -225,6 +225,42 @@ def test_differences_that_only_rounding_parts_are_equal(figure: Callable[[float]
     assert apart.p_t == pytest.approx(0.0198, abs=5e-3)
 
 
+@pytest.mark.parametrize("start", [0, 38_250, 1_000_000, 4_000_000])
+def test_whole_numbers_are_counts_and_exact_however_large(start: int):
+    other, fewer = np.array([0, 12, 9, 20, 6, 3, 11, 2]) + start, np.array([5, 6, 5, 7, 6, 8, 5, 6])
+    counts, shares = compare_paired(other - fewer, other), compare_paired((other - fewer) / 100, other / 100)
+    assert counts.p_t == pytest.approx(stats.ttest_rel(other - fewer, other).pvalue)
+    assert counts.p_flip == shares.p_flip == 2 / 2**8
+    mean, bounds = interval((other - fewer).tolist())
+    assert bounds == pytest.approx(stats.t.interval(0.95, 7, mean, stats.sem(other - fewer)))
+
+
+def test_sums_in_float32_round_no_more_than_float32_does():
+    # Of sums near 95,430 float32 keeps hundredths: differences of nearly 1 are no rounding.
+    other = np.float32(95_430) + np.float32([0, 1.5, -2.25, 3, 0.75, -1, 2, 4.5, -3, 0.25])
+    arm = other - np.float32([0.9, 0.96, 0.58, 0.65, 1.58, 1.37, 0.95, 1.01, 0.84, 0.85])
+    pairs = compare_paired(arm.tolist(), other.tolist())
+    assert pairs.p_flip == 2 / 2**10
+    assert pairs.p_t == pytest.approx(stats.ttest_rel(arm.astype(float), other.astype(float)).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("arm", "is_equivalent"),
+    [
+        ([10.9, 11.2, 10.7, 11.0, 11.1], True),  # the baseline's very figures
+        ([11.15, 11.45, 10.95, 11.25, 11.35], True),
+        ([11.25, 11.55, 11.05, 11.35, 11.45], False),
+        ([11.1, 11.4, 10.8], True),
+        ([11.1, 11.4, 10.9], True),  # 0.2 in every pair, give or take the last digit of three seeds
+        ([11.2, 11.5, 11.0], False),  # 0.3, give or take 0.1
+    ],
+)
+def test_differences_without_a_spread_are_equivalent_inside_the_margin(arm: list[float], is_equivalent: bool):
+    pairs = compare_paired(arm, [10.9, 11.2, 10.7, 11.0, 11.1][: len(arm)])
+    told = verdict(pairs, pairs.p, lower_is_better=True, margin=0.31)
+    assert (told == "equivalent") == is_equivalent
+
+
 def test_the_last_digit_is_a_spread_where_the_sign_flips_bound_the_verdict_or_figures_are_counts():
     few = compare_paired([28.0, 28.1, 28.0, 28.0, 28.0], [29.0] * 5)
     assert compare_paired([28.0, 28.1, 28.0, 28.0], [29.0] * 4).p_t is None

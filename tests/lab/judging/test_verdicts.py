@@ -192,7 +192,8 @@ def test_one_seed_shows_nothing_and_equal_differences_have_no_interval():
     assert told["caution"].startswith("One seed shows nothing")
     same = judged({"baseline": BASE, "dsd": BASE}, margin=9.0)["comparisons"][0]
     assert (same["difference"], same["p_adjusted"], same["interval"], same["detectable"]) == (0.0, 1.0, None, None)
-    assert same["verdict"] == "no difference shown"
+    assert same["verdict"] == "equivalent"
+    assert judged({"baseline": BASE, "dsd": BASE})["comparisons"][0]["verdict"] == "no difference shown"
 
 
 def test_validation_figures_alone_decide_with_a_caution():

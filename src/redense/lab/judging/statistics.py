@@ -22,6 +22,7 @@ exclude that (Bahadur and Savage, 1956). tests/lab/judging/test_statistics.py me
 Equal differences in every pair, which happen when a metric counts few examples, leave no spread to divide by, and the
 t-test would give p = 0. There the sign-flip p stands in, and there is no interval. Differences are equal, too, that
 rounding alone can have parted: that of float32 and, below 5 seeds, that of the last digit where figures have few.
+Whole numbers are counts, which nothing has rounded.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ DRAWS = 99_999  # beyond: so many random ones
 MOST_DRAWN = 2_000  # of the largest differences; the sum of the others, under random signs, is as good as normal
 LARGEST = 1e300  # beyond it a difference of two numbers may be infinite
 _FLOAT64, _FLOAT32 = 1e-11, 1e-5  # of the largest figure: a thousand times and more what one operation rounds
+_STEPS32 = 4 * 2.0**-23  # of the number that float32 figures are taken from: what a few operations round
 _VETO_BOUNDS = 5  # seeds from which on the veto alone bounds how often an arm is called better under the null
 _MOST_PLACES = 12  # decimal places; where figures have more, rounding to them is below that of float64
 
@@ -61,6 +63,7 @@ class Paired:
         interval_90: of the mean, 90 %: inside a margin, both one-sided tests of equivalence are significant at 5 %.
         p_t: of the two-sided paired t-test.
         p_flip: of the two-sided sign-flip permutation test of the mean; None only with one pair.
+        rounding: how far two differences may be apart by rounding alone.
     """
 
     n: int
@@ -71,6 +74,17 @@ class Paired:
     p_t: float | None
     p_flip: float | None
     differences: tuple[float, ...]
+    rounding: float = 0.0
+
+    @property
+    def within(self) -> Interval | None:
+        """The interval that must lie inside a margin for the two to be equivalent; None with one pair.
+
+        The 90 % interval; without spread the difference itself, give or take what rounding can hide.
+        """
+        if self.n > 1 and self.sd is None:
+            return self.mean - self.rounding, self.mean + self.rounding
+        return self.interval_90
 
     @property
     def p(self) -> float | None:
@@ -104,7 +118,7 @@ def interval(values: Sequence[float]) -> tuple[float, Interval | None]:
     """
     array = _finite(values, "values")
     scaled, exponent = _scaled(array)
-    mean, sd, _ = (float(x) for x in _t_test(scaled, _rounding(scaled)))
+    mean, sd, _ = (float(x) for x in _t_test(scaled, _back(_rounding(array), -exponent)))
     return _back(mean, exponent), _t_interval(mean, sd, array.size, LEVEL, exponent)
 
 
@@ -129,8 +143,8 @@ def compare_paired(arm: Sequence[float], other: Sequence[float]) -> Paired:
     equal = rounding = _rounding(a, b)
     if n < _VETO_BOUNDS:
         equal = max(rounding, _last_place(a, b) * (1 + _FLOAT32))
-    rounding, equal = _back(rounding, -exponent), _back(equal, -exponent)
-    mean, sd, p_t = (float(x) for x in _t_test(scaled, equal))
+    rounding = _back(rounding, -exponent)
+    mean, sd, p_t = (float(x) for x in _t_test(scaled, _back(equal, -exponent)))
     spread = sd > 0
     return Paired(
         n,
@@ -141,6 +155,7 @@ def compare_paired(arm: Sequence[float], other: Sequence[float]) -> Paired:
         max(p_t, math.ulp(0.0)) if spread else None,  # beyond all that a double can hold it is still not 0
         flip_p(scaled, rounding),
         tuple(differences.tolist()),
+        equal,
     )
 
 
@@ -295,12 +310,19 @@ def _rounding(*values: Floats) -> float:
     """Return the distance of two differences that floating-point arithmetic alone can make.
 
     It is far above the last bit: of ``100 - 100 * accuracy`` the rounding is that of 100. Figures that are whole in
-    float32, such as ``(predicted != labels).float().mean()``, have been computed in it.
+    float32, such as ``(predicted != labels).float().mean()``, have been computed in it. Whole numbers are counts, and
+    exact, as long as their format could have shown a fraction.
     """
     figures = np.concatenate(values)
+    largest = float(np.abs(figures).max())
     with np.errstate(over="ignore"):
-        share = _FLOAT32 if np.array_equal(figures, figures.astype(np.float32)) else _FLOAT64
-    return share * float(np.abs(figures).max())
+        is_float32 = np.array_equal(figures, figures.astype(np.float32))
+    if largest < 2.0 ** (23 if is_float32 else 52) and np.array_equal(figures, np.rint(figures)):
+        return 0.0
+    if not is_float32:
+        return _FLOAT64 * largest
+    taken_from = next((whole for whole in (1.0, 100.0) if largest <= whole), largest)  # a share, a percentage
+    return min(_FLOAT32 * largest, _STEPS32 * taken_from)
 
 
 def _last_place(*values: Floats) -> float:

@@ -257,7 +257,7 @@ def verdict(paired: Paired, p_adjusted: float | None, *, lower_is_better: bool, 
         return "one seed shows nothing"
     if p_adjusted is None or not paired.p <= p_adjusted <= 1:
         raise DataError(f"expected the p-value after holm(), from {paired.p:.3g} to 1, got {p_adjusted}")
-    within = paired.interval_90
+    within = paired.within
     if margin is not None and within is not None and -margin < within[0] and within[1] < margin:
         return "equivalent"
     if not significant(p_adjusted, paired.p_flip, paired.n):

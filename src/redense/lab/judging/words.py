@@ -9,7 +9,7 @@ from redense.files.visible import counted
 
 from .figures import BASELINES, CONTROLS, other_split_of, shown
 from .power import seeds_for
-from .statistics import LEVEL, Interval, veto_limit
+from .statistics import LEVEL, Interval, Paired, veto_limit
 from .verdicts import Conclusion, Contrast, Decision, Obstacle
 
 ONE_SEED = "one seed shows nothing"
@@ -187,7 +187,7 @@ def sentence(decision: Decision, contrast: Contrast) -> str:
         return shown(f"{contrast.arm} against {other}: {word} ({shift}).")
     shows = word in ("better", "worse")
     near, far = sorted((abs(low), abs(high))) if shows else (low, high)
-    spread = f"95 % interval {near:z{point}} to {far:z{point}}" if paired.interval else "in every pair"
+    spread = f"95 % interval {near:z{point}} to {far:z{point}}" if paired.interval else _pairs(paired, point)
     corrected = "after Holm" if decision.family.looks == 1 else f"after Holm and {decision.family.looks:,} looks"
     numbers = f"({spread}, n = {paired.n}, {p_text(p)} {corrected})"
     if shows:
@@ -196,15 +196,24 @@ def sentence(decision: Decision, contrast: Contrast) -> str:
         return shown(text)
     text = f"{contrast.arm} against {other}: {word}: {shift} {numbers}"
     if word == "equivalent":
-        return shown(f"{text}; the whole 90 % interval lies within ±{decision.margin:g}{unit}, uncorrected.")
+        which = "the whole 90 % interval" if paired.interval else "each pair"
+        return shown(f"{text}; {which} lies within ±{decision.margin:g}{unit}, uncorrected.")
     if p <= LEVEL:
-        text += f"; the seeds do not agree on its sign (sign-flip test: {p_text(paired.p_flip)})"
+        agree = min(paired.differences) * max(paired.differences) >= 0
+        reason = "not every seed shows a difference" if agree else "the seeds do not agree on its sign"
+        text += f"; {reason} (sign-flip test: {p_text(paired.p_flip)})"
     elif reach := reach_text(decision, contrast):
         text += f"; {reach}"
     if contrast.detectable is not None:
         seen = f"{contrast.detectable:{point}}{unit}"
         text += f"; a true difference of {seen} would be shown four times in five"
     return shown(f"{text}.")
+
+
+def _pairs(paired: Paired, point: str) -> str:
+    """Say what lies in the pairs where they have no spread."""
+    low, high = (f"{value:z{point}}" for value in (min(paired.differences), max(paired.differences)))
+    return "in every pair" if low == high else f"{low} to {high}, no further apart than the last digit"
 
 
 def reach_text(decision: Decision, contrast: Contrast) -> str:
