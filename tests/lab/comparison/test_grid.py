@@ -20,6 +20,7 @@ from redense.lab.arms import ARMS, Setting, arm, get_arms
 from redense.lab.comparison import grid as grid_module
 from redense.lab.comparison.comparison import read_comparison
 from redense.lab.comparison.grid import Grid
+from redense.lab.comparison.outlook import trained as trained_steps
 from redense.lab.comparison.results import write_results
 from redense.lab.events import listening
 from redense.lab.recipe.recipe import Recipe
@@ -101,7 +102,7 @@ def test_arms_share_their_dense_phase_and_no_two_arms_are_the_same(some_arms: An
 def test_each_shared_phase_was_trained_once(some_arms: Any):
     keys = {key for cell in some_arms.grid.cells for key in cell.keys}
     assert some_arms.trained == len(keys) == len(some_arms.grid.store.phases())
-    done, total = some_arms.grid.done()
+    done, total = trained_steps(some_arms.grid)
     steps = {k: p.steps for c in some_arms.grid.cells for k, p in zip(c.keys, c.flow.phases, strict=True)}
     assert done == total == sum(steps.values())
 
@@ -296,7 +297,7 @@ def test_a_comparison_that_was_stopped_keeps_what_it_did_and_ends_with_the_same_
     monkeypatch.setattr(Engine, "train", watch)
     folder = tmp_path / "stopped"
     grid = Grid(read_comparison(folder), store, folder)
-    done, total = grid.done()
+    done, total = trained_steps(grid)
     assert 0 < done < total
     grid.run(jobs=1)
     assert store.has(key)

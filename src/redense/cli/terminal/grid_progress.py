@@ -16,6 +16,7 @@ from redense.files.json_text import read_json
 from redense.files.visible import counted
 from redense.lab.comparison.comparison import Cell
 from redense.lab.comparison.grid import Grid
+from redense.lab.comparison.outlook import trained
 from redense.lab.judging.results import Tried, tried
 from redense.lab.pairs.progress import duration
 from redense.report.kit.quantities import decimals_that_show
@@ -36,7 +37,9 @@ class GridProgress:
         else:
             self._how = f"{jobs} job{'s' if jobs > 1 else ''} of one thread"
         self._began = self._said = time.monotonic()
-        self._done_before, self._total = grid.done()
+        self._done_before, self._total = trained(grid)
+        self._tested: set[str] = set()
+        self._testing: tuple[float, int] | None = None  # since when, and how many networks were left to test then
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> GridProgress:
@@ -64,11 +67,23 @@ class GridProgress:
             self._console.print(self._line(), soft_wrap=True)
 
     def _line(self) -> str:
-        done, total = self._grid.done()
+        done, total = trained(self._grid)
         spent = time.monotonic() - self._began
+        if done >= total:
+            return f"all {total:,} steps are trained; {self._tests()}, {duration(spent)} so far"
         fresh = done - self._done_before
         left = f", {duration(spent / fresh * (total - done))} left" if fresh > 0 else ""
         return f"{done / total:.0%} of {total:,} steps, {duration(spent)} so far{left}"
+
+    def _tests(self) -> str:
+        """Say how many of the networks have seen the test split, and how long the others may take."""
+        store, ends = self._grid.store, {cell.keys[-1] for cell in self._grid.cells}
+        ended = {key for key in ends if store.has(key)}  # the others diverged
+        self._tested |= {key for key in ended - self._tested if store.is_measured(key)}
+        now, left = time.monotonic(), len(ended - self._tested)
+        since, first = self._testing = self._testing or (now, left)
+        until = f", {duration((now - since) / (first - left) * left)} left" if first > left > 0 else ""
+        return f"{len(ended) - left} of {counted(len(ended), 'network')} tested{until}"
 
     def _table(self) -> Group:
         table = plain_table("arm", *(f"seed {seed}" for seed in self._grid.comparison.seeds))

@@ -178,13 +178,6 @@ class Grid:
             self._plugins,
         )
 
-    def done(self) -> tuple[float, int]:
-        """Return the optimizer steps that are done and that there are, each shared phase counted once."""
-        steps: dict[str, int] = {}
-        for cell in self.cells:
-            steps |= {key: planned.steps for key, planned in zip(cell.keys, cell.flow.phases, strict=True)}
-        return sum(self.store.done(key) * count for key, count in steps.items()), sum(steps.values())
-
     def write_plan(self) -> None:
         """Write ``grid.json``: the phases of every run, for whoever watches how far they are."""
         runs = [
