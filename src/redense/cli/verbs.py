@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         self._values: dict[str, int] = {}
         super().__init__(allow_abbrev=False, **options)
+        self.register("action", "once", _Once)
         self._negative_number_matcher = _NEGATIVE  # argparse's own takes -1e-3 for an option
         for kind in (int, float):
             self.register("type", kind, _plain(kind))
@@ -62,6 +63,25 @@ class Parser(argparse.ArgumentParser):
             (own if is_own else settings).extend([item, *rest[:count]])
             rest = rest[count:]
         return own, settings
+
+
+class _Once(argparse.Action):
+    """Stores a list with commas; argparse's own action would let the last of two lists pass for both."""
+
+    _stored: tuple[argparse.Namespace, Any] | None = None
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store a value, or refuse it where another was given before."""
+        if self._stored and self._stored[0] is namespace and self._stored[1] != values:
+            raise argparse.ArgumentError(self, "it is given twice: name all in one list, with commas")
+        self._stored = namespace, values
+        setattr(namespace, self.dest, values)
 
 
 def _plain(kind: Callable[[str], Any]) -> Callable[[str], Any]:

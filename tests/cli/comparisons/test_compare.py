@@ -283,6 +283,8 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("compare quikstart", ["did you mean 'quickstart'"]),
     ("compare {tiny} --arms dsd,restrat", ["unknown arm 'restrat'", "did you mean 'restart'", "redense arms"]),
     ("compare {tiny} --arms dsd,dsd", ["named twice"]),
+    ("compare {tiny} --arms dsd --arms llr", ["argument --arms: it is given twice: name all in one list"]),
+    ("compare {tiny} --sweep sparsity=0.1,0.2 --sweep criterion=random", ["--sweep: it is given twice"]),
     ("compare {tiny} --arms ,", ["--arms names no arm"]),
     ("compare {tiny} --arms", ["--arms", "expected one argument"]),
     ("compare {tiny} --seeds 0", ["--seeds is a number of seeds, or a list"]),

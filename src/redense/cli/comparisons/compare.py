@@ -32,10 +32,13 @@ def register(verbs: Verbs) -> None:
         "Everything trained is kept in the store, so that nothing is trained twice.",
     )
     compare.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
-    compare.add_argument("--arms", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr,longer)")
+    compare.add_argument(
+        "--arms", action="once", metavar="A,B", help="see `redense arms` (default: dsd,restart,llr,longer)"
+    )
     compare.add_argument("--seeds", metavar="N", help="how many, or a list: 3,7,11; 3, is 3 alone (default: 5)")
     compare.add_argument(
         "--sweep",
+        action="once",
         metavar="KEY=A,B",
         help="settings of the sparse phase: sparsity=0.2,0.3,0.5; the controls' rates are tried as often",
     )

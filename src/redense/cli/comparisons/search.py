@@ -28,8 +28,10 @@ def register(verbs: Verbs) -> None:
         "can end with nothing that beats the control. Settings of the recipe can be given as for run.",
     )
     search.add_argument("recipe", help="a name of `redense recipes`, or a YAML file of your own")
-    search.add_argument("--candidates", metavar="A,B", default="dsd", help="arms by name (default: dsd)")
-    search.add_argument("--sweep", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.3,0.5,0.7")
+    search.add_argument("--candidates", action="once", metavar="A,B", default="dsd", help="arms by name (default: dsd)")
+    search.add_argument(
+        "--sweep", action="once", metavar="KEY=A,B", help="settings of the sparse phase: sparsity=0.3,0.5,0.7"
+    )
     _add_budget(search)
     tune = verbs.add(
         "tune",
@@ -41,7 +43,11 @@ def register(verbs: Verbs) -> None:
     )
     tune.add_argument("recipe", help="a name of `redense recipes`, or a YAML file of your own")
     tune.add_argument(
-        "--sparsities", metavar="A,B", default="0.2,0.4,0.6,0.8", help="what is tried (default: 0.2,0.4,0.6,0.8)"
+        "--sparsities",
+        action="once",
+        metavar="A,B",
+        default="0.2,0.4,0.6,0.8",
+        help="what is tried (default: 0.2,0.4,0.6,0.8)",
     )
     _add_budget(tune)
 
