@@ -78,3 +78,20 @@ def test_a_job_that_fails_keeps_no_other_from_the_queue(tmp_path: Path, template
         (held.folder("base", 0) / "exit-code").unlink()
         write_scripts(held, {("base", 0): Outcome(None)}, template)
         subprocess.run(script, check=True)
+
+
+def test_code_that_has_changed_since_jobs_have_ended_is_refused_though_nobody_has_collected_them(tmp_path: Path):
+    def of(code: str) -> Plan:
+        return replace(plan(), arms=tuple(replace(arm, pieces={"train.py": code}) for arm in plan().arms))
+
+    with kept(tmp_path / "out", of("old"), {}) as held:
+        ends(held, {"base": 1, "restart": 0})
+    with (
+        pytest.raises(
+            StateError, match=r"arm 'restart' .* has changed \('train.py'\) since one of its pairs was trained"
+        ),
+        kept(tmp_path / "out", of("new"), {}),
+    ):
+        pass
+    with kept(tmp_path / "out", of("new"), {}, changed_code=True) as held:
+        assert collect(held)["restart", 0].failed == ""

@@ -20,6 +20,7 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import check_sums, is_intact, sha256, write_with_sums
 from redense.files.json_text import read_json
 from redense.files.locks import LOCK, locked
+from redense.files.opening import read_bytes
 from redense.files.pieces import changed_pieces
 from redense.files.writing import sweep, write_text
 from redense.lab.folder import new_folder
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 PLAN = "comparison.json"
 _RESULT = "result.json"
+ENDED = "exit-code"  # of a job that a queue has run
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, change
                 _write_plan(out, before, looked)
             judged = (out / "compare.json").is_file()
             changed = _changed(before, plan)
-            done = {} if changed_code or not changed else _done(Kept(out, before, looked))
+            done = {} if changed_code or not changed else _trained(Kept(out, before, looked))
             after = continued(before, plan, out, judged=judged, done=done)
             if changed:
                 drop_parts(out)
@@ -173,6 +175,19 @@ def _changed(before: Plan, now: Plan) -> bool:
 def _done(held: Kept) -> dict[str, int]:
     """Return how many pairs of each arm have figures; those that failed are no reason to keep the code that failed."""
     return Counter(arm for (arm, _), outcome in held.outcomes().items() if outcome.figures)
+
+
+def _trained(held: Kept) -> dict[str, int]:
+    """Return `_done`, and with it the jobs of a queue that have ended and that nobody has looked at yet."""
+    told = held.outcomes()
+    ended = Counter(pair[0] for pair in held.plan.pairs if pair not in told and end_of(held, *pair) == "0")
+    return Counter(_done(held)) + ended
+
+
+def end_of(held: Kept, arm: str, seed: int) -> str | None:
+    """Return what the job of a pair in a queue says of its end; None while it has not ended."""
+    ends = held.folder(arm, seed) / ENDED
+    return read_bytes(ends).decode("utf-8", errors="replace").strip() if ends.is_file() else None
 
 
 def read_plan(folder: Path) -> tuple[Plan, list[list[int]]]:

@@ -6,10 +6,9 @@ import shlex
 from pathlib import Path
 
 from redense.errors import RecipeError
-from redense.files.opening import read_bytes
 from redense.files.visible import visible_line
 from redense.files.writing import write_text
-from redense.lab.pairs.keeping import Kept, Outcome
+from redense.lab.pairs.keeping import ENDED, Kept, Outcome, end_of
 from redense.lab.pairs.printed import METRICS
 from redense.lab.pairs.results import check_answers, check_figures, has_failed, unfinished
 
@@ -17,7 +16,6 @@ from .commands import CommandJob, ended, job_of, outcome_of
 
 SCRIPT = "job.sh"
 SUBMIT = "submit.sh"
-_CODE = "exit-code"
 
 
 def checked_template(template: str | None) -> str | None:
@@ -40,14 +38,14 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
     if retry_failed:  # those that are told as failed: what was sent again since is collected
         for pair, outcome in held.outcomes().items():
             if has_failed(held.plan, outcome):
-                (held.folder(*pair) / _CODE).unlink(missing_ok=True)
+                (held.folder(*pair) / ENDED).unlink(missing_ok=True)
                 held.drop(*pair)
     for pair, outcome in held.outcomes().items():
-        if outcome.figures is None and _code(held, pair) == "0":  # its output is here, and read as is now asked for
+        if outcome.figures is None and end_of(held, *pair) == "0":  # its output is here, and read as is now asked for
             held.drop(*pair)
     outcomes = unfinished(held, retry_failed=False)
     for pair in held.plan.pairs:
-        job, code = job_of(held, *pair), _code(held, pair)
+        job, code = job_of(held, *pair), end_of(held, *pair)
         if pair in outcomes or code is None:
             continue
         failed = ended(job, int(code)) if code.isdecimal() else f"its exit code is no number: {code[:40]}"
@@ -56,12 +54,6 @@ def collect(held: Kept, *, retry_failed: bool = False) -> dict[tuple[str, int], 
         check_answers(held, outcomes)
         check_figures(held.plan, outcomes)
     return outcomes
-
-
-def _code(held: Kept, pair: tuple[str, int]) -> str | None:
-    """Return what the job of a pair says of its end; None while it has not ended."""
-    ends = held.folder(*pair) / _CODE
-    return read_bytes(ends).decode("utf-8", errors="replace").strip() if ends.is_file() else None
 
 
 def write_scripts(held: Kept, outcomes: dict[tuple[str, int], Outcome], template: str) -> Path:
@@ -93,11 +85,11 @@ def _script(job: CommandJob, cwd: str) -> str:
             "#!/bin/sh",
             f"cd {shlex.quote(cwd)} || exit 1",
             *exports,
-            f"rm -f {folder}/{_CODE} {folder}/out/{METRICS}",
+            f"rm -f {folder}/{ENDED} {folder}/out/{METRICS}",
             f"( {job.line}",
             f") >{folder}/stdout.txt 2>{folder}/stderr.txt </dev/null",
             "code=$?",
-            f"echo $code >{folder}/.{_CODE} && mv {folder}/.{_CODE} {folder}/{_CODE}",
+            f"echo $code >{folder}/.{ENDED} && mv {folder}/.{ENDED} {folder}/{ENDED}",
             "exit $code",
             "",
         ]
