@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import redense
-from redense.errors import DataError, RecipeError
+from redense.errors import DataError, RecipeError, StateError
 from redense.lab.search.halving import halve, plan_rungs, price
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -242,3 +242,26 @@ def test_a_schedule_or_sparsities_that_cannot_be_tuned_are_refused(
 ):
     with pytest.raises(RecipeError, match=why):
         redense.tune(Trained(0), schedule, sparsities=sparsities, metric="error", out=tmp_path)
+
+
+def test_what_failed_once_is_tried_again_and_a_second_confirmation_is_refused(tmp_path: Path):
+    train, broken = Trained(gain=2), [0.9]
+
+    def failing(schedule: redense.Schedule, seed: int) -> Any:
+        if any(phase.sparsity in broken for phase in schedule.phases):
+            raise RuntimeError("out of memory")
+        return train(schedule, seed)
+
+    assert search(failing, tmp_path / "a").winner == "dsd 0.7"
+    broken.clear()
+    calls = train.calls
+    assert search(failing, tmp_path / "a").winner == "dsd 0.7"
+    assert train.calls == calls
+    with pytest.raises(StateError, match=r"'dsd 0.7' beside '.*' was confirmed in .*, and now 'dsd 0.9' beside"):
+        search(failing, tmp_path / "a", retry_failed=True)
+    broken.append(0.9)
+    with pytest.MonkeyPatch.context() as patch:  # killed before the confirmation
+        patch.setattr("redense.report.searched.compared", lambda *given, **more: None)
+        search(failing, tmp_path / "b")
+    broken.clear()
+    assert search(failing, tmp_path / "b", retry_failed=True).winner == "dsd 0.9"

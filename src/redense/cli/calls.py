@@ -124,6 +124,7 @@ def search(
     confirm: int = 10,
     jobs: int = 1,
     backend: str = "loky",
+    retry_failed: bool = False,
 ) -> Any:
     """Search for the best of many settings, confirm it against the strongest control, and return what was found."""
     return _do("search", **vars())
@@ -139,6 +140,7 @@ def tune(
     confirm: int = 10,
     jobs: int = 1,
     backend: str = "loky",
+    retry_failed: bool = False,
 ) -> Any:
     """Choose the sparsity on validation figures, confirm it beside the strongest control, and return what was found."""
     return _do("tune", **vars())

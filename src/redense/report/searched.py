@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from redense.errors import DataError, RecipeError
+from redense.errors import DataError, RecipeError, StateError
 from redense.files.checksums import add_sums
 from redense.files.notebook import html_table
 from redense.files.visible import counted, visible_line
@@ -21,9 +21,10 @@ from redense.lab.pairs.by_name import tuned_controls
 from redense.lab.pairs.carrying import Backend, carrier_of_functions
 from redense.lab.pairs.figures import UNNAMED, choose_metric
 from redense.lab.pairs.functions import Arms, Comparing, Trained, arms_of
-from redense.lab.pairs.keeping import kept
+from redense.lab.pairs.keeping import PLAN, kept, read_plan
 from redense.lab.pairs.plan import make_plan, seeds_of
 from redense.lab.pairs.progress import ProgressLine
+from redense.lab.pairs.results import unfinished
 from redense.lab.search.halving import Round, Rung, halve, plan_rungs, price
 from redense.schedule import Schedule
 
@@ -143,6 +144,7 @@ def search(
     jobs: int = 1,
     backend: Backend = "loky",
     threads: int | None = 1,
+    retry_failed: bool = False,
     changed_code: bool = False,
     quiet: bool = False,
 ) -> Searched:
@@ -167,6 +169,7 @@ def search(
         jobs: how many runs at once.
         backend: processes of this machine, or a Ray cluster.
         threads: of PyTorch in each job.
+        retry_failed: try runs again that have failed before, which may change what is ahead.
         changed_code: go on in ``out`` though the code of ``train`` has changed: it makes the same numbers.
         quiet: say nothing on the error output.
 
@@ -174,6 +177,7 @@ def search(
         RecipeError: there are fewer controls than candidates, the budget is too small, an arm is unknown, or has the
             name of a baseline; a candidate has no mask.
         DataError: there are no validation figures, or no test figures.
+        StateError: another setting or control is ahead than was confirmed in ``out``.
     """
     unsaid = metric is None and lower_is_better is None  # the figures that come have a name
     lower = None if unsaid else is_lower_better(metric, lower_is_better)
@@ -198,6 +202,9 @@ def search(
     folder = given_folder(out)
     found: dict[str, tuple[str | None, list[Round]]] = {}
     with kept(folder / "search", plan, environment(threads=plan.threads), changed_code=changed_code) as held:
+        if retry_failed:
+            for pair in {*held.outcomes()} - {*unfinished(held, retry_failed=True)}:
+                held.drop(*pair)
         progress = ProgressLine(sum(map(price, rungs.values())), jobs=jobs, quiet=quiet)
         score = _Score(Comparing(held, everything, carrier, progress), metric, lower)
         try:
@@ -222,11 +229,28 @@ def search(
             controls=(control,),
             settings=None,
         )
-        again = {"retry_failed": False, "changed_code": changed_code}
+        _refuse_second_look(folder / "confirm", winner, control)
+        again = {"retry_failed": retry_failed, "changed_code": changed_code}
         confirmed = compared(two, last, folder / "confirm", carrier, **again, quiet=quiet)
     taken = [[Rung(len(one.means), len(one.seeds)) for one in own] for own in rounds.values()]
     spent = {"search": sum(map(price, taken)), "confirm": 2 * confirm if confirmed else 0}
     return _written(Searched(folder, winner, control, rounds, spent, confirmed, runs))
+
+
+def _refuse_second_look(folder: Path, winner: str, control: str) -> None:
+    """Raise where others have been confirmed: the fresh seeds of a search are looked at once.
+
+    Raises:
+        StateError: they have.
+    """
+    if (folder / PLAN).is_file():
+        before = [arm.name for arm in read_plan(folder)[0].arms]
+        if {*before} != {winner, control}:
+            told = " beside ".join(map(quoted, before))
+            raise StateError(
+                f"{told} was confirmed in {folder}, and now {quoted(winner)} beside {quoted(control)} is ahead: fresh "
+                "seeds are looked at once, so name another folder"
+            )
 
 
 def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> dict[str, tuple[Rung, ...]]:

@@ -66,6 +66,7 @@ def tune(
     jobs: int = 1,
     backend: Backend = "loky",
     threads: int | None = 1,
+    retry_failed: bool = False,
     changed_code: bool = False,
     quiet: bool = False,
 ) -> Tuned:
@@ -88,6 +89,7 @@ def tune(
         jobs: how many runs at once.
         backend: processes of this machine, or a Ray cluster.
         threads: of PyTorch in each job.
+        retry_failed: try runs again that have failed before, which may change what is ahead.
         changed_code: go on in ``out`` though the code of ``train`` has changed: it makes the same numbers.
         quiet: say nothing on the error output.
 
@@ -109,6 +111,7 @@ def tune(
         jobs=jobs,
         backend=backend,
         threads=threads,
+        retry_failed=retry_failed,
         changed_code=changed_code,
         quiet=quiet,
     )

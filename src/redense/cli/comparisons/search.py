@@ -58,6 +58,7 @@ def _add_budget(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the folder; the same command goes on")
     parser.add_argument("--jobs", type=int, metavar="N", default=1, help="runs at once, one thread each (default: 1)")
     parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
+    parser.add_argument("--retry-failed", action="store_true", help="try runs again that have failed")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -103,7 +104,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
     forget_tasks()
     training = training_of(recipe)
     metric, lower_is_better = training.metric
-    given = {name: getattr(options, name) for name in ("runs", "confirm", "out", "jobs", "backend")}
+    given = {name: getattr(options, name) for name in ("runs", "confirm", "out", "jobs", "backend", "retry_failed")}
     return recipe, training, {**given, "metric": metric, "lower_is_better": lower_is_better}
 
 
