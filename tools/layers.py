@@ -61,6 +61,7 @@ PLACES = {
     "redense.lab.doctor": "runs",
     "redense.lab.environment": "ranks",
     "redense.lab.events": "ranks",
+    "redense.lab.guests": "ranks",
     "redense.lab.flow": "flow",
     "redense.lab.folder": "ranks",
     "redense.lab.headings": "ranks",

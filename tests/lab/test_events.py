@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from redense.lab.events import Inbox, Outbox, listen, listening, tell
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
+from redense.lab.store import PhaseStore
 
 Tiny = Callable[..., Recipe]
 
@@ -72,3 +75,34 @@ def test_a_line_that_is_being_written_is_told_when_it_is_whole(tmp_path: Path):
         path.write_text('{"kind": "step"}\n')
         Outbox(tmp_path / "events").put({"kind": "epoch"}, key="a")
     assert sorted(heard, key=lambda event: event["kind"]) == [{"kind": "epoch", "key": "a"}, {"kind": "step"}]
+
+
+def test_a_listener_changes_no_bit_of_a_run_or_of_a_comparison_in_this_process(
+    compared: Callable[..., Any], tiny: Tiny, tmp_path: Path
+):
+    recipe = tiny(model={"dropout": 0.5})
+    threads: set[str] = set()
+
+    def disturb(event: dict[str, Any]) -> None:
+        threads.add(threading.current_thread().name)
+        torch.rand(3)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(3)
+        torch.set_default_dtype(torch.float64)
+
+    train_run(new_run(recipe, tmp_path / "alone"))
+    alone = compared("dsd", seeds=(0,), into="one", changes={"model": {"dropout": 0.5}})
+    before = torch.get_num_threads()
+    with listening(disturb):
+        train_run(new_run(recipe, tmp_path / "heard"))
+        store = PhaseStore(tmp_path / "another store")
+        heard = compared("dsd", seeds=(0,), into="other", store=store, changes={"model": {"dropout": 0.5}})
+    assert (torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()) == (
+        True,
+        before,
+        torch.float32,
+    )
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "heard")]
+    assert weights[0] == weights[1]
+    assert heard.raw() == alone.raw()
+    assert threads == {threading.current_thread().name}

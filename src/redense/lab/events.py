@@ -98,10 +98,18 @@ def is_heard() -> bool:
 
 
 def tell(event: Event, **of: Any) -> None:
-    """Tell an event to all that listen; ``of`` says what it is of: a folder, or arms and a seed."""
+    """Tell an event to all that listen; ``of`` says what it is of: a folder, or arms and a seed.
+
+    Random numbers that they draw and settings of PyTorch that they change are put back: they change no training.
+    """
+    if not _listeners:
+        return
+    from .guests import hosting
+
     for listener in list(_listeners):
         try:
-            listener({**event, **of})
+            with hosting():
+                listener({**event, **of})
         except (Exception, SystemExit):  # whatever a listener does must not end a training
             log.exception("a listener has failed, and is told nothing more")
             _listeners.remove(listener)
@@ -109,17 +117,25 @@ def tell(event: Event, **of: Any) -> None:
 
 # --- between processes ----------------------------------------------------------------------------------------------
 
+_inboxes: dict[Path, Inbox] = {}
+
 
 class Outbox:
-    """The outbox of a worker process: events as lines of its own file in a folder that the main process reads."""
+    """The outbox of a worker process: events as lines of its own file in a folder that the main process reads.
+
+    What is trained in the main process itself is told at once, between two steps and not beside them.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
 
     def put(self, event: Event, **of: Any) -> None:
         """Leave an event; that nobody can read it is no reason to stop."""
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**event, **of}) + "\n")
+        if (inbox := _inboxes.get(self._folder)) and inbox.process == os.getpid():
+            inbox.look()
 
 
 class Inbox:
@@ -132,12 +148,15 @@ class Inbox:
 
     def __init__(self, folder: Path, tell: Callable[[Event], None]) -> None:
         self._folder, self._tell = folder, tell
+        self.process = os.getpid()
         self._read: dict[Path, int] = {}
+        self._looking = threading.Lock()
         self._over = threading.Event()
 
     def __enter__(self) -> Inbox:
         shutil.rmtree(self._folder, ignore_errors=True)  # of a process that was killed
         self._folder.mkdir(parents=True)
+        _inboxes[self._folder] = self
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -146,21 +165,23 @@ class Inbox:
         self._over.set()
         self._thread.join()
         self.look()
+        del _inboxes[self._folder]
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def look(self) -> None:
         """Tell what has come since the last look: of each process in its order."""
-        for path in sorted(self._folder.glob("*.jsonl")):
-            start = self._read.get(path, 0)
-            with path.open("rb") as file:
-                file.seek(start)
-                lines = file.read().splitlines(keepends=True)
-            for line in lines:
-                if not line.endswith(b"\n"):  # it is being written
-                    break
-                start += len(line)
-                self._tell(json.loads(line))
-            self._read[path] = start
+        with self._looking:
+            for path in sorted(self._folder.glob("*.jsonl")):
+                start = self._read.get(path, 0)
+                with path.open("rb") as file:
+                    file.seek(start)
+                    lines = file.read().splitlines(keepends=True)
+                for line in lines:
+                    if not line.endswith(b"\n"):  # it is being written
+                        break
+                    start += len(line)
+                    self._tell(json.loads(line))
+                self._read[path] = start
 
     def _watch(self) -> None:
         while not self._over.wait(_SECONDS):

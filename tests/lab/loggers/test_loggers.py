@@ -72,6 +72,8 @@ def disturb() -> None:
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002  # what others may do
     torch.manual_seed(1)
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(3)
 
 
 @pytest.fixture(autouse=True)

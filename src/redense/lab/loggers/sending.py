@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from redense.errors import RedenseError
 from redense.files.writing import write_text
-from redense.holding.randomness import random_kept
 from redense.lab.events import listen
 from redense.lab.folder import read_json
+from redense.lab.guests import hosting
 
 from .base import LoggedRun, Logger, LoggerError, check_loggers, find_logger
 
@@ -63,7 +63,7 @@ class Senders:
         try:
             for name in names:
                 cls = find_logger(name)
-                with random_kept():  # training draws from them
+                with hosting():
                     logger = cls()
                     begun = logger.begin(replace(run, settings=dict(run.settings), identity=known.get(name)))
                 if not isinstance(begun, (str, int, type(None))):  # it is kept as JSON
@@ -115,7 +115,7 @@ class Senders:
     def _each(self, do: Callable[[Logger], None], names: Sequence[str]) -> None:
         for name in names:
             try:
-                with random_kept():  # training draws from them
+                with hosting():
                     do(self._loggers[name])
             except (Exception, SystemExit) as error:  # noqa: BLE001  # a guest's fault must not end a training of days
                 log.warning("log: %s failed, and the run goes on without it: %s", name, " ".join(str(error).split()))
