@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from redense.errors import RecipeError
+from redense.errors import RecipeError, RedenseError
 from redense.lab.arms import ARMS, Setting, arm, get_arms
 from redense.lab.comparison.comparison import Comparison, cells
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.engine import Engine
+from redense.lab.training.plan import PlannedPhase
 from redense.masks import unpack
 
 Tiny = Callable[..., Recipe]
@@ -127,3 +130,25 @@ def test_an_arm_that_returns_no_flow_is_named(tiny: Tiny):
             ARMS["no-flow"].make(Setting(tiny(), 11, (0,), str))
     finally:
         ARMS.pop("no-flow", None)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda s: s.after_dense("swa", {"start": np.float32(0.3)}), "'start' of phase 'restart' is no plain number"),
+        (
+            lambda s: s.after_dense(changes={"training": {"clip_norm": Path("x")}}),
+            "'training' of phase 'restart' is no",
+        ),
+        (lambda s: s.flow([PlannedPhase(p, after=1) for p in s.dsd.phases]), "phase 'dense' begins from, or joins, a"),
+        (lambda s: s.flow([PlannedPhase(p, joins=(-1,)) for p in s.dsd.phases]), "begins from, or joins, a phase that"),
+        (lambda s: s.flow([]), "has no phase"),
+    ],
+)
+def test_a_flow_that_cannot_be_is_refused_by_the_name_of_its_arm(make: Any, said: str, tiny: Tiny):
+    arm("impossible", "cannot be", source="these tests")(make)
+    try:
+        with pytest.raises(RedenseError, match=f"^arm 'impossible'(:| ).*{said}"):
+            ARMS["impossible"].make(Setting(tiny(), 11, (0, 1), str))
+    finally:
+        del ARMS["impossible"]

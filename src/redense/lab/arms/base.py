@@ -9,7 +9,7 @@ from typing import Any
 from redense.errors import RecipeError, nearest
 from redense.lab.pairs.named import BASELINE, RATES, TWIN, rescaled
 from redense.lab.recipe.recipe import Recipe, build_recipe
-from redense.lab.training.plan import PlannedPhase, planned, schedule
+from redense.lab.training.plan import PlannedPhase, check_flow, planned, schedule
 from redense.methods.base import make_method
 from redense.phase import Phase
 from redense.plugins import Registry
@@ -200,10 +200,12 @@ def _budgeted(flow: Any, setting: Setting, arm: str) -> Flow:
     """Return the flow with a note of its budget, where that is not the one of `dsd`.
 
     Raises:
-        RecipeError: it is none.
+        RecipeError: it is none, or a setting in it is no plain data.
+        ScheduleError: its phases have no place for each other.
     """
     if not isinstance(flow, Flow):
         raise RecipeError(f"arm '{arm}' must return setting.flow(schedule), got a {type(flow).__name__}")
+    check_flow(flow.phases, f"arm '{arm}'")
     own, whole = (_gradients(phases) for phases in (flow.phases, setting.flow(setting.dsd).phases))
     if own == whole:
         return flow

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from redense.errors import RecipeError
+from redense.errors import RecipeError, ScheduleError
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.recipe.sections import DenseRecipe, SparseRecipe
 from redense.methods.base import TECHNIQUES
@@ -119,7 +120,7 @@ def planned(
         if shared != "uniform" and isinstance(one.phase.sparsity, float) and one.phase.scope == "layer":
             one = replace(one, allocation=shared)
         out.append(one)
-    if recipe.start:
+    if recipe.start and out:
         begun = out[0]
         if recipe.tune is None and begun != PlannedPhase(first):
             raise RecipeError(
@@ -173,3 +174,27 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
 def _sparse(section: SparseRecipe, common: dict[str, Any]) -> Phase:
     sparsity = None if section.pattern else section.sparsity
     return Phase(**common, sparsity=sparsity, criterion=section.criterion, scope=section.scope, pattern=section.pattern)
+
+
+def check_flow(phases: Sequence[PlannedPhase], label: str) -> None:
+    """Raise if the phases of a flow have no place for each other, or are no plain data.
+
+    Raises:
+        ScheduleError: there is no phase, or one begins from, or joins, one that is not before it.
+        RecipeError: a setting of a technique, or of the recipe, is no plain data: it would have no key in the store.
+    """
+    if not phases:
+        raise ScheduleError(f"{label} has no phase")
+    for index, one in enumerate(phases):
+        parts = (one.after, *(one.joins or ()))
+        if any(isinstance(part, int) and not 0 <= part < index for part in parts):
+            raise ScheduleError(
+                f"{label}: phase '{one.phase.name}' begins from, or joins, a phase that is not before it"
+            )
+        for name, value in (*one.options.items(), *one.changes.items()):
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise RecipeError(
+                    f"{label}: '{name}' of phase '{one.phase.name}' is no plain number, text, list or mapping: {error}"
+                ) from None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from redense.controller import DSD
 from redense.criteria import WITH_ACTIVATIONS, WITH_GRADIENTS
-from redense.errors import ScheduleError, SparsityError
+from redense.errors import SparsityError
 from redense.lab.recipe.recipe import Recipe
 from redense.layers.inputs import measured_inputs
 from redense.methods.base import Context, Method, make_method
@@ -25,7 +25,7 @@ from redense.tasks.task import Task
 from .batches import Feed
 from .changes import changed, set_optimizer_, varied
 from .network import Network
-from .plan import PlannedPhase
+from .plan import PlannedPhase, check_flow
 
 SALIENCY_STEPS = 50  # optimizer steps' worth of batches whose gradients score the weights
 
@@ -79,12 +79,9 @@ class Preparation:
         Raises:
             RedenseError: a phase cannot be trained.
         """
-        for index, planned in enumerate(self.plan):
+        check_flow(self.plan, "the plan")
+        for index in range(len(self.plan)):
             self.method(index).check(self.network.model, self.tasks[index])
-            parts = (planned.after, *(planned.joins or ()))
-            if any(isinstance(part, int) and not 0 <= part < index for part in parts):
-                name = planned.phase.name
-                raise ScheduleError(f"phase '{name}' begins from, or joins, a phase that is not before it")
         # A phase that cannot train is not waited for; the sparsities of one that is allocated are not known yet.
         phases = tuple(
             p.phase if p.allocation == "uniform" or not p.phase.is_sparse else replace(p.phase, sparsity=0.0)
