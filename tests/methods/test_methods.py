@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from redense.errors import ScheduleError, StateError
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.engine import Engine, StoppedError
-from redense.methods.base import Context, make_method
+from redense.methods.base import Context, Method, make_method
 
 from ..trainings import Tiny, same_tree
 from .cases import CASES, Case, engine_of, train_all, weights_of
@@ -180,3 +181,19 @@ def test_a_teacher_that_is_in_no_store_is_named():
     method = make_method("distill", {"teachers": ["abc"]}, 0)
     with pytest.raises(StateError, match=r"phase abc is not in a store here.*redense compare"):
         method.begin(Context(nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize(("value", "kind"), [({1}, "set"), ([np.float32(1)], "float32"), ({(1, 2): 3}, "tuple")])
+def test_what_no_checkpoint_can_hold_is_refused_by_name_before_the_first_step(value: Any, kind: str, tiny: Tiny):
+    class Odd(Method):
+        name = "odd"
+        kept_attributes = ("seen",)
+
+        def begin(self, run: Context) -> None:
+            self.seen = value
+
+    engine = engine_of(tiny(), CASES["none"])
+    engine.prepared.method = lambda index: Odd({}, 0)
+    with pytest.raises(ScheduleError, match=f"technique 'odd' keeps a {kind} in 'seen', which no checkpoint can hold"):
+        engine.train()
+    assert engine.step == 0

@@ -237,10 +237,35 @@ class Method:
         """Return what an interrupted phase needs to go on, tensors and plain data: the `kept_attributes`."""
         return {name: getattr(self, name) for name in self.kept_attributes}
 
+    def checked_state(self) -> dict[str, Any]:
+        """Return the `state_dict`, of which a checkpoint must be able to hold everything.
+
+        Raises:
+            ScheduleError: it cannot.
+        """
+        state = self.state_dict()
+        for name, value in state.items():
+            if odd := _odd_part(value):
+                raise ScheduleError(
+                    f"technique '{self.name}' keeps a {odd} in '{name}', which no checkpoint can hold: keep it as "
+                    "tensors, numbers, texts, and lists and mappings of them"
+                )
+        return state
+
     def load_state_dict(self, state: Mapping[str, Any], run: Context) -> None:
         """Go on where `state_dict` was taken, with its tensors where the model is."""
         for name in self.kept_attributes:
             setattr(self, name, _moved(state[name], next(run.model.parameters()).device))
+
+
+def _odd_part(tree: Any) -> str:
+    """Return the type of what is neither tensor nor plain data; nothing where all is."""
+    if isinstance(tree, dict):
+        keys = (type(key).__name__ for key in tree if not isinstance(key, (str, int, float, type(None))))
+        return next(keys, "") or next(filter(None, map(_odd_part, tree.values())), "")
+    if isinstance(tree, (list, tuple)):
+        return next(filter(None, map(_odd_part, tree)), "")
+    return "" if isinstance(tree, (Tensor, str, int, float, type(None))) else type(tree).__name__
 
 
 def _moved(tree: Any, device: torch.device) -> Any:

@@ -10,6 +10,7 @@ share of a split, the gradients are the mean over all, and rank 0 is the one tha
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -249,6 +250,8 @@ class Engine:
             return
         if not resumed:
             method.begin(run)
+            with contextlib.suppress(AttributeError):  # what it keeps may only come with the first step
+                method.checked_state()
             if self.ranks.many:
                 self.progress.draw_for_itself()
             if planned.allocation != "uniform":
@@ -358,7 +361,7 @@ class Engine:
     def _keep(self, stop: bool) -> None:
         """Save in the middle of a phase."""
         dsd, method = self._now
-        self.progress.position.update(dsd=dsd.state_dict(), method=method.state_dict())
+        self.progress.position.update(dsd=dsd.state_dict(), method=method.checked_state())
         self.save(self.snapshot())
         self._saved = time.monotonic()
         self._stop_if(stop)
