@@ -80,12 +80,23 @@ _Arm = Mapping[str, dict[str, _Run]]  # split -> seed -> run
 
 def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
     arms: dict[str, _Arm] = {}
-    name, split_by = None, False
+    name, split_by, all_test = None, None, True
     for columns in map(without_prefixes, tables):
         found, by_split, figures = _figures(columns, metric)
-        if name is not None and (found, by_split) != (name, split_by):
-            raise DataError(f"{columns.source} has other figures than the tables before it: name them with --metric")
-        name, split_by = found, by_split
+        if name is not None and found != name:
+            raise DataError(
+                f"{columns.source} has figures {quoted(found)}, and the tables before it {quoted(name)}: name them "
+                "with --metric, or call the columns alike"
+            )
+        figures = list(figures)
+        tests = not by_split or any(split == "test" for _, _, split, *_ in figures)
+        if name is not None and by_split != split_by and not (tests and all_test):
+            raise DataError(
+                f"of {columns.source} and the tables before it one has validation figures of {quoted(found)}, and one "
+                f"does not say of which split its own are: call its column {quoted(f'test_{found}')} or "
+                f"{quoted(f'validation_{found}')}"
+            )
+        name, split_by, all_test = found, by_split and split_by is not False, tests and all_test
         seen: set[tuple[str, str, str]] = set()
         for arm, seed, split, value, steps, row in figures:
             if (arm, seed, split) in seen:
@@ -104,7 +115,7 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
             runs[seed] = value, steps_before if steps is None else steps
     if not arms:
         raise DataError(f"{tables[0].source if tables else 'the table'} has no rows")
-    return _checked(arms, name, split_by)
+    return _checked(arms, name, bool(split_by))
 
 
 def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Table:
