@@ -145,12 +145,17 @@ def without_prefixes(columns: Columns) -> Columns:
     """
     if {"arm", "seed"} <= set(columns.cells):
         return columns
-    bare = [_PREFIX.sub("", name) for name in columns.cells]
+    bare = [without_prefix(name) for name in columns.cells]
     counts = Counter(bare)
     names = [own if counts[own] == 1 else name for name, own in zip(columns.cells, bare, strict=True)]
     if len(set(names)) < len(names):
         return columns
     return Columns(columns.source, dict(zip(names, columns.cells.values(), strict=True)), columns.lines)
+
+
+def without_prefix(name: str) -> str:
+    """Return the name that a column of a tracker was logged with."""
+    return _PREFIX.sub("", name)
 
 
 def number(cell: Any) -> float | None:
