@@ -167,6 +167,11 @@ def test_an_expression_finds_the_last_figure_or_figures_by_name(tmp_path: Path):
         ("error: 12.5% of 40", "error: ([0-9.]+)", 12.5),
         ("epoch 3,0.25,0.5", "epoch [0-9]+,([0-9.]+),", 0.25),  # the expression says what follows
         ("run-0.25, then", "([0-9.]+)", 0.25),
+        ("error 12.5 128 images", "error ([0-9.]+)", 12.5),
+        ("error 12 3000 images", "error ([0-9.]+)", 12),
+        ("error 12 300 images", "error ([0-9.]+) [0-9]+ images", 12),
+        ("step 3 250.5", r"step \d+ ([0-9.]+)", 250.5),
+        ("0.25km, 0.5 kB", "([0-9.]+) kB", 0.5),
     ],
 )
 def test_a_number_that_an_expression_takes_whole_is_the_figure(
@@ -192,6 +197,16 @@ def test_a_number_that_an_expression_takes_whole_is_the_figure(
         ("error: 1e-3", "([0-9.]+)", None, "found '3' for 'figure', a part of '1e-3'"),
         ("error: 12.5 ", "error.*([0-9.]+)", None, "found '5' for 'figure', a part of '12.5'"),
         ("loss: -0.5", "([0-9.]+)", None, "found '0.5' for 'figure', a part of '-0.5'"),
+        ("error: 1_234.5", "error: ([0-9.]+)", None, "found '1' for 'figure', a part of '1_234.5'"),
+        ("error: 1'234", "error: ([0-9.]+)", None, "found '1' for 'figure', a part of '1'234'"),
+        ("error: 1 234.5", "error: ([0-9.]+)", None, "found '1' for 'figure', a part of '1 234.5'"),
+        ("error: 12\u202f345\u202f678", "error: ([0-9.]+)", None, "found '12' for 'figure', a part of '12"),
+        ("error: 1\u00a0234", "([0-9.]+)", None, "found '234' for 'figure', a part of '1"),
+        ("error: 1_234", "([0-9.]+)", None, "found '234' for 'figure', a part of '1_234'"),
+        ("error: 31.5k", "error: ([0-9.]+)", None, "found '31.5' for 'figure', a part of '31.5k'"),
+        ("error: 0x1f", "error: ([0-9.]+)", None, "found '0' for 'figure', a part of '0x1f'"),
+        ("error: 3.5d-03", "error: ([0-9.]+)", None, "found '3.5' for 'figure', a part of '3.5d-03'"),
+        ("error: 3.5 \u00d7 10^-3", "error: ([0-9.]+)", None, "found '3.5' for 'figure', a part of '3.5"),
         ("error: 1_3", r"error: (\S+)", None, "found '1_3' for 'figure', which is no number"),
         ("error: ", r"error: (\d*)", None, "found '' for 'figure', which is no number"),
         ("error: nan", r"error: (\S+)", None, "the test figure 'figure' is 'nan'"),
