@@ -15,6 +15,7 @@ from . import words
 from .figures import (
     ArmFigures,
     all_quoted,
+    check_arms,
     check_metric,
     choose_baseline,
     choose_controls,
@@ -211,6 +212,7 @@ def judge(
         table = list(table)  # it is read twice: the folders, and their tables
     told = told_by(table, changed_code=changed_code)
     read = read_table(table, metric=metric or told.metric, validation=validation)
+    check_arms(read.arms, told.arms)
     if lower_is_better is None:
         if len(sides := told.sides_of(read.metric)) > 1:
             raise DataError(

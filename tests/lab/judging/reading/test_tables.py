@@ -423,6 +423,19 @@ def test_a_seed_may_be_called_like_a_person(write: Callable[[str | bytes], Path]
     assert values_of(write(CSV.replace(",1,", ",Max,")))["dsd"] == {"0": 11.5, "Max": 11.2, "2": 11.8}
 
 
+@pytest.mark.parametrize("name", ["mean", "Std", "All", "total", "Std. Dev.", "sum", "max"])
+def test_an_arm_that_is_a_summary_of_the_others_is_refused_by_name(name: str):
+    table: dict[str, list[float]] = {
+        "baseline": [12.5, 12.1, 12.9],
+        "restart": [11.9, 11.5, 12.1],
+        name: [12.5, 12.1, 12.9],
+    }
+    with pytest.raises(DataError, match=f"arm '{name}' is a summary of arms and no arm: leave its rows out, or give"):
+        judge(table, lower_is_better=True)
+    others = {f"{name} teacher": table.pop(name), "max": [1.0, 2.0, 3.5]}
+    assert judge({**table, **others}, lower_is_better=True).decision.arms
+
+
 def test_a_log_of_keras_has_training_figures_without_a_prefix():
     rows = [{**row, "val_error": row["error"], "loss": 1, "val_loss": 1} for row in ROWS]
     with pytest.raises(DataError, match="as a log of Keras, where 'error' is of training data: judge 'val_error'"):
