@@ -168,11 +168,12 @@ def caution(decision: Decision) -> str | None:
 
 
 def _untold(decision: Decision) -> list[str]:
-    """Return the gains whose steps nobody told, where those of a control that they beat are known."""
+    """Return the gains, and the controls that they beat, whose steps nobody told, where those of any arm are known."""
     steps = {arm.name: arm.steps for arm in decision.arms}
-    if all(steps[one] is None for one in decision.deciding):
+    gains = [name for name, told in decision.conclusions.items() if told.gain]
+    if not gains or all(known is None for known in steps.values()):
         return []
-    return [name for name, told in decision.conclusions.items() if told.gain and steps[name] is None]
+    return [name for name in (*gains, *decision.deciding) if steps[name] is None]
 
 
 def sentence(decision: Decision, contrast: Contrast) -> str:
