@@ -103,6 +103,8 @@ def test_small_means_without_a_difference_are_not_nothing_either(tmp_path: Path)
 def test_of_numbers_that_were_given_nobody_knows_the_masks(tmp_path: Path):
     c = page_of(judge(rows()), tmp_path)
     assert words.arms_sentence(c) == "Whether an arm trains under a mask, nobody told."
+    alone = page_of(judge({"baseline": [31.0, 30.5]}, lower_is_better=True), tmp_path)
+    assert words.table_sentence(alone) == "The lowest mean figure is that of baseline, 30.75."
 
 
 def test_of_controls_that_are_level_on_validation_judge_page_and_folder_choose_the_same(tmp_path: Path):

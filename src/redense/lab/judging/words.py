@@ -58,7 +58,8 @@ def obstacle(found: Obstacle) -> str:
 
 def _against(decision: Decision, told: Conclusion) -> str:
     if not told.against:
-        return "It was compared with nothing."
+        others = any(item.against == told.arm for item in decision.contrasts)
+        return "It is what others are compared with." if others else "It was compared with nothing."
     if all(verdict == ONE_SEED for verdict in told.against.values()):
         return "One seed shows nothing."
     parts = [f"{other_name(decision, other)}: {verdict}" for other, verdict in told.against.items()]
