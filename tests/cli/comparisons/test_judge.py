@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,6 +103,10 @@ def test_a_table_may_come_from_standard_input(redense_run: Run, table: Path, mon
     give(b"")
     assert redense_run("judge", "-")[2] == "redense: standard input is empty: expected a header and rows\n"
     assert "give - once" in redense_run("judge", "-", "-")[2]
+    os.mkfifo("pipe")
+    assert "of a pipe, give it to standard input and name it -" in redense_run("judge", "pipe")[2]
+    monkeypatch.setattr(sys, "stdin", None)
+    assert redense_run("judge", "-")[2].startswith("redense: standard input is closed: pipe a table into redense judge")
 
     give(TABLE.encode())
     assert redense_run("judge", "-", "--out", "page")[0] == 0

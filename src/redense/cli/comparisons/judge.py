@@ -92,6 +92,8 @@ def _verdicts(options: argparse.Namespace) -> Any:
 
     if options.table.count(_STDIN) > 1:
         raise RedenseError("standard input can be read once: give - once")
+    if _STDIN in options.table and sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise RedenseError("standard input is closed: pipe a table into redense judge -, or name a file")
     return judge(
         [sys.stdin.buffer if table == _STDIN else table for table in options.table],
         metric=options.metric,

@@ -46,6 +46,7 @@ class ArmFigures:
         ended: what became of the runs without a figure, in a word.
         bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
         unmasked: it is known to have no mask, and others were named as the controls: it is no gain either.
+        steps_of: the steps of each run, by seed, where they are told.
     """
 
     values: Mapping[str, float]
@@ -58,6 +59,7 @@ class ArmFigures:
     bound: bool = False
     unmasked: bool = False
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
+    steps_of: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def seeds(self) -> tuple[str, ...]:

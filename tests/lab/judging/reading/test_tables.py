@@ -97,6 +97,19 @@ def test_a_frame_is_anything_with_columns_and_no_package_is_asked_for():
     assert values_of(Frame()) == VALUES
 
 
+def test_a_table_of_arrow_is_read_by_its_rows():
+    class Table:
+        columns, column_names = ([],), ("arm", "seed", "error")
+
+        def to_pylist(self) -> list[dict[str, Any]]:
+            return ROWS
+
+        def __getitem__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    assert values_of(Table()) == VALUES
+
+
 def test_the_csv_of_a_comparison_has_both_splits(write: Callable[[str | bytes], Path]):
     table = "arm,seed,steps,gradients,parameters,nonzeros,failed,validation_error,test_error\n"
     table += "baseline,0,100,100,9,9,,5.0,6.0\nllr,0,160,160,9,9,,4.5,5.5\n"

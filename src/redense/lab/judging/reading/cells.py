@@ -81,7 +81,9 @@ def _columns_of(read: Callable[[], str | bytes], source: str) -> Columns:
     except FileNotFoundError:
         raise DataError(f"there is no file {source}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
+        why = getattr(error, "strerror", None) or error
+        pipe = "; of a pipe, give it to standard input and name it -" if "a pipe" in str(why) else ""
+        raise DataError(f"{source} cannot be read: {quoted(why)}{pipe}") from None
     data = given.encode() if isinstance(given, str) else given
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:

@@ -44,6 +44,8 @@ def read_table(table: Any, *, metric: str | None = None, validation: Any = None)
         raise DataError("validation figures beside a table are a column or a split of it; give them apart to a dict")
     if _is_file(table):
         return _of_columns([_read(table)], metric)
+    if hasattr(table, "column_names") and hasattr(table, "to_pylist"):  # of Arrow
+        return _of_columns([columns_of_rows(table.to_pylist(), "the table")], metric)
     if hasattr(table, "columns") and hasattr(table, "__getitem__"):
         return _of_columns([columns_of_frame(table)], metric)
     if not isinstance(table, Iterable) or isinstance(table, bytes):
@@ -114,7 +116,7 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
     made: dict[str, ArmFigures] = {}
     for name, arm in arms.items():
         runs = arm["validation" if only else "test"]
-        steps = [own for _, own in runs.values() if own is not None]
+        steps = {seed: own for seed, (_, own) in runs.items() if own is not None}
         for seed, (_, own) in arm["validation"].items():
             its = runs.get(seed, (0, own))[1]
             if its is not None and own is not None and its != own:
@@ -125,10 +127,11 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
         made[name] = ArmFigures(
             values=_numbers_of(runs),
             validation=_numbers_of(beside),
-            steps=math.fsum(steps) / len(steps) if steps else None,
+            steps=math.fsum(steps.values()) / len(steps) if steps else None,
             runs=len(runs),
             ended="failed",
             failures=failed,
+            steps_of=steps,
         )
     if not any(arm.values for arm in made.values()):
         name, seed, why = next((n, s, w) for n, arm in made.items() for s, w in arm.failures.items())
