@@ -133,6 +133,7 @@ class NamedBytes(io.BytesIO):
         ("judge t.csv --looks 0", "looks must be a whole number from 1"),
         ("judge t.csv --sd 1", "--sd is of a plan"),
         ("judge --plan --sd 1 --effect 1", "--plan needs --arms"),
+        ("judge --plan --changed-code", "--plan is made before there is a table: --changed-code is not of it"),
         ("judge --plan --sd 1 --effect 1 --arms 1 --margin 2", "--margin is not of it"),
         ("judge --plan --sd 1 --effect 1 --arms 1 --looks 0", "looks must be a whole number from 1 to"),
         ("judge t.csv --plan --sd 1 --effect 1 --arms 1", "a table is not of it"),

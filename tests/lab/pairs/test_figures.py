@@ -170,6 +170,7 @@ def test_an_expression_finds_the_last_figure_or_figures_by_name(tmp_path: Path):
         ("error 12.5 128 images", "error ([0-9.]+)", 12.5),
         ("error 12 3000 images", "error ([0-9.]+)", 12),
         ("error 12 300 images", "error ([0-9.]+) [0-9]+ images", 12),
+        ("error: 0.25 x 100 images", "error: ([0-9.]+)", 0.25),
         ("step 3 250.5", r"step \d+ ([0-9.]+)", 250.5),
         ("0.25km, 0.5 kB", "([0-9.]+) kB", 0.5),
     ],

@@ -29,7 +29,7 @@ _SPACE = "[ \u00a0\u2007\u2009\u202f]"  # between thousands
 _THOUSANDS = re.compile(rf"(?<![0-9.])[0-9]{{1,3}}(?:{_SPACE}[0-9]{{3}})*{_SPACE}\Z")
 _AFTER = re.compile(
     r"(?:[xX][0-9a-fA-F]+)?(?:[,._'\u2019]?[0-9]+)*"  # of 0x1f, 1_234.5, 1'234
-    r"(?: ?[eEdD][+-]?[0-9]+|\s?[\u00b7\u00d7x*]\s?10(?:\^|\*\*)?[+\u2212-]?[0-9]+|[kKMG](?![a-zA-Z]))?"
+    r"(?: ?[eEdD][+-]?[0-9]+|\s?[\u00b7\u00d7x*]\s?10(?:(?:\^|\*\*)?[+\u2212-]|\^|\*\*)[0-9]+|[kKMG](?![a-zA-Z]))?"
 )
 _AFTER_THOUSANDS = re.compile(rf"(?:{_SPACE}[0-9]{{3}}(?![0-9]))+")
 

@@ -105,6 +105,13 @@ def test_seeds_of_two_programs_are_not_of_one_arm(write: Write):
     assert "mine" in {arm.name for arm in judge([first, own]).decision.arms}
 
 
+def test_a_damaged_plan_is_refused_by_name(write: Write):
+    folder = write("a", range(3))
+    (folder / PLAN).write_text("{")
+    with pytest.raises(DataError, match=r"comparison\.json' is damaged"):
+        judge(folder)
+
+
 def test_seeds_of_two_recipes_are_not_of_one_arm_and_settings_that_came_later_are_no_difference(write: Write):
     folders = [write("a", range(3)), write("b", [3, 4])]
     recipe = {"name": "x", "training": {"lr": 0.1, "sparsity": {"fc": 0.3}}, "data": {"source": "here"}}

@@ -62,12 +62,14 @@ def _results(path: Path) -> Path | None:
 
 
 def _read(path: Path) -> Told:
+    at = path.parent / _PLAN
     try:
+        plan = _plan(path.parent)
+        at = path
         data: Mapping[str, Any] = read_json(path, limit=_LARGEST)
         rows, judged, metric = data["rows"], data.get("judged") or {}, data.get("metric") or {}
         named = judged.get("baseline")
         baseline = None if named is None else str(named)
-        plan = _plan(path.parent)
         more = len(rows) - len(plan.get("arms") or rows)  # a recipe's arms lack the baseline, and one may be many
         return Told(
             arms=tuple(str(row["arm"]) for row in rows),
@@ -90,7 +92,7 @@ def _read(path: Path) -> Told:
             trained=_trained(data, plan),
         )
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"'{shown(path)}' is damaged: it is none that redense writes") from None
+        raise DataError(f"'{shown(at)}' is damaged: it is none that redense writes") from None
 
 
 def _plan(folder: Path) -> Mapping[str, Any]:
@@ -99,7 +101,8 @@ def _plan(folder: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     check_sums(folder, _PLAN)
-    return read_json(path, limit=_LARGEST)
+    plan: Any = read_json(path, limit=_LARGEST)
+    return plan if isinstance(plan, Mapping) else {}
 
 
 def _trained(data: Mapping[str, Any], plan: Mapping[str, Any]) -> Trained:
