@@ -43,7 +43,7 @@ def test_the_command_line_prints_what_python_returns(redense_run: Run, table: Pa
 
 def test_options_of_a_table_are_those_of_python(redense_run: Run, table: Path):
     options = ("--metric", "error", "--higher-is-better", "--baseline", "restart", "--control", "baseline", "--margin")
-    code, out, _ = redense_run("judge", "t.csv", *options, "0.5", "--looks", "3", "--json")
+    code, out, _ = redense_run("judge", "t.csv", *options, "0.5", "--looks", "3", "--changed-code", "--json")
     made = redense.judge(
         table, metric="error", lower_is_better=False, baseline="restart", controls=["baseline"], margin=0.5, looks=3
     )
