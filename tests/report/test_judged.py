@@ -73,6 +73,18 @@ def test_a_folder_that_is_judged_says_what_it_said(tmp_path: Path):
     check_page(again)
 
 
+def test_every_run_keeps_its_own_steps_and_one_that_failed_may_have_none(tmp_path: Path):
+    table: list[dict[str, Any]] = [{**row, "steps": 100 + 3 * (row["seed"] == 4), "failed": ""} for row in rows()]
+    table[-1] |= {"error": "", "steps": "", "failed": "killed"}
+    found = judge(table)
+    c = page_of(found, tmp_path)
+    lines = (tmp_path / "compare.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[2] for line in lines[-6:]] == ["100", "100", "100", "100", "103", ""]
+    assert (
+        [arm.steps for arm in c.arms] == [arm.steps for arm in judge(tmp_path).decision.arms] == [100.5, 100.5, 100.6]
+    )
+
+
 @pytest.mark.parametrize("split", ["", "test"])
 def test_a_figure_of_which_nobody_told_the_split_is_not_called_a_test_figure(tmp_path: Path, split: str):
     table = [{**row, **({"split": split} if split else {})} for row in rows()]
@@ -103,6 +115,8 @@ def test_small_means_without_a_difference_are_not_nothing_either(tmp_path: Path)
 def test_of_numbers_that_were_given_nobody_knows_the_masks(tmp_path: Path):
     c = page_of(judge(rows()), tmp_path)
     assert words.arms_sentence(c) == "Whether an arm trains under a mask, nobody told."
+    alone = page_of(judge({"baseline": [31.0, 30.5]}, lower_is_better=True), tmp_path)
+    assert words.table_sentence(alone) == "The lowest mean figure is that of baseline, 30.75."
 
 
 def test_of_controls_that_are_level_on_validation_judge_page_and_folder_choose_the_same(tmp_path: Path):

@@ -170,7 +170,11 @@ def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: 
     [
         ({"controls": {"mine": DSD}}, RecipeError, "4 candidates beside 1 controls: controls are to be tuned as often"),
         ({"confirm": 3}, RecipeError, "confirm must be 5 to 1,000 fresh seeds"),
-        ({"runs": 5}, RecipeError, "takes at least 4 runs, got 2"),
+        (
+            {"runs": 5},
+            RecipeError,
+            "of 4 candidates and 4 controls takes at least 8 runs, half of them for each; got 5",
+        ),
         ({"metric": "mine"}, DataError, "is better is not known"),
         ({"runs": float("inf")}, RecipeError, "runs must be a whole number, got inf"),
         ({"runs": 10**12}, RecipeError, "a search has at most 1,000"),

@@ -155,6 +155,7 @@ def judge(
     control: Names = None,
     margin: float | None = None,
     looks: int | None = None,
+    changed_code: bool = False,
     plan: bool = False,
     sd: float | None = None,
     effect: float | None = None,

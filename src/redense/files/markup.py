@@ -106,15 +106,16 @@ def _read(child: Child) -> Iterator[str]:
         yield child
     elif isinstance(child, Element):
         before, after = "", ""
+        inner = "".join(_read(child.children))
         if child.tag == "br":
             before = "; "
+        elif not inner:
+            return  # as of an arm of which nothing is told
         elif child.tag == "small":  # an interval below its figure
             before, after = " [", "]"
         elif {"under", "about"} & set(str(child.attributes.get("class_") or "").split()):
             before = ", "
-        yield before
-        yield from _read(child.children)
-        yield after
+        yield f"{before}{inner}{after}"
     elif not isinstance(child, _LISTS) and isinstance(child, Block):
         yield from _read(child.elements())
     elif child is not None:

@@ -9,6 +9,7 @@ from redense.files.checksums import NAME as SUMS
 from redense.files.locks import LOCK, locked
 from redense.files.writing import write_text
 from redense.lab.folder import new_folder
+from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.judge import Judgement
 from redense.lab.judging.results import described, plain_steps, seed_of
 from redense.lab.pairs.results import FILES, write_tables
@@ -50,12 +51,15 @@ def results_of(judgement: Judgement, name: str) -> dict[str, Any]:
         seeds = [
             {
                 "seed": seed_of(seed),
+                **_steps(figures, seed),
                 "test": {metric: value},
                 **({"validation": {metric: figures.validation[seed]}} if seed in figures.validation else {}),
             }
             for seed, value in figures.values.items()
         ]
-        seeds += [{"seed": seed_of(seed), "failed": why} for seed, why in figures.failures.items()]
+        seeds += [
+            {"seed": seed_of(seed), **_steps(figures, seed), "failed": why} for seed, why in figures.failures.items()
+        ]
         rows.append(
             {
                 "arm": arm.name,
@@ -92,6 +96,10 @@ def results_of(judgement: Judgement, name: str) -> dict[str, Any]:
         },
         **described(decision),
     }
+
+
+def _steps(figures: ArmFigures, seed: str) -> dict[str, Any]:
+    return {"steps": plain_steps(figures.steps_of[seed])} if seed in figures.steps_of else {}
 
 
 def to_markdown(judgement: Judgement) -> str:

@@ -268,6 +268,11 @@ def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> d
         raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
     if isinstance(runs, bool) or not isinstance(runs, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise RecipeError(f"runs must be a whole number, got {runs!r}")
+    if runs < (least := 2 * max(sizes.values())):
+        raise RecipeError(
+            f"a search of {sizes['candidates']} candidates and {sizes['controls']} controls takes at least {least} "
+            f"runs, half of them for each; got {runs}"
+        )
     rungs = {pool: plan_rungs(size, runs // 2) for pool, size in sizes.items()}
     most = max(rung.seeds for pool in rungs.values() for rung in pool)
     if most > _FRESH:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def test_the_command_line_prints_what_python_returns(redense_run: Run, table: Pa
 
 def test_options_of_a_table_are_those_of_python(redense_run: Run, table: Path):
     options = ("--metric", "error", "--higher-is-better", "--baseline", "restart", "--control", "baseline", "--margin")
-    code, out, _ = redense_run("judge", "t.csv", *options, "0.5", "--looks", "3", "--json")
+    code, out, _ = redense_run("judge", "t.csv", *options, "0.5", "--looks", "3", "--changed-code", "--json")
     made = redense.judge(
         table, metric="error", lower_is_better=False, baseline="restart", controls=["baseline"], margin=0.5, looks=3
     )
@@ -102,6 +103,10 @@ def test_a_table_may_come_from_standard_input(redense_run: Run, table: Path, mon
     give(b"")
     assert redense_run("judge", "-")[2] == "redense: standard input is empty: expected a header and rows\n"
     assert "give - once" in redense_run("judge", "-", "-")[2]
+    os.mkfifo("pipe")
+    assert "of a pipe, give it to standard input and name it -" in redense_run("judge", "pipe")[2]
+    monkeypatch.setattr(sys, "stdin", None)
+    assert redense_run("judge", "-")[2].startswith("redense: standard input is closed: pipe a table into redense judge")
 
     give(TABLE.encode())
     assert redense_run("judge", "-", "--out", "page")[0] == 0
@@ -128,6 +133,7 @@ class NamedBytes(io.BytesIO):
         ("judge t.csv --looks 0", "looks must be a whole number from 1"),
         ("judge t.csv --sd 1", "--sd is of a plan"),
         ("judge --plan --sd 1 --effect 1", "--plan needs --arms"),
+        ("judge --plan --changed-code", "--plan is made before there is a table: --changed-code is not of it"),
         ("judge --plan --sd 1 --effect 1 --arms 1 --margin 2", "--margin is not of it"),
         ("judge --plan --sd 1 --effect 1 --arms 1 --looks 0", "looks must be a whole number from 1 to"),
         ("judge t.csv --plan --sd 1 --effect 1 --arms 1", "a table is not of it"),

@@ -95,6 +95,9 @@ def test_headline_and_conclusions_name_the_same_gains_and_the_same_obstacles(los
 def test_a_baseline_without_any_run_is_no_error_and_no_gain():
     found = decision({"baseline": 12.0, "dsd": 10.0, "restart": 11.0}, {"baseline": 5})
     assert headline(found) == "No arm shows a gain over 5 seeds. 5 of 5 runs of baseline diverged, so dsd is none."
+    found = decision({"baseline": 12.0, "dsd": 11.0, "restart": 11.0}, {"baseline": 5})
+    assert headline(found).endswith("5 seeds. No run of the baseline came to its end, so no arm is compared with it.")
+    assert words.said_of(found, "restart").startswith("restart: the control. It is what others are compared with.")
     assert headline(decision({"baseline": 12.0})) == "Nothing can be compared: there is one arm."
 
 

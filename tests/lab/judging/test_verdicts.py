@@ -301,6 +301,12 @@ def test_figures_of_two_units_are_named_and_an_arm_that_is_much_better_is_not():
     assert said in caution([value / 100 for value in shifted(-1.5)])
     for better in ([value / 10 for value in BASE], [value / 1000 for value in BASE], [0.0, *shifted(-1)[1:]]):
         assert "a hundred times" not in caution(better)
+    shown = [0.95, 0.91, 0.99, 0.93, 0.97, 0.9]  # percentages below 1
+    for dsd, told in (([value / 100 for value in shown], True), ([value / 1000 for value in shown], False)):
+        table = {"baseline": shown, "restart": [value - 0.02 * value**2 for value in shown], "dsd": dsd}
+        assert (
+            "and 0.0095 are: if these are percentages" in (redense.judge(table, lower_is_better=True).caution or "")
+        ) == told
 
 
 @pytest.mark.parametrize(("figure", "told"), [(8.0, True), (0.0, False)])

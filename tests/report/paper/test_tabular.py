@@ -80,6 +80,11 @@ def test_a_number_is_in_csv_as_programs_read_it_whatever_the_page_makes_of_it():
     assert text.splitlines()[1:] == ["a,-1234567.0", "b,0.00", "c,0.00", "d,"]
 
 
+def test_what_is_empty_below_a_name_is_no_part_of_the_name():
+    cell = ["baseline", h("span", "", class_="about"), h("small")]
+    assert to_csv(Table("", [("Arm", False)], [[cell]])) == "Arm\nbaseline\n"
+
+
 def test_a_cell_of_elements_is_told_in_one_line_as_the_page_shows_it():
     rows: list[list[Cell]] = [
         [[h("code", "a"), " b"], ["9.8", h("small", "9.1 to 10.2")]],

@@ -38,6 +38,9 @@ def register(verbs: Verbs) -> None:
     )  # fmt: skip
     judge.add_argument("--margin", type=float, metavar="X", help="differences within it are nothing: say what is equal")
     judge.add_argument("--looks", type=int, metavar="N", help="how often it will be looked at in all (default: 1)")
+    judge.add_argument(
+        "--changed-code", action="store_true", help="code that differs between folders makes the same numbers"
+    )
     judge.add_argument("--plan", action="store_true", help="no table: how many seeds does a difference take?")
     judge.add_argument("--sd", type=float, metavar="S", help="of a plan: standard deviation of paired differences")
     judge.add_argument("--effect", type=float, metavar="D", help="of a plan: the true difference")
@@ -89,6 +92,8 @@ def _verdicts(options: argparse.Namespace) -> Any:
 
     if options.table.count(_STDIN) > 1:
         raise RedenseError("standard input can be read once: give - once")
+    if _STDIN in options.table and sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise RedenseError("standard input is closed: pipe a table into redense judge -, or name a file")
     return judge(
         [sys.stdin.buffer if table == _STDIN else table for table in options.table],
         metric=options.metric,
@@ -97,13 +102,14 @@ def _verdicts(options: argparse.Namespace) -> Any:
         controls=options.control,
         margin=options.margin,
         looks=1 if options.looks is None else options.looks,
+        changed_code=options.changed_code,
     )
 
 
 def _plan(options: argparse.Namespace) -> Any:
     foreign = first_given(options, _OF_A_TABLE)
-    if options.table or foreign:
-        what = "a table" if options.table else f"--{foreign}"
+    if options.table or foreign or options.changed_code:
+        what = "a table" if options.table else f"--{foreign or 'changed-code'}"
         raise RedenseError(f"--plan is made before there is a table: {what} is not of it")
     if missing := next((name for name in ("sd", "effect", "arms") if getattr(options, name) is None), None):
         raise RedenseError(f"--plan needs --{missing}: redense judge --plan --sd 0.4 --effect 0.5 --arms 3")

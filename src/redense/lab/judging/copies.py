@@ -9,6 +9,7 @@ from .figures import ArmFigures
 _ENDS = (0.0, 1.0, 100.0)  # of figures that count examples: all right, or all wrong
 _APART = 20  # times as large as the largest fraction is the smallest percentage, where figures are of two units
 _HUNDRED = 50, 200  # times as large as fractions are percentages of about the same
+_LEAST = 0.01  # percent; figures below it count no examples
 _FEW = 3  # seeds, or different figures, from which on equal figures say something
 
 
@@ -57,11 +58,16 @@ def alike(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
 def of_two_units(arms: Mapping[str, ArmFigures]) -> tuple[float, float] | None:
     """Return a figure of each unit where some look like fractions and others like percentages; None where none do.
 
-    Some are at most 1 and the others, a hundred times as large, at most 100, and nothing lies between.
+    Some are at most 1 and the others, a hundred times as large, at most 100, and nothing lies between. Percentages may
+    be below 1, too: errors of 0.95 % and of 0.0095.
     """
     values = sorted(value for figures in arms.values() for value in figures.values.values())
-    small, large = [value for value in values if 0 < value <= 1], [value for value in values if value > 1]
-    if not small or not large or values[0] < 0 or large[-1] > _ENDS[-1] or large[0] < _APART * small[-1]:
+    if not values or values[0] < 0 or values[-1] > _ENDS[-1]:
         return None
-    low, high = small[len(small) // 2], large[len(large) // 2]
-    return (low, high) if _HUNDRED[0] <= high / low <= _HUNDRED[1] else None
+    values = [value for value in values if value > 0]
+    for at in range(1, len(values)):
+        if values[at - 1] <= 1 and values[at] >= max(_APART * values[at - 1], _LEAST):
+            low, high = values[at // 2], values[(at + len(values)) // 2]
+            if _HUNDRED[0] <= high / low <= _HUNDRED[1]:
+                return low, high
+    return None

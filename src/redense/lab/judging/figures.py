@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redense.errors import DataError, nearest
@@ -22,7 +22,7 @@ _TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
     {"neg", "negative", "minus", "inverse", "inv", "less", "1", "100", "non", "no", "not", "opposite", "decrease"}
     | {"drop", "gain", "improvement", "reduction", "reduced", "saved", "avoided"}
 )
-# A row of a spreadsheet, or of pandas's margins and `describe`, is called so in the column of seeds.
+# A row of a spreadsheet, or of pandas's margins and `describe`, is called so in the column of seeds or of arms.
 _SUMMARIES = frozenset(
     {"mean", "average", "avg", "median", "std", "sd", "stdev", "std dev", "standard deviation", "sem", "stderr"}
     | {"std err", "standard error", "var", "variance", "count", "total", "overall", "all", "summary", "mean std"}
@@ -46,6 +46,7 @@ class ArmFigures:
         ended: what became of the runs without a figure, in a word.
         bound: it ends in another network than the others, or in several: no arm has to beat it, and it is no gain.
         unmasked: it is known to have no mask, and others were named as the controls: it is no gain either.
+        steps_of: the steps of each run, by seed, where they are told.
     """
 
     values: Mapping[str, float]
@@ -58,6 +59,7 @@ class ArmFigures:
     bound: bool = False
     unmasked: bool = False
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
+    steps_of: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -288,8 +290,44 @@ def check_seeds(arms: Mapping[str, ArmFigures]) -> None:
         raise DataError(f"arms need the same seeds, because they are paired by seed: {'; '.join(parts)}")
 
 
+def check_arms(arms: Mapping[str, ArmFigures], known: Collection[str]) -> None:
+    """Raise if an arm is a summary of the others, as spreadsheets and pandas's margins add a row.
+
+    Args:
+        arms: of a table.
+        known: those of which a folder says that they were trained; they may be called so.
+
+    Raises:
+        DataError: one is; the message names it.
+    """
+    for name, figures in arms.items():
+        if name in known:
+            continue
+        others = [other for other in arms.values() if other is not figures]
+        if _word(name) in _SUMMARIES or _word(name) == "sum" or _is_end(_ENDS.get(_word(name)), figures, others):
+            raise DataError(
+                f"arm {quoted(name)} is a summary of arms and no arm: leave its rows out, or give an arm that is "
+                "called so another name"
+            )
+
+
+def _is_end(end: Callable[[list[float]], float] | None, figures: ArmFigures, others: Collection[ArmFigures]) -> bool:
+    """Whether an arm that is called so, as a way of pooling may be, has the least or largest figure of each seed."""
+    if end is None or len(others) < 2:
+        return False
+    pairs = [
+        (value, [other.values[seed] for other in others if seed in other.values])
+        for seed, value in figures.values.items()
+    ]
+    return bool(pairs) and all(len(their) > 1 and value == end(their) for value, their in pairs)
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[\s._-]+", " ", folded(name)).strip()
+
+
 def _is_summary(seed: str, figures: ArmFigures) -> bool:
-    word = re.sub(r"[\s._-]+", " ", folded(seed)).strip()
+    word = _word(seed)
     if (ends := _ENDS.get(word)) and seed in figures.values:  # else a name, as of a person
         others = [value for other, value in figures.values.items() if other != seed]
         return len(others) > 1 and figures.values[seed] == ends(others)

@@ -123,6 +123,8 @@ class _Headline:
         ahead = [name for name in arms if all(verdict == "better" for verdict in told[name].against.values())]
         if ahead:
             return " ".join(f"{self.obstacle(name)}, so {name} is none." for name in ahead)
+        if any(arm.name == self.first and not arm.n for arm in decision.arms):
+            return f"No run of {self.named(self.first)} came to its end, so no arm is compared with it."
         if not better:
             too = f"; {_are(longer)}, without a mask" if longer else ""
             return f"None is shown to be better than {self.its(self.first)}{too}."

@@ -15,6 +15,7 @@ from . import words
 from .figures import (
     ArmFigures,
     all_quoted,
+    check_arms,
     check_metric,
     choose_baseline,
     choose_controls,
@@ -168,6 +169,7 @@ def judge(
     controls: Iterable[str] | None = None,
     margin: float | None = None,
     looks: int = 1,
+    changed_code: bool = False,
 ) -> Judgement:
     """Judge a table of results: is an arm better than its baseline, and than the strongest control without a mask?
 
@@ -185,7 +187,9 @@ def judge(
             and ``longer``, if not given. What a folder knows as such is no gain in any case.
         margin: differences within it are of no interest, and called equivalent where that is shown; a folder's for its
             own metric, if not given.
-        looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder.
+        looks: how often the table will have been looked at when no more seeds are added; at least as often as a folder,
+            and a further time for each that adds seeds or arms to it.
+        changed_code: code that differs between folders makes the same numbers; without it they are refused.
 
     Raises:
         DataError: the table cannot be judged; the message says where.
@@ -206,15 +210,16 @@ def judge(
         controls = [label(one) if isinstance(one, Real) else one for one in several]
     if isinstance(table, Iterator) and not hasattr(table, "read"):
         table = list(table)  # it is read twice: the folders, and their tables
-    told = told_by(table)
+    told = told_by(table, changed_code=changed_code)
     read = read_table(table, metric=metric or told.metric, validation=validation)
-    if lower_is_better is None and read.metric == told.metric:
-        if len(told.sides) > 1:
+    check_arms(read.arms, told.arms)
+    if lower_is_better is None:
+        if len(sides := told.sides_of(read.metric)) > 1:
             raise DataError(
-                f"folders say both that lower and that higher is better of {quoted(told.metric)}: say which, with "
+                f"folders say both that lower and that higher is better of {quoted(read.metric)}: say which, with "
                 "--lower-is-better or --higher-is-better (in Python lower_is_better=True or False)"
             )
-        lower_is_better = told.lower_is_better
+        lower_is_better = next(iter(sides), None)
     lower = is_lower_better(read.metric, lower_is_better)
     if baseline is None and len(told.baselines) > 1:
         raise DataError(f"folders have different baselines, {all_quoted(told.baselines)}: say which with --baseline")
@@ -229,6 +234,8 @@ def judge(
     for name in {*told.controls}.intersection(arms).difference(chosen):
         arms[name] = replace(arms[name], unmasked=True)
     only = read.validation_only or told.validation_only
+    joined = told.looks_at(arms)
+    at_least, added = (joined.correction, joined.added) if joined else (told.looks, told.added)
     tells_split = told.split != "" and (read.by_split or any(one.validation for one in arms.values()))
     return Judgement(
         decide(
@@ -237,11 +244,11 @@ def judge(
             baseline=first,
             controls=chosen,
             metric=read.metric,
-            unit=told.unit if read.metric == told.metric else "",
-            margin=float(margin) if margin is not None else told.margin if read.metric == told.metric else None,
-            looks=max(int(looks), told.looks),
+            unit=told.unit_of(read.metric),
+            margin=told.margin_of(read.metric) if margin is None else float(margin),
+            looks=max(int(looks), at_least),
             validation_only=only,
-            added=told.added if told.looks >= looks else "",
+            added=added if at_least >= looks else "",
         ),
         arms,
         split="validation" if only else "test" if tells_split else "",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from .statistics import LEVEL
@@ -44,9 +46,9 @@ class Looks:
         steps = [*self.looked, self.now]
         parts: list[str] = []
         if len({seeds for seeds, _ in steps}) > 1:
-            parts.append(f"seeds ({', then '.join(str(seeds) for seeds, _ in steps)})")
+            parts.append(f"seeds ({_then(seeds for seeds, _ in steps)})")
         if len({arms for _, arms in steps}) > 1:
-            parts.append(f"arms ({', then '.join(str(arms) for _, arms in steps)}; all are judged as one family)")
+            parts.append(f"arms ({_then(arms for _, arms in steps)}; all are judged as one family)")
         what = f"{' and '.join(parts) or 'results'} were added after looking"
         what = what[:1].upper() + what[1:]
         beyond = len(steps) - self.planned
@@ -59,3 +61,7 @@ class Looks:
             f"difference is shown by chance in up to {worst:.3g} % of experiments, not {100 * LEVEL:g} %; "
             "--looks, given beforehand, keeps that."
         )
+
+
+def _then(counts: Iterable[int]) -> str:
+    return ", then ".join(str(count) for count, _ in groupby(counts))

@@ -58,7 +58,8 @@ def obstacle(found: Obstacle) -> str:
 
 def _against(decision: Decision, told: Conclusion) -> str:
     if not told.against:
-        return "It was compared with nothing."
+        others = any(item.against == told.arm for item in decision.contrasts)
+        return "It is what others are compared with." if others else "It was compared with nothing."
     if all(verdict == ONE_SEED for verdict in told.against.values()):
         return "One seed shows nothing."
     parts = [f"{other_name(decision, other)}: {verdict}" for other, verdict in told.against.items()]
@@ -168,11 +169,12 @@ def caution(decision: Decision) -> str | None:
 
 
 def _untold(decision: Decision) -> list[str]:
-    """Return the gains whose steps nobody told, where those of a control that they beat are known."""
+    """Return the gains, and the controls that they beat, whose steps nobody told, where those of any arm are known."""
     steps = {arm.name: arm.steps for arm in decision.arms}
-    if all(steps[one] is None for one in decision.deciding):
+    gains = [name for name, told in decision.conclusions.items() if told.gain]
+    if not gains or all(known is None for known in steps.values()):
         return []
-    return [name for name, told in decision.conclusions.items() if told.gain and steps[name] is None]
+    return [name for name in (*gains, *decision.deciding) if steps[name] is None]
 
 
 def sentence(decision: Decision, contrast: Contrast) -> str:

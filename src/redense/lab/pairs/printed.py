@@ -24,8 +24,14 @@ _FAR = 40  # characters on each side of a figure that are looked at
 _MEANT = re.compile(r"""\{\s*(?:["']|\w+\s*:\s*[-+.\d]|\w+\s*:\s*(?:nan|inf))""", re.IGNORECASE)  # figures, and no JSON
 _SIGN = "(?:(?<![\\w)])[-\u2212])?"
 _BEFORE = re.compile(_SIGN + r"(?:[0-9.]*[0-9]\.?(?:[eE][+-]?[0-9]*)?)?\Z")
-_BEFORE_ALL = re.compile(_SIGN + r"(?:[0-9.,]*[0-9][.,]?(?:[eE][+-]?[0-9]*)?)?\Z")
-_AFTER = re.compile(r"(?:[,.]?[0-9]+)*(?:[eE][+-]?[0-9]+)?")
+_BEFORE_ALL = re.compile(_SIGN + r"(?:[0-9.,_'\u2019]*[0-9][.,_'\u2019]?(?:[eE][+-]?[0-9]*)?)?\Z")
+_SPACE = "[ \u00a0\u2007\u2009\u202f]"  # between thousands
+_THOUSANDS = re.compile(rf"(?<![0-9.])[0-9]{{1,3}}(?:{_SPACE}[0-9]{{3}})*{_SPACE}\Z")
+_AFTER = re.compile(
+    r"(?:[xX][0-9a-fA-F]+)?(?:[,._'\u2019]?[0-9]+)*"  # of 0x1f, 1_234.5, 1'234
+    r"(?: ?[eEdD][+-]?[0-9]+|\s?[\u00b7\u00d7x*]\s?10(?:(?:\^|\*\*)?[+\u2212-]|\^|\*\*)[0-9]+|[kKMG](?![a-zA-Z]))?"
+)
+_AFTER_THOUSANDS = re.compile(rf"(?:{_SPACE}[0-9]{{3}}(?![0-9]))+")
 
 
 def checked_expression(pattern: str | None) -> str | None:
@@ -144,6 +150,14 @@ def _whole(match: re.Match[str], group: str | int) -> str:
     """Return the number that a group has found, with what of it the group has left out."""
     text, (begin, end) = match.string, match.span(group)
     # A comma that the expression itself matches divides two numbers.
-    before = (_BEFORE if match.start() < begin else _BEFORE_ALL).search(text[max(0, begin - _FAR) : begin])
-    after = _AFTER.match(text[end : end + _FAR]) if end == match.end() else None
-    return (before[0] if before else "") + match.group(group) + (after[0] if after else "")
+    left, found, right = text[max(0, begin - _FAR) : begin], match.group(group), text[end : end + _FAR]
+    before = (_BEFORE if match.start() < begin else _BEFORE_ALL).search(left)
+    if match.start() == begin and re.match(r"[0-9]{3}(?![0-9])", found):
+        before = _THOUSANDS.search(left) or before
+    after = ""
+    if end == match.end():
+        if re.fullmatch(r"[-+]?[0-9]{1,3}", found) and (thousands := _AFTER_THOUSANDS.match(right)):
+            after = thousands[0]
+        if more := _AFTER.match(right[len(after) :]):
+            after += more[0]
+    return (before[0] if before else "") + found + after

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,12 +147,27 @@ def csv_of(result: Mapping[str, Any]) -> str:
     only = result.get("judged", {}).get("validation_only")  # then they are in the place of test figures
     writer.writerow([*head, *(f"{'validation' if only else split}_{name}" for split, name in columns)])
     for row in result["rows"]:
+        steps = _own_steps(row)
         for seed in row["seeds"]:
             facts = [seed.get(name, "") for name in ("parameters", "nonzeros", "failed")]
             numbers = [seed.get(split, {}).get(name, "") for split, name in columns]
-            budget = ["" if row[name] is None else row[name] for name in ("steps", "gradients")]
+            budget = [
+                "" if told is None else told for told in (steps.get(seed["seed"], row["steps"]), row["gradients"])
+            ]
             writer.writerow(map(safe_cell, [row["arm"], seed["seed"], *budget, *facts, *numbers]))
     return buffer.getvalue()
+
+
+def _own_steps(row: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the steps of each run of an arm; none where those of its row are no mean of them, as of a shared phase.
+
+    A run that failed and told none has an empty cell, so that the mean stays what it is.
+    """
+    told = {seed["seed"]: seed.get("steps") for seed in row["seeds"]}
+    known = [steps for steps in told.values() if steps is not None]
+    silent = any(told[seed["seed"]] is None and not seed.get("failed") for seed in row["seeds"])
+    is_mean = known and row["steps"] is not None and math.isclose(sum(known) / len(known), row["steps"])
+    return told if is_mean and not silent else {}
 
 
 def _row(

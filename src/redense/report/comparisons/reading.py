@@ -10,7 +10,7 @@ from typing import Any
 from redense.errors import DataError
 from redense.lab.judging import words
 from redense.lab.judging.examples import Pooled
-from redense.lab.judging.results import Tried, decide_rows, is_dense, seed_of, tried
+from redense.lab.judging.results import Tried, decide_rows, is_dense, plain_steps, seed_of, tried
 from redense.lab.judging.verdicts import Contrast, Decision
 from redense.report.kit.loading import load_json
 from redense.report.kit.quantities import count, learning_rate, percent
@@ -87,7 +87,7 @@ def _arm(
         about=str(row.get("about") or ""),
         source=str(row.get("source") or ""),
         note=str(row.get("note") or ""),
-        steps=_whole(row["steps"]),
+        steps=plain_steps(_number(row["steps"])),
         gradients=_whole(row["gradients"]),
         phases=tuple(_spans(row["phases"])),
         seeds=seeds,

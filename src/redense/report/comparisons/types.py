@@ -72,7 +72,7 @@ class Arm:
     about: str
     source: str
     note: str
-    steps: int | None
+    steps: float | None
     gradients: int | None
     phases: tuple[Span, ...]
     seeds: tuple[Seed, ...]

@@ -34,7 +34,7 @@ def table_sentence(c: Comparison) -> str:
     names = [arm.name for arm in known if arm.mean == best.mean]
     text = f"The {extreme} mean {c.figure} is that of {listed(names)}, {value}"
     budgets = {arm.gradients for arm in c.arms if arm.name != c.decision.baseline}
-    if None in budgets:
+    if not budgets or None in budgets:
         return f"{text}."
     but = " but the baseline" if c.decision.baseline else ""
     same = f"all arms{but} spend the same number of gradient evaluations"

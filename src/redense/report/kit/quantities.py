@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redense.lab.judging.words import p_text
 
 _MOST_DECIMALS = 15
+_LONG = 1e15  # from here on a number has more digits than anybody reads, and than it has
 NBSP = "\u00a0"
 NONE = "\u2013"  # an en dash: nothing is known
 
@@ -42,8 +43,8 @@ NOTHING = Number(NONE)
 def number(value: float | None, decimals: int | None = None) -> str:
     """Return a figure with fixed decimals, or with as many as its size asks for.
 
-    >>> number(10.906, 2), number(0.21874), number(1234.5), number(float("nan")), number(None)
-    ('10.91', '0.2187', '1,234', 'not a number', '–')
+    >>> number(10.906, 2), number(0.21874), number(1234.5), number(-1.5e200, 2), number(float("nan")), number(None)
+    ('10.91', '0.2187', '1,234', '−1.5e200', 'not a number', '–')
     """
     if value is None:
         return NONE
@@ -51,6 +52,8 @@ def number(value: float | None, decimals: int | None = None) -> str:
         return "not a number"
     if math.isinf(value):
         return "infinite"
+    if abs(value) >= _LONG:
+        return f"{value:.4g}".replace("e+", "e").replace("-", "−")
     text = f"{value:,.{decimals_for(value) if decimals is None else decimals}f}"
     return text.removeprefix("-") if not float(text.replace(",", "")) else text.replace("-", "−")
 
@@ -91,7 +94,7 @@ def cell(value: float | None, decimals: int | None = None, *, signed: bool = Fal
     shown = number(value, decimals)
     if value is None or not math.isfinite(value):
         return Number(shown, "" if value is None else shown)
-    plain = f"{value:z.{decimals_for(value) if decimals is None else decimals}f}"
+    plain = f"{value:z.{decimals_for(value) if decimals is None else decimals}f}" if abs(value) < _LONG else str(value)
     return Number(f"+{shown}" if signed and value > 0 else shown, plain)
 
 
@@ -106,12 +109,12 @@ def signed(value: float | None, decimals: int) -> str:
 
 
 def whole(value: float | None) -> Number:
-    """Return a whole number for a table.
+    """Return a number of things for a table; a mean of such numbers need not be whole.
 
-    >>> whole(3384).shown, whole(3384).plain, whole(None).shown
-    ('3,384', '3384', '–')
+    >>> whole(3384).shown, whole(3384).plain, whole(102.6).shown, whole(None).shown
+    ('3,384', '3384', '102.6', '–')
     """
-    return NOTHING if value is None else cell(value, 0)
+    return NOTHING if value is None else cell(value, 1 if value % 1 else 0)
 
 
 def share(fraction: float | None) -> Number:

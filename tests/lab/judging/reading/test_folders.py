@@ -42,6 +42,10 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
+def _steps_of(steps: Mapping[str, int], arm: str) -> dict[str, int]:
+    return {"steps": steps[arm]} if arm in steps else {}
+
+
 def of_its_own(folder: Path) -> Decision:
     from redense.files.json_text import read_json
 
@@ -140,6 +144,13 @@ def test_a_gain_whose_steps_nobody_told_is_one_on_a_condition(write: Write):
     told = "Nobody told for how many steps dsd trains: a gain is one if that is no longer than the control does."
     assert told in (judge(folder).caution or "")
     assert "Nobody told" not in (judge(write("b", MEANS, lambda arm, value: {"error": value})).caution or "")
+    for name, steps, said in (
+        ("c", {"baseline": 500, "dsd": 900}, "restart trains"),
+        ("d", {"dsd": 900}, "restart trains"),
+        ("e", {"baseline": 500}, "dsd and restart train"),
+    ):
+        folder = write(name, MEANS, lambda arm, value, own=steps: {"error": value} | _steps_of(own, arm))
+        assert f"Nobody told for how many steps {said}: a gain is one if" in (judge(folder).caution or "")
 
 
 def test_folders_with_different_baselines_are_asked_which_it_is(write: Write):

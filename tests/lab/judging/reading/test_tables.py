@@ -97,6 +97,19 @@ def test_a_frame_is_anything_with_columns_and_no_package_is_asked_for():
     assert values_of(Frame()) == VALUES
 
 
+def test_a_table_of_arrow_is_read_by_its_rows():
+    class Table:
+        columns, column_names = ([],), ("arm", "seed", "error")
+
+        def to_pylist(self) -> list[dict[str, Any]]:
+            return ROWS
+
+        def __getitem__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    assert values_of(Table()) == VALUES
+
+
 def test_the_csv_of_a_comparison_has_both_splits(write: Callable[[str | bytes], Path]):
     table = "arm,seed,steps,gradients,parameters,nonzeros,failed,validation_error,test_error\n"
     table += "baseline,0,100,100,9,9,,5.0,6.0\nllr,0,160,160,9,9,,4.5,5.5\n"
@@ -199,6 +212,9 @@ def test_validation_beside_numbers_by_arm_may_be_by_seed_or_in_the_order_of_the_
         (CSV.replace("error", "error,steps").replace("\nb", ",1\nb").replace("\nd", ",x\nd"), "'steps' is 'x'"),
         (CSV + "DSD,0,1\nDSD,1,1\nDSD,2,1\n", "arms 'dsd' and 'DSD' differ in capitals, spaces or characters that"),
         (CSV.replace("error", "error,Steps").replace("\nb", ",1\nb"), "has a column 'Steps': call it 'steps'"),
+        (CSV.replace("error", "error,metrics.steps").replace("\nb", ",1\nb"), "'metrics.steps': call it 'steps'"),
+        (CSV.replace("error", "error,steps").replace("\nb", ",-1\nb").replace("\nd", ",-1\nd"), "'steps' is -1, exp"),
+        ("arm,seed,split,test_error\nbaseline,0,validation,1\n", "rows of 'split' 'validation' with the figure 'test"),
         (CSV + "baseline,mean,12.5\ndsd,mean,11.5\n", "arm 'baseline', seed 'mean' is a summary of runs and no run"),
         (CSV + "baseline,Std. Dev.,1\n", "seed 'Std. Dev.' is a summary"),
         (CSV + "baseline,max,12.9\ndsd,max,11.8\n", "seed 'max' is a summary"),
@@ -368,16 +384,22 @@ def test_small_figures_are_shown_with_their_digits_and_numbers_of_numpy_are_numb
 @pytest.mark.parametrize(
     ("column", "state"),
     [("State", "crashed"), ("status", "FAILED"), ("status", "RUNNING"), ("State", "CANCELLED by 1000"),
-     ("state", "OUT_OF_MEMORY"), ("state", "pruned")],
+     ("state", "OUT_OF_MEMORY"), ("state", "OUT_OF_ME+"), ("state", "CANCELLED+"), ("state", "TrialState.PRUNED"),
+     ("Status", "REQUEUED")],
 )  # fmt: skip
 def test_a_run_that_its_tracker_knows_as_unfinished_has_no_figure(column: str, state: str):
     rows = [{**row, column: "finished"} for row in ROWS]
     assert values_of(rows) == VALUES
     rows[-1][column] = state
-    with pytest.raises(DataError, match=f"'error' is 11.8, and '{column}' is '{state}': a run that failed has no fig"):
+    with pytest.raises(DataError, match=f"'error' is 11.8, and '{column}' is '{re.escape(state)}': a run that "):
         read_table(rows)
     rows[-1]["error"] = None
     assert read_table(rows).arms["dsd"].failures == {str(rows[-1]["seed"]): state}
+    for known in ("COMPLETED", "TrialState.COMPLETE", "TERMINATED", "COMPLETED+", ""):
+        assert values_of([{**row, column: known} for row in ROWS]) == VALUES
+    for unknown in ("Unknown", "exit 1", "CO+", "False"):  # which of two it is, only who made the table can say
+        with pytest.raises(DataError, match=f"row 6: '{column}' is '{re.escape(unknown)}', which may be of a run that"):
+            read_table([*({**row, column: "finished"} for row in ROWS[:-1]), {**ROWS[-1], column: unknown}])
 
 
 def test_steps_may_be_missing_of_a_whole_arm_and_of_runs_that_failed():
@@ -406,10 +428,25 @@ def test_a_test_figure_by_all_of_its_name_has_the_validation_figure_that_chooses
     assert (found.metric, found.by_split) == ("error", True)
     assert found.arms["llr"].values == {"0": 7, "1": 8, "2": 9}
     assert found.arms["llr"].validation == dict.fromkeys("012", 7)
+    with pytest.raises(DataError, match="has 'error' beside 'test_error': say which with --metric 'test_error', or"):
+        read_table(rows, metric="error")
 
 
 def test_a_seed_may_be_called_like_a_person(write: Callable[[str | bytes], Path]):
     assert values_of(write(CSV.replace(",1,", ",Max,")))["dsd"] == {"0": 11.5, "Max": 11.2, "2": 11.8}
+
+
+@pytest.mark.parametrize("name", ["mean", "Std", "All", "total", "Std. Dev.", "sum", "max"])
+def test_an_arm_that_is_a_summary_of_the_others_is_refused_by_name(name: str):
+    table: dict[str, list[float]] = {
+        "baseline": [12.5, 12.1, 12.9],
+        "restart": [11.9, 11.5, 12.1],
+        name: [12.5, 12.1, 12.9],
+    }
+    with pytest.raises(DataError, match=f"arm '{name}' is a summary of arms and no arm: leave its rows out, or give"):
+        judge(table, lower_is_better=True)
+    others = {f"{name} teacher": table.pop(name), "max": [1.0, 2.0, 3.5]}
+    assert judge({**table, **others}, lower_is_better=True).decision.arms
 
 
 def test_a_log_of_keras_has_training_figures_without_a_prefix():
@@ -417,6 +454,14 @@ def test_a_log_of_keras_has_training_figures_without_a_prefix():
     with pytest.raises(DataError, match="as a log of Keras, where 'error' is of training data: judge 'val_error'"):
         read_table(rows, metric="error")
     assert read_table(rows, metric="val_error").validation_only
+    for name, beside in (
+        ("accuracy", "val_accuracy"), ("loss", "valid_loss"), ("Loss", "Val_Loss"), ("loss", "Validation Loss"),
+        ("top5_accuracy", "val/top5.accuracy"), ("accuracy", "accuracy (val)"), ("squared_error", "dev-Squared error"),
+    ):  # fmt: skip
+        table = [{"arm": row["arm"], "seed": row["seed"], name: 1, beside: row["error"]} for row in ROWS]
+        with pytest.raises(DataError, match="as a log of Keras") as caught:
+            read_table(table, metric=name)
+        assert f"judge '{beside}', or, if it is of test data, call it 'test_{name}'" in str(caught.value)
     assert not read_table([{**row, "val_error": 1} for row in ROWS], metric="error").validation_only
 
 

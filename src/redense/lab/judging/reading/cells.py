@@ -81,7 +81,9 @@ def _columns_of(read: Callable[[], str | bytes], source: str) -> Columns:
     except FileNotFoundError:
         raise DataError(f"there is no file {source}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read: {quoted(getattr(error, 'strerror', None) or error)}") from None
+        why = getattr(error, "strerror", None) or error
+        pipe = "; of a pipe, give it to standard input and name it -" if "a pipe" in str(why) else ""
+        raise DataError(f"{source} cannot be read: {quoted(why)}{pipe}") from None
     data = given.encode() if isinstance(given, str) else given
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
@@ -145,12 +147,17 @@ def without_prefixes(columns: Columns) -> Columns:
     """
     if {"arm", "seed"} <= set(columns.cells):
         return columns
-    bare = [_PREFIX.sub("", name) for name in columns.cells]
+    bare = [without_prefix(name) for name in columns.cells]
     counts = Counter(bare)
     names = [own if counts[own] == 1 else name for name, own in zip(columns.cells, bare, strict=True)]
     if len(set(names)) < len(names):
         return columns
     return Columns(columns.source, dict(zip(names, columns.cells.values(), strict=True)), columns.lines)
+
+
+def without_prefix(name: str) -> str:
+    """Return the name that a column of a tracker was logged with."""
+    return _PREFIX.sub("", name)
 
 
 def number(cell: Any) -> float | None:

@@ -1,10 +1,8 @@
-"""The facts that a comparison's folder states beside its table: controls, metric, margin, number of looks."""
+"""The facts that a comparison's folder states beside its table: controls, metric, margin, looks, what trained it."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,59 +11,28 @@ from redense.errors import DataError
 from redense.files.checksums import check_sums
 from redense.files.json_text import read_json
 from redense.files.opening import at_home
-from redense.lab.judging.figures import shown, usual_baseline
+from redense.lab.judging.figures import shown
 from redense.lab.judging.results import is_control, is_dense, told_beside
 
-from .cells import IN_A_FOLDER
+from .cells import IN_A_FOLDER, label
+from .joining import Told, Trained, joined
 
 _RESULTS = "compare.json"
+_PLAN = "comparison.json"
 _LARGEST = 1 << 30  # bytes
 
 
-@dataclass(frozen=True)
-class Told:
-    """The facts that folders state of their arms.
+def told_by(table: Any, *, changed_code: bool = False) -> Told:
+    """Return what the folders among paths say; nothing for what is no path.
 
     Args:
-        arms: those that they know.
-        controls: those without a mask, or that were named as controls.
-        baseline: the arm that is it; empty where there are only controls, None where it is not said.
-        looks: what p-values are multiplied by.
-        added: what was added after looking, as a sentence.
-        validation_only: the figures that decide are of validation data, whatever their column is called.
-        metric: the figure that decides; None where folders say nothing, or not the same.
-        lower_is_better: of that figure.
-        beside: by arm, what a table has no column for: ``note``, ``ended`` and ``bound`` of `ArmFigures`.
-        unit: of that figure, where a folder alone says it.
-        split: of the figures that decide, as the folder says it; empty where nobody told it, None without a folder.
-        baselines: of all folders; more than one where they do not agree.
-        sides: whether lower is better, of all folders; both where they do not agree.
-        dense: the baseline is the dense phase that the other arms begin with.
-    """
-
-    arms: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
-    baseline: str | None = None
-    margin: float | None = None
-    looks: int = 1
-    added: str = ""
-    validation_only: bool = False
-    metric: str | None = None
-    lower_is_better: bool | None = None
-    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    dense: bool = False
-    unit: str = ""
-    split: str | None = None
-    baselines: tuple[str, ...] = ()
-    sides: tuple[bool, ...] = ()
-
-
-def told_by(table: Any) -> Told:
-    """Return what the folders among paths say; nothing for what is no path.
+        table: as it is given to be judged.
+        changed_code: other code in one folder than in another is said to make the same numbers.
 
     Raises:
         CheckpointError: a folder's table or ``compare.json`` does not match its checksum, or is gone.
-        DataError: a folder's ``compare.json`` is damaged, or figures of validation data lie beside others.
+        DataError: a folder's ``compare.json`` is damaged, figures of validation data lie beside others, or one arm was
+            trained in two ways.
     """
     several = isinstance(table, Collection) and not isinstance(table, (str, Mapping)) and not hasattr(table, "columns")
     tables: list[Any] = list(table) if several else [table]
@@ -79,10 +46,7 @@ def told_by(table: Any) -> Told:
             f"'{shown(only[0])}' has figures of validation data alone, and '{shown(others[0])}' has not: figures of "
             "two splits are not of one family"
         )
-    named = (usual_baseline(told.arms) if told.baseline is None else told.baseline for told in read.values())
-    joined = functools.reduce(_joined, read.values(), Told())
-    sides = {told.lower_is_better for told in read.values() if told.lower_is_better is not None}
-    return replace(joined, baselines=tuple(dict.fromkeys(filter(None, named))), sides=tuple(sorted(sides)))
+    return joined(list(read.values()), changed_code=changed_code)
 
 
 def _results(path: Path) -> Path | None:
@@ -98,11 +62,15 @@ def _results(path: Path) -> Path | None:
 
 
 def _read(path: Path) -> Told:
+    at = path.parent / _PLAN
     try:
+        plan = _plan(path.parent)
+        at = path
         data: Mapping[str, Any] = read_json(path, limit=_LARGEST)
         rows, judged, metric = data["rows"], data.get("judged") or {}, data.get("metric") or {}
         named = judged.get("baseline")
         baseline = None if named is None else str(named)
+        more = len(rows) - len(plan.get("arms") or rows)  # a recipe's arms lack the baseline, and one may be many
         return Told(
             arms=tuple(str(row["arm"]) for row in rows),
             controls=tuple(str(row["arm"]) for row in rows if is_control(row)),
@@ -117,23 +85,30 @@ def _read(path: Path) -> Told:
             dense=is_dense(data, baseline),
             unit=str(metric.get("unit") or ""),
             split=str(data.get("split", "test")),
+            source=str(path.parent),
+            pairs={str(row["arm"]): frozenset(label(run["seed"]) for run in row.get("seeds") or ()) for row in rows},
+            planned=int(plan["looks"]) if plan.get("looks") else None,
+            looked=tuple((int(seeds), int(arms) + more) for seeds, arms in plan.get("looked") or ()) if plan else None,
+            trained=_trained(data, plan),
         )
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"'{shown(path)}' is damaged: it is none that redense writes") from None
+        raise DataError(f"'{shown(at)}' is damaged: it is none that redense writes") from None
 
 
-def _joined(first: Told, second: Told) -> Told:
-    return Told(
-        tuple(dict.fromkeys((*first.arms, *second.arms))),
-        tuple(dict.fromkeys((*first.controls, *second.controls))),
-        first.baseline or (first.baseline if second.baseline is None else second.baseline),
-        second.margin if not first.arms or first.margin == second.margin else None,
-        max(first.looks, second.looks),
-        " ".join(filter(None, (first.added, second.added))),
-        first.validation_only or second.validation_only,
-        *((second.metric, second.lower_is_better) if not first.arms or first.metric == second.metric else (None, None)),
-        {**first.beside, **second.beside},
-        second.dense and (first.dense or not first.arms),
-        second.unit if not first.arms or first.unit == second.unit else "",
-        second.split if not first.arms or first.split == second.split else None,
-    )
+def _plan(folder: Path) -> Mapping[str, Any]:
+    """Return what was planned; nothing where a folder lacks it, as that of a table that was judged."""
+    path = folder / _PLAN
+    if not path.is_file():
+        return {}
+    check_sums(folder, _PLAN)
+    plan: Any = read_json(path, limit=_LARGEST)
+    return plan if isinstance(plan, Mapping) else {}
+
+
+def _trained(data: Mapping[str, Any], plan: Mapping[str, Any]) -> Trained:
+    arms = {str(row["arm"]): {"phases": row.get("phases")} for row in data["rows"]}
+    for arm in plan.get("arms") or ():
+        if isinstance(arm, Mapping) and arm.get("name") in arms:
+            arms[arm["name"]] |= {name: arm.get(name) for name in ("schedule", "command", "code", "pieces")}
+    settings = plan.get("settings") or {} if plan else None
+    return Trained(arms, plan.get("recipe"), data.get("data"), settings, data.get("form"))

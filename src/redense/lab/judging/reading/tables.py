@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from os import PathLike
 from typing import Any
@@ -18,25 +17,17 @@ from .cells import (
     columns_of_frame,
     columns_of_rows,
     finite,
-    is_number,
-    is_written_number,
     label,
     plain,
     read_file,
     read_stream,
+    without_prefix,
     without_prefixes,
 )
+from .columns import SPLITS, choose_columns
+from .states import COLUMNS as STATES
+from .states import is_known, unended
 
-_OWN = ("arm", "seed", "split", "steps", "gradients", "parameters", "nonzeros", "failed")
-_SPLITS = ("test", "validation")
-_STATES = ("state", "status")  # columns of W&B and MLflow
-# of W&B and MLflow, and of Slurm, Optuna, Ray, ClearML and other services
-_UNENDED = frozenset(
-    {"aborted", "boot fail", "canceled", "cancelled", "crashed", "deadline", "error", "errored", "fail", "failed"}
-    | {"in progress", "incomplete", "interrupted", "killed", "node fail", "oom", "out of memory", "paused", "pending"}
-    | {"preempted", "preempting", "pruned", "queued", "running", "scheduled", "stopped", "suspended", "timed out"}
-    | {"timeout", "waiting"}
-)
 _PARTLY = "other runs of this arm have it: give it for all of them, or for none"
 _OPTIONAL = ("split", "steps", "failed")  # columns that nobody misses
 
@@ -53,6 +44,8 @@ def read_table(table: Any, *, metric: str | None = None, validation: Any = None)
         raise DataError("validation figures beside a table are a column or a split of it; give them apart to a dict")
     if _is_file(table):
         return _of_columns([_read(table)], metric)
+    if hasattr(table, "column_names") and hasattr(table, "to_pylist"):  # of Arrow
+        return _of_columns([columns_of_rows(table.to_pylist(), "the table")], metric)
     if hasattr(table, "columns") and hasattr(table, "__getitem__"):
         return _of_columns([columns_of_frame(table)], metric)
     if not isinstance(table, Iterable) or isinstance(table, bytes):
@@ -80,19 +73,30 @@ _Arm = Mapping[str, dict[str, _Run]]  # split -> seed -> run
 
 def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
     arms: dict[str, _Arm] = {}
-    name, split_by = None, False
+    name, split_by, all_test = None, None, True
     for columns in map(without_prefixes, tables):
         found, by_split, figures = _figures(columns, metric)
-        if name is not None and (found, by_split) != (name, split_by):
-            raise DataError(f"{columns.source} has other figures than the tables before it: name them with --metric")
-        name, split_by = found, by_split
+        if name is not None and found != name:
+            raise DataError(
+                f"{columns.source} has figures {quoted(found)}, and the tables before it {quoted(name)}: name them "
+                "with --metric, or call the columns alike"
+            )
+        figures = list(figures)
+        tests = not by_split or any(split == "test" for _, _, split, *_ in figures)
+        if name is not None and by_split != split_by and not (tests and all_test):
+            raise DataError(
+                f"of {columns.source} and the tables before it one has validation figures of {quoted(found)}, and one "
+                f"does not say of which split its own are: call its column {quoted(f'test_{found}')} or "
+                f"{quoted(f'validation_{found}')}"
+            )
+        name, split_by, all_test = found, by_split and split_by is not False, tests and all_test
         seen: set[tuple[str, str, str]] = set()
         for arm, seed, split, value, steps, row in figures:
             if (arm, seed, split) in seen:
                 which = f" ({split})" if by_split else ""
                 raise DataError(f"{_where(columns, arm, seed, row)} is there twice{which}")
             seen.add((arm, seed, split))
-            runs = arms.setdefault(arm, {one: {} for one in _SPLITS})[split]
+            runs = arms.setdefault(arm, {one: {} for one in SPLITS})[split]
             before, steps_before = runs.get(seed, (value, None))
             said = ""
             if before != value:
@@ -104,7 +108,7 @@ def _of_columns(tables: Sequence[Columns], metric: str | None) -> Table:
             runs[seed] = value, steps_before if steps is None else steps
     if not arms:
         raise DataError(f"{tables[0].source if tables else 'the table'} has no rows")
-    return _checked(arms, name, split_by)
+    return _checked(arms, name, bool(split_by))
 
 
 def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Table:
@@ -112,7 +116,7 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
     made: dict[str, ArmFigures] = {}
     for name, arm in arms.items():
         runs = arm["validation" if only else "test"]
-        steps = [own for _, own in runs.values() if own is not None]
+        steps = {seed: own for seed, (_, own) in runs.items() if own is not None}
         for seed, (_, own) in arm["validation"].items():
             its = runs.get(seed, (0, own))[1]
             if its is not None and own is not None and its != own:
@@ -123,10 +127,11 @@ def _checked(arms: Mapping[str, _Arm], metric: str | None, split_by: bool) -> Ta
         made[name] = ArmFigures(
             values=_numbers_of(runs),
             validation=_numbers_of(beside),
-            steps=math.fsum(steps) / len(steps) if steps else None,
+            steps=math.fsum(steps.values()) / len(steps) if steps else None,
             runs=len(runs),
             ended="failed",
             failures=failed,
+            steps_of=steps,
         )
     if not any(arm.values for arm in made.values()):
         name, seed, why = next((n, s, w) for n, arm in made.items() for s, w in arm.failures.items())
@@ -156,45 +161,13 @@ def _figures(columns: Columns, metric: str | None) -> tuple[str, bool, Iterator[
             has = ", ".join(shown(name) for name in list(columns.cells)[:20])
             raise DataError(f"{columns.source} has no column '{needed}'; it has {has or 'none'}")
     for name in columns.cells:
-        if name not in _OPTIONAL and folded(name) in _OPTIONAL:
-            raise DataError(f"{columns.source} has a column {quoted(name)}: call it '{folded(name)}', or otherwise")
+        bare = folded(without_prefix(name))
+        if name not in _OPTIONAL and bare in _OPTIONAL and (bare == folded(name) or bare not in columns.cells):
+            raise DataError(f"{columns.source} has a column {quoted(name)}: call it '{bare}', or otherwise")
     if not columns.rows:
         raise DataError(f"{columns.source} has no rows")
-    metric = _only_column(columns) if metric is None else metric.strip()
-    split, bare = split_of(metric)
-    if "split" not in columns.cells and metric in columns.cells and split == "validation":
-        return bare, True, _rows(columns, {"validation": metric})
-    wide: dict[str, str] = {}
-    for name in columns.cells:
-        split, bare = split_of(name)
-        if split and bare == metric and (other := wide.setdefault(split, name)) != name:
-            raise DataError(f"{columns.source} has columns {quoted(other)} and {quoted(name)}: which is meant?")
-    if "split" not in columns.cells and metric in columns.cells and split_of(metric)[0] == "test":
-        bare = split_of(metric)[1]
-        beside = [name for name in columns.cells if split_of(name) == ("validation", bare)]
-        if len(beside) > 1:
-            raise DataError(f"{columns.source} has columns {' and '.join(map(quoted, beside))}: which is meant?")
-        if beside:
-            return bare, True, _rows(columns, {"test": metric, "validation": beside[0]})
-    if "split" not in columns.cells and metric in columns.cells and list(wide) == ["validation"]:
-        if wide["validation"] == f"val_{metric}" and {"loss", "val_loss"} <= columns.cells.keys():
-            raise DataError(
-                f"{columns.source} has {quoted(metric)} beside {quoted(wide['validation'])}, as a log of Keras, where "
-                f"{quoted(metric)} is of training data: judge {quoted(wide['validation'])}, or, if it is of test data, "
-                f"call it {quoted(f'test_{metric}')}"
-            )
-        return metric, True, _rows(columns, {"test": metric, **wide})  # what says no split is beside it that of test
-    if metric in columns.cells and metric not in ("arm", "seed", "split"):
-        return metric, "split" in columns.cells, _rows(columns, {"": metric})
-    if wide and metric:
-        if "split" in columns.cells:
-            raise DataError(f"{columns.source} has a column 'split' and {' and '.join(wide.values())}: which is meant?")
-        return metric, True, _rows(columns, wide)
-    known = [name for name in columns.cells if name not in _OWN]
-    raise DataError(
-        f"{columns.source} has no column {quoted(metric)}{nearest(metric, map(shown, known))}; there are "
-        f"{', '.join(map(quoted, known[:20])) or 'no figures'}"
-    )
+    found, by_split, named = choose_columns(columns, metric)
+    return found, by_split, _rows(columns, named)
 
 
 def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
@@ -218,7 +191,7 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
             split = given or "test"
             if splits is not None:
                 split = label(splits[index])
-                if split not in _SPLITS:
+                if split not in SPLITS:
                     said = f"'split' is {quoted(split)}, expected test or validation"
                     raise DataError(f"{_where(columns, arm, seed, index)}: {said}")
             cell, partly = columns.cells[name][index], len(by_split) > 1 and split == "validation"
@@ -239,6 +212,8 @@ def _rows(columns: Columns, by_split: Mapping[str, str]) -> Iterator[_Row]:
                 untold = isinstance(value, str) and label(all_steps[index]) == ""
                 place = f"{_where(columns, arm, seed, index)}: 'steps'"
                 steps = None if untold else finite(all_steps[index], place, _PARTLY)
+            if steps is not None and steps < 0:
+                raise DataError(f"{_where(columns, arm, seed, index)}: 'steps' is {steps:g}, expected 0 or more")
             yield arm, seed, split, value, steps, index
 
 
@@ -248,48 +223,21 @@ def _reasons(columns: Columns) -> list[tuple[str, Callable[[int], str]]]:
     for name, cells in columns.cells.items():
         if name == "failed":
             found.append((name, lambda index, cells=cells: _failing(cells[index])))
-        elif folded(name) in _STATES:
-            found.append((name, lambda index, cells=cells: _unended(cells[index])))
+        elif folded(name) in STATES:
+            if unknown := {label(cell) for cell in cells if not is_known(cell)}:
+                index = next(index for index, cell in enumerate(cells) if label(cell) in unknown)
+                raise DataError(
+                    f"{columns.source}, {columns.place(index)}: {quoted(name)} is {quoted(cells[index])}, which may be "
+                    "of a run that came to its end or not: write 'finished' or 'failed', or call the column otherwise"
+                )
+            found.append((name, lambda index, cells=cells: unended(cells[index])))
     return found
-
-
-def _unended(cell: Any) -> str:
-    """Return the state of a run that did not come to its end, as trackers and queues call it; empty for any other."""
-    state = label(cell)
-    word = re.sub(r"[\s_-]+", " ", state.casefold()).partition(" by ")[0]  # Slurm's CANCELLED by 1000
-    return state if word in _UNENDED else ""
 
 
 def _failing(cell: Any) -> str:
     """Return why a run failed, as a column says it; empty where it did not."""
     why = label(cell)
     return "" if why.casefold() in ("false", "no", "0", "none", "null") else why
-
-
-def _only_column(columns: Columns) -> str:
-    """Return the one column of numbers; a column is one where any of its cells is a number, or all are written as one.
-
-    Figures with a percent sign or a decimal comma are refused, and another column must not stand in for them.
-    """
-    left = [name for name in columns.cells if name not in _OWN]
-    numbers = [name for name in left if any(map(is_number, columns.cells[name])) or _is_written(columns.cells[name])]
-    if len(numbers) == 1 or (not numbers and len(left) == 1):
-        return (numbers or left)[0]
-    if not numbers:
-        raise DataError(f"{columns.source} has no column of numbers besides arm and seed")
-    of_splits = all(split_of(name)[0] for name in numbers)
-    bare = [split_of(name)[1] if of_splits else name for name in numbers]
-    told = list(dict.fromkeys(bare))
-    if len(told) == 1:  # both splits of one figure
-        return told[0]
-    listed = ", ".join(map(quoted, told[:20]))
-    raise DataError(f"{columns.source} has more than one column of numbers: say which with --metric, one of {listed}")
-
-
-def _is_written(cells: Sequence[Any]) -> bool:
-    """Whether all cells that are filled are numbers to a person."""
-    filled = [cell for cell in cells if label(cell) != ""]
-    return bool(filled) and all(map(is_written_number, filled))
 
 
 def _where(columns: Columns, arm: str, seed: str, row: int) -> str:
