@@ -532,14 +532,17 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
         "is shown to be ahead of the dense baseline.",
     )
     better, slower = interval(rest.ahead("muon", BASELINE)), rest.seconds["muon"] / rest.seconds["restart"]
+    gains = [
+        float(np.mean(one.ahead(arm, BASELINE)))
+        for one in (talker, teachers, rest)
+        for arm in one.cells
+        if arm != "muon"
+    ]
     yield claim(
         "optimizer",
         rest.control == "muon"
         and captions["muon"] == "better"
-        and max(
-            np.mean(one.ahead(arm, BASELINE)) for one in (talker, teachers, rest) for arm in one.cells if arm != "muon"
-        )
-        < 0.4
+        and max(gains) < 0.4
         and 0 < -everyone.cells["muon"].gain < 0.2
         and not everyone.cells["muon"].verdict,
         f"That optimizer does more there than any schedule, mask or average: `muon` ends {better[0]:.1f} ± "

@@ -228,7 +228,8 @@ def test_differences_that_only_rounding_parts_are_equal(figure: Callable[[float]
 @pytest.mark.parametrize("start", [0, 38_250, 1_000_000, 4_000_000])
 def test_whole_numbers_are_counts_and_exact_however_large(start: int):
     other, fewer = np.array([0, 12, 9, 20, 6, 3, 11, 2]) + start, np.array([5, 6, 5, 7, 6, 8, 5, 6])
-    counts, shares = compare_paired(other - fewer, other), compare_paired((other - fewer) / 100, other / 100)
+    counts = compare_paired((other - fewer).tolist(), other.tolist())
+    shares = compare_paired(((other - fewer) / 100).tolist(), (other / 100).tolist())
     assert counts.p_t == pytest.approx(stats.ttest_rel(other - fewer, other).pvalue)
     assert counts.p_flip == shares.p_flip == 2 / 2**8
     mean, bounds = interval((other - fewer).tolist())
@@ -237,8 +238,8 @@ def test_whole_numbers_are_counts_and_exact_however_large(start: int):
 
 def test_sums_in_float32_round_no_more_than_float32_does():
     # Of sums near 95,430 float32 keeps hundredths: differences of nearly 1 are no rounding.
-    other = np.float32(95_430) + np.float32([0, 1.5, -2.25, 3, 0.75, -1, 2, 4.5, -3, 0.25])
-    arm = other - np.float32([0.9, 0.96, 0.58, 0.65, 1.58, 1.37, 0.95, 1.01, 0.84, 0.85])
+    other = np.array([0, 1.5, -2.25, 3, 0.75, -1, 2, 4.5, -3, 0.25], dtype=np.float32) + np.float32(95_430)
+    arm = other - np.array([0.9, 0.96, 0.58, 0.65, 1.58, 1.37, 0.95, 1.01, 0.84, 0.85], dtype=np.float32)
     pairs = compare_paired(arm.tolist(), other.tolist())
     assert pairs.p_flip == 2 / 2**10
     assert pairs.p_t == pytest.approx(stats.ttest_rel(arm.astype(float), other.astype(float)).pvalue)
