@@ -97,6 +97,18 @@ def test_a_frame_is_anything_with_columns_and_no_package_is_asked_for():
     assert values_of(Frame()) == VALUES
 
 
+def test_a_column_split_decides_over_the_name_of_the_figure(write: Callable[[str | bytes], Path]):
+    rows = [
+        f"{arm},{seed},{split},{seed}"
+        for arm in ("baseline", "dsd")
+        for seed in (1, 2)
+        for split in ("validation", "test")
+    ]
+    found = read_table(write("\n".join(["arm,seed,split,test_bleu", *rows])))
+    assert found.metric == "test_bleu"
+    assert found.arms["dsd"].values == found.arms["dsd"].validation == {"1": 1.0, "2": 2.0}
+
+
 def test_a_table_of_arrow_is_read_by_its_rows():
     class Table:
         columns, column_names = ([],), ("arm", "seed", "error")

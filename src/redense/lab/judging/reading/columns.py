@@ -54,7 +54,8 @@ def _of_split(columns: Columns, metric: str) -> Chosen | None:
                     f"{columns.source} has a column 'split' and {' and '.join(twins.values())}: which is meant?"
                 )
             return None
-        if own and (others := {*map(label, columns.cells["split"])}.intersection(SPLITS) - {own}):
+        others = {*map(label, columns.cells["split"])}.intersection(SPLITS)
+        if own and others and own not in others:  # with both it is a name, and the rows say the split
             raise DataError(
                 f"{columns.source} has rows of 'split' {quoted(others.pop())} with the figure {quoted(metric)}: call "
                 f"the column {quoted(bare)}, or leave 'split' out"
