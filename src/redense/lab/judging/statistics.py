@@ -44,7 +44,7 @@ DRAWS = 99_999  # beyond: so many random ones
 MOST_DRAWN = 2_000  # of the largest differences; the sum of the others, under random signs, is as good as normal
 LARGEST = 1e300  # beyond it a difference of two numbers may be infinite
 _FLOAT64, _FLOAT32 = 1e-11, 1e-5  # of the largest figure: a thousand times and more what one operation rounds
-_STEPS32 = 4 * 2.0**-23  # of the number that float32 figures are taken from: what a few operations round
+_STEP32 = 2.0**-23  # of a number in float32: what keeping two of them rounds
 _VETO_BOUNDS = 5  # seeds from which on the veto alone bounds how often an arm is called better under the null
 _MOST_PLACES = 12  # decimal places; where figures have more, rounding to them is below that of float64
 
@@ -321,8 +321,8 @@ def _rounding(*values: Floats) -> float:
         return 0.0
     if not is_float32:
         return _FLOAT64 * largest
-    taken_from = next((whole for whole in (1.0, 100.0) if largest <= whole), largest)  # a share, a percentage
-    return min(_FLOAT32 * largest, _STEPS32 * taken_from)
+    computed = next((4 * whole for whole in (1.0, 100.0) if largest <= whole), largest)  # a share, a percentage
+    return min(_FLOAT32 * largest, _STEP32 * computed)
 
 
 def _last_place(*values: Floats) -> float:
