@@ -20,7 +20,7 @@ _NO_MORE_SEEDS = (
     "seen here, unless the looks are corrected for (--looks)."
 )
 
-_NO_LONGER = "a gain is one if that is no longer than the control does."
+_NO_LONGER = "a gain is one if its arm trains no longer than the control."
 
 
 def said_of(decision: Decision, arm: str) -> str:

@@ -141,7 +141,7 @@ def test_a_folder_that_was_damaged_is_not_judged(write: Write, name: str):
 def test_a_gain_whose_steps_nobody_told_is_one_on_a_condition(write: Write):
     steps = {"baseline": 500, "restart": 900}
     folder = write("a", MEANS, lambda arm, value: {"error": value, **({"steps": steps[arm]} if arm in steps else {})})
-    told = "Nobody told for how many steps dsd trains: a gain is one if that is no longer than the control does."
+    told = "Nobody told for how many steps dsd trains: a gain is one if its arm trains no longer than the control."
     assert told in (judge(folder).caution or "")
     assert "Nobody told" not in (judge(write("b", MEANS, lambda arm, value: {"error": value})).caution or "")
     for name, steps, said in (
