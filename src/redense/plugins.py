@@ -187,6 +187,18 @@ def modules_of(used: Mapping[str, list[str]]) -> list[str]:
     return sorted({*found})
 
 
+def names_of(kind: str) -> list[str]:
+    """Return the names of all things of a kind that are registered now."""
+    return list(_ALL.get(kind, ()))
+
+
+def makers_of(used: Mapping[str, list[str]]) -> dict[str, object]:
+    """Return what the user's things are made of, by what they are: ``{"criterion 'lamp'": lamp}``; none of our own."""
+    things = [(kind, name) for kind, names in used.items() if kind in _ALL for name in names]
+    found = {f"{kind} '{name}'": _ALL[kind].maker_of(name) for kind, name in things}
+    return {what: maker for what, maker in found.items() if maker is not None and not is_own(maker)}
+
+
 def refuse_typed(used: Mapping[str, list[str]]) -> None:
     """Raise if something is registered by the script or the notebook that runs: another process has not got it.
 

@@ -25,7 +25,7 @@ from typing import Any, cast
 from redense.errors import PluginError
 
 from .checksums import sha256
-from .module_values import attributes_of
+from .module_values import Value, attributes_of, importable
 from .modules import file_of, imports_of, place_of, scripts_named_in, source_of
 
 _OWN = __name__.partition(".")[0]
@@ -63,6 +63,15 @@ def code_of(thing: object, *, versions: bool = True) -> str | None:
     return sha256(json.dumps(sorted(lines)).encode())[:32]
 
 
+def values_in(*things: object) -> list[Value]:
+    """Return the plain values of the user's modules that count in `code_of`: another process imports those anew."""
+    found = _Found()
+    for thing in things:
+        if not is_own(thing) and not isinstance(thing, str):
+            found.value(thing, _label(thing))
+    return [(*place, value) for place, value in sorted(found.read.items(), key=lambda one: one[0])]
+
+
 def version_of(package: str) -> str:
     """Return the installed version of what is imported under a name; ``?`` where no distribution has it."""
     for name in (package, *_distributions().get(package, ())):
@@ -78,6 +87,7 @@ class _Found:
 
     def __init__(self) -> None:
         self.lines: set[str] = set()
+        self.read: dict[tuple[str, str], Any] = {}  # by module and name: plain values
         self._modules: set[tuple[str, Path | None]] = set()
         self._strict = True  # whether a value that cannot be told is refused, or told by its kind alone
         self._root: str | None = None  # the package that the thing itself is of: its files count, not its version
@@ -173,7 +183,8 @@ class _Found:
         held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         texts = [self.value(item, label) for item in held]
         names = sorted({name for code in codes(function.__code__) for name in code.co_names})
-        texts += self._read(function.__globals__, names, label)
+        home = importable(function.__globals__) if is_users(function) else ""
+        texts += self._read(function.__globals__, names, label, home)
         if typed:  # there is no source that says what a name of a library stands for
             known = {name: function.__globals__[name] for name in names if name in function.__globals__}
             texts += [f"{name} {_place(own)}" for name, own in known.items() if _is_library(own)]
@@ -181,7 +192,8 @@ class _Found:
             if isinstance(module := function.__globals__.get(name), types.ModuleType):
                 self.value(module, label)
                 if is_users_module(module):
-                    texts += [f"{name}.{text}" for text in self._read(vars(module), names, label)]
+                    home = importable(vars(module))
+                    texts += [f"{name}.{text}" for text in self._read(vars(module), names, label, home)]
         direct = {id(own) for own in function.__globals__.values()}
         asked = {  # of modules inside of packages
             (one.module.__name__, one.name): one.module
@@ -190,13 +202,19 @@ class _Found:
             if not one.is_late and id(one.module) not in direct and is_users_module(one.module)
         }
         for (place, name), module in sorted(asked.items()):
-            texts += [f"{place}.{text}" for text in self._read(vars(module), [name], label)]
+            home = importable(vars(module))
+            texts += [f"{place}.{text}" for text in self._read(vars(module), [name], label, home)]
         return f"function {function.__module__}.{function.__qualname__} {texts}"
 
-    def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str) -> Iterator[str]:
-        """Give what code reads of a module or a class by these names: data, and code of the user's."""
+    def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str, home: str) -> Iterator[str]:
+        """Give what code reads of a module or a class by these names: data, and code of the user's.
+
+        ``home`` is the module's name; empty for a class, and where no other process can import it.
+        """
         for name in names:
             used = None if name == "__file__" else space.get(name)  # where it lies does not matter
+            if home and name in space and is_plain(used) and not name.startswith("__"):
+                self.read[home, name] = used
             used = used.__func__ if isinstance(used, staticmethod | classmethod) else used
             used = used.fget if isinstance(used, property) else used
             strict = is_plain(used) or (callable(used) and not is_own(used) and is_users(used))
@@ -211,14 +229,17 @@ class _Found:
     def _class(self, cls: type, label: str) -> str:
         self.module(cls.__module__)
         texts: list[str] = []
+        is_found = cls.__module__ != "__main__" and "<" not in cls.__qualname__ and not issubclass(cls, enum.Enum)
         if is_users(cls):
             for name, member in sorted(vars(cls).items()):
                 if name in _NOT_IN_KEYS:
                     continue
                 if is_plain(member) or isinstance(member, types.FunctionType):
+                    if is_found and is_plain(member) and not name.startswith("__"):
+                        self.read[cls.__module__, f"{cls.__qualname__}.{name}"] = member
                     texts.append(f"{name} {self.value(member, label)}")
                 elif not name.startswith("__"):
-                    texts += self._read(vars(cls), [name], label)
+                    texts += self._read(vars(cls), [name], label, "")
             texts += [self.value(base, label) for base in cls.__bases__ if base is not object]
         return f"class {cls.__module__}.{cls.__qualname__} {texts}"
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from redense.criteria import criterion_name, get_criterion
 from redense.errors import RecipeError
+from redense.lab.carried import Carried, carried
 from redense.lab.comparison.comparison import swept
 from redense.lab.flow import process_engine
 from redense.lab.keys import code_used, held_by
 from redense.lab.pairs.by_name import schedule_of
-from redense.lab.recipe.recipe import Recipe, build_recipe
+from redense.lab.recipe.recipe import Recipe, build_recipe, names_in
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import planned, schedule
 from redense.lab.training.pretrained import start_used
-from redense.plugins import load_plugins
+from redense.plugins import load_plugins, refuse_typed
 from redense.schedule import Schedule
 
 
@@ -50,6 +51,17 @@ class RecipeTraining:
             "validation": engine.evaluate("validation"),
             "steps": given.total_steps,
         }
+
+    @property
+    def carried(self) -> Carried | None:
+        """The user's code for a process of its own; the criteria of schedules are sent to it by themselves.
+
+        Raises:
+            PluginError: the script itself has registered something, which that process lacks.
+        """
+        used = {kind: names for kind, names in names_in(build_recipe(dict(self.recipe))).items() if kind != "criterion"}
+        refuse_typed({kind: names for kind, names in used.items() if kind != "logger"})
+        return carried(used)
 
     @property
     def metric(self) -> tuple[str, bool]:
