@@ -5,7 +5,8 @@ module imports, near or far, by a statement or by ``import_module("name")``, and
 it names; the versions of installed packages among those; and what an object holds beside its source: the arguments of a
 `functools.partial`, defaults, values that a closure keeps, and what it reads of its module: modules, numbers, texts,
 tensors, arrays, collections of these, objects of the user's classes. What other objects keep, a logger or a lock, and
-files that the code opens when it runs, are not covered.
+files that the code opens when it runs, are not covered. `redense.files.code.values` covers values that were added
+later, so that checksums of before stay what they were.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, cast
 from redense.errors import PluginError
 
 from .checksums import sha256
-from .module_values import Value, attributes_of, importable
+from .module_values import attributes_of, importable
 from .modules import file_of, imports_of, place_of, scripts_named_in, source_of
 
 _OWN = __name__.partition(".")[0]
@@ -54,22 +55,13 @@ def code_of(thing: object, *, versions: bool = True) -> str | None:
     """
     if is_own(thing):
         return None
-    found = _Found()
+    found = Found()
     if isinstance(thing, str):
         found.module(thing)
     else:
-        found.add("thing", found.value(thing, _label(thing)))
+        found.add("thing", found.value(thing, label_of(thing)))
     lines = (line for line in found.lines if versions or not line.startswith("package "))
     return sha256(json.dumps(sorted(lines)).encode())[:32]
-
-
-def values_in(*things: object) -> list[Value]:
-    """Return the plain values of the user's modules that count in `code_of`: another process imports those anew."""
-    found = _Found()
-    for thing in things:
-        if not is_own(thing) and not isinstance(thing, str):
-            found.value(thing, _label(thing))
-    return [(*place, value) for place, value in sorted(found.read.items(), key=lambda one: one[0])]
 
 
 def version_of(package: str) -> str:
@@ -82,18 +74,19 @@ def version_of(package: str) -> str:
     return "?"
 
 
-class _Found:
+class Found:
     """Findings on the code of a thing: lines of text, the same for the same code."""
 
     def __init__(self) -> None:
         self.lines: set[str] = set()
         self.read: dict[tuple[str, str], Any] = {}  # by module and name: plain values
         self._modules: set[tuple[str, Path | None]] = set()
-        self._strict = True  # whether a value that cannot be told is refused, or told by its kind alone
+        self.strict = True  # whether a value that cannot be told is refused, or told by its kind alone
         self._root: str | None = None  # the package that the thing itself is of: its files count, not its version
         self._texts: dict[int, tuple[object, str | None]] = {}  # with the object, so that its number stays its own
 
     def add(self, *parts: str) -> None:
+        """Add a line."""
         self.lines.add(" ".join(parts))
 
     # --- modules --------------------------------------------------------------------------------------------------
@@ -219,11 +212,11 @@ class _Found:
             used = used.fget if isinstance(used, property) else used
             strict = is_plain(used) or (callable(used) and not is_own(used) and is_users(used))
             if strict or is_data(used):
-                before, self._strict = self._strict, self._strict and strict
+                before, self.strict = self.strict, self.strict and strict
                 try:
                     text = self.value(used, label)
                 finally:
-                    self._strict = before
+                    self.strict = before
                 yield f"{name} {text}"
 
     def _class(self, cls: type, label: str) -> str:
@@ -254,11 +247,11 @@ class _Found:
             held = self.value(value.tolist(), label) if value.dtype.hasobject else sha256(value.tobytes())
             return f"{kind} {value.dtype} {value.shape} {held}"
         walked = hasattr(value, "__dict__")
-        if walked and (self._strict or is_data(value)):
+        if walked and (self.strict or is_data(value)):
             return f"{self.value(type(value), label)} {self.value(vars(value), label)}"
         if not walked and " at 0x" not in repr(value):  # a dtype, a device, a function of C
             return f"{kind} {value!r}"
-        if not self._strict:
+        if not self.strict:
             return kind
         raise PluginError(
             f"{label} holds {type(value).__name__} {str(value)[:60]!r}, of which two versions cannot be told apart, so "
@@ -359,6 +352,7 @@ def _bytes_of(code: types.CodeType) -> list[object]:
     return [code.co_code.hex(), code.co_names, inner]
 
 
-def _label(thing: Any) -> str:
+def label_of(thing: Any) -> str:
+    """Return what a message calls a thing."""
     named = getattr(thing, "__qualname__", None) or type(thing).__name__
     return f"'{named}'"

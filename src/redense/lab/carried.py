@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redense.errors import PluginError
+from redense.files.code.values import values_in
 from redense.files.module_values import Value, put
-from redense.files.sources import values_in
 from redense.plugins import code_of_plugins, makers_of, modules_of, names_of, refuse_edited
 
 from .keys import held_by

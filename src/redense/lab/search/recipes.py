@@ -78,14 +78,14 @@ class RecipeTraining:
 
 def training_of(recipe: Recipe) -> RecipeTraining:
     """Return the training of a recipe."""
-    used = {"data": shared_task(recipe).fingerprint, **start_used(recipe), **code_used(recipe)}
+    used = {"data": shared_task(recipe).fingerprint, **start_used(recipe), **code_used(recipe, values=False)}
     return RecipeTraining(recipe.model_dump(mode="json"), used)
 
 
 def with_criteria(training: RecipeTraining, candidates: Mapping[str, Schedule]) -> RecipeTraining:
     """Return a training with the user's code of the criteria that candidates are pruned by."""
     named = {phase.criterion for own in candidates.values() for phase in own.phases if phase.is_sparse}
-    code = held_by({f"criterion '{criterion_name(one)}'": get_criterion(one) for one in named})
+    code = held_by({f"criterion '{criterion_name(one)}'": get_criterion(one) for one in named}, values=False)
     return replace(training, used={**training.used, **code})
 
 
