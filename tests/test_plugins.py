@@ -191,6 +191,8 @@ def test_what_another_version_of_the_code_has_trained_is_not_taken(
     first = phase_keys(recipe, "data", plan(recipe, 11))
     assert first == phase_keys(recipe, "data", plan(recipe, 11))
     (tmp_path / "lamp.py").write_text(f"{source}\n# another version\n")
+    del sys.modules["lamp"]  # as a new process has not loaded it
+    load(tmp_path / "lamp.py")
     second = phase_keys(recipe, "data", plan(recipe, 11))
     assert first[0] == second[0]  # the dense phase knows no criterion
     assert first[1] != second[1]
@@ -207,6 +209,8 @@ def test_a_run_is_not_resumed_with_a_plugin_that_was_edited(
     with pytest.raises(StoppedError):
         train_run(folder, stop=stop_after(3))
     (tmp_path / "lamp.py").write_text(f"{source}\n# edited\n")
+    del sys.modules["lamp"]
+    load(tmp_path / "lamp.py")
     with pytest.raises(StateError, match=r"the criterion 'lamp' \(its code, .*\) of .*run changed .*: bring it back"):
         train_run(folder)
     started = json.loads((folder / "started.json").read_text())
@@ -216,6 +220,8 @@ def test_a_run_is_not_resumed_with_a_plugin_that_was_edited(
         train_run(folder, stop=stop_after(3))
     write_with_sums(folder, {"started.json": json.dumps(started)})
     (tmp_path / "lamp.py").write_text(source)
+    del sys.modules["lamp"]
+    load(tmp_path / "lamp.py")
     assert len(train_run(folder)["phases"]) == 3
 
 

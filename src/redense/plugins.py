@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PluginError, RedenseError, nearest
+from .files.code.loaded import note_loaded
 from .files.modules import is_installed, place_of
 from .files.opening import at_home
 from .files.sources import code_of, is_own
@@ -104,6 +105,8 @@ class Registry(MutableMapping[str, T]):
             by = f", of {plugin}" if (plugin := self.plugin_of(name)) else ""
             raise self._error(f"there is {article} {self.kind} '{name}' already{by}: call yours otherwise")
         self._check(name, thing)
+        if not is_own(maker):
+            note_loaded(_module_of(maker))
         self._things[name], self._makers[name], self._spaces[name] = thing, maker, space
         return thing
 

@@ -26,6 +26,7 @@ from typing import Any, cast
 from redense.errors import PluginError
 
 from .checksums import sha256
+from .code.loaded import check_loaded
 from .module_values import attributes_of, importable
 from .modules import file_of, imports_of, place_of, scripts_named_in, source_of
 
@@ -51,7 +52,8 @@ def code_of(thing: object, *, versions: bool = True) -> str | None:
         versions: of installed packages that it imports count too.
 
     Raises:
-        PluginError: it holds a value whose versions cannot be told apart.
+        PluginError: it holds a value whose versions cannot be told apart, or a file of it was edited since it was
+            loaded.
     """
     if is_own(thing):
         return None
@@ -111,6 +113,7 @@ class Found:
             data = path.read_bytes()
         except OSError:
             return
+        check_loaded(name, path, data)
         self.add("source", name, sha256(data))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if package:  # the files next to it: what one of them imports by a name made at run time is mostly there

@@ -81,6 +81,7 @@ def test_a_module_that_a_script_imports_is_imported_by_other_processes_as_it_was
     _loaded_code.cache_clear()
     refuse_edited(plugins)
     (tmp_path / "backwards_for_a_test.py").write_text("A = 2\n")
+    importlib.reload(importlib.import_module("backwards_for_a_test"))
     _loaded_code.cache_clear()
     with pytest.raises(PluginError, match="the plugin 'backwards_for_a_test' was edited meanwhile"):
         refuse_edited(plugins)
