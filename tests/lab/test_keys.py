@@ -43,6 +43,12 @@ def make_optimizer(parameters, recipe):
 class Mine(Method):
     def finish(self, run):
         return TECHNIQUE.value
+@technique("named")
+class Named(Method):
+    def finish(self, run):
+        return told(run)
+def told(run):
+    return run.phase.name
 class Settings(BaseModel):
     name: str = "x"
 register_task("mine", Settings, Settings, entry=__name__)
@@ -92,3 +98,11 @@ def test_a_search_notes_no_values_where_there_are_none_as_it_did_before(mine: An
     assert values_in(NAME) == []
     assert list(code_used(recipe, values=False)) == ["task 'mine' (its code, or what that holds)"]
     assert code_used(recipe)["task 'mine' (values that its code reads)"] == "none"
+
+
+@pytest.mark.parametrize(("technique", "counts"), [(None, False), ("sam", False), ("mine", False), ("named", True)])
+def test_the_name_of_a_phase_counts_where_a_technique_of_the_users_may_read_it(
+    technique: str | None, counts: bool, mine: Any, tiny: Tiny
+):
+    keys = [phase_keys(tiny(), "data", [PlannedPhase(Phase(11, name=name), technique)]) for name in ("warm", "cold")]
+    assert (keys[0] != keys[1]) == counts

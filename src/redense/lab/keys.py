@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from redense.criteria import get_criterion
-from redense.files.code.values import values_of_code
-from redense.files.sources import code_of, version_of
+from redense.files.code.values import mentions, values_of_code
+from redense.files.sources import code_of, is_own, version_of
 from redense.methods.base import get_technique
 from redense.phase import ordered
 
@@ -73,7 +73,8 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
     for place, planned in enumerate(phases):
         # The name of a phase is for people; `dsd`'s and `restart`'s first phase are the same phase.
         phase = planned.to_dict()
-        phase["phase"].pop("name", None)
+        if not _may_read_the_name(planned.method):
+            phase["phase"].pop("name", None)
         if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
             phase["prune"] = prune
         if planned.phase.is_sparse:
@@ -135,6 +136,11 @@ def _changes(recipe: Recipe) -> dict[str, Any]:
     libraries = _versions(*libraries_of(recipe), *optimizer.libraries)
     code = {"changed optimizer": code_of(optimizer.make), "changed optimizer values": values_of_code(optimizer.make)}
     return {"changed libraries": libraries} | _said(**code)
+
+
+def _may_read_the_name(method: str | None) -> bool:
+    """Whether a technique is the user's and asks for the phase that it trains: it may do so for its name."""
+    return method is not None and not is_own(cls := get_technique(method)) and mentions(cls, "phase")
 
 
 def _technique(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,14 @@ def values_in(*things: object) -> list[Value]:
     return [*found.values(), *own]
 
 
+def mentions(thing: object, name: str) -> bool:
+    """Whether code of the user's that a thing reaches mentions a name, also as a text."""
+    found = _Wide()
+    found.strict = False
+    found.value(thing, label_of(thing))
+    return name in found.names
+
+
 def _read_in(name: str) -> list[Value]:
     """Return the plain values that functions of a module read, where they are not as its source writes them out.
 
@@ -108,6 +116,7 @@ class _Wide(_Texts):
     def __init__(self) -> None:
         super().__init__()
         self.set: set[tuple[str, str]] = set()  # by module and name: what functions set themselves
+        self.names: set[str] = set()  # that code of the user's mentions
         self.stored: set[str] = set()  # attributes that functions set of anything
 
     def values(self) -> list[Value]:
@@ -128,6 +137,7 @@ class _Wide(_Texts):
         for code in codes(function.__code__):
             self.set |= {(home, name) for name in names_set_by(code)}
             self.stored |= attributes_set_by(code)
+            self.names |= {*code.co_names, *(text for text in code.co_consts if isinstance(text, str))}
             for one in attributes_of(code, around, around.get("__package__"), load=True):
                 if one.is_set:
                     self.set.add((one.module.__name__, one.name))
