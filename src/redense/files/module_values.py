@@ -88,6 +88,21 @@ def attributes_of(
         before = [before[1], name, kind]
 
 
+def imports_in(code: types.CodeType, package: str | None) -> Iterator[str]:
+    """Give the names of the modules that code imports when it runs, those that it names in a text included."""
+    before: list[Any] = [0, None]
+    for each in dis.get_instructions(code):
+        if each.opname == "IMPORT_NAME":
+            try:
+                base = importlib.util.resolve_name("." * cast("int", before[0] or 0) + each.argval, package)
+            except (ImportError, TypeError):
+                continue
+            yield from (base, *(f"{base}.{name}" for name in cast("tuple[str, ...]", before[1] or ())))
+        before = [before[1], each.argval]
+    if {"import_module", "__import__"} & {*code.co_names}:
+        yield from (text for text in code.co_consts if isinstance(text, str) and text.isidentifier())
+
+
 def is_as_written(module: types.ModuleType, name: str) -> bool:
     """Whether a value of a module is what its source writes out, or no value that is written out."""
     there = written(module, name)

@@ -173,17 +173,16 @@ class Found:
         if is_own(function):
             return f"function {function.__module__}.{function.__qualname__}"
         typed = getattr(sys.modules.get(function.__module__), "__file__", None) is None
+        by_itself = told_by_itself(function) if typed else []
         if typed:  # into an interpreter
-            self.add("typed", function.__qualname__, _typed(function))
+            self.add("typed", function.__qualname__, by_itself[0])
         held: list[Any] = [function.__defaults__, function.__kwdefaults__]
         held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         texts = [self.value(item, label) for item in held]
         names = sorted({name for code in codes(function.__code__) for name in code.co_names})
         home = importable(function.__globals__) if is_users(function) else ""
         texts += self._read(function.__globals__, names, label, home)
-        if typed:  # there is no source that says what a name of a library stands for
-            known = {name: function.__globals__[name] for name in names if name in function.__globals__}
-            texts += [f"{name} {_place(own)}" for name, own in known.items() if _is_library(own)]
+        texts += by_itself[1:]
         for name in names:
             if isinstance(module := function.__globals__.get(name), types.ModuleType):
                 self.value(module, label)
@@ -343,11 +342,15 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes(constant)
 
 
-def _typed(function: types.FunctionType) -> str:
+def told_by_itself(function: types.FunctionType) -> list[str]:
+    """Return a checksum of a function whose module has no source, and what its names of libraries stand for."""
     try:
-        return sha256(inspect.getsource(function).encode())
+        own = sha256(inspect.getsource(function).encode())
     except (OSError, TypeError):  # no notebook has kept it
-        return sha256(repr(_bytes_of(function.__code__)).encode())
+        own = sha256(repr(_bytes_of(function.__code__)).encode())
+    names = sorted({name for code in codes(function.__code__) for name in code.co_names})
+    known = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    return [own, *(f"{name} {_place(value)}" for name, value in known.items() if _is_library(value))]
 
 
 def _bytes_of(code: types.CodeType) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,33 @@ def test_what_is_imported_late_is_carried(load: Load):
     mine = load(*made, 1.5)
     put(carried)
     assert mine(None, 0) == 7.0
+
+
+IMPORTS = ("from late_of_test import noisy", "import late_of_test", "import_module('late_of_test')", "weight")
+
+
+@pytest.mark.parametrize("does", IMPORTS)
+def test_a_helper_that_a_typed_function_imports_counts(does: str, load: Load, tmp_path: Path):
+    found: list[str | None] = []
+    for text in ("A = 1\n", "A = 1\n", "A = 2\n"):
+        load("", "return weight", 1.0)  # forgets what was loaded
+        (tmp_path / "late_of_test.py").write_text(f"{text}def noisy(): ...\n")
+        space: dict[str, Any] = {"__name__": "typed_for_a_test", "import_module": importlib.import_module}
+        exec(f"def typed(weight, seed):\n    {does}\n", space)  # as a console does
+        found.append(values_of_code(space["typed"]))
+    assert found[0] == found[1]
+    assert (found[0] != found[2]) == (does != "weight")
+
+
+def test_a_function_of_a_script_on_standard_input_is_told_by_what_it_does(monkeypatch: pytest.MonkeyPatch):
+    module = types.ModuleType("stdin_for_a_test")
+    module.__file__ = "<stdin>"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    found: list[str | None] = []
+    for text in ("weight.abs()", "weight.abs()", "-weight.abs()"):
+        exec(f"def typed(weight, seed):\n    return {text}\n", vars(module))
+        found.append(values_of_code(vars(module)["typed"]))
+    assert found[0] == found[1] != found[2]
 
 
 TASK = """

@@ -2,7 +2,8 @@
 
 They were added later: the checksum of code stays what it was, and so do the keys of all that reads none of them. They
 are what modules hold that are imported when the code runs, slots, partials, namespaces and numbers of libraries that a
-module binds, what cached properties read; and the plain values that the functions of a whole module read, as a task's.
+module binds, what cached properties read, modules that a function imports which was typed, functions read from standard
+input; and the plain values that the functions of a whole module read, as a task's.
 """
 
 from __future__ import annotations
@@ -25,12 +26,23 @@ from redense.files.module_values import (
     attributes_set_by,
     expression_of,
     importable,
+    imports_in,
     is_empty_at_first,
     is_in_source,
     names_set_by,
 )
 from redense.files.modules import file_of
-from redense.files.sources import Found, codes, is_data, is_own, is_plain, is_users, is_users_module, label_of
+from redense.files.sources import (
+    Found,
+    codes,
+    is_data,
+    is_own,
+    is_plain,
+    is_users,
+    is_users_module,
+    label_of,
+    told_by_itself,
+)
 
 from .fixed import slots_of, text_of
 
@@ -103,6 +115,15 @@ def _counts(home: str, name: str, value: Any) -> bool:
     return not (isinstance(value, str) and str(Path(str(file_of(home))).parent) in value)
 
 
+def _imported_by(function: types.FunctionType) -> list[str]:
+    """Return the sources of the user's modules that a function imports which was typed, and has no source itself."""
+    found = Found()
+    for code in codes(function.__code__):
+        for name in imports_in(code, function.__globals__.get("__package__")):
+            found.module(name)
+    return sorted(line for line in found.lines if not line.startswith("package "))
+
+
 class _Texts(Found):
     """Findings on values alone: no source is read."""
 
@@ -143,6 +164,11 @@ class _Wide(_Texts):
                     self.set.add((one.module.__name__, one.name))
                 elif one.is_late and is_users_module(one.module):
                     late += self._late(one.module, one.name, label)
+        file = getattr(sys.modules.get(function.__module__), "__file__", None)
+        if file is None or not Path(file).is_file():
+            late += _imported_by(function)
+        if file is not None and not Path(file).is_file():  # <stdin>: `code_of` looks for its source there
+            late += told_by_itself(function)
         return f"{text} {late}" if late else text
 
     def _late(self, module: types.ModuleType, name: str, label: str) -> Iterator[str]:
