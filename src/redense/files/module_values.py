@@ -129,7 +129,7 @@ def written(module: types.ModuleType, name: str) -> Any:
     """Return what a module's source writes out for a name, or for ``Class.name``; `UNWRITTEN` where it computes it."""
     if (node := expression_of(module, name)) is None:
         return UNWRITTEN
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, TypeError):
         return ast.literal_eval(node)
     code = compile(ast.Expression(node), "", "eval")
     steps = [each for each in dis.get_instructions(code) if each.opname != "RESUME"]

@@ -224,7 +224,8 @@ class Found:
     def _class(self, cls: type, label: str) -> str:
         self.module(cls.__module__)
         texts: list[str] = []
-        is_found = cls.__module__ != "__main__" and "<" not in cls.__qualname__ and not issubclass(cls, enum.Enum)
+        is_found = "<" not in cls.__qualname__ and not issubclass(cls, enum.Enum)
+        is_found = is_found and cls.__module__ != "__main__" and cls.__module__ in sys.modules
         if is_users(cls):
             for name, member in sorted(vars(cls).items()):
                 if name in _NOT_IN_KEYS:

@@ -19,6 +19,7 @@ from redense.files.sources import code_of
 BEGIN = "import argparse, collections, decimal, enum, functools, os, re, torch\n"
 BEGIN += "V = float(os.environ.get('V_OF_TEST', '0'))\n"
 LATE = "import os\nNOISE = float(os.environ.get('V_OF_TEST', '0'))\nPLAIN = 60 * 60\ndef noisy():\n    return NOISE\n"
+LATE += "class Own:\n    value = NOISE\n"
 READ = {  # what stands in the module, and what the function does
     "a module that is imported late": ("", "import late_of_test\n    return late_of_test.NOISE"),
     "a name that is imported late": ("", "from late_of_test import NOISE\n    return NOISE"),
@@ -132,11 +133,15 @@ def test_a_function_of_a_script_on_standard_input_is_told_by_what_it_does(monkey
 
 TASK = """
 import os
+from importlib import util
 from pathlib import Path
 from late_of_test import PLAIN
 SMOOTH = float(os.environ["V_OF_TEST"])
 SIZES = {"a": SMOOTH}
 PLACE = str(Path(__file__).parent / "data")
+spec = util.spec_from_file_location("by_path_of_test", Path(__file__).parent / "late_of_test.py")
+lens = util.module_from_spec(spec)
+spec.loader.exec_module(lens)
 _CACHE = {}
 _READ = dict()
 seen = [SMOOTH]
@@ -150,7 +155,8 @@ def make(settings):
     global calls
     calls += 1
     Options.uses += 1
-    return SMOOTH, PLAIN, SIZES, PLACE, _CACHE, _READ, seen, calls, Options.depth, Options.width, Options.name
+    one = SMOOTH, PLAIN, SIZES, PLACE, _CACHE, _READ, seen, calls
+    return one, Options.depth, Options.width, Options.name, lens.Own.value
 """
 
 
