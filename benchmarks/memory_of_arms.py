@@ -29,7 +29,8 @@ from measure_memory import counting
 from redense.errors import RecipeError, ScheduleError
 from redense.lab.arms import ARMS
 from redense.lab.comparison.comparison import Comparison
-from redense.lab.comparison.grid import Grid, do
+from redense.lab.comparison.grid import Grid
+from redense.lab.comparison.jobs import do
 from redense.lab.flow import release_engine
 from redense.lab.recipe import Recipe, load_recipe
 from redense.lab.store import PhaseStore

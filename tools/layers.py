@@ -57,6 +57,7 @@ PLACES = {
     "redense.tasks": "tasks",
     "redense.tasks.metrics": "files",
     "redense.lab": "comparison",
+    "redense.lab.carried": "training",
     "redense.lab.diagnosis": "training",
     "redense.lab.doctor": "runs",
     "redense.lab.environment": "ranks",

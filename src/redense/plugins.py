@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PluginError, RedenseError, nearest
+from .files.code.loaded import note_loaded
 from .files.modules import is_installed, place_of
 from .files.opening import at_home
 from .files.sources import code_of, is_own
@@ -104,6 +105,8 @@ class Registry(MutableMapping[str, T]):
             by = f", of {plugin}" if (plugin := self.plugin_of(name)) else ""
             raise self._error(f"there is {article} {self.kind} '{name}' already{by}: call yours otherwise")
         self._check(name, thing)
+        if not is_own(maker):
+            note_loaded(_module_of(maker))
         self._things[name], self._makers[name], self._spaces[name] = thing, maker, space
         return thing
 
@@ -185,6 +188,18 @@ def modules_of(used: Mapping[str, list[str]]) -> list[str]:
     things = [(kind, name) for kind, names in used.items() if kind in _ALL for name in names]
     found = [_module_of(_ALL[kind].maker_of(name)) for kind, name in things if _ALL[kind].plugin_of(name) is not None]
     return sorted({*found})
+
+
+def names_of(kind: str) -> list[str]:
+    """Return the names of all things of a kind that are registered now."""
+    return list(_ALL.get(kind, ()))
+
+
+def makers_of(used: Mapping[str, list[str]]) -> dict[str, object]:
+    """Return what the user's things are made of, by what they are: ``{"criterion 'lamp'": lamp}``; none of our own."""
+    things = [(kind, name) for kind, names in used.items() if kind in _ALL for name in names]
+    found = {f"{kind} '{name}'": _ALL[kind].maker_of(name) for kind, name in things}
+    return {what: maker for what, maker in found.items() if maker is not None and not is_own(maker)}
 
 
 def refuse_typed(used: Mapping[str, list[str]]) -> None:

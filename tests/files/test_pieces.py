@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from redense.files import pieces
-from redense.files.pieces import changed_pieces, modules_from, pieces_of
+from redense.files.pieces import changed_pieces, pieces_of
 
 MINE = """
 import enum
@@ -220,20 +220,3 @@ def test_pieces_of_an_older_redense_are_compared_as_far_as_they_go():
 def test_compiled_code_of_two_versions_of_python_is_not_compared():
     assert changed_pieces({"train": "a", pieces.PYTHON: "3.11"}, {"train": "b", pieces.PYTHON: "3.12"}) == []
     assert changed_pieces(None, {"train": "b"}) == []
-
-
-def test_a_script_has_its_own_bytes_and_those_of_modules_next_to_it(tmp_path: Path):
-    (tmp_path / "run.py").write_text(
-        "import json, numpy\nfrom near import x\nfrom kit.part import y\nz = __import__('called')\n"
-    )
-    (tmp_path / "called.py").write_text("")
-    (tmp_path / "near.py").write_text("x = 1\n")
-    (tmp_path / "kit").mkdir()
-    (tmp_path / "kit" / "part.py").write_text("y = 1\n")
-    (tmp_path / "alone.py").write_text("")
-    before = modules_from(tmp_path / "run.py")
-    assert sorted(before) == ["called", "kit.part", "near", "run.py"]
-    (tmp_path / "kit" / "part.py").write_text("y = 2\n")
-    assert changed_pieces(before, modules_from(tmp_path / "run.py")) == ["kit.part"]
-    (tmp_path / "run.R").write_text("cat(1)\n")
-    assert list(modules_from(tmp_path / "run.R")) == ["run.R"]

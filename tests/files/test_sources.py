@@ -60,6 +60,8 @@ def test_an_edited_module_near_or_far_changes_it(file: str, outer: Callable[[], 
     assert before == code_of(outer())
     path = tmp_path / f"{file}.py"
     path.write_text(f"{path.read_text()}# edited\n")
+    for name in MODULES:
+        sys.modules.pop(name, None)
     assert code_of(outer()) != before
     assert code_of("outer_for_a_test") != before  # a module by its name is covered as well
 

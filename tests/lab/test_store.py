@@ -16,7 +16,7 @@ import torch
 
 from redense.errors import CheckpointError, StateError
 from redense.lab import keys as key_module
-from redense.lab.comparison import grid
+from redense.lab.comparison import jobs
 from redense.lab.comparison.comparison import Comparison
 from redense.lab.comparison.grid import Grid
 from redense.lab.keys import phase_keys
@@ -359,9 +359,9 @@ TRAIN = """
 import json, sys, time
 from pathlib import Path
 from redense.lab import store
-from redense.lab.comparison import grid
+from redense.lab.comparison import jobs
 
-go, job = Path(sys.argv[1]), grid.Job(**json.loads(sys.argv[2]))
+go, job = Path(sys.argv[1]), jobs.Job(**json.loads(sys.argv[2]))
 put = store.PhaseStore.put
 
 def slowly(self, *what):
@@ -372,11 +372,11 @@ def slowly(self, *what):
 
 store.PhaseStore.put = slowly
 print("asking", flush=True)
-print("trained" if grid.do(job) else "taken", flush=True)
+print("trained" if jobs.do(job) else "taken", flush=True)
 """
 
 
-def start(go: Path, job: grid.Job) -> forked.Started:
+def start(go: Path, job: jobs.Job) -> forked.Started:
     return forked.start("-c", TRAIN, go, json.dumps({**vars(job), "main": 0}))
 
 

@@ -25,9 +25,10 @@ from pathlib import Path, PurePath
 from reprlib import recursive_repr
 from typing import Any, cast
 
-from .checksums import sha256
+from .code.imported import read_module, short
+from .code.loaded import check_loaded, note_loaded
 from .module_values import Asked, Value, attributes_of, importable, is_as_written
-from .modules import file_of, imports_of, place_of, source_of
+from .modules import file_of, place_of, source_of
 from .sources import codes, is_own, is_plain, is_users, is_users_module
 
 _DICTS = (dict, types.MappingProxyType)  # others may load what they hold, as an .npz file does
@@ -49,35 +50,24 @@ def pieces_of(*things: object) -> dict[str, str]:
     Args:
         things: functions, bound methods, partials, objects with ``__call__``.
     """
-    return {**_Pieces(things).checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "3"}
+    found = _Pieces(things)
+    for home in found.homes:
+        note_loaded(home)
+    return {**found.checksums(), PYTHON: f"{sys.version_info.major}.{sys.version_info.minor}", FORM: "3"}
 
 
 def values_of(*things: object) -> list[Value]:
     """Return the plain values of the user's modules that functions read, and none that they set themselves.
 
     Another process imports those modules anew, and has not got what a script has set in them.
+
+    Raises:
+        PluginError: the file of one was edited since it was loaded: that process would have other code.
     """
-    return _Pieces(things).values()
-
-
-def modules_from(path: Path, folders: Sequence[Path] = (), module: str = "") -> dict[str, str]:
-    """Return checksums of a script and of the user's modules that it imports, by file name.
-
-    Args:
-        path: of a program in any language; modules are looked for if it is Python.
-        folders: where its modules are looked for beside its own folder, first to last.
-        module: its name where Python runs it as a module, which looks in ``folders`` alone.
-    """
-    found: dict[str, str] = {}
-    own = module or path.stem
-    places = tuple(folders) if module else (path.parent, *folders)
-    _read_module(path, own, found, places)
-    parents = module.split(".")[:-1]
-    for end in range(1, len(parents) + 1):  # which run before it
-        parent = ".".join(parents[:end])
-        if above := _inside(places, parent):
-            _read_module(above, parent, found, places)
-    return {path.name if name == own else name: checksum for name, checksum in found.items()}
+    found = _Pieces(things)
+    for home in found.homes:
+        check_loaded(home)
+    return found.values()
 
 
 def changed_pieces(before: Pieces | None, now: Pieces | None) -> list[str]:
@@ -102,6 +92,7 @@ class _Pieces:
         self._asked: dict[tuple[str, str], Any] = {}  # by module and name: values that are read as ``module.name``
         self._beside: dict[tuple[str, str], Any] = {}  # and those that stand in the module of who reads them
         self._set: set[tuple[str, str]] = set()
+        self.homes: set[str] = set()  # modules of the user's functions
         for thing in things:
             self.take(thing)
 
@@ -110,7 +101,7 @@ class _Pieces:
         for (module, name), value in sorted(self._asked.items()):
             if (module, name) not in self._set:
                 texts.setdefault(f"settings in {module}", []).append(f"{name} {_text(value)}")
-        return {**{name: _short(json.dumps(several).encode()) for name, several in texts.items()}, **self._modules}
+        return {**{name: short(json.dumps(several).encode()) for name, several in texts.items()}, **self._modules}
 
     def values(self) -> list[Value]:
         return [(*at, value) for at, value in {**self._beside, **self._asked}.items() if at not in self._set]
@@ -172,6 +163,7 @@ class _Pieces:
         for key, value in held.items():
             self._part(value, constant=_is_setting(key, value))
         if home := importable(function.__globals__):
+            self.homes.add(home)
             self._beside |= {(home, key): value for key, value in values if key in read and is_plain(value)}
             self._set |= {(home, key) for key in written}
         for part in codes(code):
@@ -249,7 +241,7 @@ class _Pieces:
     def _module(self, name: str, path: Path | None = None) -> None:
         path = path or file_of(name)
         if path is not None and not is_own(name):
-            _read_module(path, name, self._modules)
+            read_module(path, name, self._modules, loaded=True)
 
 
 def _is_setting(name: str, value: Any) -> bool:
@@ -284,40 +276,6 @@ def _compiled(code: types.CodeType) -> list[Any]:
             continue
         parts.append([each.opname, _compiled(value) if isinstance(value, types.CodeType) else _text(value)])
     return parts
-
-
-def _read_module(path: Path, name: str, found: dict[str, str], folders: tuple[Path, ...] = ()) -> None:
-    """Add the source of a module, and of the user's modules that it imports, by their names.
-
-    Args:
-        path: of the module.
-        name: of it.
-        found: what is added to.
-        folders: in which another process, that will run a script, looks for modules first.
-    """
-    if name in found or place_of(path) != "own":
-        return
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return
-    found[name] = _short(data)
-    if path.suffix != ".py":
-        return
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for imported in imports_of(data, package):
-        own = _inside(folders, imported) or file_of(imported, path.parent)
-        if own and not is_own(imported):
-            _read_module(own, imported, found, folders)
-
-
-def _inside(folders: Sequence[Path], name: str) -> Path | None:
-    """Return the file of a module in the first of some folders that has it."""
-    if not all(name.split(".")):
-        return None
-    places = [folder.joinpath(*name.split(".")) for folder in folders]
-    tried = (path for place in places for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"))
-    return next((path for path in tried if path.is_file()), None)
 
 
 @recursive_repr("itself")
@@ -391,7 +349,3 @@ def _is_constant(value: Any) -> bool:
 
 def _name(thing: Any) -> str:
     return getattr(thing, "__qualname__", type(thing).__qualname__).replace("<locals>.", "")
-
-
-def _short(data: bytes) -> str:
-    return sha256(data)[:16]

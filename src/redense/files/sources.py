@@ -5,7 +5,8 @@ module imports, near or far, by a statement or by ``import_module("name")``, and
 it names; the versions of installed packages among those; and what an object holds beside its source: the arguments of a
 `functools.partial`, defaults, values that a closure keeps, and what it reads of its module: modules, numbers, texts,
 tensors, arrays, collections of these, objects of the user's classes. What other objects keep, a logger or a lock, and
-files that the code opens when it runs, are not covered.
+files that the code opens when it runs, are not covered. `redense.files.code.values` covers values that were added
+later, so that checksums of before stay what they were.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from typing import Any, cast
 from redense.errors import PluginError
 
 from .checksums import sha256
-from .module_values import attributes_of
+from .code.loaded import check_loaded
+from .module_values import attributes_of, importable
 from .modules import file_of, imports_of, place_of, scripts_named_in, source_of
 
 _OWN = __name__.partition(".")[0]
@@ -50,15 +52,16 @@ def code_of(thing: object, *, versions: bool = True) -> str | None:
         versions: of installed packages that it imports count too.
 
     Raises:
-        PluginError: it holds a value whose versions cannot be told apart.
+        PluginError: it holds a value whose versions cannot be told apart, or a file of it was edited since it was
+            loaded.
     """
     if is_own(thing):
         return None
-    found = _Found()
+    found = Found()
     if isinstance(thing, str):
         found.module(thing)
     else:
-        found.add("thing", found.value(thing, _label(thing)))
+        found.add("thing", found.value(thing, label_of(thing)))
     lines = (line for line in found.lines if versions or not line.startswith("package "))
     return sha256(json.dumps(sorted(lines)).encode())[:32]
 
@@ -73,17 +76,19 @@ def version_of(package: str) -> str:
     return "?"
 
 
-class _Found:
+class Found:
     """Findings on the code of a thing: lines of text, the same for the same code."""
 
     def __init__(self) -> None:
         self.lines: set[str] = set()
+        self.read: dict[tuple[str, str], Any] = {}  # by module and name: plain values
         self._modules: set[tuple[str, Path | None]] = set()
-        self._strict = True  # whether a value that cannot be told is refused, or told by its kind alone
+        self.strict = True  # whether a value that cannot be told is refused, or told by its kind alone
         self._root: str | None = None  # the package that the thing itself is of: its files count, not its version
         self._texts: dict[int, tuple[object, str | None]] = {}  # with the object, so that its number stays its own
 
     def add(self, *parts: str) -> None:
+        """Add a line."""
         self.lines.add(" ".join(parts))
 
     # --- modules --------------------------------------------------------------------------------------------------
@@ -108,6 +113,7 @@ class _Found:
             data = path.read_bytes()
         except OSError:
             return
+        check_loaded(name, path, data)
         self.add("source", name, sha256(data))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if package:  # the files next to it: what one of them imports by a name made at run time is mostly there
@@ -167,21 +173,22 @@ class _Found:
         if is_own(function):
             return f"function {function.__module__}.{function.__qualname__}"
         typed = getattr(sys.modules.get(function.__module__), "__file__", None) is None
+        by_itself = told_by_itself(function) if typed else []
         if typed:  # into an interpreter
-            self.add("typed", function.__qualname__, _typed(function))
+            self.add("typed", function.__qualname__, by_itself[0])
         held: list[Any] = [function.__defaults__, function.__kwdefaults__]
         held += [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         texts = [self.value(item, label) for item in held]
         names = sorted({name for code in codes(function.__code__) for name in code.co_names})
-        texts += self._read(function.__globals__, names, label)
-        if typed:  # there is no source that says what a name of a library stands for
-            known = {name: function.__globals__[name] for name in names if name in function.__globals__}
-            texts += [f"{name} {_place(own)}" for name, own in known.items() if _is_library(own)]
+        home = importable(function.__globals__) if is_users(function) else ""
+        texts += self._read(function.__globals__, names, label, home)
+        texts += by_itself[1:]
         for name in names:
             if isinstance(module := function.__globals__.get(name), types.ModuleType):
                 self.value(module, label)
                 if is_users_module(module):
-                    texts += [f"{name}.{text}" for text in self._read(vars(module), names, label)]
+                    home = importable(vars(module))
+                    texts += [f"{name}.{text}" for text in self._read(vars(module), names, label, home)]
         direct = {id(own) for own in function.__globals__.values()}
         asked = {  # of modules inside of packages
             (one.module.__name__, one.name): one.module
@@ -190,35 +197,45 @@ class _Found:
             if not one.is_late and id(one.module) not in direct and is_users_module(one.module)
         }
         for (place, name), module in sorted(asked.items()):
-            texts += [f"{place}.{text}" for text in self._read(vars(module), [name], label)]
+            home = importable(vars(module))
+            texts += [f"{place}.{text}" for text in self._read(vars(module), [name], label, home)]
         return f"function {function.__module__}.{function.__qualname__} {texts}"
 
-    def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str) -> Iterator[str]:
-        """Give what code reads of a module or a class by these names: data, and code of the user's."""
+    def _read(self, space: Mapping[str, Any], names: Iterable[str], label: str, home: str) -> Iterator[str]:
+        """Give what code reads of a module or a class by these names: data, and code of the user's.
+
+        ``home`` is the module's name; empty for a class, and where no other process can import it.
+        """
         for name in names:
             used = None if name == "__file__" else space.get(name)  # where it lies does not matter
+            if home and name in space and is_plain(used) and not name.startswith("__"):
+                self.read[home, name] = used
             used = used.__func__ if isinstance(used, staticmethod | classmethod) else used
             used = used.fget if isinstance(used, property) else used
             strict = is_plain(used) or (callable(used) and not is_own(used) and is_users(used))
             if strict or is_data(used):
-                before, self._strict = self._strict, self._strict and strict
+                before, self.strict = self.strict, self.strict and strict
                 try:
                     text = self.value(used, label)
                 finally:
-                    self._strict = before
+                    self.strict = before
                 yield f"{name} {text}"
 
     def _class(self, cls: type, label: str) -> str:
         self.module(cls.__module__)
         texts: list[str] = []
+        is_found = "<" not in cls.__qualname__ and not issubclass(cls, enum.Enum)
+        is_found = is_found and cls.__module__ != "__main__" and cls.__module__ in sys.modules
         if is_users(cls):
             for name, member in sorted(vars(cls).items()):
                 if name in _NOT_IN_KEYS:
                     continue
                 if is_plain(member) or isinstance(member, types.FunctionType):
+                    if is_found and is_plain(member) and not name.startswith("__"):
+                        self.read[cls.__module__, f"{cls.__qualname__}.{name}"] = member
                     texts.append(f"{name} {self.value(member, label)}")
                 elif not name.startswith("__"):
-                    texts += self._read(vars(cls), [name], label)
+                    texts += self._read(vars(cls), [name], label, "")
             texts += [self.value(base, label) for base in cls.__bases__ if base is not object]
         return f"class {cls.__module__}.{cls.__qualname__} {texts}"
 
@@ -233,11 +250,11 @@ class _Found:
             held = self.value(value.tolist(), label) if value.dtype.hasobject else sha256(value.tobytes())
             return f"{kind} {value.dtype} {value.shape} {held}"
         walked = hasattr(value, "__dict__")
-        if walked and (self._strict or is_data(value)):
+        if walked and (self.strict or is_data(value)):
             return f"{self.value(type(value), label)} {self.value(vars(value), label)}"
         if not walked and " at 0x" not in repr(value):  # a dtype, a device, a function of C
             return f"{kind} {value!r}"
-        if not self._strict:
+        if not self.strict:
             return kind
         raise PluginError(
             f"{label} holds {type(value).__name__} {str(value)[:60]!r}, of which two versions cannot be told apart, so "
@@ -326,11 +343,15 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes(constant)
 
 
-def _typed(function: types.FunctionType) -> str:
+def told_by_itself(function: types.FunctionType) -> list[str]:
+    """Return a checksum of a function whose module has no source, and what its names of libraries stand for."""
     try:
-        return sha256(inspect.getsource(function).encode())
+        own = sha256(inspect.getsource(function).encode())
     except (OSError, TypeError):  # no notebook has kept it
-        return sha256(repr(_bytes_of(function.__code__)).encode())
+        own = sha256(repr(_bytes_of(function.__code__)).encode())
+    names = sorted({name for code in codes(function.__code__) for name in code.co_names})
+    known = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    return [own, *(f"{name} {_place(value)}" for name, value in known.items() if _is_library(value))]
 
 
 def _bytes_of(code: types.CodeType) -> list[object]:
@@ -338,6 +359,7 @@ def _bytes_of(code: types.CodeType) -> list[object]:
     return [code.co_code.hex(), code.co_names, inner]
 
 
-def _label(thing: Any) -> str:
+def label_of(thing: Any) -> str:
+    """Return what a message calls a thing."""
     named = getattr(thing, "__qualname__", None) or type(thing).__name__
     return f"'{named}'"

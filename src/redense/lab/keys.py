@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from redense.criteria import get_criterion
-from redense.files.sources import code_of, version_of
+from redense.files.code.values import mentions, values_of_code
+from redense.files.sources import code_of, is_own, version_of
 from redense.methods.base import get_technique
 from redense.phase import ordered
 
@@ -57,8 +58,10 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
     optimizer = OPTIMIZERS.get_named(recipe.training.optimizer.name)
     base |= _said(
         code=code_of(entry_of(recipe.task)),
+        values=values_of_code(entry_of(recipe.task)),
         optimizer=code_of(optimizer.make),
-        parts=[own for part in parts_of(recipe) if (own := code_of(part))],
+        **{"optimizer values": values_of_code(optimizer.make)},
+        parts=[own for part in parts_of(recipe) for own in (code_of(part), values_of_code(part)) if own],
         libraries=_versions(*libraries_of(recipe), *optimizer.libraries),
         keep=KEEP_VERSION if recipe.training.keep != "last" else None,
         ranks=ranks if ranks > 1 else None,  # the same training, but for the last digits
@@ -70,11 +73,13 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
     for place, planned in enumerate(phases):
         # The name of a phase is for people; `dsd`'s and `restart`'s first phase are the same phase.
         phase = planned.to_dict()
-        phase["phase"].pop("name", None)
+        if not _may_read_the_name(planned.method):
+            phase["phase"].pop("name", None)
         if planned.phase.is_sparse or planned.method:  # which weights may be pruned does not matter to the others
             phase["prune"] = prune
         if planned.phase.is_sparse:
-            phase |= _said(code=code_of(get_criterion(planned.phase.criterion)))
+            scores = get_criterion(planned.phase.criterion)
+            phase |= _said(code=code_of(scores), values=values_of_code(scores))
             if isinstance(planned.phase.sparsity, Mapping) and (recipe.prune.first_layer or recipe.prune.include):
                 phase["among"] = "included"  # once, what was included by name stayed dense under patterns
         if planned.method:
@@ -95,30 +100,47 @@ def phase_keys(recipe: Recipe, fingerprint: str, phases: Sequence[PlannedPhase],
     return keys
 
 
-def code_used(recipe: Recipe) -> dict[str, str]:
+def code_used(recipe: Recipe, *, values: bool = True) -> dict[str, str]:
     """Return a checksum of each piece of the user's code that a run of a recipe is trained by, by what it is.
 
-    Other versions of installed packages are no other code: a run that goes on elsewhere is told so apart.
+    Other versions of installed packages are no other code: a run that goes on elsewhere is told so apart. For
+    ``values`` see `held_by`.
     """
     used: dict[str, object] = {f"task '{recipe.task}'": entry_of(recipe.task)}
     used |= {f"criterion '{name}'": get_criterion(name) for name in names_in(recipe)["criterion"]}
     name = recipe.training.optimizer.name
     used[f"optimizer '{name}'"] = OPTIMIZERS.get_named(name).make
     used |= {f"function '{getattr(part, '__qualname__', type(part).__name__)}'": part for part in parts_of(recipe)}
-    return held_by(used)
+    return held_by(used, values=values)
 
 
-def held_by(used: Mapping[str, object]) -> dict[str, str]:
-    """Return a checksum of the user's code of each thing, by what it is; none of redense's own."""
-    found = {what: code_of(thing, versions=False) for what, thing in used.items()}
-    return {f"{what} (its code, or what that holds)": own for what, own in found.items() if own}
+def held_by(used: Mapping[str, object], *, values: bool = True) -> dict[str, str]:
+    """Return checksums of the user's code of each thing and of values that it reads, by what it is; none of our own.
+
+    Args:
+        used: the things.
+        values: give one of values also where `values_of_code` finds none, so that it is noted that there were none.
+    """
+    found: dict[str, str] = {}
+    for what, thing in used.items():
+        if code := code_of(thing, versions=False):
+            found[f"{what} (its code, or what that holds)"] = code
+            if (read := values_of_code(thing)) or values:
+                found[f"{what} (values that its code reads)"] = read or "none"
+    return found
 
 
 def _changes(recipe: Recipe) -> dict[str, Any]:
     """Return what of the settings that change for a phase determines it beside their values."""
     optimizer = OPTIMIZERS.get_named(recipe.training.optimizer.name)
     libraries = _versions(*libraries_of(recipe), *optimizer.libraries)
-    return {"changed libraries": libraries} | _said(**{"changed optimizer": code_of(optimizer.make)})
+    code = {"changed optimizer": code_of(optimizer.make), "changed optimizer values": values_of_code(optimizer.make)}
+    return {"changed libraries": libraries} | _said(**code)
+
+
+def _may_read_the_name(method: str | None) -> bool:
+    """Whether a technique is the user's and asks for the phase that it trains: it may do so for its name."""
+    return method is not None and not is_own(cls := get_technique(method)) and mentions(cls, "phase")
 
 
 def _technique(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +148,8 @@ def _technique(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     cls = get_technique(name)
     settled = {**cls.defaults, **options}
     said = settled == {**_UNSAID.get(name, {}), **options}
-    return ({} if said else {"settled": settled}) | _said(libraries=_versions(*cls.libraries), technique=code_of(cls))
+    code = {"technique": code_of(cls), "technique values": values_of_code(cls)}
+    return ({} if said else {"settled": settled}) | _said(libraries=_versions(*cls.libraries), **code)
 
 
 def _said(**found: Any) -> dict[str, Any]:

@@ -79,6 +79,22 @@ def test_a_process_of_its_own_knows_a_criterion_that_was_registered_where_it_was
     make_known(known)  # twice, as for the next job of the process
 
 
+def test_a_criterion_that_was_registered_again_is_the_one_that_every_process_has():
+    def made(sign: float) -> None:
+        def again(parameter: Tensor, seed: int) -> Tensor:
+            return sign * parameter
+
+        redense.criterion("lamp", gradients=sign < 0)(again)
+
+    made(-1.0)
+    schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5, criterion="lamp")
+    known = named_criteria(schedule)
+    made(1.0)  # as the module does that another process imports
+    assert do(Job("dsd", 1, train, schedule, metric="error", criteria=known)).outcome.failed == ""
+    assert float(CRITERIA["lamp"](torch.ones(()), 0)) == -1.0
+    assert "lamp" in WITH_GRADIENTS
+
+
 def test_our_own_criteria_are_sent_nowhere():
     schedule = redense.Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5, criterion="random")
     assert named_criteria(schedule) == named_criteria(None) == {}

@@ -7,62 +7,39 @@ Under torchrun the ranks train one phase after another, all of them together (`G
 from __future__ import annotations
 
 import contextlib
-import enum
-import functools
 import json
 import logging
 import os
 import shlex
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from redense.errors import CheckpointError, ParameterError, RecipeError, ScheduleError, SparsityError, StateError
 from redense.files.writing import write_text
-from redense.lab.events import Event, Inbox, Outbox, Wiring, is_heard, tell
-from redense.lab.flow import DamagedError, Flow, process_engine, release_engine, state_of
+from redense.lab.carried import carried
+from redense.lab.events import Inbox, is_heard, tell
+from redense.lab.flow import process_engine, release_engine
 from redense.lab.pairs.carrying import side_by_side
 from redense.lab.pairs.named import BASELINE
-from redense.lab.ranks.memory import keep_freed_memory
-from redense.lab.ranks.processes import ignore_signals, leave_with, noticing_lost_helpers, start_tracker
+from redense.lab.ranks.processes import start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
-from redense.lab.recipe.recipe import Recipe, build_recipe
-from redense.lab.store import PhaseStore, shared_store, weights_in
+from redense.lab.store import PhaseStore
 from redense.lab.tasks import forget_tasks, shared_task
-from redense.lab.training.engine import Engine, StoppedError, TrainingError
-from redense.lab.training.plan import PlannedPhase
+from redense.lab.training.engine import StoppedError
 from redense.lab.training.pretrained import tuned
-from redense.masks import sparsity_of
-from redense.plugins import code_of_plugins, load_plugins, modules_of, refuse_edited, refuse_typed
+from redense.plugins import refuse_typed
 
 from .comparison import Cell, Comparison, cells, check_started, names_in_flows
+from .jobs import Done, Job, do
 
 log = logging.getLogger(__name__)
 
 _ROUNDS = 3  # how often damaged phases are trained again before the disk is to blame
-
-
-@dataclass(frozen=True)
-class Job:
-    """One phase to train or to evaluate, as plain data for any process on any machine."""
-
-    store: str
-    recipe: dict[str, Any]
-    phases: tuple[dict[str, Any], ...]
-    keys: tuple[str, ...]
-    index: int
-    stop: str
-    main: int
-    save_seconds: float
-    events: str = ""  # folder in which its events are left, if anybody listens
-    plugins: Mapping[str, str] = field(default_factory=dict[str, str])  # a checksum of the code of each
 
 
 class Grid:
@@ -96,7 +73,7 @@ class Grid:
         self._save_seconds, self._damaged = save_seconds, False
         self._stop, self._events = folder / ".stop", folder / ".events"
         self._used = names_in_flows(cell.flow for cell in self.cells)
-        self._plugins = code_of_plugins(name for name in modules_of(self._used) if name != "__main__")
+        self._code = carried(self._used)
         self._call = uuid.uuid4().hex  # processes of another would have other code
         self._stop.unlink(missing_ok=True)
         # What is wrong with an arm is said before anything is trained.
@@ -165,6 +142,8 @@ class Grid:
         return self.store.has(key)
 
     def _job(self, cell: Cell, index: int) -> Job:
+        whole, own = self.comparison.recipe, cell.flow.recipe
+        is_same = (own.task, own.data, own.model) == (whole.task, whole.data, whole.model)
         return Job(
             str(self.store.root.resolve()),
             cell.flow.recipe.model_dump(mode="json", exclude={"log"}),  # which is the affair of the main process
@@ -175,7 +154,8 @@ class Grid:
             os.getpid(),
             self._save_seconds,
             str(self._events.resolve()) if is_heard() else "",
-            self._plugins,
+            self._code,
+            self.task.fingerprint if is_same else "",
         )
 
     def write_plan(self) -> None:
@@ -273,7 +253,7 @@ class Grid:
 
         def following() -> list[dict[str, Any]] | None:
             wave = next(waves, None)
-            return None if wave is None else [asdict(job) for job in wave]
+            return None if wave is None else [{**vars(job), "carried": None} for job in wave]  # each runs the script
 
         with noticing_lost_ranks(), self._hearing() if self.ranks.is_main else contextlib.nullcontext():
             while (wave := self.ranks.main(following)) is not None:
@@ -287,107 +267,3 @@ class Grid:
                     if self.ranks.is_main:
                         tick()
         return trained
-
-
-class Done(enum.IntEnum):
-    """The end of a job."""
-
-    NOTHING = 0  # another had trained it, or it was to be evaluated
-    TRAINED = 1
-    STOPPED = 2
-    DAMAGED = 3  # what it needs; that was discarded and is to be trained again
-
-
-def do(job: Job) -> Done:
-    """Train or evaluate one phase, in whatever process."""
-    if os.getpid() != job.main and threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches all processes, and so may SIGTERM: the main one asks us to stop.
-        ignore_signals()
-        leave_with(job.main)
-    # One thread a job, whatever the number of jobs: two times two threads on two cores are far slower than two times
-    # one, and the last digits would depend on it.
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    if os.getpid() != job.main:
-        refuse_edited(job.plugins)
-    load_plugins()
-    store = shared_store(Path(job.store))
-    try:
-        with noticing_lost_helpers():
-            if job.index < 0:
-                _evaluate(store, job)
-                return Done.NOTHING
-            return Done.TRAINED if _train(store, job) else Done.NOTHING
-    except StoppedError:  # raised from here, joblib would kill the other jobs before they have saved
-        return Done.STOPPED
-    except DamagedError as error:
-        log.warning("%s", error)
-        return Done.DAMAGED
-    except TrainingError as error:  # a diverged run is a result, and no reason to stop the others
-        store.put_text(job.keys[job.index], "failed.json", json.dumps({"error": str(error)}) + "\n")
-        return Done.TRAINED
-
-
-def _engine(job: Job, **changes: Unpack[Wiring]) -> Engine:
-    """Return the engine of this process, about to train the phases of a job."""
-    recipe = _recipe(json.dumps(job.recipe))  # as it is: the order of patterns matters
-    return process_engine(shared_task(recipe), recipe, [PlannedPhase.from_dict(p) for p in job.phases], **changes)
-
-
-@functools.lru_cache(maxsize=64)
-def _recipe(text: str) -> Recipe:
-    return build_recipe(json.loads(text))
-
-
-def _train(store: PhaseStore, job: Job) -> bool:
-    """Train a phase unless it is there, and say whether it was trained."""
-    key, stop = job.keys[job.index], Path(job.stop)
-    store.mend(key)
-    if store.has(key):
-        return False
-    engine = _engine(
-        job,
-        stop=stop.exists,
-        save_seconds=job.save_seconds,
-        resolve=lambda other: _weights(store, other),
-        ended=lambda index: state_of(store, job.keys[index]),
-    )
-
-    def emit(event: Event) -> None:
-        if job.events and engine.ranks.is_main:
-            Outbox(Path(job.events)).put(event, key=key)
-        if event["kind"] in ("step", "epoch"):
-            store.progress(key, engine.position_in_phase, engine.plan[job.index].steps)
-
-    engine.give_way()
-    return Flow(engine, store, job.keys, emit=emit).advance(job.index) is None
-
-
-def _weights(store: PhaseStore, key: str) -> dict[str, Tensor]:
-    """Return the weights that another arm's phase ended with."""
-    reason = store.failure([key])
-    if reason:
-        raise TrainingError(f"another arm's phase that this one needs diverged: {reason}")
-    return weights_in(state_of(store, key))
-
-
-def _evaluate(store: PhaseStore, job: Job) -> None:
-    """Touch the test split with the network that a flow ends with, and count its weights."""
-    key, engine = job.keys[-1], _engine(job)
-    with store.locked(key):
-        if store.is_measured(key):
-            return
-        engine.restore(state_of(store, key))
-        engine.end()
-        outcome = engine.outcome("test")
-        store.put_outcome(key, "test", outcome)
-        parameters = list(engine.model.parameters())
-        weights = sum(parameter.numel() for parameter in parameters)
-        facts = {
-            "test": engine.task.metrics(outcome),
-            "validation": engine.evaluate("validation"),
-            "parameters": weights,
-            "nonzeros": weights - round(sparsity_of(*parameters) * weights),
-            **({"kept": engine.kept} if engine.kept else {}),
-        }
-        store.put_text(key, "facts.json", json.dumps(facts) + "\n")

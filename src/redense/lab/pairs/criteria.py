@@ -38,7 +38,8 @@ def _asked(schedule: Schedule | None) -> list[str | Criterion]:
 
 
 def make_known(criteria: Mapping[str, Named]) -> None:
-    """Register in this process the criteria of the one that has called, unless they are."""
+    """Register in this process the criteria of the one that has called: a script may have registered another again."""
     for name, own in criteria.items():
-        if name not in CRITERIA:
+        if CRITERIA.get(name) is not own.function:
+            CRITERIA.pop(name, None)
             criterion(name, gradients=own.gradients, activations=own.activations)(own.function)

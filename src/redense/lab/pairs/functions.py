@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redense.errors import DataError, RecipeError
 from redense.files.module_values import Value
 from redense.files.pieces import pieces_of, values_of
+from redense.files.sources import is_own
 from redense.files.writing import write_text
 from redense.schedule import Schedule
 
@@ -23,6 +24,9 @@ from .plan import PlannedArm, scheduled_arm
 from .progress import ProgressLine
 from .results import check_answers, check_figures, unfinished
 from .sharing import Parts
+
+if TYPE_CHECKING:
+    from redense.lab.carried import Carried
 
 Arms = str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
 
@@ -127,6 +131,7 @@ class Comparing:
         self._parts = Parts(held.path, shared if held.plan.share else {})
         self._failed: dict[tuple[str, int], str] = {}  # parts: why there is none
         self._read: dict[tuple[int, ...], list[Value]] = {}  # by the functions
+        self._carried: dict[int, Carried | None] = {}
 
     def run(
         self, *, retry_failed: bool = False, pairs: Sequence[tuple[str, int]] | None = None
@@ -185,8 +190,8 @@ class Comparing:
     def _job(self, arm: str, seed: int, missing: Sequence[tuple[str, int]]) -> Job:
         own, plan = self._trained[arm], self._held.plan
         how = {"threads": plan.threads, "defaults": defaults(), "criteria": named_criteria(own.schedule)}
-        values = self._values(own.train, own.schedule)
-        job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, values=values, **how)
+        values, code = self._values(own.train, own.schedule), self._code(own.train)
+        job = Job(arm, seed, own.train, own.schedule, metric=plan.metric, values=values, carried=code, **how)
         if key := self._parts.key(arm):
             start = str(self._parts.file(key, seed)), self._parts.digest(key, seed)
             return replace(job, schedule=self._parts.rest(arm), start=start)
@@ -198,7 +203,7 @@ class Comparing:
         train = next(one.train for name, one in self._trained.items() if self._parts.key(name) == key)
         schedule, leave = self._parts.part(key), str(self._parts.file(key, seed))
         how = {"threads": self._held.plan.threads, "defaults": defaults(), "values": self._values(train, schedule)}
-        return Job("", seed, train, schedule, part=key, leave=leave, **how)
+        return Job("", seed, train, schedule, part=key, leave=leave, carried=self._code(train), **how)
 
     def _values(self, train: Train, schedule: Schedule | None) -> list[Value]:
         """Return what a process of its own would lack: the values of the user's modules that a training reads."""
@@ -206,6 +211,12 @@ class Comparing:
         if self._carrier.is_apart and tuple(map(id, code)) not in self._read:
             self._read[tuple(map(id, code))] = values_of(*code)
         return self._read.get(tuple(map(id, code)), [])
+
+    def _code(self, train: Train) -> Carried | None:
+        """Return what a process of its own needs of the user's code where a recipe is trained."""
+        if self._carrier.is_apart and id(train) not in self._carried:
+            self._carried[id(train)] = getattr(train, "carried", None) if is_own(type(train)) else None
+        return self._carried.get(id(train))
 
     def _weight(self, arm: str) -> float:
         """Return the work of an arm, to estimate the time that is left: its steps where they are known."""

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redense.errors import RecipeError, RedenseError, StateError
 from redense.files.checksums import sha256
@@ -26,6 +26,9 @@ from .criteria import Named, make_known
 from .defaults import Values, held
 from .figures import AnswerError, read_figures
 from .keeping import Outcome
+
+if TYPE_CHECKING:
+    from redense.lab.carried import Carried
 
 Train = Callable[..., Any]
 _LONGEST = 400  # characters of a line that says why a pair failed
@@ -47,6 +50,7 @@ class Job:
         defaults: of PyTorch, in the process that has called.
         criteria: that the schedule names, as they are registered there.
         values: of the user's modules there, which another process imports anew.
+        carried: for that process, too, where what trains is no function of the user's.
     """
 
     arm: str
@@ -61,6 +65,7 @@ class Job:
     defaults: Values = ()
     criteria: Mapping[str, Named] = field(default_factory=dict[str, Named])
     values: Sequence[Value] = ()
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,8 @@ def _apart(job: Job) -> Iterator[None]:
     folder = Path.cwd()
     make_known(job.criteria)
     put(job.values)
+    if job.carried:
+        job.carried.take()
     try:
         with held(job.defaults, job.threads):
             yield

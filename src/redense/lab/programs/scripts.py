@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from redense.files.code.imported import modules_from
 from redense.files.modules import file_of, place_of
 from redense.files.opening import at_home, open_regular
-from redense.files.pieces import FORM, modules_from
+from redense.files.pieces import FORM
 from redense.files.sources import is_own
 from redense.lab.pairs.plan import Plan, PlannedArm
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from redense.criteria import criterion_name, get_criterion
 from redense.errors import RecipeError
+from redense.lab.carried import Carried, carried
 from redense.lab.comparison.comparison import swept
 from redense.lab.flow import process_engine
 from redense.lab.keys import code_used, held_by
 from redense.lab.pairs.by_name import schedule_of
-from redense.lab.recipe.recipe import Recipe, build_recipe
+from redense.lab.recipe.recipe import Recipe, build_recipe, names_in
 from redense.lab.tasks import shared_task
 from redense.lab.training.engine import steps_per_epoch
 from redense.lab.training.plan import planned, schedule
 from redense.lab.training.pretrained import start_used
-from redense.plugins import load_plugins
+from redense.plugins import load_plugins, refuse_typed
 from redense.schedule import Schedule
 
 
@@ -52,6 +53,17 @@ class RecipeTraining:
         }
 
     @property
+    def carried(self) -> Carried | None:
+        """The user's code for a process of its own; the criteria of schedules are sent to it by themselves.
+
+        Raises:
+            PluginError: the script itself has registered something, which that process lacks.
+        """
+        used = {kind: names for kind, names in names_in(build_recipe(dict(self.recipe))).items() if kind != "criterion"}
+        refuse_typed({kind: names for kind, names in used.items() if kind != "logger"})
+        return carried(used)
+
+    @property
     def metric(self) -> tuple[str, bool]:
         """The name of the task's figure, and whether lower is better."""
         found = shared_task(build_recipe(dict(self.recipe))).metric
@@ -66,14 +78,14 @@ class RecipeTraining:
 
 def training_of(recipe: Recipe) -> RecipeTraining:
     """Return the training of a recipe."""
-    used = {"data": shared_task(recipe).fingerprint, **start_used(recipe), **code_used(recipe)}
+    used = {"data": shared_task(recipe).fingerprint, **start_used(recipe), **code_used(recipe, values=False)}
     return RecipeTraining(recipe.model_dump(mode="json"), used)
 
 
 def with_criteria(training: RecipeTraining, candidates: Mapping[str, Schedule]) -> RecipeTraining:
     """Return a training with the user's code of the criteria that candidates are pruned by."""
     named = {phase.criterion for own in candidates.values() for phase in own.phases if phase.is_sparse}
-    code = held_by({f"criterion '{criterion_name(one)}'": get_criterion(one) for one in named})
+    code = held_by({f"criterion '{criterion_name(one)}'": get_criterion(one) for one in named}, values=False)
     return replace(training, used={**training.used, **code})
 
 
