@@ -54,15 +54,8 @@ def _forgotten_afterwards(registries: None) -> Iterator[None]:
     yield
     for name in set(PAPERS) - set(papers):
         del PAPERS[name]
-    for name in (
-        "one_threshold",
-        "lamp",
-        "characters",
-        "gradient_noise",
-        "failing",
-        "named_plugin",
-        "installed_plugin",
-    ):
+    files = ("one_threshold", "lamp", "characters", "gradient_noise", "failing", "v1.2")
+    for name in (*files, "named_plugin", "installed_plugin"):
         sys.modules.pop(name, None)
     WITH_GRADIENTS.intersection_update(gradients)
     recipes.recipe_type.cache_clear()
@@ -295,6 +288,17 @@ def test_a_module_by_name_and_an_installed_one_are_loaded_once(
     sys.modules["named_plugin"].count.append(1)
     assert load("named_plugin", EXAMPLES / "one_threshold.py")[1:] == ("named_plugin", "one_threshold")
     assert sys.modules["named_plugin"].count == [1]
+
+
+def test_the_arms_of_other_optimizers_are_listed_and_a_file_with_a_dot_is_named_whole(
+    load: Callable[..., tuple[str, ...]], tiny: Tiny, tmp_path: Path
+):
+    path = tmp_path / "v1.2.py"
+    path.write_text((EXAMPLES / "other_optimizers.py").read_text())
+    load(path)
+    assert ARMS.plugin_of("adamw-0.003") == "v1.2.py"
+    flow = ARMS["adamw-0.003"].make(Setting(tiny(), 11, (0,), str))
+    assert (flow.recipe.training.optimizer.name, flow.recipe.training.optimizer.lr) == ("adamw", 0.003)
 
 
 def test_a_folder_names_the_plugin_that_it_needs_and_says_so_where_that_is_missing(

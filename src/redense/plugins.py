@@ -367,4 +367,6 @@ def _origin(maker: object) -> tuple[str, str]:
 def _shown(module: str) -> str:
     """Return a module as ``REDENSE_PLUGINS`` would name it: of a file that is no package's, the file."""
     source = getattr(sys.modules.get(module), "__file__", None)
-    return module if source is None or "." in module or is_installed(Path(source)) else Path(source).name
+    if source is None or is_installed(Path(source)):
+        return module
+    return module if "." in module and Path(source).stem != module else Path(source).name

@@ -57,6 +57,8 @@ def test_an_edited_module_near_or_far_changes_it(file: str, outer: Callable[[], 
     before = code_of(outer())
     assert before == code_of(outer())
     (tmp_path / "next_to_it.py").write_text("# which nobody imports\n")
+    (tmp_path / "package_for_a_test" / ".#inner.py").symlink_to("somebody@a.host.123")  # an editor's lock
+    (tmp_path / "package_for_a_test" / "folder.py").mkdir()
     assert before == code_of(outer())
     path = tmp_path / f"{file}.py"
     path.write_text(f"{path.read_text()}# edited\n")

@@ -117,7 +117,8 @@ class Found:
         self.add("source", name, sha256(data))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if package:  # the files next to it: what one of them imports by a name made at run time is mostly there
-            for sibling in sorted(path.parent.glob("*.py")):
+            siblings = (one for one in sorted(path.parent.glob("*.py")) if one.is_file() and one.name[0] != ".")
+            for sibling in siblings:  # not a lock of an editor, which is a link to nothing
                 self.add("source", package, sibling.name, sha256(sibling.read_bytes()))
         for imported in imports_of(data, package):
             if found := file_of(imported, path.parent):
