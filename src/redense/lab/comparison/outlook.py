@@ -52,4 +52,5 @@ def _phases(grid: Grid, cell: Cell, counted: dict[str, int]) -> Iterator[tuple[i
     for index, (key, planned) in enumerate(zip(cell.keys, cell.flow.phases, strict=True), start=1):
         if key not in counted:
             counted[key] = planned.steps
-            yield planned.steps, 1.0 if grid.store.failure(cell.keys[:index]) else grid.store.done(key)
+            done = grid.store.done(key)
+            yield planned.steps, 1.0 if done < 1 and grid.store.failure(cell.keys[:index]) else done
