@@ -6,7 +6,7 @@ REDENSE_PLUGINS=examples/plugins/other_optimizers.py redense compare emoji/neura
 from redense.lab.arms import Flow, Setting, arm
 from redense.variants import restarted
 
-RATES = {"rmsprop": (0.003, 0.01), "adamw": (0.001, 0.003, 0.01), "muon": (0.005, 0.05)}
+RATES = {"rmsprop": (0.0003, 0.003, 0.01), "adamw": (0.0003, 0.001, 0.003, 0.01), "muon": (0.005, 0.05)}
 
 
 def optimized(name: str, rate: float) -> None:
