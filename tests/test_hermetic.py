@@ -7,6 +7,7 @@ import gc
 import os
 import pwd
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -39,6 +40,15 @@ def test_the_next_test_does_not_see_what_the_one_before_left():
 
 def test_what_an_earlier_test_left_is_not_collected_in_a_later_one():
     assert not gc.isenabled(), "a `DSD` that was left in its sparse phase says so when it goes: here, in the log"
+
+
+def test_the_disk_has_room_however_full_that_of_the_machine_is(tmp_path: Path):
+    ask = "import shutil; print(*shutil.disk_usage('.'))"
+    asked = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert asked.stdout.split() == ["1000000000000", "500000000000", "500000000000"]
+    assert shutil.disk_usage(tmp_path).free == 500_000_000_000
+    with pytest.raises(FileNotFoundError):
+        shutil.disk_usage(tmp_path / "nowhere")
 
 
 def test_an_address_that_is_not_loopback_is_refused_and_told(breaches: Any):

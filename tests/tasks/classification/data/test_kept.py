@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,11 +32,6 @@ from redense.tasks.classification.task import Classification
 
 LARGE = ((200, 150), (160, 240))
 MakeFolder = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_free", lambda folder: None)  # this machine's disk is no part of the test
 
 
 @pytest.fixture
@@ -146,6 +142,25 @@ def test_without_room_nothing_is_kept_and_a_note_says_why(large: Path):
     assert "decoded pictures are not kept" in splits.notes[-1]
     assert "data.cache_gb is 1e-06" in splits.notes[-1]
     assert not kept()
+
+
+@pytest.mark.parametrize(("total", "free"), [(10**12, 5 * 10**9), (10**10, 5 * 10**8 + 1000), (10**12, 0)])
+def test_a_disk_that_is_nearly_full_is_left_to_others(
+    total: int, free: int, large: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda place: SimpleNamespace(total=total, free=free))
+    splits = load_images(ImageData(source=str(large), size=8, augment="scale-aspect"))
+    assert "the disk has 0.0 MB to spare" in splits.notes[-1]
+    assert not kept()
+
+
+def test_a_disk_that_does_not_tell_its_room_is_taken_to_have_it(large: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuses(place: Path) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(room.shutil, "disk_usage", refuses)
+    read(large, augment="scale-aspect")
+    assert kept()
 
 
 def test_the_verb_fills_shows_and_clears(large: Path, capsys: pytest.CaptureFixture[str]):
