@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -76,6 +77,14 @@ def test_a_folder_that_cannot_be_written_is_a_problem(here: Path, monkeypatch: p
 def test_a_disk_that_is_nearly_full_is_a_problem(here: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "_FREE", 2**60)
     assert found("store").state == "problem"
+
+
+def test_cores_that_this_process_may_not_use_are_told(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 48)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 3)
+    assert " of 3 that this process may use of 48; OMP_NUM_THREADS" in found("threads").said
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 48)
+    assert " of 48; OMP_NUM_THREADS" in found("threads").said
 
 
 def test_data_is_ready_absent_or_incomplete(here: Path):

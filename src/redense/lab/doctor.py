@@ -20,7 +20,7 @@ from redense.optional.extras import refuse_folder
 from redense.optional.torchvision import make_importable
 from redense.tasks import catalog
 
-from .environment import environment
+from .environment import environment, usable_cores
 from .store import default_store
 
 _FREE = 2 * 2**30  # bytes: a checkpoint of a large network, and one beside it
@@ -103,8 +103,9 @@ def _outdated() -> Iterator[_Found]:
 def _hardware() -> Iterator[_Found]:
     here = environment()
     yield "processor", "ok", f"{here['processor']}, {here['cores']} cores", ""
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    yield "threads", "ok", f"{threads} of {cores}; OMP_NUM_THREADS sets them", ""
+    threads, cores, there = torch.get_num_threads(), usable_cores(), os.cpu_count() or 1
+    fewer = f" that this process may use of {there}" if cores < there else ""
+    yield "threads", "ok", f"{threads} of {cores}{fewer}; OMP_NUM_THREADS sets them", ""
     vector = here["vector_instructions"]
     fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     said = "in hardware" if fast else "by emulation: slow on this processor"

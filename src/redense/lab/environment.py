@@ -45,6 +45,18 @@ def environment(*, of_programs: bool = False, threads: int | None = None) -> dic
     }
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use: on a machine shared by a scheduler, fewer than there are.
+
+    What the affinity of the process, the quota of its cgroup and `LOKY_MAX_CPU_COUNT` leave, as joblib counts them.
+    """
+    try:
+        from joblib import cpu_count
+    except ImportError:  # `redense doctor` says so
+        return os.cpu_count() or 1
+    return cpu_count()
+
+
 def needed_plugins(used: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
     """Return what `environment.json` says of the plugins that a folder needs; nothing where it needs none."""
     plugins = plugins_of(used)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -36,6 +37,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 # --- what it does ---------------------------------------------------------------------------------------------------
+
+
+def test_without_jobs_as_many_run_as_there_are_cores_for_this_process(
+    redense: Run, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    monkeypatch.setattr(os, "cpu_count", lambda: 48)
+    code, out, err = redense("compare", recipe_file, "--arms", "restart", "--seeds", "1")
+    assert (code, err) == (0, "")
+    assert "; 1 job of one thread" in out
 
 
 def test_a_comparison_from_start_to_end_and_a_second_one_that_trains_nothing(

@@ -145,7 +145,7 @@ def test_sigterm_to_the_processes_that_prepare_batches_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Network, "backward", signalled)
-        patch.setattr(os, "cpu_count", lambda: 2)
+        patch.setattr("redense.lab.training.batches.usable_cores", lambda: 2)
         with pytest.raises(StoppedError):
             train_run(new_run(recipe, tmp_path / "run"), stop=lambda: len(asked) >= 15)
     assert asked[-1] == 1

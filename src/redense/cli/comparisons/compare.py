@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,9 @@ def register(verbs: Verbs) -> None:
         "--margin", type=float, metavar="X", help="differences within it are nothing: say what is equal"
     )
     compare.add_argument("--diagnose", action="store_true", help="measure the paper's hypotheses for dsd and restart")
-    compare.add_argument("--jobs", type=int, metavar="N", help="how many at once (default: the cores; of commands, 1)")
+    compare.add_argument(
+        "--jobs", type=int, metavar="N", help="how many at once (default: the cores that it may use; of commands, 1)"
+    )
     compare.add_argument(
         "--backend",
         choices=("loky", "ray"),
@@ -116,7 +117,9 @@ def _compare(options: argparse.Namespace) -> int:
         raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
     recipe = None if options.resume else load_recipe(options.recipe, options.settings)
     check_loggers((recipe.log if recipe else None) or ())
-    jobs = options.jobs or os.cpu_count() or 1
+    from redense.lab.environment import note_on_ranks, usable_cores
+
+    jobs = options.jobs or usable_cores()
     if options.backend == "ray":  # before there is a folder
         from redense.lab.comparison.ray_cluster import join_cluster
 
@@ -135,7 +138,6 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from redense.lab.comparison.extension import extended, moved, plan_looks, write_extended, write_moved
     from redense.lab.comparison.grid import Grid
-    from redense.lab.environment import note_on_ranks
     from redense.lab.folder import check_new, restarted_folder
     from redense.lab.judging.results import tried, tried_sentence
     from redense.lab.judging.verdicts import check_looks, check_margin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from redense.errors import DataError, RecipeError
+from redense.lab.environment import usable_cores
 from redense.lab.ranks.launch import Ranks
 from redense.lab.ranks.processes import begin_loading, loading_context
 from redense.lab.recipe.recipe import Recipe
@@ -166,7 +166,8 @@ class Feed:
         """Give the batches of lists of indices, on the device."""
         if not len(order):  # more ranks than batches: older versions of Accelerate give one batch then, which is None
             return iter(())
-        workers = min(getattr(self.recipe.data, "workers", 0), os.cpu_count() or 1)  # more would only wait
+        workers = getattr(self.recipe.data, "workers", 0)
+        workers = workers and min(workers, usable_cores())  # more would only wait
         made = loader(examples, order, workers=workers, pin_memory=self.device.type == "cuda")
         # What each rank loads is settled in the order: Accelerate only puts it on the device and counts.
         return iter(prepare_data_loader(made, self.device, num_processes=1, process_index=0, put_on_device=True))
