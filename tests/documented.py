@@ -12,6 +12,7 @@ RESNET = ("converged-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
 LATECOMERS = ("arms-captions-rest",)
+OPTIMIZERS = ("captions-optimizers",)
 SPOKEN = ("arms-speech",)
 NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep in ("last", "best")}
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
@@ -23,6 +24,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     TALKER: 0.3,
     TEACHERS: 0.3,
     LATECOMERS: 0.3,
+    OPTIMIZERS: 0.3,
     SPOKEN: 1,
     SOUPS: 0.2,
     **dict.fromkeys(NOISE.values(), 0.2),
@@ -40,6 +42,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "The strongest arms, on captions", "arm"): TALKER,
     (R, "Soups, averages and teachers, on captions", "arm"): TEACHERS,
     (R, "Every other arm, on captions", "arm"): LATECOMERS,
+    (R, "Is it Muon, or the rate? On captions", "arm"): OPTIMIZERS,
     (R, "The strongest arms, on speech", "arm"): SPOKEN,
     (R, "Every arm on wrong labels", "arm"): NOISY,
     (R, "Averages of DSD runs, on seeds of their own", "arm"): SOUPS,
@@ -77,6 +80,7 @@ METRICS = {
     "test BLEU-4": "test_bleu4",
     "perplexity": "test_perplexity",
     "validation error": "validation_error",
+    "validation BLEU-4": "validation_bleu4",
 }
 HIGHER = ("bleu",)
 
@@ -121,6 +125,8 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "−0.21 ± 1.78": (TALKER, "test_bleu4", "dsd", "dropout"),
     "−0.36 ± 0.36": (TEACHERS, "test_bleu4", "dsd", "restart"),
     "−3.02 ± 1.12": (LATECOMERS, "test_bleu4", "dsd", "muon"),
+    "1.89 ± 1.14": (OPTIMIZERS, "test_bleu4", "muon", "adamw-0.001"),
+    "0.81 ± 0.72": (OPTIMIZERS, "test_bleu4", "adamw-0.001", "baseline"),
     "2.70 ± 0.86": (LATECOMERS, "test_bleu4", "muon", "baseline"),
     "+1.55 ± 2.27": (SPOKEN, "test_wer", "dsd", "longer"),
     "0.73 ± 0.37": (NOISY, "test_error", "dsd", "distill"),
