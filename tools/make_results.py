@@ -9,12 +9,14 @@ What is stopped goes on where it was, and phases that are in the store are not t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -220,6 +222,9 @@ def main() -> int:
 def make(name: str, experiment: Experiment) -> int:
     """Train what is missing of an experiment and copy its raw numbers; return the exit code of what failed, or 0."""
     out = ROOT / (experiment.folder if experiment.program else f"runs/results/{name}")
+    if not experiment.program and (made := command_of(out)) and not tells(made, experiment):
+        print(f"{name}: {out.relative_to(ROOT)} was begun with another command: move it away", file=sys.stderr)
+        return 2
     if experiment.program and not (out / "compare.json").exists():
         if code := run([sys.executable, experiment.program, str(mails())]):
             return code
@@ -244,6 +249,17 @@ def make(name: str, experiment: Experiment) -> int:
             shutil.copyfile(out / file, kept / file)
     print(f"{name}: {kept.relative_to(ROOT)}")
     return 0
+
+
+def command_of(folder: Path) -> str:
+    """Return the command that a comparison was begun with; nothing where there is none yet."""
+    environment = folder / "environment.json"
+    return json.loads(environment.read_text(encoding="utf-8"))["command"] if environment.exists() else ""
+
+
+def tells(command: str, experiment: Experiment) -> bool:
+    """Whether a command has all words of an experiment's, in any order."""
+    return Counter(shlex.split(experiment.compare)) <= Counter(shlex.split(command))
 
 
 def mails() -> Path:
