@@ -287,6 +287,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     options = session.config.option
     if options.workers < 2 or options.collectonly or options.usepdb or session.testsfailed:
         return None
+    if options.basetemp:
+        raise pytest.UsageError("each of the --workers would clear the folder of --basetemp: set TMPDIR instead")
     from workers import Workers
 
     if any("ranks" in getattr(item, "fixturenames", ()) or hasattr(_module(item), "forked") for item in session.items):

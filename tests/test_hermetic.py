@@ -169,6 +169,16 @@ def test_a_test_that_leaves_fails_by_name_though_it_hides_the_error_or_starts_a_
     assert "FAILED test_deaths.py::test_is_after[1] - assert 1 != 1" in done.stdout
 
 
+def test_workers_refuse_a_folder_that_each_of_them_would_clear(tmp_path: Path):
+    (tmp_path / "test_two.py").write_text("def test_one():\n    pass\n")
+    words = ["-m", "pytest", "-q", "-p", "conftest", "--workers", "2", "--basetemp", str(tmp_path / "x"), str(tmp_path)]
+    paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    more = {"env": {**os.environ, "PYTHONPATH": paths}, "cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, *words], check=False, **more)
+    assert done.returncode == 4
+    assert "set TMPDIR instead" in done.stderr
+
+
 def test_what_killed_test_processes_left_is_removed_and_what_is_in_use_is_not(
     tmp_path: Path, pytestconfig: pytest.Config
 ):

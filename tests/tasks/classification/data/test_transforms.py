@@ -168,6 +168,7 @@ def test_augmentation_depends_on_the_epoch_and_the_image_alone(folder: Path):
     assert not torch.equal(batch(task, [3, 3])[0], batch(task, [7, 7])[0])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine of one core
 def test_workers_and_a_start_in_the_middle_make_the_same_batches(folder: Path):
     task = make(folder, size=16, augment="scale-aspect")
     train = task.examples("train")
