@@ -241,6 +241,8 @@ def test_page_is_drawn_says_and_asks_nothing_and_can_be_read_in_both_themes_on_a
     assert page.run("getComputedStyle(document.querySelector('.contents')).display") == "none"
     assert page.run("getComputedStyle(document.body).backgroundColor") == paper["light"]
     assert complaints(page) == []
+    in_theme(page, "light")  # as the page was, should a test of what it does come later
+    page.ask("Emulation.setDeviceMetricsOverride", width=1100, height=900, deviceScaleFactor=1, mobile=False)
 
 
 @pytest.mark.parametrize("kind", ["run", "comparison"])
