@@ -371,7 +371,7 @@ class DSD(Controller):
             try:
                 self._begin(before)
             except BaseException:
-                self._index -= 1  # whoever catches this and goes on is told again, and not left without a mask
+                self._index -= bool(self.phase)  # who goes on is told again, and not left without a mask
                 if held and not self._masked:
                     self._put(held)
                     held.begin(resumed=True)

@@ -125,6 +125,33 @@ def test_a_gradient_that_was_written_otherwise_is_masked_on_request_and_before_t
         assert seen == [False]
 
 
+def test_a_hook_that_others_put_before_a_step_leaves_nothing_in_gradients_under_the_mask_from_its_first_step_on():
+    model = net()
+    optimizer = MIXING[-1]([model.get_parameter("0.weight")], lr=0.1)
+    weight = model.get_parameter("0.weight")
+    hooks = optimizer._optimizer_step_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    with redense.sparse(model, optimizer, HALF, include="0.*") as block:
+        calls: list[str] = []
+        stepped: list[bool] = []
+
+        def centralize(*_: object) -> None:
+            calls.append("theirs")
+            assert weight.grad is not None
+            weight.grad.sub_(weight.grad.mean(1, keepdim=True))
+
+        first = optimizer.register_step_pre_hook(centralize)
+        second = optimizer.register_step_pre_hook(centralize)
+        optimizer.register_step_post_hook(lambda *_: stepped.append(bool(gradients_under(block, model).any())))
+        for left in ([first, second], [first, second], [second], []):
+            for handle in {first, second} - {*left}:
+                handle.remove()
+            weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(calls)))
+            optimizer.step()
+            assert [key for key in hooks if hooks[key] is centralize] == [handle.id for handle in left]  # theirs again
+    assert calls == ["theirs"] * 5
+    assert stepped == [False] * 4
+
+
 @pytest.mark.parametrize("kind", ["row", "column", "windows", "rows of an embedding"])
 def test_a_gradient_whose_elements_share_memory_keeps_those_of_kept_weights(kind: str):
     sparse = kind == "rows of an embedding"

@@ -204,6 +204,11 @@ def test_the_trainer_may_restore_the_callback_itself(whole: Any, tmp_path: Path)
     again = trainer(tmp_path, [other], restore_callback_states_from_checkpoint=True)
     again.train(resume_from_checkpoint=True)
     assert_same(weights(again.model), weights(whole.model))
+    told = DSDTrainerCallback(SCHEDULE, scale_lr=True, resume_from_checkpoint=tmp_path / "checkpoint-4")
+    lost = trainer(tmp_path / "elsewhere", [told], restore_callback_states_from_checkpoint=True)
+    (tmp_path / "checkpoint-4" / FILE).rename(tmp_path / "moved")
+    with pytest.raises(StateError, match="leave restore_callback_states_from_checkpoint out: by it the Trainer makes"):
+        lost.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
 def test_what_the_trainer_writes_with_sorted_keys_is_the_same_schedule():

@@ -23,6 +23,7 @@ from .ending import forget_reminders, written_since
 from .masked import Masked
 from .optimizers import (
     Calls,
+    call_behind,
     fills_state,
     held,
     hooks_of,
@@ -287,8 +288,10 @@ class Controller:
                 self._replicas.agree(**self._in_force())
                 self._replicas.agree_on_masks(self.masks)
         self._replicas.refuse_join()
-        idle = self._idle is not None
-        return self._masked.before_step(optimizer, args, kwargs, idle=idle) if self._masked else None
+        if not self._masked:
+            return None
+        call_behind(optimizer, self._handles, self._mask_once_more)
+        return self._masked.before_step(optimizer, args, kwargs, idle=self._idle is not None)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         optimizer = self._own(optimizer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -197,6 +197,38 @@ def untraced(controller: object, hook: Hook) -> Hook:
     return hidden
 
 
+class _Both(NamedTuple):
+    first: Callable[..., Any]
+    then: Callable[..., None]
+
+    def __call__(self, *given: Any) -> Any:
+        said = self.first(*given)
+        self.then(*given)
+        return said
+
+
+def _hooks_before(optimizer: Optimizer) -> OrderedDict[int, Any]:
+    return cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
+
+
+def call_behind(optimizer: Optimizer, mine: Sequence[RemovableHandle], then: Callable[..., None]) -> None:
+    """Call something behind the last hook before this step, if another hook came after ours; `stays_last` ends that.
+
+    PyTorch goes through the hooks meanwhile, when one may take the place of another and none can be added.
+
+    Args:
+        optimizer: whose hooks they are.
+        mine: handles of our hooks, those of other hooks too.
+        then: takes what a hook is given.
+    """
+    hooks = _hooks_before(optimizer)
+    last = next(reversed(hooks), None)
+    if last is None or isinstance(hooks[last], _Both) or any(handle.id == last for handle in mine):
+        return
+    if any(handle.id in hooks for handle in mine):
+        hooks[last] = _Both(hooks[last], cast("Any", torch.compiler).disable(then))
+
+
 def stays_last(optimizer: Optimizer, ids: Collection[int]) -> bool:
     """Move the second of some hooks before a step to the end, if others came after; return False if a second is needed.
 
@@ -204,7 +236,10 @@ def stays_last(optimizer: Optimizer, ids: Collection[int]) -> bool:
         optimizer: whose hooks they are.
         ids: of their handles, those of other hooks too.
     """
-    hooks = cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks)  # pyright: ignore[reportPrivateUsage]
+    hooks = _hooks_before(optimizer)
+    for key, hook in hooks.items():
+        if isinstance(hook, _Both):
+            hooks[key] = hook.first
     mine = [key for key in hooks if key in ids]
     if not mine or next(reversed(hooks)) in mine:
         return True

@@ -187,10 +187,11 @@ class DSDTrainerCallback(TrainerCallback, ExportableState):
                     raise StateError(f"{Path(folder) / FILE} is damaged: {str(error).splitlines()[0]}") from None
                 if found["saved"] == mark:
                     return found["state"]
-        raise StateError(
-            f"no {FILE} of the checkpoint of step {state.global_step} in {' or '.join(str(f) for f in folders if f)}: "
-            "give its folder to DSDTrainerCallback(schedule, resume_from_checkpoint=...)"
-        )
+        cure = "give its folder to DSDTrainerCallback(schedule, resume_from_checkpoint=...)"
+        if getattr(args, "restore_callback_states_from_checkpoint", False):  # the one that was given is thrown away
+            cure += " and leave restore_callback_states_from_checkpoint out: by it the Trainer makes another callback"
+        where = " or ".join(str(folder) for folder in folders if folder)
+        raise StateError(f"no {FILE} of the checkpoint of step {state.global_step} in {where}: {cure}")
 
 
 def _mark(known: Any) -> str:
