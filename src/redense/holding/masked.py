@@ -21,6 +21,7 @@ from redense.surgery import Surgery
 from .gradients import GradientMasks
 from .optimizers import forget_curvature, held, inner_optimizers
 from .states.elementwise import Trust
+from .states.masters import Masters
 from .states.neutral import Neutrals
 from .watching import Loaded, Questions, Watch
 
@@ -61,7 +62,7 @@ class Masked:
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
         self.closure_trains = False  # whether the closure of the last step gave a gradient, or saw written weights
         self._neutrals = Neutrals()
-        self._watch, self._loaded = Watch(), Loaded()
+        self._watch, self._loaded, self._masters = Watch(), Loaded(), Masters()
         self._drifts = defaultdict[int, Questions](Questions)  # of each optimizer, whether states have moved
         self._trust = defaultdict[int, Trust](Trust)  # of each optimizer
         self._states: dict[int, list[Any]] = {}  # of each optimizer and those inside, the very object
@@ -99,6 +100,8 @@ class Masked:
                 list(self._neutrals.states(optimizer, name, self.parameters[name]))
         if resumed:
             self._loaded.note((name, *self._now(name)) for name in self.masks)
+        elif not self.phase.surgery:
+            self._masters.note(((name, *self._now(name)) for name in self.masks), self._places)
         for optimizer in self.optimizers:
             self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
             if not resumed:
@@ -216,6 +219,8 @@ class Masked:
         else:
             if self.with_gradients and not skipped and (steps < _EXACT or steps % _EVERY == 0):
                 self._look_for_drift(optimizer, exact=steps < _EXACT)
+            if not (skipped or steps):
+                self._masters.warn(optimizer, self._weights(optimizer))
             trust = self._trust[id(optimizer)]
             # Else states are what the gradients of removed weights make of them.
             drifting = self.drifting if self.with_gradients else set[str]()
