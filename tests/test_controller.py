@@ -434,28 +434,6 @@ def test_a_step_that_was_broken_off_is_released_from_zero():
     assert pruned(model) == {"0.weight": 32, "2.weight": 16}
 
 
-def test_a_schedule_is_over_though_its_last_step_was_broken_off_while_the_hooks_were_taken_away(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    model = net()
-    optimizer = sgd(model)
-    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5))
-    train(model, optimizer, steps=2)
-
-    def interrupted(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("redense.holding.attached.attached.discard", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(model, optimizer)
-    assert (dsd.step, dsd.phase) == (3, None)
-    train(model, optimizer)
-    assert (dsd.step, dsd.phase) == (3, None)
-    dsd.close()
-    redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5)).close()
-
-
 def test_each_block_of_one_object_says_that_it_saw_no_step(caplog: pytest.LogCaptureFixture):
     model = net()
     optimizer = sgd(model)

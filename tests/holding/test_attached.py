@@ -351,3 +351,25 @@ def test_surgery_of_an_optimizer_that_steps_rarely_goes_on_to_the_end_of_the_pha
         train(model, first)
         assert not dsd.masks["0.weight"][kept], turn
     dsd.close()
+
+
+def test_a_schedule_is_over_though_its_last_step_was_broken_off_while_the_hooks_were_taken_away(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    model = net()
+    optimizer = sgd(model)
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5))
+    train(model, optimizer, steps=2)
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("redense.holding.attached.attached.discard", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(model, optimizer)
+    assert (dsd.step, dsd.phase) == (3, None)
+    train(model, optimizer)
+    assert (dsd.step, dsd.phase) == (3, None)
+    dsd.close()
+    redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5)).close()

@@ -11,19 +11,9 @@ from torch import nn
 import redense
 from redense import Phase, Schedule
 
+from ...by_hand import net, train
+
 SCHEDULE = Schedule((Phase.dense(1), Phase.sparse(3, 0.5), Phase.dense(1)))
-
-
-def net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 1) -> None:
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.randn(4, 8)).square().mean().backward()
-        optimizer.step()
 
 
 class Copies(torch.optim.Optimizer):
