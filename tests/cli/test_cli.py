@@ -48,6 +48,15 @@ def result_of(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"), [("sample", "train: 10,000 images of 10 classes"), ("tones", "not divided: 400 clips")]
+)
+def test_the_sets_that_a_recipe_may_name_and_nobody_fetches_can_be_looked_at(name: str, said: str, redense: Run):
+    code, out, err = redense("data", "check", name)
+    assert (code, err) == (0, "")
+    assert said in out
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("recipes list quickstart", "'quickstart' is for redense recipes show and copy, and not for list"),

@@ -137,6 +137,10 @@ def test_a_control_that_trains_no_longer_is_not_said_to_train_longer():
     said = headline(judged(means, ["wide"], steps))
     assert said.endswith("but so is wide, without a mask: what it does helps by itself, and nothing more is shown.")
     assert "training longer helps by itself" in headline(judged(means, ["wide"], {**steps, "wide": 501.0}))
+    assert "what it does helps by itself" in headline(judged(means, ["wide"]))  # nobody told the steps
+    for known in ("restart", "LLR lr=0.1"):  # arms that are longer whoever trains them
+        named = {known if arm == "wide" else arm: mean for arm, mean in means.items()}
+        assert "training longer helps by itself" in headline(judged(named, [known]))
 
 
 def test_a_baseline_with_a_mask_is_not_called_dense():

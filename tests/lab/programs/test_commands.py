@@ -270,7 +270,9 @@ def test_names_of_folders_and_arms_are_no_commands(run: Run, tmp_path: Path):
     assert not list(tmp_path.rglob("bad"))
     assert filled("{seed} {arm} {x} {schedule}", {"seed": "1", "arm": "a b"}) == "1 'a b' {x} {schedule}"
     code, _, err = run("compare", "--command", "$(touch bad)=echo {seed}", "--baseline", "x", "--out", "d")
-    assert (code, "--command is NAME=" in err) == (2, True)
+    assert (code, "a name of --command begins with a letter or digit" in err) == (2, True)
+    (arm,) = arms_of_commands(["new=LR=0.1 X=2 ./train {seed}"], None)
+    assert (arm.name, arm.command) == ("new", "LR=0.1 X=2 ./train {seed}")
 
 
 def test_a_script_reads_its_arms_schedule_from_a_file(run: Run, tmp_path: Path):
@@ -316,6 +318,11 @@ def test_jobs_of_a_queue_are_written_and_collected_and_never_sent(run: Run, tmp_
         ([*THREE, "--arms", "dsd"], "'arms' is of a comparison of a recipe"),
         ([*THREE, "--dense.epochs", "3"], "'settings' is of a comparison of a recipe"),
         (["--command", "dsd=", "--out", "c"], "--command is NAME="),
+        (
+            ["--command", "größe=./train {seed}"],
+            "those (A-Z, a-z, 0-9), spaces and . _ + -; got 'größe'",
+        ),
+        (["--command", "lr=0.1=./train {seed}"], "a name of --command has no '=': 'lr' would run '0.1=./train {seed}'"),
         (["--command", "dsd=echo 1"], "has no {seed}: every seed would train the same"),
         (["--command", "a,b=x {seed} {schedule}"], "asks for {schedule}: give --schedule FILE"),
         (["--command", "a,b=x {seed}"], "no arm is named 'baseline' or 'dense'"),

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from redense.tasks.registry import Registration
 
 
+OWN = {"sample": "classification", "debian": "classification", "tones": "speech"}
+"""What a recipe may name beside files and the sets that are fetched by their names, and whose it is."""
+
+
 def check_content(options: argparse.Namespace, place: str) -> int:
     """Look at every file of a set that lies in ``place`` and print what is there; return the exit code.
 
@@ -49,6 +53,8 @@ def task_of(place: str) -> str:
     from redense.tasks import catalog
     from redense.tasks.registry import DEFAULT, tasks
 
+    if place in OWN:
+        return OWN[place]
     if place in catalog.SOURCES:  # a set of classes may have sentences too
         found = _recognised(catalog.check(catalog.SOURCES[place]))
         return next((task.name for task in found if task.things != tasks()[DEFAULT].things), DEFAULT)

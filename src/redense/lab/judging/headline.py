@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redense.files.visible import counted
+from redense.files.visible import counted, folded
 from redense.tasks.metrics import shown_name
 
-from .figures import SPLITS, shown, split_of
+from .figures import CONTROLS, SPLITS, shown, split_of
 from .verdicts import Decision
 from .words import called, listed, obstacle, size
 
@@ -143,10 +143,15 @@ class _Headline:
         return f"{_are(better)} better than {self.named(self.first)}, but {but}.{rest}"
 
     def are_longer(self, controls: Sequence[str]) -> bool:
-        """Whether controls train longer than the baseline, as they do where nobody told the steps."""
+        """Whether controls train longer than the baseline, as the usual ones do where nobody told the steps."""
         steps = {arm.name: arm.steps for arm in self.decision.arms}
         least = steps.get(self.first)
-        return all(least is None or (own := steps[one]) is None or own > least for one in controls)
+
+        def is_longer(one: str) -> bool:
+            own = steps[one]
+            return folded(one.partition(" ")[0]) in CONTROLS if own is None or least is None else own > least
+
+        return all(map(is_longer, controls))
 
     def obstacle(self, arm: str) -> str:
         found = self.decision.conclusions[arm].obstacle

@@ -157,8 +157,8 @@ def make_plan(
     for own in names:
         if not _NAME.fullmatch(own) or own != own.strip():
             raise RecipeError(
-                f"an arm's name begins with a letter or digit, and has letters, digits, spaces and . _ + = - (at most "
-                f"60); got {quoted(own)}"
+                f"an arm's name begins with a letter or digit, and has letters (A-Z, a-z), digits, spaces and . _ + = -"
+                f" (at most 60); got {quoted(own)}"
             )
     if twice := next((own for own in names if [folded(one) for one in names].count(folded(own)) > 1), None):
         raise RecipeError(f"an arm is named twice: {quoted(twice)}")

@@ -22,6 +22,7 @@ from redense.files.json_text import parse_json
 from redense.files.visible import visible_line
 from redense.files.writing import write_text
 from redense.lab.events import StoppedError
+from redense.lab.judging.figures import quoted
 from redense.lab.pairs.by_name import named_arm, schedule_of
 from redense.lab.pairs.carrying import Carrier
 from redense.lab.pairs.figures import AnswerError
@@ -38,6 +39,7 @@ from . import supervision
 
 _PLACE = re.compile(r"\{(seed|out|arm|schedule)\}")
 _GRACE = 10.0  # seconds in which a command that is asked to stop may save
+_TWICE = re.compile(r"\s*[0-9.+-][A-Za-z0-9._+-]*\s*=")  # no shell assigns to that: it is the rest of a name
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9 ._+,-]*)=(.+)", re.DOTALL)
 
 
@@ -51,9 +53,19 @@ def arms_of_commands(given: Sequence[str], schedule: Schedule | None) -> list[Pl
     """
     arms: list[PlannedArm] = []
     for text in given:
-        match = _NAMED.fullmatch(text)
+        match, (name, _, rest) = _NAMED.fullmatch(text), text.partition("=")
+        if match is None and name.strip() and rest.strip():
+            raise RecipeError(
+                f"a name of --command begins with a letter or digit, and has those (A-Z, a-z, 0-9), spaces and "
+                f". _ + -; got {quoted(name)}"
+            )
         if match is None or not match[2].strip():
             raise RecipeError(f"--command is NAME='a command with {{seed}}', got '{visible_line(text)[:80]}'")
+        if _TWICE.match(match[2]):
+            raise RecipeError(
+                f"a name of --command has no '=': '{visible_line(match[1])}' would run "
+                f"'{visible_line(match[2].strip())[:60]}'. Write - in place of the = in the name"
+            )
         for name in (name.strip() for name in match[1].split(",") if name.strip()):
             arms.append(_arm(name, match[2].strip(), schedule))
     return arms
