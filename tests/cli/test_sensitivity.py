@@ -110,7 +110,7 @@ def test_settings_beside_a_run_are_refused(redense: Run, recipe_file: Path, tmp_
     (tmp_path / "run").mkdir()
     recipe_file.rename(tmp_path / "run" / "recipe.yaml")
     code, _, err = redense("sensitivity", "run", "--seed", "3")
-    assert (code, "a run has its own recipe" in err) == (2, True)
+    assert (code, "a run has its own recipe: give no settings beside a run folder, got --seed" in err) == (2, True)
     code, _, err = redense("sensitivity", "run")
     assert (code, "has not finished phase 'dense'" in err) == (2, True)
 

@@ -86,7 +86,7 @@ def test_a_disk_without_locks_is_said_and_is_no_other_process(
 
 def test_a_folder_that_cannot_be_written_is_a_line(tmp_path: Path):
     (tmp_path / LOCK).mkdir()
-    with pytest.raises(StateError, match="cannot write to the store"), locked(tmp_path, "the store"):
+    with pytest.raises(StateError, match="cannot write to the store"), locked(tmp_path, "with the store"):
         pass
 
 

@@ -117,6 +117,7 @@ def test_the_best_is_confirmed_on_fresh_seeds_and_the_page_has_the_tree(tmp_path
     assert f"dsd 0.9 beats {found.control}, the strongest control" in str(found)
     page = (tmp_path / "confirm/report.html").read_text(encoding="utf-8")
     assert "Settings were halved from round to round" in page
+    assert "of a training of your own, by redense.compare; the same call goes on" in page
     for name in ("dsd 0.3", "longer", "restart rate=0.5"):
         assert f'<th scope="row">{name}</th>' in page
     assert json.loads((tmp_path / "search.json").read_text()) == found.to_dict()

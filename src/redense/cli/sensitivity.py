@@ -57,7 +57,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
         raise RedenseError("--sparsities names none: give some, such as 0.3,0.5,0.7")
     run = Path(options.recipe) if (Path(options.recipe) / "recipe.yaml").is_file() else None
     if run and options.settings:
-        raise RedenseError("a run has its own recipe: give no settings beside a run folder")
+        raise RedenseError(f"a run has its own recipe: give no settings beside a run folder, got {options.settings[0]}")
     recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
     refuse_log(options.settings, "a scan")
 

@@ -25,7 +25,7 @@ def locked(folder: Path, what: str | None = None, *, wait: bool = False, shared:
 
     Args:
         folder: where the lock lies.
-        what: the folder in errors.
+        what: the folder in errors; "with ..." of one that nothing is trained in.
         wait: for another process, or else refuse.
         shared: hold it among others that share it; they keep out only who does not.
 
@@ -41,7 +41,7 @@ def locked(folder: Path, what: str | None = None, *, wait: bool = False, shared:
     try:
         file = (folder / LOCK).open("w")
     except OSError as error:
-        raise StateError(f"cannot write to {what}: {error.strerror}") from None
+        raise StateError(f"cannot write to {what.removeprefix('with ')}: {error.strerror}") from None
     with file:
         held = True
         try:
@@ -51,7 +51,9 @@ def locked(folder: Path, what: str | None = None, *, wait: bool = False, shared:
             if error.errno in _HELD:
                 raise StateError(f"another process is training {what}: wait for it, or stop it first") from None
             log.warning(
-                "the disk of %s has no locks (%s): make sure that no second process works there", what, error.strerror
+                "the disk of %s has no locks (%s): make sure that no second process works there",
+                what.removeprefix("with "),
+                error.strerror,
             )
             held = False
         yield held

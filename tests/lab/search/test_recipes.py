@@ -74,7 +74,10 @@ def test_a_recipe_is_searched_and_the_best_confirmed(
     assert "beats" in out or "Nothing here beats the control" in out
     assert "candidates, round 1" in out
     assert ("is the best on validation figures" in out) == (verb == "tune")
-    assert name in (tmp_path / "s/confirm/report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "s/confirm/report.html").read_text(encoding="utf-8")
+    assert name in page
+    assert "of a recipe, by redense search or tune; the same call goes on" in page
+    assert "training of your own" not in page
 
 
 @pytest.mark.parametrize(

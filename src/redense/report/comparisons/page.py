@@ -38,6 +38,7 @@ from .tables import table_of_arms
 from .types import Comparison, Difference
 from .verdict import gains, headline, key_figures, remarks, said_of
 
+BY_RECIPE = "RecipeTraining"  # the code of arms that `redense search` and `tune` train
 _RAW = {
     "compare.json": "application/json",
     "compare.csv": "text/csv",
@@ -289,11 +290,16 @@ def _provenance(c: Comparison) -> list[Child]:
     ]
 
 
+def _trained(c: Comparison) -> str:
+    by_recipe = any(BY_RECIPE in (arm.get("pieces") or {}) for arm in c.asked.get("arms") or ())
+    return "a recipe, by redense search or tune" if by_recipe else "a training of your own, by redense.compare"
+
+
 def _given(c: Comparison) -> list[Child]:
     """Describe the source of the numbers of somebody else's training."""
     runs = count(sum(len(arm.seeds) for arm in c.arms), "run")
     told = {
-        "function": f"The numbers of {runs} of a training of your own, by redense.compare; the same call goes on.",
+        "function": f"The numbers of {runs} of {_trained(c)}; the same call goes on.",
         "command": f"The numbers of {runs} of programs; what each printed lies in the folder, under pairs/.",
     }
     typed = {"As it was started": str(c.environment.get("command") or "")}
