@@ -210,3 +210,17 @@ def test_seeds_that_change_nothing_are_one_run_and_no_gain():
 def test_an_arm_of_which_every_run_was_lost_is_named():
     told = headline(decision({"baseline": 12.0, "restart": 11.0, "dsd": 10.0, "random": 10.0}, {"dsd": 5, "random": 5}))
     assert told.endswith("dsd and random have no run that came to its end.")
+
+
+def test_differences_that_rounding_alone_can_have_made_are_said_to_count_as_none():
+    def told(offset: float, step: float) -> str:
+        values = {arm: {str(seed): offset + shift + seed / 64 for seed in range(6)} for arm, shift in
+                  (("baseline", 0.0), ("longer", 0.0), ("dsd", -step))}  # fmt: skip
+        figures = {arm: ArmFigures(own, runs=6) for arm, own in values.items()}
+        given = {"lower_is_better": True, "baseline": "baseline", "controls": ["longer"], "metric": "error"}
+        return words.caution(decide(figures, **given)) or ""
+
+    hidden = "are taken for none: rounding alone can part figures of this size"
+    assert f"Differences of up to 0.00098 {hidden}" in told(1e9, 2**-10)
+    assert hidden not in told(1e3, 2**-10)
+    assert hidden not in told(1e9, 0.0)  # level, to the last digit

@@ -141,6 +141,11 @@ def caution(decision: Decision) -> str | None:
             f"Some figures are a hundred times others, as {high:.4g} and {low:.4g} are: if these are percentages and "
             "those fractions, no verdict holds."
         )
+    if hidden := _within_rounding(decision):
+        said.append(
+            f"Differences of up to {hidden:.2g} are taken for none: rounding alone can part figures of this size. If "
+            "they are more, subtract from all figures what they have in common."
+        )
     for group in decision.alike:
         said.append(f"{listed(group)} have the same figure as each other for every seed, as one training has.")
     if names := decision.unvaried:
@@ -166,6 +171,13 @@ def caution(decision: Decision) -> str | None:
     elif n > 1:
         said.append(f"Corrected for {decision.family.looks:,} looks in all, each at whatever number of seeds.")
     return " ".join(said) or None
+
+
+def _within_rounding(decision: Decision) -> float:
+    """Return the largest difference in comparisons all of whose differences rounding can have made; 0 without any."""
+    pairs = [contrast.paired for contrast in decision.contrasts if contrast.paired.sd is None]
+    largest = [(max(map(abs, paired.differences), default=0.0), paired.rounding) for paired in pairs]
+    return max((size for size, rounding in largest if size <= rounding), default=0.0)
 
 
 def _untold(decision: Decision) -> list[str]:
