@@ -179,3 +179,15 @@ def test_metric_unit_and_direction_come_from_the_comparison(tmp_path, page_of):
     assert "no right and wrong answer for each example" in page.text
     assert not re.search(r"error|accuracy|points", page.text)
     assert "← worse · better →" in page.plots()["forest-baseline"]["layout"]["xaxis"]["title"]["text"]
+
+
+def test_seeds_that_were_added_and_are_not_trained_yet_are_told(usual, monkeypatch):
+    monkeypatch.chdir(usual.parent)
+    before = read_comparison(usual)
+    assert compare_verdict.unfinished(before) == ""
+    path = usual / "comparison.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [*before.seeds, 50, 51]}))
+    assert compare_verdict.remarks(read_comparison(usual))[0] == (
+        "This is of 5 of 7 seeds: the others were added, and are not all trained. "
+        f"redense compare --resume {usual.name} goes on."
+    )

@@ -6,6 +6,7 @@ from redense.lab.judging.headline import headline as judged
 from redense.lab.judging.words import listed
 from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import count, duration, number, quantity
+from redense.report.runs import commands
 
 from .types import Arm, Comparison
 
@@ -30,7 +31,7 @@ def said_of(c: Comparison, arm: str) -> str:
 
 def remarks(c: Comparison) -> list[str]:
     """Return what has to be said beside the verdict: what diverged, what is worse, what it cost, what was measured."""
-    found: list[str] = []
+    found = list(filter(None, [unfinished(c)]))
     for arm in c.arms:
         if arm.diverged:
             rest = "; its figures are of the others alone" if arm.alive else ""
@@ -49,6 +50,16 @@ def remarks(c: Comparison) -> list[str]:
     told = "; ".join(filter(None, how))
     spread = "± is half a 95 % interval over seeds." if c.has_intervals else ""
     return [*found, " ".join(filter(None, [told and f"{told}.", spread]))]
+
+
+def unfinished(c: Comparison) -> str:
+    """Return a sentence where seeds were added to a comparison, and its figures are of before."""
+    asked = {str(seed) for seed in c.asked.get("seeds") or ()}
+    if not asked - {str(seed) for seed in c.seeds}:
+        return ""
+    on = "The same call" if c.form == "function" else commands.compare_again_command(c)
+    there = f"{len(c.seeds):,} of {len(asked):,} seeds"
+    return f"This is of {there}: the others were added, and are not all trained. {on} goes on."
 
 
 def cost(c: Comparison) -> str:
