@@ -184,14 +184,22 @@ def test_numbers_of_every_comparison_have_effect_size_reach_and_the_seeds_that_i
 
 
 def test_swept_arms_are_rows_of_their_own(tmp_path, page_of):
-    figures = {"baseline": 11.7, "dsd sparsity=0.2": 11.0, "dsd sparsity=0.5": 10.5, "restart": 11.1}
-    folder = fake_comparison(tmp_path / "c", figures, sweep={"sparsity": [0.2, 0.5]})
-    page = page_of(folder)
-    assert page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"][0] == "dsd<br>sparsity=0.2"
+    close = [0.3333333333333331, 0.3333333333333333]
+    figures = {
+        f"dsd sparsity={at}": figure for at, figure in zip([0.2, 0.5, *close], [11.0, 10.5, 11, 11], strict=True)
+    }
+    sweep = {"sparsity": [0.2, 0.5, *close]}
+    page = page_of(fake_comparison(tmp_path / "c", {"baseline": 11.7, **figures, "restart": 11.1}, sweep=sweep))
+    labels = page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"]
+    assert labels[:2] == ["dsd<br>sparsity=0.2", "dsd<br>sparsity=0.5"]
+    assert labels[2:4] == [f"dsd<br>sparsity=0.…{str(at)[-10:]}" for at in close]
+    labels = page.plots()["curves"]["layout"]["yaxis2"]["ticktext"]
+    assert labels[3:5] == [f"dsd sparsit…{str(at)[-10:]}" for at in close]
     assert "--sweep sparsity=0.2,0.5" in page.text
-    told = "Settings tried: baseline 1, dsd 2, restart 1. Best on validation: dsd sparsity=0.5."
+    told = "Settings tried: baseline 1, dsd 4, restart 1. Best on validation: dsd sparsity=0.5."
     assert told in page.text
-    assert [cell for cell in page.shown if re.fullmatch("(best|one) of 2", cell)] == ["one of 2", "best of 2"]
+    shown = [cell for cell in page.shown if re.fullmatch("(best|one) of 4", cell)]
+    assert shown == ["one of 4", "best of 4", "one of 4", "one of 4"]
 
 
 def test_diagnosis_is_shown_in_tables_and_plots_and_says_what_could_not_be_measured(usual, page_of):
