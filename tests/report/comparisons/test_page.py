@@ -190,6 +190,9 @@ def test_swept_arms_are_rows_of_their_own(tmp_path, page_of):
     }
     sweep = {"sparsity": [0.2, 0.5, *close]}
     page = page_of(fake_comparison(tmp_path / "c", {"baseline": 11.7, **figures, "restart": 11.1}, sweep=sweep))
+    assert "the dense phase alone dsd sparsity=0.5 10.79" in plain(
+        page.text
+    )  # the large figures: the gain, not the first
     labels = page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"]
     assert labels[:2] == ["dsd<br>sparsity=0.2", "dsd<br>sparsity=0.5"]
     assert labels[2:4] == [f"dsd<br>sparsity=0.…{str(at)[-10:]}" for at in close]
