@@ -23,6 +23,7 @@ from comparison_samples import (
 )
 
 from redense.errors import DataError
+from redense.files.markup import html
 from redense.lab.comparison.comparison import parse_sweep
 from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import load_recipe
@@ -31,6 +32,7 @@ from redense.report.comparisons.page import write_compare_report
 from redense.report.comparisons.reading import read_comparison
 from redense.report.comparisons.types import Arm
 from redense.report.kit.assets import asset
+from redense.report.kit.parts import Table
 from redense.report.runs import commands
 from redense.tasks.classification.evidence import evidence
 
@@ -69,6 +71,14 @@ def test_every_note_of_an_arm_is_in_the_table(tmp_path, page_of):
     assert "half the steps after the dense phase, each with two gradients" in text
     assert "teachers: 5 dense models, whose training is not counted here" in text
     assert "the arms do not all spend the same" not in text
+
+
+def test_a_name_of_many_characters_breaks_and_leaves_the_figures_in_sight():
+    rows = [[["", " ", "x" * 180], "y" * 41, "1"], ["short", "z" * 40, "2"]]
+    shown = html(Table("", [("Arm", False), ("Against", False), ("Mean", True)], rows))
+    assert shown.count('class="long"') == 2
+    assert '<th scope="row">short</th><td class="nowrap">zz' in shown
+    assert re.search(r"tbody \.long \{[^}]*overflow-wrap: anywhere;[^}]*max-width: min\(\d+ch, ", STYLE)
 
 
 def test_forest_shows_means_intervals_and_every_seed_on_one_scale(usual, page_of):
