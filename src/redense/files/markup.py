@@ -24,7 +24,7 @@ class Block(Protocol):
 
 
 class _Joiner(str):
-    """What stands between two parts of a cell in one line, where the page has a new line."""
+    """A text between two parts of a cell in one line, where the page has a new line."""
 
     __slots__ = ()
 
