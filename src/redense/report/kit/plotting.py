@@ -191,7 +191,11 @@ def no_markup(text: str) -> str:
 
 
 def no_template(text: str) -> str:
-    """The same where ``%{`` would begin a variable."""
+    """The same where ``%{`` would begin a variable.
+
+    >>> no_template("%{x} < {1}")
+    '%&#123;x&#125; &lt; &#123;1&#125;'
+    """
     return no_markup(text).replace("{", "&#123;").replace("}", "&#125;")
 
 
