@@ -255,6 +255,16 @@ def test_report_writes_the_tables_of_the_page_for_a_paper(redense: Run, finished
     assert Path("figures/table-phases.tex").read_text().count("\\\\\n") == 4
     assert len(drawn) == len(list(Path("figures").glob("*.svg"))) >= 2
     assert f"figures: {len(drawn)} figures, " in out
+    page = finished / "report.html"
+    page.unlink()
+    page.mkdir()  # as a folder that cannot be written to
+    code, out, err = redense("report", finished, "--figures", "again")
+    made, before = ({path.name for path in Path(name).iterdir()} for name in ("again", "figures"))
+    assert (code, made) == (2, before)
+    assert out.startswith("again: ")
+    assert f"cannot write {page}: " in err
+    assert err.endswith(f"once that can be written, or with a copy of the folder: redense report {finished}\n")
+    assert redense("report", finished)[:2] == (2, "")
 
 
 def test_report_serves_until_ctrl_c_and_ends_with_a_line(redense: Run, finished: Path, monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from redense.lab.recipe.recipe import Recipe, load_recipe
+from redense.report.kit.document import PageError
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[..., Recipe]
@@ -56,14 +57,22 @@ def test_a_recipe_is_scanned_and_what_is_printed_can_be_pasted_into_one(
     )
 
 
-def test_a_run_folder_is_scanned_as_it_was_before_its_sparse_phase(redense: Run, recipe_file: Path, tmp_path: Path):
+def test_a_run_folder_is_scanned_as_it_was_before_its_sparse_phase(
+    redense: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     assert redense("run", recipe_file, "--out", "run", "--quiet")[0] == 0
     code, out, err = redense("sensitivity", "run")
     assert (code, err) == (0, "")
     assert (tmp_path / "run" / "sensitivity" / "sensitivity.html").is_file()
     by_recipe = redense("sensitivity", recipe_file)[1]
     assert snippet(out) == snippet(by_recipe)
-    final = redense("sensitivity", "run", "--checkpoint", "run/model.safetensors", "--out", "final")[1]
+
+    def refused(*_: object) -> None:
+        raise PageError("cannot write run/report.html")
+
+    monkeypatch.setattr("redense.report.runs.page.write_page", refused)
+    code, final, err = redense("sensitivity", "run", "--checkpoint", "run/model.safetensors", "--out", "final")
+    assert (code, err) == (0, "redense: the page of the run does not show the scan: cannot write run/report.html\n")
     assert snippet(final) != snippet(out)
 
 

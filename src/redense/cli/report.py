@@ -38,11 +38,18 @@ def _report(options: argparse.Namespace) -> int:
         return _serve(options)
     if options.port is not None:
         raise RedenseError("--port is of --serve: give both")
+    from redense.report.kit.document import PageError
     from redense.report.pages import page_of
 
     kind = page_of(options.path)
-    path = kind.write(options.path)
-    say(path)
+    path, unwritten = options.path, None
+    try:
+        path = kind.write(options.path)
+        say(path)
+    except PageError as error:
+        if not options.figures:
+            raise
+        unwritten = error  # figures need no room in the folder of the page
     if options.figures:
         from redense.report.paper.printing import write_figures
 
@@ -50,6 +57,8 @@ def _report(options: argparse.Namespace) -> int:
         names = [file.name for file in files]
         drawn, tables = (sum(name.endswith(end) for name in names) for end in (".svg", ".csv"))
         say(f"{options.figures}: {drawn} figures, {tables} tables, {len(files)} files in all; README.md lists them")
+    if unwritten:
+        raise unwritten
     if options.open:
         import webbrowser
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from redense.errors import RedenseError, command
 
-from .terminal.printing import answer, say
+from .terminal.printing import answer, complain, say
 from .verbs import Signals, Verbs, refuse_log
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ def _sensitivity(options: argparse.Namespace) -> int:
     if run and (run / "report.html").is_file():
         from redense.report.runs.page import write_report
 
-        write_report(run)  # it shows the scan
+        try:
+            write_report(run)  # it shows the scan
+        except RedenseError as error:  # the scan has its own page, and lies in a folder of its own
+            complain(f"the page of the run does not show the scan: {error}")
     if options.json:
         measured = {"scan": scan.to_dict(), "allocation": chosen.to_dict()}
         return answer({"folder": str(folder), "report": str(page), **measured})

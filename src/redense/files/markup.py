@@ -23,6 +23,12 @@ class Block(Protocol):
         ...
 
 
+class _Joiner(str):
+    """A text between two parts of a cell in one line, where the page has a new line."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Element:
     """An element with its attributes and children."""
@@ -66,9 +72,17 @@ def text(child: Child) -> str:
     >>> text([h("code", "a"), " b", h("br"), ["9.8", h("small", "9.1 to 10.2")]])
     'a b; 9.8 [9.1 to 10.2]'
     """
-    # A space that does not break stays what it is.
-    shown = re.sub(r"[ \t\r\n]+", " ", "".join(_read(child)))
-    return shown.strip(" ").removesuffix(";").removeprefix(", ")
+    parts = [part for part in _read(child) if part]
+    # A joiner, or a space, joins two texts; the same signs in a text of somebody else are theirs, and stay.
+    while parts and _joins(parts[0]):
+        del parts[0]
+    while parts and _joins(parts[-1]):
+        del parts[-1]
+    return re.sub(r"[\t\r\n]+", " ", "".join(parts))  # a space, one that does not break too, stays what it is
+
+
+def _joins(part: str) -> bool:
+    return isinstance(part, _Joiner) or not part.strip(" ")
 
 
 def blocks(child: Child) -> Iterator[Block]:
@@ -105,17 +119,17 @@ def _read(child: Child) -> Iterator[str]:
     if isinstance(child, str):
         yield child
     elif isinstance(child, Element):
-        before, after = "", ""
-        inner = "".join(_read(child.children))
+        inner = list(_read(child.children))
         if child.tag == "br":
-            before = "; "
-        elif not inner:
+            yield _Joiner("; ")
+        elif not any(inner):
             return  # as of an arm of which nothing is told
         elif child.tag == "small":  # an interval below its figure
-            before, after = " [", "]"
-        elif {"under", "about"} & set(str(child.attributes.get("class_") or "").split()):
-            before = ", "
-        yield f"{before}{inner}{after}"
+            yield from (" [", *inner, "]")
+        else:
+            if {"under", "about"} & set(str(child.attributes.get("class_") or "").split()):
+                yield _Joiner(", ")
+            yield from inner
     elif not isinstance(child, _LISTS) and isinstance(child, Block):
         yield from _read(child.elements())
     elif child is not None:

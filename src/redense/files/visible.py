@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, as a terminal may show it: nothing in it is obeyed, and nothing is hidden.
+"""Text that somebody else wrote, as a terminal or Markdown may show it: nothing in it is obeyed, and nothing is hidden.
 
 Names of files and classes, lines of recipes, words of a vocabulary, transcripts: a stranger can put commands for the
 terminal into each of them, or characters that turn the direction of the text around.
@@ -17,6 +17,10 @@ _HIDDEN = re.compile(
     "\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _HIDDEN_IN_LINE = re.compile(f"[\t\n{_HIDDEN.pattern[1:]}")
+_MARKS = re.compile(r"[\\|`*_\[\]<>&$~]")  # of Markdown, HTML's entities and GitHub's mathematics included
+_BEGINNING = re.compile(
+    r"^([ \t]*\d*)(?:(?<=\d)([.)])|(?<!\d)([-+#]+))(?=\s|$)", re.MULTILINE
+)  # of a list, of a heading
 
 
 def visible(text: str) -> str:
@@ -37,6 +41,16 @@ def visible_line(text: str) -> str:
     red\u000aredense: all is well
     """
     return _HIDDEN_IN_LINE.sub(_written, text)
+
+
+def markdown(text: str) -> str:
+    r"""Return a line of text as Markdown that shows it, where a line begins too.
+
+    >>> print(markdown("<b>|x_1 &lt; $2 ~~3~~"), markdown("# 1"), markdown("1. -5"), markdown("-0.5"))
+    \<b\>\|x\_1 \&lt; \$2 \~\~3\~\~ \# 1 1\. -5 -0.5
+    """
+    escaped = _MARKS.sub(r"\\\g<0>", text)
+    return _BEGINNING.sub(lambda found: f"{found[1]}\\{found[2] or found[3]}", escaped)
 
 
 def _written(found: re.Match[str]) -> str:

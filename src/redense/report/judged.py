@@ -7,6 +7,7 @@ from typing import Any
 
 from redense.files.checksums import NAME as SUMS
 from redense.files.locks import LOCK, locked
+from redense.files.visible import markdown
 from redense.files.writing import write_text
 from redense.lab.folder import new_folder
 from redense.lab.judging.figures import ArmFigures
@@ -16,7 +17,6 @@ from redense.lab.pairs.results import FILES, write_tables
 
 from .comparisons.page import write_compare_report
 from .kit.parts import Table
-from .paper.tabular import markdown
 from .paper.tabular import to_latex as latex_of
 from .paper.tabular import to_markdown as markdown_of
 

@@ -453,7 +453,9 @@ def test_an_export_holds_the_model_and_what_it_reached(finished: Path, tmp_path:
     assert "strict=True" in card
     result["phases"][1]["sparsity"] = 0.995  # which is not 100 %
     result["notes"] = ["30 % of the training labels were drawn anew"]
+    result["data"] = {"text": "a &lt; $b$"}
     card = model_card(read_run_recipe(finished), result, {})
+    assert r"Trained on a \&lt; \$b\$." in card
     assert "| sparse | 99.5% |" in card
     assert "- 30 % of the training labels were drawn anew" in card
 

@@ -23,6 +23,7 @@ from comparison_samples import (
 )
 
 from redense.errors import DataError
+from redense.files.markup import html
 from redense.lab.comparison.comparison import parse_sweep
 from redense.lab.pairs.plan import seed_list
 from redense.lab.recipe.recipe import load_recipe
@@ -31,6 +32,7 @@ from redense.report.comparisons.page import write_compare_report
 from redense.report.comparisons.reading import read_comparison
 from redense.report.comparisons.types import Arm
 from redense.report.kit.assets import asset
+from redense.report.kit.parts import Table
 from redense.report.runs import commands
 from redense.tasks.classification.evidence import evidence
 
@@ -69,6 +71,14 @@ def test_every_note_of_an_arm_is_in_the_table(tmp_path, page_of):
     assert "half the steps after the dense phase, each with two gradients" in text
     assert "teachers: 5 dense models, whose training is not counted here" in text
     assert "the arms do not all spend the same" not in text
+
+
+def test_a_name_of_many_characters_breaks_and_leaves_the_figures_in_sight():
+    rows = [[["", " ", "x" * 180], "y" * 41, "1"], ["short", "z" * 40, "2"]]
+    shown = html(Table("", [("Arm", False), ("Against", False), ("Mean", True)], rows))
+    assert shown.count('class="long"') == 2
+    assert '<th scope="row">short</th><td class="nowrap">zz' in shown
+    assert re.search(r"tbody \.long \{[^}]*overflow-wrap: anywhere;[^}]*max-width: min\(\d+ch, ", STYLE)
 
 
 def test_forest_shows_means_intervals_and_every_seed_on_one_scale(usual, page_of):
@@ -184,14 +194,25 @@ def test_numbers_of_every_comparison_have_effect_size_reach_and_the_seeds_that_i
 
 
 def test_swept_arms_are_rows_of_their_own(tmp_path, page_of):
-    figures = {"baseline": 11.7, "dsd sparsity=0.2": 11.0, "dsd sparsity=0.5": 10.5, "restart": 11.1}
-    folder = fake_comparison(tmp_path / "c", figures, sweep={"sparsity": [0.2, 0.5]})
-    page = page_of(folder)
-    assert page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"][0] == "dsd<br>sparsity=0.2"
+    close = [0.3333333333333331, 0.3333333333333333]
+    figures = {
+        f"dsd sparsity={at}": figure for at, figure in zip([0.2, 0.5, *close], [11.0, 10.5, 11, 11], strict=True)
+    }
+    sweep = {"sparsity": [0.2, 0.5, *close]}
+    page = page_of(fake_comparison(tmp_path / "c", {"baseline": 11.7, **figures, "restart": 11.1}, sweep=sweep))
+    assert "the dense phase alone dsd sparsity=0.5 10.79" in plain(
+        page.text
+    )  # the large figures: the gain, not the first
+    labels = page.plots()["forest-baseline"]["layout"]["yaxis"]["ticktext"]
+    assert labels[:2] == ["dsd<br>sparsity=0.2", "dsd<br>sparsity=0.5"]
+    assert labels[2:4] == [f"dsd<br>sparsity=0.…{str(at)[-10:]}" for at in close]
+    labels = page.plots()["curves"]["layout"]["yaxis2"]["ticktext"]
+    assert labels[3:5] == [f"dsd sparsit…{str(at)[-10:]}" for at in close]
     assert "--sweep sparsity=0.2,0.5" in page.text
-    told = "Settings tried: baseline 1, dsd 2, restart 1. Best on validation: dsd sparsity=0.5."
+    told = "Settings tried: baseline 1, dsd 4, restart 1. Best on validation: dsd sparsity=0.5."
     assert told in page.text
-    assert [cell for cell in page.shown if re.fullmatch("(best|one) of 2", cell)] == ["one of 2", "best of 2"]
+    shown = [cell for cell in page.shown if re.fullmatch("(best|one) of 4", cell)]
+    assert shown == ["one of 4", "best of 4", "one of 4", "one of 4"]
 
 
 def test_diagnosis_is_shown_in_tables_and_plots_and_says_what_could_not_be_measured(usual, page_of):

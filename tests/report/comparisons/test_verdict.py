@@ -84,6 +84,12 @@ def test_one_seed_shows_nothing(tmp_path, page_of):
     text = page_of(folder).text
     assert "One seed shows nothing: how much of a difference is chance, only further seeds can say." in text
     assert "±" not in text
+    text = plain(text)
+    assert (
+        "paired by seed: large and small, that of the only seed. Better on the left, worse on the right. Every" in text
+    )
+    assert "No difference is decided here: without a second seed nothing tells" in text
+    assert not [word for word in ("uncorrected", "interval,", "The band") if word in text]
 
 
 def test_arm_that_diverges_is_no_gain_and_is_named_with_its_seeds_and_why(tmp_path, page_of):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redense.files.markup import h
 from redense.report.kit.document import Section
 from redense.report.kit.parts import Cell, Table
-from redense.report.kit.quantities import NOTHING, cell, estimate, share
+from redense.report.kit.quantities import NOTHING, between, cell, estimate, percent, share
 from redense.report.paper.tabular import latex, to_csv, to_latex, to_markdown
 
 CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
@@ -71,8 +71,13 @@ def test_latex_of_a_long_table_goes_over_several_pages_and_of_a_short_one_is_a_f
     assert "{}*b & 3" in short
 
 
+def test_hyphens_and_apostrophes_beside_each_other_stay_themselves_in_latex():
+    assert latex("--a–b '' −") == "-{}-a--b '{}' $-$"
+
+
 def test_markdown_escapes_what_would_part_cells_or_become_markup():
     assert r"| a\|b | \*1\* |" in to_markdown(grid(["a|b", "*1*"]))
+    assert r"| a \&lt; \$b\$ | \- \~\~1\~\~ |" in to_markdown(grid(["a &lt; $b$", "- ~~1~~"]))
 
 
 def test_a_number_is_in_csv_as_programs_read_it_whatever_the_page_makes_of_it():
@@ -99,3 +104,19 @@ def test_a_cell_of_elements_is_told_in_one_line_as_the_page_shows_it():
     page = str(section.element())
     assert "<caption>What &amp; how</caption>" in page
     assert "&lt;b&gt; &amp; co" in page
+
+
+def test_a_name_is_the_same_in_every_table_whatever_its_ends_are():
+    names = ["x", "x;", ", comma", "–", "a  b", "a\u00a05", "−5"]
+    columns: list[tuple[str, bool]] = [("Arm", False), ("Taken for", False)]
+    table = Table(
+        "", columns, [[["", h("svg"), " ", name, h("span", class_="about")], [h("b", name)]] for name in names]
+    )
+    read = list(csv.reader(io.StringIO(to_csv(table))))
+    assert [row[0] for row in read[1:]] == names
+    assert [row[1] for row in read[1:6]] == names[:5]
+    plain = Table("", columns, [[name, name] for name in ("–", "x;")])
+    assert to_csv(plain).splitlines()[1:] == ["–,–", "x;,x;"]
+    assert to_csv(Table("", columns, [["a", between(None, 2)], ["b", percent(None)]])).splitlines()[1:] == ["a,", "b,"]
+    assert "| x; | x; |" in to_markdown(plain)
+    assert r"x; & x; \\" in to_latex(plain, "plain")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from redense.errors import DataError, RedenseError, StateError
 from redense.files.checksums import check_sums, write_sums
-from redense.files.visible import visible_line
+from redense.files.visible import markdown, visible_line
 from redense.files.writing import write_bytes, write_text
 from redense.lab.environment import needed_plugins
 from redense.lab.folder import read_json
@@ -184,19 +184,20 @@ def model_card(
     """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
     metric = result["metric"]
     name = shown_name(metric["name"])
+    name, unit = markdown(name), markdown(metric["unit"])
     header = f"| phase | sparsity | epochs | initial LR | validation {name} | test {name} |"
     rows = [
-        f"| {p['name']} | {100 * p['sparsity']:g}% | {p['epochs']:g} | {p['lr']:g} "
-        f"| {p['validation'][metric['name']]:.2f} {metric['unit']} | {p['test'][metric['name']]:.2f} {metric['unit']} |"
+        f"| {markdown(p['name'])} | {100 * p['sparsity']:g}% | {p['epochs']:g} | {p['lr']:g} "
+        f"| {p['validation'][metric['name']]:.2f} {unit} | {p['test'][metric['name']]:.2f} {unit} |"
         for p in result["phases"]
     ]
     weights = sum(layer["weights"] for layer in result["layers"])
     data = result.get("data") or {}  # a run of an older redense does not say
-    trained_on = f"Trained on {data['text']}." if data else ""
+    trained_on = markdown(f"Trained on {data['text']}.") if data else ""
     lines = [
-        f"# {heading_of(recipe.name, recipe.about)}",
+        f"# {markdown(heading_of(recipe.name, recipe.about))}",
         "",
-        recipe.about or f"A model for {recipe.task}.",
+        markdown(recipe.about or f"A model for {recipe.task}."),
         "",
         *([trained_on, ""] if trained_on else []),
         f"Trained with redense {result['redense']}: dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381). "
@@ -229,7 +230,7 @@ def model_card(
 
 def _notes(result: dict[str, Any]) -> list[str]:
     """Return the lines of the card on what the run says of its data, its start and its phases."""
-    notes = [f"- {visible_line(str(note))}" for note in result.get("notes") or ()]
+    notes = [f"- {markdown(visible_line(str(note)))}" for note in result.get("notes") or ()]
     return ["What has to be known of the run:", "", *notes, ""] if notes else []
 
 

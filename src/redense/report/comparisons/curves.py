@@ -102,7 +102,7 @@ def curves(c: Comparison) -> Plot | None:
         xaxis=steps_axis("optimizer steps", end, anchor="y2", nticks=8, showgrid=False),
         yaxis=metric_axis,
         yaxis2=rows_axis(
-            [shortened(arm.name) for arm in arms],
+            shortened([arm.name for arm in arms]),
             domain=[0, strips / inner],
             anchor="x",
             tickfont=AXIS["tickfont"],

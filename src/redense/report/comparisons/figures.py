@@ -48,7 +48,7 @@ def forest(c: Comparison, against: str) -> Plot:
         (8, 12, 26, 62),
         shapes=[*bands, zero],
         xaxis=axis(title, range=[low, high], nticks=6, fixedrange=True),
-        yaxis=rows_axis([_wrapped(item.arm) for _, item, _ in rows], showgrid=False),
+        yaxis=rows_axis(_wrapped([item.arm for _, item, _ in rows]), showgrid=False),
     )
 
 
@@ -100,9 +100,12 @@ def _reach(items: Sequence[Difference]) -> tuple[float, float]:
     return min(values) - pad, max(values) + pad
 
 
-def _wrapped(name: str) -> str:
-    """A long label over several lines: a swept arm's name and setting."""
-    return "<br>".join(shortened(part) for part in name.split(" ", 3)) if len(name) > 14 else no_markup(name)
+def _wrapped(names: Sequence[str]) -> list[str]:
+    """Labels, over several lines where they are long: a swept arm's name and setting."""
+    lines = [name.split(" ", 3) if len(name) > 14 else [name] for name in names]
+    parts = list(dict.fromkeys(part for one in lines for part in one))
+    short = dict(zip(parts, shortened(parts), strict=True))  # of all names together, so that they stay different
+    return ["<br>".join(short[part] for part in one) for one in lines]
 
 
 # --- cost -----------------------------------------------------------------------------------------------------------

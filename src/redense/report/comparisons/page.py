@@ -10,7 +10,7 @@ from pathlib import Path
 from redense.files.checksums import check_folder
 from redense.files.markup import Child, h
 from redense.lab.headings import heading_of, on_other_data
-from redense.lab.judging.words import control_sentence, rule
+from redense.lab.judging.words import control_sentence
 from redense.report.kit.assets import asset
 from redense.report.kit.document import Page, Section, write_page
 from redense.report.kit.parts import (
@@ -77,7 +77,7 @@ def make_page(c: Comparison) -> Page:
         Section("examples", "Example by example", _mcnemar(c) if c.form == "recipe" else None),
         *show_evidence(c.evidence, f", seed {c.seeds[0]}"),
         Section("diagnosis", "Diagnosis", diagnosis.parts_of(c)),
-        Section("method", "How this was decided", h("p", rule(c.decision))),
+        Section("method", "How this was decided", h("p", words.method(c))),
         Section("provenance", "To reproduce it", _provenance(c)),
     ]
     facts = [c.task, count(len(c.arms), "arm"), count(len(c.seeds), "seed")]

@@ -87,9 +87,9 @@ def _range(low: float, high: float) -> str:
 
 
 def key_figures(c: Comparison) -> list[BigFigure]:
-    """Return the large figures: baseline, the first arm asked for, and the controls."""
+    """Return the large figures: baseline, the first gain, or the first arm asked for if there is none, and controls."""
     known = (c.baseline, *c.decision.controls)
-    first = [arm.name for arm in c.arms if arm.name not in known][:1]
+    first = [arm.name for arm in (*gains(c), *c.arms) if arm.name not in known][:1]
     shown: list[BigFigure] = []
     for name in dict.fromkeys([c.baseline, *first, *c.controls, *c.decision.controls][:_FIGURES]):
         arm = c.arm(name)

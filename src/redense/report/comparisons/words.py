@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redense.lab.judging.words import listed
+from redense.lab.judging.words import listed, rule
 from redense.report.kit.quantities import count, estimate, number, quantity
 
 from .types import Comparison
@@ -60,11 +60,34 @@ def forest_caption(c: Comparison) -> str:
     """Return how to read the forest plots."""
     left, right = sides(c)
     unit = f"{c.points}, " if c.points else ""
+    seen = any(item.paired.interval for item in c.differences)
+    what = "large and small, that of the only seed"
+    if has_pairs(c):
+        interval = " with its 95 % interval, filled where a difference is shown" if seen else ""
+        what = f"large, the mean{interval}; small dots, the single seeds"
+    where = f"{left.capitalize()} on the left, {right} on the right."
+    text = f"Difference in {c.figure}, {unit}paired by seed: {what}. {where}"
+    if any(item.detectable is not None for item in c.differences):
+        text += (
+            " The band is what so few seeds easily miss: a true difference inside it is shown less than four times in "
+            f"five. Band and verdict are corrected for all comparisons{'; the intervals are of one alone' * seen}."
+        )
+    return text
+
+
+def has_pairs(c: Comparison) -> bool:
+    """Whether some arm is compared over more than one seed: with one alone nothing is decided."""
+    return any(item.paired.n > 1 for item in c.differences)
+
+
+def method(c: Comparison) -> str:
+    """Return how the verdicts were decided, or why there are none."""
+    if has_pairs(c):
+        return rule(c.decision)
     return (
-        f"Difference in {c.figure}, {unit}paired by seed: large, the mean with its 95 % interval, "
-        f"filled where a difference is shown; small dots, the single seeds. {left.capitalize()} on the left, {right} "
-        "on the right. The band is what so few seeds easily miss: a true difference inside it is shown less than four "
-        "times in five. Band and verdict are corrected for all comparisons; the intervals are of one alone."
+        "No difference is decided here: without a second seed nothing tells which part of it is chance. With more, "
+        "arms are paired by seed, and a difference is called better or worse by the paired t-test, unless the "
+        "sign-flip test vetoes it. A gain is what is better than the baseline and than every control that decides."
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redense._version import __version__
-from redense.errors import CheckpointError, StateError
+from redense.errors import CheckpointError, StateError, command
 from redense.files.markup import Child, Element, blocks, h, html
 from redense.files.writing import write_text
 
@@ -159,18 +158,22 @@ class Page:
         )
 
 
+class PageError(StateError):
+    """A page that cannot be written where it belongs; what it shows is not harmed."""
+
+
 def write_page(folder: Path, page: Page, name: str = "report") -> Path:
     """Write ``report.html`` into a folder and return its path. It is replaced in one step: nobody reads half of it.
 
     Raises:
-        StateError: it cannot be written (full disk, read-only folder).
+        PageError: it cannot be written (full disk, read-only folder).
     """
     target = folder / f"{name}.html"
     try:
         write_text(target, page.html())
     except CheckpointError as error:
-        command = f"redense report {shlex.quote(str(folder))}"
-        raise StateError(f"{error}; write it with: {command}") from None
+        again = command("redense", "report", folder)
+        raise PageError(f"{error}; once that can be written, or with a copy of the folder: {again}") from None
     return target
 
 

@@ -13,6 +13,7 @@ from redense.files.markup import Child, Element, h
 from .plotting import Plot
 from .quantities import NBSP, Number
 
+_LONG = 40  # characters of a name that stands in one line
 _MOST_EMBEDDED = 16 << 20  # bytes of a raw file that still go into the page
 
 
@@ -110,8 +111,11 @@ class Table:
         body = [
             h(
                 "tr",
-                h("th", shown(row[0]), scope="row"),
-                [h("td", shown(cell), class_=c) for cell, c in zip(row[1:], classes[1:], strict=True)],
+                h("th", shown(row[0]), scope="row", class_="long" if _is_long(row[0]) else None),
+                [
+                    h("td", shown(cell), class_="long" if c == "nowrap" and _is_long(cell) else c)
+                    for cell, c in zip(row[1:], classes[1:], strict=True)
+                ],
             )
             for row in self.rows
         ]
@@ -133,6 +137,12 @@ def shown(cell: Cell) -> Child:
     if not isinstance(cell, Number):
         return cell
     return [cell.shown, " ", h("span", cell.word, class_=cell.word)] if cell.word else cell.shown
+
+
+def _is_long(cell: Cell) -> bool:
+    """Whether a name in a cell would push what stands beside it out of sight if it did not break."""
+    texts = cell if isinstance(cell, list | tuple) else (cell,)
+    return any(isinstance(text, str) and len(text) > _LONG for text in texts)
 
 
 def scrolled(inside: Child, label: str, *, tall: bool = False, class_: str = "") -> Element:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Plot = dict[str, Any]
@@ -189,10 +191,45 @@ def no_markup(text: str) -> str:
 
 
 def no_template(text: str) -> str:
-    """The same where ``%{`` would begin a variable."""
-    return no_markup(text).replace("{", "").replace("}", "")
+    """The same where ``%{`` would begin a variable.
+
+    >>> no_template("%{x} < {1}")
+    '%&#123;x&#125; &lt; &#123;1&#125;'
+    """
+    return no_markup(text).replace("{", "&#123;").replace("}", "&#125;")
 
 
-def shortened(name: str, most: int = 22) -> str:
-    """Return a label for an axis, cut where it is long."""
-    return no_markup(name if len(name) <= most else f"{name[: most - 1]}…")
+def shortened(names: Sequence[str], most: int = 22) -> list[str]:
+    """Return labels for an axis, cut where they are long; names that differ have labels that differ.
+
+    >>> shortened(["dsd", "dsd-momentum sparsity=0.3", "dsd-momentum sparsity=0.6", "restart at a rate of 0.1"])
+    ['dsd', 'dsd-momentu…arsity=0.3', 'dsd-momentu…arsity=0.6', 'restart at a rate of …']
+    """
+    return [no_markup(label) for label in told_apart(names, most)]
+
+
+def told_apart(names: Sequence[str], most: int) -> list[str]:
+    """Return names of at most so many characters: cut at the end, or in the middle, or numbered, until they differ.
+
+    >>> told_apart(["1234567a", "1234567b", "12xxxxx67", "12yyyyy67"], 6)
+    ['123…7a', '123…7b', '12xxx…', '12yyy…']
+    >>> told_apart(["123aaaa78", "123aabb78", "123aa…"], 6)
+    ['123… 1', '123… 2', '123aa…']
+    """
+    labels = {name: name if len(name) <= most else f"{name[: most - 1]}…" for name in names}
+    for name in _alike(labels, most):
+        labels[name] = f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
+    alike = _alike(labels, most)
+    used = {label for name, label in labels.items() if name not in alike}
+    for name in alike:
+        endings = (f"… {number}" for number in itertools.count(1))
+        label = next(one for end in endings if (one := f"{name[: most - len(end)]}{end}") not in used)
+        labels[name] = label
+        used.add(label)
+    return [labels[name] for name in names]
+
+
+def _alike(labels: Mapping[str, str], most: int) -> list[str]:
+    """Return the long names whose label is another's, too."""
+    counts = Counter(labels.values())
+    return [name for name, label in labels.items() if counts[label] > 1 and len(name) > most]

@@ -11,7 +11,15 @@ from redense.lab.judging.words import p_text
 _MOST_DECIMALS = 15
 _LONG = 1e15  # from here on a number has more digits than anybody reads, and than it has
 NBSP = "\u00a0"
-NONE = "\u2013"  # an en dash: nothing is known
+
+
+class Nothing(str):
+    """The text that stands where nothing is known; a name that looks like it is an ordinary text."""
+
+    __slots__ = ()
+
+
+NONE = Nothing("\u2013")  # an en dash
 
 
 @dataclass(frozen=True)

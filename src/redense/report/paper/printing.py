@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from redense.files.visible import markdown
 from redense.report.kit.document import Page
 from redense.report.kit.parts import Figure
 from redense.report.kit.plotting import Plot
@@ -30,21 +31,25 @@ def write_figures(page: Page, out: Path) -> list[Path]:
         BrowserError: there are plots, and no Chromium or Chrome to draw them.
     """
     files: dict[str, bytes] = {}
-    listed = [f"# {page.title}"]
+    listed = [f"# {markdown(page.title)}"]
     plots = list(_plots(page))
     if plots:
         with Browser() as browser:
             tab = _prepared(browser)
             for name, heading, drawn, plot in plots:
                 files |= {f"{name}.{kind}": data for kind, data in _images(tab, plot).items()}
-                listed += [f"## {heading}", drawn.caption, f"`{name}.svg`, `{name}.pdf`, `{name}.png`"]
-                listed += [f"In words: {drawn.description}"]
+                listed += [
+                    f"## {markdown(heading)}",
+                    markdown(drawn.caption),
+                    f"`{name}.svg`, `{name}.pdf`, `{name}.png`",
+                ]
+                listed += [f"In words: {markdown(drawn.description)}"]
     used: set[str] = set()
     for section, table in ((one, table) for one in page.sections for table in one.tables):
         name = _unused(f"table-{_slug(section.name.removesuffix('-section')) or 'page'}", used)
         made = {"csv": to_csv(table), "md": to_markdown(table), "tex": to_latex(table, name.removeprefix("table-"))}
         files |= {f"{name}.{kind}": text.encode() for kind, text in made.items()}
-        listed += [f"## {table.caption}", f"`{name}.csv`, `{name}.md`, `{name}.tex`"]
+        listed += [f"## {markdown(table.caption)}", f"`{name}.csv`, `{name}.md`, `{name}.tex`"]
     files["README.md"] = ("\n\n".join(listed) + "\n").encode()
     out.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from redense.files import markup
 from redense.files.csv_text import safe_cell
+from redense.files.visible import markdown
 from redense.report.kit.parts import Cell, Table
-from redense.report.kit.quantities import NBSP, NONE, Number
+from redense.report.kit.quantities import NBSP, Nothing, Number
 
 _LONG = 40  # rows; more go over several pages
 _LATEX = {
@@ -46,8 +47,8 @@ def to_csv(table: Table) -> str:
     columns = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.columns)
     head: list[str] = []
     cells: list[list[str]] = []
-    for (title, _), column in zip(table.columns, columns, strict=True):
-        names, values = _column(_ascii(title), column)
+    for place, ((title, _), column) in enumerate(zip(table.columns, columns, strict=True)):
+        names, values = _column(_ascii(title), column, named=not place)
         head += names
         cells += values
     text = io.StringIO()
@@ -57,14 +58,14 @@ def to_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def _column(title: str, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+def _column(title: str, cells: Sequence[Cell], *, named: bool) -> tuple[list[str], list[list[str]]]:
     """The columns of a file that hold one of a table: with intervals and words, where some cell has one."""
     numbers = [cell for cell in cells if isinstance(cell, Number)]
     units = {cell.unit for cell in numbers if cell.plain}
     alike = len(units) == 1 and units != {""} and len(numbers) == len(cells)
     if alike:
         title = f"{title}, {_ascii(*units)}"
-    values = [_value(cell, with_unit=not alike) for cell in cells]
+    values = [_value(cell, with_unit=not alike, named=named) for cell in cells]
     if not any(cell.half or cell.word for cell in numbers):
         return [title], [values]
     columns = [values, [cell.half if isinstance(cell, Number) else "" for cell in cells]]
@@ -74,15 +75,19 @@ def _column(title: str, cells: Sequence[Cell]) -> tuple[list[str], list[list[str
     return [title, f"{title}, ±", f"{title}, in words"], [*columns, words]
 
 
-def _value(cell: Cell, *, with_unit: bool) -> str:
+def _value(cell: Cell, *, with_unit: bool, named: bool) -> str:
+    if isinstance(cell, Nothing):
+        return ""
     if not isinstance(cell, Number):
-        return "" if cell == NONE else _ascii(markup.text(cell))
+        text = markup.text(cell)
+        return text if named else _ascii(text)  # a name is what it is
     return f"{cell.plain} {cell.unit}" if with_unit and cell.unit else cell.plain
 
 
 def _ascii(text: str) -> str:
-    """Text with the spaces, hyphens and signs that every program knows."""
-    return text.replace(NBSP, " ").replace("\u2011", "-").replace("−", "-")
+    """Text with the spaces, hyphens and signs beside its figures that every program knows."""
+    text = re.sub(rf"(?<=[\d±]){NBSP}|{NBSP}(?=[\d±])", " ", text).replace("Non\u2011zero", "Non-zero")
+    return re.sub(r"−(?=\d)", "-", text)
 
 
 def _shown(cell: Cell) -> str:
@@ -90,15 +95,6 @@ def _shown(cell: Cell) -> str:
 
 
 # --- Markdown -------------------------------------------------------------------------------------------------------
-
-
-def markdown(text: str) -> str:
-    r"""Return text as Markdown that shows it.
-
-    >>> print(markdown("<b>|x_1"))
-    \<b\>\|x\_1
-    """
-    return re.sub(r"([\\|`*_\[\]<>])", r"\\\1", text)
 
 
 def to_markdown(table: Table) -> str:
@@ -129,7 +125,13 @@ def latex(text: str) -> str:
     >>> latex("test error, % of features.4_w"), latex("−0.83 ± 0.27").replace("~", " ")
     ('test error, \\% of features.4\\_w', '$-$0.83 $\\pm$ 0.27')
     """
-    return "".join(_LATEX.get(character, character) for character in text)
+    following = zip(text, f"{text[1:]} ", strict=False)
+    return "".join(f"{_LATEX.get(one, one)}{'{}' * _ligature(one, other)}" for one, other in following)
+
+
+def _ligature(one: str, other: str) -> bool:
+    """Whether LaTeX would set two characters as another one: of two hyphens it makes a dash."""
+    return (one in "-–—" and other in "-–—") or one == other == "'"
 
 
 def to_latex(table: Table, label: str) -> str:

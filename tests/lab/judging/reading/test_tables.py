@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from redense.errors import DataError
+from redense.files.csv_text import as_named, safe_cell
 from redense.lab.judging.judge import judge
 from redense.lab.judging.reading.tables import read_table
 
@@ -427,6 +428,9 @@ def test_steps_may_be_missing_of_a_whole_arm_and_of_runs_that_failed():
 def test_a_name_before_which_stands_an_apostrophe_for_spreadsheets_is_the_name(write: Callable[[str | bytes], Path]):
     read = read_table(write(CSV.replace("dsd", "'+dsd").replace("baseline", "'t")))
     assert list(read.arms) == ["'t", "+dsd"]
+    names = ["=x", "'=x", "''=x", "-", "'-0.5", "-0.5", "'t", "''", "a", "'", "=", "\t", "'\r"]
+    assert [as_named(str(safe_cell(name))) for name in names] == names
+    assert not [name for name in names if str(safe_cell(name))[0] in "=+@\t\r"]
 
 
 @pytest.mark.parametrize("beside", ["validation_error", "val_error"])

@@ -113,6 +113,14 @@ def test_the_matrix_has_every_answer_with_mistakes_coloured_and_right_answers_no
     assert "most often takes dog for cat: 4 of 8 times (50 %); the dense network does so 4 times." in found.text
 
 
+def test_classes_whose_names_begin_alike_have_different_labels(page):
+    names = [f"Common European viper {end}" for end in ("male", "female")]
+    found = page(told([(names[0], names[1], names[0]), (names[1], names[1], names[0])], names))
+    labels = found.plots()["classes-plot"]["layout"]["yaxis"]["ticktext"]
+    assert sorted(labels) == ["Common Euro…per female", "Common Euro…viper male"]
+    assert "Common Eur…per female Common Eur…iper male" in found.text or "Common Eur…iper male Common Eur" in found.text
+
+
 def test_of_many_classes_the_commonest_confusions_are_a_list(page):
     found = page(many(45))
     assert not [table for table in found.all("table") if "matrix" in (table.get("class") or "")]

@@ -12,7 +12,7 @@ from redense.files.markup import Child, Element, h
 from redense.report.kit.assets import asset
 from redense.report.kit.document import About, Section
 from redense.report.kit.parts import Cell, Figure, Table, scrolled, shown
-from redense.report.kit.plotting import Plot, axis, no_markup, no_template, plot, rows_axis, shortened
+from redense.report.kit.plotting import Plot, axis, no_markup, no_template, plot, rows_axis, shortened, told_apart
 from redense.report.kit.quantities import NOTHING, cell, count, percent, share, whole
 from redense.tasks.classification.schema import Changes, ClassRow, Example
 from redense.tasks.classification.schema import ClassificationEvidence as Evidence
@@ -142,7 +142,7 @@ def classes_plot(e: Evidence) -> Plot:
         (8, 16, 40, 46),
         key=True,
         xaxis=axis("test error, %", range=[0, 1.06 * max([*before, *after, 1.0])], fixedrange=True),
-        yaxis=rows_axis([shortened(row.name) for row in rows]),
+        yaxis=rows_axis(shortened([row.name for row in rows])),
     )
 
 
@@ -185,10 +185,11 @@ class _Matrix(Table):
     @override
     def elements(self) -> Child:
         _, *names = (title for title, _ in self.columns)
-        head = [h("th", h("span", _heading(name)), scope="col", title=name) for name in names]
+        named = list(zip(names, told_apart(names, 20), strict=True))
+        head = [h("th", h("span", short), scope="col", title=name) for name, short in named]
         body = [
-            h("tr", h("th", _heading(name), scope="row", title=name), [self._cell(row, c) for c in range(len(names))])
-            for row, name in enumerate(names)
+            h("tr", h("th", short, scope="row", title=name), [self._cell(row, c) for c in range(len(names))])
+            for row, (name, short) in enumerate(named)
         ]
         inside = [h("caption", self.caption), h("thead", h("tr", h("td", "class"), head)), h("tbody", body)]
         return scrolled(h("table", inside, class_=self.class_), self.caption)
@@ -201,10 +202,6 @@ class _Matrix(Table):
         if heat is None:
             return h("td", found, class_="right", title=title)
         return h("td", found, style=f"--heat: {heat:.3f}", title=title)
-
-
-def _heading(name: str) -> str:
-    return name if len(name) <= 20 else f"{name[:19]}…"
 
 
 def _matrix(e: Evidence, network: str, cells: Mapping[tuple[int, int], int], strongest: float) -> Table:

@@ -157,7 +157,7 @@ def rates_plot(e: Evidence) -> Plot:
         (8, 16, 40, 46),
         key=len(sets) > 1,
         xaxis=axis("word error rate, %", range=[0, 1.06 * highest], fixedrange=True),
-        yaxis=rows_axis([shortened(name) for name in _names(e)]),
+        yaxis=rows_axis(shortened(_names(e))),
     )
 
 
