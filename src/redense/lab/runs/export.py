@@ -184,7 +184,7 @@ def model_card(
     """Return the card of a model in Markdown: what it is, how it was made, what it reached, what that does not show."""
     metric = result["metric"]
     name = shown_name(metric["name"])
-    name, unit = markdown(name), markdown(metric["unit"])
+    name, unit = markdown(name), markdown(metric.get("unit", ""))
     header = f"| phase | sparsity | epochs | initial LR | validation {name} | test {name} |"
     rows = [
         f"| {markdown(p['name'])} | {100 * p['sparsity']:g}% | {p['epochs']:g} | {p['lr']:g} "
