@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 import redense
 from redense import Phase, Schedule
@@ -152,7 +154,7 @@ def test_a_weight_of_another_shape_does_not_keep_a_dsd_from_closing(caplog: pyte
     assert not dsd.masks
 
 
-def test_a_weight_that_has_moved_to_another_layer_is_held_there():
+def test_a_weight_that_has_moved_to_another_layer_is_held_there_by_its_name_of_now():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, 0.5),)))
@@ -166,5 +168,86 @@ def test_a_weight_that_has_moved_to_another_layer_is_held_there():
     model[3].register_parameter("weight", weight)
     for batch in batches(2):
         step(model, optimizer, batch)
-        assert not weight[~dsd.masks["2.weight"]].any()
+        assert not weight[~dsd.masks["3.weight"]].any()
+    dsd.close()
+
+
+def wrapped(model: nn.Sequential) -> None:
+    model[2] = nn.Sequential(nn.Identity(), model[2])
+
+
+def computed(model: nn.Sequential) -> None:
+    nn.utils.parametrizations.spectral_norm(model[2])
+
+
+def shifted(model: nn.Sequential) -> None:
+    model.insert(0, nn.Identity())
+    model.insert(2, nn.Identity())
+
+
+SCHEDULES = {
+    "dsd": Schedule.dsd(dense=1, sparse=4, redense=2, sparsity=0.5),
+    "surgery": Schedule.surgery(dense=1, sparse=4, redense=2, sparsity=0.5),
+    "twice": Schedule((Phase.sparse(3, 0.5), Phase.sparse(2, 0.7, criterion="random"), Phase.dense(2))),
+}
+
+
+@pytest.mark.parametrize("change", [wrapped, computed, shifted])
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_what_was_moved_under_a_mask_is_saved_by_its_name_of_now_and_resumes_to_equal_bits(
+    change: Callable[[nn.Sequential], None], kind: str, sharded: bool
+):
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    average = AveragedModel(model)
+    dsd = redense.DSD(model, optimizer, SCHEDULES[kind])
+    for batch in batches(2):
+        step(model, optimizer, batch)
+    first = dsd.masks
+    change(model)
+    dsd.mask_copy(average)  # by the names that the copy has
+    assert all(not average.module.get_parameter(name)[~mask].any() for name, mask in first.items())
+    saved = dsd.sharded_state_dict() if sharded else dsd.state_dict()
+    state = copy.deepcopy((model.state_dict(), optimizer.state_dict(), saved))
+    assert {name: int(mask.sum()) for name, mask in dsd.masks.items()} == {
+        name: int((model.get_parameter(name) != 0).sum()) for name in redense.prunable(model)
+    }
+    for batch in batches(5):
+        step(model, optimizer, batch)
+
+    other = net()
+    fresh = torch.optim.Adam(other.parameters(), lr=0.01)
+    change(other)
+    other.load_state_dict(state[0])
+    fresh.load_state_dict(state[1])
+    resumed = redense.DSD(other, fresh, SCHEDULES[kind], state=state[2])
+    for batch in batches(5):
+        step(other, fresh, batch)
+    assert dsd.phase is resumed.phase is None
+    assert all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_layer_that_leaves_its_name_of_include_under_a_mask_is_refused_until_it_is_back():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule((Phase.sparse(9, {"2.weight": 0.5, "0*": 0.5}),)))
+    step(model, optimizer, batches()[0])
+    computed(model)
+    for _ in range(2):
+        with pytest.raises(OptimizerError, match=r"sparsity '2\.weight' matches no parameter .* Its layer was moved"):
+            step(model, optimizer, batches()[0])
+    nn.utils.parametrize.remove_parametrizations(model[2], "weight", leave_parametrized=False)
+    step(model, optimizer, batches()[0])
+    assert set(dsd.state_dict()["masks"]) == {"0.weight", "2.weight"}
+    dsd.close()
+
+
+def test_what_reads_the_input_as_a_trace_has_shown_does_so_when_its_layer_is_wrapped():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5), inputs=batches()[0])
+    model[0] = nn.Sequential(model[0])
+    step(model, optimizer, batches()[0])
+    assert set(dsd.masks) == {"2.weight"}
     dsd.close()

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from redense.errors import OptimizerError, ParameterError, nearest
 from redense.layers.kinds import Kind
-from redense.layers.names import Modules, all_matching, matching, walk
+from redense.layers.names import Modules, all_matching, matching, names_of, walk
 from redense.layers.owners import other_names, owners_of
 from redense.masks.sharding import local, reshard
 from redense.parameters import (
@@ -31,6 +31,7 @@ from redense.parameters import (
 from redense.phase import Phase, Sparsity
 from redense.pruning import per_parameter
 
+from .masked import Masked
 from .optimizers import held
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,10 @@ class Candidates:
         self._model, self._optimizers = model, optimizers
         self._include, self._exclude = include, exclude
         # A forward is traced once; shapes are looked at anew, because layers may be added in training.
-        self._first = None if inputs is None else first_layers(model, inputs)
+        first = {} if inputs is None else first_layers(model, inputs)
+        every = named(model) if first else {}
+        # By the very parameter, too: its layer may be called otherwise later.
+        self._first = None if inputs is None else [(name, every[name], why) for name, why in first.items()]
         self.kinds: dict[str, Kind] = {}
         """Every parameter's, as it was when candidates were last asked for."""
         self.modules: Modules = ()
@@ -67,6 +71,7 @@ class Candidates:
         """Names of what would have been a candidate, were it not frozen, when they were last asked for."""
         self.trained: set[int] = set()
         """Ids of parameters that count as not frozen though another optimizer's turn has frozen them now."""
+        self._patterns = dict[str, None]()  # names and patterns of all mappings that were asked for
         self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
         self._warned = False
 
@@ -102,8 +107,12 @@ class Candidates:
     def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
         self.modules = walk(self._model)
         reshard(module for _, module in self.modules)
+        first = None
+        if self._first is not None:
+            now = names_of(self.modules)
+            first = {now.get(id(parameter), name): why for name, parameter, why in self._first}
         return judge(
-            self._model, include, self._exclude, self._first, strict=strict, modules=self.modules, trained=self.trained
+            self._model, include, self._exclude, first, strict=strict, modules=self.modules, trained=self.trained
         )
 
     def _judge_mapped(self, mapped: Sequence[str], spoken: Collection[str]) -> list[Verdict]:
@@ -141,6 +150,7 @@ class Candidates:
         self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
         if mapped:
             per_parameter(sparsity, [*chosen, *self.frozen], tied)  # refuses a name that is left out
+            self._patterns.update(dict.fromkeys(mapped))
         if not self._warned:
             self._warned = True
             warn_of_overlooked(verdicts)
@@ -165,6 +175,38 @@ class Candidates:
             )
             raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
         return candidates
+
+    def name_anew(self, masked: Masked, *, moved: bool) -> None:
+        """Call what is masked by the names that it has now, where layers were moved, wrapped or called otherwise.
+
+        Raises:
+            OptimizerError: a name or a pattern that was given matches nothing any more, so that no saved state could be
+                loaded.
+        """
+        if moved and masked.rename(names_of(walk(self._model))):
+            masked.unnamed = self._lost()
+        if masked.unnamed:
+            raise OptimizerError(masked.unnamed)
+
+    def _lost(self) -> str:
+        """Return what is wrong where a name or a pattern that was given matches nothing; empty if each does."""
+        modules = walk(self._model)
+        owners = owners_of(modules)
+        names, tied = list(owners), other_names(modules, owners)
+        for what, patterns in (
+            ("include", self._include or ()),
+            ("exclude", self._exclude),
+            ("sparsity", self._patterns),
+        ):
+            for pattern in patterns:
+                try:
+                    all_matching(what, pattern, names, tied)
+                except ParameterError as error:
+                    return (
+                        f"{error}. Its layer was moved or wrapped under the mask, and a state that is saved now could "
+                        "not be loaded: give a module or a pattern that matches before and after, or change it back"
+                    )
+        return ""
 
     def of_now(self, phase: Phase, parameters: Collection[str], *, begins: bool = False) -> Phase:
         """Return a phase without what its mapping says of nothing but parameters that were frozen when last asked.

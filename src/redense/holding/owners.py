@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Optimizer
 
@@ -32,6 +33,7 @@ class Owners:
         self._model = model
         self._ways: dict[str, int] = {}  # layers that compute a weight: how many parametrizations do it
         self._places: dict[str, list[tuple[list[str], str, nn.Parameter]]] = {}
+        self._lay: list[int] = []  # ids of what lay in the places when `moved` was asked last
         self._besides: dict[str, set[str]] = {}  # the names of all parameters of a module that holds one
         if not names:
             return
@@ -77,6 +79,12 @@ class Owners:
                 "become others): make the optimizer and then redense's object after the change"
             )
 
+    def moved(self) -> bool:
+        """Whether something else lies in the places than when this was asked last, or made."""
+        places = [place for places in self._places.values() for place in places]
+        before, self._lay = self._lay, [id(self._at(path, attribute)) for path, attribute, _ in places]
+        return self._lay != (before or [id(parameter) for _, _, parameter in places])
+
     def _computes_otherwise(self, path: list[str]) -> bool:
         """Whether a layer computes a weight by more parametrizations than before, or by fewer."""
         ways = self._ways.get(".".join(path))
@@ -101,8 +109,8 @@ class Owners:
             # place of the one that is gone (remove_weight_norm: `weight` in that of `weight_g` and `weight_v`).
             gained = not _names_in(module) <= besides
             moved = any(own is parameter for own in self._model.parameters())  # elsewhere its mask holds as before
-            return hasattr(module, attribute) or (gained and not moved)
-        if not hasattr(module, attribute):
+            return _has(module, attribute) or (gained and not moved)
+        if not _has(module, attribute):
             return False
         ways = getattr(module, "parametrizations", None)
         if not isinstance(ways, nn.ModuleDict) or attribute not in ways:
@@ -114,6 +122,26 @@ class Owners:
         for part in path:  # TorchScript's dictionaries have no get
             module = dict(module._modules.items()).get(part) if module is not None else None
         return module
+
+
+def refuse_shape(name: str, parameter: Tensor, mask: Tensor) -> None:
+    """Refuse a parameter that has another shape than its mask.
+
+    Raises:
+        OptimizerError: it has.
+    """
+    if parameter.shape != mask.shape:  # else a mask of one row would be taken for one of all rows
+        raise OptimizerError(
+            f"'{name}' has shape {tuple(parameter.shape)} now and had {tuple(mask.shape)} when the phase began: "
+            "its mask does not fit. Change layers in a dense phase, or make a new DSD after close(release=False) of "
+            "this one"
+        )
+
+
+def _has(module: nn.Module, attribute: str) -> bool:
+    """Whether a module has something by a name, without computing it: spectral_norm takes a step at each look."""
+    known = (module._parameters, module._buffers, module._modules)
+    return any(attribute in each for each in known) or inspect.getattr_static(module, attribute, None) is not None
 
 
 def _names_in(module: nn.Module) -> set[str]:
