@@ -32,24 +32,48 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> N
 
 
 def test_a_layer_that_takes_another_weight_or_begins_or_ceases_to_compute_it_under_a_mask_is_refused():
-    for before in (False, True, None):
+    for before in (False, True, None, "inside"):
         model = net()
-        if before:
+        if before is True:
             nn.utils.parametrizations.weight_norm(model[0])
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=2, sparsity=0.5))
         for batch in batches(2):
             step(model, optimizer, batch)
-        if before:
+        if before is True:
             nn.utils.parametrize.remove_parametrizations(model[0], "weight")
         elif before is None:
             model[0] = nn.Linear(8, 16)
+        elif before:
+            model[0] = nn.Sequential(nn.Linear(8, 16))
         else:
             nn.utils.parametrizations.weight_norm(model[0])
-        optimizer.add_param_group({"params": [p for p in model[0].parameters() if p is not model[0].bias]})
+        known = {id(p) for p in optimizer.param_groups[0]["params"]}
+        optimizer.add_param_group({"params": [p for p in model[0].parameters() if id(p) not in known]})
         with pytest.raises(OptimizerError, match=r"the layer of '0.*' has another parameter now, or computes"):
             step(model, optimizer, batches()[0])
         dsd.close(release=before is None)
+
+
+def test_a_layer_that_computes_its_weight_no_more_or_is_another_in_a_dense_phase_is_trained_or_refused():
+    for told in (True, False):
+        model = net()
+        nn.utils.parametrizations.weight_norm(model[0])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        dsd = redense.DSD(model, optimizer, Schedule.dsd(dense=1, sparse=2, redense=2, sparsity=0.5))
+        nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+        model[2] = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 8))
+        optimizer.add_param_group(
+            {"params": model.get_submodule("2.1").parameters()}
+        )  # what is before it stays as it is
+        if told:
+            optimizer.add_param_group({"params": [model[0].weight]})
+            step(model, optimizer, batches()[0])
+            assert set(dsd.masks) == {"0.weight", "2.1.weight"}
+        else:
+            with pytest.raises(OptimizerError, match=r"'0\.param.*' of the model is another parameter than before"):
+                step(model, optimizer, batches()[0])
+        dsd.close()
 
 
 class Centred(nn.Module):
