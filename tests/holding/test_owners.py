@@ -81,7 +81,7 @@ class Centred(nn.Module):
         return weight - weight.mean()
 
 
-@pytest.mark.parametrize("change", ["computed", "untied", "untied first"])
+@pytest.mark.parametrize("change", ["computed", "wrapped", "untied", "untied first"])
 def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is_refused(change: str):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
@@ -91,6 +91,11 @@ def test_a_weight_that_is_computed_without_zeros_or_tied_no_more_under_a_mask_is
     step(model, optimizer, batches()[0])
     if change == "computed":
         nn.utils.parametrize.register_parametrization(model[0], "weight", Centred())
+    elif change == "wrapped":
+        inner = model[0]
+        model[0] = nn.Sequential(inner)
+        step(model, optimizer, batches()[0])
+        nn.utils.parametrize.register_parametrization(inner, "weight", Centred())
     else:
         layer = model[change == "untied"]
         layer.weight = nn.Parameter(model.get_parameter("0.weight").detach().clone())

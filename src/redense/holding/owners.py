@@ -33,26 +33,35 @@ class Owners:
     def __init__(
         self, model: nn.Module, parameters: Mapping[str, nn.Parameter], modules: Modules | None = None
     ) -> None:
-        names = {id(parameter): name for name, parameter in parameters.items() if not is_sharded(parameter)}
+        self._names = {id(parameter): name for name, parameter in parameters.items() if not is_sharded(parameter)}
         self._model = model
         self._ways: dict[str, int] = {}  # layers that compute a weight: how many parametrizations do it
         self._places: dict[str, list[Place]] = {}
-        self._lay: list[int] = []  # ids of what lay in the places when `moved` was asked last
+        self._lie: list[int] = []  # ids of what lies in the places, as it was looked at last
+        self._moved = False
         self._besides: dict[str, set[str]] = {}  # the names of all parameters of a module that holds one
         self._layers: dict[str, tuple[weakref.ref[nn.Module], set[str]]] = {}  # that hold them, and what is their own
-        if not names:
-            return
-        for path, module in walk(model) if modules is None else modules:
+        if self._names:
+            self._note(walk(model) if modules is None else modules)
+            self._lie = [id(place[2]) for places in self._places.values() for place in places]
+
+    def _note(self, modules: Modules, *, later: bool = False) -> None:
+        """Note the places of the parameters; of those that are found later the layers are judged at each look."""
+        known = {(*path, attribute) for places in self._places.values() for path, attribute, _ in places}
+        for path, module in modules:
             for attribute, parameter in module._parameters.items():
-                if parameter is not None and id(parameter) in names:
-                    if isinstance(module, ParametrizationList):
-                        self._ways[path] = len(module)
-                    self._besides[path] = _names_in(module)
-                    place = (path.split(".") if path else [], attribute, parameter)
-                    self._places.setdefault(names[id(parameter)], []).append(place)
-                    layer = _layer(place[0])
-                    if (of := self._module(layer)) is not None:
-                        self._layers[".".join(layer)] = (weakref.ref(of), set(_own(of)))
+                if parameter is None or id(parameter) not in self._names:
+                    continue
+                place = (path.split(".") if path else [], attribute, parameter)
+                if (*place[0], attribute) in known:
+                    continue
+                if isinstance(module, ParametrizationList):
+                    self._ways[path] = 0 if later else len(module)
+                self._besides[path] = _names_in(module)
+                self._places.setdefault(self._names[id(parameter)], []).append(place)
+                layer = _layer(place[0])
+                if (of := self._module(layer)) is not None:
+                    self._layers.setdefault(".".join(layer), (weakref.ref(of), set(_own(of))))
 
     def refuse_replaced(self, optimizers: Iterable[Optimizer], *, in_force: bool = False) -> None:
         """Refuse a model in which another parameter lies in all places of one, or of all, and no optimizer trains it.
@@ -67,6 +76,8 @@ class Owners:
         Raises:
             OptimizerError: there is one; it is named. Or the optimizers hold none at all.
         """
+        if in_force:
+            self._look()
         for name, places in self._places.items():
             now = [self._at(path, attribute) for path, attribute, _ in places]
             moved = [place for new, place in zip(now, places, strict=True) if new is not place[2]]
@@ -91,10 +102,20 @@ class Owners:
                 raise _replaced(name)
 
     def moved(self) -> bool:
-        """Whether something else lies in the places than when this was asked last, or made."""
-        places = [place for places in self._places.values() for place in places]
-        before, self._lay = self._lay, [id(self._at(path, attribute)) for path, attribute, _ in places]
-        return self._lay != (before or [id(parameter) for _, _, parameter in places])
+        """Whether something else lay in the places under a mask than when this was asked last, or made."""
+        moved, self._moved = self._moved, False
+        return moved
+
+    def _look(self) -> None:
+        """Note the other places in which the parameters lie where one has moved since the last look."""
+        if self._ids() != self._lie:
+            self._moved = True
+            self._note(walk(self._model), later=True)
+            self._lie = self._ids()
+
+    def _ids(self) -> list[int]:
+        every = (place for places in self._places.values() for place in places)
+        return [id(self._at(path, attribute)) for path, attribute, _ in every]
 
     def _untold(self, places: Sequence[Place], optimizers: Iterable[Optimizer]) -> bool:
         """Whether layers train others in the place of a parameter that is gone, and no optimizer holds them."""
