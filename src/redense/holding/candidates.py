@@ -73,7 +73,7 @@ class Candidates:
         """Ids of parameters that count as not frozen though another optimizer's turn has frozen them now."""
         self._patterns = dict[str, None]()  # names and patterns of all mappings that were asked for
         self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
-        self._warned = False
+        self._told_of: set[str | int] = set()  # names and ids of what was said to stay dense
 
     @contextlib.contextmanager
     def looking_once(self) -> Generator[None]:
@@ -151,8 +151,7 @@ class Candidates:
         if mapped:
             per_parameter(sparsity, [*chosen, *self.frozen], tied)  # refuses a name that is left out
             self._patterns.update(dict.fromkeys(mapped))
-        if not self._warned:
-            self._warned = True
+        if self._is_new(verdict for verdict in verdicts if verdict.overlooked):
             warn_of_overlooked(verdicts)
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
         exact = {*mapped, *(self._include or ())}
@@ -174,7 +173,34 @@ class Candidates:
                 else "the model has no prunable parameter"
             )
             raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
+        self._warn_of_strays([verdict for verdict in verdicts if verdict.prunable and verdict.name not in candidates])
         return candidates
+
+    def _is_new(self, verdicts: Iterable[Verdict]) -> bool:
+        """Whether nobody was told yet that any of some parameters stays dense; now they are."""
+        dense = {verdict.name: id(verdict.parameter) for verdict in verdicts}
+        new = any(name not in self._told_of and own not in self._told_of for name, own in dense.items())
+        self._told_of.update(dense, dense.values())
+        return new
+
+    def _warn_of_strays(self, unheld: Sequence[Verdict]) -> None:
+        """Warn of what no optimizer holds, where one holds others of its shape that the model has not.
+
+        So it is where a layer became another, or computes its weight from others (weight_norm), after the optimizer was
+        made. An optimizer may hold a part of a model on purpose; then it holds nothing else.
+        """
+        own = set(map(id, self._model.parameters())) if unheld else set[int]()
+        groups = [group for each in self._optimizers for group in each.param_groups] if unheld else []
+        strays = {tuple(p.shape) for group in groups for p in group["params"] if id(p) not in own}
+        lost = [verdict for verdict in unheld if tuple(verdict.parameter.shape) in strays]
+        if lost and self._is_new(lost):
+            warn_outside(
+                f"{sum(verdict.parameter.numel() for verdict in lost):,} weights "
+                f"({', '.join(verdict.name for verdict in lost[:3])}{' and more' if len(lost) > 3 else ''}) can be "
+                "pruned, and no optimizer holds them: it holds others of the same shape, which are not in the model "
+                "(its layers have changed since the optimizer was made?). Make the optimizer after the change, or "
+                "exclude these weights"
+            )
 
     def name_anew(self, masked: Masked, *, moved: bool) -> None:
         """Call what is masked by the names that it has now, where layers were moved, wrapped or called otherwise.
