@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,10 @@ from .layers.names import matching, refuse_tied
 from .masks import check_groups
 from .masks import sharded as distributed
 from .masks.blocks import INT_OF_SIZE
-from .masks.sharding import cut, is_sharded, local, sparsities_of, wrap
+from .masks.sharding import cut, is_sharded, largest_over, local, sparsities_of, wrap
 from .phase import Phase, Sparsity, covers
 from .schedules.numeric import as_int
+from .surgery import Surgery
 
 _log = logging.getLogger(__name__)
 
@@ -367,3 +368,20 @@ def derive_seed(*parts: object) -> int:
     29995171111048272
     """
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")
+
+
+def threshold_of(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:
+    """Return the threshold that a surgery has for a weight; all ranks of a sharded one must ask together.
+
+    Raises:
+        ParameterError: it is sharded, and its mean would have to be known.
+    """
+    if not is_sharded(weight):
+        return surgery.threshold(weight, mask)
+    if surgery.c is not None:
+        raise ParameterError(
+            f"surgery with c={surgery.c} needs the mean of '{name}', which is sharded and has another one in its last "
+            "digit: leave c out, and the threshold is the phase's sparsity"
+        )
+    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64, device="cpu")
+    return float(largest_over(cast("Any", weight).device_mesh)(own))

@@ -161,10 +161,33 @@ def new_layer(model: Any) -> None:
     model[2] = nn.Linear(16, 4)
 
 
-@pytest.mark.parametrize("replace", [assigned, new_layer])
-@pytest.mark.parametrize("at", [1, 3])  # in the dense phase, and in the sparse one
+def inside_another(model: Any) -> None:
+    model[2] = nn.Sequential(nn.Linear(16, 4))
+
+
+def of_a_length(model: Any) -> None:
+    nn.utils.parametrizations.weight_norm(model[2])
+
+
+def of_a_length_as_before(model: Any) -> None:
+    nn.utils.weight_norm(model[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize(
+    ("replace", "at"),
+    [
+        (assigned, 1),  # in the dense phase
+        (assigned, 3),  # and in the sparse one
+        (new_layer, 1),
+        (new_layer, 3),
+        (inside_another, 1),
+        (of_a_length, 1),
+        (of_a_length_as_before, 1),
+    ],
+)
 def test_a_parameter_that_was_replaced_without_the_optimizer_is_refused_by_name(
-    replace: Callable[[nn.Module], None], at: int
+    replace: Callable[[Any], None], at: int
 ):
     model, optimizer, step = usual(net())
     redense.DSD(model, optimizer, SCHEDULE)

@@ -300,6 +300,20 @@ def test_weights_of_an_optimizer_that_was_not_given_are_said_to_stay_dense():
     left.close()
 
 
+def test_layers_that_have_changed_since_the_optimizer_was_made_are_said_to_stay_dense():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    nn.utils.parametrizations.weight_norm(model[2])
+    said = r"128 weights \(2\.parametrizations\.weight\.original1\) can be pruned, and no optimizer holds them"
+    with pytest.warns(LeftDenseWarning, match=said) as told:
+        dsd = redense.DSD(model, optimizer, SCHEDULE)
+    assert told[0].filename == __file__
+    for batch in batches(3):
+        step(model, optimizer, batch)  # said once
+    assert set(dsd.masks) == {"0.weight"}
+    dsd.close()
+
+
 def test_two_dsds_with_an_optimizer_each_do_not_warn_of_one_another():
     model = net()
     optimizers = [torch.optim.SGD(model[index].parameters(), lr=0.1) for index in (0, 2)]
@@ -383,6 +397,21 @@ def test_much_that_stays_dense_is_said_also_of_patterns_and_complex_weights(spar
         warnings.simplefilter("error")
         named = Schedule.dsd(dense=1, sparse=1, redense=1, sparsity={"out.weight": 0.5})
         redense.DSD(model, optimizer, named).close()
+
+
+def test_what_newly_stays_dense_in_a_later_phase_is_said_when_it_begins_and_once():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    short = Schedule.dsd(dense=1, sparse=1, redense=1, sparsity=0.5).phases
+    dsd = redense.DSD(model, optimizer, Schedule((*short, *short)))
+    nn.utils.parametrizations.orthogonal(model[2])
+    with pytest.warns(LeftDenseWarning, match=r"128 of 280 weights .* '2\.parametrizations\.weight\.original'") as told:
+        step(model, optimizer, batches()[0])
+    assert told[0].filename == __file__
+    assert set(dsd.masks) == {"0.weight"}
+    for batch in batches(5):
+        step(model, optimizer, batch)
+    assert dsd.phase is None
 
 
 # --- what is frozen and named ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from .optimizers import (
     inner_optimizers,
     make_hookable,
     not_frozen,
+    optimizers_of,
     refuse_capture,
     remove,
     stays_last,
@@ -62,7 +64,7 @@ class Controller:
         self._model = unwrap(model)
         self._replicas = Replicas(model, replicas)
         self._agreed = False  # on what is in force, with the ranks that train copies of the model
-        self._optimizers = [unwrap_optimizer(o) for o in _list(optimizer)]
+        self._optimizers = optimizers_of(optimizer)
         self._include = None if include is None else patterns_of("include", include)
         self._exclude = patterns_of("exclude", exclude)
         self._seed = check_seed(seed)
@@ -77,12 +79,6 @@ class Controller:
         self._seen = 0  # real steps
         # Optimizers of other weights, which were looked at already, and how many parameters they had then.
         self._foreign = weakref.WeakKeyDictionary[Optimizer, int]()
-        if not self._optimizers:
-            raise OptimizerError("no optimizer was given: pass the one that trains the model")
-        if len({id(o) for o in self._optimizers}) < len(self._optimizers):
-            raise OptimizerError(
-                "the same optimizer was given twice (perhaps once wrapped): its steps would count double"
-            )
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -137,7 +133,8 @@ class Controller:
         Raises:
             ParameterError: it has no parameter of a name, or one of another shape.
         """
-        mask_copy_(copy, self.masks)
+        self._finish_broken()
+        mask_copy_(copy, self.masks, self._masked.first_names if self._masked else {})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied or pickled: the copy's hooks would be on no optimizer, and it would hold no mask."""
@@ -185,7 +182,7 @@ class Controller:
     def _leave(self, *, goes_on: bool = True, closes: bool = False) -> dict[str, Tensor]:
         """Release the masks and return what they were; a layer that has changed does not keep one from closing."""
         try:
-            self._follow()
+            self._follow(thoroughly=True)
         except OptimizerError as error:
             if not closes:
                 raise
@@ -211,9 +208,11 @@ class Controller:
         self._put(None)
 
     def _finish_broken(self) -> None:
-        """Mask what a step has moved that an exception has ended, before others see the weights as those of a phase."""
-        if self._masked and self._masked.broken_off and self._calls.idle:
+        """Mask what a step has moved that an exception has ended, and name it as it is called now: others will look."""
+        if self._masked and self._calls.idle:
             self._masked.finish_broken()
+            with contextlib.suppress(OptimizerError):  # the next step says it
+                self._name_anew(thoroughly=True)
 
     def _put(self, masked: Masked | None) -> None:
         """Put other masks in the place of those in force, which are not released."""
@@ -358,7 +357,7 @@ class Controller:
         # What is masked redense itself writes for a closure.
         return versions_without_gradients(optimizer, self._masked.parameters.values() if self._masked else ())
 
-    def _follow(self) -> None:
+    def _follow(self, *, thoroughly: bool = False) -> None:
         """Find the masked parameters again if the model was sharded in the middle of a phase."""
         if self._masked and self._masked.lost():
             now = named(self._model)
@@ -366,8 +365,13 @@ class Controller:
             if all(name in now and id(now[name]) in mine for name in self._masked.masks):
                 self._masked.follow(now)
                 self._owners = Owners(self._model, self._masked.parameters)
+        self._name_anew(thoroughly=thoroughly)
+
+    def _name_anew(self, *, thoroughly: bool) -> None:
+        """Refuse layers on which the masks in force hold no more, and call those that were moved by their new names."""
         if self._masked:
             self._owners.refuse_replaced(self._optimizers, in_force=True)
+            self._candidates.name_anew(self._masked, moved=self._owners.moved() or thoroughly)
 
     def _in_force(self) -> dict[str, Any]:
         """Return what all ranks that train copies of the model must share, besides the masks."""
@@ -392,7 +396,3 @@ class Controller:
         self._agreed = False
         if masked:
             masked.begin(resumed=True)
-
-
-def _list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
-    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]  # pyright: ignore[reportReturnType]

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from redense.errors import OptimizerError, ParameterError, nearest
 from redense.layers.kinds import Kind
-from redense.layers.names import Modules, all_matching, matching, walk
+from redense.layers.names import Modules, all_matching, matching, names_of, walk
 from redense.layers.owners import other_names, owners_of
 from redense.masks.sharding import local, reshard
 from redense.parameters import (
@@ -31,6 +31,7 @@ from redense.parameters import (
 from redense.phase import Phase, Sparsity
 from redense.pruning import per_parameter
 
+from .masked import Masked
 from .optimizers import held
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,10 @@ class Candidates:
         self._model, self._optimizers = model, optimizers
         self._include, self._exclude = include, exclude
         # A forward is traced once; shapes are looked at anew, because layers may be added in training.
-        self._first = None if inputs is None else first_layers(model, inputs)
+        first = {} if inputs is None else first_layers(model, inputs)
+        every = named(model) if first else {}
+        # By the very parameter, too: its layer may be called otherwise later.
+        self._first = None if inputs is None else [(name, every[name], why) for name, why in first.items()]
         self.kinds: dict[str, Kind] = {}
         """Every parameter's, as it was when candidates were last asked for."""
         self.modules: Modules = ()
@@ -67,8 +71,9 @@ class Candidates:
         """Names of what would have been a candidate, were it not frozen, when they were last asked for."""
         self.trained: set[int] = set()
         """Ids of parameters that count as not frozen though another optimizer's turn has frozen them now."""
+        self._patterns = dict[str, None]()  # names and patterns of all mappings that were asked for
         self._looks_once, self._looked = False, list[Verdict]()  # while one call asks often, and nothing changes
-        self._warned = False
+        self._told_of: set[str | int] = set()  # names and ids of what was said to stay dense
 
     @contextlib.contextmanager
     def looking_once(self) -> Generator[None]:
@@ -102,8 +107,12 @@ class Candidates:
     def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
         self.modules = walk(self._model)
         reshard(module for _, module in self.modules)
+        first = None
+        if self._first is not None:
+            now = names_of(self.modules)
+            first = {now.get(id(parameter), name): why for name, parameter, why in self._first}
         return judge(
-            self._model, include, self._exclude, self._first, strict=strict, modules=self.modules, trained=self.trained
+            self._model, include, self._exclude, first, strict=strict, modules=self.modules, trained=self.trained
         )
 
     def _judge_mapped(self, mapped: Sequence[str], spoken: Collection[str]) -> list[Verdict]:
@@ -141,8 +150,8 @@ class Candidates:
         self.frozen = {verdict.name for verdict in verdicts if verdict.frozen}
         if mapped:
             per_parameter(sparsity, [*chosen, *self.frozen], tied)  # refuses a name that is left out
-        if not self._warned:
-            self._warned = True
+            self._patterns.update(dict.fromkeys(mapped))
+        if self._is_new(verdict for verdict in verdicts if verdict.overlooked):
             warn_of_overlooked(verdicts)
         updated = {i for optimizer in self._optimizers for i in held(optimizer)}
         exact = {*mapped, *(self._include or ())}
@@ -164,7 +173,66 @@ class Candidates:
                 else "the model has no prunable parameter"
             )
             raise (OptimizerError if chosen else ParameterError)(f"{why}: see print(redense.summary(model))")
+        self._warn_of_strays([verdict for verdict in verdicts if verdict.prunable and verdict.name not in candidates])
         return candidates
+
+    def _is_new(self, verdicts: Iterable[Verdict]) -> bool:
+        """Whether nobody was told yet that any of some parameters stays dense; now they are."""
+        dense = {verdict.name: id(verdict.parameter) for verdict in verdicts}
+        new = any(name not in self._told_of and own not in self._told_of for name, own in dense.items())
+        self._told_of.update(dense, dense.values())
+        return new
+
+    def _warn_of_strays(self, unheld: Sequence[Verdict]) -> None:
+        """Warn of what no optimizer holds, where one holds others of its shape that the model has not.
+
+        So it is where a layer became another, or computes its weight from others (weight_norm), after the optimizer was
+        made. An optimizer may hold a part of a model on purpose; then it holds nothing else.
+        """
+        own = set(map(id, self._model.parameters())) if unheld else set[int]()
+        groups = [group for each in self._optimizers for group in each.param_groups] if unheld else []
+        strays = {tuple(p.shape) for group in groups for p in group["params"] if id(p) not in own}
+        lost = [verdict for verdict in unheld if tuple(verdict.parameter.shape) in strays]
+        if lost and self._is_new(lost):
+            warn_outside(
+                f"{sum(verdict.parameter.numel() for verdict in lost):,} weights "
+                f"({', '.join(verdict.name for verdict in lost[:3])}{' and more' if len(lost) > 3 else ''}) can be "
+                "pruned, and no optimizer holds them: it holds others of the same shape, which are not in the model "
+                "(its layers have changed since the optimizer was made?). Make the optimizer after the change, or "
+                "exclude these weights"
+            )
+
+    def name_anew(self, masked: Masked, *, moved: bool) -> None:
+        """Call what is masked by the names that it has now, where layers were moved, wrapped or called otherwise.
+
+        Raises:
+            OptimizerError: a name or a pattern that was given matches nothing any more, so that no saved state could be
+                loaded.
+        """
+        if moved and masked.rename(names_of(walk(self._model))):
+            masked.unnamed = self._lost()
+        if masked.unnamed:
+            raise OptimizerError(masked.unnamed)
+
+    def _lost(self) -> str:
+        """Return what is wrong where a name or a pattern that was given matches nothing; empty if each does."""
+        modules = walk(self._model)
+        owners = owners_of(modules)
+        names, tied = list(owners), other_names(modules, owners)
+        for what, patterns in (
+            ("include", self._include or ()),
+            ("exclude", self._exclude),
+            ("sparsity", self._patterns),
+        ):
+            for pattern in patterns:
+                try:
+                    all_matching(what, pattern, names, tied)
+                except ParameterError as error:
+                    return (
+                        f"{error}. Its layer was moved or wrapped under the mask, and a state that is saved now could "
+                        "not be loaded: give a module or a pattern that matches before and after, or change it back"
+                    )
+        return ""
 
     def of_now(self, phase: Phase, parameters: Collection[str], *, begins: bool = False) -> Phase:
         """Return a phase without what its mapping says of nothing but parameters that were frozen when last asked.

@@ -12,14 +12,15 @@ from torch.optim import Optimizer
 
 from redense import masks as masking
 from redense.criteria import WITH_ACTIVATIONS, criterion_name
-from redense.errors import OptimizerError, ParameterError, SparsityError
+from redense.errors import SparsityError
 from redense.layers.inputs import forget_inputs_of
-from redense.masks.sharding import cut, is_sharded, largest_over, like, local, wrap
+from redense.masks.sharding import cut, is_sharded, like, local, wrap
 from redense.phase import Phase
-from redense.surgery import Surgery
+from redense.pruning import threshold_of
 
 from .gradients import GradientMasks
-from .optimizers import forget_curvature, held, inner_optimizers
+from .optimizers import forget_curvature, held, states_of
+from .owners import refuse_shape
 from .states.elementwise import Trust
 from .states.masters import Masters
 from .states.neutral import Neutrals
@@ -60,6 +61,8 @@ class Masked:
         self.steps = [0] * len(self.optimizers)  # real ones of each in this phase: in a GAN one may make several a turn
         self.with_gradients = not phase.surgery  # whether gradients are masked, too; surgery needs them
         self.drifting: set[str] = set()  # the parameters whose states do not stay neutral by themselves
+        self.first_names: dict[str, str] = {}  # of parameters that have another name now than when this was made
+        self.unnamed = ""  # why a state could not be loaded into the model as it is called now
         self.closure_trains = False  # whether the closure of the last step gave a gradient, or saw written weights
         self._neutrals = Neutrals()
         self._watch, self._loaded, self._masters = Watch(), Loaded(), Masters()
@@ -75,7 +78,7 @@ class Masked:
         self.thresholds: dict[str, float] = {}
         if phase.surgery:
             self.full = {name: self.parameters[name].detach().clone() for name in self.masks}
-            self.thresholds = {n: _threshold(phase.surgery, n, w, self.masks[n]) for n, w in self.full.items()}
+            self.thresholds = {n: threshold_of(phase.surgery, n, w, self.masks[n]) for n, w in self.full.items()}
 
     @property
     def backward_passes(self) -> int:
@@ -106,7 +109,7 @@ class Masked:
             self._mask(optimizer, with_state=not self.phase.surgery and not resumed)
             if not resumed:
                 forget_curvature(optimizer)
-            self._states[id(optimizer)] = _states_of(optimizer)
+            self._states[id(optimizer)] = states_of(optimizer)
         if not resumed and criterion_name(self.phase.criterion) in WITH_ACTIVATIONS:
             forget_inputs_of(self.parameters.values())  # the next phase is of other weights, and its inputs are others
         if self.with_gradients:
@@ -248,13 +251,32 @@ class Masked:
             OptimizerError: a shape is another one.
         """
         for name, mask in self.masks.items():
-            _refuse_shape(name, parameters[name], mask)
+            refuse_shape(name, parameters[name], mask)
         self.parameters = {name: parameters[name] for name in self.parameters}
         self.masks = {name: like(mask, self.parameters[name]) for name, mask in self.masks.items()}
         self.full = {name: cut(full, self.parameters[name]) for name, full in self.full.items()}
         self._neutrals.forget()
         if self.with_gradients:
             self._gradients.attach({name: self.parameters[name] for name in self.masks})
+
+    def rename(self, names: Mapping[int, str]) -> bool:
+        """Call what is masked by the names of now, id of a parameter -> name; return whether any has another one."""
+        now = {old: names.get(id(parameter), old) for old, parameter in self.parameters.items()}
+        if all(old == new for old, new in now.items()) or len(set(now.values())) < len(now):
+            return False
+        for optimizer in self.optimizers:
+            self._mask_drifting(optimizer, self._drifts[id(optimizer)].answers())
+        self.first_names = {new: self.first_names.get(old, old) for old, new in now.items()}
+        self.drifting = {now[name] for name in self.drifting}
+        for of_each in (self.parameters, self.masks, self.full, self.thresholds):
+            renamed = {now[name]: value for name, value in of_each.items()}
+            of_each.clear()
+            cast("dict[str, Any]", of_each).update(renamed)
+        for each in (self._loaded, self._masters, *self._trust.values()):
+            each.rename(now)
+        if self.with_gradients:
+            self._gradients.attach({name: self.parameters[name] for name in self.masks})
+        return True
 
     def _masked_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         def masked() -> Any:
@@ -276,7 +298,7 @@ class Masked:
 
     def _look_for_another_state(self, optimizer: Optimizer) -> None:
         """Mask the states if others have been loaded since the last step: they may be of before the phase."""
-        now, known = _states_of(optimizer), self._states[id(optimizer)]
+        now, known = states_of(optimizer), self._states[id(optimizer)]
         if len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True)):
             return
         self._states[id(optimizer)] = now
@@ -333,7 +355,7 @@ class Masked:
     def _now(self, name: str) -> tuple[Tensor, Tensor]:
         """Return this rank's part of a weight and of its mask, which follows the weight to its device and layout."""
         parameter = self.parameters[name]
-        _refuse_shape(name, parameter, self.masks[name])
+        refuse_shape(name, parameter, self.masks[name])
         weight, mask = local(parameter.detach()), local(self.masks[name])
         if mask.stride() != weight.stride() or mask.device != weight.device:
             self.masks[name] = like(self.masks[name], parameter)
@@ -373,28 +395,3 @@ class Masked:
     def _names(self, optimizer: Optimizer) -> Iterator[str]:
         mine = held(optimizer)
         return (name for name in self.masks if id(self.parameters[name]) in mine)
-
-
-def _states_of(optimizer: Optimizer) -> list[Any]:
-    return [getattr(each, "state", None) for each in (optimizer, *inner_optimizers(optimizer))]
-
-
-def _refuse_shape(name: str, parameter: Tensor, mask: Tensor) -> None:
-    if parameter.shape != mask.shape:  # else a mask of one row would be taken for one of all rows
-        raise OptimizerError(
-            f"'{name}' has shape {tuple(parameter.shape)} now and had {tuple(mask.shape)} when the phase began: "
-            "its mask does not fit. Change layers in a dense phase, or make a new DSD after close(release=False) of "
-            "this one"
-        )
-
-
-def _threshold(surgery: Surgery, name: str, weight: Tensor, mask: Tensor) -> float:
-    if not is_sharded(weight):
-        return surgery.threshold(weight, mask)
-    if surgery.c is not None:
-        raise ParameterError(
-            f"surgery with c={surgery.c} needs the mean of '{name}', which is sharded and has another one in its last "
-            "digit: leave c out, and the threshold is the phase's sparsity"
-        )
-    own = torch.tensor([surgery.threshold(local(weight), local(mask))], dtype=torch.float64, device="cpu")
-    return float(largest_over(cast("Any", weight).device_mesh)(own))

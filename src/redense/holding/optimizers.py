@@ -45,6 +45,21 @@ def unwrap_optimizer(optimizer: Any) -> Optimizer:
     return optimizer
 
 
+def optimizers_of(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    """Return what `unwrap_optimizer` does of one optimizer or of each of several.
+
+    Raises:
+        OptimizerError: there is none, one is there twice, or one is none whose steps can be seen.
+    """
+    given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    optimizers = [unwrap_optimizer(each) for each in given]
+    if not optimizers:
+        raise OptimizerError("no optimizer was given: pass the one that trains the model")
+    if len({id(each) for each in optimizers}) < len(optimizers):
+        raise OptimizerError("the same optimizer was given twice (perhaps once wrapped): its steps would count double")
+    return optimizers
+
+
 def _passes_on(optimizer: Any) -> bool:
     kinds = type(optimizer).__mro__
     return any(kind.__name__ in _PASS_ON and kind.__module__.split(".")[0] in _PASS_ON_OF for kind in kinds)
@@ -107,6 +122,11 @@ def _refuse_unsteppable(optimizer: Any) -> None:
             f"{kind.__name__} updates the weights inside backward, where no step can be counted or masked: "
             "use an optimizer whose step() does it"
         )
+
+
+def states_of(optimizer: Optimizer) -> list[Any]:
+    """Return the very object that has the states of an optimizer, and those of the optimizers inside."""
+    return [getattr(each, "state", None) for each in (optimizer, *inner_optimizers(optimizer))]
 
 
 def held(optimizer: Optimizer) -> set[int]:

@@ -79,7 +79,10 @@ def masked_from(
     for name in (*saved, *(() if same else parameters)):
         if name not in every or name not in saved:
             where = "model" if name not in every else "saved state"
-            raise StateError(f"the {where} has no mask or parameter '{name}': the saved state is of another model")
+            raise StateError(
+                f"the {where} has no mask or parameter '{name}': the saved state is of another model, or of one whose "
+                "layers were called or wrapped otherwise. Make them as they were when it was saved, and then load it"
+            )
         shape = list(saved[name].shape if isinstance(saved[name], Tensor) else saved[name]["shape"])
         if list(every[name].shape) != shape:
             raise StateError(

@@ -121,6 +121,10 @@ class Loaded:
                 places = _some(flat(mask))
                 self._others[name] = places, flat(weight).index_select(0, places).clone()
 
+    def rename(self, now: Mapping[str, str]) -> None:
+        """Call weights by other names: old -> new."""
+        self._others = {now.get(name, name): noted for name, noted in self._others.items()}
+
     def warn(self, weights: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> None:
         """Warn of weights that were others when they were looked at and that nothing has loaded since, once."""
         if not self._others:

@@ -59,6 +59,15 @@ def clean_modules(modules: Modules) -> Iterator[tuple[str, str, nn.Module, dict[
         yield clean[path], path, module, seen
 
 
+def names_of(modules: Modules) -> dict[int, str]:
+    """Return the name of each parameter by its id: the first one, without the parts of wrappers."""
+    names: dict[int, str] = {}
+    for clean, _, module, _ in clean_modules(modules):
+        for attribute, parameter in module.named_parameters(recurse=False):
+            names.setdefault(id(parameter), f"{clean}.{attribute}" if clean else attribute)
+    return names
+
+
 def clean_name(name: str) -> str:
     """Return a parameter's name without the parts that compile, FSDP and checkpoint wrappers put into it."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPER_PARTS)

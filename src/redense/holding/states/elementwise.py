@@ -106,6 +106,12 @@ class Trust:
             self._left, self._steps = set(), 0
         return looked_at
 
+    def rename(self, now: Mapping[str, str]) -> None:
+        """Call weights by other names: old -> new."""
+        self._states = {now.get(name, name): state for name, state in self._states.items()}
+        self._noted = {now.get(name, name): noted for name, noted in self._noted.items()}
+        self._left = {now.get(name, name) for name in self._left}
+
     def narrow(self, weights: Mapping[str, Tensor]) -> None:
         """Take away what has been written since `begin`: a closure was called."""
         self.zero = {name for name in self.zero if self._noted.get(name) == _of(weights[name])}

@@ -36,6 +36,10 @@ class Masters:
             chosen = places(name, mask)
             self._before[name] = (chosen, flat(weight).index_select(0, chosen))
 
+    def rename(self, now: Mapping[str, str]) -> None:
+        """Call weights by other names: old -> new."""
+        self._before = {now.get(name, name): noted for name, noted in self._before.items()}
+
     def warn(self, optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
         """Log what has come back, given the weights as the first step has left them, before they are masked."""
         noted = [(name, weight, *self._before.pop(name)) for name, weight in weights.items() if name in self._before]
