@@ -39,6 +39,7 @@ class Registration:
         things: what a user calls its examples.
         looking: what `redense data check` says that it does.
         listens: a check always reads its files whole.
+        sets: what ``data.source`` may say beside files and the sets that are fetched by their names.
         recognises: ``module:name`` of a function (path) -> whether a folder or file is data for it.
         check: ``module:name`` of a function (data, full, show) -> `redense.tasks.faults.Checked`.
         opens: ``module:name`` of a function (folder, data, model) -> a trained network to be used.
@@ -66,6 +67,7 @@ class Registration:
     things: str = "examples"
     looking: str = "looking at every example"
     listens: bool = False
+    sets: tuple[str, ...] = ()
     recognises: str = ""
     check: str = ""
     opens: str = ""

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from redense.tasks.registry import Registration
 
 
-OWN = {"sample": "classification", "debian": "classification", "tones": "speech"}
-"""What a recipe may name beside files and the sets that are fetched by their names, and whose it is."""
+def is_own(name: str) -> bool:
+    """Whether a name is that of a set which a task has beside files and what is fetched."""
+    from redense.tasks.registry import tasks
+
+    return any(name in task.sets for task in tasks().values())
 
 
 def check_content(options: argparse.Namespace, place: str) -> int:
@@ -53,8 +56,8 @@ def task_of(place: str) -> str:
     from redense.tasks import catalog
     from redense.tasks.registry import DEFAULT, tasks
 
-    if place in OWN:
-        return OWN[place]
+    if own := next((task.name for task in tasks().values() if place in task.sets), None):
+        return own
     if place in catalog.SOURCES:  # a set of classes may have sentences too
         found = _recognised(catalog.check(catalog.SOURCES[place]))
         return next((task.name for task in found if task.things != tasks()[DEFAULT].things), DEFAULT)

@@ -18,6 +18,7 @@ register(
         metric=METRIC,
         things="images",
         looking="looking at every image",
+        sets=("sample", "debian"),
         recognises="redense.tasks.classification.data.inspecting:has_images",
         check="redense.tasks.classification.data.inspecting:check",
         opens="redense.tasks.classification.classifier:open_classifier",

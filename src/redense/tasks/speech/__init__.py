@@ -18,6 +18,7 @@ register(
         metric=METRIC,
         things="clips",
         looking="listening to every clip",
+        sets=("tones",),
         listens=True,
         recognises="redense.tasks.speech.data.layouts:looks_like_recordings",
         check="redense.tasks.speech.data.inspecting:check",
