@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from redense.tasks.registry import Registration
 
 
-def is_own(name: str) -> bool:
-    """Whether a name is that of a set which a task has beside files and what is fetched."""
+def task_with(name: str) -> str:
+    """Return the task that has a set of this name beside files and what is fetched; empty if none has."""
     from redense.tasks.registry import tasks
 
-    return any(name in task.sets for task in tasks().values())
+    return next((task.name for task in tasks().values() if name in task.sets), "")
 
 
 def check_content(options: argparse.Namespace, place: str) -> int:
@@ -56,7 +56,7 @@ def task_of(place: str) -> str:
     from redense.tasks import catalog
     from redense.tasks.registry import DEFAULT, tasks
 
-    if own := next((task.name for task in tasks().values() if place in task.sets), None):
+    if own := task_with(place):
         return own
     if place in catalog.SOURCES:  # a set of classes may have sentences too
         found = _recognised(catalog.check(catalog.SOURCES[place]))

@@ -12,7 +12,7 @@ from redense.errors import RedenseError, command
 from redense.files.opening import at_home
 
 from .cache import fill_cache, show_or_clear
-from .check import check_content, is_own
+from .check import check_content, task_with
 from .outline import print_outline
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def _data(options: argparse.Namespace) -> int:
         return fill_cache(options, options.name) if options.name else show_or_clear(options)
     if not options.name:
         raise RedenseError(f"which data set? redense data {options.action} NAME (known: {', '.join(catalog.SOURCES)})")
-    own = is_own(options.name) or options.name.startswith("hub:")
-    if options.action == "check" and (own or at_home(options.name).exists()):
+    elsewhere = task_with(options.name) or options.name.startswith("hub:")
+    if options.action == "check" and (elsewhere or at_home(options.name).exists()):
         return check_content(options, options.name)
     source = catalog.find(options.name)
     if options.action == "get":
