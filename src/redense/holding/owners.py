@@ -43,7 +43,7 @@ class Owners:
         self._layers: dict[str, tuple[weakref.ref[nn.Module], set[str]]] = {}  # that hold them, and what is their own
         if self._names:
             self._note(walk(model) if modules is None else modules)
-            self._lie = [id(place[2]) for places in self._places.values() for place in places]
+            self._lie = _ids([[parameter for _, _, parameter in places] for places in self._places.values()])
 
     def _note(self, modules: Modules, *, later: bool = False) -> None:
         """Note the places of the parameters; of those that are found later the layers are judged at each look."""
@@ -76,10 +76,8 @@ class Owners:
         Raises:
             OptimizerError: there is one; it is named. Or the optimizers hold none at all.
         """
-        if in_force:
-            self._look()
-        for name, places in self._places.items():
-            now = [self._at(path, attribute) for path, attribute, _ in places]
+        lie = self._look() if in_force else self._lying()
+        for (name, places), now in zip(self._places.items(), lie, strict=True):
             moved = [place for new, place in zip(now, places, strict=True) if new is not place[2]]
             taken = [new for new in now if new is not None and new.requires_grad] if len(moved) == len(places) else []
             if taken and not {id(new) for new in taken} <= _all_held(optimizers):
@@ -96,9 +94,8 @@ class Owners:
                 "the optimizer holds no parameter of the model any more, so that nothing is trained (the layers have "
                 "become others): make the optimizer and then redense's object after the change"
             )
-        for name, places in self._places.items() if not in_force else ():
-            nothing = all(self._at(path, attribute) is None for path, attribute, _ in places)
-            if nothing and self._untold(places, optimizers):
+        for (name, places), now in zip(self._places.items(), lie, strict=True) if not in_force else ():
+            if all(new is None for new in now) and self._untold(places, optimizers):
                 raise _replaced(name)
 
     def moved(self) -> bool:
@@ -106,16 +103,19 @@ class Owners:
         moved, self._moved = self._moved, False
         return moved
 
-    def _look(self) -> None:
-        """Note the other places in which the parameters lie where one has moved since the last look."""
-        if self._ids() != self._lie:
+    def _look(self) -> list[list[nn.Parameter | None]]:
+        """Note the other places in which the parameters lie where one has moved since the last look; what lies now."""
+        if (ids := _ids(lie := self._lying())) != self._lie:
             self._moved = True
             self._note(walk(self._model), later=True)
-            self._lie = self._ids()
+            lie = self._lying()
+            ids = _ids(lie)
+        self._lie = ids
+        return lie
 
-    def _ids(self) -> list[int]:
-        every = (place for places in self._places.values() for place in places)
-        return [id(self._at(path, attribute)) for path, attribute, _ in every]
+    def _lying(self) -> list[list[nn.Parameter | None]]:
+        """Return what lies in the places of each parameter now."""
+        return [[self._at(path, attribute) for path, attribute, _ in places] for places in self._places.values()]
 
     def _untold(self, places: Sequence[Place], optimizers: Iterable[Optimizer]) -> bool:
         """Whether layers train others in the place of a parameter that is gone, and no optimizer holds them."""
@@ -215,6 +215,10 @@ def _has(module: nn.Module, attribute: str) -> bool:
     """Whether a module has something by a name, without computing it: spectral_norm takes a step at each look."""
     known = (module._parameters, module._buffers, module._modules)
     return any(attribute in each for each in known) or inspect.getattr_static(module, attribute, None) is not None
+
+
+def _ids(lie: list[list[nn.Parameter | None]]) -> list[int]:
+    return [id(parameter) for at in lie for parameter in at]
 
 
 def _names_in(module: nn.Module) -> set[str]:

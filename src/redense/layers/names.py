@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NoReturn, cast
+from typing import NamedTuple, NoReturn, cast
 
 from torch import nn
 
@@ -47,24 +47,39 @@ def walk(model: nn.Module) -> Modules:
     return list(cast("Iterable[tuple[str, nn.Module]]", model.named_modules()))
 
 
-def clean_modules(modules: Modules) -> Iterator[tuple[str, str, nn.Module, dict[str, nn.Module]]]:
-    """Give every module: its name without the parts of wrappers, its own name, it, and those before it by name."""
-    clean, seen = {"": ""}, dict[str, nn.Module]()
+class Place(NamedTuple):
+    """An attribute of a module in which a parameter lies."""
+
+    name: str
+    """Of the parameter there, without the parts of wrappers."""
+    path: str
+    """Of the module, as the model has it."""
+    attribute: str
+    module: nn.Module
+    before: Mapping[str, nn.Module]
+    """The modules up to this one, by path."""
+    parameter: nn.Parameter
+
+
+def places_of(modules: Modules) -> Iterator[Place]:
+    """Give every place of every parameter: one that several modules share has several."""
+    clean, before = {"": ""}, dict[str, nn.Module]()
     for path, module in modules:
-        seen[path] = module
+        before[path] = module
         if path:
             above, _, last = path.rpartition(".")
-            skipped = last in _WRAPPER_PARTS or last == _wrapped_attribute(seen[above])
+            skipped = last in _WRAPPER_PARTS or last == _wrapped_attribute(before[above])
             clean[path] = clean[above] if skipped else f"{clean[above]}.{last}".lstrip(".")
-        yield clean[path], path, module, seen
+        for attribute, parameter in module.named_parameters(recurse=False):
+            name = f"{clean[path]}.{attribute}" if clean[path] else attribute
+            yield Place(name, path, attribute, module, before, parameter)
 
 
 def names_of(modules: Modules) -> dict[int, str]:
     """Return the name of each parameter by its id: the first one, without the parts of wrappers."""
     names: dict[int, str] = {}
-    for clean, _, module, _ in clean_modules(modules):
-        for attribute, parameter in module.named_parameters(recurse=False):
-            names.setdefault(id(parameter), f"{clean}.{attribute}" if clean else attribute)
+    for place in places_of(modules):
+        names.setdefault(id(place.parameter), place.name)
     return names
 
 

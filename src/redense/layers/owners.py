@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from redense.errors import ParameterError
 
 from .kinds import Kind, kind_of
-from .names import Modules, clean_modules, clean_name
+from .names import Modules, clean_name, places_of
 from .stems import stems_by_shape
 from .tracing import stems_by_trace
 
@@ -37,23 +37,21 @@ def owners_of(modules: Modules) -> dict[str, Owner]:
     """
     names: dict[int, str] = {}
     owners: dict[str, Owner] = {}
-    for clean, path, module, before in clean_modules(modules):
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in names:
-                name = f"{clean}.{attribute}" if clean else attribute
-                if name in owners:
-                    raise ParameterError(
-                        f"two parameters of the model are '{name}' where the names of wrappers are left out, one of "
-                        f"them '{path}.{attribute}': call that module otherwise"
-                    )
-                names[id(parameter)] = name
-                owners[name] = Owner(parameter, [], [])
-            owner = owners[names[id(parameter)]]
-            above, _, last = path.rpartition(".")
-            # At layer.parametrizations.weight
-            layer = before[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
-            owner.modules.append(module if layer is None else layer)
-            owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
+    for name, path, attribute, module, before, parameter in places_of(modules):
+        if id(parameter) not in names:
+            if name in owners:
+                raise ParameterError(
+                    f"two parameters of the model are '{name}' where the names of wrappers are left out, one of "
+                    f"them '{path}.{attribute}': call that module otherwise"
+                )
+            names[id(parameter)] = name
+            owners[name] = Owner(parameter, [], [])
+        owner = owners[names[id(parameter)]]
+        above, _, last = path.rpartition(".")
+        # At layer.parametrizations.weight
+        layer = before[above.rpartition(".")[0]] if isinstance(module, ParametrizationList) else None
+        owner.modules.append(module if layer is None else layer)
+        owner.kinds.append(kind_of(module, attribute, parameter, layer, last))
     return owners
 
 
