@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import redense
@@ -46,6 +47,18 @@ def test_the_better_half_stays_and_what_failed_does_not():
     assert (winner, rounds[0].stay, rounds[0].means["d"]) == ("b", ("b", "c"), None)
     assert halve(list(truth), plan_rungs(4, 20), range(9), score, is_lower_better=lambda: False)[0] == "a"
     assert halve(["d"], plan_rungs(1, 2), range(9), score, is_lower_better=lambda: True)[0] is None
+
+
+def test_of_means_that_rounding_alone_parts_the_first_stays():
+    figures = {"a": (100 * 21 / 36, 0.0), "b": (100 * 4 / 36, 100 * 17 / 36), "c": (99.0, 99.0)}
+
+    def score(names: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Mapping[int, float]]:
+        return {name: {seed: figures[name][seed % 2] for seed in seeds} for name in names}
+
+    for names in (["a", "b", "c"], ["b", "a", "c"]):
+        means = halve(names, plan_rungs(3, 10), range(9), score, is_lower_better=lambda: True)[1][-1].means
+        assert means["a"] != means["b"]  # though both are 21 of 72
+        assert halve(names, plan_rungs(3, 10), range(9), score, is_lower_better=lambda: True)[0] == names[0]
 
 
 @pytest.fixture
@@ -152,6 +165,31 @@ def test_a_winner_whose_control_failed_once_is_no_gain_and_the_sentence_says_why
     assert not found.gain
     assert "dsd 0.9 against " in found.sentence
     assert found.sentence.endswith(f"1 of 5 runs of {found.control} failed, so no gain can be claimed.")
+
+
+def test_a_winner_that_always_fails_on_fresh_seeds_is_told_from_a_control_that_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("redense.report.comparisons.page.write_compare_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("redense.report.searched.write_compare_report", lambda folder: folder / "report.html")
+    whole = Trained(gain=2)
+
+    def train(schedule: redense.Schedule, seed: int) -> Any:
+        figures = whole(schedule, seed)
+        fresh = seed >= 1000 and any(phase.sparsity for phase in schedule.phases)
+        return {**figures, "test_error": float("nan")} if fresh else figures
+
+    found = search(train, tmp_path, confirm=np.int64(5), runs=np.int64(32))
+    assert f"dsd 0.9 against {found.control}, no run of dsd 0.9 has a figure on 5 fresh seeds" in found.sentence
+
+
+def test_a_search_begins_in_no_folder_that_holds_something_else(tmp_path: Path):
+    (tmp_path / "search.json").write_text("mine")
+    train = Trained(gain=0)
+    with pytest.raises(StateError, match="exists and is not empty: name another folder"):
+        search(train, tmp_path)
+    assert (tmp_path / "search.json").read_text() == "mine"
+    assert not train.calls
 
 
 def test_it_can_end_with_nothing_and_says_so_and_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -63,6 +63,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
 
     from redense.lab.events import listening
     from redense.lab.runs.scan import (
+        MEASURED,
         engine_of_file,
         engine_of_recipe,
         engine_of_run,
@@ -102,7 +103,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
                     sparsities=listed or SPARSITIES,
                     overall=overall,
                     plain=options.plain,
-                    path=folder / "measured.json",
+                    path=folder / MEASURED,
                     progress=progress,
                 )
         except StoppedError:

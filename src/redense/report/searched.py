@@ -14,7 +14,7 @@ from redense.files.notebook import html_table
 from redense.files.visible import counted, visible_line
 from redense.files.writing import write_text
 from redense.lab.environment import environment
-from redense.lab.folder import given_folder
+from redense.lab.folder import check_new, given_folder
 from redense.lab.judging import words
 from redense.lab.judging.figures import is_lower_better, quoted, usual_baseline
 from redense.lab.pairs.by_name import tuned_controls
@@ -27,6 +27,7 @@ from redense.lab.pairs.progress import ProgressLine
 from redense.lab.pairs.results import unfinished
 from redense.lab.search.halving import Round, Rung, halve, plan_rungs, price
 from redense.schedule import Schedule
+from redense.schedules.numeric import as_int
 
 from .compared import Compared, compared
 from .comparisons.page import write_compare_report
@@ -75,7 +76,9 @@ class Searched:
         if self.gain:
             return f"{self.winner} beats {self.control}, the strongest control, {where}."
         decision = self.confirmed.judgement.decision
-        verdict = decision.contrasts[0].verdict if decision.contrasts else "no run came to its end"
+        lost = [f"no run of {arm.name} has a figure" for arm in decision.arms if not arm.n]
+        nothing = ", ".join(lost) or "no seed has a figure of both"
+        verdict = decision.contrasts[0].verdict if decision.contrasts else nothing
         told = decision.conclusions.get(self.winner or "")
         but = f" {words.obstacle(told.obstacle)}, so no gain can be claimed." if told and told.obstacle else ""
         return f"Nothing here beats the control: {self.winner} against {self.control}, {verdict} {where}.{but}"
@@ -182,7 +185,8 @@ def search(
     unsaid = metric is None and lower_is_better is None  # the figures that come have a name
     lower = None if unsaid else is_lower_better(metric, lower_is_better)
     pools = _pools(train, schedule, candidates, controls)
-    rungs = _rungs(pools, runs, confirm)
+    runs, confirm = _budget(runs, confirm)
+    rungs = _rungs(pools, runs)
     most = max(rung.seeds for pool in rungs.values() for rung in pool)
     everything = [one for trained in pools.values() for one in trained]
     plan = make_plan(
@@ -200,6 +204,8 @@ def search(
     carrier = carrier_of_functions(jobs, backend)
     carrier.join()
     folder = given_folder(out)
+    if not (folder / "search").is_dir():
+        check_new(folder)
     found: dict[str, tuple[str | None, list[Round]]] = {}
     with kept(folder / "search", plan, environment(threads=plan.threads), changed_code=changed_code) as held:
         if retry_failed:
@@ -253,7 +259,21 @@ def _refuse_second_look(folder: Path, winner: str, control: str) -> None:
             )
 
 
-def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> dict[str, tuple[Rung, ...]]:
+def _budget(runs: Any, confirm: Any) -> tuple[int, int]:
+    """Return the runs of a search and the seeds of its confirmation as Python's numbers.
+
+    Raises:
+        RecipeError: one is no whole number, or the seeds are too few or too many.
+    """
+    seeds, budget = as_int(confirm), as_int(runs)
+    if seeds is None or not _LEAST_SEEDS <= seeds <= 1000:
+        raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
+    if budget is None:
+        raise RecipeError(f"runs must be a whole number, got {runs!r}")
+    return budget, seeds
+
+
+def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int) -> dict[str, tuple[Rung, ...]]:
     """Plan the rounds of each pool.
 
     Raises:
@@ -264,10 +284,6 @@ def _rungs(pools: Mapping[str, Sequence[Trained]], runs: int, confirm: int) -> d
         raise RecipeError(
             f"{sizes['candidates']} candidates beside {sizes['controls']} controls: controls are to be tuned as often"
         )
-    if isinstance(confirm, bool) or not isinstance(confirm, int) or not _LEAST_SEEDS <= confirm <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise RecipeError(f"confirm must be {_LEAST_SEEDS} to 1,000 fresh seeds, got {confirm!r}")
-    if isinstance(runs, bool) or not isinstance(runs, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise RecipeError(f"runs must be a whole number, got {runs!r}")
     if runs < (least := 2 * max(sizes.values())):
         raise RecipeError(
             f"a search of {sizes['candidates']} candidates and {sizes['controls']} controls takes at least {least} "

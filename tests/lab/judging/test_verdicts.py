@@ -220,6 +220,10 @@ def test_a_table_of_the_baseline_alone_has_nothing_to_say():
     [
         ({"lower_is_better": None}, "--lower-is-better or --higher-is-better"),
         ({"lower_is_better": None, "metric": "score"}, "which way of 'score' is better"),
+        ({"lower_is_better": None, "metric": "loss_of_accuracy"}, "which way of 'loss_of_accuracy' is better"),
+        ({"lower_is_better": None, "metric": "loss accuracy"}, "which way of 'loss accuracy' is better"),
+        ({"lower_is_better": None, "metric": "erosion in BLEU"}, "which way of 'erosion in BLEU' is better"),
+        ({"lower_is_better": None, "metric": "reduction_in_error"}, "which way of 'reduction_in_error' is better"),
         ({"baseline": "plain"}, "--baseline 'plain': no such arm"),
         ({"controls": ["longer"]}, "--control 'longer': no such arm"),
         ({"controls": [None]}, "--control is the name of an arm, got 'None'"),

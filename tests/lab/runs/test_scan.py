@@ -20,11 +20,13 @@ from redense.lab.events import listening
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.runs.run import new_run, train_run
 from redense.lab.runs.scan import (
+    MEASURED,
     engine_of_file,
     engine_of_recipe,
     engine_of_run,
     read_scan,
     scan_engine,
+    scan_folder,
     target_of,
     write_scan,
 )
@@ -193,6 +195,25 @@ def test_the_target_is_the_recipes_own(tiny: Tiny):
     assert target_of(tiny(sparse={"sparsity": 0.6})) == 0.6
     assert target_of(tiny(sparse={"sparsity": {"*": 0.6}})) == 0.3
     assert target_of(tiny(sparse={"sparsity": 0.0})) == 0.3
+
+
+def test_a_scan_replaces_no_file_that_it_has_not_written(engine: Engine, tmp_path: Path):
+    mine, ours = tmp_path / "mine", tmp_path / "ours"
+    for name in ("sensitivity.json", "sensitivity.html"):
+        mine.mkdir(exist_ok=True)
+        (mine / name).write_text("mine")
+        with pytest.raises(StateError, match=f"{name} is there, and no scan has written it: name another folder"):
+            scan_folder(engine.recipe, mine, None)
+        (mine / name).unlink()
+    (mine / "SHA256SUMS").write_text("mine\n")
+    with pytest.raises(CheckpointError, match="SHA256SUMS is damaged: line 1 is no checksum"):
+        scan_folder(engine.recipe, mine, None)
+    assert scan_folder(engine.recipe, ours, None) == ours
+    scan = scan_engine(engine, path=ours / MEASURED)
+    write_scan(ours, engine, scan, scan.allocate(0.5), "loss", "tiny")
+    assert scan_folder(engine.recipe, ours, None) == ours
+    (ours / MEASURED).unlink()  # as a message advises
+    assert scan_folder(engine.recipe, ours, None) == ours
 
 
 def test_what_is_written_is_read_again(engine: Engine, tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redense.errors import BrowserError
+from redense.errors import BrowserError, DataError
 from redense.files.markup import h
 from redense.report.kit.document import Page, Section
 from redense.report.kit.parts import Figure, Table
@@ -66,6 +66,24 @@ def test_without_a_browser_the_error_says_how_to_get_one_and_nothing_is_written(
     printing.write_figures(page(), tmp_path / "tables")  # tables alone need none
     names = sorted(path.name for path in (tmp_path / "tables").iterdir())
     assert names == ["README.md", "table-arms.csv", "table-arms.md", "table-arms.tex"]
+
+
+@pytest.mark.parametrize("mine", ["README.md", "table-arms.csv", "table-arms.tex"])
+def test_a_file_that_is_not_ours_is_never_replaced(tmp_path: Path, mine: str):
+    (tmp_path / mine).write_text("# My table `table-arms.csv`\n")
+    with pytest.raises(DataError, match=rf"{mine} is there, and redense report has not written it: name another"):
+        printing.write_figures(page(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [mine]
+    assert (tmp_path / mine).read_text() == "# My table `table-arms.csv`\n"
+
+
+def test_figures_are_written_again_beside_what_somebody_has_put_there(tmp_path: Path):
+    first = printing.write_figures(page(), tmp_path)
+    (tmp_path / "thesis.tex").write_text("mine")
+    first[1].unlink()  # as a kill leaves it
+    assert printing.write_figures(page(), tmp_path) == first
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+    assert all(path.stat().st_size for path in first)
 
 
 def test_a_browser_that_is_named_and_cannot_be_started_is_an_error_of_one_line(monkeypatch):

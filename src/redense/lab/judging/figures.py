@@ -12,6 +12,8 @@ from redense.files.visible import folded, visible_line
 
 BASELINES = ("baseline", "dense")  # which arm is the baseline where none is named: the first of these that there is
 CONTROLS = ("restart", "llr", "longer")  # which arms are controls where none is named
+ROUNDING = 1e-14
+"""A part of a mean by which rounding alone can part it from an equal one."""
 SPLITS = {"test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
 """What the split of a figure may be called, in whatever capitals: that -> the split."""
 _MINUS = ("-", "\N{MINUS SIGN}")
@@ -20,7 +22,10 @@ _LOWER = frozenset({"error", "loss", "wer", "cer", "perplexity"})
 _HIGHER = frozenset({"accuracy", "bleu", "f1", "auc"})
 _TURNED = frozenset(  # neg_loss, 1 - accuracy, reduction_in_error
     {"neg", "negative", "minus", "inverse", "inv", "less", "1", "100", "non", "no", "not", "opposite", "decrease"}
-    | {"drop", "gain", "improvement", "reduction", "reduced", "saved", "avoided"}
+    | {"drop", "gain", "improvement", "reduction", "reduced", "saved", "avoided", "lost", "degradation", "decline"}
+    | {"change", "delta", "diff", "difference", "gap", "lack", "missing", "damage", "deterioration", "sacrifice"}
+    # decrements in accuracy, forfeited BLEU: no list has all such words, but what they are said of stands behind one of
+    | {"in", "of", "from", "to", "against", "vs", "versus", "over", "under", "below", "above", "than", "per"}
 )
 # A row of a spreadsheet, or of pandas's margins and `describe`, is called so in the column of seeds or of arms.
 _SUMMARIES = frozenset(
@@ -115,10 +120,10 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
 
     >>> is_lower_better("test_error", None), is_lower_better("BLEU", None), is_lower_better("neg_loss", False)
     (True, False, False)
-    >>> is_lower_better("reduction_in_error", None)
+    >>> is_lower_better("loss_of_accuracy", None)
     Traceback (most recent call last):
     ...
-    redense.errors.DataError: which way of 'reduction_in_error' is better is not known: say it, with...
+    redense.errors.DataError: which way of 'loss_of_accuracy' is better is not known: say it, with...
 
     Raises:
         DataError: it is not given, and the name does not say it.
@@ -129,7 +134,7 @@ def is_lower_better(metric: str | None, given: bool | None) -> bool:
         return bool(given)
     *before, last = re.split(r"[^a-z0-9]+", split_of(metric or "")[1].casefold())
     if (
-        (last in _LOWER or last in _HIGHER)
+        (last in _LOWER or (last in _HIGHER and not _LOWER.intersection(before)))  # a loss of accuracy
         and not _TURNED.intersection(before)
         and not (metric or "").startswith(_MINUS)
     ):

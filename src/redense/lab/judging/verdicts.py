@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from redense.errors import DataError
 
 from .copies import alike, of_two_units, twins, unvaried
-from .figures import ArmFigures
+from .figures import ROUNDING, ArmFigures
 from .power import detectable
 from .statistics import LEVEL, Interval, Paired, compare_paired, holm, interval, significant
 
@@ -284,7 +284,7 @@ def strongest(
         means[name] = math.fsum(validation[seed] for seed in seeds) / len(seeds)
     sign = 1 if lower_is_better else -1
     best = min(sign * mean for mean in means.values())
-    rounding = 1e-14 * max(abs(mean) for mean in means.values())
+    rounding = ROUNDING * max(abs(mean) for mean in means.values())
     level = tuple(name for name in controls if sign * means[name] <= best + rounding)
     return level[:1], level
 

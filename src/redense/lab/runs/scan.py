@@ -10,12 +10,13 @@ A scan's folder holds:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from redense.errors import StateError, resuming
-from redense.files.checksums import check_sums, note_sum
+from redense.files.checksums import check_sums, note_sum, read_sums
 from redense.files.writing import write_bytes
 from redense.lab.checkpoint import load_tree
 from redense.lab.environment import environment
@@ -36,6 +37,8 @@ from .result import describe_plan
 from .resume import check_unchanged, phase_path
 
 Follow = Literal["loss", "metric"]
+MEASURED = "measured.json"
+_SCAN = "sensitivity.json"
 
 
 def scan_engine(
@@ -157,7 +160,12 @@ def engine_of_file(recipe: Recipe, path: Path) -> Engine:
 
 
 def scan_folder(recipe: Recipe, out: Path | None, run: Path | None) -> Path:
-    """Make the folder of a scan: ``out``, or one in the run that is scanned, or one named after recipe and seed."""
+    """Make the folder of a scan: ``out``, or one in the run that is scanned, or one named after recipe and seed.
+
+    Raises:
+        StateError: it cannot be made, or a file lies in it that the scan would write and no scan has written.
+        CheckpointError: its list of checksums is damaged, or is none.
+    """
     folder = out or (
         run / "sensitivity" if run else Path("runs") / f"{recipe.name.replace('/', '-')}-seed{recipe.seed}-scan"
     )
@@ -165,6 +173,11 @@ def scan_folder(recipe: Recipe, out: Path | None, run: Path | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"cannot make the folder {folder}: {error.strerror}") from None
+    # Measurements are written first, and are checked where they are read; somebody may have removed them since.
+    begun = (folder / MEASURED).exists() or _SCAN in read_sums(folder)
+    for name in () if begun else (_SCAN, "sensitivity.html"):
+        if os.path.lexists(folder / name):
+            raise StateError(f"{folder / name} is there, and no scan has written it: name another folder")
     return folder
 
 
@@ -196,8 +209,8 @@ def write_scan(folder: Path, engine: Engine, scan: Scan, chosen: Allocation, fol
         "environment": environment(),
     }
     written = (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
-    note_sum(folder, "sensitivity.json", written)
-    write_bytes(folder / "sensitivity.json", written)
+    note_sum(folder, _SCAN, written)
+    write_bytes(folder / _SCAN, written)
 
 
 def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
@@ -207,8 +220,8 @@ def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
         StateError: it is not there, or damaged.
         CheckpointError: it does not match its checksum.
     """
-    check_sums(folder, "sensitivity.json")
-    data = read_json(folder / "sensitivity.json")
+    check_sums(folder, _SCAN)
+    data = read_json(folder / _SCAN)
     try:
         scan, kept = Scan.from_dict(data["scan"]), data["allocation"]
         predictions = {name: _infinite(value) for name, value in kept["predictions"].items()}
@@ -216,7 +229,7 @@ def read_scan(folder: Path) -> tuple[Scan, Allocation, dict[str, Any]]:
             "sensitivity", kept["sparsities"], scan.weights, _infinite(kept["predicted"]), kept["beside"], predictions
         )
     except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
-        raise StateError(f"{folder / 'sensitivity.json'} is damaged: scan again") from None
+        raise StateError(f"{folder / _SCAN} is damaged: scan again") from None
     return scan, chosen, data
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redense.errors import RecipeError
+from redense.lab.judging.figures import ROUNDING
 
 Score = Callable[[Sequence[str], Sequence[int]], Mapping[str, Mapping[int, float]]]
 """Settings, seeds -> their validation figures by seed; a setting that failed lacks one."""
@@ -94,13 +95,28 @@ def halve(
             means[name] = math.fsum(known) / len(known) if len(known) == len(used) else None
         alive = [(mean, names.index(name)) for name, mean in means.items() if mean is not None]
         sign = 1 if not alive or is_lower_better() else -1
-        alive.sort(key=lambda one: (sign * one[0], one[1]))
+        alive = in_order([(sign * mean, place) for mean, place in alive])
         keep = rungs[index + 1].settings if index + 1 < len(rungs) else 1
         left = [names[place] for place in sorted(place for _, place in alive[:keep])]
         rounds.append(Round(used, means, tuple(left)))
         if not left:
             return None, rounds
     return left[0], rounds
+
+
+def in_order(figures: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Return figures and places, the lowest first; of those that rounding alone can have parted, the first place.
+
+    >>> in_order([(9.5, 0), (100 * 21 / 72, 1), (100 * 4 / 36 / 2 + 100 * 17 / 36 / 2, 2)])[1:]
+    [(29.166666666666668, 1), (29.166666666666664, 2)]
+    """
+    rounding = ROUNDING * max((abs(figure) for figure, _ in figures), default=0.0)
+    ordered, left = list[tuple[float, int]](), sorted(figures)
+    while left:
+        level = [one for one in left if one[0] <= left[0][0] + rounding]
+        ordered += sorted(level, key=lambda one: one[1])
+        left = left[len(level) :]
+    return ordered
 
 
 def _doubled(counts: Sequence[int], seeds: int) -> tuple[Rung, ...]:

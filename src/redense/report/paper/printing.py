@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from redense.errors import DataError
 from redense.files.visible import markdown
+from redense.files.writing import write_bytes
 from redense.report.kit.document import Page
 from redense.report.kit.parts import Figure
 from redense.report.kit.plotting import Plot
@@ -18,6 +21,8 @@ from .browser import Browser, BrowserPage
 from .tabular import to_csv, to_latex, to_markdown
 
 WIDTH = 624  # CSS pixels: 6.5 inches, the text of a page; 12 pixels of type are 9 points
+_LIST = "README.md"
+_NAMES = re.compile(r"`(figure|table)-[\w-]+\.\w+`(, `(figure|table)-[\w-]+\.\w+`){2}")  # a line of the list
 _SHARP = 3  # pixels of PNG for one of CSS: 288 to the inch
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'Nimbus Sans', sans-serif"
 _LEGEND: Plot = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}
@@ -29,6 +34,7 @@ def write_figures(page: Page, out: Path) -> list[Path]:
 
     Raises:
         BrowserError: there are plots, and no Chromium or Chrome to draw them.
+        DataError: a file of such a name lies there that this has not written.
     """
     files: dict[str, bytes] = {}
     listed = [f"# {markdown(page.title)}"]
@@ -50,11 +56,28 @@ def write_figures(page: Page, out: Path) -> list[Path]:
         made = {"csv": to_csv(table), "md": to_markdown(table), "tex": to_latex(table, name.removeprefix("table-"))}
         files |= {f"{name}.{kind}": text.encode() for kind, text in made.items()}
         listed += [f"## {markdown(table.caption)}", f"`{name}.csv`, `{name}.md`, `{name}.tex`"]
-    files["README.md"] = ("\n\n".join(listed) + "\n").encode()
+    _refuse_others(out, files)
+    files = {_LIST: ("\n\n".join(listed) + "\n").encode(), **files}  # first, so that it names what a kill leaves
     out.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        (out / name).write_bytes(data)
+        write_bytes(out / name, data)
     return [out / name for name in files]
+
+
+def _refuse_others(out: Path, names: Iterable[str]) -> None:
+    """Raise where a file is in the way that this has not written: the list that it writes does not name it.
+
+    Raises:
+        DataError: there is one, or the list is not ours.
+    """
+    try:
+        there = (out / _LIST).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        there = ""
+    ours = {name for line in there.split("\n") if _NAMES.fullmatch(line) for name in re.findall("`([^`]+)`", line)}
+    for name in (*names, *(() if ours else (_LIST,))):
+        if name not in ours and os.path.lexists(out / name):
+            raise DataError(f"{out / name} is there, and redense report has not written it: name another folder")
 
 
 def _slug(text: str) -> str:

@@ -272,6 +272,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_that_says_where(
         (ROWS, {"metric": "eror"}, "no column 'eror'; did you mean 'error'?"),
         (ROWS, {"metric": "seed"}, "no column 'seed'"),
         (ROWS, {"metric": ""}, "no column ''"),
+        (type("Lazy", (), {"columns": ["arm"], "__getitem__": len})(), {}, r"of this Lazy cannot .* its collect\(\)"),
         ("no/such.csv", {}, "there is no file 'no/such.csv'"),
         ("no\0such", {}, "cannot be read"),
     ],

@@ -103,11 +103,20 @@ def columns_of_frame(frame: Any) -> Columns:
     """Return a data frame of pandas, of polars, or of anything with ``columns`` and ``frame[column]``.
 
     Raises:
-        DataError: two columns have the same name.
+        DataError: two columns have the same name, or they are not in memory.
     """
-    names = list(frame.columns)
+    try:
+        names = list(frame.columns)
+        columns = [list(frame[name]) for name in names]
+    except (TypeError, NotImplementedError):
+        raise DataError(
+            f"the columns of this {type(frame).__name__} cannot be read: give a data frame that is in memory (of a "
+            "polars.LazyFrame its collect(), of dask its compute(), of DuckDB its df())"
+        ) from None
     _check_head([str(name) for name in names], "the data frame")
-    return Columns("the data frame", {str(name).strip(): list(frame[name]) for name in names})
+    return Columns(
+        "the data frame", {str(name).strip(): list(column) for name, column in zip(names, columns, strict=True)}
+    )
 
 
 def columns_of_rows(rows: Iterable[Any], source: str = "the list", lines: Sequence[int] | None = None) -> Columns:
