@@ -16,7 +16,7 @@ from redense.errors import OptimizerError, StateError
 from redense.layers.names import names_of, patterns_of, unwrap, walk
 from redense.parameters import named
 from redense.phase import Phase
-from redense.pruning import check_masks, check_phase, check_seed, choose, derive_seed
+from redense.pruning import check_masks, check_phase, check_seed, choose, derive_seed, is_ours
 
 from .candidates import Candidates
 from .copies import mask_copy_
@@ -157,6 +157,8 @@ class Controller:
             parameters = self._candidates(phase.sparsity)
             phase = self._candidates.of_now(phase, parameters, begins=True)
             check_phase(phase, parameters, self._candidates.kinds)
+        if not is_ours(phase.criterion):
+            self._replicas.add_up_inputs(parameters)
         kinds = self._candidates.kinds
         inputs = {name: kinds[name].inputs for name in parameters}
         masks = choose(
