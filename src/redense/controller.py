@@ -199,8 +199,7 @@ class DSD(Controller):
         self.schedule = schedule
         self._on_phase_end = on_phase_end
         self._resumes, self._replaced = state is not None, list[DSD]()
-        self._steps = [0] * len(self._optimizers)
-        self._index = 0
+        self._steps, self._index = [0] * len(self._optimizers), 0
         self._end = End(schedule, self._optimizers)
         self._first_pruning = FirstPruning()
         with self._candidates.looking_once():
@@ -336,6 +335,7 @@ class DSD(Controller):
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         self._first_pruning.forget_changed()
+        self._end.tell_of_loaded(self._optimizers)
         if self._end.broken and self.phase and not fills_state(self._own(optimizer)):
             self._end.refuse_step(optimizer)
             if self._index + 1 < len(self.schedule.phases):  # the last one ends after a step

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .criteria import criterion_name, get_criterion, magnitude, random, saliency
+from .criteria import Criterion, criterion_name, get_criterion, magnitude, random, saliency
 from .errors import ParameterError, RedenseError, ScheduleError, ScoreError, SparsityError, nearest
 from .layers.kinds import Kind
 from .layers.names import matching, refuse_tied
@@ -88,7 +88,7 @@ def _scores(
     for name, parameter in parameters.items():
         given = [each for each in (parameter, parameter.grad) if each is not None]
         written = _versions(given)
-        before = [] if criterion in (magnitude, random, saliency) else [_bits(each).clone() for each in given]
+        before = [] if is_ours(criterion) else [_bits(each).clone() for each in given]
         try:
             if criterion is magnitude and name in effective and not is_sharded(parameter):
                 values = effective[name]() if absolute else effective[name]().abs()
@@ -121,6 +121,11 @@ def _scores(
             values = wrap(local(values).masked_fill(~kept, lowest), values)
         scores[name] = values.abs() if absolute and phase.pattern else values
     return scores
+
+
+def is_ours(criterion: str | Criterion) -> bool:
+    """Whether a criterion is one of redense's own, which score with no more than a weight and its gradient."""
+    return get_criterion(criterion) in (magnitude, random, saliency)
 
 
 def _versions(tensors: Iterable[Tensor]) -> list[int]:

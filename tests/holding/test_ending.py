@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +52,32 @@ def test_a_phase_whose_callback_broke_off_ends_before_the_next_step(at: int, cap
     # gradient of the step before which it is released was masked.
     assert sparse == [False, False, at == 2, *[True] * 5, at == 2, False, False]
     assert "an exception has ended on_phase_end: it is called again" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [partial(torch.optim.SGD, momentum=0.9), torch.optim.Adam])
+def test_a_schedule_that_starts_with_the_loaded_state_of_a_training_says_so(
+    kind: Callable[..., torch.optim.Optimizer], caplog: pytest.LogCaptureFixture
+):
+    def made(*states: dict[str, Any]) -> None:
+        model = net()
+        optimizer = kind(model.parameters())
+        dsd = redense.DSD(model, optimizer, SCHEDULE)
+        optimizer.load_state_dict(optimizer.state_dict())  # as Accelerate does to move it
+        for own, state in zip((optimizer, dsd), states, strict=False):
+            own.load_state_dict(state)
+        caplog.clear()
+        step(model, optimizer)
+        step(model, optimizer)
+        saved[:] = [optimizer.state_dict(), dsd.state_dict()]
+
+    saved = list[dict[str, Any]]()
+    made()
+    assert not caplog.records
+    made(saved[0])
+    assert " has loaded the state of a training, and the DSD none: its schedule starts here" in caplog.text
+    assert len(caplog.records) == 1
+    made(*saved)
+    assert not caplog.records
 
 
 def test_without_an_error_nothing_is_said_of_one(caplog: pytest.LogCaptureFixture):

@@ -15,7 +15,8 @@ from redense.lab.checkpoint import clone
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.tasks import make_task
 from redense.lab.training.engine import Engine
-from redense.layers.inputs import forget_inputs, input_norms, measured_inputs
+from redense.layers.inputs import add_up_inputs, forget_inputs, input_norms, measured_inputs
+from redense.masks.sharding import Ranks
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,21 @@ def test_what_was_measured_serves_one_phase():
     finally:
         del CRITERIA["of-one-phase"]
         WITH_ACTIVATIONS.discard("of-one-phase")
+
+
+def test_what_ranks_have_measured_alike_stays_as_it_is_and_what_they_have_not_is_added_up():
+    layer = nn.Linear(3, 2)
+    with measured_inputs(layer), torch.no_grad():
+        layer(torch.randn(5, 3))
+    before, weights = input_norms(layer.weight), [layer.weight, layer.bias]
+    add_up_inputs(weights, Ranks(lambda own: 3 * own, lambda own: own))
+    assert torch.equal(input_norms(layer.weight), before)
+
+    def of_another(own: Tensor) -> Tensor:  # which has seen an input of two in one example, where this rank had 5
+        return own + torch.tensor([1.0, 0.0, 4.0, 4.0, 4.0], dtype=torch.float64)
+
+    add_up_inputs(weights, Ranks(of_another, lambda own: own + torch.arange(len(own)) * (len(own) > 4)))
+    torch.testing.assert_close(input_norms(layer.weight), ((5 * before.square() + 4) / 6).sqrt())
 
 
 def test_layers_that_share_a_weight_are_measured_together_and_may_be_called_by_keyword():

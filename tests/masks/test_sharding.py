@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import redense
-from redense.errors import OptimizerError, ParameterError, ScoreError
+from redense.errors import OptimizerError, ParameterError, ScoreError, StateError
 from redense.holding.optimizers import unwrap_optimizer
 from redense.masks.sharding import is_sharded, local, whole, wrap
+from redense.methods import drop_connect, factorise_
 
 Ranks = Callable[..., list[dict[str, Any]]]
 
@@ -138,6 +139,49 @@ def test_what_a_distributed_checkpoint_has_loaded_is_not_undone_as_the_first_pru
     dsd.load_state_dict(state["dsd"])
     assert torch.equal(weight, saved)
     assert torch.equal(weight != 0, local(dsd.masks["weight"]))
+
+
+@pytest.mark.usefixtures("alone")
+def test_weights_that_an_evaluation_has_left_gathered_are_looked_at_as_the_shards_that_stay():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (1,))
+
+    def made() -> nn.Sequential:
+        return fully_shard(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), mesh=mesh)  # pyright: ignore[reportReturnType]
+
+    def evaluated(module: nn.Sequential) -> nn.Sequential:
+        with torch.no_grad():
+            module(torch.ones(1, 8))
+        assert not is_sharded(module.get_parameter("0.weight")), "nothing is gathered: this proves nothing"
+        return module
+
+    def trained(optimizer: torch.optim.Optimizer) -> None:
+        model(torch.ones(1, 8)).sum().backward()
+        evaluated(model)
+        optimizer.step()
+
+    model = made()
+    first, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    dsd = redense.DSD(model, first, redense.Schedule((redense.Phase.dense(1), redense.Phase.sparse(9, 0.5))))
+    trained(first)
+    copy = made()
+    dsd.mask_copy(evaluated(copy))
+    for name, mask in dsd.masks.items():
+        assert torch.equal(copy.get_parameter(name) != 0, mask)
+    evaluated(model)
+    with pytest.raises(StateError, match="DSD already controls this model"), redense.sparse(model, first, 0.5):
+        pass
+    with pytest.raises(OptimizerError, match=r"an optimizer .* that redense was not given"):
+        trained(other)
+    with pytest.raises(ParameterError, match="a scan needs whole weights"):
+        redense.sensitivity(evaluated(model), lambda module: 0.0, sparsities=(0.5,))
+    with pytest.raises(ParameterError, match="factorise_ needs whole weights"):
+        factorise_(evaluated(model), rank=1)
+    with pytest.raises(ParameterError, match=r"drop weights of '0\.weight', which is sharded"):
+        drop_connect(evaluated(model), rate=0.5)
+    assert all(map(is_sharded, redense.prunable(evaluated(model)).values()))
 
 
 def test_a_plain_tensor_is_its_own_local_part_and_whole():

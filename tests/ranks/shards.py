@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 import redense
 from redense import Phase, Schedule, Surgery, masks
 from redense.criteria import get_criterion
 from redense.errors import ParameterError, ScoreError, StateError
+from redense.layers.inputs import input_norms, measured_inputs
 from redense.masks import sharded as distributed
 from redense.masks.sharding import extent_of, local, sparsity_of, whole
 from redense.pruning import choose
@@ -139,6 +142,30 @@ def check_a_criterion_may_score_the_whole_of_a_sharded_weight() -> None:
     assert torch.equal(whole(chosen["w"]), torch.arange(20).view(5, 4) >= 10)
 
 
+def check_inputs_that_each_rank_measures_of_its_own_batch_give_the_masks_of_one_process_with_all_batches() -> None:
+    @redense.criterion("wanda", activations=True)
+    def wanda(parameter: Tensor, seed: int) -> Tensor:  # pyright: ignore[reportUnusedFunction]  # by its name
+        return parameter.detach().abs() * input_norms(parameter)
+
+    def chosen(wrapped: Callable[[nn.Module], Any], batches: Iterable[int], replicas: Any = None) -> list[Tensor]:
+        torch.manual_seed(0)
+        inner = Plain()
+        model = wrapped(inner) or inner
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with measured_inputs(model), torch.no_grad():
+            for batch in batches:
+                x = torch.randn(4 + batch, 8, generator=torch.Generator().manual_seed(batch))
+                model(x * torch.linspace(0.1, 3, 8).roll(3 * batch))
+        with redense.sparse(model, optimizer, 0.4, criterion="wanda", replicas=replicas) as block:
+            return [whole(mask) for mask in block.masks.values()]
+
+    every = [(wrapped, RANK, WORLD) for wrapped in (DistributedDataParallel, shard, fully_shard)]
+    for wrapped, own, batches in (*every, (tensor_parallel, RANK // 2, WORLD // 2 or 1)):
+        expected = chosen(lambda model: None, range(batches), False)
+        for one, many in zip(expected, chosen(wrapped, [own]), strict=True):
+            assert torch.equal(one, many), wrapped
+
+
 def check_partial_sums_have_no_scores() -> None:
     from torch.distributed.tensor import Partial
 
@@ -182,15 +209,19 @@ def check_replicas_of_shards_train_alike() -> None:
     assert_same(one, many, "hybrid")
 
 
-def check_tensor_parallel_weights_under_fsdp2_keep_the_masks_of_the_whole() -> None:
+def tensor_parallel(model: nn.Module) -> None:
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
     mesh = init_device_mesh("cpu", (WORLD // 2 or 1, min(WORLD, 2)), mesh_dim_names=("data", "tensor"))
+    parallelize_module(model, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["data"])
+
+
+def check_tensor_parallel_weights_under_fsdp2_keep_the_masks_of_the_whole() -> None:
     torch.manual_seed(0)
     model = Plain()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    parallelize_module(model, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
-    fully_shard(model, mesh=mesh["data"])
+    tensor_parallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=False)
     with redense.sparse(model, optimizer, 0.4) as block:
         for name, mask in block.masks.items():

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from redense.errors import OptimizerError, StateError
-from redense.layers.names import clean_name, patterns_of, unwrap
+from redense.layers.names import names_of, patterns_of, unwrap, walk
 from redense.parameters import named
 from redense.phase import Phase
-from redense.pruning import check_masks, check_phase, check_seed, choose, derive_seed
+from redense.pruning import check_masks, check_phase, check_seed, choose, derive_seed, is_ours
 
 from .candidates import Candidates
 from .copies import mask_copy_
@@ -157,6 +157,8 @@ class Controller:
             parameters = self._candidates(phase.sparsity)
             phase = self._candidates.of_now(phase, parameters, begins=True)
             check_phase(phase, parameters, self._candidates.kinds)
+        if not is_ours(phase.criterion):
+            self._replicas.add_up_inputs(parameters)
         kinds = self._candidates.kinds
         inputs = {name: kinds[name].inputs for name in parameters}
         masks = choose(
@@ -248,7 +250,7 @@ class Controller:
     def _shares_weights(self, other: Controller) -> bool:
         both = self._held & other._held
         for model in (self._model, other._model) if both else ():  # to look is to walk through all modules
-            both &= {id(parameter) for parameter in model.parameters()}
+            both &= set(names_of(walk(model)))
         return bool(both)
 
     @property
@@ -326,8 +328,8 @@ class Controller:
             return ""
         both = held(optimizer) & self._held
         # Without any in common no model is walked through, which another thread may be changing.
-        every = self._model.named_parameters() if both else ()
-        shared = next((name for name, p in every if id(p) in both), None)
+        every = names_of(walk(self._model)) if both else {}
+        shared = next((name for each, name in every.items() if each in both), None)
         if shared is None:
             self._foreign[optimizer] = count
             if not any(isinstance(getattr(hook, "controller", None), Controller) for hook in hooks_of(optimizer)):
@@ -335,7 +337,7 @@ class Controller:
             return ""
         return (
             f"a step of an optimizer ({type(optimizer).__name__}) that redense was not given has trained "
-            f"'{clean_name(shared)}', which the {self._kinds} that it was given holds too: no mask is held and no "
+            f"'{shared}', which the {self._kinds} that it was given holds too: no mask is held and no "
             "step counted there. Give redense the optimizer whose step() the loop calls, or all of them; for a new "
             "optimizer make a new DSD with state=dsd.state_dict()"
         )

@@ -15,7 +15,7 @@ from redense.errors import OptimizerError, ParameterError, nearest
 from redense.layers.kinds import Kind
 from redense.layers.names import Modules, all_matching, matching, names_of, walk
 from redense.layers.owners import other_names, owners_of
-from redense.masks.sharding import local, reshard
+from redense.masks.sharding import local
 from redense.parameters import (
     Row,
     Summary,
@@ -106,7 +106,6 @@ class Candidates:
 
     def _judge(self, include: str | Sequence[str] | None, *, strict: bool = True) -> list[Verdict]:
         self.modules = walk(self._model)
-        reshard(module for _, module in self.modules)
         first = None
         if self._first is not None:
             now = names_of(self.modules)
@@ -189,7 +188,7 @@ class Candidates:
         So it is where a layer became another, or computes its weight from others (weight_norm), after the optimizer was
         made. An optimizer may hold a part of a model on purpose; then it holds nothing else.
         """
-        own = set(map(id, self._model.parameters())) if unheld else set[int]()
+        own = set(names_of(walk(self._model))) if unheld else set[int]()
         groups = [group for each in self._optimizers for group in each.param_groups] if unheld else []
         strays = {tuple(p.shape) for group in groups for p in group["params"] if id(p) not in own}
         lost = [verdict for verdict in unheld if tuple(verdict.parameter.shape) in strays]
@@ -291,7 +290,7 @@ class Candidates:
     def warn_of_unheld(self, optimizer: Optimizer) -> None:
         """Warn if an optimizer that redense was not given trains weights that would be pruned, and so stay dense."""
         others = held(optimizer)
-        if others.isdisjoint(map(id, self._model.parameters())):
+        if others.isdisjoint(names_of(walk(self._model))):
             return
         unheld = {name: p for name, p in chosen_of(self.verdicts()).items() if id(p) in others}
         if unheld:

@@ -1,10 +1,10 @@
-"""The end of a schedule that never came, and the beginning of a block: training that stops without them says so."""
+"""The end of a schedule that never came, and the beginning of one that should have gone on, or of a block, are told."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from torch.optim import Optimizer
@@ -21,15 +21,36 @@ _log = logging.getLogger(__name__)
 
 
 class End:
-    """The end of each phase, and of the schedule: says once that this never came, when its DSD is closed or goes."""
+    """The end of each phase, and of the schedule: says once that this never came, when its DSD is closed or goes.
 
-    def __init__(self, schedule: Schedule, optimizers: Sequence[object]) -> None:
+    It also says once that the schedule starts with an optimizer that has loaded the state of a training.
+    """
+
+    def __init__(self, schedule: Schedule, optimizers: Sequence[Optimizer]) -> None:
         self.schedule = schedule
         self.said = False
         self.calls = False  # `on_phase_end`, just now
         self.broken = False  # an exception has ended the latest call of it
         self._kinds = [type(optimizer).__name__ for optimizer in optimizers]  # and not they: this outlives them
         self._steps = [0] * len(optimizers)
+        # In the place of each, loading puts another. Nothing is kept here after the first step.
+        self._empty_stores = list(map(_empty_store, optimizers))
+
+    def tell_of_loaded(self, optimizers: Sequence[Optimizer]) -> None:
+        """Say before the first step that an optimizer has loaded the state of a training, and the DSD has not."""
+        loaded = [
+            optimizer
+            for optimizer, store in zip(optimizers, self._empty_stores, strict=False)
+            if store is not None and store is not optimizer.state and optimizer.state
+        ]
+        if loaded:
+            self._empty_stores = []
+            _log.warning(
+                "%s has loaded the state of a training, and the DSD none: its schedule starts here. If that training "
+                "was in one, load what the DSD's state_dict() gave too (Fabric's load of a sharded model only puts it "
+                "into the dictionary)",
+                type(loaded[0]).__name__,
+            )
 
     def call(self, on_phase_end: Callable[[Any], None], dsd: object) -> None:
         """Call what is to be called when a phase ends; once more, before the next step, if an exception ends it."""
@@ -55,7 +76,8 @@ class End:
             )
 
     def note(self, steps: Sequence[int]) -> None:
-        """Note the steps of each optimizer so far."""
+        """Note the steps of each optimizer so far, made or loaded."""
+        self._empty_stores = []
         self._steps = list(steps)
 
     def resume(self, steps: Sequence[int], *, over: bool) -> None:
@@ -103,6 +125,15 @@ class End:
         phase = cast("Phase", self.schedule.phase_at(self.step))  # none only after the end
         left = "the removed weights were not trained again" if phase.is_sparse else "the rest was not trained"
         _log.warning("training ended after %d of %d steps, in phase '%s': %s", self.step, total, phase.name, left)
+
+
+def _empty_store(optimizer: Optimizer) -> Mapping[Any, Any] | None:
+    """Return what holds the states of an optimizer that has none yet; None of another, or if each look gives another.
+
+    With states in it, it would keep the parameters alive, and so the DSD, and nobody would be told of its end.
+    """
+    once, again = (getattr(optimizer, "state", None) for _ in range(2))
+    return cast("Mapping[Any, Any]", once) if once is again and isinstance(once, Mapping) and not once else None
 
 
 def check_callback(on_phase_end: Any) -> None:

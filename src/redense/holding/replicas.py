@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from redense import errors
 from redense.errors import RedenseError, StateError
+from redense.layers.inputs import add_up_inputs
 from redense.layers.names import clean_name, unwrap
 from redense.masks.blocks import blocks
-from redense.masks.sharding import Reduce, is_sharded, largest_along, local, reshard
+from redense.masks.sharding import Ranks, is_sharded, local, ranks_of, ranks_of_groups, reshard
 from redense.phase import ordered
 
 _log = logging.getLogger(__name__)
@@ -38,12 +39,12 @@ class _Circle:
     """Ranks that hold the same of some parameters.
 
     Args:
-        largest: takes the elementwise maximum over them.
+        ranks: reductions over them.
         names: of the parameters whose masks must agree.
         of: what error messages call them.
     """
 
-    largest: Reduce
+    ranks: Ranks
     names: tuple[str, ...]
     of: str
 
@@ -152,9 +153,25 @@ class Replicas:
                 of = f"have different masks for '{name}'" if name in words else f"have masks of different {name}"
                 raise StateError(
                     f"the ranks of {circle.of} {of}: their weights, or their scores, differ. Make redense's object "
-                    "after the model is wrapped, seed all ranks alike, and average weights that ranks train apart "
-                    "before a phase begins"
+                    "after the model is wrapped, seed all ranks alike, average weights that ranks train apart before "
+                    "a phase begins, and let no criterion score with what one rank alone has seen"
                 )
+
+    def add_up_inputs(self, parameters: Mapping[str, Tensor]) -> None:
+        """Add up what each rank has measured of the inputs of some parameters' layers, so that all score alike.
+
+        All ranks must ask for it together, after `find`.
+        """
+        dist = _distributed()
+        if dist is None or dist.get_world_size() == 1:
+            return
+        meshes: dict[Any, list[Tensor]] = {}
+        for parameter in filter(is_sharded, parameters.values()):
+            meshes.setdefault(cast("Any", parameter).device_mesh, []).append(parameter)
+        for mesh, sharded in meshes.items():  # whatever `replicas` says: together they choose one mask
+            add_up_inputs(sharded, ranks_of(mesh))
+        for circle in self._circles:
+            add_up_inputs([parameters[name] for name in circle.names if name in parameters], circle.ranks)
 
 
 def _distributed() -> Any:
@@ -187,15 +204,8 @@ def _wrappers_around(named: Mapping[str, Tensor]) -> list[Any]:
 
 
 def _of_group(group: Any, named: Mapping[str, Tensor], names: list[str], of: str) -> _Circle:
-    dist = cast("Any", sys.modules["torch.distributed"])
     device = local(next(iter(named.values()))).device  # gradients go through the group, so it can send from there
-
-    def largest(own: Tensor) -> Tensor:
-        total = own.to(device)
-        dist.all_reduce(total, op=dist.ReduceOp.MAX, group=group)
-        return total.cpu()
-
-    return _Circle(largest, tuple(names), of)
+    return _Circle(ranks_of_groups([group], device), tuple(names), of)
 
 
 def _of_meshes(named: Mapping[str, Tensor], known: set[str]) -> Iterator[_Circle]:
@@ -214,10 +224,10 @@ def _of_meshes(named: Mapping[str, Tensor], known: set[str]) -> Iterator[_Circle
         every = tuple(range(mesh.ndim))
         of = f"the device mesh {tuple(mesh.shape)}"
         names = by_axes.pop(every, []) + (plain if mesh is widest else [])
-        yield _Circle(largest_along(mesh, every), tuple(names), of)
+        yield _Circle(ranks_of(mesh), tuple(names), of)
         for alike, own in by_axes.items():
             if any(mesh.size(axis) > 1 for axis in alike):
-                yield _Circle(largest_along(mesh, alike), tuple(own), of)
+                yield _Circle(ranks_of(mesh, alike), tuple(own), of)
 
 
 # --- what is sent ---------------------------------------------------------------------------------------------------
@@ -235,13 +245,13 @@ def _differing(circle: _Circle, words: Mapping[str, int]) -> list[str]:
 
 def _unlike(circle: _Circle, words: list[int]) -> list[bool]:
     own = torch.tensor(words, dtype=torch.int64, device="cpu")
-    highest, lowest = circle.largest(torch.cat([own, -own])).chunk(2)
+    highest, lowest = circle.ranks.largest(torch.cat([own, -own])).chunk(2)
     return (highest != -lowest).tolist()
 
 
 def _heard(circle: _Circle, error: Exception | None) -> Exception | None:
     """Return this rank's error, or that of the first rank of the circle that has one."""
-    first = int(circle.largest(torch.tensor([-_rank() if error else _FINE], device="cpu")))
+    first = int(circle.ranks.largest(torch.tensor([-_rank() if error else _FINE], device="cpu")))
     if first == _FINE:
         return None
     message = torch.zeros(1 + _TEXT, dtype=torch.int64, device="cpu")
@@ -251,7 +261,7 @@ def _heard(circle: _Circle, error: Exception | None) -> Exception | None:
         text = (str(error) if known else f"{type(error).__name__}: {error}").encode()[:_TEXT]
         message[0] = _KINDS.index(name)
         message[1 : 1 + len(text)] = torch.frombuffer(bytearray(text or b" "), dtype=torch.uint8)[: len(text)]
-    kind, *text = circle.largest(message).tolist()
+    kind, *text = circle.ranks.largest(message).tolist()
     if error:
         return error
     said = bytes(text).rstrip(b"\0").decode(errors="replace")

@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn, cast
 from torch import nn
 
 from redense.errors import ParameterError, nearest
-from redense.masks.sharding import refuse_fsdp1
+from redense.masks.sharding import refuse_fsdp1, reshard
 
 # What wrappers put in front of, or into, the names of the module they wrap.
 _WRAPPERS = {
@@ -43,8 +43,14 @@ Modules = Sequence[tuple[str, nn.Module]]
 
 
 def walk(model: nn.Module) -> Modules:
-    """Return every module of a model once, with its name: whoever asks several things of them walks once."""
-    return list(cast("Iterable[tuple[str, nn.Module]]", model.named_modules()))
+    """Return every module of a model once, with its name: whoever asks several things of them walks once.
+
+    FSDP2's modules show their shards from then on. An evaluation leaves the weights of the root gathered, in tensors
+    for a while: no optimizer holds these, and what is written to them is lost.
+    """
+    modules = list(cast("Iterable[tuple[str, nn.Module]]", model.named_modules()))
+    reshard(module for _, module in modules)
+    return modules
 
 
 class Place(NamedTuple):

@@ -168,34 +168,35 @@ class Ranks:
         return cls(lambda own: own, lambda own: own)
 
 
-def ranks_of(mesh: Any) -> Ranks:
-    """Return the ranks of a device mesh."""
-    return Ranks(summed_over(mesh), largest_over(mesh))
+def ranks_of(mesh: Any, axes: Iterable[int] | None = None) -> Ranks:
+    """Return the ranks of a device mesh, or those along some of its dimensions."""
+    groups = [mesh.get_group(axis) for axis in (range(mesh.ndim) if axes is None else axes)]
+    return ranks_of_groups(groups, mesh.device_type)
+
+
+def ranks_of_groups(groups: Iterable[Any], device: torch.device | str) -> Ranks:
+    """Return the ranks of process groups, one group after the other, which can send from a device."""
+    every = list(groups)
+    return Ranks(_reduction(every, device, "SUM"), _reduction(every, device, "MAX"))
 
 
 def summed_over(mesh: Any) -> Reduce:
     """Return the function that adds up a rank's tensor over all ranks of a device mesh."""
-    return _reduction(mesh, range(mesh.ndim), "SUM")
+    return ranks_of(mesh).sum
 
 
 def largest_over(mesh: Any) -> Reduce:
     """Return the function that takes the elementwise maximum of a rank's tensor over all ranks of a device mesh."""
-    return largest_along(mesh, range(mesh.ndim))
+    return ranks_of(mesh).largest
 
 
-def largest_along(mesh: Any, axes: Iterable[int]) -> Reduce:
-    """Return what `largest_over` does, over the ranks along some of the mesh's dimensions."""
-    return _reduction(mesh, axes, "MAX")
-
-
-def _reduction(mesh: Any, axes: Iterable[int], operation: str) -> Reduce:
+def _reduction(groups: Iterable[Any], device: torch.device | str, operation: str) -> Reduce:
     import torch.distributed
 
     dist = cast("Any", torch.distributed)
-    groups = [mesh.get_group(axis) for axis in axes]
 
-    def reduce(counts: Tensor) -> Tensor:
-        total = counts.to(mesh.device_type)  # the mesh's backend may not send from CPU
+    def reduce(own: Tensor) -> Tensor:
+        total = own.to(device)  # the backend may not send from CPU
         for group in groups:
             dist.all_reduce(total, op=getattr(dist.ReduceOp, operation), group=group)
         return total.cpu()

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from typing_extensions import override
 
 from redense.errors import ParameterError, ScheduleError
-from redense.layers.names import unwrap
+from redense.layers.names import unwrap, walk
 from redense.masks.sharding import is_sharded
 from redense.schedules.numeric import as_float
 
@@ -63,7 +63,7 @@ def _weights(model: nn.Module, rate: float) -> dict[str, Tensor]:
     if number is None or not 0 <= number < 1:
         raise ScheduleError(f"rate of drop_connect must be in [0, 1), the part that is dropped; got {rate!r}")
     found: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
+    for path, module in walk(model):
         if isinstance(module, nn.Linear):
             name = f"{path}.weight" if path else "weight"
             weight = dict(module.named_parameters(recurse=False)).get("weight")

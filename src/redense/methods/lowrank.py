@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from redense.errors import ParameterError, ScheduleError, nearest
-from redense.layers.names import unwrap
+from redense.layers.names import unwrap, walk
 from redense.masks import check_storage
 from redense.masks.sharding import is_sharded
 from redense.schedules.numeric import as_float, as_int
@@ -110,8 +110,8 @@ def _checked(
 
 def _layers(model: nn.Module) -> dict[str, nn.Linear]:
     """Return the fully-connected layers below a module whose weight is in no other place, by path."""
+    linear = {path: m for path, m in walk(model) if path and type(m) is nn.Linear}
     places = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    linear = {path: m for path, m in model.named_modules() if path and type(m) is nn.Linear}
     return {path: m for path, m in linear.items() if places[id(m.weight)] == 1}
 
 
