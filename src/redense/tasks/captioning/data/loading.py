@@ -30,7 +30,7 @@ from .flickr import find_flickr, read_flickr
 from .hub import read_hub
 from .karpathy import find_karpathy, read_karpathy
 from .source import Entry, Source, place_of, split_by_hash
-from .table import find_caption_tables, read_caption_tables
+from .table import find_caption_tables, read_caption_tables, verify_columns
 
 _NAMED = 3  # faulty images that a message names
 
@@ -205,15 +205,16 @@ def read_source(config: CaptionData) -> Source:
     if files := find_coco(folder):
         _refuse_idle(config, "text", place)
         return read_coco(files, folder, images, place)
-    if paths := find_caption_tables(folder):
+    if paths := find_caption_tables(folder, config.text):
         return read_caption_tables(paths, folder, config.text, place, images)
     if is_hub_folder(folder):
         _refuse_idle(config, "images", place)
         return read_hub(str(folder), config.text, place)
+    verify_columns(folder, config.text)
     raise DataError(
         f"{folder}: no captions in a layout that redense knows: expected dataset.json (Karpathy), Flickr8k.token.txt, "
         "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), metadata.jsonl or "
-        "captions.csv (file_name and text), or a Hugging Face set"
+        "captions.csv (file_name and text, or the column that data.text names), or a Hugging Face set"
     )
 
 

@@ -161,7 +161,7 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
             known=(*FILES, *LABELS),
             bare=("image", "label"),
             is_file=lambda cell, where=where: ending_of(cell) in SUFFIXES or images.find(cell, where) is not None,
-            texts=LABELS,
+            texts=(*LABELS, *([label.lower()] if label else [])),
         )
         column = _image_column([row for _, row in rows[:_TRIED]], images, where)
         if column is None:
