@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -49,3 +50,30 @@ def test_the_column_that_is_named_may_have_commas_as_the_last_one(tmp_path: Path
     (tmp_path / "metadata.csv").write_text("file_name,n,words\n0.png,0,dog, one\n")
     source = read_source(CaptionData(source=str(tmp_path), text="words"))
     assert source.entries[0].sentences == ("dog, one",)
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "captions.txt"])
+def test_a_list_that_is_written_into_a_cell_is_several_sentences(tmp_path: Path, name: str):
+    (tmp_path / "images").mkdir()
+    cells = {
+        "['a red dog', \"it's \\\\n so\"]": ("a red dog", "it's \\n so"),
+        "['a red'\n 'a circle']": ("a red", "a circle"),  # as NumPy writes it
+        json.dumps(["a red", "caf\u00e9 \U0001f600"]): ("a red", "caf\u00e9 \U0001f600"),
+        "[]": (),
+        "[a man] and a dog": ("[a man] and a dog",),
+        "[laughs]": ("[laughs]",),
+        "[2]": ("[2]",),
+        "['a dog' runs]": ("['a dog' runs]",),
+        "[" + "1" * 5000 + "!]": ("[" + "1" * 5000 + "!]",),
+    }
+    table = Path(tmp_path / name)
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "caption"), *((f"{n}.png", cell) for n, cell in enumerate(cells))])
+    source = read_source(CaptionData(source=str(tmp_path)))
+    found = {entry.name: entry.sentences for entry in source.entries}
+    none = () if name == "metadata.csv" else ("",)
+    assert found == {f"{n}.png": own or none for n, own in enumerate(cells.values())}
+    with table.open("a") as file:
+        file.write("a.png,\"['a dog', None]\"\n")
+    with pytest.raises(DataError, match=rf"{name}, line 1[0-9]: \"\['a dog', None\]\", expected .* list of"):
+        read_source(CaptionData(source=str(tmp_path)))
