@@ -75,6 +75,7 @@ class Looked:
         marks: of every image, uint64 (n,): images that differ in it differ.
         turned: of every image, bool (n,): whether `decode` turns it, as its camera noted.
         faint: of every image, bool (n,): whether it becomes black, or nearly.
+        upright: of every image, bool (n,): whether it is turned, by `decode` or by Pillow.
     """
 
     source: Source
@@ -83,6 +84,7 @@ class Looked:
     marks: np.ndarray
     turned: np.ndarray
     faint: np.ndarray
+    upright: np.ndarray
 
     @property
     def silent(self) -> list[int]:
@@ -125,7 +127,9 @@ def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | 
     source = read_source(config)
     seen = check(source.images, _known_as(source), full=full, on_checked=on_checked)
     faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
-    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned, seen.faint)
+    return Looked(
+        source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned, seen.faint, seen.upright
+    )
 
 
 def _known_as(source: Source) -> str:
@@ -173,7 +177,7 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
             *source.notes,
             *notes,
             *idle_shares(config, given, "validation"),
-            *turned_note(source.place, looked.turned[used]),
+            *turned_note(source.place, looked.upright[used]),
             *faint_note(source.place, faint, len(used)),
             *shared_examples(source.place, marked, "images"),
         ),
