@@ -209,6 +209,8 @@ def test_all_streams_of_a_chained_ogg_are_heard(tmp_path: Path, kind: str):
     assert look(path, 3.5).fault == "ends before second 3.5"
     path.write_bytes(parts[0] + parts[1][:-200] + parts[2])  # its last page seems to reach into the next stream
     assert (look(path).lacking, look(path).seconds > 2.0) == (math.inf, True)
+    path.write_bytes(parts[0] + parts[1][:60] + parts[2])  # a stream that cannot be opened, behind what is asked for
+    assert (look(path, 0.0, 0.5).seconds, look(path).fault is None) == (0.5, False)
     soundfile.write(path, noise(1.0), 16_000, format="OGG", subtype=kind)
     path.write_bytes(parts[0] + path.read_bytes())
     assert look(path).fault == "holds streams of 8,000 and of 16,000 samples a second: convert it to one rate"

@@ -110,8 +110,13 @@ def _announced(stream: Any) -> tuple[float, bool]:
     They are 0 where a program that streams has left them open, and infinite where the end is missing and there is no
     number.
     """
-    parts = _parts(stream)
-    found = [_announced_by_one(part) for part in parts]
+    soundfile, parts = require_soundfile(), _parts(stream)
+    found: list[tuple[float, bool]] = []
+    for part in parts:
+        try:
+            found.append(_announced_by_one(part))
+        except soundfile.LibsndfileError:  # a later stream, of which nothing was asked for
+            found.append((math.inf, False))
     return sum(seconds for seconds, _ in found), len(parts) > 1 or any(endless for _, endless in found)
 
 
