@@ -374,9 +374,11 @@ def wav(
             wav()[:30],
             b"RIFF\xff\xff\xff\xffWAVE",
             wav(data=b""),
+            (b"OggS\0\2" + bytes(20) + b"\1\7\1vorbis") * 2000,
+            b"fLaC\0\0\0\x22" + b"\xff\xf8" * 5000,
         ),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_a_sound_whose_header_lies_is_what_it_is_or_has_a_fault(tmp_path: Path, content: bytes):
     (tmp_path / "a.wav").write_bytes(content)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -77,12 +78,19 @@ def parts_of(recipe: Recipe) -> tuple[object, ...]:
 def data_of(recipe: Recipe, task: Task) -> dict[str, Any]:
     """Return what a run was trained on, as plain data: its source, the examples of each split, its classes.
 
-    ``text`` says it in a line; ``classes`` is there where the task has some.
+    ``text`` says it in a line, and what the examples are where the task's ``things`` do; ``classes`` is there where
+    the task has some.
     """
     source = with_a_name(getattr(recipe.data, "source", None))
     counts = {split: len(task.examples(split)) for split in ("train", "validation", "test")}
     classes = list(getattr(task, "classes", ()))
-    said = f"{counts['train']:,} training, {counts['validation']:,} validation and {counts['test']:,} test examples"
+    things: Mapping[str, str] = getattr(task, "things", {})
+    names = ("training", "validation", "test")
+    first, second, last = (
+        f"{count:,} {name} {things.get(split, '')}".rstrip()
+        for name, (split, count) in zip(names, counts.items(), strict=True)
+    )
+    said = f"{first}, {second} and {last}" + ("" if things else " examples")
     if classes:
         shown = ", ".join(classes[:_CLASSES_SHOWN]) + (", ..." if len(classes) > _CLASSES_SHOWN else "")
         said += f" of {len(classes):,} classes: {shown}"

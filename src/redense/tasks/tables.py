@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import itertools
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +29,12 @@ SPLITS = ("split", "set", "subset", "partition")
 _DELIMITERS = ",;\t|"
 _NEVER_QUOTED = "\t|"
 _LOOKED_AT = 50  # rows
+_QUOTED = re.compile(
+    r"""'(?:[^'\\]|\\[\\'"nrt]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})*'"""
+    r"""|"(?:[^"\\]|\\[\\'"nrt]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})*\""""
+)
+_NO_TEXT = r"None|nan|True|False|-?[\d.]++"
+_LIST = re.compile(rf"\[\s*+(?:(?>{_QUOTED.pattern}|{_NO_TEXT})\s*+(?:,\s*+)?+)*+\]")
 
 
 def read_rows(
@@ -175,6 +183,35 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise
     except (ValueError, OSError) as error:  # ValueError: no UTF-8
         raise DataError(f"{path}: not JSON lines in UTF-8: {error}") from None
+
+
+def listed(cell: str, *, numbers: bool = False) -> list[Any] | None:
+    r"""Return the items of a list that is written into a cell, as JSON, Python, pandas or NumPy do; None if it is none.
+
+    Without ``numbers`` a list of nothing but those is none: a sentence may be in brackets, too.
+
+    >>> listed('["a red", "a circle"]'), listed("['a red', \"it's\"]"), listed("['a red' 'a circle']"), listed("[]")
+    (['a red', 'a circle'], ['a red', "it's"], ['a red', 'a circle'], [])
+    >>> listed("[a dog] runs"), listed("[laughs]"), listed("[1]"), listed("['a', None]")
+    (None, None, None, ['a', None])
+    >>> listed("[1, 2]", numbers=True)
+    [1, 2]
+    """
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        items = parse_json(text)
+    except ValueError:
+        if not _LIST.fullmatch(text):
+            return None
+        try:
+            items = [ast.literal_eval(own) for own in _QUOTED.findall(text)]
+        except (ValueError, SyntaxError):  # a character that there is none of
+            return None
+        if re.search(_NO_TEXT, _QUOTED.sub("", text)):
+            items.append(None)
+    return items if numbers or not items or any(isinstance(item, str | list | dict) for item in items) else None
 
 
 def column_of(row: Mapping[str, Any], names: Collection[str]) -> str | None:

@@ -118,7 +118,8 @@ class Task(Protocol):
     """sha256 of the data, so that a run is never resumed on other data.
 
     A task may have ``known_as``, too: fingerprints of the same data as an older version of it made them. Folders that
-    were begun with one of those go on.
+    were begun with one of those go on. So it may have ``things``, split -> what its examples are called, where they are
+    not the same in all splits.
     """
     include: Sequence[str] | None
     exclude: Sequence[str]

@@ -12,7 +12,7 @@ import torch
 from redense.errors import DataError, RecipeError
 from redense.lab.recipe.recipe import build_recipe, load_recipe
 from redense.lab.runs.outline import dry_run, outline
-from redense.lab.tasks import make_task
+from redense.lab.tasks import data_of, make_task
 from redense.lab.training.engine import Engine
 from redense.tasks.captioning.config import CaptionModel
 from redense.tasks.captioning.task import Captioning
@@ -105,6 +105,12 @@ def test_a_stored_outcome_is_read_when_the_numbers_in_the_source_have_shifted(ca
     with torch.no_grad():
         again = after.outcome(model, after.examples("test").__getitems__(range(6)))
     assert again["image"].equal(kept["image"])
+
+
+def test_its_data_is_counted_in_sentences_and_images(recipe):
+    made = recipe()
+    said = data_of(made, make_task(made))["text"]
+    assert said.endswith(": 480 training sentences, 6 validation images and 6 test images")
 
 
 def test_outputs_are_the_logits_of_every_word(captioned, config, colour_blind):

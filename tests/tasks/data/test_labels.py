@@ -82,6 +82,13 @@ def test_a_label_that_is_no_class_is_refused_with_its_line(label: Any, tmp_path:
         loaded(lines, tmp_path, ["cat", "dog", label])
 
 
+@pytest.mark.parametrize("label", ["['cat', 'dog']", "[1, 2]", '["cat", "dog"]'])
+def test_a_list_of_several_classes_in_a_cell_of_csv_is_refused_with_its_line(label: str, tmp_path: Path):
+    with pytest.raises(DataError, match=r"labels.csv, line 4: the label is .*, expected one class for the image"):
+        loaded(table, tmp_path, ["cat", "dog", label])
+    assert loaded(table, tmp_path / "words", ["[cat]", "(a, b)"] * 10).train.classes == ("(a, b)", "[cat]")
+
+
 @pytest.mark.parametrize("size", [None, 8])  # in memory, and row by row
 def test_one_large_number_makes_no_class_of_every_number_below_it(size: int | None, tmp_path: Path):
     assert loaded(parquet, tmp_path / "large", [0, 10**12] * 10, size=size).train.classes == ("0", "1000000000000")

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from redense.errors import DataError
-from redense.tasks.speech.audio import lacking, look, read, resample
+from redense.tasks.speech.audio import decoded, lacking, look, read, resample
 from redense.tasks.speech.data.mp3 import frames_of
 
 
@@ -158,6 +158,79 @@ def test_an_ogg_that_is_cut_anywhere_is_told_and_one_with_a_tag_behind_it_is_who
         assert seen.lacking == lacking(path, seen.seconds) == math.inf
     path.write_bytes(content + b"TAG".ljust(128, b"\0"))
     assert look(path).lacking == 0.0
+
+
+def noise(seconds: float, rate: int = 8_000) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(int(seconds * rate)).astype(np.float32) / 10
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_flac_that_is_cut_off_is_read_as_far_as_it_goes_and_a_damaged_one_is_refused(tmp_path: Path, channels: int):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.stack([noise(12)] * channels, 1), 8_000)
+    content, whole = path.read_bytes(), read(path, 8_000)
+    half, damage = len(content) // 2, bytes(100)
+    for end in (half, len(content) - 1):
+        path.write_bytes(content[:end])
+        seen, samples = look(path), read(path, 8_000)
+        assert seen.fault is None
+        assert seen.seconds == len(samples) / 8_000 > 12 * end / len(content) - 0.6  # all but the frame that was cut
+        assert seen.seconds + lacking(path, seen.seconds) == seen.seconds + seen.lacking == 12.0
+        np.testing.assert_array_equal(samples, whole[: len(samples)])
+    path.write_bytes(content[:half])
+    np.testing.assert_array_equal(read(path, 8_000, 2.5, 1.0), whole[20_000:28_000])
+    assert look(path, 7.0, 1.0).fault == "ends before second 7"
+    path.write_bytes(content + b"TAG".ljust(128, b"\0"))
+    assert (look(path).seconds, look(path).lacking) == (12.0, 0.0)
+    tail = len(content) - 12_000  # within what libsndfile reads at once
+    for spoilt in (
+        content[:half] + damage + content[half + 100 :],
+        content[:half] + content[half + 5_000 :],
+        content[:tail] + damage + content[tail + 100 :],
+        content[: half - 9_000] + damage + content[half - 8_900 : half],
+        content[:half] + bytes(len(content) - half),
+    ):
+        path.write_bytes(spoilt)
+        assert str(look(path).fault).startswith("is no sound file that can be read")
+
+
+@pytest.mark.parametrize("kind", ["VORBIS", "OPUS"])
+def test_all_streams_of_a_chained_ogg_are_heard(tmp_path: Path, kind: str):
+    path, parts = tmp_path / "a.ogg", list[bytes]()
+    for seconds in (1.0, 1.5, 0.5):
+        soundfile.write(path, noise(seconds), 8_000, format="OGG", subtype=kind)
+        parts.append(path.read_bytes())
+    path.write_bytes(b"".join(parts))
+    assert soundfile.info(path).duration == 1.0
+    seen, samples = look(path), read(path, 8_000)
+    assert (seen.seconds, seen.fault, seen.lacking, lacking(path, 3.0)) == (3.0, None, 0.0, 0.0)
+    np.testing.assert_allclose(samples[8_000:16_000], samples[:8_000], atol=0.15)  # each begins as the first does
+    np.testing.assert_array_equal(read(path, 8_000, 0.75, 1.0), samples[6_000:14_000])
+    assert look(path, 3.5).fault == "ends before second 3.5"
+    path.write_bytes(parts[0] + parts[1][:-200] + parts[2])  # its last page seems to reach into the next stream
+    assert (look(path).lacking, look(path).seconds > 2.0) == (math.inf, True)
+    path.write_bytes(parts[0] + parts[1][:60] + parts[2])  # a stream that cannot be opened, behind what is asked for
+    assert (look(path, 0.0, 0.5).seconds, look(path).fault is None) == (0.5, False)
+    soundfile.write(path, noise(1.0), 16_000, format="OGG", subtype=kind)
+    path.write_bytes(parts[0] + path.read_bytes())
+    assert look(path).fault == "holds streams of 8,000 and of 16,000 samples a second: convert it to one rate"
+
+
+def test_channels_that_cancel_each_other_are_told_and_one_silent_channel_is_not(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([noise(1), -noise(1)], 1), 8_000)
+    assert str(look(path).fault).startswith("has channels that cancel each other")
+    with pytest.raises(DataError, match=r"a\.wav has channels that cancel each other .*: turn the sign of one"):
+        list(decoded(path))
+    soundfile.write(path, np.stack([noise(1), 0 * noise(1)], 1), 8_000)
+    assert look(path).fault is None
+
+
+def test_a_piece_is_read_where_a_format_cannot_be_entered_in_the_middle(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(3), 8_000, subtype="GSM610")
+    np.testing.assert_array_equal(read(path, 8_000, 1.5, 1.0), read(path, 8_000)[12_000:20_000])
+    assert (look(path, 1.5, 1.0).seconds, look(path, 4.0).fault) == (1.0, "ends before second 4")
 
 
 def test_frames_are_found_behind_tags_and_other_bytes(tmp_path: Path):

@@ -39,6 +39,7 @@ class Captioning:
     """
 
     name = "captioning"
+    things: Mapping[Split, str] = {"train": "sentences", "validation": "images", "test": "images"}
     metric = METRIC
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ("words.*",)  # PAPER.md section 3: everything is pruned but Ws, the word embedding

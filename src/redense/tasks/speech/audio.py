@@ -8,37 +8,32 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from redense.errors import DataError, MissingExtraError
+from redense.errors import DataError
 from redense.files.opening import open_regular, read_bytes
-from redense.optional.extras import refuse_folder
 
-from .data import mp3
+from .data import ogg
+from .data.sndfile import MPEG, OPEN_END, Samples, blocks, can_seek, opened, require_soundfile
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".wv1", ".wv2", ".aiff", ".aif", ".au")
 """Endings of sound files that the library behind `soundfile` reads."""
 
-Samples = NDArray[np.float32]
-
 # As libsndfile calls them: it knows some twenty more, which nobody keeps speech in.
-_MPEG = ("MP3", "MPEG")
-_FORMATS = frozenset((*_MPEG, "WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "NIST", "AIFF", "AU"))
-_BLOCK = 1 << 16  # numbers read at once: a header may claim any length
+_FORMATS = frozenset((*MPEG, "WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "NIST", "AIFF", "AU"))
 _RATES = (1_000, 384_000)
-_OPEN_END = (1 << 31) - (1 << 20)  # bytes or frames; a length that is not known is the largest, less the header
 # In libsndfile's log, which goes by the length of the file where that is not what the header says.
 _SHOULD_BE = re.compile(r"\b(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)")
 _FRAMES_SAID = re.compile(r"does not match value from 'ds64' chunk of (\d+)")
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most: head, lengths of segments, segments (RFC 3533)
 _NIST_HEAD = 1 << 14  # bytes; it says itself how long it is, mostly 1,024
 SILENT = 1e-4  # of full scale: 80 dB below it
+CANCELS = "has channels that cancel each other when they are averaged: turn the sign of one, or save one alone"
 WHOLE = 0.1  # seconds; a file that lacks no more than this is taken for whole
 LOUDEST = 2.0**32  # of full scale; a file of floats may hold what were whole numbers of 32 bits
 
@@ -71,21 +66,26 @@ def look(path: Path, start: float = 0.0, length: float | None = None, longest: f
     except OSError as error:
         return Sound(fault=f"cannot be read ({error.strerror or error})")
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    heard = _Loudness()
     try:
-        rate, *blocks = _decoded(io.BytesIO(content), start, min(_end(length), longest + 1.0))
+        source = _decoded(io.BytesIO(content), start, min(_end(length), longest + 1.0))
+        rate, count = next(source), 0
+        for block in source:
+            heard.add(block)
+            count += len(block)
     except DataError as error:
         return Sound(digest=digest, fault=str(error))
-    if not blocks:
+    if not count:
         return Sound(digest=digest, fault="holds no sound" if not start else f"ends before second {start:g}")
-    samples = np.concatenate(blocks)
-    seconds = len(samples) / rate
-    loudest = float(np.abs(samples).max())
-    if fault := beyond(loudest):
+    seconds = count / rate
+    if fault := beyond(heard.mean):
         return Sound(seconds, digest, fault)
-    if loudest < SILENT:
+    if heard.cancels:
+        return Sound(seconds, digest, CANCELS)
+    if heard.mean < SILENT:
         return Sound(seconds, digest, "is silent")
-    announced, endless = _announced(io.BytesIO(content))
-    if endless:  # what was made of the beginning alone is not taken for it
+    announced, has_more = _announced(io.BytesIO(content))
+    if has_more:  # what was made of the beginning alone is not taken for it
         digest = hashlib.blake2b(f"all of {digest}".encode(), digest_size=16).hexdigest()
     whole = not start and length is None and seconds <= longest
     return Sound(seconds, digest, lacking=_lacking(announced, seconds) if whole else 0.0)
@@ -105,14 +105,25 @@ def _lacking(announced: float, seconds: float) -> float:
 
 
 def _announced(stream: Any) -> tuple[float, bool]:
-    """Return the seconds that the header of a file announces, and whether it holds more, as `_opened` says.
+    """Return the seconds that the header of a file announces, and whether it holds more than libsndfile would give.
 
     They are 0 where a program that streams has left them open, and infinite where the end is missing and there is no
     number.
     """
-    with _opened(stream) as (file, endless, _):
+    soundfile, parts = require_soundfile(), _parts(stream)
+    found: list[tuple[float, bool]] = []
+    for part in parts:
+        try:
+            found.append(_announced_by_one(part))
+        except soundfile.LibsndfileError:  # a later stream, of which nothing was asked for
+            found.append((math.inf, False))
+    return sum(seconds for seconds, _ in found), len(parts) > 1 or any(endless for _, endless in found)
+
+
+def _announced_by_one(stream: Any) -> tuple[float, bool]:
+    with opened(stream) as (file, endless, _):
         frames, log = file.frames, file.extra_info
-        if endless or frames >= _OPEN_END:
+        if endless or frames >= OPEN_END:
             return 0.0, endless
         if file.format == "OGG":
             return frames / file.samplerate if _ends(stream) else math.inf, False
@@ -125,7 +136,13 @@ def _announced(stream: Any) -> tuple[float, bool]:
         elif found := _SHOULD_BE.search(log):
             said, there = map(int, found.groups())
             frames = frames * said // there if there else 0
-        return frames / file.samplerate if frames < _OPEN_END else 0.0, False
+        return frames / file.samplerate if frames < OPEN_END else 0.0, False
+
+
+def _parts(stream: Any) -> list[Any]:
+    """Return the streams that a file consists of, one after the other: the file itself, but for a chained Ogg."""
+    parts = ogg.parts_of(stream)
+    return [ogg.Part(stream, *part) for part in parts] if len(parts) > 1 else [stream]
 
 
 def _ends(stream: Any) -> bool:
@@ -136,23 +153,6 @@ def _ends(stream: Any) -> bool:
     if len(page) < 23 or not page[1] & 4:
         return False
     return len(page) >= 23 + page[22] + sum(page[23 : 23 + page[22]])
-
-
-@contextlib.contextmanager
-def _opened(stream: Any) -> Iterator[tuple[Any, bool, bool]]:
-    """Give a sound file, and two facts that are of an MP3 alone.
-
-    The first is whether it holds more than libsndfile would give of it: then all of it is given. The second is whether
-    a place in it can be found without decoding what is before.
-    """
-    soundfile = require_soundfile()
-    with soundfile.SoundFile(_Careful(stream)) as file:
-        frames = mp3.frames_of(stream) if file.format in _MPEG else None
-        if frames is None or not frames.has_more(file.frames):
-            yield file, False, frames is None or frames.even
-            return
-    with soundfile.SoundFile(_Careful(mp3.Endless(stream, frames.start))) as file:
-        yield file, True, False
 
 
 def beyond(loudest: float) -> str:
@@ -203,38 +203,92 @@ def decoded(path: Path, start: float = 0.0, length: float = math.inf) -> Iterato
     What a header says of the length is not believed: blocks are read until none is left.
 
     Raises:
-        DataError: it cannot be read, is no sound file, or a damaged one; the message names it.
+        DataError: it cannot be read, is no sound file, or a damaged one, or its channels cancel each other, which is
+            known at the end; the message names it.
         MissingExtraError: soundfile is not installed.
     """
+    heard = _Loudness()
     try:
-        with open_regular(path) as stream:
-            yield from _decoded(stream, start, length)
+        with open_regular(path) as stream, contextlib.closing(_decoded(stream, start, length)) as source:
+            yield next(source)
+            for block in source:
+                yield heard.add(block)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
     except DataError as error:
         raise DataError(f"{path} {error}") from None
+    if heard.cancels:
+        raise DataError(f"{path} {CANCELS}")
 
 
-def _decoded(stream: Any, start: float, length: float) -> Iterator[Any]:
-    soundfile = require_soundfile()
+class _Loudness:
+    """The loudest sample so far of the mean of all channels, and of any channel."""
+
+    def __init__(self) -> None:
+        self.mean = self.own = 0.0
+
+    @property
+    def cancels(self) -> bool:
+        """Whether there is sound in the channels, and none in their mean."""
+        return self.mean < SILENT <= self.own
+
+    def add(self, block: Samples) -> Samples:
+        """Take samples (n, channels), and return their mean (n,)."""
+        mean = block.mean(axis=1)
+        self.mean = float(np.maximum(self.mean, np.abs(mean).max()))  # NaN stays
+        self.own = float(np.maximum(self.own, np.abs(block).max()))
+        return mean
+
+
+def _decoded(stream: Any, start: float, length: float) -> Generator[Any]:
+    """Yield the rate, and then the samples in blocks (n, channels)."""
     if not stream.read(1):
         raise DataError("is empty")
     stream.seek(0)
+    parts = _parts(stream)
+    if len(parts) == 1:
+        yield from _decoded_of_one(stream, start, length)
+        return
+    rate, skipped, left = 0, 0, math.inf
+    for part in parts:
+        with contextlib.closing(_decoded_of_one(part, 0.0, math.inf)) as source:
+            own = next(source)
+            if not rate:
+                rate, skipped, left = own, round(start * own), _frames(length, own)
+                yield rate
+            if own != rate:
+                raise DataError(f"holds streams of {rate:,} and of {own:,} samples a second: convert it to one rate")
+            for block in source:
+                kept = block[skipped : None if math.isinf(left) else skipped + int(left)]
+                skipped, left = max(0, skipped - len(block)), left - len(kept)
+                if len(kept):
+                    yield kept
+                if left <= 0:
+                    return
+
+
+def _decoded_of_one(stream: Any, start: float, length: float, *, seeks: bool = True) -> Generator[Any]:
+    soundfile = require_soundfile()
     try:
-        with _opened(stream) as (file, _, even):
+        with opened(stream) as (file, _, even):
             if file.format not in _FORMATS:
                 raise DataError(f"is a sound file of the format {file.format}, which is none of the known")
             rate = int(file.samplerate)
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise DataError(f"says that it has {rate:,} samples a second")
-            if start and even:
-                file.seek(min(round(start * rate), max(file.frames, 0)))
-            # soundfile would seek after every block, to where it is: of an MP3 what follows then is distorted.
-            file.seekable = lambda: False
-            for _ in _blocks(file, 0 if even else round(start * rate)):
-                pass
-            yield rate
-            yield from _blocks(file, math.inf if math.isinf(length) else max(1, round(length * rate)))
+            wanted = round(start * rate)
+            jumps = even and seeks
+            place = min(wanted, max(file.frames, 0)) if jumps else 0
+            if not place or can_seek(file, place):
+                # soundfile would seek after every block, to where it is: of an MP3 what follows then is distorted.
+                file.seekable = lambda: False
+                for block in blocks(file, stream, 0 if jumps else wanted, place):
+                    place += len(block)
+                yield rate
+                yield from blocks(file, stream, _frames(length, rate), place)
+                return
+        stream.seek(0)
+        yield from _decoded_of_one(stream, start, length, seeks=False)
     except DataError:  # a ValueError, which says what it has to say
         raise
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
@@ -244,41 +298,8 @@ def _decoded(stream: Any, start: float, length: float) -> Iterator[Any]:
         raise DataError(f"is no sound file that can be read ({_words(error)})") from None
 
 
-def require_soundfile() -> Any:
-    """Return the module soundfile.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import soundfile
-
-        refuse_folder(soundfile)
-    except (ImportError, OSError) as error:  # OSError: the C library behind it is missing
-        raise MissingExtraError(f"sound files need soundfile ({error}): pip install 'redense[speech]'") from error
-    return soundfile
-
-
-class _Careful:
-    """A stream for libsndfile, which seeks wherever a damaged header says; soundfile would show a traceback of that."""
-
-    def __init__(self, stream: Any) -> None:
-        self.read, self.tell, self._stream = stream.read, stream.tell, stream
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with contextlib.suppress(OSError, ValueError, OverflowError):  # where it is says that it failed
-            self._stream.seek(offset, whence)
-        return self._stream.tell()
-
-
-def _blocks(file: Any, frames: float) -> Iterator[Samples]:
-    most = max(1, _BLOCK // max(1, file.channels))
-    while frames > 0:
-        block = file.read(int(min(most, frames)), dtype="float32", always_2d=True)
-        if not len(block):
-            return
-        frames -= len(block)
-        yield block.mean(axis=1)
+def _frames(length: float, rate: int) -> float:
+    return math.inf if math.isinf(length) else max(1, round(length * rate))
 
 
 def _head(stream: Any) -> bytes:

@@ -238,7 +238,14 @@ def test_coco_without_validation_images_is_parted_by_hash(tmp_path: Path, config
         ("{", "not JSON"),
         ("[]", "not in COCO's layout"),
         ('{"images": [{"id": 1, "file_name": 5}], "annotations": []}', "5 is no text"),
-        ('{"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]}', "not in COCO's layout"),
+        (
+            '{"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]}',
+            "annotation number 1 is about the image 1, which is not listed in images: remove it",
+        ),
+        (
+            '{"images": [], "annotations": [{"id": 7, "image_id": 99999, "caption": "a dog"}]}',
+            "the annotation 7 is about the image 99999, which is not listed in images: remove it",
+        ),
         (
             '{"images": [{"id": 3, "file_name": "3.png"}, {"id": 3, "file_name": "5.png"}], "annotations": []}',
             "train2017/3.png and train2017/5.png both have the id 3",
@@ -246,7 +253,7 @@ def test_coco_without_validation_images_is_parted_by_hash(tmp_path: Path, config
         ('{"images": [{"id": 3.5, "file_name": "3.png"}], "annotations": []}', "3.5 is no whole number"),
         ('{"images": [], "annotations": []}', "there are no images in captions_train2017.json"),
     ],
-    ids=["cut", "list", "number", "unknown image", "an id twice", "half an id", "empty"],
+    ids=["cut", "list", "number", "unknown image", "with an id", "an id twice", "half an id", "empty"],
 )
 def test_damaged_annotations_are_refused_in_one_line(text: str, message: str, tmp_path: Path, config: Config):
     (tmp_path / "annotations").mkdir()

@@ -91,6 +91,22 @@ def test_the_plan_says_what_is_small_as_the_check_does(folder: Path, capsys: pyt
     assert noted <= set(json.loads(capsys.readouterr().out)["notes"])
 
 
+def test_classes_that_a_split_lacks_are_noted_whether_it_is_drawn_or_given(make_folder: Callable[..., Path]):
+    drawn = str(make_folder({"": dict.fromkeys("abcdef", 3)}, sizes=((8, 8),)))
+    lacking = [note for note in check(ImageData(source=drawn), False).facts["notes"] if "has no image of" in note]
+    assert lacking == [
+        f"{drawn}: validation has no image of 4 of the 6 classes of the training set: a, b, e and 1 more",
+        f"{drawn}: test has no image of 4 of the 6 classes of the training set: b, c, d and 1 more",
+    ]
+    few = ImageData(source=drawn, limit=2)
+    assert f"{drawn}: training has no image of 4 of the 6 classes: a, c, d and 1 more" in load_images(few).notes
+    parts = {"train": dict.fromkeys("ab", 3), "val": dict.fromkeys("ab", 2), "test": {"b": 2}}
+    given = str(make_folder(parts, sizes=((8, 8),), name="given"))
+    assert load_images(ImageData(source=given)).notes == (
+        f"{given}: test has no image of 1 of the 2 classes of the training set: a",
+    )
+
+
 def test_a_class_makes_no_line_of_its_own(make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]):
     folder = make_folder({"": {"a\nnote: all is well": 12, "b": 12}})
     assert main(["data", "check", str(folder), "--data.size", "16"]) == 0

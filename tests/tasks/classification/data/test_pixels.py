@@ -37,7 +37,8 @@ def test_a_picture_is_turned_as_pillow_turns_it_and_looked_at_so(picture: Pictur
     assert np.array_equal(np.asarray(decode(content)), np.asarray(upright))
     seen = look(io.BytesIO(content), len(content))
     assert ((seen.width, seen.height), seen.fault) == (upright.size, "")
-    assert seen.turned == is_turned(content) == (2 <= orientation <= 8 and kind != "TIFF")  # of which Pillow does it
+    assert seen.turned == is_turned(content) == (2 <= orientation <= 8 and kind != "TIFF")
+    assert seen.by_pillow == (2 <= orientation <= 8 and kind == "TIFF")
 
 
 def test_a_large_photo_is_turned_after_it_is_decoded_at_a_fraction(picture: Picture):
@@ -67,15 +68,15 @@ def test_broken_notes_are_no_fault_of_the_pixels(picture: Picture):
 # --- whole sets -----------------------------------------------------------------------------------------------------
 
 
-def photos(folder: Path, picture: Picture, orientation: int) -> Path:
+def photos(folder: Path, picture: Picture, orientation: int, kind: str = "PNG") -> Path:
     """Write twelve pictures a class that are upright, noted as if they were, or lain down and noted so."""
     lay = {1: None, 6: Image.Transpose.ROTATE_90}[orientation]
     for number in range(48):
         split = "train" if number < 40 else "test"
-        place = folder / split / ("cat", "dog")[number % 2] / f"{number:02}.png"
+        place = folder / split / ("cat", "dog")[number % 2] / f"{number:02}.{kind.lower()}"
         place.parent.mkdir(parents=True, exist_ok=True)
         image = picture(number, (12, 20))
-        place.write_bytes(written(image if lay is None else image.transpose(lay), "PNG", orientation))
+        place.write_bytes(written(image if lay is None else image.transpose(lay), kind, orientation))
     return folder
 
 
@@ -99,6 +100,14 @@ def test_a_set_of_lain_down_photos_is_that_of_upright_ones_under_another_key(
     ]
     assert lain.fingerprint != upright.fingerprint
     assert lain.fingerprint == load_images(ImageData(source=str(tmp_path / "lain"), size=8)).fingerprint
+
+
+def test_photos_that_pillow_turns_are_counted_too(tmp_path: Path, picture: Picture):
+    lain = ImageData(source=str(photos(tmp_path / "lain", picture, 6, "TIFF")), size=8)
+    for _ in ("looked at", "known"):
+        assert (
+            f"{tmp_path / 'lain'}: 48 of 48 images are turned upright, as their camera noted" in load_images(lain).notes
+        )
 
 
 def test_predict_sees_what_training_sees(tmp_path: Path, picture: Picture):

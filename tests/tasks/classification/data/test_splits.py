@@ -72,6 +72,30 @@ def test_pick_is_the_same_on_every_version():
     assert pick(torch.arange(20) % 2, [3, 2], seed=7).tolist() == [3, 6, 8, 10, 11]
 
 
+def test_classes_with_equal_remainders_are_drawn_by_the_seed():
+    four = torch.arange(48) // 4
+    held = [torch.bincount(four[split_off(four, 0.1, seed)[1]], minlength=12).tolist() for seed in (0, 1, 0)]
+    assert held == [[1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 1, 0, 0, 1, 1, 1, 0, 0], held[0]]
+    kept = [torch.bincount(four[limit_to(four, 6, seed)], minlength=12).tolist() for seed in (0, 1, 0)]
+    assert kept == [[1, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0], [1, 0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0], kept[0]]
+    assert torch.equal(four[limit_to(four, 6, 0, draw=False)], torch.arange(6))
+    large = torch.repeat_interleave(torch.arange(6), torch.tensor([20, 20, 20, 1, 1, 1]))
+    assert [torch.bincount(large[limit_to(large, 7, seed)]).tolist() for seed in (0, 2)] == [
+        [2, 1, 1, 1, 1, 1],  # one of the three large classes gives what the small ones take
+        [1, 1, 2, 1, 1, 1],
+    ]
+
+
+def test_where_no_remainders_are_equal_the_split_is_the_one_of_before():
+    whole, uneven = torch.arange(40) % 4, torch.repeat_interleave(torch.arange(4), torch.tensor([14, 23, 35, 41]))
+    small = torch.repeat_interleave(torch.arange(6), torch.tensor([40, 41, 1, 2, 1, 1]))
+    assert split_off(whole, 0.1, 0)[1].tolist() == [2, 25, 32, 35]
+    assert limit_to(whole, 8, 0).tolist() == [2, 12, 15, 25, 26, 32, 35, 37]
+    assert split_off(uneven, 0.1, 3)[1].tolist() == [6, 21, 25, 37, 38, 65, 68, 75, 77, 87, 92]
+    assert limit_to(uneven, 11, 3).tolist() == [6, 21, 25, 37, 38, 65, 68, 75, 77, 87, 92]
+    assert limit_to(small, 10, 1).tolist() == [13, 20, 35, 56, 71, 72, 81, 83, 84, 85]
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_validation_share_outside_0_to_1_is_refused(share: float):
     with pytest.raises(DataError, match=r"in \(0, 1\)"):

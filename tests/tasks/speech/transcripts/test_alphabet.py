@@ -30,3 +30,10 @@ def test_an_unknown_character_is_named_with_its_text():
 def test_symbols_that_are_no_alphabet_are_refused(symbols: tuple[str, ...]):
     with pytest.raises(DataError, match="alphabet"):
         Alphabet(symbols)
+
+
+def test_letters_whose_accents_are_apart_are_told_how_to_be_written():
+    with pytest.raises(DataError, match="got 'a' twice; letters and their accents are apart in it, write it as 'aáb'"):
+        Alphabet(tuple("aa\u0301b"))
+    with pytest.raises(DataError, match=r"got 'a' twice$"):
+        Alphabet(tuple("aab"))

@@ -75,8 +75,15 @@ def _entries(path: Path, folder: str, split: Split | None) -> list[Entry]:
                     f"{path}: {names[number]} and {name} both have the id {number}, expected one image an id"
                 )
         sentences: dict[int, list[str]] = {number: [] for number in names}
-        for item in data["annotations"]:
-            sentences[_whole(item["image_id"])].append(text_of(item["caption"]).strip())
+        for place, item in enumerate(data["annotations"]):
+            number, text = _whole(item["image_id"]), text_of(item["caption"]).strip()
+            if number not in sentences:
+                own = f"the annotation {item['id']!r}" if "id" in item else f"annotation number {place + 1:,}"
+                raise DataError(
+                    f"{path}: {own} is about the image {number}, which is not listed in images: remove it, or list "
+                    "the image"
+                )
+            sentences[number].append(text)
         return [Entry(names[number], tuple(own), split) for number, own in sentences.items()]
 
     expected = "images, each with id and file_name, and annotations, each with image_id and caption"

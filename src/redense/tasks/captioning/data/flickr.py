@@ -21,7 +21,7 @@ from redense.tasks.tables import parted
 from redense.tasks.task import Split
 
 from .hub import USUAL
-from .source import Entry, Source, files_of
+from .source import Entry, Source, files_of, sentences_of
 
 FILES = ("Flickr8k.token.txt", "results_20130124.token", "results.csv", "captions.txt")
 _TEXTS = ("Flickr8k_text", "flickr8k_text", "Flickr30k_text", "flickr30k_text")  # folders that archives unpack to
@@ -127,7 +127,11 @@ def _commas(path: Path) -> Iterator[tuple[str, str]]:
             image, sentence = _columns(names, path)
             if len(row) < len(names) or (len(row) > len(names) and sentence < len(names) - 1):
                 raise DataError(f"{path}, line {line}: expected IMAGE,SENTENCE, got {','.join(row)[:60]!r}")
-            yield row[image], ",".join(row[sentence:]) if sentence == len(names) - 1 else row[sentence]
+            cell = ",".join(row[sentence:]) if sentence == len(names) - 1 else row[sentence]
+            texts = sentences_of(cell)
+            if texts is None:
+                raise DataError(f"{path}, line {line}: {cell[:60]!r}, expected a sentence or a list of sentences")
+            yield from ((row[image], text) for text in texts or [""])
 
 
 def _columns(names: list[str], path: Path) -> tuple[int, int]:

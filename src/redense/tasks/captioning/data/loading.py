@@ -30,7 +30,7 @@ from .flickr import find_flickr, read_flickr
 from .hub import read_hub
 from .karpathy import find_karpathy, read_karpathy
 from .source import Entry, Source, place_of, split_by_hash
-from .table import find_caption_tables, read_caption_tables
+from .table import find_caption_tables, read_caption_tables, verify_columns
 
 _NAMED = 3  # faulty images that a message names
 
@@ -75,6 +75,7 @@ class Looked:
         marks: of every image, uint64 (n,): images that differ in it differ.
         turned: of every image, bool (n,): whether `decode` turns it, as its camera noted.
         faint: of every image, bool (n,): whether it becomes black, or nearly.
+        upright: of every image, bool (n,): whether it is turned, by `decode` or by Pillow.
     """
 
     source: Source
@@ -83,6 +84,7 @@ class Looked:
     marks: np.ndarray
     turned: np.ndarray
     faint: np.ndarray
+    upright: np.ndarray
 
     @property
     def silent(self) -> list[int]:
@@ -125,7 +127,9 @@ def look_at(config: CaptionData, *, full: bool = False, on_checked: OnChecked | 
     source = read_source(config)
     seen = check(source.images, _known_as(source), full=full, on_checked=on_checked)
     faults = {number: fault_of(source, number, fault) for number, fault in seen.faults.items()}
-    return Looked(source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned, seen.faint)
+    return Looked(
+        source, tuple(map(_spoken, source.entries)), faults, seen.marks, seen.turned, seen.faint, seen.upright
+    )
 
 
 def _known_as(source: Source) -> str:
@@ -173,7 +177,7 @@ def divide_captions(looked: Looked, config: CaptionData) -> CaptionSplits:
             *source.notes,
             *notes,
             *idle_shares(config, given, "validation"),
-            *turned_note(source.place, looked.turned[used]),
+            *turned_note(source.place, looked.upright[used]),
             *faint_note(source.place, faint, len(used)),
             *shared_examples(source.place, marked, "images"),
         ),
@@ -205,15 +209,16 @@ def read_source(config: CaptionData) -> Source:
     if files := find_coco(folder):
         _refuse_idle(config, "text", place)
         return read_coco(files, folder, images, place)
-    if paths := find_caption_tables(folder):
+    if paths := find_caption_tables(folder, config.text):
         return read_caption_tables(paths, folder, config.text, place, images)
     if is_hub_folder(folder):
         _refuse_idle(config, "images", place)
         return read_hub(str(folder), config.text, place)
+    verify_columns(folder, config.text)
     raise DataError(
         f"{folder}: no captions in a layout that redense knows: expected dataset.json (Karpathy), Flickr8k.token.txt, "
         "results_20130124.token, results.csv, captions.txt, annotations/captions_*.json (COCO), metadata.jsonl or "
-        "captions.csv (file_name and text), or a Hugging Face set"
+        "captions.csv (file_name and text, or the column that data.text names), or a Hugging Face set"
     )
 
 

@@ -16,6 +16,7 @@ from redense.tasks.classification.data.layouts.folder import Files
 from redense.tasks.classification.data.sets import Encoded
 from redense.tasks.names import Alike, can_be_a_file
 from redense.tasks.split_names import split_of
+from redense.tasks.tables import listed
 from redense.tasks.task import Split
 
 
@@ -164,7 +165,12 @@ def text_of(value: Any) -> str:
 
 
 def sentences_of(cell: Any) -> list[str] | None:
-    """Return the sentences in a cell of a table: one, a list of them, or none; None where it has anything else."""
-    sentences: Any = [] if cell is None else [cell] if isinstance(cell, str) else cell
+    """Return the sentences in a cell of a table: one, a list of them, or none; None where it has anything else.
+
+    A list may be written as text, as in a table of CSV: see `redense.tasks.tables.listed`.
+    """
+    if isinstance(cell, str):
+        cell = [cell] if (items := listed(cell)) is None else items
+    sentences: Any = [] if cell is None else cell
     fits = isinstance(sentences, list) and all(isinstance(one, str) for one in sentences)
     return sentences if fits else None

@@ -27,8 +27,12 @@ _CAPTIONS = ("captions", "caption", "sentences")
 _STEMS = ("metadata", *_CAPTIONS)
 
 
-def find_caption_tables(folder: Path) -> list[Path]:
+def find_caption_tables(folder: Path, text: str | None = None) -> list[Path]:
     """Return the tables of a folder, and of the folders of splits in it, that give images sentences.
+
+    Args:
+        folder: of the set.
+        text: the columns of the sentences, with commas between; None: one that is called as usual.
 
     Raises:
         DataError: a table that is called after a split, or as one of captions, cannot be read, or is the only one of
@@ -37,13 +41,33 @@ def find_caption_tables(folder: Path) -> list[Path]:
     found: dict[Path, Split | None] = {path: _where(path, folder).split for path in _named(folder)}
     if any(found.values()):
         others = [path for path in visible(folder.iterdir(), folder) if path.suffix.lower() in ENDINGS]
-        verify_names(path for path in others if path not in found and split_within(path.stem) and _seems_to_fit(path))
-    return fitting(found, _fits, "image with a text")
+        inside = [path for path in others if path not in found and split_within(path.stem)]
+        verify_names(path for path in inside if _seems_to_fit(path, text))
+    return fitting(found, lambda path: _fits(path, text), "image with a text")
 
 
 def has_caption_tables(folder: Path) -> bool:
     """Whether a folder has tables that give images sentences: one that cannot be read does if it is called so."""
     return any(map(_seems_to_fit, _named(folder)))
+
+
+def verify_columns(folder: Path, text: str | None) -> None:
+    """Refuse a folder of which a table names images, and has none of the columns that sentences are looked for in.
+
+    Raises:
+        DataError: there is one; the message has its columns.
+    """
+    for path in _named(folder):
+        for line, row in _rows(path, text)[:1]:
+            if not (image := _image_in(row)):
+                continue
+            if text is not None:
+                _columns(row, text, path, line)
+            rest = ", ".join(repr(name) for name in row if name != image)
+            raise DataError(
+                f"{path} names images, and no column of it is called as sentences are: choose one with data.text "
+                f"(columns: {rest or 'no others'})"
+            )
 
 
 def _named(folder: Path) -> list[Path]:
@@ -67,7 +91,7 @@ def read_caption_tables(
     Raises:
         DataError: a line names no image, or has no text.
     """
-    rows = [(path, line, row, _name_in(row, path, line)) for path in paths for line, row in _rows(path)]
+    rows = [(path, line, row, _name_in(row, path, line)) for path in paths for line, row in _rows(path, text)]
     where = {path: _where(path, folder) for path in paths}
     files = _files([(name, where[path]) for path, _, _, name in rows], images or folder)
     sentences: dict[str, list[str]] = {}
@@ -140,22 +164,32 @@ def _files(names: Iterable[tuple[str, Where]], root: Path) -> dict[tuple[str, Wh
     return files
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, text: str | None = None) -> list[tuple[int, dict[str, Any]]]:
     return read_rows(
         path,
         known=(*FILES, *USUAL),
         bare=("image", "caption"),
         is_file=lambda cell: ending_of(cell) in SUFFIXES,
-        texts=USUAL,
+        texts=(*USUAL, *map(str.lower, _chosen(text))),
     )
 
 
-def _fits(path: Path) -> bool:
+def _fits(path: Path, text: str | None = None) -> bool:
     """Whether the first line of a table names an image and has text."""
-    for _, row in _rows(path)[:1]:
-        image = _column(row, FILES)
-        return bool(image) and ending_of(str(row[image])) in SUFFIXES and column_of(row, USUAL) is not None
+    for _, row in _rows(path, text)[:1]:
+        has_text = column_of(row, USUAL) is not None or any(name in row for name in _chosen(text))
+        return has_text and _image_in(row) is not None
     return False
+
+
+def _image_in(row: Mapping[str, Any]) -> str | None:
+    """Return the column of a row that names an image."""
+    column = _column(row, FILES)
+    return column if column and ending_of(str(row[column])) in SUFFIXES else None
+
+
+def _chosen(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -163,9 +197,9 @@ def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return column_of({key: cell for key, cell in row.items() if cell is not None}, names) or column_of(row, names)
 
 
-def _seems_to_fit(path: Path) -> bool:
+def _seems_to_fit(path: Path, text: str | None = None) -> bool:
     try:
-        return _fits(path)
+        return _fits(path, text)
     except DataError:
         return path.stem.lower() in _CAPTIONS
 
@@ -176,7 +210,7 @@ def _columns(row: dict[str, Any], text: str | None, path: Path, line: int) -> li
         if column is None:
             raise DataError(f"{path}, line {line}: no text, expected one of the columns {', '.join(USUAL)}")
         return [column]
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = _chosen(text)
     for name in names:
         if name not in row:
             raise DataError(f"{path}, line {line}: data.text: {name!r} is no column{nearest(name, row)}")

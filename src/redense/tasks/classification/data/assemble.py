@@ -116,7 +116,7 @@ def assemble(place: str, parts: Mapping[str, Part], config: ImageData) -> tuple[
             f"`redense data check {shlex.quote(place)}`, mend it, or leave it out with data.broken: skip"
         )
     notes = [f"{place}: {left_out:,} of {total:,} images were left out: {_some(faults)}"] if faults else []
-    notes += turned_note(place, np.concatenate([part.turned for part in out.values()]))
+    notes += turned_note(place, np.concatenate([parts[name].checked.upright[part.index] for name, part in out.items()]))
     faint = [
         parts[name].files.name(index)
         for name, part in out.items()

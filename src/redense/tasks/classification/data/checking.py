@@ -31,7 +31,7 @@ OnChecked = Callable[[int, int], None]
 Looks = Callable[[Encoded, str], "Checked"]
 """(files, place) -> the facts of them, see `check`."""
 
-_GREY, _FULL, _FAULT, _TURNED, _FAINT = 1, 2, 4, 8, 16
+_GREY, _FULL, _FAULT, _TURNED, _FAINT, _BY_PILLOW = 1, 2, 4, 8, 16, 32
 _VERSION = 3  # of what is looked for: what another one found is not used, but for what it decoded
 _DECODED = 2  # the version whose full checks are still believed
 _PLAIN = (b"BM", *(b"P%d" % kind for kind in range(1, 8)))  # first bytes of BMP, PBM, PGM and PPM: pixels as they are
@@ -45,7 +45,8 @@ class Checked:
     """The facts of every file: ``sizes`` int32 (n, 2) are height and width, ``faults`` name the unusable ones.
 
     ``turned``, bool (n,): its camera noted that it is to be turned, and it is; ``sizes`` are those of then. ``faint``,
-    bool (n,): its numbers are of 16 bits of grey and so small that it becomes black, or nearly.
+    bool (n,): its numbers are of 16 bits of grey and so small that it becomes black, or nearly. ``upright``, bool (n,):
+    it is turned, by whomever: fingerprints do not cover a TIFF that is, which Pillow has always turned.
 
     Files that differ in ``marks``, uint64 (n,), differ: they are of the length and of bytes all over the file.
     """
@@ -56,6 +57,7 @@ class Checked:
     marks: np.ndarray
     turned: np.ndarray
     faint: np.ndarray
+    upright: np.ndarray
 
 
 def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnChecked | None = None) -> Checked:
@@ -78,7 +80,7 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
                 seen, marks[index] = _look(files, index, full=full)
                 fault = seen.fault or decoded.get(index, "")
                 flags = _GREY * seen.grey | _FULL * (full or index in decoded) | _FAULT * bool(fault)
-                flags |= _TURNED * seen.turned | _FAINT * seen.faint
+                flags |= _TURNED * seen.turned | _FAINT * seen.faint | _BY_PILLOW * seen.by_pillow
                 state[index] = seen.height, seen.width, flags
                 faults.pop(index, None)
                 if fault:
@@ -86,14 +88,14 @@ def check(files: Encoded, place: str, *, full: bool = False, on_checked: OnCheck
                 next(steps)
         finally:  # an hour's work is kept when it is interrupted
             memory.keep(keys, state, marks, faults)
-    grey, turned, faint = (state[:, 2] & flag > 0 for flag in (_GREY, _TURNED, _FAINT))
-    return Checked(state[:, :2], grey, dict(sorted(faults.items())), marks, turned, faint)
+    grey, turned, faint, upright = (state[:, 2] & flags > 0 for flags in (_GREY, _TURNED, _FAINT, _TURNED | _BY_PILLOW))
+    return Checked(state[:, :2], grey, dict(sorted(faults.items())), marks, turned, faint, upright)
 
 
-def turned_note(place: str, turned: np.ndarray) -> list[str]:
+def turned_note(place: str, upright: np.ndarray) -> list[str]:
     """Return a note on how many of the images of a place are turned, bool (n,); none where none is."""
-    count = int(turned.sum())
-    return [f"{place}: {count:,} of {len(turned):,} images are turned upright, as their camera noted"] if count else []
+    count = int(upright.sum())
+    return [f"{place}: {count:,} of {len(upright):,} images are turned upright, as their camera noted"] if count else []
 
 
 def faint_note(place: str, names: Sequence[str], total: int) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from redense.errors import DataError
-from redense.files.visible import counted
+from redense.files.visible import counted, visible_line
 from redense.tasks import catalog
 from redense.tasks.classification.config import ImageData
 from redense.tasks.names import apart, called_alike, like_another
@@ -26,7 +26,7 @@ from .sets import AnySet, EncodedSet, ImageSet, Splits, fingerprint
 from .splits import limit_to, with_noise
 from .transforms import Preparation, before_random, evaluation, fits_in_memory, shape_of, to_memory
 
-_NAMED = 3  # kinds of classes that are called alike
+_NAMED = 3  # kinds of classes that are called alike, or classes that a split lacks
 _NO_CLASS = ("n/a", "#n/a", "<na>", "na", "n.a.", "?", "missing", "undefined", "none", "nan", "null")
 _REDUCED = 2  # of the rule by which large pictures are decoded at a fraction of their size
 
@@ -118,6 +118,7 @@ def divide_images(config: ImageData, found: Found, seed: int = 0) -> Splits[AnyS
     if config.limit is not None:
         train = train.take(limit_to(train.labels, config.limit, seed))
     splits = Splits(train, validation, test)
+    notes += _lacking(place, splits)
     notes += shared_examples(place, {name: marked(part) for name, part in splits.by_name().items()}, "images")
     if config.label_noise:
         labels = with_noise(train.labels, len(train.classes), config.label_noise, seed)
@@ -167,6 +168,20 @@ def _only_shown(sets: Mapping[str, ImageSet]) -> dict[str, ImageSet]:
         name: replace(part, labels=torch.searchsorted(shown, part.labels), classes=classes)
         for name, part in sets.items()
     }
+
+
+def _lacking(place: str, splits: Splits[AnySet]) -> list[str]:
+    """Say which classes each split has no image of, of all that the network is to tell apart."""
+    notes: list[str] = []
+    for name, part in splits.by_name().items():
+        counts = part.labels.bincount(minlength=len(part.classes)).tolist()
+        lacking = [own for own, count in zip(part.classes, counts, strict=True) if not count]
+        if lacking and len(part):
+            shown = ", ".join(map(visible_line, lacking[:_NAMED]))
+            more = f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
+            whole = f"{len(part.classes):,} classes{'' if part is splits.train else ' of the training set'}"
+            notes.append(f"{place}: {name} has no image of {len(lacking):,} of the {whole}: {shown}{more}")
+    return notes
 
 
 def _alike(place: str, classes: Sequence[str]) -> list[str]:

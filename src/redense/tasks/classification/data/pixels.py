@@ -38,7 +38,10 @@ _FAINT = 1 << 12  # a picture of 16 bits of grey all of whose numbers are below 
 
 @dataclass(frozen=True)
 class Look:
-    """The facts of one file: its upright size in pixels, whether it is grey, turned or faint, and its fault."""
+    """The facts of one file: its upright size in pixels, whether it is grey, turned or faint, and its fault.
+
+    ``by_pillow``: it is turned, too, but by Pillow, which does that with a TIFF.
+    """
 
     height: int = 0
     width: int = 0
@@ -46,6 +49,7 @@ class Look:
     turned: bool = False
     faint: bool = False
     fault: str = ""
+    by_pillow: bool = False
 
 
 def require_pillow() -> None:
@@ -204,7 +208,8 @@ def look(stream: BinaryIO, length: int, *, full: bool = False) -> Look:
         with opened(stream) as image:
             turn = _turn(image)
             width, height = reversed(image.size) if turn in _QUARTER else image.size
-            seen = Look(height, width, is_grey(image.mode), turn is not None)
+            by_pillow = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_ORIENTATION) in _TURNS
+            seen = Look(height, width, is_grey(image.mode), turn is not None, by_pillow=by_pillow)
             _check_depth(image.mode)
             if full or _is_deep(image.mode) or not _ends_well(stream, length, image):
                 seen = replace(seen, faint=_is_faint(image))

@@ -25,7 +25,7 @@ OnDone = Callable[[int, int], None]
 """Called with how many clips are done, and how many there are to do."""
 
 _SAY_SECONDS = 20.0  # between two lines in the log
-_VERSION = 3  # of what is kept
+_VERSION = 4  # of what is kept
 
 
 def listen(clips: Sequence[Clip], place: str, longest: float, on_done: OnDone | None = None) -> list[Sound]:

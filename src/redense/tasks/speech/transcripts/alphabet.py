@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,10 @@ class Alphabet:
             if len(symbol) != 1:
                 raise DataError(f"an alphabet's symbols are single characters, got {symbol!r}")
         if twice := sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1}):
-            raise DataError(f"an alphabet's symbols differ from each other, got {twice[0]!r} twice")
+            given = "".join(self.symbols)
+            composed = unicodedata.normalize("NFC", given)
+            cure = "" if composed == given else f"; letters and their accents are apart in it, write it as {composed!r}"
+            raise DataError(f"an alphabet's symbols differ from each other, got {twice[0]!r} twice{cure}")
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Alphabet:

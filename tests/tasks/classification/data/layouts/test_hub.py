@@ -353,7 +353,7 @@ def test_a_split_whose_classes_are_numbered_apart_is_read_by_their_names(hf: Any
         assert (splits.test.classes, splits.test.labels.tolist()) == (("cat", "dog"), [1] * 5)
     (note,) = [note for note in load_images(saved("dog", labels=[0] * 5)).notes if "by their names" in note]
     assert "test numbers the classes apart from train" in note
-    assert not load_images(saved("cat", labels=[0] * 5)).notes
+    assert not any("by their names" in note for note in load_images(saved("cat", labels=[0] * 5)).notes)
     with pytest.raises(DataError, match=r"class(es)? that no training image shows.*ant|test/ant has 5 images"):
         load_images(saved("ant", "cat", labels=[0] * 5))
 

@@ -19,7 +19,7 @@ from redense.errors import DataError, nearest
 from redense.tasks.folders import ending_of, is_hidden, subfolders, visible, walk
 from redense.tasks.names import can_be_a_file, one_each, plain_name
 from redense.tasks.split_names import split_of
-from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, read_rows, split_in, verify_splits
+from redense.tasks.tables import ENDINGS, FILES, SPLITS, column_of, listed, read_rows, split_in, verify_splits
 from redense.tasks.task import Split
 
 from .folder import SUFFIXES, Files
@@ -161,7 +161,7 @@ def find_label_tables(root: Path, label: str | None, images: Images) -> tuple[li
             known=(*FILES, *LABELS),
             bare=("image", "label"),
             is_file=lambda cell, where=where: ending_of(cell) in SUFFIXES or images.find(cell, where) is not None,
-            texts=LABELS,
+            texts=(*LABELS, *([label.lower()] if label else [])),
         )
         column = _image_column([row for _, row in rows[:_TRIED]], images, where)
         if column is None:
@@ -287,7 +287,7 @@ def _label(cell: Any, path: Path, line: int) -> str:
     """Return the class that a cell names; no text where it says none."""
     if is_unlabelled(cell):
         return ""
-    if not isinstance(cell, str | int):
+    if not isinstance(cell, str | int) or (isinstance(cell, str) and len(listed(cell, numbers=True) or ()) > 1):
         raise DataError(
             f"{path}, line {line}: the label is {cell!r:.60}, expected one class for the image: a word, a whole "
             "number, true or false"
