@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.errors import DataError
+from redense.files.opening import read_bytes
 from redense.files.visible import markdown
 from redense.files.writing import write_bytes
 from redense.report.kit.document import Page
@@ -22,6 +23,7 @@ from .tabular import to_csv, to_latex, to_markdown
 
 WIDTH = 624  # CSS pixels: 6.5 inches, the text of a page; 12 pixels of type are 9 points
 _LIST = "README.md"
+_LARGEST = 1 << 24  # bytes of that list
 _NAMES = re.compile(r"`(figure|table)-[\w-]+\.\w+`(, `(figure|table)-[\w-]+\.\w+`){2}")  # a line of the list
 _SHARP = 3  # pixels of PNG for one of CSS: 288 to the inch
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'Nimbus Sans', sans-serif"
@@ -71,7 +73,7 @@ def _refuse_others(out: Path, names: Iterable[str]) -> None:
         DataError: there is one, or the list is not ours.
     """
     try:
-        there = (out / _LIST).read_text(encoding="utf-8", errors="replace")
+        there = read_bytes(out / _LIST, _LARGEST).decode("utf-8", errors="replace")
     except OSError:
         there = ""
     ours = {name for line in there.split("\n") if _NAMES.fullmatch(line) for name in re.findall("`([^`]+)`", line)}
