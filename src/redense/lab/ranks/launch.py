@@ -102,6 +102,19 @@ def launched() -> bool:
     return "RANK" in os.environ and _number("WORLD_SIZE", 1) > 1
 
 
+def refuse_ranks(cure: str = "") -> None:
+    """Raise in one of several processes: what is to be done is the work of one.
+
+    Raises:
+        StateError: it is one of several.
+    """
+    if launched():
+        raise StateError(
+            "only `redense run` and `redense compare` of a recipe work over ranks, this is for one process: start it "
+            f"without torchrun{cure}"
+        )
+
+
 def check_launch() -> None:
     """Raise unless the environment of one of several processes says which one it is.
 

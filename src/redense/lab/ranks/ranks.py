@@ -25,7 +25,7 @@ from typing_extensions import override
 from redense.errors import RedenseError, StateError
 from redense.lab.checkpoint import pack_tree, unpack_tree
 
-from .launch import ALONE, Ranks, check_launch, is_first, launched
+from .launch import ALONE, Ranks, check_launch, is_first, launched, refuse_ranks
 from .processes import leave_with
 
 T = TypeVar("T")
@@ -284,8 +284,8 @@ def current() -> Ranks:
     Raises:
         StateError: it is one of several and has joined none: what it does is the work of one process.
     """
-    if _joined is None and launched():
-        raise StateError("only run and compare work over ranks, this is for one process: start it without torchrun")
+    if _joined is None:
+        refuse_ranks()
     return _joined or ALONE
 
 
