@@ -119,7 +119,9 @@ def test_slurm_may_begin_its_own_job_again_and_no_other(tmp_path: Path):
 def test_jobs_that_an_older_redense_began_are_counted_and_not_sent(tmp_path: Path):
     with kept(tmp_path / "out", plan(), {}) as held:
         write_scripts(held, {}, "queue {command}")
-        (held.folder("base", 0) / "stdout.txt").touch()  # it left no other mark
+        (held.folder("base", 0) / "stdout.txt").touch()  # of a training here, before
+        assert begun(held, collect(held)) == []
+        (held.folder("base", 0) / SCRIPT).write_text("#!/bin/sh\n")  # which leaves no other mark
         assert begun(held, collect(held)) == [("base", 0)]
 
 

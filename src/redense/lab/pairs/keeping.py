@@ -37,6 +37,7 @@ _RESULT = "result.json"
 ENDED = "exit-code"  # of a job that a queue has run
 BEGUN = "begun"  # a folder that a job of a queue makes before all else: of two jobs, one can make it
 SCRIPT = "job.sh"
+MARKING = "redense_job="  # stands in scripts that leave the mark
 _GIVEN_UP = "given-up"  # of an attempt that is read no more, whatever it still leaves
 
 
@@ -236,7 +237,8 @@ def _has_begun(folder: Path) -> bool:
     """Whether a job has begun there; an older redense left no mark, and the output of a job shows it."""
     if (folder / BEGUN).exists() or (folder / ENDED).exists():
         return True
-    return (folder / SCRIPT).exists() and (folder / "stdout.txt").exists()
+    script, printed = folder / SCRIPT, folder / "stdout.txt"
+    return script.is_file() and printed.exists() and MARKING.encode() not in read_bytes(script)
 
 
 def _done(held: Kept) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from redense.errors import RecipeError, command
 from redense.files.visible import visible_line
 from redense.files.writing import write_text
-from redense.lab.pairs.keeping import BEGUN, ENDED, SCRIPT, Kept, Outcome
+from redense.lab.pairs.keeping import BEGUN, ENDED, MARKING, SCRIPT, Kept, Outcome
 from redense.lab.pairs.printed import METRICS
 from redense.lab.pairs.results import check_answers, check_figures, has_failed, unfinished
 
@@ -120,7 +120,7 @@ def _script(held: Kept, job: CommandJob, cwd: str) -> str:
             "#!/bin/sh",
             f"cd {shlex.quote(cwd)} || exit 1",
             *exports,
-            f'redense_job="{slurm}/${{SLURM_RESTART_COUNT-}}"',
+            f'{MARKING}"{slurm}/${{SLURM_RESTART_COUNT-}}"',
             f"if ! mkdir {mark} 2>/dev/null; then",
             f"  [ -d {mark} ] || {{ mkdir {mark}; exit 1; }}",  # which says why
             f"  redense_then=$(cat {mark}/by 2>/dev/null)",
