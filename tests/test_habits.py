@@ -52,6 +52,20 @@ def test_every_text_file_is_as_the_editor_leaves_it():
     assert wrong == []
 
 
+def test_a_command_that_a_message_suggests_quotes_the_names_in_it():
+    """`redense.errors.command` does; a plain ``{name}`` can have a space."""
+    # names of our own, and prose
+    known = {"source.name", "start", "options.action", "folder.name", "' and '.join(actions)", "_FORMAT", "needs"}
+    plain = re.compile(r"(?:\bredense [a-z]+|[\"`: ]sh)(?: -*[a-z./][a-z./-]*)* \{(?!shlex\.|command\()([^{}]+)\}")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for match in plain.finditer(path.read_text(encoding="utf-8"))
+        if match[1] not in known
+    ]
+    assert wrong == []
+
+
 def test_what_is_checked_at_every_commit_is_what_make_checks():
     rule = re.search(r"(?m)^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert rule

@@ -64,6 +64,8 @@ def test_the_sets_that_a_recipe_may_name_and_nobody_fetches_can_be_looked_at(nam
         ("recipes copy quickstart --dry-run", "--dry-run is for redense recipes show, and not for copy"),
         ("recipes show quickstart --yaml --seed 3", "with settings: redense run RECIPE --print-config"),
         ("data list sample", "list takes no name: redense data check sample looks at one"),
+        ("data list my;set", "list takes no name: redense data check 'my;set' looks at one"),
+        ("zoo list my;net", "list takes no name: redense zoo evaluate 'my;net' shows"),
         ("store clear --store nothere", "there is no folder nothere"),
         ("run quickstart --no-store --store st", "--no-store keeps nothing in a store"),
         ("sensitivity quickstart --sparsities ,", "--sparsities names none"),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from redense._version import __version__
 from redense.errors import RedenseError, nearest
-from redense.lab.ranks.launch import launched
+from redense.lab.ranks.launch import check_launch, launched
 from redense.lab.ranks.signals import StoppedBySignal, raising
 from redense.optional.extras import missing_extra
 from redense.plugins import load_plugins
@@ -170,10 +170,12 @@ def _do_as_a_rank(verb: Verb, options: argparse.Namespace) -> int:
 
 def _end(why: str, code: int = 2) -> int:
     """Say why the work ends, and return the exit code; of several ranks, the first that knows speaks."""
-    if launched():
-        from redense.lab.ranks.ranks import speaks_first
+    with contextlib.suppress(RedenseError):  # the environment does not say which rank this is, and ``why`` does
+        if launched():
+            from redense.lab.ranks.ranks import speaks_first
 
-        if not speaks_first():
-            return code
+            check_launch()
+            if not speaks_first():
+                return code
     complain(why)
     return code

@@ -97,6 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         from redense.lab.events import listening
         from redense.lab.folder import restarted_folder
         from redense.lab.judging.single import run_verdict
+        from redense.lab.runs.resume import store_again
         from redense.lab.runs.run import discard_unstarted, has_checkpoint, new_run, train_run
         from redense.lab.store import PhaseStore, default_store
         from redense.lab.training.engine import StoppedError, TrainingError
@@ -105,17 +106,22 @@ def _run(options: argparse.Namespace) -> int:
 
         from .terminal.progress import RunProgress, result_table
 
-        root = None if options.no_store else options.store or default_store()
-        store = PhaseStore(root) if root else None
+        root, other = "" if options.no_store else str(options.store or default_store() or ""), ""
+        if options.resume and not options.no_store:
+            root, other = ranks.main(lambda: store_again(options.resume, options.store, default_store()))
+        store = PhaseStore(Path(root)) if root else None
 
         def new() -> str:
-            return str(restarted_folder(options.out) or new_run(recipe, options.out))
+            kept = str(Path(root).resolve()) if root else ""
+            return str(restarted_folder(options.out) or new_run(recipe, options.out, store=kept))
 
         folder: Path = options.resume or Path(ranks.main(new))
     if not options.quiet:
         heading = heading_of(recipe.name, recipe.about)
         console.print_titled(heading, f"{recipe.about or recipe.task}; seed {recipe.seed}")
         console.print(f"run folder: {folder}", soft_wrap=True)
+        if other:
+            console.print_titled("note", other, "yellow")
     go_on = resuming(folder)
     with Signals() as signals:
         try:

@@ -47,6 +47,23 @@ def default_store() -> Path | None:
     return None if own == "none" else at_home(own) if own else Path("runs") / "store"
 
 
+def store_of(given: Path | None, kept: str | None, default: Path | None) -> tuple[Path | None, str]:
+    """Return the store that a run or comparison goes on with, and a note where that is another than it began with.
+
+    Args:
+        given: the one that is asked for now; it goes before the others.
+        kept: the one that it began with; it goes before ``$REDENSE_STORE``. None: that is not known.
+        default: the one for what begins now.
+    """
+    if given is not None or not kept or (default and str(default.resolve()) == kept):
+        return given or default, ""
+    if Path(kept).is_dir():
+        return Path(kept), ""
+    return default, f"the store that it began with is gone, {kept}: it goes on " + (
+        f"with {default}" if default else "without one"
+    )
+
+
 def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights that a run ends with in a snapshot: of `keep: best-of-run` those of its best epoch."""
     return state.get("best of run", state)["model"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from redense.errors import StateError
 from redense.lab.arms import get_arms
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.training.engine import Engine
@@ -123,8 +124,8 @@ def test_only_where_given_weights_stand_for_the_dense_phase_it_is_compared_witho
     assert ("without longer" in out + err) == noted
 
 
-def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
-    redense: Run, recipe_file: Path, tmp_path: Path
+def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options_and_the_store_is_remembered(
+    redense: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     words = ["--dense.epochs", 2, "--arms", "dsd,llr", "--seeds=7", "--jobs", 1, "--store", "own store"]
     code, out, err = redense("compare", recipe_file, *words, "--seeds", "3,,5", "--out", "x")
@@ -143,6 +144,17 @@ def test_settings_of_the_recipe_and_a_sweep_are_given_beside_the_options(
     assert result["control"][0] in ("llr", "llr lr=0.3")  # the better of its settings on validation
     assert (tmp_path / "own store").is_dir()
     assert not (tmp_path / "runs").exists()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # it goes on with its store, whatever REDENSE_STORE is now
+    monkeypatch.setenv("REDENSE_STORE", str(tmp_path / "another"))
+    again = ("compare", "--resume", tmp_path / "x", "--jobs", 1)
+    assert "nothing had to be trained" in redense(*again)[1]
+    assert json.loads(redense(*again, "--dry-run", "--json")[1])["left"] == 0
+    assert not (tmp_path / "another").exists()
+    (tmp_path / "own store").rename(tmp_path / "gone")
+    (note,) = json.loads(redense(*again, "--dry-run", "--json")[1])["notes"]
+    assert note == f"the store that it began with is gone, {tmp_path}/own store: it goes on with {tmp_path}/another"
+    assert json.loads(redense(*again, "--dry-run", "--json", "--store", tmp_path / "gone")[1])["notes"] == []
 
 
 def test_without_a_store_the_comparison_keeps_its_phases_itself_and_goes_on_where_its_data_has_moved(
@@ -260,7 +272,7 @@ def test_clearing_a_folder_that_is_no_store_removes_nothing(redense: Run, tmp_pa
 
 
 def test_a_second_run_takes_all_from_the_store_and_no_store_trains_anew(
-    redense: Run, recipe_file: Path, tmp_path: Path, trained: list[int]
+    redense: Run, recipe_file: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     models: list[bytes] = []
     for name, words, expected in (
@@ -278,6 +290,18 @@ def test_a_second_run_takes_all_from_the_store_and_no_store_trains_anew(
     assert models[0] == models[1] == models[2] == models[4] != models[3]
     assert redense("store")[1].startswith("runs/store: 5 phases")
     assert redense("store", "--store", "other")[1].startswith("other: 3 phases")
+    assert str(tmp_path / "other") not in (tmp_path / "e" / "report.html").read_text()
+    used: list[Any] = []  # a run that goes on remembers its own
+
+    def train_run(folder: Path, *, store: Any, **options: Any) -> None:
+        used.append(store and store.root)
+        raise StateError("seen")
+
+    monkeypatch.setattr("redense.lab.runs.run.train_run", train_run)
+    monkeypatch.chdir(tmp_path / "c")
+    for name, words in (("a", []), ("c", []), ("e", []), ("e", ["--no-store"]), ("c", ["--store", "x"])):
+        assert "seen" in redense("run", "--resume", tmp_path / name, "--quiet", *words)[2]
+    assert used == [tmp_path / "runs" / "store", None, tmp_path / "other", None, Path("x")]
 
 
 def test_a_run_that_takes_phases_from_the_store_says_so(redense: Run, recipe_file: Path):

@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from redense import compare
+from redense import Schedule, compare, search, tune
 from redense.errors import RedenseError, StateError
 from redense.lab.pairs import functions
 from redense.lab.pairs.carrying import Carrier, carrier_of_functions
@@ -90,6 +91,26 @@ def test_processes_of_another_call_have_the_modules_and_the_folder_of_now(
         for each in (answer, where):
             found += carrier.carry(each, [1], again="the same call")
     assert found == ["as it was", "as it was", "edited", "edited"]
+
+
+def test_one_of_several_ranks_begins_no_comparison_or_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redense: Callable[..., tuple[int, str, str]]
+):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    schedule = Schedule.dsd(dense=2, sparse=2, redense=2, sparsity=0.5)
+    out: dict[str, Any] = {"out": tmp_path / "c", "quiet": True}
+    for call in (
+        lambda: compare(print, schedule, **out),
+        lambda: search(print, schedule, candidates={"a": schedule}, **out),
+        lambda: tune(print, schedule, **out),
+    ):
+        with pytest.raises(StateError, match="this is for one process: start it without torchrun"):
+            call()
+    monkeypatch.setenv("RANK", "0")
+    code, _, said = redense("compare", "--command", "base,new=true {seed}", "--baseline", "base", "--out", "c")
+    assert (code, "start it without torchrun" in said) == (2, True)
+    assert not (tmp_path / "c").exists()
 
 
 def test_functions_are_called_in_processes_and_what_is_for_ray_is_refused_elsewhere():

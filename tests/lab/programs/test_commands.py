@@ -295,18 +295,28 @@ def test_a_script_reads_its_arms_schedule_from_a_file(run: Run, tmp_path: Path):
 
 
 def test_jobs_of_a_queue_are_written_and_collected_and_never_sent(run: Run, tmp_path: Path):
-    code, out, _ = run("compare", *THREE, "--seeds", "2", "--out", "c", "--submit", "queue --time 60 {command}")
-    assert (code, "0 of 6 pairs are done" in out) == (0, True)
-    lines = [line for line in (tmp_path / "c/submit.sh").read_text().splitlines() if line.startswith("queue")]
+    code, out, _ = run("compare", *THREE, "--seeds", "2", "--out", "c d", "--submit", "queue --time 60 {command}")
+    assert (code, "0 of 6 pairs are done; what sends the other 6: sh 'c d/submit.sh'" in out) == (0, True)
+    lines = [line for line in (tmp_path / "c d/submit.sh").read_text().splitlines() if line.startswith("queue")]
     assert len(lines) == 6
     scripts = [Path(shlex.split(line)[-1]) for line in lines]
     for script in scripts[:4]:
         assert os.waitstatus_to_exitcode(os.system(shlex.quote(str(script)))) == 0
-    code, out, _ = run("compare", "--resume", "c")
+    code, out, _ = run("compare", "--resume", "c d")
     assert (code, "4 of 6 pairs are done; what sends the other 2" in out) == (0, True)
+    (scripts[4].parent / "begun").mkdir()
+    code, out, _ = run("compare", "--resume", "c d")
+    assert "4 of 6 pairs are done, 1 has begun and not ended (running, or killed); what sends the other 1: sh" in out
+    assert "where it runs no more, what sends it again: sh 'c d/submit-again.sh'" in out
+    told = json.loads(run("compare", "--resume", "c d", "--json")[1])
+    assert {name: told[name] for name in ("done", "left", "begun", "send", "send_again")} == {
+        **{"done": 4, "left": 2, "begun": 1},
+        **{"send": "sh 'c d/submit.sh'", "send_again": "sh 'c d/submit-again.sh'"},
+    }
+    (scripts[4].parent / "begun").rmdir()
     for script in scripts[4:]:
         os.system(shlex.quote(str(script)))
-    code, out, _ = run("compare", "--resume", "c")
+    code, out, _ = run("compare", "--resume", "c d")
     assert (code, "dsd:" in out) == (0, True)
 
 

@@ -237,6 +237,25 @@ def test_a_launcher_that_wants_shards_is_told_what_to_use(
     assert f"asks for {name}; redense trains a whole copy of the network on every rank" in error
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("WORLD_SIZE", "abc", "the variable WORLD_SIZE of the environment is no number: 'abc'"),
+        ("RANK", "x", "the variable RANK of the environment is no number: 'x'"),
+        ("RANK", "2", "RANK is 2, and WORLD_SIZE 2: ranks are counted from 0"),
+        ("LOCAL_RANK", "-1", "the variable LOCAL_RANK of the environment is no number: '-1'"),
+        ("MASTER_PORT", "", "the variable MASTER_PORT of the environment is no number: ''"),
+    ],
+)
+def test_an_environment_that_does_not_say_which_rank_this_is_is_told(
+    variable: str, value: str, why: str, monkeypatch: pytest.MonkeyPatch, redense: Callable[..., Any], recipe_file: Path
+):
+    for name, usual in {"RANK": "0", "WORLD_SIZE": "2", variable: value}.items():
+        monkeypatch.setenv(name, usual)
+    code, out, error = redense("run", recipe_file)
+    assert (code, out, error.count("\n"), why in error) == (2, "", 1, True), error
+
+
 def test_other_verbs_are_for_one_process(
     monkeypatch: pytest.MonkeyPatch, redense: Callable[..., Any], recipe_file: Path
 ):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage]
 
 from redense.cli.verbs import Signals
 from redense.lab.comparison import comparison
-from redense.lab.ranks.signals import STOPPING, stopping
+from redense.lab.ranks import ranks
+from redense.lab.ranks.signals import STOPPING, StoppedBySignal, raising, stopping
 from redense.lab.recipe import recipe
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has other signals")
@@ -55,6 +58,23 @@ def test_a_signal_that_comes_twice_at_once_is_one_and_a_second_ctrl_c_is_none(ca
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr().err.count("stopping after this step") == 1
+
+
+@pytest.mark.parametrize("found", [False, True], ids=["no other", "some others"])
+def test_a_signal_is_answered_while_a_rank_waits_for_the_others(found: bool, monkeypatch: pytest.MonkeyPatch):
+    came = threading.Event()
+
+    def meeting(address: str) -> Iterator[tuple[HashStore, int, int]]:
+        if not found:
+            came.wait()
+        yield HashStore(), 0, 2
+
+    monkeypatch.setattr(ranks, "rendezvous", meeting)
+    with raising():
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(StoppedBySignal, match="SIGTERM"):
+            ranks._met()  # pyright: ignore[reportPrivateUsage]
+    came.set()
 
 
 def test_a_hangup_that_nohup_ignores_stays_ignored():

@@ -159,16 +159,25 @@ def _plan(options: argparse.Namespace) -> Any:
 
 
 def _submit(held: Any, template: str, options: argparse.Namespace) -> int:
-    from redense.lab.programs.submission import collect, write_scripts
+    from redense.lab.programs.submission import AGAIN, begun, collect, write_scripts
 
     outcomes = collect(held, retry_failed=bool(options.retry_failed))
     left = len(held.plan.pairs) - len(outcomes)
     if not left:
         return _finish(held, outcomes, as_json=options.json)
-    path = write_scripts(held, outcomes, template)
+    running = len(begun(held, outcomes))
+    path, rest = write_scripts(held, outcomes, template), left - running
+    send, again = command("sh", path), command("sh", held.path / AGAIN)
     if options.json:
-        return answer({"folder": str(held.path), "done": len(outcomes), "left": left, "send": f"sh {path}"})
-    say(f"{len(outcomes):,} of {len(held.plan.pairs):,} pairs are done; what sends the other {left:,}: sh {path}")
+        told = {"folder": str(held.path), "done": len(outcomes), "left": left, "begun": running}
+        return answer({**told, "send": send if rest else "", "send_again": again if running else ""})
+    done = f"{len(outcomes):,} of {len(held.plan.pairs):,} pairs are done"
+    if running:
+        done += f", {running:,} {'has' if running == 1 else 'have'} begun and not ended (running, or killed)"
+    say(f"{done}; what sends the other {rest:,}: {send}" if rest else done)
+    if running:
+        killed = "it runs no more, what sends it" if running == 1 else "none of them runs any more, what sends them"
+        say(f"where {killed} again: {again}")
     say(f"collect them with: {command('redense', 'compare', '--resume', held.path)}")
     return 0
 

@@ -135,6 +135,7 @@ def _compare(options: argparse.Namespace) -> int:
         new_comparison,
         parse_sweep,
         read_comparison,
+        store_kept,
     )
     from redense.lab.comparison.extension import extended, moved, plan_looks, write_extended, write_moved
     from redense.lab.comparison.grid import Grid
@@ -143,7 +144,7 @@ def _compare(options: argparse.Namespace) -> int:
     from redense.lab.judging.verdicts import check_looks, check_margin
     from redense.lab.pairs.defaults import held
     from redense.lab.pairs.plan import seed_list
-    from redense.lab.store import PhaseStore, default_store
+    from redense.lab.store import PhaseStore, default_store, store_of
     from redense.lab.training.engine import StoppedError
 
     console = SafeConsole(quiet=not ranks.is_main, stderr=options.json)
@@ -185,8 +186,9 @@ def _compare(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack, ranks.held(lambda: locked(folder)):
         stack.enter_context(held())  # the threads of whoever calls this from Python
         try:
-            store = PhaseStore(options.store or default_store() or folder / "store")
-            grid = Grid(comparison, store, folder, begun=before)
+            began = ranks.main(lambda: store_kept(folder)) if options.resume else None
+            root, other = store_of(options.store, began, default_store() or folder / "store")
+            grid = Grid(comparison, PhaseStore(root or folder / "store"), folder, begun=before)
         except RedenseError:
             if not options.resume and ranks.is_main:
                 discard_comparison(folder)
@@ -199,7 +201,7 @@ def _compare(options: argparse.Namespace) -> int:
             )
         elif before != kept:
             ranks.main(lambda: write_moved(folder, before))
-        for note in grid.notes:
+        for note in [*filter(None, [other]), *grid.notes]:
             console.print_titled("note", note, "yellow")
         ranks.main(grid.write_plan)
         with Signals(grid.stop) as signals, GridProgress(console, grid, jobs) as progress:
@@ -245,21 +247,22 @@ def _look_ahead(options: argparse.Namespace, console: Any, comparison: Any, befo
     import tempfile
 
     from redense.cli.terminal.grid_progress import outlook_table
-    from redense.lab.comparison.comparison import cells, check_started
+    from redense.lab.comparison.comparison import cells, check_started, store_kept
     from redense.lab.comparison.grid import Grid
     from redense.lab.comparison.outlook import outlook
     from redense.lab.pairs.defaults import held
-    from redense.lab.store import PhaseStore, default_store
+    from redense.lab.store import PhaseStore, default_store, store_of
 
     with tempfile.TemporaryDirectory() as place, held():
-        store = PhaseStore(options.store or default_store() or (options.resume or Path(place)) / "store")
-        grid = Grid(comparison, store, Path(place))
+        own, began = (options.resume or Path(place)) / "store", store_kept(options.resume) if options.resume else None
+        root, other = store_of(options.store, began, default_store() or own)
+        grid = Grid(comparison, PhaseStore(root or own), Path(place))
         if options.resume:
             grid.cells = cells(comparison, grid.task, check_started(options.resume, before, grid.task))
-        made = outlook(grid)
+        made, notes = outlook(grid), [*filter(None, [other]), *grid.notes]
     if options.json:
-        return answer({"seeds": list(comparison.seeds), "notes": grid.notes, **made})
-    for note in grid.notes:
+        return answer({"seeds": list(comparison.seeds), "notes": notes, **made})
+    for note in notes:
         console.print_titled("note", note, "yellow")
     seeds = counted(len(comparison.seeds), "seed")
     console.print(

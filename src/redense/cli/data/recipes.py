@@ -126,7 +126,7 @@ def _data(options: argparse.Namespace) -> int:
     about_content = [*options.settings[:1], *(f"--{name}" for name in ("label", "task") if getattr(options, name))]
     if options.action == "list":
         if options.name:
-            raise RedenseError(f"list takes no name: redense data check {options.name} looks at one")
+            raise RedenseError(f"list takes no name: {command('redense', 'data', 'check', options.name)} looks at one")
         if options.json:
             rows = [
                 {"name": s.name, "state": catalog.status(s), "megabytes": s.megabytes, "about": s.description}

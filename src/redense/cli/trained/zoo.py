@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redense.cli.terminal.printing import answer, say
 from redense.cli.verbs import Verbs
-from redense.errors import RedenseError
+from redense.errors import RedenseError, command
 
 
 def register(verbs: Verbs) -> None:
@@ -24,7 +24,8 @@ def _zoo(options: argparse.Namespace) -> int:
     if options.action == "evaluate":
         return _evaluate(options)
     if options.name:
-        raise RedenseError(f"list takes no name: redense zoo evaluate {options.name} shows its figures")
+        shown = command("redense", "zoo", "evaluate", options.name)
+        raise RedenseError(f"list takes no name: {shown} shows its figures")
     from redense.lab.zoo import default_zoo, entries
     from redense.tasks.metrics import shown_name
 

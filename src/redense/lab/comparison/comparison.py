@@ -102,6 +102,14 @@ def new_comparison(comparison: Comparison, out: Path | None = None, *, root: Pat
     return folder
 
 
+def store_kept(folder: Path) -> str | None:
+    """Return the phase store that a comparison was trained with last; None where nobody can tell."""
+    try:
+        return str(read_json(folder / "grid.json")["store"])
+    except (StateError, KeyError, TypeError):
+        return None
+
+
 def plugins_needed_by(comparison: Comparison) -> dict[str, dict[str, str]]:
     """Return what `environment.json` says of the plugins that a comparison needs; nothing where it needs none."""
     named = names_in(comparison.recipe)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from redense.errors import MissingExtraError, RecipeError, StateError
 from redense.files.visible import visible_line
+from redense.lab.ranks.launch import refuse_ranks
 from redense.optional.extras import refuse_folder
 from redense.schedules.numeric import plain
 
@@ -53,8 +54,11 @@ class Carrier:
 
         Raises:
             MissingExtraError: joblib or Ray is not installed.
-            StateError: no cluster answers, or a job does not fit it.
+            StateError: no cluster answers, or a job does not fit it; or this is one of several processes of torchrun.
         """
+        refuse_ranks(
+            ". A training that is itself over ranks is a command: redense compare --command NAME='torchrun ...'"
+        )
         if self.backend == "ray":
             from redense.lab.comparison.ray_cluster import join_cluster
 

@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 PLAN = "comparison.json"
 _RESULT = "result.json"
 ENDED = "exit-code"  # of a job that a queue has run
+BEGUN = "begun"  # a folder that a job of a queue makes before all else: of two jobs, one can make it
+SCRIPT = "job.sh"
+MARKING = "redense_job="  # stands in scripts that leave the mark
+_GIVEN_UP = "given-up"  # of an attempt that is read no more, whatever it still leaves
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,25 @@ class Outcome:
     seconds: float = 0.0
     processor_seconds: float = 0.0
     unread: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A job of a pair that a queue has begun. Each has a folder of its own, so that nothing of two of them is mixed.
+
+    Args:
+        folder: with what it prints, and with ``out``.
+        code: its exit code as it wrote it; None while it has not ended, or where it was killed.
+        given_up: it is read no more.
+    """
+
+    folder: Path
+    code: str | None
+    given_up: bool
+
+    def give_up(self) -> None:
+        """Read nothing more of it."""
+        write_text(self.folder / _GIVEN_UP, "")
 
 
 @dataclass
@@ -79,6 +102,32 @@ class Kept:
     def folder(self, arm: str, seed: int) -> Path:
         """Return where a pair's files are."""
         return self.path / "pairs" / arm / str(seed)
+
+    def attempt(self, arm: str, seed: int, number: int) -> Path:
+        """Return where the files of an attempt of a queue are, counted from 1; the first has the pair's own folder."""
+        return self.folder(arm, seed) / f"attempt-{number}" if number > 1 else self.folder(arm, seed)
+
+    def attempts(self, arm: str, seed: int) -> list[Attempt]:
+        """Return the attempts that a queue has begun, in their order."""
+        found: list[Attempt] = []
+        while _has_begun(folder := self.attempt(arm, seed, len(found) + 1)):
+            ends = folder / ENDED
+            code = read_bytes(ends).decode("utf-8", errors="replace").strip() if ends.is_file() else None
+            found.append(Attempt(folder, code, (folder / _GIVEN_UP).exists()))
+        return found
+
+    def ended(self, arm: str, seed: int) -> Attempt | None:
+        """Return the attempt that counts: the first that ended well, or else the last, if that has ended."""
+        attempts = self.attempts(arm, seed)
+        good = (each for each in attempts if each.code == "0" and not each.given_up)
+        last = attempts[-1] if attempts else None
+        return next(good, last if last and last.code is not None and not last.given_up else None)
+
+    def running(self, arm: str, seed: int) -> Attempt | None:
+        """Return the attempt that has begun and not ended, so that it runs or was killed."""
+        attempts = self.attempts(arm, seed)
+        last = attempts[-1] if attempts and not self.ended(arm, seed) else None
+        return last if last and last.code is None and not last.given_up else None
 
     def outcome(self, arm: str, seed: int) -> Outcome | None:
         """Return what came of a pair; None if it has not come to its end, or what was kept of it is damaged."""
@@ -150,6 +199,8 @@ def kept(out: Path | None, plan: Plan, environment: Mapping[str, Any], *, change
             after = continued(before, plan, out, judged=judged, done=done)
             if changed:
                 drop_parts(out)
+            if changed and not changed_code:
+                _give_up_running(Kept(out, after, looked), before)
             if after != before:
                 more = len(after.seeds) > len(before.seeds) or len(after.arms) > len(before.arms)
                 if more and _was_judged(out, before):
@@ -172,6 +223,24 @@ def _changed(before: Plan, now: Plan) -> bool:
     return any(changed_pieces(then.get(arm.name), arm.pieces) for arm in now.arms)
 
 
+def _give_up_running(held: Kept, before: Plan) -> None:
+    """Read nothing of jobs that began with the code of before and have not ended: they would count as of the new."""
+    then = {arm.name: arm.pieces for arm in before.arms}
+    for arm, seed in held.plan.pairs:
+        changed = changed_pieces(then[arm], held.plan.arm(arm).pieces) if arm in then else ()
+        if changed and (attempt := held.running(arm, seed)):
+            log.warning("a job of %s, seed %d began with the code of before: what it leaves is not read", arm, seed)
+            attempt.give_up()
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a job has begun there; an older redense left no mark, and the output of a job shows it."""
+    if (folder / BEGUN).exists() or (folder / ENDED).exists():
+        return True
+    script, printed = folder / SCRIPT, folder / "stdout.txt"
+    return script.is_file() and printed.exists() and MARKING.encode() not in read_bytes(script)
+
+
 def _done(held: Kept) -> dict[str, int]:
     """Return how many pairs of each arm have figures; those that failed are no reason to keep the code that failed."""
     return Counter(arm for (arm, _), outcome in held.outcomes().items() if outcome.figures)
@@ -180,14 +249,8 @@ def _done(held: Kept) -> dict[str, int]:
 def _trained(held: Kept) -> dict[str, int]:
     """Return `_done`, and with it the jobs of a queue that have ended and that nobody has looked at yet."""
     told = held.outcomes()
-    ended = Counter(pair[0] for pair in held.plan.pairs if pair not in told and end_of(held, *pair) == "0")
-    return Counter(_done(held)) + ended
-
-
-def end_of(held: Kept, arm: str, seed: int) -> str | None:
-    """Return what the job of a pair in a queue says of its end; None while it has not ended."""
-    ends = held.folder(arm, seed) / ENDED
-    return read_bytes(ends).decode("utf-8", errors="replace").strip() if ends.is_file() else None
+    ends = {pair: held.ended(*pair) for pair in held.plan.pairs if pair not in told}
+    return Counter(_done(held)) + Counter(arm for (arm, _), end in ends.items() if end and end.code == "0")
 
 
 def read_plan(folder: Path) -> tuple[Plan, list[list[int]]]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from redense.lab.pairs.by_name import named_arm, schedule_of
 from redense.lab.pairs.carrying import Carrier
 from redense.lab.pairs.figures import AnswerError
 from redense.lab.pairs.jobs import why
-from redense.lab.pairs.keeping import Kept, Outcome
+from redense.lab.pairs.keeping import BEGUN, SCRIPT, Kept, Outcome
 from redense.lab.pairs.named import BASELINE, NAMED, TWIN
 from redense.lab.pairs.plan import PlannedArm, scheduled_arm
 from redense.lab.pairs.printed import METRICS, figures_of, tail
@@ -97,13 +98,14 @@ def filled(command: str, values: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class CommandJob:
-    """The command of a pair: the line for the shell, and the place of its files."""
+    """The command of a pair: the line for the shell, the place of its files, and the ``out`` that it begins with."""
 
     arm: str
     seed: int
     line: str
     folder: Path
     environment: Mapping[str, str]
+    before: Path | None = None
 
 
 class Commanding:
@@ -197,20 +199,34 @@ class Commanding:
             raise StateError(f"the process beside the command of {job.arm}, seed {job.seed} was killed") from None
 
 
-def job_of(held: Kept, arm: str, seed: int) -> CommandJob:
-    """Return what is run for a pair."""
-    own, folder = held.plan.arm(arm), held.folder(arm, seed).absolute()
-    values = {"seed": str(seed), "arm": arm, "out": str(folder / "out")}
+def job_of(held: Kept, arm: str, seed: int, folder: Path | None = None) -> CommandJob:
+    """Return what is run for a pair: in the folder of an attempt, or of the next one after those of a queue."""
+    own, attempts = held.plan.arm(arm), held.attempts(arm, seed)
+    place = (folder or held.attempt(arm, seed, len(attempts) + 1)).absolute()
+    values = {"seed": str(seed), "arm": arm, "out": str(place / "out")}
     if own.schedule is not None:
-        values["schedule"] = str(folder / "schedule.json")
+        values["schedule"] = str(held.folder(arm, seed).absolute() / "schedule.json")
     environment = {f"REDENSE_{name.upper()}": value for name, value in values.items()}
-    return CommandJob(arm, seed, filled(own.command or "", values), folder, environment)
+    before = attempts[-1].folder.absolute() / "out" if attempts and folder is None else None
+    return CommandJob(arm, seed, filled(own.command or "", values), place, environment, before)
 
 
 def prepare(job: CommandJob) -> None:
-    """Make the folder of a job; figures of an attempt that was stopped are taken away."""
-    (job.folder / "out").mkdir(parents=True, exist_ok=True)
-    (job.folder / "out" / METRICS).unlink(missing_ok=True)
+    """Make the folder of a job; figures of an attempt that was stopped are taken away.
+
+    Raises:
+        StateError: a job of a queue has just begun in it.
+    """
+    if (job.folder / SCRIPT).exists():  # it may wait in a queue: whoever makes the mark first trains the pair
+        try:
+            (job.folder / BEGUN).mkdir()
+        except FileExistsError:
+            raise StateError(f"a job of a queue has begun {job.arm}, seed {job.seed}: start again") from None
+    out = job.folder / "out"
+    if job.before and job.before.is_dir() and not out.exists():
+        shutil.copytree(job.before, out, symlinks=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / METRICS).unlink(missing_ok=True)
 
 
 def write_schedules(held: Kept) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from redense.errors import StateError
+from redense.files.visible import visible_line
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -91,13 +94,60 @@ ALONE = Ranks()
 
 
 def launched() -> bool:
-    """Whether a launcher has started this process as one of several."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether a launcher has started this process as one of several.
+
+    Raises:
+        StateError: the number of them is none.
+    """
+    return "RANK" in os.environ and _number("WORLD_SIZE", 1) > 1
+
+
+def refuse_ranks(cure: str = "") -> None:
+    """Raise in one of several processes: what is to be done is the work of one.
+
+    Raises:
+        StateError: it is one of several.
+    """
+    if launched():
+        raise StateError(
+            "only `redense run` and `redense compare` of a recipe work over ranks, this is for one process: start it "
+            f"without torchrun{cure}"
+        )
+
+
+def check_launch() -> None:
+    """Raise unless the environment of one of several processes says which one it is.
+
+    Raises:
+        StateError: it does not.
+    """
+    rank, world = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    if rank >= world:
+        raise StateError(f"RANK is {rank}, and WORLD_SIZE {world}: ranks are counted from 0")
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"):
+        _number(name, 0)
+
+
+def _number(name: str, default: int) -> int:
+    """Return a number that a launcher has put into the environment."""
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal()):
+        raise StateError(
+            f"the variable {name} of the environment is no number: '{visible_line(text)[:40]}'; a launcher such as "
+            "torchrun sets it; for one process unset RANK"
+        )
+    return int(text)
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0, or alone."""
-    return not launched() or os.environ["RANK"] == "0"
+    """Whether this process is rank 0, or alone.
+
+    Raises:
+        StateError: nobody can tell.
+    """
+    return not launched() or _number("RANK", 0) == 0
 
 
 def launch_id() -> str | None:
@@ -105,7 +155,7 @@ def launch_id() -> str | None:
     run = os.environ.get("TORCHELASTIC_RUN_ID")
     if run is None:
         return None
-    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1 and run != "none":
+    if _number("GROUP_WORLD_SIZE", 1) > 1 and run != "none":
         return run  # several machines: all that they share
     logs = Path(os.environ.get("TORCHELASTIC_ERROR_FILE") or "none/attempt/rank/file")
     return f"{run}/{os.getppid()}/{logs.parent.parent.parent.name}"
@@ -113,4 +163,4 @@ def launch_id() -> str | None:
 
 def restarted() -> bool:
     """Whether torchrun has started this job again after a rank had died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0

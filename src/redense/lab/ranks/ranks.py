@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -23,12 +25,13 @@ from typing_extensions import override
 from redense.errors import RedenseError, StateError
 from redense.lab.checkpoint import pack_tree, unpack_tree
 
-from .launch import ALONE, Ranks, is_first, launched
+from .launch import ALONE, Ranks, check_launch, is_first, launched, refuse_ranks
 from .processes import leave_with
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=24)  # rank 0 may read much data before it speaks; one that dies is noticed at once
+_LOOK = 0.1  # seconds between two looks at whether the others have come
 _GRACE = 10.0  # seconds in which ranks save when their launcher was killed
 _OTHER_WAYS = {
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -197,7 +200,8 @@ def join() -> Ranks:
     """Return the ranks of this job: of torchrun's or `accelerate launch`'s environment, or this process alone.
 
     Raises:
-        StateError: the launcher wants the network sharded, which the engine does not do.
+        StateError: the launcher wants the network sharded, which the engine does not do; the ranks do not find each
+            other, or the environment does not say which one this is.
     """
     global _joined  # noqa: PLW0603  # a process is of one job, as its process group is
     if _joined is not None:
@@ -210,6 +214,7 @@ def join() -> Ranks:
             )
     if not launched():
         return ALONE
+    check_launch()
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun waits for its ranks; without it nobody would end them
         leave_with(os.getppid(), grace=_GRACE)
     from accelerate.state import PartialState
@@ -217,9 +222,7 @@ def join() -> Ranks:
     found = torch.accelerator.current_accelerator(check_available=True)
     on_cpu = found is None or found.type == "mps" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     try:
-        # Restarts of one torchrun may share its store, in which the addresses of ranks that are gone still lie.
-        store, rank, ranks = next(rendezvous("env://"))
-        store = PrefixStore(f"redense/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store, rank, ranks = _met()
         PartialState(cpu=on_cpu, timeout=_PATIENCE, store=store, rank=rank, world_size=ranks)
         group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -228,6 +231,40 @@ def join() -> Ranks:
         ) from error
     _joined = ManyRanks(rank, ranks, group, store)
     return _joined
+
+
+def _met() -> tuple[Any, int, int]:
+    """Return a store in which all ranks of this job have found each other, the rank of this one and their number.
+
+    PyTorch waits in C++, where no signal is answered: another thread does that, and this one looks again and again.
+
+    Raises:
+        RuntimeError, ValueError: they do not find each other.
+    """
+    met: list[Any] = []
+
+    def meet() -> None:
+        try:
+            met.append(next(rendezvous("env://")))
+        except (RuntimeError, ValueError) as error:
+            met.append(error)
+
+    meeting = threading.Thread(target=meet, daemon=True)
+    meeting.start()
+    while meeting.is_alive():
+        meeting.join(_LOOK)
+    if isinstance(met[0], Exception):
+        raise met[0]
+    store, rank, ranks = met[0]
+    # Restarts of one torchrun may share its store, in which the addresses of ranks that are gone still lie.
+    store = PrefixStore(f"redense/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    present, until = store.add("present", 1), time.monotonic() + _PATIENCE.total_seconds()
+    while present < ranks:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{present} have come in {_PATIENCE}")
+        time.sleep(_LOOK)
+        present = store.add("present", 0)
+    return store, rank, ranks
 
 
 @contextlib.contextmanager
@@ -247,8 +284,8 @@ def current() -> Ranks:
     Raises:
         StateError: it is one of several and has joined none: what it does is the work of one process.
     """
-    if _joined is None and launched():
-        raise StateError("only run and compare work over ranks, this is for one process: start it without torchrun")
+    if _joined is None:
+        refuse_ranks()
     return _joined or ALONE
 
 

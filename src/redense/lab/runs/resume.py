@@ -17,7 +17,7 @@ from redense.lab.environment import arithmetic, differences, environment, note_o
 from redense.lab.folder import STARTED, read_json, refuse_changed
 from redense.lab.keys import code_used
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe
-from redense.lab.store import PhaseStore
+from redense.lab.store import PhaseStore, store_of
 from redense.lab.tasks import fingerprints_of
 from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import start_used
@@ -57,6 +57,16 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> str:
         write_text(path, json.dumps(made, indent=2) + "\n")
         add_sums(folder, [path])
     return trained_on(folder) or task.fingerprint
+
+
+def store_again(folder: Path, given: Path | None, default: Path | None) -> tuple[str, str]:
+    """Return the store that a run goes on with, empty for none, and a note where it is another than it began with."""
+    path = folder / "environment.json"
+    kept = read_json(path).get("store") if path.is_file() else None  # an older run does not say
+    if kept == "" and given is None:
+        return "", ""
+    root, note = store_of(given, kept, default)
+    return str(root or ""), note
 
 
 def phase_path(folder: Path, index: int, planned: PlannedPhase) -> Path:

@@ -59,8 +59,10 @@ from .resume import begin, check_unchanged, last_snapshot, notes_on, phase_path,
 log = logging.getLogger(__name__)
 
 
-def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs")) -> Path:
+def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"), store: str | None = None) -> Path:
     """Make the folder of a new run: ``out``, or one named after recipe, seed and time below ``root``.
+
+    It notes the store, with which the run is to go on; an empty text says that there is none.
 
     Raises:
         StateError: the folder exists and is not empty, or cannot be made.
@@ -68,10 +70,9 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
     left = ("checkpoints", "environment.json", SUMS, LOCK)
     with begun(out, f"{recipe.name}-seed{recipe.seed}", root, left=left) as folder:
         (folder / "checkpoints").mkdir(exist_ok=True)
-        write_text(
-            folder / "environment.json",
-            json.dumps({**environment(), **needed_plugins(names_in(recipe))}, indent=2) + "\n",
-        )
+        kept = {} if store is None else {"store": store}
+        made = {**environment(), **needed_plugins(names_in(recipe)), **kept}
+        write_text(folder / "environment.json", json.dumps(made, indent=2) + "\n")
         text = recipe.to_yaml().encode()
         add_sums(folder, [folder / "environment.json"])
         note_sum(folder, "recipe.yaml", text)

@@ -209,7 +209,7 @@ def read_run(path: Path) -> Run:
         path=path,
         recipe_text=texts["recipe.yaml"],
         recipe=recipe,
-        environment=load_object(path / "environment.json"),
+        environment={name: said for name, said in load_object(path / "environment.json").items() if name != "store"},
         log=log,
         result=result,
         layers=layers,

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from redense.errors import BrokenImageError, DataError
+from redense.errors import BrokenImageError, DataError, command
 from redense.lab.training.batches import Batches, loader
 from redense.tasks.classification.config import ImageData, ImageModel
 from redense.tasks.classification.data import checking
@@ -288,6 +288,7 @@ def hidden(make_folder: MakeFolder) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_fails_in_training_is_one_line_with_its_name_and_the_cure(hidden: Path, workers: int):
+    hidden = hidden.rename(hidden.with_name("pic tures"))
     task = Classification(
         ImageData(source=str(hidden), size=16, augment="scale-aspect", normalize="imagenet"), ImageModel()
     )
@@ -298,7 +299,7 @@ def test_a_file_that_fails_in_training_is_one_line_with_its_name_and_the_cure(hi
     said = str(caught.value)
     assert said.startswith(f"{hidden}: train/dog/002.png cannot be decoded (")
     assert "\n" not in said
-    assert f"redense data check {hidden} --full" in said
+    assert f"`{command('redense', 'data', 'check', hidden, '--full')}`" in said
     assert "data.broken: skip" in said
 
 

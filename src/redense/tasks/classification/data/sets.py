@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redense.errors import BrokenImageError, DataError
+from redense.errors import BrokenImageError, DataError, command
 
 from .kept import Kept
 from .layouts.folder import Files
@@ -169,10 +169,10 @@ class EncodedSet:
             content = self.files.read(int(self.index[index]))
             return decode(content, grey=self.channels == 1, least=least, exact=exact)
         except Exception as error:  # Pillow raises a dozen kinds for a broken image
+            found = command("redense", "data", "check", self.place, "--full")
             raise BrokenImageError(
                 f"{self.place}: {self.name(index)} cannot be decoded ({first_line(error)}); find all such files with "
-                f"`redense data check {self.place} --full`, which remembers them, and leave them out with "
-                "data.broken: skip"
+                f"`{found}`, which remembers them, and leave them out with data.broken: skip"
             ) from error
 
     def take(self, indices: Tensor) -> EncodedSet:
