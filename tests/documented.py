@@ -8,7 +8,7 @@ BASELINE = "baseline"
 EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
-RESNET = ("converged-resnet20",)
+RESNET, TEN = ("converged-resnet20",), ("converged-resnet20-ten",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
 LATECOMERS = ("arms-captions-rest",)
@@ -18,6 +18,7 @@ NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep 
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
     RESNET: 0.2,
+    TEN: 0.1,
     ARMS: 0.2,
     NOISY: 0.2,
     FASHION: 0.2,
@@ -37,6 +38,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("README.md", "Does it help?", "quickstart as shipped, 5 seeds"): ("quickstart",),
     (R, "A trained baseline, at the paper's rates", "arm"): CONVERGED,
     (R, "ResNet-20 with a trained baseline", "arm"): RESNET,
+    (R, "ResNet-20, ten other seeds", "arm"): TEN,
     (R, "Every arm on the quickstart", "arm"): ARMS,
     (R, "The strongest arms, with six times the images", "arm"): FASHION,
     (R, "The strongest arms, on captions", "arm"): TALKER,
@@ -111,6 +113,13 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.15 ± 0.07": (CONVERGED, "test_error", "llr lr=0.3", "baseline"),
     "+0.24 ± 0.33": (RESNET, "test_error", "dsd", "longer"),
     "0.17 ± 0.17": (RESNET, "test_error", "dsd", "llr"),
+    "0.37 ± 0.25": (TEN, "test_error", "dsd 0.3", "longer"),
+    "0.10 ± 0.06": (TEN, "test_error", "dsd 0.5", "baseline"),
+    "0.42 ± 0.22": (TEN, "test_error", "dsd 0.5", "longer"),
+    "0.03 ± 0.05": (TEN, "test_error", "dsd 0.3", "restart"),
+    "0.31 ± 0.22": (TEN, "test_error", "longer", "baseline"),
+    "0.52 ± 0.17": (TEN, "test_error", "random 0.5", "dsd 0.5"),
+    "0.14 ± 0.17": (TEN, "test_error", "random 0.3", "dsd 0.3"),
     "0.59 ± 0.24": (ARMS, "test_error", "dsd", "longer"),
     "0.50 ± 0.23": (ARMS, "test_error", "restart", "longer"),
     "+0.10 ± 0.17": (ARMS, "test_error", "dsd", "restart"),
