@@ -213,3 +213,20 @@ def test_every_test_that_the_page_of_promises_names_exists():
     rows = [line for line in page.partition("## The table of damage")[0].splitlines() if line.startswith("| ")]
     promises = [row for row in rows if not row.startswith("| promise")]
     assert [row for row in promises if not re.search(r"`(tests/|redense\.)", row.split(" | ")[1])] == []
+
+
+def test_every_file_that_a_sentence_names_is_there():
+    named = re.compile(
+        r"\b(?:docs|tests|tools|benchmarks|results|src|examples)/[\w./-]*\.(?:md|py|json|csv|yaml|toml|ipynb|svg|png|js|css)\b"
+    )
+    texts = [*PAGES, ROOT / "results/PROTOCOL.md"]
+    for folder in ("src", "tools", "benchmarks"):
+        texts += sorted((ROOT / folder).rglob("*.py"))
+    places = {
+        (path.relative_to(ROOT), name)
+        for path in texts
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not re.search(r"[A-Z]{3,}", name.removesuffix("PROTOCOL.md"))  # a name that a reader replaces
+    }
+    assert len(places) > 100
+    assert [(path, name) for path, name in sorted(places) if not (ROOT / name).exists()] == []

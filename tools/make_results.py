@@ -90,6 +90,9 @@ EXPERIMENTS = {
     "arms-quickstart": Experiment(
         f"quickstart --arms {all_but('late-depth')} --margin 0.2 --seeds 500,501,502,503,504"
     ),
+    "arms-quickstart-more": Experiment(
+        f"quickstart --training.precision fp32 --arms {all_but('late-depth')} --margin 0.2 --seeds 505,506,507,508,509"
+    ),
     "arms-noisy": Experiment(
         f"fashion-mnist/noisy-labels-early --arms {all_but('late-depth', 'schedule-free', 'muon')} --margin 0.2 "
         "--seeds 500,501,502,503,504,505,506,507,508,509"
