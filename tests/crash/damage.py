@@ -26,6 +26,7 @@ import yaml
 from PIL import Image
 
 from redense import cli
+from redense.files.checksums import NAME as SUMS
 from redense.report.server.serving import Server
 
 HOW = ("flip", "truncate", "delete")
@@ -98,11 +99,18 @@ def make(root: Path, tasks: tuple[str, ...] = ("classification", "captioning", "
 
 
 def damage(path: Path, how: str) -> None:
-    """Change one bit in the middle of a file, cut it in half, or delete it."""
+    """Change one bit in the middle of a file, cut it in half, or delete it.
+
+    Of a list of checksums the bit is that of a decimal digit, which stays one: a letter may become no digit of a
+    checksum, and which of them is in the middle depends on the machine.
+    """
     data = path.read_bytes()
     path.unlink()  # another name may stand for the same bytes
     if how == "flip":
         middle = len(data) // 2
+        if path.name == SUMS:
+            line = data.rfind(b"\n", 0, middle) + 1
+            middle = next(place for place in range(line, len(data)) if data[place] in b"0123456789")
         path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
     elif how == "truncate":
         path.write_bytes(data[: len(data) // 2])
