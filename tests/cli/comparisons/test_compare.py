@@ -195,6 +195,21 @@ def test_a_diagnosis_is_written_shown_and_checked(redense: Run, recipe_file: Pat
     assert "diagnosis.json is damaged: it does not match its checksum" in err
 
 
+def test_a_page_that_cannot_be_written_takes_no_result_away(redense: Run, recipe_file: Path, tmp_path: Path):
+    code, out, _ = redense("compare", recipe_file, "--arms", "restart", "--seeds", "1", "--out", tmp_path / "mine")
+    assert code == 0
+    (tmp_path / "mine/report.html").unlink()
+    (tmp_path / "mine/report.html").mkdir()
+    rows = [line for line in out.splitlines() if line.startswith(("baseline ", "restart "))]
+    assert len(rows) == 2
+    code, out, err = redense("compare", "--resume", tmp_path / "mine")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "report.html" in err
+    assert [line for line in out.splitlines() if line in rows] == rows
+    code, out, _ = redense("compare", "--resume", tmp_path / "mine", "--json")
+    assert (code, json.loads(out)["folder"]) == (2, str(tmp_path / "mine"))
+
+
 def test_one_seed_is_said_to_show_nothing(redense: Run, recipe_file: Path):
     _, out, _ = redense("compare", recipe_file, "--arms", "dsd,restart", "--seeds", "1", "--jobs", 1, "--out", "x")
     assert "dsd: no gain. One seed shows nothing." in out

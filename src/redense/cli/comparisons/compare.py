@@ -225,9 +225,10 @@ def _compare(options: argparse.Namespace) -> int:
         from redense.report.comparisons.reading import read_comparison as read_results
         from redense.report.comparisons.verdict import headline
 
-        log_comparison(folder, grid, result, write_compare_report(folder))
         if options.json:
-            return answer({"folder": str(folder), **result})
+            answer({"folder": str(folder), **result})
+            log_comparison(folder, grid, result, write_compare_report(folder))
+            return 0
         lines = ["", headline(read_results(folder)), "", comparison_table(result, folder), ""]
         lines += [result["control_sentence"], *result["conclusions"].values()]
         if told := tried_sentence(tried(result["rows"], result["metric"])):
@@ -235,6 +236,7 @@ def _compare(options: argparse.Namespace) -> int:
         if result["caution"]:
             lines += ["", result["caution"]]
         console.print(*lines, sep="\n", soft_wrap=not console.is_terminal)
+        log_comparison(folder, grid, result, write_compare_report(folder))  # what was measured is on the screen by now
         how = (
             f"{counted(trained, 'phase')} trained" if trained else "nothing had to be trained, all came from the store"
         )
