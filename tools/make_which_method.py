@@ -205,6 +205,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 @cache
+def recipe_of(folder: str) -> str:
+    """The recipe of an experiment; empty where a program of its own trained it."""
+    asked = json.loads((ROOT / "results" / folder / "comparison.json").read_text(encoding="utf-8"))
+    return asked["recipe"]["name"] if "recipe" in asked else ""
+
+
 def rows_of(folder: str) -> dict[str, Mapping[str, Any]]:
     """The rows of ``compare.json`` by arm; none where the experiment keeps a table alone."""
     whole = ROOT / "results" / folder / "compare.json"

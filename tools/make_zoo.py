@@ -1,4 +1,4 @@
-"""Make zoo/ from runs of its recipes: seed 0 of each, from the phase store where the experiments were made.
+"""Make zoo/ from runs of its recipes: the first seed of each, from the phase store where the experiments were made.
 
     python tools/make_zoo.py [--only NAME]
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -28,28 +28,55 @@ from redense.lab.folder import new_folder, read_json
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.runs.export import copy_companions
 from redense.lab.runs.run import load_model
-from redense.lab.zoo import MODELS, Entry, measured, read_entry
+from redense.lab.zoo import DSD, Entry, files, measured, read_entry
 from redense.tasks.metrics import Metric, shown_name
 
 ROOT = Path(__file__).parents[1]
-# Recipe -> the comparison that its card shows, and whether its weights are kept in half precision.
+
+
+class Network(NamedTuple):
+    """How a network is trained, the comparison that its card shows, and whether it is kept in half precision."""
+
+    results: str
+    half: bool = False
+    settings: str = ""
+    arm: str = ""  # of a network that no mask has made, the arm: its dense network is that of the recipe's first phase
+
+
+# The last is the network with the best mean of all images of docs/which-method.md.
 NETWORKS = {
-    "quickstart": ("quickstart", False),
-    "fashion-mnist/squeezenet": ("fashion-mnist-squeezenet", False),
-    "fashion-mnist/noisy-labels": ("noisy-labels", True),
-    "prompts-es/deepspeech": ("prompts-es-deepspeech", True),
-    "emoji/neuraltalk": ("emoji-neuraltalk", True),
+    "quickstart": Network("quickstart"),
+    "fashion-mnist/squeezenet": Network("fashion-mnist-squeezenet"),
+    "fashion-mnist/noisy-labels": Network("noisy-labels", half=True),
+    "prompts-es/deepspeech": Network("prompts-es-deepspeech", half=True),
+    "emoji/neuraltalk": Network("emoji-neuraltalk", half=True),
+    "fashion-mnist/resnet20": Network(
+        "converged-resnet20-ten",
+        settings="--dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 --sparse.lr 0.01 --redense.lr 0.001 "
+        "--seed 500",
+        arm="longer",
+    ),
 }
 # Recipe -> the recipe of the run that it needs, and where that lies.
 BEFORE = {"emoji/neuraltalk": ("emoji/cnn", "runs/emoji-cnn")}
 
 
-def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None) -> Entry:
+def add(
+    run: Path,
+    zoo: Path,
+    *,
+    half: bool = False,
+    results: Path | None = None,
+    dense: Path | None = None,
+    settings: str = "",
+) -> Entry:
     """Put a finished run into a zoo: its dense network, its last one, and their figures as the kept files give them.
 
     Args:
-        run: a run folder; its first phase is the dense one.
+        run: a run folder.
         zoo: the folder of the zoo.
+        dense: a run folder whose first phase is the dense one, if that is not the first of ``run``.
+        settings: what the card says behind the name of the recipe, to train it anew; if not given, the seed.
         half: keep weights in half precision; the figures are those of the rounded weights.
         results: the folder of a comparison of the same recipe, whose means over seeds the card shows too.
 
@@ -58,13 +85,13 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
     """
     recipe, result = read_run_recipe(run), read_json(run / "result.json")
     over_seeds = _over_seeds(results, recipe) if results else None
+    settings = settings or f"--seed {recipe.seed}"
     folder = new_folder(zoo / recipe.name.replace("/", "-"), "")
-    first = result["phases"][0]["name"]
-    weights = {
-        "dense": load_tree(run / "checkpoints" / f"0-{first}.safetensors")["model"],
-        "dsd": load_file(run / "model.safetensors"),
-    }
-    for model, file in MODELS.items():
+    (first,) = (dense or run).glob("checkpoints/0-*.safetensors")
+    arm = getattr(recipe, "arm", None) or DSD
+    weights = {"dense": load_tree(first)["model"], arm: load_file(run / "model.safetensors")}
+    networks = files(arm)
+    for model, file in networks.items():
         kept = {name: _rounded(tensor) if half else tensor.contiguous() for name, tensor in weights[model].items()}
         write_bytes(folder / file, to_bytes(kept, metadata={"format": "pt"}))
     write_text(folder / "recipe.yaml", recipe.to_yaml())
@@ -74,7 +101,7 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
     companions = copy_companions(run, recipe, folder)
     write_sums(folder, [path for path in folder.rglob("*") if path.is_file()])
     engine = load_model(folder)
-    figures = dict(measured(engine, folder, tuple(MODELS)))
+    figures = dict(measured(engine, folder, networks))
     made = read_json(run / "environment.json")
     card: dict[str, Any] = {
         "recipe": recipe.name,
@@ -86,13 +113,13 @@ def add(run: Path, zoo: Path, *, half: bool = False, results: Path | None = None
         "test_examples": len(engine.task.examples("test")),
         "data": engine.task.fingerprint,
         "figures": figures,
-        "sha256": {model: file_sum(folder / file) for model, file in MODELS.items()},
+        "sha256": {model: file_sum(folder / file) for model, file in networks.items()},
         "made": {key: made.get(key) for key in ("redense", "python", "torch", "processor")},
         "over_seeds": over_seeds,
     }
     write_text(folder / "zoo.json", json.dumps(card, indent=2) + "\n")
     add_sums(folder, [folder / "zoo.json"])
-    write_text(folder / "README.md", _card(card, recipe, result, companions))
+    write_text(folder / "README.md", _card(card, recipe, result, companions, settings))
     return read_entry(folder)
 
 
@@ -106,16 +133,25 @@ def _over_seeds(results: Path, recipe: Recipe) -> dict[str, Any]:
     rows = {row["arm"]: {"mean": row["mean"], "interval": row["interval"]} for row in compared["rows"]}
     swept = f"dsd sparsity={recipe.sparse.sparsity}"
     found = {"baseline": rows.get("baseline"), "dsd": rows.get("dsd", rows.get(swept)), "restart": rows.get("restart")}
+    if getattr(recipe, "arm", None):
+        found[recipe.arm] = rows.get(recipe.arm)
     missing = [arm for arm, row in found.items() if row is None]
     if missing or compared["recipe"] != recipe.name:
-        raise RedenseError(f"{results} is no comparison of {recipe.name} with baseline, dsd and restart")
+        raise RedenseError(f"{results} is no comparison of {recipe.name} with {', '.join(found)}")
     return {"seeds": compared["seeds"], "rows": found}
 
 
-def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any], companions: list[str]) -> str:
+def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any], companions: list[str], settings: str) -> str:
     metric = Metric(**card["metric"])
     what, unit = f"test {shown_name(metric.name)}", f" {metric.unit}".rstrip()
-    sparse = next(phase for phase in result["phases"] if phase["sparsity"])
+    sparse = next((phase for phase in result["phases"] if phase["sparsity"]), None)
+    (_, arm) = card["figures"]
+    how = (
+        f"{sparse['sparsity']:.0%} of the prunable weights were pruned for {sparse['epochs']:g} epochs"
+        if sparse
+        else f"`dense` is trained for {recipe.dense.epochs:g} epochs, `{arm}` for {result['phases'][-1]['epochs']:g}, "
+        "without a mask"
+    )
     name = recipe.name.replace("/", "-")
     lines = [
         f"# {recipe.name}",
@@ -124,11 +160,10 @@ def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any], companio
         "",
         f"| network | file | {what} |",
         "|---|---|---|",
-        *(f"| {model} | `{file}` | {card['figures'][model]:.2f}{unit} |" for model, file in MODELS.items()),
+        *(f"| {model} | `{file}` | {card['figures'][model]:.2f}{unit} |" for model, file in files(arm).items()),
         "",
         f"Seed {card['seed']}, the first and not the best; {card['test_examples']:,} test examples; "
-        f"{sparse['sparsity']:.0%} of the prunable weights were pruned for {sparse['epochs']:g} epochs. "
-        "The figures are those of these files:",
+        f"{how}. The figures are those of these files:",
         "",
         "```console",
         f"redense zoo evaluate {name}",
@@ -138,7 +173,7 @@ def _card(card: dict[str, Any], recipe: Recipe, result: dict[str, Any], companio
         "",
         "```console",
         *(f"redense run {name} --out {folder}" for name, folder in filter(None, [BEFORE.get(recipe.name)])),
-        f"redense run {recipe.name} --seed {card['seed']}",
+        f"redense run {recipe.name} {settings}",
         "```",
         "",
         *(f"`{name}` is the network that it sees with." for name in companions),
@@ -180,17 +215,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=NETWORKS, help="one network")
     only = parser.parse_args().only
-    for recipe, (results, half) in NETWORKS.items():
+    for recipe, network in NETWORKS.items():
         if (only and recipe != only) or (ROOT / "zoo" / recipe.replace("/", "-")).exists():
             continue
         if before := BEFORE.get(recipe):
             name, folder = before
             if not (ROOT / folder / "model.safetensors").exists():
                 redense("run", name, "--out", folder)
+        results, settings = ROOT / "results" / network.results, network.settings.split()
         with tempfile.TemporaryDirectory() as place:
-            run = Path(place) / "run"
-            redense("run", recipe, "--out", str(run))
-            entry = add(run, ROOT / "zoo", half=half, results=ROOT / "results" / results)
+            run, dense = Path(place) / "run", None
+            if network.arm:
+                dense = Path(place) / "dense"
+                redense("run", recipe, *settings, "--out", str(dense))
+                settings += ["--arm", network.arm]
+            redense("run", recipe, *settings, "--out", str(run))
+            entry = add(run, ROOT / "zoo", half=network.half, results=results, dense=dense, settings=" ".join(settings))
         print(f"{entry.name}: {entry.bytes:,} bytes, {entry.figures}")
 
 

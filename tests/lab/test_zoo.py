@@ -16,7 +16,7 @@ from redense.errors import RedenseError, StateError
 from redense.files.checksums import add_sums
 from redense.lab.recipe.recipe import Recipe, recipe_names
 from redense.lab.runs.run import load_model, new_run, train_run
-from redense.lab.zoo import MODELS, Entry, default_zoo, entries, evaluate, find
+from redense.lab.zoo import Entry, default_zoo, entries, evaluate, files, find
 from redense.tasks import catalog
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
@@ -41,7 +41,7 @@ def entry(run: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Entry:
 def test_an_entry_gives_the_figures_of_its_card(entry: Entry, run: Path):
     checks = evaluate(entry)
     assert [(check.model, check.found, check.same) for check in checks] == [
-        (model, entry.figures[model], True) for model in MODELS
+        (model, entry.figures[model], True) for model in files()
     ]
     phases = json.loads((run / "result.json").read_text())["phases"]
     if load_file(entry.folder / "model.safetensors")["fc1.weight"].dtype == torch.float32:

@@ -6,15 +6,16 @@ A network of the zoo lies as an exported run does, so that `redense evaluate`, `
     zoo.json               what is here: figures, digests, who made it
     recipe.yaml            the resolved recipe
     dense.safetensors      the weights after the first phase
-    model.safetensors      the weights after the last
+    model.safetensors      the weights after the last, or after another arm's training in its stead
     artifacts/             what the network needs beside its weights where the data is not
     README.md              the card
 """
 
 from __future__ import annotations
 
+import re
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,29 +29,39 @@ from .folder import read_json
 from .runs.run import load_model
 from .training.engine import Engine
 
-MODELS = {"dense": "dense.safetensors", "dsd": "model.safetensors"}
-"""The two networks of an entry, and their files."""
+DSD = "dsd"
+_ARM = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 TOLERANCE = 0.1
 """By how many points a figure may differ on another machine: its kernels add up in another order."""
 
 
+def files(arm: str = DSD) -> dict[str, str]:
+    """The two networks of an entry and their files: the dense one, and what an arm of `redense arms` ends with."""
+    return {"dense": "dense.safetensors", arm: "model.safetensors"}
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A network of the zoo: one recipe, dense and after DSD."""
+    """A network of the zoo: one recipe, dense and after DSD, or after another arm."""
 
     name: str
     folder: Path
     about: str
     metric: Metric
     parameters: int
-    figures: dict[str, float]  # of the test split, by `MODELS`
+    figures: dict[str, float]  # of the test split, by the names of `files`
     digests: dict[str, str]  # sha256 of the files
+
+    @property
+    def arm(self) -> str:
+        """What its second network was trained with: ``dsd``, or another arm."""
+        return next(name for name in self.figures if name != "dense")
 
     @property
     def bytes(self) -> int:
         """The size of its two files of weights, in bytes."""
-        return sum((self.folder / file).stat().st_size for file in MODELS.values())
+        return sum((self.folder / file).stat().st_size for file in files(self.arm).values())
 
 
 @dataclass(frozen=True)
@@ -104,25 +115,26 @@ def find(zoo: Path, name: str) -> Entry:
     raise StateError(f"no network of the zoo is called '{name}'{nearest(name, known)} (see redense zoo)")
 
 
-def evaluate(entry: Entry, models: Sequence[str] = tuple(MODELS)) -> list[Check]:
-    """Load each network of an entry into the plain model and evaluate it on the test split.
+def evaluate(entry: Entry, models: Sequence[str] = ()) -> list[Check]:
+    """Load networks of an entry into the plain model, each by its name or both, and evaluate them on the test split.
 
     Raises:
         StateError: a file is missing, or is not the one that the card is of.
         DataError: the data is missing or is not the data that the card is of.
     """
-    for model in models:
-        path = entry.folder / MODELS[model]
+    networks = {name: file for name, file in files(entry.arm).items() if not models or name in models}
+    for model, file in networks.items():
+        path = entry.folder / file
         if not path.is_file() or file_sum(path) != entry.digests[model]:
             raise StateError(f"{path} is missing or not the file that its card is of: take it from the source again")
     engine = load_model(entry.folder)
-    return [Check(model, found, entry.figures[model]) for model, found in measured(engine, entry.folder, models)]
+    return [Check(model, found, entry.figures[model]) for model, found in measured(engine, entry.folder, networks)]
 
 
-def measured(engine: Engine, folder: Path, models: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Give the test figure of each network of a folder, as its file has it."""
-    for model in models:
-        engine.model.load_state_dict(load_file(folder / MODELS[model]))
+def measured(engine: Engine, folder: Path, networks: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+    """Give the test figure of each network of a folder, as its file has it; ``networks`` are those of `files`."""
+    for model, file in networks.items():
+        engine.model.load_state_dict(load_file(folder / file))
         yield model, engine.evaluate("test")[engine.task.metric.name]
 
 
@@ -136,8 +148,11 @@ def read_entry(folder: Path) -> Entry:
     check_sums(folder, "zoo.json")
     card = read_json(folder / "zoo.json")
     try:
-        figures = {model: float(card["figures"][model]) for model in MODELS}
-        digests = {model: str(card["sha256"][model]) for model in MODELS}
+        _, arm = sorted(card["figures"], key=lambda name: name != "dense")
+        if not _ARM.fullmatch(arm):
+            raise ValueError("what its second network was trained with is no name of an arm")
+        figures = {model: float(card["figures"][model]) for model in files(arm)}
+        digests = {model: str(card["sha256"][model]) for model in files(arm)}
         metric = Metric(**card["metric"])
         return Entry(folder.name, folder, card["about"], metric, int(card["parameters"]), figures, digests)
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:

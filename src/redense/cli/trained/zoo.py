@@ -26,7 +26,7 @@ def _zoo(options: argparse.Namespace) -> int:
     if options.name:
         shown = command("redense", "zoo", "evaluate", options.name)
         raise RedenseError(f"list takes no name: {shown} shows its figures")
-    from redense.lab.zoo import default_zoo, entries
+    from redense.lab.zoo import DSD, default_zoo, entries
     from redense.tasks.metrics import shown_name
 
     found = entries(options.zoo or default_zoo())
@@ -34,11 +34,15 @@ def _zoo(options: argparse.Namespace) -> int:
         rows = [{"name": e.name, "about": e.about, "metric": e.metric.name, **e.figures} for e in found]
         return answer(rows, indent=2)
     for entry in found:
-        dense, dsd = entry.figures["dense"], entry.figures["dsd"]
+        dense, last = entry.figures["dense"], entry.figures[entry.arm]
         unit = f" {entry.metric.unit}".rstrip()
-        figures = f"{shown_name(entry.metric.name)} {dense:.2f} -> {dsd:.2f}{unit}"
-        say(f"{entry.name:<28}{entry.bytes / 1e6:>5.2f} MB  {figures:<26}{entry.about}")
-    say("dense -> DSD, one seed each; their cards have the controls: redense zoo evaluate NAME")
+        figures = f"{shown_name(entry.metric.name)} {dense:.2f} -> {last:.2f}{unit}"
+        about = entry.about if entry.arm == DSD else f"{entry.about}; {entry.arm} instead of DSD"
+        say(f"{entry.name:<28}{entry.bytes / 1e6:>5.2f} MB  {figures:<26}{about}")
+    say(
+        "dense -> DSD, or another arm where one is named, one seed each; their cards have the controls: "
+        "redense zoo evaluate NAME"
+    )
     return 0
 
 
